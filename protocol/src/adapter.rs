@@ -1,0 +1,294 @@
+//! LoRA factors as checked plain data.
+//!
+//! The protocol moves, sums and hashes adapters without knowing what a model is. An [`AdapterShape`]
+//! lists the adapted linear modules in canonical order; an [`Adapter`] is one flat `f32` vector laid
+//! out by that shape. How the numbers are used in a forward pass belongs to the trainer.
+
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+
+use crate::hash::{Digest, Domain, Hasher};
+use crate::limits;
+
+/// One adapted linear module: `y = x W + (alpha / rank) (x A^T) B^T`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+pub struct Module {
+    /// Path inside the base model, as Hugging Face names it: `model.layers.0.self_attn.q_proj`.
+    pub name: String,
+    /// Width of the input, columns of `A`.
+    pub inputs: u32,
+    /// Width of the output, rows of `B`.
+    pub outputs: u32,
+}
+
+/// Which half of a low-rank product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+pub enum Factor {
+    /// `lora_A.weight`, shape `[rank, inputs]`, initialised uniform in `+-1/sqrt(inputs)`.
+    A,
+    /// `lora_B.weight`, shape `[outputs, rank]`, initialised to zero.
+    B,
+}
+
+/// Which factors a round trains. The others stay exactly as certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+pub enum Trainable {
+    /// Only `A`.
+    A,
+    /// Only `B`.
+    B,
+    /// Both factors (FedIT).
+    Both,
+}
+
+impl Trainable {
+    /// Whether `factor` moves in such a round.
+    pub fn includes(self, factor: Factor) -> bool {
+        matches!(
+            (self, factor),
+            (Self::Both, _) | (Self::A, Factor::A) | (Self::B, Factor::B)
+        )
+    }
+}
+
+/// Rank, scale and the ordered list of adapted modules.
+///
+/// The flat layout is: for each module in order, `A` row-major (`rank * inputs`), then `B` row-major
+/// (`outputs * rank`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct AdapterShape {
+    /// Rank `r` of every module.
+    pub rank: u32,
+    /// LoRA alpha; the product is scaled by `alpha / rank`.
+    pub alpha: u32,
+    /// Adapted modules, in canonical order (the base model's layer order).
+    pub modules: Vec<Module>,
+}
+
+/// A contiguous piece of the flat vector: one factor of one module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Index in [`AdapterShape::modules`].
+    pub module: usize,
+    /// Which factor.
+    pub factor: Factor,
+    /// First element in the flat vector.
+    pub offset: usize,
+    /// Rows of the stored matrix.
+    pub rows: usize,
+    /// Columns of the stored matrix.
+    pub cols: usize,
+}
+
+impl Segment {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// True when the segment holds nothing (never for a checked shape).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements' place in the flat vector.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// Why a shape or an adapter is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdapterError {
+    /// Zero rank, no modules, zero width, or more than the limits allow.
+    #[error("adapter shape refused: {0}")]
+    Shape(&'static str),
+    /// The flat vector has another length than the shape asks for.
+    #[error("adapter holds {found} numbers where its shape needs {expected}")]
+    Length {
+        /// What the shape asks for.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// A number is NaN or infinite.
+    #[error("adapter holds a number that is not finite, at flat position {0}")]
+    NotFinite(usize),
+}
+
+impl AdapterShape {
+    /// Checks every bound of the shape.
+    ///
+    /// # Errors
+    /// [`AdapterError::Shape`] names the bound that failed.
+    pub fn check(&self) -> Result<(), AdapterError> {
+        let refuse = |why| Err(AdapterError::Shape(why));
+        if self.rank == 0 || self.rank > limits::MAX_RANK {
+            return refuse("rank must be between 1 and MAX_RANK");
+        }
+        if self.alpha == 0 || self.alpha > limits::MAX_ALPHA {
+            return refuse("alpha must be between 1 and MAX_ALPHA");
+        }
+        if self.modules.is_empty() || self.modules.len() > limits::MAX_MODULES {
+            return refuse("the number of modules must be between 1 and MAX_MODULES");
+        }
+        let mut total = 0u64;
+        for module in &self.modules {
+            if module.name.is_empty() || module.name.len() > limits::MAX_MODULE_NAME_BYTES {
+                return refuse("a module name is empty or longer than MAX_MODULE_NAME_BYTES");
+            }
+            if module.inputs == 0 || module.outputs == 0 {
+                return refuse("a module has a width of zero");
+            }
+            let widths = u64::from(module.inputs) + u64::from(module.outputs);
+            total += widths * u64::from(self.rank);
+        }
+        let mut names: Vec<&str> = self.modules.iter().map(|m| m.name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse("two modules carry the same name");
+        }
+        if total > limits::MAX_ADAPTER_PARAMETERS {
+            return refuse("more parameters than MAX_ADAPTER_PARAMETERS");
+        }
+        Ok(())
+    }
+
+    /// Number of parameters in the flat vector.
+    pub fn parameters(&self) -> usize {
+        let widths: usize = (self.modules.iter())
+            .map(|m| m.inputs as usize + m.outputs as usize)
+            .sum();
+        widths * self.rank as usize
+    }
+
+    /// Every factor's place in the flat vector, in layout order.
+    pub fn segments(&self) -> Vec<Segment> {
+        let rank = self.rank as usize;
+        let mut offset = 0;
+        let mut out = Vec::with_capacity(self.modules.len() * 2);
+        for (module, m) in self.modules.iter().enumerate() {
+            let sizes = [
+                (Factor::A, rank, m.inputs as usize),
+                (Factor::B, m.outputs as usize, rank),
+            ];
+            for (factor, rows, cols) in sizes {
+                out.push(Segment {
+                    module,
+                    factor,
+                    offset,
+                    rows,
+                    cols,
+                });
+                offset += rows * cols;
+            }
+        }
+        out
+    }
+
+    /// The segments that a round with `trainable` moves, in layout order.
+    pub fn trainable_segments(&self, trainable: Trainable) -> Vec<Segment> {
+        let mut segments = self.segments();
+        segments.retain(|s| trainable.includes(s.factor));
+        segments
+    }
+
+    /// `alpha / rank`.
+    pub fn scale(&self) -> f32 {
+        self.alpha as f32 / self.rank as f32
+    }
+}
+
+/// LoRA factors: a shape and its flat numbers, all finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    shape: Arc<AdapterShape>,
+    values: Vec<f32>,
+}
+
+impl Adapter {
+    /// Checks the length and that every number is finite.
+    ///
+    /// # Errors
+    /// See [`AdapterError`].
+    pub fn new(shape: Arc<AdapterShape>, values: Vec<f32>) -> Result<Self, AdapterError> {
+        let expected = shape.parameters();
+        if values.len() != expected {
+            return Err(AdapterError::Length {
+                expected,
+                found: values.len(),
+            });
+        }
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(AdapterError::NotFinite(at));
+        }
+        Ok(Self { shape, values })
+    }
+
+    /// The starting point of a run: `A` uniform in `+-1/sqrt(inputs)` drawn from `seed`, `B` zero
+    /// (the initialisation of PEFT). The same seed gives the same bytes everywhere.
+    pub fn init(shape: Arc<AdapterShape>, seed: &Digest) -> Self {
+        let mut values = vec![0.0; shape.parameters()];
+        let mut hasher = Hasher::new(Domain::AdapterInit);
+        hasher.update(seed.as_bytes());
+        let mut stream = hasher.finalize_xof();
+        for segment in shape.segments() {
+            if segment.factor == Factor::A {
+                let bound = 1.0 / (segment.cols as f32).sqrt();
+                for value in &mut values[segment.range()] {
+                    let mut bytes = [0u8; 4];
+                    stream.fill(&mut bytes);
+                    // 24 random bits give every representable step of [-1, 1).
+                    let unit = (u32::from_le_bytes(bytes) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+                    *value = unit * bound;
+                }
+            }
+        }
+        Self { shape, values }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Arc<AdapterShape> {
+        &self.shape
+    }
+
+    /// The flat numbers, in layout order.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Takes the flat numbers out.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
+    /// The numbers of one segment, row-major.
+    pub fn segment(&self, segment: &Segment) -> &[f32] {
+        &self.values[segment.range()]
+    }
+
+    /// Canonical bytes: every number as little-endian IEEE 754, in layout order.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    /// Reads [`Adapter::to_bytes`] back.
+    ///
+    /// # Errors
+    /// See [`AdapterError`].
+    pub fn from_bytes(shape: Arc<AdapterShape>, bytes: &[u8]) -> Result<Self, AdapterError> {
+        let expected = shape.parameters();
+        if bytes.len() != expected * 4 {
+            return Err(AdapterError::Length {
+                expected,
+                found: bytes.len() / 4,
+            });
+        }
+        let values = bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        Self::new(shape, values)
+    }
+}
