@@ -1,0 +1,104 @@
+//! What an entry of a log can say.
+//!
+//! Entries state facts about their author's doings; they never change the past. Signatures, order and
+//! links belong to the block that carries them (`log`).
+
+use bincode::{Decode, Encode};
+
+use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
+use crate::manifest::Manifest;
+
+/// One statement of a log's author.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Entry {
+    /// Opens a run. Only as the first entry of the creator's log in that run's scope.
+    Create(Box<Manifest>),
+    /// Asks to become a member at the next round.
+    Join(Join),
+    /// Asks to be a member no longer, from the next round.
+    Leave,
+    /// A contribution receipt: this update was made by the author, for this round, from this shard.
+    Contribution(Contribution),
+    /// An evaluator's judgement of a certified round.
+    ScoreSheet(ScoreSheet),
+}
+
+/// A membership request.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Join {
+    /// Name for people; ids decide.
+    pub name: String,
+    /// What the author will do. A contributor trains; an evaluator scores.
+    pub role: Role,
+    /// Merkle root of the shard (contributor) or of the sealed hold-out (evaluator).
+    pub root: MerkleRoot,
+    /// Tokens behind the root.
+    pub tokens: u64,
+}
+
+/// What a member does in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum Role {
+    /// Trains on its shard.
+    Contributor,
+    /// Scores rounds on its hold-out. Must be named in the manifest.
+    Evaluator,
+    /// Both: trains on its shard and scores on a part it does not train on.
+    Both,
+}
+
+impl Role {
+    /// Whether such a member sends updates.
+    pub fn contributes(self) -> bool {
+        matches!(self, Self::Contributor | Self::Both)
+    }
+    /// Whether such a member signs score sheets.
+    pub fn evaluates(self) -> bool {
+        matches!(self, Self::Evaluator | Self::Both)
+    }
+}
+
+/// A contribution receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Contribution {
+    /// The round it is for.
+    pub round: Round,
+    /// The state it was trained from.
+    pub base: StateHash,
+    /// The encoded update.
+    pub update: BlobRef,
+    /// Tokens trained on, the weight of the update.
+    pub tokens: u64,
+    /// The shard it was trained on.
+    pub shard: MerkleRoot,
+}
+
+/// An evaluator's judgement of one certified round.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ScoreSheet {
+    /// The round that is judged.
+    pub round: Round,
+    /// Its certified state.
+    pub state: StateHash,
+    /// Tokens predicted.
+    pub predicted: u64,
+    /// Mean loss on the drawn hold-out windows before the round, per predicted token.
+    pub loss_before: NanoNats,
+    /// And after it.
+    pub loss_after: NanoNats,
+    /// One line per included contribution, ordered by peer.
+    pub scores: Vec<Score>,
+}
+
+/// What one contribution did to the loss: positive lowered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Score {
+    /// Whose contribution.
+    pub peer: PeerId,
+    /// The path integral, nats per predicted token.
+    pub score: NanoNats,
+    /// Lower end of the evaluator's interval.
+    pub low: NanoNats,
+    /// Upper end of the evaluator's interval.
+    pub high: NanoNats,
+}

@@ -1,0 +1,369 @@
+//! What goes into the node and what comes out of it.
+//!
+//! The node is the peer's whole brain and does no IO: the daemon and the simulator feed it
+//! [`Input`]s and carry out its [`Effect`]s **in order**. [`Effect::Persist`] is a barrier: whatever
+//! follows it in the list happens only after its records are durable. That one rule is what makes
+//! every acknowledgement, vote and receipt survive a crash.
+
+use crate::adapter::{Adapter, Trainable};
+use crate::entry::{Join, ScoreSheet};
+use crate::hash::Digest;
+use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
+use crate::manifest::{Manifest, Training};
+use crate::reject::Rejection;
+use crate::time::Instant;
+
+/// Names one gossip message until the node has judged it.
+pub type GossipId = u64;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A timer set by [`Effect::SetTimer`] went off.
+    Timer(Timer),
+    /// A message that `from` sent to us alone. Bytes of a [`crate::wire::Message`].
+    Direct {
+        /// The authenticated sender.
+        from: PeerId,
+        /// Encoded message.
+        bytes: Vec<u8>,
+    },
+    /// A message flooded through a run's topic; answered with one [`Effect::Verdict`].
+    Gossip {
+        /// The neighbour that handed it on (not necessarily its author).
+        from: PeerId,
+        /// To be named in the verdict.
+        id: GossipId,
+        /// Encoded message.
+        bytes: Vec<u8>,
+    },
+    /// An authenticated connection to `peer` is up.
+    Connected(PeerId),
+    /// The last connection to `peer` is gone.
+    Disconnected(PeerId),
+    /// A blob asked for by [`Effect::FetchBlob`] is here, its hash verified.
+    Blob {
+        /// Its hash.
+        hash: BlobHash,
+        /// Its content.
+        bytes: Vec<u8>,
+    },
+    /// A blob could not be had from any of the providers; the node decides whether to ask again.
+    BlobFailed(BlobHash),
+    /// Local training asked for by [`Effect::Train`] is done.
+    Trained(Trained),
+    /// Scoring asked for by [`Effect::Score`] is done.
+    Scored {
+        /// The run.
+        run: RunId,
+        /// The sheet to sign.
+        sheet: ScoreSheet,
+    },
+    /// The owner of the machine wants something.
+    Command(Command),
+}
+
+/// The outcome of local training.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The run.
+    pub run: RunId,
+    /// The round it was for.
+    pub round: Round,
+    /// The state it started from.
+    pub base: StateHash,
+    /// New minus old values, flat layout, zero on factors that the round does not train.
+    pub delta: Vec<f32>,
+    /// Tokens trained on.
+    pub tokens: u64,
+}
+
+/// A wish of the owner.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Open a run. The manifest's creator must be this peer.
+    Create(Box<Manifest>),
+    /// Follow a run and replicate its ledger, with or without taking part.
+    Follow {
+        /// The run.
+        run: RunId,
+        /// Membership asked for; `None` only replicates.
+        join: Option<Join>,
+    },
+    /// Leave a run at the next round; go on replicating it.
+    Leave(RunId),
+}
+
+/// Something to do. Carried out in order; see the module.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Make these durable before anything that follows.
+    Persist(Vec<Record>),
+    /// Flood to everyone who follows the run. At most `limits::MAX_GOSSIP_BYTES`.
+    Gossip {
+        /// The topic.
+        run: RunId,
+        /// Encoded message.
+        bytes: Vec<u8>,
+    },
+    /// Send to one peer; may be lost. At most `limits::MAX_DIRECT_BYTES`.
+    Send {
+        /// The receiver.
+        to: PeerId,
+        /// Encoded message.
+        bytes: Vec<u8>,
+    },
+    /// Judge a gossip message, so that the network layer forwards or drops it.
+    Verdict {
+        /// Which message.
+        id: GossipId,
+        /// How it is judged.
+        verdict: Verdict,
+    },
+    /// Get a blob: from the local store, else from one of the providers in order.
+    FetchBlob {
+        /// What, with its exact size.
+        blob: BlobRef,
+        /// Peers that should have it.
+        providers: Vec<PeerId>,
+    },
+    /// Offer a durable blob to others by its hash.
+    OfferBlob(BlobHash),
+    /// Train locally; answered by [`Input::Trained`]. Supersedes an unfinished one of the run.
+    Train(Box<TrainTask>),
+    /// Stop training of this run, its result is no longer wanted.
+    CancelTrain(RunId),
+    /// Score a certified round; answered by [`Input::Scored`].
+    Score(Box<ScoreTask>),
+    /// Call back with [`Input::Timer`] at `at`. Setting a timer again moves it.
+    SetTimer {
+        /// Which.
+        timer: Timer,
+        /// When.
+        at: Instant,
+    },
+    /// Forget a timer.
+    CancelTimer(Timer),
+    /// Join the run's gossip topic.
+    Subscribe(RunId),
+    /// Tell the owner.
+    Notify(Notice),
+}
+
+/// How a gossip message is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Valid and new: forward.
+    Accept,
+    /// Provably bad: drop and count against the neighbour.
+    Reject,
+    /// Late, known, or not decidable yet: drop without blame.
+    Ignore,
+}
+
+/// A timer of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The round's collection ends.
+    RoundDeadline(RunId, Round),
+    /// The grace window after the minimum arrived ends.
+    Grace(RunId, Round),
+    /// A consensus step took too long.
+    Consensus {
+        /// The run.
+        run: RunId,
+        /// The height.
+        round: Round,
+        /// The attempt within the height.
+        attempt: u32,
+        /// Which step.
+        step: ConsensusStep,
+    },
+    /// Repeat what others may have missed, compare heads with some peer.
+    Tick(RunId),
+}
+
+/// Steps of one consensus attempt that can time out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConsensusStep {
+    /// Waiting for the proposal.
+    Propose,
+    /// Waiting for prevotes to agree.
+    Prevote,
+    /// Waiting for precommits to agree.
+    Precommit,
+}
+
+/// What must survive a crash. The store keeps each kind in a table of its own, and gives all of them
+/// back to `Node::restore`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A signed block, exactly as received. Key: author, scope, seq, id.
+    Block(Vec<u8>),
+    /// A round's certificate, exactly as received. Key: run, round, value id. Never overwritten.
+    Certificate {
+        /// The run.
+        run: RunId,
+        /// The round.
+        round: Round,
+        /// Encoded certificate.
+        bytes: Vec<u8>,
+    },
+    /// A blob. Key: hash.
+    Blob {
+        /// Plain BLAKE3 of the bytes.
+        hash: BlobHash,
+        /// The content.
+        bytes: Vec<u8>,
+    },
+    /// What this committee member saw and said in an undecided height, in order; appended.
+    Consensus {
+        /// The run.
+        run: RunId,
+        /// The height.
+        round: Round,
+        /// Encoded step.
+        bytes: Vec<u8>,
+    },
+    /// The height is decided: its `Consensus` records may go.
+    ConsensusDone {
+        /// The run.
+        run: RunId,
+        /// The height.
+        round: Round,
+    },
+    /// Error feedback of this peer's updates after `round`; replaces the one before.
+    Residual {
+        /// The run.
+        run: RunId,
+        /// The last round it accounts for.
+        round: Round,
+        /// Encoded residual.
+        bytes: Vec<u8>,
+    },
+    /// This peer follows the run (with the join it asked for); replaces the one before.
+    Followed {
+        /// The run.
+        run: RunId,
+        /// Encoded `Option<Join>`.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Work for a trainer thread.
+#[derive(Clone, Debug)]
+pub struct TrainTask {
+    /// The run.
+    pub run: RunId,
+    /// The round to train for.
+    pub round: Round,
+    /// The state to start from.
+    pub base: StateHash,
+    /// The adapter of that state.
+    pub adapter: Adapter,
+    /// Which factors move.
+    pub trainable: Trainable,
+    /// Steps, batch, context, learning rate.
+    pub training: Training,
+}
+
+/// Work for an evaluator.
+#[derive(Clone, Debug)]
+pub struct ScoreTask {
+    /// The run.
+    pub run: RunId,
+    /// The certified round.
+    pub round: Round,
+    /// Its state.
+    pub state: StateHash,
+    /// The adapter before the round.
+    pub before: Adapter,
+    /// Included contribution vectors, ordered by peer; `before + sum` is the adapter after the round.
+    pub contributions: Vec<(PeerId, Vec<f32>)>,
+    /// Draws the hold-out windows; taken from the certificate, so nobody can train on them.
+    pub seed: Digest,
+    /// Windows to draw.
+    pub windows: u32,
+}
+
+/// Something the owner of the machine should hear of.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A run is known and followed.
+    Following(RunId),
+    /// A phase of a round began.
+    Phase {
+        /// The run.
+        run: RunId,
+        /// The round.
+        round: Round,
+        /// The phase.
+        phase: Phase,
+    },
+    /// An update arrived or was made here.
+    Contributed {
+        /// The run.
+        run: RunId,
+        /// The round.
+        round: Round,
+        /// Whose.
+        peer: PeerId,
+        /// Of how many expected this is the how-manieth.
+        arrived: u32,
+        /// Contributions expected.
+        expected: u32,
+    },
+    /// A round is certified and its state derived here.
+    Certified {
+        /// The run.
+        run: RunId,
+        /// The round.
+        round: Round,
+        /// The state.
+        state: StateHash,
+        /// Contributions included.
+        included: u32,
+        /// Milliseconds from the previous certificate, by the local clock.
+        took_ms: u64,
+    },
+    /// The closing height is certified: nothing more will happen in this run.
+    Finished(RunId),
+    /// Remote input was refused.
+    Refused {
+        /// Who sent it.
+        from: PeerId,
+        /// Why.
+        why: Rejection,
+    },
+    /// Two blocks at one place of a log, or two votes: proof of equivocation by `author`.
+    Equivocation {
+        /// The run.
+        run: RunId,
+        /// Who.
+        author: PeerId,
+    },
+    /// A wish could not be fulfilled.
+    CommandFailed {
+        /// The run, if one was meant.
+        run: Option<RunId>,
+        /// What failed, why, what to do.
+        why: String,
+    },
+}
+
+/// Phases of a round, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Waiting for enough members, before the genesis.
+    Gather,
+    /// Local training.
+    Train,
+    /// Waiting for updates of others.
+    Collect,
+    /// The committee decides.
+    Agree,
+    /// Fetching what is needed to derive the state.
+    CatchUp,
+    /// Done.
+    Finished,
+}

@@ -1,0 +1,166 @@
+//! A run's manifest: everything that members must agree on before the first round.
+//!
+//! Its hash is the [`RunId`]. The creator publishes it as the first entry of its log in the run's
+//! scope. Nothing in it changes during the run.
+
+use bincode::{Decode, Encode};
+
+use crate::adapter::{AdapterShape, Trainable};
+use crate::codec;
+use crate::hash::{self, Digest, Domain};
+use crate::id::{MicroOpen, PeerId, Ppb, Round, RunId};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Manifest {
+    /// Name for people.
+    pub name: String,
+    /// Who certifies round 0 and pays the budget.
+    pub creator: PeerId,
+    /// Drawn by the creator: two runs with equal settings are two runs.
+    pub nonce: u64,
+    /// The model that is adapted.
+    pub base: Base,
+    /// What is trained.
+    pub adapter: AdapterShape,
+    /// The Datanet that shards belong to.
+    pub datanet: String,
+    /// Training rounds after the genesis; one closing height follows.
+    pub rounds: u32,
+    /// How a member trains.
+    pub training: Training,
+    /// How an update is encoded.
+    pub codec: UpdateCodec,
+    /// How updates are combined.
+    pub aggregation: Aggregation,
+    /// Who scores rounds. Each commits the Merkle root of its sealed hold-out when it joins.
+    pub evaluators: Vec<PeerId>,
+    /// Hold-out windows that each evaluator scores a round on.
+    pub score_windows: u32,
+    /// Committee members of each round after the genesis (fewer while the roster is smaller).
+    pub committee: u32,
+    /// Joins that the genesis waits for.
+    pub min_members: u32,
+    /// Contributions that a round needs at least, whatever the time.
+    pub min_contributions: u32,
+    /// Deadlines of a round.
+    pub deadlines: Deadlines,
+    /// Split among contributors each round, by credit. Paid by the creator.
+    pub budget_per_round: MicroOpen,
+    /// How usage fees are split.
+    pub revenue: RevenueSplit,
+}
+
+/// The base model of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Base {
+    /// Name for people: `brook`, or a Hugging Face id.
+    pub name: String,
+    /// Hash of the folder's config, weights and tokenizer.
+    pub hash: Digest,
+}
+
+/// How a member trains between two certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Training {
+    /// Optimizer steps a round (`H`).
+    pub local_steps: u32,
+    /// Windows per step.
+    pub batch: u32,
+    /// Tokens per window.
+    pub context: u32,
+    /// Step size of the inner optimizer (AdamW), in billionths.
+    pub learning_rate: Ppb,
+    /// Which factors move in which round.
+    pub schedule: FactorSchedule,
+}
+
+/// Which factors move in which round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FactorSchedule {
+    /// `B` in odd rounds, `A` in even rounds: the sum of updates is exactly the update of the product.
+    Alternate,
+    /// Both factors every round (FedIT).
+    Both,
+    /// `A` stays as initialised (FFA-LoRA).
+    FreezeA,
+}
+
+impl FactorSchedule {
+    /// The factors that `round` trains. Round 0 trains nothing; it is given as round 1 would be.
+    pub fn trainable(self, round: Round) -> Trainable {
+        match self {
+            Self::Both => Trainable::Both,
+            Self::FreezeA => Trainable::B,
+            Self::Alternate if round.0 % 2 == 0 && round.0 > 0 => Trainable::A,
+            Self::Alternate => Trainable::B,
+        }
+    }
+}
+
+/// How an update travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum UpdateCodec {
+    /// Every number as f32.
+    DenseF32,
+    /// Every number as int8 with one f32 scale per chunk of 4,096.
+    DenseInt8,
+    /// The `top` largest of each chunk of 4,096, 12-bit index and 2-bit value (SparseLoCo), the rest
+    /// kept as error feedback that decays by `feedback`.
+    Sparse {
+        /// Values kept per full chunk, 1 to 4,096.
+        top: u16,
+        /// Share of the residual kept from round to round.
+        feedback: Ppb,
+    },
+}
+
+/// How updates are combined. Every rule is deterministic and gives one contribution vector a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Aggregation {
+    /// Mean weighted by tokens.
+    Mean,
+    /// Each update clipped to the median norm, then the weighted mean.
+    ClippedMean,
+}
+
+/// Deadlines in milliseconds of the local monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Deadlines {
+    /// From a certificate until a round is closed without the contributions still missing, provided
+    /// that `min_contributions` arrived.
+    pub round_ms: u32,
+    /// After the minimum arrived: how long to wait for more.
+    pub grace_ms: u32,
+    /// How long a committee member waits for a proposal before it votes nil (grows each attempt).
+    pub propose_ms: u32,
+    /// How long it waits for late votes (grows each attempt).
+    pub vote_ms: u32,
+}
+
+/// How a usage fee is split. Must add up to one billion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RevenueSplit {
+    /// Contributors, by their share in the answer.
+    pub contributors: Ppb,
+    /// Author of the base model.
+    pub base_author: Ppb,
+    /// The peer that served the answer.
+    pub server: Ppb,
+    /// Committee members.
+    pub committee: Ppb,
+    /// Stakers.
+    pub stakers: Ppb,
+}
+
+impl Manifest {
+    /// The run's name: hash of the canonical bytes.
+    pub fn run_id(&self) -> RunId {
+        RunId(hash::digest(Domain::Manifest, &codec::encode(self)))
+    }
+
+    /// The height after the last training round; it carries the last round's score sheets.
+    pub fn closing_round(&self) -> Round {
+        Round(self.rounds + 1)
+    }
+}

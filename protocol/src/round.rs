@@ -1,0 +1,110 @@
+//! The value that a committee certifies for one round, and the state that follows from it.
+
+use bincode::{Decode, Encode};
+
+use crate::codec;
+use crate::entry::Role;
+use crate::hash::{self, Digest, Domain, Hasher};
+use crate::id::{
+    BlobRef, BlockId, MerkleRoot, NanoNats, PeerId, Round, RunId, Seq, StateHash, ValueId,
+};
+
+/// Where an entry stands: its author's block and its place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct EntryRef {
+    /// The log's author.
+    pub author: PeerId,
+    /// The block's position in the author's log of the run.
+    pub seq: Seq,
+    /// The block.
+    pub block: BlockId,
+    /// Index within the block.
+    pub index: u8,
+}
+
+/// What 2f+1 precommits make final.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct RoundValue {
+    /// The run.
+    pub run: RunId,
+    /// The round; 0 is the genesis, `rounds + 1` the closing height.
+    pub round: Round,
+    /// The state before (all zero for the genesis).
+    pub previous: StateHash,
+    /// The state after.
+    pub state: StateHash,
+    /// The adapter after, as a blob of `Adapter::to_bytes`.
+    pub adapter: BlobRef,
+    /// Contributions that make up the step, ordered by author. Empty in genesis and closing.
+    pub included: Vec<Included>,
+    /// New members, ordered by author.
+    pub joins: Vec<Joined>,
+    /// Members that leave, ordered.
+    pub leaves: Vec<EntryRef>,
+    /// Score sheets of the round before, ordered by author.
+    pub sheets: Vec<EntryRef>,
+    /// Final scores of the round before: per contributor the median over `sheets`, ordered by peer.
+    /// Empty when fewer than half of the evaluators' sheets arrived in time.
+    pub scores: Vec<FinalScore>,
+}
+
+/// One included contribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Included {
+    /// The receipt.
+    pub receipt: EntryRef,
+    /// The update, as the receipt names it.
+    pub update: BlobRef,
+    /// The weight, as the receipt names it.
+    pub tokens: u64,
+}
+
+/// One admitted member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Joined {
+    /// The join entry.
+    pub entry: EntryRef,
+    /// What the member does.
+    pub role: Role,
+    /// Root of its shard or hold-out.
+    pub root: MerkleRoot,
+    /// Tokens behind the root.
+    pub tokens: u64,
+}
+
+/// A contribution's score, final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct FinalScore {
+    /// Whose.
+    pub peer: PeerId,
+    /// Median over the evaluators.
+    pub score: NanoNats,
+    /// Lower end: the least of the evaluators' lower ends that the median keeps.
+    pub low: NanoNats,
+    /// Upper end.
+    pub high: NanoNats,
+}
+
+impl RoundValue {
+    /// Hash of the canonical bytes; what precommits sign.
+    pub fn id(&self) -> ValueId {
+        ValueId(hash::digest(Domain::RoundValue, &codec::encode(self)))
+    }
+
+    /// Draws the hold-out windows that evaluators score this round on. Depends on everything the
+    /// committee agreed on, so it is unknown while anybody trains for the round.
+    pub fn score_seed(&self) -> Digest {
+        hash::digest(Domain::ScoreSeed, self.id().as_bytes())
+    }
+}
+
+/// The certified state's name.
+pub fn state_hash(run: RunId, round: Round, adapter: BlobRef, roster: Digest) -> StateHash {
+    let mut hasher = Hasher::new(Domain::State);
+    hasher.update(run.as_bytes());
+    hasher.update(&round.0.to_le_bytes());
+    hasher.update(adapter.hash.as_bytes());
+    hasher.update(&adapter.size.to_le_bytes());
+    hasher.update(roster.as_bytes());
+    StateHash(hasher.finalize())
+}
