@@ -1,0 +1,424 @@
+//! The certified state of a run, and the one rule by which a round moves it.
+//!
+//! [`Head`] is what certificates alone prove: round, roster, hashes. It follows a chain of round
+//! values without any log or blob, which is how a newcomer catches up. [`Evidence`] lends the logs
+//! and updates behind a value; with it [`derive`] recomputes everything a committee member signs for
+//! and an auditor re-checks, so there is exactly one implementation of "what this round makes of the
+//! adapter". [`build`] chooses the same fields from what has arrived, so that a proposal is valid by
+//! construction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+use crate::aggregate::{self, Weighted};
+use crate::committee::Committee;
+use crate::entry::{Contribution, Entry, Join, ScoreSheet};
+use crate::hash::Digest;
+use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
+use crate::limits;
+use crate::logset::LogSet;
+use crate::manifest::Manifest;
+use crate::reject::Rejection;
+use crate::roster::Roster;
+use crate::round::{EntryRef, Included, Joined, RoundValue, state_hash};
+use crate::update;
+
+/// What certificates alone prove of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The run.
+    pub run: RunId,
+    /// The last certified round.
+    pub round: Round,
+    /// The state's name.
+    pub hash: StateHash,
+    /// The adapter of that state.
+    pub adapter: BlobRef,
+    /// Members after that round.
+    pub roster: Roster,
+}
+
+/// The committee that decides the height after `head` (`None`: the genesis, decided by the creator).
+pub fn committee(manifest: &Manifest, run: &RunId, head: Option<&Head>) -> Committee {
+    match head {
+        None => Committee::genesis(manifest.creator),
+        Some(head) => {
+            let size = manifest.committee as usize;
+            Committee::draw(run, head.round.next(), &head.hash, &head.roster, size)
+        }
+    }
+}
+
+/// The height after `head`.
+pub fn next_round(head: Option<&Head>) -> Round {
+    head.map_or(Round(0), |head| head.round.next())
+}
+
+/// Checks a value against the state before it, by the value's own bytes: order, bounds, roster and
+/// state hash. Does not look at logs, updates or signatures.
+///
+/// # Errors
+/// [`Rejection::Contradiction`] or [`Rejection::Limit`] naming the field.
+pub fn follow(
+    manifest: &Manifest,
+    run: RunId,
+    head: Option<&Head>,
+    value: &RoundValue,
+) -> Result<Head, Rejection> {
+    let contradiction = |what| Err(Rejection::Contradiction(what));
+    if value.run != run {
+        return contradiction("value is of another run");
+    }
+    let round = next_round(head);
+    if value.round != round || round > manifest.closing_round() {
+        return contradiction("value is not of the next round");
+    }
+    if value.previous != head.map_or(StateHash::default(), |head| head.hash) {
+        return contradiction("value does not follow the certified state");
+    }
+    if value.included.len() > limits::MAX_INCLUDED {
+        return Err(Rejection::Limit("contributions included"));
+    }
+    if value.joins.len() + value.leaves.len() > limits::MAX_CHANGES_PER_ROUND {
+        return Err(Rejection::Limit("joins and leaves of one round"));
+    }
+    if value.sheets.len() > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
+        return Err(Rejection::Limit("score sheets"));
+    }
+    let ordered = strictly_ordered(value.included.iter().map(|i| i.receipt.author))
+        && strictly_ordered(value.joins.iter().map(|j| j.entry.author))
+        && strictly_ordered(value.leaves.iter().map(|l| l.author))
+        && strictly_ordered(value.sheets.iter().map(|s| s.author))
+        && strictly_ordered(value.scores.iter().map(|s| s.peer));
+    if !ordered {
+        return contradiction("a list of the value is not ordered by peer");
+    }
+    let trains = round.0 >= 1 && round < manifest.closing_round();
+    if !trains && !value.included.is_empty() {
+        return contradiction("genesis and closing include no contributions");
+    }
+    if !trains && head.is_some_and(|head| head.adapter != value.adapter) {
+        return contradiction("closing does not change the adapter");
+    }
+    if trains && value.included.len() < manifest.min_contributions as usize {
+        return contradiction("fewer contributions than the manifest's minimum");
+    }
+    let before = head.map_or_else(Roster::default, |head| head.roster.clone());
+    if (value.included.iter()).any(|i| !contributes(&before, &i.receipt.author)) {
+        return contradiction("a contribution by no contributor");
+    }
+    let roster = before.apply(value)?;
+    let hash = state_hash(run, round, value.adapter, roster.digest());
+    if hash != value.state {
+        return contradiction("state hash does not follow from adapter and roster");
+    }
+    Ok(Head {
+        run,
+        round,
+        hash,
+        adapter: value.adapter,
+        roster,
+    })
+}
+
+fn contributes(roster: &Roster, peer: &PeerId) -> bool {
+    roster
+        .get(peer)
+        .is_some_and(|member| member.role.contributes())
+}
+
+fn strictly_ordered(mut peers: impl Iterator<Item = PeerId>) -> bool {
+    let Some(mut last) = peers.next() else {
+        return true;
+    };
+    peers.all(|peer| {
+        let after = last < peer;
+        last = peer;
+        after
+    })
+}
+
+/// What stands behind a value: the run's logs, the adapter before, and update blobs.
+pub struct Evidence<'a> {
+    /// All logs of the run.
+    pub log: &'a LogSet,
+    /// The adapter of the state before; `None` only for the genesis.
+    pub before: Option<&'a Adapter>,
+    /// Update blobs by hash.
+    pub blobs: &'a BTreeMap<BlobHash, Vec<u8>>,
+    /// The value certified before (its contributions are what the sheets judge).
+    pub judged: Option<&'a RoundValue>,
+}
+
+/// What is still to be fetched before a value can be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// An entry of a log that has not arrived.
+    Entry(EntryRef),
+    /// An update blob, with the peer that made it.
+    Blob(BlobRef, PeerId),
+}
+
+/// Everything that [`derive`] would need and `evidence` lacks.
+pub fn missing(value: &RoundValue, evidence: &Evidence<'_>) -> Vec<Missing> {
+    let receipts = value.included.iter().map(|i| i.receipt);
+    let joins = value.joins.iter().map(|j| j.entry);
+    let others = value.leaves.iter().chain(&value.sheets).copied();
+    let mut out: Vec<Missing> = (receipts.chain(joins).chain(others))
+        .filter(|entry| evidence.log.entry(entry).is_none())
+        .map(Missing::Entry)
+        .collect();
+    for included in &value.included {
+        if !evidence.blobs.contains_key(&included.update.hash) {
+            out.push(Missing::Blob(included.update, included.receipt.author));
+        }
+    }
+    out
+}
+
+/// The outcome of a round, recomputed.
+#[derive(Clone, Debug)]
+pub struct Derived {
+    /// The adapter after.
+    pub adapter: Adapter,
+    /// Contribution vectors, ordered by peer; they add up to the step.
+    pub contributions: Vec<(PeerId, Vec<f32>)>,
+}
+
+/// Recomputes a value from the evidence behind it and compares every field.
+///
+/// # Errors
+/// [`Rejection`] names the first field that does not follow from the evidence. Evidence that has not
+/// arrived is an error too; ask [`missing`] first.
+pub fn derive(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Result<Derived, Rejection> {
+    follow(manifest, value.run, head, value)?;
+    check_entries(manifest, head, value, evidence)?;
+    let contradiction = |what| Err(Rejection::Contradiction(what));
+    if final_scores(manifest, value, evidence) != value.scores {
+        return contradiction("final scores do not follow from the sheets");
+    }
+    let derived = aggregate(manifest, head, value, evidence)?;
+    if BlobRef::of(&derived.adapter.to_bytes()) != value.adapter {
+        return contradiction("adapter does not follow from the contributions");
+    }
+    Ok(derived)
+}
+
+fn check_entries(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Result<(), Rejection> {
+    let contradiction = |what| Err(Rejection::Contradiction(what));
+    for included in &value.included {
+        let Some(Entry::Contribution(receipt)) = evidence.log.entry(&included.receipt) else {
+            return contradiction("an included contribution has no receipt");
+        };
+        let author = included.receipt.author;
+        let matches = receipt.update == included.update && receipt.tokens == included.tokens;
+        if !matches || !receipt_fits(receipt, &author, head) {
+            return contradiction("a receipt is not for this round and state");
+        }
+    }
+    for joined in &value.joins {
+        let Some(Entry::Join(join)) = evidence.log.entry(&joined.entry) else {
+            return contradiction("a new member has no join entry");
+        };
+        if admit(manifest, joined.entry, join) != Some(*joined) {
+            return contradiction("a member is admitted with what its join entry does not say");
+        }
+    }
+    for leave in &value.leaves {
+        if evidence.log.entry(leave) != Some(&Entry::Leave) {
+            return contradiction("a member is removed without its leave entry");
+        }
+    }
+    for sheet in &value.sheets {
+        let judged = evidence.log.entry(sheet).and_then(as_sheet);
+        let fits = |s: &ScoreSheet| sheet_fits(manifest, s, &sheet.author, head, evidence.judged);
+        if !judged.is_some_and(fits) {
+            return contradiction("a score sheet does not judge the round before");
+        }
+    }
+    Ok(())
+}
+
+fn as_sheet(entry: &Entry) -> Option<&ScoreSheet> {
+    match entry {
+        Entry::ScoreSheet(sheet) => Some(sheet),
+        _ => None,
+    }
+}
+
+/// Whether a receipt may be included in the height after `head`.
+pub fn receipt_fits(receipt: &Contribution, author: &PeerId, head: Option<&Head>) -> bool {
+    head.is_some_and(|head| {
+        receipt.round == head.round.next()
+            && receipt.base == head.hash
+            && receipt.update.size <= limits::MAX_UPDATE_BYTES
+            && (head.roster.get(author))
+                .is_some_and(|m| m.role.contributes() && m.root == receipt.shard)
+    })
+}
+
+/// Whether a sheet judges the round that `head` certified.
+pub fn sheet_fits(
+    manifest: &Manifest,
+    sheet: &ScoreSheet,
+    author: &PeerId,
+    head: Option<&Head>,
+    judged: Option<&RoundValue>,
+) -> bool {
+    let (Some(head), Some(judged)) = (head, judged) else {
+        return false;
+    };
+    manifest.evaluators.binary_search(author).is_ok()
+        && (head.roster.get(author)).is_some_and(|member| member.role.evaluates())
+        && sheet.round == head.round
+        && sheet.state == head.hash
+        && sheet.scores.len() == judged.included.len()
+        && (sheet.scores.iter().zip(&judged.included)).all(|(s, i)| s.peer == i.receipt.author)
+}
+
+/// What admission makes of a join entry; `None` when the author may not have that role.
+pub fn admit(manifest: &Manifest, entry: EntryRef, join: &Join) -> Option<Joined> {
+    let may = !join.role.evaluates() || manifest.evaluators.binary_search(&entry.author).is_ok();
+    may.then_some(Joined {
+        entry,
+        role: join.role,
+        root: join.root,
+        tokens: join.tokens,
+    })
+}
+
+fn final_scores(
+    manifest: &Manifest,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Vec<crate::round::FinalScore> {
+    let Some(judged) = evidence.judged else {
+        return Vec::new();
+    };
+    let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
+        .filter_map(|at| Some((at.author, evidence.log.entry(at).and_then(as_sheet)?)))
+        .collect();
+    aggregate::final_scores(&sheets, &judged.included, manifest.evaluators.len())
+}
+
+/// Decodes, combines and applies the updates that `value` includes; does not look at the outcome
+/// that `value` states.
+fn aggregate(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Result<Derived, Rejection> {
+    let shape = Arc::new(manifest.adapter.clone());
+    let Some(before) = evidence.before else {
+        let seed: Digest = value.run.0;
+        return match head {
+            None => Ok(Derived {
+                adapter: Adapter::init(shape, &seed),
+                contributions: vec![],
+            }),
+            Some(_) => Err(Rejection::Contradiction(
+                "the adapter before is not at hand",
+            )),
+        };
+    };
+    let trainable = manifest.training.schedule.trainable(value.round);
+    let segments = manifest.adapter.trainable_segments(trainable);
+    let len = segments.iter().map(|s| s.len()).sum();
+    let mut weighted = Vec::with_capacity(value.included.len());
+    for included in &value.included {
+        let bytes = (evidence.blobs.get(&included.update.hash))
+            .ok_or(Rejection::Blob("an update is not at hand"))?;
+        if bytes.len() as u64 != included.update.size {
+            return Err(Rejection::Blob(
+                "an update has another size than its receipt says",
+            ));
+        }
+        let update = update::decode(bytes, len, manifest.codec)?;
+        let peer = included.receipt.author;
+        weighted.push(Weighted {
+            peer,
+            tokens: included.tokens,
+            update,
+        });
+    }
+    let contributions: Vec<(PeerId, Vec<f32>)> =
+        (aggregate::combine(manifest.aggregation, &weighted))
+            .into_iter()
+            .map(|(peer, update)| {
+                (
+                    peer,
+                    update::scatter(&update, &segments, before.values().len()),
+                )
+            })
+            .collect();
+    let values = aggregate::step(before.values(), &contributions);
+    let adapter = Adapter::new(shape, values)
+        .map_err(|_| Rejection::Contradiction("the step leaves the range of f32"))?;
+    Ok(Derived {
+        adapter,
+        contributions,
+    })
+}
+
+/// What a proposer chose to put into a round.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Contributions, any order.
+    pub included: Vec<Included>,
+    /// New members, any order.
+    pub joins: Vec<Joined>,
+    /// Leave entries, any order.
+    pub leaves: Vec<EntryRef>,
+    /// Score sheets, any order.
+    pub sheets: Vec<EntryRef>,
+}
+
+/// Builds the value that follows from a choice, with the adapter it leads to.
+///
+/// # Errors
+/// [`Rejection`] when the choice itself is not allowed; the same checks as [`derive`].
+pub fn build(
+    manifest: &Manifest,
+    run: RunId,
+    head: Option<&Head>,
+    mut choice: Choice,
+    evidence: &Evidence<'_>,
+) -> Result<(RoundValue, Derived), Rejection> {
+    choice.included.sort();
+    choice.joins.sort();
+    choice.leaves.sort();
+    choice.sheets.sort();
+    let mut value = RoundValue {
+        run,
+        round: next_round(head),
+        previous: head.map_or(StateHash::default(), |head| head.hash),
+        state: StateHash::default(),
+        adapter: BlobRef::default(),
+        included: choice.included,
+        joins: choice.joins,
+        leaves: choice.leaves,
+        sheets: choice.sheets,
+        scores: Vec::new(),
+    };
+    check_entries(manifest, head, &value, evidence)?;
+    value.scores = final_scores(manifest, &value, evidence);
+    let derived = aggregate(manifest, head, &value, evidence)?;
+    value.adapter = BlobRef::of(&derived.adapter.to_bytes());
+    let before = head.map_or_else(Roster::default, |head| head.roster.clone());
+    let roster = before.apply(&value)?;
+    value.state = state_hash(run, value.round, value.adapter, roster.digest());
+    follow(manifest, run, head, &value)?;
+    Ok((value, derived))
+}
