@@ -1,1 +1,5 @@
 //! Trainer.
+
+mod tokenizer;
+
+pub use tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
