@@ -203,9 +203,24 @@ pub fn derive(
     if final_scores(manifest, value, evidence) != value.scores {
         return contradiction("final scores do not follow from the sheets");
     }
-    let derived = aggregate(manifest, head, value, evidence)?;
+    recompute(manifest, value, evidence)
+}
+
+/// Recomputes a certified value's adapter from the adapter before and the updates alone, for peers
+/// that trust its certificate for everything else.
+///
+/// # Errors
+/// [`Rejection`] when an update is missing or the outcome is not the certified adapter.
+pub fn recompute(
+    manifest: &Manifest,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Result<Derived, Rejection> {
+    let derived = aggregate(manifest, value, evidence)?;
     if BlobRef::of(&derived.adapter.to_bytes()) != value.adapter {
-        return contradiction("adapter does not follow from the contributions");
+        return Err(Rejection::Contradiction(
+            "adapter does not follow from the contributions",
+        ));
     }
     Ok(derived)
 }
@@ -316,7 +331,6 @@ fn final_scores(
 /// that `value` states.
 fn aggregate(
     manifest: &Manifest,
-    head: Option<&Head>,
     value: &RoundValue,
     evidence: &Evidence<'_>,
 ) -> Result<Derived, Rejection> {
@@ -414,7 +428,7 @@ pub fn build(
     };
     check_entries(manifest, head, &value, evidence)?;
     value.scores = final_scores(manifest, &value, evidence);
-    let derived = aggregate(manifest, head, &value, evidence)?;
+    let derived = aggregate(manifest, &value, evidence)?;
     value.adapter = BlobRef::of(&derived.adapter.to_bytes());
     let before = head.map_or_else(Roster::default, |head| head.roster.clone());
     let roster = before.apply(&value)?;

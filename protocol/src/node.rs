@@ -1,0 +1,261 @@
+//! The peer's whole brain: [`Node::handle`] takes one input and a time and returns effects.
+//!
+//! The node owns the runs it follows ([`run::Run`] each) and routes inputs to them. It does no IO, has
+//! no clock and draws no randomness of its own: the same inputs at the same times give the same
+//! effects, which is what lets a simulation replay a federation from a seed. Everything a crash may
+//! not lose leaves as an [`Effect::Persist`] *before* the effects that depend on it, and
+//! [`Node::restore`] takes those records back.
+
+mod agree;
+mod collect;
+mod exchange;
+mod restore;
+mod run;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{Command, Effect, Input, Notice, Record, Timer, Verdict};
+use crate::hash::{Domain, Hasher, Stream};
+use crate::id::{BlobHash, NetworkId, PeerId, RunId};
+use crate::log::SignedBlock;
+use crate::reject::Rejection;
+use crate::sign::SecretKey;
+use crate::time::Now;
+use crate::wire::Message;
+
+pub use restore::{RestoreError, Saved};
+pub use run::{Run, RunView};
+
+/// What a node needs to know before its first input.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The network whose signatures it understands.
+    pub network: NetworkId,
+    /// Seed of the peer's one key.
+    pub seed: [u8; 32],
+    /// Whether to fetch the updates of rounds it did not take part in, so that it can re-check the
+    /// whole run from bytes. Costs one fetch per included contribution.
+    pub archive: bool,
+    /// How often heads are compared and unheard messages repeated, in milliseconds.
+    pub tick_ms: u64,
+}
+
+/// See the module.
+pub struct Node {
+    desk: Desk,
+    runs: BTreeMap<RunId, Run>,
+}
+
+/// What every run works with: the key, the neighbours, the seed of draws, and the way out.
+struct Desk {
+    config: NodeConfig,
+    key: SecretKey,
+    me: PeerId,
+    connected: BTreeSet<PeerId>,
+    draws: Stream,
+    now: Now,
+    out: Vec<Effect>,
+}
+
+impl Desk {
+    fn emit(&mut self, effect: Effect) {
+        self.out.push(effect);
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        self.out.push(Effect::Notify(notice));
+    }
+
+    fn persist(&mut self, records: Vec<Record>) {
+        self.out.push(Effect::Persist(records));
+    }
+
+    fn send(&mut self, to: PeerId, message: &Message) {
+        if to != self.me {
+            self.out.push(Effect::Send { to, bytes: message.encode() });
+        }
+    }
+
+    /// Floods a message, or leaves it to head comparison when it is too large for gossip.
+    fn gossip(&mut self, run: RunId, message: &Message) {
+        let bytes = message.encode();
+        if bytes.len() <= crate::limits::MAX_GOSSIP_BYTES {
+            self.out.push(Effect::Gossip { run, bytes });
+        }
+    }
+
+    /// Up to `count` different neighbours, drawn.
+    fn draw_neighbours(&mut self, count: usize) -> Vec<PeerId> {
+        let mut pool: Vec<PeerId> = self.connected.iter().copied().collect();
+        let count = count.min(pool.len());
+        for at in 0..count {
+            let other = at + self.draws.below((pool.len() - at) as u64) as usize;
+            pool.swap(at, other);
+        }
+        pool.truncate(count);
+        pool
+    }
+}
+
+impl Node {
+    /// A node that follows nothing yet. `draw_seed` makes its choice of neighbours repeatable.
+    pub fn new(config: NodeConfig, draw_seed: u64) -> Self {
+        let key = SecretKey::from_seed(config.seed);
+        let me = key.peer_id();
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(me.as_bytes()).update(&draw_seed.to_le_bytes());
+        let desk = Desk {
+            config,
+            key,
+            me,
+            connected: BTreeSet::new(),
+            draws: hasher.finalize_xof(),
+            now: Now::default(),
+            out: Vec::new(),
+        };
+        Self { desk, runs: BTreeMap::new() }
+    }
+
+    /// This peer.
+    pub fn peer_id(&self) -> PeerId {
+        self.desk.me
+    }
+
+    /// The runs this node follows.
+    pub fn runs(&self) -> impl Iterator<Item = RunView<'_>> {
+        self.runs.values().map(Run::view)
+    }
+
+    /// One run, if followed.
+    pub fn run(&self, id: &RunId) -> Option<RunView<'_>> {
+        self.runs.get(id).map(Run::view)
+    }
+
+    /// The only entrance. Effects are to be carried out in order; see [`crate::event`].
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        self.desk.now = now;
+        match input {
+            Input::Timer(timer) => self.on_timer(timer),
+            Input::Direct { from, bytes } => {
+                if let Err(why) = self.on_message(from, &bytes) {
+                    self.refuse(from, why);
+                }
+            }
+            Input::Gossip { from, id, bytes } => self.on_gossip(from, id, &bytes),
+            Input::Connected(peer) => {
+                self.desk.connected.insert(peer);
+                for run in self.runs.values_mut() {
+                    run.send_heads(&mut self.desk, peer, true);
+                }
+            }
+            Input::Disconnected(peer) => {
+                self.desk.connected.remove(&peer);
+            }
+            Input::Blob { hash, bytes } => self.on_blob(hash, &bytes),
+            Input::BlobFailed(hash) => {
+                for run in self.runs.values_mut() {
+                    run.on_blob_failed(&hash);
+                }
+            }
+            Input::Trained(trained) => {
+                if let Some(run) = self.runs.get_mut(&trained.run) {
+                    run.on_trained(&mut self.desk, trained);
+                    run.advance(&mut self.desk);
+                }
+            }
+            Input::Scored { run, sheet } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.on_scored(&mut self.desk, sheet);
+                    run.advance(&mut self.desk);
+                }
+            }
+            Input::Command(command) => self.on_command(command),
+        }
+        std::mem::take(&mut self.desk.out)
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        let run = match timer {
+            Timer::RoundDeadline(run, _) | Timer::Grace(run, _) | Timer::Tick(run) => run,
+            Timer::Consensus { run, .. } => run,
+        };
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.on_timer(&mut self.desk, timer);
+            run.advance(&mut self.desk);
+        }
+    }
+
+    fn on_gossip(&mut self, from: PeerId, id: u64, bytes: &[u8]) {
+        // The verdict goes out after what the message caused, so that a block is durable here before
+        // it is handed on.
+        let verdict = match self.on_message(from, bytes) {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                let verdict = blame(&why);
+                self.refuse(from, why);
+                verdict
+            }
+        };
+        self.desk.emit(Effect::Verdict { id, verdict });
+    }
+
+    fn refuse(&mut self, from: PeerId, why: Rejection) {
+        self.desk.notify(Notice::Refused { from, why });
+    }
+
+    fn on_message(&mut self, from: PeerId, bytes: &[u8]) -> Result<Verdict, Rejection> {
+        let message = Message::decode(bytes)?;
+        let Some(id) = run_of(&message, self.desk.config.network)? else {
+            return Ok(Verdict::Ignore);
+        };
+        let Some(run) = self.runs.get_mut(&id.0) else {
+            return Ok(Verdict::Ignore);
+        };
+        let verdict = run.on_message(&mut self.desk, from, message, id.1);
+        run.advance(&mut self.desk);
+        verdict
+    }
+
+    fn on_blob(&mut self, hash: BlobHash, bytes: &[u8]) {
+        if BlobHash(crate::hash::blob(bytes)) != hash {
+            return;
+        }
+        for run in self.runs.values_mut() {
+            if run.on_blob(&mut self.desk, hash, bytes) {
+                run.advance(&mut self.desk);
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let (run, outcome) = match command {
+            Command::Create(manifest) => (manifest.run_id(), self.create(*manifest)),
+            Command::Follow { run, join } => (run, self.follow(run, join)),
+            Command::Leave(run) => (run, self.leave(run)),
+        };
+        if let Err(why) = outcome {
+            self.desk.notify(Notice::CommandFailed { run: Some(run), why });
+        }
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.advance(&mut self.desk);
+        }
+    }
+}
+
+/// Which run a message is about, with the decoded block when it carries one.
+fn run_of(
+    message: &Message,
+    network: NetworkId,
+) -> Result<Option<(RunId, Option<SignedBlock>)>, Rejection> {
+    exchange::run_of(message, network)
+}
+
+/// Whether a refusal proves that the neighbour which handed the message on misbehaved: it checks the
+/// same things before it forwards.
+fn blame(why: &Rejection) -> Verdict {
+    match why {
+        Rejection::Codec(_) | Rejection::Signature | Rejection::Network => Verdict::Reject,
+        _ => Verdict::Ignore,
+    }
+}

@@ -1,0 +1,390 @@
+//! Training, publishing and collecting: everything of a round before the committee speaks.
+
+use std::collections::BTreeMap;
+
+use super::Desk;
+use super::run::Run;
+use crate::entry::{Contribution, Entry, Join, ScoreSheet};
+use crate::event::{Effect, Notice, Record, ScoreTask, Timer, TrainTask, Trained};
+use crate::id::{BlobRef, PeerId, Round};
+use crate::limits;
+use crate::round::{EntryRef, Included};
+use crate::state::{self, Choice, Evidence};
+use crate::time::Instant;
+use crate::update;
+
+/// Entries of the run's logs by what they are for. A view: rebuilt from the logs at any time.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Receipts by round and author. The first of an author counts.
+    pub(super) receipts: BTreeMap<Round, BTreeMap<PeerId, (EntryRef, Contribution)>>,
+    /// Sheets by judged round and author. The first of an author counts.
+    pub(super) sheets: BTreeMap<Round, BTreeMap<PeerId, EntryRef>>,
+    /// The last join of an author.
+    pub(super) joins: BTreeMap<PeerId, (EntryRef, Join)>,
+    /// The last leave of an author.
+    pub(super) leaves: BTreeMap<PeerId, EntryRef>,
+}
+
+impl Run {
+    /// Sorts entries that arrived since the last call.
+    pub(super) fn reindex(&mut self) {
+        for (at, entry) in self.log.take_new() {
+            let author = at.author;
+            match entry {
+                Entry::Contribution(receipt) => {
+                    let round = self.index.receipts.entry(receipt.round).or_default();
+                    round.entry(author).or_insert((at, receipt));
+                }
+                Entry::ScoreSheet(sheet) => {
+                    let round = self.index.sheets.entry(sheet.round).or_default();
+                    round.entry(author).or_insert(at);
+                }
+                Entry::Join(join) => {
+                    self.index.joins.insert(author, (at, join));
+                }
+                Entry::Leave => {
+                    self.index.leaves.insert(author, at);
+                }
+                Entry::Create(_) => {}
+            }
+        }
+    }
+
+    /// Asks for membership, trains, scores: what this peer owes the open height.
+    pub(super) fn take_part(&mut self, desk: &mut Desk) {
+        self.ask_to_join(desk);
+        self.ask_to_leave(desk);
+        if !self.has_adapter() || self.is_finished() {
+            return;
+        }
+        self.train(desk);
+        self.score(desk);
+    }
+
+    fn ask_to_join(&mut self, desk: &mut Desk) {
+        let Some(join) = &self.join else { return };
+        if self.leaving || self.is_member(&desk.me) {
+            return;
+        }
+        let last_leave = self.index.leaves.get(&desk.me).map(|at| at.seq);
+        let asked = self.index.joins.get(&desk.me).map(|(at, _)| at.seq);
+        if asked > last_leave || (asked.is_some() && last_leave.is_none()) {
+            return;
+        }
+        self.append(desk, vec![Entry::Join(join.clone())], Vec::new());
+    }
+
+    fn ask_to_leave(&mut self, desk: &mut Desk) {
+        if !self.leaving || !self.is_member(&desk.me) {
+            return;
+        }
+        let joined = self.index.joins.get(&desk.me).map(|(at, _)| at.seq);
+        let asked = self.index.leaves.get(&desk.me).map(|at| at.seq);
+        if asked.is_none() || asked < joined {
+            self.append(desk, vec![Entry::Leave], Vec::new());
+        }
+    }
+
+    fn is_training_round(&self, round: Round) -> bool {
+        let manifest = self.manifest.as_ref();
+        round.0 >= 1 && manifest.is_some_and(|m| round < m.closing_round())
+    }
+
+    fn train(&mut self, desk: &mut Desk) {
+        let round = self.next();
+        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else { return };
+        let contributes = head.roster.get(&desk.me).is_some_and(|m| m.role.contributes());
+        let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
+        if !contributes || done || self.training == Some(round) || !self.is_training_round(round) {
+            return;
+        }
+        let Some((_, adapter)) = &self.adapter else { return };
+        let task = TrainTask {
+            run: self.id,
+            round,
+            base: head.hash,
+            adapter: adapter.clone(),
+            trainable: manifest.training.schedule.trainable(round),
+            training: manifest.training.clone(),
+        };
+        self.training = Some(round);
+        desk.emit(Effect::Train(Box::new(task)));
+    }
+
+    fn score(&mut self, desk: &mut Desk) {
+        let (Some(manifest), Some(head), Some(stepped)) =
+            (&self.manifest, &self.head, &self.stepped)
+        else {
+            return;
+        };
+        let evaluates = manifest.evaluators.binary_search(&desk.me).is_ok()
+            && head.roster.get(&desk.me).is_some_and(|m| m.role.evaluates());
+        let done = (self.index.sheets.get(&head.round)).is_some_and(|s| s.contains_key(&desk.me));
+        if !evaluates || done || self.scoring == Some(head.round) || stepped.round != head.round {
+            return;
+        }
+        let Some(value) = self.last_value() else { return };
+        if value.included.is_empty() {
+            return;
+        }
+        let task = ScoreTask {
+            run: self.id,
+            round: head.round,
+            state: head.hash,
+            before: stepped.before.clone(),
+            contributions: stepped.contributions.clone(),
+            seed: value.score_seed(),
+            windows: manifest.score_windows,
+        };
+        self.scoring = Some(head.round);
+        desk.emit(Effect::Score(Box::new(task)));
+    }
+
+    /// Turns the outcome of local training into an update, a receipt and what both leave behind.
+    pub(super) fn on_trained(&mut self, desk: &mut Desk, trained: Trained) {
+        let (Some(manifest), Some(feedback)) = (self.manifest.clone(), self.feedback.as_mut()) else {
+            return;
+        };
+        if self.training == Some(trained.round) {
+            self.training = None;
+        }
+        if trained.delta.len() != manifest.adapter.parameters()
+            || trained.delta.iter().any(|v| !v.is_finite())
+        {
+            desk.notify(Notice::CommandFailed {
+                run: Some(self.id),
+                why: format!(
+                    "round {}: local training gave numbers that are not finite; lower the learning \
+                     rate of the run or check the shard",
+                    trained.round
+                ),
+            });
+            return;
+        }
+        let round = state::next_round(self.head.as_ref());
+        let trainable = manifest.training.schedule.trainable(trained.round);
+        let segments = manifest.adapter.trainable_segments(trainable);
+        let fits = self.head.as_ref().is_some_and(|head| head.hash == trained.base);
+        let Some(member) = self.head.as_ref().and_then(|h| h.roster.get(&desk.me)) else { return };
+        let shard = member.root;
+        let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
+        if trained.round != round || !fits || done {
+            // Too late for its round: the work is kept for the next update.
+            feedback.add(&trained.delta);
+            return;
+        }
+        let update = feedback.prepare(&trained.delta, &segments, manifest.codec);
+        let blob = BlobRef::of(&update);
+        let receipt = Contribution {
+            round,
+            base: trained.base,
+            update: blob,
+            tokens: trained.tokens,
+            shard,
+        };
+        self.sent = Some((round, update.clone()));
+        self.blobs.insert(blob.hash, update.clone());
+        self.archived.insert(blob.hash);
+        let records = vec![Record::Blob { hash: blob.hash, bytes: update }, self.residual_record()];
+        self.append(desk, vec![Entry::Contribution(receipt)], records);
+        desk.emit(Effect::OfferBlob(blob.hash));
+        self.notify_arrival(desk, desk.me);
+    }
+
+    pub(super) fn on_scored(&mut self, desk: &mut Desk, sheet: ScoreSheet) {
+        let fits = match (&self.manifest, &self.head) {
+            (Some(manifest), head) => {
+                state::sheet_fits(manifest, &sheet, &desk.me, head.as_ref(), self.last_value())
+            }
+            _ => false,
+        };
+        let done = (self.index.sheets.get(&sheet.round)).is_some_and(|s| s.contains_key(&desk.me));
+        if fits && !done {
+            self.append(desk, vec![Entry::ScoreSheet(sheet)], Vec::new());
+        }
+    }
+
+    /// Asks for the updates behind receipts of the open height.
+    pub(super) fn gather_updates(&mut self, desk: &mut Desk) {
+        let round = self.next();
+        let fits: Vec<(PeerId, BlobRef)> = (self.fitting_receipts(round).into_iter())
+            .filter(|(_, _, receipt)| !self.blobs.contains_key(&receipt.update.hash))
+            .map(|(peer, _, receipt)| (peer, receipt.update))
+            .collect();
+        for (peer, blob) in fits {
+            self.want(desk, blob, vec![peer]);
+        }
+        self.watch_clock(desk);
+    }
+
+    fn fitting_receipts(&self, round: Round) -> Vec<(PeerId, EntryRef, Contribution)> {
+        let Some(receipts) = self.index.receipts.get(&round) else { return Vec::new() };
+        (receipts.iter())
+            .filter(|(peer, (at, receipt))| {
+                state::receipt_fits(receipt, peer, self.head.as_ref())
+                    && self.log.entry(at).is_some()
+            })
+            .map(|(peer, (at, receipt))| (*peer, *at, *receipt))
+            .collect()
+    }
+
+    /// Receipts whose update is at hand and decodes.
+    pub(super) fn complete(&self) -> Vec<Included> {
+        let round = self.next();
+        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let trainable = manifest.training.schedule.trainable(round);
+        let segments = manifest.adapter.trainable_segments(trainable);
+        let len = segments.iter().map(|s| s.len()).sum();
+        let mut out: Vec<Included> = (self.fitting_receipts(round).into_iter())
+            .filter(|(_, _, receipt)| {
+                (self.blobs.get(&receipt.update.hash))
+                    .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
+            })
+            .map(|(_, receipt, c)| Included { receipt, update: c.update, tokens: c.tokens })
+            .collect();
+        out.truncate(limits::MAX_INCLUDED);
+        out
+    }
+
+    /// Contributions complete here and contributions expected.
+    pub(super) fn arrived(&self) -> (usize, usize) {
+        let Some(head) = &self.head else {
+            let expected = self.manifest.as_ref().map_or(0, |m| m.min_members as usize);
+            return (self.index.joins.len(), expected);
+        };
+        let round = self.next();
+        if !self.is_training_round(round) {
+            return (0, 0);
+        }
+        let expected = head.roster.iter().filter(|member| member.role.contributes()).count();
+        let arrived = (self.fitting_receipts(round).iter())
+            .filter(|(_, _, receipt)| self.blobs.contains_key(&receipt.update.hash))
+            .count();
+        (arrived, expected)
+    }
+
+    pub(super) fn notify_arrival(&mut self, desk: &mut Desk, peer: PeerId) {
+        let (arrived, expected) = self.arrived();
+        desk.notify(Notice::Contributed {
+            run: self.id,
+            round: self.next(),
+            peer,
+            arrived: arrived as u32,
+            expected: expected as u32,
+        });
+    }
+
+    /// Sheets that judge the last round, and how many there could be.
+    fn sheets(&self) -> (Vec<EntryRef>, usize) {
+        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
+            return (Vec::new(), 0);
+        };
+        if self.last_value().is_none_or(|value| value.included.is_empty()) {
+            return (Vec::new(), 0);
+        }
+        let expected = (manifest.evaluators.iter())
+            .filter(|peer| head.roster.get(peer).is_some_and(|m| m.role.evaluates()))
+            .count();
+        let Some(sheets) = self.index.sheets.get(&head.round) else {
+            return (Vec::new(), expected);
+        };
+        let fits = |at: &&EntryRef| match self.log.entry(at) {
+            Some(Entry::ScoreSheet(sheet)) => {
+                state::sheet_fits(manifest, sheet, &at.author, Some(head), self.last_value())
+            }
+            _ => false,
+        };
+        (sheets.values().filter(fits).copied().collect(), expected)
+    }
+
+    /// Whether everything expected arrived, whether the minimum did.
+    fn collection(&self) -> (bool, bool) {
+        let Some(manifest) = &self.manifest else { return (false, false) };
+        if self.head.is_none() {
+            let admitted = self.admissible().len();
+            let enough = admitted >= manifest.min_members as usize;
+            return (enough, enough);
+        }
+        let (sheets, expected_sheets) = self.sheets();
+        let scored = sheets.len() >= expected_sheets;
+        if !self.is_training_round(self.next()) {
+            return (scored, sheets.len() * 2 >= expected_sheets);
+        }
+        let (arrived, expected) = self.arrived();
+        let minimum = arrived >= manifest.min_contributions as usize;
+        (minimum && arrived >= expected && scored, minimum)
+    }
+
+    /// Whether the open height may be proposed: all arrived, or the minimum did and the grace window
+    /// or the deadline passed. The closing height waits for sheets until its deadline only.
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
+        let Some(manifest) = &self.manifest else { return false };
+        let (all, minimum) = self.collection();
+        let deadline = self.began.after_ms(u64::from(manifest.deadlines.round_ms));
+        let grace = self.grace.map(|from| from.after_ms(u64::from(manifest.deadlines.grace_ms)));
+        let closing = self.head.is_some() && !self.is_training_round(self.next());
+        all || (minimum && grace.is_some_and(|at| now >= at))
+            || ((minimum || closing) && self.head.is_some() && now >= deadline)
+    }
+
+    /// Starts the grace window once the minimum arrived.
+    fn watch_clock(&mut self, desk: &mut Desk) {
+        let (all, minimum) = self.collection();
+        if minimum && !all && self.grace.is_none() {
+            self.grace = Some(desk.now.monotonic);
+            let grace_ms = self.manifest.as_ref().map_or(0, |m| m.deadlines.grace_ms);
+            let at = desk.now.monotonic.after_ms(u64::from(grace_ms));
+            let timer = Timer::Grace(self.id, self.next());
+            desk.emit(Effect::SetTimer { timer, at });
+        }
+    }
+
+    /// Join entries that the next value may admit.
+    fn admissible(&self) -> Vec<crate::round::Joined> {
+        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let mut out: Vec<_> = (self.index.joins.iter())
+            .filter(|(peer, (at, _))| {
+                let left = self.index.leaves.get(peer).is_some_and(|leave| leave.seq > at.seq);
+                !left && !self.is_member(peer) && self.log.entry(at).is_some()
+            })
+            .filter_map(|(_, (at, join))| state::admit(manifest, *at, join))
+            .collect();
+        out.truncate(limits::MAX_CHANGES_PER_ROUND / 2);
+        out
+    }
+
+    fn leavers(&self) -> Vec<EntryRef> {
+        let mut out: Vec<_> = (self.index.leaves.iter())
+            .filter(|(peer, at)| {
+                let rejoined = self.index.joins.get(peer).is_some_and(|(j, _)| j.seq > at.seq);
+                !rejoined && self.is_member(peer) && self.log.entry(at).is_some()
+            })
+            .map(|(_, at)| *at)
+            .collect();
+        out.truncate(limits::MAX_CHANGES_PER_ROUND / 2);
+        out
+    }
+
+    /// What this peer would put into the open height.
+    pub(super) fn choose(&self) -> Choice {
+        let trains = self.is_training_round(self.next());
+        let changes = self.manifest.as_ref().is_some_and(|m| self.next() < m.closing_round());
+        Choice {
+            included: if trains { self.complete() } else { Vec::new() },
+            joins: if changes { self.admissible() } else { Vec::new() },
+            leaves: if changes { self.leavers() } else { Vec::new() },
+            sheets: self.sheets().0,
+        }
+    }
+
+    /// What is at hand to build or check a value of the open height.
+    pub(super) fn evidence(&self) -> Evidence<'_> {
+        Evidence {
+            log: &self.log,
+            before: if self.has_adapter() { self.adapter.as_ref().map(|(_, a)| a) } else { None },
+            blobs: &self.blobs,
+            judged: self.last_value(),
+        }
+    }
+}

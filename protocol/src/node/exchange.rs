@@ -1,0 +1,226 @@
+//! Messages of others: blocks, certificates, votes, and the comparison of heads that repairs every
+//! loss.
+
+use super::Desk;
+use super::run::Run;
+use crate::consensus::{Certificate, ConsensusMessage};
+use crate::event::{Notice, Record, Verdict};
+use crate::id::{NetworkId, PeerId, Round, RunId, Scope};
+use crate::limits;
+use crate::log::SignedBlock;
+use crate::logset::Insert;
+use crate::reject::Rejection;
+use crate::state;
+use crate::sync;
+use crate::wire::Message;
+
+/// Which run a message is about, with the decoded block when it carries one.
+pub(super) fn run_of(
+    message: &Message,
+    network: NetworkId,
+) -> Result<Option<(RunId, Option<SignedBlock>)>, Rejection> {
+    Ok(match message {
+        Message::Block(bytes) => {
+            let block = SignedBlock::decode(bytes, network)?;
+            match block.block().scope {
+                Scope::Run(run) => Some((run, Some(block))),
+                Scope::Network => None,
+            }
+        }
+        Message::Certificate(bytes) => Some((Certificate::decode(bytes)?.value.run, None)),
+        Message::Consensus(bytes) => Some((ConsensusMessage::decode(bytes)?.run(), None)),
+        Message::Heads { run, .. }
+        | Message::Blocks { run, .. }
+        | Message::Certificates { run, .. }
+        | Message::WantCertificates { run, .. } => Some((*run, None)),
+        Message::Runs(_) => None,
+    })
+}
+
+impl Run {
+    pub(super) fn on_message(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        message: Message,
+        block: Option<SignedBlock>,
+    ) -> Result<Verdict, Rejection> {
+        match message {
+            Message::Block(_) => match block {
+                Some(block) => self.on_block(desk, from, block),
+                None => Ok(Verdict::Ignore),
+            },
+            Message::Certificate(bytes) => self.on_certificate(desk, from, &bytes),
+            Message::Consensus(bytes) => self.on_consensus(desk, from, &bytes),
+            Message::Heads { heads, certified, wants, .. } => {
+                self.on_heads(desk, from, &heads, certified, wants);
+                Ok(Verdict::Ignore)
+            }
+            Message::Blocks { blocks, .. } => {
+                for bytes in blocks {
+                    let block = SignedBlock::decode(&bytes, desk.config.network)?;
+                    if block.block().scope == Scope::Run(self.id) {
+                        self.on_block(desk, from, block)?;
+                    }
+                }
+                Ok(Verdict::Ignore)
+            }
+            Message::Certificates { certificates, .. } => {
+                for bytes in certificates {
+                    self.on_certificate(desk, from, &bytes)?;
+                }
+                Ok(Verdict::Ignore)
+            }
+            Message::WantCertificates { from: first, .. } => {
+                self.send_certificates(desk, from, first);
+                Ok(Verdict::Ignore)
+            }
+            Message::Runs(_) => Ok(Verdict::Ignore),
+        }
+    }
+
+    fn on_block(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        block: SignedBlock,
+    ) -> Result<Verdict, Rejection> {
+        let author = block.block().author;
+        let bytes = block.bytes().to_vec();
+        match self.log.insert(block) {
+            Insert::New => {
+                // A block that waited for this one becomes part of the log with it; each was made
+                // durable when it arrived.
+                desk.persist(vec![Record::Block(bytes)]);
+                self.reindex();
+                Ok(Verdict::Accept)
+            }
+            Insert::Known => Ok(Verdict::Ignore),
+            Insert::Gap { .. } => {
+                desk.persist(vec![Record::Block(bytes)]);
+                self.send_heads(desk, from, true);
+                Ok(Verdict::Accept)
+            }
+            Insert::Fork(_) => {
+                desk.persist(vec![Record::Block(bytes)]);
+                desk.notify(Notice::Equivocation { run: self.id, author });
+                Ok(Verdict::Accept)
+            }
+            Insert::Refused(why) => Err(why),
+        }
+    }
+
+    pub(super) fn on_certificate(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let certificate = Certificate::decode(bytes)?;
+        let Some(manifest) = self.manifest.clone() else {
+            return Ok(Verdict::Ignore);
+        };
+        let next = self.next();
+        let round = certificate.value.round;
+        if round > next {
+            desk.send(from, &Message::WantCertificates { run: self.id, from: next });
+            return Ok(Verdict::Ignore);
+        }
+        if round < next {
+            return self.compare_certified(desk, &certificate, bytes);
+        }
+        let committee = state::committee(&manifest, &self.id, self.head.as_ref());
+        certificate.verify(&committee, desk.config.network)?;
+        self.certify(desk, certificate)?;
+        Ok(Verdict::Accept)
+    }
+
+    /// A certificate for a round that is certified here: either known, or the proof that more than a
+    /// third of the committee lied.
+    fn compare_certified(
+        &mut self,
+        desk: &mut Desk,
+        certificate: &Certificate,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let round = certificate.value.round;
+        let Some(known) = self.chain.get(round.0 as usize) else {
+            return Ok(Verdict::Ignore);
+        };
+        if known.value.id() == certificate.value.id() {
+            return Ok(Verdict::Ignore);
+        }
+        // The committee that signed both is the same one, drawn from the state before.
+        let Some(committee) = self.committee_of(round) else {
+            return Ok(Verdict::Ignore);
+        };
+        certificate.verify(&committee, desk.config.network)?;
+        desk.persist(vec![Record::Certificate { run: self.id, round, bytes: bytes.to_vec() }]);
+        for (peer, _) in &certificate.precommits {
+            if known.precommits.iter().any(|(other, _)| other == peer) {
+                desk.notify(Notice::Equivocation { run: self.id, author: *peer });
+            }
+        }
+        Ok(Verdict::Accept)
+    }
+
+    fn committee_of(&self, round: Round) -> Option<crate::committee::Committee> {
+        let manifest = self.manifest.as_ref()?;
+        let mut head = None;
+        for certificate in self.chain.iter().take(round.0 as usize) {
+            head = Some(state::follow(manifest, self.id, head.as_ref(), &certificate.value).ok()?);
+        }
+        Some(state::committee(manifest, &self.id, head.as_ref()))
+    }
+
+    /// Tells a peer what is known here; with `wants`, asks for what it has beyond that.
+    pub(super) fn send_heads(&mut self, desk: &mut Desk, to: PeerId, wants: bool) {
+        let heads = Message::Heads {
+            run: self.id,
+            heads: self.log.heads(),
+            certified: self.head.as_ref().map(|head| head.round),
+            wants,
+        };
+        desk.send(to, &heads);
+    }
+
+    fn on_heads(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        theirs: &[crate::logset::Head],
+        certified: Option<Round>,
+        wants: bool,
+    ) {
+        for blocks in sync::answer(&self.log, theirs, limits::MAX_DIRECT_BYTES) {
+            desk.send(from, &Message::Blocks { run: self.id, blocks });
+        }
+        let mine = self.head.as_ref().map(|head| head.round);
+        if certified < mine {
+            let first = certified.map_or(Round(0), Round::next);
+            self.send_certificates(desk, from, first);
+        } else if certified > mine && self.manifest.is_some() {
+            desk.send(from, &Message::WantCertificates { run: self.id, from: self.next() });
+        }
+        if wants && sync::lacks(&self.log, theirs) {
+            // `wants: false`: they answer with blocks, not with another comparison.
+            self.send_heads(desk, from, false);
+        }
+    }
+
+    fn send_certificates(&mut self, desk: &mut Desk, to: PeerId, first: Round) {
+        let mut certificates = Vec::new();
+        let mut bytes = 0;
+        for certificate in self.chain.iter().skip(first.0 as usize) {
+            let encoded = certificate.encode();
+            bytes += encoded.len() + 8;
+            if bytes > limits::MAX_DIRECT_BYTES - 1024 {
+                break;
+            }
+            certificates.push(encoded);
+        }
+        if !certificates.is_empty() {
+            desk.send(to, &Message::Certificates { run: self.id, certificates });
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! One followed run: what is known of it and what to do next.
+//!
+//! Inputs only record facts; [`Run::advance`] then looks at all facts and does whatever has become
+//! possible. A lost, late or repeated message therefore changes when something happens, never what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Desk;
+use super::collect::Index;
+use crate::adapter::Adapter;
+use crate::consensus::{Certificate, Height};
+use crate::entry::{Entry, Join};
+use crate::event::{Effect, Notice, Phase, Record, Timer};
+use crate::id::{BlobHash, BlobRef, BlockId, PeerId, Round, RunId, Scope, Seq};
+use crate::log::{Block, SignedBlock};
+use crate::logset::LogSet;
+use crate::manifest::Manifest;
+use crate::round::RoundValue;
+use crate::state::{self, Head};
+use crate::time::Instant;
+use crate::update::Feedback;
+
+/// Certified rounds whose blobs the run keeps in memory: the one being judged.
+pub(super) const TICKS_BETWEEN_FETCHES: u64 = 3;
+
+/// See the module.
+pub struct Run {
+    pub(super) id: RunId,
+    pub(super) manifest: Option<Arc<Manifest>>,
+    pub(super) log: LogSet,
+    pub(super) index: Index,
+    /// Membership this peer asked for.
+    pub(super) join: Option<Join>,
+    /// The owner asked to leave.
+    pub(super) leaving: bool,
+    /// Verified certificates from round 0 on, without gaps.
+    pub(super) chain: Vec<Certificate>,
+    /// What the chain proves.
+    pub(super) head: Option<Head>,
+    /// The newest adapter derived or fetched here, and its round.
+    pub(super) adapter: Option<(Round, Adapter)>,
+    /// Contribution vectors of `adapter`'s round and the adapter before, for scoring.
+    pub(super) stepped: Option<Stepped>,
+    /// Blobs at hand that the current height may need.
+    pub(super) blobs: BTreeMap<BlobHash, Vec<u8>>,
+    /// Blobs asked for and not here yet.
+    pub(super) wanted: BTreeMap<BlobHash, Wanted>,
+    /// Blobs of earlier rounds that are durable here.
+    pub(super) archived: BTreeSet<BlobHash>,
+    /// The height after `head`, when this peer sits in its committee.
+    pub(super) height: Option<Deciding>,
+    /// Consensus records of an undecided height, given back by the store.
+    pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
+    pub(super) feedback: Option<Feedback>,
+    /// The update that waits for its certificate: round and encoded bytes.
+    pub(super) sent: Option<(Round, Vec<u8>)>,
+    /// The round for which a training task is out.
+    pub(super) training: Option<Round>,
+    /// The last round whose scoring was asked for.
+    pub(super) scoring: Option<Round>,
+    /// When the current height began here.
+    pub(super) began: Instant,
+    /// When enough had arrived for the grace window to start.
+    pub(super) grace: Option<Instant>,
+    pub(super) phase: Option<Phase>,
+    pub(super) ticks: u64,
+    pub(super) ticking: bool,
+}
+
+/// A derived round, kept for scoring.
+pub(super) struct Stepped {
+    pub(super) round: Round,
+    pub(super) before: Adapter,
+    pub(super) contributions: Vec<(PeerId, Vec<f32>)>,
+}
+
+/// An outstanding fetch.
+pub(super) struct Wanted {
+    pub(super) blob: BlobRef,
+    pub(super) providers: Vec<PeerId>,
+    /// Tick at which it was last asked for.
+    pub(super) asked: u64,
+    /// The last attempt failed: ask again at the next tick.
+    pub(super) failed: bool,
+}
+
+/// A height in the committee's hands.
+pub(super) struct Deciding {
+    pub(super) round: Round,
+    pub(super) height: Height,
+    /// The attempt for which a value of ours is wanted.
+    pub(super) propose: Option<u32>,
+    /// Proposed values not judged yet.
+    pub(super) judging: Vec<RoundValue>,
+}
+
+/// What outsiders may see of a run.
+#[derive(Clone, Copy)]
+pub struct RunView<'a>(&'a Run);
+
+impl<'a> RunView<'a> {
+    /// The run.
+    pub fn id(&self) -> RunId {
+        self.0.id
+    }
+    /// The manifest, once the creator's first block arrived.
+    pub fn manifest(&self) -> Option<&'a Arc<Manifest>> {
+        self.0.manifest.as_ref()
+    }
+    /// What the certificates prove so far.
+    pub fn head(&self) -> Option<&'a Head> {
+        self.0.head.as_ref()
+    }
+    /// The newest adapter at hand, with its round.
+    pub fn adapter(&self) -> Option<&'a (Round, Adapter)> {
+        self.0.adapter.as_ref()
+    }
+    /// Verified certificates from round 0 on.
+    pub fn chain(&self) -> &'a [Certificate] {
+        &self.0.chain
+    }
+    /// All logs of the run.
+    pub fn log(&self) -> &'a LogSet {
+        &self.0.log
+    }
+    /// What this peer is doing in the run.
+    pub fn phase(&self) -> Option<Phase> {
+        self.0.phase
+    }
+    /// Contributions for the next round that are complete here, and how many are expected.
+    pub fn arrived(&self) -> (usize, usize) {
+        self.0.arrived()
+    }
+    /// Whether the closing height is certified and its adapter at hand.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished() && self.0.has_adapter()
+    }
+    /// Blobs that are asked for and have not arrived.
+    pub fn awaited_blobs(&self) -> usize {
+        self.0.wanted.len()
+    }
+}
+
+impl Run {
+    pub(super) fn new(id: RunId, desk: &Desk) -> Self {
+        Self {
+            id,
+            manifest: None,
+            log: LogSet::new(desk.config.network, Scope::Run(id)),
+            index: Index::default(),
+            join: None,
+            leaving: false,
+            chain: Vec::new(),
+            head: None,
+            adapter: None,
+            stepped: None,
+            blobs: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            archived: BTreeSet::new(),
+            height: None,
+            replay: BTreeMap::new(),
+            feedback: None,
+            sent: None,
+            training: None,
+            scoring: None,
+            began: desk.now.monotonic,
+            grace: None,
+            phase: None,
+            ticks: 0,
+            ticking: false,
+        }
+    }
+
+    pub(super) fn view(&self) -> RunView<'_> {
+        RunView(self)
+    }
+
+    /// The height that is open.
+    pub(super) fn next(&self) -> Round {
+        state::next_round(self.head.as_ref())
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        let closing = self.manifest.as_ref().map(|m| m.closing_round());
+        self.head.as_ref().is_some_and(|head| Some(head.round) == closing)
+    }
+
+    /// Whether the adapter of the newest certificate is at hand.
+    pub(super) fn has_adapter(&self) -> bool {
+        match (&self.head, &self.adapter) {
+            (Some(head), Some((round, _))) => head.round == *round,
+            _ => false,
+        }
+    }
+
+    /// The value certified last.
+    pub(super) fn last_value(&self) -> Option<&RoundValue> {
+        self.chain.last().map(|certificate| &certificate.value)
+    }
+
+    pub(super) fn is_member(&self, peer: &PeerId) -> bool {
+        (self.head.as_ref()).is_some_and(|head| head.roster.get(peer).is_some())
+    }
+
+    /// Appends to this peer's own log: signs, persists, then floods.
+    pub(super) fn append(&mut self, desk: &mut Desk, entries: Vec<Entry>, mut records: Vec<Record>) {
+        let (seq, prev) = match self.log.head(&desk.me) {
+            Some(head) => (Seq(head.seq.0 + 1), Some(head.block)),
+            None => (Seq(0), None),
+        };
+        let block = Block {
+            network: desk.config.network,
+            author: desk.me,
+            scope: Scope::Run(self.id),
+            seq,
+            prev,
+            seen: self.seen(desk.me),
+            time: desk.now.wall,
+            entries,
+        };
+        let signed = SignedBlock::sign(block, &desk.key);
+        let bytes = signed.bytes().to_vec();
+        self.log.insert(signed);
+        self.reindex();
+        records.push(Record::Block(bytes.clone()));
+        desk.persist(records);
+        desk.gossip(self.id, &crate::wire::Message::Block(bytes));
+    }
+
+    /// Heads of other logs, for the block's `seen` list.
+    fn seen(&self, me: PeerId) -> Vec<(PeerId, Seq, BlockId)> {
+        let others = self.log.heads().into_iter().filter(|head| head.author != me);
+        let all: Vec<_> = others.map(|head| (head.author, head.seq, head.block)).collect();
+        let skip = all.len().saturating_sub(crate::limits::MAX_SEEN_HEADS);
+        all.into_iter().skip(skip).collect()
+    }
+
+    /// Asks for a blob unless it is here or on its way.
+    pub(super) fn want(&mut self, desk: &mut Desk, blob: BlobRef, mut providers: Vec<PeerId>) {
+        providers.retain(|peer| *peer != desk.me);
+        let ticks = self.ticks;
+        if let Some(wanted) = self.wanted.get_mut(&blob.hash) {
+            for peer in providers {
+                if !wanted.providers.contains(&peer) {
+                    wanted.providers.push(peer);
+                }
+            }
+            return;
+        }
+        desk.emit(Effect::FetchBlob { blob, providers: providers.clone() });
+        let wanted = Wanted { blob, providers, asked: ticks, failed: false };
+        self.wanted.insert(blob.hash, wanted);
+    }
+
+    pub(super) fn on_blob_failed(&mut self, hash: &BlobHash) {
+        if let Some(wanted) = self.wanted.get_mut(hash) {
+            wanted.failed = true;
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, desk: &mut Desk, timer: Timer) {
+        match timer {
+            Timer::Tick(_) => self.tick(desk),
+            Timer::Consensus { round, attempt, step, .. } => {
+                self.on_consensus_timeout(desk, round, attempt, step);
+            }
+            // Both only wake `advance`, which looks at the clock itself.
+            Timer::RoundDeadline(..) | Timer::Grace(..) => {}
+        }
+    }
+
+    /// Repeats what others may have missed and compares heads with a neighbour.
+    fn tick(&mut self, desk: &mut Desk) {
+        self.ticks += 1;
+        if self.manifest.is_none() || !self.is_finished() {
+            self.rebroadcast(desk);
+        }
+        for peer in desk.draw_neighbours(1) {
+            self.send_heads(desk, peer, true);
+        }
+        let providers = desk.draw_neighbours(2);
+        let ticks = self.ticks;
+        for wanted in self.wanted.values_mut() {
+            let stale = ticks - wanted.asked >= 8 * TICKS_BETWEEN_FETCHES;
+            if (wanted.failed && ticks - wanted.asked >= TICKS_BETWEEN_FETCHES) || stale {
+                wanted.asked = ticks;
+                wanted.failed = false;
+                let mut from = wanted.providers.clone();
+                from.extend(providers.iter().filter(|p| !wanted.providers.contains(p)));
+                desk.out.push(Effect::FetchBlob { blob: wanted.blob, providers: from });
+            }
+        }
+        self.schedule_tick(desk);
+    }
+
+    pub(super) fn schedule_tick(&mut self, desk: &mut Desk) {
+        self.ticking = true;
+        // A finished run only serves newcomers: it compares heads eight times less often.
+        let factor = if self.is_finished() { 8 } else { 1 };
+        let at = desk.now.monotonic.after_ms(desk.config.tick_ms * factor);
+        desk.emit(Effect::SetTimer { timer: Timer::Tick(self.id), at });
+    }
+
+    pub(super) fn enter(&mut self, desk: &mut Desk, phase: Phase) {
+        if self.phase != Some(phase) {
+            self.phase = Some(phase);
+            desk.notify(Notice::Phase { run: self.id, round: self.next(), phase });
+        }
+    }
+
+    /// Does everything that the facts at hand allow. Called after every input.
+    pub(super) fn advance(&mut self, desk: &mut Desk) {
+        if !self.ticking {
+            self.schedule_tick(desk);
+        }
+        if self.manifest.is_none() && !self.learn_manifest(desk) {
+            return;
+        }
+        loop {
+            self.settle_adapter(desk);
+            self.take_part(desk);
+            self.gather_updates(desk);
+            if !self.decide(desk) {
+                break;
+            }
+        }
+        self.show_phase(desk);
+    }
+
+    /// Takes the manifest from the creator's first block.
+    pub(super) fn learn_manifest(&mut self, desk: &mut Desk) -> bool {
+        let manifest = self.log.all().find_map(|(_, entry)| match entry {
+            Entry::Create(manifest) if manifest.run_id() == self.id => Some(manifest.clone()),
+            _ => None,
+        });
+        let Some(manifest) = manifest else {
+            return false;
+        };
+        self.feedback.get_or_insert_with(|| Feedback::new(manifest.adapter.parameters()));
+        self.manifest = Some(Arc::from(manifest));
+        self.open_height(desk);
+        desk.notify(Notice::Following(self.id));
+        true
+    }
+
+    fn show_phase(&mut self, desk: &mut Desk) {
+        let phase = if self.is_finished() && self.has_adapter() {
+            Phase::Finished
+        } else if self.head.is_none() {
+            Phase::Gather
+        } else if !self.has_adapter() {
+            Phase::CatchUp
+        } else if self.training == Some(self.next()) {
+            Phase::Train
+        } else if self.is_closed(desk.now.monotonic) {
+            Phase::Agree
+        } else {
+            Phase::Collect
+        };
+        self.enter(desk, phase);
+    }
+}

@@ -1,0 +1,249 @@
+//! From a certificate to the state it certifies: the head moves at once, the adapter follows as soon
+//! as the updates (or the adapter itself) are at hand.
+
+use std::sync::Arc;
+
+use super::Desk;
+use super::run::{Run, Stepped};
+use crate::adapter::Adapter;
+use crate::consensus::Certificate;
+use crate::event::{Effect, Notice, Record, Timer};
+use crate::id::{BlobHash, BlobRef, PeerId, Round};
+use crate::reject::Rejection;
+use crate::state::{self, Evidence};
+
+impl Run {
+    /// Moves the head by a verified certificate.
+    pub(super) fn certify(
+        &mut self,
+        desk: &mut Desk,
+        certificate: Certificate,
+    ) -> Result<(), Rejection> {
+        let Some(manifest) = self.manifest.clone() else {
+            return Err(Rejection::Certificate("the manifest is not known"));
+        };
+        let head = state::follow(&manifest, self.id, self.head.as_ref(), &certificate.value)?;
+        let round = head.round;
+        let took_ms = desk.now.monotonic.since_ms(self.began);
+        self.settle_feedback(desk, &certificate);
+        let bytes = certificate.encode();
+        desk.persist(vec![
+            Record::Certificate { run: self.id, round, bytes: bytes.clone() },
+            Record::ConsensusDone { run: self.id, round },
+            self.residual_record(),
+        ]);
+        desk.gossip(self.id, &crate::wire::Message::Certificate(bytes));
+        let state = head.hash;
+        let included = certificate.value.included.len() as u32;
+        self.head = Some(head);
+        self.chain.push(certificate);
+        if self.training.is_some_and(|training| training <= round) {
+            self.training = None;
+            desk.emit(Effect::CancelTrain(self.id));
+        }
+        desk.notify(Notice::Certified { run: self.id, round, state, included, took_ms });
+        self.open_height(desk);
+        Ok(())
+    }
+
+    /// What of one's own update was not included goes back to error feedback.
+    fn settle_feedback(&mut self, desk: &Desk, certificate: &Certificate) {
+        let value = &certificate.value;
+        let Some((round, update)) = self.sent.take() else { return };
+        if round != value.round {
+            self.sent = (round > value.round).then_some((round, update));
+            return;
+        }
+        if value.included.iter().any(|i| i.receipt.author == desk.me) {
+            return;
+        }
+        let (Some(manifest), Some(feedback)) = (&self.manifest, self.feedback.as_mut()) else {
+            return;
+        };
+        let trainable = manifest.training.schedule.trainable(round);
+        let segments = manifest.adapter.trainable_segments(trainable);
+        let len = segments.iter().map(|s| s.len()).sum();
+        if let Ok(decoded) = crate::update::decode(&update, len, manifest.codec) {
+            feedback.restore(&decoded, &segments);
+        }
+    }
+
+    /// Starts the clocks of the height after `head`.
+    pub(super) fn open_height(&mut self, desk: &mut Desk) {
+        self.began = desk.now.monotonic;
+        self.grace = None;
+        self.height = None;
+        if self.is_finished() {
+            return;
+        }
+        self.sit(desk);
+        let Some(manifest) = &self.manifest else { return };
+        if self.head.is_some() {
+            let at = self.began.after_ms(u64::from(manifest.deadlines.round_ms));
+            let timer = Timer::RoundDeadline(self.id, self.next());
+            desk.emit(Effect::SetTimer { timer, at });
+        }
+    }
+
+    /// Derives or fetches the adapter of the head, and archives what the audit of the run needs.
+    pub(super) fn settle_adapter(&mut self, desk: &mut Desk) {
+        let Some(head) = &self.head else { return };
+        if self.has_adapter() {
+            return;
+        }
+        let (round, target) = (head.round, head.adapter);
+        let behind = match &self.adapter {
+            Some((at, _)) => round.0 - at.0,
+            None => round.0 + 1,
+        };
+        if behind == 1 && self.derive_step(desk, round) {
+            return;
+        }
+        if let Some(bytes) = self.blobs.remove(&target.hash) {
+            let shape = self.manifest.as_ref().map(|m| Arc::new(m.adapter.clone()));
+            let adapter = shape.map(|shape| Adapter::from_bytes(shape, &bytes));
+            if let Some(Ok(adapter)) = adapter {
+                self.stepped = None;
+                self.keep_adapter(desk, round, adapter, Some(bytes));
+                return;
+            }
+        }
+        self.want_step(desk, behind, target);
+    }
+
+    /// Asks for the updates of the step when only one is missing, and for the adapter itself.
+    fn want_step(&mut self, desk: &mut Desk, behind: u32, target: BlobRef) {
+        let Some(certificate) = self.chain.last() else { return };
+        let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
+        let authors = certificate.value.included.iter().map(|i| i.receipt.author);
+        let mut providers: Vec<PeerId> = signers.chain(authors).collect();
+        providers.dedup();
+        let step: Vec<(BlobRef, PeerId)> = (certificate.value.included.iter())
+            .filter(|i| !self.blobs.contains_key(&i.update.hash))
+            .map(|i| (i.update, i.receipt.author))
+            .collect();
+        for (blob, author) in step {
+            let mut from = vec![author];
+            from.extend(providers.iter().filter(|p| **p != author));
+            self.want(desk, blob, from);
+        }
+        if behind > 1 || self.updates_failed() {
+            self.want(desk, target, providers);
+        }
+    }
+
+    fn updates_failed(&self) -> bool {
+        let Some(certificate) = self.chain.last() else { return false };
+        (certificate.value.included.iter())
+            .any(|i| self.wanted.get(&i.update.hash).is_some_and(|w| w.failed))
+    }
+
+    fn derive_step(&mut self, desk: &mut Desk, round: Round) -> bool {
+        let (Some(manifest), Some(certificate)) = (self.manifest.clone(), self.chain.last()) else {
+            return false;
+        };
+        let before = self.adapter.as_ref().map(|(_, adapter)| adapter);
+        let evidence = Evidence { log: &self.log, before, blobs: &self.blobs, judged: None };
+        let Ok(derived) = state::recompute(&manifest, &certificate.value, &evidence) else {
+            return false;
+        };
+        let before = self.adapter.take().map(|(_, adapter)| adapter);
+        self.stepped = before.map(|before| Stepped {
+            round,
+            before,
+            contributions: derived.contributions,
+        });
+        self.keep_adapter(desk, round, derived.adapter, None);
+        true
+    }
+
+    /// The adapter of the head is here: make it durable, offer it, forget what it was made from.
+    fn keep_adapter(
+        &mut self,
+        desk: &mut Desk,
+        round: Round,
+        adapter: Adapter,
+        bytes: Option<Vec<u8>>,
+    ) {
+        let bytes = bytes.unwrap_or_else(|| adapter.to_bytes());
+        let hash = BlobHash(crate::hash::blob(&bytes));
+        self.wanted.remove(&hash);
+        if self.archived.insert(hash) {
+            desk.persist(vec![Record::Blob { hash, bytes }]);
+        }
+        desk.emit(Effect::OfferBlob(hash));
+        self.adapter = Some((round, adapter));
+        let included = self.last_value().map(|value| value.included.clone());
+        for update in included.unwrap_or_default() {
+            self.blobs.remove(&update.update.hash);
+            if !self.archived.contains(&update.update.hash) && desk.config.archive {
+                self.want(desk, update.update, vec![update.receipt.author]);
+            }
+        }
+        self.archive_earlier(desk);
+        self.began = desk.now.monotonic;
+        if self.is_finished() {
+            desk.notify(Notice::Finished(self.id));
+        }
+    }
+
+    /// Asks for updates of earlier rounds that are not durable here.
+    fn archive_earlier(&mut self, desk: &mut Desk) {
+        if !desk.config.archive {
+            return;
+        }
+        let mut lacking = Vec::new();
+        for certificate in &self.chain {
+            let signers = || certificate.precommits.iter().map(|(peer, _)| *peer);
+            for included in &certificate.value.included {
+                if !self.archived.contains(&included.update.hash) {
+                    let author = included.receipt.author;
+                    let providers = std::iter::once(author).chain(signers()).collect();
+                    lacking.push((included.update, providers));
+                }
+            }
+        }
+        for (blob, providers) in lacking {
+            self.want(desk, blob, providers);
+        }
+    }
+
+    /// A blob arrived. Returns whether this run had asked for it.
+    pub(super) fn on_blob(&mut self, desk: &mut Desk, hash: BlobHash, bytes: &[u8]) -> bool {
+        let Some(wanted) = self.wanted.remove(&hash) else { return false };
+        if wanted.blob.size != bytes.len() as u64 {
+            return false;
+        }
+        let round = self.next();
+        let author = (self.index.receipts.get(&round).into_iter().flatten())
+            .find(|(_, (_, receipt))| receipt.update.hash == hash)
+            .map(|(peer, _)| *peer);
+        if self.archived.insert(hash) {
+            desk.persist(vec![Record::Blob { hash, bytes: bytes.to_vec() }]);
+            desk.emit(Effect::OfferBlob(hash));
+        }
+        self.blobs.insert(hash, bytes.to_vec());
+        if let Some(peer) = author {
+            self.notify_arrival(desk, peer);
+        }
+        self.forget_settled_blobs();
+        true
+    }
+
+    /// Keeps in memory only what the open height or the missing adapter may need.
+    fn forget_settled_blobs(&mut self) {
+        if !self.has_adapter() {
+            return;
+        }
+        let round = self.next();
+        let receipts = self.index.receipts.get(&round);
+        let judging = self.height.as_ref().map_or(&[][..], |deciding| &deciding.judging);
+        let proposed: Vec<BlobHash> = (judging.iter())
+            .flat_map(|value| value.included.iter().map(|i| i.update.hash))
+            .collect();
+        self.blobs.retain(|hash, _| {
+            proposed.contains(hash)
+                || receipts.is_some_and(|r| r.values().any(|(_, c)| c.update.hash == *hash))
+        });
+    }
+}
