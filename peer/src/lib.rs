@@ -1,1 +1,15 @@
-//! Peer.
+//! The Tributary peer: daemon, network, store and command line.
+//!
+//! ```text
+//!   cli, demo, api ──▶ daemon ──▶ driver ──▶ protocol::node::Node
+//!                                   │ │ └──▶ work    (trainer threads)
+//!                                   │ └────▶ store   (redb, blobs)
+//!                                   └──────▶ net     (libp2p, iroh)
+//! ```
+
+pub mod daemon;
+pub mod health;
+pub mod home;
+pub mod identity;
+pub mod net;
+pub mod work;
