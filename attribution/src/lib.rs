@@ -1,1 +1,49 @@
-//! Attribution.
+//! Scores, credits, shares and OPEN accounts of Tributary, recomputable by anyone from certified data.
+//!
+//! ```text
+//!   hold-out batches                     certified round values
+//!         │ Gradient (trainer)                   │ median of sheets (protocol)
+//!         ▼                                      ▼
+//!   path::score ──► ScoreSheet ──► …     fold::CertifiedRound
+//!   (two backward passes a batch)                │
+//!                                          credit::assign   (integers from here on)
+//!   answer's gradient                            │
+//!         ▼                                      ▼
+//!   query::shares ──► fee::Usage ──────► fold::Books ──► statement::Statement
+//!   (one backward pass)                  (postings that sum to zero)
+//! ```
+//!
+//! Above the line of integers, floats measure: an evaluator's score is its own judgement, signed by
+//! it. Below, everything is exact: equal certified facts give equal credits and balances on every
+//! machine. This crate never sees a model; it asks a [`Gradient`] for losses and gradients at points.
+//!
+//! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
+//! round score), [`interval`], [`query`] (shares of one answer), [`money`], [`chart`], [`credit`],
+//! [`fee`], [`fold`], [`statement`], and [`mod@reference`], the slow twins.
+
+pub mod chart;
+pub mod coalition;
+pub mod credit;
+pub mod fee;
+pub mod fold;
+pub mod interval;
+mod measure;
+pub mod money;
+pub mod path;
+pub mod query;
+pub mod reference;
+pub mod shapley;
+pub mod statement;
+pub mod utility;
+mod vector;
+
+pub use chart::Account;
+pub use coalition::Coalition;
+pub use credit::{Credit, Outcome, RoundCredits};
+pub use fold::{Books, CertifiedRound, Fact, Posting};
+pub use measure::MeasureError;
+pub use money::Balance;
+pub use path::{PathError, PathScores};
+pub use query::{AnswerShares, Moved, TokenLoss};
+pub use statement::Statement;
+pub use utility::{Gradient, LossGradient, Utility};

@@ -1,0 +1,92 @@
+//! The chart of accounts: every place that OPEN can come from or rest in.
+//!
+//! Accounts are per run; the books keep them apart by run, and a peer's statement adds them up. An
+//! account of a peer is that peer's in this one capacity, so that a statement says what for.
+
+use std::fmt;
+
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::PeerId;
+
+/// One account of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Account {
+    /// The run's creator, who pays the budget of every round.
+    Sponsor(PeerId),
+    /// Who pays for answers.
+    Consumer(PeerId),
+    /// Earns by scores of rounds and shares of answers.
+    Contributor(PeerId),
+    /// The author of the base model with this hash, whoever can prove to be it.
+    BaseAuthor(Digest),
+    /// Served an answer.
+    Server(PeerId),
+    /// Sat in the committee.
+    Committee(PeerId),
+    /// All stakers together; divided at the epoch, when stakes are known.
+    Stakers,
+    /// What equal splits leave, less than a micro-OPEN per head.
+    Dust,
+    /// Paid in and not anybody's: budgets of rounds nobody scored, parts of answers that no
+    /// contributor shaped, portions without a payee.
+    Unallocated,
+}
+
+impl Account {
+    /// The peer that holds it, if a peer does.
+    pub fn holder(&self) -> Option<PeerId> {
+        match *self {
+            Self::Sponsor(peer)
+            | Self::Consumer(peer)
+            | Self::Contributor(peer)
+            | Self::Server(peer)
+            | Self::Committee(peer) => Some(peer),
+            Self::BaseAuthor(_) | Self::Stakers | Self::Dust | Self::Unallocated => None,
+        }
+    }
+
+    /// The capacity in one word, stable: `contributor`, `dust`.
+    pub fn capacity(&self) -> &'static str {
+        match self {
+            Self::Sponsor(_) => "sponsor",
+            Self::Consumer(_) => "consumer",
+            Self::Contributor(_) => "contributor",
+            Self::BaseAuthor(_) => "base-author",
+            Self::Server(_) => "server",
+            Self::Committee(_) => "committee",
+            Self::Stakers => "stakers",
+            Self::Dust => "dust",
+            Self::Unallocated => "unallocated",
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.capacity())?;
+        match (self, self.holder()) {
+            (Self::BaseAuthor(base), _) => write!(f, " {}", base.short()),
+            (_, Some(peer)) => write!(f, " {}", peer.short()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_name_their_capacity_and_holder() {
+        let peer = PeerId(Digest::from_bytes([0xab; 32]));
+        assert_eq!(
+            Account::Contributor(peer).to_string(),
+            "contributor ababababab"
+        );
+        assert_eq!(Account::Contributor(peer).holder(), Some(peer));
+        let base = Account::BaseAuthor(Digest::from_bytes([1; 32]));
+        assert_eq!(base.to_string(), "base-author 0101010101");
+        assert_eq!((base.holder(), Account::Dust.holder()), (None, None));
+        assert_eq!(Account::Unallocated.to_string(), "unallocated");
+    }
+}

@@ -1,0 +1,265 @@
+//! The books: certified facts in, postings that sum to zero, balances out.
+//!
+//! A [`Fact`] is what a certificate (or a signed answer) makes true about money, reduced to plain
+//! data, so that the daemon that follows a run and an auditor with bytes alone fold the same thing.
+//! Facts are named; one that is already in the books changes nothing, and the order in which facts
+//! arrive changes no balance. Whether a fact is certified is decided before it comes here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::{FinalScore, RoundValue};
+
+use crate::chart::Account;
+use crate::credit::{self, CreditError, Outcome, RoundCredits};
+use crate::fee::{self, FeeError, Usage};
+use crate::money::{Balance, MoneyError};
+
+/// A training round whose scores (or their absence) are final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedRound {
+    /// The run.
+    pub run: RunId,
+    /// The training round that was scored, from 1.
+    pub round: Round,
+    /// Who pays: the run's creator.
+    pub sponsor: PeerId,
+    /// What the round pays.
+    pub budget: MicroOpen,
+    /// Final scores, ordered by peer; empty when too few sheets arrived.
+    pub scores: Vec<FinalScore>,
+}
+
+impl CertifiedRound {
+    /// What a certified value makes final about the round before it. `None` for genesis and the first
+    /// round, whose values judge nothing.
+    pub fn of(manifest: &Manifest, value: &RoundValue) -> Option<Self> {
+        let round = value.round.previous().filter(|round| round.0 > 0)?;
+        Some(Self {
+            run: value.run,
+            round,
+            sponsor: manifest.creator,
+            budget: manifest.budget_per_round,
+            scores: value.scores.clone(),
+        })
+    }
+}
+
+/// Something that moves money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A scored round pays its contributors.
+    Round(CertifiedRound),
+    /// A paid answer.
+    Usage(Usage),
+}
+
+/// The name of a fact: at most one of each is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FactId {
+    /// A round of a run.
+    Round(RunId, Round),
+    /// An answer by an adapter of a run.
+    Usage(RunId, Digest),
+}
+
+impl FactId {
+    /// The run whose accounts it moves.
+    pub fn run(&self) -> RunId {
+        match *self {
+            Self::Round(run, _) | Self::Usage(run, _) => run,
+        }
+    }
+}
+
+impl Fact {
+    /// Its name.
+    pub fn id(&self) -> FactId {
+        match self {
+            Self::Round(round) => FactId::Round(round.run, round.round),
+            Self::Usage(usage) => FactId::Usage(usage.run, usage.answer),
+        }
+    }
+}
+
+/// One line of an event: `amount` into (or, negative, out of) `account` of the event's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// Which account.
+    pub account: Account,
+    /// How much.
+    pub amount: Balance,
+}
+
+/// Why a fact does not go into the books.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// Another fact of the same name is in the books: two certificates for one round, or two answers
+    /// under one hash. Over a third of a committee broke its word; neither may be chosen here.
+    #[error("{0:?} is in the books with other content: keep both certificates as evidence")]
+    Conflict(FactId),
+    /// The round's scores or budget are not what a certificate can say.
+    #[error("round cannot be credited: {0}")]
+    Credit(#[from] CreditError),
+    /// The answer's fee cannot be split.
+    #[error("fee cannot be split: {0}")]
+    Fee(#[from] FeeError),
+    /// An amount or a balance out of range.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+}
+
+/// The postings of one fact; they add up to zero.
+///
+/// # Errors
+/// See [`FoldError`]; never `Conflict`.
+pub fn postings(fact: &Fact) -> Result<Vec<Posting>, FoldError> {
+    match fact {
+        Fact::Round(round) => {
+            let credits = credit::assign(&round.scores, round.budget)?;
+            round_postings(round, &credits)
+        }
+        Fact::Usage(usage) => Ok(fee::postings(usage)?),
+    }
+}
+
+fn round_postings(
+    round: &CertifiedRound,
+    credits: &RoundCredits,
+) -> Result<Vec<Posting>, FoldError> {
+    let payees: Vec<(Account, MicroOpen)> = match credits.outcome {
+        Outcome::NobodyHelped => vec![],
+        Outcome::Unscored => vec![(Account::Unallocated, round.budget)],
+        Outcome::Paid => (credits.lines.iter())
+            .map(|line| (Account::Contributor(line.peer), line.amount))
+            .collect(),
+    };
+    let mut out = Vec::with_capacity(payees.len() + 1);
+    for (account, amount) in payees {
+        if amount > MicroOpen(0) {
+            let amount = Balance::plus(amount)?;
+            out.push(Posting { account, amount });
+        }
+    }
+    if !out.is_empty() {
+        let amount = Balance::minus(round.budget)?;
+        let account = Account::Sponsor(round.sponsor);
+        out.insert(0, Posting { account, amount });
+    }
+    Ok(out)
+}
+
+/// Facts and the balances that follow from them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    facts: BTreeMap<FactId, Fact>,
+    balances: BTreeMap<(RunId, Account), Balance>,
+}
+
+impl Books {
+    /// Empty books.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The books of `facts`, in any order, repeated or not.
+    ///
+    /// # Errors
+    /// See [`FoldError`].
+    pub fn of(facts: impl IntoIterator<Item = Fact>) -> Result<Self, FoldError> {
+        let mut books = Self::new();
+        for fact in facts {
+            books.add(fact)?;
+        }
+        Ok(books)
+    }
+
+    /// Posts a fact; `false` when it was in the books already. On an error nothing is changed.
+    ///
+    /// # Errors
+    /// See [`FoldError`].
+    pub fn add(&mut self, fact: Fact) -> Result<bool, FoldError> {
+        let id = fact.id();
+        match self.facts.get(&id) {
+            Some(known) if *known == fact => return Ok(false),
+            Some(_) => return Err(FoldError::Conflict(id)),
+            None => {}
+        }
+        let mut moved = BTreeMap::new();
+        let mut sum = Balance::default();
+        for posting in postings(&fact)? {
+            let key = (id.run(), posting.account);
+            let before = moved
+                .get(&key)
+                .copied()
+                .unwrap_or_else(|| self.of_account(&key));
+            moved.insert(key, before.add(posting.amount)?);
+            sum = sum.add(posting.amount)?;
+        }
+        assert_eq!(
+            sum,
+            Balance::default(),
+            "postings of {id:?} do not sum to zero"
+        );
+        self.balances.extend(moved);
+        self.facts.insert(id, fact);
+        Ok(true)
+    }
+
+    fn of_account(&self, key: &(RunId, Account)) -> Balance {
+        self.balances.get(key).copied().unwrap_or_default()
+    }
+
+    /// What an account of a run holds.
+    pub fn balance(&self, run: RunId, account: Account) -> Balance {
+        self.of_account(&(run, account))
+    }
+
+    /// Every account that was ever moved, ordered by run and account.
+    pub fn balances(&self) -> impl Iterator<Item = (RunId, Account, Balance)> {
+        (self.balances.iter()).map(|(&(run, account), &balance)| (run, account, balance))
+    }
+
+    /// The accounts of one run.
+    pub fn balances_of(&self, run: RunId) -> impl Iterator<Item = (Account, Balance)> {
+        (self.balances())
+            .filter(move |(of, _, _)| *of == run)
+            .map(|(_, account, balance)| (account, balance))
+    }
+
+    /// All facts, ordered by name.
+    pub fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.facts.values()
+    }
+
+    /// The scored rounds of one run in order, with their credits recomputed.
+    pub fn rounds(&self, run: RunId) -> impl Iterator<Item = (&CertifiedRound, RoundCredits)> {
+        let of_run = FactId::Round(run, Round(0))..=FactId::Round(run, Round(u32::MAX));
+        self.facts.range(of_run).filter_map(|(_, fact)| match fact {
+            Fact::Round(round) => {
+                let credits = credit::assign(&round.scores, round.budget);
+                Some((round, credits.expect("checked when the fact was added")))
+            }
+            Fact::Usage(_) => None,
+        })
+    }
+
+    /// Runs with at least one fact, ordered.
+    pub fn runs(&self) -> Vec<RunId> {
+        let runs: BTreeSet<RunId> = self.facts.keys().map(FactId::run).collect();
+        runs.into_iter().collect()
+    }
+
+    /// Sum of all balances. Zero, always; for whoever prefers to see it.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`] when balances of one sign leave `i128`.
+    pub fn total(&self) -> Result<Balance, MoneyError> {
+        (self.balances.values()).try_fold(Balance::default(), |sum, &b| sum.add(b))
+    }
+}
+
+#[cfg(test)]
+mod tests;

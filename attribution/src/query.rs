@@ -1,0 +1,201 @@
+//! Shares of one answer: whose contributions made the adapter say it.
+//!
+//! Influence is linear in what moved the weights, and the certified contribution vectors are exactly
+//! what moved them. So peer `i` lowered the loss of an answer by about
+//! `-<grad loss_q(adapter), C_i>`, with `C_i` the sum of its contribution vectors over all rounds
+//! ([`Moved`]): one backward pass for the answer, one inner product per contributor, no private data.
+//!
+//! What the base model would have said anyway is nobody's. Per token, a model that gives probability
+//! `p_adapter` where the base gives `p_base` can be coupled with the base so that both say the same
+//! token with probability `min(1, p_base / p_adapter)` (maximal coupling); the mean of that over the
+//! answer is the part that belongs to nobody. The rest is split over the contributors with positive
+//! influence, in proportion; the others are listed with theirs and get nothing.
+//!
+//! Limits: a linear estimate at the final adapter, without an interval, blind to what two
+//! contributors did only together. How well it agrees with retraining is to be measured, not assumed.
+
+use std::collections::BTreeMap;
+
+use tributary_protocol::id::{NanoNats, PeerId, Ppb};
+
+use crate::money;
+use crate::vector;
+
+/// Names the rule in whatever records shares, so that a later rule is told apart from this one.
+pub const METHOD: &str = "gradient-coupling/1";
+
+/// Why an answer's shares cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// No token, no share.
+    #[error("the answer has no tokens")]
+    Empty,
+    /// A loss that is negative, NaN or infinite.
+    #[error("token {0} of the answer has a loss that is not a finite number of nats")]
+    Loss(usize),
+    /// The gradient holds NaN or infinity.
+    #[error("the answer's gradient is not finite")]
+    Gradient,
+    /// A vector of another length than the gradient.
+    #[error("the vector of {peer} holds {found} numbers where the gradient holds {expected}")]
+    Length {
+        /// Whose.
+        peer: PeerId,
+        /// Length of the gradient, or of the vectors before.
+        expected: usize,
+        /// Length of the vector.
+        found: usize,
+    },
+    /// A contribution with NaN or infinity.
+    #[error("the vector of {0} is not finite")]
+    Vector(PeerId),
+}
+
+/// Loss of one token of the answer under both models, nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLoss {
+    /// Without the adapter.
+    pub base: f64,
+    /// With it.
+    pub adapter: f64,
+}
+
+/// What each peer moved over a whole run: the sum of its contribution vectors.
+#[derive(Clone, Debug, Default)]
+pub struct Moved {
+    vectors: BTreeMap<PeerId, Vec<f32>>,
+}
+
+impl Moved {
+    /// Adds one certified round's contribution vectors. Rounds are added in their order, which fixes
+    /// the rounding. Nothing is added when a vector does not fit.
+    ///
+    /// # Errors
+    /// [`QueryError::Length`] or [`QueryError::Vector`].
+    pub fn add<C: AsRef<[f32]>>(&mut self, round: &[(PeerId, C)]) -> Result<(), QueryError> {
+        let first = round.first().map(|(_, c)| c.as_ref().len());
+        let known = self.vectors.values().next().map(Vec::len);
+        let expected = known.or(first).unwrap_or(0);
+        for (peer, vector) in round {
+            check(*peer, vector.as_ref(), expected)?;
+        }
+        for (peer, vector) in round {
+            let sum = (self.vectors.entry(*peer)).or_insert_with(|| vec![0.0; expected]);
+            for (sum, value) in sum.iter_mut().zip(vector.as_ref()) {
+                *sum += value;
+            }
+        }
+        Ok(())
+    }
+
+    /// Peers and their sums, ordered by peer.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &[f32])> {
+        self.vectors.iter().map(|(peer, sum)| (*peer, &sum[..]))
+    }
+}
+
+fn check(peer: PeerId, vector: &[f32], expected: usize) -> Result<(), QueryError> {
+    if vector.len() != expected {
+        let found = vector.len();
+        return Err(QueryError::Length {
+            peer,
+            expected,
+            found,
+        });
+    }
+    if vector.iter().any(|v| !v.is_finite()) {
+        return Err(QueryError::Vector(peer));
+    }
+    Ok(())
+}
+
+/// Who shaped one answer. `nobody` and all shares add up to one billion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerShares {
+    /// What the base model would have said anyway, and what no contributor's influence explains.
+    pub nobody: Ppb,
+    /// One line per contributor, ordered by peer.
+    pub shares: Vec<AnswerShare>,
+}
+
+/// One contributor's part in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerShare {
+    /// Whose.
+    pub peer: PeerId,
+    /// `-<grad, C_i>` in the unit of the gradient's loss; positive made the answer likelier.
+    pub influence: NanoNats,
+    /// Part of the answer.
+    pub share: Ppb,
+}
+
+/// The part of an answer that the base model would have given too, between zero and one: the mean
+/// over its tokens of `min(1, p_base / p_adapter)`.
+///
+/// # Errors
+/// [`QueryError::Empty`] or [`QueryError::Loss`].
+pub fn base_part(tokens: &[TokenLoss]) -> Result<f64, QueryError> {
+    if tokens.is_empty() {
+        return Err(QueryError::Empty);
+    }
+    let bad = |loss: f64| !loss.is_finite() || loss < 0.0;
+    if let Some(at) = (tokens.iter()).position(|t| bad(t.base) || bad(t.adapter)) {
+        return Err(QueryError::Loss(at));
+    }
+    let kept: f64 = (tokens.iter())
+        .map(|t| (t.adapter - t.base).exp().min(1.0))
+        .sum();
+    Ok(kept / tokens.len() as f64)
+}
+
+/// Shares of one answer. `gradient` is that of the answer's loss at the adapter that gave it, flat;
+/// `moved` lists the vectors `C_i`, as long as the gradient, ordered by peer.
+///
+/// # Errors
+/// See [`QueryError`].
+pub fn shares<'a>(
+    gradient: &[f32],
+    moved: impl IntoIterator<Item = (PeerId, &'a [f32])>,
+    tokens: &[TokenLoss],
+) -> Result<AnswerShares, QueryError> {
+    let base = base_part(tokens)?;
+    if gradient.iter().any(|v| !v.is_finite()) {
+        return Err(QueryError::Gradient);
+    }
+    let descent: Vec<f64> = gradient.iter().map(|&g| -f64::from(g)).collect();
+    let mut influences = Vec::new();
+    for (peer, vector) in moved {
+        check(peer, vector, gradient.len())?;
+        influences.push((peer, vector::dot(&descent, vector)));
+    }
+    let adapters = ((1.0 - base) * f64::from(Ppb::ONE.0)).round() as u128;
+    let most = influences.iter().map(|(_, i)| *i).fold(0.0, f64::max);
+    // Relative to the largest, so that tiny gradients keep their proportions in integers.
+    let weight = |influence: f64| match most > 0.0 {
+        true => (influence.max(0.0) / most * (1u64 << 52) as f64) as u64,
+        false => 0,
+    };
+    let weights: Vec<(PeerId, u64)> = (influences.iter())
+        .map(|(peer, influence)| (*peer, weight(*influence)))
+        .collect();
+    let parts = money::apportion(adapters, &weights).unwrap_or_else(|| vec![0; weights.len()]);
+    let given: u128 = parts.iter().sum();
+    let shares = (influences.iter().zip(&parts))
+        .map(|((peer, influence), part)| AnswerShare {
+            peer: *peer,
+            influence: NanoNats::from_nats(*influence),
+            share: ppb(*part),
+        })
+        .collect();
+    Ok(AnswerShares {
+        nobody: ppb(u128::from(Ppb::ONE.0) - given),
+        shares,
+    })
+}
+
+fn ppb(part: u128) -> Ppb {
+    Ppb(u32::try_from(part).expect("a part of one billion fits"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! A peer's statement: what it did, what that was worth, what it was paid, round by round.
+//!
+//! Plain data from the books, so that a page or `--format json` renders it as it likes; `Display` is
+//! the text that the command line prints. Everything in it follows from certified facts.
+
+use std::fmt;
+
+use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round, RunId};
+
+use crate::chart::Account;
+use crate::credit::Outcome;
+use crate::fold::Books;
+use crate::money::Balance;
+
+/// What the books say about one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Whose.
+    pub peer: PeerId,
+    /// One part per run that it was scored in or holds an account of, ordered.
+    pub runs: Vec<RunStatement>,
+    /// Sum over its accounts in all runs: earned minus paid.
+    pub total: Balance,
+}
+
+/// One run's part of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunStatement {
+    /// The run.
+    pub run: RunId,
+    /// One line per round that this peer was scored in, ordered.
+    pub lines: Vec<Line>,
+    /// Rounds of the run without final scores: whoever contributed to them was not judged.
+    pub unscored: Vec<Round>,
+    /// Sum of the lines' scores: total loss drop by this peer, nats per predicted token.
+    pub score: NanoNats,
+    /// Sum of the lines' amounts.
+    pub earned: MicroOpen,
+    /// The peer's accounts of this run in every capacity, ordered.
+    pub accounts: Vec<(Account, Balance)>,
+}
+
+/// One round's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The round.
+    pub round: Round,
+    /// The final score, nats per predicted token.
+    pub score: NanoNats,
+    /// Lower end of its interval.
+    pub low: NanoNats,
+    /// Upper end of its interval.
+    pub high: NanoNats,
+    /// Part of the round.
+    pub credit: Ppb,
+    /// What that paid.
+    pub amount: MicroOpen,
+    /// What became of the round's budget.
+    pub outcome: Outcome,
+}
+
+impl Statement {
+    /// Draws `peer`'s statement from the books.
+    pub fn of(books: &Books, peer: PeerId) -> Self {
+        let runs: Vec<RunStatement> = (books.runs().into_iter())
+            .filter_map(|run| RunStatement::of(books, run, peer))
+            .collect();
+        let accounts = runs.iter().flat_map(|run| &run.accounts);
+        let total = accounts.map(|(_, balance)| balance.0).sum();
+        Self {
+            peer,
+            runs,
+            total: Balance(total),
+        }
+    }
+}
+
+impl RunStatement {
+    /// `None` when the run's books do not mention the peer.
+    fn of(books: &Books, run: RunId, peer: PeerId) -> Option<Self> {
+        let (mut lines, mut unscored) = (vec![], vec![]);
+        for (round, credits) in books.rounds(run) {
+            if credits.outcome == Outcome::Unscored {
+                unscored.push(round.round);
+            }
+            let own = credits.lines.iter().find(|line| line.peer == peer);
+            lines.extend(own.map(|own| Line {
+                round: round.round,
+                score: own.score,
+                low: own.low,
+                high: own.high,
+                credit: own.credit,
+                amount: own.amount,
+                outcome: credits.outcome,
+            }));
+        }
+        let accounts: Vec<(Account, Balance)> = (books.balances_of(run))
+            .filter(|(account, _)| account.holder() == Some(peer))
+            .collect();
+        if lines.is_empty() && accounts.is_empty() {
+            return None;
+        }
+        let score = (lines.iter()).fold(0i64, |sum, line| sum.saturating_add(line.score.0));
+        let earned = lines.iter().map(|line| line.amount.0).sum();
+        Some(Self {
+            run,
+            lines,
+            unscored,
+            score: NanoNats(score),
+            earned: MicroOpen(earned),
+            accounts,
+        })
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Statement of peer {}", self.peer)?;
+        if self.runs.is_empty() {
+            writeln!(f, "\nNo scored round and no paid answer yet.")?;
+        }
+        for run in &self.runs {
+            write!(f, "\n{run}")?;
+        }
+        writeln!(f, "\nAll runs together: {} OPEN", self.total)
+    }
+}
+
+impl fmt::Display for RunStatement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Run {}", self.run.short())?;
+        if !self.lines.is_empty() {
+            writeln!(
+                f,
+                "{:>7}  {:>12}  {:>27}  {:>9}  {:>18}",
+                "round", "score", "95 % interval", "credit", "OPEN"
+            )?;
+            for line in &self.lines {
+                writeln!(f, "{line}")?;
+            }
+            let earned = self.earned.to_string();
+            let score = nats(self.score);
+            writeln!(
+                f,
+                "{:>7}  {score:>12}  {:>27}  {:>9}  {earned:>18}",
+                "sum", "", ""
+            )?;
+        }
+        if !self.unscored.is_empty() {
+            let rounds: Vec<String> = self.unscored.iter().map(Round::to_string).collect();
+            writeln!(
+                f,
+                "Not scored, too few evaluators answered: {}",
+                rounds.join(", ")
+            )?;
+        }
+        for (account, balance) in &self.accounts {
+            writeln!(f, "as {:<12} {balance:>18} OPEN", account.capacity())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interval = format!("{} to {}", nats(self.low), nats(self.high));
+        let credit = format!("{:.2} %", self.credit.as_f64() * 100.0);
+        write!(
+            f,
+            "{:>7}  {:>12}  {interval:>27}  {credit:>9}  {:>18}",
+            self.round.to_string(),
+            nats(self.score),
+            self.amount.to_string(),
+        )?;
+        match self.outcome {
+            Outcome::NobodyHelped => write!(f, "  nobody helped: the sponsor keeps the budget"),
+            Outcome::Paid if self.score <= NanoNats(0) => write!(f, "  no help: earns nothing"),
+            Outcome::Paid | Outcome::Unscored => Ok(()),
+        }
+    }
+}
+
+/// Signed, to the millionth of a nat, as tables show scores.
+fn nats(value: NanoNats) -> String {
+    format!("{:+.6}", value.as_nats())
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_protocol::hash::Digest;
+    use tributary_protocol::round::FinalScore;
+
+    use super::*;
+    use crate::fold::{CertifiedRound, Fact};
+
+    fn peer(n: u8) -> PeerId {
+        PeerId(Digest::from_bytes([n; 32]))
+    }
+
+    fn round(round: u32, scores: &[(u8, i64)]) -> Fact {
+        let score = |&(n, score): &(u8, i64)| FinalScore {
+            peer: peer(n),
+            score: NanoNats(score),
+            low: NanoNats(score - 1_000_000),
+            high: NanoNats(score + 1_000_000),
+        };
+        Fact::Round(CertifiedRound {
+            run: RunId(Digest::from_bytes([7; 32])),
+            round: Round(round),
+            sponsor: peer(9),
+            budget: MicroOpen(10_000_000),
+            scores: scores.iter().map(score).collect(),
+        })
+    }
+
+    fn books() -> Books {
+        Books::of([
+            round(1, &[(1, 30_000_000), (2, 10_000_000)]),
+            round(2, &[(1, -2_000_000), (2, 10_000_000)]),
+            round(3, &[]),
+            round(4, &[(1, -1), (2, -5)]),
+        ])
+        .expect("good facts")
+    }
+
+    #[test]
+    fn a_contributor_reads_its_rounds_and_sums() {
+        let statement = Statement::of(&books(), peer(1));
+        let run = &statement.runs[0];
+        assert_eq!(run.lines.len(), 3);
+        assert_eq!(run.score, NanoNats(27_999_999));
+        assert_eq!(run.earned, MicroOpen(7_500_000));
+        assert_eq!(run.unscored, [Round(3)]);
+        assert_eq!(
+            run.accounts,
+            [(Account::Contributor(peer(1)), Balance(7_500_000))]
+        );
+        assert_eq!(statement.total, Balance(7_500_000));
+    }
+
+    #[test]
+    fn a_sponsor_reads_what_it_paid() {
+        let statement = Statement::of(&books(), peer(9));
+        assert!(statement.runs[0].lines.is_empty());
+        // Rounds 1 and 2 to contributors, round 3 unallocated, round 4 kept.
+        assert_eq!(statement.total, Balance(-30_000_000));
+    }
+
+    #[test]
+    fn a_stranger_reads_that_there_is_nothing_yet() {
+        let statement = Statement::of(&books(), peer(3));
+        assert!(statement.runs.is_empty());
+        assert!(statement.to_string().contains("No scored round"));
+    }
+
+    #[test]
+    fn the_text_is_as_expected() {
+        let text = Statement::of(&books(), peer(1)).to_string();
+        let expected = format!(
+            "Statement of peer {}
+
+Run 0707070707
+  round         score                95 % interval     credit                OPEN
+      1     +0.030000       +0.029000 to +0.031000    75.00 %            7.500000
+      2     -0.002000       -0.003000 to -0.001000     0.00 %            0.000000  no help: earns nothing
+      4     -0.000000       -0.001000 to +0.001000     0.00 %            0.000000  nobody helped: the sponsor keeps the budget
+    sum     +0.028000                                                    7.500000
+Not scored, too few evaluators answered: 3
+as contributor            7.500000 OPEN
+
+All runs together: 7.500000 OPEN
+",
+            peer(1)
+        );
+        assert_eq!(text, expected);
+    }
+}
