@@ -17,6 +17,9 @@ pub enum CodecError {
         /// The bytes at hand.
         found: usize,
     },
+    /// Written by a release whose envelopes or messages this one does not know.
+    #[error("version {0} of the format is not known here; a newer release is needed to read it")]
+    Version(u8),
     /// Not an encoding of the type.
     #[error("bytes are not an encoding of the expected type")]
     Malformed,
@@ -33,6 +36,25 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
     bincode::encode_to_vec(value, config::standard()).expect("plain data always encodes")
 }
 
+/// Decodes a prefix of `bytes` without ever reserving more than a fixed multiple of their length.
+///
+/// bincode charges the in-memory size of containers against its limit before it reserves them. One
+/// encoded byte can stand for a whole `Entry` (128 bytes) or `Round`, so the limit steps up with the
+/// length of the message: at most 256 times the message, and never more than 16 MiB.
+fn decode_within<T: Decode<()>>(bytes: &[u8]) -> Option<(T, usize)> {
+    const SMALL: usize = 1 << 10;
+    const MIDDLE: usize = 1 << 14;
+    let standard = config::standard();
+    let decoded = if bytes.len() <= SMALL {
+        bincode::decode_from_slice(bytes, standard.with_limit::<{ SMALL << 8 }>())
+    } else if bytes.len() <= MIDDLE {
+        bincode::decode_from_slice(bytes, standard.with_limit::<{ MIDDLE << 8 }>())
+    } else {
+        bincode::decode_from_slice(bytes, standard.with_limit::<{ 1 << 24 }>())
+    };
+    decoded.ok()
+}
+
 /// Decodes canonical bytes of at most `LIMIT` bytes.
 ///
 /// # Errors
@@ -44,11 +66,7 @@ pub fn decode<T: Encode + Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Resul
             found: bytes.len(),
         });
     }
-    // bincode charges the in-memory size of containers against the limit, which for small integers
-    // is more than their encoded size; eight times the wire bound covers every type here.
-    let config = config::standard().with_limit::<{ 1 << 24 }>();
-    let (value, used): (T, usize) =
-        bincode::decode_from_slice(bytes, config).map_err(|_| CodecError::Malformed)?;
+    let (value, used) = decode_within(bytes).ok_or(CodecError::Malformed)?;
     if used != bytes.len() || encode(&value) != bytes {
         return Err(CodecError::NotCanonical);
     }

@@ -6,7 +6,9 @@
 use bincode::{Decode, Encode};
 
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
+use crate::limits;
 use crate::manifest::Manifest;
+use crate::reject::Rejection;
 
 /// One statement of a log's author.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -101,4 +103,98 @@ pub struct Score {
     pub low: NanoNats,
     /// Upper end of the evaluator's interval.
     pub high: NanoNats,
+}
+
+impl Entry {
+    /// Checks every bound that needs nothing but the entry itself. Where it may stand is checked by
+    /// [`crate::log::Block::check`], what it may say in a given round by the round.
+    ///
+    /// # Errors
+    /// [`Rejection::Limit`] names a bound, [`Rejection::Contradiction`] what cannot be meant.
+    pub fn check(&self) -> Result<(), Rejection> {
+        match self {
+            Self::Create(manifest) => manifest.check().map_err(Rejection::from),
+            Self::Join(join) => join.check(),
+            Self::Leave => Ok(()),
+            Self::Contribution(contribution) => contribution.check(),
+            Self::ScoreSheet(sheet) => sheet.check(),
+        }
+    }
+}
+
+fn check_tokens(tokens: u64) -> Result<(), Rejection> {
+    match tokens {
+        0 => Err(Rejection::Contradiction("no tokens")),
+        1..=limits::MAX_TOKENS => Ok(()),
+        _ => Err(Rejection::Limit("tokens")),
+    }
+}
+
+/// A name for people: 1 to [`limits::MAX_NAME_BYTES`] bytes, no control characters (it is printed on
+/// other people's terminals).
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=limits::MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+impl Join {
+    fn check(&self) -> Result<(), Rejection> {
+        if !is_name(&self.name) {
+            return Err(Rejection::Limit("name of a member"));
+        }
+        check_tokens(self.tokens)
+    }
+}
+
+impl Contribution {
+    fn check(&self) -> Result<(), Rejection> {
+        if self.round.0 == 0 {
+            return Err(Rejection::Contradiction("the genesis has no contributions"));
+        }
+        if self.round.0 > limits::MAX_ROUNDS {
+            return Err(Rejection::Limit("round of a contribution"));
+        }
+        if self.update.size == 0 || self.update.size > limits::MAX_UPDATE_BYTES {
+            return Err(Rejection::Limit("bytes of an update"));
+        }
+        check_tokens(self.tokens)
+    }
+}
+
+impl ScoreSheet {
+    fn check(&self) -> Result<(), Rejection> {
+        if self.round.0 == 0 {
+            return Err(Rejection::Contradiction("the genesis is not scored"));
+        }
+        if self.round.0 > limits::MAX_ROUNDS {
+            return Err(Rejection::Limit("round of a score sheet"));
+        }
+        check_tokens(self.predicted)?;
+        let losses = [self.loss_before, self.loss_after];
+        if (losses.iter()).any(|loss| !(0..=limits::MAX_NANO_NATS).contains(&loss.0)) {
+            return Err(Rejection::Limit("loss of a score sheet"));
+        }
+        if self.scores.len() > limits::MAX_INCLUDED {
+            return Err(Rejection::Limit("scores of a sheet"));
+        }
+        if self.scores.windows(2).any(|w| w[0].peer >= w[1].peer) {
+            return Err(Rejection::Contradiction("scores out of order"));
+        }
+        self.scores.iter().try_for_each(Score::check)
+    }
+}
+
+impl Score {
+    fn check(&self) -> Result<(), Rejection> {
+        let bound = -limits::MAX_NANO_NATS..=limits::MAX_NANO_NATS;
+        if ![self.low, self.score, self.high]
+            .iter()
+            .all(|n| bound.contains(&n.0))
+        {
+            return Err(Rejection::Limit("score"));
+        }
+        if self.low > self.score || self.score > self.high {
+            return Err(Rejection::Contradiction("score outside of its interval"));
+        }
+        Ok(())
+    }
 }

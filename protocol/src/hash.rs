@@ -71,6 +71,8 @@ pub enum Domain {
     State,
     /// A roster.
     Roster,
+    /// What a peer holds of a range of logs.
+    Heads,
     /// The draw of a committee.
     Committee,
     /// The draw of hold-out batches.
@@ -90,13 +92,15 @@ pub enum Domain {
 }
 
 impl Domain {
-    fn context(self) -> &'static str {
+    /// The tag itself: BLAKE3 context of hashes, prefix of signed messages.
+    pub fn context(self) -> &'static str {
         match self {
             Self::Block => "tributary 1 block",
             Self::Manifest => "tributary 1 manifest",
             Self::RoundValue => "tributary 1 round value",
             Self::State => "tributary 1 state",
             Self::Roster => "tributary 1 roster",
+            Self::Heads => "tributary 1 heads",
             Self::Committee => "tributary 1 committee",
             Self::ScoreSeed => "tributary 1 score seed",
             Self::AdapterInit => "tributary 1 adapter init",

@@ -24,8 +24,15 @@ pub mod event;
 pub mod hash;
 pub mod id;
 pub mod limits;
+pub mod log;
+pub mod logset;
 pub mod manifest;
 pub mod reject;
 pub mod round;
+pub mod sign;
+pub mod sync;
 pub mod time;
+pub mod wire;
 
+#[cfg(test)]
+mod fixture;

@@ -19,8 +19,42 @@ pub const MAX_BLOCK_BYTES: usize = 48 * 1024;
 pub const MAX_BLOCK_ENTRIES: usize = 256;
 /// Heads of other logs that one block may name.
 pub const MAX_SEEN_HEADS: usize = 64;
-/// Bytes of an encoded manifest: 1,024 modules of 40 bytes and the rest of the fields.
-pub const MAX_MANIFEST_BYTES: usize = 96 * 1024;
+/// Blocks of one log: three a round for more rounds than a run may have, and sums stay far from
+/// overflow.
+pub const MAX_SEQ: u64 = 1 << 40;
+/// Blocks of one author that wait for the block before them. Sync ships logs in order, so only
+/// gossip that overtakes itself is ever out of order.
+pub const MAX_PENDING_BLOCKS: usize = 64;
+/// Waiting blocks of one scope, over all authors: 256 of the largest are 12 MiB.
+pub const MAX_PENDING_IN_SCOPE: usize = 4096;
+/// Bytes of the waiting blocks of one scope.
+pub const MAX_PENDING_BYTES: usize = 16 << 20;
+/// Logs of one scope. Members come and go, so four times the largest roster.
+pub const MAX_AUTHORS: usize = 4 * MAX_MEMBERS;
+/// Bytes of an encoded manifest: it travels in one block, with room for links and envelope. A model
+/// of 1,024 modules with names of 36 bytes fits.
+pub const MAX_MANIFEST_BYTES: usize = 44 * 1024;
+/// Training rounds of one run; three years at one every quarter of an hour.
+pub const MAX_ROUNDS: u32 = 100_000;
+/// Optimizer steps of one round. Beyond this, updates of different members drift too far apart to
+/// be summed.
+pub const MAX_LOCAL_STEPS: u32 = 100_000;
+/// Windows of one optimizer step.
+pub const MAX_BATCH: u32 = 4096;
+/// Tokens of one window: the longest context of today's open models.
+pub const MAX_CONTEXT: u32 = 131_072;
+/// Hold-out windows an evaluator scores a round on.
+pub const MAX_SCORE_WINDOWS: u32 = 65_536;
+/// Milliseconds of any deadline: 30 days, beyond which a run is better closed.
+pub const MAX_DEADLINE_MS: u32 = 30 * 24 * 3_600_000;
+/// Micro-OPEN of a round's budget: a thousand times all OPEN there is, so that u128 never overflows
+/// when budgets of all rounds of all runs are summed.
+pub const MAX_BUDGET_MICRO_OPEN: u128 = 1_000_000_000_000_000_000;
+/// Tokens one entry may claim: sums over a full roster stay within u64.
+pub const MAX_TOKENS: u64 = 1 << 48;
+/// Billionths of a nat of any loss or score: a million nats a token is no language model's loss, and
+/// sums over a round stay far within i64.
+pub const MAX_NANO_NATS: i64 = 1_000_000_000_000_000;
 /// Bytes of a person-given name (run, Datanet, shard, peer).
 pub const MAX_NAME_BYTES: usize = 64;
 /// Evaluators of one run. The median needs few; each costs a scoring pass a round.
@@ -41,5 +75,19 @@ pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 pub const MAX_GOSSIP_BYTES: usize = 16 * 1024;
 /// Bytes of a direct message (sync answers are cut to fit).
 pub const MAX_DIRECT_BYTES: usize = 256 * 1024;
+/// Blocks of one sync answer; its bytes are bounded by [`MAX_DIRECT_BYTES`] as well.
+pub const MAX_BLOCKS_PER_MESSAGE: usize = 4096;
+/// Heads, and separately forks, of one message: 1,024 of 73 bytes fit a quarter of a direct message.
+pub const MAX_HEADS_PER_MESSAGE: usize = 1024;
+/// Ranges of authors that one summary compares.
+pub const MAX_RANGES: usize = 256;
+/// Certificates of one sync answer.
+pub const MAX_CERTIFICATES_PER_MESSAGE: usize = 1024;
+/// Blocks that one message may ask for by name.
+pub const MAX_WANTED_BLOCKS: usize = 1024;
+/// Runs that one peer tells another it follows.
+pub const MAX_RUNS: usize = 1024;
+/// Bytes of one consensus message: a proposal carries a whole value and two signatures.
+pub const MAX_CONSENSUS_BYTES: usize = 56 * 1024;
 /// Bytes of one update blob: a dense f32 update of the largest adapter.
 pub const MAX_UPDATE_BYTES: u64 = 4 * MAX_ADAPTER_PARAMETERS + 4096;

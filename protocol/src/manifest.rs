@@ -92,7 +92,7 @@ impl FactorSchedule {
         match self {
             Self::Both => Trainable::Both,
             Self::FreezeA => Trainable::B,
-            Self::Alternate if round.0 % 2 == 0 && round.0 > 0 => Trainable::A,
+            Self::Alternate if round.0.is_multiple_of(2) && round.0 > 0 => Trainable::A,
             Self::Alternate => Trainable::B,
         }
     }
@@ -152,6 +152,10 @@ pub struct RevenueSplit {
     /// Stakers.
     pub stakers: Ppb,
 }
+
+mod check;
+
+pub use check::ManifestError;
 
 impl Manifest {
     /// The run's name: hash of the canonical bytes.

@@ -3,6 +3,7 @@
 //! A code never changes its meaning: logs, metrics and tests of other implementations rely on it.
 
 use crate::codec::CodecError;
+use crate::manifest::ManifestError;
 
 /// A refusal of remote input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +58,15 @@ impl Rejection {
             Self::Blob(_) => 9,
             Self::Certificate(_) => 10,
             Self::Equivocator => 11,
+        }
+    }
+}
+
+impl From<ManifestError> for Rejection {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::TooLong { .. } => Self::Limit("bytes of a manifest"),
+            other => Self::Contradiction(other.field()),
         }
     }
 }

@@ -1,0 +1,255 @@
+//! The ledger of one scope: the union of all its logs, a grow-only CRDT.
+//!
+//! Every block asserts two facts about its author's log: which block stands at its own position, and
+//! which stands one before. Blocks that assert different blocks for one position are an equivocation
+//! and prove it by themselves. What counts of a log is its linked part from position 0 up to, and
+//! without, the lowest position with two assertions. That is a function of the *set* of blocks, so
+//! peers that have seen the same blocks agree whatever the order, and what counts of a forked log only
+//! ever shrinks. The slow twin in `reference` states exactly this function.
+//!
+//! One thing overrides a fork: what a certificate made final stays final ([`LogSet::certify`]), or an
+//! author could take back what others have already built on.
+//!
+//! Blocks that arrive before their predecessor wait, within bounds; what is dropped for space comes
+//! again by [`crate::sync`]. Storage, gossip and who may write at all are left to the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
+
+use crate::entry::Entry;
+use crate::id::{BlockId, NetworkId, PeerId, Scope, Seq};
+use crate::limits;
+use crate::log::SignedBlock;
+use crate::reject::Rejection;
+use crate::round::EntryRef;
+
+mod author;
+mod fork;
+#[cfg(test)]
+mod reference;
+
+pub use crate::log::Head;
+use author::{AuthorLog, Outcome, Room};
+pub use fork::{EquivocationProof, ForkMark};
+
+/// What became of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// It counts now, perhaps with others that waited for it.
+    New,
+    /// It was here already.
+    Known,
+    /// A block before it is missing; it waits if there is room.
+    Gap {
+        /// The last position that counts; `None` when nothing does.
+        have: Option<Seq>,
+    },
+    /// It proves an equivocation, or proves one more plainly than the proof at hand.
+    Fork(Box<EquivocationProof>),
+    /// It cannot be part of this ledger.
+    Refused(Rejection),
+}
+
+/// All logs of one scope.
+#[derive(Clone, Debug)]
+pub struct LogSet {
+    network: NetworkId,
+    scope: Scope,
+    logs: BTreeMap<PeerId, AuthorLog>,
+    /// Blocks that a certificate made final, kept and counted even behind a fork.
+    certified: BTreeSet<BlockId>,
+    /// Waiting blocks and their bytes over all authors.
+    pending: usize,
+    pending_bytes: usize,
+}
+
+impl LogSet {
+    /// An empty ledger.
+    pub fn new(network: NetworkId, scope: Scope) -> Self {
+        Self {
+            network,
+            scope,
+            logs: BTreeMap::new(),
+            certified: BTreeSet::new(),
+            pending: 0,
+            pending_bytes: 0,
+        }
+    }
+
+    /// What the logs are about.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The network they are of.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// Adds a block, in any order, any number of times.
+    pub fn insert(&mut self, signed: SignedBlock) -> Insert {
+        let block = signed.block();
+        if block.network != self.network {
+            return Insert::Refused(Rejection::Network);
+        }
+        if block.scope != self.scope {
+            return Insert::Refused(Rejection::Contradiction("block of another scope"));
+        }
+        let author = block.author;
+        if !self.logs.contains_key(&author) && self.logs.len() >= limits::MAX_AUTHORS {
+            return Insert::Refused(Rejection::Limit("authors of a scope"));
+        }
+        let room = Room {
+            blocks: limits::MAX_PENDING_IN_SCOPE.saturating_sub(self.pending),
+            bytes: limits::MAX_PENDING_BYTES.saturating_sub(self.pending_bytes),
+        };
+        let log = self.logs.entry(author).or_default();
+        let before = (log.pending_blocks(), log.pending_bytes());
+        let outcome = log.insert(signed, room, &self.certified);
+        self.pending = self.pending - before.0 + log.pending_blocks();
+        self.pending_bytes = self.pending_bytes - before.1 + log.pending_bytes();
+        let have = log.last().map(|last| last.block().seq);
+        if log.is_empty() {
+            self.logs.remove(&author);
+        }
+        match outcome {
+            Outcome::Counted => Insert::New,
+            Outcome::Known => Insert::Known,
+            Outcome::Waiting => Insert::Gap { have },
+            Outcome::Fork(proof) => Insert::Fork(proof),
+            Outcome::BehindFork => Insert::Refused(Rejection::Equivocator),
+        }
+    }
+
+    /// Notes that a certificate relies on this entry: its block counts from now on (or once it
+    /// arrives), whether or not its author equivocates or has equivocated.
+    ///
+    /// A restored ledger must hear of its certificates before its blocks.
+    pub fn certify(&mut self, at: &EntryRef) {
+        self.certified.insert(at.block);
+    }
+
+    /// The entry at `at`, if its block counts. `None` also when the block stands behind a fork and no
+    /// certificate relies on it.
+    pub fn entry(&self, at: &EntryRef) -> Option<&Entry> {
+        let log = self.logs.get(&at.author)?;
+        let counted = log.counted(at.seq).filter(|b| b.id() == at.block);
+        let block = counted.or_else(|| {
+            let kept = self
+                .certified
+                .contains(&at.block)
+                .then(|| log.behind_fork(&at.block));
+            kept.flatten().filter(|block| block.block().seq == at.seq)
+        })?;
+        block.block().entries.get(usize::from(at.index))
+    }
+
+    /// The entries that count of one author, in order, with their places. Entries that only a
+    /// certificate keeps are found by [`LogSet::entry`], not here.
+    pub fn entries(&self, author: PeerId) -> impl Iterator<Item = (EntryRef, &Entry)> {
+        let log = self.logs.get(&author);
+        (log.into_iter().flat_map(AuthorLog::chain)).flat_map(entries_of)
+    }
+
+    /// The entries that count of all authors, ordered by author and place.
+    pub fn all(&self) -> impl Iterator<Item = (EntryRef, &Entry)> {
+        (self.logs.values().flat_map(AuthorLog::chain)).flat_map(entries_of)
+    }
+
+    /// The blocks that count of one author, in order.
+    pub fn blocks(&self, author: PeerId) -> impl Iterator<Item = &SignedBlock> {
+        let log = self.logs.get(&author);
+        log.into_iter().flat_map(AuthorLog::chain)
+    }
+
+    /// Any block at hand by its name, whether it counts or not: for peers that ask for blocks a
+    /// certificate relies on.
+    pub fn block(&self, author: PeerId, id: &BlockId) -> Option<&SignedBlock> {
+        let log = self.logs.get(&author)?;
+        log.held(id)
+    }
+
+    /// The last block that counts of one author: what the author's next block links to.
+    pub fn last(&self, author: PeerId) -> Option<&SignedBlock> {
+        self.logs.get(&author)?.last()
+    }
+
+    /// The last counted block of every author that has one, ordered by author.
+    pub fn heads(&self) -> Vec<Head> {
+        let lasts = self.logs.values().filter_map(AuthorLog::last);
+        lasts.map(SignedBlock::head).collect()
+    }
+
+    /// Every author known to have equivocated, ordered, with the proof's blocks.
+    pub fn forks(&self) -> Vec<ForkMark> {
+        let proofs = self.logs.values().filter_map(AuthorLog::proof);
+        proofs.map(EquivocationProof::mark).collect()
+    }
+
+    /// The proof against an author, if there is one.
+    pub fn proof(&self, author: PeerId) -> Option<&EquivocationProof> {
+        self.logs.get(&author)?.proof()
+    }
+
+    /// Whether an author is known to have equivocated.
+    pub fn is_equivocator(&self, author: PeerId) -> bool {
+        self.proof(author).is_some()
+    }
+
+    /// Authors with at least one block here, ordered.
+    pub fn authors(&self) -> impl Iterator<Item = PeerId> {
+        self.logs.keys().copied()
+    }
+
+    /// Blocks that wait for the one before them.
+    pub fn waiting(&self) -> usize {
+        self.pending
+    }
+
+    /// The counted blocks that a peer with `theirs` lacks, oldest first within each log, at most
+    /// `max_bytes` in all. Forks are left to [`crate::sync::compare`].
+    pub fn suffix(&self, theirs: &[Head], max_bytes: usize) -> Vec<Vec<u8>> {
+        let theirs: BTreeMap<PeerId, Seq> = theirs.iter().map(|h| (h.author, h.seq)).collect();
+        let mut budget = crate::sync::Budget::new(max_bytes);
+        for (author, log) in &self.logs {
+            let from = theirs.get(author).map_or(0, |seq| seq.0.saturating_add(1));
+            for block in log.chain_from(Seq(from)) {
+                if !budget.push(block) {
+                    return budget.blocks;
+                }
+            }
+        }
+        budget.blocks
+    }
+
+    pub(crate) fn log(&self, author: PeerId) -> Option<&AuthorLog> {
+        self.logs.get(&author)
+    }
+
+    pub(crate) fn logs_in(
+        &self,
+        range: impl RangeBounds<PeerId>,
+    ) -> impl Iterator<Item = (&PeerId, &AuthorLog)> {
+        self.logs.range(range)
+    }
+}
+
+fn entries_of(block: &SignedBlock) -> impl Iterator<Item = (EntryRef, &Entry)> {
+    let Head {
+        author,
+        seq,
+        block: id,
+    } = block.head();
+    (block.block().entries.iter().zip(0u8..=u8::MAX)).map(move |(entry, index)| {
+        let at = EntryRef {
+            author,
+            seq,
+            block: id,
+            index,
+        };
+        (at, entry)
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

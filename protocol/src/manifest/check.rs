@@ -1,0 +1,244 @@
+//! What a manifest may say.
+//!
+//! The same check serves two readers: the author of a run's TOML, who is told which setting to change
+//! and to what, and every peer, which refuses a run whose first entry does not pass. What a setting
+//! means is described where it is declared; here are only the bounds.
+
+use super::{Aggregation, Deadlines, Manifest, RevenueSplit, Training, UpdateCodec};
+use crate::adapter::AdapterError;
+use crate::codec;
+use crate::entry::is_name;
+use crate::id::Ppb;
+use crate::limits;
+
+/// Why a run cannot be opened with these settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// A number outside of its bounds.
+    #[error(
+        "`{field}` is {found}, but must lie between {min} and {max}; change it in the run's file"
+    )]
+    Range {
+        /// The setting, as the run's file names it.
+        field: &'static str,
+        /// What it is.
+        found: u128,
+        /// Least allowed.
+        min: u128,
+        /// Most allowed.
+        max: u128,
+    },
+    /// A name that is empty, too long, or would disturb a terminal.
+    #[error(
+        "`{field}` must have 1 to {max} bytes and no control characters; shorten or retype it",
+        max = limits::MAX_NAME_BYTES
+    )]
+    Name {
+        /// The setting.
+        field: &'static str,
+    },
+    /// The adapter's shape.
+    #[error("`adapter`: {0}; choose another rank, alpha or set of modules")]
+    Adapter(#[from] AdapterError),
+    /// An update codec that another setting rules out.
+    #[error(
+        "`codec.feedback` is {found} billionths, but at most one billion (all of it) can be kept"
+    )]
+    Feedback {
+        /// What it is.
+        found: u32,
+    },
+    /// The evaluators' keys.
+    #[error(
+        "`evaluators` must be ordered by key and name each key once; sort the list and drop repeats"
+    )]
+    Evaluators,
+    /// More contributions asked for than one round may hold or members may send.
+    #[error(
+        "`min_contributions` is {found}, but the genesis waits for {members} members only; raise \
+         `min_members` or ask for fewer contributions, or the first round may never close"
+    )]
+    MinContributions {
+        /// What it is.
+        found: u32,
+        /// `min_members`.
+        members: u32,
+    },
+    /// Parts of a whole that are not the whole.
+    #[error(
+        "the parts of `revenue` add up to {sum} billionths, but must add up to 1000000000; change one \
+         of contributors, base_author, server, committee, stakers by {}",
+        (1_000_000_000i64 - *.sum as i64)
+    )]
+    Revenue {
+        /// What they add up to.
+        sum: u64,
+    },
+    /// All settings together.
+    #[error(
+        "the manifest takes {found} bytes, but at most {max} fit into one signed block; adapt fewer \
+         modules",
+        max = limits::MAX_MANIFEST_BYTES
+    )]
+    TooLong {
+        /// Encoded size.
+        found: usize,
+    },
+}
+
+impl ManifestError {
+    /// The setting at fault.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Range { field, .. } | Self::Name { field } => field,
+            Self::Adapter(_) => "adapter",
+            Self::Feedback { .. } => "codec.feedback",
+            Self::Evaluators => "evaluators",
+            Self::MinContributions { .. } => "min_contributions",
+            Self::Revenue { .. } => "revenue",
+            Self::TooLong { .. } => "manifest",
+        }
+    }
+}
+
+fn range(
+    field: &'static str,
+    found: impl Into<u128>,
+    min: impl Into<u128>,
+    max: impl Into<u128>,
+) -> Result<(), ManifestError> {
+    let (found, min, max) = (found.into(), min.into(), max.into());
+    if (min..=max).contains(&found) {
+        Ok(())
+    } else {
+        Err(ManifestError::Range {
+            field,
+            found,
+            min,
+            max,
+        })
+    }
+}
+
+fn name(field: &'static str, text: &str) -> Result<(), ManifestError> {
+    if is_name(text) {
+        Ok(())
+    } else {
+        Err(ManifestError::Name { field })
+    }
+}
+
+impl Manifest {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the first setting that is refused and what to do about it.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        name("name", &self.name)?;
+        name("base.name", &self.base.name)?;
+        name("datanet", &self.datanet)?;
+        self.adapter.check()?;
+        range("rounds", self.rounds, 1u8, limits::MAX_ROUNDS)?;
+        self.training.check()?;
+        self.codec.check()?;
+        match self.aggregation {
+            Aggregation::Mean | Aggregation::ClippedMean => {}
+        }
+        let evaluators = self.evaluators.len() as u64;
+        range("evaluators", evaluators, 0u8, limits::MAX_EVALUATORS as u64)?;
+        if self.evaluators.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(ManifestError::Evaluators);
+        }
+        let windows = limits::MAX_SCORE_WINDOWS;
+        range("score_windows", self.score_windows, 1u8, windows)?;
+        let committee = limits::MAX_COMMITTEE as u64;
+        range("committee", self.committee, 1u8, committee)?;
+        let members = limits::MAX_MEMBERS as u64;
+        range("min_members", self.min_members, 1u8, members)?;
+        let least = self.min_contributions;
+        range("min_contributions", least, 1u8, limits::MAX_INCLUDED as u64)?;
+        if least > self.min_members {
+            return Err(ManifestError::MinContributions {
+                found: least,
+                members: self.min_members,
+            });
+        }
+        self.deadlines.check()?;
+        let budget = self.budget_per_round.0;
+        range(
+            "budget_per_round",
+            budget,
+            0u8,
+            limits::MAX_BUDGET_MICRO_OPEN,
+        )?;
+        self.revenue.check()?;
+        match codec::encode(self).len() {
+            0..=limits::MAX_MANIFEST_BYTES => Ok(()),
+            found => Err(ManifestError::TooLong { found }),
+        }
+    }
+}
+
+impl Training {
+    fn check(&self) -> Result<(), ManifestError> {
+        let steps = self.local_steps;
+        range("training.local_steps", steps, 1u8, limits::MAX_LOCAL_STEPS)?;
+        range("training.batch", self.batch, 1u8, limits::MAX_BATCH)?;
+        // A window of one token predicts nothing.
+        range("training.context", self.context, 2u8, limits::MAX_CONTEXT)?;
+        range(
+            "training.learning_rate",
+            self.learning_rate.0,
+            1u8,
+            Ppb::ONE.0,
+        )
+    }
+}
+
+impl UpdateCodec {
+    fn check(&self) -> Result<(), ManifestError> {
+        match self {
+            Self::DenseF32 | Self::DenseInt8 => Ok(()),
+            Self::Sparse { top, feedback } => {
+                range("codec.top", *top, 1u8, 4096u16)?;
+                if *feedback > Ppb::ONE {
+                    return Err(ManifestError::Feedback { found: feedback.0 });
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Deadlines {
+    fn check(&self) -> Result<(), ManifestError> {
+        let fields = [
+            ("deadlines.round_ms", self.round_ms),
+            ("deadlines.grace_ms", self.grace_ms),
+            ("deadlines.propose_ms", self.propose_ms),
+            ("deadlines.vote_ms", self.vote_ms),
+        ];
+        (fields.into_iter()).try_for_each(|(at, ms)| range(at, ms, 1u8, limits::MAX_DEADLINE_MS))
+    }
+}
+
+impl RevenueSplit {
+    fn check(&self) -> Result<(), ManifestError> {
+        let parts = [
+            self.contributors,
+            self.base_author,
+            self.server,
+            self.committee,
+            self.stakers,
+        ];
+        let sum: u64 = parts.iter().map(|part| u64::from(part.0)).sum();
+        if sum == u64::from(Ppb::ONE.0) {
+            Ok(())
+        } else {
+            Err(ManifestError::Revenue { sum })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Every setting has bounds, and every refusal says which setting and what to do.
+
+use super::*;
+use crate::fixture::{manifest, peer};
+use crate::id::MicroOpen;
+
+fn refusal(change: impl FnOnce(&mut Manifest)) -> ManifestError {
+    let mut manifest = manifest();
+    change(&mut manifest);
+    manifest.check().expect_err("must be refused")
+}
+
+#[test]
+fn a_sound_manifest_passes() {
+    assert_eq!(manifest().check(), Ok(()));
+    let mut without_judges = manifest();
+    without_judges.evaluators.clear();
+    assert_eq!(without_judges.check(), Ok(()));
+}
+
+#[test]
+fn every_setting_out_of_bounds_is_named() {
+    type Change = fn(&mut Manifest);
+    let cases: [(&str, Change); 24] = [
+        ("name", |m| m.name.clear()),
+        ("name", |m| m.name = "tab\there".into()),
+        ("base.name", |m| m.base.name = "b".repeat(65)),
+        ("datanet", |m| m.datanet.clear()),
+        ("adapter", |m| m.adapter.rank = 0),
+        ("rounds", |m| m.rounds = 0),
+        ("rounds", |m| m.rounds = u32::MAX),
+        ("training.local_steps", |m| m.training.local_steps = 0),
+        ("training.batch", |m| m.training.batch = 0),
+        ("training.context", |m| m.training.context = 1),
+        ("training.learning_rate", |m| {
+            m.training.learning_rate = Ppb(0)
+        }),
+        ("codec.top", |m| {
+            m.codec = UpdateCodec::Sparse {
+                top: 0,
+                feedback: Ppb(0),
+            }
+        }),
+        ("codec.top", |m| {
+            m.codec = UpdateCodec::Sparse {
+                top: 4097,
+                feedback: Ppb(0),
+            }
+        }),
+        ("codec.feedback", |m| {
+            m.codec = UpdateCodec::Sparse {
+                top: 1,
+                feedback: Ppb(1_000_000_001),
+            };
+        }),
+        ("evaluators", |m| m.evaluators.reverse()),
+        ("evaluators", |m| m.evaluators = vec![peer(2); 2]),
+        ("evaluators", |m| m.evaluators = (0..33).map(peer).collect()),
+        ("score_windows", |m| m.score_windows = 0),
+        ("committee", |m| m.committee = 0),
+        ("min_members", |m| m.min_members = 0),
+        ("min_contributions", |m| m.min_contributions = 0),
+        ("min_contributions", |m| {
+            m.min_contributions = m.min_members + 1
+        }),
+        ("deadlines.vote_ms", |m| m.deadlines.vote_ms = 0),
+        ("budget_per_round", |m| {
+            m.budget_per_round = MicroOpen(u128::MAX)
+        }),
+    ];
+    for (field, change) in cases {
+        assert_eq!(refusal(change).field(), field);
+    }
+}
+
+#[test]
+fn a_revenue_split_that_misses_the_whole_says_by_how_much() {
+    let error = refusal(|m| m.revenue.server.0 -= 5);
+    assert_eq!(error, ManifestError::Revenue { sum: 999_999_995 });
+    assert!(error.to_string().ends_with("stakers by 5"), "{error}");
+    let error = refusal(|m| m.revenue.server.0 += 5);
+    assert!(error.to_string().ends_with("stakers by -5"), "{error}");
+}
+
+#[test]
+fn messages_say_what_to_do() {
+    let shown = refusal(|m| m.rounds = 0).to_string();
+    assert_eq!(
+        shown,
+        "`rounds` is 0, but must lie between 1 and 100000; change it in the run's file"
+    );
+}
+
+#[test]
+fn a_manifest_too_long_for_a_block_is_refused() {
+    let error = refusal(|m| {
+        let module = m.adapter.modules[0].clone();
+        m.adapter.modules = (0..600)
+            .map(|n| crate::adapter::Module {
+                name: format!("{:0>100}", n),
+                ..module.clone()
+            })
+            .collect();
+    });
+    assert!(
+        matches!(error, ManifestError::TooLong { found } if found > 60_000),
+        "{error}"
+    );
+}
