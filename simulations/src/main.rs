@@ -1,2 +1,2 @@
-//! Entry.
+//! `tributary-sim`: the command line of the simulations.
 fn main() {}

@@ -1,0 +1,386 @@
+//! What a scenario file says: who takes part, how well they learn, how bad the world is.
+//!
+//! A scenario and a seed determine a run completely. Unknown keys are refused with the nearest known
+//! one, because a misspelt fault that silently does not happen is worse than an error. Carrying the
+//! faults out is the world's work.
+
+mod load;
+mod suggest;
+
+pub use load::{ScenarioError, builtin_names, load, parse};
+
+use serde::Deserialize;
+use tributary_protocol::id::Ppb;
+use tributary_protocol::limits;
+use tributary_protocol::manifest::{Aggregation, FactorSchedule, UpdateCodec};
+
+/// A federation and its world.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name for people.
+    pub name: String,
+    /// The seed when the command line gives none.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// All peers, evaluators and late joiners included.
+    pub peers: usize,
+    /// How many of them score instead of training.
+    pub evaluators: usize,
+    /// Training rounds.
+    pub rounds: u32,
+    /// What the manifest asks for.
+    pub run: RunPlan,
+    /// What is learnt.
+    pub learner: LearnerPlan,
+    /// How messages and blobs travel.
+    pub link: LinkPlan,
+    /// When the network splits.
+    #[serde(default)]
+    pub partitions: Vec<Partition>,
+    /// Who crashes.
+    #[serde(default)]
+    pub churn: ChurnPlan,
+    /// How slow the disk is.
+    #[serde(default)]
+    pub store: StorePlan,
+    /// How wrong clocks are.
+    #[serde(default)]
+    pub clock: ClockPlan,
+    /// Who comes later.
+    #[serde(default)]
+    pub joins: Vec<Change>,
+    /// Who leaves early.
+    #[serde(default)]
+    pub leaves: Vec<Change>,
+    /// When faults stop, and what must happen then.
+    pub calm: CalmPlan,
+}
+
+/// What the manifest asks for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlan {
+    /// Joins that the genesis waits for.
+    pub min_members: u32,
+    /// Contributions a round needs.
+    pub min_contributions: u32,
+    /// Committee members.
+    pub committee: u32,
+    /// See [`tributary_protocol::manifest::Deadlines`].
+    pub round_ms: u32,
+    /// See [`tributary_protocol::manifest::Deadlines`].
+    pub grace_ms: u32,
+    /// See [`tributary_protocol::manifest::Deadlines`].
+    pub propose_ms: u32,
+    /// See [`tributary_protocol::manifest::Deadlines`].
+    pub vote_ms: u32,
+    /// Micro-OPEN split among contributors each round.
+    pub budget_per_round: u64,
+    /// How updates travel.
+    pub codec: CodecPlan,
+    /// How updates are combined.
+    pub aggregation: AggregationPlan,
+    /// Which factors move when.
+    pub schedule: SchedulePlan,
+}
+
+/// How updates travel.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CodecPlan {
+    /// Every number as f32.
+    DenseF32,
+    /// Every number as int8.
+    DenseInt8,
+    /// The largest of each chunk.
+    Sparse {
+        /// Values kept per full chunk.
+        top: u16,
+        /// Share of the residual kept, 0 to 1.
+        feedback: f64,
+    },
+}
+
+impl CodecPlan {
+    /// As the manifest says it.
+    pub fn codec(self) -> UpdateCodec {
+        match self {
+            Self::DenseF32 => UpdateCodec::DenseF32,
+            Self::DenseInt8 => UpdateCodec::DenseInt8,
+            Self::Sparse { top, feedback } => UpdateCodec::Sparse {
+                top,
+                feedback: Ppb((feedback * 1e9) as u32),
+            },
+        }
+    }
+}
+
+/// How updates are combined.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AggregationPlan {
+    /// Mean weighted by tokens.
+    Mean,
+    /// Clipped to the median norm first.
+    ClippedMean,
+}
+
+impl AggregationPlan {
+    /// As the manifest says it.
+    pub fn aggregation(self) -> Aggregation {
+        match self {
+            Self::Mean => Aggregation::Mean,
+            Self::ClippedMean => Aggregation::ClippedMean,
+        }
+    }
+}
+
+/// Which factors move when.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulePlan {
+    /// `B` in odd rounds, `A` in even rounds.
+    Alternate,
+    /// Both factors every round.
+    Both,
+    /// Only `B`.
+    FreezeA,
+}
+
+impl SchedulePlan {
+    /// As the manifest says it.
+    pub fn schedule(self) -> FactorSchedule {
+        match self {
+            Self::Alternate => FactorSchedule::Alternate,
+            Self::Both => FactorSchedule::Both,
+            Self::FreezeA => FactorSchedule::FreezeA,
+        }
+    }
+}
+
+/// What is learnt.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearnerPlan {
+    /// Which learner.
+    pub kind: LearnerKind,
+    /// Parameters of the adapter; even.
+    pub dimension: usize,
+    /// Standard deviation of the peers' optima around the common one.
+    pub spread: f64,
+    /// Standard deviation of one training step's gradient, and of one hold-out window.
+    pub noise: f64,
+    /// Gradient steps a round.
+    pub steps: u32,
+    /// Step size.
+    pub learning_rate: f64,
+    /// Virtual time that a peer of ordinary speed trains.
+    pub train_ms: u64,
+    /// How much faster or slower the others are: 0.5 draws factors between 0.5 and 1.5.
+    pub train_spread: f64,
+    /// Virtual time of one scoring.
+    pub score_ms: u64,
+}
+
+/// Which learner.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LearnerKind {
+    /// A convex quadratic per peer with an optimum of its own.
+    Quadratic,
+}
+
+/// How messages and blobs travel.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkPlan {
+    /// Least time from one peer to another.
+    pub latency_ms: u64,
+    /// Drawn on top, 0 to this.
+    pub jitter_ms: u64,
+    /// Share of messages (and of blob transfers) lost.
+    #[serde(default)]
+    pub loss: f64,
+    /// Share of messages delivered twice.
+    #[serde(default)]
+    pub duplicate: f64,
+    /// Share of messages held back so that later ones overtake them.
+    #[serde(default)]
+    pub reorder: f64,
+    /// For how long at most.
+    #[serde(default)]
+    pub reorder_ms: u64,
+    /// Blob transfers.
+    pub bandwidth_kib_s: u64,
+    /// Connections that each peer opens.
+    pub degree: usize,
+}
+
+/// The network splits in two.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// When, from the start.
+    pub at_ms: u64,
+    /// For how long.
+    pub for_ms: u64,
+    /// Share of the peers on the smaller side.
+    pub split: f64,
+}
+
+/// Who crashes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChurnPlan {
+    /// Share of the peers that crash once in each round. Half of them at a random moment, half right
+    /// behind a random effect.
+    pub per_round: f64,
+    /// How long they stay away: least, most.
+    pub down_ms: [u64; 2],
+}
+
+/// How slow the disk is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorePlan {
+    /// Time until a commit is durable: least, most.
+    pub sync_ms: [u64; 2],
+}
+
+impl Default for StorePlan {
+    fn default() -> Self {
+        Self { sync_ms: [1, 4] }
+    }
+}
+
+/// How wrong clocks are.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockPlan {
+    /// Wall clocks are off by up to this, either way.
+    pub skew_s: u64,
+    /// Monotonic clocks run fast or slow by up to this many millionths.
+    pub drift_ppm: u64,
+}
+
+/// Peers that come or go once a round is certified.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The round whose certificate triggers it.
+    pub round: u32,
+    /// How many peers.
+    pub count: usize,
+}
+
+/// When faults stop, and what must happen then.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalmPlan {
+    /// Faults stop when this round is certified,
+    pub after_round: u32,
+    /// or at this time, whichever is first.
+    pub after_ms: u64,
+    /// From then on every missing round must certify within this time, on every peer.
+    pub round_within_ms: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl Scenario {
+    /// Peers that are there from the start.
+    pub fn present_at_start(&self) -> usize {
+        self.peers - self.joins.iter().map(|j| j.count).sum::<usize>()
+    }
+
+    /// Checks what the types cannot say. The message names the key, the value and the remedy.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let share = |key: &str, value: f64| match (0.0..=1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("`{key}` is {value}; it is a share from 0 to 1")),
+        };
+        share("link.loss", self.link.loss)?;
+        share("link.duplicate", self.link.duplicate)?;
+        share("link.reorder", self.link.reorder)?;
+        share("churn.per_round", self.churn.per_round)?;
+        share("learner.train_spread", self.learner.train_spread)?;
+        for partition in &self.partitions {
+            share("partitions.split", partition.split)?;
+        }
+        let ordered = |key: &str, [least, most]: [u64; 2]| match least <= most {
+            true => Ok(()),
+            false => Err(format!(
+                "`{key}` is [{least}, {most}]; write the smaller number first"
+            )),
+        };
+        ordered("churn.down_ms", self.churn.down_ms)?;
+        ordered("store.sync_ms", self.store.sync_ms)?;
+        self.check_people()?;
+        if self.learner.dimension < 2 || self.learner.dimension % 2 == 1 {
+            return Err("`learner.dimension` must be even and at least 2".into());
+        }
+        if self.link.bandwidth_kib_s == 0 {
+            return Err("`link.bandwidth_kib_s` is 0: no blob would ever arrive".into());
+        }
+        Ok(())
+    }
+
+    fn check_people(&self) -> Result<(), String> {
+        if self.rounds == 0 {
+            return Err("`rounds` is 0; a run needs at least one".into());
+        }
+        if self.evaluators > limits::MAX_EVALUATORS {
+            let most = limits::MAX_EVALUATORS;
+            return Err(format!("`evaluators` may be at most {most}"));
+        }
+        let late: usize = self.joins.iter().map(|j| j.count).sum();
+        let gone: usize = self.leaves.iter().map(|l| l.count).sum();
+        // The creator and the evaluators stay for the whole run.
+        let free = self.peers.saturating_sub(1 + self.evaluators);
+        if late + gone > free {
+            return Err(format!(
+                "{late} peers join late and {gone} leave, but only {free} of {} are neither creator \
+                 nor evaluator; raise `peers` or lower the counts",
+                self.peers
+            ));
+        }
+        let present = self.present_at_start();
+        if self.run.min_members as usize > present {
+            return Err(format!(
+                "`run.min_members` is {} but only {present} peers are there at the start; the genesis \
+                 would wait for ever",
+                self.run.min_members
+            ));
+        }
+        if self.calm.after_round > self.rounds {
+            return Err("`calm.after_round` lies behind the last round".into());
+        }
+        Ok(())
+    }
+}
+
+impl Scenario {
+    /// One line for reports.
+    pub fn describe(&self) -> String {
+        let link = &self.link;
+        let percent = |share: f64| (share * 100.0).round();
+        format!(
+            "{}: {} peers, {} evaluators, {} rounds; {} % loss, {} % duplicates, {} % held back up to \
+             {} ms; {} partition(s); {} % of the peers crash each round; clocks off by up to {} h",
+            self.name,
+            self.peers,
+            self.evaluators,
+            self.rounds,
+            percent(link.loss),
+            percent(link.duplicate),
+            percent(link.reorder),
+            link.reorder_ms,
+            self.partitions.len(),
+            percent(self.churn.per_round),
+            self.clock.skew_s / 3600,
+        )
+    }
+}
