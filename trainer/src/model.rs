@@ -11,9 +11,12 @@
 pub mod files;
 pub mod parameters;
 
+mod fused;
 pub(crate) mod ops;
 pub(crate) mod plain;
 pub(crate) mod rope;
+
+use std::sync::Arc;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
@@ -171,7 +174,7 @@ impl Model {
 
     /// The last norm's output, `[rows, hidden]`.
     pub(crate) fn hidden(&self, adapter: Option<&Factors>, batch: &Batch) -> Tensor<2> {
-        let table = RopeTable::new(&self.config, batch.context);
+        let table = Arc::new(RopeTable::new(&self.config, batch.context));
         let mut x = self.embed(&batch.tokens);
         for (index, layer) in self.layers.iter().enumerate() {
             let linear = |which: usize, x: Tensor<2>| {

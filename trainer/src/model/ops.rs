@@ -1,14 +1,33 @@
-//! The operations a forward pass is made of, in the fastest form the device has.
+//! The operations a forward pass is made of: fused on the CPU back end, plain anywhere else.
+
+use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::config::Config;
 use crate::lora::Pair;
-
-pub(crate) use crate::model::plain::{attention, cross_entropy_sum, rms_norm, swiglu};
+use crate::model::rope::RopeTable;
+use crate::model::{fused, plain};
 
 /// Token ids on `device`.
 pub(crate) fn int_tensor(ids: &[i32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(ids.to_vec(), [ids.len()]), device)
+}
+
+/// `x / sqrt(mean(x^2) + eps) * gain`, per row of `[rows, width]`.
+pub(crate) fn rms_norm(x: Tensor<2>, gain: Tensor<1>, eps: f64) -> Tensor<2> {
+    match fused::supports(&x) {
+        true => fused::rms_norm(x, gain, eps),
+        false => plain::rms_norm(x, gain, eps),
+    }
+}
+
+/// `silu(gate) * up`, element by element.
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    match fused::supports(&gate) {
+        true => fused::swiglu(gate, up),
+        false => plain::swiglu(gate, up),
+    }
 }
 
 /// `x W^T`, plus `scale (x A^T) B^T` where there is a pair.
@@ -16,10 +35,38 @@ pub(crate) fn int_tensor(ids: &[i32], device: &Device) -> Tensor<1, Int> {
 /// # Shapes
 /// `x` `[rows, inputs]`, `weight` `[outputs, inputs]`, output `[rows, outputs]`.
 pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, pair: Option<&Pair>) -> Tensor<2> {
-    let Some(pair) = pair else {
-        return x.matmul(weight.transpose());
-    };
-    // Scaling the narrow product is cheaper than scaling the wide one.
-    let narrow = x.clone().matmul(pair.a.clone().transpose()) * pair.scale;
-    x.matmul(weight.transpose()) + narrow.matmul(pair.b.clone().transpose())
+    match fused::supports(&x) {
+        true => fused::linear(x, weight, pair),
+        false => plain::linear(x, weight, pair),
+    }
+}
+
+/// Causal grouped-query attention with rotary positions.
+///
+/// # Shapes
+/// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`, output as `q`;
+/// `rows = windows * context`.
+pub(crate) fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    table: &Arc<RopeTable>,
+    config: &Config,
+    windows: usize,
+) -> Tensor<2> {
+    match fused::supports(&q) {
+        true => fused::attention(q, k, v, table, config, windows),
+        false => plain::attention(q, k, v, table, config, windows),
+    }
+}
+
+/// Sum over the targets of `-log softmax(hidden head^T)[target]`, shape `[1]`.
+///
+/// # Shapes
+/// `hidden` `[rows, width]`, `head` `[vocab, width]`, one target per row.
+pub(crate) fn cross_entropy_sum(hidden: Tensor<2>, head: Tensor<2>, targets: &[i32]) -> Tensor<1> {
+    match fused::supports(&hidden) {
+        true => fused::cross_entropy_sum(hidden, head, targets),
+        false => plain::cross_entropy_sum(hidden, head, targets),
+    }
 }

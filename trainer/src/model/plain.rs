@@ -6,6 +6,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
 use crate::config::Config;
+use crate::lora::Pair;
 use crate::model::rope::RopeTable;
 use crate::model::{NO_TARGET, upload};
 
@@ -14,6 +15,18 @@ pub(crate) fn rms_norm(x: Tensor<2>, gain: Tensor<1>, eps: f64) -> Tensor<2> {
     let mean_square = x.clone().square().mean_dim(1);
     let inverse = (mean_square + eps).sqrt().recip();
     x * inverse * gain.unsqueeze::<2>()
+}
+
+/// `x W^T`, plus `scale (x A^T) B^T` where there is a pair.
+pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, pair: Option<&Pair>) -> Tensor<2> {
+    let base = x.clone().matmul(weight.transpose());
+    match pair {
+        Some(pair) => {
+            let narrow = x.matmul(pair.a.clone().transpose());
+            base + narrow.matmul(pair.b.clone().transpose()) * pair.scale
+        }
+        None => base,
+    }
 }
 
 /// `silu(gate) * up`.
@@ -61,16 +74,12 @@ pub(crate) fn attention(
     let k = rotate(split(k, groups), table);
     let v = split(v, groups);
     let scores = q.matmul(k.swap_dims(2, 3)) * (dim as f64).powf(-0.5);
-    let scores = scores + causal_bias(per_group, context, &scores_device(&v));
+    let scores = scores + causal_bias(per_group, context, &v.device());
     let mixed = activation::softmax(scores, 3).matmul(v);
     mixed
         .reshape([windows, heads, context, dim])
         .swap_dims(1, 2)
         .reshape([rows, heads * dim])
-}
-
-fn scores_device(v: &Tensor<4>) -> Device {
-    v.device()
 }
 
 /// Zero where a query may look, a very small number where it may not.
