@@ -11,6 +11,8 @@ pub mod full;
 pub mod lora;
 pub mod model;
 pub mod optimizer;
+pub mod pretrain;
+pub mod shards;
 mod tokenizer;
 
 pub use tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
