@@ -137,7 +137,11 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 impl Join {
-    fn check(&self) -> Result<(), Rejection> {
+    /// Checks the name and the tokens.
+    ///
+    /// # Errors
+    /// [`Rejection`] names what is out of bounds.
+    pub fn check(&self) -> Result<(), Rejection> {
         if !is_name(&self.name) {
             return Err(Rejection::Limit("name of a member"));
         }

@@ -27,6 +27,7 @@ pub mod limits;
 pub mod log;
 pub mod logset;
 pub mod manifest;
+pub mod merkle;
 pub mod reject;
 pub mod round;
 pub mod sign;

@@ -189,9 +189,11 @@ pub fn refine(mine: &LogSet, theirs: &[RangeDigest]) -> Refined {
 pub struct Plan {
     /// Blocks that the other peer lacks, as received, oldest first within a log.
     pub blocks: Vec<Vec<u8>>,
-    /// Whether the other peer has blocks that are missing here: answer with [`list`] of the same
-    /// ranges and ask for them.
+    /// Whether the other peer has blocks that are missing here.
     pub behind: bool,
+    /// If so, what is held here of the same ranges: sent back, it asks for the missing blocks. Fits
+    /// one message; what is cut off is found by the next exchange.
+    pub ask: Vec<HeadList>,
 }
 
 /// Compares heads; the blocks take at most `max_bytes` with their lengths
@@ -213,10 +215,32 @@ pub fn compare(mine: &LogSet, theirs: &[HeadList], max_bytes: usize) -> Plan {
             behind |= compare_log(mine, author, head, fork, &mut budget);
         }
     }
+    let ask = if behind {
+        answer(mine, theirs.iter().map(|list| list.range))
+    } else {
+        Vec::new()
+    };
     Plan {
         blocks: budget.blocks,
         behind,
+        ask,
     }
+}
+
+/// What is held of some ranges, cut to one message.
+fn answer(mine: &LogSet, ranges: impl Iterator<Item = AuthorRange>) -> Vec<HeadList> {
+    let parts = ranges.flat_map(|range| cut(mine, range, limits::MAX_HEADS_PER_MESSAGE));
+    let mut room = limits::MAX_HEADS_PER_MESSAGE;
+    let mut lists = Vec::new();
+    for part in parts.take(limits::MAX_RANGES) {
+        let list = list(mine, part);
+        let Some(left) = room.checked_sub(list.heads.len().max(list.forks.len())) else {
+            break;
+        };
+        room = left;
+        lists.push(list);
+    }
+    lists
 }
 
 /// Compares one log; `true` when something of it is missing here.

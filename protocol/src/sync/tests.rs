@@ -126,13 +126,8 @@ fn reconcile(one: &mut LogSet, other: &mut LogSet) -> usize {
             bytes += said(refined.lists.clone());
             let plan = compare(teller, &refined.lists, usize::MAX);
             if plan.behind {
-                let own: Vec<_> = refined
-                    .lists
-                    .iter()
-                    .map(|l| list(teller, l.range))
-                    .collect();
-                bytes += said(own.clone());
-                take(teller, compare(listener, &own, usize::MAX).blocks);
+                bytes += said(plan.ask.clone());
+                take(teller, compare(listener, &plan.ask, usize::MAX).blocks);
             }
             take(listener, plan.blocks);
         }
@@ -178,6 +173,31 @@ fn head_lists_cut_into_pages_cover_every_author() {
             .windows(2)
             .all(|w| w[0].precedes(&w[1]) && w[0].until == Some(w[1].from))
     );
+}
+
+#[test]
+fn an_answer_to_any_ranges_fits_one_message() {
+    let seed = |n: u16| {
+        let mut seed = [7; 32];
+        seed[..2].copy_from_slice(&n.to_le_bytes());
+        SecretKey::from_seed(seed)
+    };
+    let blocks: Vec<SignedBlock> = (0..1500).map(|n| signed(&seed(n), None, 0)).collect();
+    let set = filled(&blocks);
+    // Somebody claims to be ahead of everybody here.
+    let mut claims = list(&set, AuthorRange::ALL);
+    claims.heads.truncate(limits::MAX_HEADS_PER_MESSAGE);
+    claims.heads.iter_mut().for_each(|head| head.seq = Seq(9));
+    let plan = compare(&set, &[claims], MAX_ANSWER_BYTES);
+    assert!(plan.behind);
+    let message = Message::Heads {
+        run: crate::id::RunId(any_digest(9)),
+        lists: plan.ask,
+        certified: None,
+        wants: true,
+    };
+    let size = message.encode().len();
+    assert!(size > 1000 * 65, "asks for a full message, {size} bytes");
 }
 
 proptest! {
