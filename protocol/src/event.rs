@@ -5,6 +5,8 @@
 //! follows it in the list happens only after its records are durable. That one rule is what makes
 //! every acknowledgement, vote and receipt survive a crash.
 
+use bincode::{Decode, Encode};
+
 use crate::adapter::{Adapter, Trainable};
 use crate::entry::{Join, ScoreSheet};
 use crate::hash::Digest;
@@ -184,7 +186,7 @@ pub enum Timer {
 }
 
 /// Steps of one consensus attempt that can time out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum ConsensusStep {
     /// Waiting for the proposal.
     Propose,

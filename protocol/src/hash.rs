@@ -73,6 +73,10 @@ pub enum Domain {
     Roster,
     /// What a peer holds of a range of logs.
     Heads,
+    /// A committee member's proposal.
+    Proposal,
+    /// A committee member's vote.
+    Vote,
     /// The draw of a committee.
     Committee,
     /// The draw of hold-out batches.
@@ -101,6 +105,8 @@ impl Domain {
             Self::State => "tributary 1 state",
             Self::Roster => "tributary 1 roster",
             Self::Heads => "tributary 1 heads",
+            Self::Proposal => "tributary 1 proposal",
+            Self::Vote => "tributary 1 vote",
             Self::Committee => "tributary 1 committee",
             Self::ScoreSeed => "tributary 1 score seed",
             Self::AdapterInit => "tributary 1 adapter init",

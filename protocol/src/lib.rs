@@ -18,7 +18,11 @@
 //! effects. The same node runs in the daemon and in virtual time.
 
 pub mod adapter;
+pub mod aggregate;
+pub mod certificate;
 pub mod codec;
+pub mod committee;
+pub mod consensus;
 pub mod entry;
 pub mod event;
 pub mod hash;
@@ -29,10 +33,13 @@ pub mod logset;
 pub mod manifest;
 pub mod merkle;
 pub mod reject;
+pub mod roster;
 pub mod round;
 pub mod sign;
+pub mod state;
 pub mod sync;
 pub mod time;
+pub mod update;
 pub mod wire;
 
 #[cfg(test)]

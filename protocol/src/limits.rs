@@ -71,6 +71,16 @@ pub const MAX_COMMITTEE: usize = 64;
 pub const MAX_VALUE_BYTES: usize = 48 * 1024;
 /// Bytes of a certificate: a value and 64 precommits.
 pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
+/// Messages of one member that are kept for a height which has not started here: a proposal and both
+/// votes of two attempts, and room for a straggler.
+pub const MAX_EARLY_MESSAGES: usize = 8;
+/// Attempts ahead of ours whose messages are kept. Members further ahead are only counted; they
+/// repeat themselves once we have caught up.
+pub const MAX_ATTEMPTS_AHEAD: u32 = 8;
+/// Earlier attempts whose votes of our own are repeated: others may lack them for a quorum.
+pub const REPEATED_ATTEMPTS: u32 = 8;
+/// Milliseconds that the growing waits of consensus steps stop growing at.
+pub const MAX_CONSENSUS_WAIT_MS: u64 = 60_000;
 /// Bytes of a gossip payload. gossipsub 0.50 loses messages near its frame limit.
 pub const MAX_GOSSIP_BYTES: usize = 16 * 1024;
 /// Bytes of a direct message (sync answers are cut to fit).

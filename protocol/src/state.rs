@@ -337,12 +337,12 @@ fn aggregate(
     let shape = Arc::new(manifest.adapter.clone());
     let Some(before) = evidence.before else {
         let seed: Digest = value.run.0;
-        return match head {
-            None => Ok(Derived {
+        return match value.round {
+            Round(0) => Ok(Derived {
                 adapter: Adapter::init(shape, &seed),
                 contributions: vec![],
             }),
-            Some(_) => Err(Rejection::Contradiction(
+            _ => Err(Rejection::Contradiction(
                 "the adapter before is not at hand",
             )),
         };

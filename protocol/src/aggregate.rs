@@ -1,0 +1,81 @@
+//! From the updates of a round to the step of the model, the same bits on every peer.
+//!
+//! [`combine`] turns each update into its **contribution vector**, weights and clip factors inside;
+//! [`step`] adds the vectors to the adapter. Whatever a rule does, the step is a sum of one vector per
+//! peer: that is what makes credit a matter of arithmetic later. Peers are taken in the order of their
+//! ids and every sum is sequential, so neither arrival nor threads can change a bit.
+
+mod clip;
+#[cfg(test)]
+mod reference;
+mod score;
+
+use crate::id::PeerId;
+use crate::manifest::Aggregation;
+
+pub use score::final_scores;
+
+/// One peer's decoded update and its weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighted {
+    /// Whose.
+    pub peer: PeerId,
+    /// The weight: tokens it was trained on. Positive.
+    pub tokens: u64,
+    /// The numbers; of one length for all peers, finite.
+    pub update: Vec<f32>,
+}
+
+/// Contribution vectors, ordered by peer: `c_i = w_i * f_i * u_i` with `w_i` the share of tokens and
+/// `f_i` the clip factor (1 for [`Aggregation::Mean`]). Both factors are computed in f64, their product
+/// with each number is rounded to f32 once.
+///
+/// # Panics
+/// If two updates are of one peer or of different lengths, or the tokens of all sum to zero or beyond
+/// 64 bits. [`crate::state`] and the decoder have refused such input.
+pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>)> {
+    let mut sorted: Vec<&Weighted> = updates.iter().collect();
+    sorted.sort_unstable_by_key(|weighted| weighted.peer);
+    let same_length = |pair: &[&Weighted]| pair[0].update.len() == pair[1].update.len();
+    assert!(
+        (sorted.windows(2)).all(|w| w[0].peer < w[1].peer && same_length(w)),
+        "one update per peer, all of one length"
+    );
+    let tokens: u64 = sorted.iter().map(|w| w.tokens).sum();
+    assert!(tokens > 0 || sorted.is_empty(), "updates without tokens");
+    let factors = match rule {
+        Aggregation::Mean => vec![1.0; sorted.len()],
+        Aggregation::ClippedMean => clip::factors(&sorted),
+    };
+    (sorted.iter().zip(factors))
+        .map(|(weighted, factor)| {
+            let weight = weighted.tokens as f64 / tokens as f64 * factor;
+            let scaled = weighted.update.iter();
+            let scaled = scaled.map(|v| (weight * f64::from(*v)) as f32).collect();
+            (weighted.peer, scaled)
+        })
+        .collect()
+}
+
+/// The adapter after the step: each number plus the contributions to it, added up in f64 in the order
+/// of peers and rounded to f32 once.
+///
+/// What is exact: the same contributions give the same bits everywhere, and `after - before` differs
+/// from the real sum of contributions by at most half a unit in the last place of `after` (f64 keeps
+/// the error of the inner sum some 2^29 times smaller than that).
+///
+/// # Panics
+/// If a contribution has another length than `before`.
+pub fn step(before: &[f32], contributions: &[(PeerId, Vec<f32>)]) -> Vec<f32> {
+    let mut sum: Vec<f64> = before.iter().map(|v| f64::from(*v)).collect();
+    for (_, contribution) in contributions {
+        assert_eq!(contribution.len(), before.len(), "contribution's length");
+        for (sum, value) in sum.iter_mut().zip(contribution) {
+            *sum += f64::from(*value);
+        }
+    }
+    sum.into_iter().map(|v| v as f32).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Tests of combination, step and final scores.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::entry::{Score, ScoreSheet};
+use crate::hash::Digest;
+use crate::id::{BlobRef, BlockId, NanoNats, Round, Seq, StateHash};
+use crate::round::{EntryRef, Included};
+
+const RULES: [Aggregation; 2] = [Aggregation::Mean, Aggregation::ClippedMean];
+
+fn peer(i: u8) -> PeerId {
+    PeerId(Digest::from_bytes([i; 32]))
+}
+
+fn weighted(i: u8, tokens: u64, update: &[f32]) -> Weighted {
+    let update = update.to_vec();
+    Weighted {
+        peer: peer(i),
+        tokens,
+        update,
+    }
+}
+
+fn bits(contributions: &[(PeerId, Vec<f32>)]) -> Vec<(PeerId, Vec<u32>)> {
+    (contributions.iter())
+        .map(|(peer, vector)| (*peer, vector.iter().map(|v| v.to_bits()).collect()))
+        .collect()
+}
+
+/// Updates of 1 to 9 peers with magnitudes over many orders, and an order to shuffle them in.
+fn updates() -> impl Strategy<Value = (Vec<Weighted>, Vec<Weighted>)> {
+    let number = (-1.0f32..1.0, -12i32..6).prop_map(|(m, e)| m * 10f32.powi(e));
+    (1usize..10, 1usize..40)
+        .prop_flat_map(move |(peers, len)| {
+            let vector = prop::collection::vec(number.clone(), len);
+            prop::collection::vec((1u64..100_000, vector), peers)
+        })
+        .prop_flat_map(|vectors| {
+            let updates: Vec<Weighted> = (vectors.into_iter().enumerate())
+                .map(|(i, (tokens, update))| weighted(i as u8 * 7 + 1, tokens, &update))
+                .collect();
+            let shuffled = Just(updates.clone()).prop_shuffle();
+            (Just(updates), shuffled)
+        })
+}
+
+proptest! {
+    #[test]
+    fn aggregation_permuted_in_input_order_gives_identical_bytes(
+        (updates, shuffled) in updates()
+    ) {
+        let before = vec![0.25; updates[0].update.len()];
+        for rule in RULES {
+            let (one, other) = (combine(rule, &updates), combine(rule, &shuffled));
+            prop_assert_eq!(bits(&one), bits(&other));
+            let (one, other) = (step(&before, &one), step(&before, &other));
+            let raw = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            prop_assert_eq!(raw(&one), raw(&other));
+        }
+    }
+
+    #[test]
+    fn aggregation_equals_its_slow_twin_bit_for_bit((updates, _) in updates()) {
+        let before = vec![-1.5; updates[0].update.len()];
+        for rule in RULES {
+            let fast = combine(rule, &updates);
+            let slow = reference::combine(rule, &updates);
+            prop_assert_eq!(bits(&fast), bits(&slow));
+            let stepped = (peer(0), step(&before, &fast));
+            let twin = (peer(0), reference::step(&before, &slow));
+            prop_assert_eq!(bits(&[stepped]), bits(&[twin]));
+        }
+    }
+
+    #[test]
+    fn step_is_the_sum_of_contributions_to_half_a_unit_in_the_last_place(
+        (updates, _) in updates()
+    ) {
+        let before = vec![0.75f32; updates[0].update.len()];
+        let contributions = combine(Aggregation::Mean, &updates);
+        let after = step(&before, &contributions);
+        for (at, after) in after.iter().enumerate() {
+            let sum: f64 = contributions.iter().map(|(_, c)| f64::from(c[at])).sum();
+            let exact = f64::from(before[at]) + sum;
+            let unit = f64::from(f32::EPSILON) * f64::from(after.abs()).max(1e-30);
+            prop_assert!((f64::from(*after) - exact).abs() <= unit);
+        }
+    }
+
+    #[test]
+    fn clipped_contribution_is_at_most_its_weight_times_the_median_norm(
+        (updates, _) in updates()
+    ) {
+        let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let mut norms: Vec<f64> = updates.iter().map(|w| length(&w.update)).collect();
+        norms.sort_by(f64::total_cmp);
+        let median = norms[(norms.len() - 1) / 2];
+        let tokens: u64 = updates.iter().map(|w| w.tokens).sum();
+        for (who, vector) in combine(Aggregation::ClippedMean, &updates) {
+            let own = updates.iter().find(|w| w.peer == who).expect("one of them");
+            let weight = own.tokens as f64 / tokens as f64;
+            prop_assert!(length(&vector) <= weight * median * (1.0 + 1e-6) + 1e-40);
+        }
+    }
+}
+
+#[test]
+fn mean_weighs_by_tokens() {
+    let updates = [weighted(1, 1, &[4.0, 0.0]), weighted(2, 3, &[0.0, 4.0])];
+    let combined = combine(Aggregation::Mean, &updates);
+    assert_eq!(
+        combined,
+        [(peer(1), vec![1.0, 0.0]), (peer(2), vec![0.0, 3.0])]
+    );
+    assert_eq!(step(&[10.0, 10.0], &combined), [11.0, 13.0]);
+}
+
+#[test]
+fn clipping_takes_the_lower_median_and_leaves_short_updates_alone() {
+    let updates = [
+        weighted(1, 1, &[1.0]),
+        weighted(2, 1, &[2.0]),
+        weighted(3, 1, &[4.0]),
+        weighted(4, 1, &[1024.0]),
+    ];
+    let combined = combine(Aggregation::ClippedMean, &updates);
+    let vectors: Vec<f32> = combined.iter().map(|(_, v)| v[0]).collect();
+    assert_eq!(vectors, [0.25, 0.5, 0.5, 0.5]);
+}
+
+#[test]
+fn updates_of_zeros_combine_to_zeros() {
+    let updates = [weighted(1, 1, &[0.0]), weighted(2, 1, &[0.0])];
+    for rule in RULES {
+        assert!(combine(rule, &updates).iter().all(|(_, v)| v == &[0.0]));
+        assert!(combine(rule, &[]).is_empty());
+    }
+}
+
+#[test]
+#[should_panic(expected = "one update per peer")]
+fn two_updates_of_one_peer_are_a_bug_of_the_caller() {
+    combine(
+        Aggregation::Mean,
+        &[weighted(1, 1, &[0.0]), weighted(1, 1, &[0.0])],
+    );
+}
+
+fn included(i: u8) -> Included {
+    let receipt = EntryRef {
+        author: peer(i),
+        seq: Seq(0),
+        block: BlockId::default(),
+        index: 0,
+    };
+    Included {
+        receipt,
+        update: BlobRef::default(),
+        tokens: 1,
+    }
+}
+
+fn sheet(scores: &[i64]) -> ScoreSheet {
+    let line = |(at, score): (usize, &i64)| Score {
+        peer: peer(at as u8 + 1),
+        score: NanoNats(*score),
+        low: NanoNats(score - 10),
+        high: NanoNats(score + 1000),
+    };
+    ScoreSheet {
+        round: Round(1),
+        state: StateHash::default(),
+        predicted: 1,
+        loss_before: NanoNats(0),
+        loss_after: NanoNats(0),
+        scores: scores.iter().enumerate().map(line).collect(),
+    }
+}
+
+fn scores(sheets: &[&[i64]], evaluators: usize) -> Vec<i64> {
+    let sheets: Vec<ScoreSheet> = sheets.iter().map(|scores| sheet(scores)).collect();
+    let sheets: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|s| (peer(9), s)).collect();
+    let included = [included(1), included(2)];
+    (final_scores(&sheets, &included, evaluators).iter())
+        .map(|line| {
+            assert!(line.low <= line.score && line.score <= line.high);
+            line.score.0
+        })
+        .collect()
+}
+
+#[test]
+fn final_score_is_the_median_of_the_evaluators() {
+    assert_eq!(scores(&[&[1, 9], &[5, -7], &[3, 2]], 3), [3, 2]);
+    assert_eq!(scores(&[&[7, 1]], 2), [7, 1]);
+}
+
+#[test]
+fn even_count_takes_the_mean_of_the_middle_two_rounded_down() {
+    assert_eq!(scores(&[&[1, -4], &[4, -1]], 2), [2, -3]);
+    assert_eq!(
+        scores(&[&[i64::MAX / 2, 0], &[i64::MAX / 2, 0]], 2),
+        [i64::MAX / 2, 0]
+    );
+}
+
+#[test]
+fn one_liar_among_three_evaluators_moves_a_score_no_further_than_the_honest() {
+    for lie in [i64::MIN / 2, 0, i64::MAX / 2] {
+        let moved = scores(&[&[100, 0], &[110, 0], &[lie, lie]], 3);
+        assert!((100..=110).contains(&moved[0]));
+    }
+}
+
+#[test]
+fn fewer_than_half_of_the_evaluators_give_no_scores() {
+    assert!(scores(&[&[1, 2]], 3).is_empty());
+    assert!(scores(&[], 0).is_empty());
+    assert_eq!(scores(&[&[1, 2], &[1, 2]], 4), [1, 2]);
+}

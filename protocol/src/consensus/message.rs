@@ -1,0 +1,173 @@
+//! What committee members say to each other: proposals and votes, signed.
+//!
+//! A signature binds network, run, round and attempt: run and round stand in the signed bytes (a
+//! proposal carries them inside its value), the network and the kind of statement in the signature's
+//! domain. Anybody may pass on anybody's message; who sent it does not matter.
+
+use bincode::{Decode, Encode};
+
+use crate::codec;
+use crate::hash::Domain;
+use crate::id::{NetworkId, PeerId, Round, RunId, ValueId};
+use crate::limits;
+use crate::reject::Rejection;
+use crate::round::RoundValue;
+use crate::sign::{self, SecretKey, Signature};
+
+/// Which of the two votes of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum VoteKind {
+    /// The value was proposed and is valid here.
+    Prevote,
+    /// A quorum of prevotes for the value was seen.
+    Precommit,
+}
+
+/// One member's vote in one attempt at a height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Vote {
+    /// The run.
+    pub run: RunId,
+    /// The height.
+    pub round: Round,
+    /// The attempt within the height, from 0.
+    pub attempt: u32,
+    /// Prevote or precommit.
+    pub kind: VoteKind,
+    /// The value voted for; `None` votes that this attempt comes to nothing.
+    pub value: Option<ValueId>,
+    /// Who votes.
+    pub author: PeerId,
+}
+
+/// What the proposer of an attempt puts up.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Proposal {
+    /// The attempt within the height, from 0.
+    pub attempt: u32,
+    /// The earlier attempt in which a quorum of prevotes for this value was seen, if it is put up
+    /// again.
+    pub polka: Option<u32>,
+    /// The value; it names run and round.
+    pub value: RoundValue,
+    /// Who proposes.
+    pub author: PeerId,
+}
+
+/// A statement with its author's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Signed<T> {
+    /// The statement.
+    pub body: T,
+    /// Its author's signature.
+    pub signature: Signature,
+}
+
+impl Signed<Vote> {
+    /// Signs a vote.
+    pub fn vote(body: Vote, network: NetworkId, key: &SecretKey) -> Self {
+        let signature = key.sign(network, Domain::Vote, &codec::encode(&body));
+        Self { body, signature }
+    }
+
+    /// Checks the author's signature.
+    ///
+    /// # Errors
+    /// [`Rejection::Signature`].
+    pub fn verify(&self, network: NetworkId) -> Result<(), Rejection> {
+        let bytes = codec::encode(&self.body);
+        sign::verify(
+            self.body.author,
+            network,
+            Domain::Vote,
+            &bytes,
+            &self.signature,
+        )
+    }
+}
+
+impl Signed<Proposal> {
+    /// Signs a proposal.
+    pub fn proposal(body: Proposal, network: NetworkId, key: &SecretKey) -> Self {
+        let signature = key.sign(network, Domain::Proposal, &codec::encode(&body));
+        Self { body, signature }
+    }
+
+    /// Checks the author's signature.
+    ///
+    /// # Errors
+    /// [`Rejection::Signature`].
+    pub fn verify(&self, network: NetworkId) -> Result<(), Rejection> {
+        let bytes = codec::encode(&self.body);
+        let author = self.body.author;
+        sign::verify(author, network, Domain::Proposal, &bytes, &self.signature)
+    }
+}
+
+/// A message of the committee, on the wire inside `wire::Message::Consensus`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ConsensusMessage {
+    /// A value is put up.
+    Proposal(Signed<Proposal>),
+    /// A vote is cast.
+    Vote(Signed<Vote>),
+}
+
+impl ConsensusMessage {
+    /// Canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads canonical bytes of at most `limits::MAX_CONSENSUS_BYTES`. The signature is not checked:
+    /// [`super::Height::receive`] does that, after it knows that the author has a seat.
+    ///
+    /// # Errors
+    /// [`Rejection::Codec`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Rejection> {
+        Ok(codec::decode::<_, { limits::MAX_CONSENSUS_BYTES }>(bytes)?)
+    }
+
+    /// The run it is about.
+    pub fn run(&self) -> RunId {
+        match self {
+            Self::Proposal(proposal) => proposal.body.value.run,
+            Self::Vote(vote) => vote.body.run,
+        }
+    }
+
+    /// The height it is about.
+    pub fn round(&self) -> Round {
+        match self {
+            Self::Proposal(proposal) => proposal.body.value.round,
+            Self::Vote(vote) => vote.body.round,
+        }
+    }
+
+    /// The attempt it is about.
+    pub fn attempt(&self) -> u32 {
+        match self {
+            Self::Proposal(proposal) => proposal.body.attempt,
+            Self::Vote(vote) => vote.body.attempt,
+        }
+    }
+
+    /// Who said it.
+    pub fn author(&self) -> PeerId {
+        match self {
+            Self::Proposal(proposal) => proposal.body.author,
+            Self::Vote(vote) => vote.body.author,
+        }
+    }
+
+    /// Checks the author's signature.
+    ///
+    /// # Errors
+    /// [`Rejection::Signature`].
+    pub fn verify(&self, network: NetworkId) -> Result<(), Rejection> {
+        match self {
+            Self::Proposal(proposal) => proposal.verify(network),
+            Self::Vote(vote) => vote.verify(network),
+        }
+    }
+}

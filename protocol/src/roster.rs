@@ -1,0 +1,184 @@
+//! The members of a run after a certified round.
+//!
+//! A pure fold over round values: joins and leaves are the only things that change it. It also keeps
+//! where each member's admission stands, and where those who left said so, because a join or leave
+//! entry stays in its author's log for ever and must not count a second time.
+
+use bincode::{Decode, Encode};
+
+use crate::codec;
+use crate::entry::Role;
+use crate::hash::{self, Digest, Domain};
+use crate::id::{MerkleRoot, PeerId, Round, Seq};
+use crate::limits;
+use crate::reject::Rejection;
+use crate::round::{EntryRef, RoundValue};
+
+/// One member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Member {
+    /// Who.
+    pub peer: PeerId,
+    /// What it does.
+    pub role: Role,
+    /// Root of its shard or hold-out.
+    pub root: MerkleRoot,
+    /// Tokens behind the root.
+    pub tokens: u64,
+    /// First round it takes part in: the one after it was admitted.
+    pub since: Round,
+    /// The join entry that admitted it.
+    pub joined: EntryRef,
+}
+
+/// A peer that was a member and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+struct Departed {
+    peer: PeerId,
+    /// Its leave entry; only a join after it counts.
+    seq: Seq,
+    index: u8,
+}
+
+/// Members sorted by id. The default is the roster before the genesis: nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Roster {
+    members: Vec<Member>,
+    departed: Vec<Departed>,
+}
+
+impl Roster {
+    /// A roster of these members, in any order.
+    #[cfg(test)]
+    pub(crate) fn of(members: impl IntoIterator<Item = Member>) -> Self {
+        let mut members: Vec<Member> = members.into_iter().collect();
+        members.sort_unstable_by_key(|member| member.peer);
+        Self {
+            members,
+            departed: Vec::new(),
+        }
+    }
+
+    /// Members ordered by id.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Members ordered by id.
+    pub fn iter(&self) -> std::slice::Iter<'_, Member> {
+        self.members.iter()
+    }
+
+    /// Number of members.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether nobody is a member (only before the genesis).
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The member with this id.
+    pub fn get(&self, peer: &PeerId) -> Option<&Member> {
+        let at = self.members.binary_search_by_key(peer, |m| m.peer).ok()?;
+        Some(&self.members[at])
+    }
+
+    /// Members that send updates, ordered by id.
+    pub fn contributors(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|m| m.role.contributes())
+    }
+
+    /// Members that score, ordered by id.
+    pub fn evaluators(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|m| m.role.evaluates())
+    }
+
+    /// Hash of the canonical bytes; part of the state hash.
+    pub fn digest(&self) -> Digest {
+        hash::digest(Domain::Roster, &codec::encode(self))
+    }
+
+    /// Whether a join entry may admit its author now: no member yet, and not an entry from before
+    /// the author last left.
+    pub fn may_join(&self, entry: &EntryRef) -> bool {
+        let position = (entry.seq, entry.index);
+        let left = (self.departed).binary_search_by_key(&entry.author, |d| d.peer);
+        let stale = left.is_ok_and(|at| position <= self.departed[at].position());
+        !stale && self.get(&entry.author).is_none()
+    }
+
+    /// Whether a leave entry ends its author's membership: a member, and said after it joined.
+    pub fn may_leave(&self, entry: &EntryRef) -> bool {
+        self.get(&entry.author)
+            .is_some_and(|m| (entry.seq, entry.index) > (m.joined.seq, m.joined.index))
+    }
+
+    /// The roster after `value`: its leavers gone, its joiners members from the next round on.
+    ///
+    /// # Errors
+    /// [`Rejection::Contradiction`] when a joiner is a member, a leaver is not, or an entry is older
+    /// than the membership it would change; [`Rejection::Limit`] beyond `limits::MAX_MEMBERS`.
+    pub fn apply(&self, value: &RoundValue) -> Result<Self, Rejection> {
+        let contradiction = |what| Err(Rejection::Contradiction(what));
+        let mut after = self.clone();
+        for entry in &value.leaves {
+            if !self.may_leave(entry) {
+                return contradiction("a leave entry of no member, or from before it joined");
+            }
+            after.members.retain(|m| m.peer != entry.author);
+            after.departed.push(Departed {
+                peer: entry.author,
+                seq: entry.seq,
+                index: entry.index,
+            });
+        }
+        for joined in &value.joins {
+            if !self.may_join(&joined.entry) {
+                return contradiction("a join entry of a member, or from before it left");
+            }
+            let peer = joined.entry.author;
+            after.departed.retain(|d| d.peer != peer);
+            after.members.push(Member {
+                peer,
+                role: joined.role,
+                root: joined.root,
+                tokens: joined.tokens,
+                since: value.round.next(),
+                joined: joined.entry,
+            });
+        }
+        after.members.sort_unstable_by_key(|m| m.peer);
+        after.departed.sort_unstable_by_key(|d| d.peer);
+        let twice = |pair: &[Member]| pair[0].peer == pair[1].peer;
+        if after.members.windows(2).any(twice) {
+            return contradiction("two joins of one peer");
+        }
+        if after.members.is_empty() {
+            return contradiction("the last members leave, nobody could certify another round");
+        }
+        if after.members.len() + after.departed.len() > limits::MAX_MEMBERS {
+            return Err(Rejection::Limit("members of a run"));
+        }
+        Ok(after)
+    }
+}
+
+impl<'a> IntoIterator for &'a Roster {
+    type Item = &'a Member;
+    type IntoIter = std::slice::Iter<'a, Member>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl Departed {
+    fn position(&self) -> (Seq, u8) {
+        (self.seq, self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests;
