@@ -77,11 +77,15 @@ impl Desk {
         }
     }
 
-    /// Floods a message, or leaves it to head comparison when it is too large for gossip.
+    /// Floods a message; one that is too large for gossip goes to each neighbour by itself.
     fn gossip(&mut self, run: RunId, message: &Message) {
         let bytes = message.encode();
         if bytes.len() <= crate::limits::MAX_GOSSIP_BYTES {
             self.out.push(Effect::Gossip { run, bytes });
+            return;
+        }
+        for to in self.draw_neighbours(crate::limits::MAX_COMMITTEE) {
+            self.out.push(Effect::Send { to, bytes: bytes.clone() });
         }
     }
 
@@ -146,7 +150,7 @@ impl Node {
             Input::Connected(peer) => {
                 self.desk.connected.insert(peer);
                 for run in self.runs.values_mut() {
-                    run.send_heads(&mut self.desk, peer, true);
+                    run.open_exchange(&mut self.desk, peer);
                 }
             }
             Input::Disconnected(peer) => {

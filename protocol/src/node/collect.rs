@@ -6,7 +6,7 @@ use super::Desk;
 use super::run::Run;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, Record, ScoreTask, Timer, TrainTask, Trained};
-use crate::id::{BlobRef, PeerId, Round};
+use crate::id::{BlobRef, PeerId, Round, Seq};
 use crate::limits;
 use crate::round::{EntryRef, Included};
 use crate::state::{self, Choice, Evidence};
@@ -24,30 +24,49 @@ pub(super) struct Index {
     pub(super) joins: BTreeMap<PeerId, (EntryRef, Join)>,
     /// The last leave of an author.
     pub(super) leaves: BTreeMap<PeerId, EntryRef>,
+    /// How far each author's log is sorted in.
+    sorted: BTreeMap<PeerId, Seq>,
+}
+
+impl Index {
+    fn add(&mut self, at: EntryRef, entry: &Entry) {
+        let author = at.author;
+        match entry {
+            Entry::Contribution(receipt) => {
+                let round = self.receipts.entry(receipt.round).or_default();
+                round.entry(author).or_insert((at, *receipt));
+            }
+            Entry::ScoreSheet(sheet) => {
+                self.sheets.entry(sheet.round).or_default().entry(author).or_insert(at);
+            }
+            Entry::Join(join) => {
+                self.joins.insert(author, (at, join.clone()));
+            }
+            Entry::Leave => {
+                self.leaves.insert(author, at);
+            }
+            Entry::Create(_) => {}
+        }
+    }
 }
 
 impl Run {
-    /// Sorts entries that arrived since the last call.
-    pub(super) fn reindex(&mut self) {
-        for (at, entry) in self.log.take_new() {
-            let author = at.author;
-            match entry {
-                Entry::Contribution(receipt) => {
-                    let round = self.index.receipts.entry(receipt.round).or_default();
-                    round.entry(author).or_insert((at, receipt));
-                }
-                Entry::ScoreSheet(sheet) => {
-                    let round = self.index.sheets.entry(sheet.round).or_default();
-                    round.entry(author).or_insert(at);
-                }
-                Entry::Join(join) => {
-                    self.index.joins.insert(author, (at, join));
-                }
-                Entry::Leave => {
-                    self.index.leaves.insert(author, at);
-                }
-                Entry::Create(_) => {}
-            }
+    /// Sorts entries of `author` that count now and did not at the last call.
+    pub(super) fn reindex(&mut self, author: PeerId) {
+        let done = self.index.sorted.get(&author).copied();
+        let entries: Vec<(EntryRef, &Entry)> = (self.log.entries(author))
+            .filter(|(at, _)| done.is_none_or(|done| at.seq > done))
+            .collect();
+        for (at, entry) in entries {
+            self.index.sorted.insert(author, at.seq);
+            self.index.add(at, entry);
+        }
+    }
+
+    pub(super) fn reindex_all(&mut self) {
+        let authors: Vec<PeerId> = self.log.authors().collect();
+        for author in authors {
+            self.reindex(author);
         }
     }
 

@@ -3,15 +3,16 @@
 
 use super::Desk;
 use super::run::Run;
-use crate::consensus::{Certificate, ConsensusMessage};
+use crate::certificate::Certificate;
+use crate::consensus::ConsensusMessage;
 use crate::event::{Notice, Record, Verdict};
-use crate::id::{NetworkId, PeerId, Round, RunId, Scope};
+use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
 use crate::logset::Insert;
 use crate::reject::Rejection;
 use crate::state;
-use crate::sync;
+use crate::sync::{self, HeadList, RangeDigest};
 use crate::wire::Message;
 
 /// Which run a message is about, with the decoded block when it carries one.
@@ -29,7 +30,9 @@ pub(super) fn run_of(
         }
         Message::Certificate(bytes) => Some((Certificate::decode(bytes)?.value.run, None)),
         Message::Consensus(bytes) => Some((ConsensusMessage::decode(bytes)?.run(), None)),
-        Message::Heads { run, .. }
+        Message::Summary { run, .. }
+        | Message::Heads { run, .. }
+        | Message::WantBlocks { run, .. }
         | Message::Blocks { run, .. }
         | Message::Certificates { run, .. }
         | Message::WantCertificates { run, .. } => Some((*run, None)),
@@ -52,8 +55,16 @@ impl Run {
             },
             Message::Certificate(bytes) => self.on_certificate(desk, from, &bytes),
             Message::Consensus(bytes) => self.on_consensus(desk, from, &bytes),
-            Message::Heads { heads, certified, wants, .. } => {
-                self.on_heads(desk, from, &heads, certified, wants);
+            Message::Summary { ranges, certified, .. } => {
+                self.on_summary(desk, from, &ranges, certified);
+                Ok(Verdict::Ignore)
+            }
+            Message::Heads { lists, certified, wants, .. } => {
+                self.on_heads(desk, from, &lists, certified, wants);
+                Ok(Verdict::Ignore)
+            }
+            Message::WantBlocks { blocks, .. } => {
+                self.send_blocks(desk, from, &blocks);
                 Ok(Verdict::Ignore)
             }
             Message::Blocks { blocks, .. } => {
@@ -92,13 +103,13 @@ impl Run {
                 // A block that waited for this one becomes part of the log with it; each was made
                 // durable when it arrived.
                 desk.persist(vec![Record::Block(bytes)]);
-                self.reindex();
+                self.reindex(author);
                 Ok(Verdict::Accept)
             }
             Insert::Known => Ok(Verdict::Ignore),
             Insert::Gap { .. } => {
                 desk.persist(vec![Record::Block(bytes)]);
-                self.send_heads(desk, from, true);
+                self.open_exchange(desk, from);
                 Ok(Verdict::Accept)
             }
             Insert::Fork(_) => {
@@ -173,42 +184,84 @@ impl Run {
         Some(state::committee(manifest, &self.id, head.as_ref()))
     }
 
-    /// Tells a peer what is known here; with `wants`, asks for what it has beyond that.
-    pub(super) fn send_heads(&mut self, desk: &mut Desk, to: PeerId, wants: bool) {
-        let heads = Message::Heads {
-            run: self.id,
-            heads: self.log.heads(),
-            certified: self.head.as_ref().map(|head| head.round),
-            wants,
-        };
-        desk.send(to, &heads);
+    fn certified(&self) -> Option<Round> {
+        self.head.as_ref().map(|head| head.round)
+    }
+
+    /// Begins to compare ledgers with a peer.
+    pub(super) fn open_exchange(&mut self, desk: &mut Desk, to: PeerId) {
+        let ranges = sync::open(&self.log);
+        let certified = self.certified();
+        desk.send(to, &Message::Summary { run: self.id, ranges, certified });
+    }
+
+    fn on_summary(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        theirs: &[RangeDigest],
+        certified: Option<Round>,
+    ) {
+        self.compare_rounds(desk, from, certified);
+        let refined = sync::refine(&self.log, theirs);
+        let (run, certified) = (self.id, self.certified());
+        if !refined.ranges.is_empty() {
+            let ranges = refined.ranges;
+            desk.send(from, &Message::Summary { run, ranges, certified });
+        }
+        if !refined.lists.is_empty() {
+            let lists = refined.lists;
+            desk.send(from, &Message::Heads { run, lists, certified, wants: false });
+        }
     }
 
     fn on_heads(
         &mut self,
         desk: &mut Desk,
         from: PeerId,
-        theirs: &[crate::logset::Head],
+        theirs: &[HeadList],
         certified: Option<Round>,
         wants: bool,
     ) {
-        for blocks in sync::answer(&self.log, theirs, limits::MAX_DIRECT_BYTES) {
-            desk.send(from, &Message::Blocks { run: self.id, blocks });
+        self.compare_rounds(desk, from, certified);
+        let plan = sync::compare(&self.log, theirs, sync::MAX_ANSWER_BYTES);
+        if !plan.blocks.is_empty() {
+            desk.send(from, &Message::Blocks { run: self.id, blocks: plan.blocks });
         }
-        let mine = self.head.as_ref().map(|head| head.round);
-        if certified < mine {
-            let first = certified.map_or(Round(0), Round::next);
-            self.send_certificates(desk, from, first);
-        } else if certified > mine && self.manifest.is_some() {
-            desk.send(from, &Message::WantCertificates { run: self.id, from: self.next() });
-        }
-        if wants && sync::lacks(&self.log, theirs) {
-            // `wants: false`: they answer with blocks, not with another comparison.
-            self.send_heads(desk, from, false);
+        if plan.behind && !wants {
+            let lists = theirs.iter().map(|list| sync::list(&self.log, list.range)).collect();
+            let (run, certified) = (self.id, self.certified());
+            desk.send(from, &Message::Heads { run, lists, certified, wants: true });
         }
     }
 
-    fn send_certificates(&mut self, desk: &mut Desk, to: PeerId, first: Round) {
+    /// Certificates they lack are sent, certificates we lack are asked for.
+    fn compare_rounds(&mut self, desk: &mut Desk, from: PeerId, theirs: Option<Round>) {
+        let mine = self.certified();
+        if theirs < mine {
+            self.send_certificates(desk, from, theirs.map_or(Round(0), Round::next));
+        } else if theirs > mine && self.manifest.is_some() {
+            desk.send(from, &Message::WantCertificates { run: self.id, from: self.next() });
+        }
+    }
+
+    fn send_blocks(&mut self, desk: &mut Desk, to: PeerId, wanted: &[(PeerId, BlockId)]) {
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        for (author, id) in wanted {
+            let Some(block) = self.log.block(*author, id) else { continue };
+            bytes += block.bytes().len() + 8;
+            if bytes > sync::MAX_ANSWER_BYTES {
+                break;
+            }
+            blocks.push(block.bytes().to_vec());
+        }
+        if !blocks.is_empty() {
+            desk.send(to, &Message::Blocks { run: self.id, blocks });
+        }
+    }
+
+    pub(super) fn send_certificates(&mut self, desk: &mut Desk, to: PeerId, first: Round) {
         let mut certificates = Vec::new();
         let mut bytes = 0;
         for certificate in self.chain.iter().skip(first.0 as usize) {

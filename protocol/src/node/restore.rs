@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::run::Run;
 use super::{Node, NodeConfig};
 use crate::codec;
-use crate::consensus::Certificate;
+use crate::certificate::Certificate;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Record};
 use crate::id::{BlobHash, Round, RunId, Scope};
@@ -63,6 +63,7 @@ impl Node {
                 Record::Certificate { run, round, bytes } => {
                     let certificate = Certificate::decode(&bytes)
                         .map_err(|why| RestoreError::new("certificate", why.to_string()))?;
+                    node.restored_run(run).rely_on(&certificate);
                     certificates.entry((run, round)).or_default().push(certificate);
                 }
                 Record::Consensus { run, round, bytes } => {
@@ -127,7 +128,7 @@ impl Node {
         let network = self.desk.config.network;
         for run in self.runs.values_mut() {
             run.archived.clone_from(blobs);
-            run.reindex();
+            run.reindex_all();
             self.desk.emit(Effect::Subscribe(run.id));
             run.resume(&mut self.desk, network, &mut certificates);
         }
@@ -170,7 +171,7 @@ impl Node {
         if !known {
             self.desk.emit(Effect::Subscribe(id));
             for peer in self.desk.draw_neighbours(3) {
-                run.send_heads(&mut self.desk, peer, true);
+                run.open_exchange(&mut self.desk, peer);
             }
         }
         Ok(())

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use super::Desk;
 use super::collect::Index;
 use crate::adapter::Adapter;
-use crate::consensus::{Certificate, Height};
+use crate::certificate::Certificate;
+use crate::consensus::Height;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Notice, Phase, Record, Timer};
-use crate::id::{BlobHash, BlobRef, BlockId, PeerId, Round, RunId, Scope, Seq};
+use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope, Seq};
 use crate::log::{Block, SignedBlock};
-use crate::logset::LogSet;
+use crate::logset::{Head as LogHead, LogSet};
 use crate::manifest::Manifest;
 use crate::round::RoundValue;
 use crate::state::{self, Head};
@@ -65,6 +66,8 @@ pub struct Run {
     pub(super) grace: Option<Instant>,
     pub(super) phase: Option<Phase>,
     pub(super) ticks: u64,
+    /// The tick at which blocks were last asked for by name.
+    pub(super) asked_blocks: Option<u64>,
     pub(super) ticking: bool,
 }
 
@@ -89,8 +92,6 @@ pub(super) struct Wanted {
 pub(super) struct Deciding {
     pub(super) round: Round,
     pub(super) height: Height,
-    /// The attempt for which a value of ours is wanted.
-    pub(super) propose: Option<u32>,
     /// Proposed values not judged yet.
     pub(super) judging: Vec<RoundValue>,
 }
@@ -168,6 +169,7 @@ impl Run {
             grace: None,
             phase: None,
             ticks: 0,
+            asked_blocks: None,
             ticking: false,
         }
     }
@@ -205,10 +207,8 @@ impl Run {
 
     /// Appends to this peer's own log: signs, persists, then floods.
     pub(super) fn append(&mut self, desk: &mut Desk, entries: Vec<Entry>, mut records: Vec<Record>) {
-        let (seq, prev) = match self.log.head(&desk.me) {
-            Some(head) => (Seq(head.seq.0 + 1), Some(head.block)),
-            None => (Seq(0), None),
-        };
+        let last = self.log.last(desk.me).map(SignedBlock::head);
+        let (seq, prev) = last.map_or((Seq(0), None), |head| (Seq(head.seq.0 + 1), Some(head.block)));
         let block = Block {
             network: desk.config.network,
             author: desk.me,
@@ -219,21 +219,31 @@ impl Run {
             time: desk.now.wall,
             entries,
         };
-        let signed = SignedBlock::sign(block, &desk.key);
+        let signed = match SignedBlock::sign(block, &desk.key) {
+            Ok(signed) => signed,
+            Err(why) => {
+                let why = format!("an entry of this peer could not be signed: {why}");
+                desk.notify(Notice::CommandFailed { run: Some(self.id), why });
+                return;
+            }
+        };
         let bytes = signed.bytes().to_vec();
         self.log.insert(signed);
-        self.reindex();
+        self.reindex(desk.me);
         records.push(Record::Block(bytes.clone()));
         desk.persist(records);
         desk.gossip(self.id, &crate::wire::Message::Block(bytes));
     }
 
-    /// Heads of other logs, for the block's `seen` list.
-    fn seen(&self, me: PeerId) -> Vec<(PeerId, Seq, BlockId)> {
+    /// Heads of other logs, for the block's `seen` list: as many as fit, those after our own id first
+    /// so that a large roster is covered by all authors together.
+    fn seen(&self, me: PeerId) -> Vec<LogHead> {
         let others = self.log.heads().into_iter().filter(|head| head.author != me);
-        let all: Vec<_> = others.map(|head| (head.author, head.seq, head.block)).collect();
-        let skip = all.len().saturating_sub(crate::limits::MAX_SEEN_HEADS);
-        all.into_iter().skip(skip).collect()
+        let (mut after, before): (Vec<LogHead>, Vec<LogHead>) = others.partition(|h| h.author > me);
+        after.extend(before);
+        after.truncate(crate::limits::MAX_SEEN_HEADS);
+        after.sort_unstable_by_key(|head| head.author);
+        after
     }
 
     /// Asks for a blob unless it is here or on its way.
@@ -277,7 +287,7 @@ impl Run {
             self.rebroadcast(desk);
         }
         for peer in desk.draw_neighbours(1) {
-            self.send_heads(desk, peer, true);
+            self.open_exchange(desk, peer);
         }
         let providers = desk.draw_neighbours(2);
         let ticks = self.ticks;

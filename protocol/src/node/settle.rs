@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Desk;
 use super::run::{Run, Stepped};
 use crate::adapter::Adapter;
-use crate::consensus::Certificate;
+use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record, Timer};
 use crate::id::{BlobHash, BlobRef, PeerId, Round};
 use crate::reject::Rejection;
@@ -25,6 +25,7 @@ impl Run {
         let head = state::follow(&manifest, self.id, self.head.as_ref(), &certificate.value)?;
         let round = head.round;
         let took_ms = desk.now.monotonic.since_ms(self.began);
+        self.rely_on(&certificate);
         self.settle_feedback(desk, &certificate);
         let bytes = certificate.encode();
         desk.persist(vec![
@@ -44,6 +45,16 @@ impl Run {
         desk.notify(Notice::Certified { run: self.id, round, state, included, took_ms });
         self.open_height(desk);
         Ok(())
+    }
+
+    /// Entries that a certificate names count, whatever their authors do later.
+    pub(super) fn rely_on(&mut self, certificate: &Certificate) {
+        let value = &certificate.value;
+        let receipts = value.included.iter().map(|i| &i.receipt);
+        let joins = value.joins.iter().map(|j| &j.entry);
+        for at in receipts.chain(joins).chain(&value.leaves).chain(&value.sheets) {
+            self.log.certify(at);
+        }
     }
 
     /// What of one's own update was not included goes back to error feedback.

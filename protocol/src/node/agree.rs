@@ -1,0 +1,272 @@
+//! A seat in the committee: what the node answers when its height asks for a value, for a judgement,
+//! for a timer.
+
+use super::Desk;
+use super::run::{Deciding, Run};
+use crate::consensus::{ConsensusMessage, Height, Output, Setting};
+use crate::event::{ConsensusStep, Effect, Record, Timer, Verdict};
+use crate::id::{PeerId, Round};
+use crate::reject::Rejection;
+use crate::round::RoundValue;
+use crate::state::{self, Missing};
+use crate::wire::Message;
+
+impl Run {
+    /// Takes the seat of the open height, if this peer has one: anew, or where its record ends.
+    pub(super) fn sit(&mut self, desk: &mut Desk) {
+        let Some(manifest) = &self.manifest else { return };
+        let round = self.next();
+        let committee = state::committee(manifest, &self.id, self.head.as_ref());
+        let steps = self.replay.remove(&round);
+        self.replay.retain(|at, _| *at > round);
+        if !committee.contains(&desk.me) {
+            return;
+        }
+        let setting = Setting {
+            network: desk.config.network,
+            run: self.id,
+            round,
+            committee,
+            deadlines: manifest.deadlines,
+        };
+        let key = desk.key.clone();
+        let (height, outputs) = match &steps {
+            None => match Height::new(setting, key) {
+                Ok(height) => (height, Vec::new()),
+                Err(_) => return,
+            },
+            Some(steps) => match Height::restore(setting, key, steps) {
+                Ok(restored) => restored,
+                Err(why) => {
+                    // Without its record this member could contradict itself: it stays silent.
+                    desk.notify(crate::event::Notice::CommandFailed {
+                        run: Some(self.id),
+                        why: format!(
+                            "round {round}: the record of this committee seat is damaged ({why}); \
+                             this peer does not vote in this round"
+                        ),
+                    });
+                    return;
+                }
+            },
+        };
+        self.height = Some(Deciding { round, height, judging: Vec::new() });
+        self.carry_out(desk, outputs);
+    }
+
+    /// Starts, proposes and judges as far as the facts allow. Returns whether the head moved.
+    pub(super) fn decide(&mut self, desk: &mut Desk) -> bool {
+        let before = self.next();
+        self.start_height(desk);
+        if self.next() == before {
+            self.propose(desk);
+        }
+        if self.next() == before {
+            self.judge(desk);
+        }
+        self.next() != before
+    }
+
+    fn start_height(&mut self, desk: &mut Desk) {
+        let closed = self.is_closed(desk.now.monotonic);
+        let Some(deciding) = &mut self.height else { return };
+        if deciding.height.is_started() {
+            return;
+        }
+        // Others that already speak have closed their collection: what they propose can be judged.
+        if closed || deciding.height.has_heard() {
+            let outputs = deciding.height.start();
+            self.carry_out(desk, outputs);
+        }
+    }
+
+    fn propose(&mut self, desk: &mut Desk) {
+        let Some(attempt) = self.height.as_ref().and_then(|d| d.height.wants_value()) else {
+            return;
+        };
+        if !self.is_closed(desk.now.monotonic) {
+            return;
+        }
+        let Some(manifest) = self.manifest.clone() else { return };
+        let built = state::build(
+            &manifest,
+            self.id,
+            self.head.as_ref(),
+            self.choose(),
+            &self.evidence(),
+        );
+        // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
+        // out and another member proposes.
+        let Ok((value, _)) = built else { return };
+        if let Some(deciding) = &mut self.height {
+            let outputs = deciding.height.propose(attempt, value);
+            self.carry_out(desk, outputs);
+        }
+    }
+
+    fn judge(&mut self, desk: &mut Desk) {
+        let Some(deciding) = &mut self.height else { return };
+        let waiting = std::mem::take(&mut deciding.judging);
+        let round = deciding.round;
+        for value in waiting {
+            let verdict = self.verdict(desk, &value);
+            // An answer may have decided the height and opened the next one.
+            let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) else { return };
+            match verdict {
+                Some(valid) => {
+                    let outputs = deciding.height.validated(value.id(), valid);
+                    self.carry_out(desk, outputs);
+                }
+                None => deciding.judging.push(value),
+            }
+        }
+    }
+
+    /// Whether a proposed value is valid; `None` while something it rests on is missing.
+    fn verdict(&mut self, desk: &mut Desk, value: &RoundValue) -> Option<bool> {
+        let manifest = self.manifest.clone()?;
+        if state::follow(&manifest, self.id, self.head.as_ref(), value).is_err() {
+            return Some(false);
+        }
+        if self.head.is_some() && !self.has_adapter() {
+            return None;
+        }
+        let missing = state::missing(value, &self.evidence());
+        if missing.is_empty() {
+            let head = self.head.as_ref();
+            let outcome = state::derive(&manifest, head, value, &self.evidence());
+            return Some(outcome.is_ok());
+        }
+        let mut blocks = Vec::new();
+        for lack in missing {
+            match lack {
+                Missing::Blob(blob, author) => self.want(desk, blob, vec![author]),
+                Missing::Entry(at) => {
+                    if self.log.is_equivocator(at.author) {
+                        return Some(false);
+                    }
+                    blocks.push((at.author, at.block));
+                }
+            }
+        }
+        self.ask_for_blocks(desk, blocks);
+        None
+    }
+
+    /// Asks a neighbour for blocks that a proposal names, once per tick.
+    fn ask_for_blocks(&mut self, desk: &mut Desk, mut blocks: Vec<(PeerId, crate::id::BlockId)>) {
+        if blocks.is_empty() || self.asked_blocks == Some(self.ticks) {
+            return;
+        }
+        self.asked_blocks = Some(self.ticks);
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks.truncate(crate::limits::MAX_WANTED_BLOCKS);
+        for peer in desk.draw_neighbours(2) {
+            let blocks = blocks.clone();
+            desk.send(peer, &Message::WantBlocks { run: self.id, blocks });
+        }
+    }
+
+    pub(super) fn on_consensus(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let message = ConsensusMessage::decode(bytes)?;
+        let round = message.round();
+        let next = self.next();
+        if round > next {
+            // They are ahead: what they decided is on its way, or asked for here.
+            self.open_exchange(desk, from);
+            return Ok(Verdict::Ignore);
+        }
+        if round < next {
+            // They missed a certificate.
+            if message.author() == from {
+                self.send_certificates(desk, from, round);
+            }
+            return Ok(Verdict::Ignore);
+        }
+        if let Some(deciding) = &mut self.height {
+            let received = deciding.height.receive(message)?;
+            self.carry_out(desk, received.outputs);
+            let fresh = received.fresh;
+            return Ok(if fresh { Verdict::Accept } else { Verdict::Ignore });
+        }
+        self.relay_consensus(desk, &message)
+    }
+
+    /// Without a seat: pass on what a member of the committee signed.
+    fn relay_consensus(
+        &self,
+        desk: &Desk,
+        message: &ConsensusMessage,
+    ) -> Result<Verdict, Rejection> {
+        let Some(manifest) = &self.manifest else { return Ok(Verdict::Ignore) };
+        let committee = state::committee(manifest, &self.id, self.head.as_ref());
+        if !committee.contains(&message.author()) {
+            return Err(Rejection::Unauthorised);
+        }
+        message.verify(desk.config.network)?;
+        Ok(Verdict::Accept)
+    }
+
+    pub(super) fn on_consensus_timeout(
+        &mut self,
+        desk: &mut Desk,
+        round: Round,
+        attempt: u32,
+        step: ConsensusStep,
+    ) {
+        if let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) {
+            let outputs = deciding.height.timeout(attempt, step);
+            self.carry_out(desk, outputs);
+        }
+    }
+
+    /// Repeats what this seat said, for members whose link lost it.
+    pub(super) fn rebroadcast(&mut self, desk: &mut Desk) {
+        let Some(deciding) = &self.height else { return };
+        for bytes in deciding.height.rebroadcast() {
+            desk.gossip(self.id, &Message::Consensus(bytes));
+        }
+    }
+
+    fn carry_out(&mut self, desk: &mut Desk, outputs: Vec<Output>) {
+        let Some(round) = self.height.as_ref().map(|d| d.round) else { return };
+        for output in outputs {
+            match output {
+                Output::Persist(bytes) => {
+                    desk.persist(vec![Record::Consensus { run: self.id, round, bytes }]);
+                }
+                Output::Broadcast(bytes) => desk.gossip(self.id, &Message::Consensus(bytes)),
+                Output::SetTimer { attempt, step, ms } => {
+                    let timer = Timer::Consensus { run: self.id, round, attempt, step };
+                    let at = desk.now.monotonic.after_ms(ms);
+                    desk.emit(Effect::SetTimer { timer, at });
+                }
+                // Asked for again by `propose`, which looks at `Height::wants_value`.
+                Output::NeedValue { .. } => {}
+                Output::Validate(value) => {
+                    if let Some(deciding) = &mut self.height {
+                        deciding.judging.push(value);
+                    }
+                }
+                Output::Decided(certificate) => {
+                    // The value was judged before it was voted for; a quorum of liars may still
+                    // decide one that does not follow, which halts this run here and nowhere else.
+                    if let Err(why) = self.certify(desk, certificate) {
+                        desk.notify(crate::event::Notice::Refused { from: desk.me, why });
+                    }
+                    return;
+                }
+                Output::Evidence(author) => {
+                    let notice = crate::event::Notice::Equivocation { run: self.id, author };
+                    desk.notify(notice);
+                }
+            }
+        }
+    }
+}

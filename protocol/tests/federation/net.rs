@@ -1,0 +1,296 @@
+//! A handful of nodes on a perfect network in one thread: enough to watch a run from its manifest to
+//! its closing height. Faults belong to the simulations crate.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::entry::{Join, Role, Score, ScoreSheet};
+use tributary_protocol::event::{
+    Command, Effect, Input, Notice, Record, ScoreTask, Timer, TrainTask, Trained,
+};
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::{
+    BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, RunId,
+};
+use tributary_protocol::manifest::{
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+};
+use tributary_protocol::node::{Node, NodeConfig, Saved};
+use tributary_protocol::time::{Instant, Now, Timestamp};
+
+/// What waits for its moment.
+enum Due {
+    Input(usize, Input),
+    Timer(usize, Timer, u64),
+}
+
+/// Nodes, their stores, and the events under way between them.
+pub struct Net {
+    pub nodes: Vec<Option<Node>>,
+    pub ids: Vec<PeerId>,
+    pub records: Vec<Vec<Record>>,
+    pub notices: Vec<Vec<Notice>>,
+    blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
+    timers: Vec<BTreeMap<Timer, u64>>,
+    subscribed: Vec<BTreeSet<RunId>>,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    due: BTreeMap<u64, Due>,
+    serial: u64,
+    pub now_ms: u64,
+}
+
+const LATENCY_MS: u64 = 5;
+
+pub fn config(index: usize) -> NodeConfig {
+    let mut seed = [7; 32];
+    seed[0] = index as u8;
+    NodeConfig { network: NetworkId(9), seed, archive: true, tick_ms: 200 }
+}
+
+pub fn join(index: usize, role: Role) -> Join {
+    Join {
+        name: format!("peer-{index}"),
+        role,
+        root: MerkleRoot(Digest::from_bytes([index as u8 + 1; 32])),
+        tokens: 1_000,
+    }
+}
+
+/// A manifest over a tiny adapter, with short deadlines.
+pub fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: u32) -> Manifest {
+    let module = |name: &str| Module { name: name.into(), inputs: 6, outputs: 4 };
+    Manifest {
+        name: "test".into(),
+        creator,
+        nonce: 1,
+        base: Base { name: "none".into(), hash: Digest::default() },
+        adapter: AdapterShape { rank: 2, alpha: 4, modules: vec![module("q"), module("v")] },
+        datanet: "test".into(),
+        rounds,
+        training: Training {
+            local_steps: 4,
+            batch: 1,
+            context: 8,
+            learning_rate: Ppb(100_000_000),
+            schedule: FactorSchedule::Alternate,
+        },
+        codec: UpdateCodec::Sparse { top: 64, feedback: Ppb(950_000_000) },
+        aggregation: Aggregation::ClippedMean,
+        evaluators,
+        score_windows: 4,
+        committee: 4,
+        min_members: members,
+        min_contributions: 2,
+        deadlines: Deadlines { round_ms: 4_000, grace_ms: 1_000, propose_ms: 500, vote_ms: 300 },
+        budget_per_round: MicroOpen(1_000_000),
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(100_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
+        },
+    }
+}
+
+impl Net {
+    pub fn new(count: usize) -> Self {
+        let nodes: Vec<Option<Node>> = (0..count).map(|i| Some(Node::new(config(i), 1))).collect();
+        let ids = nodes.iter().flatten().map(Node::peer_id).collect();
+        let mut net = Self {
+            nodes,
+            ids,
+            records: vec![Vec::new(); count],
+            notices: vec![Vec::new(); count],
+            blobs: vec![BTreeMap::new(); count],
+            timers: vec![BTreeMap::new(); count],
+            subscribed: vec![BTreeSet::new(); count],
+            queue: BinaryHeap::new(),
+            due: BTreeMap::new(),
+            serial: 0,
+            now_ms: 1_000,
+        };
+        for a in 0..count {
+            net.connect(a);
+        }
+        net
+    }
+
+    fn connect(&mut self, node: usize) {
+        for other in 0..self.nodes.len() {
+            if other != node {
+                let (me, them) = (self.ids[node], self.ids[other]);
+                self.schedule(1, Due::Input(node, Input::Connected(them)));
+                self.schedule(1, Due::Input(other, Input::Connected(me)));
+            }
+        }
+    }
+
+    fn schedule(&mut self, after_ms: u64, due: Due) {
+        self.serial += 1;
+        self.queue.push(Reverse((self.now_ms + after_ms, self.serial)));
+        self.due.insert(self.serial, due);
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: Instant(self.now_ms), wall: Timestamp(1_790_000_000_000 + self.now_ms) }
+    }
+
+    pub fn command(&mut self, node: usize, command: Command) {
+        self.input(node, Input::Command(command));
+    }
+
+    /// Drops everything that is not durable.
+    pub fn crash(&mut self, node: usize) {
+        self.nodes[node] = None;
+        self.timers[node].clear();
+        self.subscribed[node].clear();
+        let me = self.ids[node];
+        for other in 0..self.nodes.len() {
+            self.input(other, Input::Disconnected(me));
+        }
+    }
+
+    /// Starts a crashed node from its records.
+    pub fn restart(&mut self, node: usize) {
+        let saved = Saved {
+            records: self.records[node].clone(),
+            blobs: self.blobs[node].keys().copied().collect(),
+        };
+        let (restored, effects) =
+            Node::restore(config(node), 2, saved, self.now()).expect("records read back");
+        self.nodes[node] = Some(restored);
+        self.carry_out(node, effects);
+        self.connect(node);
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        let now = self.now();
+        let Some(running) = self.nodes[node].as_mut() else { return };
+        let effects = running.handle(input, now);
+        self.carry_out(node, effects);
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Persist(records) => self.persist(node, records),
+                Effect::Gossip { run, bytes } => self.flood(node, run, &bytes),
+                Effect::Send { to, bytes } => {
+                    if let Some(other) = self.ids.iter().position(|id| *id == to) {
+                        let input = Input::Direct { from: self.ids[node], bytes };
+                        self.schedule(LATENCY_MS, Due::Input(other, input));
+                    }
+                }
+                Effect::FetchBlob { blob, .. } => {
+                    let found = self.blobs.iter().find_map(|held| held.get(&blob.hash).cloned());
+                    let input = match found {
+                        Some(bytes) => Input::Blob { hash: blob.hash, bytes },
+                        None => Input::BlobFailed(blob.hash),
+                    };
+                    self.schedule(LATENCY_MS, Due::Input(node, input));
+                }
+                Effect::Train(task) => {
+                    let input = Input::Trained(self.train(node, &task));
+                    self.schedule(20 + node as u64, Due::Input(node, input));
+                }
+                Effect::Score(task) => {
+                    let input = Input::Scored { run: task.run, sheet: score(&task) };
+                    self.schedule(15, Due::Input(node, input));
+                }
+                Effect::SetTimer { timer, at } => {
+                    self.serial += 1;
+                    self.timers[node].insert(timer, self.serial);
+                    self.queue.push(Reverse((at.0.max(self.now_ms), self.serial)));
+                    self.due.insert(self.serial, Due::Timer(node, timer, self.serial));
+                }
+                Effect::CancelTimer(timer) => {
+                    self.timers[node].remove(&timer);
+                }
+                Effect::Subscribe(run) => {
+                    self.subscribed[node].insert(run);
+                }
+                Effect::Notify(notice) => self.notices[node].push(notice),
+                Effect::Verdict { .. } | Effect::OfferBlob(_) | Effect::CancelTrain(_) => {}
+            }
+        }
+    }
+
+    fn persist(&mut self, node: usize, records: Vec<Record>) {
+        for record in records {
+            match record {
+                Record::Blob { hash, bytes } => {
+                    self.blobs[node].insert(hash, bytes);
+                }
+                other => self.records[node].push(other),
+            }
+        }
+    }
+
+    fn flood(&mut self, node: usize, run: RunId, bytes: &[u8]) {
+        for other in 0..self.nodes.len() {
+            if other != node && self.subscribed[other].contains(&run) {
+                let from = self.ids[node];
+                let input = Input::Gossip { from, id: self.serial, bytes: bytes.to_vec() };
+                self.schedule(LATENCY_MS, Due::Input(other, input));
+            }
+        }
+    }
+
+    /// Moves a tenth of the way to a target of the peer's own on every factor that moves.
+    fn train(&self, node: usize, task: &TrainTask) -> Trained {
+        let shape = task.adapter.shape().clone();
+        let mut delta = vec![0.0; shape.parameters()];
+        for segment in shape.trainable_segments(task.trainable) {
+            for at in segment.range() {
+                let target = (at as f32 * 0.37 + node as f32 * 0.01).sin();
+                delta[at] = 0.1 * (target - task.adapter.values()[at]);
+            }
+        }
+        Trained { run: task.run, round: task.round, base: task.base, delta, tokens: 100 }
+    }
+
+    /// Runs until `done` or until `limit_ms` of virtual time passed; says whether `done` held.
+    pub fn run_until(&mut self, limit_ms: u64, done: impl Fn(&Net) -> bool) -> bool {
+        let end = self.now_ms + limit_ms;
+        while let Some(Reverse((at, serial))) = self.queue.pop() {
+            if at > end {
+                self.queue.push(Reverse((at, serial)));
+                return done(self);
+            }
+            self.now_ms = at;
+            match self.due.remove(&serial) {
+                Some(Due::Input(node, input)) => self.input(node, input),
+                Some(Due::Timer(node, timer, set)) => {
+                    if self.timers[node].get(&timer) == Some(&set) {
+                        self.timers[node].remove(&timer);
+                        self.input(node, Input::Timer(timer));
+                    }
+                }
+                None => {}
+            }
+            if done(self) {
+                return true;
+            }
+        }
+        done(self)
+    }
+}
+
+/// A sheet whose scores are each contribution's squared length: enough to be a sheet.
+fn score(task: &ScoreTask) -> ScoreSheet {
+    let scores = task.contributions.iter().map(|(peer, vector)| {
+        let squared: f64 = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+        let score = NanoNats::from_nats(squared);
+        Score { peer: *peer, score, low: score, high: score }
+    });
+    ScoreSheet {
+        round: task.round,
+        state: task.state,
+        predicted: 10,
+        loss_before: NanoNats::from_nats(2.0),
+        loss_after: NanoNats::from_nats(1.9),
+        scores: scores.collect(),
+    }
+}
