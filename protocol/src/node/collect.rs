@@ -168,19 +168,6 @@ impl Run {
         if self.training == Some(trained.round) {
             self.training = None;
         }
-        if trained.delta.len() != manifest.adapter.parameters()
-            || trained.delta.iter().any(|v| !v.is_finite())
-        {
-            desk.notify(Notice::CommandFailed {
-                run: Some(self.id),
-                why: format!(
-                    "round {}: local training gave numbers that are not finite; lower the learning \
-                     rate of the run or check the shard",
-                    trained.round
-                ),
-            });
-            return;
-        }
         let round = state::next_round(self.head.as_ref());
         let trainable = manifest.training.schedule.trainable(trained.round);
         let segments = manifest.adapter.trainable_segments(trainable);
@@ -193,7 +180,14 @@ impl Run {
             feedback.add(&trained.delta);
             return;
         }
-        let update = feedback.prepare(&trained.delta, &segments, manifest.codec);
+        let update = match feedback.prepare(&trained.delta, &segments, manifest.codec) {
+            Ok(update) => update,
+            Err(why) => {
+                let why = format!("round {round}: the trained update cannot be sent: {why}");
+                desk.notify(Notice::CommandFailed { run: Some(self.id), why });
+                return;
+            }
+        };
         let blob = BlobRef::of(&update);
         let receipt = Contribution {
             round,
