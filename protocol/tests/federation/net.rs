@@ -26,7 +26,7 @@ enum Due {
 }
 
 /// Nodes, their stores, and the events under way between them.
-pub struct Net {
+pub(crate) struct Net {
     pub nodes: Vec<Option<Node>>,
     pub ids: Vec<PeerId>,
     pub records: Vec<Vec<Record>>,
@@ -42,13 +42,13 @@ pub struct Net {
 
 const LATENCY_MS: u64 = 5;
 
-pub fn config(index: usize) -> NodeConfig {
+pub(crate) fn config(index: usize) -> NodeConfig {
     let mut seed = [7; 32];
     seed[0] = index as u8;
     NodeConfig { network: NetworkId(9), seed, archive: true, tick_ms: 200 }
 }
 
-pub fn join(index: usize, role: Role) -> Join {
+pub(crate) fn join(index: usize, role: Role) -> Join {
     Join {
         name: format!("peer-{index}"),
         role,
@@ -58,7 +58,7 @@ pub fn join(index: usize, role: Role) -> Join {
 }
 
 /// A manifest over a tiny adapter, with short deadlines.
-pub fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: u32) -> Manifest {
+pub(crate) fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: u32) -> Manifest {
     let module = |name: &str| Module { name: name.into(), inputs: 6, outputs: 4 };
     Manifest {
         name: "test".into(),
@@ -95,7 +95,7 @@ pub fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: 
 }
 
 impl Net {
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let nodes: Vec<Option<Node>> = (0..count).map(|i| Some(Node::new(config(i), 1))).collect();
         let ids = nodes.iter().flatten().map(Node::peer_id).collect();
         let mut net = Self {
@@ -137,12 +137,12 @@ impl Net {
         Now { monotonic: Instant(self.now_ms), wall: Timestamp(1_790_000_000_000 + self.now_ms) }
     }
 
-    pub fn command(&mut self, node: usize, command: Command) {
+    pub(crate) fn command(&mut self, node: usize, command: Command) {
         self.input(node, Input::Command(command));
     }
 
     /// Drops everything that is not durable.
-    pub fn crash(&mut self, node: usize) {
+    pub(crate) fn crash(&mut self, node: usize) {
         self.nodes[node] = None;
         self.timers[node].clear();
         self.subscribed[node].clear();
@@ -153,7 +153,7 @@ impl Net {
     }
 
     /// Starts a crashed node from its records.
-    pub fn restart(&mut self, node: usize) {
+    pub(crate) fn restart(&mut self, node: usize) {
         let saved = Saved {
             records: self.records[node].clone(),
             blobs: self.blobs[node].keys().copied().collect(),
@@ -252,7 +252,7 @@ impl Net {
     }
 
     /// Runs until `done` or until `limit_ms` of virtual time passed; says whether `done` held.
-    pub fn run_until(&mut self, limit_ms: u64, done: impl Fn(&Net) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, limit_ms: u64, done: impl Fn(&Net) -> bool) -> bool {
         let end = self.now_ms + limit_ms;
         while let Some(Reverse((at, serial))) = self.queue.pop() {
             if at > end {
