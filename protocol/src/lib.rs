@@ -32,6 +32,7 @@ pub mod log;
 pub mod logset;
 pub mod manifest;
 pub mod merkle;
+pub mod node;
 pub mod reject;
 pub mod roster;
 pub mod round;

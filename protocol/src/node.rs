@@ -73,7 +73,10 @@ impl Desk {
 
     fn send(&mut self, to: PeerId, message: &Message) {
         if to != self.me {
-            self.out.push(Effect::Send { to, bytes: message.encode() });
+            self.out.push(Effect::Send {
+                to,
+                bytes: message.encode(),
+            });
         }
     }
 
@@ -85,7 +88,10 @@ impl Desk {
             return;
         }
         for to in self.draw_neighbours(crate::limits::MAX_COMMITTEE) {
-            self.out.push(Effect::Send { to, bytes: bytes.clone() });
+            self.out.push(Effect::Send {
+                to,
+                bytes: bytes.clone(),
+            });
         }
     }
 
@@ -108,7 +114,9 @@ impl Node {
         let key = SecretKey::from_seed(config.seed);
         let me = key.peer_id();
         let mut hasher = Hasher::new(Domain::Simulation);
-        hasher.update(me.as_bytes()).update(&draw_seed.to_le_bytes());
+        hasher
+            .update(me.as_bytes())
+            .update(&draw_seed.to_le_bytes());
         let desk = Desk {
             config,
             key,
@@ -118,7 +126,10 @@ impl Node {
             now: Now::default(),
             out: Vec::new(),
         };
-        Self { desk, runs: BTreeMap::new() }
+        Self {
+            desk,
+            runs: BTreeMap::new(),
+        }
     }
 
     /// This peer.
@@ -239,7 +250,10 @@ impl Node {
             Command::Leave(run) => (run, self.leave(run)),
         };
         if let Err(why) = outcome {
-            self.desk.notify(Notice::CommandFailed { run: Some(run), why });
+            self.desk.notify(Notice::CommandFailed {
+                run: Some(run),
+                why,
+            });
         }
         if let Some(run) = self.runs.get_mut(&run) {
             run.advance(&mut self.desk);

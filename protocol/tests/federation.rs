@@ -16,8 +16,15 @@ fn start(net: &mut Net, members: usize, rounds: u32) -> RunId {
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..members {
-        let role = if node < 2 { Role::Both } else { Role::Contributor };
-        let follow = Command::Follow { run, join: Some(join(node, role)) };
+        let role = if node < 2 {
+            Role::Both
+        } else {
+            Role::Contributor
+        };
+        let follow = Command::Follow {
+            run,
+            join: Some(join(node, role)),
+        };
         net.command(node, follow);
     }
     run
@@ -27,7 +34,8 @@ fn finished(net: &Net, run: &RunId) -> Vec<Option<StateHash>> {
     (net.nodes.iter().flatten())
         .map(|node| {
             let view = node.run(run)?;
-            view.is_finished().then(|| view.head().map(|head| head.hash))?
+            view.is_finished()
+                .then(|| view.head().map(|head| head.hash))?
         })
         .collect()
 }
@@ -38,7 +46,11 @@ fn all_finished(net: &Net, run: &RunId, count: usize) -> bool {
 }
 
 fn certified(net: &Net, node: usize, run: &RunId) -> Option<Round> {
-    net.nodes[node].as_ref()?.run(run)?.head().map(|head| head.round)
+    net.nodes[node]
+        .as_ref()?
+        .run(run)?
+        .head()
+        .map(|head| head.round)
 }
 
 #[test]
@@ -46,15 +58,31 @@ fn five_nodes_finish_a_run_with_one_state() {
     let mut net = Net::new(5);
     let run = start(&mut net, 5, 4);
     let done = net.run_until(120_000, |net| all_finished(net, &run, 5));
-    assert!(done, "states after {} ms: {:?}", net.now_ms, finished(&net, &run));
+    assert!(
+        done,
+        "states after {} ms: {:?}",
+        net.now_ms,
+        finished(&net, &run)
+    );
     let states = finished(&net, &run);
-    assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "{states:?}");
-    let view = net.nodes[3].as_ref().expect("running").run(&run).expect("followed");
+    assert!(
+        states.windows(2).all(|pair| pair[0] == pair[1]),
+        "{states:?}"
+    );
+    let view = net.nodes[3]
+        .as_ref()
+        .expect("running")
+        .run(&run)
+        .expect("followed");
     for certificate in &view.chain()[1..=4] {
         assert_eq!(certificate.value.included.len(), 5);
     }
     let scored = |c: &&tributary_protocol::certificate::Certificate| c.value.scores.len() == 5;
-    assert_eq!(view.chain().iter().filter(scored).count(), 4, "every round was scored");
+    assert_eq!(
+        view.chain().iter().filter(scored).count(),
+        4,
+        "every round was scored"
+    );
 }
 
 #[test]
@@ -65,10 +93,21 @@ fn a_crashed_node_comes_back_and_a_late_one_catches_up() {
     net.crash(2);
     assert!(net.run_until(60_000, |net| certified(net, 1, &run) >= Some(Round(3))));
     net.restart(2);
-    let follow = Command::Follow { run, join: Some(join(4, Role::Contributor)) };
+    let follow = Command::Follow {
+        run,
+        join: Some(join(4, Role::Contributor)),
+    };
     net.command(4, follow);
     let done = net.run_until(120_000, |net| all_finished(net, &run, 5));
-    assert!(done, "states after {} ms: {:?}", net.now_ms, finished(&net, &run));
+    assert!(
+        done,
+        "states after {} ms: {:?}",
+        net.now_ms,
+        finished(&net, &run)
+    );
     let states = finished(&net, &run);
-    assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "{states:?}");
+    assert!(
+        states.windows(2).all(|pair| pair[0] == pair[1]),
+        "{states:?}"
+    );
 }

@@ -14,7 +14,9 @@ use crate::wire::Message;
 impl Run {
     /// Takes the seat of the open height, if this peer has one: anew, or where its record ends.
     pub(super) fn sit(&mut self, desk: &mut Desk) {
-        let Some(manifest) = &self.manifest else { return };
+        let Some(manifest) = &self.manifest else {
+            return;
+        };
         let round = self.next();
         let committee = state::committee(manifest, &self.id, self.head.as_ref());
         let steps = self.replay.remove(&round);
@@ -50,7 +52,11 @@ impl Run {
                 }
             },
         };
-        self.height = Some(Deciding { round, height, judging: Vec::new() });
+        self.height = Some(Deciding {
+            round,
+            height,
+            judging: Vec::new(),
+        });
         self.carry_out(desk, outputs);
     }
 
@@ -69,7 +75,9 @@ impl Run {
 
     fn start_height(&mut self, desk: &mut Desk) {
         let closed = self.is_closed(desk.now.monotonic);
-        let Some(deciding) = &mut self.height else { return };
+        let Some(deciding) = &mut self.height else {
+            return;
+        };
         if deciding.height.is_started() {
             return;
         }
@@ -87,7 +95,9 @@ impl Run {
         if !self.is_closed(desk.now.monotonic) {
             return;
         }
-        let Some(manifest) = self.manifest.clone() else { return };
+        let Some(manifest) = self.manifest.clone() else {
+            return;
+        };
         let built = state::build(
             &manifest,
             self.id,
@@ -105,13 +115,17 @@ impl Run {
     }
 
     fn judge(&mut self, desk: &mut Desk) {
-        let Some(deciding) = &mut self.height else { return };
+        let Some(deciding) = &mut self.height else {
+            return;
+        };
         let waiting = std::mem::take(&mut deciding.judging);
         let round = deciding.round;
         for value in waiting {
             let verdict = self.verdict(desk, &value);
             // An answer may have decided the height and opened the next one.
-            let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) else { return };
+            let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) else {
+                return;
+            };
             match verdict {
                 Some(valid) => {
                     let outputs = deciding.height.validated(value.id(), valid);
@@ -164,7 +178,13 @@ impl Run {
         blocks.truncate(crate::limits::MAX_WANTED_BLOCKS);
         for peer in desk.draw_neighbours(2) {
             let blocks = blocks.clone();
-            desk.send(peer, &Message::WantBlocks { run: self.id, blocks });
+            desk.send(
+                peer,
+                &Message::WantBlocks {
+                    run: self.id,
+                    blocks,
+                },
+            );
         }
     }
 
@@ -193,7 +213,11 @@ impl Run {
             let received = deciding.height.receive(message)?;
             self.carry_out(desk, received.outputs);
             let fresh = received.fresh;
-            return Ok(if fresh { Verdict::Accept } else { Verdict::Ignore });
+            return Ok(if fresh {
+                Verdict::Accept
+            } else {
+                Verdict::Ignore
+            });
         }
         self.relay_consensus(desk, &message)
     }
@@ -204,7 +228,9 @@ impl Run {
         desk: &Desk,
         message: &ConsensusMessage,
     ) -> Result<Verdict, Rejection> {
-        let Some(manifest) = &self.manifest else { return Ok(Verdict::Ignore) };
+        let Some(manifest) = &self.manifest else {
+            return Ok(Verdict::Ignore);
+        };
         let committee = state::committee(manifest, &self.id, self.head.as_ref());
         if !committee.contains(&message.author()) {
             return Err(Rejection::Unauthorised);
@@ -235,15 +261,26 @@ impl Run {
     }
 
     fn carry_out(&mut self, desk: &mut Desk, outputs: Vec<Output>) {
-        let Some(round) = self.height.as_ref().map(|d| d.round) else { return };
+        let Some(round) = self.height.as_ref().map(|d| d.round) else {
+            return;
+        };
         for output in outputs {
             match output {
                 Output::Persist(bytes) => {
-                    desk.persist(vec![Record::Consensus { run: self.id, round, bytes }]);
+                    desk.persist(vec![Record::Consensus {
+                        run: self.id,
+                        round,
+                        bytes,
+                    }]);
                 }
                 Output::Broadcast(bytes) => desk.gossip(self.id, &Message::Consensus(bytes)),
                 Output::SetTimer { attempt, step, ms } => {
-                    let timer = Timer::Consensus { run: self.id, round, attempt, step };
+                    let timer = Timer::Consensus {
+                        run: self.id,
+                        round,
+                        attempt,
+                        step,
+                    };
                     let at = desk.now.monotonic.after_ms(ms);
                     desk.emit(Effect::SetTimer { timer, at });
                 }
@@ -263,7 +300,10 @@ impl Run {
                     return;
                 }
                 Output::Evidence(author) => {
-                    let notice = crate::event::Notice::Equivocation { run: self.id, author };
+                    let notice = crate::event::Notice::Equivocation {
+                        run: self.id,
+                        author,
+                    };
                     desk.notify(notice);
                 }
             }

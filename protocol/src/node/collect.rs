@@ -37,7 +37,11 @@ impl Index {
                 round.entry(author).or_insert((at, *receipt));
             }
             Entry::ScoreSheet(sheet) => {
-                self.sheets.entry(sheet.round).or_default().entry(author).or_insert(at);
+                self.sheets
+                    .entry(sheet.round)
+                    .or_default()
+                    .entry(author)
+                    .or_insert(at);
             }
             Entry::Join(join) => {
                 self.joins.insert(author, (at, join.clone()));
@@ -112,13 +116,20 @@ impl Run {
 
     fn train(&mut self, desk: &mut Desk) {
         let round = self.next();
-        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else { return };
-        let contributes = head.roster.get(&desk.me).is_some_and(|m| m.role.contributes());
+        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
+            return;
+        };
+        let contributes = head
+            .roster
+            .get(&desk.me)
+            .is_some_and(|m| m.role.contributes());
         let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
         if !contributes || done || self.training == Some(round) || !self.is_training_round(round) {
             return;
         }
-        let Some((_, adapter)) = &self.adapter else { return };
+        let Some((_, adapter)) = &self.adapter else {
+            return;
+        };
         let task = TrainTask {
             run: self.id,
             round,
@@ -138,12 +149,17 @@ impl Run {
             return;
         };
         let evaluates = manifest.evaluators.binary_search(&desk.me).is_ok()
-            && head.roster.get(&desk.me).is_some_and(|m| m.role.evaluates());
+            && head
+                .roster
+                .get(&desk.me)
+                .is_some_and(|m| m.role.evaluates());
         let done = (self.index.sheets.get(&head.round)).is_some_and(|s| s.contains_key(&desk.me));
         if !evaluates || done || self.scoring == Some(head.round) || stepped.round != head.round {
             return;
         }
-        let Some(value) = self.last_value() else { return };
+        let Some(value) = self.last_value() else {
+            return;
+        };
         if value.included.is_empty() {
             return;
         }
@@ -162,7 +178,8 @@ impl Run {
 
     /// Turns the outcome of local training into an update, a receipt and what both leave behind.
     pub(super) fn on_trained(&mut self, desk: &mut Desk, trained: Trained) {
-        let (Some(manifest), Some(feedback)) = (self.manifest.clone(), self.feedback.as_mut()) else {
+        let (Some(manifest), Some(feedback)) = (self.manifest.clone(), self.feedback.as_mut())
+        else {
             return;
         };
         if self.training == Some(trained.round) {
@@ -171,8 +188,13 @@ impl Run {
         let round = state::next_round(self.head.as_ref());
         let trainable = manifest.training.schedule.trainable(trained.round);
         let segments = manifest.adapter.trainable_segments(trainable);
-        let fits = self.head.as_ref().is_some_and(|head| head.hash == trained.base);
-        let Some(member) = self.head.as_ref().and_then(|h| h.roster.get(&desk.me)) else { return };
+        let fits = self
+            .head
+            .as_ref()
+            .is_some_and(|head| head.hash == trained.base);
+        let Some(member) = self.head.as_ref().and_then(|h| h.roster.get(&desk.me)) else {
+            return;
+        };
         let shard = member.root;
         let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
         if trained.round != round || !fits || done {
@@ -184,7 +206,10 @@ impl Run {
             Ok(update) => update,
             Err(why) => {
                 let why = format!("round {round}: the trained update cannot be sent: {why}");
-                desk.notify(Notice::CommandFailed { run: Some(self.id), why });
+                desk.notify(Notice::CommandFailed {
+                    run: Some(self.id),
+                    why,
+                });
                 return;
             }
         };
@@ -199,7 +224,13 @@ impl Run {
         self.sent = Some((round, update.clone()));
         self.blobs.insert(blob.hash, update.clone());
         self.archived.insert(blob.hash);
-        let records = vec![Record::Blob { hash: blob.hash, bytes: update }, self.residual_record()];
+        let records = vec![
+            Record::Blob {
+                hash: blob.hash,
+                bytes: update,
+            },
+            self.residual_record(),
+        ];
         self.append(desk, vec![Entry::Contribution(receipt)], records);
         desk.emit(Effect::OfferBlob(blob.hash));
         self.notify_arrival(desk, desk.me);
@@ -232,7 +263,9 @@ impl Run {
     }
 
     fn fitting_receipts(&self, round: Round) -> Vec<(PeerId, EntryRef, Contribution)> {
-        let Some(receipts) = self.index.receipts.get(&round) else { return Vec::new() };
+        let Some(receipts) = self.index.receipts.get(&round) else {
+            return Vec::new();
+        };
         (receipts.iter())
             .filter(|(peer, (at, receipt))| {
                 state::receipt_fits(receipt, peer, self.head.as_ref())
@@ -245,7 +278,9 @@ impl Run {
     /// Receipts whose update is at hand and decodes.
     pub(super) fn complete(&self) -> Vec<Included> {
         let round = self.next();
-        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let Some(manifest) = &self.manifest else {
+            return Vec::new();
+        };
         let trainable = manifest.training.schedule.trainable(round);
         let segments = manifest.adapter.trainable_segments(trainable);
         let len = segments.iter().map(|s| s.len()).sum();
@@ -254,7 +289,11 @@ impl Run {
                 (self.blobs.get(&receipt.update.hash))
                     .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
             })
-            .map(|(_, receipt, c)| Included { receipt, update: c.update, tokens: c.tokens })
+            .map(|(_, receipt, c)| Included {
+                receipt,
+                update: c.update,
+                tokens: c.tokens,
+            })
             .collect();
         out.truncate(limits::MAX_INCLUDED);
         out
@@ -270,7 +309,11 @@ impl Run {
         if !self.is_training_round(round) {
             return (0, 0);
         }
-        let expected = head.roster.iter().filter(|member| member.role.contributes()).count();
+        let expected = head
+            .roster
+            .iter()
+            .filter(|member| member.role.contributes())
+            .count();
         let arrived = (self.fitting_receipts(round).iter())
             .filter(|(_, _, receipt)| self.blobs.contains_key(&receipt.update.hash))
             .count();
@@ -293,7 +336,10 @@ impl Run {
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return (Vec::new(), 0);
         };
-        if self.last_value().is_none_or(|value| value.included.is_empty()) {
+        if self
+            .last_value()
+            .is_none_or(|value| value.included.is_empty())
+        {
             return (Vec::new(), 0);
         }
         let expected = (manifest.evaluators.iter())
@@ -313,7 +359,9 @@ impl Run {
 
     /// Whether everything expected arrived, whether the minimum did.
     fn collection(&self) -> (bool, bool) {
-        let Some(manifest) = &self.manifest else { return (false, false) };
+        let Some(manifest) = &self.manifest else {
+            return (false, false);
+        };
         if self.head.is_none() {
             let admitted = self.admissible().len();
             let enough = admitted >= manifest.min_members as usize;
@@ -332,10 +380,14 @@ impl Run {
     /// Whether the open height may be proposed: all arrived, or the minimum did and the grace window
     /// or the deadline passed. The closing height waits for sheets until its deadline only.
     pub(super) fn is_closed(&self, now: Instant) -> bool {
-        let Some(manifest) = &self.manifest else { return false };
+        let Some(manifest) = &self.manifest else {
+            return false;
+        };
         let (all, minimum) = self.collection();
         let deadline = self.began.after_ms(u64::from(manifest.deadlines.round_ms));
-        let grace = self.grace.map(|from| from.after_ms(u64::from(manifest.deadlines.grace_ms)));
+        let grace = self
+            .grace
+            .map(|from| from.after_ms(u64::from(manifest.deadlines.grace_ms)));
         let closing = self.head.is_some() && !self.is_training_round(self.next());
         all || (minimum && grace.is_some_and(|at| now >= at))
             || ((minimum || closing) && self.head.is_some() && now >= deadline)
@@ -355,10 +407,16 @@ impl Run {
 
     /// Join entries that the next value may admit.
     fn admissible(&self) -> Vec<crate::round::Joined> {
-        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let Some(manifest) = &self.manifest else {
+            return Vec::new();
+        };
         let mut out: Vec<_> = (self.index.joins.iter())
             .filter(|(peer, (at, _))| {
-                let left = self.index.leaves.get(peer).is_some_and(|leave| leave.seq > at.seq);
+                let left = self
+                    .index
+                    .leaves
+                    .get(peer)
+                    .is_some_and(|leave| leave.seq > at.seq);
                 !left && !self.is_member(peer) && self.log.entry(at).is_some()
             })
             .filter_map(|(_, (at, join))| state::admit(manifest, *at, join))
@@ -370,7 +428,11 @@ impl Run {
     fn leavers(&self) -> Vec<EntryRef> {
         let mut out: Vec<_> = (self.index.leaves.iter())
             .filter(|(peer, at)| {
-                let rejoined = self.index.joins.get(peer).is_some_and(|(j, _)| j.seq > at.seq);
+                let rejoined = self
+                    .index
+                    .joins
+                    .get(peer)
+                    .is_some_and(|(j, _)| j.seq > at.seq);
                 !rejoined && self.is_member(peer) && self.log.entry(at).is_some()
             })
             .map(|(_, at)| *at)
@@ -382,10 +444,17 @@ impl Run {
     /// What this peer would put into the open height.
     pub(super) fn choose(&self) -> Choice {
         let trains = self.is_training_round(self.next());
-        let changes = self.manifest.as_ref().is_some_and(|m| self.next() < m.closing_round());
+        let changes = self
+            .manifest
+            .as_ref()
+            .is_some_and(|m| self.next() < m.closing_round());
         Choice {
             included: if trains { self.complete() } else { Vec::new() },
-            joins: if changes { self.admissible() } else { Vec::new() },
+            joins: if changes {
+                self.admissible()
+            } else {
+                Vec::new()
+            },
             leaves: if changes { self.leavers() } else { Vec::new() },
             sheets: self.sheets().0,
         }
@@ -395,7 +464,11 @@ impl Run {
     pub(super) fn evidence(&self) -> Evidence<'_> {
         Evidence {
             log: &self.log,
-            before: if self.has_adapter() { self.adapter.as_ref().map(|(_, a)| a) } else { None },
+            before: if self.has_adapter() {
+                self.adapter.as_ref().map(|(_, a)| a)
+            } else {
+                None
+            },
             blobs: &self.blobs,
             judged: self.last_value(),
         }

@@ -55,11 +55,18 @@ impl Run {
             },
             Message::Certificate(bytes) => self.on_certificate(desk, from, &bytes),
             Message::Consensus(bytes) => self.on_consensus(desk, from, &bytes),
-            Message::Summary { ranges, certified, .. } => {
+            Message::Summary {
+                ranges, certified, ..
+            } => {
                 self.on_summary(desk, from, &ranges, certified);
                 Ok(Verdict::Ignore)
             }
-            Message::Heads { lists, certified, wants, .. } => {
+            Message::Heads {
+                lists,
+                certified,
+                wants,
+                ..
+            } => {
                 self.on_heads(desk, from, &lists, certified, wants);
                 Ok(Verdict::Ignore)
             }
@@ -114,7 +121,10 @@ impl Run {
             }
             Insert::Fork(_) => {
                 desk.persist(vec![Record::Block(bytes)]);
-                desk.notify(Notice::Equivocation { run: self.id, author });
+                desk.notify(Notice::Equivocation {
+                    run: self.id,
+                    author,
+                });
                 Ok(Verdict::Accept)
             }
             Insert::Refused(why) => Err(why),
@@ -134,7 +144,13 @@ impl Run {
         let next = self.next();
         let round = certificate.value.round;
         if round > next {
-            desk.send(from, &Message::WantCertificates { run: self.id, from: next });
+            desk.send(
+                from,
+                &Message::WantCertificates {
+                    run: self.id,
+                    from: next,
+                },
+            );
             return Ok(Verdict::Ignore);
         }
         if round < next {
@@ -166,10 +182,17 @@ impl Run {
             return Ok(Verdict::Ignore);
         };
         certificate.verify(&committee, desk.config.network)?;
-        desk.persist(vec![Record::Certificate { run: self.id, round, bytes: bytes.to_vec() }]);
+        desk.persist(vec![Record::Certificate {
+            run: self.id,
+            round,
+            bytes: bytes.to_vec(),
+        }]);
         for (peer, _) in &certificate.precommits {
             if known.precommits.iter().any(|(other, _)| other == peer) {
-                desk.notify(Notice::Equivocation { run: self.id, author: *peer });
+                desk.notify(Notice::Equivocation {
+                    run: self.id,
+                    author: *peer,
+                });
             }
         }
         Ok(Verdict::Accept)
@@ -192,7 +215,14 @@ impl Run {
     pub(super) fn open_exchange(&mut self, desk: &mut Desk, to: PeerId) {
         let ranges = sync::open(&self.log);
         let certified = self.certified();
-        desk.send(to, &Message::Summary { run: self.id, ranges, certified });
+        desk.send(
+            to,
+            &Message::Summary {
+                run: self.id,
+                ranges,
+                certified,
+            },
+        );
     }
 
     fn on_summary(
@@ -207,11 +237,26 @@ impl Run {
         let (run, certified) = (self.id, self.certified());
         if !refined.ranges.is_empty() {
             let ranges = refined.ranges;
-            desk.send(from, &Message::Summary { run, ranges, certified });
+            desk.send(
+                from,
+                &Message::Summary {
+                    run,
+                    ranges,
+                    certified,
+                },
+            );
         }
         if !refined.lists.is_empty() {
             let lists = refined.lists;
-            desk.send(from, &Message::Heads { run, lists, certified, wants: false });
+            desk.send(
+                from,
+                &Message::Heads {
+                    run,
+                    lists,
+                    certified,
+                    wants: false,
+                },
+            );
         }
     }
 
@@ -226,12 +271,29 @@ impl Run {
         self.compare_rounds(desk, from, certified);
         let plan = sync::compare(&self.log, theirs, sync::MAX_ANSWER_BYTES);
         if !plan.blocks.is_empty() {
-            desk.send(from, &Message::Blocks { run: self.id, blocks: plan.blocks });
+            desk.send(
+                from,
+                &Message::Blocks {
+                    run: self.id,
+                    blocks: plan.blocks,
+                },
+            );
         }
         if plan.behind && !wants {
-            let lists = theirs.iter().map(|list| sync::list(&self.log, list.range)).collect();
+            let lists = theirs
+                .iter()
+                .map(|list| sync::list(&self.log, list.range))
+                .collect();
             let (run, certified) = (self.id, self.certified());
-            desk.send(from, &Message::Heads { run, lists, certified, wants: true });
+            desk.send(
+                from,
+                &Message::Heads {
+                    run,
+                    lists,
+                    certified,
+                    wants: true,
+                },
+            );
         }
     }
 
@@ -241,7 +303,13 @@ impl Run {
         if theirs < mine {
             self.send_certificates(desk, from, theirs.map_or(Round(0), Round::next));
         } else if theirs > mine && self.manifest.is_some() {
-            desk.send(from, &Message::WantCertificates { run: self.id, from: self.next() });
+            desk.send(
+                from,
+                &Message::WantCertificates {
+                    run: self.id,
+                    from: self.next(),
+                },
+            );
         }
     }
 
@@ -249,7 +317,9 @@ impl Run {
         let mut blocks = Vec::new();
         let mut bytes = 0;
         for (author, id) in wanted {
-            let Some(block) = self.log.block(*author, id) else { continue };
+            let Some(block) = self.log.block(*author, id) else {
+                continue;
+            };
             bytes += block.bytes().len() + 8;
             if bytes > sync::MAX_ANSWER_BYTES {
                 break;
@@ -257,7 +327,13 @@ impl Run {
             blocks.push(block.bytes().to_vec());
         }
         if !blocks.is_empty() {
-            desk.send(to, &Message::Blocks { run: self.id, blocks });
+            desk.send(
+                to,
+                &Message::Blocks {
+                    run: self.id,
+                    blocks,
+                },
+            );
         }
     }
 
@@ -273,7 +349,13 @@ impl Run {
             certificates.push(encoded);
         }
         if !certificates.is_empty() {
-            desk.send(to, &Message::Certificates { run: self.id, certificates });
+            desk.send(
+                to,
+                &Message::Certificates {
+                    run: self.id,
+                    certificates,
+                },
+            );
         }
     }
 }

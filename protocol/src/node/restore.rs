@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::run::Run;
 use super::{Node, NodeConfig};
-use crate::codec;
 use crate::certificate::Certificate;
+use crate::codec;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Record};
 use crate::id::{BlobHash, Round, RunId, Scope};
@@ -64,7 +64,10 @@ impl Node {
                     let certificate = Certificate::decode(&bytes)
                         .map_err(|why| RestoreError::new("certificate", why.to_string()))?;
                     node.restored_run(run).rely_on(&certificate);
-                    certificates.entry((run, round)).or_default().push(certificate);
+                    certificates
+                        .entry((run, round))
+                        .or_default()
+                        .push(certificate);
                 }
                 Record::Consensus { run, round, bytes } => {
                     let run = node.restored_run(run);
@@ -150,7 +153,11 @@ impl Node {
         let mut run = Run::new(id, &self.desk);
         self.desk.persist(vec![followed_record(&run)]);
         self.desk.emit(Effect::Subscribe(id));
-        run.append(&mut self.desk, vec![Entry::Create(Box::new(manifest))], Vec::new());
+        run.append(
+            &mut self.desk,
+            vec![Entry::Create(Box::new(manifest))],
+            Vec::new(),
+        );
         self.runs.insert(id, run);
         Ok(())
     }
@@ -189,15 +196,32 @@ impl Node {
 }
 
 fn followed_record(run: &Run) -> Record {
-    let following = Following { join: run.join.clone(), leaving: run.leaving };
-    Record::Followed { run: run.id, bytes: codec::encode(&following) }
+    let following = Following {
+        join: run.join.clone(),
+        leaving: run.leaving,
+    };
+    Record::Followed {
+        run: run.id,
+        bytes: codec::encode(&following),
+    }
 }
 
 impl Run {
     pub(super) fn residual_record(&self) -> Record {
-        let feedback = self.feedback.as_ref().map(Feedback::to_bytes).unwrap_or_default();
-        let residual = Residual { feedback, sent: self.sent.clone() };
-        Record::Residual { run: self.id, round: self.next(), bytes: codec::encode(&residual) }
+        let feedback = self
+            .feedback
+            .as_ref()
+            .map(Feedback::to_bytes)
+            .unwrap_or_default();
+        let residual = Residual {
+            feedback,
+            sent: self.sent.clone(),
+        };
+        Record::Residual {
+            run: self.id,
+            round: self.next(),
+            bytes: codec::encode(&residual),
+        }
     }
 
     fn resume(
@@ -220,7 +244,9 @@ impl Run {
                     crate::state::follow(&manifest, self.id, self.head.as_ref(), value).ok()?;
                 Some((head, certificate))
             });
-            let Some((head, certificate)) = next else { break };
+            let Some((head, certificate)) = next else {
+                break;
+            };
             self.head = Some(head);
             self.chain.push(certificate);
         }

@@ -185,7 +185,9 @@ impl Run {
 
     pub(super) fn is_finished(&self) -> bool {
         let closing = self.manifest.as_ref().map(|m| m.closing_round());
-        self.head.as_ref().is_some_and(|head| Some(head.round) == closing)
+        self.head
+            .as_ref()
+            .is_some_and(|head| Some(head.round) == closing)
     }
 
     /// Whether the adapter of the newest certificate is at hand.
@@ -206,9 +208,16 @@ impl Run {
     }
 
     /// Appends to this peer's own log: signs, persists, then floods.
-    pub(super) fn append(&mut self, desk: &mut Desk, entries: Vec<Entry>, mut records: Vec<Record>) {
+    pub(super) fn append(
+        &mut self,
+        desk: &mut Desk,
+        entries: Vec<Entry>,
+        mut records: Vec<Record>,
+    ) {
         let last = self.log.last(desk.me).map(SignedBlock::head);
-        let (seq, prev) = last.map_or((Seq(0), None), |head| (Seq(head.seq.0 + 1), Some(head.block)));
+        let (seq, prev) = last.map_or((Seq(0), None), |head| {
+            (Seq(head.seq.0 + 1), Some(head.block))
+        });
         let block = Block {
             network: desk.config.network,
             author: desk.me,
@@ -223,7 +232,10 @@ impl Run {
             Ok(signed) => signed,
             Err(why) => {
                 let why = format!("an entry of this peer could not be signed: {why}");
-                desk.notify(Notice::CommandFailed { run: Some(self.id), why });
+                desk.notify(Notice::CommandFailed {
+                    run: Some(self.id),
+                    why,
+                });
                 return;
             }
         };
@@ -238,7 +250,11 @@ impl Run {
     /// Heads of other logs, for the block's `seen` list: as many as fit, those after our own id first
     /// so that a large roster is covered by all authors together.
     fn seen(&self, me: PeerId) -> Vec<LogHead> {
-        let others = self.log.heads().into_iter().filter(|head| head.author != me);
+        let others = self
+            .log
+            .heads()
+            .into_iter()
+            .filter(|head| head.author != me);
         let (mut after, before): (Vec<LogHead>, Vec<LogHead>) = others.partition(|h| h.author > me);
         after.extend(before);
         after.truncate(crate::limits::MAX_SEEN_HEADS);
@@ -258,8 +274,16 @@ impl Run {
             }
             return;
         }
-        desk.emit(Effect::FetchBlob { blob, providers: providers.clone() });
-        let wanted = Wanted { blob, providers, asked: ticks, failed: false };
+        desk.emit(Effect::FetchBlob {
+            blob,
+            providers: providers.clone(),
+        });
+        let wanted = Wanted {
+            blob,
+            providers,
+            asked: ticks,
+            failed: false,
+        };
         self.wanted.insert(blob.hash, wanted);
     }
 
@@ -272,7 +296,12 @@ impl Run {
     pub(super) fn on_timer(&mut self, desk: &mut Desk, timer: Timer) {
         match timer {
             Timer::Tick(_) => self.tick(desk),
-            Timer::Consensus { round, attempt, step, .. } => {
+            Timer::Consensus {
+                round,
+                attempt,
+                step,
+                ..
+            } => {
                 self.on_consensus_timeout(desk, round, attempt, step);
             }
             // Both only wake `advance`, which looks at the clock itself.
@@ -298,7 +327,10 @@ impl Run {
                 wanted.failed = false;
                 let mut from = wanted.providers.clone();
                 from.extend(providers.iter().filter(|p| !wanted.providers.contains(p)));
-                desk.out.push(Effect::FetchBlob { blob: wanted.blob, providers: from });
+                desk.out.push(Effect::FetchBlob {
+                    blob: wanted.blob,
+                    providers: from,
+                });
             }
         }
         self.schedule_tick(desk);
@@ -309,13 +341,20 @@ impl Run {
         // A finished run only serves newcomers: it compares heads eight times less often.
         let factor = if self.is_finished() { 8 } else { 1 };
         let at = desk.now.monotonic.after_ms(desk.config.tick_ms * factor);
-        desk.emit(Effect::SetTimer { timer: Timer::Tick(self.id), at });
+        desk.emit(Effect::SetTimer {
+            timer: Timer::Tick(self.id),
+            at,
+        });
     }
 
     pub(super) fn enter(&mut self, desk: &mut Desk, phase: Phase) {
         if self.phase != Some(phase) {
             self.phase = Some(phase);
-            desk.notify(Notice::Phase { run: self.id, round: self.next(), phase });
+            desk.notify(Notice::Phase {
+                run: self.id,
+                round: self.next(),
+                phase,
+            });
         }
     }
 
@@ -347,7 +386,8 @@ impl Run {
         let Some(manifest) = manifest else {
             return false;
         };
-        self.feedback.get_or_insert_with(|| Feedback::new(manifest.adapter.parameters()));
+        self.feedback
+            .get_or_insert_with(|| Feedback::new(manifest.adapter.parameters()));
         self.manifest = Some(Arc::from(manifest));
         self.open_height(desk);
         desk.notify(Notice::Following(self.id));

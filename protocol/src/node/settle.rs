@@ -29,8 +29,15 @@ impl Run {
         self.settle_feedback(desk, &certificate);
         let bytes = certificate.encode();
         desk.persist(vec![
-            Record::Certificate { run: self.id, round, bytes: bytes.clone() },
-            Record::ConsensusDone { run: self.id, round },
+            Record::Certificate {
+                run: self.id,
+                round,
+                bytes: bytes.clone(),
+            },
+            Record::ConsensusDone {
+                run: self.id,
+                round,
+            },
             self.residual_record(),
         ]);
         desk.gossip(self.id, &crate::wire::Message::Certificate(bytes));
@@ -42,7 +49,13 @@ impl Run {
             self.training = None;
             desk.emit(Effect::CancelTrain(self.id));
         }
-        desk.notify(Notice::Certified { run: self.id, round, state, included, took_ms });
+        desk.notify(Notice::Certified {
+            run: self.id,
+            round,
+            state,
+            included,
+            took_ms,
+        });
         self.open_height(desk);
         Ok(())
     }
@@ -52,7 +65,11 @@ impl Run {
         let value = &certificate.value;
         let receipts = value.included.iter().map(|i| &i.receipt);
         let joins = value.joins.iter().map(|j| &j.entry);
-        for at in receipts.chain(joins).chain(&value.leaves).chain(&value.sheets) {
+        for at in receipts
+            .chain(joins)
+            .chain(&value.leaves)
+            .chain(&value.sheets)
+        {
             self.log.certify(at);
         }
     }
@@ -60,7 +77,9 @@ impl Run {
     /// What of one's own update was not included goes back to error feedback.
     fn settle_feedback(&mut self, desk: &Desk, certificate: &Certificate) {
         let value = &certificate.value;
-        let Some((round, update)) = self.sent.take() else { return };
+        let Some((round, update)) = self.sent.take() else {
+            return;
+        };
         if round != value.round {
             self.sent = (round > value.round).then_some((round, update));
             return;
@@ -88,7 +107,9 @@ impl Run {
             return;
         }
         self.sit(desk);
-        let Some(manifest) = &self.manifest else { return };
+        let Some(manifest) = &self.manifest else {
+            return;
+        };
         if self.head.is_some() {
             let at = self.began.after_ms(u64::from(manifest.deadlines.round_ms));
             let timer = Timer::RoundDeadline(self.id, self.next());
@@ -124,7 +145,9 @@ impl Run {
 
     /// Asks for the updates of the step when only one is missing, and for the adapter itself.
     fn want_step(&mut self, desk: &mut Desk, behind: u32, target: BlobRef) {
-        let Some(certificate) = self.chain.last() else { return };
+        let Some(certificate) = self.chain.last() else {
+            return;
+        };
         let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
         let authors = certificate.value.included.iter().map(|i| i.receipt.author);
         let mut providers: Vec<PeerId> = signers.chain(authors).collect();
@@ -144,7 +167,9 @@ impl Run {
     }
 
     fn updates_failed(&self) -> bool {
-        let Some(certificate) = self.chain.last() else { return false };
+        let Some(certificate) = self.chain.last() else {
+            return false;
+        };
         (certificate.value.included.iter())
             .any(|i| self.wanted.get(&i.update.hash).is_some_and(|w| w.failed))
     }
@@ -154,7 +179,12 @@ impl Run {
             return false;
         };
         let before = self.adapter.as_ref().map(|(_, adapter)| adapter);
-        let evidence = Evidence { log: &self.log, before, blobs: &self.blobs, judged: None };
+        let evidence = Evidence {
+            log: &self.log,
+            before,
+            blobs: &self.blobs,
+            judged: None,
+        };
         let Ok(derived) = state::recompute(&manifest, &certificate.value, &evidence) else {
             return false;
         };
@@ -221,7 +251,9 @@ impl Run {
 
     /// A blob arrived. Returns whether this run had asked for it.
     pub(super) fn on_blob(&mut self, desk: &mut Desk, hash: BlobHash, bytes: &[u8]) -> bool {
-        let Some(wanted) = self.wanted.remove(&hash) else { return false };
+        let Some(wanted) = self.wanted.remove(&hash) else {
+            return false;
+        };
         if wanted.blob.size != bytes.len() as u64 {
             return false;
         }
@@ -230,7 +262,10 @@ impl Run {
             .find(|(_, (_, receipt))| receipt.update.hash == hash)
             .map(|(peer, _)| *peer);
         if self.archived.insert(hash) {
-            desk.persist(vec![Record::Blob { hash, bytes: bytes.to_vec() }]);
+            desk.persist(vec![Record::Blob {
+                hash,
+                bytes: bytes.to_vec(),
+            }]);
             desk.emit(Effect::OfferBlob(hash));
         }
         self.blobs.insert(hash, bytes.to_vec());
@@ -248,7 +283,10 @@ impl Run {
         }
         let round = self.next();
         let receipts = self.index.receipts.get(&round);
-        let judging = self.height.as_ref().map_or(&[][..], |deciding| &deciding.judging);
+        let judging = self
+            .height
+            .as_ref()
+            .map_or(&[][..], |deciding| &deciding.judging);
         let proposed: Vec<BlobHash> = (judging.iter())
             .flat_map(|value| value.included.iter().map(|i| i.update.hash))
             .collect();

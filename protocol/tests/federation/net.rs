@@ -45,7 +45,12 @@ const LATENCY_MS: u64 = 5;
 pub(crate) fn config(index: usize) -> NodeConfig {
     let mut seed = [7; 32];
     seed[0] = index as u8;
-    NodeConfig { network: NetworkId(9), seed, archive: true, tick_ms: 200 }
+    NodeConfig {
+        network: NetworkId(9),
+        seed,
+        archive: true,
+        tick_ms: 200,
+    }
 }
 
 pub(crate) fn join(index: usize, role: Role) -> Join {
@@ -58,14 +63,30 @@ pub(crate) fn join(index: usize, role: Role) -> Join {
 }
 
 /// A manifest over a tiny adapter, with short deadlines.
-pub(crate) fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: u32) -> Manifest {
-    let module = |name: &str| Module { name: name.into(), inputs: 6, outputs: 4 };
+pub(crate) fn manifest(
+    creator: PeerId,
+    evaluators: Vec<PeerId>,
+    members: u32,
+    rounds: u32,
+) -> Manifest {
+    let module = |name: &str| Module {
+        name: name.into(),
+        inputs: 6,
+        outputs: 4,
+    };
     Manifest {
         name: "test".into(),
         creator,
         nonce: 1,
-        base: Base { name: "none".into(), hash: Digest::default() },
-        adapter: AdapterShape { rank: 2, alpha: 4, modules: vec![module("q"), module("v")] },
+        base: Base {
+            name: "none".into(),
+            hash: Digest::default(),
+        },
+        adapter: AdapterShape {
+            rank: 2,
+            alpha: 4,
+            modules: vec![module("q"), module("v")],
+        },
         datanet: "test".into(),
         rounds,
         training: Training {
@@ -75,14 +96,22 @@ pub(crate) fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, r
             learning_rate: Ppb(100_000_000),
             schedule: FactorSchedule::Alternate,
         },
-        codec: UpdateCodec::Sparse { top: 64, feedback: Ppb(950_000_000) },
+        codec: UpdateCodec::Sparse {
+            top: 64,
+            feedback: Ppb(950_000_000),
+        },
         aggregation: Aggregation::ClippedMean,
         evaluators,
         score_windows: 4,
         committee: 4,
         min_members: members,
         min_contributions: 2,
-        deadlines: Deadlines { round_ms: 4_000, grace_ms: 1_000, propose_ms: 500, vote_ms: 300 },
+        deadlines: Deadlines {
+            round_ms: 4_000,
+            grace_ms: 1_000,
+            propose_ms: 500,
+            vote_ms: 300,
+        },
         budget_per_round: MicroOpen(1_000_000),
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
@@ -129,12 +158,16 @@ impl Net {
 
     fn schedule(&mut self, after_ms: u64, due: Due) {
         self.serial += 1;
-        self.queue.push(Reverse((self.now_ms + after_ms, self.serial)));
+        self.queue
+            .push(Reverse((self.now_ms + after_ms, self.serial)));
         self.due.insert(self.serial, due);
     }
 
     fn now(&self) -> Now {
-        Now { monotonic: Instant(self.now_ms), wall: Timestamp(1_790_000_000_000 + self.now_ms) }
+        Now {
+            monotonic: Instant(self.now_ms),
+            wall: Timestamp(1_790_000_000_000 + self.now_ms),
+        }
     }
 
     pub(crate) fn command(&mut self, node: usize, command: Command) {
@@ -167,7 +200,9 @@ impl Net {
 
     fn input(&mut self, node: usize, input: Input) {
         let now = self.now();
-        let Some(running) = self.nodes[node].as_mut() else { return };
+        let Some(running) = self.nodes[node].as_mut() else {
+            return;
+        };
         let effects = running.handle(input, now);
         self.carry_out(node, effects);
     }
@@ -179,14 +214,23 @@ impl Net {
                 Effect::Gossip { run, bytes } => self.flood(node, run, &bytes),
                 Effect::Send { to, bytes } => {
                     if let Some(other) = self.ids.iter().position(|id| *id == to) {
-                        let input = Input::Direct { from: self.ids[node], bytes };
+                        let input = Input::Direct {
+                            from: self.ids[node],
+                            bytes,
+                        };
                         self.schedule(LATENCY_MS, Due::Input(other, input));
                     }
                 }
                 Effect::FetchBlob { blob, .. } => {
-                    let found = self.blobs.iter().find_map(|held| held.get(&blob.hash).cloned());
+                    let found = self
+                        .blobs
+                        .iter()
+                        .find_map(|held| held.get(&blob.hash).cloned());
                     let input = match found {
-                        Some(bytes) => Input::Blob { hash: blob.hash, bytes },
+                        Some(bytes) => Input::Blob {
+                            hash: blob.hash,
+                            bytes,
+                        },
                         None => Input::BlobFailed(blob.hash),
                     };
                     self.schedule(LATENCY_MS, Due::Input(node, input));
@@ -196,14 +240,19 @@ impl Net {
                     self.schedule(20 + node as u64, Due::Input(node, input));
                 }
                 Effect::Score(task) => {
-                    let input = Input::Scored { run: task.run, sheet: score(&task) };
+                    let input = Input::Scored {
+                        run: task.run,
+                        sheet: score(&task),
+                    };
                     self.schedule(15, Due::Input(node, input));
                 }
                 Effect::SetTimer { timer, at } => {
                     self.serial += 1;
                     self.timers[node].insert(timer, self.serial);
-                    self.queue.push(Reverse((at.0.max(self.now_ms), self.serial)));
-                    self.due.insert(self.serial, Due::Timer(node, timer, self.serial));
+                    self.queue
+                        .push(Reverse((at.0.max(self.now_ms), self.serial)));
+                    self.due
+                        .insert(self.serial, Due::Timer(node, timer, self.serial));
                 }
                 Effect::CancelTimer(timer) => {
                     self.timers[node].remove(&timer);
@@ -232,7 +281,11 @@ impl Net {
         for other in 0..self.nodes.len() {
             if other != node && self.subscribed[other].contains(&run) {
                 let from = self.ids[node];
-                let input = Input::Gossip { from, id: self.serial, bytes: bytes.to_vec() };
+                let input = Input::Gossip {
+                    from,
+                    id: self.serial,
+                    bytes: bytes.to_vec(),
+                };
                 self.schedule(LATENCY_MS, Due::Input(other, input));
             }
         }
@@ -248,7 +301,13 @@ impl Net {
                 delta[at] = 0.1 * (target - task.adapter.values()[at]);
             }
         }
-        Trained { run: task.run, round: task.round, base: task.base, delta, tokens: 100 }
+        Trained {
+            run: task.run,
+            round: task.round,
+            base: task.base,
+            delta,
+            tokens: 100,
+        }
     }
 
     /// Runs until `done` or until `limit_ms` of virtual time passed; says whether `done` held.
@@ -283,7 +342,12 @@ fn score(task: &ScoreTask) -> ScoreSheet {
     let scores = task.contributions.iter().map(|(peer, vector)| {
         let squared: f64 = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
         let score = NanoNats::from_nats(squared);
-        Score { peer: *peer, score, low: score, high: score }
+        Score {
+            peer: *peer,
+            score,
+            low: score,
+            high: score,
+        }
     });
     ScoreSheet {
         round: task.round,
