@@ -1,0 +1,101 @@
+//! The house rules that a machine can hold, checked over the whole repository.
+//!
+//! Every failure names the file, the line and the mend. What a rule looks for is in `tidy/rules.rs`,
+//! how Rust text is read in `tidy/text.rs`; both are proven able to fail on small strings. Rules that
+//! need judgement (what a file is about, whether a name fits) are left to readers.
+
+#[path = "tidy/manifests.rs"]
+mod manifests;
+#[path = "tidy/rules.rs"]
+mod rules;
+#[path = "tidy/text.rs"]
+mod text;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The crates, by folder.
+const CRATES: [&str; 5] = ["protocol", "trainer", "attribution", "peer", "simulations"];
+
+/// One breach of one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Breach {
+    /// Path from the top of the repository, with `/`.
+    file: String,
+    /// From 1.
+    line: usize,
+    /// What is wrong and how to mend it.
+    what: String,
+}
+
+fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent()
+        .expect("the crate lies in the repository")
+        .into()
+}
+
+/// Every file below `folder` whose name ends so, as paths from the top, without build output and
+/// hidden folders.
+fn files(folder: &Path, ending: &str, out: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = (fs::read_dir(folder).expect("a readable folder"))
+        .map(|entry| entry.expect("a readable entry").path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                files(&path, ending, out);
+            }
+        } else if name.ends_with(ending) {
+            out.push(path);
+        }
+    }
+}
+
+fn named(path: &Path) -> String {
+    let inside = path.strip_prefix(top()).expect("below the top");
+    inside.to_string_lossy().replace('\\', "/")
+}
+
+fn report(breaches: &[Breach]) {
+    let lines: Vec<String> = (breaches.iter())
+        .map(|b| format!("{}:{}: {}", b.file, b.line, b.what))
+        .collect();
+    assert!(breaches.is_empty(), "\n{}\n", lines.join("\n"));
+}
+
+#[test]
+fn every_source_file_keeps_the_house_rules() {
+    let mut paths = Vec::new();
+    files(&top(), ".rs", &mut paths);
+    let mut breaches = Vec::new();
+    for path in &paths {
+        let source = fs::read_to_string(path).expect("UTF-8 source");
+        breaches.extend(rules::check(&named(path), &source));
+    }
+    for name in CRATES {
+        let library = top().join(name).join("src/lib.rs");
+        assert!(
+            paths.contains(&library),
+            "{} was not walked",
+            library.display()
+        );
+    }
+    report(&breaches);
+}
+
+#[test]
+fn crates_import_only_whom_the_design_allows() {
+    let mut breaches = Vec::new();
+    for name in CRATES {
+        let file = format!("{name}/Cargo.toml");
+        let text = fs::read_to_string(top().join(&file)).expect("a manifest");
+        breaches.extend(manifests::check(name, &file, &text));
+    }
+    report(&breaches);
+}
