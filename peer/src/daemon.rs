@@ -132,6 +132,23 @@ impl Daemon {
         unimplemented!()
     }
 
+    /// Connects to a peer now and keeps its address, as if it had been among the bootstrap peers.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn dial(&self, address: Address) -> Result<(), Stopped> {
+        unimplemented!()
+    }
+
+    /// Every durable record except blobs, each kind in the order it was persisted, for `ledger verify`
+    /// beside a running daemon.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn records(&self) -> Result<Vec<tributary_protocol::event::Record>, StartError> {
+        unimplemented!()
+    }
+
     // `inspect(|node: &Node| ..) -> R`: reads the node between two inputs; comes with `protocol::node`.
 
     /// Bytes of this peer.

@@ -7,9 +7,14 @@
 //!                                   └──────▶ net     (libp2p, iroh)
 //! ```
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod daemon;
 pub mod health;
 pub mod home;
 pub mod identity;
 pub mod net;
+pub mod settings;
+pub mod view;
 pub mod work;

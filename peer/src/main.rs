@@ -1,2 +1,7 @@
-//! Entry.
-fn main() {}
+//! The `tributary` program: everything is in the library, so that tests reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tributary_peer::cli::main()
+}

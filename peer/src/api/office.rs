@@ -1,0 +1,557 @@
+//! The real [`Host`]: answers the owner's requests with a running [`Daemon`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::{Notify, broadcast};
+use tributary_protocol::codec;
+use tributary_protocol::entry::{Join, Role};
+use tributary_protocol::event::{Command, Notice};
+use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::limits::MAX_MANIFEST_BYTES;
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::{Node, RunView as NodeRun};
+
+use super::{CreateRequest, FolderRequest, Host, HostError, JoinRequest};
+use crate::daemon::{Daemon, Event, Stopped};
+use crate::home::Home;
+use crate::model;
+use crate::shard::Committed;
+use crate::view::book::Book;
+use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView, phase_words};
+
+/// How long a wish may take to show in the node.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the node is looked at meanwhile.
+const POLL: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub struct Office {
+    daemon: Arc<Daemon>,
+    home: Arc<Home>,
+    name: String,
+    stop: Arc<Notify>,
+}
+
+impl Office {
+    /// For a daemon on `home`, whose owner is called `name`. `stop` is notified when the owner asks
+    /// the daemon to stop.
+    pub fn new(daemon: Arc<Daemon>, home: Arc<Home>, name: String, stop: Arc<Notify>) -> Self {
+        Self {
+            daemon,
+            home,
+            name,
+            stop,
+        }
+    }
+
+    async fn inspect<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node) -> R + Send + 'static,
+    ) -> Result<R, HostError> {
+        self.daemon.inspect(look).await.map_err(stopped)
+    }
+
+    /// The run that `text` names in full or by its first digits; neighbours' runs count.
+    async fn resolve(&self, text: &str) -> Result<RunId, HostError> {
+        if let Ok(run) = text.parse() {
+            return Ok(run);
+        }
+        let mut known: Vec<RunId> = self.daemon.known_runs().into_keys().collect();
+        known.extend(self.inspect(|node| node.runs().map(|r| r.id()).collect::<Vec<_>>()).await?);
+        pick(text, known)
+    }
+
+    /// A run that the node follows and whose manifest it has.
+    async fn followed(&self, id: &str) -> Result<(RunId, Arc<Manifest>), HostError> {
+        let run = self.resolve(id).await?;
+        let manifest = self.manifest(run).await?;
+        manifest.map(|m| (run, m)).ok_or_else(|| {
+            HostError::Unknown(format!(
+                "run {} is not followed here; `tributary run join {}` asks to take part in it",
+                run.short(),
+                run.short()
+            ))
+        })
+    }
+
+    async fn manifest(&self, run: RunId) -> Result<Option<Arc<Manifest>>, HostError> {
+        self.inspect(move |node| node.run(&run).and_then(|r| r.manifest().cloned()))
+            .await
+    }
+
+    /// Follows a run and waits until its manifest is here.
+    async fn follow(&self, run: RunId) -> Result<Arc<Manifest>, HostError> {
+        if self.manifest(run).await?.is_none() {
+            self.command(Command::Follow { run, join: None }).await?;
+        }
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(manifest) = self.manifest(run).await? {
+                return Ok(manifest);
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(HostError::Failed(format!(
+                    "no connected peer has run {}: {} peers are connected. Check the id and the \
+                     --bootstrap addresses; this peer goes on looking for it",
+                    run.short(),
+                    self.daemon.connected().len()
+                )));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), HostError> {
+        self.daemon.command(command).await.map_err(stopped)
+    }
+
+    /// Hands a wish to the node and waits until it shows, or is refused.
+    async fn command_until(
+        &self,
+        command: Command,
+        run: RunId,
+        shows: impl Fn(&NodeRun<'_>) -> bool + Send + Sync + Clone + 'static,
+    ) -> Result<(), HostError> {
+        let mut events = self.daemon.subscribe();
+        self.command(command).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let shows = shows.clone();
+            if self.inspect(move |node| node.run(&run).is_some_and(|r| shows(&r))).await? {
+                return Ok(());
+            }
+            while let Ok(event) = events.try_recv() {
+                if let Event::Notice(Notice::CommandFailed { run: about, why }) = event
+                    && about.is_none_or(|about| about == run)
+                {
+                    return Err(HostError::Refused(why));
+                }
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(HostError::Failed(
+                    "the daemon did not carry the wish out in 20 s; see its log".to_owned(),
+                ));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn brief(&self, run: RunId) -> Result<RunBrief, HostError> {
+        self.inspect(move |node| node.run(&run).map(|r| brief_of(&r)))
+            .await?
+            .ok_or_else(|| HostError::Unknown(format!("run {} is not followed here", run.short())))
+    }
+
+    /// Commits to data as the role needs and asks for membership.
+    async fn ask_to_join(
+        &self,
+        run: RunId,
+        manifest: &Manifest,
+        request: &JoinRequest,
+    ) -> Result<(), HostError> {
+        let me = self.daemon.peer_id();
+        let role = role_of(&request.role)?;
+        if role.evaluates() && !manifest.evaluators.contains(&me) {
+            return Err(HostError::Refused(format!(
+                "this peer ({}) is not among the run's evaluators; join as a contributor, or open a \
+                 run whose `evaluators` name it",
+                me.short()
+            )));
+        }
+        let base = model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
+            .map_err(refused)?;
+        let datanet = request.datanet.as_deref().unwrap_or(&manifest.datanet);
+        let duties = (role.contributes(), role.evaluates());
+        let committed = Committed::gather(
+            self.home.paths(),
+            self.home.identity(),
+            datanet,
+            duties,
+            &request.holdout,
+        )
+        .map_err(refused)?;
+        let root = committed.write(self.home.paths()).map_err(failed)?;
+        let tokens = model::tokens(&base, &committed, role, manifest.training.context)
+            .map_err(refused)?;
+        let join = Join {
+            name: self.name.clone(),
+            role,
+            root,
+            tokens,
+        };
+        let command = Command::Follow {
+            run,
+            join: Some(join),
+        };
+        self.command_until(command, run, move |r| {
+            r.log().entries(me).any(|(_, entry)| {
+                matches!(entry, tributary_protocol::entry::Entry::Join(j) if j.root == root)
+            })
+        })
+        .await
+    }
+
+    /// The adapter (or run) that `id` names among the followed runs.
+    async fn adapter_run(&self, id: &str) -> Result<RunId, HostError> {
+        let id = id.to_owned();
+        self.inspect(move |node| {
+            let matches: Vec<RunId> = (node.runs())
+                .filter(|r| {
+                    let adapter = r.head().map(|h| h.adapter.hash.to_string());
+                    r.id().to_string().starts_with(&id)
+                        || adapter.is_some_and(|a| a.starts_with(&id))
+                })
+                .map(|r| r.id())
+                .collect();
+            pick_only(&id, matches)
+        })
+        .await?
+    }
+
+    /// Writes a run's newest adapter at hand.
+    async fn write_adapter(&self, run: RunId, dir: PathBuf) -> Result<AdapterView, HostError> {
+        let found = self
+            .inspect(move |node| {
+                let run = node.run(&run)?;
+                let (round, adapter) = run.adapter()?.clone();
+                let view = with_book(&run, |book| book.adapter(true))??;
+                Some((round, adapter, view, run.manifest()?.clone()))
+            })
+            .await?;
+        let (round, adapter, view, manifest) = found.ok_or_else(|| {
+            HostError::Unknown(format!(
+                "run {} has no certified adapter here yet; `tributary run watch {}` shows its rounds",
+                run.short(),
+                run.short()
+            ))
+        })?;
+        let written = tokio::task::spawn_blocking(move || {
+            model::export(&dir, &manifest, &adapter)
+        });
+        written
+            .await
+            .map_err(|e| HostError::Failed(format!("writing the adapter stopped: {e}")))?
+            .map_err(failed)?;
+        Ok(AdapterView {
+            round: round.0.min(view.round),
+            ..view
+        })
+    }
+}
+
+impl Host for Office {
+    async fn status(&self) -> Result<StatusView, HostError> {
+        let runs = self.runs().await?;
+        let traffic = self.daemon.traffic();
+        Ok(StatusView {
+            peer: self.daemon.peer_id().to_string(),
+            name: self.name.clone(),
+            home: self.home.paths().root().display().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: (self.daemon.addresses().iter())
+                .map(ToString::to_string)
+                .collect(),
+            connected: (self.daemon.connected().iter())
+                .map(PeerId::to_string)
+                .collect(),
+            bytes_up: traffic.control_up + traffic.payload_up,
+            bytes_down: traffic.control_down + traffic.payload_down,
+            warnings: (self.daemon.health().iter())
+                .map(ToString::to_string)
+                .collect(),
+            runs,
+        })
+    }
+
+    async fn runs(&self) -> Result<Vec<RunBrief>, HostError> {
+        let mut runs: Vec<RunBrief> =
+            (self.inspect(|node| node.runs().map(|r| brief_of(&r)).collect())).await?;
+        for run in self.daemon.known_runs().into_keys() {
+            let run = run.to_string();
+            if runs.iter().all(|r| r.run != run) {
+                runs.push(RunBrief {
+                    run,
+                    phase: "known to a neighbour, not followed".to_owned(),
+                    ..RunBrief::default()
+                });
+            }
+        }
+        Ok(runs)
+    }
+
+    async fn run(&self, id: &str) -> Result<RunView, HostError> {
+        let (run, _) = self.followed(id).await?;
+        let view = self.inspect(move |node| node.run(&run).as_ref().and_then(view_of)).await?;
+        view.ok_or_else(|| HostError::Unknown(format!("run {} is gone", run.short())))?
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<RunBrief, HostError> {
+        let manifest = manifest_of(&request.manifest)?;
+        let run = manifest.run_id();
+        model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
+            .map_err(refused)?;
+        let create = Command::Create(Box::new(manifest.clone()));
+        self.command_until(create, run, |r| r.manifest().is_some()).await?;
+        if let Some(join) = &request.join {
+            self.ask_to_join(run, &manifest, join).await.map_err(|e| {
+                HostError::Refused(format!(
+                    "the run {} is open, but this peer could not join it: {e}. Mend that and call \
+                     `tributary run join {}`",
+                    run.short(),
+                    run.short()
+                ))
+            })?;
+        }
+        self.brief(run).await
+    }
+
+    async fn join(&self, id: &str, request: JoinRequest) -> Result<RunBrief, HostError> {
+        let run = self.resolve(id).await?;
+        let manifest = self.follow(run).await?;
+        self.ask_to_join(run, &manifest, &request).await?;
+        self.brief(run).await
+    }
+
+    async fn leave(&self, id: &str) -> Result<RunBrief, HostError> {
+        let (run, _) = self.followed(id).await?;
+        self.command(Command::Leave(run)).await?;
+        self.brief(run).await
+    }
+
+    async fn watch(&self, id: &str) -> Result<BoxStream<'static, EventView>, HostError> {
+        let (run, _) = self.followed(id).await?;
+        let events = self.daemon.subscribe();
+        let finished = self.inspect(move |node| node.run(&run).is_some_and(|r| r.is_finished()));
+        if finished.await? {
+            let line = EventView {
+                kind: "finished".to_owned(),
+                run: Some(run.to_string()),
+                round: None,
+                line: format!("run {} is finished", run.short()),
+            };
+            return Ok(futures::stream::iter([line]).boxed());
+        }
+        Ok(futures::stream::unfold(Some(events), move |events| next_event(run, events)).boxed())
+    }
+
+    async fn adapters(&self) -> Result<Vec<AdapterView>, HostError> {
+        self.inspect(|node| {
+            (node.runs())
+                .filter_map(|r| {
+                    let here = r.adapter().is_some();
+                    with_book(&r, |book| book.adapter(here)).flatten()
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn export(&self, request: FolderRequest) -> Result<AdapterView, HostError> {
+        let run = self.adapter_run(&request.id).await?;
+        self.write_adapter(run, request.dir).await
+    }
+
+    async fn get(&self, request: FolderRequest) -> Result<AdapterView, HostError> {
+        for text in &request.bootstrap {
+            let address = text.parse().map_err(refused)?;
+            self.daemon.dial(address).await.map_err(stopped)?;
+        }
+        let timeout = Duration::from_secs(request.timeout_s.clamp(1, 86_400));
+        let run = fetch::certified(self, &request.id, timeout).await?;
+        self.write_adapter(run, request.dir).await
+    }
+
+    async fn verify(&self) -> Result<serde_json::Value, HostError> {
+        let report = crate::verify::running(&self.daemon, self.home.paths()).await;
+        serde_json::to_value(report.map_err(failed)?).map_err(failed)
+    }
+
+    async fn statement(&self, run: Option<String>) -> Result<serde_json::Value, HostError> {
+        let only = match run {
+            Some(text) => Some(self.resolve(&text).await?),
+            None => None,
+        };
+        let me = self.daemon.peer_id();
+        let statement = self.inspect(move |node| {
+            let mut runs = Vec::new();
+            for run in node.runs().filter(|r| only.is_none_or(|id| id == r.id())) {
+                if let Some(part) = with_book(&run, |book| book.statement(me)) {
+                    runs.push(part?);
+                }
+            }
+            Ok::<_, tributary_attribution::fold::FoldError>(runs)
+        });
+        let runs = statement.await?.map_err(failed)?;
+        serde_json::to_value(crate::view::StatementView::of(me, runs)).map_err(failed)
+    }
+
+    fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    fn metrics(&self) -> String {
+        self.daemon.metrics()
+    }
+}
+
+/// The next event about `run`; the stream ends after the run is finished or the daemon stops.
+async fn next_event(
+    run: RunId,
+    events: Option<broadcast::Receiver<Event>>,
+) -> Option<(EventView, Option<broadcast::Receiver<Event>>)> {
+    let mut events = events?;
+    loop {
+        match events.recv().await {
+            Ok(Event::Notice(notice)) => {
+                let view = crate::view::event(&notice);
+                if view.run.as_deref().is_none_or(|about| about == run.to_string()) {
+                    let last = matches!(notice, Notice::Finished(_));
+                    return Some((view, (!last).then_some(events)));
+                }
+            }
+            Ok(Event::Training { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return None,
+        }
+    }
+}
+
+/// Runs `read` on the book of a run whose manifest is known.
+pub(crate) fn with_book<R>(run: &NodeRun<'_>, read: impl FnOnce(&Book<'_>) -> R) -> Option<R> {
+    let manifest = run.manifest()?;
+    let chain: Vec<_> = run.chain().iter().map(|c| &c.value).collect();
+    Some(read(&Book {
+        manifest,
+        chain: &chain,
+        log: run.log(),
+    }))
+}
+
+fn brief_of(run: &NodeRun<'_>) -> RunBrief {
+    let manifest = run.manifest();
+    let of = |f: fn(&Manifest) -> String| manifest.map(|m| f(m)).unwrap_or_default();
+    let finished = run.is_finished();
+    let phase = match run.phase() {
+        Some(phase) if !finished => {
+            let (word, waits) = phase_words(phase);
+            format!("{word}: {waits}")
+        }
+        _ if finished => "finished".to_owned(),
+        _ => "waiting for its manifest".to_owned(),
+    };
+    RunBrief {
+        run: run.id().to_string(),
+        name: of(|m| m.name.clone()),
+        datanet: of(|m| m.datanet.clone()),
+        base: of(|m| m.base.name.clone()),
+        certified: run.head().map(|h| h.round.0),
+        rounds: manifest.map_or(0, |m| m.rounds),
+        phase,
+        members: run.head().map_or(0, |h| h.roster.len() as u32),
+        finished,
+    }
+}
+
+/// Everything about a run; `None` while its manifest is missing.
+fn view_of(run: &NodeRun<'_>) -> Option<Result<RunView, HostError>> {
+    with_book(run, |book| {
+        Ok(RunView {
+            brief: brief_of(run),
+            creator: book.manifest.creator.to_string(),
+            evaluators: (book.manifest.evaluators.iter())
+                .map(PeerId::to_string)
+                .collect(),
+            budget_micro_open: u64::try_from(book.manifest.budget_per_round.0).unwrap_or(u64::MAX),
+            roster: book.members(),
+            history: book.rounds(),
+            credits: book.credits().map_err(failed)?,
+            adapter: book.adapter(run.adapter().is_some()),
+        })
+    })
+}
+
+fn manifest_of(hex: &str) -> Result<Manifest, HostError> {
+    let bytes = (HEXLOWER.decode(hex.as_bytes()))
+        .map_err(|_| HostError::Refused("the manifest is not hexadecimal".to_owned()))?;
+    codec::decode::<Manifest, MAX_MANIFEST_BYTES>(&bytes)
+        .map_err(|e| HostError::Refused(format!("the manifest is refused: {e}")))
+}
+
+fn role_of(word: &str) -> Result<Role, HostError> {
+    match word {
+        "contributor" => Ok(Role::Contributor),
+        "evaluator" => Ok(Role::Evaluator),
+        "both" => Ok(Role::Both),
+        other => Err(HostError::Refused(format!(
+            "the role {other:?} is none of contributor, evaluator, both"
+        ))),
+    }
+}
+
+fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, HostError> {
+    known.sort_unstable();
+    known.dedup();
+    known.retain(|run| run.to_string().starts_with(text));
+    pick_only(text, known)
+}
+
+fn pick_only(text: &str, matches: Vec<RunId>) -> Result<RunId, HostError> {
+    match matches.as_slice() {
+        [run] => Ok(*run),
+        [] => Err(HostError::Unknown(format!(
+            "nothing here has an id that starts with {text:?}; `tributary run list` shows what is \
+             known, and a run that no neighbour follows needs its id in full (64 digits)"
+        ))),
+        many => Err(HostError::Refused(format!(
+            "{} ids start with {text:?}; give more digits",
+            many.len()
+        ))),
+    }
+}
+
+fn stopped(e: Stopped) -> HostError {
+    HostError::Failed(e.to_string())
+}
+
+fn refused(e: impl std::fmt::Display) -> HostError {
+    HostError::Refused(e.to_string())
+}
+
+pub(super) fn failed(e: impl std::fmt::Display) -> HostError {
+    HostError::Failed(e.to_string())
+}
+
+pub(super) mod fetch;
+
+/// Whether `path` is one that this process can write a new folder at.
+pub(crate) fn check_new_folder(path: &Path) -> Result<(), HostError> {
+    let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || path.is_file() {
+        return Err(HostError::Refused(format!(
+            "{} exists and is not empty; name a new folder",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tributary_protocol::hash::{Domain, digest};
+
+    #[test]
+    fn first_digits_name_a_run_when_they_name_only_one() {
+        let runs: Vec<RunId> = (0..64u8).map(|i| RunId(digest(Domain::Manifest, &[i]))).collect();
+        let full = runs[3].to_string();
+        assert_eq!(pick(&full[..12], runs.clone()), Ok(runs[3]));
+        let twice = [runs.clone(), runs.clone()].concat();
+        assert_eq!(pick(&full, twice), Ok(runs[3]), "known from two places");
+        assert!(matches!(pick("", runs.clone()), Err(HostError::Refused(_))));
+        assert!(matches!(pick("zz", runs), Err(HostError::Unknown(_))));
+    }
+}

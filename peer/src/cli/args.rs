@@ -1,0 +1,314 @@
+//! The tree of commands and options.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::Failure;
+
+/// Fine-tune together on data that stays where it is, and pay those whose data helped.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tributary", version, propagate_version = true)]
+pub struct Cli {
+    /// The peer's folder: key, ledger, data.
+    #[arg(long, global = true, env = "TRIBUTARY_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// How answers are printed; JSON is one object on stdout, everything else goes to stderr.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make this peer's folder and key.
+    Init(InitArgs),
+    /// Run the daemon until it is stopped.
+    Up(UpArgs),
+    /// What the daemon is doing.
+    Status,
+    /// Open, join and watch runs.
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// The data this peer trains on.
+    #[command(subcommand)]
+    Datanet(DatanetCommand),
+    /// What runs produce.
+    #[command(subcommand)]
+    Adapter(AdapterCommand),
+    /// The signed account of who did what, and who is owed what.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Measure a model's loss on a text.
+    Eval(EvalArgs),
+    /// Let a model go on from a prompt.
+    Generate(GenerateArgs),
+    /// A federated run from start to finish in one process, over real sockets.
+    Demo(DemoArgs),
+}
+
+/// Options of `init`.
+#[derive(Clone, Debug, Args)]
+pub struct InitArgs {
+    /// Name that other people see.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Options of `up`.
+#[derive(Clone, Debug, Args)]
+pub struct UpArgs {
+    /// Address of a peer to connect to first, as its `tributary status` prints it. Repeatable.
+    #[arg(long, value_name = "ADDR")]
+    pub bootstrap: Vec<String>,
+    /// Address to listen on for other peers (control plane, TCP). Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Address to listen on for blobs (data plane, UDP). Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen_data: SocketAddr,
+    /// Loopback address for this machine's own commands. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub control: SocketAddr,
+}
+
+/// Commands about runs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RunCommand {
+    /// Open a run from a TOML file. Needs the daemon.
+    Create {
+        /// The run file; `examples/run.toml` shows every key.
+        file: PathBuf,
+        /// Also join it, training on this peer's shard of its Datanet.
+        #[arg(long)]
+        join: bool,
+        /// Text that this peer scores rounds on, when the run file names it as an evaluator.
+        #[arg(long, value_name = "FILE")]
+        holdout: Vec<PathBuf>,
+    },
+    /// Ask to become a member at the next round. Needs the daemon.
+    Join {
+        /// The run's id, or its first digits.
+        id: String,
+        /// What to do in it.
+        #[arg(long, value_enum, default_value_t = RoleName::Contributor)]
+        role: RoleName,
+        /// The shard to train on, when it is not named as the run's Datanet.
+        #[arg(long, value_name = "NAME")]
+        datanet: Option<String>,
+        /// Text to score rounds on (evaluators); default: a tenth of the shard, never trained on.
+        #[arg(long, value_name = "FILE")]
+        holdout: Vec<PathBuf>,
+        /// A folder with the base model, when the run's base is not `brook`.
+        #[arg(long, value_name = "DIR")]
+        base: Option<PathBuf>,
+    },
+    /// Ask to be a member no longer, from the next round.
+    Leave {
+        /// The run's id, or its first digits.
+        id: String,
+    },
+    /// Runs that this peer knows.
+    List,
+    /// One run: settings, rounds, credits.
+    Show {
+        /// The run's id, or its first digits.
+        id: String,
+    },
+    /// Follow a run's phases as they happen.
+    Watch {
+        /// The run's id, or its first digits.
+        id: String,
+    },
+}
+
+/// What a member does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleName {
+    /// Trains on its shard.
+    Contributor,
+    /// Scores rounds on its hold-out.
+    Evaluator,
+    /// Both.
+    Both,
+}
+
+/// Commands about data.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DatanetCommand {
+    /// Add text or JSONL files to this peer's shard of a Datanet. They never leave this machine.
+    Add {
+        /// The Datanet.
+        name: String,
+        /// Files: plain text, or JSONL with a `text` in each line.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Shards on this machine.
+    List,
+}
+
+/// Commands about adapters.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AdapterCommand {
+    /// Write a run's latest certified adapter as a PEFT folder.
+    Export {
+        /// The adapter's id or its run's id, or the first digits of either.
+        id: String,
+        /// The folder to make.
+        dir: PathBuf,
+    },
+    /// Fetch an adapter from the network by its hash, check it against the certificates, write it.
+    Get {
+        /// The adapter's id or its run's id.
+        id: String,
+        /// The folder to make.
+        dir: PathBuf,
+        /// A peer that may have it, as its `tributary status` prints it. Repeatable.
+        #[arg(long, value_name = "ADDR")]
+        bootstrap: Vec<String>,
+        /// Give up after this many seconds.
+        #[arg(long, default_value_t = 120)]
+        timeout_s: u64,
+    },
+    /// Adapters in this home.
+    List,
+}
+
+/// Commands about the ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Check every byte that this home relies on: signatures, links, certificates, aggregates, states,
+    /// scores, credits and balances.
+    Verify,
+    /// Who is owed what, and why.
+    Statement {
+        /// Only this run.
+        id: Option<String>,
+    },
+}
+
+/// Options of `eval`.
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    /// `brook`, or a folder in Hugging Face layout.
+    #[arg(long, default_value = "brook")]
+    pub base: String,
+    /// A PEFT folder.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// The text.
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Tokens a window.
+    #[arg(long, default_value_t = 512)]
+    pub context: usize,
+}
+
+/// Options of `generate`.
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    /// `brook`, or a folder in Hugging Face layout.
+    #[arg(long, default_value = "brook")]
+    pub base: String,
+    /// A PEFT folder.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// The beginning.
+    #[arg(long)]
+    pub prompt: String,
+    /// Tokens to add at most.
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token each time.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Seed of the draws when the temperature is above 0.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Contributors; three evaluators come on top.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=24))]
+    pub peers: u32,
+    /// Training rounds.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// `brook`, or a folder in Hugging Face layout.
+    #[arg(long, default_value = "brook")]
+    pub base: String,
+    /// A folder with one text or JSONL file per contributor; the file's stem is the name.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Text that evaluators score on; default: a tenth of each contributor's text, not trained on.
+    #[arg(long, value_name = "FILE")]
+    pub holdout: Option<PathBuf>,
+    /// Seed of keys, order of data and draws.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Optimizer steps a round.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    pub steps: u32,
+    /// The prompt of the closing answer; default: the start of a hold-out text.
+    #[arg(long)]
+    pub prompt: Option<String>,
+}
+
+/// The folder when neither `--home` nor `TRIBUTARY_HOME` names one.
+///
+/// # Errors
+/// When the system does not say where the user's data belongs.
+pub fn default_home() -> Result<PathBuf, Failure> {
+    home_from(|name| std::env::var_os(name).map(PathBuf::from))
+}
+
+fn home_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let user = || variable("HOME").filter(|p| p.is_absolute());
+    let data = if cfg!(windows) {
+        variable("APPDATA")
+    } else if cfg!(target_os = "macos") {
+        user().map(|home| home.join("Library/Application Support"))
+    } else {
+        (variable("XDG_DATA_HOME").filter(|p| p.is_absolute()))
+            .or_else(|| user().map(|home| home.join(".local/share")))
+    };
+    data.map(|folder| folder.join("tributary")).ok_or_else(|| {
+        Failure::environment("no home: the system names no folder for this user's data")
+            .hint("give one with --home DIR or TRIBUTARY_HOME")
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(any(windows, target_os = "macos")))]
+    fn home_follows_the_data_folder_of_the_platform() {
+        let none = home_from(|_| None).unwrap_err();
+        assert!(none.to_string().contains("--home"), "{none}");
+        let user = home_from(|n| (n == "HOME").then(|| "/u".into())).unwrap();
+        assert_eq!(user, PathBuf::from("/u/.local/share/tributary"));
+        let xdg = home_from(|n| Some(if n == "HOME" { "/u" } else { "/data" }.into())).unwrap();
+        assert_eq!(xdg, PathBuf::from("/data/tributary"));
+        let relative = home_from(|n| Some(if n == "HOME" { "/u" } else { "data" }.into())).unwrap();
+        assert_eq!(relative, PathBuf::from("/u/.local/share/tributary"));
+    }
+}

@@ -1,0 +1,48 @@
+//! `tributary datanet ...`: the data this peer trains on. Works with and without the daemon.
+
+use super::args::DatanetCommand;
+use super::output::{Align, Table, bytes};
+use super::{Context, Failure};
+use crate::home::{HomeError, HomePaths};
+use crate::shard;
+use crate::view::ShardView;
+
+pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<(), Failure> {
+    let home = HomePaths::new(&context.home);
+    if !home.key().exists() {
+        return Err(HomeError::Missing(context.home.clone()).into());
+    }
+    match command {
+        DatanetCommand::Add { name, files } => {
+            let view = shard::add(&home, &name, &files)?;
+            context.out.answer(&view, |view| {
+                format!(
+                    "shard {}: {} files, {}; it never leaves this machine\n\
+                     next: tributary run join ID",
+                    view.datanet,
+                    view.files.len(),
+                    bytes(view.bytes)
+                )
+            })
+        }
+        DatanetCommand::List => {
+            let shards = shard::list(&home)?;
+            context.out.answer(&shards, |shards| table(shards))
+        }
+    }
+}
+
+fn table(shards: &[ShardView]) -> String {
+    if shards.is_empty() {
+        return "no data yet; `tributary datanet add NAME FILE...` adds some\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("datanet", Align::Left),
+        ("files", Align::Right),
+        ("size", Align::Right),
+    ]);
+    for s in shards {
+        table.row([s.datanet.clone(), s.files.len().to_string(), bytes(s.bytes)]);
+    }
+    table.render()
+}

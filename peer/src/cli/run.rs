@@ -1,0 +1,289 @@
+//! `tributary run ...`: open, join, list, show and watch runs, through the daemon.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use tributary_protocol::codec;
+
+use super::args::{Format, RoleName, RunCommand};
+use super::output::{Align, Table};
+use super::status::runs_table;
+use super::{Context, Failure};
+use crate::api::client::Client;
+use crate::api::{CreateRequest, JoinRequest};
+use crate::config::RunFile;
+use crate::model;
+use crate::view::{CreditView, RunBrief, RunView, StatusView, short};
+
+pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Failure> {
+    let client = Client::open(&context.home)?;
+    match command {
+        RunCommand::Create {
+            file,
+            join,
+            holdout,
+        } => create(context, &client, &file, join, &holdout).await,
+        RunCommand::Join {
+            id,
+            role,
+            datanet,
+            holdout,
+            base,
+        } => {
+            let request = JoinRequest {
+                role: role_name(role).to_owned(),
+                datanet,
+                holdout: absolute_all(&holdout)?,
+                base: base.as_deref().map(absolute).transpose()?,
+            };
+            let run: RunBrief = client.post(&format!("/v1/runs/{id}/join"), &request).await?;
+            context.out.answer(&run, |run| {
+                format!(
+                    "asked to join run {} ({}) as {}; members join at the next round\n\
+                     next: tributary run watch {}",
+                    short(&run.run),
+                    run.name,
+                    request.role,
+                    short(&run.run)
+                )
+            })
+        }
+        RunCommand::Leave { id } => {
+            let run: RunBrief = client.post(&format!("/v1/runs/{id}/leave"), &()).await?;
+            context.out.answer(&run, |run| {
+                format!("asked to leave run {} ({}) at the next round", short(&run.run), run.name)
+            })
+        }
+        RunCommand::List => {
+            let runs: Vec<RunBrief> = client.get("/v1/runs").await?;
+            context.out.answer(&runs, |runs| runs_table(runs))
+        }
+        RunCommand::Show { id } => {
+            let run: RunView = client.get(&format!("/v1/runs/{id}")).await?;
+            context.out.answer(&run, show)
+        }
+        RunCommand::Watch { id } => watch(context, &client, &id).await,
+    }
+}
+
+async fn create(
+    context: &Context,
+    client: &Client,
+    path: &Path,
+    join: bool,
+    holdout: &[PathBuf],
+) -> Result<(), Failure> {
+    let file = RunFile::read(path)?;
+    let status: StatusView = client.get("/v1/status").await?;
+    let creator = status.peer.parse().map_err(|e| {
+        Failure::environment(format!("the daemon's id {:?} is not understood: {e}", status.peer))
+            .hint("daemon and command differ in version: restart the daemon")
+    })?;
+    let base = model::facts(&file.base)?;
+    let manifest = file.manifest(creator, nonce(), &base)?;
+    let evaluates = manifest.evaluators.contains(&creator);
+    let folder = if file.base == model::BROOK {
+        None
+    } else {
+        Some(absolute(Path::new(&file.base))?)
+    };
+    let role = match (join, evaluates) {
+        (true, true) => Some(RoleName::Both),
+        (true, false) => Some(RoleName::Contributor),
+        (false, true) => Some(RoleName::Evaluator),
+        (false, false) => None,
+    };
+    let request = CreateRequest {
+        manifest: HEXLOWER.encode(&codec::encode(&manifest)),
+        base: folder.clone(),
+        join: match role {
+            None => None,
+            Some(role) => Some(JoinRequest {
+                role: role_name(role).to_owned(),
+                datanet: None,
+                holdout: absolute_all(holdout)?,
+                base: folder,
+            }),
+        },
+    };
+    let run: RunBrief = client.post("/v1/runs", &request).await?;
+    context.out.answer(&run, |run| {
+        let address = status.addresses.first().map_or("ADDR", String::as_str);
+        format!(
+            "run    {}\nname   {}\nbase   {}\nrounds {}\n\nOthers start with\n  tributary up \
+             --bootstrap {address}\n  tributary run join {}\nnext: tributary run watch {}",
+            run.run,
+            run.name,
+            run.base,
+            run.rounds,
+            run.run,
+            short(&run.run)
+        )
+    })
+}
+
+fn nonce() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the system has no source of random numbers");
+    u64::from_le_bytes(bytes)
+}
+
+fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Contributor => "contributor",
+        RoleName::Evaluator => "evaluator",
+        RoleName::Both => "both",
+    }
+}
+
+fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    paths.iter().map(|p| absolute(p)).collect()
+}
+
+/// The daemon may run in another folder than this command.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| {
+        Failure::environment(format!("cannot tell the full path of {}: {e}", path.display()))
+            .hint("give the full path")
+    })
+}
+
+async fn watch(context: &Context, client: &Client, id: &str) -> Result<(), Failure> {
+    let run: RunView = client.get(&format!("/v1/runs/{id}")).await?;
+    let json = context.out.format() == Format::Json;
+    if !json {
+        eprintln!("run {} ({}), {}", short(&run.brief.run), run.brief.name, run.brief.phase);
+    }
+    let mut stdout = std::io::stdout();
+    client
+        .watch(&run.brief.run, |event| {
+            let line = if json {
+                serde_json::to_string(&event).unwrap_or_default()
+            } else {
+                event.line
+            };
+            // A closed pipe ends the watch; that is how `| head` says it has enough.
+            writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_ok()
+        })
+        .await?;
+    Ok(())
+}
+
+fn show(run: &RunView) -> String {
+    let mut out = format!(
+        "run       {}\nname      {}\nbase      {}\ndatanet   {}\ncreator   {}\nphase     {}\nbudget    \
+         {} OPEN a round\n",
+        run.brief.run,
+        run.brief.name,
+        run.brief.base,
+        run.brief.datanet,
+        run.creator,
+        run.brief.phase,
+        tributary_protocol::id::MicroOpen(run.budget_micro_open.into()),
+    );
+    if let Some(adapter) = &run.adapter {
+        out.push_str(&format!("adapter   {} (round {})\n", adapter.id, adapter.round));
+    }
+    let mut members = Table::new(&[
+        ("member", Align::Left),
+        ("name", Align::Left),
+        ("role", Align::Left),
+    ]);
+    for member in &run.roster {
+        members.row([short(&member.peer), member.name.clone(), member.role.clone()]);
+    }
+    let mut rounds = Table::new(&[
+        ("round", Align::Right),
+        ("included", Align::Right),
+        ("loss before", Align::Right),
+        ("after", Align::Right),
+        ("state", Align::Left),
+    ]);
+    let loss = |l: Option<f64>| l.map_or("-".to_owned(), |l| format!("{l:.4}"));
+    for round in &run.history {
+        rounds.row([
+            round.round.to_string(),
+            round.included.to_string(),
+            loss(round.loss_before),
+            loss(round.loss_after),
+            short(&round.state_hash),
+        ]);
+    }
+    for (table, empty) in [
+        (members.render(), run.roster.is_empty()),
+        (rounds.render(), run.history.is_empty()),
+        (credits_table(&run.credits), run.credits.is_empty()),
+    ] {
+        if !empty {
+            out.push('\n');
+            out.push_str(&table);
+        }
+    }
+    out
+}
+
+/// Contributors and what they earned.
+pub(crate) fn credits_table(credits: &[CreditView]) -> String {
+    let mut table = Table::new(&[
+        ("contributor", Align::Left),
+        ("name", Align::Left),
+        ("score (mnat)", Align::Right),
+        ("interval", Align::Right),
+        ("credit", Align::Right),
+        ("micro-OPEN", Align::Right),
+    ]);
+    let millinats = |n: i64| n as f64 * 1e-6;
+    for c in credits {
+        table.row([
+            short(&c.peer),
+            c.name.clone(),
+            format!("{:+.3}", millinats(c.score_nanonats)),
+            format!(
+                "{:+.3} .. {:+.3}",
+                millinats(c.low_nanonats),
+                millinats(c.high_nanonats)
+            ),
+            format!("{:.4}", c.credit as f64 * 1e-9),
+            c.micro_open.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::RoundView;
+
+    #[test]
+    fn a_run_is_shown_with_its_rounds_and_credits() {
+        let text = show(&RunView {
+            brief: RunBrief {
+                name: "poets".to_owned(),
+                ..RunBrief::default()
+            },
+            budget_micro_open: 1_500_000,
+            history: vec![RoundView {
+                round: 1,
+                included: 6,
+                loss_before: Some(3.25),
+                loss_after: None,
+                ..RoundView::default()
+            }],
+            credits: vec![CreditView {
+                name: "alice".to_owned(),
+                score_nanonats: -2_500_000,
+                low_nanonats: -3_000_000,
+                high_nanonats: 1_000_000,
+                credit: 250_000_000,
+                micro_open: 42,
+                ..CreditView::default()
+            }],
+            ..RunView::default()
+        });
+        assert!(text.contains("1.500000 OPEN a round"), "{text}");
+        assert!(text.contains("3.2500      -"), "{text}");
+        assert!(text.contains("-2.500  -3.000 .. +1.000  0.2500          42"), "{text}");
+    }
+}

@@ -1,0 +1,538 @@
+//! The run file: what a person writes to open a run, and the manifest that comes of it.
+//!
+//! Four keys are needed (`name`, `base`, `datanet`, `rounds`); every other setting of the manifest has
+//! a documented default. Unknown keys are refused with the key that was probably meant, because a
+//! misspelt deadline would otherwise silently be the default one. Reading the base model belongs to the
+//! trainer; this file is handed its hash and its modules.
+
+mod keys;
+mod money;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::manifest::{
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+};
+
+pub use money::parse_open;
+
+/// Why a run file does not give a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFileError {
+    /// The file cannot be read.
+    #[error(
+        "cannot read the run file {path}: {source}. Check the path; `examples/run.toml` is a start"
+    )]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("{path} is not valid TOML: {why}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// Where and why.
+        why: String,
+    },
+    /// A key that no run file has.
+    #[error("{path}: unknown key `{key}`. {hint}")]
+    UnknownKey {
+        /// The file.
+        path: String,
+        /// The key, with its table.
+        key: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// A value of the wrong kind, or a needed key is missing.
+    #[error("{path}: {why}")]
+    Value {
+        /// The file.
+        path: String,
+        /// Which and why.
+        why: String,
+    },
+    /// A value out of its bounds.
+    #[error("run file: `{key}` {why}")]
+    Bound {
+        /// The key.
+        key: &'static str,
+        /// Why, and what is allowed.
+        why: String,
+    },
+}
+
+/// A run file, every default filled in.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// Name for people.
+    pub name: String,
+    /// `brook`, or a folder in Hugging Face layout.
+    pub base: String,
+    /// The Datanet that shards belong to.
+    pub datanet: String,
+    /// Training rounds.
+    pub rounds: u32,
+    /// Peer ids of the evaluators; `self` is the peer that creates the run.
+    #[serde(default = "default_evaluators")]
+    pub evaluators: Vec<String>,
+    /// Hold-out windows that each evaluator scores a round on.
+    #[serde(default = "default_score_windows")]
+    pub score_windows: u32,
+    /// Committee members of a round.
+    #[serde(default = "default_committee")]
+    pub committee: u32,
+    /// Members that the start waits for.
+    #[serde(default = "default_min_members")]
+    pub min_members: u32,
+    /// Contributions that a round needs.
+    #[serde(default = "default_min_contributions")]
+    pub min_contributions: u32,
+    /// OPEN paid each round, split by credit.
+    #[serde(default = "default_budget")]
+    pub budget_per_round_open: toml::Value,
+    /// How updates are combined.
+    #[serde(default)]
+    pub aggregation: AggregationName,
+    /// Rank and scale.
+    #[serde(default)]
+    pub adapter: AdapterTable,
+    /// How a member trains.
+    #[serde(default)]
+    pub training: TrainingTable,
+    /// How an update is encoded.
+    #[serde(default)]
+    pub codec: CodecTable,
+    /// Deadlines of a round.
+    #[serde(default)]
+    pub deadlines: DeadlineTable,
+    /// How usage fees are split.
+    #[serde(default)]
+    pub revenue: RevenueTable,
+}
+
+fn default_evaluators() -> Vec<String> {
+    vec!["self".to_owned()]
+}
+fn default_score_windows() -> u32 {
+    16
+}
+fn default_committee() -> u32 {
+    7
+}
+fn default_min_members() -> u32 {
+    3
+}
+fn default_min_contributions() -> u32 {
+    2
+}
+fn default_budget() -> toml::Value {
+    toml::Value::Integer(1)
+}
+
+/// Names of the aggregation rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AggregationName {
+    /// Mean weighted by tokens.
+    Mean,
+    /// Clipped to the median norm, then the weighted mean.
+    #[default]
+    ClippedMean,
+}
+
+/// `[adapter]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdapterTable {
+    /// LoRA rank.
+    pub rank: u32,
+    /// LoRA alpha.
+    pub alpha: u32,
+}
+
+impl Default for AdapterTable {
+    fn default() -> Self {
+        Self { rank: 8, alpha: 16 }
+    }
+}
+
+/// `[training]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingTable {
+    /// Optimizer steps a round.
+    pub local_steps: u32,
+    /// Windows a step.
+    pub batch: u32,
+    /// Tokens a window.
+    pub context: u32,
+    /// Step size of AdamW.
+    pub learning_rate: f64,
+    /// Which factors move in which round.
+    pub schedule: ScheduleName,
+}
+
+impl Default for TrainingTable {
+    fn default() -> Self {
+        Self {
+            local_steps: 20,
+            batch: 4,
+            context: 128,
+            learning_rate: 2e-3,
+            schedule: ScheduleName::Alternate,
+        }
+    }
+}
+
+/// Names of the factor schedules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    /// `B`, then `A`, in turn.
+    Alternate,
+    /// Both each round.
+    Both,
+    /// Only `B`.
+    FreezeA,
+}
+
+/// `[codec]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CodecTable {
+    /// `sparse`, `dense-int8` or `dense-f32`.
+    pub kind: CodecName,
+    /// Values kept of each 4,096 (sparse).
+    pub top: u16,
+    /// Share of the residual kept (sparse).
+    pub feedback: f64,
+}
+
+impl Default for CodecTable {
+    fn default() -> Self {
+        Self {
+            kind: CodecName::Sparse,
+            top: 64,
+            feedback: 0.95,
+        }
+    }
+}
+
+/// Names of the update codecs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodecName {
+    /// Top values of each chunk, 2 bits each.
+    Sparse,
+    /// One byte a value.
+    DenseInt8,
+    /// Four bytes a value.
+    DenseF32,
+}
+
+/// `[deadlines]`, milliseconds.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineTable {
+    /// A round closes without late contributions after this.
+    pub round_ms: u32,
+    /// After the minimum arrived, how long to wait for more.
+    pub grace_ms: u32,
+    /// How long to wait for a proposal.
+    pub propose_ms: u32,
+    /// How long to wait for votes.
+    pub vote_ms: u32,
+}
+
+impl Default for DeadlineTable {
+    fn default() -> Self {
+        Self {
+            round_ms: 600_000,
+            grace_ms: 30_000,
+            propose_ms: 4_000,
+            vote_ms: 2_000,
+        }
+    }
+}
+
+/// `[revenue]`, fractions of one.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RevenueTable {
+    /// Contributors, by their share in the answer.
+    pub contributors: f64,
+    /// Author of the base model.
+    pub base_author: f64,
+    /// Server of the answer.
+    pub server: f64,
+    /// Committee members.
+    pub committee: f64,
+    /// Stakers.
+    pub stakers: f64,
+}
+
+impl Default for RevenueTable {
+    fn default() -> Self {
+        Self {
+            contributors: 0.70,
+            base_author: 0.05,
+            server: 0.15,
+            committee: 0.05,
+            stakers: 0.05,
+        }
+    }
+}
+
+/// What a manifest needs to know of a base model.
+#[derive(Clone, Debug)]
+pub struct BaseFacts {
+    /// Name for people.
+    pub name: String,
+    /// Hash of the folder's config, weights and tokenizer.
+    pub hash: Digest,
+    /// Linear modules that can be adapted, in canonical order.
+    pub modules: Vec<Module>,
+}
+
+impl RunFile {
+    /// Reads a run file.
+    ///
+    /// # Errors
+    /// See [`RunFileError`]; each names the file, the key and the mend.
+    pub fn read(path: &Path) -> Result<Self, RunFileError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
+            path: name.clone(),
+            source,
+        })?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads a run file's text; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`RunFile::read`].
+    pub fn parse(text: &str, path: &str) -> Result<Self, RunFileError> {
+        let table: toml::Table =
+            text.parse()
+                .map_err(|e: toml::de::Error| RunFileError::Syntax {
+                    path: path.to_owned(),
+                    why: e.to_string(),
+                })?;
+        keys::check(&table, path)?;
+        // From the text, not from the table: errors then point at the line.
+        toml::from_str(text).map_err(|e| RunFileError::Value {
+            path: path.to_owned(),
+            why: e.to_string().trim_end().to_owned(),
+        })
+    }
+
+    /// The manifest that `creator` would publish for this file.
+    ///
+    /// # Errors
+    /// [`RunFileError::Bound`] names the key that is out of bounds.
+    pub fn manifest(
+        &self,
+        creator: PeerId,
+        nonce: u64,
+        base: &BaseFacts,
+    ) -> Result<Manifest, RunFileError> {
+        self.check_counts()?;
+        Ok(Manifest {
+            name: self.name.clone(),
+            creator,
+            nonce,
+            base: Base {
+                name: base.name.clone(),
+                hash: base.hash,
+            },
+            adapter: self.shape(base)?,
+            datanet: self.datanet.clone(),
+            rounds: self.rounds,
+            training: self.training()?,
+            codec: self.codec()?,
+            aggregation: match self.aggregation {
+                AggregationName::Mean => Aggregation::Mean,
+                AggregationName::ClippedMean => Aggregation::ClippedMean,
+            },
+            evaluators: self.evaluators(creator)?,
+            score_windows: self.score_windows,
+            committee: self.committee,
+            min_members: self.min_members,
+            min_contributions: self.min_contributions,
+            deadlines: Deadlines {
+                round_ms: self.deadlines.round_ms,
+                grace_ms: self.deadlines.grace_ms,
+                propose_ms: self.deadlines.propose_ms,
+                vote_ms: self.deadlines.vote_ms,
+            },
+            budget_per_round: self.budget()?,
+            revenue: self.revenue()?,
+        })
+    }
+
+    fn check_counts(&self) -> Result<(), RunFileError> {
+        let counts = [
+            ("rounds", self.rounds),
+            ("score_windows", self.score_windows),
+            ("committee", self.committee),
+            ("min_members", self.min_members),
+            ("min_contributions", self.min_contributions),
+            ("training.local_steps", self.training.local_steps),
+            ("training.batch", self.training.batch),
+        ];
+        for (key, value) in counts {
+            if value == 0 {
+                return Err(bound(key, "must be at least 1"));
+            }
+        }
+        if self.training.context < 2 {
+            return Err(bound(
+                "training.context",
+                "must be at least 2: the first token of a window is not predicted",
+            ));
+        }
+        Ok(())
+    }
+
+    fn shape(&self, base: &BaseFacts) -> Result<AdapterShape, RunFileError> {
+        let shape = AdapterShape {
+            rank: self.adapter.rank,
+            alpha: self.adapter.alpha,
+            modules: base.modules.clone(),
+        };
+        (shape.check()).map_err(|e| bound("adapter", &format!("does not fit the base: {e}")))?;
+        Ok(shape)
+    }
+
+    fn training(&self) -> Result<Training, RunFileError> {
+        let rate = self.training.learning_rate;
+        if !(1e-9..=1.0).contains(&rate) {
+            return Err(bound(
+                "training.learning_rate",
+                "must be above 0 and at most 1",
+            ));
+        }
+        Ok(Training {
+            local_steps: self.training.local_steps,
+            batch: self.training.batch,
+            context: self.training.context,
+            learning_rate: ppb(rate),
+            schedule: match self.training.schedule {
+                ScheduleName::Alternate => FactorSchedule::Alternate,
+                ScheduleName::Both => FactorSchedule::Both,
+                ScheduleName::FreezeA => FactorSchedule::FreezeA,
+            },
+        })
+    }
+
+    fn codec(&self) -> Result<UpdateCodec, RunFileError> {
+        Ok(match self.codec.kind {
+            CodecName::DenseF32 => UpdateCodec::DenseF32,
+            CodecName::DenseInt8 => UpdateCodec::DenseInt8,
+            CodecName::Sparse => {
+                if !(1..=4096).contains(&self.codec.top) {
+                    return Err(bound("codec.top", "must be between 1 and 4096"));
+                }
+                if !(0.0..=1.0).contains(&self.codec.feedback) {
+                    return Err(bound("codec.feedback", "must be between 0 and 1"));
+                }
+                UpdateCodec::Sparse {
+                    top: self.codec.top,
+                    feedback: ppb(self.codec.feedback),
+                }
+            }
+        })
+    }
+
+    fn evaluators(&self, creator: PeerId) -> Result<Vec<PeerId>, RunFileError> {
+        let mut peers = Vec::new();
+        for text in &self.evaluators {
+            let peer = if text == "self" {
+                creator
+            } else {
+                text.parse().map_err(|_| {
+                    bound(
+                        "evaluators",
+                        &format!(
+                            "holds `{text}`, which is no peer id (64 hexadecimal digits, as `tributary \
+                             status` prints it) and not `self`"
+                        ),
+                    )
+                })?
+            };
+            peers.push(peer);
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        Ok(peers)
+    }
+
+    fn budget(&self) -> Result<MicroOpen, RunFileError> {
+        let text = match &self.budget_per_round_open {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        parse_open(&text).map_err(|why| bound("budget_per_round_open", &why))
+    }
+
+    fn revenue(&self) -> Result<RevenueSplit, RunFileError> {
+        let r = &self.revenue;
+        let parts = [
+            r.contributors,
+            r.base_author,
+            r.server,
+            r.committee,
+            r.stakers,
+        ];
+        if parts.iter().any(|p| !(0.0..=1.0).contains(p)) {
+            return Err(bound("revenue", "needs every part between 0 and 1"));
+        }
+        let parts = parts.map(ppb);
+        let sum: u64 = parts.iter().map(|p| u64::from(p.0)).sum();
+        if sum != u64::from(Ppb::ONE.0) {
+            return Err(bound(
+                "revenue",
+                &format!("must add up to 1 and adds up to {:.9}", sum as f64 * 1e-9),
+            ));
+        }
+        let [contributors, base_author, server, committee, stakers] = parts;
+        Ok(RevenueSplit {
+            contributors,
+            base_author,
+            server,
+            committee,
+            stakers,
+        })
+    }
+}
+
+fn bound(key: &'static str, why: &str) -> RunFileError {
+    RunFileError::Bound {
+        key,
+        why: why.to_owned(),
+    }
+}
+
+fn ppb(fraction: f64) -> Ppb {
+    Ppb((fraction * 1e9).round() as u32)
+}
+
+/// The run file that the README shows, with every key at its default.
+pub fn example() -> &'static str {
+    static TEXT: OnceLock<&'static str> = OnceLock::new();
+    TEXT.get_or_init(|| include_str!("../../examples/run.toml"))
+}
+
+#[cfg(test)]
+mod tests;

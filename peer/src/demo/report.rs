@@ -1,0 +1,296 @@
+//! What the demo ends with: one JSON object (`demo/1`), or tables for people.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::{Align, Table, bytes, duration};
+use crate::cli::run::credits_table;
+use crate::view::{CreditView, short};
+
+/// `demo/1`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// `demo/1`.
+    pub schema: String,
+    /// The run's id.
+    pub run: String,
+    /// Training rounds.
+    pub rounds: Vec<RoundLine>,
+    /// Held-out loss of each contributor's domain.
+    pub domains: Vec<DomainLine>,
+    /// What each contributor earned.
+    pub credits: Vec<CreditLine>,
+    /// The certified adapter.
+    pub adapter: AdapterLine,
+    /// Whether all peers ended with the same state.
+    pub state_hashes_equal: bool,
+    /// Whether every peer's ledger passed `ledger verify`.
+    pub ledger_verified: bool,
+    /// The demo's folder.
+    pub home: String,
+    /// Seconds this process took.
+    pub wall_s: f64,
+    /// Shown to people only.
+    #[serde(skip)]
+    pub extra: Extra,
+}
+
+/// A training round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundLine {
+    /// The round.
+    pub round: u32,
+    /// Contributions included.
+    pub included: u32,
+    /// Its certified state.
+    pub state_hash: String,
+    /// Median over evaluators before the round, nats per token.
+    pub loss_before: Option<f64>,
+    /// And after it.
+    pub loss_after: Option<f64>,
+    /// Bytes that the busiest peer sent during the round.
+    pub bytes_up_max: u64,
+    /// Bytes that the busiest peer received.
+    pub bytes_down_max: u64,
+    /// From the certificate before, median over peers.
+    pub certificate_ms: u64,
+}
+
+/// A contributor's domain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DomainLine {
+    /// The contributor.
+    pub peer: String,
+    /// Its name.
+    pub name: String,
+    /// Held-out loss of the base model, nats per token.
+    pub loss_base: f64,
+    /// With the certified adapter.
+    pub loss_adapter: f64,
+}
+
+/// What a contributor earned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CreditLine {
+    /// The contributor.
+    pub peer: String,
+    /// Its name.
+    pub name: String,
+    /// Sum of its final scores.
+    pub score_nanonats: i64,
+    /// Earned.
+    pub micro_open: u64,
+}
+
+/// The adapter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AdapterLine {
+    /// Its id.
+    pub id: String,
+    /// Its PEFT folder.
+    pub path: String,
+}
+
+/// Parts for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extra {
+    /// Credits with intervals.
+    pub credits: Vec<CreditView>,
+    /// One answer, and whose it is.
+    pub answer: Option<Answer>,
+    /// How to call this program again.
+    pub program: String,
+    /// Home of the first contributor.
+    pub first_home: String,
+}
+
+/// A prompt answered twice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// The prompt.
+    pub prompt: String,
+    /// By the base model alone.
+    pub base: String,
+    /// With the adapter.
+    pub adapter: String,
+    /// Each contributor's share of the adapter's answer: name and a fraction of one.
+    pub shares: Vec<(String, f64)>,
+}
+
+impl Report {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut out = String::from("\nRounds\n");
+        out.push_str(&self.rounds_table());
+        out.push_str("\nHeld-out loss by domain (nats per token)\n");
+        out.push_str(&self.domains_table());
+        out.push_str("\nContributors\n");
+        out.push_str(&credits_table(&self.extra.credits));
+        if let Some(answer) = &self.extra.answer {
+            out.push_str(&answer_text(answer));
+        }
+        out.push_str(&format!(
+            "\nadapter   {}\nfolder    {}\nledger    {}\nstates    {}\ntime      {}\n",
+            self.adapter.id,
+            self.adapter.path,
+            if self.ledger_verified { "verified for every peer" } else { "NOT VERIFIED" },
+            if self.state_hashes_equal { "equal on every peer" } else { "DIFFERENT" },
+            duration((self.wall_s * 1000.0) as u64),
+        ));
+        out.push_str(&self.next_commands());
+        out
+    }
+
+    fn rounds_table(&self) -> String {
+        let mut table = Table::new(&[
+            ("round", Align::Right),
+            ("included", Align::Right),
+            ("loss before", Align::Right),
+            ("after", Align::Right),
+            ("max up", Align::Right),
+            ("max down", Align::Right),
+            ("certificate", Align::Right),
+            ("state", Align::Left),
+        ]);
+        let loss = |l: Option<f64>| l.map_or("-".to_owned(), |l| format!("{l:.4}"));
+        for r in &self.rounds {
+            table.row([
+                r.round.to_string(),
+                r.included.to_string(),
+                loss(r.loss_before),
+                loss(r.loss_after),
+                bytes(r.bytes_up_max),
+                bytes(r.bytes_down_max),
+                duration(r.certificate_ms),
+                short(&r.state_hash),
+            ]);
+        }
+        table.render()
+    }
+
+    fn domains_table(&self) -> String {
+        let mut table = Table::new(&[
+            ("domain", Align::Left),
+            ("base", Align::Right),
+            ("adapter", Align::Right),
+            ("change", Align::Right),
+        ]);
+        for d in &self.domains {
+            table.row([
+                d.name.clone(),
+                format!("{:.4}", d.loss_base),
+                format!("{:.4}", d.loss_adapter),
+                format!("{:+.4}", d.loss_adapter - d.loss_base),
+            ]);
+        }
+        table.render()
+    }
+
+    fn next_commands(&self) -> String {
+        let program = &self.extra.program;
+        format!(
+            "\nNext\n  {program} ledger verify --home {home}\n  {program} ledger statement --home \
+             {first}\n  {program} generate --adapter {folder} --prompt \"Once\" --max-tokens 40\n",
+            home = self.home,
+            first = self.extra.first_home,
+            folder = self.adapter.path,
+        )
+    }
+}
+
+fn answer_text(answer: &Answer) -> String {
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut table = Table::new(&[("contributor", Align::Left), ("share", Align::Right)]);
+    for (name, share) in &answer.shares {
+        table.row([name.clone(), format!("{:.1} %", share * 100.0)]);
+    }
+    format!(
+        "\nOne prompt\n  prompt   {}\n  base     {}\n  adapter  {}\n\nWhose text shaped the adapter's \
+         answer\n{}",
+        one_line(&answer.prompt),
+        one_line(&answer.base),
+        one_line(&answer.adapter),
+        table.render()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            schema: "demo/1".to_owned(),
+            run: "ab".repeat(32),
+            rounds: vec![RoundLine {
+                round: 1,
+                included: 6,
+                state_hash: "cd".repeat(32),
+                loss_before: Some(4.5),
+                loss_after: Some(4.25),
+                bytes_up_max: 120_000,
+                bytes_down_max: 90_000,
+                certificate_ms: 8_100,
+            }],
+            domains: vec![DomainLine {
+                name: "amy".to_owned(),
+                loss_base: 4.0,
+                loss_adapter: 3.5,
+                ..DomainLine::default()
+            }],
+            credits: vec![CreditLine {
+                score_nanonats: -5,
+                micro_open: 1,
+                ..CreditLine::default()
+            }],
+            ledger_verified: true,
+            extra: Extra {
+                answer: Some(Answer {
+                    prompt: "Once".to_owned(),
+                    base: "upon\na time".to_owned(),
+                    adapter: "in a while".to_owned(),
+                    shares: vec![("amy".to_owned(), 0.625), ("bo".to_owned(), -0.1)],
+                }),
+                ..Extra::default()
+            },
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn json_has_exactly_the_fields_of_the_schema() {
+        let json = serde_json::to_value(report()).unwrap();
+        let keys = |v: &serde_json::Value| {
+            let mut keys: Vec<String> = v.as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys.join(" ")
+        };
+        assert_eq!(
+            keys(&json),
+            "adapter credits domains home ledger_verified rounds run schema state_hashes_equal wall_s"
+        );
+        assert_eq!(
+            keys(&json["rounds"][0]),
+            "bytes_down_max bytes_up_max certificate_ms included loss_after loss_before round state_hash"
+        );
+        assert_eq!(keys(&json["domains"][0]), "loss_adapter loss_base name peer");
+        assert_eq!(keys(&json["credits"][0]), "micro_open name peer score_nanonats");
+        assert_eq!(keys(&json["adapter"]), "id path");
+        assert_eq!(json["schema"], "demo/1");
+    }
+
+    #[test]
+    fn the_text_shows_losses_answers_and_shares() {
+        let text = report().text();
+        for part in [
+            "4.5000  4.2500  120 kB",
+            "amy     4.0000   3.5000  -0.5000",
+            "base     upon a time",
+            "amy          62.5 %",
+            "bo          -10.0 %",
+            "verified for every peer",
+            "DIFFERENT",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in:{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a join committed to: passages under their Merkle root, frozen in a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tributary_protocol::hash::{Domain, Hasher};
+use tributary_protocol::id::MerkleRoot;
+use tributary_protocol::merkle;
+
+use super::files::{shard_passages, write_whole};
+use super::{ShardError, io, read_passages, split};
+use crate::home::HomePaths;
+use crate::identity::Identity;
+
+/// Passages to train on and to score on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Hexadecimal; drawn from the peer's secret and the content.
+    salt: String,
+    /// What the member trains on.
+    pub train: Vec<String>,
+    /// What it scores rounds on; never trained on.
+    pub holdout: Vec<String>,
+}
+
+impl Committed {
+    /// For passages at hand. The salt depends on the peer's secret and nothing else, so that the same
+    /// passages give the same root after a restart.
+    pub fn new(identity: &Identity, train: Vec<String>, holdout: Vec<String>) -> Self {
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(b"shard salt").update(identity.seed());
+        Self {
+            salt: hasher.finalize().to_string(),
+            train,
+            holdout,
+        }
+    }
+
+    /// Passages of a home's shard and of hold-out files, split as the role needs: with `evaluates` and
+    /// no files, a tenth of the shard is held out; a pure evaluator may do without a shard.
+    ///
+    /// # Errors
+    /// [`ShardError`]: no shard, unreadable files, too little text.
+    pub fn gather(
+        home: &HomePaths,
+        identity: &Identity,
+        datanet: &str,
+        (contributes, evaluates): (bool, bool),
+        holdout: &[PathBuf],
+    ) -> Result<Self, ShardError> {
+        let mut held = Vec::new();
+        for file in holdout {
+            held.extend(read_passages(file)?);
+        }
+        let split_shard = evaluates && held.is_empty();
+        let mut train = Vec::new();
+        if contributes || split_shard {
+            let all = shard_passages(home, datanet)?;
+            if split_shard {
+                (train, held) = split(all);
+                if held.is_empty() {
+                    return Err(ShardError::TooLittle(format!(
+                        "the shard of {datanet:?} has too little text to hold a tenth back for \
+                         scoring; add files, or name a text with --holdout"
+                    )));
+                }
+            } else {
+                train = all;
+            }
+        }
+        if !contributes {
+            train.clear();
+        }
+        Ok(Self::new(identity, train, held))
+    }
+
+    /// The Merkle root over the salt, the training passages and the hold-out.
+    pub fn root(&self) -> MerkleRoot {
+        let tagged = |tag: u8, text: &str| {
+            let mut leaf = vec![tag];
+            leaf.extend_from_slice(text.as_bytes());
+            merkle::leaf(&leaf)
+        };
+        let mut leaves = vec![tagged(0, &self.salt)];
+        leaves.extend(self.train.iter().map(|p| tagged(1, p)));
+        leaves.extend(self.holdout.iter().map(|p| tagged(2, p)));
+        merkle::root(&leaves)
+    }
+
+    fn path(home: &HomePaths, root: &MerkleRoot) -> PathBuf {
+        home.shards().join("committed").join(format!("{root}.json"))
+    }
+
+    /// Freezes the passages in the home.
+    ///
+    /// # Errors
+    /// [`ShardError::Io`].
+    pub fn write(&self, home: &HomePaths) -> Result<MerkleRoot, ShardError> {
+        let root = self.root();
+        let path = Self::path(home, &root);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io("make the folder", folder))?;
+        }
+        let text = serde_json::to_vec(self).expect("strings always serialise");
+        write_whole(&path, &text)?;
+        Ok(root)
+    }
+
+    /// Reads what was frozen under `root`, and checks that it still has that root.
+    ///
+    /// # Errors
+    /// [`ShardError::Damaged`], [`ShardError::Io`].
+    pub fn read(home: &HomePaths, root: &MerkleRoot) -> Result<Self, ShardError> {
+        let path = Self::path(home, root);
+        let bytes = fs::read(&path).map_err(io("read the committed shard", &path))?;
+        Self::checked(&bytes, root).map_err(|why| ShardError::Damaged { path, why })
+    }
+
+    fn checked(bytes: &[u8], root: &MerkleRoot) -> Result<Self, String> {
+        let found: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let again = serde_json::to_vec(&found).map_err(|e| e.to_string())?;
+        if found.root() != *root || again != bytes {
+            return Err("its content does not have the root that it is filed under".to_owned());
+        }
+        Ok(found)
+    }
+
+    /// Checks every frozen shard of a home, and counts them.
+    ///
+    /// # Errors
+    /// The first that is damaged.
+    pub fn check_all(home: &HomePaths) -> Result<usize, ShardError> {
+        let folder = home.shards().join("committed");
+        let mut count = 0;
+        for path in entries(&folder)? {
+            let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                continue;
+            }
+            let root = stem.parse().map_err(|_| ShardError::Damaged {
+                path: path.clone(),
+                why: "its name is no root".to_owned(),
+            })?;
+            Self::read(home, &root)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
+    let mut out = Vec::new();
+    match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io("list", folder)(e)),
+        Ok(found) => {
+            for entry in found {
+                out.push(entry.map_err(io("list", folder))?.path());
+            }
+        }
+    }
+    out.sort();
+    Ok(out)
+}

@@ -1,0 +1,212 @@
+//! Files of a shard: adding, listing, reading.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{MAX_FILE_BYTES, ShardError, io, passages};
+use crate::home::{HomePaths, sync_folder};
+use crate::view::ShardView;
+
+/// One line of a JSONL file; other fields are the owner's business.
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+}
+
+fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let usable = !name.is_empty()
+        && name.len() <= tributary_protocol::limits::MAX_NAME_BYTES
+        && !name.starts_with('.')
+        && name != "committed"
+        && name.chars().all(fits);
+    if !usable {
+        return Err(ShardError::Name(name.to_owned()));
+    }
+    Ok(home.shards().join(name).join("files"))
+}
+
+/// Copies `files` into the shard of the Datanet `name`, after reading each as text or JSONL. All or
+/// none are added. The same file again is no error.
+///
+/// # Errors
+/// See [`ShardError`]; each names the file and the mend.
+pub fn add(home: &HomePaths, name: &str, files: &[PathBuf]) -> Result<ShardView, ShardError> {
+    let folder = folder(home, name)?;
+    let mut copies = Vec::new();
+    for file in files {
+        read_passages(file)?;
+        let bytes = fs::read(file).map_err(io("read", file))?;
+        let place = folder.join(remember_name(file)?);
+        match fs::read(&place) {
+            Ok(there) if there == bytes => continue,
+            Ok(_) => {
+                return Err(ShardError::File {
+                    path: file.clone(),
+                    why: format!(
+                        "has the name of another file that is in the shard already ({}); rename it",
+                        place.display()
+                    ),
+                });
+            }
+            Err(_) => copies.push((place, bytes)),
+        }
+    }
+    fs::create_dir_all(&folder).map_err(io("make the folder", &folder))?;
+    for (place, bytes) in copies {
+        write_whole(&place, &bytes)?;
+    }
+    view(&folder, name)
+}
+
+/// The name a file gets in a shard.
+///
+/// # Errors
+/// [`ShardError::File`] when the path has no file name.
+pub fn remember_name(file: &Path) -> Result<String, ShardError> {
+    let name = file.file_name().and_then(|n| n.to_str());
+    (name.filter(|n| !n.starts_with('.')))
+        .map(str::to_owned)
+        .ok_or_else(|| ShardError::File {
+            path: file.to_owned(),
+            why: "has no plain file name; give a text or JSONL file".to_owned(),
+        })
+}
+
+/// Writes a file so that a reader finds all of it or nothing, also after a crash.
+pub(super) fn write_whole(place: &Path, bytes: &[u8]) -> Result<(), ShardError> {
+    let mut partial = place.as_os_str().to_owned();
+    partial.push(".tmp");
+    let partial = PathBuf::from(partial);
+    let write = || {
+        let mut file = fs::File::create(&partial)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, place)
+    };
+    write().map_err(io("write", place))?;
+    if let Some(parent) = place.parent() {
+        // The file itself is whole; losing the name to a crash means adding it again.
+        let _ = sync_folder(parent);
+    }
+    Ok(())
+}
+
+/// Shards on this machine, by name.
+///
+/// # Errors
+/// [`ShardError::Io`].
+pub fn list(home: &HomePaths) -> Result<Vec<ShardView>, ShardError> {
+    let root = home.shards();
+    let mut names = Vec::new();
+    match fs::read_dir(&root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io("list", &root)(e)),
+        Ok(entries) => {
+            for entry in entries {
+                let entry = entry.map_err(io("list", &root))?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name != "committed" && entry.path().join("files").is_dir() {
+                    names.push(name);
+                }
+            }
+        }
+    }
+    names.sort();
+    (names.iter())
+        .map(|name| view(&root.join(name).join("files"), name))
+        .collect()
+}
+
+fn view(folder: &Path, name: &str) -> Result<ShardView, ShardError> {
+    let files = files_of(folder)?;
+    let mut bytes = 0;
+    for file in &files {
+        bytes += fs::metadata(file).map_err(io("look at", file))?.len();
+    }
+    Ok(ShardView {
+        datanet: name.to_owned(),
+        files: (files.iter())
+            .filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()))
+            .collect(),
+        bytes,
+    })
+}
+
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
+    let mut files = Vec::new();
+    match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io("list", folder)(e)),
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.map_err(io("list", folder))?.path();
+                if path.extension().is_none_or(|e| e != "tmp") {
+                    files.push(path);
+                }
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// All passages of the shard of the Datanet `name`, files in order of their names.
+pub(super) fn shard_passages(home: &HomePaths, name: &str) -> Result<Vec<String>, ShardError> {
+    let files = files_of(&folder(home, name)?)?;
+    if files.is_empty() {
+        return Err(ShardError::Missing {
+            name: name.to_owned(),
+        });
+    }
+    let mut out = Vec::new();
+    for file in files {
+        out.extend(read_passages(&file)?);
+    }
+    Ok(out)
+}
+
+/// The passages of one file: a line each of JSONL (`{"text": ...}`), else cut plain text.
+///
+/// # Errors
+/// See [`ShardError`].
+pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
+    let refuse = |why: String| ShardError::File {
+        path: file.to_owned(),
+        why,
+    };
+    let metadata = fs::metadata(file).map_err(io("read", file))?;
+    if metadata.is_dir() {
+        return Err(refuse("is a folder; name the text or JSONL files in it".to_owned()));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(refuse("has more than 1 GiB; split it and add a part".to_owned()));
+    }
+    let bytes = fs::read(file).map_err(io("read", file))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| refuse("is not UTF-8 text; convert it first".to_owned()))?;
+    let jsonl = file.extension().is_some_and(|e| e == "jsonl" || e == "ndjson");
+    let mut out = Vec::new();
+    if jsonl {
+        for (number, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let line: Line = serde_json::from_str(line).map_err(|e| {
+                refuse(format!(
+                    "line {}: {e}; every line must be a JSON object with a \"text\"",
+                    number + 1
+                ))
+            })?;
+            out.extend(passages(&line.text));
+        }
+    } else {
+        out = passages(&text);
+    }
+    if out.iter().all(|p| p.trim().is_empty()) {
+        return Err(refuse("holds no text".to_owned()));
+    }
+    Ok(out)
+}

@@ -1,0 +1,135 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::home::HomePaths;
+use crate::identity::Identity;
+
+fn home() -> (tempfile::TempDir, HomePaths, Identity) {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = HomePaths::new(dir.path().join("home"));
+    (dir, paths, Identity::from_seed([3; 32]))
+}
+
+fn text(paragraphs: usize) -> String {
+    (0..paragraphs)
+        .map(|i| format!("{i} {}\n\n", "some words of a paragraph ".repeat(30)))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn passages_joined_give_the_text_back(text in "(\\PC|\n){0,9000}") {
+        let cut = passages(&text);
+        prop_assert_eq!(cut.concat(), text);
+        prop_assert!(cut.iter().all(|p| p.len() <= 2 * PASSAGE_BYTES + 4));
+    }
+}
+
+#[test]
+fn a_tenth_is_held_out_and_nothing_is_lost_or_doubled() {
+    for count in [0, 1, 2, 9, 10, 11, 95, 100] {
+        let all: Vec<String> = (0..count).map(|i| i.to_string()).collect();
+        let (train, holdout) = split(all.clone());
+        let mut both: Vec<String> = train.iter().chain(&holdout).cloned().collect();
+        both.sort();
+        let mut sorted = all;
+        sorted.sort();
+        assert_eq!(both, sorted);
+        assert_eq!(holdout.is_empty(), count < 2, "{count}");
+        assert!(holdout.len() <= 1 + count / 10, "{count}");
+    }
+}
+
+#[test]
+fn added_files_are_committed_and_read_back() {
+    let (dir, home, identity) = home();
+    let file = dir.path().join("notes.txt");
+    std::fs::write(&file, text(40)).unwrap();
+    let view = add(&home, "notes", std::slice::from_ref(&file)).unwrap();
+    assert_eq!(view.files, ["notes.txt"]);
+    assert_eq!(add(&home, "notes", &[file]).unwrap(), view, "adding twice");
+    assert_eq!(list(&home).unwrap(), [view]);
+    let both = Committed::gather(&home, &identity, "notes", (true, true), &[]).unwrap();
+    assert!(both.train.len() >= 9 * both.holdout.len());
+    let root = both.write(&home).unwrap();
+    assert_eq!(Committed::read(&home, &root).unwrap(), both);
+    assert_eq!(Committed::check_all(&home).unwrap(), 1);
+    let other = Committed::gather(&home, &Identity::from_seed([4; 32]), "notes", (true, true), &[]);
+    assert_ne!(other.unwrap().root(), root, "the salt is the peer's secret");
+}
+
+#[test]
+fn every_flipped_bit_of_a_committed_shard_is_noticed() {
+    let (_dir, home, identity) = home();
+    let committed = Committed::new(&identity, vec!["a\n".into(), "b".into()], vec!["c".into()]);
+    let root = committed.write(&home).unwrap();
+    let path = home.shards().join("committed").join(format!("{root}.json"));
+    let good = std::fs::read(&path).unwrap();
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &bad).unwrap();
+        let error = Committed::read(&home, &root).expect_err("a damaged shard was accepted");
+        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn training_and_holdout_cannot_be_swapped_under_one_root() {
+    let (_dir, _home, identity) = home();
+    let one = Committed::new(&identity, vec!["a".into()], vec!["b".into()]);
+    let two = Committed::new(&identity, vec!["a".into(), "b".into()], vec![]);
+    assert_ne!(one.root(), two.root());
+}
+
+#[test]
+fn jsonl_gives_a_passage_a_line_and_names_the_bad_line() {
+    let (dir, home, identity) = home();
+    let good = dir.path().join("good.jsonl");
+    std::fs::write(&good, "{\"text\":\"one\",\"id\":4}\n\n{\"text\":\"two\"}\n").unwrap();
+    add(&home, "chat", &[good]).unwrap();
+    let shard = Committed::gather(&home, &identity, "chat", (true, false), &[]).unwrap();
+    assert_eq!(shard.train, ["one", "two"]);
+    let bad = dir.path().join("bad.jsonl");
+    std::fs::write(&bad, "{\"text\":\"one\"}\n{\"txt\":\"two\"}\n").unwrap();
+    let error = add(&home, "chat", &[bad]).unwrap_err();
+    assert!(error.to_string().contains("line 2"), "{error}");
+}
+
+#[test]
+fn data_that_cannot_be_used_is_refused_with_the_mend() {
+    let (dir, home, identity) = home();
+    let place = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let binary = place("x.bin", &[0xff, 0xfe, 0]);
+    let empty = place("empty.txt", b" \n");
+    for (name, files, words) in [
+        ("n", vec![dir.path().join("none.txt")], "check the path"),
+        ("n", vec![dir.path().to_owned()], "is a folder"),
+        ("n", vec![binary], "UTF-8"),
+        ("n", vec![empty], "no text"),
+        ("../up", vec![], "letters, digits"),
+        ("committed", vec![], "letters, digits"),
+    ] {
+        let error = add(&home, name, &files).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(list(&home).unwrap(), [], "a refused file left something behind");
+    let none = Committed::gather(&home, &identity, "poems", (true, false), &[]).unwrap_err();
+    assert!(none.to_string().contains("datanet add poems"), "{none}");
+}
+
+#[test]
+fn two_files_of_one_name_are_not_mixed_up() {
+    let (dir, home, _) = home();
+    std::fs::create_dir(dir.path().join("b")).unwrap();
+    let (one, two) = (dir.path().join("x.txt"), dir.path().join("b/x.txt"));
+    std::fs::write(&one, "one").unwrap();
+    std::fs::write(&two, "two").unwrap();
+    add(&home, "n", &[one]).unwrap();
+    let error = add(&home, "n", &[two]).unwrap_err();
+    assert!(error.to_string().contains("rename"), "{error}");
+}

@@ -1,0 +1,269 @@
+//! What people and programs are shown of a peer: plain data for JSON and for tables.
+//!
+//! The control API answers with these, the command line prints them. Ids are written in full, so that
+//! every view can be fed to the next command; tables shorten them.
+
+pub mod book;
+
+use serde::{Deserialize, Serialize};
+use tributary_protocol::event::{Notice, Phase};
+
+/// A running peer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The peer's id.
+    pub peer: String,
+    /// Name for people.
+    pub name: String,
+    /// Its folder.
+    pub home: String,
+    /// Version of the program.
+    pub version: String,
+    /// What others pass to `--bootstrap`.
+    pub addresses: Vec<String>,
+    /// Ids of connected peers.
+    pub connected: Vec<String>,
+    /// Bytes sent to other peers since the daemon started, both planes.
+    pub bytes_up: u64,
+    /// Bytes received.
+    pub bytes_down: u64,
+    /// What is degraded, each with what to do.
+    pub warnings: Vec<String>,
+    /// Runs it follows.
+    pub runs: Vec<RunBrief>,
+}
+
+/// A run in one line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunBrief {
+    /// The run's id.
+    pub run: String,
+    /// Name for people.
+    pub name: String,
+    /// Its Datanet.
+    pub datanet: String,
+    /// Its base model.
+    pub base: String,
+    /// Last certified round; `None` before the genesis.
+    pub certified: Option<u32>,
+    /// Training rounds in all.
+    pub rounds: u32,
+    /// What it is doing.
+    pub phase: String,
+    /// Members.
+    pub members: u32,
+    /// Whether the closing height is certified.
+    pub finished: bool,
+}
+
+/// A run in full.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// In one line.
+    #[serde(flatten)]
+    pub brief: RunBrief,
+    /// Who opened it.
+    pub creator: String,
+    /// Who scores it.
+    pub evaluators: Vec<String>,
+    /// OPEN a round, in millionths.
+    pub budget_micro_open: u64,
+    /// Its members.
+    pub roster: Vec<MemberView>,
+    /// Certified rounds, the genesis first.
+    pub history: Vec<RoundView>,
+    /// Contributors' credits so far.
+    pub credits: Vec<CreditView>,
+    /// The adapter after the last certified round.
+    pub adapter: Option<AdapterView>,
+}
+
+/// A member of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its id.
+    pub peer: String,
+    /// Name for people.
+    pub name: String,
+    /// contributor, evaluator or both.
+    pub role: String,
+}
+
+/// A certified round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundView {
+    /// The round.
+    pub round: u32,
+    /// Its certified state.
+    pub state_hash: String,
+    /// The adapter after it.
+    pub adapter: String,
+    /// Contributions included.
+    pub included: u32,
+    /// Median over evaluators of the mean loss before the round, nats per token.
+    pub loss_before: Option<f64>,
+    /// And after it.
+    pub loss_after: Option<f64>,
+}
+
+/// What a contributor earned in a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CreditView {
+    /// Its id.
+    pub peer: String,
+    /// Name for people.
+    pub name: String,
+    /// Sum of its final scores.
+    pub score_nanonats: i64,
+    /// Lower end of the sum's interval.
+    pub low_nanonats: i64,
+    /// Upper end.
+    pub high_nanonats: i64,
+    /// Credits: its part of what was given out, in billionths of a round.
+    pub credit: u64,
+    /// Earned, in millionths of an OPEN.
+    pub micro_open: u64,
+}
+
+/// An adapter that some round certified.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AdapterView {
+    /// BLAKE3 of its canonical bytes: its id.
+    pub id: String,
+    /// Bytes.
+    pub size: u64,
+    /// The run.
+    pub run: String,
+    /// The run's name.
+    pub name: String,
+    /// The base model it belongs to.
+    pub base: String,
+    /// The round that certified it.
+    pub round: u32,
+    /// Whether its bytes are in this home.
+    pub here: bool,
+}
+
+/// A shard on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardView {
+    /// Its Datanet.
+    pub datanet: String,
+    /// Files in it.
+    pub files: Vec<String>,
+    /// Bytes of text.
+    pub bytes: u64,
+}
+
+/// Something that happened, as `run watch` streams it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// following, phase, contributed, certified, finished, refused, equivocation, failed.
+    pub kind: String,
+    /// The run, when it is about one.
+    pub run: Option<String>,
+    /// The round, when it is about one.
+    pub round: Option<u32>,
+    /// For people.
+    pub line: String,
+}
+
+/// A phase in one word, and what is waited for in it.
+pub fn phase_words(phase: Phase) -> (&'static str, &'static str) {
+    match phase {
+        Phase::Gather => ("gather", "waiting for enough members to join"),
+        Phase::Train => ("train", "training on this machine's shard"),
+        Phase::Collect => ("collect", "waiting for the updates of other members"),
+        Phase::Agree => ("agree", "waiting for the committee's certificate"),
+        Phase::CatchUp => ("catch up", "fetching what the certified state needs"),
+        Phase::Finished => ("finished", "nothing more will happen"),
+    }
+}
+
+/// A notice for people and programs.
+pub fn event(notice: &Notice) -> EventView {
+    let about = |kind: &str, run: Option<String>, round: Option<u32>, line: String| EventView {
+        kind: kind.to_owned(),
+        run,
+        round,
+        line,
+    };
+    match notice {
+        Notice::Following(run) => about(
+            "following",
+            Some(run.to_string()),
+            None,
+            format!("run {} is known and followed", run.short()),
+        ),
+        Notice::Phase { run, round, phase } => {
+            let (word, waits) = phase_words(*phase);
+            about(
+                "phase",
+                Some(run.to_string()),
+                Some(round.0),
+                format!("round {round} {word}: {waits}"),
+            )
+        }
+        Notice::Contributed {
+            run,
+            round,
+            peer,
+            arrived,
+            expected,
+        } => about(
+            "contributed",
+            Some(run.to_string()),
+            Some(round.0),
+            format!(
+                "round {round}: update of {} is here, {arrived} of {expected}",
+                peer.short()
+            ),
+        ),
+        Notice::Certified {
+            run,
+            round,
+            state,
+            included,
+            took_ms,
+        } => about(
+            "certified",
+            Some(run.to_string()),
+            Some(round.0),
+            format!(
+                "round {round} certified: state {}, {included} contributions, {}",
+                state.short(),
+                crate::cli::output::duration(*took_ms)
+            ),
+        ),
+        Notice::Finished(run) => about(
+            "finished",
+            Some(run.to_string()),
+            None,
+            format!("run {} is finished", run.short()),
+        ),
+        Notice::Refused { from, why } => about(
+            "refused",
+            None,
+            None,
+            format!("refused a message of {}: {why}", from.short()),
+        ),
+        Notice::Equivocation { run, author } => about(
+            "equivocation",
+            Some(run.to_string()),
+            None,
+            format!(
+                "{} said two different things at one place: proof is kept, nothing it says from \
+                 there on counts",
+                author.short()
+            ),
+        ),
+        Notice::CommandFailed { run, why } => {
+            about("failed", run.map(|r| r.to_string()), None, why.clone())
+        }
+    }
+}
+
+/// The first ten digits of an id, for tables.
+pub fn short(id: &str) -> String {
+    id.chars().take(10).collect()
+}

@@ -1,0 +1,176 @@
+//! A run's account as views: rounds with their losses, contributors with their credits.
+//!
+//! Reads a chain of certified values and the logs behind them, wherever they come from: a running
+//! node, or the bytes of a stopped home. Trusts what it is handed; checking is `verify`'s business.
+
+use std::collections::BTreeMap;
+
+use tributary_attribution::chart::Account;
+use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
+use tributary_protocol::entry::{Entry, Role, ScoreSheet};
+use tributary_protocol::id::{PeerId, Round};
+use tributary_protocol::logset::LogSet;
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::RoundValue;
+
+use super::{AdapterView, CreditView, MemberView, RoundView};
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub struct Book<'a> {
+    /// The run's manifest.
+    pub manifest: &'a Manifest,
+    /// Certified values from the genesis on.
+    pub chain: &'a [&'a RoundValue],
+    /// The run's logs.
+    pub log: &'a LogSet,
+}
+
+impl Book<'_> {
+    /// Names that members gave themselves when they joined.
+    pub fn names(&self) -> BTreeMap<PeerId, String> {
+        let mut names = BTreeMap::new();
+        for (at, entry) in self.log.all() {
+            if let Entry::Join(join) = entry {
+                names.entry(at.author).or_insert_with(|| join.name.clone());
+            }
+        }
+        names
+    }
+
+    /// Everyone that was ever admitted, with the latest role.
+    pub fn members(&self) -> Vec<MemberView> {
+        let names = self.names();
+        let mut members = BTreeMap::new();
+        for joined in self.chain.iter().flat_map(|v| &v.joins) {
+            members.insert(joined.entry.author, joined.role);
+        }
+        (members.iter())
+            .map(|(peer, role)| MemberView {
+                peer: peer.to_string(),
+                name: names.get(peer).cloned().unwrap_or_default(),
+                role: role_word(*role).to_owned(),
+            })
+            .collect()
+    }
+
+    /// Training rounds that are certified.
+    pub fn rounds(&self) -> Vec<RoundView> {
+        (self.chain.iter())
+            .filter(|value| value.round.0 >= 1 && value.round.0 <= self.manifest.rounds)
+            .map(|value| {
+                let (loss_before, loss_after) = self.losses(value.round);
+                RoundView {
+                    round: value.round.0,
+                    state_hash: value.state.to_string(),
+                    adapter: value.adapter.hash.to_string(),
+                    included: value.included.len() as u32,
+                    loss_before,
+                    loss_after,
+                }
+            })
+            .collect()
+    }
+
+    /// Medians over the score sheets that the next certificate counts.
+    fn losses(&self, round: Round) -> (Option<f64>, Option<f64>) {
+        let next = self.chain.iter().find(|v| v.round == round.next());
+        let sheets: Vec<&ScoreSheet> = (next.iter().flat_map(|value| &value.sheets))
+            .filter_map(|at| match self.log.entry(at) {
+                Some(Entry::ScoreSheet(sheet)) => Some(sheet),
+                _ => None,
+            })
+            .collect();
+        let of = |which: fn(&ScoreSheet) -> f64| median(sheets.iter().map(|s| which(s)).collect());
+        (
+            of(|s| s.loss_before.as_nats()),
+            of(|s| s.loss_after.as_nats()),
+        )
+    }
+
+    /// The facts that the certified values make true about money.
+    pub fn facts(&self) -> Vec<Fact> {
+        (self.chain.iter())
+            .filter_map(|value| CertifiedRound::of(self.manifest, value))
+            .map(Fact::Round)
+            .collect()
+    }
+
+    /// What contributors earned, by id.
+    ///
+    /// # Errors
+    /// When the certified scores cannot be credited; the certificates then contradict themselves.
+    pub fn credits(&self) -> Result<Vec<CreditView>, FoldError> {
+        let books = Books::of(self.facts())?;
+        let run = self.manifest.run_id();
+        let names = self.names();
+        let mut views: BTreeMap<PeerId, CreditView> = BTreeMap::new();
+        for joined in self.chain.iter().flat_map(|v| &v.joins) {
+            if joined.role.contributes() {
+                views.entry(joined.entry.author).or_default();
+            }
+        }
+        for (_, round) in books.rounds(run) {
+            for line in &round.lines {
+                let view = views.entry(line.peer).or_default();
+                view.score_nanonats += line.score.0;
+                view.low_nanonats += line.low.0;
+                view.high_nanonats += line.high.0;
+                view.credit += u64::from(line.credit.0);
+            }
+        }
+        for (peer, view) in &mut views {
+            view.peer = peer.to_string();
+            view.name = names.get(peer).cloned().unwrap_or_default();
+            let balance = books.balance(run, Account::Contributor(*peer));
+            view.micro_open = u64::try_from(balance.0).unwrap_or(0);
+        }
+        Ok(views.into_values().collect())
+    }
+
+    /// The adapter after the last certified round.
+    pub fn adapter(&self, here: bool) -> Option<AdapterView> {
+        let last = self.chain.last()?;
+        Some(AdapterView {
+            id: last.adapter.hash.to_string(),
+            size: last.adapter.size,
+            run: last.run.to_string(),
+            name: self.manifest.name.clone(),
+            base: self.manifest.base.name.clone(),
+            round: last.round.0.min(self.manifest.rounds),
+            here,
+        })
+    }
+}
+
+/// The role in one word.
+pub fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Contributor => "contributor",
+        Role::Evaluator => "evaluator",
+        Role::Both => "both",
+    }
+}
+
+/// The middle of an odd number of values, the mean of the two middle ones of an even number.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_is_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}
