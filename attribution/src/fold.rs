@@ -195,8 +195,8 @@ impl Books {
                 .get(&key)
                 .copied()
                 .unwrap_or_else(|| self.of_account(&key));
-            moved.insert(key, before.add(posting.amount)?);
-            sum = sum.add(posting.amount)?;
+            moved.insert(key, before.checked_add(posting.amount)?);
+            sum = sum.checked_add(posting.amount)?;
         }
         assert_eq!(
             sum,
@@ -257,7 +257,7 @@ impl Books {
     /// # Errors
     /// [`MoneyError::Overflow`] when balances of one sign leave `i128`.
     pub fn total(&self) -> Result<Balance, MoneyError> {
-        (self.balances.values()).try_fold(Balance::default(), |sum, &b| sum.add(b))
+        (self.balances.values()).try_fold(Balance::default(), |sum, &b| sum.checked_add(b))
     }
 }
 

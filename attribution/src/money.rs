@@ -54,7 +54,7 @@ impl Balance {
     ///
     /// # Errors
     /// [`MoneyError::Overflow`].
-    pub fn add(self, other: Self) -> Result<Self, MoneyError> {
+    pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
         (self.0.checked_add(other.0))
             .map(Self)
             .ok_or(MoneyError::Overflow)

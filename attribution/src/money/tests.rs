@@ -50,7 +50,7 @@ fn balances_check_their_range() {
     let large = MicroOpen(MAX_AMOUNT.0 + 1);
     assert_eq!(Balance::plus(large), Err(MoneyError::TooLarge(large)));
     assert_eq!(Balance::minus(large), Err(MoneyError::TooLarge(large)));
-    let full = Balance(i128::MAX).add(Balance(1));
+    let full = Balance(i128::MAX).checked_add(Balance(1));
     assert_eq!(full, Err(MoneyError::Overflow));
     assert_eq!(Balance(-1_500_000).to_string(), "-1.500000");
     assert_eq!(format!("{:>10}", Balance(2)), "  0.000002");

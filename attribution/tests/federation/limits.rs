@@ -1,0 +1,44 @@
+//! What the rule cannot do, kept as tests so that the README's list stays true.
+
+use tributary_attribution::{credit, path};
+use tributary_protocol::id::{MicroOpen, NanoNats, PeerId};
+use tributary_protocol::round::FinalScore;
+
+use crate::toy::{Counted, Power, named, peer};
+
+fn amounts(scores: &[i64]) -> Vec<u128> {
+    let scores: Vec<FinalScore> = (scores.iter().enumerate())
+        .map(|(n, &score)| FinalScore {
+            peer: peer(n),
+            score: NanoNats(score),
+            low: NanoNats(score),
+            high: NanoNats(score),
+        })
+        .collect();
+    let assigned = credit::assign(&scores, MicroOpen(1000)).expect("ordered");
+    assigned.lines.iter().map(|l| l.amount.0).collect()
+}
+
+/// Harm costs nothing beyond zero, so one owner with two names can put all harm under one of them.
+#[test]
+fn a_helpful_and_a_harmful_name_earn_more_than_their_sum() {
+    let honest = amounts(&[100, 100])[0];
+    let split = amounts(&[150, -50, 100])[0];
+    assert_eq!((honest, split), (500, 600));
+}
+
+/// The score is what moved the loss, whoever had it first: a copy earns what the original earns, and
+/// lowers what the original would have earned alone.
+#[test]
+fn a_copied_contribution_earns_as_much_as_the_original() {
+    let scores = |vectors: &[Vec<f32>]| -> Vec<f64> {
+        let given: Vec<(PeerId, Vec<f32>)> = named(vectors);
+        let mut hold_out = Counted::new(Power(2));
+        let scores = path::score(&[-3.0], &given, &mut hold_out).expect("good");
+        scores.scores.iter().map(|s| s.score).collect()
+    };
+    let copied = scores(&[vec![1.0], vec![1.0]]);
+    assert_eq!(copied[0], copied[1]);
+    let alone = scores(&[vec![1.0]])[0];
+    assert!(copied[0] < alone, "{} and {alone}", copied[0]);
+}
