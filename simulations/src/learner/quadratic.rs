@@ -1,0 +1,269 @@
+//! A convex quadratic for each peer, each with an optimum of its own.
+//!
+//! `L_i(x) = 1/2 sum_k h_ik (x_k - o_ik)^2`, with the optima drawn around a common one. It is the
+//! smallest task on which peers truly disagree, gradients are exact, and scores can be checked by
+//! hand, so a simulated round costs microseconds and still has something to attribute.
+
+use std::convert::Infallible;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tributary_attribution::{Gradient, LossGradient, path};
+use tributary_protocol::entry::ScoreSheet;
+use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
+use tributary_protocol::hash::{Domain, Hasher};
+use tributary_protocol::id::Round;
+
+use super::Learner;
+use crate::scenario::Scenario;
+
+/// See the module.
+pub struct Quadratic {
+    seed: u64,
+    noise: f64,
+    common: Vec<f64>,
+    curvature: Vec<f64>,
+    peers: Vec<Bowl>,
+}
+
+/// One peer's loss.
+struct Bowl {
+    optimum: Vec<f64>,
+    curvature: Vec<f64>,
+}
+
+impl Quadratic {
+    /// Draws the peers' losses.
+    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+        let plan = &scenario.learner;
+        let mut rng = rng(seed, "optima", 0, Round(0));
+        let common: Vec<f64> = (0..plan.dimension).map(|_| normal(&mut rng)).collect();
+        let curvature = (0..plan.dimension).map(|_| rng.random_range(0.2..1.0));
+        let curvature: Vec<f64> = curvature.collect();
+        let mut draw = || Bowl {
+            optimum: (common.iter())
+                .map(|at| at + plan.spread * normal(&mut rng))
+                .collect(),
+            curvature: (curvature.iter())
+                .map(|h| h * rng.random_range(0.5..1.5))
+                .collect(),
+        };
+        let peers = (0..scenario.peers).map(|_| draw()).collect();
+        Self {
+            seed,
+            noise: plan.noise,
+            common,
+            curvature,
+            peers,
+        }
+    }
+}
+
+impl Learner for Quadratic {
+    fn train(&self, peer: usize, task: &TrainTask) -> Trained {
+        let bowl = &self.peers[peer];
+        let mut rng = rng(self.seed, "train", peer, task.round);
+        let start = task.adapter.values();
+        let mut moved: Vec<f64> = start.iter().map(|v| f64::from(*v)).collect();
+        let rate = task.training.learning_rate.as_f64();
+        let segments = task.adapter.shape().trainable_segments(task.trainable);
+        for _ in 0..task.training.local_steps {
+            for at in segments.iter().flat_map(|segment| segment.range()) {
+                let noise = self.noise * normal(&mut rng);
+                moved[at] -= rate * (bowl.curvature[at] * (moved[at] - bowl.optimum[at]) + noise);
+            }
+        }
+        let delta = (moved.iter().zip(start))
+            .map(|(new, old)| (new - f64::from(*old)) as f32)
+            .collect();
+        let training = &task.training;
+        let windows = u64::from(training.local_steps) * u64::from(training.batch);
+        Trained {
+            run: task.run,
+            round: task.round,
+            base: task.base,
+            delta,
+            tokens: windows * u64::from(training.context),
+        }
+    }
+
+    fn score(&self, peer: usize, task: &ScoreTask) -> ScoreSheet {
+        let mut hold_out = HoldOut::new(self, peer, task);
+        path::score(task.before.values(), &task.contributions, &mut hold_out)
+            .expect("a finite quadratic on at least two windows can be scored")
+            .sheet(task.round, task.state)
+    }
+
+    fn loss(&self, values: &[f32]) -> f64 {
+        half_squares(values, &self.common, &self.curvature)
+    }
+}
+
+/// Tokens that one window of an evaluator predicts.
+const WINDOW_TOKENS: u64 = 15;
+
+/// An evaluator's hold-out: the common loss, its optimum shaken a little by each window that the
+/// certificate's seed draws.
+struct HoldOut<'a> {
+    curvature: &'a [f64],
+    windows: Vec<Vec<f64>>,
+}
+
+impl<'a> HoldOut<'a> {
+    fn new(task: &'a Quadratic, peer: usize, score: &ScoreTask) -> Self {
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(score.seed.as_bytes());
+        hasher.update(&(peer as u64).to_le_bytes());
+        let mut rng = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
+        let mut window = || {
+            let shaken = task.common.iter();
+            shaken
+                .map(|at| at + task.noise * normal(&mut rng))
+                .collect()
+        };
+        Self {
+            curvature: &task.curvature,
+            windows: (0..score.windows).map(|_| window()).collect(),
+        }
+    }
+}
+
+impl Gradient for HoldOut<'_> {
+    type Error = Infallible;
+
+    fn batches(&self) -> Vec<u64> {
+        vec![WINDOW_TOKENS; self.windows.len()]
+    }
+
+    fn loss(&mut self, batch: usize, point: &[f32]) -> Result<f64, Infallible> {
+        Ok(half_squares(point, &self.windows[batch], self.curvature))
+    }
+
+    fn loss_gradient(&mut self, batch: usize, point: &[f32]) -> Result<LossGradient, Infallible> {
+        let loss = self.loss(batch, point)?;
+        let terms = point.iter().zip(&self.windows[batch]).zip(self.curvature);
+        let gradient = terms
+            .map(|((v, o), h)| (h * (f64::from(*v) - o)) as f32)
+            .collect();
+        Ok(LossGradient { loss, gradient })
+    }
+}
+
+fn half_squares(values: &[f32], optimum: &[f64], curvature: &[f64]) -> f64 {
+    let terms = values.iter().zip(optimum).zip(curvature);
+    terms
+        .map(|((v, o), h)| 0.5 * h * (f64::from(*v) - o).powi(2))
+        .sum()
+}
+
+/// A stream of draws of its own for every purpose, peer and round.
+fn rng(seed: u64, purpose: &str, peer: usize, round: Round) -> ChaCha8Rng {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(&(peer as u64).to_le_bytes());
+    hasher.update(&round.0.to_le_bytes());
+    hasher.update(purpose.as_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}
+
+/// A standard normal draw (Box and Muller, one of the pair).
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use tributary_protocol::adapter::{Adapter, AdapterShape, Module, Trainable};
+    use tributary_protocol::hash::Digest;
+    use tributary_protocol::id::{PeerId, Ppb, RunId, StateHash};
+    use tributary_protocol::manifest::{FactorSchedule, Training};
+
+    fn learner() -> (Scenario, Quadratic) {
+        let scenario = crate::scenario::load("smoke").unwrap();
+        let learner = Quadratic::new(&scenario, 3);
+        (scenario, learner)
+    }
+
+    fn task(scenario: &Scenario, trainable: Trainable) -> TrainTask {
+        let half = (scenario.learner.dimension / 2) as u32;
+        let module = Module {
+            name: "bowl".into(),
+            inputs: half,
+            outputs: half,
+        };
+        let shape = Arc::new(AdapterShape {
+            rank: 1,
+            alpha: 1,
+            modules: vec![module],
+        });
+        TrainTask {
+            run: RunId::default(),
+            round: Round(1),
+            base: StateHash::default(),
+            adapter: Adapter::init(shape, &Digest::default()),
+            trainable,
+            training: Training {
+                local_steps: 4,
+                batch: 1,
+                context: 16,
+                learning_rate: Ppb(300_000_000),
+                schedule: FactorSchedule::Both,
+            },
+        }
+    }
+
+    #[test]
+    fn training_lowers_the_common_loss_and_moves_only_what_the_round_trains() {
+        let (scenario, learner) = learner();
+        let both = task(&scenario, Trainable::Both);
+        let start = both.adapter.values().to_vec();
+        let trained = learner.train(5, &both);
+        let moved: Vec<f32> = start
+            .iter()
+            .zip(&trained.delta)
+            .map(|(v, d)| v + d)
+            .collect();
+        assert!(learner.loss(&moved) < learner.loss(&start));
+        assert_eq!(trained.tokens, 64);
+        assert_eq!(learner.train(5, &both).delta, trained.delta);
+
+        let half = start.len() / 2;
+        let only_b = learner.train(5, &task(&scenario, Trainable::B)).delta;
+        assert!(only_b[..half].iter().all(|d| *d == 0.0));
+        assert!(only_b[half..].iter().all(|d| *d != 0.0));
+    }
+
+    #[test]
+    fn scores_add_up_to_the_measured_loss_drop() {
+        let (scenario, learner) = learner();
+        let task = task(&scenario, Trainable::Both);
+        let vector = |peer| -> Vec<f32> {
+            let delta = learner.train(peer, &task).delta;
+            delta.iter().map(|d| d / 3.0).collect()
+        };
+        let mut contributions: Vec<(PeerId, Vec<f32>)> = (4..7)
+            .map(|peer| (PeerId(Digest::from_bytes([peer as u8; 32])), vector(peer)))
+            .collect();
+        contributions.sort_by_key(|(peer, _)| *peer);
+        let sheet = learner.score(
+            1,
+            &ScoreTask {
+                run: task.run,
+                round: task.round,
+                state: task.base,
+                before: task.adapter.clone(),
+                contributions,
+                seed: Digest::default(),
+                windows: 4,
+            },
+        );
+        let sum: i64 = sheet.scores.iter().map(|s| s.score.0).sum();
+        let drop = sheet.loss_before.0 - sheet.loss_after.0;
+        assert!(drop > 0);
+        assert!((sum - drop).abs() < drop / 10_000, "{sum} and {drop}");
+    }
+}

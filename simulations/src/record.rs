@@ -1,0 +1,134 @@
+//! What happened: a digest of everything, and on request a timeline for people.
+//!
+//! The digest covers each event, each effect and the final states, so two runs with one digest went
+//! the same way to the last byte.
+
+use std::fmt::Display;
+
+use tributary_protocol::event::{Effect, Input};
+use tributary_protocol::hash::{Digest, Domain, Hasher};
+
+use crate::clock::Micros;
+
+/// Receives the lines of a timeline.
+pub type Sink = Box<dyn FnMut(&str)>;
+
+/// See the module.
+pub struct Trace {
+    hasher: Hasher,
+    sink: Option<Sink>,
+}
+
+impl Trace {
+    /// A trace; without a sink only the digest is kept.
+    pub fn new(sink: Option<Sink>) -> Self {
+        Self {
+            hasher: Hasher::new(Domain::Simulation),
+            sink,
+        }
+    }
+
+    /// Whether [`Trace::say`] is heard.
+    pub fn is_heard(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// A line of the timeline.
+    pub fn say(&mut self, at: Micros, peer: Option<usize>, what: impl Display) {
+        if let Some(sink) = &mut self.sink {
+            let who = peer.map_or("world".into(), |peer| format!("peer {peer:>2}"));
+            sink(&format!("{:>10.3} s  {who:<8} {what}", at as f64 / 1e6));
+        }
+    }
+
+    /// An input that reached a peer.
+    pub fn input(&mut self, at: Micros, peer: usize, input: &Input) {
+        self.mark(at, peer, input_kind(input));
+        match input {
+            Input::Direct { from, bytes } | Input::Gossip { from, bytes, .. } => {
+                self.hasher.update(from.as_bytes());
+                self.bytes(bytes);
+            }
+            Input::Blob { hash, .. } => {
+                self.hasher.update(hash.as_bytes());
+            }
+            Input::Trained(trained) => {
+                for value in &trained.delta {
+                    self.hasher.update(&value.to_le_bytes());
+                }
+            }
+            other => self.bytes(format!("{other:?}").as_bytes()),
+        }
+    }
+
+    /// An effect that was carried out.
+    pub fn effect(&mut self, at: Micros, peer: usize, effect: &Effect) {
+        self.mark(at, peer, effect_kind(effect));
+        match effect {
+            Effect::Gossip { bytes, .. } | Effect::Send { bytes, .. } => self.bytes(bytes),
+            Effect::Train(task) => {
+                self.hasher.update(task.base.as_bytes());
+            }
+            Effect::Score(task) => {
+                self.hasher.update(task.state.as_bytes());
+            }
+            Effect::Persist(records) => {
+                self.hasher.update(&(records.len() as u64).to_le_bytes());
+            }
+            other => self.bytes(format!("{other:?}").as_bytes()),
+        }
+    }
+
+    /// Anything else that belongs to the outcome.
+    pub fn mark(&mut self, at: Micros, peer: usize, what: &str) {
+        self.hasher.update(&at.to_le_bytes());
+        self.hasher.update(&(peer as u32).to_le_bytes());
+        self.bytes(what.as_bytes());
+    }
+
+    /// Bytes that belong to the outcome.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    /// The digest of everything so far.
+    pub fn digest(&self) -> Digest {
+        self.hasher.finalize()
+    }
+}
+
+/// Short name of an input.
+pub fn input_kind(input: &Input) -> &'static str {
+    match input {
+        Input::Timer(_) => "timer",
+        Input::Direct { .. } => "direct",
+        Input::Gossip { .. } => "gossip",
+        Input::Connected(_) => "connected",
+        Input::Disconnected(_) => "disconnected",
+        Input::Blob { .. } => "blob",
+        Input::BlobFailed(_) => "blob failed",
+        Input::Trained(_) => "trained",
+        Input::Scored { .. } => "scored",
+        Input::Command(_) => "command",
+    }
+}
+
+/// Short name of an effect.
+pub fn effect_kind(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Persist(_) => "persist",
+        Effect::Gossip { .. } => "gossip",
+        Effect::Send { .. } => "send",
+        Effect::Verdict { .. } => "verdict",
+        Effect::FetchBlob { .. } => "fetch",
+        Effect::OfferBlob(_) => "offer",
+        Effect::Train(_) => "train",
+        Effect::CancelTrain(_) => "cancel training",
+        Effect::Score(_) => "score",
+        Effect::SetTimer { .. } => "set timer",
+        Effect::CancelTimer(_) => "cancel timer",
+        Effect::Subscribe(_) => "subscribe",
+        Effect::Notify(_) => "notify",
+    }
+}
