@@ -1,11 +1,32 @@
 //! Virtual-time federations of the same node that peers run.
 //!
-//! So far the parts that stand on their own: scenario files, virtual clocks, the network between
-//! peers, a learner, the record of what happened.
+//! ```text
+//!   scenario (TOML) + seed
+//!          │
+//!        world ── event heap, virtual clocks, crashes, splits
+//!        │  │ └── link: when, if at all, does a message or a blob arrive
+//!        │  └──── machine: protocol::node::Node, its disk (store), effects that wait for a sync
+//!        │           └── learner/*: answers Train and Score
+//!        ├── oracle: every promise, after every event
+//!        └── record: a digest of everything, a timeline for people
+//! ```
+//!
+//! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug
+//! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`scenario`], [`world`],
+//! [`link`], [`clock`], [`guard`], [`machine`], [`store`], [`learner`], [`oracle`], [`record`], [`soak`].
 
 pub mod clock;
 pub mod guard;
 pub mod learner;
 pub mod link;
+pub mod machine;
+pub mod oracle;
 pub mod record;
 pub mod scenario;
+pub mod soak;
+pub mod store;
+pub mod world;
+
+pub use scenario::{Scenario, ScenarioError};
+pub use soak::{Soak, soak};
+pub use world::{Outcome, World};

@@ -1,0 +1,173 @@
+//! One simulated machine: a node, its disk, its clocks, and the effects that wait for the disk.
+//!
+//! Effects leave strictly in order. A `Persist` takes a sync; everything behind it waits, and a crash
+//! in between keeps a prefix of the persists under way and none of what waited.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tributary_protocol::entry::Role;
+use tributary_protocol::event::{Effect, Record, Timer};
+use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::node::Node;
+
+use crate::clock::{Clock, Micros};
+use crate::store::Store;
+
+/// See the module.
+pub struct Machine {
+    /// Seed of its key.
+    pub seed: [u8; 32],
+    /// Its name in the protocol.
+    pub id: PeerId,
+    /// What it does in the run.
+    pub role: Role,
+    /// How much longer than an ordinary peer it trains, in thousandths.
+    pub slowness: u64,
+    /// Millionths by which its monotonic clock is fast.
+    pub drift_ppm: i64,
+    /// Milliseconds by which its wall clock is off.
+    pub skew_ms: i64,
+    /// Grows with each boot; events of an earlier boot are void.
+    pub boot: u32,
+    /// The running process, if it runs.
+    pub node: Option<Node>,
+    /// Its clocks since the boot.
+    pub clock: Clock,
+    /// Its disk.
+    pub store: Store,
+    /// Whether its owner asked it to take part.
+    pub invited: bool,
+    /// Whether its owner asked it to leave.
+    pub leaving: bool,
+    /// Topics it hears.
+    pub topics: BTreeSet<RunId>,
+    /// Timers that are set, each with the token of its latest setting.
+    pub timers: BTreeMap<Timer, u64>,
+    /// Token of the training under way.
+    pub training: Option<u64>,
+    /// Crash after so many more effects.
+    pub fuse: Option<u32>,
+    queue: VecDeque<Effect>,
+    /// Persists that the sync under way makes durable.
+    syncing: usize,
+    /// Persists at the front whose sync is over.
+    durable_ahead: usize,
+}
+
+/// What the front of the queue asks for.
+pub enum Next {
+    /// Carry this out.
+    Do(Effect),
+    /// Start a sync now.
+    Sync,
+    /// Nothing until something else happens.
+    Wait,
+}
+
+impl Machine {
+    /// A machine that is switched off.
+    pub fn new(seed: [u8; 32], id: PeerId, role: Role) -> Self {
+        Self {
+            seed,
+            id,
+            role,
+            slowness: 1_000,
+            drift_ppm: 0,
+            skew_ms: 0,
+            boot: 0,
+            node: None,
+            clock: Clock::new(0, 0, 0, 0),
+            store: Store::default(),
+            invited: false,
+            leaving: false,
+            topics: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            training: None,
+            fuse: None,
+            queue: VecDeque::new(),
+            syncing: 0,
+            durable_ahead: 0,
+        }
+    }
+
+    /// Whether the process runs.
+    pub fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Starts the clocks of a new boot.
+    pub fn power_on(&mut self, at: Micros, origin_ms: u64) {
+        self.clock = Clock::new(at, origin_ms, self.drift_ppm, self.skew_ms);
+    }
+
+    /// Appends what the node wants done.
+    pub fn enqueue(&mut self, effects: Vec<Effect>) {
+        self.queue.extend(effects);
+    }
+
+    /// Effects that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What to do next.
+    pub fn next_effect(&mut self) -> Next {
+        match self.queue.front() {
+            None => Next::Wait,
+            Some(Effect::Persist(_)) if self.durable_ahead > 0 => {
+                self.durable_ahead -= 1;
+                Next::Do(self.queue.pop_front().expect("front is there"))
+            }
+            Some(Effect::Persist(_)) if self.syncing > 0 => Next::Wait,
+            Some(Effect::Persist(_)) => {
+                // Group commit: every persist in the queue rides on one sync.
+                self.syncing = self.queue.iter().filter(|e| is_persist(e)).count();
+                Next::Sync
+            }
+            Some(_) => Next::Do(self.queue.pop_front().expect("front is there")),
+        }
+    }
+
+    /// The sync is over: its records are durable, and what waited for them may go on. Returns them.
+    pub fn synced(&mut self) -> Vec<Record> {
+        self.durable_ahead = std::mem::take(&mut self.syncing);
+        let mut out = Vec::new();
+        let persists = self.queue.iter_mut().filter(|e| is_persist(e));
+        for effect in persists.take(self.durable_ahead) {
+            if let Effect::Persist(records) = effect {
+                out.append(records);
+            }
+        }
+        out.iter().cloned().for_each(|r| self.store.put(r));
+        out
+    }
+
+    /// The process dies. Of the persists under way a random number becomes durable, in order; nothing
+    /// else survives. Returns how many survived and how many effects were lost.
+    pub fn crash(&mut self, rng: &mut ChaCha8Rng) -> (usize, usize) {
+        let survive = rng.random_range(0..=self.syncing);
+        let queue = std::mem::take(&mut self.queue);
+        let lost = queue.len() - survive;
+        let durable = queue.into_iter().filter(is_persist).take(survive);
+        for effect in durable {
+            if let Effect::Persist(records) = effect {
+                records.into_iter().for_each(|r| self.store.put(r));
+            }
+        }
+        self.node = None;
+        self.boot += 1;
+        self.syncing = 0;
+        self.durable_ahead = 0;
+        self.topics.clear();
+        self.timers.clear();
+        self.training = None;
+        self.fuse = None;
+        (survive, lost)
+    }
+}
+
+fn is_persist(effect: &Effect) -> bool {
+    matches!(effect, Effect::Persist(_))
+}

@@ -1,0 +1,461 @@
+//! Checks the promises after every event.
+//!
+//! The oracle sees what no peer sees: all of them at once, across their crashes. It keeps its own copy
+//! of the certified chain, of everything that left a peer, and of how far each ledger had grown, and
+//! compares. It never repairs and never steers; the first broken promise ends the run.
+
+mod chain;
+mod end;
+mod speech;
+
+use std::collections::BTreeSet;
+
+use tributary_protocol::event::{Effect, Notice, Record, Verdict};
+use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
+use tributary_protocol::limits;
+use tributary_protocol::log::Head;
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::RunView;
+
+use crate::clock::Micros;
+use crate::machine::Machine;
+use crate::store::Store;
+use chain::Chain;
+use speech::Speech;
+
+/// Effects that may wait for one sync. A smoke run stays below 200.
+const MAX_WAITING_EFFECTS: usize = 10_000;
+
+/// A broken promise.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// Virtual time.
+    pub at: Micros,
+    /// The peer, unless it concerns all.
+    pub peer: Option<usize>,
+    /// Which promise.
+    pub promise: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = self.at as f64 / 1e6;
+        let who = self
+            .peer
+            .map_or("all".into(), |peer| format!("peer {peer}"));
+        let Self {
+            seed,
+            promise,
+            what,
+            ..
+        } = self;
+        write!(f, "seed {seed}, {at:.3} s, {who}: {promise}: {what}")
+    }
+}
+
+/// A promise with what was seen instead.
+type Broken = (&'static str, String);
+
+/// See the module.
+pub struct Oracle {
+    seed: u64,
+    run: RunId,
+    violations: Vec<Violation>,
+    chain: Chain,
+    speech: Speech,
+    peers: Vec<Seen>,
+    calm: Option<Calm>,
+}
+
+/// What the oracle remembers of one machine.
+#[derive(Default)]
+struct Seen {
+    /// Ledger heads at the last look, since the last boot.
+    heads: Vec<Head>,
+    /// Certificates of the machine's chain that were compared.
+    certified: usize,
+    /// Round of the adapter that was compared.
+    adapter: Option<Round>,
+    finished: bool,
+    panicked: bool,
+}
+
+/// The liveness phase.
+struct Calm {
+    within: Micros,
+    deadline: Micros,
+    /// Certificates of the peer that has fewest.
+    least: usize,
+}
+
+/// The newest round that is certified as far as this peer knows.
+pub(crate) fn certified(view: &RunView<'_>) -> Option<Round> {
+    view.head().map(|head| head.round)
+}
+
+/// A machine's state at the end, as text for the digest.
+pub(crate) fn final_state(machine: &Machine, run: &RunId) -> String {
+    let view = machine.node.as_ref().and_then(|node| node.run(run));
+    let head = view.and_then(|view| view.head());
+    let logs = view.map(|view| view.log().heads());
+    format!("{:?} {logs:?}", head.map(|head| (head.round, head.hash.0)))
+}
+
+impl Oracle {
+    /// An oracle of one run. Knows every peer by index and id.
+    pub fn new(seed: u64, manifest: Manifest, peers: Vec<PeerId>) -> Self {
+        let run = manifest.run_id();
+        Self {
+            seed,
+            run,
+            violations: Vec::new(),
+            chain: Chain::new(manifest),
+            speech: Speech::default(),
+            peers: peers.iter().map(|_| Seen::default()).collect(),
+            calm: None,
+        }
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether it makes no sense to go on.
+    pub fn is_hopeless(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
+    /// Whether a peer's node panicked and must not be started again.
+    pub fn has_panicked(&self, peer: usize) -> bool {
+        self.peers[peer].panicked
+    }
+
+    /// Broken promises.
+    pub fn into_violations(self) -> Vec<Violation> {
+        self.violations
+    }
+
+    fn broken(&mut self, at: Micros, peer: Option<usize>, (promise, what): Broken) {
+        let known = |v: &Violation| v.promise == promise && v.peer == peer;
+        if !self.violations.iter().any(known) {
+            let seed = self.seed;
+            self.violations.push(Violation {
+                seed,
+                at,
+                peer,
+                promise,
+                what,
+            });
+        }
+    }
+
+    fn check(&mut self, at: Micros, peer: usize, outcome: Result<(), Broken>) {
+        if let Err(broken) = outcome {
+            self.broken(at, Some(peer), broken);
+        }
+    }
+
+    /// The node panicked on an input of this kind.
+    pub fn panicked(&mut self, at: Micros, peer: usize, kind: &str, panic: &str) {
+        self.peers[peer].panicked = true;
+        self.broken(
+            at,
+            Some(peer),
+            ("no input panics", format!("on {kind}: {panic}")),
+        );
+    }
+
+    /// The node refused its own records.
+    pub fn not_restored(&mut self, at: Micros, peer: usize, why: String) {
+        self.peers[peer].panicked = true;
+        self.broken(
+            at,
+            Some(peer),
+            ("a crash leaves records that can be read back", why),
+        );
+    }
+
+    /// The run does not settle down.
+    pub fn storm(&mut self, at: Micros, events: u64, under_way: usize) {
+        let what = format!("{events} events happened and {under_way} are under way");
+        self.broken(at, None, ("traffic is bounded", what));
+    }
+
+    /// What the node wants done after an input; a gossip message gets exactly one verdict.
+    pub fn answered(&mut self, at: Micros, peer: usize, gossip: Option<u64>, effects: &[Effect]) {
+        let verdicts: Vec<u64> = (effects.iter())
+            .filter_map(|effect| match effect {
+                Effect::Verdict { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        if verdicts != Vec::from_iter(gossip) {
+            let what = format!("message {gossip:?} was answered with verdicts on {verdicts:?}");
+            self.broken(
+                at,
+                Some(peer),
+                ("each gossip message gets one verdict", what),
+            );
+        }
+    }
+
+    /// A verdict was carried out. All peers of these scenarios are honest.
+    pub fn verdict(&mut self, at: Micros, peer: usize, verdict: Verdict) {
+        if verdict == Verdict::Reject {
+            let what = "it rejected a gossip message".into();
+            self.broken(at, Some(peer), ("no honest peer is blamed", what));
+        }
+    }
+
+    /// A message leaves the peer.
+    pub fn sent(&mut self, at: Micros, peer: usize, bytes: &[u8], store: &Store) {
+        let outcome = self.speech.sent(peer, bytes, store);
+        self.check(at, peer, outcome);
+    }
+
+    /// A blob is offered to others.
+    pub fn offered(&mut self, at: Micros, peer: usize, hash: &BlobHash, store: &Store) {
+        if store.blob(hash).is_none() {
+            let what = format!("blob {} is offered", hash.short());
+            self.broken(
+                at,
+                Some(peer),
+                ("nothing is acknowledged before it is durable", what),
+            );
+        }
+    }
+
+    /// Records became durable.
+    pub fn durable(&mut self, at: Micros, peer: usize, records: &[Record]) {
+        for record in records {
+            if let Record::Certificate { bytes, .. } = record {
+                let outcome = self.chain.add(bytes);
+                self.check(at, peer, outcome);
+            }
+        }
+    }
+
+    /// The node told its owner something.
+    pub fn notice(&mut self, at: Micros, peer: usize, notice: &Notice) {
+        let broken: Broken = match notice {
+            Notice::Certified { round, state, .. } => {
+                let outcome = self.chain.compare(*round, state);
+                return self.check(at, peer, outcome);
+            }
+            Notice::Equivocation { author, .. } => (
+                "no honest peer is blamed",
+                format!("{} is called an equivocator", author.short()),
+            ),
+            Notice::Refused { from, why } => (
+                "no honest peer is blamed",
+                format!("refused {}: {why}", from.short()),
+            ),
+            Notice::CommandFailed { why, .. } => ("commands succeed", why.clone()),
+            _ => return,
+        };
+        self.broken(at, Some(peer), broken);
+    }
+
+    /// A node came back from its records: whatever was durable must be known to it again.
+    pub fn restored(&mut self, at: Micros, peer: usize, machine: &Machine) {
+        self.peers[peer] = Seen::default();
+        let outcome = end::everything_durable_is_back(machine, &self.run);
+        self.check(at, peer, outcome);
+    }
+
+    /// Looks at a machine after an event.
+    pub fn inspect(&mut self, at: Micros, peer: usize, machine: &Machine) {
+        let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) else {
+            self.peers[peer].finished = false;
+            return;
+        };
+        let outcome = self.inspect_ledger(peer, &view);
+        self.check(at, peer, outcome);
+        let outcome = self.inspect_chain(peer, &view);
+        self.check(at, peer, outcome);
+        let outcome = self.inspect_bounds(machine, &view);
+        self.check(at, peer, outcome);
+        self.peers[peer].finished = view.is_finished() && view.awaited_blobs() == 0;
+        self.watch_progress(at);
+    }
+
+    /// No author's log ever gets shorter or changes.
+    fn inspect_ledger(&mut self, peer: usize, view: &RunView<'_>) -> Result<(), Broken> {
+        let heads = view.log().heads();
+        let old = std::mem::replace(&mut self.peers[peer].heads, heads);
+        let heads = &self.peers[peer].heads;
+        let mut at = 0;
+        for before in &old {
+            while heads
+                .get(at)
+                .is_some_and(|head| head.author < before.author)
+            {
+                at += 1;
+            }
+            let now = heads.get(at).filter(|head| head.author == before.author);
+            let kept = now.is_some_and(|now| {
+                now.seq > before.seq || (now.seq == before.seq && now.block == before.block)
+            });
+            if !kept {
+                return Err((
+                    "ledgers only grow",
+                    format!(
+                        "the log of {} was {before:?}, is {now:?}",
+                        before.author.short()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the peer holds for certified is what everybody holds for certified.
+    fn inspect_chain(&mut self, peer: usize, view: &RunView<'_>) -> Result<(), Broken> {
+        let seen = &mut self.peers[peer];
+        let chain = view.chain();
+        if chain.len() < seen.certified {
+            return Err((
+                "ledgers only grow",
+                "the chain of certificates got shorter".into(),
+            ));
+        }
+        for certificate in &chain[seen.certified..] {
+            self.chain.add(&certificate.encode())?;
+        }
+        seen.certified = chain.len();
+        if let Some(head) = view.head() {
+            self.chain.compare(head.round, &head.hash)?;
+        }
+        match view.adapter() {
+            Some((round, adapter)) if seen.adapter != Some(*round) => {
+                seen.adapter = Some(*round);
+                self.chain.compare_adapter(*round, adapter)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn inspect_bounds(&self, machine: &Machine, view: &RunView<'_>) -> Result<(), Broken> {
+        let rounds = self.chain.manifest().rounds as usize + 2;
+        for (what, found, most) in [
+            (
+                "effects that wait for the disk",
+                machine.waiting(),
+                MAX_WAITING_EFFECTS,
+            ),
+            (
+                "blocks that wait for one before",
+                view.log().waiting(),
+                limits::MAX_PENDING_IN_SCOPE,
+            ),
+            (
+                "blobs awaited",
+                view.awaited_blobs(),
+                rounds * (limits::MAX_INCLUDED + 1),
+            ),
+        ] {
+            if found > most {
+                return Err((
+                    "queues are bounded",
+                    format!("{found} {what}, at most {most}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Faults are over: from now on each missing round must certify within this time.
+    pub fn calm(&mut self, at: Micros, within: Micros) {
+        let least = self.least_certified();
+        self.calm = Some(Calm {
+            within,
+            deadline: at + within,
+            least,
+        });
+    }
+
+    fn least_certified(&self) -> usize {
+        self.peers
+            .iter()
+            .map(|seen| seen.certified)
+            .min()
+            .unwrap_or(0)
+    }
+
+    fn watch_progress(&mut self, at: Micros) {
+        let least = self.least_certified();
+        let Some(calm) = &mut self.calm else { return };
+        if least > calm.least {
+            calm.least = least;
+            calm.deadline = at + calm.within;
+        }
+        if at > calm.deadline {
+            let within_s = calm.within / 1_000_000;
+            let slow: Vec<usize> = (self.peers.iter().enumerate())
+                .filter(|(_, seen)| !seen.finished)
+                .map(|(peer, _)| peer)
+                .collect();
+            let what = match slow.is_empty() {
+                true => format!("ledgers still differ {within_s} s after the end"),
+                false => format!(
+                    "no progress for {within_s} s after faults stopped: {least} certificates \
+                     everywhere, peers {slow:?} have not finished"
+                ),
+            };
+            self.broken(at, None, ("once faults stop, the run finishes", what));
+        }
+    }
+
+    /// Whether every peer runs, has finished the run and holds the same ledger.
+    pub fn all_finished(&self, machines: &[Machine]) -> bool {
+        let up = machines.iter().all(Machine::is_up);
+        let finished = up && self.peers.iter().all(|seen| seen.finished);
+        finished
+            && self
+                .peers
+                .windows(2)
+                .all(|pair| pair[0].heads == pair[1].heads)
+    }
+
+    /// Training rounds certified on every machine.
+    pub fn rounds_certified(&self, machines: &[Machine]) -> u32 {
+        let of = |machine: &Machine| {
+            let view = machine.node.as_ref().and_then(|node| node.run(&self.run));
+            view.map_or(0, |view| view.chain().len())
+        };
+        let heights = machines.iter().map(of).min().unwrap_or(0);
+        (heights.saturating_sub(1) as u32).min(self.chain.manifest().rounds)
+    }
+
+    /// The first and the last certified adapter's numbers.
+    pub fn adapters(&self, machines: &[Machine]) -> Option<(Vec<f32>, Vec<f32>)> {
+        let first = self.chain.first_adapter();
+        let view = machines.first()?.node.as_ref()?.run(&self.run)?;
+        Some((first, view.adapter()?.1.values().to_vec()))
+    }
+
+    /// The checks that need everything to be over.
+    pub fn conclude(&mut self, at: Micros, machines: &[Machine]) {
+        if self.is_hopeless() {
+            return;
+        }
+        if !self.all_finished(machines) {
+            let what = "the world ran out of events before every peer had finished".into();
+            return self.broken(at, None, ("once faults stop, the run finishes", what));
+        }
+        let spoken: BTreeSet<_> = self.speech.blocks().collect();
+        for (peer, machine) in machines.iter().enumerate() {
+            let outcome = end::everything_spoken_is_here(machine, &self.run, &spoken);
+            self.check(at, peer, outcome);
+        }
+        let outcome = end::accounts_agree(machines, &self.run);
+        if let Err(broken) = outcome {
+            self.broken(at, None, broken);
+        }
+    }
+}

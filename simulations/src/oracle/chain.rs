@@ -1,0 +1,120 @@
+//! The oracle's own copy of the certified chain: every certificate seen anywhere, re-checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tributary_protocol::adapter::Adapter;
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::hash::{self, Digest};
+use tributary_protocol::id::{BlobRef, Round, RunId, StateHash};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::RoundValue;
+use tributary_protocol::state::{self, Head};
+
+use super::Broken;
+use crate::world::NETWORK;
+
+/// See the module.
+pub(super) struct Chain {
+    run: RunId,
+    manifest: Manifest,
+    /// Value and state of each round from 0 on.
+    links: Vec<(RoundValue, Head)>,
+    /// Certificates of rounds whose predecessor has not been seen.
+    ahead: BTreeMap<Round, Vec<Certificate>>,
+    /// Hashes of certificates that were checked.
+    known: BTreeSet<Digest>,
+}
+
+impl Chain {
+    pub(super) fn new(manifest: Manifest) -> Self {
+        Self {
+            run: manifest.run_id(),
+            manifest,
+            links: Vec::new(),
+            ahead: BTreeMap::new(),
+            known: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The adapter that every run starts from.
+    pub(super) fn first_adapter(&self) -> Vec<f32> {
+        let shape = Arc::new(self.manifest.adapter.clone());
+        Adapter::init(shape, &self.run.0).into_values()
+    }
+
+    /// A certificate that some peer holds for good.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        if !self.known.insert(hash::blob(bytes)) {
+            return Ok(());
+        }
+        let certificate = Certificate::decode(bytes)
+            .map_err(|why| ("certificates are valid", format!("does not decode: {why}")))?;
+        self.admit(certificate)?;
+        while let Some(next) = self.ahead.remove(&Round(self.links.len() as u32)) {
+            next.into_iter().try_for_each(|c| self.admit(c))?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, certificate: Certificate) -> Result<(), Broken> {
+        let round = certificate.value.round;
+        if round.0 as usize > self.links.len() {
+            self.ahead.entry(round).or_default().push(certificate);
+            return Ok(());
+        }
+        let before = round.previous().map(|r| &self.links[r.0 as usize].1);
+        let committee = state::committee(&self.manifest, &self.run, before);
+        (certificate.verify(&committee, NETWORK))
+            .map_err(|why| ("certificates are valid", format!("round {round}: {why}")))?;
+        match self.links.get(round.0 as usize) {
+            Some((known, _)) if *known != certificate.value => Err((
+                "no two values are certified for one round",
+                format!("round {round}: {known:?} and {:?}", certificate.value),
+            )),
+            Some(_) => Ok(()),
+            None => {
+                let value = certificate.value;
+                let head = state::follow(&self.manifest, self.run, before, &value)
+                    .map_err(|why| ("certificates are valid", format!("round {round}: {why}")))?;
+                self.links.push((value, head));
+                Ok(())
+            }
+        }
+    }
+
+    /// A peer holds `state` for the certified state of `round`.
+    pub(super) fn compare(&self, round: Round, state: &StateHash) -> Result<(), Broken> {
+        match self.links.get(round.0 as usize) {
+            Some((_, head)) if head.hash == *state => Ok(()),
+            Some((_, head)) => Err((
+                "equal inputs give equal states",
+                format!(
+                    "round {round}: {state:?} where {:?} is certified",
+                    head.hash
+                ),
+            )),
+            None => Err(("certificates are valid", format!("round {round} has none"))),
+        }
+    }
+
+    /// A peer holds this for the adapter of `round`.
+    pub(super) fn compare_adapter(&self, round: Round, adapter: &Adapter) -> Result<(), Broken> {
+        let found = BlobRef::of(&adapter.to_bytes());
+        match self.links.get(round.0 as usize) {
+            Some((value, _)) if value.adapter == found => Ok(()),
+            Some((value, _)) => Err((
+                "equal inputs give equal states",
+                format!(
+                    "round {round}: adapter {found:?} where {:?} is certified",
+                    value.adapter
+                ),
+            )),
+            None => Err(("certificates are valid", format!("round {round} has none"))),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Checks that look at whole machines: after a restart, and when everything is over.
+
+use std::collections::BTreeSet;
+
+use tributary_attribution::{Account, Balance, Books, CertifiedRound, Fact};
+use tributary_protocol::id::{BlockId, PeerId, RunId, Scope};
+use tributary_protocol::log::Unverified;
+
+use super::Broken;
+use crate::machine::Machine;
+use crate::world::NETWORK;
+
+/// After a restart every durable block and every durable certificate is known again.
+pub(super) fn everything_durable_is_back(machine: &Machine, run: &RunId) -> Result<(), Broken> {
+    const PROMISE: &str = "no acknowledged entry is lost";
+    let view = machine.node.as_ref().and_then(|node| node.run(run));
+    for bytes in machine.store.blocks() {
+        let block = Unverified::decode(bytes, NETWORK)
+            .map_err(|why| (PROMISE, format!("a durable block does not decode: {why}")))?;
+        let (author, id) = (block.block().author, block.id());
+        let here = match block.block().scope {
+            Scope::Run(of) if of == *run => view.and_then(|v| v.log().block(author, &id)).is_some(),
+            _ => true,
+        };
+        if !here {
+            let seq = block.block().seq;
+            return Err((
+                PROMISE,
+                format!("block {seq} of {} after a restart", author.short()),
+            ));
+        }
+    }
+    let certified = view.map_or(0, |view| view.chain().len());
+    let mut durable = 0;
+    for (round, _) in machine.store.certificates(run) {
+        if round.0 == durable {
+            durable += 1;
+        }
+    }
+    match certified >= durable as usize {
+        true => Ok(()),
+        false => Err((
+            PROMISE,
+            format!("{durable} certificates are durable, {certified} are known after a restart"),
+        )),
+    }
+}
+
+/// Whatever ever left a peer is in this ledger at the end.
+pub(super) fn everything_spoken_is_here(
+    machine: &Machine,
+    run: &RunId,
+    spoken: &BTreeSet<(PeerId, BlockId)>,
+) -> Result<(), Broken> {
+    let view = machine.node.as_ref().and_then(|node| node.run(run));
+    for (author, id) in spoken {
+        if view.is_none_or(|view| view.log().block(*author, id).is_none()) {
+            let what = format!(
+                "block {id:?} of {} is nowhere in this ledger",
+                author.short()
+            );
+            return Err(("no acknowledged entry is lost", what));
+        }
+    }
+    Ok(())
+}
+
+/// Everybody's books say the same, add up to zero, and never pay more than the budgets.
+pub(super) fn accounts_agree(machines: &[Machine], run: &RunId) -> Result<(), Broken> {
+    const PROMISE: &str = "money is conserved";
+    let mut first: Option<(usize, Books)> = None;
+    for (peer, machine) in machines.iter().enumerate() {
+        let Some(view) = machine.node.as_ref().and_then(|node| node.run(run)) else {
+            continue;
+        };
+        let Some(manifest) = view.manifest() else {
+            continue;
+        };
+        let facts = (view.chain().iter())
+            .filter_map(|certificate| CertifiedRound::of(manifest, &certificate.value))
+            .map(Fact::Round);
+        let books =
+            Books::of(facts).map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
+        match books.total() {
+            Ok(total) if total == Balance::default() => {}
+            other => return Err((PROMISE, format!("peer {peer}: balances sum to {other:?}"))),
+        }
+        let paid = books.balance(*run, Account::Sponsor(manifest.creator)).0;
+        let most = manifest.budget_per_round.0 as i128 * i128::from(manifest.rounds);
+        if !(-most..=0).contains(&paid) {
+            let what = format!("peer {peer}: the sponsor moved {paid} of {most} micro-OPEN");
+            return Err((PROMISE, what));
+        }
+        match &first {
+            None => first = Some((peer, books)),
+            Some((other, known)) if *known != books => {
+                let what = format!("the books of peers {other} and {peer} differ");
+                return Err((PROMISE, what));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! What left each peer: nothing before it is durable, nothing that contradicts what was said before,
+//! crashes or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tributary_protocol::consensus::{ConsensusMessage, VoteKind};
+use tributary_protocol::hash::{self, Digest};
+use tributary_protocol::id::{BlockId, PeerId, Round, Seq, ValueId};
+use tributary_protocol::log::Unverified;
+use tributary_protocol::wire::Message;
+
+use super::Broken;
+use crate::store::Store;
+use crate::world::NETWORK;
+
+/// What a committee member can say once only: kind (`None` is a proposal), round, attempt.
+type Place = (PeerId, Round, u32, Option<VoteKind>);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Speech {
+    /// Every block that left some peer.
+    blocks: BTreeMap<(PeerId, Seq), BlockId>,
+    /// Hashes of block bytes that were looked at.
+    known: BTreeSet<Digest>,
+    votes: BTreeMap<Place, Option<ValueId>>,
+}
+
+impl Speech {
+    /// Every block that left some peer.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (PeerId, BlockId)> {
+        self.blocks.iter().map(|((author, _), id)| (*author, *id))
+    }
+
+    pub(super) fn sent(&mut self, peer: usize, bytes: &[u8], store: &Store) -> Result<(), Broken> {
+        let message = Message::decode(bytes)
+            .map_err(|why| ("messages are canonical", format!("peer {peer} sent: {why}")))?;
+        match message {
+            Message::Block(bytes) => self.block(&bytes, store),
+            Message::Blocks { blocks, .. } => {
+                blocks.iter().try_for_each(|bytes| self.block(bytes, store))
+            }
+            Message::Consensus(bytes) => self.vote(&bytes),
+            _ => Ok(()),
+        }
+    }
+
+    fn block(&mut self, bytes: &[u8], store: &Store) -> Result<(), Broken> {
+        if !store.has_block(bytes) {
+            let what = "a block leaves a peer that does not hold it on disk".into();
+            return Err(("nothing is acknowledged before it is durable", what));
+        }
+        if !self.known.insert(hash::blob(bytes)) {
+            return Ok(());
+        }
+        let block = Unverified::decode(bytes, NETWORK)
+            .map_err(|why| ("messages are canonical", why.to_string()))?;
+        let at = (block.block().author, block.block().seq);
+        let id = block.id();
+        match self.blocks.insert(at, id) {
+            Some(other) if other != id => Err((
+                "no honest peer equivocates",
+                format!("two blocks at {} {}", at.0.short(), at.1),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn vote(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let message = ConsensusMessage::decode(bytes)
+            .map_err(|why| ("messages are canonical", why.to_string()))?;
+        let (kind, value) = match &message {
+            ConsensusMessage::Proposal(proposal) => (None, Some(proposal.body.value.id())),
+            ConsensusMessage::Vote(vote) => (Some(vote.body.kind), vote.body.value),
+        };
+        let (author, round, attempt) = (message.author(), message.round(), message.attempt());
+        match self.votes.insert((author, round, attempt, kind), value) {
+            Some(other) if other != value => Err((
+                "no honest peer equivocates",
+                format!(
+                    "{} said {other:?} and {value:?} at round {round} attempt {attempt} ({})",
+                    author.short(),
+                    kind.map_or("proposal".into(), |kind| format!("{kind:?}")),
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a simulated peer has on disk, by the same rules as the daemon's tables.
+//!
+//! A record is here only once its sync is over; a crash forgets the rest. [`Store::saved`] is what a
+//! restarted node gets back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tributary_protocol::event::Record;
+use tributary_protocol::hash::{self, Digest};
+use tributary_protocol::id::{BlobHash, Round, RunId};
+use tributary_protocol::node::Saved;
+
+/// Durable records of one peer.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    blocks: Vec<Vec<u8>>,
+    seen: BTreeSet<Digest>,
+    certificates: BTreeSet<(RunId, Round, Vec<u8>)>,
+    blobs: BTreeMap<BlobHash, Vec<u8>>,
+    consensus: BTreeMap<(RunId, Round), Vec<Vec<u8>>>,
+    residuals: BTreeMap<RunId, (Round, Vec<u8>)>,
+    followed: BTreeMap<RunId, Vec<u8>>,
+}
+
+impl Store {
+    /// Makes a record durable.
+    pub fn put(&mut self, record: Record) {
+        match record {
+            Record::Block(bytes) => {
+                if self.seen.insert(hash::blob(&bytes)) {
+                    self.blocks.push(bytes);
+                }
+            }
+            Record::Certificate { run, round, bytes } => {
+                self.certificates.insert((run, round, bytes));
+            }
+            Record::Blob { hash, bytes } => {
+                self.blobs.insert(hash, bytes);
+            }
+            Record::Consensus { run, round, bytes } => {
+                self.consensus.entry((run, round)).or_default().push(bytes);
+            }
+            Record::ConsensusDone { run, round } => {
+                self.consensus.remove(&(run, round));
+            }
+            Record::Residual { run, round, bytes } => {
+                self.residuals.insert(run, (round, bytes));
+            }
+            Record::Followed { run, bytes } => {
+                self.followed.insert(run, bytes);
+            }
+        }
+    }
+
+    /// A durable blob.
+    pub fn blob(&self, hash: &BlobHash) -> Option<&Vec<u8>> {
+        self.blobs.get(hash)
+    }
+
+    /// Whether exactly this block is durable.
+    pub fn has_block(&self, bytes: &[u8]) -> bool {
+        self.seen.contains(&hash::blob(bytes))
+    }
+
+    /// Blocks in the order in which they became durable.
+    pub fn blocks(&self) -> &[Vec<u8>] {
+        &self.blocks
+    }
+
+    /// Certificates of a run, by round.
+    pub fn certificates(&self, run: &RunId) -> impl Iterator<Item = (Round, &Vec<u8>)> {
+        let run = *run;
+        (self.certificates.iter())
+            .filter(move |(of, _, _)| *of == run)
+            .map(|(_, round, bytes)| (*round, bytes))
+    }
+
+    /// Whether nothing was ever made durable.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.followed.is_empty()
+    }
+
+    /// Everything, for `Node::restore`; of blobs only their hashes, as the daemon's store does.
+    pub fn saved(&self) -> Saved {
+        let mut records = Vec::new();
+        let followed = self.followed.iter();
+        records.extend(followed.map(|(run, bytes)| Record::Followed {
+            run: *run,
+            bytes: bytes.clone(),
+        }));
+        records.extend(self.blocks.iter().cloned().map(Record::Block));
+        let certificates = self.certificates.iter();
+        records.extend(certificates.map(|(run, round, bytes)| Record::Certificate {
+            run: *run,
+            round: *round,
+            bytes: bytes.clone(),
+        }));
+        for ((run, round), steps) in &self.consensus {
+            records.extend(steps.iter().map(|bytes| Record::Consensus {
+                run: *run,
+                round: *round,
+                bytes: bytes.clone(),
+            }));
+        }
+        let residuals = self.residuals.iter();
+        records.extend(residuals.map(|(run, (round, bytes))| Record::Residual {
+            run: *run,
+            round: *round,
+            bytes: bytes.clone(),
+        }));
+        Saved {
+            records,
+            blobs: self.blobs.keys().copied().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_comes_back_once_and_decided_heights_are_forgotten() {
+        let (run, round) = (RunId::default(), Round(1));
+        let mut store = Store::default();
+        let block = Record::Block(vec![1]);
+        let residual = |byte| Record::Residual {
+            run,
+            round,
+            bytes: vec![byte],
+        };
+        let step = Record::Consensus {
+            run,
+            round,
+            bytes: vec![2],
+        };
+        for record in [&block, &block, &residual(1), &residual(2), &step, &step] {
+            store.put(record.clone());
+        }
+        assert_eq!(
+            store.saved().records,
+            [block.clone(), step.clone(), step, residual(2)]
+        );
+        store.put(Record::ConsensusDone { run, round });
+        assert_eq!(store.saved().records, [block, residual(2)]);
+    }
+}

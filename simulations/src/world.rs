@@ -1,0 +1,529 @@
+//! A federation in virtual time: an event heap, machines, a network, a learner and an oracle.
+//!
+//! Everything is drawn from the seed, one stream of draws per purpose; nothing depends on real time,
+//! threads or addresses, so a seed names one history. Each event touches one machine: it is fed, its
+//! effects are carried out as far as its disk allows, and the oracle looks at it.
+
+mod carry;
+mod faults;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::entry::{Join, Role};
+use tributary_protocol::event::{Command, Input, ScoreTask, Timer, TrainTask};
+use tributary_protocol::hash::{self, Domain, Hasher};
+use tributary_protocol::id::{MerkleRoot, MicroOpen, NetworkId, PeerId, Ppb, RunId};
+use tributary_protocol::manifest::{Base, Deadlines, Manifest, RevenueSplit, Training};
+use tributary_protocol::node::{Node, NodeConfig};
+use tributary_protocol::sign::SecretKey;
+
+use crate::clock::{Micros, ms};
+use crate::guard;
+use crate::learner::{Learner, Quadratic};
+use crate::link::Link;
+use crate::machine::Machine;
+use crate::oracle::{Oracle, Violation};
+use crate::record::{Sink, Trace};
+use crate::scenario::{LearnerKind, Scenario};
+
+/// The network that every simulated peer belongs to.
+pub const NETWORK: NetworkId = NetworkId(7);
+/// Events that one run may take before it counts as a storm. A smoke run takes a hundredth of it.
+const MAX_EVENTS: u64 = 20_000_000;
+/// Messages under way at once before it counts as a storm: a thousand for each of the largest
+/// committee's members.
+const MAX_UNDER_WAY: usize = 2_000_000;
+
+/// Something that is going to happen.
+enum Event {
+    /// A message or a command arrives, whoever runs there by then.
+    Arrive { to: usize, input: Box<Input> },
+    /// A gossip message arrives.
+    Flood {
+        to: usize,
+        from: PeerId,
+        id: u64,
+        run: RunId,
+        bytes: Arc<[u8]>,
+    },
+    /// An answer to a process; void if it has died since.
+    Answer {
+        to: usize,
+        boot: u32,
+        input: Box<Input>,
+    },
+    /// A timer goes off, if it was not set again.
+    Alarm {
+        to: usize,
+        boot: u32,
+        timer: Timer,
+        token: u64,
+    },
+    /// Training ends, if it was not superseded.
+    Trained {
+        to: usize,
+        boot: u32,
+        token: u64,
+        task: Box<TrainTask>,
+    },
+    /// Scoring ends.
+    Scored {
+        to: usize,
+        boot: u32,
+        task: Box<ScoreTask>,
+    },
+    /// A sync ends.
+    Synced { to: usize, boot: u32 },
+    /// Whether two neighbours are connected may have changed.
+    Line { between: (usize, usize) },
+    /// A fault begins or ends.
+    Fault(faults::Fault),
+}
+
+struct Scheduled {
+    at: Micros,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    /// The earliest is the greatest, so that the heap gives it first; equal times in order of
+    /// scheduling.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Hash of every event, every effect and all final states.
+    pub digest: hash::Digest,
+    /// Training rounds certified on every peer.
+    pub rounds_certified: u32,
+    /// Broken promises, at most one for each kind and peer.
+    pub violations: Vec<Violation>,
+    /// Events handled.
+    pub events: u64,
+    /// Virtual time passed.
+    pub virtual_us: Micros,
+    /// Crashes carried out.
+    pub crashes: u32,
+    /// Common loss of the first and the last certified adapter.
+    pub loss: Option<(f64, f64)>,
+}
+
+/// See the module.
+pub struct World {
+    scenario: Scenario,
+    now: Micros,
+    sequence: u64,
+    events: u64,
+    heap: BinaryHeap<Scheduled>,
+    machines: Vec<Machine>,
+    index: BTreeMap<PeerId, usize>,
+    link: Link,
+    learner: Box<dyn Learner>,
+    manifest: Manifest,
+    run: RunId,
+    oracle: Oracle,
+    trace: Trace,
+    faults: faults::Faults,
+    /// Draws of the network, of disks, and of everything else that happens to machines.
+    link_rng: ChaCha8Rng,
+    disk_rng: ChaCha8Rng,
+    gossip_id: u64,
+    token: u64,
+}
+
+impl World {
+    /// Sets a federation up; nothing has happened yet. `sink` hears the timeline.
+    pub fn new(scenario: &Scenario, seed: u64, sink: Option<Sink>) -> Self {
+        let scenario = scenario.clone();
+        let mut rng = stream(seed, "machines");
+        let machines = machines(&scenario, seed, &mut rng);
+        let manifest = manifest(&scenario, seed, &machines);
+        let run = manifest.run_id();
+        let learner: Box<dyn Learner> = match scenario.learner.kind {
+            LearnerKind::Quadratic => Box::new(Quadratic::new(&scenario, seed)),
+        };
+        let mut world = Self {
+            now: 0,
+            sequence: 0,
+            events: 0,
+            heap: BinaryHeap::new(),
+            index: machines
+                .iter()
+                .enumerate()
+                .map(|(i, m)| (m.id, i))
+                .collect(),
+            link: Link::new(scenario.link.clone()),
+            learner,
+            oracle: Oracle::new(
+                seed,
+                manifest.clone(),
+                machines.iter().map(|m| m.id).collect(),
+            ),
+            manifest,
+            run,
+            trace: Trace::new(sink),
+            faults: faults::Faults::new(&scenario, stream(seed, "faults")),
+            link_rng: stream(seed, "link"),
+            disk_rng: stream(seed, "disk"),
+            gossip_id: 0,
+            token: 0,
+            scenario,
+            machines,
+        };
+        world.start();
+        world
+    }
+
+    /// Runs to the end: until every peer has finished the run, or a promise is broken for good.
+    pub fn run(mut self) -> Outcome {
+        while let Some(Scheduled { at, event, .. }) = self.heap.pop() {
+            self.now = at;
+            self.events += 1;
+            self.happen(event);
+            let storm = self.events > MAX_EVENTS || self.heap.len() > MAX_UNDER_WAY;
+            if storm {
+                let under_way = self.heap.len();
+                self.oracle.storm(at, self.events, under_way);
+            }
+            if storm || self.oracle.is_hopeless() || self.is_over() {
+                break;
+            }
+        }
+        self.conclude()
+    }
+
+    fn start(&mut self) {
+        for at in 0..self.machines.len() {
+            self.power_on(at);
+        }
+        let present = self.scenario.present_at_start();
+        for at in 0..present {
+            let when = ms(self.faults.rng.random_range(0..3_000));
+            let when = if at == 0 { 0 } else { when };
+            self.schedule(when, Event::Fault(faults::Fault::Invite(at)));
+        }
+        self.plan_faults();
+    }
+
+    fn schedule(&mut self, at: Micros, event: Event) {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.heap.push(Scheduled {
+            at,
+            sequence,
+            event,
+        });
+    }
+
+    fn happen(&mut self, event: Event) {
+        let is_current = |world: &Self, to: usize, boot| world.machines[to].boot == boot;
+        match event {
+            Event::Arrive { to, input } => self.feed(to, *input),
+            Event::Flood {
+                to,
+                from,
+                id,
+                run,
+                bytes,
+            } => {
+                if self.machines[to].topics.contains(&run) {
+                    let bytes = bytes.to_vec();
+                    self.feed(to, Input::Gossip { from, id, bytes });
+                }
+            }
+            Event::Answer { to, boot, input } if is_current(self, to, boot) => {
+                self.feed(to, *input);
+            }
+            Event::Alarm {
+                to,
+                boot,
+                timer,
+                token,
+            } if is_current(self, to, boot) => {
+                if self.machines[to].timers.get(&timer) == Some(&token) {
+                    self.machines[to].timers.remove(&timer);
+                    self.feed(to, Input::Timer(timer));
+                }
+            }
+            Event::Trained {
+                to,
+                boot,
+                token,
+                task,
+            } if is_current(self, to, boot) => {
+                if self.machines[to].training == Some(token) {
+                    self.machines[to].training = None;
+                    let trained = self.learner.train(to, &task);
+                    self.feed(to, Input::Trained(trained));
+                }
+            }
+            Event::Scored { to, boot, task } if is_current(self, to, boot) => {
+                let sheet = self.learner.score(to, &task);
+                self.feed(
+                    to,
+                    Input::Scored {
+                        run: task.run,
+                        sheet,
+                    },
+                );
+            }
+            Event::Synced { to, boot } if is_current(self, to, boot) => {
+                let records = self.machines[to].synced();
+                self.trace.mark(self.now, to, "synced");
+                self.oracle.durable(self.now, to, &records);
+                self.carry_out(to);
+            }
+            Event::Line { between } => self.reconcile(between),
+            Event::Fault(fault) => self.carry_fault(fault),
+            // Meant for a process that has died since.
+            _ => {}
+        }
+    }
+
+    /// Hands an input to a machine's node, if it runs, and carries out what the node wants.
+    fn feed(&mut self, to: usize, input: Input) {
+        let machine = &mut self.machines[to];
+        let Some(node) = &mut machine.node else {
+            return;
+        };
+        self.trace.input(self.now, to, &input);
+        let gossip = match &input {
+            Input::Gossip { id, .. } => Some(*id),
+            _ => None,
+        };
+        let kind = crate::record::input_kind(&input);
+        let now = machine.clock.now(self.now);
+        match guard::catch(|| node.handle(input, now)) {
+            Ok(effects) => {
+                self.oracle.answered(self.now, to, gossip, &effects);
+                machine.enqueue(effects);
+                self.carry_out(to);
+            }
+            Err(panic) => {
+                self.oracle.panicked(self.now, to, kind, &panic);
+                machine.node = None;
+            }
+        }
+    }
+
+    /// Looks at a machine after its effects were carried out as far as possible.
+    fn inspect(&mut self, at: usize) {
+        let machine = &self.machines[at];
+        self.oracle.inspect(self.now, at, machine);
+        let view = machine.node.as_ref().and_then(|node| node.run(&self.run));
+        let certified = view.and_then(|view| crate::oracle::certified(&view));
+        if let Some(round) = certified {
+            self.reached(round);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.faults.is_calm() && self.oracle.all_finished(&self.machines)
+    }
+
+    fn conclude(mut self) -> Outcome {
+        self.oracle.conclude(self.now, &self.machines);
+        for (at, machine) in self.machines.iter().enumerate() {
+            let state = crate::oracle::final_state(machine, &self.run);
+            self.trace.mark(self.now, at, &state);
+        }
+        let loss = (self.oracle.adapters(&self.machines))
+            .map(|(first, last)| (self.learner.loss(&first), self.learner.loss(&last)));
+        Outcome {
+            seed: self.oracle.seed(),
+            digest: self.trace.digest(),
+            rounds_certified: self.oracle.rounds_certified(&self.machines),
+            violations: self.oracle.into_violations(),
+            events: self.events,
+            virtual_us: self.now,
+            crashes: self.faults.crashes,
+            loss,
+        }
+    }
+}
+
+/// A stream of draws of its own for every purpose.
+fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher
+        .update(&seed.to_le_bytes())
+        .update(purpose.as_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}
+
+/// Peer 0 creates the run and trains; the evaluators follow; then everyone else; late joiners last.
+fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> Vec<Machine> {
+    let mut out = Vec::with_capacity(scenario.peers);
+    for at in 0..scenario.peers {
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(b"key").update(&seed.to_le_bytes());
+        hasher.update(&(at as u64).to_le_bytes());
+        let key_seed = *hasher.finalize().as_bytes();
+        let id = SecretKey::from_seed(key_seed).peer_id();
+        let role = match (1..=scenario.evaluators).contains(&at) {
+            true => Role::Evaluator,
+            false => Role::Contributor,
+        };
+        let mut machine = Machine::new(key_seed, id, role);
+        let spread = (scenario.learner.train_spread * 1_000.0) as i64;
+        machine.slowness = (1_000 + rng.random_range(-spread..=spread)).max(50) as u64;
+        let drift = scenario.clock.drift_ppm as i64;
+        machine.drift_ppm = rng.random_range(-drift..=drift);
+        let skew = scenario.clock.skew_s as i64 * 1_000;
+        machine.skew_ms = rng.random_range(-skew..=skew);
+        out.push(machine);
+    }
+    out
+}
+
+fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> Manifest {
+    let half = (scenario.learner.dimension / 2) as u32;
+    let mut evaluators: Vec<PeerId> = (machines.iter())
+        .filter(|m| m.role == Role::Evaluator)
+        .map(|m| m.id)
+        .collect();
+    evaluators.sort_unstable();
+    let run = &scenario.run;
+    Manifest {
+        name: scenario.name.clone(),
+        creator: machines[0].id,
+        nonce: seed,
+        base: Base {
+            name: "quadratic".into(),
+            hash: hash::digest(Domain::Simulation, b"quadratic"),
+        },
+        adapter: AdapterShape {
+            rank: 1,
+            alpha: 1,
+            modules: vec![Module {
+                name: "bowl".into(),
+                inputs: half,
+                outputs: half,
+            }],
+        },
+        datanet: "bowls".into(),
+        rounds: scenario.rounds,
+        training: Training {
+            local_steps: scenario.learner.steps,
+            batch: 1,
+            context: 16,
+            learning_rate: Ppb((scenario.learner.learning_rate * 1e9) as u32),
+            schedule: run.schedule.schedule(),
+        },
+        codec: run.codec.codec(),
+        aggregation: run.aggregation.aggregation(),
+        evaluators,
+        score_windows: 4,
+        committee: run.committee,
+        min_members: run.min_members,
+        min_contributions: run.min_contributions,
+        deadlines: Deadlines {
+            round_ms: run.round_ms,
+            grace_ms: run.grace_ms,
+            propose_ms: run.propose_ms,
+            vote_ms: run.vote_ms,
+        },
+        budget_per_round: MicroOpen(u128::from(run.budget_per_round)),
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(100_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
+        },
+    }
+}
+
+impl World {
+    /// Boots a machine: a new node on an empty disk, else one restored from its records.
+    fn power_on(&mut self, at: usize) {
+        let origin_ms = self.disk_rng.random_range(0..1 << 32);
+        let machine = &mut self.machines[at];
+        machine.power_on(self.now, origin_ms);
+        let config = NodeConfig {
+            network: NETWORK,
+            seed: machine.seed,
+            // Every other peer keeps what an audit needs.
+            archive: at % 2 == 0,
+            tick_ms: 1_000,
+        };
+        if machine.store.is_empty() {
+            machine.node = Some(Node::new(config, at as u64));
+            return;
+        }
+        let now = machine.clock.now(self.now);
+        let saved = machine.store.saved();
+        match guard::catch(|| Node::restore(config, at as u64, saved, now)) {
+            Ok(Ok((node, effects))) => {
+                machine.node = Some(node);
+                self.oracle.restored(self.now, at, machine);
+                machine.enqueue(effects);
+                self.carry_out(at);
+            }
+            Ok(Err(why)) => self.oracle.not_restored(self.now, at, why.to_string()),
+            Err(panic) => self.oracle.panicked(self.now, at, "restore", &panic),
+        }
+    }
+
+    /// The owner asks a machine to take part (again, if a crash swallowed the wish).
+    fn invite(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        machine.invited = true;
+        let known = (machine.node.as_ref()).is_none_or(|node| node.run(&self.run).is_some());
+        if known {
+            return;
+        }
+        let join = Join {
+            name: format!("peer-{at:02}"),
+            role: machine.role,
+            root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
+            tokens: 1_000 + at as u64,
+        };
+        if at == 0 {
+            let manifest = Box::new(self.manifest.clone());
+            self.feed(at, Input::Command(Command::Create(manifest)));
+        }
+        let run = self.run;
+        self.feed(
+            at,
+            Input::Command(Command::Follow {
+                run,
+                join: Some(join),
+            }),
+        );
+    }
+
+    fn leave(&mut self, at: usize) {
+        self.machines[at].leaving = true;
+        let run = self.run;
+        self.feed(at, Input::Command(Command::Leave(run)));
+    }
+
+    fn carry_out(&mut self, at: usize) {
+        carry::carry_out(self, at);
+        self.inspect(at);
+    }
+}

@@ -1,0 +1,192 @@
+//! Carries a machine's effects out, in order, as far as its disk allows.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use tributary_protocol::event::{Effect, Input};
+use tributary_protocol::id::{BlobRef, PeerId, RunId};
+
+use super::{Event, World};
+use crate::clock::{Micros, ms};
+use crate::machine::Next;
+
+/// Until the queue is empty, waits for a sync, or the machine dies.
+pub(super) fn carry_out(world: &mut World, at: usize) {
+    while world.machines[at].is_up() {
+        match world.machines[at].next_effect() {
+            Next::Wait => return,
+            Next::Sync => {
+                let [least, most] = world.scenario.store.sync_ms;
+                let takes = world.disk_rng.random_range(ms(least)..=ms(most));
+                let boot = world.machines[at].boot;
+                world.schedule(world.now + takes, Event::Synced { to: at, boot });
+            }
+            Next::Do(effect) => {
+                world.trace.effect(world.now, at, &effect);
+                carry(world, at, effect);
+                burn_fuse(world, at);
+            }
+        }
+    }
+}
+
+/// Some crashes strike right behind a random effect, to hit between what belongs together.
+fn burn_fuse(world: &mut World, at: usize) {
+    match world.machines[at].fuse {
+        Some(0) => world.crash(at),
+        Some(left) => world.machines[at].fuse = Some(left - 1),
+        None => {}
+    }
+}
+
+fn carry(world: &mut World, at: usize, effect: Effect) {
+    let now = world.now;
+    match effect {
+        Effect::Persist(_) => {}
+        Effect::Gossip { run, bytes } => flood(world, at, run, bytes),
+        Effect::Send { to, bytes } => {
+            world
+                .oracle
+                .sent(now, at, &bytes, &world.machines[at].store);
+            send(world, at, to, bytes);
+        }
+        Effect::Verdict { verdict, .. } => world.oracle.verdict(now, at, verdict),
+        Effect::FetchBlob { blob, providers } => fetch(world, at, blob, &providers),
+        Effect::OfferBlob(hash) => world
+            .oracle
+            .offered(now, at, &hash, &world.machines[at].store),
+        Effect::Train(task) => {
+            let draw = world.link_rng.random_range(900..=1_100);
+            let machine = &mut world.machines[at];
+            let takes = ms(world.scenario.learner.train_ms) * machine.slowness * draw / 1_000_000;
+            world.token += 1;
+            let (boot, token) = (machine.boot, world.token);
+            machine.training = Some(token);
+            world.schedule(
+                now + takes,
+                Event::Trained {
+                    to: at,
+                    boot,
+                    token,
+                    task,
+                },
+            );
+        }
+        Effect::CancelTrain(_) => world.machines[at].training = None,
+        Effect::Score(task) => {
+            let takes = ms(world.scenario.learner.score_ms) * world.machines[at].slowness / 1_000;
+            let boot = world.machines[at].boot;
+            world.schedule(now + takes, Event::Scored { to: at, boot, task });
+        }
+        Effect::SetTimer { timer, at: when } => {
+            world.token += 1;
+            let token = world.token;
+            let machine = &mut world.machines[at];
+            machine.timers.insert(timer, token);
+            let (boot, when) = (machine.boot, machine.clock.when(when, now));
+            world.schedule(
+                when,
+                Event::Alarm {
+                    to: at,
+                    boot,
+                    timer,
+                    token,
+                },
+            );
+        }
+        Effect::CancelTimer(timer) => {
+            world.machines[at].timers.remove(&timer);
+        }
+        Effect::Subscribe(run) => {
+            world.machines[at].topics.insert(run);
+        }
+        Effect::Notify(notice) => {
+            if world.trace.is_heard() {
+                world.trace.say(now, Some(at), format_args!("{notice:?}"));
+            }
+            world.oracle.notice(now, at, &notice);
+        }
+    }
+}
+
+/// Every other machine gets its own copy, late, twice or never, as its link decides. The mesh of the
+/// real network is not modelled: what it adds to loss and delay is in the link's numbers.
+fn flood(world: &mut World, from: usize, run: RunId, bytes: Vec<u8>) {
+    world
+        .oracle
+        .sent(world.now, from, &bytes, &world.machines[from].store);
+    let author = world.machines[from].id;
+    let bytes: Arc<[u8]> = bytes.into();
+    for to in (0..world.machines.len()).filter(|to| *to != from) {
+        let fate = world.link.message(from, to, world.now, &mut world.link_rng);
+        for arrival in fate.into_iter().flatten() {
+            world.gossip_id += 1;
+            let id = world.gossip_id;
+            let bytes = Arc::clone(&bytes);
+            world.schedule(
+                arrival,
+                Event::Flood {
+                    to,
+                    from: author,
+                    id,
+                    run,
+                    bytes,
+                },
+            );
+        }
+    }
+}
+
+fn send(world: &mut World, from: usize, to: PeerId, bytes: Vec<u8>) {
+    let Some(&to) = world.index.get(&to) else {
+        return;
+    };
+    let sender = world.machines[from].id;
+    let fate = world.link.message(from, to, world.now, &mut world.link_rng);
+    for arrival in fate.into_iter().flatten() {
+        let input = Box::new(Input::Direct {
+            from: sender,
+            bytes: bytes.clone(),
+        });
+        world.schedule(arrival, Event::Arrive { to, input });
+    }
+}
+
+/// From the own disk, else from the first provider that is up, reachable, has it, and whose transfer
+/// does not fail.
+fn fetch(world: &mut World, at: usize, blob: BlobRef, providers: &[PeerId]) {
+    let boot = world.machines[at].boot;
+    let answer = |input| Event::Answer {
+        to: at,
+        boot,
+        input: Box::new(input),
+    };
+    let hash = blob.hash;
+    if let Some(bytes) = world.machines[at].store.blob(&hash).cloned() {
+        world.schedule(world.now + ms(1), answer(Input::Blob { hash, bytes }));
+        return;
+    }
+    let mut asked: Micros = world.now;
+    for provider in providers {
+        let Some(&provider) = world.index.get(provider) else {
+            continue;
+        };
+        let machine = &world.machines[provider];
+        let held = machine
+            .store
+            .blob(&hash)
+            .filter(|b| b.len() as u64 == blob.size);
+        if let Some(bytes) = held.filter(|_| machine.is_up()).cloned() {
+            let rng = &mut world.link_rng;
+            if let Some(here) = world.link.transfer(provider, at, blob.size, asked, rng) {
+                world.schedule(here, answer(Input::Blob { hash, bytes }));
+                return;
+            }
+        }
+        asked += world.link.give_up();
+    }
+    world.schedule(
+        asked.max(world.now + ms(1)),
+        answer(Input::BlobFailed(hash)),
+    );
+}

@@ -1,0 +1,96 @@
+//! The smoke scenario through the library and through the binary.
+
+use std::process::Command;
+
+use tributary_simulations::scenario::{self, Scenario};
+use tributary_simulations::soak::soak;
+use tributary_simulations::world::World;
+
+/// Few enough to be run with every test, enough to meet crashes at many places.
+const SEEDS: u64 = 6;
+
+fn smoke() -> Scenario {
+    scenario::load("smoke").expect("the built-in scenario is accepted")
+}
+
+#[test]
+fn smoke_seeds_keep_every_promise() {
+    let scenario = smoke();
+    let total = soak(&scenario, 1, SEEDS, 2, &|_, _| {});
+    let broken: Vec<String> = (total.failed.iter())
+        .flat_map(|outcome| outcome.violations.iter().map(ToString::to_string))
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert_eq!(total.rounds, SEEDS * u64::from(scenario.rounds));
+    assert!(total.crashes >= SEEDS * 4, "only {} crashes", total.crashes);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_digest_and_another_seed_another() {
+    let scenario = smoke();
+    let digest = |seed| World::new(&scenario, seed, None).run().digest;
+    let first = digest(11);
+    assert_eq!(first, digest(11));
+    assert_ne!(first, digest(12));
+}
+
+#[test]
+fn a_federation_on_a_quiet_network_learns() {
+    let mut scenario = smoke();
+    scenario.link.loss = 0.0;
+    scenario.churn.per_round = 0.0;
+    scenario.partitions.clear();
+    let outcome = World::new(&scenario, 1, None).run();
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+    let (before, after) = outcome.loss.expect("the run has an adapter");
+    assert!(after < before / 4.0, "{before} before, {after} after");
+}
+
+fn sim(arguments: &[&str]) -> std::process::Output {
+    (Command::new(env!("CARGO_BIN_EXE_tributary-sim")).args(arguments))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("the binary runs")
+}
+
+#[test]
+fn two_processes_print_the_same_digest_as_one_json_object() {
+    let figures = || {
+        let out = sim(&[
+            "run",
+            "scenarios/smoke.toml",
+            "--seed",
+            "11",
+            "--format",
+            "json",
+        ]);
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        let text = String::from_utf8(out.stdout).expect("UTF-8");
+        let figures: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+        assert_eq!(text.lines().count(), 1);
+        figures
+    };
+    let (first, second) = (figures(), figures());
+    assert_eq!(first["schema"], "sim/1");
+    assert_eq!(first["seed"], 11);
+    assert_eq!(first["rounds_certified"], 5);
+    assert_eq!(first["violations"], serde_json::json!([]));
+    assert_eq!(first["digest"], second["digest"]);
+    let here = World::new(&smoke(), 11, None).run().digest;
+    assert_eq!(first["digest"], here.to_string());
+}
+
+#[test]
+fn a_missing_scenario_is_an_error_that_says_what_to_do() {
+    let out = sim(&["run", "nowhere.toml"]);
+    assert_eq!(out.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        text.contains("nowhere.toml") && text.contains("built-in"),
+        "{text}"
+    );
+}
