@@ -1,18 +1,26 @@
 //! Small valid values for the tests of this crate.
+//!
+//! Also read by the integration tests, which is why it names the crate from outside.
 
-use crate::adapter::{AdapterShape, Module};
-use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
-use crate::hash::Digest;
-use crate::id::{
-    BlobHash, BlobRef, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
-    Scope, Seq, StateHash,
+use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
+use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::{
+    BlobHash, BlobRef, BlockId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round,
+    RunId, Scope, Seq, StateHash,
 };
-use crate::log::{Block, SignedBlock};
-use crate::manifest::{
+use tributary_protocol::log::{Block, Head, SignedBlock};
+use tributary_protocol::logset::ForkMark;
+use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
 };
-use crate::sign::SecretKey;
-use crate::time::Timestamp;
+use tributary_protocol::round::{EntryRef, FinalScore, Included, Joined, RoundValue};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::sync::{AuthorRange, HeadList, RangeDigest};
+use tributary_protocol::time::Timestamp;
+use tributary_protocol::wire::Message;
 
 pub(crate) const NET: NetworkId = NetworkId(7);
 
@@ -152,4 +160,199 @@ pub(crate) fn chain(author: &SecretKey, len: usize) -> Vec<SignedBlock> {
         out.push(signed(author, out.last(), at as u64));
     }
     out
+}
+
+/// The block that opens the run of [`manifest`], with a head seen and a join.
+pub(crate) fn opening() -> Block {
+    let manifest = manifest();
+    Block {
+        scope: Scope::Run(manifest.run_id()),
+        seen: vec![Head {
+            author: peer(2),
+            seq: Seq(300),
+            block: BlockId(any_digest(3)),
+        }],
+        time: Timestamp(1_790_000_000_000),
+        entries: vec![Entry::Create(Box::new(manifest)), Entry::Join(join())],
+        ..block(&key(1), None, 0)
+    }
+}
+
+/// A block with every kind of entry but the first.
+pub(crate) fn working(before: &SignedBlock) -> Block {
+    Block {
+        scope: before.block().scope,
+        entries: vec![
+            Entry::Contribution(contribution()),
+            Entry::ScoreSheet(sheet()),
+            Entry::Leave,
+        ],
+        ..block(&key(1), Some(before), 70_000)
+    }
+}
+
+fn place(author: PeerId, index: u8) -> EntryRef {
+    EntryRef {
+        author,
+        seq: Seq(251),
+        block: BlockId(any_digest(0x20 + index)),
+        index,
+    }
+}
+
+/// A value with one of everything.
+pub(crate) fn value() -> RoundValue {
+    RoundValue {
+        run: manifest().run_id(),
+        round: Round(2),
+        previous: StateHash(any_digest(0x11)),
+        state: StateHash(any_digest(0x12)),
+        adapter: BlobRef {
+            hash: BlobHash(any_digest(0x13)),
+            size: 640,
+        },
+        included: vec![Included {
+            receipt: place(peer(1), 1),
+            update: contribution().update,
+            tokens: 10_240,
+        }],
+        joins: vec![Joined {
+            entry: place(peer(4), 0),
+            role: Role::Both,
+            root: MerkleRoot(any_digest(5)),
+            tokens: 66_000,
+        }],
+        leaves: vec![place(peer(5), 2)],
+        sheets: vec![place(peer(2), 3)],
+        scores: vec![FinalScore {
+            peer: peer(1),
+            score: NanoNats(100_000_000),
+            low: NanoNats(-20_000_000),
+            high: NanoNats(220_000_000),
+        }],
+    }
+}
+
+pub(crate) fn vote(author: u8) -> Vote {
+    Vote {
+        run: value().run,
+        round: value().round,
+        attempt: 1,
+        kind: VoteKind::Precommit,
+        value: Some(value().id()),
+        author: peer(author),
+    }
+}
+
+pub(crate) fn proposal() -> Proposal {
+    Proposal {
+        attempt: 1,
+        polka: Some(0),
+        value: value(),
+        author: peer(3),
+    }
+}
+
+pub(crate) fn certificate() -> Certificate {
+    let mut precommits: Vec<_> = (1..=3)
+        .map(|author| {
+            (
+                peer(author),
+                Signed::vote(vote(author), NET, &key(author)).signature,
+            )
+        })
+        .collect();
+    precommits.sort();
+    Certificate {
+        value: value(),
+        attempt: 1,
+        precommits,
+    }
+}
+
+pub(crate) fn consensus_messages() -> [(&'static str, ConsensusMessage); 2] {
+    let proposal = Signed::proposal(proposal(), NET, &key(3));
+    let vote = Signed::vote(vote(2), NET, &key(2));
+    [
+        ("proposal", ConsensusMessage::Proposal(proposal)),
+        ("vote", ConsensusMessage::Vote(vote)),
+    ]
+}
+
+/// One message of each kind, named.
+pub(crate) fn messages() -> Vec<(&'static str, Message)> {
+    let run = manifest().run_id();
+    let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
+    let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
+    let list = HeadList {
+        range: AuthorRange::ALL,
+        heads: vec![second.head()],
+        forks: vec![ForkMark {
+            author: peer(5),
+            at: Seq(70_000),
+            first: BlockId(any_digest(3)),
+            second: BlockId(any_digest(4)),
+        }],
+    };
+    let digest = RangeDigest {
+        range: AuthorRange {
+            from: PeerId(any_digest(1)),
+            until: Some(PeerId(any_digest(2))),
+        },
+        digest: any_digest(3),
+    };
+    let [(_, proposal), (_, vote)] = consensus_messages();
+    let certificate = certificate().encode();
+    vec![
+        ("block", Message::Block(second.bytes().to_vec())),
+        ("certificate", Message::Certificate(certificate.clone())),
+        ("consensus_proposal", Message::Consensus(proposal.encode())),
+        ("consensus_vote", Message::Consensus(vote.encode())),
+        (
+            "summary",
+            Message::Summary {
+                run,
+                ranges: vec![digest],
+                certified: Some(Round(1)),
+            },
+        ),
+        (
+            "heads",
+            Message::Heads {
+                run,
+                lists: vec![list],
+                certified: None,
+                wants: true,
+            },
+        ),
+        (
+            "blocks",
+            Message::Blocks {
+                run,
+                blocks: vec![first.bytes().to_vec(), second.bytes().to_vec()],
+            },
+        ),
+        (
+            "want_blocks",
+            Message::WantBlocks {
+                run,
+                blocks: vec![(peer(1), first.id())],
+            },
+        ),
+        (
+            "certificates",
+            Message::Certificates {
+                run,
+                certificates: vec![certificate],
+            },
+        ),
+        (
+            "want_certificates",
+            Message::WantCertificates {
+                run,
+                from: Round(3),
+            },
+        ),
+        ("runs", Message::Runs(vec![run])),
+    ]
 }

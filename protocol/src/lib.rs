@@ -43,5 +43,9 @@ pub mod time;
 pub mod update;
 pub mod wire;
 
+// The fixture is shared with the integration tests and names the crate as they do.
 #[cfg(test)]
+extern crate self as tributary_protocol;
+#[cfg(test)]
+#[expect(dead_code, reason = "the rest is for the integration tests")]
 mod fixture;

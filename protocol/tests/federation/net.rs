@@ -198,7 +198,8 @@ impl Net {
         self.connect(node);
     }
 
-    fn input(&mut self, node: usize, input: Input) {
+    /// Hands an input to a node at this moment.
+    pub(crate) fn input(&mut self, node: usize, input: Input) {
         let now = self.now();
         let Some(running) = self.nodes[node].as_mut() else {
             return;

@@ -1,0 +1,355 @@
+//! The slow twin of the encoders: every record written field by field, as `docs/protocol.md` says.
+
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::consensus::{ConsensusMessage, Proposal, Vote, VoteKind};
+use tributary_protocol::entry::{Entry, Role};
+use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
+use tributary_protocol::log::{Block, Head};
+use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec};
+use tributary_protocol::round::{EntryRef, RoundValue};
+use tributary_protocol::sign::Signature;
+use tributary_protocol::sync::AuthorRange;
+use tributary_protocol::wire::Message;
+
+/// Bytes under construction.
+#[derive(Default)]
+struct Out(Vec<u8>);
+
+impl Out {
+    /// An unsigned integer in the fewest bytes.
+    fn int(&mut self, n: impl Into<u128>) -> &mut Self {
+        let n: u128 = n.into();
+        let (mark, width) = match n {
+            0..=250 => (n as u8, 0),
+            251..=0xffff => (251, 2),
+            0x1_0000..=0xffff_ffff => (252, 4),
+            0x1_0000_0000..=0xffff_ffff_ffff_ffff => (253, 8),
+            _ => (254, 16),
+        };
+        self.0.push(mark);
+        self.0.extend(&n.to_le_bytes()[..width]);
+        self
+    }
+
+    /// A signed integer: 0, -1, 1, -2, 2 .. become 0, 1, 2, 3, 4 ..
+    fn nano(&mut self, n: NanoNats) -> &mut Self {
+        let n = i128::from(n.0);
+        let folded = if n < 0 { -2 * n - 1 } else { 2 * n };
+        self.int(folded as u128)
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    fn byte(&mut self, byte: u8) -> &mut Self {
+        self.raw(&[byte])
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.int(bytes.len() as u64).raw(bytes)
+    }
+
+    fn list<T>(&mut self, list: &[T], write: impl Fn(&mut Self, &T)) -> &mut Self {
+        self.int(list.len() as u64);
+        list.iter().for_each(|item| write(self, item));
+        self
+    }
+
+    fn option<T>(&mut self, value: Option<T>, write: impl Fn(&mut Self, T)) -> &mut Self {
+        match value {
+            None => self.byte(0),
+            Some(value) => {
+                self.byte(1);
+                write(self, value);
+                self
+            }
+        }
+    }
+
+    fn blob(&mut self, blob: &BlobRef) -> &mut Self {
+        self.raw(blob.hash.as_bytes()).int(blob.size)
+    }
+
+    fn head(&mut self, head: &Head) {
+        self.raw(head.author.as_bytes())
+            .int(head.seq.0)
+            .raw(head.block.as_bytes());
+    }
+
+    fn place(&mut self, place: &EntryRef) -> &mut Self {
+        self.raw(place.author.as_bytes())
+            .int(place.seq.0)
+            .raw(place.block.as_bytes())
+            .byte(place.index)
+    }
+
+    fn role(&mut self, role: Role) -> &mut Self {
+        self.int(match role {
+            Role::Contributor => 0u8,
+            Role::Evaluator => 1,
+            Role::Both => 2,
+        })
+    }
+
+    fn range(&mut self, range: &AuthorRange) -> &mut Self {
+        self.raw(range.from.as_bytes())
+            .option(range.until, |o, until: PeerId| {
+                o.raw(until.as_bytes());
+            })
+    }
+
+    fn round(&mut self, round: Round) -> &mut Self {
+        self.int(round.0)
+    }
+
+    fn run(&mut self, run: &RunId) -> &mut Self {
+        self.raw(run.as_bytes())
+    }
+}
+
+pub(crate) fn manifest(m: &Manifest) -> Vec<u8> {
+    let mut out = Out::default();
+    write_manifest(&mut out, m);
+    out.0
+}
+
+fn write_manifest(o: &mut Out, m: &Manifest) {
+    o.bytes(m.name.as_bytes())
+        .raw(m.creator.as_bytes())
+        .int(m.nonce);
+    o.bytes(m.base.name.as_bytes()).raw(m.base.hash.as_bytes());
+    o.int(m.adapter.rank).int(m.adapter.alpha);
+    o.list(&m.adapter.modules, |o, module| {
+        o.bytes(module.name.as_bytes())
+            .int(module.inputs)
+            .int(module.outputs);
+    });
+    o.bytes(m.datanet.as_bytes()).int(m.rounds);
+    let t = &m.training;
+    o.int(t.local_steps)
+        .int(t.batch)
+        .int(t.context)
+        .int(t.learning_rate.0);
+    o.int(match t.schedule {
+        FactorSchedule::Alternate => 0u8,
+        FactorSchedule::Both => 1,
+        FactorSchedule::FreezeA => 2,
+    });
+    match m.codec {
+        UpdateCodec::DenseF32 => o.int(0u8),
+        UpdateCodec::DenseInt8 => o.int(1u8),
+        UpdateCodec::Sparse { top, feedback } => o.int(2u8).int(top).int(feedback.0),
+    };
+    o.int(match m.aggregation {
+        Aggregation::Mean => 0u8,
+        Aggregation::ClippedMean => 1,
+    });
+    o.list(&m.evaluators, |o, peer| {
+        o.raw(peer.as_bytes());
+    });
+    o.int(m.score_windows)
+        .int(m.committee)
+        .int(m.min_members)
+        .int(m.min_contributions);
+    let d = m.deadlines;
+    o.int(d.round_ms)
+        .int(d.grace_ms)
+        .int(d.propose_ms)
+        .int(d.vote_ms);
+    let r = m.revenue;
+    o.int(m.budget_per_round.0);
+    for part in [
+        r.contributors,
+        r.base_author,
+        r.server,
+        r.committee,
+        r.stakers,
+    ] {
+        o.int(part.0);
+    }
+}
+
+fn entry(o: &mut Out, entry: &Entry) {
+    match entry {
+        Entry::Create(m) => {
+            o.int(0u8);
+            write_manifest(o, m);
+        }
+        Entry::Join(j) => {
+            o.int(1u8).bytes(j.name.as_bytes()).role(j.role);
+            o.raw(j.root.as_bytes()).int(j.tokens);
+        }
+        Entry::Leave => {
+            o.int(2u8);
+        }
+        Entry::Contribution(c) => {
+            o.int(3u8).round(c.round).raw(c.base.as_bytes());
+            o.blob(&c.update).int(c.tokens).raw(c.shard.as_bytes());
+        }
+        Entry::ScoreSheet(s) => {
+            o.int(4u8).round(s.round).raw(s.state.as_bytes());
+            o.int(s.predicted).nano(s.loss_before).nano(s.loss_after);
+            o.list(&s.scores, |o, s| {
+                o.raw(s.peer.as_bytes())
+                    .nano(s.score)
+                    .nano(s.low)
+                    .nano(s.high);
+            });
+        }
+    }
+}
+
+pub(crate) fn block(b: &Block) -> Vec<u8> {
+    let mut o = Out::default();
+    o.int(b.network.0).raw(b.author.as_bytes());
+    match b.scope {
+        Scope::Network => o.int(0u8),
+        Scope::Run(run) => o.int(1u8).run(&run),
+    };
+    o.int(b.seq.0).option(b.prev, |o, prev| {
+        o.raw(prev.as_bytes());
+    });
+    o.list(&b.seen, Out::head).int(b.time.0);
+    o.list(&b.entries, entry);
+    o.0
+}
+
+pub(crate) fn envelope(payload: &[u8], signature: &Signature) -> Vec<u8> {
+    let mut o = Out::default();
+    o.byte(1).bytes(payload).raw(&signature.0);
+    o.0
+}
+
+fn write_value(o: &mut Out, v: &RoundValue) {
+    o.run(&v.run).round(v.round).raw(v.previous.as_bytes());
+    o.raw(v.state.as_bytes()).blob(&v.adapter);
+    o.list(&v.included, |o, i| {
+        o.place(&i.receipt).blob(&i.update).int(i.tokens);
+    });
+    o.list(&v.joins, |o, j| {
+        o.place(&j.entry)
+            .role(j.role)
+            .raw(j.root.as_bytes())
+            .int(j.tokens);
+    });
+    for places in [&v.leaves, &v.sheets] {
+        o.list(places, |o, place| {
+            o.place(place);
+        });
+    }
+    o.list(&v.scores, |o, s| {
+        o.raw(s.peer.as_bytes())
+            .nano(s.score)
+            .nano(s.low)
+            .nano(s.high);
+    });
+}
+
+pub(crate) fn value(v: &RoundValue) -> Vec<u8> {
+    let mut o = Out::default();
+    write_value(&mut o, v);
+    o.0
+}
+
+pub(crate) fn certificate(c: &Certificate) -> Vec<u8> {
+    let mut o = Out::default();
+    write_value(&mut o, &c.value);
+    o.int(c.attempt)
+        .list(&c.precommits, |o, (peer, signature)| {
+            o.raw(peer.as_bytes()).raw(&signature.0);
+        });
+    o.0
+}
+
+fn write_vote(o: &mut Out, v: &Vote) {
+    o.run(&v.run).round(v.round).int(v.attempt);
+    o.int(match v.kind {
+        VoteKind::Prevote => 0u8,
+        VoteKind::Precommit => 1,
+    });
+    o.option(v.value, |o, value| {
+        o.raw(value.as_bytes());
+    });
+    o.raw(v.author.as_bytes());
+}
+
+fn write_proposal(o: &mut Out, p: &Proposal) {
+    o.int(p.attempt).option(p.polka, |o, polka| {
+        o.int(polka);
+    });
+    write_value(o, &p.value);
+    o.raw(p.author.as_bytes());
+}
+
+pub(crate) fn consensus(message: &ConsensusMessage) -> Vec<u8> {
+    let mut o = Out::default();
+    match message {
+        ConsensusMessage::Proposal(p) => {
+            write_proposal(o.int(0u8), &p.body);
+            o.raw(&p.signature.0);
+        }
+        ConsensusMessage::Vote(v) => {
+            write_vote(o.int(1u8), &v.body);
+            o.raw(&v.signature.0);
+        }
+    }
+    o.0
+}
+
+pub(crate) fn message(message: &Message) -> Vec<u8> {
+    let mut o = Out::default();
+    o.byte(1);
+    let bytes = |o: &mut Out, bytes: &Vec<u8>| {
+        o.bytes(bytes);
+    };
+    let certified = |o: &mut Out, round: Round| {
+        o.round(round);
+    };
+    match message {
+        Message::Block(block) => o.int(0u8).bytes(block),
+        Message::Certificate(certificate) => o.int(1u8).bytes(certificate),
+        Message::Consensus(message) => o.int(2u8).bytes(message),
+        Message::Summary {
+            run,
+            ranges,
+            certified: round,
+        } => o
+            .int(3u8)
+            .run(run)
+            .list(ranges, |o, r| {
+                o.range(&r.range).raw(r.digest.as_bytes());
+            })
+            .option(*round, certified),
+        Message::Heads {
+            run,
+            lists,
+            certified: round,
+            wants,
+        } => o
+            .int(4u8)
+            .run(run)
+            .list(lists, |o, list| {
+                o.range(&list.range).list(&list.heads, Out::head);
+                o.list(&list.forks, |o, fork| {
+                    o.raw(fork.author.as_bytes()).int(fork.at.0);
+                    o.raw(fork.first.as_bytes()).raw(fork.second.as_bytes());
+                });
+            })
+            .option(*round, certified)
+            .byte(u8::from(*wants)),
+        Message::Blocks { run, blocks } => o.int(5u8).run(run).list(blocks, bytes),
+        Message::WantBlocks { run, blocks } => o.int(6u8).run(run).list(blocks, |o, (peer, id)| {
+            o.raw(peer.as_bytes()).raw(id.as_bytes());
+        }),
+        Message::Certificates { run, certificates } => {
+            o.int(7u8).run(run).list(certificates, bytes)
+        }
+        Message::WantCertificates { run, from } => o.int(8u8).run(run).round(*from),
+        Message::Runs(runs) => o.int(9u8).list(runs, |o, run| {
+            o.run(run);
+        }),
+    };
+    o.0
+}

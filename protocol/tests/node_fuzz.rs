@@ -1,0 +1,411 @@
+//! Whatever a neighbour sends, `Node::handle` neither panics nor grows, and the run goes on.
+//!
+//! Two attackers, both from a fixed seed. The outsider mutates and repeats traffic, 100,000 messages.
+//! The insider holds members' keys: its mutations are signed correctly, so they get past every
+//! decoder and signature check to the rules behind.
+
+#[path = "mutation/mutate.rs"]
+mod mutate;
+#[path = "federation/net.rs"]
+#[allow(dead_code)]
+mod net;
+
+use std::sync::{Mutex, PoisonError};
+
+use mutate::Mutator;
+use net::{Net, config, join, manifest};
+use peak_alloc::PeakAlloc;
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::codec;
+use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
+use tributary_protocol::entry::Role;
+use tributary_protocol::event::{Command, Input, Record};
+use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
+use tributary_protocol::limits;
+use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::sync;
+use tributary_protocol::time::{Instant, Now, Timestamp};
+use tributary_protocol::wire::Message;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// One measurement at a time: the counter is the process's.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const MEMBERS: usize = 4;
+const VICTIM: usize = 3;
+const MESSAGES: usize = 100_000;
+const INSIDER_MESSAGES: usize = 10_000;
+
+/// A federation in the middle of a run, after two certified rounds.
+fn federation(rounds: u32) -> (Net, RunId) {
+    let mut net = Net::new(MEMBERS);
+    let mut evaluators = vec![net.ids[0], net.ids[1]];
+    evaluators.sort();
+    let manifest = manifest(net.ids[0], evaluators, MEMBERS as u32, rounds);
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    for node in 0..MEMBERS {
+        let role = if node < 2 {
+            Role::Both
+        } else {
+            Role::Contributor
+        };
+        let join = Some(join(node, role));
+        net.command(node, Command::Follow { run, join });
+    }
+    let reached = net.run_until(60_000, |net| round(net, &run) >= Some(Round(2)));
+    assert!(reached, "two rounds are certified");
+    (net, run)
+}
+
+fn round(net: &Net, run: &RunId) -> Option<Round> {
+    let view = net.nodes[VICTIM].as_ref()?.run(run)?;
+    view.head().map(|head| head.round)
+}
+
+/// What the federation said so far, and what any peer can say about it.
+fn traffic(net: &Net, run: RunId) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let (mut blocks, mut certificates) = (Vec::new(), Vec::new());
+    for record in net.records.iter().flatten() {
+        match record {
+            Record::Block(bytes) => blocks.push(bytes.clone()),
+            Record::Certificate { bytes, .. } => certificates.push(bytes.clone()),
+            _ => {}
+        }
+    }
+    blocks.sort();
+    blocks.dedup();
+    certificates.sort();
+    certificates.dedup();
+    let log = net.nodes[0]
+        .as_ref()
+        .expect("running")
+        .run(&run)
+        .expect("followed")
+        .log();
+    let certified = Some(Round(9));
+    let ranges = sync::open(log);
+    let lists = sync::heads(log);
+    out.push(Message::Summary {
+        run,
+        ranges,
+        certified,
+    });
+    out.push(Message::Heads {
+        run,
+        lists,
+        certified,
+        wants: false,
+    });
+    let named: Vec<_> = (log.heads().iter())
+        .map(|head| (head.author, head.block))
+        .collect();
+    out.push(Message::WantBlocks { run, blocks: named });
+    out.push(Message::WantCertificates {
+        run,
+        from: Round(0),
+    });
+    out.push(Message::Runs(vec![run]));
+    out.push(Message::Blocks {
+        run,
+        blocks: blocks.iter().take(8).cloned().collect(),
+    });
+    out.push(Message::Certificates {
+        run,
+        certificates: certificates.clone(),
+    });
+    out.extend(blocks.into_iter().map(Message::Block));
+    out.extend(certificates.into_iter().map(Message::Certificate));
+    out.extend(
+        statements(net, run)
+            .iter()
+            .map(|m| Message::Consensus(m.encode())),
+    );
+    out.iter().map(Message::encode).collect()
+}
+
+fn keys() -> Vec<SecretKey> {
+    (0..MEMBERS)
+        .map(|node| SecretKey::from_seed(config(node).seed))
+        .collect()
+}
+
+/// Proposals and votes of every member for the open height.
+fn statements(net: &Net, run: RunId) -> Vec<ConsensusMessage> {
+    let view = net.nodes[0]
+        .as_ref()
+        .expect("running")
+        .run(&run)
+        .expect("followed");
+    let last = view.chain().last().expect("certified").value.clone();
+    let network = config(0).network;
+    let mut out = Vec::new();
+    for key in keys() {
+        let mut value = last.clone();
+        value.previous = last.state;
+        value.round = last.round.next();
+        for kind in [VoteKind::Prevote, VoteKind::Precommit] {
+            let body = Vote {
+                run,
+                round: value.round,
+                attempt: 0,
+                kind,
+                value: Some(value.id()),
+                author: key.peer_id(),
+            };
+            out.push(ConsensusMessage::Vote(Signed::vote(body, network, &key)));
+        }
+        let body = Proposal {
+            attempt: 0,
+            polka: None,
+            value,
+            author: key.peer_id(),
+        };
+        out.push(ConsensusMessage::Proposal(Signed::proposal(
+            body, network, &key,
+        )));
+    }
+    out
+}
+
+fn input(from: PeerId, at: usize, bytes: Vec<u8>) -> Input {
+    if at.is_multiple_of(2) {
+        Input::Direct { from, bytes }
+    } else {
+        Input::Gossip {
+            from,
+            id: at as u64,
+            bytes,
+        }
+    }
+}
+
+#[test]
+fn mutated_traffic_of_an_outsider_changes_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = federation(6);
+    let seeds = traffic(&net, run);
+    let from = net.ids[0];
+    let mut mutator = Mutator::new(&seeds, 1);
+    let now_ms = net.now_ms;
+    let node = net.nodes[VICTIM].as_mut().expect("running");
+    let mut now = Now {
+        monotonic: Instant(now_ms),
+        wall: Timestamp(now_ms),
+    };
+    let mut feed = |messages: usize, mutator: &mut Mutator| {
+        let mut peak = 0;
+        for at in 0..messages {
+            now.monotonic.0 += u64::from(at.is_multiple_of(1000));
+            let input = input(from, at, mutator.next());
+            MEMORY.reset_peak_usage();
+            let start = MEMORY.current_usage();
+            drop(node.handle(input, now));
+            peak = peak.max(MEMORY.peak_usage().saturating_sub(start));
+        }
+        peak
+    };
+    // What can be learnt from the seeds is learnt first.
+    feed(2_000, &mut mutator);
+    let before = MEMORY.current_usage();
+    let peak = feed(MESSAGES, &mut mutator);
+    let grown = MEMORY.current_usage().saturating_sub(before);
+    println!(
+        "outsider: {MESSAGES} messages, peak {} KiB, grown {grown} bytes",
+        peak / 1024
+    );
+    assert!(peak <= 20 << 20, "{peak} bytes held at once");
+    assert!(grown <= 256 * 1024, "{grown} bytes kept");
+    // The node forgot nothing: it goes on to the end with the others.
+    assert_finishes(&mut net, run);
+}
+
+fn assert_finishes(net: &mut Net, run: RunId) {
+    let state = |net: &Net, node: usize| -> Option<StateHash> {
+        let view = net.nodes[node].as_ref()?.run(&run)?;
+        view.is_finished()
+            .then(|| view.head().map(|head| head.hash))?
+    };
+    let done = net.run_until(240_000, |net| {
+        (0..MEMBERS).all(|node| state(net, node).is_some())
+    });
+    let states: Vec<_> = (0..MEMBERS).map(|node| state(net, node)).collect();
+    assert!(
+        done,
+        "the run goes on: {states:?}, victim at {:?}",
+        round(net, &run)
+    );
+    assert!(states.windows(2).all(|w| w[0] == w[1]), "{states:?}");
+}
+
+/// Signs mutated content with the keys of members; `None` when it is no statement any more.
+struct Insider {
+    keys: Vec<SecretKey>,
+    blocks: Mutator,
+    statements: Mutator,
+    values: Mutator,
+}
+
+impl Insider {
+    fn new(net: &Net, run: RunId, keys: Vec<SecretKey>) -> Self {
+        let network = config(0).network;
+        let mut blocks = Vec::new();
+        let mut values = Vec::new();
+        for record in net.records.iter().flatten() {
+            match record {
+                Record::Block(bytes) => {
+                    let block = SignedBlock::decode(bytes, network).expect("our own");
+                    blocks.push(codec::encode(block.block()));
+                }
+                Record::Certificate { bytes, .. } => values.push(bytes.clone()),
+                _ => {}
+            }
+        }
+        let bodies: Vec<Vec<u8>> = statements(net, run).iter().map(|m| m.encode()).collect();
+        Self {
+            keys,
+            blocks: Mutator::new(&blocks, 2),
+            statements: Mutator::new(&bodies, 3),
+            values: Mutator::new(&values, 4),
+        }
+    }
+
+    fn key(&self, author: PeerId) -> Option<&SecretKey> {
+        self.keys.iter().find(|key| key.peer_id() == author)
+    }
+
+    fn message(&mut self, at: usize) -> Option<Message> {
+        match at % 3 {
+            0 => self.block(),
+            1 => self.statement(),
+            _ => self.certificate(),
+        }
+    }
+
+    fn block(&mut self) -> Option<Message> {
+        let bytes = self.blocks.next();
+        let mut block = codec::decode::<Block, { limits::MAX_BLOCK_BYTES }>(&bytes).ok()?;
+        // An insider speaks for itself; that its log then forks is what is to be borne.
+        block.author = self.keys[0].peer_id();
+        let signed = SignedBlock::sign(block, &self.keys[0]).ok()?;
+        Some(Message::Block(signed.bytes().to_vec()))
+    }
+
+    fn statement(&mut self) -> Option<Message> {
+        let network = config(0).network;
+        let message = ConsensusMessage::decode(&self.statements.next()).ok()?;
+        let author = self.key(message.author()).unwrap_or(&self.keys[0]).clone();
+        let signed = match message {
+            ConsensusMessage::Vote(vote) => {
+                let body = Vote {
+                    author: author.peer_id(),
+                    ..vote.body
+                };
+                ConsensusMessage::Vote(Signed::vote(body, network, &author))
+            }
+            ConsensusMessage::Proposal(proposal) => {
+                let body = Proposal {
+                    author: author.peer_id(),
+                    ..proposal.body
+                };
+                ConsensusMessage::Proposal(Signed::proposal(body, network, &author))
+            }
+        };
+        Some(Message::Consensus(signed.encode()))
+    }
+
+    /// A certificate for a mutated value, signed by every key at hand.
+    fn certificate(&mut self) -> Option<Message> {
+        let network = config(0).network;
+        let mut certificate = Certificate::decode(&self.values.next()).ok()?;
+        let value = Some(certificate.value.id());
+        certificate.precommits = (self.keys.iter())
+            .map(|key| {
+                let body = Vote {
+                    run: certificate.value.run,
+                    round: certificate.value.round,
+                    attempt: certificate.attempt,
+                    kind: VoteKind::Precommit,
+                    value,
+                    author: key.peer_id(),
+                };
+                (key.peer_id(), Signed::vote(body, network, key).signature)
+            })
+            .collect();
+        certificate.precommits.sort_unstable();
+        Some(Message::Certificate(certificate.encode()))
+    }
+}
+
+#[test]
+fn a_member_that_signs_nonsense_stops_nobody() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = federation(8);
+    // Member 2 contributes and may sit in the committee of four, where one fault is tolerated.
+    let mut insider = Insider::new(&net, run, vec![keys()[2].clone()]);
+    net.crash(2);
+    let from = net.ids[2];
+    let mut sent = 0;
+    for at in 0..INSIDER_MESSAGES {
+        if let Some(message) = insider.message(at) {
+            for node in [0, 1, VICTIM] {
+                net.input(node, input(from, at, message.encode()));
+            }
+            sent += 1;
+        }
+        if at.is_multiple_of(100) {
+            net.run_until(20, |_| false);
+        }
+    }
+    println!("insider: {sent} signed messages to each of three members");
+    assert!(
+        sent > INSIDER_MESSAGES / 20,
+        "the attack got through: {sent}"
+    );
+    let state = |net: &Net, node: usize| -> Option<StateHash> {
+        let view = net.nodes[node].as_ref()?.run(&run)?;
+        view.is_finished()
+            .then(|| view.head().map(|head| head.hash))?
+    };
+    let done = net.run_until(600_000, |net| {
+        [0, 1, VICTIM].iter().all(|n| state(net, *n).is_some())
+    });
+    let states = [0, 1, VICTIM].map(|node| state(&net, node));
+    assert!(
+        done,
+        "the run goes on: {states:?}, victim at {:?}",
+        round(&net, &run)
+    );
+    assert!(states.windows(2).all(|w| w[0] == w[1]), "{states:?}");
+}
+
+#[test]
+fn even_a_committee_that_is_wholly_corrupt_panics_nobody() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = federation(8);
+    let mut insider = Insider::new(&net, run, keys());
+    let from = net.ids[0];
+    let node = net.nodes[VICTIM].as_mut().expect("running");
+    let mut now = Now {
+        monotonic: Instant(net.now_ms),
+        wall: Timestamp(0),
+    };
+    let before = MEMORY.current_usage();
+    let (mut sent, mut bytes) = (0, 0);
+    for at in 0..INSIDER_MESSAGES {
+        now.monotonic.0 += 1;
+        if let Some(message) = insider.message(at) {
+            let encoded = message.encode();
+            bytes += encoded.len();
+            drop(node.handle(input(from, at, encoded), now));
+            sent += 1;
+        }
+    }
+    let grown = MEMORY.current_usage().saturating_sub(before);
+    println!("corrupt committee: {sent} messages of {bytes} bytes, grown {grown} bytes");
+    assert!(grown <= 16 * bytes, "{grown} bytes kept of {bytes}");
+}
