@@ -1,6 +1,27 @@
 //! From text to batches of token windows.
+//!
+//! A text is encoded whole, without special tokens, and cut in windows of `context` tokens; the first
+//! token of each window is not predicted. JSONL files hold one document per line in a `text` field;
+//! each document is cut by itself, so no window crosses from one to the next. Packing and chat
+//! formats will join here.
 
+use std::path::Path;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+
+use crate::base::BaseModel;
 use crate::model::{Batch, NO_TARGET};
+use crate::tokenizer::TokenizerError;
+
+/// Tokens of a window unless asked otherwise.
+pub const DEFAULT_CONTEXT: usize = 512;
+/// Longest window, in tokens. Attention keeps a probability for every pair of them.
+pub const MAX_CONTEXT: usize = 8192;
+/// Largest data file that is read, in bytes.
+pub const MAX_DATA_BYTES: u64 = 1 << 30;
 
 /// Why tokens do not make a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +48,308 @@ pub enum BatchError {
     },
 }
 
+/// Why data could not be cut in windows.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file could not be read.
+    #[error("cannot read {path}: {source}; check that the file exists and is UTF-8 text")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is too large.
+    #[error("{path} has {bytes} bytes, more than the {MAX_DATA_BYTES} read at once; split it")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A line of a JSONL file is not an object with a `text`.
+    #[error("line {line} is not a JSON object with a \"text\" field: {why}; mend or remove it")]
+    Line {
+        /// Counted from one.
+        line: usize,
+        /// What the parser said.
+        why: String,
+    },
+    /// The text could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The windows are too short or too long.
+    #[error("a context of {0} tokens is not between 2 and {MAX_CONTEXT}")]
+    Context(usize),
+    /// A token the model does not know.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Nothing can be predicted.
+    #[error("the text holds {tokens} tokens, too few to predict any; add text")]
+    Empty {
+        /// Tokens found.
+        tokens: usize,
+    },
+}
+
+/// Token windows of one text, in order. Every window predicts at least one token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    context: usize,
+    windows: Vec<Vec<u32>>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    text: String,
+}
+
+impl Windows {
+    /// Encodes `text` and cuts it in windows of `context` tokens.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn from_text(base: &BaseModel, text: &str, context: usize) -> Result<Self, DataError> {
+        Self::from_documents(base, [text], context)
+    }
+
+    /// Reads one JSON object per line and cuts each `text` by itself; empty lines are skipped.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn from_jsonl(base: &BaseModel, lines: &str, context: usize) -> Result<Self, DataError> {
+        Self::from_documents(
+            base,
+            jsonl_texts(lines)?.iter().map(String::as_str),
+            context,
+        )
+    }
+
+    /// Reads a `.jsonl` file line by line and any other file as one text.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn from_file(base: &BaseModel, path: &Path, context: usize) -> Result<Self, DataError> {
+        let texts = read_texts(path)?;
+        Self::from_documents(base, texts.iter().map(String::as_str), context)
+    }
+
+    /// Cuts each document by itself.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn from_documents<'a>(
+        base: &BaseModel,
+        documents: impl IntoIterator<Item = &'a str>,
+        context: usize,
+    ) -> Result<Self, DataError> {
+        let mut tokens = Vec::new();
+        for document in documents {
+            tokens.push(base.encode(document)?);
+        }
+        Self::from_tokens(tokens, context, base.config().vocab)
+    }
+
+    /// Cuts documents that are already encoded.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn from_tokens(
+        documents: Vec<Vec<u32>>,
+        context: usize,
+        vocab: usize,
+    ) -> Result<Self, DataError> {
+        if !(2..=MAX_CONTEXT).contains(&context) {
+            return Err(DataError::Context(context));
+        }
+        let total = documents.iter().map(Vec::len).sum();
+        let mut windows = Vec::new();
+        for tokens in documents {
+            check_ids(&tokens, vocab)?;
+            let cut = tokens.chunks(context).filter(|w| w.len() >= 2);
+            windows.extend(cut.map(<[u32]>::to_vec));
+        }
+        match windows.is_empty() {
+            true => Err(DataError::Empty { tokens: total }),
+            false => Ok(Self { context, windows }),
+        }
+    }
+
+    /// Number of windows.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// True when there is no window; only a selection can be empty.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    /// Longest window, in tokens.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Tokens of all windows.
+    pub fn tokens(&self) -> u64 {
+        self.windows.iter().map(|w| w.len() as u64).sum()
+    }
+
+    /// Tokens that an evaluation predicts.
+    pub fn predicted(&self) -> u64 {
+        self.tokens() - self.len() as u64
+    }
+
+    /// The windows' tokens.
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.windows.iter().map(Vec::as_slice)
+    }
+
+    /// Sets every `every`-th window aside: `(kept, held out)`. With fewer windows than `every`, the
+    /// last is held out if another remains.
+    pub fn hold_out(self, every: usize) -> (Self, Self) {
+        let every = every.clamp(2, self.len().max(2));
+        let (mut kept, mut held) = (Vec::new(), Vec::new());
+        for (index, window) in self.windows.into_iter().enumerate() {
+            match (index + 1).is_multiple_of(every) {
+                true => held.push(window),
+                false => kept.push(window),
+            }
+        }
+        let context = self.context;
+        let wrap = |windows| Self { context, windows };
+        (wrap(kept), wrap(held))
+    }
+
+    /// At most `count` different windows drawn by `seed`; the same seed draws the same ones.
+    pub fn sample(&self, seed: &[u8; 32], count: usize) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(*seed);
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        let (drawn, _) = order.partial_shuffle(&mut rng, count.min(self.len()));
+        drawn.sort_unstable();
+        Self {
+            context: self.context,
+            windows: drawn.iter().map(|i| self.windows[*i].clone()).collect(),
+        }
+    }
+
+    /// Appends the windows of another text.
+    pub fn join(&mut self, other: Self) {
+        self.context = self.context.max(other.context);
+        self.windows.extend(other.windows);
+    }
+
+    /// The chosen windows, padded at their ends to the longest of them.
+    pub(crate) fn batch(&self, chosen: &[usize]) -> Batch {
+        let windows: Vec<&[u32]> = chosen.iter().map(|i| self.windows[*i].as_slice()).collect();
+        padded_batch(&windows, 1)
+    }
+
+    /// All windows in order, in batches of at most `tokens` tokens (and at least one window).
+    pub(crate) fn batches(&self, tokens: usize) -> impl Iterator<Item = Batch> {
+        let per_batch = (tokens / self.context).max(1);
+        let windows: Vec<&[u32]> = self.iter().collect();
+        let batches: Vec<Batch> = (windows.chunks(per_batch))
+            .map(|windows| padded_batch(windows, 1))
+            .collect();
+        batches.into_iter()
+    }
+}
+
+/// Draws windows without repeating any until all were drawn.
+#[derive(Clone, Debug)]
+pub(crate) struct Draw {
+    rng: ChaCha8Rng,
+    order: Vec<usize>,
+    next: usize,
+}
+
+impl Draw {
+    pub(crate) fn new(windows: usize, seed: u64) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            order: (0..windows).collect(),
+            next: windows,
+        }
+    }
+
+    /// The next `count` windows.
+    pub(crate) fn next(&mut self, count: usize) -> Vec<usize> {
+        (0..count).map(|_| self.one()).collect()
+    }
+
+    fn one(&mut self) -> usize {
+        if self.next == self.order.len() {
+            self.order.shuffle(&mut self.rng);
+            self.next = 0;
+        }
+        self.next += 1;
+        self.order[self.next - 1]
+    }
+}
+
+/// The `text` of every line.
+pub(crate) fn jsonl_texts(lines: &str) -> Result<Vec<String>, DataError> {
+    let numbered = lines
+        .lines()
+        .enumerate()
+        .filter(|(_, l)| !l.trim().is_empty());
+    numbered
+        .map(|(index, line)| {
+            let document: Result<Document, _> = serde_json::from_str(line);
+            document.map(|d| d.text).map_err(|why| DataError::Line {
+                line: index + 1,
+                why: why.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// The documents of a `.jsonl` file, or the whole text of any other.
+///
+/// # Errors
+/// See [`DataError`].
+pub fn read_texts(path: &Path) -> Result<Vec<String>, DataError> {
+    let error = |source| DataError::Read {
+        path: path.display().to_string(),
+        source,
+    };
+    let bytes = std::fs::metadata(path).map_err(error)?.len();
+    if bytes > MAX_DATA_BYTES {
+        return Err(DataError::TooLarge {
+            path: path.display().to_string(),
+            bytes,
+        });
+    }
+    let text = std::fs::read_to_string(path).map_err(error)?;
+    match path.extension().is_some_and(|e| e == "jsonl") {
+        true => jsonl_texts(&text),
+        false => Ok(vec![text]),
+    }
+}
+
+/// Windows of any lengths. Positions before `first` of each window's tokens are not predicted.
+pub(crate) fn padded_batch(windows: &[&[u32]], first: usize) -> Batch {
+    let context = windows.iter().map(|w| w.len()).max().unwrap_or(0);
+    let mut tokens = Vec::with_capacity(windows.len() * context);
+    let mut targets = Vec::with_capacity(windows.len() * context);
+    for window in windows {
+        for position in 0..context {
+            // Padding lies after everything real, where the causal mask hides it.
+            tokens.push(window.get(position).map_or(0, |t| *t as i32));
+            let next = position + 1;
+            let target = window.get(next).filter(|_| next >= first);
+            targets.push(target.map_or(NO_TARGET, |t| *t as i32));
+        }
+    }
+    Batch {
+        tokens,
+        targets,
+        windows: windows.len(),
+        context,
+    }
+}
+
 /// Windows that are all full.
 pub(crate) fn dense_batch(
     tokens: &[u32],
@@ -42,18 +365,8 @@ pub(crate) fn dense_batch(
         });
     }
     check_ids(tokens, vocab)?;
-    let targets = |window: &[i32]| {
-        let mut targets = window[1..].to_vec();
-        targets.push(NO_TARGET);
-        targets
-    };
-    let tokens: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
-    Ok(Batch {
-        targets: tokens.chunks_exact(context).flat_map(targets).collect(),
-        tokens,
-        windows,
-        context,
-    })
+    let windows: Vec<&[u32]> = tokens.chunks_exact(context).collect();
+    Ok(padded_batch(&windows, 1))
 }
 
 /// Every id is a row of the token table.
@@ -63,3 +376,6 @@ pub(crate) fn check_ids(tokens: &[u32], vocab: usize) -> Result<(), BatchError> 
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,16 @@
 //! Mean loss of a model on held-out text.
 
-/// A sum of negative log likelihoods and how many tokens it is over.
+use tributary_protocol::adapter::Adapter;
+
+use crate::base::BaseModel;
+use crate::data::Windows;
+use crate::lora::{Factors, LoraError};
+use crate::model::download;
+
+/// Tokens computed at a time; bounds the memory of activations.
+pub(crate) const BATCH_TOKENS: usize = 4096;
+
+/// A mean negative log likelihood and how many tokens it is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Evaluation {
     /// Mean negative log likelihood in nats per predicted token; zero when nothing was predicted.
@@ -14,11 +24,77 @@ impl Evaluation {
     pub(crate) fn plus(self, sum: f64, predicted: u64) -> Self {
         let total = self.nll * self.predicted as f64 + sum;
         let predicted = self.predicted + predicted;
-        let nll = if predicted == 0 {
-            0.0
-        } else {
-            total / predicted as f64
+        let nll = match predicted {
+            0 => 0.0,
+            _ => total / predicted as f64,
         };
         Self { nll, predicted }
+    }
+
+    /// The evaluation of two texts together.
+    pub fn and(self, other: Self) -> Self {
+        self.plus(other.nll * other.predicted as f64, other.predicted)
+    }
+}
+
+/// Loss of the base, or of the base with an adapter, on every window. Computed in f32, summed in f64.
+///
+/// # Errors
+/// When the adapter does not fit the base.
+pub fn evaluate(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    windows: &Windows,
+) -> Result<Evaluation, LoraError> {
+    let model = base.model();
+    let factors = match adapter {
+        Some(adapter) => Some(Factors::new(model.config(), adapter, None, model.device())?),
+        None => None,
+    };
+    let mut total = Evaluation::default();
+    for batch in windows.batches(BATCH_TOKENS) {
+        let sum = download(model.loss_sum(factors.as_ref(), &batch))[0];
+        total = total.plus(f64::from(sum), batch.predicted() as u64);
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::{random_adapter, tiny_base};
+    use tributary_protocol::hash::Digest;
+
+    #[test]
+    fn an_adapter_with_zero_b_changes_nothing() {
+        let base = tiny_base();
+        let windows = Windows::from_text(&base, &"the quick brown fox ".repeat(9), 16).unwrap();
+        let zero = Adapter::init(Arc::new(base.adapter_shape(4, 8)), &Digest::default());
+        let plain = evaluate(&base, None, &windows).unwrap();
+        assert_eq!(plain, evaluate(&base, Some(&zero), &windows).unwrap());
+        assert_eq!(plain.predicted, windows.predicted());
+        let moved = random_adapter(&base, 4, 1);
+        assert_ne!(plain, evaluate(&base, Some(&moved), &windows).unwrap());
+    }
+
+    #[test]
+    fn padding_does_not_change_the_loss() {
+        let base = tiny_base();
+        let adapter = random_adapter(&base, 2, 1);
+        let texts = ["abcdefghijkl", "mno", "pqrstu"];
+        let together = Windows::from_documents(&base, texts, 8).unwrap();
+        let together = evaluate(&base, Some(&adapter), &together).unwrap();
+        let mut apart = Evaluation::default();
+        for text in texts {
+            let windows = Windows::from_text(&base, text, 8).unwrap();
+            apart = apart.and(evaluate(&base, Some(&adapter), &windows).unwrap());
+        }
+        assert_eq!(together.predicted, apart.predicted);
+        assert!(
+            (together.nll - apart.nll).abs() < 1e-6,
+            "{together:?} {apart:?}"
+        );
     }
 }

@@ -1,20 +1,54 @@
 //! LoRA fine-tuning, evaluation, gradients and generation for Llama-family models.
 //!
 //! Synchronous and without a network: a peer calls this crate from worker threads. It turns a base
-//! model, an adapter as plain data and local text into losses, gradients and moved factors.
+//! model, an adapter as plain data and local text into losses, gradients and moved factors. Whose
+//! data it is and what the numbers are worth is decided elsewhere.
+//!
+//! ```text
+//!  config.json, model.safetensors, tokenizer.json        PEFT folder
+//!                    |                                    |      ^
+//!                BaseModel -- hash, adapter_shape      import  export
+//!                    |                                    v      |
+//!   text -> Windows -+------------------ Adapter (flat f32 vector of the protocol)
+//!                    |                      |
+//!        +-----------+-----------+----------+-------+
+//!     Session                 evaluate   gradient  generate
+//!  (delta of local steps)      (loss)   (attribution) (answers)
+//! ```
+//!
+//! Rooms: [`base`] and [`config`] load a model, [`data`] cuts text, [`session`] trains an adapter,
+//! [`evaluate`](mod@evaluate) scores it, [`gradient`] differentiates it, [`generate`](mod@generate)
+//! answers with it, [`peft`] exchanges it, [`full`] trains a base model from nothing, [`device`] picks
+//! where to compute and [`progress`] reports. `model` holds the decoder, `optimizer` AdamW.
 
+pub mod base;
 pub mod config;
 pub mod data;
 pub mod device;
 pub mod evaluate;
 pub mod full;
+pub mod generate;
+pub mod gradient;
 pub mod lora;
 pub mod model;
 pub mod optimizer;
+pub mod peft;
 pub mod pretrain;
-pub mod shards;
+pub mod progress;
+pub mod session;
 mod tokenizer;
 
+pub use base::{BaseError, BaseModel};
+pub use data::{DataError, Windows};
+pub use evaluate::{Evaluation, evaluate};
+pub use generate::{GenerateConfig, GenerateError, Generation, generate};
+pub use gradient::{
+    GradientError, LossGradient, answer_loss_and_gradient, dot, loss_and_gradient,
+    tokens_loss_and_gradient,
+};
+pub use peft::{ImportError, export_peft, import_peft};
+pub use progress::{Control, Progress};
+pub use session::{Session, SessionError, StepReport, TrainConfig};
 pub use tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
 
 #[cfg(test)]

@@ -11,10 +11,12 @@
 pub mod files;
 pub mod parameters;
 
+pub(crate) mod decode;
 mod fused;
 pub(crate) mod ops;
 pub(crate) mod plain;
 pub(crate) mod rope;
+pub(crate) mod vector;
 
 use std::sync::Arc;
 

@@ -1,6 +1,17 @@
 //! Small random models for this crate's tests.
 
+use std::sync::Arc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use tributary_protocol::adapter::Adapter;
+
+use crate::base::BaseModel;
 use crate::config::{Config, RopeScaling};
+use crate::model::files::{self, Precision};
+use crate::model::parameters::{Parameter, initialise};
 
 /// Two layers, grouped queries, an untied head.
 pub(crate) fn tiny_config() -> Config {
@@ -20,4 +31,64 @@ pub(crate) fn tiny_config() -> Config {
         bos: Some(1),
         eos: vec![2],
     }
+}
+
+/// Parameters as the exact bytes of a safetensors file.
+pub(crate) fn encoded(parameters: &[Parameter]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    files::write(&path, parameters, Precision::F32).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Configuration, weights and tokenizer of [`tiny_base`].
+pub(crate) fn tiny_files() -> [Vec<u8>; 3] {
+    let config = tiny_config();
+    let mut parameters = initialise(&config, 11);
+    // Larger weights than a fresh model's: attention and gates far from uniform.
+    for value in parameters.iter_mut().flat_map(|p| &mut p.values) {
+        *value *= 6.0;
+    }
+    let letters = ('a'..='z').enumerate().map(|(i, c)| (c.to_string(), i + 4));
+    let mut vocab: serde_json::Map<_, _> = letters.map(|(c, i)| (c, json!(i))).collect();
+    for (id, name) in ["<unk>", "<s>", "</s>", "\u{120}"].into_iter().enumerate() {
+        vocab.insert(name.into(), json!(id));
+    }
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+               "rstrip": false, "normalized": false, "special": true})
+    };
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                          "use_regex": true},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
+                    "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>",
+                  "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
+    });
+    [
+        config.to_json().into_bytes(),
+        encoded(&parameters),
+        tokenizer.to_string().into_bytes(),
+    ]
+}
+
+/// A random base model whose tokens are the letters and the space.
+pub(crate) fn tiny_base() -> BaseModel {
+    let [config, model, tokenizer] = tiny_files();
+    BaseModel::from_bytes("tiny", &config, &model, &tokenizer).unwrap()
+}
+
+/// An adapter on all linears whose two factors are both random.
+pub(crate) fn random_adapter(base: &BaseModel, rank: u32, seed: u64) -> Adapter {
+    let shape = Arc::new(base.adapter_shape(rank, 2 * rank));
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || rng.random::<f32>() * 0.4 - 0.2;
+    let values = (0..shape.parameters()).map(|_| draw()).collect();
+    Adapter::new(shape, values).unwrap()
 }

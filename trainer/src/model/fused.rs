@@ -11,7 +11,6 @@ mod head;
 mod linear;
 mod norm;
 mod record;
-mod vector;
 
 pub(crate) use attention::attention;
 pub(crate) use gate::swiglu;

@@ -11,9 +11,9 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
-use super::vector::{dot, exp, fast, max, sum};
 use crate::config::Config;
 use crate::model::rope::RopeTable;
+use crate::model::vector::{dot, exp, fast, max, sum};
 
 /// Query positions of one block. Smaller blocks waste less above the diagonal, larger ones keep the
 /// matrix products efficient.
@@ -328,7 +328,7 @@ fn backward(
 
 /// Adds to the first rows of `to`.
 fn accumulate(to: &mut [f32], part: &Matrix) {
-    super::vector::add(&mut to[..part.values().len()], part.values());
+    crate::model::vector::add(&mut to[..part.values().len()], part.values());
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
-use super::vector::{TASK, exp, fast};
+use crate::model::vector::{TASK, exp, fast};
 
 #[derive(Clone, Debug)]
 struct State {

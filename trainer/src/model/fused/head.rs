@@ -9,8 +9,8 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
-use super::vector::{add, exp, fast, max};
 use crate::model::NO_TARGET;
+use crate::model::vector::{add, exp, fast, max};
 
 /// Rows whose logits exist at the same time: 16 MB at a vocabulary of 4,096.
 const SLICE: usize = 1024;

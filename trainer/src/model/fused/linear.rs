@@ -8,8 +8,8 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
-use super::vector::{add_scaled, fast, rows_per_task};
 use crate::lora::Pair;
+use crate::model::vector::{add_scaled, fast, rows_per_task};
 
 /// `x W^T`, plus `scale (x A^T) B^T` where there is a pair.
 ///

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
-use super::vector::{add, dot, fast, rows_per_task};
+use crate::model::vector::{add, dot, fast, rows_per_task};
 
 #[derive(Clone, Debug)]
 struct State {

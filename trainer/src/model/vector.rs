@@ -4,17 +4,16 @@
 //! Sums use a fixed number of lanes, so their result depends on neither the processor nor threads.
 
 /// Numbers that one parallel task works on: enough to outweigh the cost of handing it out.
-pub(super) const TASK: usize = 1 << 15;
+pub(crate) const TASK: usize = 1 << 15;
 
 /// Partial sums of a reduction: two vectors of AVX-512.
 const LANES: usize = 32;
 
 /// Runs `body` compiled for the best vector units there are. What it calls must be inlined.
 #[inline(always)]
-pub(super) fn fast<R>(body: impl FnOnce() -> R) -> R {
+pub(crate) fn fast<R>(body: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        use pulp::Simd;
         if let Some(avx512) = pulp::x86::V4::try_new() {
             return avx512.vectorize(body);
         }
@@ -26,13 +25,13 @@ pub(super) fn fast<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Rows of `width` numbers that make up one parallel task.
-pub(super) fn rows_per_task(width: usize) -> usize {
+pub(crate) fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
 /// `e^x` to 2 units in the last place; below -87 it is as good as zero.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the mantissa.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -86,19 +85,19 @@ fn reduce(
 
 /// Sum of products.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(a, b, 0.0, |sum, a, b| a.mul_add(b, sum), |a, b| a + b)
 }
 
 /// Sum.
 #[inline(always)]
-pub(super) fn sum(a: &[f32]) -> f32 {
+pub(crate) fn sum(a: &[f32]) -> f32 {
     reduce(a, a, 0.0, |sum, a, _| sum + a, |a, b| a + b)
 }
 
 /// Largest element; negative infinity when there is none.
 #[inline(always)]
-pub(super) fn max(a: &[f32]) -> f32 {
+pub(crate) fn max(a: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     reduce(
         a,
@@ -111,14 +110,14 @@ pub(super) fn max(a: &[f32]) -> f32 {
 
 /// `to += factor * from`.
 #[inline(always)]
-pub(super) fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
+pub(crate) fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = from.mul_add(factor, *to);
     }
 }
 
 /// `to += from`.
-pub(super) fn add(to: &mut [f32], from: &[f32]) {
+pub(crate) fn add(to: &mut [f32], from: &[f32]) {
     fast(
         #[inline(always)]
         || {
