@@ -36,6 +36,7 @@ pub mod peft;
 pub mod pretrain;
 pub mod progress;
 pub mod session;
+pub mod shards;
 mod tokenizer;
 
 pub use base::{BaseError, BaseModel};
