@@ -77,15 +77,7 @@ pub fn follow(
     if value.previous != head.map_or(StateHash::default(), |head| head.hash) {
         return contradiction("value does not follow the certified state");
     }
-    if value.included.len() > limits::MAX_INCLUDED {
-        return Err(Rejection::Limit("contributions included"));
-    }
-    if value.joins.len() + value.leaves.len() > limits::MAX_CHANGES_PER_ROUND {
-        return Err(Rejection::Limit("joins and leaves of one round"));
-    }
-    if value.sheets.len() > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
-        return Err(Rejection::Limit("score sheets"));
-    }
+    check_bounds(manifest, value)?;
     let ordered = strictly_ordered(value.included.iter().map(|i| i.receipt.author))
         && strictly_ordered(value.joins.iter().map(|j| j.entry.author))
         && strictly_ordered(value.leaves.iter().map(|l| l.author))
@@ -120,6 +112,46 @@ pub fn follow(
         adapter: value.adapter,
         roster,
     })
+}
+
+/// The bounds of a value. A quorum that signed more is corrupt, but must not make anybody overflow a
+/// sum or fetch a blob that cannot be what it is said to be.
+fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection> {
+    if value.included.len() > limits::MAX_INCLUDED {
+        return Err(Rejection::Limit("contributions included"));
+    }
+    if value.joins.len() + value.leaves.len() > limits::MAX_CHANGES_PER_ROUND {
+        return Err(Rejection::Limit("joins and leaves of one round"));
+    }
+    if value.sheets.len() > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
+        return Err(Rejection::Limit("score sheets"));
+    }
+    let included = value.included.iter().map(|i| i.tokens);
+    let mut tokens = included.chain(value.joins.iter().map(|j| j.tokens));
+    if tokens.any(|tokens| !(1..=limits::MAX_TOKENS).contains(&tokens)) {
+        return Err(Rejection::Limit("tokens"));
+    }
+    let size = update_size(manifest, value.round);
+    if value.included.iter().any(|i| i.update.size != size) {
+        return Err(Rejection::Contradiction("an update of another size"));
+    }
+    if value.adapter.size != 4 * manifest.adapter.parameters() as u64 {
+        return Err(Rejection::Contradiction("an adapter of another size"));
+    }
+    Ok(())
+}
+
+/// Numbers of every update of a round.
+pub fn update_len(manifest: &Manifest, round: Round) -> usize {
+    let trainable = manifest.training.schedule.trainable(round);
+    let segments = manifest.adapter.trainable_segments(trainable);
+    segments.iter().map(|s| s.len()).sum()
+}
+
+/// Exact bytes of every update of a round: it follows from shape and codec, so a receipt that names
+/// another size is refused before anything is fetched.
+pub fn update_size(manifest: &Manifest, round: Round) -> u64 {
+    update::encoded_len(update_len(manifest, round), manifest.codec) as u64
 }
 
 fn contributes(roster: &Roster, peer: &PeerId) -> bool {
@@ -238,7 +270,7 @@ fn check_entries(
         };
         let author = included.receipt.author;
         let matches = receipt.update == included.update && receipt.tokens == included.tokens;
-        if !matches || !receipt_fits(receipt, &author, head) {
+        if !matches || !receipt_fits(manifest, receipt, &author, head) {
             return contradiction("a receipt is not for this round and state");
         }
     }
@@ -273,11 +305,16 @@ fn as_sheet(entry: &Entry) -> Option<&ScoreSheet> {
 }
 
 /// Whether a receipt may be included in the height after `head`.
-pub fn receipt_fits(receipt: &Contribution, author: &PeerId, head: Option<&Head>) -> bool {
+pub fn receipt_fits(
+    manifest: &Manifest,
+    receipt: &Contribution,
+    author: &PeerId,
+    head: Option<&Head>,
+) -> bool {
     head.is_some_and(|head| {
         receipt.round == head.round.next()
             && receipt.base == head.hash
-            && receipt.update.size <= limits::MAX_UPDATE_BYTES
+            && receipt.update.size == update_size(manifest, receipt.round)
             && (head.roster.get(author))
                 .is_some_and(|m| m.role.contributes() && m.root == receipt.shard)
     })

@@ -19,11 +19,13 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::codec;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::Role;
-use tributary_protocol::event::{Command, Input, Record};
-use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
+use tributary_protocol::event::{Command, Effect, Input, Record};
+use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, StateHash};
 use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::round::{RoundValue, state_hash};
 use tributary_protocol::sign::SecretKey;
+use tributary_protocol::state::update_size;
 use tributary_protocol::sync;
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::wire::Message;
@@ -381,6 +383,111 @@ fn a_member_that_signs_nonsense_stops_nobody() {
         round(&net, &run)
     );
     assert!(states.windows(2).all(|w| w[0] == w[1]), "{states:?}");
+}
+
+/// The next round's certificate, signed by everybody, `change`d but with hashes that fit.
+fn corrupt(net: &Net, run: RunId, change: impl Fn(&mut RoundValue)) -> Certificate {
+    let view = net.nodes[VICTIM]
+        .as_ref()
+        .expect("running")
+        .run(&run)
+        .expect("followed");
+    let head = view.head().expect("certified");
+    let mut value = view.chain().last().expect("certified").value.clone();
+    value.round = head.round.next();
+    value.previous = head.hash;
+    value.sheets.clear();
+    value.scores.clear();
+    value.joins.clear();
+    let manifest = view.manifest().expect("known");
+    let size = update_size(manifest, value.round);
+    value.included.iter_mut().for_each(|i| i.update.size = size);
+    change(&mut value);
+    if let Ok(roster) = head.roster.apply(&value) {
+        value.state = state_hash(run, value.round, value.adapter, roster.digest());
+    }
+    let mut precommits: Vec<_> = (keys().iter())
+        .map(|key| {
+            let body = Vote {
+                run,
+                round: value.round,
+                attempt: 0,
+                kind: VoteKind::Precommit,
+                value: Some(value.id()),
+                author: key.peer_id(),
+            };
+            let signed = Signed::vote(body, config(0).network, key);
+            (key.peer_id(), signed.signature)
+        })
+        .collect();
+    precommits.sort_unstable();
+    Certificate {
+        value,
+        attempt: 0,
+        precommits,
+    }
+}
+
+/// Gives the victim a certificate and every blob it then asks for, all zeros of the right size.
+fn swallow(net: &mut Net, certificate: &Certificate) -> Vec<Effect> {
+    let now = Now {
+        monotonic: Instant(net.now_ms),
+        wall: Timestamp(0),
+    };
+    let node = net.nodes[VICTIM].as_mut().expect("running");
+    let bytes = Message::Certificate(certificate.encode()).encode();
+    let mut effects = node.handle(input(certificate.precommits[0].0, 0, bytes), now);
+    let mut at = 0;
+    while at < effects.len() && at < 10_000 {
+        if let Effect::FetchBlob { blob, .. } = &effects[at] {
+            assert!(blob.size < 100_000, "asks for {} bytes", blob.size);
+            let bytes = vec![0; blob.size as usize];
+            let hash = BlobRef::of(&bytes).hash;
+            effects.extend(node.handle(Input::Blob { hash, bytes }, now));
+        }
+        at += 1;
+    }
+    effects
+}
+
+#[test]
+fn certified_numbers_beyond_any_bound_neither_overflow_nor_fetch() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let zeros = |value: &mut RoundValue| {
+        // An update that the attack can deliver: zeros are a canonical update.
+        for included in &mut value.included {
+            included.update = BlobRef::of(&vec![0; included.update.size as usize]);
+        }
+    };
+    type Change = fn(&mut RoundValue);
+    let changes: [Change; 5] = [
+        |value| value.included.iter_mut().for_each(|i| i.tokens = u64::MAX),
+        |value| value.included.iter_mut().for_each(|i| i.tokens = 0),
+        |value| {
+            value
+                .included
+                .iter_mut()
+                .for_each(|i| i.update.size = u64::MAX)
+        },
+        |value| value.adapter.size = u64::MAX,
+        |value| value.round = Round(u32::MAX),
+    ];
+    for (at, change) in changes.iter().enumerate() {
+        let (mut net, run) = federation(6);
+        let before = round(&net, &run);
+        let certificate = corrupt(&net, run, |value| {
+            zeros(value);
+            change(value);
+        });
+        swallow(&mut net, &certificate);
+        assert_eq!(round(&net, &run), before, "change {at} was certified");
+    }
+    // The attack is real: without a change the corrupt quorum has its way.
+    let (mut net, run) = federation(6);
+    let before = round(&net, &run).expect("certified");
+    let certificate = corrupt(&net, run, zeros);
+    swallow(&mut net, &certificate);
+    assert_eq!(round(&net, &run), Some(before.next()));
 }
 
 #[test]

@@ -263,12 +263,13 @@ impl Run {
     }
 
     fn fitting_receipts(&self, round: Round) -> Vec<(PeerId, EntryRef, Contribution)> {
-        let Some(receipts) = self.index.receipts.get(&round) else {
+        let (Some(manifest), Some(receipts)) = (&self.manifest, self.index.receipts.get(&round))
+        else {
             return Vec::new();
         };
         (receipts.iter())
             .filter(|(peer, (at, receipt))| {
-                state::receipt_fits(receipt, peer, self.head.as_ref())
+                state::receipt_fits(manifest, receipt, peer, self.head.as_ref())
                     && self.log.entry(at).is_some()
             })
             .map(|(peer, (at, receipt))| (*peer, *at, *receipt))
