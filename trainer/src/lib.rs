@@ -19,9 +19,11 @@
 //! Rooms: [`base`] and [`config`] load a model, [`data`] cuts text, [`session`] trains an adapter,
 //! [`evaluate`](mod@evaluate) scores it, [`gradient`] differentiates it, [`generate`](mod@generate)
 //! answers with it, [`peft`] exchanges it, [`full`] trains a base model from nothing, [`device`] picks
-//! where to compute and [`progress`] reports. `model` holds the decoder, `optimizer` AdamW.
+//! where to compute and [`progress`] reports. [`brook`] is the embedded base model, [`pretrain`] how it
+//! was made, [`shards`] the demo's texts. `model` holds the decoder, `optimizer` AdamW.
 
 pub mod base;
+pub mod brook;
 pub mod config;
 pub mod data;
 pub mod device;
