@@ -279,14 +279,10 @@ pub(crate) fn consensus_messages() -> [(&'static str, ConsensusMessage); 2] {
     ]
 }
 
-/// One message of each kind, named.
-pub(crate) fn messages() -> Vec<(&'static str, Message)> {
-    let run = manifest().run_id();
-    let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
-    let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
+fn comparison(run: RunId, head: Head) -> [(&'static str, Message); 2] {
     let list = HeadList {
         range: AuthorRange::ALL,
-        heads: vec![second.head()],
+        heads: vec![head],
         forks: vec![ForkMark {
             author: peer(5),
             at: Seq(70_000),
@@ -301,58 +297,50 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         },
         digest: any_digest(3),
     };
+    let summary = Message::Summary {
+        run,
+        ranges: vec![digest],
+        certified: Some(Round(1)),
+    };
+    let heads = Message::Heads {
+        run,
+        lists: vec![list],
+        certified: None,
+        wants: true,
+    };
+    [("summary", summary), ("heads", heads)]
+}
+
+/// One message of each kind, named.
+pub(crate) fn messages() -> Vec<(&'static str, Message)> {
+    let run = manifest().run_id();
+    let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
+    let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
     let [(_, proposal), (_, vote)] = consensus_messages();
     let certificate = certificate().encode();
-    vec![
+    let blocks = vec![first.bytes().to_vec(), second.bytes().to_vec()];
+    let wanted = vec![(peer(1), first.id())];
+    let certificates = vec![certificate.clone()];
+    let mut out = vec![
         ("block", Message::Block(second.bytes().to_vec())),
-        ("certificate", Message::Certificate(certificate.clone())),
+        ("certificate", Message::Certificate(certificate)),
         ("consensus_proposal", Message::Consensus(proposal.encode())),
         ("consensus_vote", Message::Consensus(vote.encode())),
-        (
-            "summary",
-            Message::Summary {
-                run,
-                ranges: vec![digest],
-                certified: Some(Round(1)),
-            },
-        ),
-        (
-            "heads",
-            Message::Heads {
-                run,
-                lists: vec![list],
-                certified: None,
-                wants: true,
-            },
-        ),
-        (
-            "blocks",
-            Message::Blocks {
-                run,
-                blocks: vec![first.bytes().to_vec(), second.bytes().to_vec()],
-            },
-        ),
+    ];
+    out.extend(comparison(run, second.head()));
+    let from = Round(3);
+    out.extend([
+        ("blocks", Message::Blocks { run, blocks }),
         (
             "want_blocks",
             Message::WantBlocks {
                 run,
-                blocks: vec![(peer(1), first.id())],
+                blocks: wanted,
             },
         ),
-        (
-            "certificates",
-            Message::Certificates {
-                run,
-                certificates: vec![certificate],
-            },
-        ),
-        (
-            "want_certificates",
-            Message::WantCertificates {
-                run,
-                from: Round(3),
-            },
-        ),
+        ("certificates", Message::Certificates { run, certificates }),
+        ("want_certificates", Message::WantCertificates { run, from }),
         ("runs", Message::Runs(vec![run])),
-    ]
+    ]);
+    out
 }

@@ -87,8 +87,6 @@ pub enum Domain {
     MerkleLeaf,
     /// An inner node of a Merkle tree.
     MerkleNode,
-    /// What an ed25519 key signs.
-    Signature,
     /// The content of a base model folder.
     BaseModel,
     /// Anything drawn by a simulation.
@@ -112,7 +110,6 @@ impl Domain {
             Self::AdapterInit => "tributary 1 adapter init",
             Self::MerkleLeaf => "tributary 1 merkle leaf",
             Self::MerkleNode => "tributary 1 merkle node",
-            Self::Signature => "tributary 1 signature",
             Self::BaseModel => "tributary 1 base model",
             Self::Simulation => "tributary 1 simulation",
         }

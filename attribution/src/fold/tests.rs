@@ -1,3 +1,5 @@
+//! What each fact moves, and that repeated and refused ones leave the books alone.
+
 use proptest::prelude::*;
 use tributary_protocol::id::{NanoNats, Ppb};
 use tributary_protocol::manifest::RevenueSplit;

@@ -1,3 +1,5 @@
+//! Splits are exact: nothing is lost, nothing is made.
+
 use proptest::prelude::*;
 
 use super::*;

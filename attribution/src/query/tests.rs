@@ -1,3 +1,5 @@
+//! What is a share of an answer and what is nobody's, and that both are the whole.
+
 use proptest::prelude::*;
 use tributary_protocol::hash::Digest;
 
