@@ -71,6 +71,9 @@ pub const MAX_COMMITTEE: usize = 64;
 pub const MAX_VALUE_BYTES: usize = 48 * 1024;
 /// Bytes of a certificate: a value and 64 precommits.
 pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
+/// Consensus messages of one height that a peer without a seat remembers having passed on: three of
+/// each member in twenty attempts. Beyond it repetitions only cost their check again.
+pub const MAX_RELAYED: usize = 64 * 3 * 20;
 /// Messages of one member that are kept for a height which has not started here: a proposal and both
 /// votes of two attempts, and room for a straggler.
 pub const MAX_EARLY_MESSAGES: usize = 8;

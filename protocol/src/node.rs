@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{Command, Effect, Input, Notice, Record, Timer, Verdict};
 use crate::hash::{Domain, Hasher, Stream};
 use crate::id::{BlobHash, NetworkId, PeerId, RunId};
-use crate::log::SignedBlock;
+use crate::log::Unverified;
 use crate::reject::Rejection;
 use crate::sign::SecretKey;
 use crate::time::Now;
@@ -227,8 +227,11 @@ impl Node {
         let Some(run) = self.runs.get_mut(&id.0) else {
             return Ok(Verdict::Ignore);
         };
+        let before = run.facts;
         let verdict = run.on_message(&mut self.desk, from, message, id.1);
-        run.advance(&mut self.desk);
+        if run.facts != before {
+            run.advance(&mut self.desk);
+        }
         verdict
     }
 
@@ -265,7 +268,7 @@ impl Node {
 fn run_of(
     message: &Message,
     network: NetworkId,
-) -> Result<Option<(RunId, Option<SignedBlock>)>, Rejection> {
+) -> Result<Option<(RunId, Option<Unverified>)>, Rejection> {
     exchange::run_of(message, network)
 }
 

@@ -211,6 +211,7 @@ impl Run {
         }
         if let Some(deciding) = &mut self.height {
             let received = deciding.height.receive(message)?;
+            self.facts += u64::from(received.fresh);
             self.carry_out(desk, received.outputs);
             let fresh = received.fresh;
             return Ok(if fresh {
@@ -219,23 +220,31 @@ impl Run {
                 Verdict::Ignore
             });
         }
-        self.relay_consensus(desk, &message)
+        self.relay_consensus(desk, &message, bytes)
     }
 
     /// Without a seat: pass on what a member of the committee signed.
     fn relay_consensus(
-        &self,
+        &mut self,
         desk: &Desk,
         message: &ConsensusMessage,
+        bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
         let Some(manifest) = &self.manifest else {
             return Ok(Verdict::Ignore);
         };
+        let digest = crate::hash::blob(bytes);
+        if self.relayed.contains(&digest) {
+            return Ok(Verdict::Ignore);
+        }
         let committee = state::committee(manifest, &self.id, self.head.as_ref());
         if !committee.contains(&message.author()) {
             return Err(Rejection::Unauthorised);
         }
         message.verify(desk.config.network)?;
+        if self.relayed.len() < crate::limits::MAX_RELAYED {
+            self.relayed.insert(digest);
+        }
         Ok(Verdict::Accept)
     }
 
@@ -252,11 +261,19 @@ impl Run {
         }
     }
 
-    /// Repeats what this seat said, for members whose link lost it.
+    /// Repeats what this seat said, for members whose link lost it: flooded, and to each member by
+    /// itself, because a flood that others remember is not carried again.
     pub(super) fn rebroadcast(&mut self, desk: &mut Desk) {
-        let Some(deciding) = &self.height else { return };
+        let Some(deciding) = &self.height else {
+            return;
+        };
+        let members = deciding.height.setting().committee.members();
         for bytes in deciding.height.rebroadcast() {
-            desk.gossip(self.id, &Message::Consensus(bytes));
+            let message = Message::Consensus(bytes);
+            for member in members {
+                desk.send(*member, &message);
+            }
+            desk.gossip(self.id, &message);
         }
     }
 

@@ -13,6 +13,9 @@ use crate::state::{self, Choice, Evidence};
 use crate::time::Instant;
 use crate::update;
 
+/// A receipt that may be included in the open height: author, place, content.
+pub(super) type Fitting = (PeerId, EntryRef, Contribution);
+
 /// Entries of the run's logs by what they are for. A view: rebuilt from the logs at any time.
 #[derive(Default)]
 pub(super) struct Index {
@@ -65,6 +68,7 @@ impl Run {
             self.index.sorted.insert(author, at.seq);
             self.index.add(at, entry);
         }
+        self.refit();
     }
 
     pub(super) fn reindex_all(&mut self) {
@@ -251,10 +255,9 @@ impl Run {
 
     /// Asks for the updates behind receipts of the open height.
     pub(super) fn gather_updates(&mut self, desk: &mut Desk) {
-        let round = self.next();
-        let fits: Vec<(PeerId, BlobRef)> = (self.fitting_receipts(round).into_iter())
+        let fits: Vec<(PeerId, BlobRef)> = (self.fitting.iter())
             .filter(|(_, _, receipt)| !self.blobs.contains_key(&receipt.update.hash))
-            .map(|(peer, _, receipt)| (peer, receipt.update))
+            .map(|(peer, _, receipt)| (*peer, receipt.update))
             .collect();
         for (peer, blob) in fits {
             self.want(desk, blob, vec![peer]);
@@ -262,18 +265,21 @@ impl Run {
         self.watch_clock(desk);
     }
 
-    fn fitting_receipts(&self, round: Round) -> Vec<(PeerId, EntryRef, Contribution)> {
-        let (Some(manifest), Some(receipts)) = (&self.manifest, self.index.receipts.get(&round))
-        else {
-            return Vec::new();
+    /// Looks again which receipts may be included in the open height. To be called when log or head
+    /// moved; everything else reads `fitting`.
+    pub(super) fn refit(&mut self) {
+        self.fitting.clear();
+        let Some(manifest) = &self.manifest else {
+            return;
         };
-        (receipts.iter())
-            .filter(|(peer, (at, receipt))| {
-                state::receipt_fits(manifest, receipt, peer, self.head.as_ref())
-                    && self.log.entry(at).is_some()
-            })
-            .map(|(peer, (at, receipt))| (*peer, *at, *receipt))
-            .collect()
+        let receipts = self.index.receipts.get(&self.next());
+        for (peer, (at, receipt)) in receipts.into_iter().flatten() {
+            if state::receipt_fits(manifest, receipt, peer, self.head.as_ref())
+                && self.log.entry(at).is_some()
+            {
+                self.fitting.push((*peer, *at, *receipt));
+            }
+        }
     }
 
     /// Receipts whose update is at hand and decodes.
@@ -285,13 +291,13 @@ impl Run {
         let trainable = manifest.training.schedule.trainable(round);
         let segments = manifest.adapter.trainable_segments(trainable);
         let len = segments.iter().map(|s| s.len()).sum();
-        let mut out: Vec<Included> = (self.fitting_receipts(round).into_iter())
+        let mut out: Vec<Included> = (self.fitting.iter())
             .filter(|(_, _, receipt)| {
                 (self.blobs.get(&receipt.update.hash))
                     .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
             })
             .map(|(_, receipt, c)| Included {
-                receipt,
+                receipt: *receipt,
                 update: c.update,
                 tokens: c.tokens,
             })
@@ -315,7 +321,7 @@ impl Run {
             .iter()
             .filter(|member| member.role.contributes())
             .count();
-        let arrived = (self.fitting_receipts(round).iter())
+        let arrived = (self.fitting.iter())
             .filter(|(_, _, receipt)| self.blobs.contains_key(&receipt.update.hash))
             .count();
         (arrived, expected)

@@ -8,21 +8,22 @@ use crate::consensus::ConsensusMessage;
 use crate::event::{Notice, Record, Verdict};
 use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope};
 use crate::limits;
-use crate::log::SignedBlock;
+use crate::log::Unverified;
 use crate::logset::Insert;
 use crate::reject::Rejection;
 use crate::state;
 use crate::sync::{self, HeadList, RangeDigest};
 use crate::wire::Message;
 
-/// Which run a message is about, with the decoded block when it carries one.
+/// Which run a message is about, with the block when it carries one. Its signature is checked only
+/// once it turns out to be new: floods and repairs bring the same block many times.
 pub(super) fn run_of(
     message: &Message,
     network: NetworkId,
-) -> Result<Option<(RunId, Option<SignedBlock>)>, Rejection> {
+) -> Result<Option<(RunId, Option<Unverified>)>, Rejection> {
     Ok(match message {
         Message::Block(bytes) => {
-            let block = SignedBlock::decode(bytes, network)?;
+            let block = Unverified::decode(bytes, network)?;
             match block.block().scope {
                 Scope::Run(run) => Some((run, Some(block))),
                 Scope::Network => None,
@@ -46,7 +47,7 @@ impl Run {
         desk: &mut Desk,
         from: PeerId,
         message: Message,
-        block: Option<SignedBlock>,
+        block: Option<Unverified>,
     ) -> Result<Verdict, Rejection> {
         match message {
             Message::Block(_) => match block {
@@ -76,7 +77,7 @@ impl Run {
             }
             Message::Blocks { blocks, .. } => {
                 for bytes in blocks {
-                    let block = SignedBlock::decode(&bytes, desk.config.network)?;
+                    let block = Unverified::decode(&bytes, desk.config.network)?;
                     if block.block().scope == Scope::Run(self.id) {
                         self.on_block(desk, from, block)?;
                     }
@@ -101,11 +102,17 @@ impl Run {
         &mut self,
         desk: &mut Desk,
         from: PeerId,
-        block: SignedBlock,
+        block: Unverified,
     ) -> Result<Verdict, Rejection> {
         let author = block.block().author;
+        if self.log.block(author, &block.id()).is_some() {
+            return Ok(Verdict::Ignore);
+        }
+        let block = block.verify()?;
         let bytes = block.bytes().to_vec();
-        match self.log.insert(block) {
+        let outcome = self.log.insert(block);
+        self.facts += 1;
+        match outcome {
             Insert::New => {
                 // A block that waited for this one becomes part of the log with it; each was made
                 // durable when it arrived.
@@ -120,6 +127,7 @@ impl Run {
                 Ok(Verdict::Accept)
             }
             Insert::Fork(_) => {
+                self.refit();
                 desk.persist(vec![Record::Block(bytes)]);
                 desk.notify(Notice::Equivocation {
                     run: self.id,

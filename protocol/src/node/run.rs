@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Desk;
-use super::collect::Index;
+use super::collect::{Fitting, Index};
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::consensus::Height;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Notice, Phase, Record, Timer};
+use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope, Seq};
 use crate::log::{Block, SignedBlock};
 use crate::logset::{Head as LogHead, LogSet};
@@ -65,6 +66,12 @@ pub struct Run {
     /// When enough had arrived for the grace window to start.
     pub(super) grace: Option<Instant>,
     pub(super) phase: Option<Phase>,
+    /// Grows with everything from others that [`Run::advance`] may act on.
+    pub(super) facts: u64,
+    /// Receipts of the open height that may be included; a view, see `refit`.
+    pub(super) fitting: Vec<Fitting>,
+    /// Hashes of the open height's consensus messages that were checked and passed on.
+    pub(super) relayed: BTreeSet<Digest>,
     pub(super) ticks: u64,
     /// The tick at which blocks were last asked for by name.
     pub(super) asked_blocks: Option<u64>,
@@ -168,6 +175,9 @@ impl Run {
             began: desk.now.monotonic,
             grace: None,
             phase: None,
+            facts: 0,
+            fitting: Vec::new(),
+            relayed: BTreeSet::new(),
             ticks: 0,
             asked_blocks: None,
             ticking: false,

@@ -103,6 +103,9 @@ impl Run {
         self.began = desk.now.monotonic;
         self.grace = None;
         self.height = None;
+        self.refit();
+        self.relayed.clear();
+        self.facts += 1;
         if self.is_finished() {
             return;
         }
