@@ -9,11 +9,29 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::{Effect, Record, Timer};
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::node::Node;
 
-use crate::clock::{Clock, Micros};
+use crate::clock::{Clock, Micros, ms};
 use crate::store::Store;
+
+/// How long the gossip layer remembers a message; the daemon's duplicate cache keeps it as long.
+const REMEMBER_MS: u64 = 15_000;
+
+/// How a machine treats what it was asked to keep. Anything but `Honest` breaks promises by itself; it
+/// is there to show that the oracle notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// What is synced is there after a crash.
+    Honest,
+    /// Says that a sync is over before it has begun.
+    SyncsLater,
+    /// A crash takes what was said in undecided heights.
+    ForgetsVotes,
+    /// A crash takes the newest block of the own log.
+    ForgetsLastBlock,
+}
 
 /// See the module.
 pub struct Machine {
@@ -37,12 +55,16 @@ pub struct Machine {
     pub clock: Clock,
     /// Its disk.
     pub store: Store,
+    /// How honest the disk is.
+    pub disk: Disk,
     /// Whether its owner asked it to take part.
     pub invited: bool,
     /// Whether its owner asked it to leave.
     pub leaving: bool,
     /// Topics it hears.
     pub topics: BTreeSet<RunId>,
+    /// Flooded messages seen lately, as the gossip layer remembers them, with the time of forgetting.
+    pub recent: BTreeMap<Digest, Micros>,
     /// Timers that are set, each with the token of its latest setting.
     pub timers: BTreeMap<Timer, u64>,
     /// Token of the training under way.
@@ -80,9 +102,11 @@ impl Machine {
             node: None,
             clock: Clock::new(0, 0, 0, 0),
             store: Store::default(),
+            disk: Disk::Honest,
             invited: false,
             leaving: false,
             topics: BTreeSet::new(),
+            recent: BTreeMap::new(),
             timers: BTreeMap::new(),
             training: None,
             fuse: None,
@@ -102,6 +126,20 @@ impl Machine {
         self.clock = Clock::new(at, origin_ms, self.drift_ppm, self.skew_ms);
     }
 
+    /// Whether a flooded message is new to this machine's gossip layer, which remembers it from now
+    /// on. What it has seen lately it neither hands to the node nor sends again.
+    pub fn meets(&mut self, message: Digest, at: Micros) -> bool {
+        if self.recent.len() > 4_096 {
+            self.recent.retain(|_, until| *until > at);
+        }
+        let until = self.recent.entry(message).or_insert(0);
+        let new = *until <= at;
+        if new {
+            *until = at + ms(REMEMBER_MS);
+        }
+        new
+    }
+
     /// Appends what the node wants done.
     pub fn enqueue(&mut self, effects: Vec<Effect>) {
         self.queue.extend(effects);
@@ -116,6 +154,9 @@ impl Machine {
     pub fn next_effect(&mut self) -> Next {
         match self.queue.front() {
             None => Next::Wait,
+            Some(Effect::Persist(_)) if self.disk == Disk::SyncsLater => {
+                Next::Do(self.queue.pop_front().expect("front is there"))
+            }
             Some(Effect::Persist(_)) if self.durable_ahead > 0 => {
                 self.durable_ahead -= 1;
                 Next::Do(self.queue.pop_front().expect("front is there"))
@@ -156,11 +197,17 @@ impl Machine {
                 records.into_iter().for_each(|r| self.store.put(r));
             }
         }
+        match self.disk {
+            Disk::ForgetsVotes => self.store.forget_votes(),
+            Disk::ForgetsLastBlock => self.store.forget_last_block_of(&self.id),
+            Disk::Honest | Disk::SyncsLater => {}
+        }
         self.node = None;
         self.boot += 1;
         self.syncing = 0;
         self.durable_ahead = 0;
         self.topics.clear();
+        self.recent.clear();
         self.timers.clear();
         self.training = None;
         self.fuse = None;

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest};
-use tributary_protocol::id::{BlobHash, Round, RunId};
+use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
+use tributary_protocol::log::Unverified;
 use tributary_protocol::node::Saved;
+
+use crate::world::NETWORK;
 
 /// Durable records of one peer.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +76,23 @@ impl Store {
         (self.certificates.iter())
             .filter(move |(of, _, _)| *of == run)
             .map(|(_, round, bytes)| (*round, bytes))
+    }
+
+    /// Drops what was said in undecided heights, as no honest disk does.
+    pub(crate) fn forget_votes(&mut self) {
+        self.consensus.clear();
+    }
+
+    /// Drops the newest block of one author, as no honest disk does.
+    pub(crate) fn forget_last_block_of(&mut self, author: &PeerId) {
+        let is_theirs = |bytes: &Vec<u8>| {
+            let block = Unverified::decode(bytes, NETWORK);
+            block.is_ok_and(|block| block.block().author == *author)
+        };
+        if let Some(at) = self.blocks.iter().rposition(is_theirs) {
+            let bytes = self.blocks.remove(at);
+            self.seen.remove(&hash::blob(&bytes));
+        }
     }
 
     /// Whether nothing was ever made durable.

@@ -26,7 +26,7 @@ use crate::clock::{Micros, ms};
 use crate::guard;
 use crate::learner::{Learner, Quadratic};
 use crate::link::Link;
-use crate::machine::Machine;
+use crate::machine::{Disk, Machine};
 use crate::oracle::{Oracle, Violation};
 use crate::record::{Sink, Trace};
 use crate::scenario::{LearnerKind, Scenario};
@@ -50,6 +50,9 @@ enum Event {
         id: u64,
         run: RunId,
         bytes: Arc<[u8]>,
+        hash: hash::Digest,
+        /// A duplicate that slips past the memory of the gossip layer.
+        again: bool,
     },
     /// An answer to a process; void if it has died since.
     Answer {
@@ -215,6 +218,12 @@ impl World {
         self.conclude()
     }
 
+    /// Gives every machine a disk that does not keep its word.
+    pub fn with_disks(mut self, disk: Disk) -> Self {
+        self.machines.iter_mut().for_each(|m| m.disk = disk);
+        self
+    }
+
     fn start(&mut self) {
         for at in 0..self.machines.len() {
             self.power_on(at);
@@ -248,8 +257,12 @@ impl World {
                 id,
                 run,
                 bytes,
+                hash,
+                again,
             } => {
-                if self.machines[to].topics.contains(&run) {
+                let machine = &mut self.machines[to];
+                let hears = machine.is_up() && machine.topics.contains(&run);
+                if hears && (machine.meets(hash, self.now) || again) {
                     let bytes = bytes.to_vec();
                     self.feed(to, Input::Gossip { from, id, bytes });
                 }

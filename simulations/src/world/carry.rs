@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 use tributary_protocol::event::{Effect, Input};
+use tributary_protocol::hash;
 use tributary_protocol::id::{BlobRef, PeerId, RunId};
 
 use super::{Event, World};
@@ -109,30 +110,34 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
     }
 }
 
-/// Every other machine gets its own copy, late, twice or never, as its link decides. The mesh of the
-/// real network is not modelled: what it adds to loss and delay is in the link's numbers.
+/// Every other machine gets its own copy, late, twice or never, as its link decides; what a machine has
+/// seen lately is not carried again. The mesh of the real network is not modelled: what it adds to
+/// loss and delay is in the link's numbers.
 fn flood(world: &mut World, from: usize, run: RunId, bytes: Vec<u8>) {
     world
         .oracle
         .sent(world.now, from, &bytes, &world.machines[from].store);
+    let hash = hash::blob(&bytes);
+    if !world.machines[from].meets(hash, world.now) {
+        return;
+    }
     let author = world.machines[from].id;
     let bytes: Arc<[u8]> = bytes.into();
     for to in (0..world.machines.len()).filter(|to| *to != from) {
         let fate = world.link.message(from, to, world.now, &mut world.link_rng);
-        for arrival in fate.into_iter().flatten() {
+        for (nth, arrival) in fate.into_iter().enumerate() {
+            let Some(arrival) = arrival else { continue };
             world.gossip_id += 1;
-            let id = world.gossip_id;
-            let bytes = Arc::clone(&bytes);
-            world.schedule(
-                arrival,
-                Event::Flood {
-                    to,
-                    from: author,
-                    id,
-                    run,
-                    bytes,
-                },
-            );
+            let event = Event::Flood {
+                to,
+                from: author,
+                id: world.gossip_id,
+                run,
+                bytes: Arc::clone(&bytes),
+                hash,
+                again: nth > 0,
+            };
+            world.schedule(arrival, event);
         }
     }
 }
