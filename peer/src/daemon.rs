@@ -7,17 +7,33 @@
 //!                                         └────────┘ ◀──inputs─── all three
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
-use tributary_protocol::event::{Command, Notice};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tributary_protocol::event::{Command, Effect, Notice, Record};
 use tributary_protocol::id::{BlobRef, NetworkId, PeerId, Round, RunId};
+use tributary_protocol::node::{Node, NodeConfig, Saved};
 
-use crate::home::Home;
-use crate::net::Address;
+use crate::driver::{Clock, Driver, Parts, Request};
+use crate::health::{Health, Warning};
+use crate::home::{Home, HomePaths};
+use crate::metrics::Metrics;
+use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic};
+use crate::store::{Store, StoreError};
+use crate::work::bench::Bench;
 use crate::work::{Learner, Progress, Slots};
+
+/// How often heads are compared with a neighbour, in milliseconds.
+const TICK_MS: u64 = 1000;
+/// Events a slow listener may fall behind.
+const EVENTS: usize = 4096;
+/// Requests of the owner that may wait.
+const REQUESTS: usize = 64;
 
 /// What a daemon is made of.
 pub struct DaemonConfig {
@@ -25,8 +41,8 @@ pub struct DaemonConfig {
     pub home: Arc<Home>,
     /// Which network to speak to.
     pub network: NetworkId,
-    /// TCP address of the control plane; port 0 lets the system choose. The data plane takes a UDP
-    /// port of the same address that the system chooses.
+    /// Address of the control plane (TCP) and of the data plane (UDP, the same port); port 0 lets the
+    /// system choose both.
     pub listen: SocketAddr,
     /// Peers to connect to first.
     pub bootstrap: Vec<Address>,
@@ -34,6 +50,8 @@ pub struct DaemonConfig {
     pub learner: Arc<dyn Learner>,
     /// Shared by all daemons of a process.
     pub slots: Slots,
+    /// Whether to keep the updates of every round, so that `ledger verify` can re-check each aggregate.
+    pub archive: bool,
 }
 
 /// Why a daemon did not start.
@@ -51,8 +69,20 @@ pub enum StartError {
         why: String,
     },
     /// The ledger cannot be read.
-    #[error("could not open the ledger: {0}")]
+    #[error("{0}")]
     Store(String),
+}
+
+impl StartError {
+    fn from_net(listen: SocketAddr, e: &NetError) -> Self {
+        match e {
+            NetError::PortInUse(socket) => Self::PortInUse(*socket),
+            other => Self::Network {
+                listen,
+                why: other.to_string(),
+            },
+        }
+    }
 }
 
 /// The daemon is gone: shut down, or stopped by a fault that its log names.
@@ -76,46 +106,100 @@ pub enum Event {
     },
 }
 
-/// Bytes since the start, as counted on the sockets (control) and in blobs (payload).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Sent on the control plane.
-    pub control_up: u64,
-    /// Received on the control plane.
-    pub control_down: u64,
-    /// Blob bytes served.
-    pub payload_up: u64,
-    /// Blob bytes fetched.
-    pub payload_down: u64,
-}
+type NodeRequest = Request<Node>;
 
 /// A running peer. Dropping it stops it without waiting; prefer [`Daemon::shutdown`].
 pub struct Daemon {
-    _private: (),
+    peer: PeerId,
+    net: Net,
+    requests: mpsc::Sender<NodeRequest>,
+    events: broadcast::Sender<Event>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    ended: watch::Receiver<Option<Stopped>>,
 }
 
-#[expect(
-    clippy::unimplemented,
-    unused_variables,
-    reason = "bodies follow with the driver"
-)]
 impl Daemon {
     /// Opens the store, restores the node, binds the sockets and dials the bootstrap peers.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: DaemonConfig) -> Result<Self, StartError> {
-        unimplemented!()
+        let identity = config.home.identity().clone();
+        let paths = config.home.paths().clone();
+        let opened = tokio::task::spawn_blocking(move || open_store(&paths)).await;
+        let (store, saved) = opened.map_err(|e| StartError::Store(e.to_string()))??;
+        let clock = Clock::start();
+        let durable = saved.blobs.clone();
+        let node = NodeConfig {
+            network: config.network,
+            seed: *identity.seed(),
+            archive: config.archive,
+            tick_ms: TICK_MS,
+        };
+        let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())
+            .map_err(|why| StartError::Store(why.to_string()))?;
+        let (net, net_events) = net::start(NetConfig {
+            identity: &identity,
+            network: config.network,
+            listen: config.listen,
+            listen_data: config.listen,
+            bootstrap: config.bootstrap,
+            blobs: store.blobs().clone(),
+        })
+        .await
+        .map_err(|e| StartError::from_net(config.listen, &e))?;
+        for hash in durable {
+            net.offer(hash);
+        }
+        let (events, _) = broadcast::channel(EVENTS);
+        let (requests, inbox) = mpsc::channel(REQUESTS);
+        let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
+        let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
+        let driver = Driver::new(
+            Parts {
+                brain: node,
+                net: net.clone(),
+                net_events,
+                store: Arc::new(store),
+                bench,
+                done,
+                requests: inbox,
+                events: events.clone(),
+                metrics: metrics.clone(),
+                health: health.clone(),
+            },
+            clock,
+        );
+        let ended = run(driver, first, config.home);
+        Ok(Self {
+            peer: identity.peer_id(),
+            net,
+            requests,
+            events,
+            metrics,
+            health,
+            ended,
+        })
     }
 
     /// The peer's name.
     pub fn peer_id(&self) -> PeerId {
-        unimplemented!()
+        self.peer
     }
 
     /// Where others reach it (control plane), with its name: fit for `--bootstrap`.
     pub fn addresses(&self) -> Vec<Address> {
-        unimplemented!()
+        self.net.addresses()
+    }
+
+    async fn request(&self, request: NodeRequest) -> Result<(), Stopped> {
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| self.why_stopped())
+    }
+
+    fn why_stopped(&self) -> Stopped {
+        self.ended.borrow().clone().unwrap_or(Stopped(None))
     }
 
     /// Hands a wish to the node. A wish that cannot be fulfilled shows up as
@@ -124,12 +208,23 @@ impl Daemon {
     /// # Errors
     /// [`Stopped`].
     pub async fn command(&self, command: Command) -> Result<(), Stopped> {
-        unimplemented!()
+        self.request(Request::Command(command)).await
     }
 
-    /// Everything that happens from now on. A listener that falls behind by 4,096 events misses some.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        unimplemented!()
+    /// Reads the node between two inputs. Keep it short: the node waits meanwhile.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn inspect<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node) -> R + Send + 'static,
+    ) -> Result<R, Stopped> {
+        let (answer, wait) = oneshot::channel();
+        self.request(Request::Inspect(Box::new(move |node| {
+            let _ = answer.send(look(node));
+        })))
+        .await?;
+        wait.await.map_err(|_| self.why_stopped())
     }
 
     /// Connects to a peer now and keeps its address, as if it had been among the bootstrap peers.
@@ -137,7 +232,11 @@ impl Daemon {
     /// # Errors
     /// [`Stopped`].
     pub async fn dial(&self, address: Address) -> Result<(), Stopped> {
-        unimplemented!()
+        if self.ended.borrow().is_some() {
+            return Err(self.why_stopped());
+        }
+        self.net.dial(address);
+        Ok(())
     }
 
     /// Every durable record except blobs, each kind in the order it was persisted, for `ledger verify`
@@ -145,30 +244,40 @@ impl Daemon {
     ///
     /// # Errors
     /// The store's.
-    pub async fn records(&self) -> Result<Vec<tributary_protocol::event::Record>, StartError> {
-        unimplemented!()
+    pub async fn records(&self) -> Result<Vec<Record>, StartError> {
+        let failed = |why: String| StartError::Store(why);
+        let (answer, wait) = oneshot::channel();
+        let asked = self.request(Request::Records(answer)).await;
+        asked.map_err(|why| failed(why.to_string()))?;
+        let read = wait
+            .await
+            .map_err(|_| failed(self.why_stopped().to_string()))?;
+        read.map_err(|why| failed(why.to_string()))
     }
 
-    // `inspect(|node: &Node| ..) -> R`: reads the node between two inputs; comes with `protocol::node`.
+    /// Everything that happens from now on. A listener that falls behind by 4,096 events misses some.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
 
     /// Bytes of this peer.
     pub fn traffic(&self) -> Traffic {
-        unimplemented!()
+        self.net.traffic()
     }
 
-    /// Bytes by neighbour: gossip and direct messages (control), blobs (payload).
+    /// Bytes by neighbour: direct messages and gossip received (control), blobs (payload).
     pub fn traffic_by_peer(&self) -> BTreeMap<PeerId, Traffic> {
-        unimplemented!()
+        self.net.traffic_by_peer()
     }
 
     /// Peers with a connection.
     pub fn connected(&self) -> Vec<PeerId> {
-        unimplemented!()
+        self.net.connected()
     }
 
-    /// Runs that connected peers say they follow.
+    /// Runs that peers say they follow.
     pub fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
-        unimplemented!()
+        self.net.known_runs()
     }
 
     /// A blob: from the durable store, else fetched from the given providers (or, with none given,
@@ -176,27 +285,77 @@ impl Daemon {
     ///
     /// # Errors
     /// Who was asked and what each answered.
-    pub async fn blob(&self, blob: BlobRef, providers: &[PeerId]) -> Result<Vec<u8>, String> {
-        unimplemented!()
+    pub async fn blob(&self, blob: BlobRef, providers: &[PeerId]) -> Result<Vec<u8>, FetchError> {
+        if providers.is_empty() {
+            self.net.fetch(blob, &self.net.connected()).await
+        } else {
+            self.net.fetch(blob, providers).await
+        }
     }
 
     /// Prometheus text of all counters.
     pub fn metrics(&self) -> String {
-        unimplemented!()
+        let connected = self.net.connected().len();
+        (self.metrics).render(self.net.traffic(), connected, self.net.dropped())
     }
 
     /// Warnings that hold now, each with what to do.
-    pub fn health(&self) -> Vec<crate::health::Warning> {
-        unimplemented!()
+    pub fn health(&self) -> Vec<Warning> {
+        self.health
+            .now(self.net.connected().len(), self.net.dropped())
     }
 
-    /// Resolves when the daemon stops by itself (a full disk, a fault of the store).
+    /// Resolves when the daemon has stopped: told to, or by itself (a full disk, a fault of the
+    /// store).
     pub async fn stopped(&self) -> Stopped {
-        unimplemented!()
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(Option::is_some).await;
+        self.why_stopped()
     }
 
-    /// Stops: no new input, open writes committed, sockets closed.
+    /// Stops: no new input, open writes committed, sockets closed, the home released.
     pub async fn shutdown(self) {
-        unimplemented!()
+        let _ = self.requests.send(Request::Stop).await;
+        self.stopped().await;
     }
+}
+
+/// Runs the driver; the home is held until everything in it is closed.
+fn run(
+    driver: Driver<Node>,
+    first: Vec<Effect>,
+    home: Arc<Home>,
+) -> watch::Receiver<Option<Stopped>> {
+    let (end, ended) = watch::channel(None);
+    tokio::spawn(async move {
+        let why = match tokio::spawn(driver.run(first)).await {
+            Ok(why) => why,
+            Err(e) => Some(format!(
+                "a defect of this program ({e}); nothing acknowledged is lost, start it again"
+            )),
+        };
+        if let Some(why) = &why {
+            tracing::error!("the daemon stopped: {why}");
+        }
+        drop(home);
+        let _ = end.send(Some(Stopped(why)));
+    });
+    ended
+}
+
+fn open_store(paths: &HomePaths) -> Result<(Store, Saved), StartError> {
+    let failed = |why: StoreError| StartError::Store(why.to_string());
+    let store = Store::open(paths).map_err(failed)?;
+    let saved = Saved {
+        records: store.load_all().map_err(failed)?,
+        blobs: store.blob_hashes().map_err(failed)?,
+    };
+    Ok((store, saved))
+}
+
+/// Two peers started from one seed still ask different neighbours.
+fn draw_seed() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the system has no source of random numbers");
+    u64::from_le_bytes(bytes)
 }

@@ -1,6 +1,301 @@
 //! The two network stacks behind one face: libp2p for control, iroh for blobs.
+//!
+//! ```text
+//!   driver ──orders──▶ task (swarm: hello, direct, gossip) ──events──▶ driver
+//!      │                 │ addresses from hello
+//!      └──fetch, offer──▶ data (iroh endpoint, cache, blob folder)
+//! ```
+//!
+//! Types of libp2p and iroh stay behind this file. Nothing here looks at the content of a message; the
+//! node judges it.
 
-pub(crate) mod address;
+mod address;
+mod book;
+mod data;
+mod frames;
+mod gossip;
+mod hello;
 pub(crate) mod keys;
+mod limit;
+mod swarm;
+mod task;
+#[cfg(test)]
+mod tests;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::Swarm;
+use libp2p::swarm::SwarmEvent;
+use tokio::sync::{mpsc, oneshot};
+use tributary_protocol::event::{GossipId, Verdict};
+use tributary_protocol::id::{BlobHash, BlobRef, NetworkId, PeerId, RunId};
+
+use crate::identity::Identity;
+use crate::store::Blobs;
+use task::{Order, State, Task};
 
 pub use address::{Address, AddressError};
+pub use data::FetchError;
+pub use traffic::Traffic;
+
+/// Messages that may wait for the node. Beyond it new ones are dropped: direct messages may be lost,
+/// and gossip is compared by heads later.
+const MAX_WAITING: u64 = 4096;
+/// How long the system may take to give us the port.
+const LISTEN: Duration = Duration::from_secs(5);
+
+/// What arrives from others.
+#[derive(Debug)]
+pub(crate) enum NetEvent {
+    /// A peer of this network is there, its greeting checked.
+    Connected(PeerId),
+    /// Its last connection is gone.
+    Disconnected(PeerId),
+    /// A message for us alone.
+    Direct { from: PeerId, bytes: Vec<u8> },
+    /// A flooded message that awaits a verdict.
+    Gossip {
+        from: PeerId,
+        id: GossipId,
+        bytes: Vec<u8>,
+    },
+}
+
+/// Why the network did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetError {
+    #[error("{0} is in use by another program")]
+    PortInUse(SocketAddr),
+    #[error("could not listen on {0}: {1}")]
+    Listen(SocketAddr, String),
+    #[error("could not open the data plane on UDP {0}: {1}")]
+    Data(SocketAddr, String),
+}
+
+/// Counters of the control plane.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Dropped because of a rate limit or a full queue.
+    pub(crate) dropped: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Counts {
+    fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+    fn room(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < MAX_WAITING
+    }
+    fn entered(&self) {
+        Self::add(&self.waiting);
+    }
+    fn left(&self) {
+        let less = |waiting: u64| Some(waiting.saturating_sub(1));
+        let _ = (self.waiting).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+/// What the task and its readers share.
+#[derive(Clone, Default)]
+struct Shared {
+    meter: traffic::Meter,
+    counts: Arc<Counts>,
+    data_addresses: data::Addresses,
+    known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
+    connected: Arc<Mutex<Vec<PeerId>>>,
+    listeners: Arc<Mutex<Vec<Address>>>,
+}
+
+/// What the network is made of.
+pub(crate) struct NetConfig<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) network: NetworkId,
+    pub(crate) listen: SocketAddr,
+    pub(crate) listen_data: SocketAddr,
+    pub(crate) bootstrap: Vec<Address>,
+    pub(crate) blobs: Blobs,
+}
+
+/// Gives orders and reads figures. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Net {
+    me: PeerId,
+    orders: mpsc::UnboundedSender<Order>,
+    shared: Shared,
+    data: data::DataPlane,
+}
+
+/// What arrives, in order.
+pub(crate) struct NetEvents {
+    events: mpsc::UnboundedReceiver<NetEvent>,
+    counts: Arc<Counts>,
+}
+
+impl NetEvents {
+    /// The next event; `None` when the network has stopped. May be cancelled without loss.
+    pub(crate) async fn next(&mut self) -> Option<NetEvent> {
+        let event = self.events.recv().await?;
+        if matches!(event, NetEvent::Direct { .. } | NetEvent::Gossip { .. }) {
+            self.counts.left();
+        }
+        Some(event)
+    }
+}
+
+/// Binds both planes and starts them.
+pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), NetError> {
+    let seed = config.identity.seed();
+    let me = config.identity.peer_id();
+    let shared = Shared::default();
+    let keys = keys::libp2p_keypair(seed);
+    let refused = |why: String| NetError::Listen(config.listen, why);
+    let mut swarm = swarm::build(&keys, config.network, shared.meter.clone()).map_err(refused)?;
+    let listeners = listen(&mut swarm, config.listen).await?;
+    *shared
+        .listeners
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = listeners;
+    let data = data::DataPlane::start(
+        seed,
+        config.listen_data,
+        config.blobs,
+        shared.data_addresses.clone(),
+        shared.meter.clone(),
+    )
+    .await
+    .map_err(|why| NetError::Data(config.listen_data, why))?;
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let (outbox, events) = mpsc::unbounded_channel();
+    let task = Task {
+        swarm,
+        orders: inbox,
+        events: outbox,
+        shared: shared.clone(),
+        network: config.network,
+        me,
+        data_ports: data.ports(),
+        book: book::Book::new(me, config.bootstrap),
+        started: tokio::time::Instant::now(),
+        state: State::default(),
+    };
+    tokio::spawn(task.run());
+    let counts = shared.counts.clone();
+    let net = Net {
+        me,
+        orders,
+        shared,
+        data,
+    };
+    Ok((net, NetEvents { events, counts }))
+}
+
+/// Waits until the port is ours, so that a port in use is an error of the start.
+async fn listen(
+    swarm: &mut Swarm<swarm::Behaviour>,
+    socket: SocketAddr,
+) -> Result<Vec<Address>, NetError> {
+    // libp2p shares ports (SO_REUSEPORT): a second daemon of the same user would take half of the
+    // first one's connections without a word. A plain bind notices.
+    if let Err(e) = std::net::TcpListener::bind(socket) {
+        return Err(match e.kind() {
+            io::ErrorKind::AddrInUse => NetError::PortInUse(socket),
+            _ => NetError::Listen(socket, e.to_string()),
+        });
+    }
+    swarm
+        .listen_on(address::socket_multiaddr(socket))
+        .map_err(|e| NetError::Listen(socket, e.to_string()))?;
+    let wait = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { address, .. } => return Ok(vec![Address(address)]),
+                SwarmEvent::ListenerClosed { reason: Err(e), .. } => {
+                    return Err(NetError::Listen(socket, e.to_string()));
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(LISTEN, wait)
+        .await
+        .unwrap_or_else(|_| Err(NetError::Listen(socket, "the system gave no answer".into())))
+}
+
+impl Net {
+    fn order(&self, order: Order) {
+        // A task that is gone ends the event stream, which the driver notices.
+        let _ = self.orders.send(order);
+    }
+
+    pub(crate) fn gossip(&self, run: RunId, bytes: Vec<u8>) {
+        self.order(Order::Gossip(run, bytes));
+    }
+    pub(crate) fn send(&self, to: PeerId, bytes: Vec<u8>) {
+        self.order(Order::Send(to, bytes));
+    }
+    pub(crate) fn verdict(&self, id: GossipId, verdict: Verdict) {
+        self.order(Order::Verdict(id, verdict));
+    }
+    pub(crate) fn subscribe(&self, run: RunId) {
+        self.order(Order::Subscribe(run));
+    }
+    pub(crate) fn dial(&self, address: Address) {
+        self.order(Order::Dial(address));
+    }
+    pub(crate) fn offer(&self, hash: BlobHash) {
+        self.data.offer(hash);
+    }
+
+    /// A blob from the durable store, else from the providers in order.
+    pub(crate) async fn fetch(
+        &self,
+        blob: BlobRef,
+        providers: &[PeerId],
+    ) -> Result<Vec<u8>, FetchError> {
+        self.data.fetch(blob, providers).await
+    }
+
+    /// Where others reach the control plane.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let listeners = lock(&self.shared.listeners);
+        let sockets = listeners.iter().filter_map(Address::socket);
+        sockets
+            .map(|socket| Address::new(socket, Some(self.me)))
+            .collect()
+    }
+    pub(crate) fn connected(&self) -> Vec<PeerId> {
+        lock(&self.shared.connected).clone()
+    }
+    pub(crate) fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
+        lock(&self.shared.known_runs).clone()
+    }
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.shared.meter.total()
+    }
+    pub(crate) fn traffic_by_peer(&self) -> BTreeMap<PeerId, Traffic> {
+        self.shared.meter.neighbours()
+    }
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Closes both planes.
+    pub(crate) async fn shutdown(&self) {
+        let (done, wait) = oneshot::channel();
+        self.order(Order::Stop(done));
+        let _ = wait.await;
+        self.data.shutdown().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,11 +1,14 @@
 //! Training and scoring, away from the event loop.
 //!
 //! The node asks for work with `Effect::Train` and `Effect::Score`; a [`Learner`] does it on a thread
-//! that may block. Tests learn a quadratic; production uses the trainer (`work::model`). What the
+//! that may block. Tests learn a quadratic; production uses the trainer (`model::learner`). What the
 //! numbers mean belongs to the learner; when to work and what to do with the outcome to the node.
 
+pub(crate) mod bench;
+pub mod quadratic;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tributary_protocol::entry::{Join, ScoreSheet};
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
@@ -61,7 +64,10 @@ pub enum WorkError {
 
 /// Says when work is no longer wanted.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<AtomicU8>);
+
+const CANCELLED: u8 = 1;
+const FINISHED: u8 = 2;
 
 impl Cancel {
     /// Not cancelled yet.
@@ -70,11 +76,17 @@ impl Cancel {
     }
     /// Asks the work to stop; it does so at its next step.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.fetch_or(CANCELLED, Ordering::Relaxed);
     }
     /// Whether to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) & CANCELLED != 0
+    }
+    fn finish(&self) {
+        self.0.fetch_or(FINISHED, Ordering::Relaxed);
+    }
+    fn is_finished(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & FINISHED != 0
     }
     /// `Err(WorkError::Cancelled)` once cancelled; for use with `?` between steps.
     ///

@@ -132,6 +132,10 @@ impl<'a> RunView<'a> {
     pub fn log(&self) -> &'a LogSet {
         &self.0.log
     }
+    /// The membership that the owner asked for, if any.
+    pub fn join(&self) -> Option<&'a Join> {
+        self.0.join.as_ref()
+    }
     /// What this peer is doing in the run.
     pub fn phase(&self) -> Option<Phase> {
         self.0.phase

@@ -1,0 +1,241 @@
+//! Whole daemons on loopback, with a learner that costs nothing.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::entry::{Join, Role};
+use tributary_protocol::hash;
+use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, StateHash};
+use tributary_protocol::manifest::{
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+};
+
+use super::*;
+use crate::identity::Identity;
+use crate::store::LedgerReader;
+use crate::work::quadratic::Quadratic;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const ROUNDS: u32 = 3;
+
+fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
+    Manifest {
+        name: "numbers".into(),
+        creator,
+        nonce: 1,
+        base: Base {
+            name: "none".into(),
+            hash: hash::blob(b"no model"),
+        },
+        adapter: AdapterShape {
+            rank: 2,
+            alpha: 2,
+            modules: vec![Module {
+                name: "m".into(),
+                inputs: 64,
+                outputs: 64,
+            }],
+        },
+        datanet: "numbers".into(),
+        rounds: ROUNDS,
+        training: Training {
+            local_steps: 5,
+            batch: 2,
+            context: 8,
+            learning_rate: Ppb(1_000_000),
+            schedule: FactorSchedule::Alternate,
+        },
+        codec: UpdateCodec::DenseF32,
+        aggregation: Aggregation::Mean,
+        evaluators: vec![evaluator],
+        score_windows: 4,
+        committee: 4,
+        min_members: 4,
+        min_contributions: 2,
+        deadlines: Deadlines {
+            round_ms: 20_000,
+            grace_ms: 1_000,
+            propose_ms: 1_500,
+            vote_ms: 800,
+        },
+        budget_per_round: MicroOpen(1_000_000),
+        revenue: RevenueSplit {
+            contributors: Ppb(600_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(200_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
+        },
+    }
+}
+
+fn join(n: usize, role: Role) -> Join {
+    Join {
+        name: format!("peer-{n}"),
+        role,
+        root: MerkleRoot(hash::blob(&[n as u8])),
+        tokens: 1000,
+    }
+}
+
+async fn start(root: &Path, n: usize, bootstrap: Vec<Address>, slots: &Slots) -> Daemon {
+    let identity = Identity::from_seed([n as u8 + 1; 32]);
+    Daemon::start(DaemonConfig {
+        home: Arc::new(Home::open_or_create(root.join(n.to_string()), &identity).unwrap()),
+        network: NetworkId(9),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        bootstrap,
+        learner: Arc::new(Quadratic::new(n as f32)),
+        slots: slots.clone(),
+        archive: true,
+    })
+    .await
+    .unwrap()
+}
+
+async fn head(daemon: &Daemon, run: RunId) -> Option<(Round, StateHash, bool)> {
+    let look = move |node: &Node| {
+        let run = node.run(&run)?;
+        let head = run.head()?;
+        Some((head.round, head.hash, run.is_finished()))
+    };
+    daemon.inspect(look).await.unwrap()
+}
+
+async fn finished(daemon: &Daemon, run: RunId) -> StateHash {
+    let start = Instant::now();
+    loop {
+        match head(daemon, run).await {
+            Some((_, state, true)) => return state,
+            other => assert!(start.elapsed() < LIMIT, "not finished: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_daemons_finish_a_run_one_is_restarted_and_a_latecomer_gets_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = Slots::new(2);
+    let mut daemons = vec![start(dir.path(), 0, Vec::new(), &slots).await];
+    let known = daemons[0].addresses();
+    for n in 1..4 {
+        daemons.push(start(dir.path(), n, known.clone(), &slots).await);
+    }
+    let manifest = manifest(daemons[0].peer_id(), daemons[3].peer_id());
+    let run = manifest.run_id();
+    daemons[0]
+        .command(Command::Create(Box::new(manifest)))
+        .await
+        .unwrap();
+    for (n, daemon) in daemons.iter().enumerate() {
+        let role = if n == 3 {
+            Role::Evaluator
+        } else {
+            Role::Contributor
+        };
+        let join = Some(join(n, role));
+        daemon.command(Command::Follow { run, join }).await.unwrap();
+    }
+    // One is stopped once the first round is certified, and comes back.
+    let start_of_wait = Instant::now();
+    while head(&daemons[1], run)
+        .await
+        .is_none_or(|(round, ..)| round < Round(1))
+    {
+        assert!(start_of_wait.elapsed() < LIMIT, "round 1 is not certified");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemons.remove(1).shutdown().await;
+    daemons.insert(1, start(dir.path(), 1, known.clone(), &slots).await);
+
+    let mut states = Vec::new();
+    for daemon in &daemons {
+        states.push(finished(daemon, run).await);
+    }
+    assert!(states.iter().all(|s| *s == states[0]), "{states:?}");
+
+    // A peer that took no part finds the run through one address.
+    let late = start(dir.path(), 9, known, &slots).await;
+    let waited = Instant::now();
+    while !late.known_runs().contains_key(&run) {
+        assert!(waited.elapsed() < LIMIT, "the run is not heard of");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    late.command(Command::Follow { run, join: None })
+        .await
+        .unwrap();
+    assert_eq!(finished(&late, run).await, states[0]);
+    let traffic = late.traffic();
+    assert!(
+        traffic.payload_down > 0 && traffic.control_down > 0,
+        "{traffic:?}"
+    );
+    assert!(
+        late.metrics()
+            .contains("tributary_rounds_certified_total 5"),
+        "{}",
+        late.metrics()
+    );
+    assert_eq!(late.health(), []);
+    let records = late.records().await.unwrap();
+    assert!(!records.is_empty());
+
+    daemons.push(late);
+    for daemon in daemons {
+        daemon.shutdown().await;
+    }
+    // Everything is on the disk, and a restart alone knows it.
+    for n in [0, 1, 2, 3, 9] {
+        let reader = LedgerReader::open(&HomePaths::new(dir.path().join(n.to_string()))).unwrap();
+        let certificates = reader.records().iter();
+        let certificates = certificates.filter(|r| matches!(r, Record::Certificate { .. }));
+        assert_eq!(certificates.count(), ROUNDS as usize + 2, "home {n}");
+        let alone = start(dir.path(), n, Vec::new(), &slots).await;
+        assert_eq!(
+            finished(&alone, run).await,
+            states[0],
+            "home {n} after a restart"
+        );
+        alone.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn start_on_a_port_in_use_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = Slots::new(1);
+    let first = start(dir.path(), 0, Vec::new(), &slots).await;
+    let listen = first.addresses()[0].socket().unwrap();
+    let home = Home::open_or_create(dir.path().join("b"), &Identity::generate()).unwrap();
+    let started = Daemon::start(DaemonConfig {
+        home: Arc::new(home),
+        network: NetworkId(9),
+        listen,
+        bootstrap: Vec::new(),
+        learner: Arc::new(Quadratic::new(0.0)),
+        slots,
+        archive: false,
+    })
+    .await;
+    let Err(why) = started else {
+        panic!("two daemons on one port")
+    };
+    assert!(matches!(why, StartError::PortInUse(_)), "{why}");
+    assert!(why.to_string().contains("--listen"), "{why}");
+    first.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_releases_the_home_and_later_requests_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = start(dir.path(), 0, Vec::new(), &Slots::new(1)).await;
+    let path = dir.path().join("0");
+    assert!(Home::open(&path).is_err(), "the home is not held");
+    assert!(matches!(daemon.health()[..], [Warning::Alone]));
+    let sender = daemon.requests.clone();
+    daemon.shutdown().await;
+    assert!(sender.is_closed());
+    Home::open(&path).unwrap();
+}

@@ -1,0 +1,378 @@
+//! The only `select!` over the node's inputs: feeds it what happens, carries out what it wants.
+//!
+//! Effects are carried out in order, and [`Effect::Persist`] is a barrier. A barrier does not stop the
+//! node from thinking: its records go to the store at once, the effects behind it wait in a queue, and
+//! barriers of later inputs join the same commit. When a commit fails nothing behind it is ever done:
+//! the driver stops, and so does the daemon.
+
+mod clock;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tributary_protocol::entry::Join;
+use tributary_protocol::event::{Command, Effect, Input, Notice};
+use tributary_protocol::id::{BlobHash, BlobRef, PeerId, RunId};
+use tributary_protocol::node::Node;
+use tributary_protocol::time::Now;
+
+use crate::daemon::Event;
+use crate::health::{Health, Warning};
+use crate::metrics::Metrics;
+use crate::net::{Net, NetEvent, NetEvents};
+use crate::store::{Durable, Store, StoreError};
+use crate::work::bench::{Bench, Done};
+pub(crate) use clock::Clock;
+use timers::Timers;
+
+/// Effects that may wait behind a barrier before new inputs have to wait as well.
+const MAX_QUEUE: usize = 8192;
+/// How often the wall clock is compared with the monotonic one.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
+
+/// What is driven: the node, or a double of the same shape in tests.
+pub(crate) trait Brain: Send + 'static {
+    /// See `Node::handle`.
+    fn handle(&mut self, input: Input, now: Now) -> Vec<Effect>;
+    /// Memberships that the owner asked for, for the learner.
+    fn joins(&self) -> Vec<(RunId, Join)>;
+}
+
+impl Brain for Node {
+    fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        Self::handle(self, input, now)
+    }
+
+    fn joins(&self) -> Vec<(RunId, Join)> {
+        self.runs()
+            .filter_map(|run| Some((run.id(), run.join()?.clone())))
+            .collect()
+    }
+}
+
+/// What the daemon's face asks for.
+pub(crate) enum Request<B> {
+    /// A wish of the owner.
+    Command(Command),
+    /// A look at the brain between two inputs.
+    Inspect(Box<dyn FnOnce(&B) + Send>),
+    /// Every durable record.
+    Records(oneshot::Sender<Result<Vec<tributary_protocol::event::Record>, StoreError>>),
+    /// Finish what is queued and end.
+    Stop,
+}
+
+/// What is put together to drive.
+pub(crate) struct Parts<B> {
+    pub(crate) brain: B,
+    pub(crate) net: Net,
+    pub(crate) net_events: NetEvents,
+    pub(crate) store: Arc<Store>,
+    pub(crate) bench: Bench,
+    pub(crate) done: mpsc::UnboundedReceiver<Done>,
+    pub(crate) requests: mpsc::Receiver<Request<B>>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
+}
+
+/// Waits in the queue.
+enum Step {
+    Do(Effect),
+    Wait(Durable),
+}
+
+/// See the module.
+pub(crate) struct Driver<B> {
+    parts: Parts<B>,
+    clock: Clock,
+    timers: Timers,
+    queue: VecDeque<Step>,
+    barrier: Option<Durable>,
+    fetching: BTreeSet<BlobHash>,
+    fetched: mpsc::UnboundedReceiver<(BlobRef, Result<Vec<u8>, String>)>,
+    fetch_out: mpsc::UnboundedSender<(BlobRef, Result<Vec<u8>, String>)>,
+    stopping: bool,
+}
+
+/// What one turn of the loop found.
+enum Wake<B> {
+    Durable(Result<(), StoreError>),
+    Net(Option<NetEvent>),
+    Timer,
+    Work(Done),
+    Fetched(BlobRef, Result<Vec<u8>, String>),
+    Request(Option<Request<B>>),
+    CheckClock,
+}
+
+impl<B: Brain> Driver<B> {
+    /// `clock` must be the one whose time the brain was restored with.
+    pub(crate) fn new(parts: Parts<B>, clock: Clock) -> Self {
+        let (fetch_out, fetched) = mpsc::unbounded_channel();
+        Self {
+            parts,
+            clock,
+            timers: Timers::default(),
+            queue: VecDeque::new(),
+            barrier: None,
+            fetching: BTreeSet::new(),
+            fetched,
+            fetch_out,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop, or until the store fails; the reason in that case.
+    pub(crate) async fn run(mut self, first: Vec<Effect>) -> Option<String> {
+        for (run, join) in self.parts.brain.joins() {
+            self.parts.bench.joined(run, &join);
+        }
+        self.enqueue(first);
+        let mut clock_check = tokio::time::interval(CLOCK_CHECK);
+        clock_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let outcome = loop {
+            if let Err(why) = self.carry_out() {
+                break Some(why.to_string());
+            }
+            if self.stopping && self.barrier.is_none() {
+                break None;
+            }
+            let open = self.queue.len() < MAX_QUEUE && !self.stopping;
+            let wait = self.timers.next().map(|at| self.clock.until(at));
+            let wake = tokio::select! {
+                durable = wait_for(&mut self.barrier) => Wake::Durable(durable),
+                request = self.parts.requests.recv(), if !self.stopping => Wake::Request(request),
+                Some(done) = self.parts.done.recv(), if open => Wake::Work(done),
+                Some((blob, got)) = self.fetched.recv(), if open => Wake::Fetched(blob, got),
+                event = self.parts.net_events.next(), if open => Wake::Net(event),
+                () = sleep(wait), if open => Wake::Timer,
+                _ = clock_check.tick() => Wake::CheckClock,
+            };
+            if let Err(why) = self.on_wake(wake) {
+                break Some(why);
+            }
+        };
+        self.parts.bench.cancel_all();
+        self.parts.net.shutdown().await;
+        outcome
+    }
+
+    fn on_wake(&mut self, wake: Wake<B>) -> Result<(), String> {
+        match wake {
+            Wake::Durable(outcome) => {
+                self.barrier = None;
+                outcome.map_err(|why| {
+                    self.parts.health.raise(Warning::Store(why.to_string()));
+                    why.to_string()
+                })?;
+            }
+            Wake::Net(Some(event)) => self.on_net(event),
+            Wake::Net(None) => return Err("the network stopped".into()),
+            Wake::Timer => {
+                let now = self.clock.now().monotonic;
+                while let Some(timer) = self.timers.pop_due(now) {
+                    self.feed(Input::Timer(timer));
+                }
+            }
+            Wake::Work(done) => self.on_work(done),
+            Wake::Fetched(blob, got) => {
+                self.fetching.remove(&blob.hash);
+                self.parts.metrics.fetched(got.is_ok());
+                match got {
+                    Ok(bytes) => self.feed(Input::Blob {
+                        hash: blob.hash,
+                        bytes,
+                    }),
+                    Err(why) => {
+                        tracing::debug!("{why}");
+                        self.feed(Input::BlobFailed(blob.hash));
+                    }
+                }
+            }
+            Wake::Request(Some(request)) => self.on_request(request),
+            Wake::Request(None) => self.stopping = true,
+            Wake::CheckClock => {
+                if let Some(seconds) = self.clock.jumped() {
+                    tracing::warn!("{}", Warning::ClockJump(seconds));
+                    self.parts.health.raise(Warning::ClockJump(seconds));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_net(&mut self, event: NetEvent) {
+        self.feed(match event {
+            NetEvent::Connected(peer) => Input::Connected(peer),
+            NetEvent::Disconnected(peer) => Input::Disconnected(peer),
+            NetEvent::Direct { from, bytes } => Input::Direct { from, bytes },
+            NetEvent::Gossip { from, id, bytes } => Input::Gossip { from, id, bytes },
+        });
+    }
+
+    fn on_work(&mut self, done: Done) {
+        match done {
+            Done::Trained(trained) => {
+                self.parts.metrics.trained(trained.tokens);
+                self.feed(Input::Trained(trained));
+            }
+            Done::Scored(run, sheet) => self.feed(Input::Scored { run, sheet }),
+            Done::Failed(run, why) => {
+                tracing::warn!("work for run {} failed: {why}", run.short());
+                self.parts.health.raise(Warning::Work(why.clone()));
+                let notice = Notice::CommandFailed {
+                    run: Some(run),
+                    why,
+                };
+                self.tell(Event::Notice(notice));
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request<B>) {
+        match request {
+            Request::Command(command) => {
+                if let Command::Follow {
+                    run,
+                    join: Some(join),
+                } = &command
+                {
+                    self.parts.bench.joined(*run, join);
+                }
+                self.feed(Input::Command(command));
+            }
+            Request::Inspect(look) => look(&self.parts.brain),
+            Request::Records(answer) => {
+                let store = self.parts.store.clone();
+                tokio::task::spawn_blocking(move || answer.send(store.load_all()));
+            }
+            Request::Stop => self.stopping = true,
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let effects = self.parts.brain.handle(input, self.clock.now());
+        self.enqueue(effects);
+    }
+
+    /// Records start on their way to the disk at once; everything behind them waits for it.
+    fn enqueue(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.queue.push_back(match effect {
+                Effect::Persist(records) => {
+                    self.parts.metrics.persisted(&records);
+                    Step::Wait(self.parts.store.persist(records))
+                }
+                other => Step::Do(other),
+            });
+        }
+    }
+
+    /// Does what is due, up to the next barrier.
+    fn carry_out(&mut self) -> Result<(), StoreError> {
+        if let Some(why) = self.parts.store.failure() {
+            self.parts.health.raise(Warning::Store(why.to_string()));
+            return Err(why);
+        }
+        while self.barrier.is_none() {
+            match self.queue.pop_front() {
+                None => break,
+                Some(Step::Wait(durable)) => self.barrier = Some(durable),
+                Some(Step::Do(effect)) => self.perform(effect),
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let parts = &mut self.parts;
+        match effect {
+            // Barriers never come here: `enqueue` turned them into waits.
+            Effect::Persist(_) => {}
+            Effect::Gossip { run, bytes } => parts.net.gossip(run, bytes),
+            Effect::Send { to, bytes } => parts.net.send(to, bytes),
+            Effect::Verdict { id, verdict } => {
+                parts.metrics.judged(verdict);
+                parts.net.verdict(id, verdict);
+            }
+            Effect::FetchBlob { blob, providers } => self.fetch(blob, providers),
+            Effect::OfferBlob(hash) => parts.net.offer(hash),
+            Effect::Train(task) => parts.bench.train(task),
+            Effect::CancelTrain(run) => parts.bench.cancel(run),
+            Effect::Score(task) => parts.bench.score(task),
+            Effect::SetTimer { timer, at } => self.timers.set(timer, at),
+            Effect::CancelTimer(timer) => self.timers.cancel(&timer),
+            Effect::Subscribe(run) => parts.net.subscribe(run),
+            Effect::Notify(notice) => {
+                parts.metrics.notice(&notice);
+                log(&notice);
+                self.tell(Event::Notice(notice));
+            }
+        }
+    }
+
+    fn fetch(&mut self, blob: BlobRef, providers: Vec<PeerId>) {
+        if !self.fetching.insert(blob.hash) {
+            return;
+        }
+        let (net, out) = (self.parts.net.clone(), self.fetch_out.clone());
+        tokio::spawn(async move {
+            let got = net.fetch(blob, &providers).await.map_err(|e| e.to_string());
+            let _ = out.send((blob, got));
+        });
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.parts.events.send(event);
+    }
+}
+
+async fn wait_for(barrier: &mut Option<Durable>) -> Result<(), StoreError> {
+    match barrier {
+        Some(durable) => durable.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A few lines a round, for the owner of the machine.
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Following(run) => tracing::info!("following run {}", run.short()),
+        Notice::Certified {
+            run,
+            round,
+            state,
+            included,
+            took_ms,
+        } => tracing::info!(
+            "run {} round {round} certified: {included} contributions, state {}, {took_ms} ms",
+            run.short(),
+            state.short()
+        ),
+        Notice::Finished(run) => tracing::info!("run {} finished", run.short()),
+        Notice::Equivocation { run, author } => tracing::warn!(
+            "run {}: peer {} signed two different things at one place; nothing of it counts from there on",
+            run.short(),
+            author.short()
+        ),
+        Notice::CommandFailed { why, .. } => tracing::warn!("{why}"),
+        Notice::Refused { from, why } => {
+            tracing::debug!("refused a message that {} handed on: {why}", from.short());
+        }
+        Notice::Phase { .. } | Notice::Contributed { .. } => {}
+    }
+}

@@ -1,0 +1,288 @@
+//! A brain of the node's shape that does what it is told, on real sockets and a real store.
+
+use std::sync::Mutex;
+
+use tributary_protocol::event::{Record, Timer, Verdict};
+use tributary_protocol::hash;
+use tributary_protocol::id::{NetworkId, Round};
+
+use super::*;
+use crate::home::HomePaths;
+use crate::identity::Identity;
+use crate::net::{self, NetConfig};
+use crate::store::disk::Fault;
+use crate::work::Slots;
+use crate::work::quadratic::{Quadratic, train_task};
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Answers each command with the effects that were laid out for it, and writes down its inputs.
+struct Scripted {
+    script: VecDeque<Vec<Effect>>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Brain for Scripted {
+    fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        let text = match &input {
+            Input::Timer(_) => format!("timer at {}", now.monotonic.0),
+            Input::Connected(_) => "connected".into(),
+            Input::Direct { bytes, .. } => format!("direct {}", bytes.len()),
+            Input::Blob { bytes, .. } => format!("blob {}", bytes.len()),
+            Input::BlobFailed(_) => "blob failed".into(),
+            Input::Trained(t) => format!("trained {}", t.tokens),
+            Input::Command(_) => "command".into(),
+            _ => "other".into(),
+        };
+        self.seen.lock().unwrap().push(text);
+        match input {
+            Input::Command(_) => self.script.pop_front().unwrap_or_default(),
+            Input::Gossip { id, .. } => vec![Effect::Verdict {
+                id,
+                verdict: Verdict::Accept,
+            }],
+            _ => Vec::new(),
+        }
+    }
+
+    fn joins(&self) -> Vec<(RunId, Join)> {
+        Vec::new()
+    }
+}
+
+struct Rig {
+    requests: mpsc::Sender<Request<Scripted>>,
+    events: broadcast::Receiver<Event>,
+    seen: Arc<Mutex<Vec<String>>>,
+    net: Net,
+    peer: PeerId,
+    ended: tokio::task::JoinHandle<Option<String>>,
+    paths: HomePaths,
+    health: Health,
+    _dir: tempfile::TempDir,
+}
+
+async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Fault) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = HomePaths::new(dir.path());
+    let store = match fault {
+        Fault::Never => Store::open(&paths).unwrap(),
+        fault => Store::on_disk(&paths, fault),
+    };
+    let identity = Identity::generate();
+    let (net, net_events) = net::start(NetConfig {
+        identity: &identity,
+        network: NetworkId(5),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap,
+        blobs: store.blobs().clone(),
+    })
+    .await
+    .unwrap();
+    let (sender, events) = broadcast::channel(64);
+    let (requests, inbox) = mpsc::channel(16);
+    let (bench, done) = Bench::new(Arc::new(Quadratic::new(1.0)), Slots::new(1), sender.clone());
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let health = Health::default();
+    let parts = Parts {
+        brain: Scripted {
+            script: script.into(),
+            seen: seen.clone(),
+        },
+        net: net.clone(),
+        net_events,
+        store: Arc::new(store),
+        bench,
+        done,
+        requests: inbox,
+        events: sender,
+        metrics: Arc::new(Metrics::new()),
+        health: health.clone(),
+    };
+    let driver = Driver::new(parts, Clock::start());
+    Rig {
+        requests,
+        events,
+        seen,
+        net,
+        peer: identity.peer_id(),
+        ended: tokio::spawn(driver.run(Vec::new())),
+        paths,
+        health,
+        _dir: dir,
+    }
+}
+
+impl Rig {
+    async fn next_script(&self) {
+        let wish = Command::Leave(RunId::default());
+        assert!(
+            self.requests.send(Request::Command(wish)).await.is_ok(),
+            "the driver is gone"
+        );
+    }
+
+    async fn until_seen(&self, what: &str) {
+        let wait = async {
+            while !self
+                .seen
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|s| s.starts_with(what))
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let found = tokio::time::timeout(LIMIT, wait).await;
+        assert!(
+            found.is_ok(),
+            "never saw {what}: {:?}",
+            self.seen.lock().unwrap()
+        );
+    }
+
+    async fn stop(self) -> Option<String> {
+        let _ = self.requests.send(Request::Stop).await;
+        let ended = tokio::time::timeout(LIMIT, self.ended).await;
+        ended.expect("the driver does not stop").unwrap()
+    }
+}
+
+fn block(n: u8) -> Record {
+    Record::Block(vec![n; 100])
+}
+
+fn notice(n: u8) -> Effect {
+    Effect::Notify(Notice::Following(RunId(hash::blob(&[n]))))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_behind_a_barrier_happen_once_it_is_durable_and_in_order() {
+    let script = vec![
+        vec![notice(1), Effect::Persist(vec![block(1)]), notice(2)],
+        vec![Effect::Persist(vec![block(2)]), notice(3)],
+    ];
+    let mut rig = rig(script, Vec::new(), Fault::Never).await;
+    rig.next_script().await;
+    rig.next_script().await;
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let event = tokio::time::timeout(LIMIT, rig.events.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        if let Event::Notice(Notice::Following(run)) = event {
+            order.push(run);
+        }
+    }
+    let expected: Vec<_> = (1..=3u8).map(|n| RunId(hash::blob(&[n]))).collect();
+    assert_eq!(order, expected);
+    let paths = rig.paths.clone();
+    let dir = std::mem::replace(&mut rig._dir, tempfile::tempdir().unwrap());
+    assert_eq!(rig.stop().await, None);
+    let store = Store::open(&paths).unwrap();
+    assert_eq!(store.load_all().unwrap(), [block(1), block(2)]);
+    drop((store, dir));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
+    let persist = |n| Effect::Persist(vec![block(n)]);
+    let script = vec![
+        vec![persist(1), notice(1)],
+        vec![
+            persist(2),
+            notice(2),
+            Effect::Persist(vec![block(3)]),
+            notice(3),
+        ],
+    ];
+    let mut rig = rig(script, Vec::new(), Fault::FullAt(0)).await;
+    rig.next_script().await;
+    let ended = tokio::time::timeout(LIMIT, rig.ended).await;
+    let why = ended
+        .expect("the driver goes on")
+        .unwrap()
+        .expect("no reason");
+    assert!(
+        why.contains("disk is full") && why.contains("Free some space"),
+        "{why}"
+    );
+    assert!(rig.events.try_recv().is_err(), "something was acknowledged");
+    assert!(matches!(rig.health.now(1, 0)[..], [Warning::Store(_)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timers_work_and_blobs_come_back_as_inputs() {
+    let content = vec![4u8; 5000];
+    let blob = BlobRef::of(&content);
+    let missing = BlobRef::of(b"nobody has this");
+    let tick = Timer::Tick(RunId::default());
+    let late = Timer::Grace(RunId::default(), Round(1));
+    let at = tributary_protocol::time::Instant;
+    let script = vec![
+        vec![
+            Effect::SetTimer {
+                timer: late,
+                at: at(20),
+            },
+            Effect::CancelTimer(late),
+            Effect::SetTimer {
+                timer: tick,
+                at: at(400),
+            },
+        ],
+        vec![
+            Effect::Persist(vec![Record::Blob {
+                hash: blob.hash,
+                bytes: content,
+            }]),
+            Effect::FetchBlob {
+                blob,
+                providers: Vec::new(),
+            },
+            Effect::FetchBlob {
+                blob: missing,
+                providers: Vec::new(),
+            },
+            Effect::Train(Box::new(train_task(1))),
+        ],
+    ];
+    let rig = rig(script, Vec::new(), Fault::Never).await;
+    rig.next_script().await;
+    rig.next_script().await;
+    for what in ["blob 5000", "blob failed", "trained 24", "timer at"] {
+        rig.until_seen(what).await;
+    }
+    let seen = rig.seen.lock().unwrap().clone();
+    let fired: Vec<_> = seen
+        .iter()
+        .filter_map(|s| s.strip_prefix("timer at "))
+        .collect();
+    assert_eq!(fired.len(), 1, "a cancelled timer went off: {seen:?}");
+    assert!(fired[0].parse::<u64>().unwrap() >= 400, "early: {seen:?}");
+    assert_eq!(rig.stop().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_drivers_talk() {
+    let a = rig(Vec::new(), Vec::new(), Fault::Never).await;
+    let send = Effect::Send {
+        to: a.peer,
+        bytes: vec![1; 777],
+    };
+    let b = rig(vec![vec![send]], a.net.addresses(), Fault::Never).await;
+    b.until_seen("connected").await;
+    b.next_script().await;
+    a.until_seen("direct 777").await;
+    let (looked, wait) = oneshot::channel();
+    let look = Box::new(move |brain: &Scripted| {
+        let _ = looked.send(brain.seen.lock().unwrap().len());
+    });
+    assert!(a.requests.send(Request::Inspect(look)).await.is_ok());
+    assert!(wait.await.unwrap() >= 2);
+    a.stop().await;
+    b.stop().await;
+}

@@ -1,0 +1,95 @@
+//! The control plane's stack: TCP, Noise, Yamux, and what speaks over it.
+
+use std::time::Duration;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{StreamProtocol, Swarm, Transport, identify, noise, ping, tcp, yamux};
+use tributary_protocol::id::NetworkId;
+use tributary_protocol::limits::MAX_DIRECT_BYTES;
+
+use super::frames::Frames;
+use super::gossip::{self, Gossip};
+use super::hello::MAX_HELLO_BYTES;
+use super::traffic::{Counted, Meter};
+
+/// Connections in each direction. Gossip needs six, a fully meshed run sixty-four.
+const MAX_CONNECTIONS: u32 = 256;
+/// Handshakes at once: each holds a few kilobytes and a signature check.
+const MAX_HANDSHAKES: u32 = 64;
+/// Two peers may dial each other at the same moment; a third connection has no use.
+const MAX_PER_PEER: u32 = 2;
+/// Requests of one neighbour at once.
+const MAX_STREAMS: usize = 64;
+/// A handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// An answer to a direct message or greeting.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// What speaks over a connection. Limits come first, so that they refuse before anything allocates.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    pub(super) hello: request_response::Behaviour<Frames>,
+    pub(super) direct: request_response::Behaviour<Frames>,
+    pub(super) gossip: Gossip,
+}
+
+fn frames(
+    name: &'static str,
+    max_request: usize,
+    max_response: usize,
+) -> request_response::Behaviour<Frames> {
+    let codec = Frames {
+        max_request,
+        max_response,
+    };
+    let config = request_response::Config::default()
+        .with_request_timeout(ANSWER)
+        .with_max_concurrent_streams(MAX_STREAMS);
+    let protocols = [(StreamProtocol::new(name), ProtocolSupport::Full)];
+    request_response::Behaviour::with_codec(codec, protocols, config)
+}
+
+/// A swarm that does not listen yet.
+pub(super) fn build(
+    keys: &Keypair,
+    network: NetworkId,
+    meter: Meter,
+) -> Result<Swarm<Behaviour>, String> {
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(MAX_HANDSHAKES))
+        .with_max_pending_outgoing(Some(MAX_HANDSHAKES))
+        .with_max_established_incoming(Some(MAX_CONNECTIONS))
+        .with_max_established_outgoing(Some(MAX_CONNECTIONS))
+        .with_max_established_per_peer(Some(MAX_PER_PEER));
+    let agent = identify::Config::new("tributary/1".into(), keys.public())
+        .with_agent_version(format!("tributary/{}", env!("CARGO_PKG_VERSION")))
+        .with_hide_listen_addrs(true)
+        .with_interval(Duration::from_secs(3600));
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        ping: ping::Behaviour::new(ping::Config::new()),
+        identify: identify::Behaviour::new(agent),
+        hello: frames("/tributary/1/hello", MAX_HELLO_BYTES, MAX_HELLO_BYTES),
+        direct: frames("/tributary/1/direct", MAX_DIRECT_BYTES, 0),
+        gossip: gossip::behaviour(keys, network)?,
+    };
+    let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(move |stream, _| Counted::new(stream, meter.clone()))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keys).map_err(|e| e.to_string())?)
+        .multiplex(yamux::Config::default())
+        .timeout(HANDSHAKE)
+        .boxed();
+    // Pings notice a dead neighbour; a quiet one stays.
+    let config = libp2p::swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(Duration::from_secs(24 * 3600));
+    let me = keys.public().to_peer_id();
+    Ok(Swarm::new(transport, behaviour, me, config))
+}

@@ -1,0 +1,512 @@
+//! The control plane's task: owns the swarm, obeys commands, reports what arrives.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::gossipsub::{self, MessageAcceptance, MessageId};
+use libp2p::request_response::{self, Message};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, Swarm};
+use tokio::sync::{mpsc, oneshot};
+use tributary_protocol::event::{GossipId, Verdict};
+use tributary_protocol::id::{NetworkId, PeerId, RunId};
+use tributary_protocol::time::Instant;
+
+use super::address::{Address, socket_multiaddr};
+use super::book::{Book, Target};
+use super::hello::{Contact, Hello, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
+use super::limit::Allowance;
+use super::swarm::{Behaviour, BehaviourEvent};
+use super::{Counts, NetEvent, Shared, gossip, keys};
+
+/// How often dials and news are looked after.
+const BEAT: Duration = Duration::from_millis(250);
+/// Gossip messages that wait for the node's verdict; the oldest is let go beyond it.
+const MAX_UNJUDGED: usize = 4096;
+
+/// What the daemon wants from the control plane.
+#[derive(Debug)]
+pub(super) enum Order {
+    Gossip(RunId, Vec<u8>),
+    Send(PeerId, Vec<u8>),
+    Verdict(GossipId, Verdict),
+    Subscribe(RunId),
+    Dial(Address),
+    Stop(oneshot::Sender<()>),
+}
+
+/// See the module.
+pub(super) struct Task {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) events: mpsc::UnboundedSender<NetEvent>,
+    pub(super) shared: Shared,
+    pub(super) network: NetworkId,
+    pub(super) me: PeerId,
+    pub(super) data_ports: Vec<SocketAddr>,
+    pub(super) book: Book,
+    pub(super) started: tokio::time::Instant,
+    pub(super) state: State,
+}
+
+/// What changes while the task runs.
+#[derive(Default)]
+pub(super) struct State {
+    runs: BTreeSet<RunId>,
+    dials: BTreeMap<ConnectionId, Target>,
+    allowances: BTreeMap<PeerId, Allowance>,
+    greeted: BTreeSet<PeerId>,
+    /// The book's version that each neighbour was last told.
+    told: BTreeMap<PeerId, u64>,
+    unjudged: BTreeMap<GossipId, (MessageId, libp2p::PeerId)>,
+    next_gossip: GossipId,
+    /// Published before any neighbour followed the run; said again once one does.
+    unheard: VecDeque<(RunId, Vec<u8>)>,
+    own_version: u64,
+}
+
+/// Messages kept for the first neighbour that follows a run.
+const MAX_UNHEARD: usize = 64;
+
+impl Task {
+    /// Runs until told to stop, or until the daemon is gone.
+    pub(super) async fn run(mut self) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event),
+                order = self.orders.recv() => match order {
+                    None => return,
+                    Some(Order::Stop(done)) => {
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(order) => self.obey(order),
+                },
+                _ = beat.tick() => self.on_beat(),
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.started.elapsed().as_millis() as u64)
+    }
+
+    fn report(&self, event: NetEvent) {
+        // A daemon that is gone closes the orders as well, which ends the task.
+        let _ = self.events.send(event);
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Gossip(run, bytes) => self.publish(run, bytes),
+            Order::Send(to, bytes) => {
+                if let Some(peer) = keys::to_libp2p(to)
+                    && self.swarm.is_connected(&peer)
+                {
+                    self.shared.meter.message_up(to, bytes.len());
+                    let direct = &mut self.swarm.behaviour_mut().direct;
+                    direct.send_request(&peer, bytes);
+                }
+            }
+            Order::Verdict(id, verdict) => self.judge(id, verdict),
+            Order::Subscribe(run) => self.subscribe(run),
+            Order::Dial(address) => {
+                self.book.keep(address);
+                self.on_beat();
+            }
+            Order::Stop(_) => {}
+        }
+    }
+
+    fn publish(&mut self, run: RunId, bytes: Vec<u8>) {
+        let topic = gossip::topic(self.network, run);
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        match gossip.publish(topic, bytes.clone()) {
+            Ok(_) | Err(gossipsub::PublishError::Duplicate) => {}
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {
+                self.state.unheard.push_back((run, bytes));
+                if self.state.unheard.len() > MAX_UNHEARD {
+                    self.state.unheard.pop_front();
+                }
+            }
+            Err(why) => tracing::debug!("a gossip message was not published: {why}"),
+        }
+    }
+
+    fn subscribe(&mut self, run: RunId) {
+        if self.state.runs.len() >= gossip::MAX_TOPICS || !self.state.runs.insert(run) {
+            return;
+        }
+        let topic = gossip::topic(self.network, run);
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        if let Err(why) = gossip.set_topic_params(topic.clone(), gossip::topic_scores()) {
+            tracing::error!("scores of a topic were refused: {why}");
+        }
+        if let Err(why) = gossip.subscribe(&topic) {
+            tracing::error!("could not follow the topic of run {}: {why}", run.short());
+        }
+        self.state.own_version += 1;
+    }
+
+    fn judge(&mut self, id: GossipId, verdict: Verdict) {
+        let Some((message, source)) = self.state.unjudged.remove(&id) else {
+            return;
+        };
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Reject => MessageAcceptance::Reject,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+        };
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.report_message_validation_result(&message, &source, acceptance);
+    }
+
+    fn on_beat(&mut self) {
+        let now = self.now();
+        for (target, sockets) in self.book.due(&self.state.runs, now) {
+            self.dial(target, sockets);
+        }
+        let version = self.version();
+        let behind: Vec<PeerId> = (self.swarm.connected_peers())
+            .filter_map(keys::from_libp2p)
+            .filter(|peer| self.state.told.get(peer) != Some(&version))
+            .collect();
+        for peer in behind {
+            self.greet(peer);
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.book.version() + self.state.own_version
+    }
+
+    fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
+        let addresses: Vec<Multiaddr> = sockets.into_iter().map(socket_multiaddr).collect();
+        let options = match &target {
+            Target::Peer(peer) => {
+                let Some(peer) = keys::to_libp2p(*peer) else {
+                    return;
+                };
+                DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(addresses)
+                    .build()
+            }
+            Target::Socket(_) => {
+                let Some(address) = addresses.into_iter().next() else {
+                    return;
+                };
+                DialOpts::unknown_peer_id().address(address).build()
+            }
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.state.dials.insert(connection, target);
+            }
+            Err(_) => self.book.failed(target, self.now()),
+        }
+    }
+
+    fn greeting(&self, to: &PeerId) -> Vec<u8> {
+        let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
+            .filter_map(|address| Address(address.clone()).socket())
+            .collect();
+        // A port bound on every interface is reachable where the control plane listens.
+        let data: BTreeSet<SocketAddr> = (self.data_ports.iter())
+            .flat_map(|port| match port.ip().is_unspecified() {
+                false => vec![*port],
+                true => (listens.iter())
+                    .filter(|l| l.is_ipv4() == port.is_ipv4())
+                    .map(|l| SocketAddr::new(l.ip(), port.port()))
+                    .collect(),
+            })
+            .collect();
+        let short = |sockets: BTreeSet<SocketAddr>| {
+            (sockets.into_iter().map(Into::into).take(MAX_ADDRESSES)).collect()
+        };
+        let me = Contact {
+            peer: self.me,
+            control: short(listens),
+            data: short(data),
+            runs: self.state.runs.iter().copied().take(MAX_RUNS).collect(),
+        };
+        Hello::new(self.network, me, self.book.worth_telling(to, MAX_KNOWN)).encode()
+    }
+
+    fn greet(&mut self, peer: PeerId) {
+        let Some(name) = keys::to_libp2p(peer) else {
+            return;
+        };
+        self.state.told.insert(peer, self.version());
+        let bytes = self.greeting(&peer);
+        self.swarm.behaviour_mut().hello.send_request(&name, bytes);
+    }
+
+    fn on_hello(&mut self, name: libp2p::PeerId, bytes: &[u8]) {
+        let Some(peer) = keys::from_libp2p(&name) else {
+            let _ = self.swarm.disconnect_peer_id(name);
+            return;
+        };
+        let hello = match Hello::decode(bytes, self.network, peer) {
+            Ok(hello) => hello,
+            Err(why) => {
+                tracing::warn!("peer {} was disconnected: {why}", peer.short());
+                let _ = self.swarm.disconnect_peer_id(name);
+                return;
+            }
+        };
+        self.book.learn(hello.me);
+        for contact in hello.known {
+            self.book.hear(contact);
+        }
+        self.share_addresses();
+        if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
+            self.book.greeted(peer);
+            self.report(NetEvent::Connected(peer));
+            self.publish_connected();
+        }
+    }
+
+    /// The data plane and the status page read these.
+    fn share_addresses(&self) {
+        let table = (self.book.contacts())
+            .map(|c| (c.peer, c.data.iter().map(|s| (*s).into()).collect()))
+            .collect();
+        *lock(&self.shared.data_addresses) = table;
+        let mut runs: BTreeMap<RunId, Vec<PeerId>> = BTreeMap::new();
+        for contact in self.book.contacts() {
+            for run in &contact.runs {
+                runs.entry(*run).or_default().push(contact.peer);
+            }
+        }
+        *lock(&self.shared.known_runs) = runs;
+    }
+
+    fn publish_connected(&self) {
+        *lock(&self.shared.connected) = self.state.greeted.iter().copied().collect();
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Direct(event)) => self.on_direct(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Hello(event)) => self.on_greeting(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                let dialed = self.state.dials.remove(&connection_id).is_some();
+                let socket = Address(endpoint.get_remote_address().clone()).socket();
+                self.on_established(
+                    peer_id,
+                    if endpoint.is_dialer() { socket } else { None },
+                    dialed,
+                );
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                ..
+            } => self.on_closed(&peer_id),
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                if let Some(target) = self.state.dials.remove(&connection_id) {
+                    tracing::debug!("could not reach {target:?}: {error}");
+                    self.book.failed(target, self.now());
+                }
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
+                self.state.own_version += 1;
+                let listeners = self.swarm.listeners().cloned();
+                *lock(&self.shared.listeners) = listeners.map(Address).collect();
+            }
+            _ => {}
+        }
+    }
+
+    fn on_established(&mut self, name: libp2p::PeerId, at: Option<SocketAddr>, dialed: bool) {
+        let Some(peer) = keys::from_libp2p(&name).filter(|peer| *peer != self.me) else {
+            let _ = self.swarm.disconnect_peer_id(name);
+            return;
+        };
+        let now = self.now();
+        self.book.on_connected(peer, at);
+        (self.state.allowances.entry(peer)).or_insert_with(|| Allowance::new(now));
+        if dialed && !self.state.told.contains_key(&peer) {
+            self.greet(peer);
+        }
+    }
+
+    fn on_closed(&mut self, name: &libp2p::PeerId) {
+        let Some(peer) = keys::from_libp2p(name) else {
+            return;
+        };
+        let now = self.now();
+        self.book.on_disconnected(peer, now);
+        self.state.allowances.remove(&peer);
+        self.state.told.remove(&peer);
+        if self.state.greeted.remove(&peer) {
+            self.report(NetEvent::Disconnected(peer));
+            self.publish_connected();
+        }
+    }
+
+    /// Whether a neighbour's message may be heard: within its allowance, and within what the node
+    /// has not yet looked at.
+    fn admit(&mut self, peer: PeerId, bytes: usize) -> bool {
+        let now = self.now();
+        self.shared.meter.message_down(peer, bytes);
+        let allowance = self.state.allowances.entry(peer);
+        let fits = allowance
+            .or_insert_with(|| Allowance::new(now))
+            .admit(bytes, now);
+        let heard = fits && self.shared.counts.room();
+        if !heard {
+            Counts::add(&self.shared.counts.dropped);
+        }
+        heard
+    }
+
+    fn on_direct(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        let request_response::Event::Message { peer, message, .. } = event else {
+            return;
+        };
+        if let Message::Request {
+            request, channel, ..
+        } = message
+        {
+            // The answer only says that the bytes arrived; a full channel is the sender's affair.
+            let direct = &mut self.swarm.behaviour_mut().direct;
+            let _ = direct.send_response(channel, Vec::new());
+            let Some(from) = keys::from_libp2p(&peer) else {
+                return;
+            };
+            if self.admit(from, request.len()) {
+                self.shared.counts.entered();
+                self.report(NetEvent::Direct {
+                    from,
+                    bytes: request,
+                });
+            }
+        }
+    }
+
+    fn on_greeting(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                Message::Request {
+                    request, channel, ..
+                } => {
+                    let Some(from) = keys::from_libp2p(&peer) else {
+                        return;
+                    };
+                    if !self.admit_greeting(from, request.len()) {
+                        return;
+                    }
+                    self.on_hello(peer, &request);
+                    self.state.told.insert(from, self.version());
+                    let answer = self.greeting(&from);
+                    let _ = self
+                        .swarm
+                        .behaviour_mut()
+                        .hello
+                        .send_response(channel, answer);
+                }
+                Message::Response { response, .. } => self.on_hello(peer, &response),
+            },
+            request_response::Event::OutboundFailure { peer, .. } => {
+                // Greeted again at the next beat, if still there.
+                if let Some(peer) = keys::from_libp2p(&peer) {
+                    self.state.told.remove(&peer);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn admit_greeting(&mut self, peer: PeerId, bytes: usize) -> bool {
+        let now = self.now();
+        self.shared.meter.message_down(peer, bytes);
+        let allowance = self.state.allowances.entry(peer);
+        allowance
+            .or_insert_with(|| Allowance::new(now))
+            .admit(bytes, now)
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            } => {
+                let source = keys::from_libp2p(&propagation_source);
+                let run = gossip::run_of(self.network, &message.topic);
+                let too_long = message.data.len() > tributary_protocol::limits::MAX_GOSSIP_BYTES;
+                let (Some(from), Some(_), false) = (source, run, too_long) else {
+                    let gossip = &mut self.swarm.behaviour_mut().gossip;
+                    let bad = MessageAcceptance::Reject;
+                    gossip.report_message_validation_result(&message_id, &propagation_source, bad);
+                    return;
+                };
+                if !self.admit(from, message.data.len()) {
+                    let gossip = &mut self.swarm.behaviour_mut().gossip;
+                    let late = MessageAcceptance::Ignore;
+                    gossip.report_message_validation_result(&message_id, &propagation_source, late);
+                    return;
+                }
+                let id = self.await_verdict(message_id, propagation_source);
+                self.shared.counts.entered();
+                self.report(NetEvent::Gossip {
+                    from,
+                    id,
+                    bytes: message.data,
+                });
+            }
+            gossipsub::Event::Subscribed { topic, .. } => {
+                if let Some(run) = gossip::run_of(self.network, &topic) {
+                    self.say_again(run);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn await_verdict(&mut self, message: MessageId, source: libp2p::PeerId) -> GossipId {
+        let id = self.state.next_gossip;
+        self.state.next_gossip += 1;
+        self.state.unjudged.insert(id, (message, source));
+        if self.state.unjudged.len() > MAX_UNJUDGED
+            && let Some(oldest) = self.state.unjudged.keys().next().copied()
+        {
+            self.judge(oldest, Verdict::Ignore);
+        }
+        id
+    }
+
+    fn say_again(&mut self, run: RunId) {
+        let held = std::mem::take(&mut self.state.unheard);
+        let (again, keep): (VecDeque<_>, VecDeque<_>) =
+            held.into_iter().partition(|(r, _)| *r == run);
+        self.state.unheard = keep;
+        for (run, bytes) in again {
+            self.publish(run, bytes);
+        }
+    }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,246 @@
+//! Real sockets on loopback.
+
+use std::time::{Duration, Instant};
+
+use tributary_protocol::event::Verdict;
+use tributary_protocol::hash;
+use tributary_protocol::id::{BlobRef, NetworkId, PeerId, RunId};
+
+use super::*;
+use crate::home::HomePaths;
+use crate::store::Store;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Peer {
+    net: Net,
+    events: NetEvents,
+    store: Store,
+    identity: Identity,
+    _dir: tempfile::TempDir,
+}
+
+impl Peer {
+    async fn start(bootstrap: Vec<Address>) -> Self {
+        Self::start_in(NetworkId(1), bootstrap).await
+    }
+
+    async fn start_in(network: NetworkId, bootstrap: Vec<Address>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&HomePaths::new(dir.path())).unwrap();
+        let identity = Identity::generate();
+        let (net, events) = start(NetConfig {
+            identity: &identity,
+            network,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            listen_data: "127.0.0.1:0".parse().unwrap(),
+            bootstrap,
+            blobs: store.blobs().clone(),
+        })
+        .await
+        .unwrap();
+        Self {
+            net,
+            events,
+            store,
+            identity,
+            _dir: dir,
+        }
+    }
+
+    fn id(&self) -> PeerId {
+        self.identity.peer_id()
+    }
+
+    /// The next event that `pick` wants; others are dropped.
+    async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(NetEvent) -> Option<T>) -> T {
+        let wait = async {
+            loop {
+                let event = self.events.next().await.expect("the network stopped");
+                if let Some(found) = pick(event) {
+                    return found;
+                }
+            }
+        };
+        (tokio::time::timeout(LIMIT, wait).await).unwrap_or_else(|_| panic!("no {what}"))
+    }
+
+    async fn connected(&mut self) -> PeerId {
+        self.expect("connection", |event| match event {
+            NetEvent::Connected(peer) => Some(peer),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn gossip(&mut self) -> (PeerId, GossipId, Vec<u8>) {
+        self.expect("gossip", |event| match event {
+            NetEvent::Gossip { from, id, bytes } => Some((from, id, bytes)),
+            _ => None,
+        })
+        .await
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LIMIT, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn run() -> RunId {
+    RunId(hash::blob(b"run"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_peers_exchange_direct_messages_gossip_and_blobs() {
+    let mut a = Peer::start(Vec::new()).await;
+    let mut b = Peer::start(a.net.addresses()).await;
+    assert_eq!(a.connected().await, b.id());
+    assert_eq!(b.connected().await, a.id());
+
+    let large = vec![5; tributary_protocol::limits::MAX_DIRECT_BYTES];
+    a.net.send(b.id(), large.clone());
+    let got = b.expect("direct message", |event| match event {
+        NetEvent::Direct { from, bytes } => Some((from, bytes)),
+        _ => None,
+    });
+    assert_eq!(got.await, (a.id(), large));
+
+    a.net.subscribe(run());
+    b.net.subscribe(run());
+    let message = vec![9; tributary_protocol::limits::MAX_GOSSIP_BYTES];
+    a.net.gossip(run(), message.clone());
+    let (from, id, bytes) = b.gossip().await;
+    assert_eq!((from, bytes), (a.id(), message));
+    b.net.verdict(id, Verdict::Accept);
+
+    let content: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    let blob = BlobRef::of(&content);
+    let record = tributary_protocol::event::Record::Blob {
+        hash: blob.hash,
+        bytes: content.clone(),
+    };
+    a.store.persist(vec![record]).wait().await.unwrap();
+    let refused = b.net.fetch(blob, &[a.id()]).await.unwrap_err();
+    assert!(refused.to_string().contains(&a.id().short()), "{refused}");
+    a.net.offer(blob.hash);
+    assert_eq!(b.net.fetch(blob, &[a.id()]).await.unwrap(), content);
+    let size = content.len() as u64;
+    assert_eq!(b.net.traffic().payload_down, size);
+    let served = || a.net.traffic_by_peer().get(&b.id()).map(|t| t.payload_up);
+    until("the count of served bytes", || {
+        served().is_some_and(|up| up >= size)
+    })
+    .await;
+    assert!(
+        a.net.traffic().control_up > 256 * 1024,
+        "direct message was not counted"
+    );
+
+    let lie = BlobRef {
+        size: blob.size - 1,
+        ..blob
+    };
+    let error = b.net.fetch(lie, &[a.id()]).await.unwrap_err();
+    assert!(error.to_string().contains("were promised"), "{error}");
+    a.net.shutdown().await;
+    b.net.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_peers_that_know_one_address_all_meet_and_all_hear() {
+    let first = Peer::start(Vec::new()).await;
+    let addresses = first.net.addresses();
+    let mut peers = vec![first];
+    for _ in 0..4 {
+        peers.push(Peer::start(addresses.clone()).await);
+    }
+    for peer in &peers {
+        peer.net.subscribe(run());
+    }
+    until("a full mesh of connections", || {
+        peers.iter().all(|p| p.net.connected().len() == 4)
+    })
+    .await;
+    let followers = peers[3].net.known_runs();
+    assert_eq!(followers.get(&run()).map(Vec::len), Some(4));
+
+    for sender in 0..peers.len() {
+        let message = vec![sender as u8; 1000];
+        peers[sender].net.gossip(run(), message.clone());
+        for receiver in (0..peers.len()).filter(|r| *r != sender) {
+            let (_, id, bytes) = peers[receiver].gossip().await;
+            assert_eq!(bytes, message);
+            peers[receiver].net.verdict(id, Verdict::Accept);
+        }
+    }
+
+    // A blob of the last is fetched by the second, which has never dialed it itself, past a provider
+    // that does not have it.
+    let content = vec![3; 100_000];
+    let blob = BlobRef::of(&content);
+    let record = tributary_protocol::event::Record::Blob {
+        hash: blob.hash,
+        bytes: content.clone(),
+    };
+    peers[4].store.persist(vec![record]).wait().await.unwrap();
+    peers[4].net.offer(blob.hash);
+    let providers = [peers[2].id(), peers[4].id()];
+    assert_eq!(peers[1].net.fetch(blob, &providers).await.unwrap(), content);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_that_comes_back_is_found_again() {
+    let mut a = Peer::start(Vec::new()).await;
+    let mut b = Peer::start(a.net.addresses()).await;
+    b.connected().await;
+    a.connected().await;
+    let listen = a.net.addresses()[0].socket().unwrap();
+    a.net.shutdown().await;
+    let gone = b.expect("disconnection", |event| match event {
+        NetEvent::Disconnected(peer) => Some(peer),
+        _ => None,
+    });
+    assert_eq!(gone.await, a.id());
+    let (again, _events) = start(NetConfig {
+        identity: &a.identity,
+        network: NetworkId(1),
+        listen,
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap: Vec::new(),
+        blobs: a.store.blobs().clone(),
+    })
+    .await
+    .unwrap();
+    assert_eq!(b.connected().await, a.id());
+    again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn port_in_use_is_an_error_of_the_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&HomePaths::new(dir.path())).unwrap();
+    let started = start(NetConfig {
+        identity: &Identity::generate(),
+        network: NetworkId(1),
+        listen: taken.local_addr().unwrap(),
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap: Vec::new(),
+        blobs: store.blobs().clone(),
+    })
+    .await;
+    assert!(matches!(started, Err(NetError::PortInUse(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_of_another_network_are_not_met() {
+    let a = Peer::start(Vec::new()).await;
+    let mut stranger = Peer::start_in(NetworkId(2), a.net.addresses()).await;
+    let met = tokio::time::timeout(Duration::from_secs(2), stranger.connected()).await;
+    assert!(met.is_err(), "a peer of another network was met");
+    assert!(a.net.connected().is_empty());
+}

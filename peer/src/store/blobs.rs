@@ -1,0 +1,137 @@
+//! Durable blobs: files named by their hash.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tributary_protocol::hash;
+use tributary_protocol::id::BlobHash;
+
+use super::StoreError;
+
+/// Suffix of files that are not finished; removed at the next start.
+const UNFINISHED: &str = "part";
+/// Tells unfinished files of one process apart.
+static NEXT_PART: AtomicU64 = AtomicU64::new(0);
+
+/// The folder of blobs. Cheap to clone; reads need no lock, because a file never changes once it has
+/// its name.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    folder: PathBuf,
+}
+
+impl Blobs {
+    /// Opens the folder, makes it if needed, and removes what a crash left unfinished.
+    pub(super) fn open(folder: PathBuf) -> Result<Self, StoreError> {
+        let io = |e: io::Error| StoreError::io("open the blob folder", &folder, &e);
+        fs::create_dir_all(&folder).map_err(io)?;
+        for entry in fs::read_dir(&folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if path.extension().is_some_and(|e| e == UNFINISHED) {
+                fs::remove_file(&path).map_err(io)?;
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    /// For reading only: nothing is made or removed.
+    pub(super) fn read_only(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn path(&self, hash: BlobHash) -> PathBuf {
+        self.folder.join(hash.to_string())
+    }
+
+    /// Writes a blob under its name; true when it is new. Durable after [`Blobs::sync`].
+    pub(super) fn write(&self, hash: BlobHash, bytes: &[u8]) -> Result<bool, StoreError> {
+        let path = self.path(hash);
+        // A file of the right length was renamed after its content was synced. One whose content was
+        // damaged since is set aside by whoever reads it.
+        if fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64) {
+            return Ok(false);
+        }
+        let part = self.folder.join(format!(
+            "{}-{}.{UNFINISHED}",
+            hash.short(),
+            NEXT_PART.fetch_add(1, Ordering::Relaxed)
+        ));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        write().map_err(|e| {
+            let _ = fs::remove_file(&part);
+            StoreError::io("write the blob", &path, &e)
+        })?;
+        Ok(true)
+    }
+
+    /// Makes the names of new blobs durable.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        if cfg!(not(unix)) {
+            return Ok(());
+        }
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|e| StoreError::io("sync the blob folder", &self.folder, &e))
+    }
+
+    /// A blob, its content checked against its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when the content has changed on the disk; see [`Blobs::set_aside`].
+    pub fn read(&self, hash: BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path(hash);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StoreError::io("read the blob", &path, &e)),
+        };
+        if BlobHash(hash::blob(&bytes)) == hash {
+            return Ok(Some(bytes));
+        }
+        Err(StoreError::Damaged {
+            table: "blobs",
+            key: hash.to_string(),
+            why: "its content does not have the hash that is its name".into(),
+        })
+    }
+
+    /// Moves a damaged blob out of the way (`HASH.damaged`), so that it can be fetched again.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn set_aside(&self, hash: BlobHash) -> Result<(), StoreError> {
+        let path = self.path(hash);
+        let aside = self.folder.join(format!("{hash}.damaged"));
+        fs::rename(&path, aside).map_err(|e| StoreError::io("set aside the blob", &path, &e))
+    }
+
+    /// Every blob and its size in bytes.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn list(&self) -> Result<BTreeMap<BlobHash, u64>, StoreError> {
+        let io = |e: io::Error| StoreError::io("list the blob folder", &self.folder, &e);
+        let mut out = BTreeMap::new();
+        for entry in fs::read_dir(&self.folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let name = entry.file_name();
+            if let Some(hash) = name.to_str().and_then(|name| name.parse().ok()) {
+                out.insert(hash, entry.metadata().map_err(io)?.len());
+            }
+        }
+        Ok(out)
+    }
+}

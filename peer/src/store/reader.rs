@@ -1,0 +1,96 @@
+//! The ledger of a stopped peer, read without touching it.
+//!
+//! `ledger verify` must not change what it verifies, and must work on a home that was killed in the
+//! middle of a commit. The database file is small (blobs are files), so it is read into memory, and
+//! recovery, if it needs any, happens on that copy. Every page is checked on the way.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+use redb::Database;
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use tributary_protocol::event::Record;
+use tributary_protocol::id::BlobHash;
+
+use super::{Blobs, StoreError, error, tables};
+use crate::home::HomePaths;
+
+/// Everything a stopped peer keeps.
+#[derive(Debug)]
+pub struct LedgerReader {
+    records: Vec<Record>,
+    blobs: Blobs,
+}
+
+impl LedgerReader {
+    /// Reads the ledger of a home.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while a daemon runs on it; [`StoreError::Missing`];
+    /// [`StoreError::DamagedFile`] and [`StoreError::Damaged`] say what does not hold.
+    pub fn open(paths: &HomePaths) -> Result<Self, StoreError> {
+        let path = paths.ledger();
+        if !path.is_file() {
+            return Err(StoreError::Missing(path));
+        }
+        check_unlocked(paths)?;
+        let bytes = fs::read(&path).map_err(|e| StoreError::io("read the ledger", &path, &e))?;
+        let records = error::guarded(&path, || load(&path, &bytes))??;
+        Ok(Self {
+            records,
+            blobs: Blobs::read_only(paths.blobs()),
+        })
+    }
+
+    /// Every record except blobs, each kind in the order it was persisted.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// A blob, checked against its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when its content has changed.
+    pub fn blob(&self, hash: BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.blobs.read(hash)
+    }
+
+    /// Every blob and its size in bytes.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn blobs(&self) -> Result<BTreeMap<BlobHash, u64>, StoreError> {
+        self.blobs.list()
+    }
+}
+
+/// The lock is only looked at: a daemon that starts meanwhile does no harm to a reader of a copy.
+fn check_unlocked(paths: &HomePaths) -> Result<(), StoreError> {
+    match File::open(paths.lock()).map(|lock| lock.try_lock_shared()) {
+        Ok(Err(TryLockError::WouldBlock)) => Err(StoreError::InUse(paths.root().to_owned())),
+        // No lock file, or no locks on this disk: nobody can be holding it.
+        _ => Ok(()),
+    }
+}
+
+fn load(path: &Path, bytes: &[u8]) -> Result<Vec<Record>, StoreError> {
+    if bytes.is_empty() {
+        return Err(StoreError::DamagedFile {
+            path: path.to_owned(),
+            why: "it is empty".into(),
+        });
+    }
+    let backend = InMemoryBackend::new();
+    backend
+        .set_len(bytes.len() as u64)
+        .and_then(|()| backend.write(0, bytes))
+        .map_err(|e| StoreError::io("copy the ledger", path, &e))?;
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(true);
+    let database = builder
+        .create_with_backend(backend)
+        .map_err(|e| StoreError::opening(path, e))?;
+    tables::load(&database)
+}
