@@ -13,9 +13,9 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tributary_trainer::Tokenizer;
 use tributary_trainer::full::{FullConfig, FullTrainer};
 use tributary_trainer::pretrain::{self, END_OF_TEXT, Plan, Run, Stream, vocabulary};
+use tributary_trainer::{BaseModel, GenerateConfig, Tokenizer, generate};
 
 /// Rows of brook's token table.
 const VOCABULARY: usize = 4_096;
@@ -78,6 +78,14 @@ fn train(folder: &Path, options: &[String]) -> Result<(), Box<dyn Error>> {
         save_every: option(options, "--save-every", 200)?,
     };
     let tokenizer = Tokenizer::from_file(folder.join("model/tokenizer.json"))?;
+    let model = run.folder.join("model");
+    if run.folder != folder {
+        fs::create_dir_all(&model)?;
+        fs::copy(
+            folder.join("model/tokenizer.json"),
+            model.join("tokenizer.json"),
+        )?;
+    }
     let end = tokenizer.eos_ids()[0];
     let read = |name: &str| -> Result<Vec<u32>, Box<dyn Error>> {
         Ok(pretrain::tokens_of(
@@ -96,7 +104,6 @@ fn train(folder: &Path, options: &[String]) -> Result<(), Box<dyn Error>> {
         stream.len(),
         config.parameters()
     );
-    let model = run.folder.join("model");
     pretrain::pretrain(&plan, &run, config, &mut stream, &held_out, &mut |line| {
         let held = line
             .held_out
@@ -107,8 +114,8 @@ fn train(folder: &Path, options: &[String]) -> Result<(), Box<dyn Error>> {
             line.step, line.tokens, line.loss, line.learning_rate, line.tokens_per_s
         );
         if line.held_out.is_some() {
-            match pretrain::greedy(&model, &tokenizer, "The house", 24) {
-                Ok(text) => println!("        The house{}", text.replace('\n', "/")),
+            match continued(&model, "The house", 24) {
+                Ok(text) => println!("        {}", text.replace('\n', "/")),
                 Err(error) => println!("        {error}"),
             }
         }
@@ -146,10 +153,19 @@ fn evaluate(model: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn sample(model: &Path, prompt: &str) -> Result<(), Box<dyn Error>> {
-    let tokenizer = Tokenizer::from_file(model.join("tokenizer.json"))?;
-    println!(
-        "{prompt}{}",
-        pretrain::greedy(model, &tokenizer, prompt, 80)?
-    );
+    println!("{}", continued(model, prompt, 80)?);
     Ok(())
+}
+
+/// The prompt and its likeliest continuation.
+fn continued(model: &Path, prompt: &str, max_tokens: usize) -> Result<String, Box<dyn Error>> {
+    let base = BaseModel::from_dir(model)?;
+    let config = GenerateConfig {
+        max_tokens,
+        ..GenerateConfig::default()
+    };
+    Ok(format!(
+        "{prompt}{}",
+        generate(&base, None, prompt, &config)?.text
+    ))
 }

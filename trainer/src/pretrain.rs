@@ -14,7 +14,6 @@ pub mod vocabulary;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::Tensor;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -24,8 +23,7 @@ use crate::config::{Config, ConfigError, RopeScaling};
 use crate::data::BatchError;
 use crate::evaluate::Evaluation;
 use crate::full::{FullConfig, FullStepError, FullTrainer, ResumeError};
-use crate::model::files::{self, SaveError, WeightsError};
-use crate::model::{Batch, Model, NO_TARGET, download};
+use crate::model::files::SaveError;
 use crate::{Tokenizer, TokenizerError};
 
 /// Name of the token that ends each document; the line between documents in a text file.
@@ -55,9 +53,6 @@ pub enum PretrainError {
     /// Saving.
     #[error(transparent)]
     Save(#[from] SaveError),
-    /// The weights of a finished model.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
     /// A folder or file of the run.
     #[error("cannot use {path}: {source}; check that the folder exists and can be written")]
     File {
@@ -354,45 +349,6 @@ fn file_error(path: &Path, source: std::io::Error) -> PretrainError {
         path: path.display().to_string(),
         source,
     }
-}
-
-/// The likeliest continuation of `prompt` by the model in `folder`, recomputed from the start for each
-/// token: slow, plain, and good enough to see what a checkpoint has learnt.
-///
-/// # Errors
-/// When the folder does not hold a model or the prompt is not of its vocabulary.
-pub fn greedy(
-    folder: &Path,
-    tokenizer: &Tokenizer,
-    prompt: &str,
-    count: usize,
-) -> Result<String, PretrainError> {
-    let config = Config::from_dir(folder)?;
-    let parameters = files::read_dir(folder, &config)?;
-    let model = Model::new(config.clone(), parameters, &crate::device::choose().device);
-    let mut ids: Vec<u32> = config.bos.into_iter().collect();
-    ids.extend(tokenizer.encode(prompt)?);
-    let start = ids.len();
-    crate::data::check_ids(&ids, config.vocab)?;
-    while ids.len() < start + count {
-        let batch = Batch {
-            tokens: ids.iter().map(|id| *id as i32).collect(),
-            targets: vec![NO_TARGET; ids.len()],
-            windows: 1,
-            context: ids.len(),
-        };
-        let hidden = model.hidden(None, &batch);
-        let [rows, width] = hidden.dims();
-        let last: Tensor<2> = hidden.slice([rows - 1..rows, 0..width]);
-        let logits = download(last.matmul(model.head_matrix().transpose()));
-        let best =
-            (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
-        if config.eos.contains(&(best as u32)) {
-            break;
-        }
-        ids.push(best as u32);
-    }
-    Ok(tokenizer.decode(&ids[start..])?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! Tests that brook is the language model that its card describes.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::full::{FullConfig, FullTrainer};
+use crate::generate::{GenerateConfig, generate};
 use crate::pretrain;
+use crate::shards::DEMO_SHARDS;
 
 const CARD: &str = include_str!("../../assets/brook/README.md");
 
@@ -71,4 +75,45 @@ fn held_out_loss_is_the_stated_one_and_far_below_counting_words() {
         .map(|c| f64::from(*c) / tokens.len() as f64);
     let entropy: f64 = shares.map(|p| -p * p.ln()).sum();
     assert!(found < entropy - 1.0, "{found} against {entropy}");
+}
+
+fn words(text: &str) -> Vec<String> {
+    let words = text
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|w| !w.is_empty());
+    words.map(str::to_lowercase).collect()
+}
+
+/// Real words in varied order: noise fails the first condition, a loop on one word the second.
+#[test]
+fn greedy_text_is_made_of_english_words_and_no_single_loop() {
+    let base = load().expect("loads");
+    let texts = DEMO_SHARDS.iter().map(|shard| shard.text);
+    let known: HashSet<String> = texts.chain([HELD_OUT_SAMPLE]).flat_map(words).collect();
+    let config = GenerateConfig {
+        max_tokens: 40,
+        ..GenerateConfig::default()
+    };
+    let (mut all, mut real, mut distinct) = (0, 0, 0);
+    for prompt in [
+        "She was",
+        "The king said",
+        "A bird is",
+        "To walk is",
+        "It was a very",
+    ] {
+        let text = generate(&base, None, prompt, &config)
+            .expect("generates")
+            .text;
+        let said = words(&text);
+        all += said.len();
+        real += said.iter().filter(|w| known.contains(*w)).count();
+        distinct += said.iter().collect::<HashSet<_>>().len();
+    }
+    assert!(all >= 100, "{all} words");
+    assert!(real as f64 > 0.9 * all as f64, "{real} of {all} are words");
+    assert!(
+        distinct as f64 > 0.3 * all as f64,
+        "{distinct} of {all} differ within a text"
+    );
 }
