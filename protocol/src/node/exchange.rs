@@ -288,16 +288,12 @@ impl Run {
             );
         }
         if plan.behind && !wants {
-            let lists = theirs
-                .iter()
-                .map(|list| sync::list(&self.log, list.range))
-                .collect();
             let (run, certified) = (self.id, self.certified());
             desk.send(
                 from,
                 &Message::Heads {
                     run,
-                    lists,
+                    lists: plan.ask,
                     certified,
                     wants: true,
                 },

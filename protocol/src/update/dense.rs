@@ -37,7 +37,8 @@ pub(super) fn read_int8(bytes: &[u8], chunk: &mut [f32]) -> Result<(), &'static 
     let (scale, ints) = bytes.split_at(4);
     let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
     let zero = scale.to_bits() == 0;
-    if !zero && !(scale.is_finite() && scale >= f32::MIN_POSITIVE) {
+    let normal = scale.is_finite() && scale >= f32::MIN_POSITIVE;
+    if !zero && !normal {
         return Err("a scale that is negative, tiny or not finite");
     }
     let mut greatest = 0;

@@ -108,7 +108,7 @@ impl Feedback {
     /// # Errors
     /// [`Rejection::Blob`] when the bytes are not finite numbers.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Rejection> {
-        if bytes.len() % 4 != 0 {
+        if !bytes.len().is_multiple_of(4) {
             return Err(Rejection::Blob("a residual with a broken number"));
         }
         let residual: Vec<f32> = (bytes.chunks_exact(4))

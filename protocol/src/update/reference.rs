@@ -21,7 +21,9 @@ fn magnitude(value: f32) -> f32 {
 fn choose(chunk: &[f32], top: u16) -> (Vec<usize>, Vec<f32>) {
     let m = chunk.len();
     let k = usize::from(top) * m;
-    let k = (k / CHUNK + usize::from(k % CHUNK > 0)).max(1).min(m);
+    let k = (k / CHUNK + usize::from(!k.is_multiple_of(CHUNK)))
+        .max(1)
+        .min(m);
     let mut order: Vec<usize> = (0..m).collect();
     // A stable sort keeps the lower index first among equals.
     order.sort_by(|a, b| magnitude(chunk[*b]).total_cmp(&magnitude(chunk[*a])));

@@ -322,13 +322,13 @@ impl Net {
             self.now_ms = at;
             match self.due.remove(&serial) {
                 Some(Due::Input(node, input)) => self.input(node, input),
-                Some(Due::Timer(node, timer, set)) => {
-                    if self.timers[node].get(&timer) == Some(&set) {
-                        self.timers[node].remove(&timer);
-                        self.input(node, Input::Timer(timer));
-                    }
+                Some(Due::Timer(node, timer, set))
+                    if self.timers[node].get(&timer) == Some(&set) =>
+                {
+                    self.timers[node].remove(&timer);
+                    self.input(node, Input::Timer(timer));
                 }
-                None => {}
+                Some(Due::Timer(..)) | None => {}
             }
             if done(self) {
                 return true;
