@@ -45,6 +45,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_COMMITTEE,
         MAX_VALUE_BYTES,
         MAX_CERTIFICATE_BYTES,
+        MAX_RELAYED,
         MAX_EARLY_MESSAGES,
         MAX_ATTEMPTS_AHEAD,
         REPEATED_ATTEMPTS,
