@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 
 use crate::codec;
 use crate::committee::Committee;
-use crate::consensus::{Signed, Vote, VoteKind};
+use crate::consensus::{Vote, VoteKind, verify_quorum};
 use crate::id::{NetworkId, PeerId, Round, RunId};
 use crate::limits;
 use crate::reject::Rejection;
@@ -60,30 +60,15 @@ impl Certificate {
     /// [`Rejection::Certificate`] for a signer without a seat, out of order or too few;
     /// [`Rejection::Signature`] when one does not verify.
     pub fn verify(&self, committee: &Committee, network: NetworkId) -> Result<(), Rejection> {
-        let refuse = |why| Err(Rejection::Certificate(why));
-        if self.precommits.windows(2).any(|w| w[0].0 >= w[1].0) {
-            return refuse("signers out of order");
-        }
-        if self.precommits.iter().any(|(p, _)| !committee.contains(p)) {
-            return refuse("a signer has no seat in the committee");
-        }
-        if self.precommits.len() < committee.quorum() {
-            return refuse("fewer signers than a quorum of the committee");
-        }
-        let value = Some(self.value.id());
-        for (author, signature) in &self.precommits {
-            let body = Vote {
-                run: self.value.run,
-                round: self.value.round,
-                attempt: self.attempt,
-                kind: VoteKind::Precommit,
-                value,
-                author: *author,
-            };
-            let signature = *signature;
-            Signed { body, signature }.verify(network)?;
-        }
-        Ok(())
+        let body = Vote {
+            run: self.value.run,
+            round: self.value.round,
+            attempt: self.attempt,
+            kind: VoteKind::Precommit,
+            value: Some(self.value.id()),
+            author: PeerId::default(),
+        };
+        verify_quorum(body, &self.precommits, committee, network)
     }
 }
 

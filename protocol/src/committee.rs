@@ -47,7 +47,7 @@ impl Committee {
         Self::of(vec![creator])
     }
 
-    fn of(order: Vec<PeerId>) -> Self {
+    pub(crate) fn of(order: Vec<PeerId>) -> Self {
         assert!(!order.is_empty(), "a committee needs at least one member");
         let mut sorted = order.clone();
         sorted.sort_unstable();

@@ -35,7 +35,8 @@ use crate::sign::SecretKey;
 use context::{Attempt, Bft, Seats};
 use steps::Step;
 
-pub use message::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
+pub(crate) use message::verify_quorum;
+pub use message::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
 pub use restore::RestoreError;
 
 /// What a height is about.
@@ -232,6 +233,10 @@ impl Height {
             return ignored;
         }
         message.verify(self.setting.network)?;
+        if let ConsensusMessage::Proposal(proposal) = &message {
+            let (committee, network) = (&self.setting.committee, self.setting.network);
+            proposal.body.verify_polka(committee, network)?;
+        }
         let author = message.author();
         if !self.started {
             let waiting = self.early.entry(author).or_default();
@@ -303,11 +308,6 @@ impl Height {
         if let ConsensusMessage::Proposal(proposal) = message {
             if author != self.setting.committee.proposer(proposal.body.attempt) {
                 return Err(Rejection::Unauthorised);
-            }
-            if (proposal.body.polka).is_some_and(|polka| polka >= proposal.body.attempt) {
-                return Err(Rejection::Contradiction(
-                    "a proposal refers to a later attempt",
-                ));
             }
         }
         Ok(())

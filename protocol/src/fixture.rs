@@ -4,7 +4,7 @@
 
 use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::certificate::Certificate;
-use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
+use tributary_protocol::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{
@@ -244,10 +244,31 @@ pub(crate) fn vote(author: u8) -> Vote {
     }
 }
 
+/// Three prevotes of the attempt before.
+fn polka() -> Polka {
+    let prevote = |author: u8| {
+        let body = Vote {
+            attempt: 0,
+            kind: VoteKind::Prevote,
+            ..vote(author)
+        };
+        (
+            peer(author),
+            Signed::vote(body, NET, &key(author)).signature,
+        )
+    };
+    let mut prevotes: Vec<_> = (1..=3).map(prevote).collect();
+    prevotes.sort();
+    Polka {
+        attempt: 0,
+        prevotes,
+    }
+}
+
 pub(crate) fn proposal() -> Proposal {
     Proposal {
         attempt: 1,
-        polka: Some(0),
+        polka: Some(polka()),
         value: value(),
         author: peer(3),
     }

@@ -96,6 +96,10 @@ pub fn follow(
     if trains && value.included.len() < manifest.min_contributions as usize {
         return contradiction("fewer contributions than the manifest's minimum");
     }
+    let claimed = |i: &Included| (1..=limits::MAX_TOKENS).contains(&i.tokens);
+    if !value.included.iter().all(claimed) {
+        return Err(Rejection::Limit("tokens"));
+    }
     let before = head.map_or_else(Roster::default, |head| head.roster.clone());
     if (value.included.iter()).any(|i| !contributes(&before, &i.receipt.author)) {
         return contradiction("a contribution by no contributor");
@@ -192,12 +196,17 @@ pub enum Missing {
     Blob(BlobRef, PeerId),
 }
 
-/// Everything that [`derive`] would need and `evidence` lacks.
-pub fn missing(value: &RoundValue, evidence: &Evidence<'_>) -> Vec<Missing> {
+/// The log entries that a value names: receipts, joins, leaves, score sheets.
+pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
     let receipts = value.included.iter().map(|i| i.receipt);
     let joins = value.joins.iter().map(|j| j.entry);
     let others = value.leaves.iter().chain(&value.sheets).copied();
-    let mut out: Vec<Missing> = (receipts.chain(joins).chain(others))
+    receipts.chain(joins).chain(others)
+}
+
+/// Everything that [`derive`] would need and `evidence` lacks.
+pub fn missing(value: &RoundValue, evidence: &Evidence<'_>) -> Vec<Missing> {
+    let mut out: Vec<Missing> = relied(value)
         .filter(|entry| evidence.log.entry(entry).is_none())
         .map(Missing::Entry)
         .collect();
@@ -229,13 +238,28 @@ pub fn derive(
     value: &RoundValue,
     evidence: &Evidence<'_>,
 ) -> Result<Derived, Rejection> {
+    check(manifest, head, value, evidence)?;
+    recompute(manifest, value, evidence)
+}
+
+/// Everything that [`derive`] compares except the adapter: for auditors that do not hold the updates.
+///
+/// # Errors
+/// As [`derive`].
+pub fn check(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Result<(), Rejection> {
     follow(manifest, value.run, head, value)?;
     check_entries(manifest, head, value, evidence)?;
-    let contradiction = |what| Err(Rejection::Contradiction(what));
     if final_scores(manifest, value, evidence) != value.scores {
-        return contradiction("final scores do not follow from the sheets");
+        return Err(Rejection::Contradiction(
+            "final scores do not follow from the sheets",
+        ));
     }
-    recompute(manifest, value, evidence)
+    Ok(())
 }
 
 /// Recomputes a certified value's adapter from the adapter before and the updates alone, for peers

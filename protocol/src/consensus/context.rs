@@ -363,21 +363,25 @@ pub(super) fn offer(proposal: &Signed<Proposal>) -> malachite::SignedProposal<Bf
     let offer = Offer {
         height: body.value.round,
         attempt: Attempt::new(body.attempt),
-        polka: Attempt::from(body.polka),
+        polka: Attempt::from(body.polka.as_ref().map(|polka| polka.attempt)),
         value: Candidate::new(body.value.clone()),
         author: body.author,
     };
     malachite::SignedProposal::new(offer, proposal.signature)
 }
 
-/// Our form of one of the driver's proposals.
-pub(super) fn proposal(offer: &Offer) -> Proposal {
-    Proposal {
-        attempt: number(offer.attempt),
-        polka: offer.polka.as_u32(),
-        value: offer.value.value().clone(),
-        author: offer.author,
-    }
+/// The driver's form of the proof that comes with a value put up again.
+pub(super) fn polka(proposal: &Proposal) -> Option<malachite::PolkaCertificate<Bft>> {
+    let polka = proposal.polka.as_ref()?;
+    let signature = |(author, signature): &(PeerId, Signature)| {
+        malachite::PolkaSignature::new(*author, *signature)
+    };
+    Some(malachite::PolkaCertificate {
+        height: proposal.value.round,
+        round: Attempt::new(polka.attempt),
+        value_id: proposal.value.id(),
+        polka_signatures: polka.prevotes.iter().map(signature).collect(),
+    })
 }
 
 /// The attempt of something that belongs to one.

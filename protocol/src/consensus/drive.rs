@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 
 use arc_malachitebft_core_driver as driver;
 use arc_malachitebft_core_types as malachite;
-use malachite::{Timeout, TimeoutKind, Validity};
+use malachite::{NilOrVal, Timeout, TimeoutKind, Validity, VoteType};
 
 use super::context::{self, Attempt, Ballot, Bft, Candidate, Offer};
-use super::message::{ConsensusMessage, Proposal, Signed, VoteKind};
+use super::message::{ConsensusMessage, Polka, Proposal, Signed, VoteKind};
 use super::steps::{self, Step};
 use super::{Heard, Height, Output, Slot};
 use crate::certificate::Certificate;
 use crate::event::ConsensusStep;
+use crate::id::{PeerId, ValueId};
 use crate::limits;
 use crate::round::RoundValue;
 
@@ -65,7 +66,11 @@ impl Height {
     /// Gives the driver a proposal whose value the node has judged.
     pub(super) fn judge(&mut self, proposal: Signed<Proposal>, valid: bool) {
         let offer = context::offer(&proposal);
+        let polka = context::polka(&proposal.body);
         self.record(Step::Judged(proposal, valid), limits::MAX_CONSENSUS_BYTES);
+        if let Some(polka) = polka {
+            self.drive(driver::Input::PolkaCertificate(polka));
+        }
         self.drive(driver::Input::Proposal(offer, Validity::from_bool(valid)));
     }
 
@@ -166,7 +171,15 @@ impl Height {
         let said = match self.own.get(&slot) {
             Some(ConsensusMessage::Proposal(said)) => said.clone(),
             _ => {
-                let body = context::proposal(offer);
+                let body = Proposal {
+                    attempt: slot.0,
+                    polka: offer
+                        .polka
+                        .as_u32()
+                        .map(|at| self.polka(at, offer.value.id())),
+                    value: offer.value.value().clone(),
+                    author: self.me,
+                };
                 let said = Signed::<Proposal>::proposal(body, self.setting.network, &self.key);
                 let size = limits::MAX_CONSENSUS_BYTES;
                 self.say(slot, ConsensusMessage::Proposal(said.clone()), size);
@@ -181,6 +194,26 @@ impl Height {
         };
         self.proposals.insert((slot.0, id), heard);
         driver::Input::Proposal(context::offer(&said), Validity::Valid)
+    }
+
+    /// The quorum of prevotes that made us hold a value valid.
+    fn polka(&self, attempt: u32, id: ValueId) -> Polka {
+        let at = Attempt::new(attempt);
+        let heard = self.driver.votes().per_round(at);
+        let mut prevotes: Vec<_> = (heard.iter().flat_map(|votes| votes.received_votes()))
+            .filter(|v| v.message.kind == VoteType::Prevote)
+            .filter(|v| v.message.value == NilOrVal::Val(id))
+            .map(|vote| (vote.message.author, vote.signature))
+            .collect();
+        if prevotes.len() < self.setting.committee.quorum() {
+            // Some of its votes we count otherwise: then somebody's proof of it convinced us.
+            let proof = self.driver.polka_certificate(at, &id);
+            let proof = proof.expect("a value is valid by a quorum heard or proven");
+            let signed = proof.polka_signatures.iter();
+            prevotes = signed.map(|s| (s.address, s.signature)).collect();
+        }
+        prevotes.sort_unstable();
+        Polka { attempt, prevotes }
     }
 
     fn say_vote(&mut self, ballot: &Ballot) -> driver::Input<Bft> {
@@ -262,7 +295,7 @@ impl Height {
         }
     }
 
-    fn expose(&mut self, author: crate::id::PeerId) {
+    fn expose(&mut self, author: PeerId) {
         if self.exposed.insert(author) {
             self.out.push(Output::Evidence(author));
         }

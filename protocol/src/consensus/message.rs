@@ -7,6 +7,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec;
+use crate::committee::Committee;
 use crate::hash::Domain;
 use crate::id::{NetworkId, PeerId, Round, RunId, ValueId};
 use crate::limits;
@@ -40,14 +41,25 @@ pub struct Vote {
     pub author: PeerId,
 }
 
+/// Proof that a quorum prevoted for a value in an earlier attempt.
+///
+/// It carries the votes themselves. A member that voted twice is counted for one vote by some and for
+/// the other by the rest; without the proof each would insist on what it counted, for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Polka {
+    /// The earlier attempt.
+    pub attempt: u32,
+    /// Prevotes for the value, ordered by member.
+    pub prevotes: Vec<(PeerId, Signature)>,
+}
+
 /// What the proposer of an attempt puts up.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Proposal {
     /// The attempt within the height, from 0.
     pub attempt: u32,
-    /// The earlier attempt in which a quorum of prevotes for this value was seen, if it is put up
-    /// again.
-    pub polka: Option<u32>,
+    /// The newest quorum of prevotes for this value, if it is put up again.
+    pub polka: Option<Polka>,
     /// The value; it names run and round.
     pub value: RoundValue,
     /// Who proposes.
@@ -102,6 +114,63 @@ impl Signed<Proposal> {
         let author = self.body.author;
         sign::verify(author, network, Domain::Proposal, &bytes, &self.signature)
     }
+}
+
+impl Proposal {
+    /// Checks the proof that comes with a value put up again.
+    ///
+    /// # Errors
+    /// [`Rejection::Certificate`] when it is no quorum of `committee` or not of an earlier attempt,
+    /// [`Rejection::Signature`] when a vote does not verify.
+    pub fn verify_polka(&self, committee: &Committee, network: NetworkId) -> Result<(), Rejection> {
+        let Some(polka) = &self.polka else {
+            return Ok(());
+        };
+        if polka.attempt >= self.attempt {
+            return Err(Rejection::Certificate("a polka of a later attempt"));
+        }
+        let body = Vote {
+            run: self.value.run,
+            round: self.value.round,
+            attempt: polka.attempt,
+            kind: VoteKind::Prevote,
+            value: Some(self.value.id()),
+            author: self.author,
+        };
+        verify_quorum(body, &polka.prevotes, committee, network)
+    }
+}
+
+/// Checks that a quorum of `committee` cast `body`, each in its own name, ordered by member.
+///
+/// # Errors
+/// [`Rejection::Certificate`] for a signer without a seat, out of order or too few;
+/// [`Rejection::Signature`] when one does not verify.
+pub(crate) fn verify_quorum(
+    body: Vote,
+    votes: &[(PeerId, Signature)],
+    committee: &Committee,
+    network: NetworkId,
+) -> Result<(), Rejection> {
+    let refuse = |why| Err(Rejection::Certificate(why));
+    if votes.windows(2).any(|w| w[0].0 >= w[1].0) {
+        return refuse("signers out of order");
+    }
+    if votes.iter().any(|(peer, _)| !committee.contains(peer)) {
+        return refuse("a signer has no seat in the committee");
+    }
+    if votes.len() < committee.quorum() {
+        return refuse("fewer signers than a quorum of the committee");
+    }
+    for (author, signature) in votes {
+        let body = Vote {
+            author: *author,
+            ..body
+        };
+        let signature = *signature;
+        Signed { body, signature }.verify(network)?;
+    }
+    Ok(())
 }
 
 /// A message of the committee, on the wire inside `wire::Message::Consensus`.

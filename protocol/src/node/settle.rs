@@ -62,15 +62,8 @@ impl Run {
 
     /// Entries that a certificate names count, whatever their authors do later.
     pub(super) fn rely_on(&mut self, certificate: &Certificate) {
-        let value = &certificate.value;
-        let receipts = value.included.iter().map(|i| &i.receipt);
-        let joins = value.joins.iter().map(|j| &j.entry);
-        for at in receipts
-            .chain(joins)
-            .chain(&value.leaves)
-            .chain(&value.sheets)
-        {
-            self.log.certify(at);
+        for at in state::relied(&certificate.value) {
+            self.log.certify(&at);
         }
     }
 

@@ -276,8 +276,11 @@ fn write_vote(o: &mut Out, v: &Vote) {
 }
 
 fn write_proposal(o: &mut Out, p: &Proposal) {
-    o.int(p.attempt).option(p.polka, |o, polka| {
-        o.int(polka);
+    o.int(p.attempt).option(p.polka.as_ref(), |o, polka| {
+        o.int(polka.attempt);
+        o.list(&polka.prevotes, |o, (peer, signature)| {
+            o.raw(peer.as_bytes()).raw(&signature.0);
+        });
     });
     write_value(o, &p.value);
     o.raw(p.author.as_bytes());
