@@ -240,6 +240,15 @@ impl Unverified {
         &self.block
     }
 
+    /// Where it claims to stand.
+    pub fn head(&self) -> Head {
+        Head {
+            author: self.block.author,
+            seq: self.block.seq,
+            block: self.id,
+        }
+    }
+
     /// Checks the signature.
     ///
     /// # Errors

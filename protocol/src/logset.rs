@@ -169,6 +169,12 @@ impl LogSet {
         log.held(id)
     }
 
+    /// Whether a block is at hand, without a walk through the log: asked for every block of a flood.
+    pub fn knows(&self, head: &Head) -> bool {
+        let log = self.logs.get(&head.author);
+        log.is_some_and(|log| log.is_known(head.seq, &head.block))
+    }
+
     /// The last block that counts of one author: what the author's next block links to.
     pub fn last(&self, author: PeerId) -> Option<&SignedBlock> {
         self.logs.get(&author)?.last()

@@ -18,9 +18,9 @@ use peak_alloc::PeakAlloc;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::codec;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
-use tributary_protocol::entry::Role;
+use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::event::{Command, Effect, Input, Record};
-use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, StateHash};
+use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, Scope, Seq, StateHash};
 use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::round::{RoundValue, state_hash};
@@ -383,6 +383,39 @@ fn a_member_that_signs_nonsense_stops_nobody() {
         round(&net, &run)
     );
     assert!(states.windows(2).all(|w| w[0] == w[1]), "{states:?}");
+}
+
+#[test]
+fn a_block_behind_a_fork_does_not_keep_the_rest_of_an_answer_out() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = federation(6);
+    let block = |seed: u8, before: Option<&SignedBlock>, time: u64| {
+        let key = SecretKey::from_seed([seed; 32]);
+        let block = Block {
+            network: config(0).network,
+            author: key.peer_id(),
+            scope: Scope::Run(run),
+            seq: before.map_or(Seq(0), |b| Seq(b.block().seq.0 + 1)),
+            prev: before.map(SignedBlock::id),
+            seen: vec![],
+            time: Timestamp(time),
+            entries: vec![Entry::Leave],
+        };
+        SignedBlock::sign(block, &key).expect("valid")
+    };
+    let (one, other) = (block(200, None, 1), block(200, None, 2));
+    let behind = block(200, Some(&one), 3);
+    let later = block(201, None, 4);
+    let answer = [&one, &other, &behind, &later];
+    let blocks = answer.iter().map(|b| b.bytes().to_vec()).collect();
+    let message = Message::Blocks { run, blocks };
+    let from = net.ids[0];
+    net.input(VICTIM, input(from, 0, message.encode()));
+    let node = net.nodes[VICTIM].as_ref().expect("running");
+    let log = node.run(&run).expect("followed").log();
+    assert!(log.is_equivocator(one.block().author));
+    assert!(!log.knows(&behind.head()));
+    assert!(log.knows(&later.head()));
 }
 
 /// The next round's certificate, signed by everybody, `change`d but with hashes that fit.

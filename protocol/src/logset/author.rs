@@ -104,7 +104,7 @@ impl AuthorLog {
         certified: &BTreeSet<BlockId>,
     ) -> Outcome {
         let seq = block.block().seq;
-        if self.is_known(&block) {
+        if self.is_known(seq, &block.id()) {
             return Outcome::Known;
         }
         if let Some(proof) = self.contradiction(&block) {
@@ -127,13 +127,9 @@ impl AuthorLog {
         Outcome::Waiting
     }
 
-    fn is_known(&self, block: &SignedBlock) -> bool {
-        let seq = block.block().seq;
+    pub(super) fn is_known(&self, seq: Seq, id: &BlockId) -> bool {
         let here = self.counted(seq).or_else(|| self.waiting.get(&seq));
-        let in_proof = |proof: &EquivocationProof| proof.blocks().contains(&block);
-        here == Some(block)
-            || self.kept.contains_key(&block.id())
-            || self.proof.as_ref().is_some_and(in_proof)
+        here.is_some_and(|block| block.id() == *id) || self.behind_fork(id).is_some()
     }
 
     /// The blocks at hand that assert anything about a position that `seq` speaks of.

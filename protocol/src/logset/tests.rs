@@ -234,6 +234,8 @@ proptest! {
                 given.push(block.clone());
             }
             prop_assert_eq!(view(&set), ledger(&given));
+            let known = set.knows(&block.head());
+            prop_assert_eq!(known, set.block(block.block().author, &block.id()).is_some());
         }
         for block in blocks.iter().rev() {
             set.insert(block.clone());

@@ -75,15 +75,7 @@ impl Run {
                 self.send_blocks(desk, from, &blocks);
                 Ok(Verdict::Ignore)
             }
-            Message::Blocks { blocks, .. } => {
-                for bytes in blocks {
-                    let block = Unverified::decode(&bytes, desk.config.network)?;
-                    if block.block().scope == Scope::Run(self.id) {
-                        self.on_block(desk, from, block)?;
-                    }
-                }
-                Ok(Verdict::Ignore)
-            }
+            Message::Blocks { blocks, .. } => self.on_blocks(desk, from, &blocks),
             Message::Certificates { certificates, .. } => {
                 for bytes in certificates {
                     self.on_certificate(desk, from, &bytes)?;
@@ -98,6 +90,29 @@ impl Run {
         }
     }
 
+    /// One block that cannot be used, say behind a fork that the sender has not heard of, does not
+    /// keep the others out. A sender that does not check what it hands on is not read any further.
+    fn on_blocks(
+        &mut self,
+        desk: &mut Desk,
+        from: PeerId,
+        blocks: &[Vec<u8>],
+    ) -> Result<Verdict, Rejection> {
+        let mut outcome = Ok(Verdict::Ignore);
+        for bytes in blocks {
+            let block = Unverified::decode(bytes, desk.config.network)?;
+            if block.block().scope != Scope::Run(self.id) {
+                continue;
+            }
+            match self.on_block(desk, from, block) {
+                Err(Rejection::Signature) => return Err(Rejection::Signature),
+                Err(why) => outcome = Err(why),
+                Ok(_) => {}
+            }
+        }
+        outcome
+    }
+
     fn on_block(
         &mut self,
         desk: &mut Desk,
@@ -105,7 +120,7 @@ impl Run {
         block: Unverified,
     ) -> Result<Verdict, Rejection> {
         let author = block.block().author;
-        if self.log.block(author, &block.id()).is_some() {
+        if self.log.knows(&block.head()) {
             return Ok(Verdict::Ignore);
         }
         let block = block.verify()?;
