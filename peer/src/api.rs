@@ -19,6 +19,7 @@
 
 pub mod client;
 pub mod control;
+pub mod office;
 
 mod server;
 

@@ -7,19 +7,28 @@ pub mod args;
 pub mod failure;
 pub mod output;
 
+mod adapter;
+mod datanet;
 mod init;
-
+mod ledger;
+mod model;
+pub(crate) mod run;
 mod status;
+mod up;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tributary_protocol::id::NetworkId;
 
 pub use args::{Cli, Command, Format};
 pub use failure::Failure;
 
 use output::Out;
+
+/// The network that all peers of this version speak to.
+pub const NETWORK: NetworkId = NetworkId(1);
 
 /// What every command gets.
 #[derive(Clone, Debug)]
@@ -47,6 +56,7 @@ pub fn main() -> ExitCode {
 /// Log lines go to stderr. The daemon speaks at `info`; a command only when something is wrong.
 fn logging(cli: &Cli) {
     let default = match cli.command {
+        Command::Up(_) => "warn,tributary_peer=info",
         _ => "error",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRIBUTARY_LOG")
@@ -64,6 +74,10 @@ fn logging(cli: &Cli) {
 /// # Errors
 /// A [`Failure`] says what failed, why, and what to do.
 pub fn dispatch(cli: Cli) -> Result<(), Failure> {
+    // A demo without a folder gets a new one, not the peer's home.
+    if let (Command::Demo(args), None) = (&cli.command, &cli.home) {
+        return block_on(crate::demo::run(&Out::new(cli.format), None, args.clone()));
+    }
     let context = Context {
         home: match cli.home {
             Some(home) => home,
@@ -73,10 +87,16 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
     };
     match cli.command {
         Command::Init(args) => init::run(&context, &args),
+        Command::Up(args) => block_on(up::run(&context, args)),
+        Command::Down => block_on(up::down(&context)),
         Command::Status => block_on(status::run(&context)),
-        _ => Err(Failure::environment(
-            "this command is not in this build yet",
-        )),
+        Command::Run(command) => block_on(run::run(&context, command)),
+        Command::Datanet(command) => block_on(datanet::run(&context, command)),
+        Command::Adapter(command) => block_on(adapter::run(&context, command)),
+        Command::Ledger(command) => block_on(ledger::run(&context, command)),
+        Command::Eval(args) => model::eval(&context, &args),
+        Command::Generate(args) => model::generate(&context, &args),
+        Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),
     }
 }
 
@@ -91,3 +111,6 @@ fn block_on<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), Fa
         })?;
     runtime.block_on(future)
 }
+
+#[cfg(test)]
+mod tests;

@@ -315,6 +315,11 @@ impl Daemon {
 
     /// Stops: no new input, open writes committed, sockets closed, the home released.
     pub async fn shutdown(self) {
+        self.stop().await;
+    }
+
+    /// As [`Daemon::shutdown`], for a daemon that others still hold.
+    pub async fn stop(&self) {
         let _ = self.requests.send(Request::Stop).await;
         self.stopped().await;
     }

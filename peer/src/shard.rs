@@ -1,7 +1,7 @@
 //! The owner's data: files of a Datanet, cut in passages, and what a peer commits of them.
 //!
 //! ```text
-//! shards/NAME/files/FILE       what the owner added, byte for byte
+//! shards/NAME/files/HASH.FILE  what the owner added, byte for byte
 //! shards/committed/ROOT.json   the passages that a join committed to, under their Merkle root
 //! ```
 //! A join freezes its passages: later files change what the *next* join commits, never what a running
@@ -14,7 +14,7 @@ mod files;
 use std::path::{Path, PathBuf};
 
 pub use committed::Committed;
-pub use files::{add, list, read_passages, remember_name};
+pub use files::{add, check_all, list, read_passages};
 
 /// Bytes of one passage, about: long enough to hold a thought, short enough to share out.
 const PASSAGE_BYTES: usize = 1200;
@@ -25,7 +25,9 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// A Datanet's name that cannot name a folder.
-    #[error("the Datanet name {0:?} is empty, longer than 64 bytes, or has other characters than letters, digits, `-`, `_` and `.`")]
+    #[error(
+        "the Datanet name {0:?} is empty, longer than 64 bytes, or has other characters than letters, digits, `-`, `_` and `.`"
+    )]
     Name(String),
     /// The system refused.
     #[error("could not {doing} {path}: {source}{hint}")]
@@ -48,7 +50,9 @@ pub enum ShardError {
         why: String,
     },
     /// The Datanet has no files on this machine.
-    #[error("this peer has no shard of the Datanet {name:?}; add files with `tributary datanet add {name} FILE...`")]
+    #[error(
+        "this peer has no shard of the Datanet {name:?}; add files with `tributary datanet add {name} FILE...`"
+    )]
     Missing {
         /// The Datanet.
         name: String,
@@ -57,7 +61,9 @@ pub enum ShardError {
     #[error("{0}")]
     TooLittle(String),
     /// The committed passages do not have the root they are filed under.
-    #[error("{path} is damaged ({why}); restore it from a backup, or leave the run and join it again")]
+    #[error(
+        "{path} is damaged ({why}); restore it from a backup, or leave the run and join it again"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -108,7 +114,9 @@ fn cut_at(text: &str) -> usize {
     let after = |pattern: &str| {
         let from = (PASSAGE_BYTES..).find(|at| window.is_char_boundary(*at));
         let from = from.unwrap_or(window.len()).min(window.len());
-        window[from..].find(pattern).map(|at| from + at + pattern.len())
+        window[from..]
+            .find(pattern)
+            .map(|at| from + at + pattern.len())
     };
     (after("\n\n").or_else(|| after("\n")).or_else(|| after(" "))).unwrap_or(window.len())
 }
@@ -121,7 +129,11 @@ pub fn split(passages: Vec<String>) -> (Vec<String>, Vec<String>) {
     let mut holdout = Vec::new();
     let last = passages.len().saturating_sub(1);
     for (at, passage) in passages.into_iter().enumerate() {
-        let kept_back = if few { at == last && at > 0 } else { at % 10 == 4 };
+        let kept_back = if few {
+            at == last && at > 0
+        } else {
+            at % 10 == 4
+        };
         if kept_back {
             holdout.push(passage);
         } else {

@@ -7,6 +7,7 @@ pub mod book;
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::event::{Notice, Phase};
+use tributary_protocol::id::PeerId;
 
 /// A running peer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -144,6 +145,72 @@ pub struct AdapterView {
     pub here: bool,
 }
 
+/// What a peer did and earned, run by run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatementView {
+    /// Whose.
+    pub peer: String,
+    /// Runs that mention it.
+    pub runs: Vec<RunStatementView>,
+    /// Sum over its accounts, millionths of an OPEN; negative for a sponsor.
+    pub total_micro_open: i64,
+}
+
+impl StatementView {
+    /// Of the runs' parts; those that say nothing are left out.
+    pub fn of(peer: PeerId, mut runs: Vec<RunStatementView>) -> Self {
+        runs.retain(|run| !run.lines.is_empty() || !run.accounts.is_empty());
+        Self {
+            peer: peer.to_string(),
+            total_micro_open: (runs.iter().flat_map(|r| &r.accounts))
+                .map(|a| a.micro_open)
+                .sum(),
+            runs,
+        }
+    }
+}
+
+/// One run's part of a statement.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunStatementView {
+    /// The run.
+    pub run: String,
+    /// Its name.
+    pub name: String,
+    /// One line per round that the peer was scored in.
+    pub lines: Vec<LineView>,
+    /// Rounds that nobody scored in time.
+    pub unscored: Vec<u32>,
+    /// The peer's accounts in this run.
+    pub accounts: Vec<AccountView>,
+}
+
+/// One round's line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LineView {
+    /// The round.
+    pub round: u32,
+    /// The final score.
+    pub score_nanonats: i64,
+    /// Lower end of its interval.
+    pub low_nanonats: i64,
+    /// Upper end.
+    pub high_nanonats: i64,
+    /// Part of the round, billionths.
+    pub credit: u64,
+    /// What that paid.
+    pub micro_open: u64,
+}
+
+/// One account.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// sponsor, contributor, ...
+    pub capacity: String,
+    /// Millionths of an OPEN.
+    pub micro_open: i64,
+}
+
 /// A shard on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShardView {
@@ -182,84 +249,61 @@ pub fn phase_words(phase: Phase) -> (&'static str, &'static str) {
 
 /// A notice for people and programs.
 pub fn event(notice: &Notice) -> EventView {
-    let about = |kind: &str, run: Option<String>, round: Option<u32>, line: String| EventView {
-        kind: kind.to_owned(),
-        run,
-        round,
-        line,
+    let (kind, run, round) = match notice {
+        Notice::Following(run) => ("following", Some(*run), None),
+        Notice::Phase { run, round, .. } => ("phase", Some(*run), Some(*round)),
+        Notice::Contributed { run, round, .. } => ("contributed", Some(*run), Some(*round)),
+        Notice::Certified { run, round, .. } => ("certified", Some(*run), Some(*round)),
+        Notice::Finished(run) => ("finished", Some(*run), None),
+        Notice::Refused { .. } => ("refused", None, None),
+        Notice::Equivocation { run, .. } => ("equivocation", Some(*run), None),
+        Notice::CommandFailed { run, .. } => ("failed", *run, None),
     };
+    EventView {
+        kind: kind.to_owned(),
+        run: run.map(|run| run.to_string()),
+        round: round.map(|round| round.0),
+        line: line(notice),
+    }
+}
+
+/// A notice as a sentence.
+fn line(notice: &Notice) -> String {
     match notice {
-        Notice::Following(run) => about(
-            "following",
-            Some(run.to_string()),
-            None,
-            format!("run {} is known and followed", run.short()),
-        ),
-        Notice::Phase { run, round, phase } => {
+        Notice::Following(run) => format!("run {} is known and followed", run.short()),
+        Notice::Phase { round, phase, .. } => {
             let (word, waits) = phase_words(*phase);
-            about(
-                "phase",
-                Some(run.to_string()),
-                Some(round.0),
-                format!("round {round} {word}: {waits}"),
-            )
+            format!("round {round} {word}: {waits}")
         }
         Notice::Contributed {
-            run,
             round,
             peer,
             arrived,
             expected,
-        } => about(
-            "contributed",
-            Some(run.to_string()),
-            Some(round.0),
-            format!(
-                "round {round}: update of {} is here, {arrived} of {expected}",
-                peer.short()
-            ),
+            ..
+        } => format!(
+            "round {round}: update of {} is here, {arrived} of {expected}",
+            peer.short()
         ),
         Notice::Certified {
-            run,
             round,
             state,
             included,
             took_ms,
-        } => about(
-            "certified",
-            Some(run.to_string()),
-            Some(round.0),
-            format!(
-                "round {round} certified: state {}, {included} contributions, {}",
-                state.short(),
-                crate::cli::output::duration(*took_ms)
-            ),
+            ..
+        } => format!(
+            "round {round} certified: state {}, {included} contributions, {}",
+            state.short(),
+            crate::cli::output::duration(*took_ms)
         ),
-        Notice::Finished(run) => about(
-            "finished",
-            Some(run.to_string()),
-            None,
-            format!("run {} is finished", run.short()),
+        Notice::Finished(run) => format!("run {} is finished", run.short()),
+        Notice::Refused { from, why } => format!("refused a message of {}: {why}", from.short()),
+        Notice::Equivocation { author, .. } => format!(
+            "{} said two different things at one place: proof is kept, nothing it says from there on \
+             counts",
+            author.short()
         ),
-        Notice::Refused { from, why } => about(
-            "refused",
-            None,
-            None,
-            format!("refused a message of {}: {why}", from.short()),
-        ),
-        Notice::Equivocation { run, author } => about(
-            "equivocation",
-            Some(run.to_string()),
-            None,
-            format!(
-                "{} said two different things at one place: proof is kept, nothing it says from \
-                 there on counts",
-                author.short()
-            ),
-        ),
-        Notice::CommandFailed { run, why } => {
-            about("failed", run.map(|r| r.to_string()), None, why.clone())
-        }
+        Notice::CommandFailed { why, .. } => why.clone(),
     }
 }
 

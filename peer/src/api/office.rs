@@ -1,6 +1,6 @@
 //! The real [`Host`]: answers the owner's requests with a running [`Daemon`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Notify, broadcast};
 use tributary_protocol::codec;
-use tributary_protocol::entry::{Join, Role};
+use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{Command, Notice};
-use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::id::{MerkleRoot, PeerId, RunId};
 use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView as NodeRun};
@@ -62,7 +62,10 @@ impl Office {
             return Ok(run);
         }
         let mut known: Vec<RunId> = self.daemon.known_runs().into_keys().collect();
-        known.extend(self.inspect(|node| node.runs().map(|r| r.id()).collect::<Vec<_>>()).await?);
+        known.extend(
+            self.inspect(|node| node.runs().map(|r| r.id()).collect::<Vec<_>>())
+                .await?,
+        );
         pick(text, known)
     }
 
@@ -122,7 +125,10 @@ impl Office {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let shows = shows.clone();
-            if self.inspect(move |node| node.run(&run).is_some_and(|r| shows(&r))).await? {
+            if self
+                .inspect(move |node| node.run(&run).is_some_and(|r| shows(&r)))
+                .await?
+            {
                 return Ok(());
             }
             while let Ok(event) = events.try_recv() {
@@ -163,21 +169,7 @@ impl Office {
                 me.short()
             )));
         }
-        let base = model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
-            .map_err(refused)?;
-        let datanet = request.datanet.as_deref().unwrap_or(&manifest.datanet);
-        let duties = (role.contributes(), role.evaluates());
-        let committed = Committed::gather(
-            self.home.paths(),
-            self.home.identity(),
-            datanet,
-            duties,
-            &request.holdout,
-        )
-        .map_err(refused)?;
-        let root = committed.write(self.home.paths()).map_err(failed)?;
-        let tokens = model::tokens(&base, &committed, role, manifest.training.context)
-            .map_err(refused)?;
+        let (root, tokens) = tokio::task::block_in_place(|| self.commit(manifest, request, role))?;
         let join = Join {
             name: self.name.clone(),
             role,
@@ -189,11 +181,35 @@ impl Office {
             join: Some(join),
         };
         self.command_until(command, run, move |r| {
-            r.log().entries(me).any(|(_, entry)| {
-                matches!(entry, tributary_protocol::entry::Entry::Join(j) if j.root == root)
-            })
+            r.log()
+                .entries(me)
+                .any(|(_, entry)| matches!(entry, Entry::Join(join) if join.root == root))
         })
         .await
+    }
+
+    /// Freezes the passages that the role needs. Reads files and loads the base: not for the event loop.
+    fn commit(
+        &self,
+        manifest: &Manifest,
+        request: &JoinRequest,
+        role: Role,
+    ) -> Result<(MerkleRoot, u64), HostError> {
+        let paths = self.home.paths();
+        let base =
+            model::provide(paths, &manifest.base, request.base.as_deref()).map_err(refused)?;
+        let committed = Committed::gather(
+            paths,
+            self.home.identity(),
+            (manifest.base.hash, manifest.training.context),
+            request.datanet.as_deref().unwrap_or(&manifest.datanet),
+            (role.contributes(), role.evaluates()),
+            &request.holdout,
+        )
+        .map_err(refused)?;
+        let tokens = model::tokens(&base, &committed, role).map_err(refused)?;
+        let root = committed.write(paths).map_err(failed)?;
+        Ok((root, tokens))
     }
 
     /// The adapter (or run) that `id` names among the followed runs.
@@ -230,9 +246,7 @@ impl Office {
                 run.short()
             ))
         })?;
-        let written = tokio::task::spawn_blocking(move || {
-            model::export(&dir, &manifest, &adapter)
-        });
+        let written = tokio::task::spawn_blocking(move || model::export(&dir, &manifest, &adapter));
         written
             .await
             .map_err(|e| HostError::Failed(format!("writing the adapter stopped: {e}")))?
@@ -286,17 +300,22 @@ impl Host for Office {
 
     async fn run(&self, id: &str) -> Result<RunView, HostError> {
         let (run, _) = self.followed(id).await?;
-        let view = self.inspect(move |node| node.run(&run).as_ref().and_then(view_of)).await?;
+        let view = self
+            .inspect(move |node| node.run(&run).as_ref().and_then(view_of))
+            .await?;
         view.ok_or_else(|| HostError::Unknown(format!("run {} is gone", run.short())))?
     }
 
     async fn create(&self, request: CreateRequest) -> Result<RunBrief, HostError> {
         let manifest = manifest_of(&request.manifest)?;
         let run = manifest.run_id();
-        model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
-            .map_err(refused)?;
+        let provided = tokio::task::block_in_place(|| {
+            model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
+        });
+        provided.map_err(refused)?;
         let create = Command::Create(Box::new(manifest.clone()));
-        self.command_until(create, run, |r| r.manifest().is_some()).await?;
+        self.command_until(create, run, |r| r.manifest().is_some())
+            .await?;
         if let Some(join) = &request.join {
             self.ask_to_join(run, &manifest, join).await.map_err(|e| {
                 HostError::Refused(format!(
@@ -409,7 +428,11 @@ async fn next_event(
         match events.recv().await {
             Ok(Event::Notice(notice)) => {
                 let view = crate::view::event(&notice);
-                if view.run.as_deref().is_none_or(|about| about == run.to_string()) {
+                if view
+                    .run
+                    .as_deref()
+                    .is_none_or(|about| about == run.to_string())
+                {
                     let last = matches!(notice, Notice::Finished(_));
                     return Some((view, (!last).then_some(events)));
                 }
@@ -423,10 +446,9 @@ async fn next_event(
 /// Runs `read` on the book of a run whose manifest is known.
 pub(crate) fn with_book<R>(run: &NodeRun<'_>, read: impl FnOnce(&Book<'_>) -> R) -> Option<R> {
     let manifest = run.manifest()?;
-    let chain: Vec<_> = run.chain().iter().map(|c| &c.value).collect();
     Some(read(&Book {
         manifest,
-        chain: &chain,
+        chain: run.chain(),
         log: run.log(),
     }))
 }
@@ -527,18 +549,6 @@ pub(super) fn failed(e: impl std::fmt::Display) -> HostError {
 
 pub(super) mod fetch;
 
-/// Whether `path` is one that this process can write a new folder at.
-pub(crate) fn check_new_folder(path: &Path) -> Result<(), HostError> {
-    let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || path.is_file() {
-        return Err(HostError::Refused(format!(
-            "{} exists and is not empty; name a new folder",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -546,7 +556,9 @@ mod tests {
 
     #[test]
     fn first_digits_name_a_run_when_they_name_only_one() {
-        let runs: Vec<RunId> = (0..64u8).map(|i| RunId(digest(Domain::Manifest, &[i]))).collect();
+        let runs: Vec<RunId> = (0..64u8)
+            .map(|i| RunId(digest(Domain::Manifest, &[i])))
+            .collect();
         let full = runs[3].to_string();
         assert_eq!(pick(&full[..12], runs.clone()), Ok(runs[3]));
         let twice = [runs.clone(), runs.clone()].concat();

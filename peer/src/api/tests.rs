@@ -1,3 +1,5 @@
+//! A host with one run, a client, and everything in between: answers, refusals, tokens, dead daemons.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

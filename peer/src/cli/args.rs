@@ -39,6 +39,8 @@ pub enum Command {
     Init(InitArgs),
     /// Run the daemon until it is stopped.
     Up(UpArgs),
+    /// Stop the daemon.
+    Down,
     /// What the daemon is doing.
     Status,
     /// Open, join and watch runs.
@@ -75,12 +77,10 @@ pub struct UpArgs {
     /// Address of a peer to connect to first, as its `tributary status` prints it. Repeatable.
     #[arg(long, value_name = "ADDR")]
     pub bootstrap: Vec<String>,
-    /// Address to listen on for other peers (control plane, TCP). Port 0 takes a free one.
+    /// Address to listen on for other peers (TCP; blobs take a free UDP port of the same address).
+    /// Port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// Address to listen on for blobs (data plane, UDP). Port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    pub listen_data: SocketAddr,
     /// Loopback address for this machine's own commands. Port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub control: SocketAddr,
@@ -245,9 +245,9 @@ pub struct GenerateArgs {
 /// Options of `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Contributors; three evaluators come on top.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=24))]
-    pub peers: u32,
+    /// Contributors; three evaluators come on top. Default: 6, or one for each file of --data.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=24))]
+    pub peers: Option<u32>,
     /// Training rounds.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

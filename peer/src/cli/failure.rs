@@ -122,4 +122,8 @@ environment_from!(
     crate::api::client::ClientError,
     crate::home::HomeError,
     crate::identity::IdentityError,
+    crate::model::ModelError,
+    crate::shard::ShardError,
+    crate::store::StoreError,
+    crate::verify::VerifyError,
 );

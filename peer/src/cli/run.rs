@@ -37,7 +37,9 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
                 holdout: absolute_all(&holdout)?,
                 base: base.as_deref().map(absolute).transpose()?,
             };
-            let run: RunBrief = client.post(&format!("/v1/runs/{id}/join"), &request).await?;
+            let run: RunBrief = client
+                .post(&format!("/v1/runs/{id}/join"), &request)
+                .await?;
             context.out.answer(&run, |run| {
                 format!(
                     "asked to join run {} ({}) as {}; members join at the next round\n\
@@ -52,7 +54,11 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
         RunCommand::Leave { id } => {
             let run: RunBrief = client.post(&format!("/v1/runs/{id}/leave"), &()).await?;
             context.out.answer(&run, |run| {
-                format!("asked to leave run {} ({}) at the next round", short(&run.run), run.name)
+                format!(
+                    "asked to leave run {} ({}) at the next round",
+                    short(&run.run),
+                    run.name
+                )
             })
         }
         RunCommand::List => {
@@ -77,8 +83,11 @@ async fn create(
     let file = RunFile::read(path)?;
     let status: StatusView = client.get("/v1/status").await?;
     let creator = status.peer.parse().map_err(|e| {
-        Failure::environment(format!("the daemon's id {:?} is not understood: {e}", status.peer))
-            .hint("daemon and command differ in version: restart the daemon")
+        Failure::environment(format!(
+            "the daemon's id {:?} is not understood: {e}",
+            status.peer
+        ))
+        .hint("daemon and command differ in version: restart the daemon")
     })?;
     let base = model::facts(&file.base)?;
     let manifest = file.manifest(creator, nonce(), &base)?;
@@ -144,8 +153,11 @@ fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 /// The daemon may run in another folder than this command.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| {
-        Failure::environment(format!("cannot tell the full path of {}: {e}", path.display()))
-            .hint("give the full path")
+        Failure::environment(format!(
+            "cannot tell the full path of {}: {e}",
+            path.display()
+        ))
+        .hint("give the full path")
     })
 }
 
@@ -153,7 +165,12 @@ async fn watch(context: &Context, client: &Client, id: &str) -> Result<(), Failu
     let run: RunView = client.get(&format!("/v1/runs/{id}")).await?;
     let json = context.out.format() == Format::Json;
     if !json {
-        eprintln!("run {} ({}), {}", short(&run.brief.run), run.brief.name, run.brief.phase);
+        eprintln!(
+            "run {} ({}), {}",
+            short(&run.brief.run),
+            run.brief.name,
+            run.brief.phase
+        );
     }
     let mut stdout = std::io::stdout();
     client
@@ -164,7 +181,9 @@ async fn watch(context: &Context, client: &Client, id: &str) -> Result<(), Failu
                 event.line
             };
             // A closed pipe ends the watch; that is how `| head` says it has enough.
-            writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_ok()
+            writeln!(stdout, "{line}")
+                .and_then(|()| stdout.flush())
+                .is_ok()
         })
         .await?;
     Ok(())
@@ -183,7 +202,10 @@ fn show(run: &RunView) -> String {
         tributary_protocol::id::MicroOpen(run.budget_micro_open.into()),
     );
     if let Some(adapter) = &run.adapter {
-        out.push_str(&format!("adapter   {} (round {})\n", adapter.id, adapter.round));
+        out.push_str(&format!(
+            "adapter   {} (round {})\n",
+            adapter.id, adapter.round
+        ));
     }
     let mut members = Table::new(&[
         ("member", Align::Left),
@@ -191,7 +213,11 @@ fn show(run: &RunView) -> String {
         ("role", Align::Left),
     ]);
     for member in &run.roster {
-        members.row([short(&member.peer), member.name.clone(), member.role.clone()]);
+        members.row([
+            short(&member.peer),
+            member.name.clone(),
+            member.role.clone(),
+        ]);
     }
     let mut rounds = Table::new(&[
         ("round", Align::Right),
@@ -284,6 +310,9 @@ mod tests {
         });
         assert!(text.contains("1.500000 OPEN a round"), "{text}");
         assert!(text.contains("3.2500      -"), "{text}");
-        assert!(text.contains("-2.500  -3.000 .. +1.000  0.2500          42"), "{text}");
+        assert!(
+            text.contains("-2.500  -3.000 .. +1.000  0.2500          42"),
+            "{text}"
+        );
     }
 }

@@ -1,3 +1,5 @@
+//! Run files: defaults, bounds, and the mends that refusals offer.
+
 use super::*;
 use tributary_protocol::hash::{Domain, digest};
 

@@ -132,8 +132,16 @@ impl Report {
             "\nadapter   {}\nfolder    {}\nledger    {}\nstates    {}\ntime      {}\n",
             self.adapter.id,
             self.adapter.path,
-            if self.ledger_verified { "verified for every peer" } else { "NOT VERIFIED" },
-            if self.state_hashes_equal { "equal on every peer" } else { "DIFFERENT" },
+            if self.ledger_verified {
+                "verified for every peer"
+            } else {
+                "NOT VERIFIED"
+            },
+            if self.state_hashes_equal {
+                "equal on every peer"
+            } else {
+                "DIFFERENT"
+            },
             duration((self.wall_s * 1000.0) as u64),
         ));
         out.push_str(&self.next_commands());
@@ -272,8 +280,14 @@ mod tests {
             keys(&json["rounds"][0]),
             "bytes_down_max bytes_up_max certificate_ms included loss_after loss_before round state_hash"
         );
-        assert_eq!(keys(&json["domains"][0]), "loss_adapter loss_base name peer");
-        assert_eq!(keys(&json["credits"][0]), "micro_open name peer score_nanonats");
+        assert_eq!(
+            keys(&json["domains"][0]),
+            "loss_adapter loss_base name peer"
+        );
+        assert_eq!(
+            keys(&json["credits"][0]),
+            "micro_open name peer score_nanonats"
+        );
         assert_eq!(keys(&json["adapter"]), "id path");
         assert_eq!(json["schema"], "demo/1");
     }

@@ -31,7 +31,9 @@ impl Screen {
             let waiting = all.add(ProgressBar::new_spinner());
             waiting.set_style(style("{spinner} {wide_msg}"));
             let whole = all.add(ProgressBar::new(TICKS));
-            whole.set_style(style("  [{bar:40}] {percent:>3} %  {elapsed} elapsed, about {eta} to go"));
+            whole.set_style(style(
+                "  [{bar:40}] {percent:>3} %  {elapsed} elapsed, about {eta} to go",
+            ));
             waiting.enable_steady_tick(Duration::from_millis(120));
             whole.enable_steady_tick(Duration::from_millis(500));
             Bars {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tributary_protocol::hash::{Domain, Hasher};
+use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::merkle;
 
@@ -18,6 +18,10 @@ use crate::identity::Identity;
 pub struct Committed {
     /// Hexadecimal; drawn from the peer's secret and the content.
     salt: String,
+    /// Hash of the base model whose tokens are counted, hexadecimal.
+    base: String,
+    /// Tokens of a window.
+    context: u32,
     /// What the member trains on.
     pub train: Vec<String>,
     /// What it scores rounds on; never trained on.
@@ -25,13 +29,21 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// For passages at hand. The salt depends on the peer's secret and nothing else, so that the same
-    /// passages give the same root after a restart.
-    pub fn new(identity: &Identity, train: Vec<String>, holdout: Vec<String>) -> Self {
+    /// For passages at hand, to be read with windows of `context` tokens of the base model `base`. The
+    /// salt depends on the peer's secret and nothing else, so that the same passages give the same
+    /// root after a restart.
+    pub fn new(
+        identity: &Identity,
+        (base, context): (Digest, u32),
+        train: Vec<String>,
+        holdout: Vec<String>,
+    ) -> Self {
         let mut hasher = Hasher::new(Domain::Simulation);
         hasher.update(b"shard salt").update(identity.seed());
         Self {
             salt: hasher.finalize().to_string(),
+            base: base.to_string(),
+            context,
             train,
             holdout,
         }
@@ -45,6 +57,7 @@ impl Committed {
     pub fn gather(
         home: &HomePaths,
         identity: &Identity,
+        base: (Digest, u32),
         datanet: &str,
         (contributes, evaluates): (bool, bool),
         holdout: &[PathBuf],
@@ -72,17 +85,30 @@ impl Committed {
         if !contributes {
             train.clear();
         }
-        Ok(Self::new(identity, train, held))
+        Ok(Self::new(identity, base, train, held))
     }
 
-    /// The Merkle root over the salt, the training passages and the hold-out.
+    /// The base model.
+    pub fn base(&self) -> Digest {
+        self.base.parse().unwrap_or_default()
+    }
+
+    /// Tokens of a window.
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// The Merkle root over the salt, the base, the training passages and the hold-out.
     pub fn root(&self) -> MerkleRoot {
         let tagged = |tag: u8, text: &str| {
             let mut leaf = vec![tag];
             leaf.extend_from_slice(text.as_bytes());
             merkle::leaf(&leaf)
         };
-        let mut leaves = vec![tagged(0, &self.salt)];
+        let mut leaves = vec![
+            tagged(0, &self.salt),
+            tagged(3, &format!("{} {}", self.base, self.context)),
+        ];
         leaves.extend(self.train.iter().map(|p| tagged(1, p)));
         leaves.extend(self.holdout.iter().map(|p| tagged(2, p)));
         merkle::root(&leaves)
@@ -134,7 +160,10 @@ impl Committed {
         let folder = home.shards().join("committed");
         let mut count = 0;
         for path in entries(&folder)? {
-            let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+            let stem = path
+                .file_stem()
+                .and_then(|s| s.to_str())
+                .unwrap_or_default();
             if path.extension().is_some_and(|e| e == "tmp") {
                 continue;
             }

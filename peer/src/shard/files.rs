@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{MAX_FILE_BYTES, ShardError, io, passages};
+use super::{Committed, MAX_FILE_BYTES, ShardError, io, passages};
 use crate::home::{HomePaths, sync_folder};
 use crate::view::ShardView;
+use tributary_protocol::hash;
 
 /// One line of a JSONL file; other fields are the owner's business.
 #[derive(Deserialize)]
@@ -39,20 +40,20 @@ pub fn add(home: &HomePaths, name: &str, files: &[PathBuf]) -> Result<ShardView,
     for file in files {
         read_passages(file)?;
         let bytes = fs::read(file).map_err(io("read", file))?;
-        let place = folder.join(remember_name(file)?);
-        match fs::read(&place) {
-            Ok(there) if there == bytes => continue,
-            Ok(_) => {
-                return Err(ShardError::File {
-                    path: file.clone(),
-                    why: format!(
-                        "has the name of another file that is in the shard already ({}); rename it",
-                        place.display()
-                    ),
-                });
-            }
-            Err(_) => copies.push((place, bytes)),
+        let name = remember_name(file)?;
+        let place = folder.join(stored_name(&bytes, &name));
+        let there = files_of(&folder)?;
+        if there.contains(&place) {
+            continue;
         }
+        if there.iter().any(|other| plain_name(other) == name) {
+            return Err(ShardError::File {
+                path: file.clone(),
+                why: "has the name of another file that is in the shard already; rename it"
+                    .to_owned(),
+            });
+        }
+        copies.push((place, bytes));
     }
     fs::create_dir_all(&folder).map_err(io("make the folder", &folder))?;
     for (place, bytes) in copies {
@@ -61,11 +62,47 @@ pub fn add(home: &HomePaths, name: &str, files: &[PathBuf]) -> Result<ShardView,
     view(&folder, name)
 }
 
-/// The name a file gets in a shard.
+/// A stored file is called by its hash and its name, so that its bytes are covered.
+fn stored_name(bytes: &[u8], name: &str) -> String {
+    format!("{}.{name}", hash::blob(bytes))
+}
+
+/// The name that the owner gave.
+fn plain_name(stored: &Path) -> String {
+    let name = stored.file_name().unwrap_or_default().to_string_lossy();
+    name.split_once('.')
+        .map_or_else(String::new, |(_, name)| name.to_owned())
+}
+
+/// Reads a stored file and checks it against its name.
+fn read_stored(path: &Path) -> Result<Vec<u8>, ShardError> {
+    let bytes = fs::read(path).map_err(io("read", path))?;
+    if stored_name(&bytes, &plain_name(path))
+        != path.file_name().unwrap_or_default().to_string_lossy()
+    {
+        return Err(ShardError::Damaged {
+            path: path.to_owned(),
+            why: "its content does not have the hash in its name".to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Checks every file of every shard and every committed shard of a home.
 ///
 /// # Errors
-/// [`ShardError::File`] when the path has no file name.
-pub fn remember_name(file: &Path) -> Result<String, ShardError> {
+/// The first that is damaged.
+pub fn check_all(home: &HomePaths) -> Result<(), ShardError> {
+    for shard in list(home)? {
+        for file in files_of(&home.shards().join(&shard.datanet).join("files"))? {
+            read_stored(&file)?;
+        }
+    }
+    Committed::check_all(home).map(drop)
+}
+
+/// The name that the owner gave a file.
+fn remember_name(file: &Path) -> Result<String, ShardError> {
     let name = file.file_name().and_then(|n| n.to_str());
     (name.filter(|n| !n.starts_with('.')))
         .map(str::to_owned)
@@ -128,9 +165,7 @@ fn view(folder: &Path, name: &str) -> Result<ShardView, ShardError> {
     }
     Ok(ShardView {
         datanet: name.to_owned(),
-        files: (files.iter())
-            .filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()))
-            .collect(),
+        files: (files.iter()).map(|f| plain_name(f)).collect(),
         bytes,
     })
 }
@@ -163,7 +198,7 @@ pub(super) fn shard_passages(home: &HomePaths, name: &str) -> Result<Vec<String>
     }
     let mut out = Vec::new();
     for file in files {
-        out.extend(read_passages(&file)?);
+        out.extend(cut(&file, read_stored(&file)?)?);
     }
     Ok(out)
 }
@@ -179,15 +214,28 @@ pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
     };
     let metadata = fs::metadata(file).map_err(io("read", file))?;
     if metadata.is_dir() {
-        return Err(refuse("is a folder; name the text or JSONL files in it".to_owned()));
+        return Err(refuse(
+            "is a folder; name the text or JSONL files in it".to_owned(),
+        ));
     }
     if metadata.len() > MAX_FILE_BYTES {
-        return Err(refuse("has more than 1 GiB; split it and add a part".to_owned()));
+        return Err(refuse(
+            "has more than 1 GiB; split it and add a part".to_owned(),
+        ));
     }
-    let bytes = fs::read(file).map_err(io("read", file))?;
+    cut(file, fs::read(file).map_err(io("read", file))?)
+}
+
+fn cut(file: &Path, bytes: Vec<u8>) -> Result<Vec<String>, ShardError> {
+    let refuse = |why: String| ShardError::File {
+        path: file.to_owned(),
+        why,
+    };
     let text = String::from_utf8(bytes)
         .map_err(|_| refuse("is not UTF-8 text; convert it first".to_owned()))?;
-    let jsonl = file.extension().is_some_and(|e| e == "jsonl" || e == "ndjson");
+    let jsonl = file
+        .extension()
+        .is_some_and(|e| e == "jsonl" || e == "ndjson");
     let mut out = Vec::new();
     if jsonl {
         for (number, line) in text.lines().enumerate() {
@@ -200,7 +248,8 @@ pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
                     number + 1
                 ))
             })?;
-            out.extend(passages(&line.text));
+            // Passages are read one after the other: the blank line keeps documents apart.
+            out.extend(passages(&format!("{}\n\n", line.text)));
         }
     } else {
         out = passages(&text);

@@ -1,8 +1,13 @@
+//! Shards: nothing lost in cutting, nothing swapped or flipped after committing.
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::home::HomePaths;
 use crate::identity::Identity;
+use tributary_protocol::hash::Digest;
+
+const BASE: (Digest, u32) = (Digest::from_bytes([1; 32]), 64);
 
 fn home() -> (tempfile::TempDir, HomePaths, Identity) {
     let dir = tempfile::tempdir().unwrap();
@@ -49,19 +54,31 @@ fn added_files_are_committed_and_read_back() {
     assert_eq!(view.files, ["notes.txt"]);
     assert_eq!(add(&home, "notes", &[file]).unwrap(), view, "adding twice");
     assert_eq!(list(&home).unwrap(), [view]);
-    let both = Committed::gather(&home, &identity, "notes", (true, true), &[]).unwrap();
+    let both = Committed::gather(&home, &identity, BASE, "notes", (true, true), &[]).unwrap();
     assert!(both.train.len() >= 9 * both.holdout.len());
     let root = both.write(&home).unwrap();
     assert_eq!(Committed::read(&home, &root).unwrap(), both);
     assert_eq!(Committed::check_all(&home).unwrap(), 1);
-    let other = Committed::gather(&home, &Identity::from_seed([4; 32]), "notes", (true, true), &[]);
+    let other = Committed::gather(
+        &home,
+        &Identity::from_seed([4; 32]),
+        BASE,
+        "notes",
+        (true, true),
+        &[],
+    );
     assert_ne!(other.unwrap().root(), root, "the salt is the peer's secret");
 }
 
 #[test]
 fn every_flipped_bit_of_a_committed_shard_is_noticed() {
     let (_dir, home, identity) = home();
-    let committed = Committed::new(&identity, vec!["a\n".into(), "b".into()], vec!["c".into()]);
+    let committed = Committed::new(
+        &identity,
+        BASE,
+        vec!["a\n".into(), "b".into()],
+        vec!["c".into()],
+    );
     let root = committed.write(&home).unwrap();
     let path = home.shards().join("committed").join(format!("{root}.json"));
     let good = std::fs::read(&path).unwrap();
@@ -77,8 +94,8 @@ fn every_flipped_bit_of_a_committed_shard_is_noticed() {
 #[test]
 fn training_and_holdout_cannot_be_swapped_under_one_root() {
     let (_dir, _home, identity) = home();
-    let one = Committed::new(&identity, vec!["a".into()], vec!["b".into()]);
-    let two = Committed::new(&identity, vec!["a".into(), "b".into()], vec![]);
+    let one = Committed::new(&identity, BASE, vec!["a".into()], vec!["b".into()]);
+    let two = Committed::new(&identity, BASE, vec!["a".into(), "b".into()], vec![]);
     assert_ne!(one.root(), two.root());
 }
 
@@ -88,8 +105,8 @@ fn jsonl_gives_a_passage_a_line_and_names_the_bad_line() {
     let good = dir.path().join("good.jsonl");
     std::fs::write(&good, "{\"text\":\"one\",\"id\":4}\n\n{\"text\":\"two\"}\n").unwrap();
     add(&home, "chat", &[good]).unwrap();
-    let shard = Committed::gather(&home, &identity, "chat", (true, false), &[]).unwrap();
-    assert_eq!(shard.train, ["one", "two"]);
+    let shard = Committed::gather(&home, &identity, BASE, "chat", (true, false), &[]).unwrap();
+    assert_eq!(shard.train, ["one\n\n", "two\n\n"]);
     let bad = dir.path().join("bad.jsonl");
     std::fs::write(&bad, "{\"text\":\"one\"}\n{\"txt\":\"two\"}\n").unwrap();
     let error = add(&home, "chat", &[bad]).unwrap_err();
@@ -117,8 +134,12 @@ fn data_that_cannot_be_used_is_refused_with_the_mend() {
         let error = add(&home, name, &files).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
-    assert_eq!(list(&home).unwrap(), [], "a refused file left something behind");
-    let none = Committed::gather(&home, &identity, "poems", (true, false), &[]).unwrap_err();
+    assert_eq!(
+        list(&home).unwrap(),
+        [],
+        "a refused file left something behind"
+    );
+    let none = Committed::gather(&home, &identity, BASE, "poems", (true, false), &[]).unwrap_err();
     assert!(none.to_string().contains("datanet add poems"), "{none}");
 }
 

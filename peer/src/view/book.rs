@@ -7,26 +7,34 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::chart::Account;
 use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
+use tributary_attribution::statement::Statement;
+use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
 use tributary_protocol::id::{PeerId, Round};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
-use super::{AdapterView, CreditView, MemberView, RoundView};
+use super::{
+    AccountView, AdapterView, CreditView, LineView, MemberView, RoundView, RunStatementView,
+};
 
 /// See the module.
 #[derive(Clone, Copy)]
 pub struct Book<'a> {
     /// The run's manifest.
     pub manifest: &'a Manifest,
-    /// Certified values from the genesis on.
-    pub chain: &'a [&'a RoundValue],
+    /// Certificates from the genesis on.
+    pub chain: &'a [Certificate],
     /// The run's logs.
     pub log: &'a LogSet,
 }
 
 impl Book<'_> {
+    fn values(&self) -> impl Iterator<Item = &RoundValue> {
+        self.chain.iter().map(|certificate| &certificate.value)
+    }
+
     /// Names that members gave themselves when they joined.
     pub fn names(&self) -> BTreeMap<PeerId, String> {
         let mut names = BTreeMap::new();
@@ -42,7 +50,7 @@ impl Book<'_> {
     pub fn members(&self) -> Vec<MemberView> {
         let names = self.names();
         let mut members = BTreeMap::new();
-        for joined in self.chain.iter().flat_map(|v| &v.joins) {
+        for joined in self.values().flat_map(|v| &v.joins) {
             members.insert(joined.entry.author, joined.role);
         }
         (members.iter())
@@ -56,7 +64,7 @@ impl Book<'_> {
 
     /// Training rounds that are certified.
     pub fn rounds(&self) -> Vec<RoundView> {
-        (self.chain.iter())
+        self.values()
             .filter(|value| value.round.0 >= 1 && value.round.0 <= self.manifest.rounds)
             .map(|value| {
                 let (loss_before, loss_after) = self.losses(value.round);
@@ -74,7 +82,7 @@ impl Book<'_> {
 
     /// Medians over the score sheets that the next certificate counts.
     fn losses(&self, round: Round) -> (Option<f64>, Option<f64>) {
-        let next = self.chain.iter().find(|v| v.round == round.next());
+        let next = self.values().find(|v| v.round == round.next());
         let sheets: Vec<&ScoreSheet> = (next.iter().flat_map(|value| &value.sheets))
             .filter_map(|at| match self.log.entry(at) {
                 Some(Entry::ScoreSheet(sheet)) => Some(sheet),
@@ -90,7 +98,7 @@ impl Book<'_> {
 
     /// The facts that the certified values make true about money.
     pub fn facts(&self) -> Vec<Fact> {
-        (self.chain.iter())
+        self.values()
             .filter_map(|value| CertifiedRound::of(self.manifest, value))
             .map(Fact::Round)
             .collect()
@@ -105,7 +113,7 @@ impl Book<'_> {
         let run = self.manifest.run_id();
         let names = self.names();
         let mut views: BTreeMap<PeerId, CreditView> = BTreeMap::new();
-        for joined in self.chain.iter().flat_map(|v| &v.joins) {
+        for joined in self.values().flat_map(|v| &v.joins) {
             if joined.role.contributes() {
                 views.entry(joined.entry.author).or_default();
             }
@@ -128,9 +136,44 @@ impl Book<'_> {
         Ok(views.into_values().collect())
     }
 
+    /// `peer`'s part of the account.
+    ///
+    /// # Errors
+    /// As [`Book::credits`].
+    pub fn statement(&self, peer: PeerId) -> Result<RunStatementView, FoldError> {
+        let books = Books::of(self.facts())?;
+        let found = Statement::of(&books, peer).runs.pop();
+        let mut view = RunStatementView {
+            run: self.manifest.run_id().to_string(),
+            name: self.manifest.name.clone(),
+            ..RunStatementView::default()
+        };
+        let Some(found) = found else {
+            return Ok(view);
+        };
+        view.unscored = found.unscored.iter().map(|r| r.0).collect();
+        view.lines = (found.lines.iter())
+            .map(|line| LineView {
+                round: line.round.0,
+                score_nanonats: line.score.0,
+                low_nanonats: line.low.0,
+                high_nanonats: line.high.0,
+                credit: line.credit.0.into(),
+                micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
+            })
+            .collect();
+        view.accounts = (found.accounts.iter())
+            .map(|(account, balance)| AccountView {
+                capacity: account.capacity().to_owned(),
+                micro_open: i64::try_from(balance.0).unwrap_or(i64::MAX),
+            })
+            .collect();
+        Ok(view)
+    }
+
     /// The adapter after the last certified round.
     pub fn adapter(&self, here: bool) -> Option<AdapterView> {
-        let last = self.chain.last()?;
+        let last = self.values().last()?;
         Some(AdapterView {
             id: last.adapter.hash.to_string(),
             size: last.adapter.size,

@@ -74,7 +74,8 @@ async fn look(office: &Office, id: &str) -> Result<Found, HostError> {
                     continue;
                 }
                 let (Some(manifest), Some(head)) = (run.manifest(), run.head()) else {
-                    waiting = "the run's manifest or its first certificate has not arrived".to_owned();
+                    waiting =
+                        "the run's manifest or its first certificate has not arrived".to_owned();
                     continue;
                 };
                 let here = run.adapter().is_some_and(|(round, _)| *round == head.round);
@@ -84,7 +85,10 @@ async fn look(office: &Office, id: &str) -> Result<Found, HostError> {
                     return Found::Here(run.id());
                 }
                 waiting = if here {
-                    format!("the run has certified round {} of {}", head.round, manifest.rounds)
+                    format!(
+                        "the run has certified round {} of {}",
+                        head.round, manifest.rounds
+                    )
                 } else {
                     format!("the adapter of round {} is being fetched", head.round)
                 };

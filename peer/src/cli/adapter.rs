@@ -1,0 +1,219 @@
+//! `tributary adapter ...`: adapters of runs, as PEFT folders.
+//!
+//! With a daemon on the home, it does the work. Without one, `list` and `export` read the stopped
+//! home, and `get` starts a peer for as long as the fetch takes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::args::AdapterCommand;
+use super::output::{Align, Table, bytes};
+use super::run::absolute;
+use super::{Context, Failure, up};
+use crate::api::client::Client;
+use crate::api::office::Office;
+use crate::api::{FolderRequest, Host};
+use crate::home::{Home, HomePaths};
+use crate::identity::Identity;
+use crate::model;
+use crate::model::learner::ModelLearner;
+use crate::settings::Settings;
+use crate::verify::archive::Archive;
+use crate::view::{AdapterView, short};
+
+pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<(), Failure> {
+    let client = Client::try_open(&context.home).await?;
+    match command {
+        AdapterCommand::List => {
+            let adapters = match client {
+                Some(client) => client.get("/v1/adapters").await?,
+                None => stopped_adapters(&context.home)?,
+            };
+            context.out.answer(&adapters, |adapters| table(adapters))
+        }
+        AdapterCommand::Export { id, dir } => {
+            let dir = absolute(&dir)?;
+            let view = match client {
+                Some(client) => {
+                    client
+                        .post("/v1/adapters/export", &request(&id, &dir))
+                        .await?
+                }
+                None => export_stopped(&context.home, &id, &dir)?,
+            };
+            answer(context, &view, &dir)
+        }
+        AdapterCommand::Get {
+            id,
+            dir,
+            bootstrap,
+            timeout_s,
+        } => {
+            let dir = absolute(&dir)?;
+            up::addresses(&bootstrap)?;
+            let request = FolderRequest {
+                bootstrap,
+                timeout_s,
+                ..request(&id, &dir)
+            };
+            let view = match client {
+                Some(client) => client.post("/v1/adapters/get", &request).await?,
+                None => get_alone(context, request).await?,
+            };
+            answer(context, &view, &dir)
+        }
+    }
+}
+
+fn request(id: &str, dir: &Path) -> FolderRequest {
+    FolderRequest {
+        id: id.to_owned(),
+        dir: dir.to_owned(),
+        bootstrap: Vec::new(),
+        timeout_s: 0,
+    }
+}
+
+fn answer(context: &Context, view: &AdapterView, dir: &Path) -> Result<(), Failure> {
+    context.out.answer(view, |view| {
+        format!(
+            "adapter  {}\nrun      {} ({}), round {}\nbase     {}\nfolder   {}\n\nchecked against the \
+             run's certificates from its manifest on\nnext: tributary eval --adapter {} --text FILE",
+            view.id,
+            short(&view.run),
+            view.name,
+            view.round,
+            view.base,
+            dir.display(),
+            dir.display(),
+        )
+    })
+}
+
+fn table(adapters: &[AdapterView]) -> String {
+    if adapters.is_empty() {
+        return "no certified adapter yet; `tributary run watch ID` shows how a run gets there\n"
+            .to_owned();
+    }
+    let mut table = Table::new(&[
+        ("adapter", Align::Left),
+        ("run", Align::Left),
+        ("name", Align::Left),
+        ("base", Align::Left),
+        ("round", Align::Right),
+        ("size", Align::Right),
+    ]);
+    for a in adapters {
+        table.row([
+            short(&a.id),
+            short(&a.run),
+            a.name.clone(),
+            a.base.clone(),
+            a.round.to_string(),
+            bytes(a.size),
+        ]);
+    }
+    table.render()
+}
+
+fn stopped_adapters(home: &Path) -> Result<Vec<AdapterView>, Failure> {
+    let archive = Archive::open(&HomePaths::new(home))?;
+    Ok(archive
+        .books()
+        .filter_map(|(here, book)| book.adapter(here))
+        .collect())
+}
+
+fn export_stopped(home: &Path, id: &str, dir: &Path) -> Result<AdapterView, Failure> {
+    let archive = Archive::open(&HomePaths::new(home))?;
+    let mut matches: Vec<AdapterView> = (archive.books())
+        .filter_map(|(here, book)| book.adapter(here))
+        .filter(|a| a.id.starts_with(id) || a.run.starts_with(id))
+        .collect();
+    let view = match matches.len() {
+        0 => {
+            return Err(Failure::environment(format!(
+                "no run of this home has a certified adapter whose id starts with {id:?}"
+            ))
+            .hint("`tributary adapter list` shows what is here, `adapter get` fetches others"));
+        }
+        1 => matches.remove(0),
+        many => {
+            return Err(
+                Failure::environment(format!("{many} ids start with {id:?}"))
+                    .hint("give more digits"),
+            );
+        }
+    };
+    let (manifest, adapter) = archive.adapter(&view)?;
+    model::export(dir, &manifest, &adapter)?;
+    Ok(view)
+}
+
+/// Fetches as a peer of its own: on the given home when it has a key, else on one that is made for
+/// the purpose and removed.
+async fn get_alone(context: &Context, request: FolderRequest) -> Result<AdapterView, Failure> {
+    if request.bootstrap.is_empty() {
+        return Err(Failure::environment(
+            "no daemon runs on this home and no --bootstrap address is given, so there is nobody to ask",
+        )
+        .hint("add --bootstrap ADDR (the other peer's `tributary status` prints it)"));
+    }
+    let has_key = HomePaths::new(&context.home).key().exists();
+    let passing = Passing::new(has_key.then(|| context.home.clone()))?;
+    let home = Arc::new(Home::open_or_create(&passing.root, &Identity::generate())?);
+    let peer = home.identity().peer_id();
+    let name = Settings::default().name_of(&peer);
+    let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
+    let bootstrap = up::addresses(&request.bootstrap)?;
+    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = match bootstrap.iter().find_map(|a| a.socket()) {
+        Some(socket) if !socket.ip().is_loopback() => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+        _ => listen,
+    };
+    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner).await?);
+    let office = Office::new(daemon.clone(), home, name, Arc::new(Notify::new()));
+    eprintln!(
+        "fetching {} from {}",
+        short(&request.id),
+        request.bootstrap.join(", ")
+    );
+    let outcome = office.get(request).await;
+    daemon.stop().await;
+    outcome.map_err(|e| Failure::environment(e.to_string()))
+}
+
+/// A home for the length of one command.
+struct Passing {
+    root: PathBuf,
+    remove: bool,
+}
+
+impl Passing {
+    fn new(existing: Option<PathBuf>) -> Result<Self, Failure> {
+        if let Some(root) = existing {
+            return Ok(Self {
+                root,
+                remove: false,
+            });
+        }
+        let mut draw = [0; 8];
+        getrandom::fill(&mut draw).expect("the system has no source of random numbers");
+        let name = format!("tributary-get-{:016x}", u64::from_le_bytes(draw));
+        Ok(Self {
+            root: std::env::temp_dir().join(name),
+            remove: true,
+        })
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if self.remove {
+            // A folder left behind in the temporary folder is the system's to clean up.
+            let _ = std::fs::remove_dir_all(&self.root);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `tributary ledger ...`: check the account, or read one's own part of it.
+
+use std::path::Path;
+
+use super::args::LedgerCommand;
+use super::output::{Align, Table};
+use super::{Context, Failure};
+use crate::api::client::Client;
+use crate::home::HomePaths;
+use crate::identity::Identity;
+use crate::verify::archive::Archive;
+use crate::verify::{self, Report};
+use crate::view::{StatementView, short};
+
+pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
+    let client = Client::try_open(&context.home).await?;
+    match command {
+        LedgerCommand::Verify => {
+            let report: Report = match client {
+                Some(client) => client.get("/v1/ledger/verify").await?,
+                None => verify::home(&context.home)?,
+            };
+            context.out.answer(&report, text)?;
+            if report.verified {
+                return Ok(());
+            }
+            let first = report
+                .faults
+                .first()
+                .map_or_else(String::new, ToString::to_string);
+            Err(Failure::check(format!(
+                "the ledger does not hold, {} faults: {first}",
+                report.faults.len()
+            ))
+            .hint("restore the home from a backup, or fetch the run again from an honest peer"))
+        }
+        LedgerCommand::Statement { id } => {
+            let statement: StatementView = match client {
+                Some(client) => {
+                    let query = id.map(|id| format!("?run={id}")).unwrap_or_default();
+                    client.get(&format!("/v1/ledger/statement{query}")).await?
+                }
+                None => stopped(&context.home, id.as_deref())?,
+            };
+            context.out.answer(&statement, statement_text)
+        }
+    }
+}
+
+fn stopped(root: &Path, id: Option<&str>) -> Result<StatementView, Failure> {
+    let paths = HomePaths::new(root);
+    let me = Identity::read_file(&paths.key())?.peer_id();
+    let archive = Archive::open(&paths)?;
+    let mut runs = Vec::new();
+    for (_, book) in archive.books() {
+        let run = book.manifest.run_id().to_string();
+        if id.is_none_or(|id| run.starts_with(id)) {
+            runs.push(
+                book.statement(me)
+                    .map_err(|e| Failure::check(e.to_string()))?,
+            );
+        }
+    }
+    Ok(StatementView::of(me, runs))
+}
+
+fn text(report: &Report) -> String {
+    let mut table = Table::new(&[
+        ("home", Align::Left),
+        ("run", Align::Left),
+        ("rounds", Align::Right),
+        ("blocks", Align::Right),
+        ("signatures", Align::Right),
+        ("aggregates", Align::Right),
+        ("accounts", Align::Right),
+    ]);
+    for run in &report.runs {
+        table.row([
+            run.home.clone(),
+            short(&run.run),
+            run.rounds.to_string(),
+            run.blocks.to_string(),
+            run.signatures.to_string(),
+            format!("{} of {}", run.aggregates, run.trained),
+            run.accounts.to_string(),
+        ]);
+    }
+    let mut out = if report.runs.is_empty() {
+        "no runs in this home\n".to_owned()
+    } else {
+        table.render()
+    };
+    for fault in &report.faults {
+        out.push_str(&format!("FAULT {fault}\n"));
+    }
+    for note in &report.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out.push_str(if report.verified {
+        "\nverified: every signature, link, certificate, aggregate, state hash, score, credit and balance\n"
+    } else {
+        "\nNOT VERIFIED\n"
+    });
+    out
+}
+
+fn statement_text(statement: &StatementView) -> String {
+    let mut out = format!("peer   {}\n", statement.peer);
+    for run in &statement.runs {
+        out.push_str(&format!("\nrun {} ({})\n", short(&run.run), run.name));
+        let mut table = Table::new(&[
+            ("round", Align::Right),
+            ("score (mnat)", Align::Right),
+            ("interval", Align::Right),
+            ("credit", Align::Right),
+            ("micro-OPEN", Align::Right),
+        ]);
+        for line in &run.lines {
+            let milli = |n: i64| n as f64 * 1e-6;
+            table.row([
+                line.round.to_string(),
+                format!("{:+.3}", milli(line.score_nanonats)),
+                format!(
+                    "{:+.3} .. {:+.3}",
+                    milli(line.low_nanonats),
+                    milli(line.high_nanonats)
+                ),
+                format!("{:.4}", line.credit as f64 * 1e-9),
+                line.micro_open.to_string(),
+            ]);
+        }
+        if !run.lines.is_empty() {
+            out.push_str(&table.render());
+        }
+        for account in &run.accounts {
+            out.push_str(&format!(
+                "  as {:<12} {} micro-OPEN\n",
+                account.capacity, account.micro_open
+            ));
+        }
+    }
+    out.push_str(&format!(
+        "\ntotal  {} micro-OPEN\n",
+        statement.total_micro_open
+    ));
+    out
+}

@@ -1,0 +1,88 @@
+//! `tributary eval` and `tributary generate`: a model on this machine, no daemon.
+
+use std::path::Path;
+
+use serde::Serialize;
+use tributary_protocol::adapter::Adapter;
+use tributary_trainer::{BaseModel, GenerateConfig, Windows, evaluate, generate as continue_text};
+
+use super::args::{EvalArgs, GenerateArgs};
+use super::{Context, Failure};
+use crate::model;
+
+/// `eval/1`.
+#[derive(Serialize)]
+struct EvalReport {
+    schema: &'static str,
+    /// Mean nats per predicted token.
+    nll: f64,
+    predicted: u64,
+}
+
+/// `generate/1`.
+#[derive(Serialize)]
+struct GenerateReport {
+    schema: &'static str,
+    text: String,
+    token_ids: Vec<u32>,
+}
+
+pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
+    let base = model::open(&args.base)?;
+    let adapter = adapter(&base, args.adapter.as_deref())?;
+    let windows = Windows::from_file(&base, &args.text, args.context)
+        .map_err(|e| Failure::from_error(&e).during("cannot evaluate"))?;
+    let found = evaluate(&base, adapter.as_ref(), &windows).map_err(|e| Failure::from_error(&e))?;
+    let report = EvalReport {
+        schema: "eval/1",
+        nll: found.nll,
+        predicted: found.predicted,
+    };
+    context.out.answer(&report, |r| {
+        format!(
+            "loss        {:.6} nats per token\nperplexity  {:.2}\npredicted   {} tokens",
+            r.nll,
+            r.nll.exp(),
+            r.predicted
+        )
+    })
+}
+
+pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<(), Failure> {
+    let base = model::open(&args.base)?;
+    let adapter = adapter(&base, args.adapter.as_deref())?;
+    let config = GenerateConfig {
+        max_tokens: args.max_tokens,
+        temperature: f64::from(args.temperature),
+        seed: args.seed,
+        ..GenerateConfig::default()
+    };
+    let answer = continue_text(&base, adapter.as_ref(), &args.prompt, &config)
+        .map_err(|e| Failure::from_error(&e).during("cannot generate"))?;
+    let report = GenerateReport {
+        schema: "generate/1",
+        text: answer.text,
+        token_ids: answer.token_ids,
+    };
+    context
+        .out
+        .answer(&report, |r| format!("{}{}", args.prompt, r.text))
+}
+
+fn adapter(base: &BaseModel, folder: Option<&Path>) -> Result<Option<Adapter>, Failure> {
+    let Some(folder) = folder else {
+        return Ok(None);
+    };
+    if !folder.is_dir() {
+        return Err(Failure::environment(format!(
+            "there is no adapter folder at {}",
+            folder.display()
+        ))
+        .hint("`tributary adapter export ID DIR` writes one, `adapter get` fetches one"));
+    }
+    tributary_trainer::import_peft(folder, base)
+        .map(Some)
+        .map_err(|e| {
+            Failure::from_error(&e).during(&format!("cannot use the adapter {}", folder.display()))
+        })
+}

@@ -1,0 +1,220 @@
+//! The command line as it is typed: what parses, and how failures read.
+
+use clap::CommandFactory;
+use std::path::Path;
+
+use super::*;
+use args::{AdapterCommand, RunCommand};
+
+fn parsed(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("tributary").chain(line.split_whitespace()))
+}
+
+fn failed(home: &Path, line: &str) -> Failure {
+    let line = format!("--home {} {line}", home.display());
+    dispatch(parsed(&line).unwrap()).expect_err(&line)
+}
+
+#[test]
+fn the_tree_of_commands_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_of_the_readme_parses() {
+    let readme = include_str!("../../../README.md");
+    let mut count = 0;
+    for line in readme.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let Some(command) = line
+            .strip_prefix("tributary ")
+            .or_else(|| line.strip_prefix("cargo run --release -- "))
+        else {
+            continue;
+        };
+        let words = shell_words(command);
+        let parsed = Cli::try_parse_from(std::iter::once("tributary".to_owned()).chain(words));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        count += 1;
+    }
+    assert!(count >= 12, "only {count} commands found");
+}
+
+/// Words as a shell would split them, with double quotes only.
+fn shell_words(line: &str) -> Vec<String> {
+    let parts: Vec<&str> = line.trim_end_matches('&').split('"').collect();
+    let mut words = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        if at % 2 == 1 {
+            words.push((*part).to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+#[test]
+fn home_and_format_stand_anywhere() {
+    for line in [
+        "--home /h --format json status",
+        "status --home /h --format json",
+        "status --format json --home /h",
+    ] {
+        let cli = parsed(line).unwrap();
+        assert_eq!(cli.home.as_deref(), Some(Path::new("/h")));
+        assert_eq!(cli.format, Format::Json);
+    }
+}
+
+#[test]
+fn options_have_the_documented_defaults() {
+    let Command::Demo(demo) = parsed("demo").unwrap().command else {
+        panic!("not a demo");
+    };
+    assert_eq!(
+        (demo.peers, demo.rounds, demo.base.as_str()),
+        (None, 6, "brook")
+    );
+    let Command::Eval(eval) = parsed("eval --text x").unwrap().command else {
+        panic!("not an eval");
+    };
+    assert_eq!(eval.context, 512);
+    let line = "adapter get ab dir --bootstrap 1.2.3.4:5 --bootstrap 1.2.3.4:6";
+    let Command::Adapter(AdapterCommand::Get { bootstrap, .. }) = parsed(line).unwrap().command
+    else {
+        panic!("not a get");
+    };
+    assert_eq!(bootstrap.len(), 2);
+    let line = "run create f.toml --join --holdout a --holdout b";
+    let Command::Run(RunCommand::Create { join, holdout, .. }) = parsed(line).unwrap().command
+    else {
+        panic!("not a create");
+    };
+    assert!(join && holdout.len() == 2);
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    for line in [
+        "",
+        "nonsense",
+        "demo --peers 1",
+        "eval",
+        "datanet add x",
+        "run join",
+    ] {
+        let error = parsed(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_missing_home_says_how_to_make_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("none");
+    for line in ["up", "datanet list", "ledger verify"] {
+        let failure = failed(&home, line);
+        assert_eq!(failure.exit_code(), 2, "{line}: {failure}");
+        assert!(
+            failure.to_string().contains("tributary init"),
+            "{line}: {failure}"
+        );
+    }
+}
+
+#[test]
+fn without_a_daemon_commands_say_how_to_start_it() {
+    let dir = tempfile::tempdir().unwrap();
+    dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
+    for line in ["status", "run list", "run watch ab", "down"] {
+        let failure = failed(dir.path(), line);
+        assert_eq!(failure.exit_code(), 2);
+        assert!(
+            failure.to_string().contains("tributary up"),
+            "{line}: {failure}"
+        );
+    }
+    let failure = failed(dir.path(), "adapter get ab out");
+    assert!(failure.to_string().contains("--bootstrap"), "{failure}");
+}
+
+#[test]
+fn a_second_init_keeps_the_first_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let init =
+        || dispatch(parsed(&format!("--home {} init --name amy", dir.path().display())).unwrap());
+    init().unwrap();
+    let key = std::fs::read(dir.path().join("key")).unwrap();
+    let failure = init().unwrap_err();
+    assert!(
+        failure.to_string().contains("never overwritten"),
+        "{failure}"
+    );
+    assert_eq!(std::fs::read(dir.path().join("key")).unwrap(), key);
+}
+
+#[test]
+fn a_damaged_key_stops_the_daemon_before_anything_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
+    let key = dir.path().join("key");
+    let mut bytes = std::fs::read(&key).unwrap();
+    bytes[30] ^= 1;
+    std::fs::write(&key, &bytes).unwrap();
+    let failure = failed(dir.path(), "up");
+    assert!(failure.to_string().contains("damaged"), "{failure}");
+    assert_eq!(std::fs::read(&key).unwrap(), bytes);
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_mend() {
+    let dir = tempfile::tempdir().unwrap();
+    dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = taken.local_addr().unwrap();
+    let failure = failed(dir.path(), &format!("up --listen {socket}"));
+    assert!(failure.to_string().contains("--listen"), "{failure}");
+    let failure = failed(dir.path(), &format!("up --control {socket}"));
+    assert!(failure.to_string().contains("port 0"), "{failure}");
+    let failure = failed(dir.path(), "up --bootstrap here");
+    assert!(failure.to_string().contains("IP:PORT"), "{failure}");
+}
+
+#[test]
+fn bad_models_adapters_and_texts_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let text = dir.path().join("t.txt");
+    std::fs::write(&text, "some text to predict").unwrap();
+    let text = text.display();
+    for (line, words) in [
+        (format!("eval --base /nowhere --text {text}"), "brook"),
+        (
+            format!("eval --base {} --text {text}", empty.display()),
+            "config.json",
+        ),
+        (
+            format!("eval --adapter /nowhere --text {text}"),
+            "adapter export",
+        ),
+        (
+            format!("eval --adapter {} --text {text}", empty.display()),
+            "adapter_config.json",
+        ),
+        ("eval --text /nowhere.txt".to_owned(), "/nowhere.txt"),
+    ] {
+        let failure = failed(dir.path(), &line);
+        assert_eq!(failure.exit_code(), 2, "{line}");
+        assert!(failure.to_string().contains(words), "{line}: {failure}");
+    }
+}
+
+#[test]
+fn a_demo_refuses_the_home_of_a_peer() {
+    let dir = tempfile::tempdir().unwrap();
+    dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
+    let failure = failed(dir.path(), "demo");
+    assert!(failure.to_string().contains("another folder"), "{failure}");
+}

@@ -1,0 +1,181 @@
+//! `tributary demo`: a federation from start to finish in one process.
+//!
+//! ```text
+//!   plan (who, which text, which run) ──▶ cast (a home and a daemon each) ──▶ story ──▶ screen
+//!                                               │ sockets on loopback          events
+//!                                               ▼
+//!                              stopped homes ──▶ ending (verify, losses, shares) ──▶ report
+//! ```
+//! Every peer is complete: own folder, key, swarm, endpoint, store. They share nothing but the loaded
+//! base model and the number of worker slots. The ending reads the stopped homes, not the process: what
+//! it reports is what is on the disk. Killed at any moment and started again on the same folder, the
+//! peers go on where their ledgers end.
+
+mod cast;
+mod ending;
+pub mod plan;
+pub mod report;
+pub mod screen;
+pub mod story;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tributary_protocol::id::Round;
+
+use crate::cli::args::DemoArgs;
+use crate::cli::output::Out;
+use crate::cli::{Failure, Format};
+use crate::home::HomePaths;
+use crate::model;
+use cast::Cast;
+use plan::{Measured, Plan};
+use screen::Screen;
+use story::{Show, Story};
+
+/// How often the peers are looked at besides their events.
+const LOOK: Duration = Duration::from_secs(1);
+/// Silence after which a person is told that something may be wrong.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Runs the command. `home` is the demo's folder; without one it gets a new one.
+///
+/// # Errors
+/// A [`Failure`] says what failed, why, and what to do; a ledger that does not hold is one.
+pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    let root = match home {
+        Some(home) => std::path::absolute(&home).map_err(|e| {
+            Failure::environment(format!(
+                "cannot tell the full path of {}: {e}",
+                home.display()
+            ))
+            .hint("give the full path with --home")
+        })?,
+        None => new_folder()?,
+    };
+    if HomePaths::new(&root).key().exists() {
+        return Err(Failure::environment(format!(
+            "{} is the home of a peer, and a demo has a folder of its own",
+            root.display()
+        ))
+        .hint("name another folder with --home"));
+    }
+    let screen = Screen::new();
+    let base = tokio::task::block_in_place(|| model::open(&args.base))?;
+    let plan = Plan::prepare(&root, &args, &base)?;
+    screen.line(&format!(
+        "{} contributors and 3 evaluators on {}, {} rounds, in {}",
+        plan.contributors.len(),
+        plan.base,
+        plan.rounds,
+        root.display()
+    ));
+    let plan = match tokio::task::block_in_place(|| plan.is_finished(&root)) {
+        true => {
+            screen.line("this demo was finished before; reading what it left");
+            plan
+        }
+        false => play(&root, plan, &base, &screen).await?,
+    };
+    screen.waiting("ending: checking every ledger, measuring every domain");
+    let report = tokio::task::block_in_place(|| ending::report(&root, &plan, &base, &args));
+    let mut report = report?;
+    screen.close();
+    report.wall_s = started.elapsed().as_secs_f64();
+    out.answer(&report, report::Report::text)?;
+    if out.format() == Format::Json {
+        eprintln!("{}", report.text());
+    }
+    if !report.ledger_verified || !report.state_hashes_equal {
+        return Err(
+            Failure::check("the demo's ledgers do not hold").hint(format!(
+                "`tributary ledger verify --home {}` names every fault",
+                root.display()
+            )),
+        );
+    }
+    Ok(())
+}
+
+/// Starts the peers, shows what they do, and stops them when all have the finished run.
+async fn play(
+    root: &Path,
+    mut plan: Plan,
+    base: &tributary_trainer::BaseModel,
+    screen: &Screen,
+) -> Result<Plan, Failure> {
+    screen.waiting("start: making homes and sockets for every peer");
+    let mut cast = Cast::start(root, &plan, base).await?;
+    let mut story = Story::new(plan.actors(), plan.rounds, plan.steps);
+    let mut look = tokio::time::interval(LOOK);
+    let mut heard = Instant::now();
+    while !story.is_finished() {
+        tokio::select! {
+            event = cast.next() => {
+                let (actor, event) = event?;
+                heard = Instant::now();
+                for show in story.on(actor, &event) {
+                    screen.show(&show);
+                }
+                cast.measure(actor, &event);
+                note_rounds(root, &mut plan, &cast, &story)?;
+            }
+            _ = look.tick() => {
+                // Events can be missed, and a restarted peer may have had everything from the start.
+                for actor in cast.finished().await? {
+                    story.finish(actor);
+                }
+                if heard.elapsed() > SILENCE {
+                    heard = Instant::now();
+                    screen.line(&format!("warning: {}", cast.silence().await));
+                }
+            }
+        }
+    }
+    screen.show(&Show::Done(1.0));
+    screen.waiting("stop: closing every peer");
+    cast.shutdown().await;
+    Ok(plan)
+}
+
+/// Keeps what was measured of a round once every peer has certified it.
+fn note_rounds(root: &Path, plan: &mut Plan, cast: &Cast, story: &Story) -> Result<(), Failure> {
+    let peers = plan.actors().len();
+    for round in (1..=plan.rounds)
+        .filter(|r| !plan.measured.contains_key(r))
+        .collect::<Vec<_>>()
+    {
+        let mut took: Vec<u64> = story
+            .seen(Round(round))
+            .map(|(_, seen)| seen.took_ms)
+            .collect();
+        if took.len() < peers {
+            continue;
+        }
+        took.sort_unstable();
+        let (up, down) = cast.traffic_max(Round(round));
+        let measured = Measured {
+            bytes_up_max: up,
+            bytes_down_max: down,
+            certificate_ms: took[took.len() / 2],
+        };
+        plan.measured.insert(round, measured);
+        plan.write(root)?;
+    }
+    Ok(())
+}
+
+/// A new folder for a demo that was given none.
+fn new_folder() -> Result<PathBuf, Failure> {
+    let mut draw = [0; 4];
+    getrandom::fill(&mut draw).expect("the system has no source of random numbers");
+    let name = format!("tributary-demo-{:08x}", u32::from_le_bytes(draw));
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir(&path)
+        .map(|()| path.clone())
+        .map_err(|e| {
+            Failure::environment(format!("cannot make the folder {}: {e}", path.display()))
+                .hint("name another folder with --home")
+        })
+}

@@ -1,0 +1,317 @@
+//! Base models for the parts of a peer that need one: found by name, folder or hash, loaded once.
+//!
+//! A manifest names its base by the hash of the exact files. `brook` is in the binary; for any other
+//! base the owner names a folder once, and the home remembers where it was (`bases.json`). That file
+//! is a hint and nothing relies on it: whatever it leads to is hashed before it is used. Training and
+//! scoring with a base belong to [`learner`].
+
+pub mod learner;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tributary_protocol::adapter::Adapter;
+use tributary_protocol::entry::Role;
+use tributary_protocol::hash::Digest;
+use tributary_protocol::manifest::{Base, Manifest};
+use tributary_trainer::{BaseModel, Windows, brook};
+
+use crate::config::BaseFacts;
+use crate::home::HomePaths;
+use crate::shard::Committed;
+
+/// The name of the model inside the binary.
+pub const BROOK: &str = "brook";
+
+/// Why a base model, or something made with it, cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The name is neither `brook` nor a folder.
+    #[error("there is no base model at {0}; give `brook`, or a folder in Hugging Face layout")]
+    NoFolder(PathBuf),
+    /// The files cannot be used.
+    #[error("cannot load the base model {name}: {why}")]
+    Load {
+        /// Which.
+        name: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The folder holds another model than the run names.
+    #[error(
+        "{folder} is not the run's base {name}: its hash is {found} and the run's is {expected}; get \
+         exactly the files that the run's creator used"
+    )]
+    Other {
+        /// The folder.
+        folder: PathBuf,
+        /// The run's name for its base.
+        name: String,
+        /// First digits.
+        found: String,
+        /// First digits.
+        expected: String,
+    },
+    /// Nobody said where the base is.
+    #[error(
+        "the run adapts {name} (hash {hash}), which is not on this machine; name its folder with --base DIR"
+    )]
+    Unknown {
+        /// The run's name for its base.
+        name: String,
+        /// First digits.
+        hash: String,
+    },
+    /// Text that gives too few windows.
+    #[error("{0}")]
+    TooLittle(String),
+    /// The adapter cannot be written.
+    #[error("cannot write the adapter to {dir}: {why}")]
+    Export {
+        /// The folder.
+        dir: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// `bases.json` cannot be used.
+    #[error(
+        "could not use {path}: {why}; delete the file and name the folder again with --base DIR"
+    )]
+    Registry {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Loaded bases of this process: nine peers of a demo share one.
+static LOADED: Mutex<BTreeMap<Digest, BaseModel>> = Mutex::new(BTreeMap::new());
+
+/// `brook`, or the base in a folder.
+///
+/// # Errors
+/// See [`ModelError`].
+pub fn open(name: &str) -> Result<BaseModel, ModelError> {
+    if name == BROOK {
+        return embedded();
+    }
+    let folder = Path::new(name);
+    if !folder.is_dir() {
+        return Err(ModelError::NoFolder(folder.to_owned()));
+    }
+    let base = BaseModel::from_dir(folder).map_err(|e| ModelError::Load {
+        name: name.to_owned(),
+        why: e.to_string(),
+    })?;
+    Ok(share(base))
+}
+
+fn embedded() -> Result<BaseModel, ModelError> {
+    static BROOK_HASH: Mutex<Option<Digest>> = Mutex::new(None);
+    let mut hash = BROOK_HASH.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(base) = hash.as_ref().and_then(loaded) {
+        return Ok(base);
+    }
+    let [config, weights, tokenizer] = [brook::CONFIG, brook::WEIGHTS, brook::TOKENIZER];
+    let loading = BaseModel::from_bytes(brook::NAME, config, weights, tokenizer);
+    let base = loading.map_err(|e| ModelError::Load {
+        name: BROOK.to_owned(),
+        why: e.to_string(),
+    })?;
+    *hash = Some(base.hash());
+    Ok(share(base))
+}
+
+fn loaded(hash: &Digest) -> Option<BaseModel> {
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded.get(hash).cloned()
+}
+
+/// The first of equal bases that was loaded, so that later ones free their memory.
+fn share(base: BaseModel) -> BaseModel {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded.entry(base.hash()).or_insert(base).clone()
+}
+
+/// What a manifest says of a base.
+///
+/// # Errors
+/// As [`open`].
+pub fn facts(name: &str) -> Result<BaseFacts, ModelError> {
+    let base = open(name)?;
+    // Rank and scale come from the run file; only the modules are the base's.
+    let modules = base.adapter_shape(1, 1).modules;
+    Ok(BaseFacts {
+        name: if name == BROOK { BROOK } else { base.name() }.to_owned(),
+        hash: base.hash(),
+        modules,
+    })
+}
+
+/// The base of a run: from `folder` when given (and remembered in the home), else `brook`, else where
+/// it was the last time.
+///
+/// # Errors
+/// See [`ModelError`].
+pub fn provide(
+    home: &HomePaths,
+    wanted: &Base,
+    folder: Option<&Path>,
+) -> Result<BaseModel, ModelError> {
+    if let Some(folder) = folder {
+        let base = open(&folder.to_string_lossy())?;
+        check(&base, wanted, folder)?;
+        remember(home, wanted, folder)?;
+        return Ok(base);
+    }
+    by_hash(home, &wanted.hash)?.ok_or_else(|| ModelError::Unknown {
+        name: wanted.name.clone(),
+        hash: wanted.hash.short(),
+    })
+}
+
+/// A base by its hash: loaded already, `brook`, or in a remembered folder.
+///
+/// # Errors
+/// See [`ModelError`].
+pub fn by_hash(home: &HomePaths, hash: &Digest) -> Result<Option<BaseModel>, ModelError> {
+    if let Some(base) = loaded(hash) {
+        return Ok(Some(base));
+    }
+    let brook = embedded()?;
+    if brook.hash() == *hash {
+        return Ok(Some(brook));
+    }
+    let Some(folder) = remembered(home)?.remove(&hash.to_string()) else {
+        return Ok(None);
+    };
+    let base = open(&folder.to_string_lossy())?;
+    if base.hash() != *hash {
+        return Err(ModelError::Other {
+            name: base.name().to_owned(),
+            found: base.hash().short(),
+            expected: hash.short(),
+            folder,
+        });
+    }
+    Ok(Some(base))
+}
+
+fn check(base: &BaseModel, wanted: &Base, folder: &Path) -> Result<(), ModelError> {
+    if base.hash() == wanted.hash {
+        return Ok(());
+    }
+    Err(ModelError::Other {
+        folder: folder.to_owned(),
+        name: wanted.name.clone(),
+        found: base.hash().short(),
+        expected: wanted.hash.short(),
+    })
+}
+
+fn registry(home: &HomePaths) -> PathBuf {
+    home.root().join("bases.json")
+}
+
+fn remembered(home: &HomePaths) -> Result<BTreeMap<String, PathBuf>, ModelError> {
+    let path = registry(home);
+    let fault = |why: String| ModelError::Registry {
+        path: path.clone(),
+        why,
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| fault(e.to_string())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(e) => Err(fault(e.to_string())),
+    }
+}
+
+fn remember(home: &HomePaths, wanted: &Base, folder: &Path) -> Result<(), ModelError> {
+    let mut known = remembered(home)?;
+    let path = registry(home);
+    let fault = |why: String| ModelError::Registry {
+        path: path.clone(),
+        why,
+    };
+    let folder = std::path::absolute(folder).map_err(|e| fault(e.to_string()))?;
+    known.insert(wanted.hash.to_string(), folder);
+    let text = serde_json::to_vec(&known).map_err(|e| fault(e.to_string()))?;
+    let partial = path.with_extension("json.tmp");
+    (std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path)))
+        .map_err(|e| fault(e.to_string()))
+}
+
+/// Windows of passages, cut from one long text: passages end where paragraphs do, windows anywhere.
+///
+/// # Errors
+/// [`ModelError::TooLittle`] when nothing can be predicted.
+pub fn windows(base: &BaseModel, passages: &[String], context: u32) -> Result<Windows, ModelError> {
+    Windows::from_text(base, &passages.concat(), context as usize)
+        .map_err(|e| ModelError::TooLittle(e.to_string()))
+}
+
+/// Tokens behind a committed root, after checking that there are enough for the role.
+///
+/// # Errors
+/// [`ModelError::TooLittle`].
+pub fn tokens(base: &BaseModel, committed: &Committed, role: Role) -> Result<u64, ModelError> {
+    let context = committed.context();
+    let mut tokens = 0;
+    if role.contributes() {
+        tokens = windows(base, &committed.train, context)?.tokens();
+    }
+    if role.evaluates() {
+        let holdout = windows(base, &committed.holdout, context)?;
+        if holdout.len() < learner::MIN_WINDOWS {
+            return Err(ModelError::TooLittle(format!(
+                "the hold-out has {} windows of {context} tokens and scoring needs {}; give a longer \
+                 text to score on",
+                holdout.len(),
+                learner::MIN_WINDOWS
+            )));
+        }
+        if !role.contributes() {
+            tokens = holdout.tokens();
+        }
+    }
+    Ok(tokens)
+}
+
+/// Writes an adapter of a run as a PEFT folder. The folder appears whole or not at all.
+///
+/// # Errors
+/// [`ModelError::Export`].
+pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), ModelError> {
+    let fault = |why: String| ModelError::Export {
+        dir: dir.to_owned(),
+        why,
+    };
+    let occupied = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || dir.is_file() {
+        return Err(fault(
+            "it exists and is not empty; name a new folder".to_owned(),
+        ));
+    }
+    let mut partial = dir.as_os_str().to_owned();
+    partial.push(".tmp");
+    let partial = PathBuf::from(partial);
+    let write = || -> Result<(), String> {
+        let io = |e: std::io::Error| format!("{e}; check the path and the free space");
+        if partial.exists() {
+            std::fs::remove_dir_all(&partial).map_err(io)?;
+        }
+        std::fs::create_dir_all(&partial).map_err(io)?;
+        tributary_trainer::export_peft(&partial, &manifest.base.name, adapter)
+            .map_err(|e| e.to_string())?;
+        if dir.is_dir() {
+            std::fs::remove_dir(dir).map_err(io)?;
+        }
+        std::fs::rename(&partial, dir).map_err(io)
+    };
+    write().map_err(fault)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! A bit flipped anywhere in a finished home is reported by `ledger verify`, or changes nothing that
+//! anybody relies on.
+
+#[path = "support/cli.rs"]
+mod cli;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::RngCore;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use tributary_peer::home::HomePaths;
+use tributary_peer::store::LedgerReader;
+use tributary_peer::verify;
+use tributary_protocol::event::Record;
+
+/// Places that are flipped.
+const FLIPS: usize = 200;
+/// Files that nothing relies on; `verify.rs` says why.
+const HARMLESS: [&str; 3] = ["lock", "config.toml", "bases.json"];
+
+fn files(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, out);
+        } else {
+            out.push(path);
+        }
+    }
+    out.sort();
+}
+
+fn records(home: &Path) -> Vec<Record> {
+    LedgerReader::open(&HomePaths::new(home))
+        .unwrap()
+        .records()
+        .to_vec()
+}
+
+/// Flips one bit, looks, and flips it back.
+fn flipped<T>(path: &Path, bit: u64, look: impl FnOnce() -> T) -> T {
+    let good = std::fs::read(path).unwrap();
+    let mut bad = good.clone();
+    bad[(bit / 8) as usize] ^= 1 << (bit % 8);
+    std::fs::write(path, &bad).unwrap();
+    let seen = look();
+    std::fs::write(path, &good).unwrap();
+    seen
+}
+
+/// Where to flip: every file gets one place, large ones the rest.
+fn places(all: &[PathBuf], rng: &mut TestRng) -> Vec<(PathBuf, u64)> {
+    let sizes: Vec<u64> = all.iter().map(|p| p.metadata().unwrap().len()).collect();
+    let total: u64 = sizes.iter().sum();
+    let mut out = Vec::new();
+    for (path, size) in all.iter().zip(&sizes).filter(|(_, size)| **size > 0) {
+        out.push((path.clone(), rng.next_u64() % (size * 8)));
+    }
+    while out.len() < FLIPS {
+        let mut at = rng.next_u64() % total;
+        let which = sizes.iter().position(|size| {
+            let here = at < *size;
+            at = at.saturating_sub(*size);
+            here
+        });
+        let path = &all[which.unwrap()];
+        let size = path.metadata().unwrap().len();
+        out.push((path.clone(), rng.next_u64() % (size * 8)));
+    }
+    out
+}
+
+/// A demo's folder, made in `dir`.
+fn small_demo(dir: &Path) -> PathBuf {
+    let root = dir.join("demo");
+    let home = root.display().to_string();
+    let size = ["--peers", "2", "--rounds", "1", "--steps", "1"];
+    let report = cli::json(&[["demo", "--home", &home].as_slice(), &size].concat());
+    assert_eq!(report["ledger_verified"], true);
+    root
+}
+
+#[test]
+fn a_flipped_bit_is_reported_or_harmless_at_two_hundred_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let peers = small_demo(dir.path()).join("peers");
+    let peer = peers.read_dir().unwrap().next().unwrap().unwrap().path();
+    assert!(verify::home(&peer).unwrap().verified);
+    let before = records(&peer);
+    let mut all = Vec::new();
+    files(&peer, &mut all);
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let (mut reported, mut harmless) = (0, BTreeMap::<String, u32>::new());
+    for (path, bit) in places(&all, &mut rng) {
+        let name = path.strip_prefix(&peer).unwrap().display().to_string();
+        let (report, after) = flipped(&path, bit, || {
+            let report = verify::home(&peer).unwrap();
+            let after = report.verified.then(|| records(&peer));
+            (report, after)
+        });
+        if let Some(after) = after {
+            let relied_on = !HARMLESS.contains(&name.as_str()) && name != "ledger.redb";
+            assert!(!relied_on, "bit {bit} of {name} was silently accepted");
+            // In the database: a free page, or a spare copy of a header. What is read is the same.
+            assert!(
+                after == before,
+                "bit {bit} of {name} changed the ledger unnoticed"
+            );
+            *harmless.entry(name).or_default() += 1;
+        } else {
+            assert!(
+                !report.faults[0].reason.is_empty(),
+                "{name}: a fault without a reason"
+            );
+            reported += 1;
+        }
+    }
+    println!("{reported} of {FLIPS} flips reported; harmless: {harmless:?}");
+    assert!(
+        reported >= FLIPS / 4,
+        "only {reported} reported: {harmless:?}"
+    );
+    assert!(
+        verify::home(&peer).unwrap().verified,
+        "the flips were not undone"
+    );
+}
+
+#[test]
+fn a_flipped_bit_in_what_a_demo_wrote_beside_its_peers_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("demo");
+    let home = root.display().to_string();
+    let demo = [
+        "demo", "--peers", "2", "--rounds", "1", "--steps", "1", "--home", &home,
+    ];
+    assert_eq!(cli::json(&demo)["ledger_verified"], true);
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    for name in [
+        "demo.json",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+    ] {
+        let path = root.join(name);
+        let bits = path.metadata().unwrap().len() * 8;
+        for _ in 0..3 {
+            let bit = rng.next_u64() % bits;
+            let verified = flipped(&path, bit, || verify::home(&root).unwrap().verified);
+            assert!(!verified, "bit {bit} of {name} was silently accepted");
+        }
+    }
+    let output = flipped(&root.join("demo.json"), 100, || {
+        cli::run(&["ledger", "verify", "--home", &home])
+    });
+    assert_eq!(output.status.code(), Some(1));
+    assert!(verify::home(&root).unwrap().verified);
+}
