@@ -57,7 +57,8 @@ pub fn main() -> ExitCode {
 fn logging(cli: &Cli) {
     let default = match cli.command {
         Command::Up(_) => "warn,tributary_peer=info",
-        _ => "error",
+        // A command says itself what failed; libraries only speak when somebody looks for a fault.
+        _ => "off,tributary_peer=warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRIBUTARY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));

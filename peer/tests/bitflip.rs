@@ -7,12 +7,11 @@ mod cli;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::RngCore;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use tributary_peer::home::HomePaths;
 use tributary_peer::store::LedgerReader;
 use tributary_peer::verify;
 use tributary_protocol::event::Record;
+use tributary_protocol::hash::{Domain, Hasher, Stream};
 
 /// Places that are flipped.
 const FLIPS: usize = 200;
@@ -49,16 +48,22 @@ fn flipped<T>(path: &Path, bit: u64, look: impl FnOnce() -> T) -> T {
     seen
 }
 
+fn draws() -> Stream {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher.update(b"bit flips");
+    hasher.finalize_xof()
+}
+
 /// Where to flip: every file gets one place, large ones the rest.
-fn places(all: &[PathBuf], rng: &mut TestRng) -> Vec<(PathBuf, u64)> {
+fn places(all: &[PathBuf], rng: &mut Stream) -> Vec<(PathBuf, u64)> {
     let sizes: Vec<u64> = all.iter().map(|p| p.metadata().unwrap().len()).collect();
     let total: u64 = sizes.iter().sum();
     let mut out = Vec::new();
     for (path, size) in all.iter().zip(&sizes).filter(|(_, size)| **size > 0) {
-        out.push((path.clone(), rng.next_u64() % (size * 8)));
+        out.push((path.clone(), rng.below(size * 8)));
     }
     while out.len() < FLIPS {
-        let mut at = rng.next_u64() % total;
+        let mut at = rng.below(total);
         let which = sizes.iter().position(|size| {
             let here = at < *size;
             at = at.saturating_sub(*size);
@@ -66,7 +71,7 @@ fn places(all: &[PathBuf], rng: &mut TestRng) -> Vec<(PathBuf, u64)> {
         });
         let path = &all[which.unwrap()];
         let size = path.metadata().unwrap().len();
-        out.push((path.clone(), rng.next_u64() % (size * 8)));
+        out.push((path.clone(), rng.below(size * 8)));
     }
     out
 }
@@ -90,7 +95,7 @@ fn a_flipped_bit_is_reported_or_harmless_at_two_hundred_places() {
     let before = records(&peer);
     let mut all = Vec::new();
     files(&peer, &mut all);
-    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut rng = draws();
     let (mut reported, mut harmless) = (0, BTreeMap::<String, u32>::new());
     for (path, bit) in places(&all, &mut rng) {
         let name = path.strip_prefix(&peer).unwrap().display().to_string();
@@ -136,7 +141,7 @@ fn a_flipped_bit_in_what_a_demo_wrote_beside_its_peers_is_reported() {
         "demo", "--peers", "2", "--rounds", "1", "--steps", "1", "--home", &home,
     ];
     assert_eq!(cli::json(&demo)["ledger_verified"], true);
-    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut rng = draws();
     for name in [
         "demo.json",
         "adapter/adapter_config.json",
@@ -145,7 +150,7 @@ fn a_flipped_bit_in_what_a_demo_wrote_beside_its_peers_is_reported() {
         let path = root.join(name);
         let bits = path.metadata().unwrap().len() * 8;
         for _ in 0..3 {
-            let bit = rng.next_u64() % bits;
+            let bit = rng.below(bits);
             let verified = flipped(&path, bit, || verify::home(&root).unwrap().verified);
             assert!(!verified, "bit {bit} of {name} was silently accepted");
         }

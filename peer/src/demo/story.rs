@@ -111,7 +111,7 @@ impl Story {
 
     fn on_notice(&mut self, actor: usize, notice: &Notice) -> Vec<Show> {
         match notice {
-            Notice::Phase { round, phase, .. } => self.on_phase(*round, *phase),
+            Notice::Phase { round, phase, .. } => self.on_phase(actor, *round, *phase),
             Notice::Contributed { round, peer, .. } => {
                 let new = self.arrived.entry(*round).or_default().insert(*peer);
                 if new && !self.certified.contains_key(round) {
@@ -148,7 +148,12 @@ impl Story {
         }
     }
 
-    fn on_phase(&mut self, round: Round, phase: Phase) -> Vec<Show> {
+    fn on_phase(&mut self, actor: usize, round: Round, phase: Phase) -> Vec<Show> {
+        // An evaluator collects from the start of a training round; that is no news of the whole.
+        let training = round.0 >= 1 && round.0 <= self.rounds;
+        if phase == Phase::Collect && training && !self.actors[actor].trains {
+            return vec![];
+        }
         if self.certified.contains_key(&round) || !self.said.insert((round, phase)) {
             return vec![];
         }

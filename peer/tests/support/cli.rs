@@ -1,12 +1,14 @@
 //! Runs the program as a person would, for tests of whole processes.
 
+#![allow(dead_code, reason = "every test file uses its own part")]
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The program under test.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
     command
         .env_remove("TRIBUTARY_HOME")
@@ -15,13 +17,13 @@ pub fn program() -> Command {
 }
 
 /// Runs to the end.
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     let output = program().args(args).output();
     output.expect("the program starts")
 }
 
 /// Runs to the end, which must be a success, and gives the JSON that it answers.
-pub fn json(args: &[&str]) -> serde_json::Value {
+pub(crate) fn json(args: &[&str]) -> serde_json::Value {
     let output = run(&[args, &["--format", "json"]].concat());
     assert!(
         output.status.success(),
@@ -37,14 +39,14 @@ pub fn json(args: &[&str]) -> serde_json::Value {
 }
 
 /// A process that is killed when the test ends, however it ends.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     log: PathBuf,
 }
 
 impl Running {
     /// Starts `command` with its stderr in the file `log`.
-    pub fn start(mut command: Command, log: &Path) -> Self {
+    pub(crate) fn start(mut command: Command, log: &Path) -> Self {
         let file = std::fs::File::create(log).expect("a log file");
         let child = command.stdout(Stdio::null()).stderr(file).spawn();
         Self {
@@ -54,7 +56,7 @@ impl Running {
     }
 
     /// What it wrote to stderr so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         let mut file = std::fs::File::open(&self.log).expect("the log file");
         file.read_to_string(&mut text).expect("log lines are text");
@@ -62,7 +64,7 @@ impl Running {
     }
 
     /// Waits until the log has `words`.
-    pub fn wait_for(&mut self, words: &str, patience: Duration) {
+    pub(crate) fn wait_for(&mut self, words: &str, patience: Duration) {
         wait(patience, &format!("{words:?} in the log"), || {
             let found = self.log().contains(words);
             let ended = self.child.try_wait().expect("a child of ours");
@@ -76,17 +78,9 @@ impl Running {
     }
 
     /// SIGKILL, no chance to clean up.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("a child of ours");
-    }
-
-    /// Waits for the end, which must be a success.
-    pub fn succeed(mut self, patience: Duration) {
-        let status = wait(patience, "the end of the process", || {
-            self.child.try_wait().expect("a child of ours")
-        });
-        assert!(status.success(), "{status}:\n{}", self.log());
     }
 }
 
@@ -98,7 +92,7 @@ impl Drop for Running {
 }
 
 /// Asks again and again until `found` finds something.
-pub fn wait<T>(patience: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(patience: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = found() {
