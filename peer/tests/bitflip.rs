@@ -62,6 +62,10 @@ fn places(all: &[PathBuf], rng: &mut Stream) -> Vec<(PathBuf, u64)> {
     for (path, size) in all.iter().zip(&sizes).filter(|(_, size)| **size > 0) {
         out.push((path.clone(), rng.below(size * 8)));
     }
+    // The byte that says which of the database's two headers counts, and how it was closed.
+    for ledger in all.iter().filter(|p| p.ends_with("ledger.redb")) {
+        out.extend((9 * 8..10 * 8).map(|bit| (ledger.clone(), bit)));
+    }
     while out.len() < FLIPS {
         let mut at = rng.below(total);
         let which = sizes.iter().position(|size| {

@@ -299,8 +299,8 @@ mod tests {
             "4.5000  4.2500  120 kB",
             "amy     4.0000   3.5000  -0.5000",
             "base     upon a time",
-            "amy          62.5 %",
-            "bo          -10.0 %",
+            "amy           62.5 %",
+            "bo           -10.0 %",
             "verified for every peer",
             "DIFFERENT",
         ] {
