@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while !session.is_done() {
         let step = session.step()?;
         let rate = step.predicted as f64 / step.elapsed_ms * 1e3;
-        println!("step {:>3}  {:>6.0} ms  {rate:>7.0} tokens/s", step.step, step.elapsed_ms);
+        println!(
+            "step {:>3}  {:>6.0} ms  {rate:>7.0} tokens/s",
+            step.step, step.elapsed_ms
+        );
     }
     let rate = |start: Instant, tokens: u64| tokens as f64 / start.elapsed().as_secs_f64();
     let start = Instant::now();
@@ -45,14 +48,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("evaluate   {:>7.0} tokens/s", rate(start, loss.predicted));
     let start = Instant::now();
     let gradient = loss_and_gradient(&base, &adapter, &windows)?;
-    println!("gradient   {:>7.0} tokens/s", rate(start, gradient.predicted));
+    println!(
+        "gradient   {:>7.0} tokens/s",
+        rate(start, gradient.predicted)
+    );
     let start = Instant::now();
     let config = GenerateConfig {
         max_tokens: 64,
         ..GenerateConfig::default()
     };
     let answer = generate(&base, Some(&adapter), "The house", &config)?;
-    println!("generate   {:>7.0} tokens/s", rate(start, answer.token_ids.len() as u64));
+    println!(
+        "generate   {:>7.0} tokens/s",
+        rate(start, answer.token_ids.len() as u64)
+    );
     println!("The house{}", answer.text);
     Ok(())
 }

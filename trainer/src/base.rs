@@ -4,11 +4,12 @@
 //! three files, so that two peers never train on different models under one name.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tributary_protocol::adapter::AdapterShape;
 use tributary_protocol::hash::{Digest, Domain, Hasher};
 
+use crate::brook;
 use crate::config::{Config, ConfigError};
 use crate::lora;
 use crate::model::Model;
@@ -93,6 +94,30 @@ impl BaseModel {
         let name = name.as_deref().unwrap_or(folder).file_name();
         let name = name.map_or("base".into(), |n| n.to_string_lossy().into_owned());
         Self::from_bytes(&name, &config, &model, &tokenizer)
+    }
+
+    /// The embedded model, loaded once per process.
+    ///
+    /// # Errors
+    /// Only if the embedded files were changed.
+    pub fn brook() -> Result<Self, BaseError> {
+        static LOADED: OnceLock<BaseModel> = OnceLock::new();
+        if let Some(base) = LOADED.get() {
+            return Ok(base.clone());
+        }
+        let base = brook::load()?;
+        Ok(LOADED.get_or_init(|| base).clone())
+    }
+
+    /// The embedded model for the word `brook`, otherwise a folder.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub fn open(name_or_folder: &str) -> Result<Self, BaseError> {
+        match name_or_folder {
+            brook::NAME => Self::brook(),
+            folder => Self::from_dir(Path::new(folder)),
+        }
     }
 
     /// Loads the three files from memory under a name of the caller's choice.
@@ -242,6 +267,16 @@ mod tests {
         check::<BaseModel>();
         check::<&BaseModel>();
         check::<crate::session::Session>();
+    }
+
+    #[test]
+    fn the_embedded_model_is_loaded_once_and_found_by_name() {
+        let (one, two) = (
+            BaseModel::brook().unwrap(),
+            BaseModel::open("brook").unwrap(),
+        );
+        assert!(Arc::ptr_eq(&one.0, &two.0));
+        assert_eq!(one.name(), "brook");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::adapter::Adapter;
 
 use crate::base::BaseModel;
+use crate::data::{BatchError, check_ids};
 use crate::lora::{Factors, LoraError};
 use crate::model::decode::Cache;
 use crate::progress::{Control, Progress};
@@ -72,6 +73,9 @@ pub enum GenerateError {
     /// The prompt could not be encoded or the answer not decoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A token the model does not know.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// Prompt and answer are too long.
     #[error(
         "prompt ({prompt}) and answer ({answer}) exceed {MAX_GENERATION_TOKENS} tokens; shorten one"
@@ -119,12 +123,40 @@ pub fn generate_with(
     config: &GenerateConfig,
     progress: &mut impl Progress<u32>,
 ) -> Result<Generation, GenerateError> {
+    let prompt_ids = prompt_tokens(base, prompt)?;
+    continue_ids(base, adapter, prompt_ids, config, progress)
+}
+
+/// Continues a prompt that is already encoded.
+///
+/// # Errors
+/// See [`GenerateError`].
+pub fn generate_ids(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    prompt: &[u32],
+    config: &GenerateConfig,
+) -> Result<Generation, GenerateError> {
+    if prompt.is_empty() {
+        return Err(GenerateError::EmptyPrompt);
+    }
+    check_ids(prompt, base.config().vocab)?;
+    let progress = &mut |_: &u32| Control::Continue;
+    continue_ids(base, adapter, prompt.to_vec(), config, progress)
+}
+
+fn continue_ids(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    prompt_ids: Vec<u32>,
+    config: &GenerateConfig,
+    progress: &mut impl Progress<u32>,
+) -> Result<Generation, GenerateError> {
     if !(config.temperature.is_finite() && config.temperature >= 0.0)
         || !(config.top_p > 0.0 && config.top_p <= 1.0)
     {
         return Err(GenerateError::Sampling);
     }
-    let prompt_ids = prompt_tokens(base, prompt)?;
     let answer = config.max_tokens;
     if prompt_ids.len().saturating_add(answer) > MAX_GENERATION_TOKENS {
         return Err(GenerateError::TooLong {
