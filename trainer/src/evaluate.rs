@@ -7,8 +7,8 @@ use crate::data::Windows;
 use crate::lora::{Factors, LoraError};
 use crate::model::download;
 
-/// Tokens computed at a time; bounds the memory of activations.
-pub(crate) const BATCH_TOKENS: usize = 4096;
+/// Tokens computed at a time: the activations of more leave the processor's cache.
+pub(crate) const BATCH_TOKENS: usize = 1024;
 
 /// A mean negative log likelihood and how many tokens it is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -3,6 +3,8 @@
 //! [`fast`] compiles its closure for each generation of vector units and picks one at run time.
 //! Sums use a fixed number of lanes, so their result depends on neither the processor nor threads.
 
+use rayon::prelude::*;
+
 /// Numbers that one parallel task works on: enough to outweigh the cost of handing it out.
 pub(crate) const TASK: usize = 1 << 15;
 
@@ -86,26 +88,67 @@ fn reduce(
 /// Sum of products.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    reduce(a, b, 0.0, |sum, a, b| a.mul_add(b, sum), |a, b| a + b)
+    reduce(a, b, 0.0, add_product, plus)
 }
 
 /// Sum.
 #[inline(always)]
 pub(crate) fn sum(a: &[f32]) -> f32 {
-    reduce(a, a, 0.0, |sum, a, _| sum + a, |a, b| a + b)
+    reduce(a, a, 0.0, add_first, plus)
 }
 
 /// Largest element; negative infinity when there is none.
 #[inline(always)]
 pub(crate) fn max(a: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    reduce(
-        a,
-        a,
-        f32::NEG_INFINITY,
-        |best, a, _| larger(best, a),
-        larger,
-    )
+    reduce(a, a, f32::NEG_INFINITY, larger_first, larger)
+}
+
+// Named functions, because a closure that is called twice may stay a function of its own, compiled
+// for no vector unit.
+
+#[inline(always)]
+fn add_product(sum: f32, a: f32, b: f32) -> f32 {
+    a.mul_add(b, sum)
+}
+
+#[inline(always)]
+fn add_first(sum: f32, a: f32, _: f32) -> f32 {
+    sum + a
+}
+
+#[inline(always)]
+fn larger_first(best: f32, a: f32, _: f32) -> f32 {
+    larger(best, a)
+}
+
+#[inline(always)]
+fn plus(a: f32, b: f32) -> f32 {
+    a + b
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// `x W^T` for one row `x`: a dot product with every row of `weight`. A matrix product would first
+/// rearrange the weight, which for a single row costs more than the product itself.
+pub(crate) fn row_times_transposed(x: &[f32], weight: &[f32]) -> Vec<f32> {
+    let rows = rows_per_task(x.len());
+    let mut out = vec![0.0; weight.len() / x.len()];
+    (out.par_chunks_mut(rows))
+        .zip(weight.par_chunks(rows * x.len()))
+        .for_each(|(out, weight)| {
+            fast(
+                #[inline(always)]
+                || {
+                    for (out, row) in out.iter_mut().zip(weight.chunks_exact(x.len())) {
+                        *out = dot(x, row);
+                    }
+                },
+            );
+        });
+    out
 }
 
 /// `to += factor * from`.
@@ -142,6 +185,17 @@ mod tests {
         assert!(exp(-1e30) < 1e-37);
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
         assert!(exp(1e30).is_finite());
+    }
+
+    #[test]
+    fn a_row_times_a_matrix_is_a_dot_product_per_row() {
+        let weight: Vec<f32> = (0..70 * 700).map(|i| (i % 13) as f32 - 6.0).collect();
+        let x: Vec<f32> = (0..70).map(|i| (i % 5) as f32).collect();
+        let out = row_times_transposed(&x, &weight);
+        assert_eq!(out.len(), 700);
+        for (out, row) in out.iter().zip(weight.chunks_exact(70)) {
+            assert_eq!(*out, row.iter().zip(&x).map(|(a, b)| a * b).sum::<f32>());
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::record::{Matrix, Pull, apply};
 use crate::model::NO_TARGET;
 use crate::model::vector::{add, exp, fast, max};
 
-/// Rows whose logits exist at the same time: 16 MB at a vocabulary of 4,096.
-const SLICE: usize = 1024;
+/// Rows whose logits exist at the same time: 8 MB at a vocabulary of 4,096.
+const SLICE: usize = 512;
 
 #[derive(Clone, Debug)]
 struct State {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
 use crate::lora::Pair;
-use crate::model::vector::{add_scaled, fast, rows_per_task};
+use crate::model::vector::{add, add_scaled, fast, rows_per_task};
 
 /// `x W^T`, plus `scale (x A^T) B^T` where there is a pair.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, pair: Option<&Pair>) -> Te
             .iter_mut()
             .for_each(|v| *v *= pair.scale);
         let mut output = x.times_transposed(weight);
-        add_low_rank(&mut output, &narrow, &transposed(b));
+        add_low_rank_transposed(&mut output, &narrow, b);
         let state = LowRank {
             x: (tracked[1] || tracked[2]).then(|| x.clone()),
             weight: weight.clone(),
@@ -44,6 +44,15 @@ pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, pair: Option<&Pair>) -> Te
         };
         (output, state)
     })
+}
+
+/// `to += narrow * b^T`, with `narrow` `[rows, rank]` and `b` `[cols, rank]`.
+fn add_low_rank_transposed(to: &mut Matrix, narrow: &Matrix, b: &Matrix) {
+    match to.rows() {
+        // Turning `b` over pays only when many rows use it.
+        1 => add(to.values_mut(), narrow.times_transposed(b).values()),
+        _ => add_low_rank(to, narrow, &transposed(b)),
+    }
 }
 
 /// `to += narrow * wide`, with `narrow` `[rows, rank]` and `wide` `[rank, cols]`.

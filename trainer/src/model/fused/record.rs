@@ -15,6 +15,8 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
+use crate::model::vector::row_times_transposed;
+
 /// A row-major f32 matrix in host memory. Cloning shares the numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Matrix(FlexTensor);
@@ -69,6 +71,10 @@ impl Matrix {
 
     /// `self * other^T`, without transposing anything in memory.
     pub(super) fn times_transposed(&self, other: &Self) -> Self {
+        if self.rows() == 1 {
+            let values = row_times_transposed(self.values(), other.values());
+            return Self::new(values, 1, other.rows());
+        }
         let transposed = Flex::float_transpose(other.0.clone());
         Self(Flex::float_matmul(self.0.clone(), transposed))
     }
