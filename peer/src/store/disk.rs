@@ -54,6 +54,13 @@ impl Disk {
         })))
     }
 
+    /// Fails as told, counting from here.
+    pub(crate) fn arm(&self, fault: Fault) {
+        let mut state = self.0.lock().unwrap();
+        state.operations = 0;
+        state.fault = fault;
+    }
+
     /// Changes and syncs so far.
     pub(crate) fn operations(&self) -> usize {
         self.0.lock().unwrap().operations

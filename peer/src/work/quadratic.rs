@@ -174,7 +174,8 @@ mod samples {
             .unwrap();
         let sum: i64 = sheet.scores.iter().map(|s| s.score.0).sum();
         let drop = sheet.loss_before.0 - sheet.loss_after.0;
-        assert!((sum - drop).abs() <= 2, "{sum} against {drop}");
+        // The numbers themselves are f32.
+        assert!((sum - drop).abs() <= drop / 1_000_000, "{sum} against {drop}");
         assert!(sheet.scores[0].score.0 > 0 && sheet.scores[1].score.0 < 0);
     }
 }
