@@ -120,6 +120,24 @@ fn a_block_that_links_to_another_past_is_an_equivocation_by_itself() {
 }
 
 #[test]
+fn the_blocks_of_a_proof_speak_of_the_position_before_them_too() {
+    let key = key(1);
+    let root = signed(&key, None, 0);
+    let (missing, other) = (signed(&key, Some(&root), 1), signed(&key, Some(&root), 2));
+    let one = signed(&key, Some(&missing), 3);
+    let two = signed(&key, Some(&missing), 4);
+    let mut set = set();
+    for block in [&root, &one, &two] {
+        set.insert(block.clone());
+    }
+    assert_eq!(set.proof(peer(1)).map(EquivocationProof::at), Some(Seq(2)));
+    // Both say that `missing` stands at 1.
+    assert!(matches!(set.insert(other), Insert::Fork(_)));
+    assert_eq!(set.proof(peer(1)).map(EquivocationProof::at), Some(Seq(1)));
+    assert_eq!(set.heads(), vec![root.head()]);
+}
+
+#[test]
 fn what_a_certificate_made_final_counts_behind_a_fork() {
     let [root, a, after_a, b, after_b] = forked(&key(1));
     // A peer that had the branch before it saw the fork.
