@@ -305,12 +305,14 @@ impl Height {
         if !self.setting.committee.contains(&author) {
             return Err(Rejection::Unauthorised);
         }
-        if let ConsensusMessage::Proposal(proposal) = message {
-            if author != self.setting.committee.proposer(proposal.body.attempt) {
-                return Err(Rejection::Unauthorised);
+        match message {
+            ConsensusMessage::Proposal(proposal)
+                if author != self.setting.committee.proposer(proposal.body.attempt) =>
+            {
+                Err(Rejection::Unauthorised)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Known already, or more than a member may make us hold.

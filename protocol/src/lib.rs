@@ -19,6 +19,7 @@
 
 pub mod adapter;
 pub mod aggregate;
+pub mod audit;
 pub mod certificate;
 pub mod codec;
 pub mod committee;

@@ -1,0 +1,374 @@
+//! A whole run re-checked from bytes alone, offline, trusting nobody.
+//!
+//! The auditor holds what a peer stored: signed blocks, certificates, blobs. It decodes and
+//! verifies each block, links the logs, finds the manifest by its hash, and follows the certificates
+//! from the genesis on: each committee is drawn anew from the roster certified before it, each value
+//! is derived anew by the same functions of [`crate::state`] that its voters used. The first thing that
+//! does not follow is the [`Fault`]. Where a peer did not keep the updates of a round, that round's
+//! adapter stands on its certificate alone, and the outcome says so ([`Audited::unchecked`]). Books and payouts are folded from the outcome elsewhere
+//! (`attribution`); reading the store is the caller's part.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+use crate::certificate::Certificate;
+use crate::entry::Entry;
+use crate::id::{BlobHash, BlobRef, NetworkId, PeerId, Round, RunId, Scope, Seq};
+use crate::log::SignedBlock;
+use crate::logset::{Insert, LogSet};
+use crate::manifest::Manifest;
+use crate::reject::Rejection;
+use crate::round::RoundValue;
+use crate::state::{self, Derived, Evidence, Head};
+
+/// A block as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Author and position that the store files it under, if it does.
+    pub filed: Option<(PeerId, Seq)>,
+    /// The signed bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A certificate as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCertificate {
+    /// The round that the store files it under, if it does.
+    pub filed: Option<Round>,
+    /// The encoded certificate.
+    pub bytes: Vec<u8>,
+}
+
+/// The first thing that does not follow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {reason}", self.place())]
+pub struct Fault {
+    /// Whose word is at fault, as far as it can be told.
+    pub author: Option<PeerId>,
+    /// Where it stands in the author's log.
+    pub seq: Option<Seq>,
+    /// The round that was being checked.
+    pub round: Option<Round>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Fault {
+    fn of_block(author: Option<PeerId>, seq: Option<Seq>, reason: impl ToString) -> Self {
+        Self {
+            author,
+            seq,
+            round: None,
+            reason: reason.to_string(),
+        }
+    }
+
+    fn of_round(round: Option<Round>, reason: impl ToString) -> Self {
+        Self {
+            author: None,
+            seq: None,
+            round,
+            reason: reason.to_string(),
+        }
+    }
+
+    fn place(&self) -> String {
+        let round = self.round.map(|round| format!("round {round}"));
+        let author = self.author.map(|author| format!("author {author}"));
+        let seq = self.seq.map(|seq| format!("sequence {seq}"));
+        let parts: Vec<String> = [round, author, seq].into_iter().flatten().collect();
+        match parts.is_empty() {
+            true => "the run".into(),
+            false => parts.join(", "),
+        }
+    }
+}
+
+/// What an audit establishes.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// The run's manifest, proven by its hash.
+    pub manifest: Manifest,
+    /// Certified values from the genesis on, one a round.
+    pub values: Vec<RoundValue>,
+    /// Round, state hash and roster after the last of them.
+    pub head: Head,
+    /// The adapter after the last of them; `None` when neither blob nor updates are at hand.
+    pub adapter: Option<Adapter>,
+    /// Rounds whose adapter was not recomputed, because an update or the adapter before is missing.
+    pub unchecked: Vec<Round>,
+    /// Blocks that count.
+    pub blocks: usize,
+    /// Authors that are proven to have equivocated. No fault of the ledger: it kept the proof.
+    pub equivocators: Vec<PeerId>,
+}
+
+impl Audited {
+    /// Whether the closing height is certified, so that every round's scores are final.
+    pub fn is_finished(&self) -> bool {
+        self.head.round == self.manifest.closing_round()
+    }
+}
+
+/// Audits one run. `blob` finds an update or adapter by its hash; `visit` sees each certified value in
+/// order, genesis first, with what was derived for it unless the round is unchecked (contribution
+/// vectors are too large to keep them all).
+///
+/// # Errors
+/// The first [`Fault`], in the order blocks, certificates, rounds.
+pub fn audit(
+    network: NetworkId,
+    run: RunId,
+    blocks: impl IntoIterator<Item = StoredBlock>,
+    certificates: impl IntoIterator<Item = StoredCertificate>,
+    blob: &mut dyn FnMut(&BlobHash) -> Option<Vec<u8>>,
+    visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
+) -> Result<Audited, Fault> {
+    let certificates = read_certificates(run, certificates)?;
+    let blocks = read_blocks(network, run, blocks)?;
+    let manifest = find_manifest(run, &blocks)?;
+    let counted = blocks.len();
+    let log = link(network, run, &certificates, blocks)?;
+    let mut replay = Replay {
+        network,
+        run,
+        manifest,
+        log,
+        head: None,
+        adapter: None,
+        values: Vec::new(),
+        unchecked: Vec::new(),
+    };
+    for certificate in certificates {
+        let derived = replay.step(certificate, blob)?;
+        let value = replay.values.last().expect("a value was just followed");
+        visit(value, derived.as_ref());
+        replay.adapter = match derived {
+            Some(derived) => Some(derived.adapter),
+            None => replay.stored_adapter(blob)?,
+        };
+    }
+    let Some(head) = replay.head else {
+        return Err(Fault::of_round(
+            None,
+            "no certificate: the run has no genesis",
+        ));
+    };
+    let authors: Vec<PeerId> = replay.log.authors().collect();
+    let equivocators = authors
+        .into_iter()
+        .filter(|a| replay.log.is_equivocator(*a));
+    Ok(Audited {
+        equivocators: equivocators.collect(),
+        manifest: replay.manifest,
+        values: replay.values,
+        head,
+        adapter: replay.adapter,
+        unchecked: replay.unchecked,
+        blocks: counted,
+    })
+}
+
+/// Decodes certificates and orders them by round. Two of one round are a fault even if both would
+/// verify: a third of the committee signed both.
+fn read_certificates(
+    run: RunId,
+    stored: impl IntoIterator<Item = StoredCertificate>,
+) -> Result<Vec<Certificate>, Fault> {
+    let mut by_round: BTreeMap<Round, Certificate> = BTreeMap::new();
+    for stored in stored {
+        let certificate = Certificate::decode(&stored.bytes)
+            .map_err(|why| Fault::of_round(stored.filed, format!("certificate: {why}")))?;
+        let round = certificate.round();
+        let fault = |reason| Err(Fault::of_round(Some(round), reason));
+        if certificate.run() != run {
+            return fault("certificate of another run");
+        }
+        if stored.filed.is_some_and(|filed| filed != round) {
+            return fault("certificate filed under another round");
+        }
+        match by_round.get(&round) {
+            Some(other) if other.value != certificate.value => {
+                return fault("two certificates with different values");
+            }
+            _ => {
+                by_round.insert(round, certificate);
+            }
+        }
+    }
+    for (expected, round) in by_round.keys().enumerate() {
+        let expected = Round(expected as u32);
+        if *round != expected {
+            return Err(Fault::of_round(Some(expected), "certificate is missing"));
+        }
+    }
+    Ok(by_round.into_values().collect())
+}
+
+/// Decodes and verifies every block, ordered by author and position.
+fn read_blocks(
+    network: NetworkId,
+    run: RunId,
+    stored: impl IntoIterator<Item = StoredBlock>,
+) -> Result<Vec<SignedBlock>, Fault> {
+    let mut blocks = Vec::new();
+    for stored in stored {
+        let (author, seq) = stored.filed.unzip();
+        let signed = SignedBlock::decode(&stored.bytes, network)
+            .map_err(|why| Fault::of_block(author, seq, why))?;
+        let block = signed.block();
+        let place = (block.author, block.seq);
+        let fault = |reason| Err(Fault::of_block(Some(place.0), Some(place.1), reason));
+        if block.scope != Scope::Run(run) {
+            return fault("block of another scope");
+        }
+        if stored.filed.is_some_and(|filed| filed != place) {
+            return fault("block filed under another author or position");
+        }
+        blocks.push(signed);
+    }
+    blocks.sort_by_key(|signed| (signed.block().author, signed.block().seq, signed.id()));
+    Ok(blocks)
+}
+
+/// The manifest is named by its own hash, so any block that carries it will do.
+fn find_manifest(run: RunId, blocks: &[SignedBlock]) -> Result<Manifest, Fault> {
+    let entries = blocks.iter().flat_map(|signed| &signed.block().entries);
+    let manifests = entries.filter_map(|entry| match entry {
+        Entry::Create(manifest) if manifest.run_id() == run => Some(manifest),
+        _ => None,
+    });
+    let found = manifests.map(|manifest| (**manifest).clone()).next();
+    found.ok_or_else(|| Fault::of_round(None, "no block carries the run's manifest"))
+}
+
+/// Links the logs. What certificates rely on counts even behind a fork.
+fn link(
+    network: NetworkId,
+    run: RunId,
+    certificates: &[Certificate],
+    blocks: Vec<SignedBlock>,
+) -> Result<LogSet, Fault> {
+    let mut log = LogSet::new(network, Scope::Run(run));
+    for certificate in certificates {
+        state::relied(&certificate.value).for_each(|at| log.certify(&at));
+    }
+    let mut waiting = None;
+    for signed in blocks {
+        let block = signed.block();
+        let (author, seq) = (block.author, block.seq);
+        match log.insert(signed) {
+            Insert::New | Insert::Known | Insert::Fork(_) => {}
+            Insert::Refused(Rejection::Equivocator) => {}
+            Insert::Gap { .. } if log.is_equivocator(author) => {}
+            Insert::Gap { .. } => waiting = waiting.or(Some((author, seq))),
+            Insert::Refused(why) => {
+                return Err(Fault::of_block(Some(author), Some(seq), why));
+            }
+        }
+    }
+    match waiting.filter(|(author, _)| !log.is_equivocator(*author)) {
+        Some((author, seq)) => {
+            let reason = "the block before this one is missing";
+            Err(Fault::of_block(Some(author), Some(seq), reason))
+        }
+        None => Ok(log),
+    }
+}
+
+type Lookup<'a> = &'a mut dyn FnMut(&BlobHash) -> Option<Vec<u8>>;
+
+/// A run as far as its certificates were followed.
+struct Replay {
+    network: NetworkId,
+    run: RunId,
+    manifest: Manifest,
+    log: LogSet,
+    head: Option<Head>,
+    adapter: Option<Adapter>,
+    values: Vec<RoundValue>,
+    unchecked: Vec<Round>,
+}
+
+impl Replay {
+    /// One round on: quorum of the right committee, then everything its value says. `None` when the
+    /// adapter could not be recomputed.
+    fn step(
+        &mut self,
+        certificate: Certificate,
+        blob: Lookup<'_>,
+    ) -> Result<Option<Derived>, Fault> {
+        let round = certificate.round();
+        let fault = |why: Rejection| Fault::of_round(Some(round), why);
+        let head = self.head.as_ref();
+        let committee = state::committee(&self.manifest, &self.run, head);
+        (certificate.verify(&committee, self.network)).map_err(fault)?;
+        let value = certificate.value;
+        let after = state::follow(&self.manifest, self.run, head, &value).map_err(fault)?;
+        if let Some(at) = state::relied(&value).find(|at| self.log.entry(at).is_none()) {
+            return Err(Fault {
+                author: Some(at.author),
+                seq: Some(at.seq),
+                round: Some(round),
+                reason: "an entry that the certificate relies on is missing".into(),
+            });
+        }
+        let updates = updates(&value, blob)?;
+        let evidence = Evidence {
+            log: &self.log,
+            before: self.adapter.as_ref(),
+            blobs: &updates,
+            judged: self.values.last(),
+        };
+        state::check(&self.manifest, head, &value, &evidence).map_err(fault)?;
+        let here = round == Round(0) || self.adapter.is_some();
+        let derived = match here && state::missing(&value, &evidence).is_empty() {
+            true => Some(state::recompute(&self.manifest, &value, &evidence).map_err(fault)?),
+            false => {
+                self.unchecked.push(round);
+                None
+            }
+        };
+        self.head = Some(after);
+        self.values.push(value);
+        Ok(derived)
+    }
+
+    /// The certified adapter as a blob, where it cannot be recomputed.
+    fn stored_adapter(&self, blob: Lookup<'_>) -> Result<Option<Adapter>, Fault> {
+        let value = self.values.last().expect("a value was followed");
+        let fault = |why: &str| Fault::of_round(Some(value.round), format!("adapter: {why}"));
+        let Some(bytes) = blob(&value.adapter.hash) else {
+            return Ok(None);
+        };
+        if BlobRef::of(&bytes) != value.adapter {
+            return Err(fault("its content has another hash or size"));
+        }
+        let shape = Arc::new(self.manifest.adapter.clone());
+        let adapter = Adapter::from_bytes(shape, &bytes);
+        adapter.map(Some).map_err(|why| fault(&why.to_string()))
+    }
+}
+
+/// The updates at hand of those that a value includes, each checked against its hash and size.
+fn updates(value: &RoundValue, blob: Lookup<'_>) -> Result<BTreeMap<BlobHash, Vec<u8>>, Fault> {
+    let mut updates = BTreeMap::new();
+    for included in &value.included {
+        let hash = included.update.hash;
+        let Some(bytes) = blob(&hash) else { continue };
+        if BlobRef::of(&bytes) != included.update {
+            return Err(Fault {
+                author: Some(included.receipt.author),
+                seq: Some(included.receipt.seq),
+                round: Some(value.round),
+                reason: format!("update {hash}: its content has another hash or size"),
+            });
+        }
+        updates.insert(hash, bytes);
+    }
+    Ok(updates)
+}
+
+#[cfg(test)]
+mod tests;

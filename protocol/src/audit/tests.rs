@@ -1,0 +1,564 @@
+//! Tests: a whole run made by hand, then damaged in every way.
+
+use super::*;
+use crate::adapter::{AdapterShape, Module};
+use crate::consensus::{Signed, Vote, VoteKind};
+use crate::entry::{Contribution, Join, Role, Score, ScoreSheet};
+use crate::hash::{Digest, Domain, Hasher, Stream, digest};
+use crate::id::{BlockId, MerkleRoot, MicroOpen, NanoNats, Ppb};
+use crate::log::Block;
+use crate::manifest::{
+    Aggregation, Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec,
+};
+use crate::round::{EntryRef, Included};
+use crate::sign::SecretKey;
+use crate::state::Choice;
+use crate::time::Timestamp;
+use crate::update;
+
+const NET: NetworkId = NetworkId(9);
+const MEMBERS: usize = 5;
+const ROUNDS: u32 = 3;
+
+fn key(i: usize) -> SecretKey {
+    SecretKey::from_seed(*digest(Domain::Simulation, &[i as u8]).as_bytes())
+}
+
+fn me(i: usize) -> PeerId {
+    key(i).peer_id()
+}
+
+fn manifest() -> Manifest {
+    let module = Module {
+        name: "q".into(),
+        inputs: 40,
+        outputs: 24,
+    };
+    let mut evaluators = vec![me(1), me(2), me(3)];
+    evaluators.sort_unstable();
+    Manifest {
+        name: "audited".into(),
+        creator: me(0),
+        nonce: 5,
+        base: Base {
+            name: "none".into(),
+            hash: Digest::default(),
+        },
+        adapter: AdapterShape {
+            rank: 2,
+            alpha: 4,
+            modules: vec![module],
+        },
+        datanet: "test".into(),
+        rounds: ROUNDS,
+        training: Training {
+            local_steps: 4,
+            batch: 1,
+            context: 8,
+            learning_rate: Ppb(1_000_000),
+            schedule: FactorSchedule::Alternate,
+        },
+        codec: UpdateCodec::Sparse {
+            top: 1024,
+            feedback: Ppb(950_000_000),
+        },
+        aggregation: Aggregation::ClippedMean,
+        evaluators,
+        score_windows: 4,
+        committee: 4,
+        min_members: MEMBERS as u32,
+        min_contributions: 2,
+        deadlines: Deadlines {
+            round_ms: 4_000,
+            grace_ms: 1_000,
+            propose_ms: 500,
+            vote_ms: 300,
+        },
+        budget_per_round: MicroOpen(1_000_000),
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(100_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
+        },
+    }
+}
+
+/// What a peer stores of a run, and what is needed to go on with it.
+#[derive(Clone)]
+struct Archive {
+    manifest: Manifest,
+    blocks: Vec<StoredBlock>,
+    certificates: Vec<StoredCertificate>,
+    blobs: BTreeMap<BlobHash, Vec<u8>>,
+    log: LogSet,
+    head: Option<Head>,
+    adapter: Option<Adapter>,
+    last: Option<RoundValue>,
+}
+
+impl Archive {
+    fn run(&self) -> RunId {
+        self.manifest.run_id()
+    }
+
+    /// Appends one block with one entry to a member's log.
+    fn say(&mut self, who: usize, entry: Entry) -> EntryRef {
+        let last = self.log.last(me(who)).map(SignedBlock::head);
+        let seq = last.map_or(Seq(0), |head| Seq(head.seq.0 + 1));
+        let block = self.block(who, seq, last.map(|head| head.block), entry);
+        assert_eq!(self.log.insert(block.clone()), Insert::New);
+        self.store(&block);
+        EntryRef {
+            author: me(who),
+            seq,
+            block: block.id(),
+            index: 0,
+        }
+    }
+
+    fn block(&self, who: usize, seq: Seq, prev: Option<BlockId>, entry: Entry) -> SignedBlock {
+        let block = Block {
+            network: NET,
+            author: me(who),
+            scope: Scope::Run(self.run()),
+            seq,
+            prev,
+            seen: vec![],
+            time: Timestamp(1),
+            entries: vec![entry],
+        };
+        SignedBlock::sign(block, &key(who)).expect("a good block")
+    }
+
+    fn store(&mut self, block: &SignedBlock) {
+        self.blocks.push(StoredBlock {
+            filed: Some((block.block().author, block.block().seq)),
+            bytes: block.bytes().to_vec(),
+        });
+    }
+
+    /// Certifies what follows from a choice, under the names of the whole committee.
+    fn certify(&mut self, choice: Choice) {
+        let (value, derived) = self.build(choice);
+        let head = state::follow(&self.manifest, self.run(), self.head.as_ref(), &value);
+        let certificate = self.signed(&value);
+        self.certificates.push(StoredCertificate {
+            filed: Some(value.round),
+            bytes: certificate.encode(),
+        });
+        self.head = Some(head.expect("a good value"));
+        self.adapter = Some(derived.adapter);
+        self.last = Some(value);
+    }
+
+    fn build(&self, choice: Choice) -> (RoundValue, Derived) {
+        let evidence = Evidence {
+            log: &self.log,
+            before: self.adapter.as_ref(),
+            blobs: &self.blobs,
+            judged: self.last.as_ref(),
+        };
+        let (manifest, head) = (&self.manifest, self.head.as_ref());
+        state::build(manifest, self.run(), head, choice, &evidence).expect("a good choice")
+    }
+
+    fn signed(&self, value: &RoundValue) -> Certificate {
+        let committee = state::committee(&self.manifest, &self.run(), self.head.as_ref());
+        let precommit = |author: &PeerId| {
+            let body = Vote {
+                run: value.run,
+                round: value.round,
+                attempt: 0,
+                kind: VoteKind::Precommit,
+                value: Some(value.id()),
+                author: *author,
+            };
+            let who = (0..MEMBERS).find(|i| me(*i) == *author).expect("a member");
+            (*author, Signed::vote(body, NET, &key(who)).signature)
+        };
+        Certificate {
+            value: value.clone(),
+            attempt: 0,
+            precommits: committee.members().iter().map(precommit).collect(),
+        }
+    }
+
+    fn audit(&self) -> Result<Audited, Fault> {
+        self.audit_with(&mut |_, _| {})
+    }
+
+    fn audit_with(
+        &self,
+        visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
+    ) -> Result<Audited, Fault> {
+        let (blocks, certificates) = (self.blocks.clone(), self.certificates.clone());
+        let mut blob = |hash: &BlobHash| self.blobs.get(hash).cloned();
+        audit(NET, self.run(), blocks, certificates, &mut blob, visit)
+    }
+
+    fn contribute(&mut self, who: usize, draws: &mut Stream) -> Included {
+        let head = self.head.as_ref().expect("after the genesis");
+        let (round, base) = (head.round.next(), head.hash);
+        let trainable = self.manifest.training.schedule.trainable(round);
+        let segments = self.manifest.adapter.trainable_segments(trainable);
+        let len: usize = segments.iter().map(|s| s.len()).sum();
+        let update: Vec<f32> = (0..len)
+            .map(|_| draws.below(2001) as f32 / 1000.0 - 1.0)
+            .collect();
+        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let update = BlobRef::of(&bytes);
+        self.blobs.insert(update.hash, bytes);
+        let tokens = 10 + who as u64;
+        let receipt = self.say(
+            who,
+            Entry::Contribution(Contribution {
+                round,
+                base,
+                update,
+                tokens,
+                shard: MerkleRoot::default(),
+            }),
+        );
+        Included {
+            receipt,
+            update,
+            tokens,
+        }
+    }
+
+    fn judge(&mut self, who: usize) -> EntryRef {
+        let head = self.head.as_ref().expect("after the genesis");
+        let judged = self.last.as_ref().expect("after the genesis");
+        let line = |(at, included): (usize, &Included)| Score {
+            peer: included.receipt.author,
+            score: NanoNats((who * who * 100 + at) as i64),
+            low: NanoNats(0),
+            high: NanoNats(1000),
+        };
+        let sheet = ScoreSheet {
+            round: head.round,
+            state: head.hash,
+            predicted: 100,
+            loss_before: NanoNats(4_000_000_000),
+            loss_after: NanoNats(3_900_000_000),
+            scores: judged.included.iter().enumerate().map(line).collect(),
+        };
+        self.say(who, Entry::ScoreSheet(sheet))
+    }
+}
+
+fn opened() -> Archive {
+    let manifest = manifest();
+    let mut archive = Archive {
+        log: LogSet::new(NET, Scope::Run(manifest.run_id())),
+        manifest,
+        blocks: vec![],
+        certificates: vec![],
+        blobs: BTreeMap::new(),
+        head: None,
+        adapter: None,
+        last: None,
+    };
+    archive.say(0, Entry::Create(Box::new(archive.manifest.clone())));
+    let mut choice = Choice::default();
+    for who in 0..MEMBERS {
+        let join = Join {
+            name: format!("member {who}"),
+            role: if (1..=3).contains(&who) {
+                Role::Both
+            } else {
+                Role::Contributor
+            },
+            root: MerkleRoot::default(),
+            tokens: 1000,
+        };
+        let entry = archive.say(who, Entry::Join(join.clone()));
+        let joined = state::admit(&archive.manifest, entry, &join);
+        choice.joins.push(joined.expect("admitted"));
+    }
+    archive.certify(choice);
+    archive
+}
+
+/// Three rounds, each without one member's contribution; member 4 leaves in round 2.
+fn finished() -> Archive {
+    let mut archive = opened();
+    let mut draws = Hasher::new(Domain::Simulation).finalize_xof();
+    for round in 1..=ROUNDS {
+        let mut choice = Choice::default();
+        for who in (0..MEMBERS - 1).filter(|who| *who != round as usize) {
+            choice.included.push(archive.contribute(who, &mut draws));
+        }
+        if round > 1 {
+            choice.sheets = [1, 2, 3].map(|who| archive.judge(who)).to_vec();
+        }
+        if round == 2 {
+            choice.leaves.push(archive.say(4, Entry::Leave));
+        }
+        archive.certify(choice);
+    }
+    let sheets = [1, 3].map(|who| archive.judge(who)).to_vec();
+    archive.certify(Choice {
+        sheets,
+        ..Choice::default()
+    });
+    archive
+}
+
+fn reason(archive: &Archive) -> String {
+    archive.audit().expect_err("a fault").to_string()
+}
+
+#[test]
+fn a_finished_run_passes_and_yields_what_moved_it() {
+    let archive = finished();
+    let mut sums = Vec::new();
+    let mut adapter: Option<Vec<f32>> = None;
+    let audited = archive.audit_with(&mut |value, derived| {
+        let derived = derived.expect("everything is at hand");
+        let after = derived.adapter.values().to_vec();
+        if let Some(before) = adapter.replace(after.clone()) {
+            assert_eq!(
+                crate::aggregate::step(&before, &derived.contributions),
+                after
+            );
+        }
+        assert_eq!(BlobRef::of(&derived.adapter.to_bytes()), value.adapter);
+        sums.push(derived.contributions.len());
+    });
+    let audited = audited.expect("nothing is wrong");
+    assert_eq!(sums, [0, 3, 3, 3, 0]);
+    assert!(audited.is_finished());
+    assert_eq!(Some(&audited.head), archive.head.as_ref());
+    assert_eq!(audited.adapter, archive.adapter);
+    assert!(audited.unchecked.is_empty());
+    assert_eq!(audited.head.roster.len(), 4);
+    assert!(audited.equivocators.is_empty());
+    let medians: Vec<Vec<i64>> = (audited.values.iter())
+        .map(|value| value.scores.iter().map(|line| line.score.0).collect())
+        .collect();
+    // Three sheets: the middle one; two sheets: the mean of 100.. and 900..
+    let (three, two) = (vec![400, 401, 402], vec![500, 501, 502]);
+    assert_eq!(medians, [vec![], vec![], three.clone(), three, two]);
+}
+
+#[test]
+fn an_unfinished_run_passes_as_far_as_it_went() {
+    let mut archive = finished();
+    archive.certificates.pop();
+    let audited = archive.audit().expect("nothing is wrong");
+    assert!(!audited.is_finished());
+    assert_eq!(audited.head.round, Round(ROUNDS));
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let archive = finished();
+    let mut draws = Hasher::new(Domain::Simulation).finalize_xof();
+    let mut pick = |bound: usize| draws.below(bound as u64) as usize;
+    for _ in 0..120 {
+        let mut blocks = archive.clone();
+        let at = pick(blocks.blocks.len());
+        let stored = &mut blocks.blocks[at];
+        let bit = pick(stored.bytes.len() * 8);
+        stored.bytes[bit / 8] ^= 1 << (bit % 8);
+        let filed = stored.filed.expect("filed");
+        let fault = blocks.audit().expect_err("a flipped block");
+        assert_eq!((fault.author, fault.seq), (Some(filed.0), Some(filed.1)));
+
+        let mut certificates = archive.clone();
+        let at = pick(certificates.certificates.len());
+        let stored = &mut certificates.certificates[at];
+        let bit = pick(stored.bytes.len() * 8);
+        stored.bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(certificates.audit().is_err());
+
+        let mut blobs = archive.clone();
+        let hashes: Vec<BlobHash> = blobs.blobs.keys().copied().collect();
+        let hash = hashes[pick(hashes.len())];
+        let bytes = blobs.blobs.get_mut(&hash).expect("listed");
+        let bit = pick(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let fault = blobs.audit().expect_err("a flipped update");
+        assert!(fault.author.is_some() && fault.seq.is_some() && fault.round.is_some());
+    }
+}
+
+#[test]
+fn whatever_is_missing_is_named() {
+    let archive = finished();
+    for at in 0..archive.blocks.len() {
+        let mut holed = archive.clone();
+        let gone = holed.blocks.remove(at).filed.expect("filed");
+        let fault = holed.audit().expect_err("a missing block");
+        if gone != (me(0), Seq(0)) {
+            assert_eq!(fault.author, Some(gone.0), "{fault}");
+        }
+    }
+    for at in 0..archive.certificates.len() - 1 {
+        let mut holed = archive.clone();
+        holed.certificates.remove(at);
+        let expected = format!("round {at}: certificate is missing");
+        assert_eq!(reason(&holed), expected);
+    }
+    let mut empty = archive.clone();
+    empty.certificates.clear();
+    assert!(reason(&empty).contains("no certificate"));
+    empty.blocks.clear();
+    assert!(reason(&empty).contains("manifest"));
+}
+
+#[test]
+fn a_round_without_its_updates_is_said_to_be_unchecked() {
+    let archive = finished();
+    let certificate = Certificate::decode(&archive.certificates[2].bytes).expect("our own");
+    let value = certificate.value;
+    let mut holed = archive.clone();
+    holed.blobs.remove(&value.included[1].update.hash);
+    let audited = holed.audit().expect("the certificates stand");
+    // Without the adapter of round 2 the later ones cannot be recomputed either.
+    assert_eq!(audited.unchecked, [Round(2), Round(3), Round(4)]);
+    assert_eq!(audited.adapter, None);
+    let mut adapter = None;
+    let before = archive.audit_with(&mut |at, derived| {
+        if at.round == value.round {
+            adapter = derived.map(|derived| derived.adapter.to_bytes());
+        }
+    });
+    let adapter = adapter.expect("everything is at hand");
+    holed.blobs.insert(value.adapter.hash, adapter.clone());
+    let audited = holed.audit().expect("the certificates stand");
+    assert_eq!(audited.unchecked, [Round(2)]);
+    assert_eq!(audited.adapter, before.expect("whole").adapter);
+    let mut flipped = adapter;
+    flipped[5] ^= 1;
+    holed.blobs.insert(value.adapter.hash, flipped);
+    assert!(reason(&holed).starts_with("round 2: adapter"));
+}
+
+#[test]
+fn order_in_the_store_does_not_matter() {
+    let mut archive = finished();
+    archive.blocks.reverse();
+    archive.certificates.reverse();
+    let doubled = archive.blocks[3].clone();
+    archive.blocks.push(doubled);
+    assert!(archive.audit().is_ok());
+}
+
+#[test]
+fn things_filed_in_another_place_are_found() {
+    let mut archive = finished();
+    archive.blocks[2].filed = Some((me(4), Seq(7)));
+    assert!(reason(&archive).contains("filed under another"));
+    let mut archive = finished();
+    archive.certificates[2].filed = Some(Round(3));
+    assert!(reason(&archive).contains("filed under another round"));
+}
+
+#[test]
+fn too_few_or_foreign_signers_are_found() {
+    let archive = finished();
+    let certificate = Certificate::decode(&archive.certificates[2].bytes).expect("our own");
+    let replaced = |certificate: &Certificate| {
+        let mut archive = archive.clone();
+        archive.certificates[2].bytes = certificate.encode();
+        reason(&archive)
+    };
+    let mut few = certificate.clone();
+    few.precommits.truncate(2);
+    assert!(replaced(&few).contains("fewer signers"));
+    let mut foreign = certificate;
+    let outsider = (0..MEMBERS).map(me);
+    let seated: Vec<PeerId> = foreign.precommits.iter().map(|p| p.0).collect();
+    let mut outside = outsider.filter(|peer| !seated.contains(peer));
+    foreign.precommits[0].0 = outside.next().expect("five members, four seats");
+    foreign.precommits.sort_unstable();
+    assert!(replaced(&foreign).contains("no seat"));
+}
+
+/// A whole committee that signs what does not follow is found out.
+#[test]
+fn a_lying_quorum_is_found() {
+    let mut archive = opened();
+    let mut draws = Hasher::new(Domain::Simulation).finalize_xof();
+    let included = [0, 1, 2].map(|who| archive.contribute(who, &mut draws));
+    archive.certify(Choice {
+        included: included.to_vec(),
+        ..Choice::default()
+    });
+    let included = [0, 1, 2].map(|who| archive.contribute(who, &mut draws));
+    let sheets = [1, 2, 3].map(|who| archive.judge(who)).to_vec();
+    let (value, _) = archive.build(Choice {
+        included: included.to_vec(),
+        sheets,
+        ..Choice::default()
+    });
+    type Lie = fn(&mut RoundValue);
+    let lies: [(&str, Lie); 7] = [
+        ("final scores", |v| v.scores[1].score.0 += 1),
+        ("final scores", |v| v.sheets.truncate(2)),
+        ("receipt", |v| v.included[0].tokens += 1),
+        ("no receipt", |v| v.included[0].receipt.index = 1),
+        ("adapter", |v| v.included.truncate(2)),
+        ("state hash", |v| v.adapter.hash = BlobHash::default()),
+        ("adapter", |v| v.adapter.size += 4),
+    ];
+    for (expected, lie) in lies {
+        let mut lied = value.clone();
+        lie(&mut lied);
+        let mut archive = archive.clone();
+        archive.certificates.push(StoredCertificate {
+            filed: None,
+            bytes: archive.signed(&lied).encode(),
+        });
+        let found = reason(&archive);
+        let missing = found.contains("relies on is missing") && expected == "no receipt";
+        assert!(found.contains(expected) || missing, "{expected}: {found}");
+        assert!(found.starts_with("round 2"), "{found}");
+    }
+    let mut forked = archive.clone();
+    for value in [
+        &value,
+        &RoundValue {
+            sheets: vec![],
+            scores: vec![],
+            ..value.clone()
+        },
+    ] {
+        forked.certificates.push(StoredCertificate {
+            filed: None,
+            bytes: archive.signed(value).encode(),
+        });
+    }
+    assert!(reason(&forked).contains("two certificates"));
+}
+
+#[test]
+fn a_later_fork_is_told_and_takes_nothing_back() {
+    let mut archive = finished();
+    let clean = archive.audit().expect("nothing is wrong");
+    // Member 2 rewrites its log from position 1 on, long certified.
+    let first = archive.log.blocks(me(2)).next().expect("joined").id();
+    let other = archive.block(2, Seq(1), Some(first), Entry::Leave);
+    archive.store(&other);
+    let audited = archive.audit().expect("what is certified stays");
+    assert_eq!(audited.equivocators, [me(2)]);
+    assert_eq!(audited.head, clean.head);
+    assert_eq!(audited.values, clean.values);
+}
+
+#[test]
+fn a_fault_reads_as_a_sentence() {
+    let mut archive = finished();
+    let last = archive.blocks.len() - 1;
+    archive.blocks[last].bytes.pop();
+    let found = reason(&archive);
+    let author = archive.blocks[last].filed.expect("filed").0;
+    assert!(
+        found.starts_with(&format!("author {author}, sequence ")),
+        "{found}"
+    );
+}
