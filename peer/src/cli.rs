@@ -56,7 +56,8 @@ pub fn main() -> ExitCode {
 /// Log lines go to stderr. The daemon speaks at `info`; a command only when something is wrong.
 fn logging(cli: &Cli) {
     let default = match cli.command {
-        Command::Up(_) => "warn,tributary_peer=info",
+        // gossipsub warns of every message that two neighbours bring.
+        Command::Up(_) => "warn,libp2p_gossipsub=error,tributary_peer=info",
         // A command says itself what failed; libraries only speak when somebody looks for a fault.
         _ => "off,tributary_peer=warn",
     };
@@ -66,6 +67,7 @@ fn logging(cli: &Cli) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .try_init();
 }

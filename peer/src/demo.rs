@@ -61,7 +61,7 @@ pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(),
         ))
         .hint("name another folder with --home"));
     }
-    let screen = Screen::new();
+    let screen = Screen::open();
     let base = tokio::task::block_in_place(|| model::open(&args.base))?;
     let plan = Plan::prepare(&root, &args, &base)?;
     screen.line(&format!(

@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<()
             let view = shard::add(&home, &name, &files)?;
             context.out.answer(&view, |view| {
                 format!(
-                    "shard {}: {} files, {}; it never leaves this machine\n\
+                    "shard {}: files {}, size {}; it never leaves this machine\n\
                      next: tributary run join ID",
                     view.datanet,
                     view.files.len(),

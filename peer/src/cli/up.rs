@@ -121,7 +121,7 @@ async fn interrupted() -> Result<&'static str, Failure> {
     }
 }
 
-/// The log of a daemon, for people: a few lines a round.
+/// The log of a daemon, for people: a few lines a round, with what the driver logs itself.
 async fn tell(mut events: broadcast::Receiver<Event>) {
     loop {
         let notice = match events.recv().await {
@@ -135,12 +135,10 @@ async fn tell(mut events: broadcast::Receiver<Event>) {
         };
         let line = view::event(&notice).line;
         match notice {
-            Notice::Phase { .. }
-            | Notice::Certified { .. }
-            | Notice::Finished(_)
-            | Notice::Following(_) => tracing::info!("{line}"),
-            Notice::Contributed { .. } | Notice::Refused { .. } => tracing::debug!("{line}"),
-            Notice::Equivocation { .. } | Notice::CommandFailed { .. } => tracing::warn!("{line}"),
+            Notice::Phase { .. } => tracing::info!("{line}"),
+            Notice::Contributed { .. } => tracing::debug!("{line}"),
+            // The driver logs these where they happen.
+            _ => {}
         }
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use tributary_attribution::query::{self, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::id::{BlobHash, PeerId};
+use tributary_protocol::id::{BlobHash, PeerId, Ppb};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state::{self, Evidence};
-use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate, tokens_loss_and_gradient};
+use tributary_trainer::{
+    BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
+};
 
 use super::plan::Plan;
 use super::report::{AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, RoundLine};
@@ -21,7 +23,7 @@ use crate::verify::archive::{Archive, ArchivedRun};
 use crate::view::book::Book;
 
 /// Tokens of the closing answer.
-const ANSWER_TOKENS: usize = 40;
+const ANSWER_TOKENS: usize = 24;
 /// Words of a prompt taken from a hold-out.
 const PROMPT_WORDS: usize = 12;
 
@@ -62,7 +64,9 @@ pub(super) fn report(
     let mut states: Vec<&str> = checked.runs.iter().map(|r| r.state.as_str()).collect();
     let complete = states.len() == plan.actors().len();
     states.dedup();
-    let credits = book.credits().map_err(|e| Failure::check(e.to_string()))?;
+    let mut credits = book.credits().map_err(|e| Failure::check(e.to_string()))?;
+    let order = |name: &String| plan.contributors.iter().position(|n| n == name);
+    credits.sort_by_key(|c| order(&c.name));
     Ok(Report {
         schema: "demo/1".to_owned(),
         run: id.to_string(),
@@ -185,102 +189,108 @@ fn domains(plan: &Plan, base: &BaseModel, adapter: &Adapter) -> Result<Vec<Domai
     Ok(lines)
 }
 
-/// One prompt, answered by the base and by the adapter, and whose text shaped the latter.
+/// One prompt, answered by the base and by the adapter, and whose text shaped the latter. Without a
+/// prompt of the owner's, the one of six (the start of each contributor's hold-out) whose answer the
+/// contributors shaped most.
 fn answer(
     plan: &Plan,
     base: &BaseModel,
     steps: &Steps,
     args: &DemoArgs,
 ) -> Result<Answer, Failure> {
-    let prompt = (args.prompt.clone()).unwrap_or_else(|| prompt_of(&plan.texts[0].holdout));
+    let prompts: Vec<String> = match &args.prompt {
+        Some(prompt) => vec![prompt.clone()],
+        None => plan.texts.iter().map(|t| prompt_of(&t.holdout)).collect(),
+    };
+    let mut best: Option<(u32, Answer)> = None;
+    for prompt in prompts {
+        let (nobody, answer) = answer_to(plan, base, steps, prompt)?;
+        if best.as_ref().is_none_or(|(least, _)| nobody < *least) {
+            best = Some((nobody, answer));
+        }
+    }
+    let best = best.map(|(_, answer)| answer);
+    best.ok_or_else(|| Failure::environment("there is no text to take a prompt from"))
+}
+
+/// An answer, and the part of it that is nobody's, in billionths.
+fn answer_to(
+    plan: &Plan,
+    base: &BaseModel,
+    steps: &Steps,
+    prompt: String,
+) -> Result<(u32, Answer), Failure> {
     let config = GenerateConfig {
         max_tokens: ANSWER_TOKENS,
         ..GenerateConfig::default()
     };
-    let failed = |e: &dyn std::error::Error| Failure::environment(e.to_string());
-    let by_base = generate(base, None, &prompt, &config).map_err(|e| failed(&e))?;
     let adapter = &steps.adapter;
-    let by_adapter = generate(base, Some(adapter), &prompt, &config).map_err(|e| failed(&e))?;
-    let shares = if by_adapter.token_ids.is_empty() {
-        Vec::new()
-    } else {
-        shares(
-            plan,
-            base,
-            steps,
-            &by_adapter.prompt_ids,
-            &by_adapter.token_ids,
-        )?
-    };
-    Ok(Answer {
+    let by_base = generate(base, None, &prompt, &config).map_err(|e| Failure::from_error(&e))?;
+    let by_adapter =
+        generate(base, Some(adapter), &prompt, &config).map_err(|e| Failure::from_error(&e))?;
+    let (asked, said) = (&by_adapter.prompt_ids, &by_adapter.token_ids);
+    let mut answer = Answer {
         prompt,
         base: by_base.text,
         adapter: by_adapter.text,
-        shares,
-    })
-}
-
-fn shares(
-    plan: &Plan,
-    base: &BaseModel,
-    steps: &Steps,
-    prompt: &[u32],
-    answer: &[u32],
-) -> Result<Vec<(String, f64)>, Failure> {
-    let failed = |e: &dyn std::error::Error| Failure::environment(e.to_string());
-    let adapter = &steps.adapter;
-    let found = tokens_loss_and_gradient(base, adapter, prompt, answer).map_err(|e| failed(&e))?;
-    let zero = Adapter::new(adapter.shape().clone(), vec![0.0; adapter.values().len()]);
-    let plain = zero.map_err(|e| failed(&e))?;
-    let mut losses = Vec::with_capacity(answer.len());
-    for at in 0..answer.len() {
-        let context = [prompt, &answer[..at]].concat();
-        let loss = |adapter: &Adapter| token_loss(base, adapter, &context, answer[at]);
-        losses.push(TokenLoss {
-            base: loss(&plain)?,
-            adapter: loss(adapter)?,
-        });
+        shares: Vec::new(),
+    };
+    if said.is_empty() {
+        return Ok((Ppb::ONE.0, answer));
     }
-    let moved = steps.moved.iter();
-    let shares = query::shares(&found.gradient, moved, &losses).map_err(|e| failed(&e))?;
-    let names: BTreeMap<PeerId, String> = plan
-        .actors()
-        .into_iter()
-        .map(|a| (a.peer, a.name))
+    let found = tokens_loss_and_gradient(base, adapter, asked, said)
+        .map_err(|e| Failure::from_error(&e))?;
+    let (plain, moved) = (
+        token_losses(base, None, asked, said)?,
+        token_losses(base, Some(adapter), asked, said)?,
+    );
+    let losses: Vec<TokenLoss> = (plain.into_iter().zip(moved))
+        .map(|(base, adapter)| TokenLoss { base, adapter })
         .collect();
-    let mut out: Vec<(String, f64)> = (shares.shares.iter())
-        .map(|s| {
-            (
-                names.get(&s.peer).cloned().unwrap_or_default(),
-                s.share.as_f64(),
-            )
-        })
+    let shares = query::shares(&found.gradient, steps.moved.iter(), &losses)
+        .map_err(|e| Failure::from_error(&e))?;
+    let part = |peer: PeerId| shares.shares.iter().find(|s| s.peer == peer);
+    answer.shares = (plan.actors().iter())
+        .filter_map(|a| Some((a.name.clone(), part(a.peer)?.share.as_f64())))
         .collect();
-    out.sort_by(|a, b| b.1.total_cmp(&a.1));
-    out.push((
+    answer.shares.push((
         "nobody (the base knew it)".to_owned(),
         shares.nobody.as_f64(),
     ));
-    Ok(out)
+    Ok((shares.nobody.0, answer))
 }
 
-/// Loss of one token after its context.
-fn token_loss(
+/// Loss of each token of an answer: what a text gets longer by when the token is added.
+fn token_losses(
     base: &BaseModel,
-    adapter: &Adapter,
-    context: &[u32],
-    token: u32,
-) -> Result<f64, Failure> {
-    tokens_loss_and_gradient(base, adapter, context, &[token])
-        .map(|found| found.loss)
-        .map_err(|e| Failure::from_error(&e))
+    adapter: Option<&Adapter>,
+    prompt: &[u32],
+    answer: &[u32],
+) -> Result<Vec<f64>, Failure> {
+    let text = [prompt, answer].concat();
+    let vocab = base.config().vocab;
+    let mut sums = Vec::with_capacity(answer.len() + 1);
+    for length in prompt.len()..=text.len() {
+        let sum = if length < 2 {
+            0.0
+        } else {
+            let windows = Windows::from_tokens(vec![text[..length].to_vec()], length, vocab)
+                .map_err(|e| Failure::from_error(&e))?;
+            let found = evaluate(base, adapter, &windows).map_err(|e| Failure::from_error(&e))?;
+            found.nll * found.predicted as f64
+        };
+        sums.push(sum);
+    }
+    // Sums of f32 differ in their last bits; no token has a loss below zero.
+    Ok(sums
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).max(0.0))
+        .collect())
 }
 
 /// The first words of a hold-out passage.
 fn prompt_of(passages: &[String]) -> String {
     let text = passages.first().map_or("", |p| p.trim_start());
-    text.split_whitespace()
-        .take(PROMPT_WORDS)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<&str> = text.split_whitespace().take(PROMPT_WORDS).collect();
+    words.join(" ")
 }

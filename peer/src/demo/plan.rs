@@ -28,7 +28,7 @@ use crate::verify::archive::Archive;
 const EVALUATORS: [&str; 3] = ["judge-1", "judge-2", "judge-3"];
 /// Optimizer steps a round, unless told otherwise: six rounds of them keep within three minutes on two
 /// cores and lower every domain's loss.
-const STEPS: u32 = 16;
+const STEPS: u32 = 24;
 /// Contributors, unless told otherwise.
 const PEERS: u32 = 6;
 /// Contributors at most: their joins, updates and homes all live in one process.

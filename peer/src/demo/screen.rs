@@ -25,7 +25,7 @@ struct Bars {
 
 impl Screen {
     /// Bars when stderr is a terminal.
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::new();
             let waiting = all.add(ProgressBar::new_spinner());

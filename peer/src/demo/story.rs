@@ -330,7 +330,7 @@ mod tests {
 
     fn lines(shows: &[Show]) -> Vec<&str> {
         let line = |s| match s {
-            &Show::Line(ref l) => Some(l.as_str()),
+            Show::Line(l) => Some(l.as_str()),
             _ => None,
         };
         shows.iter().filter_map(line).collect()
