@@ -151,12 +151,14 @@ impl Node {
             return Err("this run exists already; change its name or its nonce".into());
         }
         let mut run = Run::new(id, &self.desk);
-        self.desk.persist(vec![followed_record(&run)]);
+        // In one commit with the manifest's block: a followed run whose manifest a crash has lost
+        // could never be opened again, by nobody.
+        let followed = vec![followed_record(&run)];
         self.desk.emit(Effect::Subscribe(id));
         run.append(
             &mut self.desk,
             vec![Entry::Create(Box::new(manifest))],
-            Vec::new(),
+            followed,
         );
         self.runs.insert(id, run);
         Ok(())
