@@ -236,10 +236,8 @@ fn run_many(
     if let Some(path) = write {
         let at = path.display();
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let command = format!(
-            "cargo run --release --bin tributary-sim -- soak {file} --seeds {seeds} --from {from} \
-             --write {at}"
-        );
+        let command =
+            format!("tributary-sim soak {file} --seeds {seeds} --from {from} --write {at}");
         let text = insert_figures(&text, &total.markdown(scenario, &command));
         std::fs::write(path, text)
             .map_err(|why| format!("cannot write {at}: {why}; give another place to --write"))?;

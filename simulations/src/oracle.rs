@@ -76,6 +76,8 @@ pub struct Oracle {
 struct Seen {
     /// Ledger heads at the last look, since the last boot.
     heads: Vec<Head>,
+    /// Something was persisted since the last look. Whatever enters a ledger is.
+    may_have_grown: bool,
     /// Certificates of the machine's chain that were compared.
     certified: usize,
     /// Round of the adapter that was compared.
@@ -188,6 +190,8 @@ impl Oracle {
 
     /// What the node wants done after an input; a gossip message gets exactly one verdict.
     pub fn answered(&mut self, at: Micros, peer: usize, gossip: Option<u64>, effects: &[Effect]) {
+        let persists = |effect: &Effect| matches!(effect, Effect::Persist(_));
+        self.peers[peer].may_have_grown |= effects.iter().any(persists);
         let verdicts: Vec<u64> = (effects.iter())
             .filter_map(|effect| match effect {
                 Effect::Verdict { id, .. } => Some(*id),
@@ -215,7 +219,15 @@ impl Oracle {
     /// A message leaves the peer.
     pub fn sent(&mut self, at: Micros, peer: usize, bytes: &[u8], store: &Store) {
         let outcome = self.speech.sent(peer, bytes, store);
-        self.check(at, peer, outcome);
+        match outcome {
+            Ok(certificates) => {
+                for bytes in certificates {
+                    let outcome = self.chain.add(&bytes);
+                    self.check(at, peer, outcome);
+                }
+            }
+            Err(broken) => self.broken(at, Some(peer), broken),
+        }
     }
 
     /// A blob is offered to others.
@@ -263,7 +275,10 @@ impl Oracle {
 
     /// A node came back from its records: whatever was durable must be known to it again.
     pub fn restored(&mut self, at: Micros, peer: usize, machine: &Machine) {
-        self.peers[peer] = Seen::default();
+        self.peers[peer] = Seen {
+            may_have_grown: true,
+            ..Seen::default()
+        };
         let outcome = end::everything_durable_is_back(machine, &self.run);
         self.check(at, peer, outcome);
     }
@@ -274,8 +289,10 @@ impl Oracle {
             self.peers[peer].finished = false;
             return;
         };
-        let outcome = self.inspect_ledger(peer, &view);
-        self.check(at, peer, outcome);
+        if self.peers[peer].may_have_grown {
+            let outcome = self.inspect_ledger(peer, &view);
+            self.check(at, peer, outcome);
+        }
         let outcome = self.inspect_chain(peer, &view);
         self.check(at, peer, outcome);
         let outcome = self.inspect_bounds(machine, &view);
@@ -286,6 +303,7 @@ impl Oracle {
 
     /// No author's log ever gets shorter or changes.
     fn inspect_ledger(&mut self, peer: usize, view: &RunView<'_>) -> Result<(), Broken> {
+        self.peers[peer].may_have_grown = false;
         let heads = view.log().heads();
         let old = std::mem::replace(&mut self.peers[peer].heads, heads);
         let heads = &self.peers[peer].heads;
@@ -314,20 +332,22 @@ impl Oracle {
         Ok(())
     }
 
-    /// What the peer holds for certified is what everybody holds for certified.
+    /// What the peer holds for certified is what everybody holds for certified. A certificate counts
+    /// from the moment it is durable somewhere or has left its peer; until then a crash may undo it.
     fn inspect_chain(&mut self, peer: usize, view: &RunView<'_>) -> Result<(), Broken> {
         let seen = &mut self.peers[peer];
         let chain = view.chain();
         if chain.len() < seen.certified {
-            return Err((
-                "ledgers only grow",
-                "the chain of certificates got shorter".into(),
-            ));
+            let what = "the chain of certificates got shorter".into();
+            return Err(("ledgers only grow", what));
         }
-        for certificate in &chain[seen.certified..] {
-            self.chain.add(&certificate.encode())?;
+        while let Some(certificate) = chain.get(seen.certified) {
+            if !self.chain.knows(certificate.value.round) {
+                return Ok(());
+            }
+            self.chain.compare_value(&certificate.value)?;
+            seen.certified += 1;
         }
-        seen.certified = chain.len();
         if let Some(head) = view.head() {
             self.chain.compare(head.round, &head.hash)?;
         }

@@ -52,6 +52,9 @@ impl Trace {
             Input::Blob { hash, .. } => {
                 self.hasher.update(hash.as_bytes());
             }
+            Input::Connected(peer) | Input::Disconnected(peer) => {
+                self.hasher.update(peer.as_bytes());
+            }
             Input::Trained(trained) => {
                 for value in &trained.delta {
                     self.hasher.update(&value.to_le_bytes());
@@ -72,8 +75,9 @@ impl Trace {
             Effect::Score(task) => {
                 self.hasher.update(task.state.as_bytes());
             }
-            Effect::Persist(records) => {
-                self.hasher.update(&(records.len() as u64).to_le_bytes());
+            Effect::Persist(_) | Effect::Verdict { .. } => {}
+            Effect::SetTimer { at, .. } => {
+                self.hasher.update(&at.0.to_le_bytes());
             }
             other => self.bytes(format!("{other:?}").as_bytes()),
         }

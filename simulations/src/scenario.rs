@@ -75,6 +75,9 @@ pub struct RunPlan {
     pub propose_ms: u32,
     /// See [`tributary_protocol::manifest::Deadlines`].
     pub vote_ms: u32,
+    /// How often peers compare ledgers and repeat votes; not part of the manifest.
+    #[serde(default = "one_second")]
+    pub tick_ms: u64,
     /// Micro-OPEN split among contributors each round.
     pub budget_per_round: u64,
     /// How updates travel.
@@ -284,6 +287,10 @@ pub struct CalmPlan {
     pub after_ms: u64,
     /// From then on every missing round must certify within this time, on every peer.
     pub round_within_ms: u64,
+}
+
+fn one_second() -> u64 {
+    1_000
 }
 
 fn one() -> u64 {

@@ -102,6 +102,7 @@ impl Soak {
         };
         row("command", format!("`{command}`"));
         row("scenario", scenario.describe());
+        row("build", BUILD.to_owned());
         row("seeds", format!("{} from {}", self.seeds, self.from));
         row("seeds with a violation", self.failed.len().to_string());
         row("rounds certified on every peer", self.rounds.to_string());
@@ -150,6 +151,12 @@ impl Soak {
         self.lengths.get(at).copied().unwrap_or(0.0)
     }
 }
+
+/// How this binary was built, for the report.
+const BUILD: &str = match cfg!(debug_assertions) {
+    true => "development profile (optimised, debug assertions on)",
+    false => "optimised, debug assertions off",
+};
 
 /// Where a report's figures stand; everything outside is written by hand and kept.
 const MARKS: [&str; 2] = ["<!-- soak: begin -->", "<!-- soak: end -->"];

@@ -481,10 +481,11 @@ impl World {
             seed: machine.seed,
             // Every other peer keeps what an audit needs.
             archive: at % 2 == 0,
-            tick_ms: 1_000,
+            tick_ms: self.scenario.run.tick_ms,
         };
         if machine.store.is_empty() {
             machine.node = Some(Node::new(config, at as u64));
+            self.oracle.restored(self.now, at, machine);
             return;
         }
         let now = machine.clock.now(self.now);

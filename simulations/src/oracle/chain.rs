@@ -71,11 +71,8 @@ impl Chain {
         let committee = state::committee(&self.manifest, &self.run, before);
         (certificate.verify(&committee, NETWORK))
             .map_err(|why| ("certificates are valid", format!("round {round}: {why}")))?;
+        self.compare_value(&certificate.value)?;
         match self.links.get(round.0 as usize) {
-            Some((known, _)) if *known != certificate.value => Err((
-                "no two values are certified for one round",
-                format!("round {round}: {known:?} and {:?}", certificate.value),
-            )),
             Some(_) => Ok(()),
             None => {
                 let value = certificate.value;
@@ -84,6 +81,22 @@ impl Chain {
                 self.links.push((value, head));
                 Ok(())
             }
+        }
+    }
+
+    /// Whether the certificate of a round has been seen.
+    pub(super) fn knows(&self, round: Round) -> bool {
+        (round.0 as usize) < self.links.len()
+    }
+
+    /// A peer holds `value` for certified.
+    pub(super) fn compare_value(&self, value: &RoundValue) -> Result<(), Broken> {
+        match self.links.get(value.round.0 as usize) {
+            Some((known, _)) if known != value => Err((
+                "no two values are certified for one round",
+                format!("round {}: {known:?} and {value:?}", value.round),
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -32,17 +32,28 @@ impl Speech {
         self.blocks.iter().map(|((author, _), id)| (*author, *id))
     }
 
-    pub(super) fn sent(&mut self, peer: usize, bytes: &[u8], store: &Store) -> Result<(), Broken> {
+    /// Looks at an outgoing message; hands back the certificates in it.
+    pub(super) fn sent(
+        &mut self,
+        peer: usize,
+        bytes: &[u8],
+        store: &Store,
+    ) -> Result<Vec<Vec<u8>>, Broken> {
         let message = Message::decode(bytes)
             .map_err(|why| ("messages are canonical", format!("peer {peer} sent: {why}")))?;
         match message {
-            Message::Block(bytes) => self.block(&bytes, store),
+            Message::Block(bytes) => self.block(&bytes, store)?,
             Message::Blocks { blocks, .. } => {
-                blocks.iter().try_for_each(|bytes| self.block(bytes, store))
+                blocks
+                    .iter()
+                    .try_for_each(|bytes| self.block(bytes, store))?;
             }
-            Message::Consensus(bytes) => self.vote(&bytes),
-            _ => Ok(()),
+            Message::Consensus(bytes) => self.vote(&bytes)?,
+            Message::Certificate(bytes) => return Ok(vec![bytes]),
+            Message::Certificates { certificates, .. } => return Ok(certificates),
+            _ => {}
         }
+        Ok(Vec::new())
     }
 
     fn block(&mut self, bytes: &[u8], store: &Store) -> Result<(), Broken> {

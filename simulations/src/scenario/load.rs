@@ -5,7 +5,10 @@ use std::path::Path;
 use super::{Scenario, suggest};
 
 /// The scenarios that the binary carries, so that it works outside the repository.
-const BUILTIN: [(&str, &str); 1] = [("smoke", include_str!("../../../scenarios/smoke.toml"))];
+const BUILTIN: [(&str, &str); 2] = [
+    ("smoke", include_str!("../../../scenarios/smoke.toml")),
+    ("harsh", include_str!("../../../scenarios/harsh.toml")),
+];
 
 /// Why there is no scenario.
 #[derive(Debug, thiserror::Error)]
