@@ -6,16 +6,23 @@
 //! cargo run --release -p tributary-trainer --example brook -- train /tmp/brook --steps 3000
 //! cargo run --release -p tributary-trainer --example brook -- evaluate /tmp/brook/model /tmp/brook/heldout.txt
 //! cargo run --release -p tributary-trainer --example brook -- sample /tmp/brook/model "The house"
+//! cargo run --release -p tributary-trainer --example brook -- shards /tmp/brook/model
 //! ```
 //! `train` goes on from `checkpoint/` where one exists, so it may be killed at any time.
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tributary_protocol::adapter::Adapter;
+use tributary_protocol::hash::Digest;
 use tributary_trainer::full::{FullConfig, FullTrainer};
 use tributary_trainer::pretrain::{self, END_OF_TEXT, Plan, Run, Stream, vocabulary};
-use tributary_trainer::{BaseModel, GenerateConfig, Tokenizer, generate};
+use tributary_trainer::shards::{DEMO_SHARDS, split};
+use tributary_trainer::{
+    BaseModel, GenerateConfig, Session, Tokenizer, TrainConfig, Windows, evaluate, generate,
+};
 
 /// Rows of brook's token table.
 const VOCABULARY: usize = 4_096;
@@ -25,14 +32,15 @@ const HELD_OUT_TOKENS: usize = 32 * 512;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let text = |at: usize| -> Result<&str, Box<dyn Error>> {
-        let missing = "usage: brook vocabulary|train FOLDER, brook evaluate MODEL FILE, brook sample MODEL TEXT";
+        let missing = "usage: brook vocabulary|train FOLDER, evaluate MODEL FILE, sample MODEL TEXT, shards MODEL";
         Ok(arguments.get(at).ok_or(missing)?)
     };
     match text(0)? {
         "vocabulary" => learn_vocabulary(Path::new(text(1)?)),
         "train" => train(Path::new(text(1)?), &arguments[2..]),
-        "evaluate" => evaluate(Path::new(text(1)?), Path::new(text(2)?)),
+        "evaluate" => measure(Path::new(text(1)?), Path::new(text(2)?)),
         "sample" => sample(Path::new(text(1)?), text(2)?),
+        "shards" => shards(Path::new(text(1)?)),
         other => Err(format!("unknown command {other:?}").into()),
     }
 }
@@ -124,7 +132,7 @@ fn train(folder: &Path, options: &[String]) -> Result<(), Box<dyn Error>> {
 }
 
 /// Loss on every whole window of 512 tokens, and on the same text by counts of single tokens.
-fn evaluate(model: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
+fn measure(model: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
     let tokenizer = Tokenizer::from_file(model.join("tokenizer.json"))?;
     let text = fs::read_to_string(file)?;
     let tokens = pretrain::tokens_of(&text, &tokenizer, tokenizer.eos_ids()[0])?;
@@ -154,6 +162,40 @@ fn evaluate(model: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
 
 fn sample(model: &Path, prompt: &str) -> Result<(), Box<dyn Error>> {
     println!("{}", continued(model, prompt, 80)?);
+    Ok(())
+}
+
+/// Loss on each demo shard's hold-out, before and after a short LoRA training on the rest of that shard.
+fn shards(model: &Path) -> Result<(), Box<dyn Error>> {
+    let base = BaseModel::from_dir(model)?;
+    let shape = Arc::new(base.adapter_shape(8, 16));
+    let config = TrainConfig {
+        steps: 48,
+        learning_rate: 4e-3,
+        ..TrainConfig::default()
+    };
+    println!(
+        "| shard | bytes | loss of brook | after {} steps of LoRA |",
+        config.steps
+    );
+    println!("|---|---|---|---|");
+    for shard in DEMO_SHARDS {
+        let parts = split(shard.text);
+        let windows = |text: &str| Windows::from_text(&base, text, 256);
+        let held_out = windows(&parts.hold_out)?;
+        let before = evaluate(&base, None, &held_out)?.nll;
+        let start = Adapter::init(shape.clone(), &Digest::default());
+        let mut session = Session::new(&base, &start, windows(&parts.training)?, config)?;
+        while !session.is_done() {
+            session.step()?;
+        }
+        let after = evaluate(&base, Some(session.adapter()), &held_out)?.nll;
+        println!(
+            "| {} | {} | {before:.3} | {after:.3} |",
+            shard.name,
+            shard.text.len()
+        );
+    }
     Ok(())
 }
 
