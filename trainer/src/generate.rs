@@ -152,9 +152,9 @@ fn continue_ids(
     config: &GenerateConfig,
     progress: &mut impl Progress<u32>,
 ) -> Result<Generation, GenerateError> {
-    if !(config.temperature.is_finite() && config.temperature >= 0.0)
-        || !(config.top_p > 0.0 && config.top_p <= 1.0)
-    {
+    let flattens = config.temperature.is_finite() && config.temperature >= 0.0;
+    let keeps_some = config.top_p > 0.0 && config.top_p <= 1.0;
+    if !(flattens && keeps_some) {
         return Err(GenerateError::Sampling);
     }
     let answer = config.max_tokens;
