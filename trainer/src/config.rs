@@ -10,6 +10,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Decoder layers; eight times the deepest published Llama.
+const MAX_LAYERS: usize = 1024;
+
 /// Why a `config.json` is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -207,6 +210,10 @@ impl Config {
             if value == 0 || value > 1 << 24 {
                 return field(name, "must be between 1 and 16777216");
             }
+        }
+        // Names of every layer's tensors are made before the file is compared with them.
+        if self.layers > MAX_LAYERS {
+            return field("num_hidden_layers", "must be at most 1024");
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return field(

@@ -81,6 +81,8 @@ fn same_losses_and_gradients(name: &str) {
         "{name}: {with:?}"
     );
 
+    let gaps = [plain.nll - golden.base_nll, with.nll - golden.adapter_nll];
+    let mut worst = 0.0f32;
     let step = loss_and_gradient(&base, &adapter, &windows).expect("differentiates");
     let shape = adapter.shape();
     assert_eq!(golden.gradients.len(), shape.modules.len() * 2);
@@ -100,8 +102,14 @@ fn same_losses_and_gradients(name: &str) {
                 difference <= GRADIENT * largest,
                 "{name} {key}: {ours} {theirs}"
             );
+            worst = worst.max(difference / largest);
         }
     }
+    let [base_gap, adapter_gap] = gaps.map(f64::abs);
+    println!(
+        "{name}: loss differs by {base_gap:.1e} (base) and {adapter_gap:.1e} (adapter) nats, \
+         gradients by at most {worst:.1e} of their tensor's largest"
+    );
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn what_cannot_be_computed_is_refused_by_name() {
         ("num_key_value_heads", json!(3), "num_key_value_heads"),
         ("num_attention_heads", json!(0), "num_attention_heads"),
         ("hidden_size", json!(0), "hidden_size"),
+        ("num_hidden_layers", json!(1 << 20), "num_hidden_layers"),
         ("head_dim", json!(5), "head_dim"),
         ("rope_theta", json!(-1.0), "rope_theta"),
         ("eos_token_id", json!("x"), "eos_token_id"),
