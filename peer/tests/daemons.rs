@@ -170,93 +170,79 @@ propose_ms = 3_000
 vote_ms = 1_500
 "#;
 
-#[test]
-fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_adapter() {
-    let dir = tempfile::tempdir().unwrap();
+const NAMES: [&str; 5] = ["ada", "bea", "cyd", "dan", "eve"];
+
+/// Five homes with data; the first four run and have joined a run of the first. Gives the run and the
+/// first one's address as well.
+fn federation(dir: &Path) -> (Vec<Peer>, String, String) {
+    let mut peers: Vec<Peer> = NAMES.map(|name| Peer::init(dir, name)).into();
     let words = ["shepherd", "miller", "ferryman", "weaver", "beekeeper"];
-    let names = ["ada", "bea", "cyd", "dan", "eve"];
-    let mut peers: Vec<Peer> = names.map(|name| Peer::init(dir.path(), name)).into();
     for (peer, word) in peers.iter().zip(words) {
-        let file = text(&dir.path().join(format!("{word}.txt")), word);
+        let file = text(&dir.join(format!("{word}.txt")), word);
         peer.ask(&["datanet", "add", "birds", &file]);
     }
-
     peers[0].up(None);
     let address = peers[0].address();
     for peer in &mut peers[1..4] {
         peer.up(Some(&address));
     }
-    let file = dir.path().join("run.toml");
+    let file = dir.join("run.toml");
     fs::write(&file, RUN).unwrap();
     let created = peers[0].ask(&["run", "create", file.to_str().unwrap(), "--join"]);
     let run = created["run"].as_str().unwrap().to_owned();
     for peer in &peers[1..4] {
         peer.ask(&["run", "join", &run]);
     }
+    (peers, run, address)
+}
 
-    peers[2].until("round 1 is certified", || {
-        peers[2].certified(&run) >= Some(1)
-    });
+/// Waits for the end of the run and gives the last round's state hash.
+fn outcome(peer: &Peer, run: &str) -> String {
+    peer.until("the run is finished", || peer.finished(run));
+    let view = peer.ask(&["run", "show", run]);
+    let history = view["history"].as_array().unwrap();
+    assert_eq!(history.len() as u64, ROUNDS, "{}: {view}", peer.name);
+    assert_eq!(view["certified"].as_u64(), Some(ROUNDS + 1), "{view}");
+    let roster = view["roster"].as_array().unwrap();
+    let is_member = |name: &&str| roster.iter().any(|member| member["name"] == *name);
+    assert!(NAMES.iter().all(is_member), "{}: {view}", peer.name);
+    let state = &history.last().unwrap()["state_hash"];
+    state.as_str().unwrap().to_owned()
+}
+
+fn verify(peer: &Peer, when: &str) {
+    let report = peer.ask(&["ledger", "verify"]);
+    assert_eq!(report["verified"], true, "{} {when}: {report}", peer.name);
+}
+
+#[test]
+fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_adapter() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, run, address) = federation(dir.path());
+
+    let reached = |peer: &Peer, round| peer.certified(&run) >= Some(round);
+    peers[2].until("round 1 is certified", || reached(&peers[2], 1));
     peers[2].kill();
-    let killed_at = peers[0].certified(&run).unwrap_or(0);
     assert!(
-        killed_at < ROUNDS,
-        "the run was over before the kill: this proved nothing"
+        !reached(&peers[0], ROUNDS),
+        "over before the kill: this proves nothing"
     );
     peers[2].up(Some(&address));
 
-    peers[0].until("round 2 is certified", || {
-        peers[0].certified(&run) >= Some(2)
-    });
+    peers[0].until("round 2 is certified", || reached(&peers[0], 2));
     peers[4].up(Some(&address));
     peers[4].ask(&["run", "join", &run]);
 
-    let mut states = Vec::new();
-    for peer in &peers {
-        peer.until("the run is finished", || peer.finished(&run));
-        let view = peer.ask(&["run", "show", &run]);
-        let history = view["history"].as_array().unwrap();
-        assert_eq!(history.len() as u64, ROUNDS, "{}: {view}", peer.name);
-        assert_eq!(
-            view["certified"].as_u64(),
-            Some(ROUNDS + 1),
-            "{}",
-            peer.name
-        );
-        let members: Vec<_> = view["roster"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|m| &m["name"])
-            .collect();
-        assert!(
-            names.iter().all(|name| members.iter().any(|m| *m == name)),
-            "{members:?}"
-        );
-        states.push(
-            history.last().unwrap()["state_hash"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-        );
-    }
+    let states: Vec<String> = peers.iter().map(|peer| outcome(peer, &run)).collect();
     assert!(states.iter().all(|s| *s == states[0]), "{states:?}");
     for peer in &peers {
-        let report = peer.ask(&["ledger", "verify"]);
-        assert_eq!(
-            report["verified"], true,
-            "{} beside its daemon: {report}",
-            peer.name
-        );
+        verify(peer, "beside its daemon");
     }
-
     stranger(dir.path(), &run, &address);
-
     // The same from the stopped homes, from bytes alone; all were killed.
     for peer in &mut peers {
         peer.kill();
-        let report = peer.ask(&["ledger", "verify"]);
-        assert_eq!(report["verified"], true, "{} stopped: {report}", peer.name);
+        verify(peer, "stopped");
     }
 }
 

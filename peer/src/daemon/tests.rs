@@ -114,37 +114,70 @@ async fn finished(daemon: &Daemon, run: RunId) -> StateHash {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_daemons_finish_a_run_one_is_restarted_and_a_latecomer_gets_the_same_state() {
-    let dir = tempfile::tempdir().unwrap();
-    let slots = Slots::new(2);
-    let mut daemons = vec![start(dir.path(), 0, Vec::new(), &slots).await];
+/// Four daemons that know the first one's address, joined in a run that the first creates.
+async fn federation(root: &Path, slots: &Slots) -> (Vec<Daemon>, RunId) {
+    let mut daemons = vec![start(root, 0, Vec::new(), slots).await];
     let known = daemons[0].addresses();
     for n in 1..4 {
-        daemons.push(start(dir.path(), n, known.clone(), &slots).await);
+        daemons.push(start(root, n, known.clone(), slots).await);
     }
     let manifest = manifest(daemons[0].peer_id(), daemons[3].peer_id());
     let run = manifest.run_id();
-    daemons[0]
-        .command(Command::Create(Box::new(manifest)))
-        .await
-        .unwrap();
+    let create = Command::Create(Box::new(manifest));
+    daemons[0].command(create).await.unwrap();
     for (n, daemon) in daemons.iter().enumerate() {
-        let role = if n == 3 {
-            Role::Evaluator
-        } else {
-            Role::Contributor
+        let role = match n {
+            3 => Role::Evaluator,
+            _ => Role::Contributor,
         };
         let join = Some(join(n, role));
         daemon.command(Command::Follow { run, join }).await.unwrap();
     }
+    (daemons, run)
+}
+
+/// A peer that took no part finds the run through the addresses and gets `state`.
+async fn latecomer(
+    root: &Path,
+    known: Vec<Address>,
+    slots: &Slots,
+    (run, state): (RunId, StateHash),
+) -> Daemon {
+    let late = start(root, 9, known, slots).await;
+    let waited = Instant::now();
+    while !late.known_runs().contains_key(&run) {
+        assert!(waited.elapsed() < LIMIT, "the run is not heard of");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let follow = Command::Follow { run, join: None };
+    late.command(follow).await.unwrap();
+    assert_eq!(finished(&late, run).await, state);
+    let traffic = late.traffic();
+    assert!(
+        traffic.payload_down > 0 && traffic.control_down > 0,
+        "{traffic:?}"
+    );
+    let metrics = late.metrics();
+    assert!(
+        metrics.contains("tributary_rounds_certified_total 5"),
+        "{metrics}"
+    );
+    assert_eq!(late.health(), []);
+    assert!(!late.records().await.unwrap().is_empty());
+    late
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_daemons_finish_a_run_one_is_restarted_and_a_latecomer_gets_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = Slots::new(2);
+    let (mut daemons, run) = federation(dir.path(), &slots).await;
+    let known = daemons[0].addresses();
     // One is stopped once the first round is certified, and comes back.
-    let start_of_wait = Instant::now();
-    while head(&daemons[1], run)
-        .await
-        .is_none_or(|(round, ..)| round < Round(1))
-    {
-        assert!(start_of_wait.elapsed() < LIMIT, "round 1 is not certified");
+    let waited = Instant::now();
+    let early = |head: Option<(Round, StateHash, bool)>| head.is_none_or(|(r, ..)| r < Round(1));
+    while early(head(&daemons[1], run).await) {
+        assert!(waited.elapsed() < LIMIT, "round 1 is not certified");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     daemons.remove(1).shutdown().await;
@@ -155,34 +188,7 @@ async fn four_daemons_finish_a_run_one_is_restarted_and_a_latecomer_gets_the_sam
         states.push(finished(daemon, run).await);
     }
     assert!(states.iter().all(|s| *s == states[0]), "{states:?}");
-
-    // A peer that took no part finds the run through one address.
-    let late = start(dir.path(), 9, known, &slots).await;
-    let waited = Instant::now();
-    while !late.known_runs().contains_key(&run) {
-        assert!(waited.elapsed() < LIMIT, "the run is not heard of");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    late.command(Command::Follow { run, join: None })
-        .await
-        .unwrap();
-    assert_eq!(finished(&late, run).await, states[0]);
-    let traffic = late.traffic();
-    assert!(
-        traffic.payload_down > 0 && traffic.control_down > 0,
-        "{traffic:?}"
-    );
-    assert!(
-        late.metrics()
-            .contains("tributary_rounds_certified_total 5"),
-        "{}",
-        late.metrics()
-    );
-    assert_eq!(late.health(), []);
-    let records = late.records().await.unwrap();
-    assert!(!records.is_empty());
-
-    daemons.push(late);
+    daemons.push(latecomer(dir.path(), known, &slots, (run, states[0])).await);
     for daemon in daemons {
         daemon.shutdown().await;
     }
