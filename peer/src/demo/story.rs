@@ -329,10 +329,12 @@ mod tests {
     }
 
     fn lines(shows: &[Show]) -> Vec<&str> {
-        let line = |s| match s {
-            Show::Line(l) => Some(l.as_str()),
-            _ => None,
-        };
+        fn line(show: &Show) -> Option<&str> {
+            match show {
+                Show::Line(line) => Some(line),
+                _ => None,
+            }
+        }
         shows.iter().filter_map(line).collect()
     }
 
