@@ -212,15 +212,17 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        let evidence = Evidence {
+            log: &self.run.log,
+            before: self.adapter.as_ref(),
+            blobs: &blobs,
+            judged: self.previous,
+        };
+        // Entries and final scores are checked whether or not the updates are here.
+        let head = self.head.as_ref();
+        state::check(self.manifest, head, value, &evidence).map_err(Fault::of)?;
         if complete {
-            let evidence = Evidence {
-                log: &self.run.log,
-                before: self.adapter.as_ref(),
-                blobs: &blobs,
-                judged: self.previous,
-            };
-            let derived = state::derive(self.manifest, self.head.as_ref(), value, &evidence)
-                .map_err(Fault::of)?;
+            let derived = state::recompute(self.manifest, value, &evidence).map_err(Fault::of)?;
             if trains(self.manifest, value.round) {
                 self.found.aggregates += 1;
             }
