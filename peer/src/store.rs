@@ -175,7 +175,9 @@ impl Store {
     /// On a disk that fails as told once the empty ledger is there.
     pub(crate) fn on_disk(paths: &HomePaths, fault: disk::Fault) -> Self {
         let disk = disk::Disk::new(disk::Fault::Never);
-        let database = Database::builder().create_with_backend(disk.clone()).unwrap();
+        let database = Database::builder()
+            .create_with_backend(disk.clone())
+            .unwrap();
         tables::prepare(&database).unwrap();
         disk.arm(fault);
         Self::with_database(database, Blobs::open(paths.blobs()).unwrap()).unwrap()

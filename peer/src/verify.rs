@@ -15,13 +15,13 @@
 
 pub mod archive;
 
-mod check;
+pub(crate) mod check;
 mod files;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tributary_protocol::id::{PeerId, Round, RunId, Seq};
+use tributary_protocol::id::{Round, RunId};
 
 use crate::daemon::{Daemon, StartError};
 use crate::home::{HomeError, HomePaths};
@@ -119,13 +119,6 @@ impl Fault {
     #[must_use]
     pub fn in_run(mut self, run: RunId) -> Self {
         self.run = Some(run.to_string());
-        self
-    }
-    /// About a statement.
-    #[must_use]
-    pub fn by(mut self, author: PeerId, sequence: Option<Seq>) -> Self {
-        self.author = Some(author.to_string());
-        self.sequence = sequence.map(|s| s.0);
         self
     }
     /// About a round.

@@ -1,13 +1,10 @@
 //! The demo's last act, from the stopped homes alone: verify, measure, answer, export.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use tributary_attribution::query::{self, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::id::{BlobHash, PeerId, Ppb};
-use tributary_protocol::manifest::Manifest;
-use tributary_protocol::state::{self, Evidence};
+use tributary_protocol::id::{PeerId, Ppb};
 use tributary_trainer::{
     BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
 };
@@ -52,7 +49,7 @@ pub(super) fn report(
         chain: &run.certificates,
         log: &run.log,
     };
-    let steps = replay(&archive, run, &manifest)?;
+    let steps = replay(&archive, run)?;
     let folder = Plan::adapter_folder(root);
     if !folder.is_dir() {
         model::export(&folder, &manifest, &steps.adapter)?;
@@ -112,40 +109,29 @@ struct Steps {
     moved: Moved,
 }
 
-/// Recomputes every round from its updates.
-fn replay(archive: &Archive, run: &ArchivedRun, manifest: &Manifest) -> Result<Steps, Failure> {
+/// Recomputes every round from its updates, by the audit.
+fn replay(archive: &Archive, run: &ArchivedRun) -> Result<Steps, Failure> {
     let broken = |why: String| {
         Failure::check(format!(
             "the run cannot be recomputed from the first home: {why}"
         ))
         .hint("`tributary ledger verify --home DIR` names what does not hold")
     };
-    let mut adapter: Option<Adapter> = None;
     let mut moved = Moved::default();
-    for certificate in &run.certificates {
-        let value = &certificate.value;
-        let mut blobs: BTreeMap<BlobHash, Vec<u8>> = BTreeMap::new();
-        for included in &value.included {
-            let hash = included.update.hash;
-            let bytes = archive.blob(hash).map_err(broken)?;
-            let bytes =
-                bytes.ok_or_else(|| broken(format!("update {} is missing", hash.short())))?;
-            blobs.insert(hash, bytes);
+    let mut wrong = None;
+    let audited = verify::check::audited(archive, run, &mut |_, derived| {
+        if let Some(derived) = derived
+            && let Err(why) = moved.add(&derived.contributions)
+        {
+            wrong = Some(why.to_string());
         }
-        let evidence = Evidence {
-            log: &run.log,
-            before: adapter.as_ref(),
-            blobs: &blobs,
-            judged: None,
-        };
-        let derived =
-            state::recompute(manifest, value, &evidence).map_err(|e| broken(e.to_string()))?;
-        moved
-            .add(&derived.contributions)
-            .map_err(|e| broken(e.to_string()))?;
-        adapter = Some(derived.adapter);
+    })
+    .map_err(|fault| broken(fault.to_string()))?;
+    if let Some(why) = wrong {
+        return Err(broken(why));
     }
-    let adapter = adapter.ok_or_else(|| broken("it has no certificate".to_owned()))?;
+    let adapter = audited.adapter;
+    let adapter = adapter.ok_or_else(|| broken("its last adapter is missing".to_owned()))?;
     Ok(Steps { adapter, moved })
 }
 

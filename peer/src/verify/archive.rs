@@ -12,11 +12,11 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
 use tributary_protocol::hash;
-use tributary_protocol::id::{BlobHash, Round, RunId, Scope, Seq};
+use tributary_protocol::id::{BlobHash, RunId, Scope, Seq};
 use tributary_protocol::log::Unverified;
-use tributary_protocol::logset::{Insert, LogSet};
+use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::round::EntryRef;
+use tributary_protocol::state;
 
 use super::Fault;
 use crate::cli::{Failure, NETWORK};
@@ -31,8 +31,6 @@ pub struct Archive {
     pub runs: Vec<ArchivedRun>,
     /// What could not be put together.
     pub faults: Vec<Fault>,
-    /// What is worth knowing and no fault.
-    pub notes: Vec<String>,
     blobs: PathBuf,
 }
 
@@ -46,8 +44,8 @@ pub struct ArchivedRun {
     pub certificates: Vec<Certificate>,
     /// All logs.
     pub log: LogSet,
-    /// Blocks whose signature verified.
-    pub blocks: u32,
+    /// Every block's bytes, as stored.
+    pub(super) blocks: Vec<Vec<u8>>,
 }
 
 impl Archive {
@@ -66,7 +64,6 @@ impl Archive {
         let mut archive = Self {
             runs: Vec::new(),
             faults: Vec::new(),
-            notes: Vec::new(),
             blobs: paths.blobs(),
         };
         // A log must hear of the certificates that rely on its entries before it hears of its blocks.
@@ -106,27 +103,14 @@ impl Archive {
             Ok(block) => block,
             Err(why) => return self.faults.push(Fault::of(format!("a block: {why}"))),
         };
-        let (author, seq) = (block.block().author, block.block().seq);
         let Scope::Run(run) = block.block().scope else {
             return; // Nothing of this version relies on the network's scope.
         };
-        let fault = |why: &str| Fault::of(why).in_run(run).by(author, Some(seq));
-        let signed = match block.verify() {
-            Ok(signed) => signed,
-            Err(why) => return self.faults.push(fault(&why.to_string())),
-        };
         let part = parts.entry(run).or_insert_with(|| ArchivedRun::new(run));
-        part.blocks += 1;
-        match part.log.insert(signed) {
-            Insert::Fork(_) => self.notes.push(format!(
-                "run {}: {} equivocated at sequence {seq}; both blocks are kept as proof and nothing \
-                 after them counts",
-                run.short(),
-                author.short()
-            )),
-            Insert::New | Insert::Known | Insert::Gap { .. } => {}
-            Insert::Refused(tributary_protocol::reject::Rejection::Equivocator) => {}
-            Insert::Refused(why) => self.faults.push(fault(&why.to_string())),
+        part.blocks.push(bytes.to_vec());
+        // A signature that does not verify is for the audit to report.
+        if let Ok(signed) = block.verify() {
+            part.log.insert(signed);
         }
     }
 
@@ -199,18 +183,12 @@ impl ArchivedRun {
             manifest: None,
             certificates: Vec::new(),
             log: LogSet::new(NETWORK, Scope::Run(id)),
-            blocks: 0,
+            blocks: Vec::new(),
         }
     }
 
     fn rely_on(&mut self, certificate: Certificate) {
-        let value = &certificate.value;
-        let receipts = value.included.iter().map(|i| i.receipt);
-        let joins = value.joins.iter().map(|j| j.entry);
-        let others = value.leaves.iter().chain(&value.sheets).copied();
-        for at in receipts.chain(joins).chain(others) {
-            self.log.certify(&at);
-        }
+        state::relied(&certificate.value).for_each(|at| self.log.certify(&at));
         self.certificates.push(certificate);
     }
 
@@ -228,19 +206,5 @@ impl ArchivedRun {
             _ => None,
         });
         self.manifest = created;
-    }
-
-    /// Every entry that a certificate of `round` relies on.
-    pub(super) fn relied_on(certificate: &Certificate) -> Vec<EntryRef> {
-        let value = &certificate.value;
-        let receipts = value.included.iter().map(|i| i.receipt);
-        let joins = value.joins.iter().map(|j| j.entry);
-        let others = value.leaves.iter().chain(&value.sheets).copied();
-        receipts.chain(joins).chain(others).collect()
-    }
-
-    /// The last certified round.
-    pub fn last_round(&self) -> Option<Round> {
-        self.certificates.last().map(|c| c.value.round)
     }
 }

@@ -175,7 +175,10 @@ mod samples {
         let sum: i64 = sheet.scores.iter().map(|s| s.score.0).sum();
         let drop = sheet.loss_before.0 - sheet.loss_after.0;
         // The numbers themselves are f32.
-        assert!((sum - drop).abs() <= drop / 1_000_000, "{sum} against {drop}");
+        assert!(
+            (sum - drop).abs() <= drop / 1_000_000,
+            "{sum} against {drop}"
+        );
         assert!(sheet.scores[0].score.0 > 0 && sheet.scores[1].score.0 < 0);
     }
 }
