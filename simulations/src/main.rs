@@ -4,14 +4,15 @@
 //! broken, 2 the command itself failed.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tributary_simulations::oracle::Violation;
 use tributary_simulations::record::Sink;
 use tributary_simulations::scenario::{self, Scenario};
-use tributary_simulations::soak::{insert_figures, soak};
+use tributary_simulations::soak::{Soak, insert_figures, soak};
 use tributary_simulations::world::{Outcome, World};
 
 /// Federations in virtual time: the same node that peers run, on a network as bad as you like.
@@ -59,6 +60,9 @@ enum Command {
         /// Threads; all cores by default.
         #[arg(long)]
         threads: Option<usize>,
+        /// Start no further seed after so many minutes.
+        #[arg(long)]
+        minutes: Option<u64>,
         /// Put the figures into this Markdown file, between its soak marks.
         #[arg(long)]
         write: Option<std::path::PathBuf>,
@@ -116,11 +120,14 @@ fn execute(command: Command) -> Result<bool, String> {
             seeds,
             from,
             threads,
+            minutes,
             write,
         } => {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let threads = threads.unwrap_or(cores).max(1);
-            run_many(&file, &load(&file)?, from, seeds, threads, write.as_deref())
+            let scenario = load(&file)?;
+            let total = run_many(&scenario, from, seeds, threads, minutes);
+            report(&file, &scenario, &total, write.as_deref())
         }
         Command::List => {
             scenario::builtin_names()
@@ -202,25 +209,32 @@ fn replay(scenario: &Scenario, seed: u64, verbose: bool) -> bool {
 }
 
 fn run_many(
-    file: &str,
     scenario: &Scenario,
     from: u64,
     seeds: u64,
     threads: usize,
-    write: Option<&std::path::Path>,
-) -> Result<bool, String> {
-    let total = soak(scenario, from, seeds, threads, &|done, failed| {
+    minutes: Option<u64>,
+) -> Soak {
+    let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let total = soak(scenario, from, seeds, threads, limit, &|done, failed| {
         if done % 10 == 0 || done == seeds {
             eprint!("\r{done} of {seeds} seeds, {failed} with a violation");
             let _ = std::io::stderr().flush();
         }
     });
     eprintln!();
+    total
+}
+
+fn report(
+    file: &str,
+    scenario: &Scenario,
+    total: &Soak,
+    write: Option<&Path>,
+) -> Result<bool, String> {
     for outcome in total.failed.iter().take(10) {
-        outcome
-            .violations
-            .iter()
-            .for_each(|v| println!("BROKEN {v}"));
+        let violations = outcome.violations.iter();
+        violations.for_each(|v| println!("BROKEN {v}"));
     }
     if let Some(first) = total.failed.first() {
         let seed = first.seed;
@@ -236,9 +250,11 @@ fn run_many(
     if let Some(path) = write {
         let at = path.display();
         let text = std::fs::read_to_string(path).unwrap_or_default();
+        let (seeds, from) = (total.seeds, total.from);
         let command =
             format!("tributary-sim soak {file} --seeds {seeds} --from {from} --write {at}");
-        let text = insert_figures(&text, &total.markdown(scenario, &command));
+        let figures = total.markdown(scenario, &command);
+        let text = insert_figures(&text, &scenario.name, &figures);
         std::fs::write(path, text)
             .map_err(|why| format!("cannot write {at}: {why}; give another place to --write"))?;
     }

@@ -34,13 +34,14 @@ pub struct Soak {
     lengths: Vec<f64>,
 }
 
-/// Runs seeds `from..from + seeds` on `threads` threads. `progress` hears the number of seeds done and
-/// of failed ones.
+/// Runs seeds `from..from + seeds` on `threads` threads; after `limit` no further seed is started.
+/// `progress` hears the number of seeds done and of failed ones.
 pub fn soak(
     scenario: &Scenario,
     from: u64,
     seeds: u64,
     threads: usize,
+    limit: Option<Duration>,
     progress: &(dyn Fn(u64, usize) + Sync),
 ) -> Soak {
     let started = Instant::now();
@@ -55,7 +56,8 @@ pub fn soak(
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
+                    let late = limit.is_some_and(|limit| started.elapsed() >= limit);
+                    if late || seed >= from + seeds {
                         break;
                     }
                     let outcome = World::new(scenario, seed, None).run();
@@ -158,14 +160,13 @@ const BUILD: &str = match cfg!(debug_assertions) {
     false => "optimised, debug assertions off",
 };
 
-/// Where a report's figures stand; everything outside is written by hand and kept.
-const MARKS: [&str; 2] = ["<!-- soak: begin -->", "<!-- soak: end -->"];
-
-/// Puts `figures` between the marks of `text`; a text without marks gets them at its end.
-pub fn insert_figures(text: &str, figures: &str) -> String {
-    let [begin, end] = MARKS;
+/// Puts `figures` between the marks of `scenario` in `text`; a text without them gets them at its end.
+/// Everything outside the marks is written by hand and kept.
+pub fn insert_figures(text: &str, scenario: &str, figures: &str) -> String {
+    let begin = format!("<!-- soak {scenario}: begin -->");
+    let end = format!("<!-- soak {scenario}: end -->");
     let block = format!("{begin}\n{figures}\n{end}");
-    match (text.find(begin), text.find(end)) {
+    match (text.find(&begin), text.find(&end)) {
         (Some(from), Some(to)) if from < to => {
             format!("{}{block}{}", &text[..from], &text[to + end.len()..])
         }
@@ -179,10 +180,12 @@ mod tests {
 
     #[test]
     fn figures_replace_figures_and_leave_prose_alone() {
-        let once = insert_figures("# Title\nprose\n", "| 1 |");
-        let twice = insert_figures(&format!("{once}more\n"), "| 2 |");
+        let once = insert_figures("# Title\nprose\n", "a", "| 1 |");
+        let twice = insert_figures(&format!("{once}more\n"), "a", "| 2 |");
         assert!(twice.starts_with("# Title\nprose\n"));
         assert!(twice.ends_with("more\n"));
         assert!(twice.contains("| 2 |") && !twice.contains("| 1 |"));
+        let both = insert_figures(&twice, "b", "| 3 |");
+        assert!(both.contains("| 2 |") && both.contains("| 3 |"));
     }
 }

@@ -22,7 +22,7 @@ fn harsh() -> Scenario {
 #[test]
 fn smoke_seeds_keep_every_promise() {
     let scenario = smoke();
-    let total = soak(&scenario, 1, SEEDS, 2, &|_, _| {});
+    let total = soak(&scenario, 1, SEEDS, 2, None, &|_, _| {});
     let broken: Vec<String> = (total.failed.iter())
         .flat_map(|outcome| outcome.violations.iter().map(ToString::to_string))
         .collect();
@@ -42,7 +42,7 @@ fn the_same_seed_gives_the_same_digest_and_another_seed_another() {
 
 #[test]
 fn harsh_seeds_keep_every_promise() {
-    let total = soak(&harsh(), 1, 20, 2, &|_, _| {});
+    let total = soak(&harsh(), 1, 20, 2, None, &|_, _| {});
     assert!(total.failed.is_empty(), "{:#?}", total.failed);
     assert!(total.crashes >= 20 * 10, "only {} crashes", total.crashes);
 }
