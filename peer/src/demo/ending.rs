@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tributary_attribution::path::NODES;
 use tributary_attribution::query::{self, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::id::{PeerId, Ppb};
@@ -224,8 +225,7 @@ fn answer_to(
     if said.is_empty() {
         return Ok((Ppb::ONE.0, answer));
     }
-    let found = tokens_loss_and_gradient(base, adapter, asked, said)
-        .map_err(|e| Failure::from_error(&e))?;
+    let gradient = gradient_of_the_way(base, steps, asked, said)?;
     let (plain, moved) = (
         token_losses(base, None, asked, said)?,
         token_losses(base, Some(adapter), asked, said)?,
@@ -233,7 +233,7 @@ fn answer_to(
     let losses: Vec<TokenLoss> = (plain.into_iter().zip(moved))
         .map(|(base, adapter)| TokenLoss { base, adapter })
         .collect();
-    let shares = query::shares(&found.gradient, steps.moved.iter(), &losses)
+    let shares = query::shares(&gradient, steps.moved.iter(), &losses)
         .map_err(|e| Failure::from_error(&e))?;
     let part = |peer: PeerId| shares.shares.iter().find(|s| s.peer == peer);
     answer.shares = (plan.actors().iter())
@@ -244,6 +244,37 @@ fn answer_to(
         shares.nobody.as_f64(),
     ));
     Ok((shares.nobody.0, answer))
+}
+
+/// The answer's gradient, averaged over the straight way from the adapter that the run began with to
+/// the certified one (Gauss-Legendre): influences then add up to what the run changed in the answer's
+/// loss, up to the rule's error. A gradient at the end alone only says where a next step would lead.
+fn gradient_of_the_way(
+    base: &BaseModel,
+    steps: &Steps,
+    prompt: &[u32],
+    answer: &[u32],
+) -> Result<Vec<f32>, Failure> {
+    let end = steps.adapter.values();
+    let mut way = vec![0.0; end.len()];
+    for (_, moved) in steps.moved.iter() {
+        for (sum, value) in way.iter_mut().zip(moved) {
+            *sum += value;
+        }
+    }
+    let mut mean = vec![0.0; end.len()];
+    for node in NODES {
+        let back = (1.0 - node) as f32;
+        let values = end.iter().zip(&way).map(|(e, w)| e - back * w).collect();
+        let at = Adapter::new(steps.adapter.shape().clone(), values)
+            .map_err(|e| Failure::from_error(&e))?;
+        let found = tokens_loss_and_gradient(base, &at, prompt, answer)
+            .map_err(|e| Failure::from_error(&e))?;
+        for (sum, value) in mean.iter_mut().zip(&found.gradient) {
+            *sum += value / NODES.len() as f32;
+        }
+    }
+    Ok(mean)
 }
 
 /// Loss of each token of an answer: what a text gets longer by when the token is added.
