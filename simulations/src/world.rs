@@ -275,23 +275,21 @@ impl World {
                 boot,
                 timer,
                 token,
-            } if is_current(self, to, boot) => {
-                if self.machines[to].timers.get(&timer) == Some(&token) {
-                    self.machines[to].timers.remove(&timer);
-                    self.feed(to, Input::Timer(timer));
-                }
+            } if is_current(self, to, boot)
+                && self.machines[to].timers.get(&timer) == Some(&token) =>
+            {
+                self.machines[to].timers.remove(&timer);
+                self.feed(to, Input::Timer(timer));
             }
             Event::Trained {
                 to,
                 boot,
                 token,
                 task,
-            } if is_current(self, to, boot) => {
-                if self.machines[to].training == Some(token) {
-                    self.machines[to].training = None;
-                    let trained = self.learner.train(to, &task);
-                    self.feed(to, Input::Trained(trained));
-                }
+            } if is_current(self, to, boot) && self.machines[to].training == Some(token) => {
+                self.machines[to].training = None;
+                let trained = self.learner.train(to, &task);
+                self.feed(to, Input::Trained(trained));
             }
             Event::Scored { to, boot, task } if is_current(self, to, boot) => {
                 let sheet = self.learner.score(to, &task);
@@ -480,7 +478,7 @@ impl World {
             network: NETWORK,
             seed: machine.seed,
             // Every other peer keeps what an audit needs.
-            archive: at % 2 == 0,
+            archive: at.is_multiple_of(2),
             tick_ms: self.scenario.run.tick_ms,
         };
         if machine.store.is_empty() {

@@ -18,7 +18,8 @@ pub struct DemoShard {
     pub text: &'static str,
 }
 
-/// The demo's six shards in the order they are given out, then one to spare.
+/// The demo's six shards in the order they are given out, then one to spare: `genesis` is the closest to
+/// what brook was trained on and has the least to teach it.
 pub const DEMO_SHARDS: [DemoShard; 7] = [
     DemoShard {
         name: "shakespeare",
@@ -31,9 +32,9 @@ pub const DEMO_SHARDS: [DemoShard; 7] = [
         text: include_str!("../assets/shards/hackers.txt"),
     },
     DemoShard {
-        name: "genesis",
-        title: "Genesis and Exodus in the King James version",
-        text: include_str!("../assets/shards/genesis.txt"),
+        name: "nature",
+        title: "animals and plants, from WordNet",
+        text: include_str!("../assets/shards/nature.txt"),
     },
     DemoShard {
         name: "atlas",
@@ -51,9 +52,9 @@ pub const DEMO_SHARDS: [DemoShard; 7] = [
         text: include_str!("../assets/shards/devil.txt"),
     },
     DemoShard {
-        name: "nature",
-        title: "animals and plants, from WordNet",
-        text: include_str!("../assets/shards/nature.txt"),
+        name: "genesis",
+        title: "Genesis and Exodus in the King James version",
+        text: include_str!("../assets/shards/genesis.txt"),
     },
 ];
 
