@@ -111,3 +111,30 @@ fn a_crashed_node_comes_back_and_a_late_one_catches_up() {
         "{states:?}"
     );
 }
+
+#[test]
+fn an_evaluator_that_crashes_before_it_scored_still_signs_its_sheet() {
+    let mut net = Net::new(5);
+    let run = start(&mut net, 5, 3);
+    assert!(net.run_until(60_000, |net| certified(net, 1, &run) >= Some(Round(1))));
+    net.crash(1);
+    net.restart(1);
+    let done = net.run_until(120_000, |net| all_finished(net, &run, 5));
+    assert!(
+        done,
+        "states after {} ms: {:?}",
+        net.now_ms,
+        finished(&net, &run)
+    );
+    let node = net.nodes[0].as_ref().expect("running");
+    let chain = node.run(&run).expect("followed").chain();
+    for certificate in &chain[2..] {
+        let value = &certificate.value;
+        assert_eq!(
+            value.sheets.len(),
+            2,
+            "sheets of the round before {}",
+            value.round
+        );
+    }
+}

@@ -120,6 +120,9 @@ impl Run {
             return;
         }
         let (round, target) = (head.round, head.adapter);
+        if self.adapter.is_none() && self.resume_before_step(desk) {
+            return;
+        }
         let behind = match &self.adapter {
             Some((at, _)) => round.0 - at.0,
             None => round.0 + 1,
@@ -137,6 +140,39 @@ impl Run {
             }
         }
         self.want_step(desk, behind, target);
+    }
+
+    /// An evaluator that comes back owing the last round's sheet starts from the adapter before that
+    /// round: the step cannot be judged from its outcome alone. Returns whether that adapter is on its
+    /// way from the own store.
+    fn resume_before_step(&mut self, desk: &mut Desk) -> bool {
+        let (Some(manifest), Some(value)) = (self.manifest.clone(), self.last_value()) else {
+            return false;
+        };
+        let (round, durable) = (value.round, |blob: &BlobRef| {
+            self.archived.contains(&blob.hash)
+        });
+        let before = (self.chain.len().checked_sub(2)).map(|at| self.chain[at].value.adapter);
+        let Some(before) = before.filter(durable) else {
+            return false;
+        };
+        let sheets = self.index.sheets.get(&round);
+        let owes = manifest.evaluators.binary_search(&desk.me).is_ok()
+            && !value.included.is_empty()
+            && value.included.iter().all(|i| durable(&i.update))
+            && !sheets.is_some_and(|sheets| sheets.contains_key(&desk.me));
+        if !owes || self.wanted.get(&before.hash).is_some_and(|w| w.failed) {
+            return false;
+        }
+        let Some(bytes) = self.blobs.remove(&before.hash) else {
+            self.want(desk, before, Vec::new());
+            return true;
+        };
+        let adapter = Adapter::from_bytes(Arc::new(manifest.adapter.clone()), &bytes);
+        self.adapter = (adapter.ok())
+            .zip(round.previous())
+            .map(|(a, round)| (round, a));
+        false
     }
 
     /// Asks for the updates of the step when only one is missing, and for the adapter itself.
