@@ -21,7 +21,8 @@ use tributary_protocol::time::{Instant, Now, Timestamp};
 
 /// What waits for its moment.
 enum Due {
-    Input(usize, Input),
+    /// For this start of the node: what was under way to a process dies with it.
+    Input(usize, u64, Input),
     Timer(usize, Timer, u64),
 }
 
@@ -37,6 +38,7 @@ pub(crate) struct Net {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     due: BTreeMap<u64, Due>,
     serial: u64,
+    boots: Vec<u64>,
     pub now_ms: u64,
 }
 
@@ -138,6 +140,7 @@ impl Net {
             queue: BinaryHeap::new(),
             due: BTreeMap::new(),
             serial: 0,
+            boots: vec![0; count],
             now_ms: 1_000,
         };
         for a in 0..count {
@@ -150,10 +153,16 @@ impl Net {
         for other in 0..self.nodes.len() {
             if other != node {
                 let (me, them) = (self.ids[node], self.ids[other]);
-                self.schedule(1, Due::Input(node, Input::Connected(them)));
-                self.schedule(1, Due::Input(other, Input::Connected(me)));
+                let due = self.due_input(node, Input::Connected(them));
+                self.schedule(1, due);
+                let due = self.due_input(other, Input::Connected(me));
+                self.schedule(1, due);
             }
         }
+    }
+
+    fn due_input(&self, node: usize, input: Input) -> Due {
+        Due::Input(node, self.boots[node], input)
     }
 
     fn schedule(&mut self, after_ms: u64, due: Due) {
@@ -177,6 +186,7 @@ impl Net {
     /// Drops everything that is not durable.
     pub(crate) fn crash(&mut self, node: usize) {
         self.nodes[node] = None;
+        self.boots[node] += 1;
         self.timers[node].clear();
         self.subscribed[node].clear();
         let me = self.ids[node];
@@ -219,7 +229,8 @@ impl Net {
                             from: self.ids[node],
                             bytes,
                         };
-                        self.schedule(LATENCY_MS, Due::Input(other, input));
+                        let due = self.due_input(other, input);
+                        self.schedule(LATENCY_MS, due);
                     }
                 }
                 Effect::FetchBlob { blob, .. } => {
@@ -234,18 +245,21 @@ impl Net {
                         },
                         None => Input::BlobFailed(blob.hash),
                     };
-                    self.schedule(LATENCY_MS, Due::Input(node, input));
+                    let due = self.due_input(node, input);
+                    self.schedule(LATENCY_MS, due);
                 }
                 Effect::Train(task) => {
                     let input = Input::Trained(self.train(node, &task));
-                    self.schedule(20 + node as u64, Due::Input(node, input));
+                    let due = self.due_input(node, input);
+                    self.schedule(20 + node as u64, due);
                 }
                 Effect::Score(task) => {
                     let input = Input::Scored {
                         run: task.run,
                         sheet: score(&task),
                     };
-                    self.schedule(15, Due::Input(node, input));
+                    let due = self.due_input(node, input);
+                    self.schedule(15, due);
                 }
                 Effect::SetTimer { timer, at } => {
                     self.serial += 1;
@@ -287,7 +301,8 @@ impl Net {
                     id: self.serial,
                     bytes: bytes.to_vec(),
                 };
-                self.schedule(LATENCY_MS, Due::Input(other, input));
+                let due = self.due_input(other, input);
+                self.schedule(LATENCY_MS, due);
             }
         }
     }
@@ -321,7 +336,10 @@ impl Net {
             }
             self.now_ms = at;
             match self.due.remove(&serial) {
-                Some(Due::Input(node, input)) => self.input(node, input),
+                Some(Due::Input(node, boot, input)) if boot == self.boots[node] => {
+                    self.input(node, input);
+                }
+                Some(Due::Input(..)) => {}
                 Some(Due::Timer(node, timer, set))
                     if self.timers[node].get(&timer) == Some(&set) =>
                 {
