@@ -63,10 +63,11 @@ impl Running {
         text
     }
 
-    /// Waits until the log has `words`.
-    pub(crate) fn wait_for(&mut self, words: &str, patience: Duration) {
+    /// Waits until the log has one of `words`.
+    pub(crate) fn wait_for(&mut self, words: &[&str], patience: Duration) {
         wait(patience, &format!("{words:?} in the log"), || {
-            let found = self.log().contains(words);
+            let log = self.log();
+            let found = words.iter().any(|words| log.contains(words));
             let ended = self.child.try_wait().expect("a child of ours");
             assert!(
                 found || ended.is_none(),
