@@ -6,12 +6,15 @@
 //! ids and every sum is sequential, so neither arrival nor threads can change a bit.
 
 mod clip;
+mod gram;
 #[cfg(test)]
 mod reference;
+mod robust;
 mod score;
 
 use crate::id::PeerId;
 use crate::manifest::Aggregation;
+use gram::Gram;
 
 pub use score::final_scores;
 
@@ -26,9 +29,10 @@ pub struct Weighted {
     pub update: Vec<f32>,
 }
 
-/// Contribution vectors, ordered by peer: `c_i = w_i * f_i * u_i` with `w_i` the share of tokens and
-/// `f_i` the clip factor (1 for [`Aggregation::Mean`]). Both factors are computed in f64, their product
-/// with each number is rounded to f32 once.
+/// Contribution vectors, ordered by peer: `c_i = a_i * u_i`. The coefficient `a_i` is the share of
+/// tokens for [`Aggregation::Mean`], that times the clip factor for [`Aggregation::ClippedMean`], and
+/// what `robust` makes of the inner products for the others. It is computed in f64; its product with
+/// each number is rounded to f32 once.
 ///
 /// # Panics
 /// If two updates are of one peer or of different lengths, or the tokens of all sum to zero or beyond
@@ -43,15 +47,28 @@ pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>
     );
     let tokens: u64 = sorted.iter().map(|w| w.tokens).sum();
     assert!(tokens > 0 || sorted.is_empty(), "updates without tokens");
-    let factors = match rule {
-        Aggregation::Mean => vec![1.0; sorted.len()],
-        Aggregation::ClippedMean => clip::factors(&sorted),
+    let shares: Vec<f64> = (sorted.iter())
+        .map(|weighted| weighted.tokens as f64 / tokens as f64)
+        .collect();
+    let views = || {
+        sorted
+            .iter()
+            .map(|w| w.update.as_slice())
+            .collect::<Vec<_>>()
     };
-    (sorted.iter().zip(factors))
-        .map(|(weighted, factor)| {
-            let weight = weighted.tokens as f64 / tokens as f64 * factor;
+    let coefficients = robust::coefficients(rule, &shares, || Gram::of(&views()));
+    let coefficients = coefficients.unwrap_or_else(|| match rule {
+        Aggregation::ClippedMean => (shares.iter().zip(clip::factors(&sorted)))
+            .map(|(share, factor)| share * factor)
+            .collect(),
+        _ => shares,
+    });
+    (sorted.iter().zip(coefficients))
+        .map(|(weighted, coefficient)| {
             let scaled = weighted.update.iter();
-            let scaled = scaled.map(|v| (weight * f64::from(*v)) as f32).collect();
+            let scaled = scaled
+                .map(|v| (coefficient * f64::from(*v)) as f32)
+                .collect();
             (weighted.peer, scaled)
         })
         .collect()

@@ -122,6 +122,22 @@ pub enum Aggregation {
     Mean,
     /// Each update clipped to the median norm, then the weighted mean.
     ClippedMean,
+    /// Clipped, mixed with their nearest neighbours, then the mean of the updates that lie closest to
+    /// the others (Multi-Krum).
+    MultiKrum {
+        /// Share of the round's tokens that may lie; below half.
+        tolerate: Ppb,
+    },
+    /// Clipped and mixed, then centred clipping.
+    CentredClip {
+        /// Share of the round's tokens that may lie; below half.
+        tolerate: Ppb,
+    },
+    /// Clipped and mixed, then the geometric median.
+    GeometricMedian {
+        /// Share of the round's tokens that may lie; below half.
+        tolerate: Ppb,
+    },
 }
 
 /// Deadlines in milliseconds of the local monotonic clock.

@@ -96,10 +96,6 @@ pub fn follow(
     if trains && value.included.len() < manifest.min_contributions as usize {
         return contradiction("fewer contributions than the manifest's minimum");
     }
-    let claimed = |i: &Included| (1..=limits::MAX_TOKENS).contains(&i.tokens);
-    if !value.included.iter().all(claimed) {
-        return Err(Rejection::Limit("tokens"));
-    }
     let before = head.map_or_else(Roster::default, |head| head.roster.clone());
     if (value.included.iter()).any(|i| !contributes(&before, &i.receipt.author)) {
         return contradiction("a contribution by no contributor");
@@ -130,9 +126,10 @@ fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection
     if value.sheets.len() > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
         return Err(Rejection::Limit("score sheets"));
     }
-    let included = value.included.iter().map(|i| i.tokens);
-    let mut tokens = included.chain(value.joins.iter().map(|j| j.tokens));
-    if tokens.any(|tokens| !(1..=limits::MAX_TOKENS).contains(&tokens)) {
+    let most = round_tokens(manifest);
+    let trained = |i: &Included| (1..=most).contains(&i.tokens);
+    let held = |j: &Joined| (1..=limits::MAX_TOKENS).contains(&j.tokens);
+    if !(value.included.iter().all(trained) && value.joins.iter().all(held)) {
         return Err(Rejection::Limit("tokens"));
     }
     let size = update_size(manifest, value.round);
@@ -143,6 +140,14 @@ fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection
         return Err(Rejection::Contradiction("an adapter of another size"));
     }
     Ok(())
+}
+
+/// The most tokens that a member can train on in one round: what the manifest asks for. The weight of
+/// an update is its claim of tokens, so a claim beyond this would be a voice that nobody has.
+pub fn round_tokens(manifest: &Manifest) -> u64 {
+    let training = &manifest.training;
+    let windows = u64::from(training.local_steps) * u64::from(training.batch);
+    (windows * u64::from(training.context)).min(limits::MAX_TOKENS)
 }
 
 /// Numbers of every update of a round.
@@ -339,6 +344,7 @@ pub fn receipt_fits(
         receipt.round == head.round.next()
             && receipt.base == head.hash
             && receipt.update.size == update_size(manifest, receipt.round)
+            && (1..=round_tokens(manifest)).contains(&receipt.tokens)
             && (head.roster.get(author))
                 .is_some_and(|m| m.role.contributes() && m.root == receipt.shard)
     })

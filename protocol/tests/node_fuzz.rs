@@ -493,9 +493,11 @@ fn certified_numbers_beyond_any_bound_neither_overflow_nor_fetch() {
         }
     };
     type Change = fn(&mut RoundValue);
-    let changes: [Change; 5] = [
+    let changes: [Change; 6] = [
         |value| value.included.iter_mut().for_each(|i| i.tokens = u64::MAX),
         |value| value.included.iter_mut().for_each(|i| i.tokens = 0),
+        // One token more than four steps of one window of eight.
+        |value| value.included.iter_mut().for_each(|i| i.tokens = 33),
         |value| {
             value
                 .included

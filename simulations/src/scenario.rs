@@ -105,6 +105,11 @@ pub enum CodecPlan {
     },
 }
 
+/// A share of one in billionths.
+fn ppb(share: f64) -> Ppb {
+    Ppb((share * 1e9).round() as u32)
+}
+
 impl CodecPlan {
     /// As the manifest says it.
     pub fn codec(self) -> UpdateCodec {
@@ -113,7 +118,7 @@ impl CodecPlan {
             Self::DenseInt8 => UpdateCodec::DenseInt8,
             Self::Sparse { top, feedback } => UpdateCodec::Sparse {
                 top,
-                feedback: Ppb((feedback * 1e9) as u32),
+                feedback: ppb(feedback),
             },
         }
     }
@@ -121,12 +126,27 @@ impl CodecPlan {
 
 /// How updates are combined.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AggregationPlan {
     /// Mean weighted by tokens.
     Mean,
     /// Clipped to the median norm first.
     ClippedMean,
+    /// Clipped, mixed with nearest neighbours, then Multi-Krum.
+    MultiKrum {
+        /// Share of a round's tokens that may lie, below 0.5.
+        tolerate: f64,
+    },
+    /// Clipped, mixed, then centred clipping.
+    CentredClip {
+        /// Share of a round's tokens that may lie, below 0.5.
+        tolerate: f64,
+    },
+    /// Clipped, mixed, then the geometric median.
+    GeometricMedian {
+        /// Share of a round's tokens that may lie, below 0.5.
+        tolerate: f64,
+    },
 }
 
 impl AggregationPlan {
@@ -135,6 +155,15 @@ impl AggregationPlan {
         match self {
             Self::Mean => Aggregation::Mean,
             Self::ClippedMean => Aggregation::ClippedMean,
+            Self::MultiKrum { tolerate } => Aggregation::MultiKrum {
+                tolerate: ppb(tolerate),
+            },
+            Self::CentredClip { tolerate } => Aggregation::CentredClip {
+                tolerate: ppb(tolerate),
+            },
+            Self::GeometricMedian { tolerate } => Aggregation::GeometricMedian {
+                tolerate: ppb(tolerate),
+            },
         }
     }
 }

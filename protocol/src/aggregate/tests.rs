@@ -5,10 +5,19 @@ use proptest::prelude::*;
 use super::*;
 use crate::entry::{Score, ScoreSheet};
 use crate::hash::Digest;
-use crate::id::{BlobRef, BlockId, NanoNats, Round, Seq, StateHash};
+use crate::id::{BlobRef, BlockId, NanoNats, Ppb, Round, Seq, StateHash};
 use crate::round::{EntryRef, Included};
 
+/// The rules that weigh every update by itself.
 const RULES: [Aggregation; 2] = [Aggregation::Mean, Aggregation::ClippedMean];
+const TOLERATE: Ppb = Ppb(200_000_000);
+const ALL: [Aggregation; 5] = [
+    Aggregation::Mean,
+    Aggregation::ClippedMean,
+    Aggregation::MultiKrum { tolerate: TOLERATE },
+    Aggregation::CentredClip { tolerate: TOLERATE },
+    Aggregation::GeometricMedian { tolerate: TOLERATE },
+];
 
 fn peer(i: u8) -> PeerId {
     PeerId(Digest::from_bytes([i; 32]))
@@ -52,7 +61,7 @@ proptest! {
         (updates, shuffled) in updates()
     ) {
         let before = vec![0.25; updates[0].update.len()];
-        for rule in RULES {
+        for rule in ALL {
             let (one, other) = (combine(rule, &updates), combine(rule, &shuffled));
             prop_assert_eq!(bits(&one), bits(&other));
             let (one, other) = (step(&before, &one), step(&before, &other));
@@ -133,7 +142,7 @@ fn clipping_takes_the_lower_median_and_leaves_short_updates_alone() {
 #[test]
 fn updates_of_zeros_combine_to_zeros() {
     let updates = [weighted(1, 1, &[0.0]), weighted(2, 1, &[0.0])];
-    for rule in RULES {
+    for rule in ALL {
         assert!(combine(rule, &updates).iter().all(|(_, v)| v == &[0.0]));
         assert!(combine(rule, &[]).is_empty());
     }

@@ -11,6 +11,10 @@ use crate::entry::is_name;
 use crate::id::Ppb;
 use crate::limits;
 
+/// Share of a round's tokens that a rule can be asked to withstand: with half of them liars, there is
+/// no telling who is honest.
+const MAX_TOLERATED: Ppb = Ppb(499_999_999);
+
 /// Why a run cannot be opened with these settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
@@ -143,6 +147,11 @@ impl Manifest {
         self.codec.check()?;
         match self.aggregation {
             Aggregation::Mean | Aggregation::ClippedMean => {}
+            Aggregation::MultiKrum { tolerate }
+            | Aggregation::CentredClip { tolerate }
+            | Aggregation::GeometricMedian { tolerate } => {
+                range("aggregation.tolerate", tolerate.0, 0u8, MAX_TOLERATED.0)?;
+            }
         }
         let evaluators = self.evaluators.len() as u64;
         range("evaluators", evaluators, 0u8, limits::MAX_EVALUATORS as u64)?;

@@ -322,7 +322,7 @@ impl Net {
             round: task.round,
             base: task.base,
             delta,
-            tokens: 100,
+            tokens: 8,
         }
     }
 

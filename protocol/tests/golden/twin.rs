@@ -142,10 +142,13 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
         UpdateCodec::DenseInt8 => o.int(1u8),
         UpdateCodec::Sparse { top, feedback } => o.int(2u8).int(top).int(feedback.0),
     };
-    o.int(match m.aggregation {
-        Aggregation::Mean => 0u8,
-        Aggregation::ClippedMean => 1,
-    });
+    match m.aggregation {
+        Aggregation::Mean => o.int(0u8),
+        Aggregation::ClippedMean => o.int(1u8),
+        Aggregation::MultiKrum { tolerate } => o.int(2u8).int(tolerate.0),
+        Aggregation::CentredClip { tolerate } => o.int(3u8).int(tolerate.0),
+        Aggregation::GeometricMedian { tolerate } => o.int(4u8).int(tolerate.0),
+    };
     o.list(&m.evaluators, |o, peer| {
         o.raw(peer.as_bytes());
     });
