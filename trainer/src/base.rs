@@ -1,9 +1,14 @@
 //! A base model: configuration, weights and tokenizer, loaded once and shared.
 //!
-//! Every run names the base it adapts by [`BaseModel::hash`], which covers the exact bytes of the
-//! three files, so that two peers never train on different models under one name.
+//! Every run names the base it adapts by [`BaseModel::hash`], which covers the exact bytes of its
+//! files, so that two peers never train on different models under one name. The files are hashed, each
+//! after its length in bytes (u64, little endian), in this order: `config.json`; `model.safetensors`, or
+//! for a sharded model `model.safetensors.index.json` and then every shard it lists in ascending order
+//! of file names; `tokenizer.json`. What is hashed is what is used: weights pass through the hash as
+//! they are read. Loading needs memory for the weights in f32, whatever their precision on disk, and
+//! some megabytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use tributary_protocol::adapter::AdapterShape;
@@ -11,15 +16,17 @@ use tributary_protocol::hash::{Digest, Domain, Hasher};
 
 use crate::brook;
 use crate::config::{Config, ConfigError};
+use crate::device::{self, Choice, DeviceError, Request};
 use crate::lora;
 use crate::model::Model;
+use crate::model::files::open::{self, OpenError};
+use crate::model::files::stream::{Observer, Seen};
 use crate::model::files::{self, WeightsError};
+use crate::model::parameters::Parameter;
 use crate::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
 
 /// Largest `config.json` that is read, in bytes; published ones have a few thousand.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// Largest `model.safetensors` that is read, in bytes: 8 billion weights in f32.
-const MAX_WEIGHTS_BYTES: u64 = 32 << 30;
+pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Why a base model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +63,22 @@ pub enum BaseError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The device that was asked for.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A name of the hub, and this program cannot fetch.
+    #[error(
+        "there is no folder {name}, and this program was built without the feature `hub`; fetch the model \
+         with `hf download {name} --local-dir FOLDER` and give the folder"
+    )]
+    NoHub {
+        /// The name.
+        name: String,
+    },
+    /// The hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// The tokenizer makes ids that the model has no row for.
     #[error(
         "tokenizer.json knows {tokens} tokens but config.json only {rows}; \
@@ -75,6 +98,7 @@ struct Inner {
     hash: Digest,
     model: Model,
     tokenizer: Tokenizer,
+    device: Choice,
 }
 
 /// A base model. Cloning shares it; all threads may use it at once.
@@ -82,24 +106,34 @@ struct Inner {
 pub struct BaseModel(Arc<Inner>);
 
 impl BaseModel {
-    /// Loads a Hugging Face folder; its last component becomes the model's name.
+    /// Loads a Hugging Face folder on the device of [`Request::from_env`]; the folder's last
+    /// component becomes the model's name.
     ///
     /// # Errors
     /// See [`BaseError`].
     pub fn from_dir(folder: &Path) -> Result<Self, BaseError> {
+        Self::from_dir_on(folder, Request::from_env()?)
+    }
+
+    /// As [`BaseModel::from_dir`], on a device of the caller's choice.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub fn from_dir_on(folder: &Path, request: Request) -> Result<Self, BaseError> {
         let config = read(&folder.join("config.json"), MAX_CONFIG_BYTES)?;
-        let model = read(&folder.join("model.safetensors"), MAX_WEIGHTS_BYTES)?;
         let tokenizer = read(&folder.join("tokenizer.json"), MAX_TOKENIZER_BYTES)?;
         let name = folder.canonicalize().ok();
         let name = name.as_deref().unwrap_or(folder).file_name();
         let name = name.map_or("base".into(), |n| n.to_string_lossy().into_owned());
-        Self::from_bytes(&name, &config, &model, &tokenizer)
+        Self::assemble(&name, &config, &tokenizer, request, |config, seen| {
+            files::read_folder(folder, config, seen)
+        })
     }
 
-    /// The embedded model, loaded once per process.
+    /// The embedded model on the device of [`Request::from_env`], loaded once per process.
     ///
     /// # Errors
-    /// Only if the embedded files were changed.
+    /// Only if the embedded files were changed, or the device cannot be had.
     pub fn brook() -> Result<Self, BaseError> {
         static LOADED: OnceLock<BaseModel> = OnceLock::new();
         if let Some(base) = LOADED.get() {
@@ -109,18 +143,31 @@ impl BaseModel {
         Ok(LOADED.get_or_init(|| base).clone())
     }
 
-    /// The embedded model for the word `brook`, otherwise a folder.
+    /// The embedded model for the word `brook`, otherwise a folder; a name such as
+    /// `HuggingFaceTB/SmolLM2-135M` that is no folder here is fetched with the feature `hub`.
     ///
     /// # Errors
     /// See [`BaseError`].
     pub fn open(name_or_folder: &str) -> Result<Self, BaseError> {
         match name_or_folder {
             brook::NAME => Self::brook(),
-            folder => Self::from_dir(Path::new(folder)),
+            other => Self::from_dir(&located(other)?),
         }
     }
 
-    /// Loads the three files from memory under a name of the caller's choice.
+    /// As [`BaseModel::open`], on a device of the caller's choice. The embedded model is loaded anew.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub fn open_on(name_or_folder: &str, request: Request) -> Result<Self, BaseError> {
+        match name_or_folder {
+            brook::NAME => brook::load_on(request),
+            other => Self::from_dir_on(&located(other)?, request),
+        }
+    }
+
+    /// Loads the three files from memory under a name of the caller's choice, on the device of
+    /// [`Request::from_env`].
     ///
     /// # Errors
     /// See [`BaseError`].
@@ -130,27 +177,66 @@ impl BaseModel {
         model: &[u8],
         tokenizer: &[u8],
     ) -> Result<Self, BaseError> {
-        let mut hasher = Hasher::new(Domain::BaseModel);
-        for part in [config, model, tokenizer] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        let config = Config::from_json(config)?;
-        let parameters = files::read_bytes(model, "model.safetensors", &config)?;
-        let tokenizer = Tokenizer::from_bytes(tokenizer)?;
+        Self::from_bytes_on(name, config, model, tokenizer, Request::from_env()?)
+    }
+
+    /// As [`BaseModel::from_bytes`], on a device of the caller's choice.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub fn from_bytes_on(
+        name: &str,
+        config: &[u8],
+        model: &[u8],
+        tokenizer: &[u8],
+        request: Request,
+    ) -> Result<Self, BaseError> {
+        Self::assemble(name, config, tokenizer, request, |config, seen| {
+            files::read_slice(model, "model.safetensors", config, seen)
+        })
+    }
+
+    /// Checks and hashes the small files before `weights` reads the large ones.
+    fn assemble(
+        name: &str,
+        config_bytes: &[u8],
+        tokenizer_bytes: &[u8],
+        request: Request,
+        weights: impl FnOnce(&Config, &mut Observer<'_>) -> Result<Vec<Parameter>, WeightsError>,
+    ) -> Result<Self, BaseError> {
+        let config = Config::from_json(config_bytes)?;
+        let tokenizer = Tokenizer::from_bytes(tokenizer_bytes)?;
         if tokenizer.vocab_size() > config.vocab {
             return Err(BaseError::Vocabulary {
                 tokens: tokenizer.vocab_size(),
                 rows: config.vocab,
             });
         }
-        let choice = crate::device::choose();
-        tracing::debug!(name, reason = choice.reason, "loading a base model");
+        let device = device::choose(request)?;
+        let mut hasher = Hasher::new(Domain::BaseModel);
+        let mut hash = |seen: Seen<'_>| match seen {
+            Seen::File(bytes) => {
+                hasher.update(&bytes.to_le_bytes());
+            }
+            Seen::Bytes(bytes) => {
+                hasher.update(bytes);
+            }
+        };
+        hash(Seen::File(config_bytes.len() as u64));
+        hash(Seen::Bytes(config_bytes));
+        let parameters = weights(&config, &mut hash)?;
+        hash(Seen::File(tokenizer_bytes.len() as u64));
+        hash(Seen::Bytes(tokenizer_bytes));
+        tracing::info!(model = name, device = device.reason, "base model loaded");
+        if let Some(warning) = &device.warning {
+            tracing::warn!(code = warning.code(), "{warning}");
+        }
         Ok(Self(Arc::new(Inner {
             name: name.into(),
             hash: hasher.finalize(),
-            model: Model::new(config, parameters, &choice.device),
+            model: Model::new(config, parameters, &device.device),
             tokenizer,
+            device,
         })))
     }
 
@@ -162,6 +248,11 @@ impl BaseModel {
     /// Identity of the exact bytes of configuration, weights and tokenizer.
     pub fn hash(&self) -> Digest {
         self.0.hash
+    }
+
+    /// What computes with it, and why.
+    pub fn device(&self) -> &Choice {
+        &self.0.device
     }
 
     /// Shape and constants.
@@ -210,20 +301,43 @@ impl BaseModel {
     }
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, BaseError> {
-    let error = |source| BaseError::Read {
-        path: path.display().to_string(),
-        source,
-    };
-    let bytes = std::fs::metadata(path).map_err(error)?.len();
-    if bytes > limit {
-        return Err(BaseError::TooLarge {
-            path: path.display().to_string(),
-            bytes,
-            limit,
-        });
+/// The folder that is meant: a path as it is, a name of the hub by fetching it.
+fn located(name_or_folder: &str) -> Result<PathBuf, BaseError> {
+    let folder = PathBuf::from(name_or_folder);
+    match is_hub_name(name_or_folder) && !folder.exists() {
+        true => fetched(name_or_folder),
+        false => Ok(folder),
     }
-    std::fs::read(path).map_err(error)
+}
+
+#[cfg(feature = "hub")]
+fn fetched(name: &str) -> Result<PathBuf, BaseError> {
+    Ok(crate::hub::Hub::from_env()?.folder(name)?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetched(name: &str) -> Result<PathBuf, BaseError> {
+    Err(BaseError::NoHub { name: name.into() })
+}
+
+/// `organisation/model`, as the hub names repositories.
+pub fn is_hub_name(name: &str) -> bool {
+    let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let part = |part: &str| {
+        !part.is_empty() && part.chars().all(usual) && !part.starts_with('.') && part.len() <= 96
+    };
+    name.split_once('/')
+        .is_some_and(|(organisation, model)| part(organisation) && part(model))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, BaseError> {
+    open::read(path, limit).map_err(|error| {
+        let path = path.display().to_string();
+        match error {
+            OpenError::Io(source) => BaseError::Read { path, source },
+            OpenError::TooLarge { bytes, limit } => BaseError::TooLarge { path, bytes, limit },
+        }
+    })
 }
 
 #[cfg(test)]
@@ -249,16 +363,62 @@ mod tests {
     #[test]
     fn folders_load_and_missing_files_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let names = ["config.json", "model.safetensors", "tokenizer.json"];
-        for (name, bytes) in names.iter().zip(testing::tiny_files()) {
+        let [config, model, tokenizer] = testing::tiny_files();
+        for (name, bytes) in [
+            ("config.json", config),
+            ("tokenizer.json", tokenizer),
+            ("model.safetensors", model),
+        ] {
+            let path = folder.path().join(name);
             let error = BaseModel::from_dir(folder.path()).unwrap_err().to_string();
-            assert!(error.contains(name), "{error}");
-            std::fs::write(folder.path().join(name), bytes).unwrap();
+            let start = format!("cannot read {}", path.display());
+            assert!(error.starts_with(&start), "{error}");
+            std::fs::write(path, bytes).unwrap();
         }
         let base = BaseModel::from_dir(folder.path()).unwrap();
         assert_eq!(base.hash(), testing::tiny_base().hash());
         let text = "abba";
         assert_eq!(base.decode(&base.encode(text).unwrap()).unwrap(), text);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_parts_one_after_the_other() {
+        let parts = testing::tiny_files();
+        let mut hasher = Hasher::new(Domain::BaseModel);
+        for part in &parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let [config, model, tokenizer] = parts;
+        let base = BaseModel::from_bytes("x", &config, &model, &tokenizer).unwrap();
+        assert_eq!(base.hash(), hasher.finalize());
+    }
+
+    #[test]
+    fn the_hash_of_a_sharded_model_covers_the_index_and_every_shard_in_order() {
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+        let folder = cases.join("qwen2-sharded-bf16");
+        let mut hasher = Hasher::new(Domain::BaseModel);
+        let shards = (1..=4).map(|i| format!("model-0000{i}-of-00004.safetensors"));
+        let mut names = vec!["config.json".into(), "model.safetensors.index.json".into()];
+        names.extend(shards);
+        names.push("tokenizer.json".into());
+        for name in names {
+            let part = std::fs::read(folder.join(name)).unwrap();
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(&part);
+        }
+        let base = BaseModel::from_dir(&folder).unwrap();
+        assert_eq!(base.hash(), hasher.finalize());
+    }
+
+    #[test]
+    fn brooks_hash_is_the_one_that_runs_name() {
+        let hash = BaseModel::brook().unwrap().hash().to_string();
+        assert_eq!(
+            hash,
+            "217372927169c96d4b0416ae39ac8519b77b1ab59fc1fa0a010f35b26ff38bd6"
+        );
     }
 
     #[test]
@@ -277,6 +437,19 @@ mod tests {
         );
         assert!(Arc::ptr_eq(&one.0, &two.0));
         assert_eq!(one.name(), "brook");
+    }
+
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn a_name_of_the_hub_is_answered_with_the_way_to_fetch_it() {
+        let error = BaseModel::open("some-org/Model_1.5B")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("hf download some-org/Model_1.5B"), "{error}");
+        for folder in ["/no/model", "../no", "a/b/c", "no", "./no", "no/../x"] {
+            let error = BaseModel::open(folder).unwrap_err();
+            assert!(matches!(error, BaseError::Read { .. }), "{folder}: {error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::base::{BaseError, BaseModel};
 use crate::config::{Config, ConfigError};
+use crate::device::Request;
 use crate::{Tokenizer, TokenizerError};
 
 /// Its name wherever a base model is named, and the folder name when it is written out.
@@ -35,12 +36,21 @@ pub const FILES: [(&str, &[u8]); 3] = [
 /// between lines of `<|endoftext|>`.
 pub const HELD_OUT_SAMPLE: &str = include_str!("../assets/brook/heldout-sample.txt");
 
-/// The model, ready to use. Loading takes a fraction of a second; share the result.
+/// The model on the device of [`Request::from_env`], ready to use. Loading takes a fraction of a second;
+/// share the result.
 ///
 /// # Errors
-/// Only if the embedded files were changed.
+/// Only if the embedded files were changed, or the device cannot be had.
 pub fn load() -> Result<BaseModel, BaseError> {
-    BaseModel::from_bytes(NAME, CONFIG, WEIGHTS, TOKENIZER)
+    load_on(Request::from_env()?)
+}
+
+/// As [`load`], on a device of the caller's choice.
+///
+/// # Errors
+/// Only if the embedded files were changed, or the device cannot be had.
+pub fn load_on(request: Request) -> Result<BaseModel, BaseError> {
+    BaseModel::from_bytes_on(NAME, CONFIG, WEIGHTS, TOKENIZER, request)
 }
 
 /// The checked configuration.

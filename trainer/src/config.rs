@@ -3,11 +3,13 @@
 //! Hugging Face folders spell the same facts in two ways: version 4 of transformers writes
 //! `rope_theta` and `rope_scaling`, version 5 nests both in `rope_parameters`. This file reads either
 //! and refuses what would silently compute something else (no theta, an unknown rotary type, an
-//! unknown architecture). It knows nothing of weights or tensors.
+//! unknown architecture). How the fields of a file become one is in `config/read.rs`; this file knows
+//! nothing of weights or tensors.
+
+mod read;
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Decoder layers; eight times the deepest published Llama.
@@ -29,7 +31,8 @@ pub enum ConfigError {
     Json(#[from] serde_json::Error),
     /// An architecture that this trainer does not compute.
     #[error(
-        "config.json asks for the architecture {0:?}, which is not supported; use a Llama model"
+        "config.json asks for the architecture {0:?}, which is not supported; use a Llama (SmolLM2 \
+         is one), Qwen2 (2.5 is one) or Qwen3 model"
     )]
     Architecture(String),
     /// The rotary base is nowhere. Guessing 10,000 would load most models and ruin their output.
@@ -66,9 +69,57 @@ pub enum RopeScaling {
     },
 }
 
-/// Shape and constants of a Llama model.
+/// Which published architecture a model is.
+///
+/// The decoder is one; a family says what a file of it leaves unsaid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Llama, and what is one by another name (SmolLM2).
+    Llama,
+    /// Qwen2 and Qwen2.5: the query, key and value linears have a bias.
+    Qwen2,
+    /// Qwen3: RMSNorm on each query and key head before the rotation.
+    Qwen3,
+}
+
+/// Which linears add a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// `q_proj`, `k_proj` and `v_proj`.
+    pub qkv: bool,
+    /// `o_proj`.
+    pub output: bool,
+    /// `gate_proj`, `up_proj` and `down_proj`.
+    pub ffn: bool,
+}
+
+impl Family {
+    /// `architectures[0]` and `model_type` of a `config.json`.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Llama => ("LlamaForCausalLM", "llama"),
+            Self::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
+            Self::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
+        }
+    }
+}
+
+impl Biases {
+    /// Whether a linear of [`LINEARS`](crate::model::parameters::LINEARS) adds a bias.
+    pub(crate) fn of(self, linear: usize) -> bool {
+        match linear {
+            0..3 => self.qkv,
+            3 => self.output,
+            _ => self.ffn,
+        }
+    }
+}
+
+/// Shape and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Which architecture it is.
+    pub family: Family,
     /// Rows of the embedding table.
     pub vocab: usize,
     /// Width of the residual stream.
@@ -83,6 +134,10 @@ pub struct Config {
     pub kv_heads: usize,
     /// Width of one head; need not be `hidden / heads`.
     pub head_dim: usize,
+    /// Which linears add a bias.
+    pub biases: Biases,
+    /// Whether queries and keys are normed head by head before they are rotated.
+    pub head_norms: bool,
     /// Epsilon inside the root of RMSNorm.
     pub norm_eps: f64,
     /// Base of the rotary embedding.
@@ -97,43 +152,6 @@ pub struct Config {
     pub bos: Option<u32>,
     /// Tokens that end a generation.
     pub eos: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct Raw {
-    #[serde(default)]
-    architectures: Vec<String>,
-    model_type: Option<String>,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f32>,
-    rope_scaling: Option<RawRope>,
-    rope_parameters: Option<RawRope>,
-    tie_word_embeddings: Option<bool>,
-    max_position_embeddings: Option<usize>,
-    bos_token_id: Option<Value>,
-    eos_token_id: Option<Value>,
-    hidden_act: Option<String>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct RawRope {
-    rope_theta: Option<f32>,
-    rope_type: Option<String>,
-    #[serde(rename = "type")]
-    old_type: Option<String>,
-    factor: Option<f32>,
-    low_freq_factor: Option<f32>,
-    high_freq_factor: Option<f32>,
-    original_max_position_embeddings: Option<usize>,
 }
 
 impl Config {
@@ -155,31 +173,7 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let raw: Raw = serde_json::from_slice(bytes)?;
-        refuse_unsupported(&raw)?;
-        let rope_theta = (raw.rope_parameters.as_ref())
-            .and_then(|r| r.rope_theta)
-            .or(raw.rope_theta)
-            .ok_or(ConfigError::MissingTheta)?;
-        let scaling = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
-        let config = Self {
-            vocab: raw.vocab_size,
-            hidden: raw.hidden_size,
-            ffn: raw.intermediate_size,
-            layers: raw.num_hidden_layers,
-            heads: raw.num_attention_heads,
-            kv_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
-            head_dim: (raw.head_dim).unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
-            norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
-            rope_theta,
-            rope_scaling: rope_scaling(scaling)?,
-            tied: raw.tie_word_embeddings.unwrap_or(false),
-            max_context: raw.max_position_embeddings.unwrap_or(2048),
-            bos: token_ids("bos_token_id", raw.bos_token_id.as_ref())?
-                .first()
-                .copied(),
-            eos: token_ids("eos_token_id", raw.eos_token_id.as_ref())?,
-        };
+        let config = read::config(bytes)?;
         config.check()?;
         Ok(config)
     }
@@ -227,6 +221,30 @@ impl Config {
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
             return field("rope_theta", "must be a positive number");
         }
+        if let RopeScaling::Llama3 {
+            low_freq_factor: low,
+            high_freq_factor: high,
+            ..
+        } = self.rope_scaling
+            && low >= high
+        {
+            // The band between them would be divided by zero or turned around.
+            return field(
+                "rope_scaling",
+                "needs a high_freq_factor above low_freq_factor",
+            );
+        }
+        let bad_biases = match self.family {
+            Family::Llama => self.biases.qkv != self.biases.output,
+            Family::Qwen2 => !self.biases.qkv || self.biases.output || self.biases.ffn,
+            Family::Qwen3 => self.biases.qkv != self.biases.output || self.biases.ffn,
+        };
+        if bad_biases || self.head_norms != (self.family == Family::Qwen3) {
+            return field(
+                "model_type",
+                "does not have these biases or norms in this architecture",
+            );
+        }
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
             return field("rms_norm_eps", "must be a number of zero or more");
         }
@@ -246,7 +264,17 @@ impl Config {
     /// Number of parameters of the whole model.
     pub fn parameters(&self) -> usize {
         let attention = self.hidden * (2 * self.query_width() + 2 * self.kv_width());
-        let layer = attention + 3 * self.hidden * self.ffn + 2 * self.hidden;
+        let mut layer = attention + 3 * self.hidden * self.ffn + 2 * self.hidden;
+        layer += if self.head_norms {
+            2 * self.head_dim
+        } else {
+            0
+        };
+        let shapes = crate::model::parameters::linear_shapes(self);
+        layer += (shapes.iter().enumerate())
+            .filter(|(linear, _)| self.biases.of(*linear))
+            .map(|(_, [outputs, _])| outputs)
+            .sum::<usize>();
         let tables = if self.tied { 1 } else { 2 };
         self.layers * layer + tables * self.vocab * self.hidden + self.hidden
     }
@@ -277,9 +305,10 @@ impl Config {
             [one] => json!(one),
             many => json!(many),
         };
+        let (architecture, model_type) = self.family.names();
         let value = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+            "architectures": [architecture],
+            "model_type": model_type,
             "vocab_size": self.vocab,
             "hidden_size": self.hidden,
             "intermediate_size": self.ffn,
@@ -288,8 +317,8 @@ impl Config {
             "num_key_value_heads": self.kv_heads,
             "head_dim": self.head_dim,
             "hidden_act": "silu",
-            "attention_bias": false,
-            "mlp_bias": false,
+            "attention_bias": self.biases.qkv,
+            "mlp_bias": self.biases.ffn,
             "attention_dropout": 0.0,
             "rms_norm_eps": self.norm_eps,
             "rope_theta": self.rope_theta,
@@ -303,82 +332,6 @@ impl Config {
             "dtype": "bfloat16",
         });
         format!("{value:#}\n")
-    }
-}
-
-fn refuse_unsupported(raw: &Raw) -> Result<(), ConfigError> {
-    let llama = match raw.architectures.first() {
-        Some(name) => name == "LlamaForCausalLM",
-        None => raw.model_type.as_deref() == Some("llama"),
-    };
-    if !llama {
-        let name = raw.architectures.first().or(raw.model_type.as_ref());
-        let name = name.cloned().unwrap_or_else(|| "(none named)".into());
-        return Err(ConfigError::Architecture(name));
-    }
-    let field = |field, why: &str| {
-        Err(ConfigError::Field {
-            field,
-            why: why.into(),
-        })
-    };
-    if raw.hidden_act.as_deref().is_some_and(|act| act != "silu") {
-        return field(
-            "hidden_act",
-            "is not \"silu\", the only activation supported",
-        );
-    }
-    if raw.attention_bias == Some(true) {
-        return field("attention_bias", "is true, which is not supported");
-    }
-    if raw.mlp_bias == Some(true) {
-        return field("mlp_bias", "is true, which is not supported");
-    }
-    Ok(())
-}
-
-fn rope_scaling(raw: Option<&RawRope>) -> Result<RopeScaling, ConfigError> {
-    let Some(raw) = raw else {
-        return Ok(RopeScaling::None);
-    };
-    let kind = raw.rope_type.as_deref().or(raw.old_type.as_deref());
-    let refuse = |why: String| ConfigError::Field {
-        field: "rope_scaling",
-        why,
-    };
-    let need = |value: Option<f32>, name: &str| {
-        let usable = value.filter(|v| v.is_finite() && *v > 0.0);
-        usable.ok_or_else(|| refuse(format!("of type llama3 needs a positive {name}")))
-    };
-    match kind.unwrap_or("default") {
-        "default" => Ok(RopeScaling::None),
-        "llama3" => Ok(RopeScaling::Llama3 {
-            factor: need(raw.factor, "factor")?,
-            low_freq_factor: need(raw.low_freq_factor, "low_freq_factor")?,
-            high_freq_factor: need(raw.high_freq_factor, "high_freq_factor")?,
-            original_context: (raw.original_max_position_embeddings).ok_or_else(|| {
-                refuse("of type llama3 needs original_max_position_embeddings".into())
-            })?,
-        }),
-        other => Err(refuse(format!(
-            "has the type {other:?}; \"default\" and \"llama3\" are supported"
-        ))),
-    }
-}
-
-/// One id, a list of ids, or nothing.
-fn token_ids(field: &'static str, value: Option<&Value>) -> Result<Vec<u32>, ConfigError> {
-    let one = |value: &Value| {
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.ok_or_else(|| ConfigError::Field {
-            field,
-            why: format!("holds {value}, which is not a token id"),
-        })
-    };
-    match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(one).collect(),
-        Some(id) => Ok(vec![one(id)?]),
     }
 }
 

@@ -38,22 +38,86 @@ fn missing_theta_is_an_error() {
 }
 
 #[test]
-fn written_configuration_reads_back() {
-    let mut config = parse(&v4()).unwrap();
-    assert_eq!(
-        config,
-        Config::from_json(config.to_json().as_bytes()).unwrap()
-    );
-    config.rope_scaling = RopeScaling::Llama3 {
+fn written_configuration_reads_back_in_every_family() {
+    let mut configs = crate::testing::every_family();
+    configs[0].rope_scaling = RopeScaling::Llama3 {
         factor: 8.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_context: 64,
     };
-    assert_eq!(
-        config,
-        Config::from_json(config.to_json().as_bytes()).unwrap()
+    for config in configs {
+        let read = Config::from_json(config.to_json().as_bytes()).unwrap();
+        assert_eq!(config, read);
+    }
+}
+
+#[test]
+fn two_spellings_in_one_file_must_agree() {
+    let mut value = v4();
+    value["rope_scaling"] = json!({"type": "default"});
+    value["rope_parameters"] = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8});
+    let error = parse(&value).unwrap_err().to_string();
+    assert!(error.contains("differs from rope_parameters"), "{error}");
+    value["rope_scaling"] = Value::Null;
+    let config = parse(&value).unwrap();
+    assert!(matches!(config.rope_scaling, RopeScaling::Llama3 { .. }));
+}
+
+#[test]
+fn each_family_brings_its_biases_norms_and_defaults() {
+    let parse = |architecture: &str, change: &[(&str, Value)]| {
+        let mut value = v4();
+        value["architectures"] = json!([architecture]);
+        for (field, new) in change {
+            value[*field] = new.clone();
+        }
+        Config::from_json(value.to_string().as_bytes()).unwrap()
+    };
+    let (yes, no) = (json!(true), json!(false));
+    let biases = |config: &Config| {
+        let Biases { qkv, output, ffn } = config.biases;
+        (qkv, output, ffn, config.head_norms)
+    };
+    let llama = parse("LlamaForCausalLM", &[("attention_bias", yes.clone())]);
+    assert_eq!(biases(&llama), (true, true, false, false));
+    let llama = parse(
+        "LlamaForCausalLM",
+        &[("mlp_bias", yes.clone()), ("head_dim", json!(6))],
     );
+    assert_eq!(
+        (biases(&llama), llama.head_dim),
+        ((false, false, true, false), 6)
+    );
+    let qwen2 = parse("Qwen2ForCausalLM", &[("use_sliding_window", no)]);
+    assert_eq!(
+        (biases(&qwen2), qwen2.head_dim),
+        ((true, false, false, false), 4)
+    );
+    let qwen3 = parse("Qwen3ForCausalLM", &[]);
+    assert_eq!(
+        (biases(&qwen3), qwen3.head_dim),
+        ((false, false, false, true), 128)
+    );
+    let qwen3 = parse("Qwen3ForCausalLM", &[("attention_bias", yes)]);
+    assert_eq!(biases(&qwen3), (true, true, false, true));
+
+    let mut silent = v4();
+    silent["architectures"] = json!([]);
+    silent["model_type"] = json!("qwen2");
+    assert_eq!(
+        Config::from_json(silent.to_string().as_bytes())
+            .unwrap()
+            .family,
+        Family::Qwen2
+    );
+    silent
+        .as_object_mut()
+        .unwrap()
+        .remove("num_key_value_heads");
+    let error = Config::from_json(silent.to_string().as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("num_key_value_heads"), "{error}");
 }
 
 #[test]
@@ -65,7 +129,32 @@ fn what_cannot_be_computed_is_refused_by_name() {
             "MambaForCausalLM",
         ),
         ("hidden_act", json!("gelu"), "hidden_act"),
-        ("attention_bias", json!(true), "attention_bias"),
+        ("use_sliding_window", json!(true), "use_sliding_window"),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            "sliding_attention",
+        ),
+        (
+            "quantization_config",
+            json!({"bits": 4}),
+            "quantization_config",
+        ),
+        ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
+        ("rope_parameters", json!({"rope_theta": 5.0}), "rope_theta"),
+        (
+            "rope_scaling",
+            json!({"type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8}),
+            "high_freq_factor",
+        ),
+        ("vocab_size", json!(1u64 << 60), "vocab_size"),
+        (
+            "num_hidden_layers",
+            json!(1_000_000_000),
+            "num_hidden_layers",
+        ),
+        ("vocab_size", json!(-1), "invalid value"),
         (
             "rope_scaling",
             json!({"type": "yarn", "factor": 2.0}),

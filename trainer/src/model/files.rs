@@ -1,17 +1,44 @@
-//! Weights in and out of `model.safetensors`.
+//! Weights in and out of safetensors files.
 //!
-//! Reading checks every name, shape and number against the configuration before anything is used, so
-//! a damaged or foreign file is an error that names the tensor, never a model that babbles. Writing
-//! is bf16, the usual precision of published weights. Adapters have a file format of their own.
+//! A folder holds one `model.safetensors`, or shards that `model.safetensors.index.json` lists
+//! (`files/shards.rs`). Reading checks every name and shape against the configuration before a number
+//! is read, and every number before it is used, so a damaged or foreign file is an error that names the
+//! tensor, never a model that babbles. Files are read tensor by tensor (`files/stream.rs`): the peak is
+//! the f32 numbers of the model, one megabyte of buffer and the headers, whatever the precision of the
+//! files. Writing is bf16, the usual precision of published weights. What an adapter's tensors mean is
+//! left to `peft`.
+
+pub(crate) mod header;
+pub(crate) mod open;
+mod shards;
+pub(crate) mod stream;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
 use crate::config::Config;
 use crate::model::parameters::{self, Parameter};
+use open::OpenError;
+use stream::{Observer, TensorFile};
+
+#[cfg(feature = "hub")]
+pub(crate) use shards::{INDEX, MAX_INDEX_BYTES, shard_names};
+pub(crate) use write::write_file;
+pub use write::{Precision, write};
+
+/// The one file of an unsharded model.
+const SINGLE: &str = "model.safetensors";
+/// Pickle files, which run code when they are read.
+const PICKLES: [&str; 3] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.bin",
+];
+/// Most bytes of a model's weights: 8 billion numbers in f32.
+pub(crate) const MAX_WEIGHTS_BYTES: u64 = 32 << 30;
+/// Largest header of a weights file, in bytes: 1,024 layers of 14 tensors at 200 bytes each, and room.
+const MAX_HEADER_BYTES: u64 = 4 << 20;
 
 /// Why weights could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +50,34 @@ pub enum WeightsError {
         path: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A file is larger than any model's.
+    #[error("{path} has {bytes} bytes, more than the {limit} allowed; use a smaller model")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// Weights in a format that runs code when it is read.
+    #[error(
+        "{path} is a pickle file, which runs code when it is read; convert it where you trust it, with \
+         python -c \"import sys; from transformers import AutoModelForCausalLM as M; \
+         M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])\" FOLDER NEW_FOLDER"
+    )]
+    Pickle {
+        /// The file.
+        path: String,
+    },
+    /// The index of a sharded model is damaged, or does not agree with the shards.
+    #[error("{file}: {why}; fetch the model again")]
+    Index {
+        /// The index.
+        file: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The file is not safetensors, or is cut short.
     #[error("{file} is not a complete safetensors file: {why}; fetch it again")]
@@ -103,17 +158,37 @@ pub enum SaveError {
     },
 }
 
-/// Reads `model.safetensors` in `folder` as `config` needs it.
+/// Reads the weights in `folder` as `config` needs them: `model.safetensors`, or else the shards of
+/// `model.safetensors.index.json`.
 ///
 /// # Errors
 /// See [`WeightsError`].
 pub fn read_dir(folder: &Path, config: &Config) -> Result<Vec<Parameter>, WeightsError> {
-    let path = folder.join("model.safetensors");
-    let bytes = std::fs::read(&path).map_err(|source| WeightsError::Read {
-        path: path.display().to_string(),
-        source,
-    })?;
-    read_bytes(&bytes, "model.safetensors", config)
+    read_folder(folder, config, &mut |_| ())
+}
+
+/// As [`read_dir`]; `seen` is shown the exact bytes of the single file, or of the index and then of
+/// each shard in the order of their names.
+pub(crate) fn read_folder(
+    folder: &Path,
+    config: &Config,
+    seen: &mut Observer<'_>,
+) -> Result<Vec<Parameter>, WeightsError> {
+    let path = folder.join(SINGLE);
+    if !path.exists() {
+        if let Some(shards) = shards::open(folder, seen)? {
+            return assemble(shards, shards::INDEX, config, seen);
+        }
+        let pickle = PICKLES.map(|name| folder.join(name));
+        if let Some(pickle) = pickle.iter().find(|pickle| pickle.exists()) {
+            return Err(WeightsError::Pickle {
+                path: pickle.display().to_string(),
+            });
+        }
+    }
+    let (file, size) = opened(&path, MAX_WEIGHTS_BYTES)?;
+    let file = TensorFile::new(file, size, SINGLE, MAX_HEADER_BYTES)?;
+    assemble(vec![file], SINGLE, config, seen)
 }
 
 /// Reads the bytes of a safetensors file; `file` is its name in errors.
@@ -125,148 +200,112 @@ pub fn read_bytes(
     file: &str,
     config: &Config,
 ) -> Result<Vec<Parameter>, WeightsError> {
-    let tensors = parse(bytes, file)?;
-    let mut views: BTreeMap<String, TensorView<'_>> = tensors.tensors().into_iter().collect();
-    if config.tied {
-        // Some writers repeat the table; the tied head never reads the copy.
-        views.remove("lm_head.weight");
+    read_slice(bytes, file, config, &mut |_| ())
+}
+
+/// As [`read_bytes`]; `seen` is shown the bytes as they are read.
+pub(crate) fn read_slice(
+    bytes: &[u8],
+    file: &str,
+    config: &Config,
+    seen: &mut Observer<'_>,
+) -> Result<Vec<Parameter>, WeightsError> {
+    let tensors = TensorFile::new(bytes, bytes.len() as u64, file, MAX_HEADER_BYTES)?;
+    assemble(vec![tensors], file, config, seen)
+}
+
+/// Opens a weights file and says how long it is.
+fn opened(path: &Path, limit: u64) -> Result<(std::fs::File, u64), WeightsError> {
+    open::open(path, limit).map_err(|error| not_opened(path, error))
+}
+
+fn not_opened(path: &Path, error: OpenError) -> WeightsError {
+    let path = path.display().to_string();
+    match error {
+        OpenError::Io(source) => WeightsError::Read { path, source },
+        OpenError::TooLarge { bytes, limit } => WeightsError::TooLarge { path, bytes, limit },
     }
-    let mut out = Vec::new();
-    for slot in parameters::slots(config) {
-        let view = views
-            .remove(&slot.name)
-            .ok_or_else(|| WeightsError::Missing {
-                file: file.into(),
-                tensor: slot.name.clone(),
-            })?;
-        if view.shape() != slot.shape {
-            return Err(WeightsError::Shape {
-                file: file.into(),
-                tensor: slot.name,
-                expected: slot.shape,
-                found: view.shape().to_vec(),
-            });
-        }
-        out.push(Parameter {
-            values: numbers(&view, file, &slot.name)?,
-            name: slot.name,
-            shape: slot.shape,
+}
+
+/// Reads every weight of `config` from `files`; `whole` names them together in errors.
+fn assemble<R: std::io::Read>(
+    files: Vec<TensorFile<R>>,
+    whole: &str,
+    config: &Config,
+    seen: &mut Observer<'_>,
+) -> Result<Vec<Parameter>, WeightsError> {
+    let slots = parameters::slots(config);
+    let places = places(&files, &slots, config.tied)?;
+    let mut values: Vec<Option<Vec<f32>>> = vec![None; slots.len()];
+    let found: std::collections::BTreeSet<usize> =
+        places.iter().flatten().flatten().copied().collect();
+    if let Some(missing) = (0..slots.len()).find(|slot| !found.contains(slot)) {
+        return Err(WeightsError::Missing {
+            file: whole.into(),
+            tensor: slots[missing].name.clone(),
         });
     }
-    // Old writers stored the rotary table; it follows from the configuration.
-    views.retain(|name, _| !name.ends_with("rotary_emb.inv_freq"));
-    match views.into_keys().next() {
-        Some(tensor) => Err(WeightsError::Unmatched {
-            file: file.into(),
-            tensor,
-        }),
-        None => Ok(out),
+    for (file, places) in files.into_iter().zip(&places) {
+        let wanted = |entry: usize| places[entry].is_some();
+        file.tensors(seen, wanted, |entry, numbers| {
+            if let Some(slot) = places[entry] {
+                values[slot] = Some(numbers);
+            }
+        })?;
     }
+    let parameter = |(slot, values): (parameters::Slot, Option<Vec<f32>>)| Parameter {
+        name: slot.name,
+        shape: slot.shape,
+        values: values.expect("every slot was found in a header"),
+    };
+    Ok(slots.into_iter().zip(values).map(parameter).collect())
 }
 
-/// Parses the header; bounds and offsets are checked by the library.
-pub(crate) fn parse<'a>(bytes: &'a [u8], file: &str) -> Result<SafeTensors<'a>, WeightsError> {
-    SafeTensors::deserialize(bytes).map_err(|why| WeightsError::Format {
-        file: file.into(),
-        why: why.to_string(),
-    })
-}
-
-/// A tensor's numbers as f32, all finite.
-pub(crate) fn numbers(
-    view: &TensorView<'_>,
-    file: &str,
-    tensor: &str,
-) -> Result<Vec<f32>, WeightsError> {
-    let data = view.data();
-    let pairs = || data.chunks_exact(2).map(|b| [b[0], b[1]]);
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => (data.chunks_exact(4))
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        Dtype::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::BF16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
-        other => {
-            return Err(WeightsError::Dtype {
-                file: file.into(),
-                tensor: tensor.into(),
-                found: format!("{other:?}"),
+/// For each tensor of each file the slot it fills, or None for those that nothing reads.
+fn places<R>(
+    files: &[TensorFile<R>],
+    slots: &[parameters::Slot],
+    tied: bool,
+) -> Result<Vec<Vec<Option<usize>>>, WeightsError> {
+    let by_name: BTreeMap<&str, usize> = (slots.iter().enumerate())
+        .map(|(at, slot)| (slot.name.as_str(), at))
+        .collect();
+    let place = |file: &str, entry: &header::Entry| {
+        let (file, tensor) = (file.to_string(), entry.name.clone());
+        let Some(at) = by_name.get(entry.name.as_str()).copied() else {
+            // Some writers repeat the table as a tied head, old ones store the rotary table; the one
+            // is never read, the other follows from the configuration.
+            let known =
+                (tied && tensor == "lm_head.weight") || tensor.ends_with("rotary_emb.inv_freq");
+            return match known {
+                true => Ok(None),
+                false => Err(WeightsError::Unmatched { file, tensor }),
+            };
+        };
+        if entry.shape != slots[at].shape {
+            return Err(WeightsError::Shape {
+                file,
+                tensor,
+                expected: slots[at].shape.clone(),
+                found: entry.shape.clone(),
             });
         }
+        if let header::Kind::Other(found, _) = &entry.kind {
+            let found = found.clone();
+            return Err(WeightsError::Dtype {
+                file,
+                tensor,
+                found,
+            });
+        }
+        Ok(Some(at))
     };
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(at) => Err(WeightsError::NotFinite {
-            file: file.into(),
-            tensor: tensor.into(),
-            at,
-        }),
-        None => Ok(values),
-    }
-}
-
-/// How numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// 16 bits with the exponent of f32.
-    Bf16,
-    /// Exact.
-    F32,
-}
-
-/// Writes `parameters` to the safetensors file `path`, whole or not at all.
-///
-/// # Errors
-/// See [`SaveError`].
-pub fn write(path: &Path, parameters: &[Parameter], precision: Precision) -> Result<(), SaveError> {
-    let encoded: Vec<Vec<u8>> = (parameters.iter())
-        .map(|p| encode(&p.values, precision))
-        .collect();
-    let dtype = match precision {
-        Precision::Bf16 => Dtype::BF16,
-        Precision::F32 => Dtype::F32,
-    };
-    let layout = |why: safetensors::SafeTensorError| SaveError::Layout {
-        path: path.display().to_string(),
-        why: why.to_string(),
-    };
-    let mut views = Vec::with_capacity(parameters.len());
-    for (parameter, bytes) in parameters.iter().zip(&encoded) {
-        let view = TensorView::new(dtype, parameter.shape.clone(), bytes).map_err(layout)?;
-        views.push((parameter.name.as_str(), view));
-    }
-    // transformers refuses a file without this entry.
-    let metadata = Some([("format".to_string(), "pt".to_string())].into());
-    let bytes = safetensors::serialize(views, metadata).map_err(layout)?;
-    write_file(path, &bytes)
-}
-
-fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
-    match precision {
-        Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Precision::Bf16 => (values.iter())
-            .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
-            .collect(),
-    }
-}
-
-/// Writes beside the target and renames, so that a crash leaves the old file or the new one.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
-    let error = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| SaveError::Write { path, source }
-    };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(error(folder))?;
-    }
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = Path::new(&part);
-    let written = std::fs::File::create(part).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    });
-    written.map_err(error(part))?;
-    std::fs::rename(part, path).map_err(error(path))
+    (files.iter())
+        .map(|file| {
+            let entries = file.header.entries.iter();
+            entries.map(|entry| place(&file.name, entry)).collect()
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -85,3 +85,79 @@ fn a_header_that_claims_more_than_the_file_is_an_error() {
         Err(WeightsError::Format { .. })
     ));
 }
+
+/// Everything in memory, by the crate that defined the format: the slow twin.
+fn by_the_crate(bytes: &[u8]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    use safetensors::tensor::{Dtype, SafeTensors};
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    let mut out: Vec<_> = (tensors.tensors().into_iter())
+        .map(|(name, view)| {
+            let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
+            let values = match view.dtype() {
+                Dtype::F32 => (view.data().chunks_exact(4))
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect(),
+                Dtype::F16 => pairs()
+                    .map(|b| half::f16::from_le_bytes(b).to_f32())
+                    .collect(),
+                _ => pairs()
+                    .map(|b| half::bf16::from_le_bytes(b).to_f32())
+                    .collect(),
+            };
+            (name, view.shape().to_vec(), values)
+        })
+        .collect();
+    out.sort_by(|a, b| a.0.cmp(&b.0));
+    out
+}
+
+#[test]
+fn tensors_of_every_kind_and_of_many_chunks_read_as_the_crate_reads_them() {
+    use safetensors::tensor::{Dtype, TensorView};
+    // More than two chunks of a megabyte, an odd end, and one that ends exactly with a chunk.
+    let sizes = [
+        (Dtype::F32, 600_001),
+        (Dtype::BF16, 1 << 20),
+        (Dtype::F16, 700_001),
+        (Dtype::F32, 1),
+    ];
+    let data: Vec<Vec<u8>> = (sizes.iter())
+        .map(|(dtype, count)| {
+            let value = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 7.0 - 70.0;
+            (0..*count)
+                .flat_map(|i| match dtype {
+                    Dtype::F32 => value(i).to_le_bytes().to_vec(),
+                    Dtype::F16 => half::f16::from_f32(value(i)).to_le_bytes().to_vec(),
+                    _ => half::bf16::from_f32(value(i)).to_le_bytes().to_vec(),
+                })
+                .collect()
+        })
+        .collect();
+    let views = (sizes.iter().zip(&data).enumerate()).map(|(i, ((dtype, count), bytes))| {
+        (
+            format!("t{i}"),
+            TensorView::new(*dtype, vec![*count], bytes).unwrap(),
+        )
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    let file = TensorFile::new(bytes.as_slice(), bytes.len() as u64, "x", 1 << 16).unwrap();
+    let entries = file.header.entries.clone();
+    let mut passed = Vec::new();
+    let mut ours = Vec::new();
+    let mut see = |seen: stream::Seen<'_>| {
+        if let stream::Seen::Bytes(part) = seen {
+            passed.extend_from_slice(part);
+        }
+    };
+    file.tensors(
+        &mut see,
+        |_| true,
+        |at, values| {
+            ours.push((entries[at].name.clone(), entries[at].shape.clone(), values));
+        },
+    )
+    .unwrap();
+    ours.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(ours, by_the_crate(&bytes));
+    assert!(passed == bytes, "every byte passes by once, in order");
+}
