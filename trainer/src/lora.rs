@@ -138,7 +138,10 @@ impl Factors {
 }
 
 /// Where each linear of the base finds its pair.
-fn places(config: &Config, shape: &AdapterShape) -> Result<Vec<Option<usize>>, LoraError> {
+pub(crate) fn places(
+    config: &Config,
+    shape: &AdapterShape,
+) -> Result<Vec<Option<usize>>, LoraError> {
     let base = modules(config);
     let mut places = vec![None; base.len()];
     for (place, module) in shape.modules.iter().enumerate() {

@@ -4,11 +4,17 @@
 //! every tensor must find its linear and every adapted linear its tensors, or the folder is refused
 //! with the name of the tensor at fault.
 
+mod config;
+mod error;
 mod export;
 mod import;
+mod targets;
+mod verify;
 
+pub use error::ImportError;
 pub use export::export_peft;
-pub use import::{ImportError, import_peft};
+pub use import::import_peft;
+pub use verify::{Verified, VerifiedModule, verify};
 
 /// What PEFT puts before the module path in tensor names.
 const PREFIX: &str = "base_model.model.";

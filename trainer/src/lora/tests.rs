@@ -7,7 +7,7 @@ use tributary_protocol::hash::Digest;
 #[test]
 fn foreign_adapters_are_refused_by_module() {
     let config = tiny_config();
-    let device = crate::device::choose().device;
+    let device = crate::device::cpu();
     let mut shape = full_shape(&config, 2, 4);
     shape.modules[3].name = "model.layers.7.self_attn.o_proj".into();
     let adapter = Adapter::init(Arc::new(shape), &Digest::default());
