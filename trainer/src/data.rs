@@ -1,27 +1,48 @@
 //! From text to batches of token windows.
 //!
-//! A text is encoded whole, without special tokens, and cut in windows of `context` tokens; the first
-//! token of each window is not predicted. JSONL files hold one document per line in a `text` field;
-//! each document is cut by itself, so no window crosses from one to the next. Packing and chat
-//! formats will join here.
+//! Two ways lead here. Runs and scores of a text cut it plainly ([`Windows::from_text`]): encoded whole,
+//! without special tokens, in windows of `context` tokens of which the first is not predicted. A
+//! fine-tuning reads a [`Dataset`] of any format (`read`), encodes its rows (`document`), learns only
+//! the parts that are answers, and packs them so that they do not see each other (`pack`).
+//!
+//! ```text
+//! file -> read -> Row -> document (chat template) -> Document -> pack -> Windows -> Batch
+//!           \-> RowReport: what was not used, and why
+//! ```
+
+mod csv_rows;
+mod document;
+mod draw;
+mod json_rows;
+pub mod limits;
+mod pack;
+#[cfg(feature = "parquet")]
+mod parquet_rows;
+mod read;
+mod row;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
+use tributary_protocol::hash::{self, Digest};
 
 use crate::base::BaseModel;
 use crate::model::{Batch, NO_TARGET};
 use crate::tokenizer::TokenizerError;
 
+pub use document::{Document, Encoded};
+pub(crate) use draw::Draw;
+pub use limits::{MAX_CONTEXT, MAX_DATA_BYTES};
+pub use pack::{PackReport, Packing};
+pub use read::{Dataset, DatasetError, Format, ReadOptions, UnknownFormat};
+pub use row::{BadRow, Message, Place, Record, Row, RowReport};
+
 /// Tokens of a window unless asked otherwise.
 pub const DEFAULT_CONTEXT: usize = 512;
-/// Longest window, in tokens. Attention keeps a probability for every pair of them.
-pub const MAX_CONTEXT: usize = 8192;
-/// Largest data file that is read, in bytes.
-pub const MAX_DATA_BYTES: u64 = 1 << 30;
 
 /// Why tokens do not make a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,15 +113,52 @@ pub enum DataError {
     },
 }
 
-/// Token windows of one text, in order. Every window predicts at least one token.
+/// What a window holds besides one text of which everything is learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
+    /// For every token whether it is predicted.
+    learned: Vec<bool>,
+    /// Where each document begins, ascending from 0.
+    starts: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    tokens: Vec<u32>,
+    /// None: one document, and all but its first token are predicted.
+    parts: Option<Box<Parts>>,
+}
+
+impl Window {
+    fn plain(tokens: &[u32]) -> Self {
+        Self {
+            tokens: tokens.to_vec(),
+            parts: None,
+        }
+    }
+
+    fn learns(&self, at: usize) -> bool {
+        at > 0 && self.parts.as_ref().is_none_or(|parts| parts.learned[at])
+    }
+
+    fn predicted(&self) -> u64 {
+        match &self.parts {
+            None => self.tokens.len() as u64 - 1,
+            Some(parts) => parts.learned.iter().filter(|l| **l).count() as u64,
+        }
+    }
+}
+
+/// Token windows of texts or packed documents, in order. Every window predicts at least one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
     context: usize,
-    windows: Vec<Vec<u32>>,
+    windows: Vec<Window>,
 }
 
+/// A line of JSONL.
 #[derive(Deserialize)]
-struct Document {
+struct TextLine {
     text: String,
 }
 
@@ -167,7 +225,7 @@ impl Windows {
         for tokens in documents {
             check_ids(&tokens, vocab)?;
             let cut = tokens.chunks(context).filter(|w| w.len() >= 2);
-            windows.extend(cut.map(<[u32]>::to_vec));
+            windows.extend(cut.map(Window::plain));
         }
         match windows.is_empty() {
             true => Err(DataError::Empty { tokens: total }),
@@ -192,17 +250,37 @@ impl Windows {
 
     /// Tokens of all windows.
     pub fn tokens(&self) -> u64 {
-        self.windows.iter().map(|w| w.len() as u64).sum()
+        self.iter().map(|w| w.len() as u64).sum()
     }
 
     /// Tokens that an evaluation predicts.
     pub fn predicted(&self) -> u64 {
-        self.tokens() - self.len() as u64
+        self.windows.iter().map(Window::predicted).sum()
     }
 
     /// The windows' tokens.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
-        self.windows.iter().map(Vec::as_slice)
+        self.windows.iter().map(|w| w.tokens.as_slice())
+    }
+
+    /// Tokens of one window.
+    pub(crate) fn length_of(&self, at: usize) -> usize {
+        self.windows[at].tokens.len()
+    }
+
+    /// Identity of the windows: the same tokens, learned parts and borders give the same digest.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = (self.context as u64).to_le_bytes().to_vec();
+        for window in &self.windows {
+            let mut window_bytes = (window.tokens.len() as u64).to_le_bytes().to_vec();
+            window_bytes.extend(window.tokens.iter().flat_map(|t| t.to_le_bytes()));
+            if let Some(parts) = &window.parts {
+                window_bytes.extend(parts.learned.iter().map(|l| u8::from(*l)));
+                window_bytes.extend(parts.starts.iter().flat_map(|s| s.to_le_bytes()));
+            }
+            bytes.extend_from_slice(hash::blob(&window_bytes).as_bytes());
+        }
+        hash::blob(&bytes)
     }
 
     /// Sets every `every`-th window aside: `(kept, held out)`. With fewer windows than `every`, the
@@ -241,51 +319,44 @@ impl Windows {
 
     /// The chosen windows, padded at their ends to the longest of them.
     pub(crate) fn batch(&self, chosen: &[usize]) -> Batch {
-        let windows: Vec<&[u32]> = chosen.iter().map(|i| self.windows[*i].as_slice()).collect();
-        padded_batch(&windows, 1)
+        let windows: Vec<&Window> = chosen.iter().map(|i| &self.windows[*i]).collect();
+        batch_of(&windows)
     }
 
     /// All windows in order, in batches of at most `tokens` tokens (and at least one window).
     pub(crate) fn batches(&self, tokens: usize) -> impl Iterator<Item = Batch> {
         let per_batch = (tokens / self.context).max(1);
-        let windows: Vec<&[u32]> = self.iter().collect();
-        let batches: Vec<Batch> = (windows.chunks(per_batch))
-            .map(|windows| padded_batch(windows, 1))
-            .collect();
+        let windows: Vec<&Window> = self.windows.iter().collect();
+        let batches: Vec<Batch> = windows.chunks(per_batch).map(batch_of).collect();
         batches.into_iter()
     }
 }
 
-/// Draws windows without repeating any until all were drawn.
-#[derive(Clone, Debug)]
-pub(crate) struct Draw {
-    rng: ChaCha8Rng,
-    order: Vec<usize>,
-    next: usize,
-}
-
-impl Draw {
-    pub(crate) fn new(windows: usize, seed: u64) -> Self {
-        Self {
-            rng: ChaCha8Rng::seed_from_u64(seed),
-            order: (0..windows).collect(),
-            next: windows,
+/// Windows padded to the longest, with the parts of each that are learned and may see each other.
+fn batch_of(windows: &[&Window]) -> Batch {
+    let tokens: Vec<&[u32]> = windows.iter().map(|w| w.tokens.as_slice()).collect();
+    let mut batch = padded_batch(&tokens, 1);
+    if windows.iter().all(|w| w.parts.is_none()) {
+        return batch;
+    }
+    let context = batch.context;
+    let mut firsts = vec![0; windows.len() * context];
+    for (index, window) in windows.iter().enumerate() {
+        let rows = index * context..(index + 1) * context;
+        for (at, target) in batch.targets[rows.clone()].iter_mut().enumerate() {
+            if at + 1 < window.tokens.len() && !window.learns(at + 1) {
+                *target = NO_TARGET;
+            }
+        }
+        // Padding sees what the last document sees.
+        for start in window.parts.iter().flat_map(|parts| &parts.starts) {
+            firsts[rows.clone()][*start as usize..].fill(*start);
         }
     }
-
-    /// The next `count` windows.
-    pub(crate) fn next(&mut self, count: usize) -> Vec<usize> {
-        (0..count).map(|_| self.one()).collect()
+    if firsts.iter().any(|first| *first > 0) {
+        batch.firsts = Some(Arc::from(firsts));
     }
-
-    fn one(&mut self) -> usize {
-        if self.next == self.order.len() {
-            self.order.shuffle(&mut self.rng);
-            self.next = 0;
-        }
-        self.next += 1;
-        self.order[self.next - 1]
-    }
+    batch
 }
 
 /// The `text` of every line.
@@ -296,7 +367,7 @@ pub(crate) fn jsonl_texts(lines: &str) -> Result<Vec<String>, DataError> {
         .filter(|(_, l)| !l.trim().is_empty());
     numbered
         .map(|(index, line)| {
-            let document: Result<Document, _> = serde_json::from_str(line);
+            let document: Result<TextLine, _> = serde_json::from_str(line);
             document.map(|d| d.text).map_err(|why| DataError::Line {
                 line: index + 1,
                 why: why.to_string(),
@@ -347,6 +418,7 @@ pub(crate) fn padded_batch(windows: &[&[u32]], first: usize) -> Batch {
         targets,
         windows: windows.len(),
         context,
+        firsts: None,
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Left to others: chat templates, cutting ids into windows (`data`), and training a vocabulary (`pretrain`).
 
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::Tokenizer as HfTokenizer;
@@ -121,6 +122,24 @@ impl Tokenizer {
             .encode_fast(text, false)
             .map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`Tokenizer::encode`], with the bytes of `text` that each token stands for. Special tokens
+    /// that the text spells out become those tokens.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] when the vocabulary cannot express the text.
+    pub fn encode_with_places(
+        &self,
+        text: &str,
+    ) -> Result<(Vec<u32>, Vec<Range<usize>>), TokenizerError> {
+        let encoding = self
+            .inner
+            .encode(text, false)
+            .map_err(|e| TokenizerError::Encode(e.to_string()))?;
+        let places = encoding.get_offsets().iter();
+        let places = places.map(|(start, end)| *start..*end).collect();
+        Ok((encoding.get_ids().to_vec(), places))
     }
 
     /// Turns ids back into text, leaving special tokens out.

@@ -1,0 +1,270 @@
+//! The Jinja that chat templates are written in, as transformers sets it up.
+//!
+//! Python's methods on strings, lists and maps, `raise_exception`, `strftime_now`, a `tojson` that
+//! escapes nothing, loop controls, and `{% generation %}` tags, which only mark the assistant's part
+//! and are taken out here.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+/// Deepest indentation of `tojson`, in spaces; templates use 2 or 4.
+const MAX_INDENT: usize = 16;
+
+/// An environment with everything but the template and its budget.
+pub(super) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |why: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, why))
+    });
+    environment.set_formatter(|out, state, value| {
+        // As Python writes them.
+        match (value.is_none(), bool::try_from(value.clone())) {
+            (true, _) => out.write_str("None")?,
+            (_, Ok(true)) if value.kind() == minijinja::value::ValueKind::Bool => {
+                out.write_str("True")?;
+            }
+            (_, Ok(false)) if value.kind() == minijinja::value::ValueKind::Bool => {
+                out.write_str("False")?;
+            }
+            _ => return minijinja::escape_formatter(out, state, value),
+        }
+        Ok(())
+    });
+    environment
+}
+
+/// An error on one line, without the template's source around it.
+pub(super) fn shown(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// Turns `{% generation %}` into a block that does nothing, which keeps the tags' effect on white space.
+pub(super) fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(open) = rest.find("{%") {
+        let Some(length) = rest[open..].find("%}") else {
+            break;
+        };
+        let (before, tag) = (&rest[..open], &rest[open + 2..open + length]);
+        out.push_str(before);
+        let inner = tag.trim_matches(['-', '+']);
+        let replaced = match inner.trim() {
+            "generation" => tag.replace("generation", "if true"),
+            "endgeneration" => tag.replace("endgeneration", "endif"),
+            _ => tag.to_owned(),
+        };
+        out.push_str("{%");
+        out.push_str(&replaced);
+        out.push_str("%}");
+        rest = &rest[open + length + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
+fn to_json(value: &Value, args: Kwargs) -> Result<Value, Error> {
+    let indent: Option<usize> = args.get("indent")?;
+    args.assert_all_used()?;
+    let failed = |e: serde_json::Error| {
+        Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(e)
+    };
+    let mut out = Vec::new();
+    match indent {
+        Some(indent) => {
+            let spaces = " ".repeat(indent.min(MAX_INDENT));
+            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
+    }
+    .map_err(failed)?;
+    Ok(Value::from(String::from_utf8_lossy(&out).into_owned()))
+}
+
+/// A space after each comma and colon, as Python writes JSON.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        match first {
+            true => Ok(()),
+            false => writer.write_all(b", "),
+        }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        self.begin_array_value(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+    ) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// A day of the Gregorian calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Date {
+    /// Days since 1 January 1970.
+    days: i64,
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] = [
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+];
+
+impl Date {
+    /// Today in UTC.
+    pub fn today() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            days: since.map_or(0, |s| (s.as_secs() / 86_400) as i64),
+        }
+    }
+
+    /// A day by its number, 0 being 1 January 1970.
+    pub fn from_days(days: u32) -> Self {
+        Self {
+            days: i64::from(days),
+        }
+    }
+
+    /// Days since 1 January 1970.
+    pub fn days(self) -> i64 {
+        self.days
+    }
+
+    /// Year, month from 1, day from 1 (Hinnant, "chrono-compatible low-level date algorithms").
+    fn civil(self) -> (i64, usize, i64) {
+        let shifted = self.days + 719_468;
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+        let month = (from_march + 2) % 12 + 1;
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        (year, month as usize, day)
+    }
+
+    /// `strftime` for the codes that templates use; the time of day is midnight.
+    fn format(self, format: &str) -> Result<String, Error> {
+        let (year, month, day) = self.civil();
+        let weekday = WEEKDAYS[self.days.rem_euclid(7) as usize];
+        let name = MONTHS[month - 1];
+        let mut out = String::new();
+        let mut letters = format.chars();
+        while let Some(letter) = letters.next() {
+            if letter != '%' {
+                out.push(letter);
+                continue;
+            }
+            match letters.next() {
+                Some('Y') => out += &year.to_string(),
+                Some('y') => out += &format!("{:02}", year.rem_euclid(100)),
+                Some('m') => out += &format!("{month:02}"),
+                Some('d') => out += &format!("{day:02}"),
+                Some('B') => out += name,
+                Some('b') => out += &name[..3],
+                Some('A') => out += weekday,
+                Some('a') => out += &weekday[..3],
+                Some('H' | 'M' | 'S') => out += "00",
+                Some('%') => out.push('%'),
+                other => {
+                    let why = format!("strftime_now does not know %{}", other.unwrap_or(' '));
+                    return Err(Error::new(ErrorKind::InvalidOperation, why));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// `strftime_now(format)` on a fixed day.
+pub(super) fn strftime_function(date: Date) -> Value {
+    Value::from_function(move |_: &State, format: String| date.format(&format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_their_names_and_numbers() {
+        let format = "%A %a %d %B %b %m %Y %y %%";
+        let shown = |days| Date::from_days(days).format(format).unwrap();
+        assert_eq!(shown(0), "Thursday Thu 01 January Jan 01 1970 70 %");
+        assert_eq!(shown(11_016), "Tuesday Tue 29 February Feb 02 2000 00 %");
+        assert_eq!(shown(20_779), "Sunday Sun 22 November Nov 11 2026 26 %");
+        assert!(Date::from_days(0).format("%Q").is_err());
+        assert!(Date::today() > Date::from_days(20_000));
+    }
+
+    #[test]
+    fn generation_tags_leave_the_white_space_as_it_was() {
+        let source = "a {%- generation -%} b {% endgeneration %}\nc {% if x %}{% endif %}";
+        let out = without_generation_tags(source);
+        assert_eq!(
+            out,
+            "a {%- if true -%} b {% endif %}\nc {% if x %}{% endif %}"
+        );
+        assert_eq!(
+            without_generation_tags("no tags {{ x }}"),
+            "no tags {{ x }}"
+        );
+        assert_eq!(without_generation_tags("open {% tag"), "open {% tag");
+    }
+}

@@ -1,0 +1,333 @@
+//! Datasets from files: which format, which rows, and what was wrong with the others.
+//!
+//! Files come from strangers and from other programs. A byte order mark and Windows line ends are
+//! taken off, everything is bounded, and a row that cannot be used is counted with its line and the
+//! reason. How a record becomes tokens belongs to `encode`.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::str::FromStr;
+
+use super::limits::{BAD_ROW_EXAMPLES, MAX_COLUMNS, MAX_DATA_BYTES};
+use super::row::{BadRow, Place, Record, Row, RowReport};
+use super::{csv_rows, json_rows};
+
+/// How a file holds its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One running text.
+    Text,
+    /// One JSON object per line.
+    Jsonl,
+    /// One JSON array of objects.
+    Json,
+    /// A table with a header row.
+    Csv,
+    /// A table of typed columns.
+    Parquet,
+}
+
+impl Format {
+    /// The format that a file's extension names.
+    pub fn of(path: &Path) -> Option<Self> {
+        path.extension()?.to_str()?.parse().ok()
+    }
+}
+
+/// A word that names no format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a data format; use text, jsonl, json, csv or parquet")]
+pub struct UnknownFormat(pub String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
+        match word.to_ascii_lowercase().as_str() {
+            "text" | "txt" | "md" => Ok(Self::Text),
+            "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            "json" => Ok(Self::Json),
+            "csv" => Ok(Self::Csv),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(UnknownFormat(word.into())),
+        }
+    }
+}
+
+/// How to read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// None goes by the file's extension.
+    pub format: Option<Format>,
+    /// Whether the first bad row is an error.
+    pub strict: bool,
+    /// Bad rows kept as examples.
+    pub examples: usize,
+}
+
+impl Default for ReadOptions {
+    /// By extension, lenient.
+    fn default() -> Self {
+        Self {
+            format: None,
+            strict: false,
+            examples: BAD_ROW_EXAMPLES,
+        }
+    }
+}
+
+/// Why a file gave no dataset.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}; check that the file exists and may be read")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is too large.
+    #[error("{path} has more than the {MAX_DATA_BYTES} bytes read at once; split it")]
+    TooLarge {
+        /// The file.
+        path: String,
+    },
+    /// Nothing says what the file holds.
+    #[error(
+        "the ending of {path} names no data format; name it .txt, .jsonl, .json, .csv or \
+         .parquet, or say which format it has"
+    )]
+    Format {
+        /// The file.
+        path: String,
+    },
+    /// The file as a whole is not what its format says.
+    #[error("{path} cannot be read as {format:?}: {why}; mend the file or name another format")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What it was taken for.
+        format: Format,
+        /// What is wrong.
+        why: String,
+    },
+    /// A row is bad, and none may be.
+    #[error("{path}, {row}; mend or remove it, or allow bad rows")]
+    Bad {
+        /// The file.
+        path: String,
+        /// The row.
+        row: BadRow,
+    },
+    /// No row is good.
+    #[error("no row of {path} can be used: {report}")]
+    NoRows {
+        /// The file.
+        path: String,
+        /// What was wrong.
+        report: RowReport,
+    },
+}
+
+/// The usable rows of a file, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// For messages.
+    pub(crate) path: String,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) report: RowReport,
+    pub(crate) strict: bool,
+}
+
+impl Dataset {
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// See [`DatasetError`].
+    pub fn read(path: &Path, options: &ReadOptions) -> Result<Self, DatasetError> {
+        let shown = path.display().to_string();
+        let read = |source| DatasetError::Read {
+            path: shown.clone(),
+            source,
+        };
+        let unknown = || DatasetError::Format {
+            path: shown.clone(),
+        };
+        let format = (options.format.or_else(|| Format::of(path))).ok_or_else(unknown)?;
+        let file = File::open(path).map_err(read)?;
+        if file.metadata().map_err(read)?.is_dir() {
+            return Err(read(std::io::ErrorKind::IsADirectory.into()));
+        }
+        // The length is that of what is read, not what the system says: a pipe has none.
+        let mut source = BufReader::new(file.take(MAX_DATA_BYTES + 1));
+        let sink = Sink::new(&shown, format, options);
+        let dataset = sink.fill(&mut source)?;
+        match source.get_ref().limit() {
+            0 => Err(DatasetError::TooLarge { path: shown }),
+            _ => Ok(dataset),
+        }
+    }
+
+    /// Reads bytes as if they were the file `name`; `options.format` must be given.
+    ///
+    /// # Errors
+    /// See [`DatasetError`].
+    pub fn from_bytes(
+        name: &str,
+        mut bytes: &[u8],
+        options: &ReadOptions,
+    ) -> Result<Self, DatasetError> {
+        let unknown = || DatasetError::Format { path: name.into() };
+        let format = options.format.ok_or_else(unknown)?;
+        Sink::new(name, format, options).fill(&mut bytes)
+    }
+
+    /// The usable rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// How many were usable, and what was wrong with the others.
+    pub fn report(&self) -> &RowReport {
+        &self.report
+    }
+}
+
+/// Collects what a reader finds.
+pub(super) struct Sink {
+    dataset: Dataset,
+    format: Format,
+}
+
+impl Sink {
+    fn new(path: &str, format: Format, options: &ReadOptions) -> Self {
+        Self {
+            dataset: Dataset {
+                path: path.into(),
+                rows: Vec::new(),
+                report: RowReport::keeping(options.examples),
+                strict: options.strict,
+            },
+            format,
+        }
+    }
+
+    fn fill(mut self, source: &mut impl std::io::BufRead) -> Result<Dataset, DatasetError> {
+        match self.format {
+            Format::Text => self.text(source)?,
+            Format::Jsonl => json_rows::lines(source, &mut self)?,
+            Format::Json => json_rows::array(source, &mut self)?,
+            Format::Csv => csv_rows::read(source, &mut self)?,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => super::parquet_rows::read(source, &mut self)?,
+            #[cfg(not(feature = "parquet"))]
+            Format::Parquet => {
+                let why =
+                    "this build reads no Parquet (cargo feature `parquet` of tributary-trainer)";
+                return Err(self.malformed(why));
+            }
+        }
+        match self.dataset.rows.is_empty() {
+            true => Err(DatasetError::NoRows {
+                path: self.dataset.path,
+                report: self.dataset.report,
+            }),
+            false => Ok(self.dataset),
+        }
+    }
+
+    /// Takes one row in.
+    pub(super) fn add(
+        &mut self,
+        place: Place,
+        record: Result<Record, String>,
+    ) -> Result<(), DatasetError> {
+        match record {
+            Ok(record) => {
+                self.dataset.report.good += 1;
+                self.dataset.rows.push(Row { place, record });
+                Ok(())
+            }
+            Err(reason) => {
+                let row = BadRow { place, reason };
+                if self.dataset.strict {
+                    return Err(DatasetError::Bad {
+                        path: self.dataset.path.clone(),
+                        row,
+                    });
+                }
+                self.dataset.report.bad(row);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn io(&self, source: std::io::Error) -> DatasetError {
+        DatasetError::Read {
+            path: self.dataset.path.clone(),
+            source,
+        }
+    }
+
+    pub(super) fn malformed(&self, why: impl ToString) -> DatasetError {
+        DatasetError::Malformed {
+            path: self.dataset.path.clone(),
+            format: self.format,
+            why: why.to_string(),
+        }
+    }
+
+    fn text(&mut self, source: &mut impl Read) -> Result<(), DatasetError> {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).map_err(|e| self.io(e))?;
+        let text = match std::str::from_utf8(without_mark(&bytes)) {
+            Ok(text) => text.replace("\r\n", "\n"),
+            Err(e) => {
+                let before = &without_mark(&bytes)[..e.valid_up_to()];
+                let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+                return Err(self.malformed(format!("line {line} is not UTF-8")));
+            }
+        };
+        match text.trim().is_empty() {
+            true => Err(self.malformed("it is empty")),
+            false => self.add(Place::Line(1), Ok(Record::Passage(text))),
+        }
+    }
+}
+
+/// Without the byte order mark that some programs put before UTF-8.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Which columns of a table are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Columns {
+    Text(usize),
+    Completion { prompt: usize, completion: usize },
+}
+
+impl Columns {
+    /// Finds the columns by name, or says what is there instead.
+    pub(super) fn find(names: &[&str]) -> Result<Self, String> {
+        if names.len() > MAX_COLUMNS {
+            return Err(format!("it has more than {MAX_COLUMNS} columns"));
+        }
+        let at = |wanted: &str| names.iter().position(|name| name.trim() == wanted);
+        match (at("prompt"), at("completion"), at("text")) {
+            (Some(prompt), Some(completion), _) => Ok(Self::Completion { prompt, completion }),
+            (.., Some(text)) => Ok(Self::Text(text)),
+            _ => {
+                let shown: String = names.join(", ").chars().take(200).collect();
+                Err(format!(
+                    "its header ({shown}) names neither \"text\" nor \"prompt\" and \"completion\""
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
