@@ -2,13 +2,14 @@
 //!
 //! `cargo run --release -p tributary-trainer --example full_speed [steps]`
 
-use tributary_trainer::config::{Config, RopeScaling};
+use tributary_trainer::config::{Biases, Config, Family, RopeScaling};
 use tributary_trainer::full::{FullConfig, FullTrainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let steps: usize = std::env::args().nth(1).map_or(Ok(10), |s| s.parse())?;
     let (windows, context) = (16, 256);
     let model = Config {
+        family: Family::Llama,
         vocab: 4096,
         hidden: 256,
         ffn: 688,
@@ -16,6 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         heads: 4,
         kv_heads: 2,
         head_dim: 64,
+        biases: Biases::default(),
+        head_norms: false,
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::None,

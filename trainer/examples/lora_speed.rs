@@ -1,8 +1,8 @@
-//! Prints the speed of adapter training, evaluation, gradients and generation on a model folder.
+//! Prints the speed of adapter training, evaluation, gradients and generation with a model folder, or
+//! with the embedded model for the word `brook`, on the device that `TRIBUTARY_DEVICE` names.
 //!
-//! `cargo run --release -p tributary-trainer --example lora_speed DIR [steps] [windows] [context] [rank]`
+//! `cargo run --release -p tributary-trainer --example lora_speed MODEL [steps] [windows] [context] [rank]`
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,13 +14,17 @@ use tributary_trainer::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let folder = PathBuf::from(arguments.next().ok_or("name a model folder")?);
+    let model = (arguments.next()).ok_or("name a model folder, or brook for the embedded model")?;
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |s| s.parse());
     let (steps, batch, context, rank) = (number(8)?, number(4)?, number(128)?, number(8)?);
 
     let start = Instant::now();
-    let base = BaseModel::from_dir(&folder)?;
+    let base = BaseModel::open(&model)?;
     println!("loaded in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+    println!("{}", base.device().reason);
+    if let Some(warning) = &base.device().warning {
+        println!("warning {}: {warning}", warning.code());
+    }
     let shape = Arc::new(base.adapter_shape(rank as u32, 2 * rank as u32));
     let adapter = Adapter::init(shape, &Digest::default());
     println!("{} adapter parameters", adapter.values().len());

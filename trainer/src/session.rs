@@ -2,28 +2,50 @@
 //!
 //! A session starts from the certified adapter and ends with the difference it made. It moves only the
 //! factors that the round trains, on windows drawn by its seed, so the same inputs give the same
-//! bytes. Between two steps the caller may look, or stop and keep what was done.
+//! bytes. Between two steps the caller may look, or stop and keep what was done, or write a checkpoint
+//! from which another process goes on bit for bit.
+//!
+//! Rooms: `schedule` changes the learning rate, `checkpoint` is the file, `memory` says beforehand what
+//! a training will need.
+
+pub mod checkpoint;
+pub mod memory;
+pub(crate) mod report;
+mod schedule;
 
 use std::time::Instant;
 
 use tributary_protocol::adapter::{Adapter, AdapterError, Trainable};
+use tributary_protocol::hash::Digest;
 
 use crate::base::BaseModel;
 use crate::data::{Draw, Windows};
+use crate::gradient::of_batch;
 use crate::lora::{Factors, LoraError};
-use crate::model::{Model, download};
+use crate::model::vector::{add_scaled, fast};
+use crate::model::{Batch, Model};
 use crate::optimizer::{self, AdamW, AdamWConfig};
 use crate::progress::{Control, Progress};
+
+pub use report::StepReport;
+pub use schedule::{Schedule, UnknownSchedule};
 
 /// How a session trains.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainConfig {
     /// Optimiser steps.
     pub steps: u32,
-    /// Windows of each step.
+    /// Windows computed at a time.
     pub batch: usize,
-    /// Learning rate of AdamW, the same at every step.
+    /// Batches whose gradients one step adds up, weighted by the tokens they predict: the gradient of
+    /// one batch that many times as large, in the memory of one.
+    pub accumulate: usize,
+    /// Learning rate of AdamW at its highest.
     pub learning_rate: f64,
+    /// What the rate does after the warm-up.
+    pub schedule: Schedule,
+    /// Steps over which the rate rises from zero.
+    pub warm_up: u32,
     /// Which factors move.
     pub trainable: Trainable,
     /// Seed of the order of windows.
@@ -35,35 +57,21 @@ pub struct TrainConfig {
 }
 
 impl Default for TrainConfig {
-    /// Sixteen steps of four windows at 2e-3 on both factors, clipped at 1.
+    /// Sixteen steps of four windows at a constant 2e-3 on both factors, clipped at 1.
     fn default() -> Self {
         Self {
             steps: 16,
             batch: 4,
+            accumulate: 1,
             learning_rate: 2e-3,
+            schedule: Schedule::Constant,
+            warm_up: 0,
             trainable: Trainable::Both,
             seed: 0,
             adamw: AdamWConfig::default(),
             clip_norm: Some(1.0),
         }
     }
-}
-
-/// What one step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Steps done, this one included.
-    pub step: u32,
-    /// Steps the session will do.
-    pub steps: u32,
-    /// Mean loss of the batch before the step, in nats per predicted token.
-    pub loss: f64,
-    /// Global norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// Tokens predicted in this step.
-    pub predicted: u64,
-    /// Wall time of this step in milliseconds.
-    pub elapsed_ms: f64,
 }
 
 /// Why a session cannot start or go on.
@@ -76,7 +84,7 @@ pub enum SessionError {
     #[error("there is no window to train on; add text to the shard")]
     NoWindows,
     /// A batch of no windows.
-    #[error("a batch of no windows trains nothing; set the batch to 1 or more")]
+    #[error("a step of no windows trains nothing; set batch and accumulation to 1 or more")]
     NoBatch,
     /// A learning rate that is negative or not a number.
     #[error("the learning rate {0} is not a number of zero or more")]
@@ -99,6 +107,7 @@ pub enum SessionError {
 
 /// A training in progress.
 pub struct Session {
+    base: Digest,
     model: Model,
     start: Adapter,
     current: Adapter,
@@ -108,6 +117,9 @@ pub struct Session {
     adam: AdamW,
     done: u32,
     predicted: u64,
+    /// Time and number of this process's steps, for the estimate of what is left.
+    spent_ms: f64,
+    timed: u32,
 }
 
 impl Session {
@@ -124,7 +136,7 @@ impl Session {
         if windows.is_empty() {
             return Err(SessionError::NoWindows);
         }
-        if config.batch == 0 {
+        if config.batch == 0 || config.accumulate == 0 {
             return Err(SessionError::NoBatch);
         }
         if !(config.learning_rate.is_finite() && config.learning_rate >= 0.0) {
@@ -138,11 +150,14 @@ impl Session {
             adam: AdamW::new(config.adamw, adapter.values().len()),
             start: adapter.clone(),
             current: adapter.clone(),
+            base: base.hash(),
             model,
             windows,
             config,
             done: 0,
             predicted: 0,
+            spent_ms: 0.0,
+            timed: 0,
         })
     }
 
@@ -166,6 +181,22 @@ impl Session {
         &self.current
     }
 
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        let TrainConfig {
+            steps,
+            learning_rate,
+            schedule,
+            warm_up,
+            ..
+        } = self.config;
+        learning_rate * schedule.factor(self.done, warm_up, steps)
+    }
+
+    fn windows_per_step(&self) -> u64 {
+        self.config.batch as u64 * self.config.accumulate as u64
+    }
+
     /// One optimiser step on the next windows.
     ///
     /// # Errors
@@ -173,35 +204,71 @@ impl Session {
     pub fn step(&mut self) -> Result<StepReport, SessionError> {
         let start = Instant::now();
         let step = self.done + 1;
-        let batch = self.windows.batch(&self.draw.next(self.config.batch));
-        let predicted = batch.predicted() as u64;
-        let trainable = Some(self.config.trainable);
-        let device = self.model.device();
-        let factors = Factors::new(self.model.config(), &self.current, trainable, device)?;
-        let loss = self.model.loss_sum(Some(&factors), &batch) / predicted as f64;
-        let gradient = factors.gradient(&mut loss.backward());
-        let loss = f64::from(download(loss)[0]);
+        let drawn = self.draw.next(self.windows_per_step() as usize);
+        let batches = drawn.chunks(self.config.batch);
+        let batches: Vec<Batch> = batches.map(|chosen| self.windows.batch(chosen)).collect();
+        let predicted: usize = batches.iter().map(Batch::predicted).sum();
+        let (loss, gradient) = self.loss_and_gradient(&batches, predicted)?;
         let norm = optimizer::norm([gradient.as_slice()]);
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(SessionError::Diverged { step });
         }
-        self.apply(
-            gradient,
-            optimizer::clip_factor(norm, self.config.clip_norm),
-        )?;
+        let learning_rate = self.learning_rate();
+        let clip = optimizer::clip_factor(norm, self.config.clip_norm);
+        self.apply(gradient, clip, learning_rate)?;
         self.done = step;
-        self.predicted += predicted;
+        self.predicted += predicted as u64;
+        let elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
+        self.spent_ms += elapsed_ms;
+        self.timed += 1;
+        let left = f64::from(self.config.steps.saturating_sub(step));
+        let tokens = drawn.iter().map(|at| self.windows.length_of(*at));
         Ok(StepReport {
             step,
             steps: self.config.steps,
             loss,
+            learning_rate,
             gradient_norm: norm,
-            predicted,
-            elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
+            predicted: predicted as u64,
+            tokens: tokens.sum::<usize>() as u64,
+            elapsed_ms,
+            remaining_ms: self.spent_ms / f64::from(self.timed) * left,
+            resident_bytes: memory::resident_bytes(),
         })
     }
 
-    fn apply(&mut self, mut gradient: Vec<f32>, clip: f32) -> Result<(), SessionError> {
+    /// Mean loss over all `predicted` tokens of `batches`, and its gradient: that of each batch weighs
+    /// as much as the share of tokens that it predicts.
+    fn loss_and_gradient(
+        &self,
+        batches: &[Batch],
+        predicted: usize,
+    ) -> Result<(f64, Vec<f32>), SessionError> {
+        let of = |batch| of_batch(&self.model, &self.current, self.config.trainable, batch);
+        if let [batch] = batches {
+            let (sum, gradient) = of(batch)?;
+            return Ok((sum / predicted as f64, gradient));
+        }
+        let mut total = 0.0;
+        let mut mean = vec![0.0; self.current.values().len()];
+        for batch in batches {
+            let (sum, gradient) = of(batch)?;
+            total += sum;
+            let weight = (batch.predicted() as f64 / predicted as f64) as f32;
+            fast(
+                #[inline(always)]
+                || add_scaled(&mut mean, weight, &gradient),
+            );
+        }
+        Ok((total / predicted as f64, mean))
+    }
+
+    fn apply(
+        &mut self,
+        mut gradient: Vec<f32>,
+        clip: f32,
+        learning_rate: f64,
+    ) -> Result<(), SessionError> {
         if clip != 1.0 {
             gradient.iter_mut().for_each(|g| *g *= clip);
         }
@@ -211,8 +278,7 @@ impl Session {
         for segment in shape.trainable_segments(self.config.trainable) {
             let range = segment.range();
             let weights = &mut values[range.clone()];
-            let rate = self.config.learning_rate;
-            (self.adam).update(range.start, weights, &gradient[range], rate, true);
+            (self.adam).update(range.start, weights, &gradient[range], learning_rate, true);
         }
         self.current = Adapter::new(shape, values).map_err(|source| SessionError::NotFinite {
             step: self.done + 1,
@@ -243,121 +309,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::evaluate::evaluate;
-    use crate::testing::tiny_base;
-    use tributary_protocol::adapter::Factor;
-    use tributary_protocol::hash::Digest;
-
-    fn setup() -> (BaseModel, Adapter, Windows) {
-        let base = tiny_base();
-        let shape = Arc::new(base.adapter_shape(4, 8));
-        let adapter = Adapter::init(shape, &Digest::from_bytes([3; 32]));
-        let windows = Windows::from_text(&base, &"she sells sea shells ".repeat(16), 16).unwrap();
-        (base, adapter, windows)
-    }
-
-    fn config() -> TrainConfig {
-        TrainConfig {
-            steps: 12,
-            learning_rate: 2e-2,
-            seed: 5,
-            ..TrainConfig::default()
-        }
-    }
-
-    fn train(config: TrainConfig) -> (Vec<f32>, u64) {
-        let (base, adapter, windows) = setup();
-        let mut session = Session::new(&base, &adapter, windows, config).unwrap();
-        session
-            .run(&mut |_: &StepReport| Control::Continue)
-            .unwrap();
-        let predicted = session.predicted();
-        (session.finish(), predicted)
-    }
-
-    #[test]
-    fn training_lowers_the_loss_by_exactly_its_delta() {
-        let (base, adapter, windows) = setup();
-        let (delta, predicted) = train(config());
-        let moved: Vec<f32> = adapter
-            .values()
-            .iter()
-            .zip(&delta)
-            .map(|(a, d)| a + d)
-            .collect();
-        let moved = Adapter::new(adapter.shape().clone(), moved).unwrap();
-        let before = evaluate(&base, Some(&adapter), &windows).unwrap();
-        let after = evaluate(&base, Some(&moved), &windows).unwrap();
-        assert!(after.nll < before.nll - 0.3, "{before:?} {after:?}");
-        assert_eq!(predicted, 12 * 4 * 15);
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
-        assert_eq!(train(config()), train(config()));
-        assert_ne!(
-            train(config()),
-            train(TrainConfig {
-                seed: 6,
-                ..config()
-            })
-        );
-    }
-
-    #[test]
-    fn only_the_trained_factor_moves() {
-        let (_, adapter, _) = setup();
-        for (trainable, still) in [(Trainable::A, Factor::B), (Trainable::B, Factor::A)] {
-            // With B at zero, A has no gradient: nothing moves at all.
-            let (delta, _) = train(TrainConfig {
-                trainable,
-                ..config()
-            });
-            for segment in adapter.shape().segments() {
-                let moved = delta[segment.range()].iter().any(|d| *d != 0.0);
-                let expected = segment.factor != still && trainable == Trainable::B;
-                assert_eq!(moved, expected, "{trainable:?} {segment:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_stopped_session_keeps_what_it_did() {
-        let (base, adapter, windows) = setup();
-        let mut session = Session::new(&base, &adapter, windows, config()).unwrap();
-        let stop = &mut |report: &StepReport| match report.step {
-            3 => Control::Stop,
-            _ => Control::Continue,
-        };
-        session.run(stop).unwrap();
-        assert_eq!((session.steps_done(), session.is_done()), (3, false));
-        let (delta, _) = train(TrainConfig {
-            steps: 3,
-            ..config()
-        });
-        assert_eq!(session.finish(), delta);
-    }
-
-    #[test]
-    fn a_hopeless_learning_rate_is_an_error_and_moves_nothing_to_infinity() {
-        let (base, adapter, windows) = setup();
-        let hopeless = TrainConfig {
-            learning_rate: 1e38,
-            steps: 9,
-            ..config()
-        };
-        let mut session = Session::new(&base, &adapter, windows.clone(), hopeless).unwrap();
-        let result = session.run(&mut |_: &StepReport| Control::Continue);
-        assert!(result.unwrap_err().to_string().contains("learning rate"));
-        assert!(session.finish().iter().all(|d| d.is_finite()));
-        let wrong = TrainConfig {
-            learning_rate: f64::NAN,
-            ..config()
-        };
-        assert!(Session::new(&base, &adapter, windows, wrong).is_err());
-    }
-}
+mod tests;

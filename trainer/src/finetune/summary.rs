@@ -1,0 +1,173 @@
+//! What a fine-tuning says on the way and in the end.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::data::{PackReport, RowReport};
+use crate::evaluate::Evaluation;
+use crate::session::StepReport;
+use crate::session::memory::{Bytes, MemoryEstimate};
+use crate::session::report::Span;
+
+/// Rows of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileSummary {
+    /// The file.
+    pub path: String,
+    /// What was used of it, and what not.
+    pub rows: RowReport,
+}
+
+/// What is trained and measured on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataSummary {
+    /// Every file read.
+    pub files: Vec<FileSummary>,
+    /// What is trained on.
+    pub train: PackReport,
+    /// What losses are measured on.
+    pub held_out: Option<PackReport>,
+}
+
+impl fmt::Display for DataSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.files {
+            writeln!(f, "{}: {}", file.path, file.rows)?;
+        }
+        write!(f, "training on {}", self.train)?;
+        match &self.held_out {
+            Some(held) => write!(f, "\nheld out: {held}"),
+            None => write!(f, "\nnothing is held out"),
+        }
+    }
+}
+
+/// What a fine-tuning reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FinetuneEvent {
+    /// The data is read and encoded.
+    Data(DataSummary),
+    /// What memory it will take.
+    Memory(MemoryEstimate),
+    /// Loss of the base on what is held out.
+    Before(Evaluation),
+    /// A step is done.
+    Step(StepReport),
+    /// A checkpoint is written.
+    Saved {
+        /// After this step.
+        step: u32,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Loss of the adapter on what is held out.
+    After(Evaluation),
+}
+
+impl fmt::Display for FinetuneEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let loss = |f: &mut fmt::Formatter<'_>, what: &str, e: &Evaluation| {
+            write!(
+                f,
+                "held-out loss {what} {:.4} over {} tokens",
+                e.nll, e.predicted
+            )
+        };
+        match self {
+            Self::Data(data) => data.fmt(f),
+            Self::Memory(estimate) => write!(f, "memory: about {estimate}"),
+            Self::Before(evaluation) => loss(f, "before", evaluation),
+            Self::Step(report) => report.fmt(f),
+            Self::Saved { step, path } => write!(f, "step {step} saved in {}", path.display()),
+            Self::After(evaluation) => loss(f, "after", evaluation),
+        }
+    }
+}
+
+/// What went in and what came out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FinetuneSummary {
+    /// Name of the base model.
+    pub base: String,
+    /// Its identity.
+    pub base_hash: String,
+    /// What was trained and measured on.
+    pub data: DataSummary,
+    /// Rank of the adapter.
+    pub rank: u32,
+    /// LoRA alpha.
+    pub alpha: u32,
+    /// Steps of the whole training.
+    pub steps: u32,
+    /// Steps done, those before a resume included; fewer than `steps` when it was stopped.
+    pub steps_done: u32,
+    /// Steps that the checkpoint had done.
+    pub resumed_at: u32,
+    /// Tokens predicted in all steps.
+    pub predicted: u64,
+    /// Loss of the last batch, in nats per predicted token.
+    pub last_loss: Option<f64>,
+    /// Loss of the base on what is held out.
+    pub loss_before: Option<f64>,
+    /// Loss of the adapter on what is held out.
+    pub loss_after: Option<f64>,
+    /// Tokens computed per second of training.
+    pub tokens_per_second: Option<f64>,
+    /// Wall time of everything, in seconds.
+    pub seconds: f64,
+    /// Bytes that were foreseen, the base included.
+    pub memory_estimate: u64,
+    /// The most bytes that the process ever held.
+    pub peak_bytes: Option<u64>,
+}
+
+impl FinetuneSummary {
+    /// Whether every step was done.
+    pub fn is_complete(&self) -> bool {
+        self.steps_done >= self.steps
+    }
+}
+
+impl fmt::Display for FinetuneSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (done, steps) = (self.steps_done, self.steps);
+        match self.is_complete() {
+            true => write!(f, "{done} steps")?,
+            false => write!(f, "stopped after {done} of {steps} steps")?,
+        }
+        write!(
+            f,
+            " on {}, rank {}, {} tokens predicted, in {}",
+            self.base,
+            self.rank,
+            self.predicted,
+            Span(self.seconds * 1e3)
+        )?;
+        if let Some(pace) = self.tokens_per_second {
+            write!(f, " ({pace:.0} tokens/s)")?;
+        }
+        if let (Some(before), Some(after)) = (self.loss_before, self.loss_after) {
+            write!(
+                f,
+                "\nheld-out loss {before:.4} before, {after:.4} after (perplexity {:.2} to {:.2})",
+                before.exp(),
+                after.exp()
+            )?;
+        }
+        let bad: u64 = self.data.files.iter().map(|file| file.rows.bad).sum();
+        if bad > 0 {
+            write!(f, "\n{bad} rows of the data could not be used")?;
+        }
+        match self.peak_bytes {
+            Some(peak) => write!(
+                f,
+                "\npeak memory {}, {} were foreseen",
+                Bytes(peak),
+                Bytes(self.memory_estimate)
+            ),
+            None => Ok(()),
+        }
+    }
+}
