@@ -46,6 +46,15 @@ pub fn evaluate(
     adapter: Option<&Adapter>,
     windows: &Windows,
 ) -> Result<Evaluation, LoraError> {
+    #[cfg(feature = "lean")]
+    // Of its own, so that its buffers do not outlive this call.
+    if let Some(lean) = base.model().tracked().lean() {
+        let mut total = Evaluation::default();
+        for batch in windows.batches(BATCH_TOKENS) {
+            total = total.plus(lean.loss_sum(adapter, &batch)?, batch.predicted() as u64);
+        }
+        return Ok(total);
+    }
     let model = base.model();
     let factors = match adapter {
         Some(adapter) => Some(Factors::new(model.config(), adapter, None, model.device())?),

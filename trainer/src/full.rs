@@ -84,7 +84,8 @@ pub enum ResumeError {
     },
 }
 
-/// All weights of a model in training.
+/// All weights of a model in training. Always on the CPU: weights and moments live in host memory, and a
+/// step reads and writes all of them.
 pub struct FullTrainer {
     model: Config,
     config: FullConfig,
@@ -118,7 +119,7 @@ impl FullTrainer {
         let count = parameters.iter().map(|p| p.values.len()).sum();
         Self {
             adam: AdamW::new(config.adamw, count),
-            device: crate::device::choose().device,
+            device: crate::device::cpu(),
             model,
             config,
             parameters,
@@ -312,7 +313,10 @@ pub fn parameter_breakdown(config: &Config) -> [(&'static str, usize); 3] {
     };
     [
         ("embedding", count(&[Role::Embedding])),
-        ("linears", count(&[Role::Linear, Role::Residual])),
+        (
+            "linears",
+            count(&[Role::Linear, Role::Residual, Role::Bias]),
+        ),
         ("norms", count(&[Role::Norm])),
     ]
 }

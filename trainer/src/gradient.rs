@@ -144,13 +144,18 @@ fn over(
     })
 }
 
-/// Sum of a batch's losses, and the gradient of their mean.
-fn of_batch(
+/// Sum of a batch's losses in nats, and the gradient of their mean in the adapter's flat layout, zero
+/// on factors that `trainable` leaves out. `model` is [`Model::tracked`].
+pub(crate) fn of_batch(
     model: &Model,
     adapter: &Adapter,
     trainable: Trainable,
     batch: &Batch,
 ) -> Result<(f64, Vec<f32>), LoraError> {
+    #[cfg(feature = "lean")]
+    if let Some(lean) = model.lean() {
+        return lean.loss_and_gradient(adapter, trainable, batch);
+    }
     let factors = Factors::new(model.config(), adapter, Some(trainable), model.device())?;
     let sum = model.loss_sum(Some(&factors), batch);
     let mean = sum.clone() / batch.predicted() as f64;

@@ -1,11 +1,11 @@
-//! LoRA fine-tuning, evaluation, gradients and generation for Llama-family models.
+//! LoRA fine-tuning, evaluation, gradients and generation for Llama, Qwen2 and Qwen3 models.
 //!
 //! Synchronous and without a network: a peer calls this crate from worker threads. It turns a base
 //! model, an adapter as plain data and local text into losses, gradients and moved factors. Whose
 //! data it is and what the numbers are worth is decided elsewhere.
 //!
 //! ```text
-//!  config.json, model.safetensors, tokenizer.json        PEFT folder
+//!  config.json, safetensors (shards), tokenizer.json     PEFT folder
 //!                    |                                    |      ^
 //!                BaseModel -- hash, adapter_shape      import  export
 //!                    |                                    v      |
@@ -16,7 +16,8 @@
 //!  (delta of local steps)      (loss)   (attribution) (answers)
 //! ```
 //!
-//! Rooms: [`base`] and [`config`] load a model, [`data`] cuts text, [`session`] trains an adapter,
+//! Rooms: [`base`] and [`config`] load a model, [`data`] reads, cuts and packs text, [`chat`] writes
+//! conversations, [`session`] trains an adapter, [`finetune`](mod@finetune) does all of it on files,
 //! [`evaluate`](mod@evaluate) scores it, [`gradient`] differentiates it, [`generate`](mod@generate)
 //! answers with it, [`peft`] exchanges it, [`full`] trains a base model from nothing, [`device`] picks
 //! where to compute and [`progress`] reports. [`brook`] is the embedded base model, [`pretrain`] how it
@@ -24,13 +25,20 @@
 
 pub mod base;
 pub mod brook;
+#[cfg(feature = "lean")]
+pub mod ceiling;
+pub mod chat;
 pub mod config;
 pub mod data;
 pub mod device;
 pub mod evaluate;
+pub mod finetune;
 pub mod full;
 pub mod generate;
 pub mod gradient;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod json;
 pub mod lora;
 pub mod model;
 pub mod optimizer;
@@ -42,8 +50,10 @@ pub mod shards;
 mod tokenizer;
 
 pub use base::{BaseError, BaseModel};
-pub use data::{DataError, Windows};
+pub use chat::{ChatError, ChatTemplate};
+pub use data::{DataError, Dataset, DatasetError, Windows};
 pub use evaluate::{Evaluation, evaluate};
+pub use finetune::{FinetuneError, FinetuneEvent, FinetuneOptions, Finetuned, finetune};
 pub use generate::{GenerateConfig, GenerateError, Generation, generate};
 pub use gradient::{
     GradientError, LossGradient, answer_loss_and_gradient, dot, loss_and_gradient,
@@ -51,7 +61,7 @@ pub use gradient::{
 };
 pub use peft::{ImportError, export_peft, import_peft};
 pub use progress::{Control, Progress};
-pub use session::{Session, SessionError, StepReport, TrainConfig};
+pub use session::{Schedule, Session, SessionError, StepReport, TrainConfig};
 pub use tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
 
 #[cfg(test)]

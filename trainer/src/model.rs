@@ -1,4 +1,4 @@
-//! The Llama decoder as tensors.
+//! The decoder of Llama, Qwen2 and Qwen3 as tensors.
 //!
 //! ```text
 //! tokens -> embedding -> [ norm -> attention -> + -> norm -> SwiGLU -> + ] x layers -> norm -> head
@@ -13,9 +13,12 @@ pub mod parameters;
 
 pub(crate) mod decode;
 mod fused;
+#[cfg(feature = "lean")]
+pub(crate) mod lean;
 pub(crate) mod ops;
 pub(crate) mod plain;
 pub(crate) mod rope;
+mod sliced;
 pub(crate) mod vector;
 
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::config::Config;
-use crate::lora::{Factors, Pair};
+use crate::lora::Factors;
 use crate::model::parameters::Parameter;
 use crate::model::rope::RopeTable;
 
@@ -41,6 +44,11 @@ pub(crate) struct Batch {
     pub(crate) windows: usize,
     /// Tokens of each window.
     pub(crate) context: usize,
+    /// The first position of its window that each row may attend to, for windows that hold several
+    /// documents; None when every row sees its window from the beginning.
+    ///
+    /// Rotary positions are counted through the window: attention only knows their differences.
+    pub(crate) firsts: Option<Arc<[u32]>>,
 }
 
 impl Batch {
@@ -55,8 +63,12 @@ impl Batch {
 struct Layer {
     input_norm: Tensor<1>,
     post_norm: Tensor<1>,
+    /// Gains `[head_dim]` for the heads of queries and of keys.
+    head_norms: Option<[Tensor<1>; 2]>,
     /// In the order of [`parameters::LINEARS`], each `[outputs, inputs]`.
     linears: [Tensor<2>; 7],
+    /// What each linear adds to its output, `[outputs]`.
+    biases: [Option<Tensor<1>>; 7],
 }
 
 /// A Llama model on a device. Cloning shares the numbers.
@@ -69,6 +81,9 @@ pub(crate) struct Model {
     norm: Tensor<1>,
     /// None when the head is the embedding table.
     head: Option<Tensor<2>>,
+    /// Made when first asked for; clones share it.
+    #[cfg(feature = "lean")]
+    lean: Arc<std::sync::OnceLock<Option<lean::Lean>>>,
 }
 
 /// A tensor of `shape` from host numbers.
@@ -100,15 +115,29 @@ impl Model {
         Self {
             embedding: matrix(next()),
             layers: (0..config.layers)
-                .map(|_| Layer {
-                    input_norm: vector(next()),
-                    post_norm: vector(next()),
-                    linears: std::array::from_fn(|_| matrix(next())),
+                .map(|_| {
+                    let (input_norm, post_norm) = (vector(next()), vector(next()));
+                    let head_norms = (config.head_norms).then(|| [vector(next()), vector(next())]);
+                    let mut biases = [const { None }; 7];
+                    let linears = std::array::from_fn(|which| {
+                        let weight = matrix(next());
+                        biases[which] = config.biases.of(which).then(|| vector(next()));
+                        weight
+                    });
+                    Layer {
+                        input_norm,
+                        post_norm,
+                        head_norms,
+                        linears,
+                        biases,
+                    }
                 })
                 .collect(),
             norm: vector(next()),
             head: (!config.tied).then(|| matrix(next())),
             device: device.clone(),
+            #[cfg(feature = "lean")]
+            lean: Arc::default(),
             config,
         }
     }
@@ -133,7 +162,9 @@ impl Model {
         let layer = |layer: &Layer| Layer {
             input_norm: vector(layer.input_norm.clone()),
             post_norm: vector(layer.post_norm.clone()),
+            head_norms: (layer.head_norms.clone()).map(|pair| pair.map(&mut *vector)),
             linears: layer.linears.clone().map(&mut *matrix),
+            biases: (layer.biases.clone()).map(|bias| bias.map(&mut *vector)),
         };
         Self {
             layers: self.layers.iter().map(layer).collect(),
@@ -141,6 +172,8 @@ impl Model {
             norm: vector(self.norm.clone()),
             head: self.head.clone().map(matrix),
             device: self.device.clone().autodiff(),
+            #[cfg(feature = "lean")]
+            lean: Arc::default(),
             config: self.config.clone(),
         }
     }
@@ -151,7 +184,11 @@ impl Model {
         for layer in &self.layers {
             out.push(Weight::Vector(&layer.input_norm));
             out.push(Weight::Vector(&layer.post_norm));
-            out.extend(layer.linears.iter().map(Weight::Matrix));
+            out.extend(layer.head_norms.iter().flatten().map(Weight::Vector));
+            for (weight, bias) in layer.linears.iter().zip(&layer.biases) {
+                out.push(Weight::Matrix(weight));
+                out.extend(bias.iter().map(Weight::Vector));
+            }
         }
         out.push(Weight::Vector(&self.norm));
         out.extend(self.head.iter().map(Weight::Matrix));
@@ -161,6 +198,13 @@ impl Model {
     /// The configuration.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The same weights as one hand-written pass, when they lie in host memory. It keeps the buffers of
+    /// its latest pass for the next.
+    #[cfg(feature = "lean")]
+    pub(crate) fn lean(&self) -> Option<&lean::Lean> {
+        self.lean.get_or_init(|| lean::Lean::of(self)).as_ref()
     }
 
     /// Where the tensors live.
@@ -179,18 +223,10 @@ impl Model {
         let table = Arc::new(RopeTable::new(&self.config, batch.context));
         let mut x = self.embed(&batch.tokens);
         for (index, layer) in self.layers.iter().enumerate() {
-            let linear = |which: usize, x: Tensor<2>| {
-                let pair = adapter.and_then(|a| a.pair(index, which));
-                self.linear(layer, which, x, pair)
-            };
-            let normed = self.normed(x.clone(), &layer.input_norm);
-            let (q, k) = (linear(0, normed.clone()), linear(1, normed.clone()));
-            let mixed =
-                ops::attention(q, k, linear(2, normed), &table, &self.config, batch.windows);
-            x = x + linear(3, mixed);
-            let normed = self.normed(x.clone(), &layer.post_norm);
-            let (gate, up) = (linear(4, normed.clone()), linear(5, normed));
-            x = x + linear(6, ops::swiglu(gate, up));
+            let [q, k, v] = self.queries_keys_values(index, adapter, x.clone());
+            let mixed = ops::attention(q, k, v, &table, &self.config, batch);
+            x = x + self.linear(index, 3, adapter, mixed);
+            x = x.clone() + self.feed_forward(index, adapter, self.normed(x, &layer.post_norm));
         }
         self.normed(x, &self.norm)
     }
@@ -206,9 +242,63 @@ impl Model {
         ops::rms_norm(x, gain.clone(), self.config.norm_eps)
     }
 
-    /// `x W^T`, plus `scale (x A^T) B^T` where the adapter has a pair for this linear.
-    fn linear(&self, layer: &Layer, which: usize, x: Tensor<2>, pair: Option<&Pair>) -> Tensor<2> {
-        ops::linear(x, layer.linears[which].clone(), pair)
+    /// What a layer's attention works on, not yet rotated: `[rows, query_width]` and twice
+    /// `[rows, kv_width]`.
+    pub(crate) fn queries_keys_values(
+        &self,
+        index: usize,
+        adapter: Option<&Factors>,
+        x: Tensor<2>,
+    ) -> [Tensor<2>; 3] {
+        let layer = &self.layers[index];
+        let normed = self.normed(x, &layer.input_norm);
+        let [q, k, v] = [0, 1, 2].map(|which| self.linear(index, which, adapter, normed.clone()));
+        match &layer.head_norms {
+            Some([q_norm, k_norm]) => [
+                self.heads_normed(q, q_norm),
+                self.heads_normed(k, k_norm),
+                v,
+            ],
+            None => [q, k, v],
+        }
+    }
+
+    /// RMSNorm of every head of `[rows, heads * head_dim]`.
+    fn heads_normed(&self, x: Tensor<2>, gain: &Tensor<1>) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let dim = self.config.head_dim;
+        let heads = x.reshape([rows * width / dim, dim]);
+        self.normed(heads, gain).reshape([rows, width])
+    }
+
+    /// `down(silu(gate x) * up x)` of a layer.
+    pub(crate) fn feed_forward(
+        &self,
+        index: usize,
+        adapter: Option<&Factors>,
+        x: Tensor<2>,
+    ) -> Tensor<2> {
+        let gate = self.linear(index, 4, adapter, x.clone());
+        let up = self.linear(index, 5, adapter, x);
+        self.linear(index, 6, adapter, ops::swiglu(gate, up))
+    }
+
+    /// `x W^T`, plus the bias where the model has one, plus `scale (x A^T) B^T` where the adapter
+    /// has a pair for this linear.
+    pub(crate) fn linear(
+        &self,
+        index: usize,
+        which: usize,
+        adapter: Option<&Factors>,
+        x: Tensor<2>,
+    ) -> Tensor<2> {
+        let layer = &self.layers[index];
+        let pair = adapter.and_then(|a| a.pair(index, which));
+        let y = ops::linear(x, layer.linears[which].clone(), pair);
+        match &layer.biases[which] {
+            Some(bias) => y + bias.clone().unsqueeze::<2>(),
+            None => y,
+        }
     }
 
     /// The output head, `[vocab, hidden]`.

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use crate::config::{Config, ConfigError, RopeScaling};
+use crate::config::{Biases, Config, ConfigError, Family, RopeScaling};
 use crate::data::BatchError;
 use crate::evaluate::Evaluation;
 use crate::full::{FullConfig, FullStepError, FullTrainer, ResumeError};
@@ -74,6 +74,7 @@ pub enum PretrainError {
 /// The shape of brook: 3.9 million parameters, small enough that one of two cores trains it in an hour.
 pub fn brook_config(vocab: usize, end: u32) -> Config {
     Config {
+        family: Family::Llama,
         vocab,
         hidden: 256,
         ffn: 688,
@@ -81,6 +82,8 @@ pub fn brook_config(vocab: usize, end: u32) -> Config {
         heads: 4,
         kv_heads: 2,
         head_dim: 64,
+        biases: Biases::default(),
+        head_norms: false,
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::None,

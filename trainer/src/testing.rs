@@ -9,13 +9,14 @@ use serde_json::json;
 use tributary_protocol::adapter::Adapter;
 
 use crate::base::BaseModel;
-use crate::config::{Config, RopeScaling};
+use crate::config::{Biases, Config, Family, RopeScaling};
 use crate::model::files::{self, Precision};
 use crate::model::parameters::{Parameter, initialise};
 
 /// Two layers, grouped queries, an untied head.
 pub(crate) fn tiny_config() -> Config {
     Config {
+        family: Family::Llama,
         vocab: 48,
         hidden: 16,
         ffn: 24,
@@ -23,6 +24,8 @@ pub(crate) fn tiny_config() -> Config {
         heads: 4,
         kv_heads: 2,
         head_dim: 4,
+        biases: Biases::default(),
+        head_norms: false,
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::None,
@@ -31,6 +34,47 @@ pub(crate) fn tiny_config() -> Config {
         bos: Some(1),
         eos: vec![2],
     }
+}
+
+/// [`tiny_config`] and what else a configuration can ask for: a tied head, biases, head norms, heads
+/// of another width than `hidden / heads`.
+pub(crate) fn every_family() -> Vec<Config> {
+    let llama = tiny_config();
+    let qkv = Biases {
+        qkv: true,
+        ..Biases::default()
+    };
+    let all = Biases {
+        output: true,
+        ffn: true,
+        ..qkv
+    };
+    vec![
+        Config {
+            tied: true,
+            kv_heads: 4,
+            ..llama.clone()
+        },
+        Config {
+            biases: all,
+            head_dim: 6,
+            ..llama.clone()
+        },
+        Config {
+            family: Family::Qwen2,
+            tied: true,
+            biases: qkv,
+            kv_heads: 1,
+            ..llama.clone()
+        },
+        Config {
+            family: Family::Qwen3,
+            head_norms: true,
+            head_dim: 8,
+            ..llama.clone()
+        },
+        llama,
+    ]
 }
 
 /// Parameters as the exact bytes of a safetensors file.

@@ -57,20 +57,12 @@ impl Model {
         assert!(!tokens.is_empty() && tokens.len() <= cache.room());
         let mut x = self.embed(tokens);
         for (index, layer) in self.layers.iter().enumerate() {
-            let linear = |which: usize, x| {
-                let pair = adapter.and_then(|a| a.pair(index, which));
-                ops::linear(x, layer.linears[which].clone(), pair)
-            };
-            let normed = self.normed(x.clone(), &layer.input_norm);
-            let q = download(linear(0, normed.clone()));
-            let k = download(linear(1, normed.clone()));
-            let v = download(linear(2, normed));
-            let mixed = self.attend_cached(index, q, k, v, cache);
+            let [q, k, v] = self.queries_keys_values(index, adapter, x.clone());
+            let mixed = self.attend_cached(index, download(q), download(k), download(v), cache);
             let shape = [tokens.len(), self.config.query_width()];
-            x = x + linear(3, upload(mixed, shape, &self.device));
-            let normed = self.normed(x.clone(), &layer.post_norm);
-            let (gate, up) = (linear(4, normed.clone()), linear(5, normed));
-            x = x + linear(6, ops::swiglu(gate, up));
+            let mixed = upload(mixed, shape, &self.device);
+            x = x + self.linear(index, 3, adapter, mixed);
+            x = x.clone() + self.feed_forward(index, adapter, self.normed(x, &layer.post_norm));
         }
         cache.length += tokens.len();
         let last = x.slice([tokens.len() - 1..tokens.len(), 0..self.config.hidden]);

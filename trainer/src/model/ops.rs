@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::config::Config;
 use crate::lora::Pair;
 use crate::model::rope::RopeTable;
-use crate::model::{fused, plain};
+use crate::model::{Batch, fused, plain, sliced};
 
 /// Token ids on `device`.
 pub(crate) fn int_tensor(ids: &[i32], device: &Device) -> Tensor<1, Int> {
@@ -41,7 +41,8 @@ pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, pair: Option<&Pair>) -> Te
     }
 }
 
-/// Causal grouped-query attention with rotary positions.
+/// Causal grouped-query attention with rotary positions inside each window of `batch`, from the
+/// first position that each row may attend to.
 ///
 /// # Shapes
 /// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`, output as `q`;
@@ -52,11 +53,11 @@ pub(crate) fn attention(
     v: Tensor<2>,
     table: &Arc<RopeTable>,
     config: &Config,
-    windows: usize,
+    batch: &Batch,
 ) -> Tensor<2> {
     match fused::supports(&q) {
-        true => fused::attention(q, k, v, table, config, windows),
-        false => plain::attention(q, k, v, table, config, windows),
+        true => fused::attention(q, k, v, table, config, batch),
+        false => plain::attention(q, k, v, table, config, batch),
     }
 }
 
@@ -67,6 +68,6 @@ pub(crate) fn attention(
 pub(crate) fn cross_entropy_sum(hidden: Tensor<2>, head: Tensor<2>, targets: &[i32]) -> Tensor<1> {
     match fused::supports(&hidden) {
         true => fused::cross_entropy_sum(hidden, head, targets),
-        false => plain::cross_entropy_sum(hidden, head, targets),
+        false => sliced::cross_entropy_sum(hidden, head, targets),
     }
 }

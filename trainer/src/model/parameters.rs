@@ -29,6 +29,8 @@ pub(crate) enum Role {
     Residual,
     /// Any other linear.
     Linear,
+    /// What a linear adds to each row of its output.
+    Bias,
     /// The gain of a norm.
     Norm,
 }
@@ -52,6 +54,9 @@ pub const LINEARS: [&str; 7] = [
     "mlp.down_proj",
 ];
 
+/// The norms of query and key heads, where a model has them.
+const HEAD_NORMS: [&str; 2] = ["self_attn.q_norm", "self_attn.k_norm"];
+
 /// `[outputs, inputs]` of each of [`LINEARS`].
 pub(crate) fn linear_shapes(config: &Config) -> [[usize; 2]; 7] {
     let (hidden, ffn) = (config.hidden, config.ffn);
@@ -67,7 +72,8 @@ pub(crate) fn linear_shapes(config: &Config) -> [[usize; 2]; 7] {
     ]
 }
 
-/// Every weight of a model, in canonical order: table, layers, final norm, untied head.
+/// Every weight of a model, in canonical order: table, layers, final norm, untied head. In a layer:
+/// norms, head norms, then each linear followed by its bias.
 pub(crate) fn slots(config: &Config) -> Vec<Slot> {
     let slot = |name: String, shape: &[usize], role| Slot {
         name,
@@ -82,13 +88,17 @@ pub(crate) fn slots(config: &Config) -> Vec<Slot> {
     )];
     for layer in 0..config.layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-        out.push(slot(name("input_layernorm"), &[config.hidden], Role::Norm));
-        out.push(slot(
-            name("post_attention_layernorm"),
-            &[config.hidden],
-            Role::Norm,
-        ));
-        for (part, shape) in LINEARS.iter().zip(linear_shapes(config)) {
+        let mut norms = vec![
+            ("input_layernorm", config.hidden),
+            ("post_attention_layernorm", config.hidden),
+        ];
+        if config.head_norms {
+            norms.extend(HEAD_NORMS.map(|part| (part, config.head_dim)));
+        }
+        for (part, width) in norms {
+            out.push(slot(name(part), &[width], Role::Norm));
+        }
+        for (index, (part, shape)) in LINEARS.iter().zip(linear_shapes(config)).enumerate() {
             let residual = part.ends_with("o_proj") || part.ends_with("down_proj");
             let role = if residual {
                 Role::Residual
@@ -96,6 +106,10 @@ pub(crate) fn slots(config: &Config) -> Vec<Slot> {
                 Role::Linear
             };
             out.push(slot(name(part), &shape, role));
+            if config.biases.of(index) {
+                let name = format!("model.layers.{layer}.{part}.bias");
+                out.push(slot(name, &shape[..1], Role::Bias));
+            }
         }
     }
     out.push(slot(
@@ -110,7 +124,7 @@ pub(crate) fn slots(config: &Config) -> Vec<Slot> {
 }
 
 /// Fresh weights: normal with deviation 0.02, residual linears divided by `sqrt(2 layers)` so that
-/// the residual stream keeps its size with depth (GPT-2, section 2.3), norms one.
+/// the residual stream keeps its size with depth (GPT-2, section 2.3), norms one, biases zero.
 pub fn initialise(config: &Config, seed: u64) -> Vec<Parameter> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let residual = 0.02 / (2.0 * config.layers as f32).sqrt();
@@ -118,6 +132,7 @@ pub fn initialise(config: &Config, seed: u64) -> Vec<Parameter> {
         let count = slot.shape.iter().product();
         let values = match slot.role {
             Role::Norm => vec![1.0; count],
+            Role::Bias => vec![0.0; count],
             Role::Residual => normal(&mut rng, count, residual),
             Role::Embedding | Role::Linear => normal(&mut rng, count, 0.02),
         };
@@ -146,15 +161,11 @@ fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f32) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::tiny_config;
+    use crate::testing::every_family;
 
     #[test]
     fn parameter_count_matches_the_configuration() {
-        for tied in [true, false] {
-            let config = Config {
-                tied,
-                ..tiny_config()
-            };
+        for config in every_family() {
             let count: usize = initialise(&config, 1).iter().map(|p| p.values.len()).sum();
             assert_eq!(count, config.parameters());
         }

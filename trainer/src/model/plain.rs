@@ -3,12 +3,12 @@
 //! These are the slow, obvious twins of `ops`, and what runs on a device that `ops` has no fused
 //! form for. Their gradients are autodiff's, so they also check the fused backward passes.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, activation};
 
 use crate::config::Config;
 use crate::lora::Pair;
 use crate::model::rope::RopeTable;
-use crate::model::{NO_TARGET, upload};
+use crate::model::{Batch, upload};
 
 /// `x / sqrt(mean(x^2) + eps) * gain`, per row of `[rows, width]`.
 pub(crate) fn rms_norm(x: Tensor<2>, gain: Tensor<1>, eps: f64) -> Tensor<2> {
@@ -49,7 +49,8 @@ fn rotate(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
     Tensor::cat(vec![turned_first, turned_second], 3)
 }
 
-/// Causal grouped-query attention with rotary positions.
+/// Causal grouped-query attention with rotary positions inside each window of `batch`, from the
+/// first position that each row may attend to.
 ///
 /// # Shapes
 /// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`, output as `q`;
@@ -60,10 +61,12 @@ pub(crate) fn attention(
     v: Tensor<2>,
     table: &RopeTable,
     config: &Config,
-    windows: usize,
+    batch: &Batch,
 ) -> Tensor<2> {
-    let rows = q.dims()[0];
-    let context = rows / windows;
+    let Batch {
+        windows, context, ..
+    } = *batch;
+    let rows = windows * context;
     let (heads, groups, dim) = (config.heads, config.kv_heads, config.head_dim);
     let per_group = heads / groups;
     let split =
@@ -74,8 +77,9 @@ pub(crate) fn attention(
     let k = rotate(split(k, groups), table);
     let v = split(v, groups);
     let scores = q.matmul(k.swap_dims(2, 3)) * (dim as f64).powf(-0.5);
-    let scores = scores + causal_bias(per_group, context, &v.device());
-    let mixed = activation::softmax(scores, 3).matmul(v);
+    let scores = scores.reshape([windows, heads, context, context]);
+    let weights = activation::softmax(scores + attention_bias(batch, &v.device()), 3);
+    let mixed = (weights.reshape([windows, groups, per_group * context, context])).matmul(v);
     mixed
         .reshape([windows, heads, context, dim])
         .swap_dims(1, 2)
@@ -83,23 +87,35 @@ pub(crate) fn attention(
 }
 
 /// Zero where a query may look, a very small number where it may not.
-fn causal_bias(per_group: usize, context: usize, device: &Device) -> Tensor<4> {
-    let mut bias = vec![0.0; per_group * context * context];
+fn attention_bias(batch: &Batch, device: &Device) -> Tensor<4> {
+    let context = batch.context;
+    // Without documents of their own all windows look alike.
+    let windows = if batch.firsts.is_some() {
+        batch.windows
+    } else {
+        1
+    };
+    let mut bias = vec![0.0; windows * context * context];
     for (row, line) in bias.chunks_exact_mut(context).enumerate() {
+        let first = batch.firsts.as_ref().map_or(0, |f| f[row] as usize);
+        line[..first].fill(-1e30);
         line[row % context + 1..].fill(-1e30);
     }
-    upload(bias, [1, 1, per_group * context, context], device)
+    upload(bias, [windows, 1, context, context], device)
 }
 
-/// Sum over the targets of `-log softmax(hidden head^T)[target]`.
+/// Sum over the targets of `-log softmax(hidden head^T)[target]`, all logits at once. Only a twin:
+/// devices without fused operations run `sliced`.
+#[cfg(test)]
 pub(crate) fn cross_entropy_sum(hidden: Tensor<2>, head: Tensor<2>, targets: &[i32]) -> Tensor<1> {
+    use crate::model::{NO_TARGET, ops};
     let device = hidden.device();
     let rows = targets.len();
     let logits = hidden.matmul(head.transpose());
     let log_likelihoods = activation::log_softmax(logits, 1);
     let known: Vec<i32> = targets.iter().map(|t| (*t).max(0)).collect();
     let weights = targets.iter().map(|t| f32::from(*t != NO_TARGET));
-    let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(known, [rows, 1]), &device);
+    let ids = ops::int_tensor(&known, &device).reshape([rows, 1]);
     let picked = log_likelihoods.gather(1, ids);
     -(picked * upload(weights.collect(), [rows, 1], &device)).sum()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::dense_batch;
-use crate::testing::tiny_config;
+use crate::testing::{every_family, tiny_config};
 
 /// Everything in f64, one position at a time.
 struct Slow<'a> {
@@ -21,9 +21,14 @@ impl Slow<'_> {
     }
 
     fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        (self.get(name).chunks_exact(x.len()))
+        let mut out: Vec<f64> = (self.get(name).chunks_exact(x.len()))
             .map(|row| row.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum())
-            .collect()
+            .collect();
+        let bias = name.replace(".weight", ".bias");
+        if let Some(bias) = self.parameters.iter().find(|p| p.name == bias) {
+            (out.iter_mut().zip(&bias.values)).for_each(|(o, b)| *o += f64::from(*b));
+        }
+        out
     }
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
@@ -67,6 +72,12 @@ impl Slow<'_> {
                 let normed = self.norm(&name("input_layernorm"), x);
                 let mut q = self.linear(&name("self_attn.q_proj"), &normed);
                 let mut k = self.linear(&name("self_attn.k_proj"), &normed);
+                if c.head_norms {
+                    for (x, part) in [(&mut q, "self_attn.q_norm"), (&mut k, "self_attn.k_norm")] {
+                        let heads = x.chunks_exact(c.head_dim);
+                        *x = heads.flat_map(|h| self.norm(&name(part), h)).collect();
+                    }
+                }
                 self.rotate(&mut q, position);
                 self.rotate(&mut k, position);
                 keys.push(k);
@@ -128,48 +139,139 @@ impl Slow<'_> {
     }
 }
 
+/// Larger weights than a fresh model's, so that attention and gates are far from uniform, and biases
+/// and gains that are not all alike.
+fn lively(config: &Config) -> Vec<Parameter> {
+    let mut parameters = parameters::initialise(config, 5);
+    for parameter in &mut parameters {
+        let flat = parameter.shape.len() == 1;
+        for (at, value) in parameter.values.iter_mut().enumerate() {
+            *value = match flat {
+                true => *value + 0.3 * ((at * 7 % 5) as f32 - 2.0) / 2.0,
+                false => *value * 8.0,
+            };
+        }
+    }
+    parameters
+}
+
 #[test]
-fn loss_equals_that_of_a_scalar_decoder() {
-    for (tied, kv_heads) in [(false, 2), (true, 4), (true, 1)] {
-        let config = Config {
-            tied,
-            kv_heads,
-            ..tiny_config()
-        };
-        let parameters: Vec<Parameter> = parameters::initialise(&config, 5)
-            .into_iter()
-            .map(|mut p| {
-                // Larger weights make attention and gates far from uniform.
-                p.values.iter_mut().for_each(|v| *v *= 8.0);
-                p
-            })
-            .collect();
+fn loss_equals_that_of_a_scalar_decoder_in_every_family() {
+    for config in every_family() {
+        let parameters = lively(&config);
         let tokens: Vec<u32> = (0..3 * 9).map(|i| (i * 29 + i * i * 3) % 48).collect();
         let slow = Slow {
             config: &config,
             parameters: &parameters,
         }
         .loss_sum(&tokens, 3, 9);
-        let device = crate::device::choose().device;
+        let device = crate::device::cpu();
         let model = Model::new(config.clone(), parameters, &device);
         let batch = dense_batch(&tokens, 3, 9, config.vocab).unwrap();
         let fast = f64::from(download(model.loss_sum(None, &batch))[0]);
-        assert!((fast - slow).abs() < 1e-4 * slow, "{fast} {slow}");
+        assert!(
+            (fast - slow).abs() < 1e-4 * slow,
+            "{fast} {slow} {config:?}"
+        );
     }
 }
 
 #[test]
-fn weights_come_in_canonical_order() {
+fn decoding_step_by_step_gives_the_logits_of_the_whole_in_every_family() {
+    for config in every_family() {
+        let parameters = lively(&config);
+        let tokens: Vec<u32> = (0..9).map(|i| (i * 29 + 3) % 48).collect();
+        let slow = Slow {
+            config: &config,
+            parameters: &parameters,
+        }
+        .logits(&tokens);
+        let device = crate::device::cpu();
+        let model = Model::new(config.clone(), parameters, &device);
+        let mut cache = decode::Cache::new(&model, tokens.len());
+        let ids: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
+        let mut steps = vec![(3, model.decode(None, &ids[..4], &mut cache))];
+        steps.extend((4..9).map(|at| (at, model.decode(None, &ids[at..=at], &mut cache))));
+        for (at, logits) in steps {
+            for (ours, theirs) in logits.iter().zip(&slow[at]) {
+                let gap = (f64::from(*ours) - theirs).abs();
+                assert!(gap < 1e-4 * theirs.abs().max(1.0), "{at} {ours} {theirs}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_weight_of_every_family_has_the_slope_of_the_loss() {
+    for config in every_family() {
+        let parameters = lively(&config);
+        let device = crate::device::cpu();
+        let tokens: Vec<u32> = (0..2 * 7).map(|i| (i * 31 + i * i) % 48).collect();
+        let batch = dense_batch(&tokens, 2, 7, config.vocab).unwrap();
+        let model = Model::new(config.clone(), parameters.clone(), &device).trainable();
+        let mut gradients = model.loss_sum(None, &batch).backward();
+        for (index, weight) in model.weights().iter().enumerate() {
+            let gradient = weight.gradient(&mut gradients).expect("takes part");
+            let largest = (0..gradient.len())
+                .max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs()))
+                .unwrap();
+            let loss = |by: f32| {
+                let mut moved = parameters.clone();
+                moved[index].values[largest] += by;
+                let slow = Slow {
+                    config: &config,
+                    parameters: &moved,
+                };
+                slow.loss_sum(&tokens, 2, 7)
+            };
+            let slope = (loss(1e-3) - loss(-1e-3)) / 2e-3;
+            let ours = f64::from(gradient[largest]);
+            let name = &parameters[index].name;
+            assert!(
+                (ours - slope).abs() < 2e-3 * slope.abs().max(0.01),
+                "{name}: {ours} {slope}"
+            );
+        }
+    }
+}
+
+#[test]
+fn documents_packed_in_one_window_lose_what_they_lose_apart() {
     let config = tiny_config();
-    let parameters = parameters::initialise(&config, 5);
-    let model = Model::new(config, parameters.clone(), &crate::device::choose().device);
-    let weights = model.weights();
-    assert_eq!(weights.len(), parameters.len());
-    for (weight, parameter) in weights.iter().zip(&parameters) {
-        let values = match weight {
-            Weight::Matrix(t) => download((*t).clone()),
-            Weight::Vector(t) => download((*t).clone()),
-        };
-        assert_eq!(values, parameter.values, "{}", parameter.name);
+    let parameters: Vec<Parameter> = parameters::initialise(&config, 5)
+        .into_iter()
+        .map(|mut p| {
+            p.values.iter_mut().for_each(|v| *v *= 8.0);
+            p
+        })
+        .collect();
+    let model = Model::new(config, parameters, &crate::device::cpu());
+    let loss = |batch: &Batch| f64::from(download(model.loss_sum(None, batch))[0]);
+    let tokens: Vec<u32> = (0..20).map(|i| (i * 29 + i * i * 3) % 48).collect();
+    let (one, two) = tokens.split_at(7);
+    let apart = [one, two].map(|part| dense_batch(part, 1, part.len(), 48).unwrap());
+    let mut packed = dense_batch(&tokens, 1, 20, 48).unwrap();
+    packed.targets[6] = NO_TARGET;
+    let crossing = loss(&packed);
+    packed.firsts = Some((0..20).map(|row| if row < 7 { 0 } else { 7 }).collect());
+    let expected = apart.iter().map(loss).sum::<f64>();
+    assert!((loss(&packed) - expected).abs() < 1e-5 * expected);
+    assert!((crossing - expected).abs() > 1e-3 * expected);
+}
+
+#[test]
+fn weights_come_in_canonical_order() {
+    for config in every_family() {
+        let parameters = lively(&config);
+        let model = Model::new(config, parameters.clone(), &crate::device::cpu());
+        let weights = model.weights();
+        assert_eq!(weights.len(), parameters.len());
+        for (weight, parameter) in weights.iter().zip(&parameters) {
+            let values = match weight {
+                Weight::Matrix(t) => download((*t).clone()),
+                Weight::Vector(t) => download((*t).clone()),
+            };
+            assert_eq!(values, parameter.values, "{}", parameter.name);
+        }
     }
 }

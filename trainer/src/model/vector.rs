@@ -26,6 +26,22 @@ pub(crate) fn fast<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
+/// Runs an operation that is written for any vector unit on the best there is.
+#[cfg(feature = "lean")]
+#[inline(always)]
+pub(crate) fn dispatch<Op: pulp::WithSimd>(operation: Op) -> Op::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(avx512) = pulp::x86::V4::try_new() {
+            return pulp::Simd::vectorize(avx512, operation);
+        }
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            return pulp::Simd::vectorize(avx2, operation);
+        }
+    }
+    pulp::Arch::new().dispatch(operation)
+}
+
 /// Rows of `width` numbers that make up one parallel task.
 pub(crate) fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)

@@ -2,8 +2,9 @@
 //!
 //! Work is cut in tasks of one window and one key head, and each task in blocks of queries. A block
 //! holds the rows of all query heads that share the key head, one head after the other, so keys are
-//! never repeated; and it is multiplied only with the keys up to its own end, so what the causal mask
-//! hides is mostly not computed at all. Probabilities are kept for the backward pass.
+//! never repeated; and it is multiplied only with the keys from the first that any of its rows may
+//! look at up to its own end, so what the mask hides is mostly not computed at all. Probabilities are
+//! kept for the backward pass.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use rayon::prelude::*;
 
 use super::record::{Matrix, Pull, apply};
 use crate::config::Config;
+use crate::model::Batch;
 use crate::model::rope::RopeTable;
 use crate::model::vector::{dot, exp, fast, max, sum};
 
@@ -48,9 +50,27 @@ impl Sizes {
     }
 }
 
+/// The first position that each query of one task may look at; None when it is always the window's.
+#[derive(Clone, Copy, Debug)]
+struct Firsts<'a>(Option<&'a [u32]>);
+
+impl Firsts<'_> {
+    fn at(self, position: usize) -> usize {
+        self.0.map_or(0, |firsts| firsts[position] as usize)
+    }
+
+    /// The first key that any of `count` queries from `start` on may look at.
+    fn lowest(self, start: usize, count: usize) -> usize {
+        let firsts = self.0.map(|firsts| &firsts[start..start + count]);
+        firsts.map_or(0, |f| f.iter().min().map_or(0, |first| *first as usize))
+    }
+}
+
 /// What a task keeps of one block.
 #[derive(Clone, Debug)]
 struct Block {
+    /// The first of its keys.
+    from: usize,
     /// Rotated and scaled queries, `[per_group * positions, dim]`.
     q: Matrix,
     /// `[per_group * positions, keys]`, zero where a query may not look.
@@ -73,7 +93,8 @@ struct State {
     tasks: Arc<Vec<Task>>,
 }
 
-/// Causal grouped-query attention with rotary positions.
+/// Causal grouped-query attention with rotary positions inside each window of `batch`, from the
+/// first position that each row may attend to.
 ///
 /// # Shapes
 /// `q` `[rows, heads * head_dim]`, `k` and `v` `[rows, kv_heads * head_dim]`, output as `q`;
@@ -84,20 +105,24 @@ pub(crate) fn attention(
     v: Tensor<2>,
     table: &Arc<RopeTable>,
     config: &Config,
-    windows: usize,
+    batch: &Batch,
 ) -> Tensor<2> {
     let sizes = Sizes {
-        windows,
-        context: q.dims()[0] / windows,
+        windows: batch.windows,
+        context: batch.context,
         groups: config.kv_heads,
         per_group: config.heads / config.kv_heads,
         dim: config.head_dim,
     };
     apply([q, k, v], |[q, k, v], tracked| {
         let keep = tracked.contains(&true);
-        let (tasks, outputs): (Vec<_>, Vec<_>) = (0..windows * sizes.groups)
+        let (tasks, outputs): (Vec<_>, Vec<_>) = (0..batch.windows * sizes.groups)
             .into_par_iter()
-            .map(|task| forward(sizes, task, [q, k, v], table, keep))
+            .map(|task| {
+                let at = task / sizes.groups * sizes.context;
+                let firsts = batch.firsts.as_ref().map(|f| &f[at..at + sizes.context]);
+                forward(sizes, task, [q, k, v], Firsts(firsts), table, keep)
+            })
             .unzip();
         let output = scatter(sizes, sizes.per_group, &outputs);
         let state = State {
@@ -114,6 +139,7 @@ fn forward(
     sizes: Sizes,
     task: usize,
     [q, k, v]: [&Matrix; 3],
+    firsts: Firsts,
     table: &RopeTable,
     keep: bool,
 ) -> (Task, Vec<f32>) {
@@ -136,15 +162,23 @@ fn forward(
             || rotate(&mut queries, table, start, count, 1.0, scale),
         );
         let queries = Matrix::new(queries, rows, dim);
-        let seen = start + count;
-        let mut scores = queries.times_transposed(&keys.narrow(0, seen));
+        let from = firsts.lowest(start, count);
+        let seen = start + count - from;
+        let mut scores = queries.times_transposed(&keys.narrow(from, seen));
         fast(
             #[inline(always)]
-            || causal_softmax(scores.values_mut(), seen, start, count),
+            || {
+                for (row, scores) in scores.values_mut().chunks_exact_mut(seen).enumerate() {
+                    let position = start + row % count;
+                    let first = firsts.at(position) - from;
+                    softmax(scores, first, position + 1 - from);
+                }
+            },
         );
-        output.extend_from_slice(scores.times(&values.narrow(0, seen)).values());
+        output.extend_from_slice(scores.times(&values.narrow(from, seen)).values());
         if keep {
             blocks.push(Block {
+                from,
                 q: queries,
                 probabilities: scores,
             });
@@ -158,21 +192,21 @@ fn forward(
     (task, output)
 }
 
-/// Softmax of each row over the keys it may look at; the others become zero.
+/// Softmax of a row over its keys `first..end`; the others become zero.
 #[inline(always)]
-fn causal_softmax(scores: &mut [f32], keys: usize, start: usize, count: usize) {
-    for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-        let (seen, hidden) = scores.split_at_mut(start + row % count + 1);
-        let largest = max(seen);
-        for score in seen.iter_mut() {
-            *score = exp(*score - largest);
-        }
-        let inverse = 1.0 / sum(seen);
-        for score in seen.iter_mut() {
-            *score *= inverse;
-        }
-        hidden.fill(0.0);
+fn softmax(scores: &mut [f32], first: usize, end: usize) {
+    let (seen, after) = scores.split_at_mut(end);
+    let (before, seen) = seen.split_at_mut(first);
+    let largest = max(seen);
+    for score in seen.iter_mut() {
+        *score = exp(*score - largest);
     }
+    let inverse = 1.0 / sum(seen);
+    for score in seen.iter_mut() {
+        *score *= inverse;
+    }
+    before.fill(0.0);
+    after.fill(0.0);
 }
 
 /// Turns each row `[dim]` by its position's angle times `direction`, and scales it.
@@ -301,18 +335,21 @@ fn backward(
     let mut dq = Vec::with_capacity(per_group * context * dim);
     let (mut dk, mut dv) = (vec![0.0; context * dim], vec![0.0; context * dim]);
     for ((start, count), block) in sizes.blocks().zip(&task.blocks) {
-        let seen = start + count;
+        let (from, seen) = (block.from, start + count - block.from);
         let dout = gather(sizes, per_group, index, upstream, start, count);
         let dout = Matrix::new(dout, per_group * count, dim);
         let probabilities = &block.probabilities;
-        accumulate(&mut dv, &probabilities.transposed_times(&dout));
-        let mut dscores = dout.times_transposed(&task.v.narrow(0, seen));
+        accumulate(
+            &mut dv[from * dim..],
+            &probabilities.transposed_times(&dout),
+        );
+        let mut dscores = dout.times_transposed(&task.v.narrow(from, seen));
         fast(
             #[inline(always)]
             || softmax_backward(dscores.values_mut(), probabilities.values(), seen),
         );
-        accumulate(&mut dk, &dscores.transposed_times(&block.q));
-        let mut queries = dscores.times(&task.k.narrow(0, seen));
+        accumulate(&mut dk[from * dim..], &dscores.transposed_times(&block.q));
+        let mut queries = dscores.times(&task.k.narrow(from, seen));
         fast(
             #[inline(always)]
             || rotate(queries.values_mut(), table, start, count, -1.0, scale),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::Config;
 use crate::lora::Pair;
 use crate::model::rope::RopeTable;
-use crate::model::{NO_TARGET, download, plain, upload};
+use crate::model::{Batch, NO_TARGET, download, plain, upload};
 use crate::testing::tiny_config;
 
 fn random(seed: u64, rows: usize, cols: usize) -> Tensor<2> {
@@ -17,7 +18,7 @@ fn random(seed: u64, rows: usize, cols: usize) -> Tensor<2> {
     let values = (0..rows * cols)
         .map(|_| rng.random::<f32>() * 4.0 - 2.0)
         .collect();
-    let device: Device = crate::device::choose().device.autodiff();
+    let device: Device = crate::device::cpu().autodiff();
     upload(values, [rows, cols], &device)
 }
 
@@ -115,6 +116,47 @@ fn linear_matches_its_twin_whatever_is_frozen() {
     }
 }
 
+/// A batch whose tokens do not matter, with documents that start at `starts` in every window.
+fn shaped(windows: usize, context: usize, starts: Option<&[usize]>) -> Batch {
+    let first = |starts: &[usize], position| {
+        let before = starts.iter().filter(|start| **start <= position);
+        before.max().map_or(0, |start| *start as u32)
+    };
+    let firsts = |starts| {
+        (0..windows * context)
+            .map(|row| first(starts, row % context))
+            .collect()
+    };
+    Batch {
+        tokens: vec![0; windows * context],
+        targets: vec![NO_TARGET; windows * context],
+        windows,
+        context,
+        firsts: starts.map(firsts),
+    }
+}
+
+fn compare_attention(heads: usize, kv_heads: usize, batch: &Batch) {
+    let config = Config {
+        heads,
+        kv_heads,
+        head_dim: 8,
+        ..tiny_config()
+    };
+    let table = Arc::new(RopeTable::new(&config, batch.context));
+    let rows = batch.tokens.len();
+    compare(
+        [
+            random(1, rows, heads * 8),
+            random(2, rows, kv_heads * 8),
+            random(3, rows, kv_heads * 8),
+        ],
+        [true; 3],
+        |[q, k, v]| super::attention(q, k, v, &table, &config, batch),
+        |[q, k, v]| plain::attention(q, k, v, &table, &config, batch),
+    );
+}
+
 #[test]
 fn attention_matches_its_twin_across_block_edges() {
     for (heads, kv_heads, context, windows) in [
@@ -124,25 +166,38 @@ fn attention_matches_its_twin_across_block_edges() {
         (4, 4, 130, 1),
         (1, 1, 1, 2),
     ] {
-        let config = Config {
-            heads,
-            kv_heads,
-            head_dim: 8,
-            ..tiny_config()
-        };
-        let table = Arc::new(RopeTable::new(&config, context));
-        let rows = windows * context;
-        compare(
-            [
-                random(1, rows, heads * 8),
-                random(2, rows, kv_heads * 8),
-                random(3, rows, kv_heads * 8),
-            ],
-            [true; 3],
-            |[q, k, v]| super::attention(q, k, v, &table, &config, windows),
-            |[q, k, v]| plain::attention(q, k, v, &table, &config, windows),
-        );
+        compare_attention(heads, kv_heads, &shaped(windows, context, None));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention_matches_its_twin_whatever_documents_share_a_window(
+        windows in 1usize..3,
+        context in 1usize..150,
+        starts in prop::collection::vec(0usize..150, 0..6),
+        kv_heads in 1usize..3,
+    ) {
+        compare_attention(2 * kv_heads, kv_heads, &shaped(windows, context, Some(&starts)));
+    }
+}
+
+#[test]
+fn one_document_per_window_costs_and_gives_the_same_as_a_whole_window() {
+    let config = tiny_config();
+    let table = Arc::new(RopeTable::new(&config, 70));
+    let run = |batch: &Batch| {
+        let (width, kv_width) = (config.query_width(), config.kv_width());
+        let [q, k, v] = [(1, width), (2, kv_width), (3, kv_width)].map(|(s, w)| random(s, 140, w));
+        download(super::attention(q, k, v, &table, &config, batch))
+    };
+    assert_eq!(
+        run(&shaped(2, 70, None)),
+        run(&shaped(2, 70, Some(&[0]))),
+        "same bytes"
+    );
 }
 
 #[test]

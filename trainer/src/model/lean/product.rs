@@ -1,0 +1,394 @@
+//! Matrix products of the lane layout.
+//!
+//! The right operand and the result are panels: the vector units run along positions, the left
+//! operand is broadcast one number at a time. A weight therefore serves the forward pass (its rows
+//! against activations) and the backward pass (its columns against gradients) as it lies in memory;
+//! only the strips that are being multiplied are rearranged, in a buffer that stays in cache.
+//!
+//! Every result is summed in one order by one thread, so results do not depend on threads.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::panels::{LANES, Panels};
+use crate::model::vector::dispatch;
+
+/// Rows of a strip: 12 rows of 32 lanes fill 24 of the 32 vector registers of AVX-512 with sums.
+pub(super) const STRIP: usize = 12;
+/// Rows of one parallel task; its rearranged block of `BLOCK * INNER` numbers stays in the L2 cache.
+const BLOCK: usize = 8 * STRIP;
+/// Inner length of a block: `INNER * LANES` numbers of the right operand stay in the L1 cache.
+const INNER: usize = 192;
+
+/// A matrix anywhere in memory: element `(row, inner)` lies at
+/// `row * row_stride + inner * inner_stride`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) inner: usize,
+    pub(super) row_stride: usize,
+    pub(super) inner_stride: usize,
+}
+
+impl<'a> Left<'a> {
+    /// A row-major matrix `[rows, inner]`.
+    pub(super) fn new(values: &'a [f32], inner: usize) -> Self {
+        Self {
+            values,
+            rows: values.len() / inner,
+            inner,
+            row_stride: inner,
+            inner_stride: 1,
+        }
+    }
+
+    /// The transposed matrix, in the same memory.
+    pub(super) fn transposed(self) -> Self {
+        Self {
+            rows: self.inner,
+            inner: self.rows,
+            row_stride: self.inner_stride,
+            inner_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Rearranges rows `row..row + rows` and inner `from..to` as strips `[strip][inner][STRIP]`, zero
+    /// where the last strip has fewer rows.
+    #[inline(always)]
+    fn pack(self, row: usize, rows: usize, from: usize, to: usize, packed: &mut Vec<f32>) {
+        let inner = to - from;
+        packed.clear();
+        packed.resize(rows.div_ceil(STRIP) * STRIP * inner, 0.0);
+        for (index, strip) in packed.chunks_exact_mut(STRIP * inner).enumerate() {
+            let row = row + index * STRIP;
+            let count = STRIP.min(self.rows - row);
+            let start = row * self.row_stride + from * self.inner_stride;
+            let values = &self.values[start..];
+            match (self.row_stride, self.inner_stride, count) {
+                (1, stride, STRIP) => pack_columns(values, stride, strip),
+                (stride, 1, STRIP) => pack_rows(values, stride, strip),
+                (row_stride, inner_stride, _) => {
+                    for (inner, strip) in strip.chunks_exact_mut(STRIP).enumerate() {
+                        for (row, to) in strip[..count].iter_mut().enumerate() {
+                            *to = values[row * row_stride + inner * inner_stride];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of a strip lie side by side.
+#[inline(always)]
+fn pack_columns(values: &[f32], stride: usize, strip: &mut [f32]) {
+    for (inner, strip) in strip.chunks_exact_mut(STRIP).enumerate() {
+        strip.copy_from_slice(&values[inner * stride..][..STRIP]);
+    }
+}
+
+/// Numbers of a row lie side by side: turned over in squares of four, which compile to shuffles.
+#[inline(always)]
+fn pack_rows(values: &[f32], stride: usize, strip: &mut [f32]) {
+    let inner = strip.len() / STRIP;
+    for row in (0..STRIP).step_by(4) {
+        let rows: [&[f32]; 4] = std::array::from_fn(|r| &values[(row + r) * stride..][..inner]);
+        let mut squares = strip.chunks_exact_mut(4 * STRIP);
+        for (index, out) in (&mut squares).enumerate() {
+            let square = rows.map(|values| <[f32; 4]>::try_from(&values[4 * index..][..4]));
+            let square = square.map(|row| row.expect("four numbers were sliced"));
+            for (column, out) in out.chunks_exact_mut(STRIP).enumerate() {
+                out[row..row + 4].copy_from_slice(&square.map(|row| row[column]));
+            }
+        }
+        let done = inner / 4 * 4;
+        let rest = squares.into_remainder().chunks_exact_mut(STRIP);
+        for (index, out) in rest.enumerate() {
+            out[row..row + 4].copy_from_slice(&rows.map(|values| values[done + index]));
+        }
+    }
+}
+
+/// One product of a sum.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Term<'a> {
+    pub(super) left: Left<'a>,
+    pub(super) right: &'a Panels,
+}
+
+/// `out = sum of left * right`, or `out += ` when `add`.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub(super) terms: Vec<Term<'a>>,
+    pub(super) out: &'a mut Panels,
+    pub(super) add: bool,
+}
+
+/// Some rows of a job's result, in every panel.
+struct Task<'a> {
+    terms: &'a [Term<'a>],
+    row: usize,
+    rows: usize,
+    outs: Vec<&'a mut [f32]>,
+    add: bool,
+}
+
+/// Does all jobs, in parallel.
+pub(super) fn multiply(mut jobs: Vec<Job>) {
+    let mut tasks = Vec::new();
+    for job in &mut jobs {
+        let features = job.out.features();
+        for term in &job.terms {
+            debug_assert_eq!(term.left.rows, features);
+            debug_assert_eq!(term.left.inner, term.right.features());
+        }
+        let first = tasks.len();
+        tasks.extend((0..features).step_by(BLOCK).map(|row| Task {
+            terms: &job.terms,
+            row,
+            rows: BLOCK.min(features - row),
+            outs: Vec::with_capacity(8),
+            add: job.add,
+        }));
+        for panel in job.out.values_mut().chunks_exact_mut(features * LANES) {
+            for (task, out) in (tasks[first..].iter_mut()).zip(panel.chunks_mut(BLOCK * LANES)) {
+                task.outs.push(out);
+            }
+        }
+    }
+    tasks.into_par_iter().with_max_len(1).for_each(|task| {
+        dispatch(task);
+    });
+}
+
+/// `out = left * right` for a row-major `left`.
+pub(super) fn multiply_one(left: &[f32], right: &Panels, out: &mut Panels) {
+    multiply(vec![Job {
+        terms: vec![Term {
+            left: Left::new(left, right.features()),
+            right,
+        }],
+        out,
+        add: false,
+    }]);
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            terms,
+            row,
+            rows,
+            mut outs,
+            mut add,
+        } = self;
+        let mut packed = Vec::new();
+        for Term { left, right } in terms {
+            for from in (0..left.inner).step_by(INNER) {
+                let to = left.inner.min(from + INNER);
+                left.pack(row, rows, from, to, &mut packed);
+                for (panel, out) in outs.iter_mut().enumerate() {
+                    let right = &right.panel(panel)[from * LANES..to * LANES];
+                    let strips = packed.chunks_exact(STRIP * (to - from));
+                    for (left, out) in strips.zip(out.chunks_mut(STRIP * LANES)) {
+                        strip(simd, left, right, out, add);
+                    }
+                }
+                add = true;
+            }
+        }
+    }
+}
+
+/// A left operand that stays rearranged, for many products with single panels.
+#[derive(Debug, Default)]
+pub(super) struct Strips {
+    packed: Vec<f32>,
+    inner: usize,
+}
+
+impl Strips {
+    pub(super) fn pack(&mut self, left: Left) {
+        self.inner = left.inner;
+        left.pack(0, left.rows, 0, left.inner, &mut self.packed);
+    }
+}
+
+/// A product of [`Strips`] with one panel, for use inside a task that is already parallel:
+/// `out (+)= left[first * STRIP.., from..to] * right`, with `right` `[to - from][LANES]`. Rows beyond
+/// `out` are left out.
+pub(super) struct Small<'a> {
+    pub(super) left: &'a Strips,
+    /// The first strip.
+    pub(super) first: usize,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) right: &'a [f32],
+    pub(super) out: &'a mut [f32],
+    pub(super) add: bool,
+}
+
+impl Small<'_> {
+    /// Multiplies on this thread with the vector units at hand.
+    #[inline(always)]
+    pub(super) fn run<S: Simd>(self, simd: S) {
+        let right = &self.right[..(self.to - self.from) * LANES];
+        let strips = self.left.packed.chunks_exact(STRIP * self.left.inner);
+        let strips = strips.skip(self.first);
+        for (left, out) in strips.zip(self.out.chunks_mut(STRIP * LANES)) {
+            let left = &left[self.from * STRIP..self.to * STRIP];
+            strip(simd, left, right, out, self.add);
+        }
+    }
+}
+
+/// `out (+)= left * right` for `left` `[inner][STRIP]`, `right` `[inner][LANES]` and `out`
+/// `[up to STRIP][LANES]`.
+#[inline(always)]
+fn strip<S: Simd>(simd: S, left: &[f32], right: &[f32], out: &mut [f32], add: bool) {
+    match S::F32_LANES {
+        16 => tile::<S, 12, 2>(simd, left, right, out, add, 0, 0),
+        8 => {
+            for (row, lane) in [(0, 0), (6, 0), (0, 16), (6, 16)] {
+                tile::<S, 6, 2>(simd, left, right, out, add, row, lane);
+            }
+        }
+        4 => {
+            for (row, lane) in [(0, 0), (6, 0), (0, 16), (6, 16)] {
+                tile::<S, 6, 4>(simd, left, right, out, add, row, lane);
+            }
+        }
+        lanes => {
+            for row in 0..STRIP {
+                for lane in (0..LANES).step_by(lanes) {
+                    tile::<S, 1, 1>(simd, left, right, out, add, row, lane);
+                }
+            }
+        }
+    }
+}
+
+/// `ROWS` rows from `row` on and `VECTORS` vectors from `lane` on of a strip, summed in registers.
+#[inline(always)]
+fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    left: &[f32],
+    right: &[f32],
+    out: &mut [f32],
+    add: bool,
+    row: usize,
+    lane: usize,
+) {
+    let width = VECTORS * S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    for (left, right) in left.chunks_exact(STRIP).zip(right.chunks_exact(LANES)) {
+        let right = S::as_simd_f32s(&right[lane..lane + width]).0;
+        let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
+        for (sums, left) in sums.iter_mut().zip(&left[row..row + ROWS]) {
+            let left = simd.splat_f32s(*left);
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = simd.mul_add_f32s(left, right, *sum);
+            }
+        }
+    }
+    let rows = out.chunks_exact_mut(LANES).skip(row);
+    for (out, sums) in rows.zip(sums) {
+        let out = S::as_mut_simd_f32s(&mut out[lane..lane + width]).0;
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = if add { simd.add_f32s(*out, sum) } else { sum };
+        }
+    }
+}
+
+/// `out[i][j] = sum over positions of wide[i] * narrow[j]`: what the gradient of a factor is made of.
+#[derive(Debug)]
+pub(super) struct Contraction<'a> {
+    pub(super) wide: &'a Panels,
+    pub(super) narrow: &'a Panels,
+    /// `[wide.features, narrow.features]`
+    pub(super) out: Vec<f32>,
+}
+
+impl<'a> Contraction<'a> {
+    pub(super) fn new(wide: &'a Panels, narrow: &'a Panels) -> Self {
+        let out = vec![0.0; wide.features() * narrow.features()];
+        Self { wide, narrow, out }
+    }
+}
+
+/// Rows of `wide` in one task of a contraction.
+const CONTRACTED: usize = 96;
+/// Rows of `wide`, and of `narrow`, that are summed in registers together.
+const SQUARE: usize = 4;
+
+/// Does all contractions, in parallel.
+pub(super) fn contract(jobs: &mut [Contraction]) {
+    let tasks: Vec<_> = (jobs.iter_mut())
+        .flat_map(|job| {
+            let (wide, narrow) = (job.wide, job.narrow);
+            let size = CONTRACTED * narrow.features();
+            let blocks = job.out.chunks_mut(size).enumerate();
+            blocks.map(move |(index, out)| Contract {
+                wide,
+                narrow,
+                first: index * CONTRACTED,
+                out,
+            })
+        })
+        .collect();
+    tasks.into_par_iter().with_max_len(1).for_each(|task| {
+        dispatch(task);
+    });
+}
+
+struct Contract<'a> {
+    wide: &'a Panels,
+    narrow: &'a Panels,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Contract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let columns = self.narrow.features();
+        let rows = self.out.len() / columns;
+        for row in (0..rows).step_by(SQUARE) {
+            for column in (0..columns).step_by(SQUARE) {
+                // Beyond the edge the last row is summed again and not written.
+                let wide = |i: usize| self.first + (row + i).min(rows - 1);
+                let narrow = |j: usize| (column + j).min(columns - 1);
+                let mut sums = [[simd.splat_f32s(0.0); SQUARE]; SQUARE];
+                for panel in 0..self.wide.panels() {
+                    let (left, right) = (self.wide.panel(panel), self.narrow.panel(panel));
+                    let left: [_; SQUARE] =
+                        std::array::from_fn(|i| &left[wide(i) * LANES..][..LANES]);
+                    let right: [_; SQUARE] =
+                        std::array::from_fn(|j| &right[narrow(j) * LANES..][..LANES]);
+                    for at in (0..LANES).step_by(S::F32_LANES) {
+                        let load =
+                            |from: &[f32]| S::as_simd_f32s(&from[at..at + S::F32_LANES]).0[0];
+                        let (left, right) = (left.map(load), right.map(load));
+                        for (sums, left) in sums.iter_mut().zip(left) {
+                            for (sum, right) in sums.iter_mut().zip(right) {
+                                *sum = simd.mul_add_f32s(left, right, *sum);
+                            }
+                        }
+                    }
+                }
+                for (i, sums) in sums.into_iter().enumerate().take(rows - row) {
+                    for (j, sum) in sums.into_iter().enumerate().take(columns - column) {
+                        self.out[(row + i) * columns + column + j] = simd.reduce_sum_f32s(sum);
+                    }
+                }
+            }
+        }
+    }
+}
