@@ -4,31 +4,26 @@
 //! the exit codes: 0 done, 1 what was checked is wrong, 2 the command could not be carried out.
 
 pub mod args;
-pub mod failure;
-pub mod output;
 
 mod adapter;
 mod datanet;
 mod init;
 mod ledger;
 mod model;
-pub(crate) mod run;
+mod run;
 mod status;
+mod train;
 mod up;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tributary_protocol::id::NetworkId;
 
-pub use args::{Cli, Command, Format};
-pub use failure::Failure;
+pub use args::{Cli, Command};
 
-use output::Out;
-
-/// The network that all peers of this version speak to.
-pub const NETWORK: NetworkId = NetworkId(1);
+use crate::terminal::Failure;
+use crate::terminal::output::Out;
 
 /// What every command gets.
 #[derive(Clone, Debug)]
@@ -97,6 +92,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Datanet(command) => block_on(datanet::run(&context, command)),
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
         Command::Ledger(command) => block_on(ledger::run(&context, command)),
+        Command::Train(args) => block_on(train::run(&context, args)),
         Command::Eval(args) => model::eval(&context, &args),
         Command::Generate(args) => model::generate(&context, &args),
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),

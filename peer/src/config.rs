@@ -103,6 +103,9 @@ pub struct RunFile {
     /// How updates are combined.
     #[serde(default)]
     pub aggregation: AggregationName,
+    /// Share of a round's tokens that may lie, for the robust rules.
+    #[serde(default = "default_tolerate")]
+    pub tolerate: f64,
     /// Rank and scale.
     #[serde(default)]
     pub adapter: AdapterTable,
@@ -122,6 +125,9 @@ pub struct RunFile {
 
 fn default_evaluators() -> Vec<String> {
     vec!["self".to_owned()]
+}
+fn default_tolerate() -> f64 {
+    0.25
 }
 fn default_score_windows() -> u32 {
     16
@@ -148,6 +154,12 @@ pub enum AggregationName {
     /// Clipped to the median norm, then the weighted mean.
     #[default]
     ClippedMean,
+    /// Clipped, mixed with nearest neighbours, then Multi-Krum.
+    MultiKrum,
+    /// Clipped, mixed, then centred clipping.
+    CentredClip,
+    /// Clipped, mixed, then the geometric median.
+    GeometricMedian,
 }
 
 /// `[adapter]`.
@@ -361,10 +373,7 @@ impl RunFile {
             rounds: self.rounds,
             training: self.training()?,
             codec: self.codec()?,
-            aggregation: match self.aggregation {
-                AggregationName::Mean => Aggregation::Mean,
-                AggregationName::ClippedMean => Aggregation::ClippedMean,
-            },
+            aggregation: self.aggregation()?,
             evaluators: self.evaluators(creator)?,
             score_windows: self.score_windows,
             committee: self.committee,
@@ -433,6 +442,20 @@ impl RunFile {
                 ScheduleName::Both => FactorSchedule::Both,
                 ScheduleName::FreezeA => FactorSchedule::FreezeA,
             },
+        })
+    }
+
+    fn aggregation(&self) -> Result<Aggregation, RunFileError> {
+        if !(0.0..0.5).contains(&self.tolerate) {
+            return Err(bound("tolerate", "must be 0 or more and below 0.5"));
+        }
+        let tolerate = ppb(self.tolerate);
+        Ok(match self.aggregation {
+            AggregationName::Mean => Aggregation::Mean,
+            AggregationName::ClippedMean => Aggregation::ClippedMean,
+            AggregationName::MultiKrum => Aggregation::MultiKrum { tolerate },
+            AggregationName::CentredClip => Aggregation::CentredClip { tolerate },
+            AggregationName::GeometricMedian => Aggregation::GeometricMedian { tolerate },
         })
     }
 

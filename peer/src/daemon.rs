@@ -15,18 +15,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tributary_protocol::event::{Command, Effect, Notice, Record};
-use tributary_protocol::id::{BlobRef, NetworkId, PeerId, Round, RunId};
+use tributary_protocol::event::{Command, Effect, Record};
+use tributary_protocol::id::{BlobRef, NetworkId, PeerId, RunId};
 use tributary_protocol::node::{Node, NodeConfig, Saved};
 
 use crate::driver::{Clock, Driver, Parts, Request};
+use crate::event::Event;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::metrics::Metrics;
 use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic};
 use crate::store::{Store, StoreError};
 use crate::work::bench::Bench;
-use crate::work::{Learner, Progress, Slots};
+use crate::work::{Learner, Slots};
 
 /// How often heads are compared with a neighbour, in milliseconds.
 const TICK_MS: u64 = 1000;
@@ -89,22 +90,6 @@ impl StartError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the daemon has stopped{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
 pub struct Stopped(pub Option<String>);
-
-/// What the owner can hear.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// From the node.
-    Notice(Notice),
-    /// Local training advances.
-    Training {
-        /// The run.
-        run: RunId,
-        /// The round.
-        round: Round,
-        /// How far.
-        progress: Progress,
-    },
-}
 
 type NodeRequest = Request<Node>;
 

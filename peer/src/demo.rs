@@ -12,7 +12,9 @@
 //! peers go on where their ledgers end.
 
 mod cast;
+pub mod check;
 mod ending;
+pub mod options;
 pub mod plan;
 pub mod report;
 pub mod screen;
@@ -23,12 +25,12 @@ use std::time::{Duration, Instant};
 
 use tributary_protocol::id::Round;
 
-use crate::cli::args::DemoArgs;
-use crate::cli::output::Out;
-use crate::cli::{Failure, Format};
 use crate::home::HomePaths;
 use crate::model;
+use crate::terminal::output::Out;
+use crate::terminal::{Failure, Format};
 use cast::Cast;
+use options::DemoArgs;
 use plan::{Measured, Plan};
 use screen::Screen;
 use story::{Show, Story};

@@ -21,7 +21,7 @@ use tributary_protocol::id::{BlobHash, BlobRef, PeerId, RunId};
 use tributary_protocol::node::Node;
 use tributary_protocol::time::Now;
 
-use crate::daemon::Event;
+use crate::event::Event;
 use crate::health::{Health, Warning};
 use crate::metrics::Metrics;
 use crate::net::{Net, NetEvent, NetEvents};

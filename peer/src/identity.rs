@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use tributary_protocol::hash;
 use tributary_protocol::id::PeerId;
+use tributary_protocol::sign::SecretKey;
 use zeroize::Zeroizing;
-
-use crate::net::keys;
 
 /// First word of a key file.
 const MAGIC: &str = "tributary-key-1";
@@ -78,7 +77,7 @@ pub enum IdentityError {
 impl Identity {
     /// From a seed, for tests and demos that derive their keys.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        let peer = keys::peer_id(&seed);
+        let peer = SecretKey::from_seed(seed).peer_id();
         Self {
             seed: Zeroizing::new(seed),
             peer,

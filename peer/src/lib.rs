@@ -13,6 +13,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 mod driver;
+pub mod event;
 pub mod health;
 pub mod home;
 pub mod identity;
@@ -22,6 +23,12 @@ pub mod net;
 pub mod settings;
 pub mod shard;
 pub mod store;
+pub mod terminal;
 pub mod verify;
 pub mod view;
 pub mod work;
+
+use tributary_protocol::id::NetworkId;
+
+/// The network that all peers of this version speak to.
+pub const NETWORK: NetworkId = NetworkId(1);

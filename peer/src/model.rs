@@ -15,6 +15,8 @@ use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::manifest::{Base, Manifest};
+use tributary_trainer::base::is_hub_name;
+use tributary_trainer::device::Request;
 use tributary_trainer::{BaseModel, Windows, brook};
 
 use crate::config::BaseFacts;
@@ -106,6 +108,21 @@ pub fn open(name: &str) -> Result<BaseModel, ModelError> {
         why: e.to_string(),
     })?;
     Ok(share(base))
+}
+
+/// As [`open`], on a device of the caller's choice and not shared with the rest of the process.
+///
+/// # Errors
+/// See [`ModelError`].
+pub fn open_on(name: &str, device: Request) -> Result<BaseModel, ModelError> {
+    let fetched = || is_hub_name(name) && !Path::new(name).exists();
+    if name != BROOK && !Path::new(name).is_dir() && !fetched() {
+        return Err(ModelError::NoFolder(PathBuf::from(name)));
+    }
+    BaseModel::open_on(name, device).map_err(|e| ModelError::Load {
+        name: name.to_owned(),
+        why: e.to_string(),
+    })
 }
 
 fn embedded() -> Result<BaseModel, ModelError> {

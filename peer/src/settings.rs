@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::limits::MAX_NAME_BYTES;
 
-use crate::cli::Failure;
+use crate::terminal::Failure;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@
 pub mod archive;
 
 pub(crate) mod check;
-mod files;
+pub(crate) mod files;
 
 use std::path::{Path, PathBuf};
 
@@ -150,26 +150,22 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Checks a stopped home, or the homes of a demo's peers and what the demo wrote beside them.
+/// Checks a stopped home.
 ///
 /// # Errors
 /// [`VerifyError`] when it cannot be read at all.
 pub fn home(root: &Path) -> Result<Report, VerifyError> {
     let mut report = Report::default();
-    if crate::demo::plan::Plan::is_home(root) {
-        files::check_demo(root, &mut report)?;
-    } else {
-        if !root.is_dir() {
-            return Err(HomeError::Missing(root.to_owned()).into());
-        }
-        stopped(&HomePaths::new(root), ".", &mut report)?;
+    if !root.is_dir() {
+        return Err(HomeError::Missing(root.to_owned()).into());
     }
+    stopped(&HomePaths::new(root), ".", &mut report)?;
     report.verified = report.faults.is_empty();
     Ok(report)
 }
 
 /// Checks one stopped home into `report`, under `name`.
-fn stopped(
+pub(crate) fn stopped(
     paths: &HomePaths,
     name: &str,
     report: &mut Report,

@@ -4,6 +4,7 @@
 //! every view can be fed to the next command; tables shorten them.
 
 pub mod book;
+pub(crate) mod tables;
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::event::{Notice, Phase};
@@ -294,7 +295,7 @@ fn line(notice: &Notice) -> String {
         } => format!(
             "round {round} certified: state {}, {included} contributions, {}",
             state.short(),
-            crate::cli::output::duration(*took_ms)
+            crate::terminal::output::duration(*took_ms)
         ),
         Notice::Finished(run) => format!("run {} is finished", run.short()),
         Notice::Refused { from, why } => format!("refused a message of {}: {why}", from.short()),

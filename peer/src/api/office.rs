@@ -17,7 +17,8 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView as NodeRun};
 
 use super::{CreateRequest, FolderRequest, Host, HostError, JoinRequest};
-use crate::daemon::{Daemon, Event, Stopped};
+use crate::daemon::{Daemon, Stopped};
+use crate::event::Event;
 use crate::home::Home;
 use crate::model;
 use crate::shard::Committed;

@@ -6,12 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::sync::Notify;
+use tributary_trainer::device::Request;
+use tributary_trainer::peft::Verified;
 
 use super::args::AdapterCommand;
-use super::output::{Align, Table, bytes};
 use super::run::absolute;
-use super::{Context, Failure, up};
+use super::{Context, up};
 use crate::api::client::Client;
 use crate::api::office::Office;
 use crate::api::{FolderRequest, Host};
@@ -20,6 +22,8 @@ use crate::identity::Identity;
 use crate::model;
 use crate::model::learner::ModelLearner;
 use crate::settings::Settings;
+use crate::terminal::Failure;
+use crate::terminal::output::{Align, Table, bytes};
 use crate::verify::archive::Archive;
 use crate::view::{AdapterView, short};
 
@@ -64,7 +68,27 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             };
             answer(context, &view, &dir)
         }
+        AdapterCommand::Verify { dir, base } => verify(context, &dir, &base),
     }
+}
+
+/// `adapter-verify/1`.
+#[derive(Serialize)]
+struct VerifyReport {
+    schema: &'static str,
+    #[serde(flatten)]
+    verified: Verified,
+}
+
+fn verify(context: &Context, dir: &Path, base: &str) -> Result<(), Failure> {
+    let base = super::model::open(base, Request::Cpu)?;
+    let verified = tributary_trainer::peft::verify(dir, &base)
+        .map_err(|e| Failure::check(e.to_string()).during(&dir.display().to_string()))?;
+    let report = VerifyReport {
+        schema: "adapter-verify/1",
+        verified,
+    };
+    context.out.answer(&report, |r| r.verified.to_string())
 }
 
 fn request(id: &str, dir: &Path) -> FolderRequest {

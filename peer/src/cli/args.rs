@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::Failure;
+use tributary_trainer::Schedule;
+use tributary_trainer::data::Format as DataFormat;
+use tributary_trainer::device::{DEVICE_VARIABLE, Request};
+
+use crate::demo::options::DemoArgs;
+use crate::terminal::{Failure, Format};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
 #[derive(Clone, Debug, Parser)]
@@ -20,16 +25,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How answers are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// What to do.
@@ -55,6 +50,8 @@ pub enum Command {
     /// The signed account of who did what, and who is owed what.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Fine-tune an adapter on this machine's files alone, without a network.
+    Train(TrainArgs),
     /// Measure a model's loss on a text.
     Eval(EvalArgs),
     /// Let a model go on from a prompt.
@@ -185,6 +182,14 @@ pub enum AdapterCommand {
         #[arg(long, default_value_t = 120)]
         timeout_s: u64,
     },
+    /// Check a PEFT folder: every tensor belongs to the base, and the adapter changes its output.
+    Verify {
+        /// The PEFT folder.
+        dir: PathBuf,
+        /// `brook`, or a folder in Hugging Face layout.
+        #[arg(long, default_value = "brook")]
+        base: String,
+    },
     /// Adapters in this home.
     List,
 }
@@ -202,6 +207,98 @@ pub enum LedgerCommand {
     },
 }
 
+/// Options of `train`.
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    /// Text, JSONL, JSON, CSV or Parquet files. Rows have `text`, `prompt` and `completion`, or
+    /// `messages`.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The PEFT folder to write.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// `brook`, or a folder in Hugging Face layout.
+    #[arg(long, default_value = "brook")]
+    pub base: String,
+    /// LoRA rank, on all seven linears of every layer.
+    #[arg(long, default_value_t = 8)]
+    pub rank: u32,
+    /// LoRA alpha. Default: twice the rank.
+    #[arg(long)]
+    pub alpha: Option<u32>,
+    /// Passes over the data.
+    #[arg(long, default_value_t = 1.0, conflicts_with = "steps")]
+    pub epochs: f64,
+    /// Optimizer steps, in place of epochs.
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// Windows computed at a time.
+    #[arg(long, default_value_t = 4)]
+    pub batch: usize,
+    /// Batches of one step.
+    #[arg(long, default_value_t = 1)]
+    pub accumulate: usize,
+    /// Tokens a window. Default: 512, or what the model can take.
+    #[arg(long)]
+    pub context: Option<usize>,
+    /// Highest learning rate of AdamW.
+    #[arg(long, default_value_t = 2e-4)]
+    pub learning_rate: f64,
+    /// What the rate does after the warm-up: constant, linear or cosine.
+    #[arg(long, default_value_t = Schedule::Cosine)]
+    pub schedule: Schedule,
+    /// Steps over which the rate rises; below 1, their share of all steps.
+    #[arg(long, default_value_t = 0.03)]
+    pub warm_up: f64,
+    /// Longest gradient that a step follows; 0 never clips.
+    #[arg(long, default_value_t = 1.0)]
+    pub clip: f64,
+    /// Seed of the adapter, the order of data and what is held out.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Share of the data that losses are measured on and that is not trained on; 0 holds nothing out.
+    #[arg(long, default_value_t = 0.05, conflicts_with = "holdout_file")]
+    pub holdout: f64,
+    /// A file that losses are measured on, in place of a share of the data.
+    #[arg(long, value_name = "FILE")]
+    pub holdout_file: Option<PathBuf>,
+    /// Which documents share a window; none sees another.
+    #[arg(long, value_enum, default_value_t = PackingName::Fit)]
+    pub packing: PackingName,
+    /// Format of the files, in place of what their names say: text, jsonl, json, csv or parquet.
+    #[arg(long)]
+    pub data_format: Option<DataFormat>,
+    /// End at the first row that cannot be used, instead of counting it.
+    #[arg(long)]
+    pub strict: bool,
+    /// Folder that keeps the training, so that it can go on after a stop.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// Steps between two checkpoints.
+    #[arg(long, default_value_t = 50, requires = "checkpoint")]
+    pub every: u32,
+    /// Go on from the checkpoint.
+    #[arg(long, requires = "checkpoint")]
+    pub resume: bool,
+    /// Start even when the training needs more memory than is free.
+    #[arg(long)]
+    pub allow_swap: bool,
+    /// What computes: auto, cpu, or a GPU back end of this build (wgpu, vulkan, cuda).
+    #[arg(long, env = DEVICE_VARIABLE, default_value_t = Request::Auto)]
+    pub device: Request,
+}
+
+/// Which documents share a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PackingName {
+    /// As many as fit, longest first.
+    Fit,
+    /// None.
+    Apart,
+    /// In an order drawn by the seed.
+    Shuffled,
+}
+
 /// Options of `eval`.
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
@@ -217,6 +314,9 @@ pub struct EvalArgs {
     /// Tokens a window.
     #[arg(long, default_value_t = 512)]
     pub context: usize,
+    /// What computes: auto, cpu, or a GPU back end of this build (wgpu, vulkan, cuda).
+    #[arg(long, env = DEVICE_VARIABLE, default_value_t = Request::Auto)]
+    pub device: Request,
 }
 
 /// Options of `generate`.
@@ -240,35 +340,9 @@ pub struct GenerateArgs {
     /// Seed of the draws when the temperature is above 0.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-}
-
-/// Options of `demo`.
-#[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
-    /// Contributors; three evaluators come on top. Default: 6, or one for each file of --data.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=24))]
-    pub peers: Option<u32>,
-    /// Training rounds.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// `brook`, or a folder in Hugging Face layout.
-    #[arg(long, default_value = "brook")]
-    pub base: String,
-    /// A folder with one text or JSONL file per contributor; the file's stem is the name.
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Text that evaluators score on; default: a tenth of each contributor's text, not trained on.
-    #[arg(long, value_name = "FILE")]
-    pub holdout: Option<PathBuf>,
-    /// Seed of keys, order of data and draws.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Optimizer steps a round.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    pub steps: u32,
-    /// The prompt of the closing answer; default: the start of a hold-out text.
-    #[arg(long)]
-    pub prompt: Option<String>,
+    /// What computes: auto, cpu, or a GPU back end of this build (wgpu, vulkan, cuda).
+    #[arg(long, env = DEVICE_VARIABLE, default_value_t = Request::Auto)]
+    pub device: Request,
 }
 
 /// The folder when neither `--home` nor `TRIBUTARY_HOME` names one.

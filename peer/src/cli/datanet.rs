@@ -1,10 +1,11 @@
 //! `tributary datanet ...`: the data this peer trains on. Works with and without the daemon.
 
+use super::Context;
 use super::args::DatanetCommand;
-use super::output::{Align, Table, bytes};
-use super::{Context, Failure};
 use crate::home::{HomeError, HomePaths};
 use crate::shard;
+use crate::terminal::Failure;
+use crate::terminal::output::{Align, Table, bytes};
 use crate::view::ShardView;
 
 pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<(), Failure> {

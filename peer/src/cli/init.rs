@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::Context;
 use super::args::InitArgs;
-use super::{Context, Failure};
 use crate::home::{Home, HomeError};
 use crate::identity::IdentityError;
 use crate::settings::Settings;
+use crate::terminal::Failure;
 
 #[derive(Serialize)]
 struct Made {

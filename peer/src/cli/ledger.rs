@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use super::Context;
 use super::args::LedgerCommand;
-use super::output::{Align, Table};
-use super::{Context, Failure};
 use crate::api::client::Client;
+use crate::demo::check::home_or_demo;
 use crate::home::HomePaths;
 use crate::identity::Identity;
+use crate::terminal::Failure;
+use crate::terminal::output::{Align, Table};
+use crate::verify::Report;
 use crate::verify::archive::Archive;
-use crate::verify::{self, Report};
 use crate::view::{StatementView, short};
 
 pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
@@ -18,7 +20,7 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
         LedgerCommand::Verify => {
             let report: Report = match client {
                 Some(client) => client.get("/v1/ledger/verify").await?,
-                None => verify::home(&context.home)?,
+                None => home_or_demo(&context.home)?,
             };
             context.out.answer(&report, text)?;
             if report.verified {

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use tributary_protocol::adapter::Adapter;
+use tributary_trainer::device::Request;
 use tributary_trainer::{BaseModel, GenerateConfig, Windows, evaluate, generate as continue_text};
 
+use super::Context;
 use super::args::{EvalArgs, GenerateArgs};
-use super::{Context, Failure};
-use crate::model;
+use crate::model::{self, ModelError};
+use crate::terminal::Failure;
 
 /// `eval/1`.
 #[derive(Serialize)]
@@ -28,7 +30,7 @@ struct GenerateReport {
 }
 
 pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
-    let base = model::open(&args.base)?;
+    let base = open(&args.base, args.device)?;
     let adapter = adapter(&base, args.adapter.as_deref())?;
     let windows = Windows::from_file(&base, &args.text, args.context)
         .map_err(|e| Failure::from_error(&e).during("cannot evaluate"))?;
@@ -49,7 +51,7 @@ pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<(), Failure> {
-    let base = model::open(&args.base)?;
+    let base = open(&args.base, args.device)?;
     let adapter = adapter(&base, args.adapter.as_deref())?;
     let config = GenerateConfig {
         max_tokens: args.max_tokens,
@@ -69,6 +71,18 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<(), Fai
         .answer(&report, |r| format!("{}{}", args.prompt, r.text))
 }
 
+/// A base model on a device. Files that hold no usable model fail the check (exit code 1).
+pub(super) fn open(name: &str, device: Request) -> Result<BaseModel, Failure> {
+    let base = model::open_on(name, device).map_err(|e| match e {
+        ModelError::Load { .. } => Failure::check(e.to_string()),
+        _ => Failure::from_error(&e),
+    })?;
+    if let Some(warning) = &base.device().warning {
+        eprintln!("warning {}: {warning}", warning.code());
+    }
+    Ok(base)
+}
+
 fn adapter(base: &BaseModel, folder: Option<&Path>) -> Result<Option<Adapter>, Failure> {
     let Some(folder) = folder else {
         return Ok(None);
@@ -83,6 +97,7 @@ fn adapter(base: &BaseModel, folder: Option<&Path>) -> Result<Option<Adapter>, F
     tributary_trainer::import_peft(folder, base)
         .map(Some)
         .map_err(|e| {
-            Failure::from_error(&e).during(&format!("cannot use the adapter {}", folder.display()))
+            Failure::check(e.to_string())
+                .during(&format!("cannot use the adapter {}", folder.display()))
         })
 }

@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use tributary_protocol::codec;
 
-use super::args::{Format, RoleName, RunCommand};
-use super::output::{Align, Table};
+use super::Context;
+use super::args::{RoleName, RunCommand};
 use super::status::runs_table;
-use super::{Context, Failure};
 use crate::api::client::Client;
 use crate::api::{CreateRequest, JoinRequest};
 use crate::config::RunFile;
 use crate::model;
-use crate::view::{CreditView, RunBrief, RunView, StatusView, short};
+use crate::terminal::Failure;
+use crate::terminal::Format;
+use crate::terminal::output::{Align, Table};
+use crate::view::tables::credits_table;
+use crate::view::{RunBrief, RunView, StatusView, short};
 
 pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Failure> {
     let client = Client::open(&context.home)?;
@@ -249,38 +252,10 @@ fn show(run: &RunView) -> String {
     out
 }
 
-/// Contributors and what they earned.
-pub(crate) fn credits_table(credits: &[CreditView]) -> String {
-    let mut table = Table::new(&[
-        ("contributor", Align::Left),
-        ("name", Align::Left),
-        ("score (mnat)", Align::Right),
-        ("interval", Align::Right),
-        ("credit", Align::Right),
-        ("micro-OPEN", Align::Right),
-    ]);
-    let millinats = |n: i64| n as f64 * 1e-6;
-    for c in credits {
-        table.row([
-            short(&c.peer),
-            c.name.clone(),
-            format!("{:+.3}", millinats(c.score_nanonats)),
-            format!(
-                "{:+.3} .. {:+.3}",
-                millinats(c.low_nanonats),
-                millinats(c.high_nanonats)
-            ),
-            format!("{:.4}", c.credit as f64 * 1e-9),
-            c.micro_open.to_string(),
-        ]);
-    }
-    table.render()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::RoundView;
+    use crate::view::{CreditView, RoundView};
 
     #[test]
     fn a_run_is_shown_with_its_rounds_and_credits() {

@@ -1,8 +1,9 @@
 //! `tributary status`: what the daemon of this home is doing.
 
-use super::output::{Align, Table, bytes};
-use super::{Context, Failure};
+use super::Context;
 use crate::api::client::Client;
+use crate::terminal::Failure;
+use crate::terminal::output::{Align, Table, bytes};
 use crate::view::{RunBrief, StatusView, short};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use clap::CommandFactory;
 use std::path::Path;
 
 use super::*;
+use crate::terminal::Format;
 use args::{AdapterCommand, RunCommand};
 
 fn parsed(line: &str) -> Result<Cli, clap::Error> {

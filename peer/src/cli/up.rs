@@ -5,16 +5,19 @@ use std::sync::Arc;
 use tokio::sync::{Notify, broadcast};
 use tributary_protocol::event::Notice;
 
+use super::Context;
 use super::args::UpArgs;
-use super::{Context, Failure, NETWORK};
+use crate::NETWORK;
 use crate::api::client::Client;
 use crate::api::office::Office;
 use crate::api::serve;
-use crate::daemon::{Daemon, DaemonConfig, Event, StartError};
+use crate::daemon::{Daemon, DaemonConfig, StartError};
+use crate::event::Event;
 use crate::home::Home;
 use crate::model::learner::ModelLearner;
 use crate::net::Address;
 use crate::settings::Settings;
+use crate::terminal::Failure;
 use crate::view;
 use crate::work::Slots;
 

@@ -18,6 +18,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "min_contributions",
             "budget_per_round_open",
             "aggregation",
+            "tolerate",
             "adapter",
             "training",
             "codec",

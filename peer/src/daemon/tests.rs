@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::entry::{Join, Role};
 use tributary_protocol::hash;
-use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, StateHash};
+use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
 };

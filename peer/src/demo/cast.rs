@@ -14,12 +14,14 @@ use tributary_protocol::manifest::Manifest;
 use tributary_trainer::BaseModel;
 
 use super::plan::Plan;
-use crate::cli::{Failure, NETWORK};
-use crate::daemon::{Daemon, DaemonConfig, Event};
+use crate::NETWORK;
+use crate::daemon::{Daemon, DaemonConfig};
+use crate::event::Event;
 use crate::home::{Home, HomePaths};
 use crate::model::{self, learner::ModelLearner};
 use crate::net::Address;
 use crate::shard::Committed;
+use crate::terminal::Failure;
 use crate::work::Slots;
 
 /// Peers that a new one is told of; the rest it learns from them.

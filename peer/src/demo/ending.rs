@@ -10,12 +10,12 @@ use tributary_trainer::{
     BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
 };
 
+use super::options::DemoArgs;
 use super::plan::Plan;
 use super::report::{AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, RoundLine};
-use crate::cli::Failure;
-use crate::cli::args::DemoArgs;
 use crate::home::HomePaths;
 use crate::model;
+use crate::terminal::Failure;
 use crate::verify;
 use crate::verify::archive::{Archive, ArchivedRun};
 use crate::view::book::Book;
@@ -55,7 +55,7 @@ pub(super) fn report(
     if !folder.is_dir() {
         model::export(&folder, &manifest, &steps.adapter)?;
     }
-    let checked = verify::home(root)?;
+    let checked = super::check::home_or_demo(root)?;
     for fault in &checked.faults {
         eprintln!("fault: {fault}");
     }

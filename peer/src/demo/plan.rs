@@ -14,14 +14,14 @@ use tributary_protocol::manifest::Manifest;
 use tributary_trainer::BaseModel;
 use tributary_trainer::shards::{self, DEMO_SHARDS};
 
+use super::options::DemoArgs;
 use super::story::Actor;
-use crate::cli::Failure;
-use crate::cli::args::DemoArgs;
 use crate::config::{BaseFacts, RunFile};
 use crate::home::{HomePaths, sync_folder};
 use crate::identity::Identity;
 use crate::model;
 use crate::shard::{passages, read_passages};
+use crate::terminal::Failure;
 use crate::verify::archive::Archive;
 
 /// Evaluators of a demo.

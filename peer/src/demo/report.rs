@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::output::{Align, Table, bytes, duration};
-use crate::cli::run::credits_table;
+use crate::terminal::output::{Align, Table, bytes, duration};
+use crate::view::tables::credits_table;
 use crate::view::{CreditView, short};
 
 /// `demo/1`.

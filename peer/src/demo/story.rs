@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tributary_protocol::event::{Notice, Phase};
 use tributary_protocol::id::{PeerId, Round, StateHash};
 
-use crate::cli::output::duration;
-use crate::daemon::Event;
+use crate::event::Event;
+use crate::terminal::output::duration;
 
 /// One of the demo's peers.
 #[derive(Clone, Debug, PartialEq, Eq)]

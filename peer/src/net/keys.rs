@@ -18,11 +18,6 @@ pub(crate) fn iroh_key(seed: &[u8; 32]) -> iroh::SecretKey {
     iroh::SecretKey::from_bytes(seed)
 }
 
-/// The name that follows from a seed.
-pub(crate) fn peer_id(seed: &[u8; 32]) -> PeerId {
-    from_iroh(&iroh_key(seed).public())
-}
-
 /// Our name of a libp2p peer; `None` when its key is not ed25519.
 pub(crate) fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
     let hash = peer.as_ref();

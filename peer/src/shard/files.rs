@@ -123,7 +123,11 @@ pub(super) fn write_whole(place: &Path, bytes: &[u8]) -> Result<(), ShardError> 
         file.sync_all()?;
         fs::rename(&partial, place)
     };
-    write().map_err(io("write", place))?;
+    write().map_err(|error| {
+        // What was written of it only keeps a full disk full.
+        let _ = fs::remove_file(&partial);
+        io("write", place)(error)
+    })?;
     if let Some(parent) = place.parent() {
         // The file itself is whole; losing the name to a crash means adding it again.
         let _ = sync_folder(parent);

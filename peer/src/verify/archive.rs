@@ -19,9 +19,10 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state;
 
 use super::Fault;
-use crate::cli::{Failure, NETWORK};
+use crate::NETWORK;
 use crate::home::HomePaths;
 use crate::store::{LedgerReader, StoreError};
+use crate::terminal::Failure;
 use crate::view::AdapterView;
 use crate::view::book::Book;
 

@@ -9,7 +9,7 @@ use tributary_protocol::state::Derived;
 
 use super::archive::{Archive, ArchivedRun};
 use super::{Fault, Report, RunReport};
-use crate::cli::NETWORK;
+use crate::NETWORK;
 use crate::view::book::Book;
 
 /// Checks every run of `archive` into `report`.

@@ -9,7 +9,7 @@ use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::id::{Round, RunId};
 
 use super::{Cancel, Learner, Slots, WorkError};
-use crate::daemon::Event;
+use crate::event::Event;
 
 /// Work that came to an end.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::args::Format;
+use super::Format;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Failure {
         self
     }
 
-    /// 1 or 2; see [`crate::cli`].
+    /// 1 or 2: what was checked is wrong, or the command could not be carried out.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Check => 1,
@@ -105,25 +105,10 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
-
-macro_rules! environment_from {
-    ($($error:ty),* $(,)?) => {
-        $(impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Self::from_error(&error)
-            }
-        })*
-    };
+// Any error becomes a failure by `?`. A failure is an error's last form: it is printed, never wrapped,
+// so it is no `std::error::Error` itself.
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::from_error(&error)
+    }
 }
-
-environment_from!(
-    crate::config::RunFileError,
-    crate::api::client::ClientError,
-    crate::home::HomeError,
-    crate::identity::IdentityError,
-    crate::model::ModelError,
-    crate::shard::ShardError,
-    crate::store::StoreError,
-    crate::verify::VerifyError,
-);

@@ -4,8 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::Failure;
-use super::args::Format;
+use super::{Failure, Format};
 
 /// Where and how answers go.
 #[derive(Clone, Debug)]

@@ -1,0 +1,197 @@
+//! `tributary train`: a LoRA adapter from one's own files on this machine, without a network.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tributary_trainer::data::{Packing, ReadOptions};
+use tributary_trainer::finetune::{CheckpointOptions, FinetuneSummary, HeldOut, Length, finetune};
+use tributary_trainer::{
+    BaseModel, ChatTemplate, Control, FinetuneEvent, FinetuneOptions, Finetuned, export_peft,
+};
+
+use super::Context;
+use super::args::{PackingName, TrainArgs};
+use crate::terminal::Failure;
+
+/// How often a line is written where no bar can be drawn.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// `train/1`.
+#[derive(Serialize)]
+struct TrainReport {
+    schema: &'static str,
+    /// The PEFT folder.
+    adapter: String,
+    #[serde(flatten)]
+    summary: FinetuneSummary,
+}
+
+pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopping, live) = (stop.clone(), context.out.live());
+    let (base, out) = (args.base.clone(), args.out.clone());
+    let (done, mut training) = oneshot::channel();
+    // A thread of its own: the runtime would wait for its blocking tasks, and a second Ctrl-C must not.
+    std::thread::spawn(move || done.send(train(&args, &stopping, live)));
+    let trained = loop {
+        tokio::select! {
+            trained = &mut training => break trained,
+            pressed = tokio::signal::ctrl_c() => {
+                if pressed.is_err() || stop.swap(true, Ordering::Relaxed) {
+                    return Err(Failure::environment("stopped at once, nothing was written")
+                        .hint("with --checkpoint DIR, --resume goes on from the last one"));
+                }
+                eprintln!("stopping after this step; press again to stop at once");
+            }
+        }
+    };
+    let trained =
+        trained.map_err(|_| Failure::environment("the training broke off; see above"))??;
+    let report = TrainReport {
+        schema: "train/1",
+        adapter: out.display().to_string(),
+        summary: trained.summary,
+    };
+    context.out.answer(&report, |r| {
+        format!(
+            "{}\nadapter  {}\nnext: tributary generate --base {base} --adapter {} --prompt TEXT",
+            r.summary, r.adapter, r.adapter
+        )
+    })
+}
+
+fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, Failure> {
+    // Found out now rather than after hours of training.
+    std::fs::create_dir_all(&args.out).map_err(|e| {
+        Failure::environment(format!(
+            "cannot make the folder {}: {e}",
+            args.out.display()
+        ))
+        .hint("give another folder with --out")
+    })?;
+    let base = super::model::open(&args.base, args.device)?;
+    eprintln!("base {} on {}", base.name(), base.device().reason);
+    let template = match Path::new(&args.base).is_dir() {
+        true => ChatTemplate::from_dir(Path::new(&args.base))?,
+        false => None,
+    };
+    let options = options(args, &base);
+    let mut shown = Shown::new(live);
+    let done = finetune(
+        &base,
+        template.as_ref(),
+        &args.files,
+        &options,
+        &mut |event: &FinetuneEvent| {
+            shown.show(event);
+            match stop.load(Ordering::Relaxed) {
+                true => Control::Stop,
+                false => Control::Continue,
+            }
+        },
+    )?;
+    shown.end();
+    if done.summary.steps_done == 0 {
+        return Err(Failure::environment(
+            "stopped before the first step, so there is no adapter to write",
+        ));
+    }
+    export_peft(&args.out, &args.base, &done.adapter)?;
+    Ok(done)
+}
+
+fn options(args: &TrainArgs, base: &BaseModel) -> FinetuneOptions {
+    let defaults = FinetuneOptions::default();
+    let longest = base.config().max_context;
+    FinetuneOptions {
+        rank: args.rank,
+        alpha: args.alpha.unwrap_or(2 * args.rank),
+        length: match args.steps {
+            Some(steps) => Length::Steps(steps),
+            None => Length::Epochs(args.epochs),
+        },
+        batch: args.batch,
+        accumulate: args.accumulate,
+        context: args.context.unwrap_or(defaults.context.min(longest)),
+        learning_rate: args.learning_rate,
+        schedule: args.schedule,
+        warm_up: args.warm_up,
+        clip_norm: (args.clip > 0.0).then_some(args.clip),
+        seed: args.seed,
+        held_out: match &args.holdout_file {
+            Some(file) => HeldOut::File(file.clone()),
+            None if args.holdout == 0.0 => HeldOut::None,
+            None => HeldOut::Share(args.holdout),
+        },
+        packing: match args.packing {
+            PackingName::Fit => Packing::Fit,
+            PackingName::Apart => Packing::Apart,
+            PackingName::Shuffled => Packing::Shuffled(args.seed),
+        },
+        read: ReadOptions {
+            format: args.data_format,
+            strict: args.strict,
+            ..defaults.read
+        },
+        checkpoint: args.checkpoint.as_ref().map(|folder| CheckpointOptions {
+            folder: folder.clone(),
+            every: args.every,
+            resume: args.resume,
+        }),
+        check_memory: !args.allow_swap,
+        ..defaults
+    }
+}
+
+/// The training as a person sees it: a bar on a terminal, now and then a line elsewhere.
+struct Shown {
+    bar: Option<ProgressBar>,
+    live: bool,
+    last: Option<Instant>,
+}
+
+impl Shown {
+    fn new(live: bool) -> Self {
+        Self {
+            bar: None,
+            live,
+            last: None,
+        }
+    }
+
+    fn show(&mut self, event: &FinetuneEvent) {
+        let FinetuneEvent::Step(step) = event else {
+            match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("{event}")),
+                None => eprintln!("{event}"),
+            }
+            return;
+        };
+        if self.live {
+            let bar = self.bar.get_or_insert_with(|| {
+                let style = ProgressStyle::with_template("{bar:30} {msg}");
+                ProgressBar::new(u64::from(step.steps))
+                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            });
+            bar.set_position(u64::from(step.step));
+            bar.set_message(step.to_string());
+            return;
+        }
+        let due = self.last.is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        if due || step.step == step.steps {
+            eprintln!("{step}");
+            self.last = Some(Instant::now());
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

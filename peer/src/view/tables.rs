@@ -1,0 +1,32 @@
+//! Tables that more than one command shows.
+
+use super::{CreditView, short};
+use crate::terminal::output::{Align, Table};
+
+/// Contributors and what they earned.
+pub(crate) fn credits_table(credits: &[CreditView]) -> String {
+    let mut table = Table::new(&[
+        ("contributor", Align::Left),
+        ("name", Align::Left),
+        ("score (mnat)", Align::Right),
+        ("interval", Align::Right),
+        ("credit", Align::Right),
+        ("micro-OPEN", Align::Right),
+    ]);
+    let millinats = |n: i64| n as f64 * 1e-6;
+    for c in credits {
+        table.row([
+            short(&c.peer),
+            c.name.clone(),
+            format!("{:+.3}", millinats(c.score_nanonats)),
+            format!(
+                "{:+.3} .. {:+.3}",
+                millinats(c.low_nanonats),
+                millinats(c.high_nanonats)
+            ),
+            format!("{:.4}", c.credit as f64 * 1e-9),
+            c.micro_open.to_string(),
+        ]);
+    }
+    table.render()
+}

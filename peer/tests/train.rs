@@ -1,0 +1,117 @@
+//! `tributary train` and `adapter verify` as a person runs them: killed, resumed, given wrong things.
+
+#[path = "support/cli.rs"]
+mod cli;
+
+use std::path::Path;
+use std::time::Duration;
+
+use cli::{Running, json, program, run};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Enough that the process still trains when its first checkpoint is seen.
+const STEPS: &str = "30";
+
+/// A small text that is no shard of the demo.
+fn text(folder: &Path) -> String {
+    let path = folder.join("rhyme.txt");
+    let lines: String = (0..400)
+        .map(|n| format!("The {n}th ship went out to sea, and {n} came home again.\n"))
+        .collect();
+    std::fs::write(&path, lines).unwrap();
+    path.display().to_string()
+}
+
+fn arguments<'a>(text: &'a str, out: &'a str, checkpoint: &'a str) -> Vec<&'a str> {
+    vec![
+        "train",
+        text,
+        "--out",
+        out,
+        "--steps",
+        STEPS,
+        "--context",
+        "128",
+        "--batch",
+        "4",
+        "--learning-rate",
+        "2e-3",
+        "--checkpoint",
+        checkpoint,
+        "--every",
+        "5",
+    ]
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[test]
+fn a_training_that_is_killed_resumes_to_the_same_bytes_and_proves_its_adapter() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let text = text(dir.path());
+    let report = json(&arguments(&text, &at("straight"), &at("straight-kept")));
+    assert_eq!(report["schema"], "train/1");
+    assert_eq!(report["steps_done"], 30);
+    assert!(report["loss_after"].as_f64().unwrap() < report["loss_before"].as_f64().unwrap());
+
+    let (out, kept) = (at("killed"), at("killed-kept"));
+    let mut command = program();
+    command.args(arguments(&text, &out, &kept));
+    let mut killed = Running::start(command, &dir.path().join("log"));
+    killed.wait_for(&["step 5 saved"], PATIENCE);
+    killed.kill();
+    assert!(!Path::new(&out).join("adapter_config.json").exists());
+    let resumed = json(&[arguments(&text, &out, &kept).as_slice(), &["--resume"]].concat());
+    assert!(resumed["resumed_at"].as_u64().unwrap() >= 5, "{resumed}");
+    let tensors =
+        |folder: &str| std::fs::read(Path::new(folder).join("adapter_model.safetensors")).unwrap();
+    assert!(tensors(&at("straight")) == tensors(&out), "other bytes");
+
+    let verified = json(&["adapter", "verify", &out]);
+    assert_eq!(verified["schema"], "adapter-verify/1");
+    assert_eq!(verified["tensors"], 56);
+    let mut damaged = tensors(&out);
+    let last = damaged.len() - 4;
+    damaged[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(Path::new(&out).join("adapter_model.safetensors"), damaged).unwrap();
+    for command in [
+        vec!["adapter", "verify", &out],
+        vec!["generate", "--adapter", &out, "--prompt", "The"],
+    ] {
+        let output = run(&command);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("lora_"), "the tensor is not named: {error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_before_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let text = text(dir.path());
+    let empty = at("empty.jsonl");
+    std::fs::write(&empty, "{\"title\": \"no text\"}\n").unwrap();
+    let out = at("out");
+    let cases: [(&[&str], &str); 6] = [
+        (&["no-such-file.txt", "--out", &out], "no-such-file.txt"),
+        (&[&empty, "--out", &out], "line 1"),
+        (&[&text, "--out", &text], "rhyme.txt"),
+        (
+            &[&text, "--out", &out, "--base", "no-such-folder"],
+            "no-such-folder",
+        ),
+        (&[&text, "--out", &out, "--base", "someone/model"], "hub"),
+        (&[&text, "--out", &out, "--context", "1"], "context"),
+    ];
+    for (arguments, says) in cases {
+        let output = run(&[&["train"], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{error}");
+        assert!(error.contains(says), "{arguments:?}: {error}");
+        assert!(!Path::new(&out).join("adapter_config.json").exists());
+    }
+}
