@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Writes the figures of the pages in this folder: runs the command that a page names, reads what it
+prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
+
+    python3 docs/numbers/update.py demo bitflip decoders parity
+    python3 docs/numbers/update.py demo --report FILE --commit COMMIT
+
+The second form takes what `tributary demo --format json` of that commit printed before.
+`reliability.md` and `training.md` are written by their own commands, which they name.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+ROOT = FOLDER.parent.parent
+
+
+def run(*command):
+    """What a command prints, standard error shown as it comes."""
+    print("+", " ".join(command), file=sys.stderr)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}")
+    return done.stdout
+
+
+def tests(*arguments):
+    # The whole workspace, so that the build of `cargo test --workspace` is used as it is.
+    command = ["cargo", "test", "--workspace", "-q", *arguments]
+    printed = run(*command, "--", "--nocapture", "--test-threads", "1")
+    # The runner's dots stand before the lines of the tests.
+    return re.sub(r"^\.+", "", printed, flags=re.M)
+
+
+def machine(commit=None):
+    processor = platform.processor() or platform.machine()
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.split(":", 1)[1].strip()
+            break
+    now = run("git", "rev-parse", "--short", "HEAD").strip()
+    load = "" if commit else f", load at the start {os.getloadavg()[0]:.1f}"
+    return (
+        f"Measured on {datetime.date.today()} at {commit or now}: {processor}, {os.cpu_count()} cores{load}."
+    )
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def found(pattern, text):
+    every = re.findall(pattern, text, re.M)
+    if not every:
+        sys.exit(f"nothing printed looks like {pattern!r}:\n{text}")
+    return every
+
+
+def count(number):
+    return f"{int(number):,}"
+
+
+def demo(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        run("cargo", "build", "--release", "-q")
+        target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+        report = run(f"{target}/release/tributary", "demo", "--format", "json")
+    report = json.loads(report)
+    assert report["state_hashes_equal"] and report["ledger_verified"], report
+    rounds = [
+        (
+            r["round"], r["included"], f"{r['loss_before']:.4f}", f"{r['loss_after']:.4f}",
+            f"{r['bytes_up_max'] / 1e3:.0f} kB", f"{r['bytes_down_max'] / 1e3:.0f} kB",
+            f"{r['certificate_ms'] / 1e3:.1f} s",
+        )
+        for r in report["rounds"]
+    ]
+    domains = [
+        (d["name"], f"{d['loss_base']:.4f}", f"{d['loss_adapter']:.4f}",
+         f"{d['loss_adapter'] - d['loss_base']:+.4f}")
+        for d in report["domains"]
+    ]
+    credits = [
+        (c["name"], f"{c['score_nanonats'] / 1e9:+.4f}", f"{c['micro_open'] / 1e6:.6f}")
+        for c in report["credits"]
+    ]
+    head = ["round", "included", "loss before", "after", "sent, busiest peer", "received", "certificate after"]
+    return "\n\n".join([
+        f"{where} Release build. From start to verified ledger: **{report['wall_s']:.0f} s**.",
+        table(head, rounds),
+        table(["domain", "base, nats a token", "adapter", "change"], domains),
+        table(["contributor", "score, nats", "OPEN"], credits),
+    ])
+
+
+def bitflip():
+    where = machine()
+    text = tests("--test", "bitflip")
+    [(reported, flips)] = found(r"^(\d+) of (\d+) flips reported", text)
+    harmless = sum(int(n) for n in re.findall(r'": (\d+)', text.split("harmless:")[1].split("}")[0]))
+    if int(reported) + harmless != int(flips):
+        sys.exit(f"{reported} reported and {harmless} harmless are not {flips} flips")
+    head = ["flips", "reported", "harmless, in free space of the database", "silently accepted"]
+    return f"{where}\n\n" + table(head, [(flips, reported, harmless, 0)])
+
+
+def decoders():
+    where = machine()
+    text = tests("--test", "mutation")
+    rows = [
+        (name, count(n), count(valid), f"{peak} KiB", f"{grown} bytes")
+        for name, n, valid, peak, grown in found(
+            r"^(.+): (\d+) messages, (\d+) still valid, peak (\d+) KiB, grown (\d+) bytes", text)
+    ]
+    text = tests("--test", "node_fuzz")
+    [(n, peak, grown)] = found(r"^outsider: (\d+) messages, peak (\d+) KiB, grown (\d+) bytes", text)
+    [insider] = found(r"^insider: (\d+) signed", text)
+    [(sent, size, kept)] = found(r"^corrupt committee: (\d+) messages of (\d+) bytes, grown (\d+)", text)
+    attacks = [
+        ("outsider: mutated and repeated traffic; then the run goes on to its end",
+         count(n), f"{count(peak)} KiB", f"{count(grown)} bytes"),
+        ("member that signs nonsense, to three others; they finish with one state",
+         f"{count(insider)} each", "", ""),
+        ("the whole committee signs nonsense",
+         f"{count(sent)} ({int(size) // 1000} kB)", "", f"{count(kept)} bytes"),
+    ]
+    text = run(
+        "cargo", "test", "--workspace", "-q", "--lib", "the_cost_is_in", "--", "--nocapture")
+    [(equal, changed, full)] = found(
+        r"equal (\d+) bytes, two changed (\d+) bytes, all heads (\d+) bytes", text)
+    ledgers = [
+        ("equal", count(equal)),
+        ("two authors changed, one on each side", count(changed)),
+        ("all heads, for comparison", count(full)),
+    ]
+    return "\n\n".join([
+        where,
+        table(["decoder", "messages", "still valid", "peak", "kept"], rows),
+        table(["attack on `Node::handle`, in the middle of a run", "messages", "peak", "kept"], attacks),
+        "Comparing two ledgers of 1,500 authors (messages of both sides without the blocks themselves):",
+        table(["ledgers", "bytes"], ledgers),
+    ])
+
+
+def parity():
+    where = machine()
+    text = re.sub(r"^test .* \.\.\. ", "", tests("--test", "parity"), flags=re.M)
+    losses = dict(found(r"^(\S+(?: \S+)?): loss differs by (\S+) nats", text))
+    gradients = dict(found(r"^(\S+ \S+): gradients differ by at most (\S+) of", text))
+    models = [(name, gap) for name, gap in losses.items() if " " not in name]
+    adapters = [
+        (*name.split(" "), gap, gradients.get(name, ""))
+        for name, gap in losses.items() if " " in name
+    ]
+    return "\n\n".join([
+        where,
+        table(["model", "loss differs by, nats"], models),
+        table(["model", "adapter", "loss differs by, nats", "gradients by, of their tensor's largest"], adapters),
+    ])
+
+
+PAGES = {"demo": demo, "bitflip": bitflip, "decoders": decoders, "parity": parity}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
+    arguments.add_argument("pages", nargs="+", choices=PAGES)
+    arguments.add_argument("--report", type=pathlib.Path, help="a saved report, for demo")
+    arguments.add_argument("--commit", help="the commit that made the report")
+    given = arguments.parse_args()
+    if (given.report or given.commit) and not (given.report and given.commit and given.pages == ["demo"]):
+        arguments.error("--report and --commit belong together, and to the page demo alone")
+    saved = (given.report.read_text(), given.commit) if given.report else ()
+    for name in given.pages:
+        page = FOLDER / f"{name}.md"
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = page.read_text().split(begin)
+        _, after = rest.split(end)
+        page.write_text(f"{before}{begin}\n{PAGES[name](*saved)}\n{end}{after}")
+        print(f"wrote {page.relative_to(ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
