@@ -37,7 +37,10 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
     let (base, out) = (args.base.clone(), args.out.clone());
     let (done, mut training) = oneshot::channel();
     // A thread of its own: the runtime would wait for its blocking tasks, and a second Ctrl-C must not.
-    std::thread::spawn(move || done.send(train(&args, &stopping, live)));
+    std::thread::spawn(move || {
+        // Nobody listens any more after a second Ctrl-C.
+        let _ = done.send(train(&args, &stopping, live));
+    });
     let trained = loop {
         tokio::select! {
             trained = &mut training => break trained,
