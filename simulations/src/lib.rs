@@ -12,10 +12,14 @@
 //! ```
 //!
 //! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug
-//! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`scenario`], [`world`],
+//! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`cli`], [`scenario`], [`world`],
 //! [`link`], [`clock`], [`guard`], [`machine`], [`store`], [`learner`], [`oracle`], [`record`], [`soak`].
 
+pub mod behave;
+pub mod bench;
+pub mod cli;
 pub mod clock;
+pub mod federation;
 pub mod guard;
 pub mod learner;
 pub mod link;
