@@ -95,7 +95,8 @@ impl Committee {
     }
 }
 
-fn ticket(run: &RunId, round: Round, previous: &StateHash, peer: &PeerId) -> Digest {
+/// A peer's lot in a round: uniform, and unknown to everybody before the state before is certified.
+pub(crate) fn ticket(run: &RunId, round: Round, previous: &StateHash, peer: &PeerId) -> Digest {
     let mut hasher = Hasher::new(Domain::Committee);
     hasher.update(run.as_bytes());
     hasher.update(&round.0.to_le_bytes());

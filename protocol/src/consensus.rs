@@ -87,7 +87,8 @@ pub enum Output {
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// New and valid: worth passing on. False for repetitions and for what is out of bounds.
+    /// New, valid and near: worth passing on. False for repetitions, for what is out of bounds, and for
+    /// attempts so far ahead that only who says it could know of them.
     pub fresh: bool,
     /// What follows from it.
     pub outputs: Vec<Output>,
@@ -203,6 +204,12 @@ impl Height {
         self.wanted
     }
 
+    /// Members that put this value up: they hold what it rests on.
+    pub fn proposers_of(&self, id: ValueId) -> BTreeSet<PeerId> {
+        let heard = self.proposals.iter().filter(|((_, value), _)| *value == id);
+        heard.map(|(_, heard)| heard.message.body.author).collect()
+    }
+
     /// Begins to vote. Called when the round is ready to be decided; again has no effect.
     pub fn start(&mut self) -> Vec<Output> {
         if !self.started {
@@ -232,11 +239,7 @@ impl Height {
         if message.author() == self.me || self.decided.is_some() || self.is_needless(&message) {
             return ignored;
         }
-        message.verify(self.setting.network)?;
-        if let ConsensusMessage::Proposal(proposal) = &message {
-            let (committee, network) = (&self.setting.committee, self.setting.network);
-            proposal.body.verify_polka(committee, network)?;
-        }
+        message.check(&self.setting.committee, self.setting.network)?;
         let author = message.author();
         if !self.started {
             let waiting = self.early.entry(author).or_default();
@@ -301,18 +304,7 @@ impl Height {
         if message.run() != self.setting.run || message.round() != self.setting.round {
             return Err(Rejection::Contradiction("message of another height"));
         }
-        let author = message.author();
-        if !self.setting.committee.contains(&author) {
-            return Err(Rejection::Unauthorised);
-        }
-        match message {
-            ConsensusMessage::Proposal(proposal)
-                if author != self.setting.committee.proposer(proposal.body.attempt) =>
-            {
-                Err(Rejection::Unauthorised)
-            }
-            _ => Ok(()),
-        }
+        message.admit(&self.setting.committee)
     }
 
     /// Known already, or more than a member may make us hold.

@@ -29,6 +29,16 @@ pub const MAX_PENDING_BLOCKS: usize = 64;
 pub const MAX_PENDING_IN_SCOPE: usize = 4096;
 /// Bytes of the waiting blocks of one scope.
 pub const MAX_PENDING_BYTES: usize = 16 << 20;
+/// Blocks of one log that are taken before any round is certified, and from peers that are no members:
+/// a join, a leave, and room for coming back. Whoever wants to say more has to be admitted first.
+pub const MAX_STRANGER_BLOCKS: u64 = 4;
+/// Bytes of a block of a peer that is no member: a join and the largest list of seen heads.
+pub const MAX_STRANGER_BLOCK_BYTES: usize = 8 * 1024;
+/// Blocks of a member's log beyond those that certified rounds account for: opening, joins, leaves and
+/// the open round.
+pub const FREE_BLOCKS: u64 = 16;
+/// Blocks of a member's log for each certified round: a receipt, a score sheet, a leave and a join.
+pub const BLOCKS_PER_ROUND: u64 = 4;
 /// Logs of one scope. Members come and go, so four times the largest roster.
 pub const MAX_AUTHORS: usize = 4 * MAX_MEMBERS;
 /// Bytes of an encoded manifest: it travels in one block, with room for links and envelope. A model
@@ -71,9 +81,9 @@ pub const MAX_COMMITTEE: usize = 64;
 pub const MAX_VALUE_BYTES: usize = 48 * 1024;
 /// Bytes of a certificate: a value and 64 precommits.
 pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
-/// Consensus messages of one height that a peer without a seat remembers having passed on: three of
-/// each member in twenty attempts. Beyond it repetitions only cost their check again.
-pub const MAX_RELAYED: usize = 64 * 3 * 20;
+/// Different messages of one kind that a peer without a seat passes on for one member and attempt: two
+/// are the proof that the member contradicts itself, a third adds nothing.
+pub const MAX_RELAYED_PER_SLOT: usize = 2;
 /// Messages of one member that are kept for a height which has not started here: a proposal and both
 /// votes of two attempts, and room for a straggler.
 pub const MAX_EARLY_MESSAGES: usize = 8;

@@ -235,6 +235,11 @@ impl Unverified {
         self.id
     }
 
+    /// Bytes that came.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What it claims to say.
     pub fn block(&self) -> &Block {
         &self.block

@@ -121,8 +121,8 @@ impl LogSet {
         }
     }
 
-    /// Notes that a certificate relies on this entry: its block counts from now on (or once it
-    /// arrives), whether or not its author equivocates or has equivocated.
+    /// Notes that a certificate (or a proposal that may become one) relies on this entry: its block counts
+    /// from now on, or once it arrives, whether or not its author equivocates or has equivocated.
     ///
     /// A restored ledger must hear of its certificates before its blocks.
     pub fn certify(&mut self, at: &EntryRef) {
@@ -173,6 +173,22 @@ impl LogSet {
     pub fn knows(&self, head: &Head) -> bool {
         let log = self.logs.get(&head.author);
         log.is_some_and(|log| log.is_known(head.seq, &head.block))
+    }
+
+    /// Whether a block stands behind a known fork, too far to say anything about it, with nothing that
+    /// relies on it: no use to anybody, which is seen without checking its signature.
+    pub fn is_useless(&self, head: &Head) -> bool {
+        let proof = self.proof(head.author);
+        // A block speaks of its own position and of the one before.
+        let behind = proof.is_some_and(|proof| head.seq.0 > proof.at().0.saturating_add(1));
+        behind && !self.certified.contains(&head.block)
+    }
+
+    /// The counted blocks of one author from a position on.
+    pub fn blocks_from(&self, author: PeerId, from: Seq) -> &[SignedBlock] {
+        self.logs
+            .get(&author)
+            .map_or(&[], |log| log.chain_from(from))
     }
 
     /// The last block that counts of one author: what the author's next block links to.

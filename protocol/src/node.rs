@@ -9,6 +9,8 @@
 mod agree;
 mod collect;
 mod exchange;
+mod intake;
+mod relay;
 mod restore;
 mod run;
 mod settle;

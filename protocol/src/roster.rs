@@ -85,6 +85,12 @@ impl Roster {
         Some(&self.members[at])
     }
 
+    /// Whether this peer is a member or has been one.
+    pub fn has_known(&self, peer: &PeerId) -> bool {
+        let left = self.departed.binary_search_by_key(peer, |d| d.peer);
+        self.get(peer).is_some() || left.is_ok()
+    }
+
     /// Members that send updates, ordered by id.
     pub fn contributors(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|m| m.role.contributes())

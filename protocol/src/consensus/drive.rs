@@ -27,7 +27,6 @@ impl Height {
         }
         let (author, attempt) = (message.author(), message.attempt());
         let furthest = self.furthest.entry(author).or_insert(attempt);
-        let news = *furthest < attempt;
         *furthest = attempt.max(*furthest);
         let near = !self.is_far(attempt);
         if near {
@@ -40,7 +39,7 @@ impl Height {
             }
         }
         self.keep_up();
-        near || news
+        near
     }
 
     fn hear_proposal(&mut self, message: Signed<Proposal>) {

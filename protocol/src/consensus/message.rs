@@ -229,6 +229,20 @@ impl ConsensusMessage {
         }
     }
 
+    /// Refuses what can never be right under `committee`, before a signature is checked: authors without
+    /// a seat, proposals out of turn.
+    ///
+    /// # Errors
+    /// [`Rejection::Unauthorised`].
+    pub fn admit(&self, committee: &Committee) -> Result<(), Rejection> {
+        let author = self.author();
+        let in_turn = match self {
+            Self::Proposal(proposal) => author == committee.proposer(proposal.body.attempt),
+            Self::Vote(_) => committee.contains(&author),
+        };
+        in_turn.then_some(()).ok_or(Rejection::Unauthorised)
+    }
+
     /// Checks the author's signature.
     ///
     /// # Errors
@@ -237,6 +251,19 @@ impl ConsensusMessage {
         match self {
             Self::Proposal(proposal) => proposal.verify(network),
             Self::Vote(vote) => vote.verify(network),
+        }
+    }
+
+    /// Checks every signature in the message. With [`ConsensusMessage::admit`] it is what a member asks of
+    /// a message, and so what anybody asks who passes it on to members.
+    ///
+    /// # Errors
+    /// [`Rejection::Signature`] and [`Rejection::Certificate`].
+    pub fn check(&self, committee: &Committee, network: NetworkId) -> Result<(), Rejection> {
+        self.verify(network)?;
+        match self {
+            Self::Proposal(proposal) => proposal.body.verify_polka(committee, network),
+            Self::Vote(_) => Ok(()),
         }
     }
 }

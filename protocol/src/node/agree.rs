@@ -145,26 +145,50 @@ impl Run {
         if self.head.is_some() && !self.has_adapter() {
             return None;
         }
+        if value
+            .included
+            .iter()
+            .any(|i| self.spoiled.contains(&i.update.hash))
+        {
+            return Some(false);
+        }
+        self.rely_on_forked(value);
         let missing = state::missing(value, &self.evidence());
         if missing.is_empty() {
             let head = self.head.as_ref();
             let outcome = state::derive(&manifest, head, value, &self.evidence());
             return Some(outcome.is_ok());
         }
+        let proposers = self
+            .height
+            .as_ref()
+            .map(|d| d.height.proposers_of(value.id()));
         let mut blocks = Vec::new();
         for lack in missing {
             match lack {
-                Missing::Blob(blob, author) => self.want(desk, blob, vec![author]),
-                Missing::Entry(at) => {
-                    if self.log.is_equivocator(at.author) {
-                        return Some(false);
-                    }
-                    blocks.push((at.author, at.block));
+                Missing::Blob(blob, author) => {
+                    let others = proposers.iter().flatten().filter(|peer| **peer != author);
+                    let providers = std::iter::once(&author).chain(others).copied().collect();
+                    self.want(desk, blob, providers);
                 }
+                Missing::Entry(at) => blocks.push((at.author, at.block)),
             }
         }
         self.ask_for_blocks(desk, blocks);
         None
+    }
+
+    /// Judges a proposal as if its authors had not equivocated.
+    ///
+    /// Whether a value is valid may depend on the value alone, never on which forks this peer has heard
+    /// of: members that judge one value differently can each be locked where the others cannot follow,
+    /// and the height never ends. Honest proposers leave equivocators out; a dishonest one that does not
+    /// gives an equivocator nothing that it could not have had by writing one history.
+    fn rely_on_forked(&mut self, value: &RoundValue) {
+        let lacking: Vec<_> = state::relied(value)
+            .filter(|at| self.log.is_equivocator(at.author) && self.log.entry(at).is_none())
+            .collect();
+        lacking.iter().for_each(|at| self.log.certify(at));
     }
 
     /// Asks a neighbour for blocks that a proposal names, once per tick.
@@ -210,8 +234,10 @@ impl Run {
             return Ok(Verdict::Ignore);
         }
         if let Some(deciding) = &mut self.height {
+            let attempt = deciding.height.attempt();
             let received = deciding.height.receive(message)?;
-            self.facts += u64::from(received.fresh);
+            let moved = deciding.height.attempt() != attempt;
+            self.facts += u64::from(received.fresh || moved);
             self.carry_out(desk, received.outputs);
             let fresh = received.fresh;
             return Ok(if fresh {
@@ -223,29 +249,33 @@ impl Run {
         self.relay_consensus(desk, &message, bytes)
     }
 
-    /// Without a seat: pass on what a member of the committee signed.
+    /// Without a seat: pass on what a member of the committee would take.
     fn relay_consensus(
         &mut self,
-        desk: &Desk,
+        desk: &mut Desk,
         message: &ConsensusMessage,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
         let Some(manifest) = &self.manifest else {
             return Ok(Verdict::Ignore);
         };
-        let digest = crate::hash::blob(bytes);
-        if self.relayed.contains(&digest) {
+        let committee = state::committee(manifest, &self.id, self.head.as_ref());
+        message.admit(&committee)?;
+        if !self.relay.is_worth_a_check(message, bytes, &committee) {
             return Ok(Verdict::Ignore);
         }
-        let committee = state::committee(manifest, &self.id, self.head.as_ref());
-        if !committee.contains(&message.author()) {
-            return Err(Rejection::Unauthorised);
+        message.check(&committee, desk.config.network)?;
+        let author = message.author();
+        let heard = self.relay.hear(message, bytes, &committee);
+        if heard.contradicts {
+            let run = self.id;
+            desk.notify(crate::event::Notice::Equivocation { run, author });
         }
-        message.verify(desk.config.network)?;
-        if self.relayed.len() < crate::limits::MAX_RELAYED {
-            self.relayed.insert(digest);
-        }
-        Ok(Verdict::Accept)
+        Ok(if heard.is_near {
+            Verdict::Accept
+        } else {
+            Verdict::Ignore
+        })
     }
 
     pub(super) fn on_consensus_timeout(

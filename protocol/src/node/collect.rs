@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Desk;
 use super::run::Run;
+use crate::committee;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, Record, ScoreTask, Timer, TrainTask, Trained};
 use crate::id::{BlobRef, PeerId, Round, Seq};
@@ -275,6 +276,7 @@ impl Run {
         let receipts = self.index.receipts.get(&self.next());
         for (peer, (at, receipt)) in receipts.into_iter().flatten() {
             if state::receipt_fits(manifest, receipt, peer, self.head.as_ref())
+                && !self.spoiled.contains(&receipt.update.hash)
                 && self.log.entry(at).is_some()
             {
                 self.fitting.push((*peer, *at, *receipt));
@@ -302,8 +304,23 @@ impl Run {
                 tokens: c.tokens,
             })
             .collect();
-        out.truncate(limits::MAX_INCLUDED);
+        self.draw(&mut out, limits::MAX_INCLUDED, |i| i.receipt.author);
         out
+    }
+
+    /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
+    /// would always come first and could keep others out for ever.
+    fn draw<T>(&self, list: &mut Vec<T>, most: usize, peer: impl Fn(&T) -> PeerId) {
+        if list.len() <= most {
+            return;
+        }
+        let previous = self
+            .head
+            .as_ref()
+            .map_or_else(Default::default, |head| head.hash);
+        let (run, round) = (self.id, self.next());
+        list.sort_by_cached_key(|item| committee::ticket(&run, round, &previous, &peer(item)));
+        list.truncate(most);
     }
 
     /// Contributions complete here and contributions expected.
@@ -428,7 +445,9 @@ impl Run {
             })
             .filter_map(|(_, (at, join))| state::admit(manifest, *at, join))
             .collect();
-        out.truncate(limits::MAX_CHANGES_PER_ROUND / 2);
+        self.draw(&mut out, limits::MAX_CHANGES_PER_ROUND / 2, |j| {
+            j.entry.author
+        });
         out
     }
 
@@ -444,7 +463,7 @@ impl Run {
             })
             .map(|(_, at)| *at)
             .collect();
-        out.truncate(limits::MAX_CHANGES_PER_ROUND / 2);
+        self.draw(&mut out, limits::MAX_CHANGES_PER_ROUND / 2, |at| at.author);
         out
     }
 

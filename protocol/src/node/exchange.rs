@@ -9,7 +9,6 @@ use crate::event::{Notice, Record, Verdict};
 use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::Unverified;
-use crate::logset::Insert;
 use crate::reject::Rejection;
 use crate::state;
 use crate::sync::{self, HeadList, RangeDigest};
@@ -87,70 +86,6 @@ impl Run {
                 Ok(Verdict::Ignore)
             }
             Message::Runs(_) => Ok(Verdict::Ignore),
-        }
-    }
-
-    /// One block that cannot be used, say behind a fork that the sender has not heard of, does not
-    /// keep the others out. A sender that does not check what it hands on is not read any further.
-    fn on_blocks(
-        &mut self,
-        desk: &mut Desk,
-        from: PeerId,
-        blocks: &[Vec<u8>],
-    ) -> Result<Verdict, Rejection> {
-        let mut outcome = Ok(Verdict::Ignore);
-        for bytes in blocks {
-            let block = Unverified::decode(bytes, desk.config.network)?;
-            if block.block().scope != Scope::Run(self.id) {
-                continue;
-            }
-            match self.on_block(desk, from, block) {
-                Err(Rejection::Signature) => return Err(Rejection::Signature),
-                Err(why) => outcome = Err(why),
-                Ok(_) => {}
-            }
-        }
-        outcome
-    }
-
-    fn on_block(
-        &mut self,
-        desk: &mut Desk,
-        from: PeerId,
-        block: Unverified,
-    ) -> Result<Verdict, Rejection> {
-        let author = block.block().author;
-        if self.log.knows(&block.head()) {
-            return Ok(Verdict::Ignore);
-        }
-        let block = block.verify()?;
-        let bytes = block.bytes().to_vec();
-        let outcome = self.log.insert(block);
-        self.facts += 1;
-        match outcome {
-            Insert::New => {
-                // A block that waited for this one becomes part of the log with it; each was made
-                // durable when it arrived.
-                desk.persist(vec![Record::Block(bytes)]);
-                self.reindex(author);
-                Ok(Verdict::Accept)
-            }
-            Insert::Known => Ok(Verdict::Ignore),
-            Insert::Gap { .. } => {
-                desk.persist(vec![Record::Block(bytes)]);
-                self.open_exchange(desk, from);
-                Ok(Verdict::Accept)
-            }
-            Insert::Fork(_) => {
-                self.refit();
-                desk.persist(vec![Record::Block(bytes)]);
-                desk.notify(Notice::Equivocation {
-                    run: self.id,
-                    author,
-                });
-                Ok(Verdict::Accept)
-            }
-            Insert::Refused(why) => Err(why),
         }
     }
 

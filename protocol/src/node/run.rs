@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::Desk;
 use super::collect::{Fitting, Index};
+use super::relay::Relay;
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::consensus::Height;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Notice, Phase, Record, Timer};
-use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope, Seq};
 use crate::log::{Block, SignedBlock};
 use crate::logset::{Head as LogHead, LogSet};
@@ -70,8 +70,10 @@ pub struct Run {
     pub(super) facts: u64,
     /// Receipts of the open height that may be included; a view, see `refit`.
     pub(super) fitting: Vec<Fitting>,
-    /// Hashes of the open height's consensus messages that were checked and passed on.
-    pub(super) relayed: BTreeSet<Digest>,
+    /// What of the open height's consensus messages was passed on, without a seat.
+    pub(super) relay: Relay,
+    /// Updates of the open height that arrived and are none.
+    pub(super) spoiled: BTreeSet<BlobHash>,
     pub(super) ticks: u64,
     /// The tick at which blocks were last asked for by name.
     pub(super) asked_blocks: Option<u64>,
@@ -181,7 +183,8 @@ impl Run {
             phase: None,
             facts: 0,
             fitting: Vec::new(),
-            relayed: BTreeSet::new(),
+            relay: Relay::default(),
+            spoiled: BTreeSet::new(),
             ticks: 0,
             asked_blocks: None,
             ticking: false,
@@ -228,6 +231,11 @@ impl Run {
         entries: Vec<Entry>,
         mut records: Vec<Record>,
     ) {
+        if self.log.is_equivocator(desk.me) {
+            // Somebody else writes with this key, or its disk lost what it had said. Nothing more of this
+            // log counts for anybody.
+            return;
+        }
         let last = self.log.last(desk.me).map(SignedBlock::head);
         let (seq, prev) = last.map_or((Seq(0), None), |head| {
             (Seq(head.seq.0 + 1), Some(head.block))

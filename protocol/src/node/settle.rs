@@ -1,6 +1,7 @@
 //! From a certificate to the state it certifies: the head moves at once, the adapter follows as soon
 //! as the updates (or the adapter itself) are at hand.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Desk;
@@ -97,7 +98,9 @@ impl Run {
         self.grace = None;
         self.height = None;
         self.refit();
-        self.relayed.clear();
+        self.relay.clear();
+        self.spoiled.clear();
+        self.forget_needless_wants(desk);
         self.facts += 1;
         if self.is_finished() {
             return;
@@ -281,6 +284,21 @@ impl Run {
         }
     }
 
+    /// Stops asking for what no longer matters: updates that were announced for a round, or put up in it,
+    /// and are not part of what was certified. Their authors may never have had them.
+    fn forget_needless_wants(&mut self, desk: &Desk) {
+        let last = self.chain.len().saturating_sub(1);
+        let needed: BTreeSet<BlobHash> = (self.chain.iter().enumerate())
+            .flat_map(|(at, certificate)| {
+                let value = &certificate.value;
+                let matter = desk.config.archive || at == last;
+                let updates = value.included.iter().filter(move |_| matter);
+                updates.map(|i| i.update.hash).chain([value.adapter.hash])
+            })
+            .collect();
+        self.wanted.retain(|hash, _| needed.contains(hash));
+    }
+
     /// A blob arrived. Returns whether this run had asked for it.
     pub(super) fn on_blob(&mut self, desk: &mut Desk, hash: BlobHash, bytes: &[u8]) -> bool {
         let Some(wanted) = self.wanted.remove(&hash) else {
@@ -293,6 +311,13 @@ impl Run {
         let author = (self.index.receipts.get(&round).into_iter().flatten())
             .find(|(_, (_, receipt))| receipt.update.hash == hash)
             .map(|(peer, _)| *peer);
+        if let Some(why) = author.and_then(|_| self.spoils(bytes)) {
+            self.spoiled.insert(hash);
+            self.refit();
+            let from = author.unwrap_or(desk.me);
+            desk.notify(Notice::Refused { from, why });
+            return true;
+        }
         if self.archived.insert(hash) {
             desk.persist(vec![Record::Blob {
                 hash,
@@ -306,6 +331,13 @@ impl Run {
         }
         self.forget_settled_blobs();
         true
+    }
+
+    /// Why bytes are no update of the open round, if they are none.
+    fn spoils(&self, bytes: &[u8]) -> Option<Rejection> {
+        let manifest = self.manifest.as_ref()?;
+        let len = state::update_len(manifest, self.next());
+        crate::update::decode(bytes, len, manifest.codec).err()
     }
 
     /// Keeps in memory only what the open height or the missing adapter may need.

@@ -32,7 +32,7 @@ pub(crate) struct Net {
     pub ids: Vec<PeerId>,
     pub records: Vec<Vec<Record>>,
     pub notices: Vec<Vec<Notice>>,
-    blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
+    pub blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
     timers: Vec<BTreeMap<Timer, u64>>,
     subscribed: Vec<BTreeSet<RunId>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
