@@ -11,8 +11,10 @@
 //! answer is the part that belongs to nobody. The rest is split over the contributors with positive
 //! influence, in proportion; the others are listed with theirs and get nothing.
 //!
-//! Limits: a linear estimate at the final adapter, without an interval, blind to what two
-//! contributors did only together. How well it agrees with retraining is to be measured, not assumed.
+//! Limits: a linear estimate, blind to what two contributors did only together. How well it agrees with
+//! retraining is to be measured, not assumed. [`stretch`] gives the shares intervals.
+
+pub mod stretch;
 
 use std::collections::BTreeMap;
 
@@ -89,7 +91,7 @@ impl Moved {
     }
 
     /// Peers and their sums, ordered by peer.
-    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &[f32])> {
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &[f32])> + Clone {
         self.vectors.iter().map(|(peer, sum)| (*peer, &sum[..]))
     }
 }
@@ -159,15 +161,29 @@ pub fn shares<'a>(
     tokens: &[TokenLoss],
 ) -> Result<AnswerShares, QueryError> {
     let base = base_part(tokens)?;
+    let influences = influences(gradient, moved)?;
+    Ok(divide(base, &influences))
+}
+
+/// `-<gradient, C_i>` of every peer.
+fn influences<'a>(
+    gradient: &[f32],
+    moved: impl IntoIterator<Item = (PeerId, &'a [f32])>,
+) -> Result<Vec<(PeerId, f64)>, QueryError> {
     if gradient.iter().any(|v| !v.is_finite()) {
         return Err(QueryError::Gradient);
     }
     let descent: Vec<f64> = gradient.iter().map(|&g| -f64::from(g)).collect();
-    let mut influences = Vec::new();
-    for (peer, vector) in moved {
-        check(peer, vector, gradient.len())?;
-        influences.push((peer, vector::dot(&descent, vector)));
-    }
+    (moved.into_iter())
+        .map(|(peer, vector)| {
+            check(peer, vector, gradient.len())?;
+            Ok((peer, vector::dot(&descent, vector)))
+        })
+        .collect()
+}
+
+/// Splits what the base does not explain by the positive influences.
+fn divide(base: f64, influences: &[(PeerId, f64)]) -> AnswerShares {
     let adapters = ((1.0 - base) * f64::from(Ppb::ONE.0)).round() as u128;
     let most = influences.iter().map(|(_, i)| *i).fold(0.0, f64::max);
     // Relative to the largest, so that tiny gradients keep their proportions in integers.
@@ -187,10 +203,10 @@ pub fn shares<'a>(
             share: ppb(*part),
         })
         .collect();
-    Ok(AnswerShares {
+    AnswerShares {
         nobody: ppb(u128::from(Ppb::ONE.0) - given),
         shares,
-    })
+    }
 }
 
 fn ppb(part: u128) -> Ppb {

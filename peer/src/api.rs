@@ -14,6 +14,7 @@
 //! | `GET /v1/runs/{id}/watch` | one [`EventView`] a line, until the run is finished |
 //! | `GET /v1/adapters`, `POST /v1/adapters/export`, `/get` | [`AdapterView`]s, [`FolderRequest`] |
 //! | `GET /v1/ledger/verify`, `/v1/ledger/statement` | the reports that the commands print |
+//! | `POST /v1/why` | [`Question`] to [`Why`] |
 //! | `POST /v1/stop` | stops the daemon |
 //! | `GET /metrics` | Prometheus text |
 
@@ -29,6 +30,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView};
+use crate::why::{Question, Why};
 
 pub use server::{ServeError, Server, serve};
 
@@ -130,6 +132,8 @@ pub trait Host: Send + Sync + 'static {
         &self,
         run: Option<String>,
     ) -> impl Future<Output = Result<serde_json::Value, HostError>> + Send;
+    /// Who shaped an answer.
+    fn why(&self, question: Question) -> impl Future<Output = Result<Why, HostError>> + Send;
     /// The owner asks the daemon to stop.
     fn stop(&self);
     /// Prometheus text.

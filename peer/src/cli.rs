@@ -14,6 +14,7 @@ mod run;
 mod status;
 mod train;
 mod up;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,6 +94,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
         Command::Ledger(command) => block_on(ledger::run(&context, command)),
         Command::Train(args) => block_on(train::run(&context, args)),
+        Command::Why(args) => block_on(why::run(&context, args)),
         Command::Eval(args) => model::eval(&context, &args),
         Command::Generate(args) => model::generate(&context, &args),
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),

@@ -26,6 +26,7 @@ pub mod store;
 pub mod terminal;
 pub mod verify;
 pub mod view;
+pub mod why;
 pub mod work;
 
 use tributary_protocol::id::NetworkId;

@@ -22,8 +22,10 @@ use crate::event::Event;
 use crate::home::Home;
 use crate::model;
 use crate::shard::Committed;
+use crate::verify::archive::Archive;
 use crate::view::book::Book;
 use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView, phase_words};
+use crate::why::{Question, Why};
 
 /// How long a wish may take to show in the node.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -408,6 +410,15 @@ impl Host for Office {
         });
         let runs = statement.await?.map_err(failed)?;
         serde_json::to_value(crate::view::StatementView::of(me, runs)).map_err(failed)
+    }
+
+    async fn why(&self, question: Question) -> Result<Why, HostError> {
+        let records = self.daemon.records().await.map_err(failed)?;
+        let paths = self.home.paths().clone();
+        let asking = tokio::task::spawn_blocking(move || {
+            crate::why::ask(&Archive::of(&records, &paths), &paths, &question)
+        });
+        asking.await.map_err(failed)?.map_err(failed)
     }
 
     fn stop(&self) {

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::control::{Control, ControlError};
 use super::{CreateRequest, FolderRequest, Host, HostError, JoinRequest};
+use crate::why::Question;
 
 /// A running API; stops when dropped or told to.
 #[derive(Debug)]
@@ -125,6 +126,7 @@ pub(super) fn router<H: Host>(host: Arc<H>, token: &str) -> Router {
         .route("/v1/adapters/get", post(fetch::<H>))
         .route("/v1/ledger/verify", get(verify::<H>))
         .route("/v1/ledger/statement", get(statement::<H>))
+        .route("/v1/why", post(why::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/metrics", get(metrics::<H>))
         .fallback(|| async {
@@ -251,6 +253,10 @@ async fn statement<H: Host>(
     Query(query): Query<StatementQuery>,
 ) -> Response {
     answer(host.statement(query.run).await)
+}
+
+async fn why<H: Host>(State(host): State<Arc<H>>, Json(question): Json<Question>) -> Response {
+    answer(host.why(question).await)
 }
 
 async fn stop<H: Host>(State(host): State<Arc<H>>) -> Response {

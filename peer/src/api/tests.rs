@@ -92,6 +92,9 @@ impl Host for OneRun {
     async fn statement(&self, run: Option<String>) -> Result<serde_json::Value, HostError> {
         Ok(serde_json::json!({ "run": run }))
     }
+    async fn why(&self, question: Question) -> Result<Why, HostError> {
+        Err(HostError::Unknown(format!("no run {} here", question.id)))
+    }
     fn stop(&self) {}
     fn metrics(&self) -> String {
         "tributary_up 1\n".to_owned()

@@ -50,6 +50,8 @@ pub enum Command {
     /// The signed account of who did what, and who is owed what.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Who shaped an answer of a run's adapter, from certified bytes.
+    Why(WhyArgs),
     /// Fine-tune an adapter on this machine's files alone, without a network.
     Train(TrainArgs),
     /// Measure a model's loss on a text.
@@ -343,6 +345,27 @@ pub struct GenerateArgs {
     /// What computes: auto, cpu, or a GPU back end of this build (wgpu, vulkan, cuda).
     #[arg(long, env = DEVICE_VARIABLE, default_value_t = Request::Auto)]
     pub device: Request,
+}
+
+/// Options of `why`.
+#[derive(Clone, Debug, Args)]
+pub struct WhyArgs {
+    /// Adapter or run of this home by the first digits of its id, or the PEFT folder of one; may be
+    /// left out when the home has only one run.
+    #[arg(long, value_name = "ID|DIR", default_value = "")]
+    pub adapter: String,
+    /// Base of an adapter that is given as a folder: `brook`, or a folder in Hugging Face layout.
+    #[arg(long, default_value = "brook")]
+    pub base: String,
+    /// The prompt.
+    #[arg(long)]
+    pub prompt: String,
+    /// The answer; without it the adapter gives one.
+    #[arg(long)]
+    pub answer: Option<String>,
+    /// Tokens of the adapter's own answer at most.
+    #[arg(long, default_value_t = 32)]
+    pub max_tokens: usize,
 }
 
 /// The folder when neither `--home` nor `TRIBUTARY_HOME` names one.

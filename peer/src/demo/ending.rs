@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use tributary_attribution::path::NODES;
-use tributary_attribution::query::{self, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::id::{PeerId, Ppb};
-use tributary_trainer::{
-    BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
-};
+use tributary_protocol::id::PeerId;
+use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
 
 use super::options::DemoArgs;
 use super::plan::Plan;
@@ -16,9 +12,9 @@ use super::report::{AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, 
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
-use crate::verify;
-use crate::verify::archive::{Archive, ArchivedRun};
+use crate::verify::archive::Archive;
 use crate::view::book::Book;
+use crate::why::{self, Provenance, Question};
 
 /// Tokens of the closing answer.
 const ANSWER_TOKENS: usize = 24;
@@ -50,10 +46,10 @@ pub(super) fn report(
         chain: &run.certificates,
         log: &run.log,
     };
-    let steps = replay(&archive, run)?;
+    let provenance = Provenance::of(&archive, run)?;
     let folder = Plan::adapter_folder(root);
     if !folder.is_dir() {
-        model::export(&folder, &manifest, &steps.adapter)?;
+        model::export(&folder, &manifest, &provenance.adapter)?;
     }
     let checked = super::check::home_or_demo(root)?;
     for fault in &checked.faults {
@@ -69,7 +65,7 @@ pub(super) fn report(
         schema: "demo/1".to_owned(),
         run: id.to_string(),
         rounds: rounds(plan, &book),
-        domains: domains(plan, base, &steps.adapter)?,
+        domains: domains(plan, base, &provenance.adapter)?,
         credits: (credits.iter())
             .map(|c| CreditLine {
                 peer: c.peer.clone(),
@@ -87,7 +83,7 @@ pub(super) fn report(
         home: root.display().to_string(),
         wall_s: 0.0,
         extra: Extra {
-            answer: Some(answer(plan, base, &steps, args)?),
+            answer: Some(answer(plan, base, &provenance, args)?),
             credits,
             program: program(),
             first_home: plan.home(root, 0).display().to_string(),
@@ -102,38 +98,6 @@ fn program() -> String {
     } else {
         path
     }
-}
-
-/// The certified adapter, and what each contributor moved on the way to it.
-struct Steps {
-    adapter: Adapter,
-    moved: Moved,
-}
-
-/// Recomputes every round from its updates, by the audit.
-fn replay(archive: &Archive, run: &ArchivedRun) -> Result<Steps, Failure> {
-    let broken = |why: String| {
-        Failure::check(format!(
-            "the run cannot be recomputed from the first home: {why}"
-        ))
-        .hint("`tributary ledger verify --home DIR` names what does not hold")
-    };
-    let mut moved = Moved::default();
-    let mut wrong = None;
-    let audited = verify::check::audited(archive, run, &mut |_, derived| {
-        if let Some(derived) = derived
-            && let Err(why) = moved.add(&derived.contributions)
-        {
-            wrong = Some(why.to_string());
-        }
-    })
-    .map_err(|fault| broken(fault.to_string()))?;
-    if let Some(why) = wrong {
-        return Err(broken(why));
-    }
-    let adapter = audited.adapter;
-    let adapter = adapter.ok_or_else(|| broken("its last adapter is missing".to_owned()))?;
-    Ok(Steps { adapter, moved })
 }
 
 fn rounds(plan: &Plan, book: &Book<'_>) -> Vec<RoundLine> {
@@ -182,7 +146,7 @@ fn domains(plan: &Plan, base: &BaseModel, adapter: &Adapter) -> Result<Vec<Domai
 fn answer(
     plan: &Plan,
     base: &BaseModel,
-    steps: &Steps,
+    provenance: &Provenance,
     args: &DemoArgs,
 ) -> Result<Answer, Failure> {
     let prompts: Vec<String> = match &args.prompt {
@@ -191,7 +155,7 @@ fn answer(
     };
     let mut best: Option<(u32, Answer)> = None;
     for prompt in prompts {
-        let (nobody, answer) = answer_to(plan, base, steps, prompt)?;
+        let (nobody, answer) = answer_to(plan, base, provenance, prompt)?;
         if best.as_ref().is_none_or(|(least, _)| nobody < *least) {
             best = Some((nobody, answer));
         }
@@ -204,105 +168,35 @@ fn answer(
 fn answer_to(
     plan: &Plan,
     base: &BaseModel,
-    steps: &Steps,
+    provenance: &Provenance,
     prompt: String,
 ) -> Result<(u32, Answer), Failure> {
     let config = GenerateConfig {
         max_tokens: ANSWER_TOKENS,
         ..GenerateConfig::default()
     };
-    let adapter = &steps.adapter;
     let by_base = generate(base, None, &prompt, &config).map_err(|e| Failure::from_error(&e))?;
-    let by_adapter =
-        generate(base, Some(adapter), &prompt, &config).map_err(|e| Failure::from_error(&e))?;
-    let (asked, said) = (&by_adapter.prompt_ids, &by_adapter.token_ids);
-    let mut answer = Answer {
+    let question = Question {
+        id: String::new(),
+        prompt: prompt.clone(),
+        answer: None,
+        max_tokens: ANSWER_TOKENS,
+    };
+    let why = why::why(base, provenance, &question)?;
+    let part = |peer: PeerId| why.shares.iter().find(|s| s.peer == peer.to_string());
+    let fraction = |ppb: u32| f64::from(ppb) * 1e-9;
+    let mut shares: Vec<(String, f64)> = (plan.actors().iter())
+        .filter_map(|a| Some((a.name.clone(), fraction(part(a.peer)?.share_ppb))))
+        .collect();
+    let nobody = "nobody (the base knew it)".to_owned();
+    shares.push((nobody, fraction(why.nobody_ppb)));
+    let answer = Answer {
         prompt,
         base: by_base.text,
-        adapter: by_adapter.text,
-        shares: Vec::new(),
+        adapter: why.answer,
+        shares,
     };
-    if said.is_empty() {
-        return Ok((Ppb::ONE.0, answer));
-    }
-    let gradient = gradient_of_the_way(base, steps, asked, said)?;
-    let (plain, moved) = (
-        token_losses(base, None, asked, said)?,
-        token_losses(base, Some(adapter), asked, said)?,
-    );
-    let losses: Vec<TokenLoss> = (plain.into_iter().zip(moved))
-        .map(|(base, adapter)| TokenLoss { base, adapter })
-        .collect();
-    let shares = query::shares(&gradient, steps.moved.iter(), &losses)
-        .map_err(|e| Failure::from_error(&e))?;
-    let part = |peer: PeerId| shares.shares.iter().find(|s| s.peer == peer);
-    answer.shares = (plan.actors().iter())
-        .filter_map(|a| Some((a.name.clone(), part(a.peer)?.share.as_f64())))
-        .collect();
-    answer.shares.push((
-        "nobody (the base knew it)".to_owned(),
-        shares.nobody.as_f64(),
-    ));
-    Ok((shares.nobody.0, answer))
-}
-
-/// The answer's gradient, averaged over the straight way from the adapter that the run began with to
-/// the certified one (Gauss-Legendre): influences then add up to what the run changed in the answer's
-/// loss, up to the rule's error. A gradient at the end alone only says where a next step would lead.
-fn gradient_of_the_way(
-    base: &BaseModel,
-    steps: &Steps,
-    prompt: &[u32],
-    answer: &[u32],
-) -> Result<Vec<f32>, Failure> {
-    let end = steps.adapter.values();
-    let mut way = vec![0.0; end.len()];
-    for (_, moved) in steps.moved.iter() {
-        for (sum, value) in way.iter_mut().zip(moved) {
-            *sum += value;
-        }
-    }
-    let mut mean = vec![0.0; end.len()];
-    for node in NODES {
-        let back = (1.0 - node) as f32;
-        let values = end.iter().zip(&way).map(|(e, w)| e - back * w).collect();
-        let at = Adapter::new(steps.adapter.shape().clone(), values)
-            .map_err(|e| Failure::from_error(&e))?;
-        let found = tokens_loss_and_gradient(base, &at, prompt, answer)
-            .map_err(|e| Failure::from_error(&e))?;
-        for (sum, value) in mean.iter_mut().zip(&found.gradient) {
-            *sum += value / NODES.len() as f32;
-        }
-    }
-    Ok(mean)
-}
-
-/// Loss of each token of an answer: what a text gets longer by when the token is added.
-fn token_losses(
-    base: &BaseModel,
-    adapter: Option<&Adapter>,
-    prompt: &[u32],
-    answer: &[u32],
-) -> Result<Vec<f64>, Failure> {
-    let text = [prompt, answer].concat();
-    let vocab = base.config().vocab;
-    let mut sums = Vec::with_capacity(answer.len() + 1);
-    for length in prompt.len()..=text.len() {
-        let sum = if length < 2 {
-            0.0
-        } else {
-            let windows = Windows::from_tokens(vec![text[..length].to_vec()], length, vocab)
-                .map_err(|e| Failure::from_error(&e))?;
-            let found = evaluate(base, adapter, &windows).map_err(|e| Failure::from_error(&e))?;
-            found.nll * found.predicted as f64
-        };
-        sums.push(sum);
-    }
-    // Sums of f32 differ in their last bits; no token has a loss below zero.
-    Ok(sums
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]).max(0.0))
-        .collect())
+    Ok((why.nobody_ppb, answer))
 }
 
 /// The first words of a hold-out passage.

@@ -1,0 +1,85 @@
+//! `tributary why`: whose data shaped an answer.
+
+use std::path::Path;
+
+use super::Context;
+use super::args::WhyArgs;
+use crate::api::client::Client;
+use crate::home::HomePaths;
+use crate::model;
+use crate::terminal::Failure;
+use crate::terminal::output::{Align, Table};
+use crate::verify::archive::Archive;
+use crate::view::short;
+use crate::why::{self, Question, Why};
+
+pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure> {
+    let question = Question {
+        id: id_of(&args.adapter, &args.base)?,
+        prompt: args.prompt,
+        answer: args.answer,
+        max_tokens: args.max_tokens,
+    };
+    let found: Why = match Client::try_open(&context.home).await? {
+        Some(client) => client.post("/v1/why", &question).await?,
+        None => {
+            let paths = HomePaths::new(&context.home);
+            why::ask(&Archive::open(&paths)?, &paths, &question)?
+        }
+    };
+    context.out.answer(&found, text)
+}
+
+/// An id as it is given, or that of the adapter in a folder.
+fn id_of(adapter: &str, base: &str) -> Result<String, Failure> {
+    let folder = Path::new(adapter);
+    if adapter.is_empty() || !folder.is_dir() {
+        return Ok(adapter.to_owned());
+    }
+    Ok(why::id_of_folder(folder, &model::open(base)?)?.to_string())
+}
+
+fn text(why: &Why) -> String {
+    let mut table = Table::new(&[
+        ("contributor", Align::Left),
+        ("share", Align::Right),
+        ("95 % interval", Align::Right),
+        ("influence (mnat/token)", Align::Right),
+        ("peer", Align::Left),
+    ]);
+    let percent = |ppb: u32| f64::from(ppb) * 1e-7;
+    for share in &why.shares {
+        table.row([
+            share.name.clone(),
+            format!("{:.1} %", percent(share.share_ppb)),
+            format!(
+                "{:.1} .. {:.1} %",
+                percent(share.low_ppb),
+                percent(share.high_ppb)
+            ),
+            format!("{:+.3}", share.influence_nanonats as f64 * 1e-6),
+            short(&share.peer),
+        ]);
+    }
+    table.row([
+        "nobody (the base knew it)".to_owned(),
+        format!("{:.1} %", percent(why.nobody_ppb)),
+        String::new(),
+        String::new(),
+        String::new(),
+    ]);
+    format!(
+        "prompt   {}\nanswer   {}\nloss     {:.4} nats a token by the base, {:.4} by the adapter {} of run {}\n\n{}\n\
+         method {}: an estimate; the interval covers which tokens were said, not the method\n\
+         took {:.0} ms beyond the answer\n",
+        why.prompt,
+        why.answer,
+        why.base_nats,
+        why.adapter_nats,
+        short(&why.adapter),
+        short(&why.run),
+        table.render(),
+        why.method,
+        why.cost_ms,
+    )
+}

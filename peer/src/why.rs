@@ -1,0 +1,386 @@
+//! Whose data shaped one answer, recomputed from certified bytes.
+//!
+//! A home that holds a run's updates holds everything that a share of an answer follows from: the audit
+//! gives each round's contribution vectors, a backward pass through the answer says which way they
+//! pushed it ([`tributary_attribution::query`]). Nothing private is needed, so anyone who holds the
+//! same bytes gets the same shares. Who asks, and how the outcome is shown, belongs to the callers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tributary_attribution::path::NODES;
+use tributary_attribution::query::stretch::{self, Stretch};
+use tributary_attribution::query::{METHOD, Moved, TokenLoss};
+use tributary_protocol::adapter::Adapter;
+use tributary_protocol::hash;
+use tributary_protocol::id::{BlobHash, PeerId};
+use tributary_protocol::manifest::Manifest;
+use tributary_trainer::{
+    BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
+};
+
+use crate::home::HomePaths;
+use crate::model;
+use crate::terminal::Failure;
+use crate::verify;
+use crate::verify::archive::{Archive, ArchivedRun};
+use crate::view::book::Book;
+
+/// Stretches that an answer is cut in for the intervals: each costs two backward passes.
+const STRETCHES: usize = 8;
+/// Tokens of an answer: its losses are taken prefix by prefix, which grows with the square.
+pub const MAX_ANSWER_TOKENS: usize = 512;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// Adapter or run, in full or by the first digits; empty for the only one.
+    pub id: String,
+    /// The prompt.
+    pub prompt: String,
+    /// The answer; None lets the adapter give one, greedily.
+    pub answer: Option<String>,
+    /// Tokens of the adapter's own answer at most.
+    pub max_tokens: usize,
+}
+
+/// `why/1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// Name and version of this layout.
+    pub schema: String,
+    /// The run.
+    pub run: String,
+    /// The adapter that answers.
+    pub adapter: String,
+    /// What it was asked.
+    pub prompt: String,
+    /// What it says.
+    pub answer: String,
+    /// Mean loss of the answer's tokens without the adapter, nats.
+    pub base_nats: f64,
+    /// And with it.
+    pub adapter_nats: f64,
+    /// What the base would have said too, in billionths of the answer.
+    pub nobody_ppb: u32,
+    /// Contributors, the largest share first.
+    pub shares: Vec<Share>,
+    /// How the shares were found.
+    pub method: String,
+    /// What the shares cost beyond giving the answer, milliseconds.
+    pub cost_ms: f64,
+}
+
+/// One contributor's part of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Whose.
+    pub peer: String,
+    /// The name it gave itself.
+    pub name: String,
+    /// The run's Datanet.
+    pub datanet: String,
+    /// Part of the answer in billionths.
+    pub share_ppb: u32,
+    /// Lower end of the 95 % interval over the answer's tokens.
+    pub low_ppb: u32,
+    /// Upper end.
+    pub high_ppb: u32,
+    /// How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.
+    pub influence_nanonats: i64,
+    /// Spans of the answer that its text is proven to hold; none is asked for yet.
+    pub evidence: Vec<Evidence>,
+}
+
+/// A span of an answer that stands in a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The words.
+    pub span: String,
+    /// How it was matched.
+    pub kind: String,
+}
+
+/// A certified adapter, and what each contributor moved on the way to it.
+pub struct Provenance {
+    /// The run's manifest.
+    pub manifest: Manifest,
+    /// The certified adapter.
+    pub adapter: Adapter,
+    /// Sums of contribution vectors.
+    pub moved: Moved,
+    /// Names that members gave themselves.
+    pub names: BTreeMap<PeerId, String>,
+}
+
+impl Provenance {
+    /// Recomputes every round of `run` from its updates, by the audit.
+    ///
+    /// # Errors
+    /// When the run does not hold, or an update is not here: a share would then be missing.
+    pub fn of(archive: &Archive, run: &ArchivedRun) -> Result<Self, Failure> {
+        let broken = |why: String| {
+            Failure::check(format!(
+                "run {} cannot be recomputed: {why}",
+                run.id.short()
+            ))
+            .hint("`tributary ledger verify` names what does not hold")
+        };
+        let mut moved = Moved::default();
+        let mut wrong = None;
+        let audited = verify::check::audited(archive, run, &mut |_, derived| {
+            if let Some(derived) = derived
+                && let Err(why) = moved.add(&derived.contributions)
+            {
+                wrong = Some(why.to_string());
+            }
+        })
+        .map_err(|fault| broken(fault.to_string()))?;
+        if let Some(why) = wrong {
+            return Err(broken(why));
+        }
+        let trained = 1..=audited.manifest.rounds;
+        let missing = (audited.unchecked.iter())
+            .filter(|round| trained.contains(&round.0))
+            .count();
+        if missing > 0 {
+            return Err(Failure::environment(format!(
+                "the updates of {missing} rounds of run {} are not in this home, so nobody's part in them is known",
+                run.id.short()
+            ))
+            .hint("ask on the home of a member; a peer that follows the run fetches them in the background"));
+        }
+        let adapter = audited.adapter;
+        let adapter = adapter.ok_or_else(|| broken("its last adapter is missing".to_owned()))?;
+        let book = Book {
+            manifest: &audited.manifest,
+            chain: &run.certificates,
+            log: &run.log,
+        };
+        Ok(Self {
+            names: book.names(),
+            manifest: audited.manifest,
+            adapter,
+            moved,
+        })
+    }
+
+    /// The hash that the certificate names the adapter by.
+    pub fn id(&self) -> BlobHash {
+        BlobHash(hash::blob(&self.adapter.to_bytes()))
+    }
+}
+
+/// Answers `question` from what a home holds.
+///
+/// # Errors
+/// A [`Failure`] for people.
+pub fn ask(archive: &Archive, home: &HomePaths, question: &Question) -> Result<Why, Failure> {
+    let run = pick(archive, &question.id)?;
+    let provenance = Provenance::of(archive, run)?;
+    let base = model::provide(home, &provenance.manifest.base, None)?;
+    why(&base, &provenance, question)
+}
+
+/// The run whose id, or whose adapter's id, starts with `id`.
+fn pick<'a>(archive: &'a Archive, id: &str) -> Result<&'a ArchivedRun, Failure> {
+    let named = |run: &&ArchivedRun| {
+        let adapter = run.certificates.last().map(|c| c.value.adapter.hash);
+        let adapter = adapter.is_some_and(|hash| hash.to_string().starts_with(id));
+        adapter || run.id.to_string().starts_with(id)
+    };
+    let found: Vec<&ArchivedRun> = archive.runs.iter().filter(named).collect();
+    match found[..] {
+        [run] => Ok(run),
+        [] => Err(Failure::environment(format!(
+            "no run or adapter of this home has an id that starts with {id:?}"
+        ))
+        .hint("`tributary adapter list` shows what is here; --home names another home")),
+        _ => Err(Failure::environment(format!(
+            "{} runs of this home have an id that starts with {id:?}",
+            found.len()
+        ))
+        .hint("give more digits of one, with --adapter")),
+    }
+}
+
+/// The id of the certified adapter that a PEFT folder holds.
+///
+/// # Errors
+/// When the folder holds no adapter of `base`.
+pub fn id_of_folder(folder: &Path, base: &BaseModel) -> Result<BlobHash, Failure> {
+    let adapter = tributary_trainer::import_peft(folder, base).map_err(|e| {
+        Failure::check(e.to_string())
+            .during(&format!("cannot use the adapter {}", folder.display()))
+    })?;
+    Ok(BlobHash(hash::blob(&adapter.to_bytes())))
+}
+
+/// Who shaped an answer of `provenance`'s adapter.
+///
+/// # Errors
+/// When the model cannot answer, or the answer has no tokens.
+pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Result<Why, Failure> {
+    let adapter = &provenance.adapter;
+    let (asked, said, answer) = answer_of(base, adapter, question)?;
+    if said.is_empty() || said.len() > MAX_ANSWER_TOKENS {
+        return Err(Failure::environment(format!(
+            "the answer has {} tokens, and shares are of 1 to {MAX_ANSWER_TOKENS}",
+            said.len()
+        ))
+        .hint("give another prompt, or an answer with --answer"));
+    }
+    let started = Instant::now();
+    let losses = losses(base, adapter, &asked, &said)?;
+    let stretches = stretches(base, provenance, &asked, &said, &losses)?;
+    let found = stretch::shares(&stretches, provenance.moved.iter())
+        .map_err(|e| Failure::from_error(&e))?;
+    let mut shares: Vec<Share> = (found.shares.shares.iter().zip(&found.intervals))
+        .map(|(share, [low, high])| Share {
+            peer: share.peer.to_string(),
+            name: (provenance.names.get(&share.peer).cloned()).unwrap_or_default(),
+            datanet: provenance.manifest.datanet.clone(),
+            share_ppb: share.share.0,
+            low_ppb: low.0,
+            high_ppb: high.0,
+            influence_nanonats: share.influence.0,
+            evidence: Vec::new(),
+        })
+        .collect();
+    shares.sort_by_key(|share| (std::cmp::Reverse(share.share_ppb), share.peer.clone()));
+    let mean =
+        |loss: fn(&TokenLoss) -> f64| losses.iter().map(loss).sum::<f64>() / losses.len() as f64;
+    Ok(Why {
+        schema: "why/1".to_owned(),
+        run: provenance.manifest.run_id().to_string(),
+        adapter: provenance.id().to_string(),
+        prompt: question.prompt.clone(),
+        answer,
+        base_nats: mean(|loss| loss.base),
+        adapter_nats: mean(|loss| loss.adapter),
+        nobody_ppb: found.shares.nobody.0,
+        shares,
+        method: METHOD.to_owned(),
+        cost_ms: started.elapsed().as_secs_f64() * 1e3,
+    })
+}
+
+/// Tokens of the prompt and of the answer, and the answer's text.
+fn answer_of(
+    base: &BaseModel,
+    adapter: &Adapter,
+    question: &Question,
+) -> Result<(Vec<u32>, Vec<u32>, String), Failure> {
+    if let Some(answer) = &question.answer {
+        let encode = |text: &str| base.encode(text).map_err(|e| Failure::from_error(&e));
+        return Ok((encode(&question.prompt)?, encode(answer)?, answer.clone()));
+    }
+    let config = GenerateConfig {
+        max_tokens: question.max_tokens,
+        ..GenerateConfig::default()
+    };
+    let given = generate(base, Some(adapter), &question.prompt, &config)
+        .map_err(|e| Failure::from_error(&e).during("cannot answer"))?;
+    Ok((given.prompt_ids, given.token_ids, given.text))
+}
+
+/// Loss of each token of the answer with and without the adapter.
+fn losses(
+    base: &BaseModel,
+    adapter: &Adapter,
+    prompt: &[u32],
+    answer: &[u32],
+) -> Result<Vec<TokenLoss>, Failure> {
+    let plain = token_losses(base, None, prompt, answer)?;
+    let moved = token_losses(base, Some(adapter), prompt, answer)?;
+    Ok((plain.into_iter().zip(moved))
+        .map(|(base, adapter)| TokenLoss { base, adapter })
+        .collect())
+}
+
+/// Loss of each token of an answer: what a text gets longer by when the token is added.
+fn token_losses(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    prompt: &[u32],
+    answer: &[u32],
+) -> Result<Vec<f64>, Failure> {
+    let text = [prompt, answer].concat();
+    let vocab = base.config().vocab;
+    let mut sums = Vec::with_capacity(answer.len() + 1);
+    for length in prompt.len()..=text.len() {
+        let sum = if length < 2 {
+            0.0
+        } else {
+            let windows = Windows::from_tokens(vec![text[..length].to_vec()], length, vocab)
+                .map_err(|e| Failure::from_error(&e))?;
+            let found = evaluate(base, adapter, &windows).map_err(|e| Failure::from_error(&e))?;
+            found.nll * found.predicted as f64
+        };
+        sums.push(sum);
+    }
+    // Sums of f32 differ in their last bits; no token has a loss below zero.
+    Ok(sums
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).max(0.0))
+        .collect())
+}
+
+/// The answer in stretches, each with its gradient averaged over the straight way from the adapter that
+/// the run began with to the certified one (Gauss-Legendre): influences then add up to what the run
+/// changed in the answer's loss, up to the rule's error. A gradient at the end alone only says where a
+/// next step would lead.
+fn stretches(
+    base: &BaseModel,
+    provenance: &Provenance,
+    prompt: &[u32],
+    answer: &[u32],
+    losses: &[TokenLoss],
+) -> Result<Vec<Stretch>, Failure> {
+    let points = points(provenance)?;
+    let text = [prompt, answer].concat();
+    // Without a prompt the first token has nothing before it: it belongs to the first stretch, whose
+    // second token is predicted.
+    let each = answer.len().div_ceil(STRETCHES).max(2);
+    let mut out = Vec::new();
+    for (index, tokens) in losses.chunks(each).enumerate() {
+        let from = prompt.len() + index * each;
+        let (before, said) = text[..from + tokens.len()].split_at(from);
+        let mut gradient = vec![0.0; provenance.adapter.values().len()];
+        for at in &points {
+            let found = tokens_loss_and_gradient(base, at, before, said)
+                .map_err(|e| Failure::from_error(&e))?;
+            let weight = found.predicted as f32 / points.len() as f32;
+            for (sum, value) in gradient.iter_mut().zip(&found.gradient) {
+                *sum += weight * value;
+            }
+        }
+        out.push(Stretch {
+            gradient,
+            tokens: tokens.to_vec(),
+        });
+    }
+    Ok(out)
+}
+
+/// The adapters at which gradients are taken.
+fn points(provenance: &Provenance) -> Result<Vec<Adapter>, Failure> {
+    let end = provenance.adapter.values();
+    let mut way = vec![0.0; end.len()];
+    for (_, moved) in provenance.moved.iter() {
+        for (sum, value) in way.iter_mut().zip(moved) {
+            *sum += value;
+        }
+    }
+    NODES
+        .map(|node| {
+            let back = (1.0 - node) as f32;
+            let values = end.iter().zip(&way).map(|(e, w)| e - back * w).collect();
+            Adapter::new(provenance.adapter.shape().clone(), values)
+                .map_err(|e| Failure::from_error(&e))
+        })
+        .into_iter()
+        .collect()
+}
