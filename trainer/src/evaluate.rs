@@ -46,7 +46,6 @@ pub fn evaluate(
     adapter: Option<&Adapter>,
     windows: &Windows,
 ) -> Result<Evaluation, LoraError> {
-    #[cfg(feature = "lean")]
     // Of its own, so that its buffers do not outlive this call.
     if let Some(lean) = base.model().tracked().lean() {
         let mut total = Evaluation::default();

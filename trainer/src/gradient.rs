@@ -152,7 +152,6 @@ pub(crate) fn of_batch(
     trainable: Trainable,
     batch: &Batch,
 ) -> Result<(f64, Vec<f32>), LoraError> {
-    #[cfg(feature = "lean")]
     if let Some(lean) = model.lean() {
         return lean.loss_and_gradient(adapter, trainable, batch);
     }

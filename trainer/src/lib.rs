@@ -25,7 +25,6 @@
 
 pub mod base;
 pub mod brook;
-#[cfg(feature = "lean")]
 pub mod ceiling;
 pub mod chat;
 pub mod config;

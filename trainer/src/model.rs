@@ -13,7 +13,6 @@ pub mod parameters;
 
 pub(crate) mod decode;
 mod fused;
-#[cfg(feature = "lean")]
 pub(crate) mod lean;
 pub(crate) mod ops;
 pub(crate) mod plain;
@@ -82,7 +81,6 @@ pub(crate) struct Model {
     /// None when the head is the embedding table.
     head: Option<Tensor<2>>,
     /// Made when first asked for; clones share it.
-    #[cfg(feature = "lean")]
     lean: Arc<std::sync::OnceLock<Option<lean::Lean>>>,
 }
 
@@ -136,7 +134,6 @@ impl Model {
             norm: vector(next()),
             head: (!config.tied).then(|| matrix(next())),
             device: device.clone(),
-            #[cfg(feature = "lean")]
             lean: Arc::default(),
             config,
         }
@@ -172,7 +169,6 @@ impl Model {
             norm: vector(self.norm.clone()),
             head: self.head.clone().map(matrix),
             device: self.device.clone().autodiff(),
-            #[cfg(feature = "lean")]
             lean: Arc::default(),
             config: self.config.clone(),
         }
@@ -202,7 +198,6 @@ impl Model {
 
     /// The same weights as one hand-written pass, when they lie in host memory. It keeps the buffers of
     /// its latest pass for the next.
-    #[cfg(feature = "lean")]
     pub(crate) fn lean(&self) -> Option<&lean::Lean> {
         self.lean.get_or_init(|| lean::Lean::of(self)).as_ref()
     }

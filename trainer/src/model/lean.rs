@@ -37,10 +37,6 @@ use rotate::Turns;
 use weights::{Factors, Weights};
 
 /// Positions whose logits exist at the same time.
-#[allow(
-    dead_code,
-    reason = "the memory estimate counts with it once this pass is the default"
-)]
 pub(crate) const LOGIT_ROWS: usize = head::SLICE * LANES;
 
 /// A model whose weights lie in host memory, and the buffers of its passes.

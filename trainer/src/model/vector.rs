@@ -27,7 +27,6 @@ pub(crate) fn fast<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Runs an operation that is written for any vector unit on the best there is.
-#[cfg(feature = "lean")]
 #[inline(always)]
 pub(crate) fn dispatch<Op: pulp::WithSimd>(operation: Op) -> Op::Output {
     #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,9 @@
 //! What a training will need in memory, before it starts.
 //!
 //! A machine that swaps trains a hundred times slower and takes its owner's other programs with it.
-//! So the need is counted from shapes: numbers kept for the backward pass for every row of a batch,
-//! the logits of a slice of rows, the adapter with its optimiser. All are f32. `examples/memory.rs`
-//! holds the count against measured peaks: with the fused operations on two cores, and before the
-//! constant for kernels was added, it gave 0.74 of what brook took with 4 x 128, and 0.94 to 0.99 of
-//! brook up to 16 x 256 and of the shape of SmolLM2-135M from 1 x 256 to 2 x 512.
+//! So the need is counted from shapes: numbers that the hand-written pass keeps for every row of a
+//! batch, the logits of a slice of rows, the adapter with its optimiser. All are f32.
+//! `examples/memory.rs` holds the count against measured peaks.
 
 use std::fmt;
 
@@ -13,11 +11,10 @@ use serde::Serialize;
 use tributary_protocol::adapter::AdapterShape;
 
 use crate::config::Config;
+use crate::model::lean::{LANES, LOGIT_ROWS};
 
 /// Bytes of a number.
 const F32: u64 = 4;
-/// Rows whose logits exist at the same time, in `fused::head`.
-const LOGIT_ROWS: u64 = 512;
 /// Copies of the adapter's numbers: at the start, now, on the device, gradient, two moments, and the
 /// next values beside the old ones.
 const ADAPTER_COPIES: u64 = 7;
@@ -36,7 +33,7 @@ pub struct MemoryEstimate {
     pub adapter: u64,
     /// What the layers keep of a batch for the backward pass.
     pub activations: u64,
-    /// What the attention of all layers keeps: grows with the square of the context.
+    /// What the attention of all layers keeps.
     pub attention: u64,
     /// Logits of a slice of rows, and the last hidden states with their gradient.
     pub head: u64,
@@ -56,21 +53,27 @@ impl MemoryEstimate {
         ]
         .map(|n| n as u64);
         let (query, kv) = (config.query_width() as u64, config.kv_width() as u64);
-        let rows = batch as u64 * context as u64;
-        // Of each layer: inputs and outputs of two norms, the attention's output, the gated
-        // activation's two inputs and output, and a narrow row for each adapted linear.
+        // Windows are padded to whole panels.
+        let rows = batch as u64 * context.next_multiple_of(LANES) as u64;
+        // Of each layer: its input, what stands between its blocks, the gated activation's two
+        // inputs, and a narrow row for each adapted linear.
         let narrow = shape.modules.len() as u64 * u64::from(shape.rank);
-        let kept = layers * (4 * hidden + query + 3 * ffn) + narrow;
-        // Rotated queries, keys and values; probabilities for half of all pairs.
-        let attention = layers * (query + 2 * kv + heads * (context as u64 + 64) / 2);
-        // Gradients on their way through one layer.
-        let passing = 3 * ffn + 2 * hidden;
+        let kept = layers * (2 * hidden + 2 * ffn) + narrow;
+        // Rotated queries, keys and values, the output and each head's normaliser; queries and keys
+        // before their heads were normed, where they are.
+        let raw = match config.head_norms {
+            true => query + kv,
+            false => 0,
+        };
+        let attention = layers * (2 * query + 2 * kv + heads + raw);
+        // Values and gradients on their way through one layer.
+        let passing = 2 * ffn + 4 * hidden + 2 * query + 2 * kv;
         Self {
             base: F32 * config.parameters() as u64,
             adapter: F32 * ADAPTER_COPIES * shape.parameters() as u64,
             activations: F32 * rows * (kept + passing),
             attention: F32 * rows * attention,
-            head: F32 * (rows * 4 * hidden + LOGIT_ROWS.min(rows) * vocab),
+            head: F32 * (rows * 3 * hidden + (LOGIT_ROWS as u64).min(rows) * vocab),
             kernels: KERNELS,
         }
     }
@@ -139,10 +142,9 @@ fn advice(estimate: &MemoryEstimate) -> &'static str {
         head,
         ..
     } = *estimate;
-    match [adapter, attention, head, activations].into_iter().max() {
-        largest if largest == Some(adapter) => "lower the rank, or adapt fewer modules",
-        largest if largest == Some(attention) => "lower the context",
-        _ => "lower the batch and raise the accumulation by as much, or lower the context",
+    match adapter > activations + attention + head {
+        true => "lower the rank, or adapt fewer modules",
+        false => "lower the batch and raise the accumulation by as much, or lower the context",
     }
 }
 
@@ -211,9 +213,12 @@ mod tests {
 
     #[test]
     fn larger_batches_and_contexts_need_more() {
-        let (small, wide, long) = (estimate(1, 16), estimate(2, 16), estimate(1, 32));
-        assert_eq!(wide.activations, 2 * small.activations);
-        assert!(long.attention > 2 * small.attention);
+        let (small, wide, long) = (estimate(1, 32), estimate(2, 32), estimate(1, 64));
+        for larger in [wide, long] {
+            assert_eq!(larger.activations, 2 * small.activations);
+            assert_eq!(larger.attention, 2 * small.attention);
+        }
+        assert_eq!(estimate(1, 20), small, "windows are padded to panels of 32");
         assert_eq!((wide.base, wide.adapter), (small.base, small.adapter));
         let config = tiny_config();
         assert_eq!(small.base, 4 * config.parameters() as u64);

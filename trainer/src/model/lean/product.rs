@@ -313,7 +313,11 @@ impl Tile<'_> {
         for (out, sums) in out.chunks_exact_mut(LANES).skip(ROW).zip(sums) {
             let out = S::as_mut_simd_f32s(&mut out[lane..lane + width]).0;
             for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if self.add { simd.add_f32s(*out, sum) } else { sum };
+                *out = if self.add {
+                    simd.add_f32s(*out, sum)
+                } else {
+                    sum
+                };
             }
         }
     }
@@ -337,9 +341,6 @@ impl<'a> Contraction<'a> {
 
 /// Rows of `wide` in one task of a contraction.
 const CONTRACTED: usize = 96;
-/// Rows of `wide`, and of `narrow`, that are summed in registers together.
-const SQUARE: usize = 4;
-
 /// Does all contractions, in parallel.
 pub(super) fn contract(jobs: &mut [Contraction]) {
     let tasks: Vec<_> = (jobs.iter_mut())
@@ -372,27 +373,41 @@ impl WithSimd for Contract<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        // As many sums as leave registers for their operands: 32 with AVX-512, else 16.
+        match S::F32_LANES {
+            16 => self.sum::<S, 4, 4>(simd),
+            _ => self.sum::<S, 3, 4>(simd),
+        }
+    }
+}
+
+impl Contract<'_> {
+    /// Sums `ROWS` rows of `wide` with `COLUMNS` of `narrow` at a time in registers.
+    #[inline(always)]
+    fn sum<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S) {
         let columns = self.narrow.features();
         let rows = self.out.len() / columns;
-        for row in (0..rows).step_by(SQUARE) {
-            for column in (0..columns).step_by(SQUARE) {
+        for row in (0..rows).step_by(ROWS) {
+            for column in (0..columns).step_by(COLUMNS) {
                 // Beyond the edge the last row is summed again and not written.
-                let wide = |i: usize| self.first + (row + i).min(rows - 1);
-                let narrow = |j: usize| (column + j).min(columns - 1);
-                let mut sums = [[simd.splat_f32s(0.0); SQUARE]; SQUARE];
+                let wide: [usize; ROWS] =
+                    std::array::from_fn(|i| self.first + (row + i).min(rows - 1));
+                let narrow: [usize; COLUMNS] =
+                    std::array::from_fn(|j| (column + j).min(columns - 1));
+                let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
                 for panel in 0..self.wide.panels() {
-                    let (left, right) = (self.wide.panel(panel), self.narrow.panel(panel));
-                    let left: [_; SQUARE] =
-                        std::array::from_fn(|i| &left[wide(i) * LANES..][..LANES]);
-                    let right: [_; SQUARE] =
-                        std::array::from_fn(|j| &right[narrow(j) * LANES..][..LANES]);
-                    for at in (0..LANES).step_by(S::F32_LANES) {
-                        let load =
-                            |from: &[f32]| S::as_simd_f32s(&from[at..at + S::F32_LANES]).0[0];
-                        let (left, right) = (left.map(load), right.map(load));
-                        for (sums, left) in sums.iter_mut().zip(left) {
-                            for (sum, right) in sums.iter_mut().zip(right) {
-                                *sum = simd.mul_add_f32s(left, right, *sum);
+                    let left = self.wide.panel(panel).as_chunks::<LANES>().0;
+                    let right = self.narrow.panel(panel).as_chunks::<LANES>().0;
+                    let left: [&[f32; LANES]; ROWS] = std::array::from_fn(|i| &left[wide[i]]);
+                    let right: [&[f32; LANES]; COLUMNS] =
+                        std::array::from_fn(|j| &right[narrow[j]]);
+                    for at in (0..LANES / S::F32_LANES).map(|vector| vector * S::F32_LANES) {
+                        let right: [S::f32s; COLUMNS] =
+                            std::array::from_fn(|j| vector::<S>(right[j], at));
+                        for i in 0..ROWS {
+                            let left = vector::<S>(left[i], at);
+                            for j in 0..COLUMNS {
+                                sums[i][j] = simd.mul_add_f32s(left, right[j], sums[i][j]);
                             }
                         }
                     }
@@ -405,4 +420,10 @@ impl WithSimd for Contract<'_> {
             }
         }
     }
+}
+
+/// The vector that begins at `at`.
+#[inline(always)]
+fn vector<S: Simd>(from: &[f32; LANES], at: usize) -> S::f32s {
+    S::as_simd_f32s(&from[at..at + S::F32_LANES]).0[0]
 }
