@@ -162,11 +162,17 @@ impl LogSet {
         log.into_iter().flat_map(AuthorLog::chain)
     }
 
-    /// Any block at hand by its name, whether it counts or not: for peers that ask for blocks a
-    /// certificate relies on.
+    /// Any block at hand by its name, whether it counts or stands behind a fork: for peers that ask for
+    /// blocks a certificate relies on. Not those that wait: nobody has made them durable.
     pub fn block(&self, author: PeerId, id: &BlockId) -> Option<&SignedBlock> {
         let log = self.logs.get(&author)?;
         log.held(id)
+    }
+
+    /// What is kept of an equivocator's log from the fork on: the proof, and what a certificate relies on.
+    pub fn left_over(&self, author: PeerId) -> impl Iterator<Item = &SignedBlock> {
+        let log = self.logs.get(&author);
+        log.into_iter().flat_map(AuthorLog::left_over)
     }
 
     /// Whether a block is at hand, without a walk through the log: asked for every block of a flood.

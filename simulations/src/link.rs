@@ -1,6 +1,8 @@
-//! The network between peers: latency, loss, duplicates, overtaking, splits, bandwidth.
+//! The network between peers: latency, loss, duplicates, overtaking, replays, splits, bandwidth.
 //!
 //! A [`Link`] only answers "when, if at all, does this arrive"; carrying it there is the world's work.
+
+use std::collections::BTreeMap;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -11,20 +13,34 @@ use crate::scenario::LinkPlan;
 /// The state of the network.
 pub struct Link {
     plan: LinkPlan,
-    /// Side of each peer while the network is split.
-    side: Option<Vec<bool>>,
+    /// Splits in force, by their place in the scenario.
+    splits: BTreeMap<usize, Split>,
     calm: bool,
 }
 
-/// Arrival times of one message: none (lost), one, or two (duplicated).
-pub type Arrivals = [Option<Micros>; 2];
+/// The network is split in two.
+struct Split {
+    /// Which peers stand on the smaller side.
+    apart: Vec<bool>,
+    /// They hear the others and are not heard by them.
+    one_way: bool,
+}
+
+impl Split {
+    fn lets_through(&self, from: usize, to: usize) -> bool {
+        self.apart[from] == self.apart[to] || (self.one_way && self.apart[to])
+    }
+}
+
+/// Arrival times of one message: none (lost), one, doubled, and once more long after.
+pub type Arrivals = [Option<Micros>; 3];
 
 impl Link {
     /// A whole network.
     pub fn new(plan: LinkPlan) -> Self {
         Self {
             plan,
-            side: None,
+            splits: BTreeMap::new(),
             calm: false,
         }
     }
@@ -32,35 +48,40 @@ impl Link {
     /// No faults from now on: latency stays, everything else ends.
     pub fn calm(&mut self) {
         self.calm = true;
-        self.side = None;
+        self.splits.clear();
     }
 
-    /// Splits the network; `side[i]` is where peer `i` stands.
-    pub fn split(&mut self, side: Vec<bool>) {
-        self.side = Some(side);
+    /// Splits the network for the `nth` time; `apart[i]` says whether peer `i` is on the smaller side.
+    /// One way, that side goes on hearing the other.
+    pub fn split(&mut self, nth: usize, apart: Vec<bool>, one_way: bool) {
+        self.splits.insert(nth, Split { apart, one_way });
     }
 
-    /// Heals the split.
-    pub fn heal(&mut self) {
-        self.side = None;
+    /// Heals the `nth` split.
+    pub fn heal(&mut self, nth: usize) {
+        self.splits.remove(&nth);
     }
 
     /// Whether anything can get from one peer to another at all.
     pub fn reaches(&self, from: usize, to: usize) -> bool {
-        self.side.as_ref().is_none_or(|side| side[from] == side[to])
+        (self.splits.values()).all(|split| split.lets_through(from, to))
     }
 
     /// When a control message sent at `at` arrives.
     pub fn message(&self, from: usize, to: usize, at: Micros, rng: &mut ChaCha8Rng) -> Arrivals {
         if !self.reaches(from, to) || self.happens(self.plan.loss, rng) {
-            return [None, None];
+            return [None; 3];
         }
         let first = Some(self.arrival(at, rng));
         let second = match self.happens(self.plan.duplicate, rng) {
             true => Some(self.arrival(at, rng)),
             false => None,
         };
-        [first, second]
+        let much_later = match self.happens(self.plan.replay, rng) {
+            true => Some(self.arrival(at, rng) + rng.random_range(0..=ms(self.plan.replay_ms))),
+            false => None,
+        };
+        [first, second, much_later]
     }
 
     /// When a blob of `size` bytes asked for at `at` is here; `None` if the transfer fails.
@@ -72,7 +93,9 @@ impl Link {
         at: Micros,
         rng: &mut ChaCha8Rng,
     ) -> Option<Micros> {
-        if !self.reaches(provider, receiver) || self.happens(self.plan.loss, rng) {
+        // A request has to get there, the bytes have to get back.
+        let reached = self.reaches(provider, receiver) && self.reaches(receiver, provider);
+        if !reached || self.happens(self.plan.loss, rng) {
             return None;
         }
         let sending = size * 1_000_000 / (self.plan.bandwidth_kib_s * 1024);
@@ -112,6 +135,8 @@ mod tests {
             duplicate,
             reorder: 0.5,
             reorder_ms: 100,
+            replay: 0.5,
+            replay_ms: 60_000,
             bandwidth_kib_s: 1,
             degree: 1,
         })
@@ -128,17 +153,40 @@ mod tests {
         let doubled = fates.iter().filter(|f| f[1].is_some()).count() as f64 / 20_000.0;
         assert!((lost - 0.2).abs() < 0.01, "{lost}");
         assert!((doubled - 0.08).abs() < 0.01, "{doubled}");
+        let replayed: Vec<_> = fates.iter().filter_map(|f| f[2]).collect();
+        assert!((replayed.len() as f64 / 20_000.0 - 0.4).abs() < 0.01);
+        let late = replayed.iter().filter(|at| **at > 30_000_000).count();
+        assert!(
+            late * 3 > replayed.len(),
+            "{late} of {} are much later",
+            replayed.len()
+        );
     }
 
     #[test]
     fn nothing_crosses_a_split_and_everything_does_once_calm() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let mut link = link(0.0, 0.0);
-        link.split(vec![true, false]);
-        assert_eq!(link.message(0, 1, 0, &mut rng), [None, None]);
+        link.split(0, vec![true, false], false);
+        assert_eq!(link.message(0, 1, 0, &mut rng), [None; 3]);
         assert_eq!(link.transfer(0, 1, 1, 0, &mut rng), None);
         link.calm();
         assert!(link.message(0, 1, 0, &mut rng)[0].is_some());
+    }
+
+    #[test]
+    fn a_one_way_split_lets_the_smaller_side_hear_and_not_be_heard() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let mut link = link(0.0, 0.0);
+        link.split(0, vec![true, false], true);
+        assert_eq!(link.message(0, 1, 0, &mut rng), [None; 3]);
+        assert!(link.message(1, 0, 0, &mut rng)[0].is_some());
+        assert_eq!(link.transfer(0, 1, 1, 0, &mut rng), None);
+        assert_eq!(link.transfer(1, 0, 1, 0, &mut rng), None);
+        link.split(1, vec![false, true], true);
+        assert_eq!(link.message(1, 0, 0, &mut rng), [None; 3]);
+        link.heal(1);
+        assert!(link.message(1, 0, 0, &mut rng)[0].is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::node::Node;
 
+use crate::behave::Liar;
 use crate::clock::{Clock, Micros, ms};
 use crate::store::Store;
 
@@ -57,6 +58,8 @@ pub struct Machine {
     pub store: Store,
     /// How honest the disk is.
     pub disk: Disk,
+    /// How it lies, if it does.
+    pub liar: Option<Liar>,
     /// Whether its owner asked it to take part.
     pub invited: bool,
     /// Whether its owner asked it to leave.
@@ -103,6 +106,7 @@ impl Machine {
             clock: Clock::new(0, 0, 0, 0),
             store: Store::default(),
             disk: Disk::Honest,
+            liar: None,
             invited: false,
             leaving: false,
             topics: BTreeSet::new(),

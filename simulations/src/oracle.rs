@@ -1,19 +1,25 @@
 //! Checks the promises after every event.
 //!
-//! The oracle sees what no peer sees: all of them at once, across their crashes. It keeps its own copy
-//! of the certified chain, of everything that left a peer, and of how far each ledger had grown, and
-//! compares. It never repairs and never steers; the first broken promise ends the run.
+//! The oracle sees what no peer sees: all of them at once, across their crashes, and who of them lies.
+//! It keeps its own copy of the certified chain, of everything that left a peer, and of how far each
+//! ledger had grown, and compares. It never repairs and never steers; the first broken promise ends the
+//! run. Promises are made to honest peers and about honest peers; a liar may do what it likes, except
+//! make anybody's node panic, its own included.
 
 mod chain;
 mod end;
+mod judged;
 mod speech;
+
+pub use judged::Heard;
 
 use std::collections::BTreeSet;
 
-use tributary_protocol::event::{Effect, Notice, Record, Verdict};
+use tributary_protocol::event::{Effect, Notice, Record};
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::limits;
 use tributary_protocol::log::Head;
+use tributary_protocol::logset::ForkMark;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
 
@@ -21,6 +27,7 @@ use crate::clock::Micros;
 use crate::machine::Machine;
 use crate::store::Store;
 use chain::Chain;
+use judged::Judged;
 use speech::Speech;
 
 /// Effects that may wait for one sync. A smoke run stays below 200.
@@ -67,8 +74,15 @@ pub struct Oracle {
     violations: Vec<Violation>,
     chain: Chain,
     speech: Speech,
+    judged: Judged,
     peers: Vec<Seen>,
+    /// Which of the peers are honest.
+    honest: Vec<bool>,
+    /// Every name of every dishonest peer.
+    liars: BTreeSet<PeerId>,
     calm: Option<Calm>,
+    /// Liars have stopped the run, as enough of them may.
+    stalled: bool,
 }
 
 /// What the oracle remembers of one machine.
@@ -76,6 +90,8 @@ pub struct Oracle {
 struct Seen {
     /// Ledger heads at the last look, since the last boot.
     heads: Vec<Head>,
+    /// Proven equivocations at the last look.
+    forks: Vec<ForkMark>,
     /// Something was persisted since the last look. Whatever enters a ledger is.
     may_have_grown: bool,
     /// Certificates of the machine's chain that were compared.
@@ -108,18 +124,46 @@ pub(crate) fn final_state(machine: &Machine, run: &RunId) -> String {
 }
 
 impl Oracle {
-    /// An oracle of one run. Knows every peer by index and id.
-    pub fn new(seed: u64, manifest: Manifest, peers: Vec<PeerId>) -> Self {
+    /// An oracle of one run. Knows every peer by index and id, and every name that a liar goes by.
+    pub fn new(seed: u64, manifest: Manifest, peers: Vec<PeerId>, liars: BTreeSet<PeerId>) -> Self {
         let run = manifest.run_id();
         Self {
             seed,
             run,
             violations: Vec::new(),
-            chain: Chain::new(manifest),
+            chain: Chain::new(manifest, liars.clone()),
             speech: Speech::default(),
+            judged: Judged::default(),
             peers: peers.iter().map(|_| Seen::default()).collect(),
+            honest: peers.iter().map(|peer| !liars.contains(peer)).collect(),
+            liars,
             calm: None,
+            stalled: false,
         }
+    }
+
+    /// The honest peers.
+    fn honest_peers(&self) -> impl Iterator<Item = (usize, &Seen)> {
+        let all = self.peers.iter().enumerate();
+        all.filter(|(peer, _)| self.honest[*peer])
+    }
+
+    fn honest_machines<'a>(
+        &'a self,
+        machines: &'a [Machine],
+    ) -> impl Iterator<Item = (usize, &'a Machine)> {
+        let all = machines.iter().enumerate();
+        all.filter(|(peer, _)| self.honest[*peer])
+    }
+
+    /// The first height whose committee had enough liars to stop it.
+    pub fn overrun(&self) -> Option<Round> {
+        self.chain.overrun()
+    }
+
+    /// Whether liars have stopped the run with the weight that they need for it.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// The seed.
@@ -135,6 +179,11 @@ impl Oracle {
     /// Whether a peer's node panicked and must not be started again.
     pub fn has_panicked(&self, peer: usize) -> bool {
         self.peers[peer].panicked
+    }
+
+    /// Broken promises so far.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
     }
 
     /// Broken promises.
@@ -188,37 +237,23 @@ impl Oracle {
         self.broken(at, None, ("traffic is bounded", what));
     }
 
-    /// What the node wants done after an input; a gossip message gets exactly one verdict.
-    pub fn answered(&mut self, at: Micros, peer: usize, gossip: Option<u64>, effects: &[Effect]) {
+    /// What the node wants done after an input; a gossip message gets exactly one verdict, and no
+    /// honest neighbour is blamed for what it handed on.
+    pub fn answered(&mut self, at: Micros, peer: usize, gossip: Option<Heard>, effects: &[Effect]) {
         let persists = |effect: &Effect| matches!(effect, Effect::Persist(_));
         self.peers[peer].may_have_grown |= effects.iter().any(persists);
-        let verdicts: Vec<u64> = (effects.iter())
-            .filter_map(|effect| match effect {
-                Effect::Verdict { id, .. } => Some(*id),
-                _ => None,
-            })
-            .collect();
-        if verdicts != Vec::from_iter(gossip) {
-            let what = format!("message {gossip:?} was answered with verdicts on {verdicts:?}");
-            self.broken(
-                at,
-                Some(peer),
-                ("each gossip message gets one verdict", what),
-            );
-        }
-    }
-
-    /// A verdict was carried out. All peers of these scenarios are honest.
-    pub fn verdict(&mut self, at: Micros, peer: usize, verdict: Verdict) {
-        if verdict == Verdict::Reject {
-            let what = "it rejected a gossip message".into();
-            self.broken(at, Some(peer), ("no honest peer is blamed", what));
+        if self.honest[peer] {
+            let outcome = self.judged.answered(gossip, effects, &self.liars);
+            self.check(at, peer, outcome);
         }
     }
 
     /// A message leaves the peer.
     pub fn sent(&mut self, at: Micros, peer: usize, bytes: &[u8], store: &Store) {
-        let outcome = self.speech.sent(peer, bytes, store);
+        if !self.honest[peer] {
+            return;
+        }
+        let outcome = self.speech.sent(peer, bytes, store, &self.liars);
         match outcome {
             Ok(certificates) => {
                 for bytes in certificates {
@@ -232,7 +267,7 @@ impl Oracle {
 
     /// A blob is offered to others.
     pub fn offered(&mut self, at: Micros, peer: usize, hash: &BlobHash, store: &Store) {
-        if store.blob(hash).is_none() {
+        if self.honest[peer] && store.blob(hash).is_none() {
             let what = format!("blob {} is offered", hash.short());
             self.broken(
                 at,
@@ -244,6 +279,9 @@ impl Oracle {
 
     /// Records became durable.
     pub fn durable(&mut self, at: Micros, peer: usize, records: &[Record]) {
+        if !self.honest[peer] {
+            return;
+        }
         for record in records {
             if let Record::Certificate { bytes, .. } = record {
                 let outcome = self.chain.add(bytes);
@@ -254,16 +292,19 @@ impl Oracle {
 
     /// The node told its owner something.
     pub fn notice(&mut self, at: Micros, peer: usize, notice: &Notice) {
+        if !self.honest[peer] {
+            return;
+        }
         let broken: Broken = match notice {
             Notice::Certified { round, state, .. } => {
                 let outcome = self.chain.compare(*round, state);
                 return self.check(at, peer, outcome);
             }
-            Notice::Equivocation { author, .. } => (
+            Notice::Equivocation { author, .. } if !self.liars.contains(author) => (
                 "no honest peer is blamed",
                 format!("{} is called an equivocator", author.short()),
             ),
-            Notice::Refused { from, why } => (
+            Notice::Refused { from, why } if !self.liars.contains(from) => (
                 "no honest peer is blamed",
                 format!("refused {}: {why}", from.short()),
             ),
@@ -279,12 +320,17 @@ impl Oracle {
             may_have_grown: true,
             ..Seen::default()
         };
-        let outcome = end::everything_durable_is_back(machine, &self.run);
-        self.check(at, peer, outcome);
+        if self.honest[peer] {
+            let outcome = end::everything_durable_is_back(machine, &self.run, &self.liars);
+            self.check(at, peer, outcome);
+        }
     }
 
     /// Looks at a machine after an event.
     pub fn inspect(&mut self, at: Micros, peer: usize, machine: &Machine) {
+        if !self.honest[peer] {
+            return;
+        }
         let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) else {
             self.peers[peer].finished = false;
             return;
@@ -301,11 +347,13 @@ impl Oracle {
         self.watch_progress(at);
     }
 
-    /// No author's log ever gets shorter or changes.
+    /// No honest author's log ever gets shorter or changes.
     fn inspect_ledger(&mut self, peer: usize, view: &RunView<'_>) -> Result<(), Broken> {
         self.peers[peer].may_have_grown = false;
-        let heads = view.log().heads();
+        let mut heads = view.log().heads();
+        heads.retain(|head| !self.liars.contains(&head.author));
         let old = std::mem::replace(&mut self.peers[peer].heads, heads);
+        self.peers[peer].forks = view.log().forks();
         let heads = &self.peers[peer].heads;
         let mut at = 0;
         for before in &old {
@@ -400,11 +448,8 @@ impl Oracle {
     }
 
     fn least_certified(&self) -> usize {
-        self.peers
-            .iter()
-            .map(|seen| seen.certified)
-            .min()
-            .unwrap_or(0)
+        let certified = self.honest_peers().map(|(_, seen)| seen.certified);
+        certified.min().unwrap_or(0)
     }
 
     fn watch_progress(&mut self, at: Micros) {
@@ -414,9 +459,12 @@ impl Oracle {
             calm.least = least;
             calm.deadline = at + calm.within;
         }
-        if at > calm.deadline {
-            let within_s = calm.within / 1_000_000;
-            let slow: Vec<usize> = (self.peers.iter().enumerate())
+        let (within, deadline) = (calm.within, calm.deadline);
+        if at > deadline && self.chain.overrun().is_some() {
+            self.stalled = true;
+        } else if at > deadline {
+            let within_s = within / 1_000_000;
+            let slow: Vec<usize> = (self.honest_peers())
                 .filter(|(_, seen)| !seen.finished)
                 .map(|(peer, _)| peer)
                 .collect();
@@ -431,25 +479,24 @@ impl Oracle {
         }
     }
 
-    /// Whether every peer runs, has finished the run and holds the same ledger.
+    /// Whether every honest peer runs, has finished the run and holds the same ledger: the same logs of
+    /// honest authors, and the same proofs against the others.
     pub fn all_finished(&self, machines: &[Machine]) -> bool {
-        let up = machines.iter().all(Machine::is_up);
-        let finished = up && self.peers.iter().all(|seen| seen.finished);
-        finished
-            && self
-                .peers
-                .windows(2)
-                .all(|pair| pair[0].heads == pair[1].heads)
+        let up = self.honest_machines(machines).all(|(_, m)| m.is_up());
+        let finished = up && self.honest_peers().all(|(_, seen)| seen.finished);
+        let mut ledgers = (self.honest_peers()).map(|(_, seen)| (&seen.heads, &seen.forks));
+        let first = ledgers.next();
+        finished && ledgers.all(|ledger| Some(ledger) == first)
     }
 
-    /// Training rounds certified on every machine.
+    /// Training rounds certified on every honest machine.
     pub fn rounds_certified(&self, machines: &[Machine]) -> u32 {
         let of = |machine: &Machine| {
             let view = machine.node.as_ref().and_then(|node| node.run(&self.run));
             view.map_or(0, |view| view.chain().len())
         };
-        let heights = machines.iter().map(of).min().unwrap_or(0);
-        (heights.saturating_sub(1) as u32).min(self.chain.manifest().rounds)
+        let heights = self.honest_machines(machines).map(|(_, m)| of(m)).min();
+        (heights.unwrap_or(0).saturating_sub(1) as u32).min(self.chain.manifest().rounds)
     }
 
     /// The first and the last certified adapter's numbers.
@@ -461,21 +508,28 @@ impl Oracle {
 
     /// The checks that need everything to be over.
     pub fn conclude(&mut self, at: Micros, machines: &[Machine]) {
-        if self.is_hopeless() {
+        if self.is_hopeless() || self.stalled {
             return;
         }
         if !self.all_finished(machines) {
             let what = "the world ran out of events before every peer had finished".into();
             return self.broken(at, None, ("once faults stop, the run finishes", what));
         }
-        let spoken: BTreeSet<_> = self.speech.blocks().collect();
-        for (peer, machine) in machines.iter().enumerate() {
-            let outcome = end::everything_spoken_is_here(machine, &self.run, &spoken);
-            self.check(at, peer, outcome);
+        let spoken: BTreeSet<_> = self.speech.honest_blocks(&self.liars).collect();
+        let forked = self.speech.forked();
+        let honest: Vec<_> = self.honest_machines(machines).collect();
+        let mut outcomes = Vec::new();
+        for (peer, machine) in &honest {
+            let here = end::everything_spoken_is_here(machine, &self.run, &spoken);
+            outcomes.push((Some(*peer), here));
+            let proven = end::equivocators_are_proven(machine, &self.run, &forked, &self.liars);
+            outcomes.push((Some(*peer), proven));
         }
-        let outcome = end::accounts_agree(machines, &self.run);
-        if let Err(broken) = outcome {
-            self.broken(at, None, broken);
+        outcomes.push((None, end::accounts_agree(&honest, &self.run)));
+        for (peer, outcome) in outcomes {
+            if let Err(broken) = outcome {
+                self.broken(at, peer, broken);
+            }
         }
     }
 }

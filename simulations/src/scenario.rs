@@ -4,18 +4,27 @@
 //! one, because a misspelt fault that silently does not happen is worse than an error. Carrying the
 //! faults out is the world's work.
 
+pub mod draft;
+mod draw;
+pub mod grid;
 mod load;
 mod suggest;
 
-pub use load::{ScenarioError, builtin_names, load, parse};
+pub use draw::DrawPlan;
 
-use serde::Deserialize;
+pub use grid::load_with;
+pub use load::{ScenarioError, builtin_names, load, parse, text};
+pub(crate) use suggest::nearest;
+
+use serde::{Deserialize, Serialize};
 use tributary_protocol::id::Ppb;
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, UpdateCodec};
 
+use crate::behave::Kind;
+
 /// A federation and its world.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Name for people.
@@ -41,6 +50,15 @@ pub struct Scenario {
     /// Who crashes.
     #[serde(default)]
     pub churn: ChurnPlan,
+    /// When many are killed at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kills: Vec<Kill>,
+    /// Who does not follow the protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub liars: Vec<Liars>,
+    /// What of all this the seed decides instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<DrawPlan>,
     /// How slow the disk is.
     #[serde(default)]
     pub store: StorePlan,
@@ -55,10 +73,13 @@ pub struct Scenario {
     pub leaves: Vec<Change>,
     /// When faults stop, and what must happen then.
     pub calm: CalmPlan,
+    /// What the command `sweep` varies, see [`grid::Grid`]; nothing else looks at it.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub sweep: toml::Table,
 }
 
 /// What the manifest asks for.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunPlan {
     /// Joins that the genesis waits for.
@@ -89,7 +110,7 @@ pub struct RunPlan {
 }
 
 /// How updates travel.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum CodecPlan {
     /// Every number as f32.
@@ -125,7 +146,7 @@ impl CodecPlan {
 }
 
 /// How updates are combined.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AggregationPlan {
     /// Mean weighted by tokens.
@@ -169,7 +190,7 @@ impl AggregationPlan {
 }
 
 /// Which factors move when.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulePlan {
     /// `B` in odd rounds, `A` in even rounds.
@@ -192,7 +213,7 @@ impl SchedulePlan {
 }
 
 /// What is learnt.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LearnerPlan {
     /// Which learner.
@@ -216,7 +237,7 @@ pub struct LearnerPlan {
 }
 
 /// Which learner.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LearnerKind {
     /// A convex quadratic per peer with an optimum of its own.
@@ -224,7 +245,7 @@ pub enum LearnerKind {
 }
 
 /// How messages and blobs travel.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkPlan {
     /// Least time from one peer to another.
@@ -243,6 +264,12 @@ pub struct LinkPlan {
     /// For how long at most.
     #[serde(default)]
     pub reorder_ms: u64,
+    /// Share of messages delivered once more, long after everybody has forgotten them.
+    #[serde(default)]
+    pub replay: f64,
+    /// How long after, at most.
+    #[serde(default)]
+    pub replay_ms: u64,
     /// Blob transfers.
     pub bandwidth_kib_s: u64,
     /// Connections that each peer opens.
@@ -250,7 +277,7 @@ pub struct LinkPlan {
 }
 
 /// The network splits in two.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
     /// When, from the start.
@@ -259,10 +286,45 @@ pub struct Partition {
     pub for_ms: u64,
     /// Share of the peers on the smaller side.
     pub split: f64,
+    /// The smaller side hears the larger one and is not heard by it.
+    #[serde(default)]
+    pub one_way: bool,
+}
+
+/// Many peers are killed at once.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// When, from the start.
+    pub at_ms: u64,
+    /// Share of the peers.
+    pub share: f64,
+}
+
+/// Participants that do not follow the protocol, drawn among the contributors that are there from the
+/// start. The creator and the evaluators are honest.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Liars {
+    /// What they do.
+    pub behaviour: Kind,
+    /// How many.
+    #[serde(default)]
+    pub count: usize,
+    /// And this share of all peers, rounded down.
+    #[serde(default)]
+    pub share: f64,
+}
+
+impl Liars {
+    /// How many among `peers`.
+    pub fn among(&self, peers: usize) -> usize {
+        self.count + (self.share * peers as f64) as usize
+    }
 }
 
 /// Who crashes.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChurnPlan {
     /// Share of the peers that crash once in each round. Half of them at a random moment, half right
@@ -273,7 +335,7 @@ pub struct ChurnPlan {
 }
 
 /// How slow the disk is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct StorePlan {
     /// Time until a commit is durable: least, most.
@@ -287,7 +349,7 @@ impl Default for StorePlan {
 }
 
 /// How wrong clocks are.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClockPlan {
     /// Wall clocks are off by up to this, either way.
@@ -297,7 +359,7 @@ pub struct ClockPlan {
 }
 
 /// Peers that come or go once a round is certified.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The round whose certificate triggers it.
@@ -307,7 +369,7 @@ pub struct Change {
 }
 
 /// When faults stop, and what must happen then.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalmPlan {
     /// Faults stop when this round is certified,
@@ -327,6 +389,11 @@ fn one() -> u64 {
 }
 
 impl Scenario {
+    /// Dishonest participants, of every kind.
+    pub fn liars(&self) -> usize {
+        self.liars.iter().map(|l| l.among(self.peers)).sum()
+    }
+
     /// Peers that are there from the start.
     pub fn present_at_start(&self) -> usize {
         self.peers - self.joins.iter().map(|j| j.count).sum::<usize>()
@@ -341,10 +408,17 @@ impl Scenario {
         share("link.loss", self.link.loss)?;
         share("link.duplicate", self.link.duplicate)?;
         share("link.reorder", self.link.reorder)?;
+        share("link.replay", self.link.replay)?;
         share("churn.per_round", self.churn.per_round)?;
         share("learner.train_spread", self.learner.train_spread)?;
         for partition in &self.partitions {
             share("partitions.split", partition.split)?;
+        }
+        for kill in &self.kills {
+            share("kills.share", kill.share)?;
+        }
+        for liars in &self.liars {
+            share("liars.share", liars.share)?;
         }
         let ordered = |key: &str, [least, most]: [u64; 2]| match least <= most {
             true => Ok(()),
@@ -354,7 +428,10 @@ impl Scenario {
         };
         ordered("churn.down_ms", self.churn.down_ms)?;
         ordered("store.sync_ms", self.store.sync_ms)?;
-        self.check_people()?;
+        match &self.draw {
+            Some(draw) => draw.check()?,
+            None => self.check_people()?,
+        }
         if self.learner.dimension < 2 || self.learner.dimension % 2 == 1 {
             return Err("`learner.dimension` must be even and at least 2".into());
         }
@@ -376,10 +453,11 @@ impl Scenario {
         let gone: usize = self.leaves.iter().map(|l| l.count).sum();
         // The creator and the evaluators stay for the whole run.
         let free = self.peers.saturating_sub(1 + self.evaluators);
-        if late + gone > free {
+        let liars = self.liars();
+        if late + gone + liars > free {
             return Err(format!(
-                "{late} peers join late and {gone} leave, but only {free} of {} are neither creator \
-                 nor evaluator; raise `peers` or lower the counts",
+                "{late} peers join late, {gone} leave and {liars} lie, but only {free} of {} are neither \
+                 creator nor evaluator; raise `peers` or lower the counts",
                 self.peers
             ));
         }
@@ -401,9 +479,12 @@ impl Scenario {
 impl Scenario {
     /// One line for reports.
     pub fn describe(&self) -> String {
+        if let Some(draw) = &self.draw {
+            return format!("{}: {}, {} rounds", self.name, draw.describe(), self.rounds);
+        }
         let link = &self.link;
         let percent = |share: f64| (share * 100.0).round();
-        format!(
+        let mut out = format!(
             "{}: {} peers, {} evaluators, {} rounds; {} % loss, {} % duplicates, {} % held back up to \
              {} ms; {} partition(s); {} % of the peers crash each round; clocks off by up to {} h",
             self.name,
@@ -417,6 +498,17 @@ impl Scenario {
             self.partitions.len(),
             percent(self.churn.per_round),
             self.clock.skew_s / 3600,
-        )
+        );
+        if link.replay > 0.0 {
+            let (share, s) = (percent(link.replay), link.replay_ms / 1_000);
+            out += &format!("; {share} % replayed within {s} s");
+        }
+        if !self.kills.is_empty() {
+            out += &format!("; {} mass kill(s)", self.kills.len());
+        }
+        if self.liars() > 0 {
+            out += &format!("; {} liars", self.liars());
+        }
+        out
     }
 }

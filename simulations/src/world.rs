@@ -6,6 +6,7 @@
 
 mod carry;
 mod faults;
+mod lies;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -17,7 +18,7 @@ use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::entry::{Join, Role};
 use tributary_protocol::event::{Command, Input, ScoreTask, Timer, TrainTask};
 use tributary_protocol::hash::{self, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, MicroOpen, NetworkId, PeerId, Ppb, RunId};
+use tributary_protocol::id::{MerkleRoot, MicroOpen, NetworkId, PeerId, Ppb, Round, RunId};
 use tributary_protocol::manifest::{Base, Deadlines, Manifest, RevenueSplit, Training};
 use tributary_protocol::node::{Node, NodeConfig};
 use tributary_protocol::sign::SecretKey;
@@ -27,8 +28,8 @@ use crate::guard;
 use crate::learner::{Learner, Quadratic};
 use crate::link::Link;
 use crate::machine::{Disk, Machine};
-use crate::oracle::{Oracle, Violation};
-use crate::record::{Sink, Trace};
+use crate::oracle::{Heard, Oracle, Violation};
+use crate::record::{History, Moment, Plane, Sink, Trace, What, ending};
 use crate::scenario::{LearnerKind, Scenario};
 
 /// The network that every simulated peer belongs to.
@@ -132,6 +133,11 @@ pub struct Outcome {
     pub crashes: u32,
     /// Common loss of the first and the last certified adapter.
     pub loss: Option<(f64, f64)>,
+    /// The first height in whose committee liars could stop it, if there was one. From there on the run
+    /// need not finish.
+    pub overrun: Option<Round>,
+    /// What a recorded run leaves behind.
+    pub history: Option<Box<History>>,
 }
 
 /// See the module.
@@ -143,6 +149,7 @@ pub struct World {
     heap: BinaryHeap<Scheduled>,
     machines: Vec<Machine>,
     index: BTreeMap<PeerId, usize>,
+    everyone: Arc<[PeerId]>,
     link: Link,
     learner: Box<dyn Learner>,
     manifest: Manifest,
@@ -160,9 +167,10 @@ pub struct World {
 impl World {
     /// Sets a federation up; nothing has happened yet. `sink` hears the timeline.
     pub fn new(scenario: &Scenario, seed: u64, sink: Option<Sink>) -> Self {
-        let scenario = scenario.clone();
+        let scenario = scenario.drawn(seed);
         let mut rng = stream(seed, "machines");
-        let machines = machines(&scenario, seed, &mut rng);
+        let mut machines = machines(&scenario, seed, &mut rng);
+        let liars = lies::cast(&scenario, seed, &mut machines);
         let manifest = manifest(&scenario, seed, &machines);
         let run = manifest.run_id();
         let learner: Box<dyn Learner> = match scenario.learner.kind {
@@ -184,7 +192,9 @@ impl World {
                 seed,
                 manifest.clone(),
                 machines.iter().map(|m| m.id).collect(),
+                liars,
             ),
+            everyone: machines.iter().map(|m| m.id).collect(),
             manifest,
             run,
             trace: Trace::new(sink),
@@ -216,6 +226,14 @@ impl World {
             }
         }
         self.conclude()
+    }
+
+    /// Keeps a [`History`](crate::record::History) of the run, for reports.
+    pub fn recorded(mut self) -> Self {
+        let participants = ending::participants(&self.machines);
+        let names = ending::names(&self.machines);
+        self.trace.remember(participants, names);
+        self
     }
 
     /// Gives every machine a disk that does not keep its word.
@@ -250,7 +268,10 @@ impl World {
     fn happen(&mut self, event: Event) {
         let is_current = |world: &Self, to: usize, boot| world.machines[to].boot == boot;
         match event {
-            Event::Arrive { to, input } => self.feed(to, *input),
+            Event::Arrive { to, input } => {
+                self.reaches(to, &input);
+                self.feed(to, *input);
+            }
             Event::Flood {
                 to,
                 from,
@@ -262,6 +283,9 @@ impl World {
             } => {
                 let machine = &mut self.machines[to];
                 let hears = machine.is_up() && machine.topics.contains(&run);
+                if hears {
+                    self.trace.received(to, Plane::Control, bytes.len());
+                }
                 if hears && (machine.meets(hash, self.now) || again) {
                     let bytes = bytes.to_vec();
                     self.feed(to, Input::Gossip { from, id, bytes });
@@ -314,24 +338,36 @@ impl World {
         }
     }
 
-    /// Hands an input to a machine's node, if it runs, and carries out what the node wants.
+    /// A message reaches a machine.
+    fn reaches(&mut self, to: usize, input: &Input) {
+        if let Input::Direct { bytes, .. } = input
+            && self.machines[to].is_up()
+        {
+            self.trace.received(to, Plane::Control, bytes.len());
+        }
+    }
+
+    /// Hands an input to a machine, unless the liar there keeps it from its node.
     fn feed(&mut self, to: usize, input: Input) {
+        if let Some(input) = self.tempt(to, input) {
+            self.hand(to, input);
+        }
+    }
+
+    /// Hands an input to a machine's node, if it runs, and carries out what the node wants.
+    fn hand(&mut self, to: usize, input: Input) {
         let machine = &mut self.machines[to];
         let Some(node) = &mut machine.node else {
             return;
         };
         self.trace.input(self.now, to, &input);
-        let gossip = match &input {
-            Input::Gossip { id, .. } => Some(*id),
-            _ => None,
-        };
+        let gossip = Heard::of(&input);
         let kind = crate::record::input_kind(&input);
         let now = machine.clock.now(self.now);
         match guard::catch(|| node.handle(input, now)) {
             Ok(effects) => {
                 self.oracle.answered(self.now, to, gossip, &effects);
-                machine.enqueue(effects);
-                self.carry_out(to);
+                self.want(to, effects);
             }
             Err(panic) => {
                 self.oracle.panicked(self.now, to, kind, &panic);
@@ -352,7 +388,8 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        self.faults.is_calm() && self.oracle.all_finished(&self.machines)
+        let finished = self.oracle.all_finished(&self.machines);
+        self.faults.is_calm() && (finished || self.oracle.is_stalled())
     }
 
     fn conclude(mut self) -> Outcome {
@@ -363,16 +400,34 @@ impl World {
         }
         let loss = (self.oracle.adapters(&self.machines))
             .map(|(first, last)| (self.learner.loss(&first), self.learner.loss(&last)));
+        let history = self.history();
         Outcome {
             seed: self.oracle.seed(),
             digest: self.trace.digest(),
             rounds_certified: self.oracle.rounds_certified(&self.machines),
+            overrun: self.oracle.overrun(),
             violations: self.oracle.into_violations(),
             events: self.events,
             virtual_us: self.now,
             crashes: self.faults.crashes,
             loss,
+            history,
         }
+    }
+
+    /// What was recorded, with what the finished world adds to it.
+    fn history(&mut self) -> Option<Box<History>> {
+        let mut history = Box::new(self.trace.take_history()?);
+        let loss = |values: &[f32]| self.learner.loss(values);
+        history.rounds = ending::rounds(&self.machines, &self.run, &loss);
+        for violation in self.oracle.violations() {
+            history.push(Moment {
+                at: violation.at,
+                peer: violation.peer,
+                what: What::Broken(format!("{}: {}", violation.promise, violation.what)),
+            });
+        }
+        Some(history)
     }
 }
 
@@ -492,8 +547,7 @@ impl World {
             Ok(Ok((node, effects))) => {
                 machine.node = Some(node);
                 self.oracle.restored(self.now, at, machine);
-                machine.enqueue(effects);
-                self.carry_out(at);
+                self.want(at, effects);
             }
             Ok(Err(why)) => self.oracle.not_restored(self.now, at, why.to_string()),
             Err(panic) => self.oracle.panicked(self.now, at, "restore", &panic),
@@ -502,6 +556,7 @@ impl World {
 
     /// The owner asks a machine to take part (again, if a crash swallowed the wish).
     fn invite(&mut self, at: usize) {
+        self.trace.tell(self.now, Some(at), What::Invited);
         let machine = &mut self.machines[at];
         machine.invited = true;
         let known = (machine.node.as_ref()).is_none_or(|node| node.run(&self.run).is_some());
@@ -530,6 +585,7 @@ impl World {
 
     fn leave(&mut self, at: usize) {
         self.machines[at].leaving = true;
+        self.trace.tell(self.now, Some(at), What::Leaving);
         let run = self.run;
         self.feed(at, Input::Command(Command::Leave(run)));
     }

@@ -85,10 +85,16 @@ impl AuthorLog {
         (self.kept.get(id)).or_else(|| proof.find(|block| block.id() == *id))
     }
 
-    /// Any block at hand.
+    /// Any block at hand that is not only waiting.
     pub(super) fn held(&self, id: &BlockId) -> Option<&SignedBlock> {
-        let mut linked = self.chain.iter().chain(self.waiting.values());
+        let mut linked = self.chain.iter();
         (self.behind_fork(id)).or_else(|| linked.find(|block| block.id() == *id))
+    }
+
+    /// Everything at or behind the fork that is kept: the proof, and what counted or is relied on.
+    pub(super) fn left_over(&self) -> impl Iterator<Item = &SignedBlock> {
+        let proof = self.proof.iter().flat_map(EquivocationProof::blocks);
+        proof.chain(self.kept.values())
     }
 
     /// Whether the log ends before this position for good.

@@ -79,7 +79,10 @@ impl Run {
             }
             Insert::Fork(_) => {
                 self.refit();
-                desk.persist(vec![Record::Block(bytes)]);
+                // The other half of the proof may have been waiting until now.
+                let left_over = self.log.left_over(head.author);
+                let records = left_over.map(|block| Record::Block(block.bytes().to_vec()));
+                desk.persist(records.collect());
                 desk.notify(Notice::Equivocation {
                     run: self.id,
                     author: head.author,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::certificate::Certificate;
+use tributary_protocol::committee::Committee;
 use tributary_protocol::hash::{self, Digest};
-use tributary_protocol::id::{BlobRef, Round, RunId, StateHash};
+use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, StateHash};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::{self, Head};
@@ -24,16 +25,42 @@ pub(super) struct Chain {
     ahead: BTreeMap<Round, Vec<Certificate>>,
     /// Hashes of certificates that were checked.
     known: BTreeSet<Digest>,
+    /// Every name of every liar.
+    liars: BTreeSet<PeerId>,
+    /// The first height in whose committee liars hold enough seats to stop it.
+    overrun: Option<Round>,
 }
 
 impl Chain {
-    pub(super) fn new(manifest: Manifest) -> Self {
+    pub(super) fn new(manifest: Manifest, liars: BTreeSet<PeerId>) -> Self {
         Self {
             run: manifest.run_id(),
             manifest,
             links: Vec::new(),
             ahead: BTreeMap::new(),
             known: BTreeSet::new(),
+            liars,
+            overrun: None,
+        }
+    }
+
+    /// The first height in whose committee liars hold a third or more: it may never be decided, and
+    /// nothing that needs it may happen.
+    pub(super) fn overrun(&self) -> Option<Round> {
+        self.overrun
+    }
+
+    fn dishonest(&self, committee: &Committee) -> usize {
+        let members = committee.members().iter();
+        members.filter(|member| self.liars.contains(member)).count()
+    }
+
+    /// Looks at the committee of the height that is open now.
+    fn watch_committee(&mut self) {
+        let head = self.links.last().map(|(_, head)| head);
+        let committee = state::committee(&self.manifest, &self.run, head);
+        if self.dishonest(&committee) > committee.len() - committee.quorum() {
+            self.overrun = self.overrun.or(Some(state::next_round(head)));
         }
     }
 
@@ -71,7 +98,11 @@ impl Chain {
         let committee = state::committee(&self.manifest, &self.run, before);
         (certificate.verify(&committee, NETWORK))
             .map_err(|why| ("certificates are valid", format!("round {round}: {why}")))?;
-        self.compare_value(&certificate.value)?;
+        // Two quorums share a member that liars do not own, unless they own all they share.
+        let shared = 2 * committee.quorum() - committee.len();
+        if self.dishonest(&committee) < shared {
+            self.compare_value(&certificate.value)?;
+        }
         match self.links.get(round.0 as usize) {
             Some(_) => Ok(()),
             None => {
@@ -79,6 +110,7 @@ impl Chain {
                 let head = state::follow(&self.manifest, self.run, before, &value)
                     .map_err(|why| ("certificates are valid", format!("round {round}: {why}")))?;
                 self.links.push((value, head));
+                self.watch_committee();
                 Ok(())
             }
         }

@@ -10,8 +10,13 @@ use super::Broken;
 use crate::machine::Machine;
 use crate::world::NETWORK;
 
-/// After a restart every durable block and every durable certificate is known again.
-pub(super) fn everything_durable_is_back(machine: &Machine, run: &RunId) -> Result<(), Broken> {
+/// After a restart every durable block of an honest author and every durable certificate is known
+/// again.
+pub(super) fn everything_durable_is_back(
+    machine: &Machine,
+    run: &RunId,
+    liars: &BTreeSet<PeerId>,
+) -> Result<(), Broken> {
     const PROMISE: &str = "no acknowledged entry is lost";
     let view = machine.node.as_ref().and_then(|node| node.run(run));
     for bytes in machine.store.blocks() {
@@ -22,7 +27,7 @@ pub(super) fn everything_durable_is_back(machine: &Machine, run: &RunId) -> Resu
             Scope::Run(of) if of == *run => view.and_then(|v| v.log().block(author, &id)).is_some(),
             _ => true,
         };
-        if !here {
+        if !here && !liars.contains(&author) {
             let seq = block.block().seq;
             return Err((
                 PROMISE,
@@ -65,11 +70,33 @@ pub(super) fn everything_spoken_is_here(
     Ok(())
 }
 
+/// Whoever was seen to write two histories is proven to have, here as everywhere, and nobody else.
+pub(super) fn equivocators_are_proven(
+    machine: &Machine,
+    run: &RunId,
+    forked: &BTreeSet<PeerId>,
+    liars: &BTreeSet<PeerId>,
+) -> Result<(), Broken> {
+    const PROMISE: &str = "equivocators are proven everywhere, honest peers nowhere";
+    let view = machine.node.as_ref().and_then(|node| node.run(run));
+    let marks = view.map(|view| view.log().forks()).unwrap_or_default();
+    for author in forked {
+        if !marks.iter().any(|mark| mark.author == *author) {
+            let what = format!("{} forked its log and is not known for it", author.short());
+            return Err((PROMISE, what));
+        }
+    }
+    match marks.iter().find(|mark| !liars.contains(&mark.author)) {
+        Some(mark) => Err((PROMISE, format!("a proof against {}", mark.author.short()))),
+        None => Ok(()),
+    }
+}
+
 /// Everybody's books say the same, add up to zero, and never pay more than the budgets.
-pub(super) fn accounts_agree(machines: &[Machine], run: &RunId) -> Result<(), Broken> {
+pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Result<(), Broken> {
     const PROMISE: &str = "money is conserved";
     let mut first: Option<(usize, Books)> = None;
-    for (peer, machine) in machines.iter().enumerate() {
+    for &(peer, machine) in machines {
         let Some(view) = machine.node.as_ref().and_then(|node| node.run(run)) else {
             continue;
         };

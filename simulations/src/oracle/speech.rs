@@ -1,5 +1,5 @@
-//! What left each peer: nothing before it is durable, nothing that contradicts what was said before,
-//! crashes or not.
+//! What left each honest peer: nothing before it is durable, nothing of its own that contradicts what it
+//! said before, crashes or not. Of liars only what honest peers pass on is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +19,28 @@ type Place = (PeerId, Round, u32, Option<VoteKind>);
 /// See the module.
 #[derive(Default)]
 pub(super) struct Speech {
-    /// Every block that left some peer.
+    /// Every block that left some honest peer, whoever wrote it.
     blocks: BTreeMap<(PeerId, Seq), BlockId>,
+    /// Liars of whose logs honest peers passed on two blocks for one place.
+    forked: BTreeSet<PeerId>,
     /// Hashes of block bytes that were looked at.
     known: BTreeSet<Digest>,
     votes: BTreeMap<Place, Option<ValueId>>,
 }
 
 impl Speech {
-    /// Every block that left some peer.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = (PeerId, BlockId)> {
-        self.blocks.iter().map(|((author, _), id)| (*author, *id))
+    /// Every block of an honest author that left some honest peer.
+    pub(super) fn honest_blocks(
+        &self,
+        liars: &BTreeSet<PeerId>,
+    ) -> impl Iterator<Item = (PeerId, BlockId)> {
+        let all = self.blocks.iter().map(|((author, _), id)| (*author, *id));
+        all.filter(|(author, _)| !liars.contains(author))
+    }
+
+    /// Those who showed honest peers two histories.
+    pub(super) fn forked(&self) -> BTreeSet<PeerId> {
+        self.forked.clone()
     }
 
     /// Looks at an outgoing message; hands back the certificates in it.
@@ -38,17 +49,18 @@ impl Speech {
         peer: usize,
         bytes: &[u8],
         store: &Store,
+        liars: &BTreeSet<PeerId>,
     ) -> Result<Vec<Vec<u8>>, Broken> {
         let message = Message::decode(bytes)
             .map_err(|why| ("messages are canonical", format!("peer {peer} sent: {why}")))?;
         match message {
-            Message::Block(bytes) => self.block(&bytes, store)?,
+            Message::Block(bytes) => self.block(&bytes, store, liars)?,
             Message::Blocks { blocks, .. } => {
                 blocks
                     .iter()
-                    .try_for_each(|bytes| self.block(bytes, store))?;
+                    .try_for_each(|bytes| self.block(bytes, store, liars))?;
             }
-            Message::Consensus(bytes) => self.vote(&bytes)?,
+            Message::Consensus(bytes) => self.vote(&bytes, liars)?,
             Message::Certificate(bytes) => return Ok(vec![bytes]),
             Message::Certificates { certificates, .. } => return Ok(certificates),
             _ => {}
@@ -56,7 +68,12 @@ impl Speech {
         Ok(Vec::new())
     }
 
-    fn block(&mut self, bytes: &[u8], store: &Store) -> Result<(), Broken> {
+    fn block(
+        &mut self,
+        bytes: &[u8],
+        store: &Store,
+        liars: &BTreeSet<PeerId>,
+    ) -> Result<(), Broken> {
         if !store.has_block(bytes) {
             let what = "a block leaves a peer that does not hold it on disk".into();
             return Err(("nothing is acknowledged before it is durable", what));
@@ -69,6 +86,10 @@ impl Speech {
         let at = (block.block().author, block.block().seq);
         let id = block.id();
         match self.blocks.insert(at, id) {
+            Some(other) if other != id && liars.contains(&at.0) => {
+                self.forked.insert(at.0);
+                Ok(())
+            }
             Some(other) if other != id => Err((
                 "no honest peer equivocates",
                 format!("two blocks at {} {}", at.0.short(), at.1),
@@ -77,7 +98,7 @@ impl Speech {
         }
     }
 
-    fn vote(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    fn vote(&mut self, bytes: &[u8], liars: &BTreeSet<PeerId>) -> Result<(), Broken> {
         let message = ConsensusMessage::decode(bytes)
             .map_err(|why| ("messages are canonical", why.to_string()))?;
         let (kind, value) = match &message {
@@ -85,6 +106,9 @@ impl Speech {
             ConsensusMessage::Vote(vote) => (Some(vote.body.kind), vote.body.value),
         };
         let (author, round, attempt) = (message.author(), message.round(), message.attempt());
+        if liars.contains(&author) {
+            return Ok(());
+        }
         match self.votes.insert((author, round, attempt, kind), value) {
             Some(other) if other != value => Err((
                 "no honest peer equivocates",

@@ -10,6 +10,7 @@ use tributary_protocol::id::{BlobRef, PeerId, RunId};
 use super::{Event, World};
 use crate::clock::{Micros, ms};
 use crate::machine::Next;
+use crate::record::Plane;
 
 /// Until the queue is empty, waits for a sync, or the machine dies.
 pub(super) fn carry_out(world: &mut World, at: usize) {
@@ -51,7 +52,8 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
                 .sent(now, at, &bytes, &world.machines[at].store);
             send(world, at, to, bytes);
         }
-        Effect::Verdict { verdict, .. } => world.oracle.verdict(now, at, verdict),
+        // The oracle has read it already; nobody forwards in this network.
+        Effect::Verdict { .. } => {}
         Effect::FetchBlob { blob, providers } => fetch(world, at, blob, &providers),
         Effect::OfferBlob(hash) => world
             .oracle
@@ -102,9 +104,7 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
             world.machines[at].topics.insert(run);
         }
         Effect::Notify(notice) => {
-            if world.trace.is_heard() {
-                world.trace.say(now, Some(at), format_args!("{notice:?}"));
-            }
+            world.trace.notice(now, at, &notice);
             world.oracle.notice(now, at, &notice);
         }
     }
@@ -124,6 +124,7 @@ fn flood(world: &mut World, from: usize, run: RunId, bytes: Vec<u8>) {
     let author = world.machines[from].id;
     let bytes: Arc<[u8]> = bytes.into();
     for to in (0..world.machines.len()).filter(|to| *to != from) {
+        world.trace.sent(from, Plane::Control, bytes.len());
         let fate = world.link.message(from, to, world.now, &mut world.link_rng);
         for (nth, arrival) in fate.into_iter().enumerate() {
             let Some(arrival) = arrival else { continue };
@@ -147,6 +148,7 @@ fn send(world: &mut World, from: usize, to: PeerId, bytes: Vec<u8>) {
         return;
     };
     let sender = world.machines[from].id;
+    world.trace.sent(from, Plane::Control, bytes.len());
     let fate = world.link.message(from, to, world.now, &mut world.link_rng);
     for arrival in fate.into_iter().flatten() {
         let input = Box::new(Input::Direct {
@@ -177,13 +179,14 @@ fn fetch(world: &mut World, at: usize, blob: BlobRef, providers: &[PeerId]) {
             continue;
         };
         let machine = &world.machines[provider];
-        let held = machine
-            .store
-            .blob(&hash)
-            .filter(|b| b.len() as u64 == blob.size);
+        let asker = &world.machines[at].id;
+        let serves = (machine.liar.as_ref()).is_none_or(|liar| liar.serves(&hash, asker));
+        let held = (machine.store.blob(&hash)).filter(|b| serves && b.len() as u64 == blob.size);
         if let Some(bytes) = held.filter(|_| machine.is_up()).cloned() {
             let rng = &mut world.link_rng;
             if let Some(here) = world.link.transfer(provider, at, blob.size, asked, rng) {
+                world.trace.sent(provider, Plane::Payload, bytes.len());
+                world.trace.received(at, Plane::Payload, bytes.len());
                 world.schedule(here, answer(Input::Blob { hash, bytes }));
                 return;
             }

@@ -11,6 +11,7 @@ use tributary_protocol::id::Round;
 
 use super::{Event, World};
 use crate::clock::{Micros, ms};
+use crate::record::What;
 use crate::scenario::Scenario;
 
 /// How long a broken connection goes unnoticed at most.
@@ -26,8 +27,11 @@ pub(super) enum Fault {
     /// Crash behind a random effect to come.
     Fuse(usize),
     Restart(usize),
-    Split(f64),
-    Heal,
+    /// The scenario's partition of this number begins, ends.
+    Split(usize),
+    Heal(usize),
+    /// This share of the peers is killed at once.
+    Kill(f64),
     Calm,
 }
 
@@ -77,10 +81,16 @@ impl Faults {
 
 impl World {
     pub(super) fn plan_faults(&mut self) {
-        for partition in self.scenario.partitions.clone() {
+        for (nth, partition) in self.scenario.partitions.clone().into_iter().enumerate() {
             let begins = ms(partition.at_ms);
-            self.schedule(begins, Event::Fault(Fault::Split(partition.split)));
-            self.schedule(begins + ms(partition.for_ms), Event::Fault(Fault::Heal));
+            self.schedule(begins, Event::Fault(Fault::Split(nth)));
+            self.schedule(
+                begins + ms(partition.for_ms),
+                Event::Fault(Fault::Heal(nth)),
+            );
+        }
+        for kill in self.scenario.kills.clone() {
+            self.schedule(ms(kill.at_ms), Event::Fault(Fault::Kill(kill.share)));
         }
         self.schedule(ms(self.scenario.calm.after_ms), Event::Fault(Fault::Calm));
         for between in self.faults.neighbours.clone() {
@@ -102,8 +112,9 @@ impl World {
                 let effects = self.faults.rng.random_range(0..60);
                 self.machines[at].fuse = Some(effects);
             }
-            Fault::Split(share) => self.split(share),
-            Fault::Heal => self.heal(),
+            Fault::Split(nth) => self.split(nth),
+            Fault::Heal(nth) => self.heal(nth),
+            Fault::Kill(share) => self.kill(share),
         }
     }
 
@@ -115,7 +126,7 @@ impl World {
         }
         self.faults.reached = Some(round);
         self.trace
-            .say(self.now, None, format_args!("round {round} is certified"));
+            .tell(self.now, None, What::FirstCertified(round.0));
         let due = |changes: &[crate::scenario::Change]| -> usize {
             changes
                 .iter()
@@ -135,7 +146,10 @@ impl World {
             self.schedule(when, Event::Fault(Fault::Invite(at)));
         }
         let stays = 1 + self.scenario.evaluators;
-        let free = (stays..first).filter(|at| !self.machines[*at].leaving);
+        let free = (stays..first).filter(|at| {
+            let machine = &self.machines[*at];
+            !machine.leaving && machine.liar.is_none()
+        });
         for at in free.take(leaves).collect::<Vec<_>>() {
             let when = self.now + self.faults.rng.random_range(0..ms(2_000));
             self.machines[at].leaving = true;
@@ -173,11 +187,8 @@ impl World {
         let (kept, lost) = self.machines[at].crash(&mut self.disk_rng);
         self.faults.crashes += 1;
         self.trace.mark(self.now, at, "crash");
-        self.trace.say(
-            self.now,
-            Some(at),
-            format_args!("crashes: {kept} unfinished syncs survive, {lost} effects are lost"),
-        );
+        self.trace
+            .tell(self.now, Some(at), What::Crash { kept, lost });
         let [least, most] = self.scenario.churn.down_ms;
         let back = self.now + self.faults.rng.random_range(ms(least)..=ms(most));
         self.schedule(back, Event::Fault(Fault::Restart(at)));
@@ -189,7 +200,7 @@ impl World {
             return;
         }
         self.trace.mark(self.now, at, "restart");
-        self.trace.say(self.now, Some(at), "restarts");
+        self.trace.tell(self.now, Some(at), What::Restart);
         self.power_on(at);
         if self.machines[at].invited {
             self.invite(at);
@@ -197,25 +208,39 @@ impl World {
         self.lines_of(at, ms(500));
     }
 
-    fn split(&mut self, share: f64) {
+    /// Draws a share of the machines.
+    fn draw(&mut self, share: f64) -> Vec<usize> {
         let peers = self.machines.len();
         let count = (share * peers as f64).round() as usize;
-        let chosen = sample(&mut self.faults.rng, peers, count.min(peers));
-        let mut side = vec![false; peers];
-        chosen.iter().for_each(|at| side[at] = true);
-        self.trace.say(
-            self.now,
-            None,
-            format_args!("the network splits: {count} peers apart"),
-        );
-        self.link.split(side);
+        sample(&mut self.faults.rng, peers, count.min(peers)).into_vec()
+    }
+
+    fn split(&mut self, nth: usize) {
+        let partition = self.scenario.partitions[nth].clone();
+        let mut apart = vec![false; self.machines.len()];
+        let chosen = self.draw(partition.split);
+        chosen.iter().for_each(|at| apart[*at] = true);
+        let split = What::Split {
+            nth,
+            apart: chosen,
+            one_way: partition.one_way,
+        };
+        self.trace.tell(self.now, None, split);
+        self.link.split(nth, apart, partition.one_way);
         self.all_lines(ms(DETECTION_MS));
     }
 
-    fn heal(&mut self) {
-        self.trace.say(self.now, None, "the network heals");
-        self.link.heal();
+    fn heal(&mut self, nth: usize) {
+        self.trace.tell(self.now, None, What::Heal { nth });
+        self.link.heal(nth);
         self.all_lines(ms(1_000));
+    }
+
+    fn kill(&mut self, share: f64) {
+        let chosen = self.draw(share);
+        let what = format_args!("{} peers are killed at once", chosen.len());
+        self.trace.say(self.now, None, what);
+        chosen.into_iter().for_each(|at| self.crash(at));
     }
 
     fn calm_down(&mut self) {
@@ -224,7 +249,7 @@ impl World {
         }
         self.faults.calm = true;
         self.link.calm();
-        self.trace.say(self.now, None, "faults stop");
+        self.trace.tell(self.now, None, What::Calm);
         for at in 0..self.machines.len() {
             self.machines[at].fuse = None;
             if !self.machines[at].is_up() {

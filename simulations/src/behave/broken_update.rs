@@ -1,0 +1,36 @@
+//! Publishes updates of the right size that are no updates: noise, and numbers that are not finite.
+
+use rand::{Rng, RngCore};
+use tributary_protocol::entry::Entry;
+use tributary_protocol::event::{Effect, Input, Record};
+use tributary_protocol::id::BlobRef;
+use tributary_protocol::state;
+
+use super::lying_receipt::receipt;
+use super::{Behaviour, Stage};
+
+/// See the module.
+pub(super) struct BrokenUpdate;
+
+impl Behaviour for BrokenUpdate {
+    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+        let Input::Trained(trained) = &input else {
+            return Some(input);
+        };
+        let size = state::update_size(stage.scene.manifest, trained.round) as usize;
+        // All ones are a NaN in f32 and out of range in every other codec.
+        let mut bytes = vec![0xff; size];
+        if stage.rng.random() {
+            stage.rng.fill_bytes(&mut bytes);
+        }
+        let update = BlobRef::of(&bytes);
+        let Some(receipt) = receipt(stage, trained, update) else {
+            return Some(input);
+        };
+        let hash = update.hash;
+        stage.act(Effect::Persist(vec![Record::Blob { hash, bytes }]));
+        stage.act(Effect::OfferBlob(hash));
+        stage.write(vec![Entry::Contribution(receipt)]);
+        None
+    }
+}

@@ -1,0 +1,113 @@
+//! Puts up two values in one attempt, a different one for each half of the network: its node's, and
+//! one that leaves somebody's contribution out (valid as well), or one whose outcome is wrong.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed};
+use tributary_protocol::event::Effect;
+use tributary_protocol::id::{BlobHash, PeerId};
+use tributary_protocol::round::RoundValue;
+use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::wire::Message;
+
+use super::double_vote::own_words;
+use super::{Behaviour, Stage};
+use crate::world::NETWORK;
+
+/// See the module.
+pub(super) struct DoubleProposal {
+    second: Vec<PeerId>,
+    /// Second proposals by the attempt they stand for, so that repetitions agree.
+    twins: BTreeMap<(u32, u32), Message>,
+    /// Whether it also puts up values that do not follow.
+    wrong: bool,
+}
+
+impl DoubleProposal {
+    pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
+        Self {
+            second: Vec::new(),
+            twins: BTreeMap::new(),
+            wrong: rng.random_range(0..4) == 0,
+        }
+    }
+
+    fn twin_of(&mut self, proposal: &Proposal, stage: &Stage<'_>) -> Message {
+        let at = (proposal.value.round.0, proposal.attempt);
+        let wrong = self.wrong;
+        let twin = self.twins.entry(at).or_insert_with(|| {
+            let other = (!wrong)
+                .then(|| without_one(&proposal.value, stage))
+                .flatten();
+            let body = Proposal {
+                value: other.unwrap_or_else(|| does_not_follow(&proposal.value)),
+                polka: None,
+                ..proposal.clone()
+            };
+            let twin = Signed::<Proposal>::proposal(body, NETWORK, stage.key);
+            Message::Consensus(ConsensusMessage::Proposal(twin).encode())
+        });
+        twin.clone()
+    }
+}
+
+/// The value with one contribution left out, if that many can be spared.
+fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
+    let view = stage.view()?;
+    let blob = |hash: BlobHash| Some((hash, stage.scene.store.blob(&hash)?.clone()));
+    let blobs = (value.included.iter())
+        .filter_map(|included| blob(included.update.hash))
+        .collect();
+    let evidence = Evidence {
+        log: view.log(),
+        before: view.adapter().map(|(_, adapter)| adapter),
+        blobs: &blobs,
+        judged: view.chain().last().map(|certificate| &certificate.value),
+    };
+    let choice = Choice {
+        included: value.included[..value.included.len().checked_sub(1)?].to_vec(),
+        joins: value.joins.clone(),
+        leaves: value.leaves.clone(),
+        sheets: value.sheets.clone(),
+    };
+    let run = stage.scene.run;
+    let built = state::build(stage.scene.manifest, run, view.head(), choice, &evidence);
+    built.ok().map(|(value, _)| value)
+}
+
+fn does_not_follow(value: &RoundValue) -> RoundValue {
+    let mut wrong = value.clone();
+    wrong.scores.pop();
+    wrong.sheets.pop();
+    wrong.adapter.hash = BlobHash(value.id().0);
+    wrong
+}
+
+impl Behaviour for DoubleProposal {
+    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
+        let Some(ConsensusMessage::Proposal(proposal)) = own_words(&effect, stage.me) else {
+            return stage.act(effect);
+        };
+        let twin = self.twin_of(&proposal.body, stage);
+        if self.second.is_empty() {
+            self.second = stage.halves().0;
+        }
+        match &effect {
+            Effect::Send { to, .. } if self.second.contains(to) => stage.send(*to, &twin),
+            Effect::Gossip { .. } => {
+                let first = Message::Consensus(ConsensusMessage::Proposal(proposal).encode());
+                for peer in stage.others() {
+                    let side = if self.second.contains(&peer) {
+                        &twin
+                    } else {
+                        &first
+                    };
+                    stage.send(peer, side);
+                }
+            }
+            _ => stage.act(effect),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! As many well-signed things as it can say: full blocks of its own log, blocks far ahead of it, votes
+//! for one attempt after the other, and requests whose answers are large.
+
+use rand::Rng;
+use tributary_protocol::consensus::{ConsensusMessage, Signed, Vote, VoteKind};
+use tributary_protocol::entry::Entry;
+use tributary_protocol::hash;
+use tributary_protocol::id::{BlockId, Round, Seq, ValueId};
+use tributary_protocol::log::SignedBlock;
+use tributary_protocol::state;
+use tributary_protocol::sync::{self, AuthorRange};
+use tributary_protocol::wire::Message;
+
+use super::{Behaviour, Stage};
+use crate::world::NETWORK;
+
+/// Blocks that follow its log, each tick.
+const NEXT_EACH_TICK: usize = 2;
+/// Blocks that follow nothing, each tick.
+const AHEAD_EACH_TICK: usize = 2;
+/// Entries of each block.
+const ENTRIES: usize = 40;
+/// Votes each tick, while it has a seat.
+const VOTES_EACH_TICK: u32 = 4;
+/// Requests each tick.
+const REQUESTS_EACH_TICK: usize = 3;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct FloodValid {
+    attempt: u32,
+}
+
+impl FloodValid {
+    fn blocks(stage: &mut Stage<'_>) {
+        // A leave of no member's says nothing, and is well-formed.
+        let entries = || vec![Entry::Leave; ENTRIES];
+        for _ in 0..NEXT_EACH_TICK {
+            stage.write(entries());
+        }
+        for _ in 0..AHEAD_EACH_TICK {
+            let Some(mut block) = stage.next_block(entries()) else {
+                return;
+            };
+            block.seq = Seq(block.seq.0 + stage.rng.random_range(100..1 << 20));
+            block.prev = Some(BlockId(hash::blob(&block.seq.0.to_le_bytes())));
+            if let Some(signed) = stage.sign(block) {
+                stage.flood(&Message::Block(signed.bytes().to_vec()));
+            }
+        }
+    }
+
+    /// Valid votes of a member, for attempts that nobody is in.
+    fn votes(&mut self, stage: &mut Stage<'_>) {
+        let Some(head) = stage.view().and_then(|view| view.head()) else {
+            return;
+        };
+        let committee = state::committee(stage.scene.manifest, &stage.scene.run, Some(head));
+        if !committee.contains(&stage.me) {
+            return;
+        }
+        for _ in 0..VOTES_EACH_TICK {
+            self.attempt += 1;
+            let body = Vote {
+                run: stage.scene.run,
+                round: head.round.next(),
+                attempt: 20 + self.attempt,
+                kind: VoteKind::Prevote,
+                value: Some(ValueId(hash::blob(&self.attempt.to_le_bytes()))),
+                author: stage.me,
+            };
+            let vote = Signed::vote(body, NETWORK, stage.key);
+            stage.flood(&Message::Consensus(ConsensusMessage::Vote(vote).encode()));
+        }
+    }
+
+    fn requests(stage: &mut Stage<'_>) {
+        let run = stage.scene.run;
+        let Some(view) = stage.view() else { return };
+        let mut blocks: Vec<_> = (view.log().authors())
+            .flat_map(|author| view.log().blocks(author).map(SignedBlock::head))
+            .map(|head| (head.author, head.block))
+            .collect();
+        blocks.truncate(tributary_protocol::limits::MAX_WANTED_BLOCKS);
+        for _ in 0..REQUESTS_EACH_TICK {
+            let Some(to) = stage.someone() else { return };
+            let blocks = blocks.clone();
+            stage.send(to, &Message::WantBlocks { run, blocks });
+            let from = Round(0);
+            stage.send(to, &Message::WantCertificates { run, from });
+            // Heads of nobody: the answer is the whole ledger.
+            let lists = vec![sync::HeadList {
+                range: AuthorRange::ALL,
+                heads: Vec::new(),
+                forks: Vec::new(),
+            }];
+            let heads = Message::Heads {
+                run,
+                lists,
+                certified: None,
+                wants: true,
+            };
+            stage.send(to, &heads);
+        }
+    }
+}
+
+impl Behaviour for FloodValid {
+    fn tick(&mut self, stage: &mut Stage<'_>) {
+        Self::blocks(stage);
+        self.votes(stage);
+        Self::requests(stage);
+    }
+}

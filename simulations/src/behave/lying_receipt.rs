@@ -1,0 +1,59 @@
+//! Signs receipts that cannot be right: of updates that do not exist, of absurd sizes and weights, for
+//! other rounds, states and shards.
+
+use rand::Rng;
+use tributary_protocol::entry::{Contribution, Entry};
+use tributary_protocol::event::{Input, Trained};
+use tributary_protocol::hash;
+use tributary_protocol::id::{BlobHash, BlobRef, MerkleRoot, StateHash};
+use tributary_protocol::limits;
+use tributary_protocol::state;
+
+use super::{Behaviour, Stage};
+
+/// See the module.
+pub(super) struct LyingReceipt;
+
+/// The receipt that an honest peer would sign for bytes of this name.
+pub(super) fn receipt(
+    stage: &Stage<'_>,
+    trained: &Trained,
+    update: BlobRef,
+) -> Option<Contribution> {
+    let head = stage.view()?.head()?;
+    Some(Contribution {
+        round: trained.round,
+        base: trained.base,
+        update,
+        tokens: trained.tokens,
+        shard: head.roster.get(&stage.me)?.root,
+    })
+}
+
+impl Behaviour for LyingReceipt {
+    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+        let Input::Trained(trained) = &input else {
+            return Some(input);
+        };
+        let nothing = hash::blob(&stage.rng.random::<[u8; 16]>());
+        let update = BlobRef {
+            hash: BlobHash(nothing),
+            size: state::update_size(stage.scene.manifest, trained.round),
+        };
+        let Some(mut lie) = receipt(stage, trained, update) else {
+            return Some(input);
+        };
+        match stage.rng.random_range(0..7) {
+            0 => lie.update.size = limits::MAX_UPDATE_BYTES,
+            1 => lie.update.size += 1,
+            2 => lie.tokens = limits::MAX_TOKENS,
+            3 => lie.round = lie.round.next(),
+            4 => lie.base = StateHash(nothing),
+            5 => lie.shard = MerkleRoot(nothing),
+            // The name of an update that nobody has.
+            _ => {}
+        }
+        stage.write(vec![Entry::Contribution(lie)]);
+        None
+    }
+}

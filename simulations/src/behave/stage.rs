@@ -1,0 +1,157 @@
+//! What a liar can see and do: its node, its disk, its key, everybody's names, and a list of acts.
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tributary_protocol::entry::Entry;
+use tributary_protocol::event::{Effect, Input, Record};
+use tributary_protocol::id::{PeerId, RunId, Scope, Seq};
+use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::{Node, RunView};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::time::Now;
+use tributary_protocol::wire::Message;
+
+use crate::store::Store;
+use crate::world::NETWORK;
+
+/// What a liar's machine looks like when it acts.
+pub struct Scene<'a> {
+    /// Its node, after the input, while the machine is up.
+    pub node: Option<&'a Node>,
+    /// Its disk.
+    pub store: &'a Store,
+    /// The run.
+    pub manifest: &'a Manifest,
+    /// The run's name.
+    pub run: RunId,
+    /// Everybody, itself included.
+    pub peers: &'a [PeerId],
+    /// What its clocks say.
+    pub now: Now,
+}
+
+/// What a liar does.
+#[derive(Default)]
+pub struct Acts {
+    /// Carried out as if its node had wanted it.
+    pub effects: Vec<Effect>,
+    /// Told to its own node, so that it goes on from there.
+    pub whispers: Vec<Input>,
+}
+
+/// See the module.
+pub struct Stage<'a> {
+    /// Its key.
+    pub key: &'a SecretKey,
+    /// Its name.
+    pub me: PeerId,
+    /// Its draws.
+    pub rng: &'a mut ChaCha8Rng,
+    /// What it sees.
+    pub scene: &'a Scene<'a>,
+    acts: &'a mut Acts,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(
+        key: &'a SecretKey,
+        rng: &'a mut ChaCha8Rng,
+        scene: &'a Scene<'a>,
+        acts: &'a mut Acts,
+    ) -> Self {
+        Self {
+            key,
+            me: key.peer_id(),
+            rng,
+            scene,
+            acts,
+        }
+    }
+
+    /// Its own view of the run.
+    pub fn view(&self) -> Option<RunView<'a>> {
+        self.scene.node.and_then(|node| node.run(&self.scene.run))
+    }
+
+    /// Does something.
+    pub fn act(&mut self, effect: Effect) {
+        self.acts.effects.push(effect);
+    }
+
+    /// Floods bytes, whatever they are.
+    pub fn flood_bytes(&mut self, bytes: Vec<u8>) {
+        let run = self.scene.run;
+        self.act(Effect::Gossip { run, bytes });
+    }
+
+    /// Floods a message.
+    pub fn flood(&mut self, message: &Message) {
+        self.flood_bytes(message.encode());
+    }
+
+    /// Sends a message to one peer.
+    pub fn send(&mut self, to: PeerId, message: &Message) {
+        let bytes = message.encode();
+        self.act(Effect::Send { to, bytes });
+    }
+
+    /// Everybody else.
+    pub fn others(&self) -> Vec<PeerId> {
+        let peers = self.scene.peers.iter().copied();
+        peers.filter(|peer| *peer != self.me).collect()
+    }
+
+    /// Everybody else, cut in two at random.
+    pub fn halves(&mut self) -> (Vec<PeerId>, Vec<PeerId>) {
+        let mut others = self.others();
+        others.shuffle(self.rng);
+        let rest = others.split_off(others.len() / 2);
+        (others, rest)
+    }
+
+    /// One of the others.
+    pub fn someone(&mut self) -> Option<PeerId> {
+        let others = self.others();
+        let at = (!others.is_empty()).then(|| self.rng.random_range(0..others.len()));
+        at.map(|at| others[at])
+    }
+
+    /// Signs a block, if it can be signed at all.
+    pub fn sign(&self, block: Block) -> Option<SignedBlock> {
+        SignedBlock::sign(block, self.key).ok()
+    }
+
+    /// A block that would follow its own log, as its node would write it.
+    pub fn next_block(&self, entries: Vec<Entry>) -> Option<Block> {
+        let last = self.view()?.log().last(self.me).map(SignedBlock::head);
+        Some(Block {
+            network: NETWORK,
+            author: self.me,
+            scope: Scope::Run(self.scene.run),
+            seq: last.map_or(Seq(0), |head| Seq(head.seq.0 + 1)),
+            prev: last.map(|head| head.block),
+            seen: Vec::new(),
+            time: self.scene.now.wall,
+            entries,
+        })
+    }
+
+    /// Writes entries into its own log and tells everybody, its own node included.
+    pub fn write(&mut self, entries: Vec<Entry>) {
+        let signed = self.next_block(entries).and_then(|block| self.sign(block));
+        let Some(signed) = signed else { return };
+        let bytes = signed.bytes().to_vec();
+        self.act(Effect::Persist(vec![Record::Block(bytes.clone())]));
+        self.whisper(&bytes);
+        self.flood(&Message::Block(bytes));
+    }
+
+    /// Lets its own node hear of a block.
+    pub fn whisper(&mut self, block: &[u8]) {
+        let bytes = Message::Block(block.to_vec()).encode();
+        let from = self.me;
+        self.acts.whispers.push(Input::Direct { from, bytes });
+    }
+}

@@ -1,0 +1,85 @@
+//! Joins under many names at once: as contributors that never contribute, and as evaluators that the
+//! manifest does not name.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tributary_protocol::entry::{Entry, Join, Role};
+use tributary_protocol::hash::{self, Domain, Hasher};
+use tributary_protocol::id::{MerkleRoot, PeerId, Scope, Seq};
+use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::wire::Message;
+
+use super::{Behaviour, Stage};
+use crate::world::NETWORK;
+
+/// Names that ask to become members.
+const MOST_MEMBERS: u64 = 2;
+/// Names that ask for what nobody gives them.
+const REFUSED: u64 = 3;
+/// Ticks between two rounds of knocking at the door.
+const TICKS_BETWEEN: u32 = 4;
+
+/// See the module.
+pub(super) struct Sybils {
+    members: u64,
+    ticks: u32,
+}
+
+impl Sybils {
+    pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
+        Self {
+            members: rng.random_range(1..=MOST_MEMBERS),
+            ticks: 0,
+        }
+    }
+}
+
+fn key(me: &PeerId, nth: u64) -> SecretKey {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher.update(b"sybil").update(me.as_bytes());
+    hasher.update(&nth.to_le_bytes());
+    SecretKey::from_seed(*hasher.finalize().as_bytes())
+}
+
+impl Behaviour for Sybils {
+    fn tick(&mut self, stage: &mut Stage<'_>) {
+        self.ticks += 1;
+        if self.ticks % TICKS_BETWEEN != 1 {
+            return;
+        }
+        for nth in 0..self.members + REFUSED {
+            let key = key(&stage.me, nth);
+            let join = Join {
+                name: format!("sybil-{nth}"),
+                role: if nth < self.members {
+                    Role::Contributor
+                } else {
+                    Role::Both
+                },
+                root: MerkleRoot(hash::digest(Domain::Simulation, &nth.to_le_bytes())),
+                tokens: 1,
+            };
+            // The same block each time: an equivocation would cost the name.
+            let block = Block {
+                network: NETWORK,
+                author: key.peer_id(),
+                scope: Scope::Run(stage.scene.run),
+                seq: Seq(0),
+                prev: None,
+                seen: Vec::new(),
+                time: tributary_protocol::time::Timestamp(nth),
+                entries: vec![Entry::Join(join)],
+            };
+            if let Ok(signed) = SignedBlock::sign(block, &key) {
+                stage.flood(&Message::Block(signed.bytes().to_vec()));
+            }
+        }
+    }
+
+    fn aliases(&self, me: &SecretKey) -> Vec<PeerId> {
+        let me = me.peer_id();
+        let names = 0..self.members + REFUSED;
+        names.map(|nth| key(&me, nth).peer_id()).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! Who lies, and the turns in which they do.
+
+use std::collections::BTreeSet;
+
+use rand::seq::index::sample;
+use tributary_protocol::event::{Effect, Input};
+use tributary_protocol::id::PeerId;
+use tributary_protocol::sign::SecretKey;
+
+use super::{World, stream};
+use crate::behave::{Acts, Liar, Scene};
+use crate::machine::Machine;
+use crate::scenario::Scenario;
+
+/// Draws the liars among the contributors that are there from the start, the creator left out. Returns
+/// every name that one of them goes by.
+pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> BTreeSet<PeerId> {
+    let first = 1 + scenario.evaluators;
+    let candidates = scenario.present_at_start().saturating_sub(first);
+    let kinds: Vec<_> = (scenario.liars.iter())
+        .flat_map(|liars| std::iter::repeat_n(liars.behaviour, liars.among(scenario.peers)))
+        .collect();
+    let mut rng = stream(seed, "liars");
+    let chosen = sample(&mut rng, candidates, kinds.len().min(candidates));
+    let mut names = BTreeSet::new();
+    for (at, kind) in chosen.into_iter().zip(kinds) {
+        let machine = &mut machines[first + at];
+        let key = SecretKey::from_seed(machine.seed);
+        let liar = Liar::new(kind, key, stream(seed, &format!("liar {at}")));
+        names.extend(liar.names());
+        machine.liar = Some(liar);
+    }
+    names
+}
+
+impl World {
+    /// What of an input the node of a machine gets to see: all of it, unless a liar stands before it.
+    pub(super) fn tempt(&mut self, at: usize, input: Input) -> Option<Input> {
+        if !self.machines[at].is_up() {
+            return None;
+        }
+        let Some(mut liar) = self.machines[at].liar.take() else {
+            return Some(input);
+        };
+        let (input, acts) = liar.input(&self.scene(at), input);
+        self.machines[at].liar = Some(liar);
+        self.act(at, acts);
+        input
+    }
+
+    /// What a node wants done, or what the liar in its place makes of it.
+    pub(super) fn want(&mut self, at: usize, effects: Vec<Effect>) {
+        let acts = match self.machines[at].liar.take() {
+            None => Acts {
+                effects,
+                whispers: Vec::new(),
+            },
+            Some(mut liar) => {
+                let acts = liar.effects(&self.scene(at), effects);
+                self.machines[at].liar = Some(liar);
+                acts
+            }
+        };
+        self.act(at, acts);
+    }
+
+    fn act(&mut self, at: usize, acts: Acts) {
+        self.machines[at].enqueue(acts.effects);
+        self.carry_out(at);
+        for whisper in acts.whispers {
+            self.hand(at, whisper);
+        }
+    }
+
+    fn scene(&self, at: usize) -> Scene<'_> {
+        let machine = &self.machines[at];
+        Scene {
+            node: machine.node.as_ref(),
+            store: &machine.store,
+            manifest: &self.manifest,
+            run: self.run,
+            peers: &self.everyone,
+            now: machine.clock.now(self.now),
+        }
+    }
+}
