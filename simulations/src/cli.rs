@@ -4,10 +4,13 @@
 //! one of them broken, 2 the command itself failed.
 
 mod bench;
+mod compare;
 mod list;
+mod new;
 mod replay;
 mod run;
 mod soak;
+mod sweep;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -22,20 +25,33 @@ struct Arguments {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 all promises kept, 1 a promise broken, 2 the command failed.";
+const AFTER_HELP: &str = "\
+First steps:
+  tributary-sim new study.toml --peers 12     write a commented scenario
+  tributary-sim run study.toml --out result   run it; open result/report.html
+  tributary-sim sweep study.toml --out grid   vary what its [sweep] table says
+  tributary-sim compare result other --max final_loss=+1%
+
+Exit codes: 0 all promises and thresholds kept, 1 one of them broken, 2 the command failed.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run one seed and print its figures.
+    /// Write a commented scenario to begin with.
+    New(new::Arguments),
+    /// Run one seed: figures, and with --out tables, plots and a report.
     Run(run::Arguments),
-    /// Show what happened in one seed.
+    /// Run every combination of some keys' values, several seeds each.
+    Sweep(sweep::Arguments),
+    /// Put results side by side and check thresholds.
+    Compare(compare::Arguments),
+    /// Show what happened in one seed, event by event.
     Replay(replay::Arguments),
-    /// Run many seeds on all cores.
+    /// Run many seeds on all cores and look for broken promises.
     Soak(soak::Arguments),
     /// Run an experiment and write its page of figures.
     Bench(bench::Arguments),
-    /// List the built-in scenarios.
-    List,
+    /// List the built-in scenarios, or the metrics.
+    List(list::Arguments),
 }
 
 /// How an answer is printed.
@@ -54,11 +70,14 @@ type Answer = Result<bool, Box<dyn Error>>;
 /// Parses the arguments, carries the command out, and says how it went by the exit code.
 pub fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
+        Command::New(arguments) => new::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
+        Command::Sweep(arguments) => sweep::execute(&arguments),
+        Command::Compare(arguments) => compare::execute(&arguments),
         Command::Replay(arguments) => replay::execute(&arguments),
         Command::Soak(arguments) => soak::execute(&arguments),
         Command::Bench(arguments) => bench::execute(&arguments),
-        Command::List => list::execute(),
+        Command::List(arguments) => list::execute(&arguments),
     };
     match answer {
         Ok(true) => ExitCode::SUCCESS,
@@ -73,4 +92,21 @@ pub fn main() -> ExitCode {
 /// Threads that can work at once.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Prints rows in columns: the first `words` to the left, numbers to the right.
+fn print_table(rows: &[Vec<String>], words: usize) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(move |row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate();
+        let line: Vec<String> = cells
+            .map(|(column, (cell, width))| match column < words {
+                true => format!("{cell:<width$}"),
+                false => format!("{cell:>width$}"),
+            })
+            .collect();
+        println!("{}", line.join("  ").trim_end());
+    }
 }

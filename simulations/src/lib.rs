@@ -8,27 +8,34 @@
 //!        │  └──── machine: protocol::node::Node, its disk (store), effects that wait for a sync
 //!        │           └── learner/*: answers Train and Score
 //!        ├── oracle: every promise, after every event
-//!        └── record: a digest of everything, a timeline for people
+//!        └── record: a digest of everything, a timeline for people, a history for reports
+//!                  │
+//!        report ── tables, metrics, figures (plot), one page; compare and sweep over them
 //! ```
 //!
 //! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug
-//! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`cli`], [`scenario`], [`world`],
-//! [`link`], [`clock`], [`guard`], [`machine`], [`store`], [`learner`], [`oracle`], [`record`], [`soak`].
+//! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`cli`], [`scenario`],
+//! [`world`], [`link`], [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`],
+//! [`record`], [`report`], [`plot`], [`compare`], [`sweep`], [`soak`], [`federation`], [`bench`].
 
 pub mod behave;
 pub mod bench;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod federation;
 pub mod guard;
 pub mod learner;
 pub mod link;
 pub mod machine;
 pub mod oracle;
+pub mod plot;
 pub mod record;
+pub mod report;
 pub mod scenario;
 pub mod soak;
 pub mod store;
+pub mod sweep;
 pub mod world;
 
 pub use scenario::{Scenario, ScenarioError};

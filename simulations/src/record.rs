@@ -1,14 +1,26 @@
-//! What happened: a digest of everything, and on request a timeline for people.
+//! What happened: a digest of everything, and on request a timeline for people and a history for
+//! reports.
 //!
 //! The digest covers each event, each effect and the final states, so two runs with one digest went
-//! the same way to the last byte.
+//! the same way to the last byte. The timeline and the [`History`] are told beside it and change
+//! nothing.
 
+pub(crate) mod ending;
+mod history;
+
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use tributary_protocol::event::{Effect, Input};
+use tributary_protocol::event::{Effect, Input, Notice};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
+use tributary_protocol::id::PeerId;
 
 use crate::clock::Micros;
+
+pub use history::{
+    Bytes, History, IncludedUpdate, Moment, Participant, Plane, RoundFacts, ScoreFacts, SheetFacts,
+    What, phase_name,
+};
 
 /// Receives the lines of a timeline.
 pub type Sink = Box<dyn FnMut(&str)>;
@@ -17,6 +29,7 @@ pub type Sink = Box<dyn FnMut(&str)>;
 pub struct Trace {
     hasher: Hasher,
     sink: Option<Sink>,
+    history: Option<History>,
 }
 
 impl Trace {
@@ -25,19 +38,61 @@ impl Trace {
         Self {
             hasher: Hasher::new(Domain::Simulation),
             sink,
+            history: None,
         }
+    }
+
+    /// Keeps a history of these participants from now on.
+    pub fn remember(&mut self, participants: Vec<Participant>, index: BTreeMap<PeerId, usize>) {
+        self.history = Some(History::of(participants, index));
+    }
+
+    /// The history, if one was kept.
+    pub fn take_history(&mut self) -> Option<History> {
+        self.history.take()
     }
 
     /// Whether [`Trace::say`] is heard.
     pub fn is_heard(&self) -> bool {
-        self.sink.is_some()
+        self.sink.is_some() || self.history.is_some()
     }
 
-    /// A line of the timeline.
+    /// A line of the timeline that no report counts or draws.
     pub fn say(&mut self, at: Micros, peer: Option<usize>, what: impl Display) {
+        if self.is_heard() {
+            self.tell(at, peer, What::Note(what.to_string()));
+        }
+    }
+
+    /// Something that reports count or draw.
+    pub fn tell(&mut self, at: Micros, peer: Option<usize>, what: What) {
         if let Some(sink) = &mut self.sink {
             let who = peer.map_or("world".into(), |peer| format!("peer {peer:>2}"));
             sink(&format!("{:>10.3} s  {who:<8} {what}", at as f64 / 1e6));
+        }
+        if let Some(history) = &mut self.history {
+            history.push(Moment { at, peer, what });
+        }
+    }
+
+    /// What a node tells its owner.
+    pub fn notice(&mut self, at: Micros, peer: usize, notice: &Notice) {
+        if self.is_heard() {
+            self.tell(at, Some(peer), What::Notice(notice.clone()));
+        }
+    }
+
+    /// Bytes that a peer hands to the network.
+    pub fn sent(&mut self, peer: usize, plane: Plane, bytes: usize) {
+        if let Some(history) = &mut self.history {
+            history.sent(peer, plane, bytes as u64);
+        }
+    }
+
+    /// Bytes that reach a peer.
+    pub fn received(&mut self, peer: usize, plane: Plane, bytes: usize) {
+        if let Some(history) = &mut self.history {
+            history.received(peer, plane, bytes as u64);
         }
     }
 

@@ -1,11 +1,38 @@
 //! `list`: what the binary carries.
 
-use super::Answer;
+use super::{Answer, Format};
+use crate::report::metrics::METRICS;
 use crate::scenario;
 
-pub(super) fn execute() -> Answer {
-    for name in scenario::builtin_names() {
-        println!("{}", scenario::load(name)?.describe());
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// List the metrics that `compare --max` and sweeps know, instead of the scenarios.
+    #[arg(long)]
+    metrics: bool,
+    /// How to print the list.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn execute(arguments: &Arguments) -> Answer {
+    match (arguments.metrics, arguments.format) {
+        (true, Format::Json) => println!("{}", serde_json::to_string(&METRICS)?),
+        (true, Format::Text) => {
+            for metric in &METRICS {
+                println!("{:<22} {:<5} {}", metric.name, metric.unit, metric.meaning);
+            }
+        }
+        (false, Format::Json) => {
+            println!("{}", serde_json::to_string(&scenario::builtin_names())?);
+        }
+        (false, Format::Text) => {
+            for name in scenario::builtin_names() {
+                println!("{}\n", scenario::load(name)?.describe());
+            }
+            println!(
+                "`tributary-sim run NAME` runs one; `new FILE --template NAME` writes one to change."
+            );
+        }
     }
     Ok(true)
 }

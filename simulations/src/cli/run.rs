@@ -1,19 +1,26 @@
-//! `run`: one seed and its figures.
+//! `run`: one seed, its figures, and on request a folder with everything about it.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{Answer, Format};
-use crate::oracle::Violation;
+use crate::report::{Run, folder};
 use crate::scenario::{self, Scenario};
 use crate::world::{Outcome, World};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// A scenario file, or the name of a built-in scenario (`smoke`).
+    /// A scenario file, or the name of a built-in scenario (see `list`).
     file: String,
     /// Instead of the scenario's own seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// Change one key of the scenario, as often as wanted: `--set link.loss=0.2`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write tables, figures and a report into this folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// How to print the figures.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -21,7 +28,7 @@ pub(super) struct Arguments {
 
 /// What `run --format json` prints.
 #[derive(serde::Serialize)]
-struct Figures {
+struct Figures<'a> {
     schema: &'static str,
     seed: u64,
     digest: String,
@@ -30,54 +37,83 @@ struct Figures {
     events: u64,
     virtual_s: f64,
     wall_s: f64,
+    metrics: &'a std::collections::BTreeMap<&'static str, f64>,
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Answer {
-    let scenario = scenario::load(&arguments.file)?;
+    let scenario = scenario::load_with(&arguments.file, &arguments.set)?;
     let seed = arguments.seed.unwrap_or(scenario.seed);
-    let started = Instant::now();
-    let outcome = World::new(&scenario, seed, None).run();
-    let wall_s = started.elapsed().as_secs_f64();
+    let (outcome, wall_s) = record(&scenario, seed);
+    let drawn = scenario.drawn(seed);
+    let run = Run::of(&drawn, &outcome, wall_s).expect("the run was recorded");
+    if let Some(path) = &arguments.out {
+        folder::write(&run, &scenario, &command(arguments, seed), path)?;
+        eprintln!("{} has everything", path.join(folder::PAGE).display());
+    }
     match arguments.format {
-        Format::Json => println!("{}", serde_json::to_string(&figures(&outcome, wall_s))?),
-        Format::Text => print_outcome(&scenario, &outcome, wall_s),
+        Format::Json => println!("{}", serde_json::to_string(&figures(&run))?),
+        Format::Text => {
+            print(&run);
+            if arguments.out.is_none() {
+                eprintln!("(--out DIR writes tables, figures and a report)");
+            }
+        }
     }
     Ok(outcome.violations.is_empty())
 }
 
-fn figures(outcome: &Outcome, wall_s: f64) -> Figures {
+/// Runs a seed and keeps its history. Returns the real time it took, in seconds.
+pub(super) fn record(scenario: &Scenario, seed: u64) -> (Outcome, f64) {
+    let started = Instant::now();
+    let outcome = World::new(scenario, seed, None).recorded().run();
+    (outcome, started.elapsed().as_secs_f64())
+}
+
+fn command(arguments: &Arguments, seed: u64) -> String {
+    let set: String = (arguments.set.iter())
+        .map(|set| format!(" --set '{set}'"))
+        .collect();
+    format!(
+        "tributary-sim run {} --seed {seed}{set} --out DIR",
+        arguments.file
+    )
+}
+
+fn figures<'a>(run: &'a Run<'_>) -> Figures<'a> {
+    let outcome = run.outcome;
     Figures {
         schema: "sim/1",
         seed: outcome.seed,
         digest: outcome.digest.to_string(),
         rounds_certified: outcome.rounds_certified,
-        violations: (outcome.violations.iter())
-            .map(Violation::to_string)
-            .collect(),
+        violations: run.all_broken(),
         events: outcome.events,
         virtual_s: outcome.virtual_us as f64 / 1e6,
-        wall_s,
+        wall_s: run.wall_s,
+        metrics: &run.metrics,
     }
 }
 
 /// For people.
-pub(super) fn print_outcome(scenario: &Scenario, outcome: &Outcome, wall_s: f64) {
-    println!("{}", scenario.describe());
+pub(super) fn print(run: &Run<'_>) {
+    let outcome = run.outcome;
+    println!("{}", run.scenario.describe());
     println!("seed {}, digest {}", outcome.seed, outcome.digest);
     println!(
-        "{} of {} rounds certified on every peer, {} crashes, {} events in {:.1} virtual seconds, \
-         {wall_s:.2} s",
+        "{} of {} rounds certified on every honest peer, {} crashes, {} events in {:.1} virtual \
+         seconds, {:.2} s",
         outcome.rounds_certified,
-        scenario.rounds,
+        run.scenario.rounds,
         outcome.crashes,
         outcome.events,
         outcome.virtual_us as f64 / 1e6,
+        run.wall_s,
     );
     if let Some((before, after)) = outcome.loss {
         println!("common loss {before:.4} before, {after:.4} after");
     }
     match outcome.violations.is_empty() {
         true => println!("every promise was kept"),
-        false => (outcome.violations.iter()).for_each(|v| println!("BROKEN {v}")),
+        false => (run.all_broken().iter()).for_each(|line| println!("BROKEN {line}")),
     }
 }

@@ -42,6 +42,14 @@ pub enum ScenarioError {
         /// What is wrong and what to write.
         why: String,
     },
+    /// A change from outside of the file cannot be made.
+    #[error("`{what}` is refused: {why}")]
+    Setting {
+        /// The change.
+        what: String,
+        /// What is wrong and what to write.
+        why: String,
+    },
     /// Well-formed, but impossible.
     #[error("scenario `{path}` cannot be run: {why}")]
     Impossible {
@@ -63,12 +71,21 @@ pub fn builtin_names() -> Vec<&'static str> {
 /// # Errors
 /// See [`ScenarioError`].
 pub fn load(path: &str) -> Result<Scenario, ScenarioError> {
+    let (name, text) = text(path)?;
+    parse(&name, &text)
+}
+
+/// The text of a scenario as [`load`] finds it, with what errors shall call it.
+///
+/// # Errors
+/// [`ScenarioError::Missing`] and [`ScenarioError::Unreadable`].
+pub fn text(path: &str) -> Result<(String, String), ScenarioError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(path, &text),
+        Ok(text) => Ok((path.into(), text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let stem = Path::new(path).file_stem().and_then(|s| s.to_str());
             match BUILTIN.iter().find(|(name, _)| Some(*name) == stem) {
-                Some((name, text)) => parse(name, text),
+                Some((name, text)) => Ok(((*name).into(), (*text).into())),
                 None => Err(ScenarioError::Missing {
                     path: path.into(),
                     known: builtin_names().join(", "),

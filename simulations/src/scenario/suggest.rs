@@ -9,13 +9,18 @@ pub(super) fn explain(message: &str) -> String {
         return message.trim_end().to_owned();
     };
     let known: Vec<&str> = quoted.collect();
+    nearest("key", unknown, &known)
+}
+
+/// Advice about an unknown word: the nearest of the known ones, if one is near.
+pub(crate) fn nearest(what: &str, unknown: &str, known: &[&str]) -> String {
     let nearest = known.iter().min_by_key(|name| distance(unknown, name));
     let list = known.join(", ");
     match nearest {
         Some(name) if distance(unknown, name) <= 1 + unknown.len() / 3 => {
-            format!("unknown key `{unknown}`; did you mean `{name}`? (known here: {list})")
+            format!("unknown {what} `{unknown}`; did you mean `{name}`? (known here: {list})")
         }
-        _ => format!("unknown key `{unknown}`; known here: {list}"),
+        _ => format!("unknown {what} `{unknown}`; known here: {list}"),
     }
 }
 

@@ -1,0 +1,114 @@
+//! `sweep`: every combination of some keys' values, several seeds each.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use super::{Answer, Format};
+use crate::plot::number;
+use crate::report::grid;
+use crate::scenario::grid::Grid;
+use crate::scenario::{self, Scenario};
+use crate::sweep::{self, Cell};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A scenario file, or the name of a built-in scenario. What its [sweep] table says is varied.
+    file: String,
+    /// Vary this key: `--set link.loss=0,0.1,0.3`. As often as wanted; every combination is run.
+    #[arg(long = "set", value_name = "KEY=VALUE,VALUE")]
+    set: Vec<String>,
+    /// Seeds of each combination; those of the [sweep] table by default, else 3.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Threads; all cores by default.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Write the table, figures and a report into this folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Columns of the printed table, apart by commas; `list --metrics` names them all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "final_loss,round_s_median,included_share"
+    )]
+    show: Vec<String>,
+    /// How to print the table.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn execute(arguments: &Arguments) -> Answer {
+    let scenario = scenario::load(&arguments.file)?;
+    let known: Vec<&str> = (crate::report::metrics::METRICS.iter())
+        .map(|m| m.name)
+        .collect();
+    if let Some(wrong) = arguments
+        .show
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        return Err(format!("--show: {}", scenario::nearest("metric", wrong, &known)).into());
+    }
+    let grid = Grid::of(&scenario, &arguments.set)?;
+    if grid.axes.is_empty() {
+        let why = "nothing to vary: give --set link.loss=0,0.1, or a [sweep] table in the scenario";
+        return Err(why.into());
+    }
+    let seeds = arguments.seeds.or(grid.seeds).unwrap_or(3).max(1);
+    let mut cells = sweep::cells(&arguments.file, &scenario, &grid)?;
+    let threads = arguments.threads.unwrap_or_else(super::cores).max(1);
+    sweep::run(&mut cells, arguments.from, seeds, threads, &|done, all| {
+        eprint!("\r{done} of {all} runs");
+        let _ = std::io::stderr().flush();
+    });
+    eprintln!();
+    if let Some(path) = &arguments.out {
+        grid::write(&scenario, &cells, &command(arguments, seeds), path)?;
+        eprintln!("{} has everything", path.join(grid::PAGE).display());
+    }
+    match arguments.format {
+        Format::Json => println!("{}", sweep::json(&scenario, &cells)),
+        Format::Text => print(&scenario, &cells, &arguments.show),
+    }
+    Ok(cells
+        .iter()
+        .all(|cell| cell.seeds.iter().all(|seed| seed.broken.is_empty())))
+}
+
+fn command(arguments: &Arguments, seeds: u64) -> String {
+    let set: String = (arguments.set.iter())
+        .map(|set| format!(" --set '{set}'"))
+        .collect();
+    let (file, from) = (&arguments.file, arguments.from);
+    format!("tributary-sim sweep {file}{set} --seeds {seeds} --from {from} --out DIR")
+}
+
+fn print(scenario: &Scenario, cells: &[Cell], show: &[String]) {
+    println!("{}", scenario.describe());
+    let mut heading = vec!["combination".to_owned(), "seeds".to_owned()];
+    heading.extend(show.iter().cloned());
+    let mut rows = vec![heading];
+    for cell in cells {
+        let mut row = vec![cell.label(), cell.seeds.len().to_string()];
+        row.extend(show.iter().map(|metric| {
+            cell.summary(metric).map_or("none".into(), |s| {
+                format!(
+                    "{} [{}, {}]",
+                    number(s.median),
+                    number(s.low),
+                    number(s.high)
+                )
+            })
+        }));
+        rows.push(row);
+    }
+    super::print_table(&rows, 1);
+    for cell in cells {
+        let broken = cell.seeds.iter().flat_map(|seed| &seed.broken);
+        broken.for_each(|line| println!("BROKEN {}: {line}", cell.label()));
+    }
+}

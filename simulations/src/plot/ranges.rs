@@ -1,0 +1,57 @@
+//! One row per name: a value and the interval around it, beside a common zero.
+
+use super::{Anchor, Axis, LETTER, NARROW, Scale, Shape, Svg, colour, text_width};
+
+/// One row.
+pub struct Row {
+    /// Name at the left.
+    pub name: String,
+    /// The value.
+    pub value: f64,
+    /// Lower and upper end of its interval.
+    pub range: (f64, f64),
+    /// Drawn as the exception: another colour and another mark.
+    pub stands_out: bool,
+}
+
+/// Rows are this high, so that names do not touch.
+const ROW: f64 = 15.0;
+
+/// Draws the rows from top to bottom. With `legend` empty no legend is drawn.
+pub fn draw(
+    title: &str,
+    rows: &[Row],
+    legend: &[(Option<Shape>, &str, &str)],
+    axis: &Axis<'_>,
+) -> String {
+    let (mut svg, mut top) = Svg::titled(NARROW, title);
+    if !legend.is_empty() {
+        top += svg.legend(top, legend);
+    }
+    let widest = rows.iter().map(|row| text_width(&row.name, LETTER));
+    let left = (12.0 + widest.fold(0.0, f64::max)).min(NARROW * 0.55);
+    let bottom = top + ROW * rows.len() as f64 + 6.0;
+    let ends = rows.iter().flat_map(|r| [r.value, r.range.0, r.range.1]);
+    let scale = Scale::around_zero(ends, (left + 6.0, NARROW - 18.0));
+    svg.horizontal_axis(&scale, (top, bottom), axis);
+    svg.line(
+        (scale.at(0.0), top),
+        (scale.at(0.0), bottom),
+        colour::BLACK,
+        1.0,
+    );
+    for (nth, row) in rows.iter().enumerate() {
+        let y = top + ROW * (nth as f64 + 0.5) + 3.0;
+        svg.text((left - 2.0, y + 4.0), Anchor::End, &row.name);
+        let (fill, shape) = match row.stands_out {
+            true => (colour::VERMILION, Shape::Diamond),
+            false => (colour::BLUE, Shape::Circle),
+        };
+        let (low, high) = (scale.at(row.range.0), scale.at(row.range.1));
+        svg.line((low, y), (high, y), fill, 1.4);
+        svg.line((low, y - 3.0), (low, y + 3.0), fill, 1.4);
+        svg.line((high, y - 3.0), (high, y + 3.0), fill, 1.4);
+        svg.mark(shape, (scale.at(row.value), y), fill);
+    }
+    svg.finish(bottom + 2.0 * LETTER + 16.0)
+}
