@@ -42,6 +42,8 @@ pub struct Violation {
     pub at: Micros,
     /// The peer, unless it concerns all.
     pub peer: Option<usize>,
+    /// The round that was open.
+    pub round: Round,
     /// Which promise.
     pub promise: &'static str,
     /// What was seen.
@@ -49,18 +51,24 @@ pub struct Violation {
 }
 
 impl std::fmt::Display for Violation {
+    /// Participant, round and cause first.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let at = self.at as f64 / 1e6;
-        let who = self
-            .peer
-            .map_or("all".into(), |peer| format!("peer {peer}"));
+        match self.peer {
+            Some(peer) => write!(f, "peer-{peer:02}")?,
+            None => f.write_str("every participant")?,
+        }
         let Self {
             seed,
+            round,
             promise,
             what,
             ..
         } = self;
-        write!(f, "seed {seed}, {at:.3} s, {who}: {promise}: {what}")
+        write!(
+            f,
+            ", round {round}: broken promise \"{promise}\": {what} (at {at:.3} s, seed {seed})"
+        )
     }
 }
 
@@ -194,11 +202,12 @@ impl Oracle {
     fn broken(&mut self, at: Micros, peer: Option<usize>, (promise, what): Broken) {
         let known = |v: &Violation| v.promise == promise && v.peer == peer;
         if !self.violations.iter().any(known) {
-            let seed = self.seed;
+            let (seed, round) = (self.seed, self.chain.open());
             self.violations.push(Violation {
                 seed,
                 at,
                 peer,
+                round,
                 promise,
                 what,
             });

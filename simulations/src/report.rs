@@ -24,7 +24,6 @@ mod stall;
 
 use std::collections::BTreeMap;
 
-use crate::oracle::Violation;
 use crate::record::{History, What};
 use crate::scenario::Scenario;
 use crate::world::Outcome;
@@ -61,27 +60,10 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// A broken promise in one line: participant, round and cause come first.
-    pub fn broken(&self, violation: &Violation) -> String {
-        let who = match violation.peer {
-            Some(peer) => self.history.participants[peer].name.clone(),
-            None => "every participant".into(),
-        };
-        let round = self.history.open_at(violation.at);
-        let at = violation.at as f64 / 1e6;
-        let Violation {
-            promise,
-            what,
-            seed,
-            ..
-        } = violation;
-        format!("{who}, round {round}: \"{promise}\" is broken: {what} (at {at:.3} s, seed {seed})")
-    }
-
-    /// All broken promises, as [`Run::broken`] words them.
+    /// All broken promises, each naming participant, round and cause first.
     pub fn all_broken(&self) -> Vec<String> {
         let violations = self.outcome.violations.iter();
-        violations.map(|v| self.broken(v)).collect()
+        violations.map(ToString::to_string).collect()
     }
 
     fn count(&self, is: impl Fn(&What) -> bool) -> usize {

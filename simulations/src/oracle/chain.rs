@@ -116,6 +116,11 @@ impl Chain {
         }
     }
 
+    /// The round that is open: one above the highest whose certificate has been seen.
+    pub(super) fn open(&self) -> Round {
+        Round(self.links.len() as u32)
+    }
+
     /// Whether the certificate of a round has been seen.
     pub(super) fn knows(&self, round: Round) -> bool {
         (round.0 as usize) < self.links.len()

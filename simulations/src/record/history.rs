@@ -309,14 +309,4 @@ impl History {
     pub fn bytes_of(&self, peer: usize) -> Bytes {
         (self.traffic[peer].iter()).fold(Bytes::default(), |sum, b| sum.plus(*b))
     }
-
-    /// The round that was open at a time: one above the highest certified before it.
-    pub fn open_at(&self, at: Micros) -> u32 {
-        let certified = self.moments.iter().take_while(|m| m.at <= at);
-        let rounds = certified.filter_map(|m| match m.what {
-            What::FirstCertified(round) => Some(round + 1),
-            _ => None,
-        });
-        rounds.max().unwrap_or(0)
-    }
 }
