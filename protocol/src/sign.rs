@@ -8,6 +8,8 @@
 //! Where a seed is kept is the peer's business; here it only lives until its key is dropped, and is
 //! wiped then.
 
+mod memo;
+
 use std::fmt;
 
 use bincode::{Decode, Encode};
@@ -17,6 +19,8 @@ use zeroize::Zeroizing;
 use crate::hash::{self, Digest, Domain};
 use crate::id::{NetworkId, PeerId};
 use crate::reject::Rejection;
+
+pub use memo::remember_checks;
 
 /// An ed25519 signature, 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -94,10 +98,13 @@ pub(crate) fn verify_digest(
     digest: &Digest,
     signature: &Signature,
 ) -> Result<(), Rejection> {
-    let key = VerifyingKey::from_bytes(peer.as_bytes()).map_err(|_| Rejection::Signature)?;
-    let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-    key.verify_strict(&message(network, domain, digest), &signature)
-        .map_err(|_| Rejection::Signature)
+    let message = message(network, domain, digest);
+    memo::checked(&peer, &message, signature, || {
+        let key = VerifyingKey::from_bytes(peer.as_bytes()).map_err(|_| Rejection::Signature)?;
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        key.verify_strict(&message, &signature)
+            .map_err(|_| Rejection::Signature)
+    })
 }
 
 /// What is signed. The last 36 bytes have a fixed meaning, so the tag needs no length.

@@ -549,13 +549,20 @@ fn no_choice_of_keys_puts_a_newcomer_first() {
 fn both_halves_of_a_proof_are_durable_before_either_is_shown() {
     let (mut net, run) = with_a_liar();
     let member = key(4);
-    let last = view(&net, 2, &run).log().last(net.ids[4]).expect("it joined").head();
+    let last = view(&net, 2, &run)
+        .log()
+        .last(net.ids[4])
+        .expect("it joined")
+        .head();
     // The first half waits for a block that never comes.
     let gone = Some(BlockId(Digest::from_bytes([5; 32])));
     let one = block(&member, run, last.seq.0 + 2, gone, 1);
     let other = block(&member, run, last.seq.0 + 2, gone, 2);
     tell_block(&mut net, 2, &one);
-    let held = view(&net, 2, &run).log().block(net.ids[4], &one.id()).is_some();
+    let held = view(&net, 2, &run)
+        .log()
+        .block(net.ids[4], &one.id())
+        .is_some();
     assert!(!held, "what is not durable is not handed out");
     let effects = tell_block(&mut net, 2, &other);
     assert!(view(&net, 2, &run).log().is_equivocator(net.ids[4]));
