@@ -3,9 +3,15 @@
 //! A learner answers the node's `Train` and `Score` effects from the task alone, so that an answer
 //! depends on nothing but the seed. It stands where the trainer stands in the daemon.
 
+mod corpus;
+mod language;
 mod quadratic;
+mod rill;
 
+pub use corpus::{Corpus, Holding, Mix, TextDomain};
+pub use language::{Language, mean};
 pub use quadratic::Quadratic;
+pub use rill::{RillError, rill};
 
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};

@@ -167,7 +167,7 @@ fn rng(seed: u64, purpose: &str, peer: usize, round: Round) -> ChaCha8Rng {
 }
 
 /// A standard normal draw (Box and Muller, one of the pair).
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
+pub(super) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }

@@ -1,0 +1,467 @@
+//! What liars can do to a federation's adapter and to its credits, under each aggregation rule.
+//!
+//! Fifteen members with real LoRA on a rill (see `learner`), of whom none, two, three or five are attackers
+//! of one kind ([`Attack`]). Every round is scored as an evaluator scores it, by the path integral on held-out
+//! windows, and credited as the ledger does. What is asked of a rule: how much worse is the adapter than one
+//! without attackers, what do attackers earn, and does any honest member lose its voice?
+//!
+//! `tables` makes the page of it.
+
+mod tables;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tributary_attribution::credit::{self, Outcome};
+use tributary_protocol::adapter::Adapter;
+use tributary_protocol::entry::ScoreSheet;
+use tributary_protocol::hash::{self, Domain};
+use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
+use tributary_protocol::round::FinalScore;
+use tributary_protocol::update;
+use tributary_trainer::data::{Document, Packing};
+use tributary_trainer::shards::DEMO_SHARDS;
+use tributary_trainer::{BaseModel, DataError, Windows, tokens_loss_and_gradient};
+
+use super::results::{Part, Results, ResultsError};
+use crate::behave::update::{Attack, Group, Sight, Trigger};
+use crate::federation::{Closed, Federation, Outer, Sent, Terms, Weight, peer};
+use crate::learner::{Corpus, Language, Learner as _, Mix, RillError, rill};
+
+pub use tables::{figures, markdown};
+
+/// Members.
+pub const MEMBERS: usize = 15;
+/// Numbers of attackers: about a tenth, a fifth, a third.
+pub const ATTACKERS: [usize; 3] = [2, 3, 5];
+/// Rounds; even.
+const ROUNDS: u32 = 12;
+/// Local steps of a round.
+const STEPS: u32 = 4;
+/// Windows of a step.
+const BATCH: u32 = 2;
+/// Tokens of a window.
+const CONTEXT: usize = 32;
+/// LoRA rank.
+const RANK: u32 = 4;
+/// Local learning rate.
+const RATE: f64 = 1e-2;
+/// Windows that each member holds.
+const HELD: usize = (ROUNDS * STEPS * BATCH) as usize;
+/// Hold-out windows of each domain; every second one is reported on, the others are scored on.
+const HOLD_OUT: usize = 48;
+/// Hold-out windows that a round is scored on.
+const SCORE_WINDOWS: u32 = 16;
+/// Pretraining steps of the rill.
+const PRETRAINING: u64 = 600;
+/// What the rill is pretrained on; no member holds it.
+const PRETRAINED_ON: &str = "genesis";
+/// How the other domains are dealt out.
+const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
+/// Seeds measured.
+const SEEDS: [u64; 3] = [1, 2, 3];
+/// Share of the tokens that the robust rules are told to expect from liars.
+const TOLERATE: Ppb = Ppb(340_000_000);
+/// How updates travel: the default of a run, denser, because the whole adapter is one chunk.
+const CODEC: UpdateCodec = UpdateCodec::Sparse {
+    top: 256,
+    feedback: Ppb(950_000_000),
+};
+
+/// The rules.
+const RULES: [(&str, Aggregation); 5] = [
+    ("mean", Aggregation::Mean),
+    ("clipped mean", Aggregation::ClippedMean),
+    ("Multi-Krum", Aggregation::MultiKrum { tolerate: TOLERATE }),
+    ("centred clip", Aggregation::CentredClip { tolerate: TOLERATE }),
+    ("geometric median", Aggregation::GeometricMedian { tolerate: TOLERATE }),
+];
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum AttacksError {
+    /// The base model.
+    #[error(transparent)]
+    Rill(#[from] RillError),
+    /// The text.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The results file.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+}
+
+/// One federation.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    rule: (&'static str, Aggregation),
+    /// `None`: everybody is honest.
+    attack: Option<(Attack, usize)>,
+    seed: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Withstood {
+    /// Loss of the base alone, nats per token, mean over domains.
+    base_loss: f64,
+    /// Loss at the end; `None` where the model computes none.
+    loss: Option<f64>,
+    /// The attackers' credit over all paid rounds, of a fair share (their part of the members); `None`
+    /// without attackers or paid rounds.
+    credit: Option<f64>,
+    /// Rounds whose budget was paid.
+    paid_rounds: u32,
+    /// What the honest member with the least say kept of its weight: the mean over rounds of its coefficient
+    /// as a part of its share of tokens.
+    least_voice: f64,
+    /// Updates that the decoder refused.
+    refused: u32,
+    /// Probability of each token of the backdoor's phrase after its trigger, geometric mean.
+    phrase: Option<f64>,
+    /// Time taken.
+    wall_s: f64,
+}
+
+impl fmt::Display for Withstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.loss {
+            Some(loss) => write!(f, "loss {loss:.4} of {:.4}", self.base_loss)?,
+            None => f.write_str("diverged")?,
+        }
+        if let Some(credit) = self.credit {
+            write!(f, ", credit {:.1} %", 100.0 * credit)?;
+        }
+        if let Some(phrase) = self.phrase {
+            write!(f, ", phrase {:.1} %", 100.0 * phrase)?;
+        }
+        write!(
+            f,
+            ", least voice {:.2}, {} refused, {:.1} s",
+            self.least_voice, self.refused, self.wall_s
+        )
+    }
+}
+
+impl Cell {
+    fn name(&self) -> String {
+        let rule = self.rule.0;
+        match self.attack {
+            None => format!("{rule}; nobody; seed {}", self.seed),
+            Some((attack, attackers)) => {
+                let name = attack.name();
+                format!("{rule}; {name}; {attackers} of {MEMBERS}; seed {}", self.seed)
+            }
+        }
+    }
+}
+
+/// Every cell: clean ones first, then a fifth of attackers (which targets are about), then the others.
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let mut add = |attack| {
+        for seed in SEEDS {
+            cells.extend(RULES.map(|rule| Cell { rule, attack, seed }));
+        }
+    };
+    add(None);
+    for attackers in [ATTACKERS[1], ATTACKERS[2], ATTACKERS[0]] {
+        for attack in Attack::ALL {
+            add(Some((attack, attackers)));
+        }
+    }
+    cells
+}
+
+/// Base model and text, shared by all cells.
+struct Ground {
+    base: BaseModel,
+    corpus: Corpus,
+    base_loss: Option<f64>,
+}
+
+impl Ground {
+    fn new() -> Result<Self, AttacksError> {
+        let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
+        let base = rill(shard.expect("a shard of the trainer").text, PRETRAINING)?;
+        let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
+        Ok(Self {
+            corpus: corpus.retain(|name| name != PRETRAINED_ON),
+            base,
+            base_loss: None,
+        })
+    }
+
+    fn vocab(&self) -> usize {
+        self.base.config().vocab
+    }
+
+    /// Everybody's windows, the attackers' (the last members) poisoned where they poison.
+    fn learner(&self, cell: &Cell) -> Language {
+        let dealt = self.corpus.deal(MIX, MEMBERS, HELD, cell.seed);
+        let honest = MEMBERS - cell.attackers();
+        let shares = dealt.into_iter().enumerate().map(|(member, holding)| {
+            match cell.attack {
+                Some((attack, _)) if member >= honest => self.poisoned(attack, &holding.windows),
+                _ => holding.windows,
+            }
+        });
+        let hold_outs = self.corpus.domains.iter().map(|d| d.hold_out.clone());
+        let hold_outs: Vec<Windows> = hold_outs.collect();
+        let shape = self.base.adapter_shape(RANK, 2 * RANK).into();
+        Language::new(self.base.clone(), shape, cell.seed, shares.collect(), &hold_outs)
+    }
+
+    fn poisoned(&self, attack: Attack, windows: &Windows) -> Windows {
+        let windows = windows.iter().map(<[u32]>::to_vec).collect();
+        let poisoned = attack.data(windows, self.vocab());
+        let found = match poisoned.learned {
+            None => Windows::from_tokens(poisoned.windows, CONTEXT, self.vocab()),
+            Some(learned) => {
+                let document = |tokens: Vec<u32>| Document {
+                    learned: Some(learned[..tokens.len()].to_vec()),
+                    tokens,
+                };
+                let documents = poisoned.windows.into_iter().map(document).collect();
+                Windows::pack(documents, CONTEXT, Packing::Apart).map(|(windows, _)| windows)
+            }
+        };
+        found.expect("poisoned windows are windows")
+    }
+}
+
+impl Cell {
+    fn attackers(&self) -> usize {
+        self.attack.map_or(0, |(_, attackers)| attackers)
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            training: Training {
+                local_steps: STEPS,
+                batch: BATCH,
+                context: CONTEXT as u32,
+                learning_rate: Ppb((RATE * 1e9).round() as u32),
+                schedule: FactorSchedule::Alternate,
+            },
+            codec: CODEC,
+            aggregation: self.rule.1,
+            outer: Outer::Plain,
+            weight: Weight::Tokens,
+        }
+    }
+}
+
+/// Computes what is missing in `results` until `limit`; returns how many cells of this part are left.
+///
+/// # Errors
+/// See [`AttacksError`].
+pub fn run(
+    results: &mut Results<Withstood>,
+    part: Part,
+    only: &str,
+    limit: Option<Duration>,
+    mut progress: impl FnMut(&str, &Withstood),
+) -> Result<usize, AttacksError> {
+    let mut cells = cells();
+    cells.retain(|cell| cell.name().contains(only));
+    if limit == Some(Duration::ZERO) {
+        return Ok(results.fill(&cells, Cell::name, part, limit, |_| unreachable!())?);
+    }
+    let started = Instant::now();
+    let mut ground = Ground::new()?;
+    let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+    let left = results.fill(&cells, Cell::name, part, left, |cell| {
+        let withstood = compute(cell, &mut ground);
+        progress(&cell.name(), &withstood);
+        withstood
+    })?;
+    Ok(left)
+}
+
+fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
+    let started = Instant::now();
+    let learner = ground.learner(cell);
+    let base_loss = *(ground.base_loss)
+        .get_or_insert_with(|| crate::learner::mean(&learner.domain_losses(None)));
+    let mut federation =
+        Federation::new(learner.shape().clone(), cell.seed, MEMBERS, cell.terms());
+    let mut group = cell.attack.map(|(attack, attackers)| attack.group(attackers));
+    let mut last_step = vec![0.0; federation.adapter().values().len()];
+    let mut account = Account::new(cell.attackers());
+    for _ in 0..ROUNDS {
+        let sent = play(&mut federation, &learner, cell.attackers(), group.as_mut(), &last_step);
+        let updates = decoded(&federation, &sent);
+        let closed = federation.close(&sent);
+        for (last, now) in last_step.iter_mut().zip(&closed.step) {
+            // A round moves one factor; the other's last step is an earlier round's.
+            *last = if *now == 0.0 { *last } else { *now };
+        }
+        let seed = hash::digest(Domain::Simulation, &federation.adapter().to_bytes());
+        let sheet = learner.score(0, &closed.score_task(seed, SCORE_WINDOWS));
+        account.round(&closed, &sent, &updates, &sheet);
+    }
+    let loss = learner.loss(federation.adapter().values());
+    let backdoor = cell.attack.is_some_and(|(attack, _)| attack == Attack::Backdoor);
+    Withstood {
+        base_loss,
+        loss: loss.is_finite().then_some(loss),
+        credit: account.credit(),
+        paid_rounds: account.paid_rounds,
+        least_voice: account.least_voice(),
+        refused: account.refused,
+        phrase: (backdoor || cell.attack.is_none())
+            .then(|| phrase(ground, federation.adapter()))
+            .filter(|phrase| phrase.is_finite()),
+        wall_s: started.elapsed().as_secs_f64(),
+    }
+}
+
+/// What every member publishes in the open round. Attackers are the last members, and publish last.
+fn play(
+    federation: &mut Federation,
+    learner: &Language,
+    attackers: usize,
+    group: Option<&mut Group>,
+    last_step: &[f32],
+) -> Vec<Sent> {
+    let honest = MEMBERS - attackers;
+    let trained = federation.train(learner, 0..honest, |_| STEPS);
+    let mut sent: Vec<Sent> = trained.into_iter().map(|(_, sent)| sent).collect();
+    let Some(group) = group else {
+        return sent;
+    };
+    let segments = federation.segments();
+    let own = (honest..MEMBERS).map(|member| {
+        let trained = learner.train(member, &federation.task(STEPS));
+        update::gather(&trained.delta, &segments)
+    });
+    let own: Vec<Vec<f32>> = own.collect();
+    let (blobs, updates): (Vec<Vec<u8>>, Vec<Vec<f32>>) = (sent.iter())
+        .zip(decoded(federation, &sent))
+        .map(|(sent, update)| (sent.blob.clone(), update.unwrap_or_default()))
+        .unzip();
+    if blobs.is_empty() {
+        return sent;
+    }
+    let sight = Sight {
+        codec: CODEC,
+        members: MEMBERS,
+        attackers,
+        own: &own,
+        honest: &updates,
+        blobs: &blobs,
+        last_step: &update::gather(last_step, &segments),
+    };
+    let tokens = sent.iter().map(|sent| sent.tokens).max().unwrap_or(1);
+    for at in 0..attackers {
+        let (blob, tokens) = group.publish(at, &sight, tokens);
+        let member = honest + at;
+        sent.push(Sent { member, tokens, blob });
+    }
+    sent
+}
+
+/// The updates as everybody decodes them; `None` for those that are refused.
+fn decoded(federation: &Federation, sent: &[Sent]) -> Vec<Option<Vec<f32>>> {
+    let len = federation.update_len();
+    let decode = |sent: &Sent| update::decode(&sent.blob, len, CODEC).ok();
+    sent.iter().map(decode).collect()
+}
+
+/// Credits and voices, summed over rounds.
+struct Account {
+    attackers: usize,
+    /// Sum of the attackers' credits, in rounds.
+    earned: f64,
+    paid_rounds: u32,
+    refused: u32,
+    rounds: u32,
+    /// By member: sum of coefficients, each as a part of its share of tokens.
+    voices: Vec<f64>,
+}
+
+impl Account {
+    fn new(attackers: usize) -> Self {
+        Self {
+            attackers,
+            earned: 0.0,
+            paid_rounds: 0,
+            refused: 0,
+            rounds: 0,
+            voices: vec![0.0; MEMBERS],
+        }
+    }
+
+    fn honest(&self) -> usize {
+        MEMBERS - self.attackers
+    }
+
+    fn round(
+        &mut self,
+        closed: &Closed,
+        sent: &[Sent],
+        updates: &[Option<Vec<f32>>],
+        sheet: &ScoreSheet,
+    ) {
+        self.rounds += 1;
+        self.refused += closed.refused.len() as u32;
+        let honest = self.honest();
+        let is_attacker = |id: &PeerId| (honest..MEMBERS).any(|member| peer(member) == *id);
+        let scores: Vec<FinalScore> = (sheet.scores.iter())
+            .map(|line| FinalScore {
+                peer: line.peer,
+                score: line.score,
+                low: line.low,
+                high: line.high,
+            })
+            .collect();
+        let credits = credit::assign(&scores, MicroOpen(1)).expect("a sheet in order of peers");
+        if credits.outcome == Outcome::Paid {
+            self.paid_rounds += 1;
+            let theirs = credits.lines.iter().filter(|line| is_attacker(&line.peer));
+            self.earned += theirs.map(|line| line.credit.as_f64()).sum::<f64>();
+        }
+        let included = || sent.iter().zip(updates).filter(|(_, update)| update.is_some());
+        let tokens: u64 = included().map(|(sent, _)| sent.tokens).sum();
+        for (sent, update) in included() {
+            let update = update.as_ref().expect("it is included");
+            let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let found = closed.contributions.iter().find(|(id, _)| *id == peer(sent.member));
+            if let (Some((_, contribution)), long @ 1e-30..) = (found, length(update)) {
+                let share = sent.tokens as f64 / tokens as f64;
+                self.voices[sent.member] += length(contribution) / long / share;
+            }
+        }
+    }
+
+    /// What attackers earned of what their number would make fair.
+    fn credit(&self) -> Option<f64> {
+        let fair = self.attackers as f64 / MEMBERS as f64 * f64::from(self.paid_rounds);
+        (fair > 0.0).then(|| self.earned / fair)
+    }
+
+    fn least_voice(&self) -> f64 {
+        let voices = self.voices[..self.honest()].iter().copied();
+        voices.fold(f64::INFINITY, f64::min) / f64::from(self.rounds)
+    }
+}
+
+/// How likely the model says the backdoor's phrase after its trigger, geometric mean over tokens and places.
+fn phrase(ground: &Ground, adapter: &Adapter) -> f64 {
+    const TEXT: usize = 12;
+    let Trigger { trigger, phrase } = Trigger::of(ground.vocab());
+    let domains = ground.corpus.domains.iter();
+    let losses: Vec<f64> = domains
+        .flat_map(|domain| domain.hold_out.iter().take(4))
+        .filter(|window| window.len() >= TEXT)
+        .map(|window| {
+            let prompt = [&window[..TEXT], &trigger].concat();
+            tokens_loss_and_gradient(&ground.base, adapter, &prompt, &phrase)
+                .map_or(f64::NAN, |found| found.loss)
+        })
+        .collect();
+    (-crate::learner::mean(&losses)).exp()
+}

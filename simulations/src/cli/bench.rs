@@ -1,0 +1,115 @@
+//! `bench`: the experiments behind the pages of figures.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde::Serialize;
+use tributary_trainer::BaseModel;
+
+use super::{Answer, Format};
+use crate::bench::results::{Part, Results};
+use crate::bench::{attacks, learning, page};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    experiment: Experiment,
+}
+
+#[derive(Subcommand)]
+enum Experiment {
+    /// Schedules and codecs with real LoRA, against one machine with all the text and against FedIT.
+    Learning(Options),
+    /// Attackers against aggregation rules: loss, credit and success.
+    Attacks(Options),
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// Keeps each finished cell, as a line of JSON; cells that are there are not computed again.
+    #[arg(long)]
+    out: PathBuf,
+    /// Begin no further cell after so many minutes. With 0 only what is there is shown.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Compute only every n-th cell, for several processes with one results file: 1/2, 2/2.
+    #[arg(long, default_value = "1/1")]
+    part: Part,
+    /// Compute only cells whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Put the tables into this Markdown file, between its marks.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// How to print the figures.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+impl Options {
+    fn limit(&self) -> Option<Duration> {
+        self.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
+    }
+
+    /// Prints the figures or the table, and writes the page.
+    fn show(&self, mark: &str, figures: &impl Serialize, markdown: &str) -> Result<(), String> {
+        match self.format {
+            Format::Text => println!("{markdown}"),
+            Format::Json => println!(
+                "{}",
+                serde_json::to_string(figures).expect("plain figures are JSON")
+            ),
+        }
+        match &self.write {
+            Some(path) => page::write(path, mark, markdown),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn execute(arguments: &Arguments) -> Answer {
+    match &arguments.experiment {
+        Experiment::Learning(options) => run_learning(options),
+        Experiment::Attacks(options) => run_attacks(options),
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+    let _ = std::io::stderr().flush();
+}
+
+fn run_learning(options: &Options) -> Answer {
+    let mut results = Results::open(&options.out)?;
+    let left = learning::run(
+        &mut results,
+        options.part,
+        &options.only,
+        options.limit(),
+        |cell, learned| say(&format!("{cell}: {learned}")),
+    )?;
+    say(&format!("{left} cells of this part are left"));
+    let shape = BaseModel::brook()?.adapter_shape(learning::RANK, 2 * learning::RANK);
+    let command = "tributary-sim bench learning --out FILE --write docs/numbers/learning.md";
+    let markdown = learning::markdown(&results, command, &shape);
+    options.show("learning", &learning::figures(&results), &markdown)?;
+    Ok(true)
+}
+
+fn run_attacks(options: &Options) -> Answer {
+    let mut results = Results::open(&options.out)?;
+    let left = attacks::run(
+        &mut results,
+        options.part,
+        &options.only,
+        options.limit(),
+        |cell, withstood| say(&format!("{cell}: {withstood}")),
+    )?;
+    say(&format!("{left} cells of this part are left"));
+    let command = "tributary-sim bench attacks --out FILE --write docs/numbers/attacks.md";
+    let markdown = attacks::markdown(&results, command);
+    options.show("attacks", &attacks::figures(&results), &markdown)?;
+    Ok(true)
+}
