@@ -13,6 +13,7 @@ mod soak;
 mod sweep;
 
 use std::error::Error;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -86,6 +87,22 @@ pub fn main() -> ExitCode {
             eprintln!("error: {why}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Shows on stderr how far a command is, when somebody watches; the line is written over.
+fn progress(line: &str) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r{line}");
+        let _ = stderr.flush();
+    }
+}
+
+/// Ends the line of [`progress`].
+fn progress_over() {
+    if std::io::stderr().is_terminal() {
+        eprintln!();
     }
 }
 

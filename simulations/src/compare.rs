@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::plot::number;
+use crate::plot::{bytes, number};
 use crate::report::folder;
 use crate::report::metrics::{self, METRICS};
 use crate::scenario::nearest;
@@ -84,6 +84,11 @@ impl Measured {
             source,
         })?;
         let value: Value = serde_json::from_str(&text).map_err(|why| foreign(&why.to_string()))?;
+        if value["schema"] == "sim-sweep/1" {
+            return Err(foreign(
+                "it is a sweep, whose rows stand side by side already",
+            ));
+        }
         if value["schema"] != "sim-result/1" {
             return Err(foreign("its schema is not sim-result/1"));
         }
@@ -251,7 +256,8 @@ pub fn table(results: &[Measured]) -> Vec<Vec<String>> {
             let first = values.first().copied().flatten();
             let mut row = vec![metric.name.to_owned(), metric.unit.to_owned()];
             for (nth, value) in values.iter().enumerate() {
-                row.push(value.map_or("none".into(), number));
+                let write = if metric.unit == "B" { bytes } else { number };
+                row.push(value.map_or("none".into(), write));
                 if nth > 0 {
                     row.push(first.zip(*value).map_or(String::new(), change));
                 }

@@ -11,7 +11,7 @@ pub mod lines;
 pub mod ranges;
 mod scale;
 
-pub use scale::{Scale, bytes, number, seconds};
+pub use scale::{Scale, byte_unit, bytes, number};
 
 use std::fmt::Write as _;
 
@@ -131,13 +131,13 @@ impl Svg {
         let _ = match shape {
             Shape::Circle => writeln!(
                 self.body,
-                r#"<circle cx="{x:.2}" cy="{y:.2}" r="3.2" fill="{fill}"/>"#
+                r#"<circle cx="{x:.2}" cy="{y:.2}" r="3" fill="{fill}"/>"#
             ),
             Shape::Square => writeln!(
                 self.body,
-                r#"<rect x="{:.2}" y="{:.2}" width="6" height="6" fill="{fill}"/>"#,
-                x - 3.0,
-                y - 3.0
+                r#"<rect x="{:.2}" y="{:.2}" width="8" height="8" fill="{fill}"/>"#,
+                x - 4.0,
+                y - 4.0
             ),
             Shape::Diamond => writeln!(
                 self.body,
@@ -186,7 +186,7 @@ impl Svg {
     pub fn legend(&mut self, y: f64, entries: &[(Option<Shape>, &str, &str)]) -> f64 {
         let (mut x, mut row) = (4.0, y + LETTER);
         for (shape, fill, name) in entries {
-            let takes = 22.0 + text_width(name, LETTER);
+            let takes = 28.0 + text_width(name, LETTER);
             if x + takes > self.width && x > 4.0 {
                 x = 4.0;
                 row += LETTER + 5.0;
@@ -209,12 +209,14 @@ impl Svg {
             let number = (axis.format)(tick);
             self.text((x, bottom + LETTER + 3.0), Anchor::Middle, &number);
         }
-        let middle = scale.at(scale.low + (scale.high - scale.low) / 2.0);
-        self.text(
-            (middle, bottom + 2.0 * LETTER + 8.0),
-            Anchor::Middle,
-            axis.label,
-        );
+        // A label wider than its axis is moved inwards rather than cut.
+        let half = text_width(axis.label, LETTER) / 2.0;
+        let middle = scale.at((scale.low + scale.high) / 2.0);
+        let middle = middle
+            .min(self.width - half - 4.0)
+            .max(half.min(self.width / 2.0));
+        let below = bottom + 2.0 * LETTER + 8.0;
+        self.text((middle, below), Anchor::Middle, axis.label);
     }
 
     /// The file, `height` units high.

@@ -92,6 +92,14 @@ fn few(names: &[&str], count: usize) -> String {
     }
 }
 
+/// `1 crash`, `2 crashes`.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {many}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

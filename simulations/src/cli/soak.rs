@@ -1,12 +1,12 @@
-//! `soak`: many seeds on all cores, the first that breaks a promise named for `replay`.
+//! `soak`: many seeds on all cores, the first that breaks a promise named for `replay`, and cut down to
+//! the smallest scenario that still breaks it.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Answer;
 use crate::scenario::{self, Scenario};
-use crate::soak::{Soak, insert_figures, soak};
+use crate::soak::{Soak, earlier_figures, insert_figures, shrink, soak};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -24,10 +24,14 @@ pub(super) struct Arguments {
     /// Start no further seed after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
-    /// Put the figures into this Markdown file, between its soak marks.
+    /// Put the figures into this Markdown file, between its soak marks; those of the seeds right before are
+    /// added up.
     #[arg(long)]
     write: Option<PathBuf>,
 }
+
+/// How long a failing seed is cut down at most.
+const SHRINK_FOR: Duration = Duration::from_secs(120);
 
 pub(super) fn execute(arguments: &Arguments) -> Answer {
     let scenario = scenario::load(&arguments.file)?;
@@ -35,14 +39,19 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     let threads = arguments.threads.unwrap_or_else(super::cores).max(1);
     let limit = (arguments.minutes).map(|minutes| Duration::from_secs(60 * minutes));
     let progress = |done: u64, failed: usize| {
-        if done % 10 == 0 || done == seeds {
-            eprint!("\r{done} of {seeds} seeds, {failed} with a violation");
-            let _ = std::io::stderr().flush();
+        if done.is_multiple_of(10) || done == seeds {
+            super::progress(&format!(
+                "{done} of {seeds} seeds, {failed} with a violation"
+            ));
         }
     };
     let total = soak(&scenario, arguments.from, seeds, threads, limit, &progress);
-    eprintln!();
+    super::progress_over();
     print(&arguments.file, &total);
+    if let Some(first) = total.failed.first() {
+        let shrunk = shrink(&scenario, first, SHRINK_FOR);
+        println!("{}", shrunk.text());
+    }
     if let Some(path) = &arguments.write {
         write(path, &arguments.file, &scenario, &total)?;
     }
@@ -69,6 +78,10 @@ fn print(file: &str, total: &Soak) {
 fn write(path: &Path, file: &str, scenario: &Scenario, total: &Soak) -> Result<(), String> {
     let at = path.display();
     let text = std::fs::read_to_string(path).unwrap_or_default();
+    let total = match earlier_figures(&text, &scenario.name) {
+        Some(earlier) => total.clone().after(&earlier),
+        None => total.clone(),
+    };
     let (seeds, from) = (total.seeds, total.from);
     let command = format!("tributary-sim soak {file} --seeds {seeds} --from {from} --write {at}");
     let figures = total.markdown(scenario, &command);

@@ -1,6 +1,5 @@
 //! `sweep`: every combination of some keys' values, several seeds each.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::{Answer, Format};
@@ -62,10 +61,9 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     let mut cells = sweep::cells(&arguments.file, &scenario, &grid)?;
     let threads = arguments.threads.unwrap_or_else(super::cores).max(1);
     sweep::run(&mut cells, arguments.from, seeds, threads, &|done, all| {
-        eprint!("\r{done} of {all} runs");
-        let _ = std::io::stderr().flush();
+        super::progress(&format!("{done} of {all} runs"));
     });
-    eprintln!();
+    super::progress_over();
     if let Some(path) = &arguments.out {
         grid::write(&scenario, &cells, &command(arguments, seeds), path)?;
         eprintln!("{} has everything", path.join(grid::PAGE).display());

@@ -16,6 +16,8 @@ pub struct Row {
 
 /// Rows are this high, so that names do not touch.
 const ROW: f64 = 15.0;
+/// Names wider than this share of the figure stand above their rows.
+const WIDEST_NAME: f64 = 0.35;
 
 /// Draws the rows from top to bottom. With `legend` empty no legend is drawn.
 pub fn draw(
@@ -29,29 +31,38 @@ pub fn draw(
         top += svg.legend(top, legend);
     }
     let widest = rows.iter().map(|row| text_width(&row.name, LETTER));
-    let left = (12.0 + widest.fold(0.0, f64::max)).min(NARROW * 0.55);
-    let bottom = top + ROW * rows.len() as f64 + 6.0;
+    let widest = widest.fold(0.0, f64::max);
+    let beside = widest <= NARROW * WIDEST_NAME;
+    let (left, step) = match beside {
+        true => (12.0 + widest, ROW),
+        false => (8.0, 2.0 * ROW),
+    };
+    let bottom = top + step * rows.len() as f64 + 6.0;
     let ends = rows.iter().flat_map(|r| [r.value, r.range.0, r.range.1]);
     let scale = Scale::around_zero(ends, (left + 6.0, NARROW - 18.0));
     svg.horizontal_axis(&scale, (top, bottom), axis);
-    svg.line(
-        (scale.at(0.0), top),
-        (scale.at(0.0), bottom),
-        colour::BLACK,
-        1.0,
-    );
+    let zero = scale.at(0.0);
+    svg.line((zero, top), (zero, bottom), colour::BLACK, 1.0);
     for (nth, row) in rows.iter().enumerate() {
-        let y = top + ROW * (nth as f64 + 0.5) + 3.0;
-        svg.text((left - 2.0, y + 4.0), Anchor::End, &row.name);
-        let (fill, shape) = match row.stands_out {
-            true => (colour::VERMILION, Shape::Diamond),
-            false => (colour::BLUE, Shape::Circle),
-        };
-        let (low, high) = (scale.at(row.range.0), scale.at(row.range.1));
-        svg.line((low, y), (high, y), fill, 1.4);
-        svg.line((low, y - 3.0), (low, y + 3.0), fill, 1.4);
-        svg.line((high, y - 3.0), (high, y + 3.0), fill, 1.4);
-        svg.mark(shape, (scale.at(row.value), y), fill);
+        let y = top + step * (nth as f64 + 1.0) - ROW / 2.0 + 3.0;
+        match beside {
+            true => svg.text((left - 2.0, y + 4.0), Anchor::End, &row.name),
+            false => svg.text((left + 10.0, y - 8.0), Anchor::Start, &row.name),
+        }
+        interval(&mut svg, &scale, row, y);
     }
     svg.finish(bottom + 2.0 * LETTER + 16.0)
+}
+
+fn interval(svg: &mut Svg, scale: &Scale, row: &Row, y: f64) {
+    let (fill, shape) = match row.stands_out {
+        true => (colour::VERMILION, Shape::Diamond),
+        false => (colour::BLUE, Shape::Circle),
+    };
+    let (low, high) = (scale.at(row.range.0), scale.at(row.range.1));
+    svg.line((low, y), (high, y), fill, 1.4);
+    for end in [low, high] {
+        svg.line((end, y - 3.0), (end, y + 3.0), fill, 1.4);
+    }
+    svg.mark(shape, (scale.at(row.value), y), fill);
 }

@@ -75,7 +75,7 @@ pub fn number(value: f64) -> String {
     let size = value.abs();
     let text = match size {
         _ if size == 0.0 => return "0".into(),
-        _ if size >= 1e6 || size < 1e-4 => return format!("{value:.1e}"),
+        _ if !(1e-4..1e6).contains(&size) => return format!("{value:.1e}"),
         _ if size >= 100.0 => format!("{value:.0}"),
         _ if size >= 10.0 => format!("{value:.1}"),
         _ if size >= 1.0 => format!("{value:.2}"),
@@ -88,23 +88,18 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Bytes in the unit that fits.
-pub fn bytes(value: f64) -> String {
-    let (kib, mib, gib) = (1024.0, 1024.0 * 1024.0, 1024.0 * 1024.0 * 1024.0);
-    match value.abs() {
-        size if size >= gib => format!("{} GiB", number(value / gib)),
-        size if size >= mib => format!("{} MiB", number(value / mib)),
-        size if size >= kib => format!("{} KiB", number(value / kib)),
-        _ => format!("{value:.0} B"),
-    }
+/// The unit that fits so many bytes, and its size.
+pub fn byte_unit(value: f64) -> (&'static str, f64) {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let sized = units.map(|(name, power)| (name, f64::from(1u32 << power)));
+    let fitting = sized.into_iter().find(|(_, size)| value.abs() >= *size);
+    fitting.unwrap_or(("B", 1.0))
 }
 
-/// Seconds, with tenths below a hundred.
-pub fn seconds(value: f64) -> String {
-    match value.abs() >= 100.0 {
-        true => format!("{value:.0} s"),
-        false => format!("{value:.1} s"),
-    }
+/// Bytes in the unit that fits.
+pub fn bytes(value: f64) -> String {
+    let (unit, size) = byte_unit(value);
+    format!("{} {unit}", number(value / size))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
 use tributary_protocol::round::{EntryRef, RoundValue};
+use tributary_protocol::state;
 
 use super::history::{IncludedUpdate, Participant, RoundFacts, ScoreFacts, SheetFacts};
 use crate::machine::Machine;
@@ -56,11 +57,19 @@ pub(crate) fn rounds(
         .map(|certificate| (certificate.attempt, &certificate.value))
         .collect();
     let mut members = BTreeMap::new();
+    let mut head = None;
     let mut out = Vec::with_capacity(values.len());
     for (at, (attempt, value)) in values.iter().enumerate() {
         let next = values.get(at + 1).map(|(_, value)| *value);
         let mut facts = reader.facts(value, next);
         facts.attempt = *attempt;
+        let committee = state::committee(manifest, run, head.as_ref());
+        let seats = committee.members().iter();
+        facts.committee = seats
+            .filter_map(|peer| reader.names.get(peer).copied())
+            .collect();
+        // A node has followed this chain already, so it can be followed here.
+        head = state::follow(manifest, *run, head.as_ref(), value).ok();
         facts.expected = reader.contributors(&members);
         members.extend(value.joins.iter().map(|j| (j.entry.author, j.role)));
         for leave in &value.leaves {
@@ -114,6 +123,7 @@ impl Reader<'_> {
         RoundFacts {
             round: value.round.0,
             attempt: 0,
+            committee: Vec::new(),
             expected: Vec::new(),
             included: value.included.iter().filter_map(update).collect(),
             joins: (value.joins.iter())

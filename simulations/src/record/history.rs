@@ -201,6 +201,8 @@ pub struct RoundFacts {
     pub round: u32,
     /// Consensus attempts before the one that decided.
     pub attempt: u32,
+    /// Who was drawn to certify it.
+    pub committee: Vec<usize>,
     /// Contributors that were members when the round was open.
     pub expected: Vec<usize>,
     /// Contributions that made the step.

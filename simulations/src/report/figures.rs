@@ -4,11 +4,11 @@ use tributary_protocol::event::Phase;
 
 use super::lanes::Doing;
 use super::rows::{ParticipantRow, RoundRow, Tables, seconds};
-use super::{Run, few};
+use super::{Run, counted, few};
 use crate::plot::bars::{self, Pieces};
 use crate::plot::lanes::{self, Milestone, Stretch};
 use crate::plot::lines::{self, Point, Series};
-use crate::plot::{Axis, NARROW, Shape, bytes, colour, number, ranges};
+use crate::plot::{Axis, NARROW, Shape, byte_unit, bytes, colour, number, ranges};
 use crate::record::What;
 use crate::scenario::LearnerKind;
 
@@ -86,16 +86,16 @@ fn loss(run: &Run<'_>) -> Option<Figure> {
     );
     let series = [
         Series {
-            name: "common loss, without noise",
-            colour: colour::BLUE,
-            shape: Shape::Circle,
-            points: common,
-        },
-        Series {
             name: "evaluators' hold-outs: median, least to greatest",
             colour: colour::ORANGE,
             shape: Shape::Square,
             points: hold_out,
+        },
+        Series {
+            name: "common loss, without noise",
+            colour: colour::BLUE,
+            shape: Shape::Circle,
+            points: common,
         },
     ];
     let unit = loss_unit(run.scenario.learner.kind);
@@ -118,29 +118,27 @@ fn loss(run: &Run<'_>) -> Option<Figure> {
 }
 
 fn scores(run: &Run<'_>) -> Option<Figure> {
-    let mut rows: Vec<&ParticipantRow> = (run.tables.participants.iter())
-        .filter(|row| row.rounds_expected > 0)
+    let mut rows: Vec<(&ParticipantRow, f64, (f64, f64))> = (run.tables.participants.iter())
+        .filter_map(|row| Some((row, row.score?, row.score_low.zip(row.score_high)?)))
         .collect();
-    rows.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let best = rows.first()?;
+    rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let best = rows.first()?.0;
     let unsure = rows
         .iter()
-        .filter(|r| r.score_low <= 0.0 && r.score_high >= 0.0);
-    let below = rows.iter().filter(|row| row.score_high < 0.0).count();
+        .filter(|(_, _, (low, high))| *low <= 0.0 && *high >= 0.0);
+    let below = rows.iter().filter(|(_, _, (_, high))| *high < 0.0).count();
     let title = format!(
-        "{} lowered the loss most; of {} contributors {} cannot be told from zero and {} {} harm",
+        "{} lowered the loss most; of {} contributors {} cannot be told from zero and {below} raised it",
         best.name,
         rows.len(),
         unsure.count(),
-        below,
-        if below == 1 { "did" } else { "did" },
     );
-    let liars = rows.iter().any(|row| !row.behaviour.is_empty());
+    let liars = rows.iter().any(|(row, _, _)| !row.behaviour.is_empty());
     let drawn: Vec<ranges::Row> = (rows.iter())
-        .map(|row| ranges::Row {
+        .map(|(row, score, range)| ranges::Row {
             name: with_behaviour(row),
-            value: row.score,
-            range: (row.score_low, row.score_high),
+            value: *score,
+            range: *range,
             stands_out: !row.behaviour.is_empty(),
         })
         .collect();
@@ -185,22 +183,32 @@ pub fn round_name(round: u32, last: u32) -> String {
     }
 }
 
-/// Why a round took as long as it did, in a few words.
+/// Why a round took as long as it did, in a few words; what took longer comes first.
 pub fn reason(run: &Run<'_>, row: &RoundRow) -> String {
+    let list = |text: &str| -> String {
+        let names: Vec<&str> = text.split("; ").collect();
+        few(&names, 2)
+    };
     let mut parts = Vec::new();
-    let missing: Vec<&str> = row.missing.split("; ").filter(|m| !m.is_empty()).collect();
     if row.round == 0 {
         parts.push(format!(
             "waited for {} members",
             run.scenario.run.min_members
         ));
-    } else if !missing.is_empty() {
-        parts.push(format!("went on without {}", few(&missing, 2)));
+    } else if !row.missing.is_empty() {
+        parts.push(format!("went on without {}", list(&row.missing)));
     } else if let Some(last) = awaited(&run.tables, row.round) {
         parts.push(format!("waited longest for {last}"));
     }
     if row.attempts > 1 {
-        parts.push(format!("{} attempts to agree", row.attempts));
+        let away = match row.committee_absent.is_empty() {
+            true => String::new(),
+            false => format!(", committee without {}", list(&row.committee_absent)),
+        };
+        parts.push(format!("{} attempts to agree{away}", row.attempts));
+    }
+    if row.certified_s - row.closed_s > row.closed_s - row.opened_s {
+        parts.reverse();
     }
     parts.join("; ")
 }
@@ -287,27 +295,29 @@ fn traffic(run: &Run<'_>) -> Option<Figure> {
         most.name,
         bytes(sent(most) as f64)
     );
+    let received = |row: &ParticipantRow| row.control_received_bytes + row.payload_received_bytes;
+    let longest = rows.iter().map(|row| sent(row).max(received(row))).max()?;
+    let (unit, size) = byte_unit(longest as f64);
+    let label = format!("{unit} over the whole run");
+    let scaled = |pieces: [u64; 2]| pieces.map(|piece| piece as f64 / size).to_vec();
     let drawn: Vec<bars::Row> = (rows.iter())
         .map(|row| bars::Row {
             name: row.name.clone(),
-            left: vec![
-                row.control_received_bytes as f64,
-                row.payload_received_bytes as f64,
-            ],
-            right: vec![row.control_sent_bytes as f64, row.payload_sent_bytes as f64],
+            left: scaled([row.payload_received_bytes, row.control_received_bytes]),
+            right: scaled([row.payload_sent_bytes, row.control_sent_bytes]),
             note: String::new(),
         })
         .collect();
     let pieces = Pieces {
         legend: &[
-            (colour::BLUE, "control (messages)"),
             (colour::ORANGE, "payload (blobs)"),
+            (colour::BLUE, "control (messages)"),
         ],
         sides: Some(("received", "sent")),
     };
     let axis = Axis {
-        label: "bytes over the whole run",
-        format: |value| bytes(value.abs()),
+        label: &label,
+        format: |value| number(value.abs()),
     };
     Some(Figure {
         name: "traffic",
@@ -380,9 +390,10 @@ fn timeline(run: &Run<'_>) -> Option<Figure> {
         .map(|p| p.waiting_s + p.agreeing_s + p.training_s + p.catching_up_s + p.down_s)
         .sum();
     let title = format!(
-        "{} crashes and {splits} splits in {:.0} virtual seconds; participants waited for each other {:.0} % \
-         of their time in rounds",
-        run.outcome.crashes,
+        "{} and {} in {:.0} virtual seconds; participants waited for each other {:.0} % of their time in \
+         rounds",
+        counted(run.outcome.crashes as usize, "crash", "crashes"),
+        counted(splits, "split", "splits"),
         seconds(run.outcome.virtual_us),
         100.0 * waiting / present.max(1e-9),
     );

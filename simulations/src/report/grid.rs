@@ -6,7 +6,7 @@ use super::figures::Figure;
 use super::folder::{Folder, FolderError};
 use super::metrics::{Metric, named};
 use super::page;
-use crate::plot::{Axis, bytes, escaped, number, ranges};
+use crate::plot::{Axis, byte_unit, bytes, escaped, number, ranges};
 use crate::scenario::Scenario;
 use crate::sweep::{Cell, json, table};
 
@@ -72,7 +72,7 @@ fn figures(cells: &[Cell]) -> Vec<Figure> {
 }
 
 fn figure(cells: &[Cell], metric: &Metric, less_is_better: bool) -> Option<Figure> {
-    let rows: Vec<ranges::Row> = (cells.iter())
+    let mut rows: Vec<ranges::Row> = (cells.iter())
         .filter_map(|cell| {
             let summary = cell.summary(metric.name)?;
             Some(ranges::Row {
@@ -96,6 +96,7 @@ fn figure(cells: &[Cell], metric: &Metric, less_is_better: bool) -> Option<Figur
     };
     let write = |value: f64| match metric.unit {
         "B" => bytes(value),
+        "s" => format!("{} s", number(value)),
         _ => number(value),
     };
     // Overlapping ranges are not a finding.
@@ -116,15 +117,20 @@ fn figure(cells: &[Cell], metric: &Metric, less_is_better: bool) -> Option<Figur
             write(worst.value)
         ),
     };
-    let unit = if metric.unit.is_empty() {
-        "no unit"
-    } else {
-        metric.unit
+    let most = rows.iter().map(|row| row.range.1).fold(0.0, f64::max);
+    let (unit, size) = match metric.unit {
+        "" => ("no unit", 1.0),
+        "B" => byte_unit(most),
+        unit => (unit, 1.0),
     };
-    let label = format!("{} ({unit})", metric.meaning);
+    for row in &mut rows {
+        row.value /= size;
+        row.range = (row.range.0 / size, row.range.1 / size);
+    }
+    let label = format!("{} ({unit})", metric.name);
     let axis = Axis {
         label: &label,
-        format: if metric.unit == "B" { bytes } else { number },
+        format: number,
     };
     Some(Figure {
         name: metric.name,

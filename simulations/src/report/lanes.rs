@@ -7,7 +7,7 @@ use crate::record::{History, What};
 
 /// What a participant is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub(super) enum Doing {
     /// Its owner has not asked it to take part yet.
     Absent,
     /// The process is dead.
@@ -18,29 +18,29 @@ pub enum Doing {
 
 /// A stretch of time with one occupation.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub(super) struct Span {
     /// From this time on,
-    pub from: Micros,
+    pub(super) from: Micros,
     /// until this.
-    pub to: Micros,
+    pub(super) to: Micros,
     /// doing this.
-    pub doing: Doing,
+    pub(super) doing: Doing,
 }
 
 /// One participant's time.
 #[derive(Clone, Debug, Default)]
-pub struct Lane {
+pub(super) struct Lane {
     /// Without gaps, from the start to the end of the run.
-    pub spans: Vec<Span>,
+    pub(super) spans: Vec<Span>,
     /// When it stood on the smaller side of a split.
-    pub apart: Vec<(Micros, Micros)>,
+    pub(super) apart: Vec<(Micros, Micros)>,
     /// When it crashed.
-    pub crashes: Vec<Micros>,
+    pub(super) crashes: Vec<Micros>,
 }
 
 impl Lane {
     /// Time spent on what `is` names, within a window.
-    pub fn spent(&self, window: (Micros, Micros), is: impl Fn(Doing) -> bool) -> Micros {
+    pub(super) fn spent(&self, window: (Micros, Micros), is: impl Fn(Doing) -> bool) -> Micros {
         let spans = self.spans.iter().filter(|span| is(span.doing));
         spans
             .map(|span| overlap((span.from, span.to), window))
@@ -48,12 +48,12 @@ impl Lane {
     }
 
     /// Time spent cut off, within a window.
-    pub fn cut_off(&self, window: (Micros, Micros)) -> Micros {
+    pub(super) fn cut_off(&self, window: (Micros, Micros)) -> Micros {
         self.apart.iter().map(|span| overlap(*span, window)).sum()
     }
 
     /// What it is doing at a time.
-    pub fn doing(&self, at: Micros) -> Doing {
+    pub(super) fn doing(&self, at: Micros) -> Doing {
         let span = self
             .spans
             .iter()
@@ -68,7 +68,7 @@ fn overlap((a, b): (Micros, Micros), (c, d): (Micros, Micros)) -> Micros {
 }
 
 /// The lanes of all participants, up to `end`.
-pub fn lanes(history: &History, end: Micros) -> Vec<Lane> {
+pub(super) fn lanes(history: &History, end: Micros) -> Vec<Lane> {
     let mut lanes = vec![Lane::default(); history.participants.len()];
     let mut since: Vec<(Micros, Doing)> = vec![(0, Doing::Absent); lanes.len()];
     let mut splits: Vec<(usize, Micros, Vec<usize>)> = Vec::new();

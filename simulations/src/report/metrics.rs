@@ -146,7 +146,7 @@ pub fn of(tables: &Tables, outcome: &Outcome, rounds: u32) -> BTreeMap<&'static 
         ),
         (
             "liars_earned_share",
-            Some(earned(true) / earned(false)).filter(|s| s.is_finite()),
+            Some(0.0 + earned(true) / earned(false)).filter(|s| s.is_finite()),
         ),
         ("crashes", Some(f64::from(outcome.crashes))),
         ("control_bytes", Some(control as f64)),

@@ -24,7 +24,7 @@ h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #bbb; }
 p, figcaption { max-width: 46rem; }
 .verdict { border-left: .4rem solid #009E73; padding: .3rem .8rem; background: #f3f3f3; }
 .verdict.broken { border-color: #D55E00; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
+.figures { margin-top: 1.2rem; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; break-inside: avoid; }
 figure.broad { grid-column: 1 / -1; }
 figure svg { display: block; width: 100%; height: auto; border: 1px solid #ddd; }
@@ -33,7 +33,9 @@ figcaption { font-size: .85rem; color: #333; margin-top: .3rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n, td:first-child { white-space: nowrap; }
+td.words { min-width: 13rem; }
 td.missing { color: #8a3d00; font-weight: 600; }
 code, pre { font: .85em ui-monospace, 'DejaVu Sans Mono', monospace; }
 code { overflow-wrap: anywhere; }
@@ -161,9 +163,17 @@ pub fn table(out: &mut String, headings: &[&str], rows: &[Vec<String>]) {
     *out += "</tbody></table></div>\n";
 }
 
+/// `3 of 4`; nothing of nothing is left out.
+fn of(part: usize, whole: usize) -> String {
+    match whole {
+        0 => String::new(),
+        _ => format!("{part} of {whole}"),
+    }
+}
+
 fn metrics(out: &mut String, run: &Run<'_>) {
     *out +=
-        "<h2>Figures</h2>\n<p>By these names <code>compare</code> and sweeps speak of them.</p>\n";
+        "<h2>Metrics</h2>\n<p>By these names <code>compare</code> and sweeps speak of them.</p>\n";
     let row = |metric: &super::metrics::Metric| {
         let value = run.metrics.get(metric.name)?;
         let value = match metric.unit {
@@ -188,7 +198,7 @@ fn rounds(out: &mut String, run: &Run<'_>) {
                 format!("{:.1}", row.certified_s),
                 format!("{:.1}", row.took_s),
                 row.attempts.to_string(),
-                format!("{} of {}", row.included, row.expected),
+                of(row.included, row.expected),
                 optional(row.common_loss),
                 optional(row.hold_out_loss),
                 format!("{}/{}", row.sheets_certified, row.sheets),
@@ -223,22 +233,19 @@ fn participants(out: &mut String, run: &Run<'_>) {
             true => row.role.to_owned(),
             false => format!("{}, {}", row.role, row.behaviour),
         };
-        let scored = row.rounds_expected > 0;
-        let score = match scored {
-            true => format!(
-                "{} [{}, {}]",
-                number(row.score),
-                number(row.score_low),
-                number(row.score_high)
-            ),
-            false => String::new(),
-        };
+        let ends = row.score_low.zip(row.score_high);
+        let score = (row.score.zip(ends)).map_or(String::new(), |(score, (low, high))| {
+            format!("{} [{}, {}]", number(score), number(low), number(high))
+        });
         vec![
             row.name.clone(),
             role,
-            format!("{} of {}", row.rounds_included, row.rounds_expected),
+            of(row.rounds_included, row.rounds_expected),
             score,
-            format!("{:.4}", row.earned_open),
+            match row.rounds_expected {
+                0 => String::new(),
+                _ => format!("{:.4}", row.earned_open),
+            },
             row.crashes.to_string(),
             format!("{:.1}", row.down_s),
             format!("{:.1}", row.waiting_s + row.agreeing_s),

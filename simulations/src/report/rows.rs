@@ -28,6 +28,10 @@ pub struct RoundRow {
     pub everywhere_s: f64,
     /// From opened to certified.
     pub took_s: f64,
+    /// Committee members.
+    pub committee: usize,
+    /// Those of them that crashed or were cut off while the committee was to agree, with which of both.
+    pub committee_absent: String,
     /// Consensus attempts; more than one means that proposals or votes did not arrive in time.
     pub attempts: u32,
     /// Contributors that were members.
@@ -79,13 +83,13 @@ pub struct ParticipantRow {
     pub rounds_expected: usize,
     /// Those in which it was included.
     pub rounds_included: usize,
-    /// Sum of its final scores.
-    pub score: f64,
+    /// Sum of its final scores; empty when there is none.
+    pub score: Option<f64>,
     /// Lower end: the rounds' lower half-widths added as squares, since each round draws its windows
     /// anew.
-    pub score_low: f64,
+    pub score_low: Option<f64>,
     /// Upper end.
-    pub score_high: f64,
+    pub score_high: Option<f64>,
     /// What its credits paid, in OPEN.
     pub earned_open: f64,
     /// Crashes.
@@ -233,8 +237,11 @@ impl Tables {
 
     fn round_rows(&self, history: &History) -> Vec<RoundRow> {
         let all = history.rounds.iter().zip(&self.courses).zip(&self.causes);
-        all.map(|((facts, course), causes)| round_row(history, facts, course, causes))
-            .collect()
+        all.map(|((facts, course), causes)| RoundRow {
+            committee_absent: absent(history, &self.lanes, facts, course),
+            ..round_row(history, facts, course, causes)
+        })
+        .collect()
     }
 
     fn participant_row(&self, history: &History, peer: usize, rounds: u32) -> ParticipantRow {
@@ -244,6 +251,7 @@ impl Tables {
             .collect();
         let count = |is: fn(&str) -> bool| own.iter().filter(|row| is(row.outcome)).count();
         let scores = || own.iter().filter_map(|row| row.score);
+        let judged = scores().next().is_some();
         let score: f64 = scores().sum();
         let half = |end: fn(&ContributionRow) -> Option<f64>| {
             let halves = own.iter().filter_map(|row| Some(end(row)? - row.score?));
@@ -265,10 +273,11 @@ impl Tables {
                 outcome != Cause::Evaluator.name() && outcome != Cause::NotAMember.name()
             }),
             rounds_included: count(|outcome| outcome == Cause::Included.name()),
-            score,
-            score_low: score - half(|row| row.score_low),
-            score_high: score + half(|row| row.score_high),
-            earned_open: own.iter().filter_map(|row| row.earned_open).sum(),
+            score: judged.then_some(score),
+            score_low: judged.then(|| score - half(|row| row.score_low)),
+            score_high: judged.then(|| score + half(|row| row.score_high)),
+            // An empty sum of floats is minus zero.
+            earned_open: 0.0 + own.iter().filter_map(|row| row.earned_open).sum::<f64>(),
             crashes: lane.crashes.len(),
             down_s: seconds(lane.spent((0, Micros::MAX), |doing| doing == Doing::Down)),
             cut_off_s: seconds(lane.cut_off((0, Micros::MAX))),
@@ -304,6 +313,22 @@ fn wait_row(history: &History, wait: &Wait) -> WaitRow {
     }
 }
 
+/// Committee members that were away while the committee was to agree.
+fn absent(history: &History, lanes: &[Lane], facts: &RoundFacts, course: &Course) -> String {
+    let window = (course.closed, course.certified);
+    let away = |seat: &usize| {
+        let lane = &lanes[*seat];
+        let why = match lane.spent(window, |doing| doing == Doing::Down) {
+            0 if lane.cut_off(window) > 0 => "cut off",
+            0 => return None,
+            _ => "crashed",
+        };
+        Some(format!("{} ({why})", name(history, *seat)))
+    };
+    let away: Vec<String> = facts.committee.iter().filter_map(away).collect();
+    away.join("; ")
+}
+
 fn round_row(history: &History, facts: &RoundFacts, course: &Course, causes: &[Cause]) -> RoundRow {
     let mut losses: Vec<f64> = (facts.sheets.iter())
         .map(|sheet| sheet.loss_after.as_nats())
@@ -315,17 +340,11 @@ fn round_row(history: &History, facts: &RoundFacts, course: &Course, causes: &[C
         .collect();
     let open = |at: Micros| course.opened <= at && at < course.certified;
     let is_crash = |what: &What| matches!(what, What::Crash { .. });
-    let crashes = history
-        .moments
-        .iter()
-        .filter(|m| open(m.at) && is_crash(&m.what));
+    let moments = history.moments.iter();
+    let crashes = moments.filter(|m| open(m.at) && is_crash(&m.what));
     let at = facts.round as usize;
-    let bytes = || {
-        history
-            .traffic
-            .iter()
-            .filter_map(move |rounds| rounds.get(at))
-    };
+    let traffic = history.traffic.iter();
+    let bytes = || traffic.clone().filter_map(move |rounds| rounds.get(at));
     // Neither the genesis nor the closing height takes contributions.
     let trains = !facts.included.is_empty();
     RoundRow {
@@ -335,6 +354,8 @@ fn round_row(history: &History, facts: &RoundFacts, course: &Course, causes: &[C
         certified_s: seconds(course.certified),
         everywhere_s: seconds(course.everywhere),
         took_s: seconds(course.certified - course.opened),
+        committee: facts.committee.len(),
+        committee_absent: String::new(),
         attempts: facts.attempt + 1,
         expected: if trains { facts.expected.len() } else { 0 },
         included: facts.included.len(),

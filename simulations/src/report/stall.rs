@@ -14,7 +14,7 @@ use crate::record::{History, RoundFacts, What};
 
 /// What became of one participant in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(super) enum Cause {
     /// Its contribution is part of the round.
     Included,
     /// It scores instead of contributing.
@@ -37,7 +37,7 @@ pub enum Cause {
 
 impl Cause {
     /// In the words of tables.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Included => "included",
             Self::Evaluator => "evaluator",
@@ -52,41 +52,41 @@ impl Cause {
     }
 
     /// Whether a contribution was expected and is missing.
-    pub fn is_missing(self) -> bool {
+    pub(super) fn is_missing(self) -> bool {
         !matches!(self, Self::Included | Self::Evaluator | Self::NotAMember)
     }
 }
 
 /// When things happened in one round. Rounds that were never certified have none.
 #[derive(Clone, Copy, Debug)]
-pub struct Course {
+pub(super) struct Course {
     /// The round before was certified: this one is open.
-    pub opened: Micros,
+    pub(super) opened: Micros,
     /// The first peer stopped waiting for updates.
-    pub closed: Micros,
+    pub(super) closed: Micros,
     /// The first peer held the certificate.
-    pub certified: Micros,
+    pub(super) certified: Micros,
     /// The last of the peers that ever learnt of it held the certificate.
-    pub everywhere: Micros,
+    pub(super) everywhere: Micros,
 }
 
 /// What one participant waited for in one round.
 #[derive(Clone, Debug)]
-pub struct Wait {
+pub(super) struct Wait {
     /// Who waited.
-    pub peer: usize,
+    pub(super) peer: usize,
     /// The round.
-    pub round: u32,
+    pub(super) round: u32,
     /// How long, from its own update to the end of the collection.
-    pub waited: Micros,
+    pub(super) waited: Micros,
     /// Whose update came last before it stopped waiting, if one came.
-    pub last: Option<usize>,
+    pub(super) last: Option<usize>,
     /// Whose it went on without.
-    pub missing: Vec<usize>,
+    pub(super) missing: Vec<usize>,
 }
 
 /// The courses of all certified rounds, by their place in the chain.
-pub fn courses(history: &History) -> Vec<Course> {
+pub(super) fn courses(history: &History) -> Vec<Course> {
     let count = history.rounds.len();
     let mut first = vec![None; count];
     let mut last = vec![0; count];
@@ -126,7 +126,7 @@ pub fn courses(history: &History) -> Vec<Course> {
 }
 
 /// What became of everybody in one round.
-pub fn causes(
+pub(super) fn causes(
     history: &History,
     lanes: &[Lane],
     facts: &RoundFacts,
@@ -185,7 +185,7 @@ fn published(history: &History, of: u32) -> BTreeMap<usize, Micros> {
 }
 
 /// Who waited for whom: one for each participant and round that it collected updates in.
-pub fn waits(history: &History) -> Vec<Wait> {
+pub(super) fn waits(history: &History) -> Vec<Wait> {
     let mut open: BTreeMap<(usize, u32), Micros> = BTreeMap::new();
     let mut arrived: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();
     let mut out = Vec::new();

@@ -5,9 +5,11 @@ use std::path::Path;
 use super::{Scenario, suggest};
 
 /// The scenarios that the binary carries, so that it works outside the repository.
-const BUILTIN: [(&str, &str); 2] = [
+const BUILTIN: [(&str, &str); 4] = [
     ("smoke", include_str!("../../../scenarios/smoke.toml")),
     ("harsh", include_str!("../../../scenarios/harsh.toml")),
+    ("liars", include_str!("../../../scenarios/liars.toml")),
+    ("soak", include_str!("../../../scenarios/soak.toml")),
 ];
 
 /// Why there is no scenario.
