@@ -20,6 +20,9 @@ const BLOCK: usize = 8 * STRIP;
 /// Inner length of a block: `INNER * LANES` numbers of the right operand stay in the L1 cache.
 const INNER: usize = 192;
 
+/// Inner length of a block that is not worth a pass of its own over the result.
+const SHORT: usize = 64;
+
 /// A matrix anywhere in memory: element `(row, inner)` lies at
 /// `row * row_stride + inner * inner_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +62,14 @@ impl<'a> Left<'a> {
     #[inline(always)]
     fn pack(self, row: usize, rows: usize, from: usize, to: usize, packed: &mut Vec<f32>) {
         let inner = to - from;
-        packed.clear();
-        packed.resize(rows.div_ceil(STRIP) * STRIP * inner, 0.0);
+        let size = rows.div_ceil(STRIP) * STRIP * inner;
+        if !rows.is_multiple_of(STRIP) {
+            packed.clear();
+        }
+        packed.resize(size, 0.0);
+        if inner == 0 {
+            return;
+        }
         for (index, strip) in packed.chunks_exact_mut(STRIP * inner).enumerate() {
             let row = row + index * STRIP;
             let count = STRIP.min(self.rows - row);
@@ -95,17 +104,19 @@ fn pack_rows(values: &[f32], stride: usize, strip: &mut [f32]) {
     let inner = strip.len() / STRIP;
     for row in (0..STRIP).step_by(4) {
         let rows: [&[f32]; 4] = std::array::from_fn(|r| &values[(row + r) * stride..][..inner]);
-        let mut squares = strip.chunks_exact_mut(4 * STRIP);
-        for (index, out) in (&mut squares).enumerate() {
-            let square = rows.map(|values| <[f32; 4]>::try_from(&values[4 * index..][..4]));
-            let square = square.map(|row| row.expect("four numbers were sliced"));
-            for (column, out) in out.chunks_exact_mut(STRIP).enumerate() {
-                out[row..row + 4].copy_from_slice(&square.map(|row| row[column]));
+        let fours: [&[[f32; 4]]; 4] = rows.map(|values| values.as_chunks().0);
+        let (squares, rest) = strip.as_chunks_mut::<{ 4 * STRIP }>();
+        let fours = fours.map(|fours| &fours[..squares.len()]);
+        for index in 0..squares.len() {
+            let out = &mut squares[index];
+            for column in 0..4 {
+                for r in 0..4 {
+                    out[column * STRIP + row + r] = fours[r][index][column];
+                }
             }
         }
-        let done = inner / 4 * 4;
-        let rest = squares.into_remainder().chunks_exact_mut(STRIP);
-        for (index, out) in rest.enumerate() {
+        let done = squares.len() * 4;
+        for (index, out) in rest.chunks_exact_mut(STRIP).enumerate() {
             out[row..row + 4].copy_from_slice(&rows.map(|values| values[done + index]));
         }
     }
@@ -187,22 +198,61 @@ impl WithSimd for Task<'_> {
             mut outs,
             mut add,
         } = self;
-        let mut packed = Vec::new();
-        for Term { left, right } in terms {
-            for from in (0..left.inner).step_by(INNER) {
-                let to = left.inner.min(from + INNER);
-                left.pack(row, rows, from, to, &mut packed);
-                for (panel, out) in outs.iter_mut().enumerate() {
-                    let right = &right.panel(panel)[from * LANES..to * LANES];
-                    let strips = packed.chunks_exact(STRIP * (to - from));
-                    for (left, out) in strips.zip(out.chunks_mut(STRIP * LANES)) {
-                        strip(simd, left, right, out, add);
-                    }
+        let mut packed = [Vec::new(), Vec::new()];
+        for pass in passes(terms) {
+            for (block, packed) in pass.iter().zip(&mut packed) {
+                (terms[block.term].left).pack(row, rows, block.from, block.to, packed);
+            }
+            for (panel, out) in outs.iter_mut().enumerate() {
+                let right = pass.map(|block| {
+                    let right = terms[block.term].right.panel(panel);
+                    &right[block.from * LANES..block.to * LANES]
+                });
+                for (index, out) in out.chunks_mut(STRIP * LANES).enumerate() {
+                    let left = |which: usize| {
+                        let size = STRIP * pass[which].inner();
+                        &packed[which][index * size..(index + 1) * size]
+                    };
+                    let pieces = [Piece::new(left(0), right[0]), Piece::new(left(1), right[1])];
+                    strip(simd, pieces, out, add);
                 }
-                add = true;
+            }
+            add = true;
+        }
+    }
+}
+
+/// A stretch of a term's inner length.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    term: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Block {
+    fn inner(self) -> usize {
+        self.to - self.from
+    }
+}
+
+/// The blocks of a sum, in order, with a short one (a low-rank pair) joined to the one before: what is
+/// summed in registers is read from and added to the result once.
+fn passes(terms: &[Term]) -> Vec<[Block; 2]> {
+    let mut passes: Vec<[Block; 2]> = Vec::new();
+    for (term, Term { left, .. }) in terms.iter().enumerate() {
+        for from in (0..left.inner).step_by(INNER) {
+            let to = left.inner.min(from + INNER);
+            let block = Block { term, from, to };
+            match passes.last_mut() {
+                Some([_, second]) if block.inner() <= SHORT && second.inner() == 0 => {
+                    *second = block;
+                }
+                _ => passes.push([block, Block { from: to, ..block }]),
             }
         }
     }
+    passes
 }
 
 /// A left operand that stays rearranged, for many products with single panels.
@@ -242,20 +292,36 @@ impl Small<'_> {
         let strips = strips.skip(self.first);
         for (left, out) in strips.zip(self.out.chunks_mut(STRIP * LANES)) {
             let left = &left[self.from * STRIP..self.to * STRIP];
-            strip(simd, left, right, out, self.add);
+            let pieces = [Piece::new(left, right), Piece::new(&[], &[])];
+            strip(simd, pieces, out, self.add);
         }
     }
 }
 
-/// `out (+)= left * right` for `left` `[inner][STRIP]`, `right` `[inner][LANES]` and `out`
-/// `[up to STRIP][LANES]`.
+/// Operands of a strip: `left` `[inner][STRIP]`, `right` `[inner][LANES]`.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    /// Arrays rather than slices: with the length in the type nothing is left to check in the loop,
+    /// which made it a quarter slower.
+    left: &'a [[f32; STRIP]],
+    right: &'a [[f32; LANES]],
+}
+
+impl<'a> Piece<'a> {
+    #[inline(always)]
+    fn new(left: &'a [f32], right: &'a [f32]) -> Self {
+        Self {
+            left: left.as_chunks().0,
+            right: right.as_chunks().0,
+        }
+    }
+}
+
+/// `out (+)= sum of left * right` for `out` `[up to STRIP][LANES]`.
 #[inline(always)]
-fn strip<S: Simd>(simd: S, left: &[f32], right: &[f32], out: &mut [f32], add: bool) {
-    let tile = Tile {
-        left: left.as_chunks().0,
-        right: right.as_chunks().0,
-        add,
-    };
+fn strip<S: Simd>(simd: S, pieces: [Piece; 2], out: &mut [f32], add: bool) {
+    let tile = Tile { pieces, add };
+    let out = out.as_chunks_mut().0;
     match S::F32_LANES {
         16 => tile.multiply::<S, 0, 12, 2>(simd, out, 0),
         8 => {
@@ -281,10 +347,7 @@ fn strip<S: Simd>(simd: S, left: &[f32], right: &[f32], out: &mut [f32], add: bo
 /// What the tiles of a strip share.
 #[derive(Clone, Copy)]
 struct Tile<'a> {
-    /// Arrays rather than slices: with the length in the type nothing is left to check in the loop,
-    /// which made it a quarter slower.
-    left: &'a [[f32; STRIP]],
-    right: &'a [[f32; LANES]],
+    pieces: [Piece<'a>; 2],
     add: bool,
 }
 
@@ -294,29 +357,43 @@ impl Tile<'_> {
     fn multiply<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
         self,
         simd: S,
-        out: &mut [f32],
+        out: &mut [[f32; LANES]],
         lane: usize,
     ) {
         let width = VECTORS * S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        for (left, right) in self.left.iter().zip(self.right) {
-            let right = S::as_simd_f32s(&right[lane..lane + width]).0;
-            let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
-            for row in 0..ROWS {
-                let left = simd.splat_f32s(left[ROW + row]);
-                for vector in 0..VECTORS {
-                    sums[row][vector] = simd.mul_add_f32s(left, right[vector], sums[row][vector]);
+        for piece in self.pieces {
+            for (left, right) in piece.left.iter().zip(piece.right) {
+                let right = S::as_simd_f32s(&right[lane..lane + width]).0;
+                let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
+                for row in 0..ROWS {
+                    let left = simd.splat_f32s(left[ROW + row]);
+                    for v in 0..VECTORS {
+                        sums[row][v] = simd.mul_add_f32s(left, right[v], sums[row][v]);
+                    }
                 }
             }
         }
-        // The last strip of a matrix may have fewer rows.
-        for (out, sums) in out.chunks_exact_mut(LANES).skip(ROW).zip(sums) {
+        // Counted loops keep the sums in registers.
+        if let Some(out) = out.get_mut(ROW..ROW + ROWS) {
+            for row in 0..ROWS {
+                let out = S::as_mut_simd_f32s(&mut out[row][lane..lane + width]).0;
+                for v in 0..VECTORS {
+                    out[v] = match self.add {
+                        true => simd.add_f32s(out[v], sums[row][v]),
+                        false => sums[row][v],
+                    };
+                }
+            }
+            return;
+        }
+        // The last strip of a matrix has fewer rows.
+        for (out, sums) in out.iter_mut().skip(ROW).zip(sums) {
             let out = S::as_mut_simd_f32s(&mut out[lane..lane + width]).0;
             for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if self.add {
-                    simd.add_f32s(*out, sum)
-                } else {
-                    sum
+                *out = match self.add {
+                    true => simd.add_f32s(*out, sum),
+                    false => sum,
                 };
             }
         }
