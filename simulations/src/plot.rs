@@ -16,7 +16,7 @@ pub use scale::{Scale, byte_unit, bytes, number};
 use std::fmt::Write as _;
 
 /// Width of a figure in its own units.
-pub const NARROW: f64 = 440.0;
+pub const NARROW: f64 = 400.0;
 /// Size of letters in the same units.
 pub const LETTER: f64 = 11.0;
 

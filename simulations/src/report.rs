@@ -66,6 +66,20 @@ impl<'a> Run<'a> {
         violations.map(ToString::to_string).collect()
     }
 
+    /// What the scenario asks for and what never came: a fault that silently did not happen would be
+    /// mistaken for one that was withstood.
+    pub fn missed(&self) -> Option<String> {
+        let began = self.count(|what| matches!(what, What::Split { .. }));
+        let asked = self.scenario.partitions.len();
+        let never = asked.saturating_sub(began);
+        (never > 0).then(|| {
+            format!(
+                "{never} of {asked} splits never began: faults had stopped before (`calm`); let them \
+                 begin earlier"
+            )
+        })
+    }
+
     fn count(&self, is: impl Fn(&What) -> bool) -> usize {
         self.history.moments.iter().filter(|m| is(&m.what)).count()
     }

@@ -214,6 +214,21 @@ fn recording_changes_nothing_and_a_folder_replays_to_its_digest() {
 }
 
 #[test]
+fn a_split_that_never_began_is_reported_and_not_taken_for_withstood() {
+    let home = study();
+    let late = "partitions.0.at_ms=500000";
+    let text = ok(
+        home.path(),
+        &["run", "study.toml", "--set", late, "--out", "late"],
+    );
+    assert!(text.contains("1 of 1 splits never began"), "{text}");
+    let page = read(&home.path().join("late/report.html"));
+    assert!(page.contains("1 of 1 splits never began"));
+    let page = read(&home.path().join("result/report.html"));
+    assert!(!page.contains("never began"));
+}
+
+#[test]
 fn compare_says_by_its_exit_code_whether_thresholds_hold() {
     let home = study();
     let here = home.path();

@@ -112,6 +112,9 @@ pub(super) fn print(run: &Run<'_>) {
     if let Some((before, after)) = outcome.loss {
         println!("common loss {before:.4} before, {after:.4} after");
     }
+    if let Some(missed) = run.missed() {
+        println!("{missed}");
+    }
     match outcome.violations.is_empty() {
         true => println!("every promise was kept"),
         false => (run.all_broken().iter()).for_each(|line| println!("BROKEN {line}")),

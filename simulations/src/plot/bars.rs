@@ -1,6 +1,6 @@
 //! Horizontal bars: stacked to one side, or to both sides of a middle line.
 
-use super::{Anchor, Axis, LETTER, NARROW, Scale, Svg, colour, text_width};
+use super::{Anchor, Axis, LETTER, NARROW, Scale, Svg, colour, text_width, wrapped};
 
 /// One row of stacked pieces.
 pub struct Row {
@@ -37,11 +37,16 @@ pub fn draw(title: &str, rows: &[Row], pieces: &Pieces<'_>, axis: &Axis<'_>) -> 
     }
     let widest = rows.iter().map(|row| text_width(&row.name, LETTER));
     let left = 12.0 + widest.fold(0.0, f64::max);
-    let step = |row: &Row| match row.note.is_empty() {
-        true => BAR + 4.0,
-        false => BAR + 4.0 + NOTE,
-    };
-    let bottom = top + rows.iter().map(step).sum::<f64>() + 4.0;
+    // Notes may run on to further lines.
+    let room = NARROW - left - 14.0;
+    let notes: Vec<Vec<String>> = (rows.iter())
+        .map(|row| match row.note.is_empty() {
+            true => Vec::new(),
+            false => wrapped(&row.note, room, LETTER - 1.5),
+        })
+        .collect();
+    let step = |notes: &Vec<String>| BAR + 4.0 + NOTE * notes.len() as f64;
+    let bottom = top + notes.iter().map(step).sum::<f64>() + 4.0;
     let lengths = rows.iter().flat_map(|row| {
         let (left, right): (f64, f64) = (row.left.iter().sum(), row.right.iter().sum());
         [-left, right]
@@ -50,7 +55,7 @@ pub fn draw(title: &str, rows: &[Row], pieces: &Pieces<'_>, axis: &Axis<'_>) -> 
     svg.horizontal_axis(&scale, (top, bottom), axis);
     let middle = scale.at(0.0);
     let mut y = top + 3.0;
-    for row in rows {
+    for (row, notes) in rows.iter().zip(&notes) {
         svg.text((left - 2.0, y + BAR - 1.5), Anchor::End, &row.name);
         stack(&mut svg, &row.right, pieces, y, |sum, length| {
             (scale.at(sum), scale.at(sum + length))
@@ -58,11 +63,11 @@ pub fn draw(title: &str, rows: &[Row], pieces: &Pieces<'_>, axis: &Axis<'_>) -> 
         stack(&mut svg, &row.left, pieces, y, |sum, length| {
             (scale.at(-sum - length), scale.at(-sum))
         });
-        if !row.note.is_empty() {
-            let note = (left + 6.0, y + BAR + NOTE - 3.0);
-            svg.text_of(note, Anchor::Start, &row.note, LETTER - 1.5, "#333333");
+        for (nth, line) in notes.iter().enumerate() {
+            let at = (left + 6.0, y + BAR + NOTE * (nth as f64 + 1.0) - 3.0);
+            svg.text_of(at, Anchor::Start, line, LETTER - 1.5, "#333333");
         }
-        y += step(row);
+        y += step(notes);
     }
     svg.line((middle, top), (middle, bottom), colour::BLACK, 1.0);
     if let Some((before, after)) = pieces.sides {

@@ -31,8 +31,8 @@ const WIDE: f64 = 880.0;
 pub fn figures(run: &Run<'_>) -> Vec<Figure> {
     let all = [
         loss(run),
-        scores(run),
         rounds(run),
+        scores(run),
         traffic(run),
         timeline(run),
     ];
@@ -203,7 +203,7 @@ pub fn reason(run: &Run<'_>, row: &RoundRow) -> String {
     if row.attempts > 1 {
         let away = match row.committee_absent.is_empty() {
             true => String::new(),
-            false => format!(", committee without {}", list(&row.committee_absent)),
+            false => format!(" while members were away: {}", list(&row.committee_absent)),
         };
         parts.push(format!("{} attempts to agree{away}", row.attempts));
     }

@@ -24,9 +24,9 @@ h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #bbb; }
 p, figcaption { max-width: 46rem; }
 .verdict { border-left: .4rem solid #009E73; padding: .3rem .8rem; background: #f3f3f3; }
 .verdict.broken { border-color: #D55E00; }
-.figures { margin-top: 1.2rem; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
-figure { margin: 0; break-inside: avoid; }
-figure.broad { grid-column: 1 / -1; }
+.figures { margin-top: 1.2rem; columns: 26rem 2; column-gap: 1.2rem; }
+figure { margin: 0 0 1.2rem; break-inside: avoid; }
+figure.broad { column-span: all; }
 figure svg { display: block; width: 100%; height: auto; border: 1px solid #ddd; }
 figcaption { font-size: .85rem; color: #333; margin-top: .3rem; }
 .wide { display: none; }
@@ -43,7 +43,7 @@ pre { overflow-x: auto; background: #f3f3f3; padding: .6rem; }
 @media (min-width: 56rem) { .wide { display: block; } .wide + .narrow { display: none; } }
 @media print { body { max-width: none; font-size: 10pt; } .scroll { overflow: visible; }
   table { font-size: 7.5pt; } th, td { padding-right: .35rem; } tr { break-inside: avoid; }
-  .figures { grid-template-columns: 1fr 1fr; } pre { white-space: pre-wrap; }
+  .figures { columns: 2; } pre { white-space: pre-wrap; }
   .wide { display: block; } .wide + .narrow { display: none; } }
 ";
 
@@ -110,6 +110,9 @@ fn verdict(out: &mut String, run: &Run<'_>) {
         run.outcome.virtual_us as f64 / 1e6,
         run.wall_s
     );
+    if let Some(missed) = run.missed() {
+        let _ = write!(out, "<br>{}.", escaped(&missed));
+    }
     *out += "</div>\n";
 }
 

@@ -1,5 +1,6 @@
 //! From a path or a built-in name to a checked scenario.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Scenario, suggest};
@@ -84,7 +85,8 @@ pub fn load(path: &str) -> Result<Scenario, ScenarioError> {
 pub fn text(path: &str) -> Result<(String, String), ScenarioError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok((path.into(), text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // A folder may well be called like a built-in scenario: a result of it, for example.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
             let stem = Path::new(path).file_stem().and_then(|s| s.to_str());
             match BUILTIN.iter().find(|(name, _)| Some(*name) == stem) {
                 Some((name, text)) => Ok(((*name).into(), (*text).into())),
