@@ -5,8 +5,11 @@
 //! effects are carried out as far as its disk allows, and the oracle looks at it.
 
 mod carry;
+mod cast;
 mod faults;
 mod lies;
+
+pub use faults::Strike;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,14 +17,13 @@ use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tributary_protocol::adapter::{AdapterShape, Module};
-use tributary_protocol::entry::{Join, Role};
+use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Command, Input, ScoreTask, Timer, TrainTask};
 use tributary_protocol::hash::{self, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, MicroOpen, NetworkId, PeerId, Ppb, Round, RunId};
-use tributary_protocol::manifest::{Base, Deadlines, Manifest, RevenueSplit, Training};
+use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
+use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, NodeConfig};
-use tributary_protocol::sign::{self, SecretKey};
+use tributary_protocol::sign;
 
 use crate::clock::{Micros, ms};
 use crate::guard;
@@ -169,9 +171,9 @@ impl World {
     pub fn new(scenario: &Scenario, seed: u64, sink: Option<Sink>) -> Self {
         let scenario = scenario.drawn(seed);
         let mut rng = stream(seed, "machines");
-        let mut machines = machines(&scenario, seed, &mut rng);
+        let mut machines = cast::machines(&scenario, seed, &mut rng);
         let liars = lies::cast(&scenario, seed, &mut machines);
-        let manifest = manifest(&scenario, seed, &machines);
+        let manifest = cast::manifest(&scenario, seed, &machines);
         let run = manifest.run_id();
         let learner: Box<dyn Learner> = match scenario.learner.kind {
             LearnerKind::Quadratic => Box::new(Quadratic::new(&scenario, seed)),
@@ -236,6 +238,12 @@ impl World {
         let participants = ending::participants(&self.machines);
         let names = ending::names(&self.machines);
         self.trace.remember(participants, names);
+        self
+    }
+
+    /// Crashes one machine at a persist point of choice.
+    pub fn with_strike(mut self, strike: Strike) -> Self {
+        self.faults.strike = Some(strike);
         self
     }
 
@@ -443,89 +451,6 @@ fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
-/// Peer 0 creates the run and trains; the evaluators follow; then everyone else; late joiners last.
-fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> Vec<Machine> {
-    let mut out = Vec::with_capacity(scenario.peers);
-    for at in 0..scenario.peers {
-        let mut hasher = Hasher::new(Domain::Simulation);
-        hasher.update(b"key").update(&seed.to_le_bytes());
-        hasher.update(&(at as u64).to_le_bytes());
-        let key_seed = *hasher.finalize().as_bytes();
-        let id = SecretKey::from_seed(key_seed).peer_id();
-        let role = match (1..=scenario.evaluators).contains(&at) {
-            true => Role::Evaluator,
-            false => Role::Contributor,
-        };
-        let mut machine = Machine::new(key_seed, id, role);
-        let spread = (scenario.learner.train_spread * 1_000.0) as i64;
-        machine.slowness = (1_000 + rng.random_range(-spread..=spread)).max(50) as u64;
-        let drift = scenario.clock.drift_ppm as i64;
-        machine.drift_ppm = rng.random_range(-drift..=drift);
-        let skew = scenario.clock.skew_s as i64 * 1_000;
-        machine.skew_ms = rng.random_range(-skew..=skew);
-        out.push(machine);
-    }
-    out
-}
-
-fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> Manifest {
-    let half = (scenario.learner.dimension / 2) as u32;
-    let mut evaluators: Vec<PeerId> = (machines.iter())
-        .filter(|m| m.role == Role::Evaluator)
-        .map(|m| m.id)
-        .collect();
-    evaluators.sort_unstable();
-    let run = &scenario.run;
-    Manifest {
-        name: scenario.name.clone(),
-        creator: machines[0].id,
-        nonce: seed,
-        base: Base {
-            name: "quadratic".into(),
-            hash: hash::digest(Domain::Simulation, b"quadratic"),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![Module {
-                name: "bowl".into(),
-                inputs: half,
-                outputs: half,
-            }],
-        },
-        datanet: "bowls".into(),
-        rounds: scenario.rounds,
-        training: Training {
-            local_steps: scenario.learner.steps,
-            batch: 1,
-            context: 16,
-            learning_rate: Ppb((scenario.learner.learning_rate * 1e9) as u32),
-            schedule: run.schedule.schedule(),
-        },
-        codec: run.codec.codec(),
-        aggregation: run.aggregation.aggregation(),
-        evaluators,
-        score_windows: 4,
-        committee: run.committee,
-        min_members: run.min_members,
-        min_contributions: run.min_contributions,
-        deadlines: Deadlines {
-            round_ms: run.round_ms,
-            grace_ms: run.grace_ms,
-            propose_ms: run.propose_ms,
-            vote_ms: run.vote_ms,
-        },
-        budget_per_round: MicroOpen(u128::from(run.budget_per_round)),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
-        },
-    }
-}
-
 impl World {
     /// Boots a machine: a new node on an empty disk, else one restored from its records.
     fn power_on(&mut self, at: usize) {
@@ -562,17 +487,21 @@ impl World {
         self.trace.tell(self.now, Some(at), What::Invited);
         let machine = &mut self.machines[at];
         machine.invited = true;
-        let known = (machine.node.as_ref()).is_none_or(|node| node.run(&self.run).is_some());
-        if known {
+        let Some(node) = machine.node.as_ref() else {
+            return;
+        };
+        let view = node.run(&self.run);
+        if view.is_some_and(|view| view.join().is_some()) {
             return;
         }
+        let opens = at == 0 && view.is_none();
         let join = Join {
             name: format!("peer-{at:02}"),
             role: machine.role,
             root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
             tokens: 1_000 + at as u64,
         };
-        if at == 0 {
+        if opens {
             let manifest = Box::new(self.manifest.clone());
             self.feed(at, Input::Command(Command::Create(manifest)));
         }

@@ -22,6 +22,7 @@ pub(super) fn carry_out(world: &mut World, at: usize) {
                 let takes = world.disk_rng.random_range(ms(least)..=ms(most));
                 let boot = world.machines[at].boot;
                 world.schedule(world.now + takes, Event::Synced { to: at, boot });
+                world.syncs(at, world.now + takes);
             }
             Next::Do(effect) => {
                 world.trace.effect(world.now, at, &effect);

@@ -35,8 +35,23 @@ pub(super) enum Fault {
     Calm,
 }
 
+/// One crash at a persist point of choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Strike {
+    /// Whom it hits.
+    pub peer: usize,
+    /// At which of its syncs, from 0.
+    pub sync: u32,
+    /// Whether the sync is over by then; otherwise a part of it is lost.
+    pub after: bool,
+}
+
 /// The state of everything that goes wrong.
 pub(super) struct Faults {
+    /// The crash to come, if one was asked for.
+    pub(super) strike: Option<Strike>,
+    /// Syncs begun by the machine that it hits.
+    syncs: u32,
     pub(super) rng: ChaCha8Rng,
     /// Crashes carried out.
     pub(super) crashes: u32,
@@ -65,6 +80,8 @@ impl Faults {
             }
         }
         Self {
+            strike: None,
+            syncs: 0,
             rng,
             crashes: 0,
             reached: None,
@@ -178,6 +195,18 @@ impl World {
             };
             self.schedule(when, Event::Fault(fault));
         }
+    }
+
+    /// A machine begins a sync that is over at `until`: the moment that a strike may wait for.
+    pub(super) fn syncs(&mut self, at: usize, until: Micros) {
+        let Some(strike) = self.faults.strike.filter(|strike| strike.peer == at) else {
+            return;
+        };
+        if self.faults.syncs == strike.sync {
+            let when = if strike.after { until } else { self.now };
+            self.schedule(when, Event::Fault(Fault::Crash(at)));
+        }
+        self.faults.syncs += 1;
     }
 
     pub(super) fn crash(&mut self, at: usize) {

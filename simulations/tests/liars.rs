@@ -1,0 +1,189 @@
+//! Dishonest participants and single faults, one at a time: nobody honest suffers, and each does what its
+//! name says.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tributary_simulations::behave::Kind;
+use tributary_simulations::scenario::{self, Kill, Liars, Scenario};
+use tributary_simulations::soak::soak;
+use tributary_simulations::world::{Outcome, Strike, World};
+
+/// The built-in scenario with so many liars of one kind and nothing else that goes wrong.
+fn only(kind: Kind, count: usize) -> Scenario {
+    let mut scenario = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
+    scenario.liars = vec![Liars {
+        behaviour: kind,
+        count,
+        share: 0.0,
+    }];
+    scenario
+}
+
+fn quiet(mut scenario: Scenario) -> Scenario {
+    (scenario.link.loss, scenario.link.duplicate) = (0.0, 0.0);
+    (scenario.link.reorder, scenario.link.replay) = (0.0, 0.0);
+    scenario.churn.per_round = 0.0;
+    scenario.partitions.clear();
+    scenario.liars.clear();
+    scenario
+}
+
+/// Runs a seed; hands back the timeline too.
+fn watch(scenario: &Scenario, seed: u64) -> (Outcome, Vec<String>) {
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let heard = Rc::clone(&lines);
+    let sink = Box::new(move |line: &str| heard.borrow_mut().push(line.to_owned()));
+    let outcome = World::new(scenario, seed, Some(sink)).run();
+    (outcome, lines.take())
+}
+
+fn says(lines: &[String], what: &str) -> usize {
+    lines.iter().filter(|line| line.contains(what)).count()
+}
+
+fn kept(scenario: &Scenario, outcome: &Outcome) {
+    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+    assert_eq!(outcome.overrun, None, "five of sixteen seats are borne");
+    assert_eq!(outcome.rounds_certified, scenario.rounds);
+}
+
+/// Five of 22 members lie, and sixteen of them decide.
+#[test]
+fn five_liars_of_one_kind_harm_nobody() {
+    for kind in Kind::PROTOCOL {
+        // Every liar of this kind also has other names, which may take seats.
+        let count = if kind == Kind::Sybils { 1 } else { 5 };
+        let scenario = only(kind, count);
+        let (outcome, _) = watch(&scenario, 3);
+        println!("{kind:?}: {} virtual s", outcome.virtual_us / 1_000_000);
+        kept(&scenario, &outcome);
+    }
+}
+
+#[test]
+fn those_who_contradict_themselves_are_found_out() {
+    let quiet = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
+    assert_eq!(says(&watch(&quiet, 3).1, "Equivocation"), 0);
+    for kind in [Kind::ForkLog, Kind::DoubleVote, Kind::DoubleProposal] {
+        let found = (1..=3).map(|seed| says(&watch(&only(kind, 5), seed).1, "Equivocation"));
+        assert!(
+            found.sum::<usize>() > 0,
+            "{kind:?} did not contradict itself"
+        );
+    }
+}
+
+#[test]
+fn what_can_never_be_right_is_refused() {
+    let quiet = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
+    assert_eq!(says(&watch(&quiet, 3).1, "Refused"), 0);
+    for kind in [Kind::BrokenUpdate, Kind::FloodInvalid, Kind::Garbage] {
+        assert!(says(&watch(&only(kind, 3), 3).1, "Refused") > 0, "{kind:?}");
+    }
+}
+
+/// A silent third of the seats costs time and no round; without it the same seed is faster.
+#[test]
+fn silent_members_cost_attempts() {
+    let mut honest = only(Kind::SilentSeat, 0);
+    honest.liars.clear();
+    let (fast, slow) = (watch(&honest, 3).0, watch(&only(Kind::SilentSeat, 5), 3).0);
+    assert!(
+        slow.virtual_us > fast.virtual_us,
+        "{} {}",
+        slow.virtual_us,
+        fast.virtual_us
+    );
+}
+
+#[test]
+fn a_third_of_the_seats_can_stop_a_run_and_is_noticed() {
+    let mut scenario = only(Kind::SilentSeat, 12);
+    scenario.run.min_members = 22;
+    scenario.run.min_contributions = 2;
+    let outcome = World::new(&scenario, 1, None).run();
+    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+    assert!(outcome.overrun.is_some());
+    assert!(outcome.rounds_certified < scenario.rounds);
+}
+
+#[test]
+fn liars_and_every_fault_at_once_harm_nobody() {
+    let scenario = scenario::load("liars").expect("the built-in scenario is accepted");
+    let total = soak(&scenario, 1, 4, 2, None, &|_, _| {});
+    assert!(total.failed.is_empty(), "{:#?}", total.failed);
+}
+
+#[test]
+fn the_family_draws_another_federation_for_every_seed_and_keeps_every_promise() {
+    let family = scenario::load("soak").expect("the built-in scenario is accepted");
+    let drawn: Vec<Scenario> = (1..=12).map(|seed| family.drawn(seed)).collect();
+    assert!(drawn.iter().all(|s| (7..=31).contains(&s.peers)));
+    let mut sizes: Vec<usize> = drawn.iter().map(|s| s.peers).collect();
+    sizes.dedup();
+    assert!(sizes.len() > 6, "{sizes:?}");
+    assert!(drawn.iter().any(|s| s.liars() > 0) && drawn.iter().any(|s| !s.kills.is_empty()));
+    let total = soak(&family, 1, 12, 2, None, &|_, _| {});
+    assert!(total.failed.is_empty(), "{:#?}", total.failed);
+}
+
+#[test]
+fn half_the_peers_killed_at_once_come_back_and_finish() {
+    let mut scenario = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
+    scenario.kills = vec![Kill {
+        at_ms: 8_000,
+        share: 0.5,
+    }];
+    let outcome = World::new(&scenario, 2, None).run();
+    kept(&scenario, &outcome);
+    assert!(outcome.crashes >= 11, "{} crashes", outcome.crashes);
+}
+
+/// Churn of a twentieth, a fifth and two fifths of the peers in every round.
+#[test]
+fn churn_slows_rounds_down_and_stops_none() {
+    for share in [0.05, 0.20, 0.40] {
+        let mut scenario =
+            quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
+        scenario.churn.per_round = share;
+        let outcome = World::new(&scenario, 4, None).run();
+        kept(&scenario, &outcome);
+        assert!(
+            f64::from(outcome.crashes) >= share * 23.0,
+            "{share}: {}",
+            outcome.crashes
+        );
+    }
+}
+
+/// A creator, an evaluator and a contributor each crash at each of their persist points, once while the
+/// sync is under way and once right behind it.
+#[test]
+fn a_crash_at_any_persist_point_loses_nothing_that_was_acknowledged() {
+    let mut scenario = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
+    (scenario.peers, scenario.evaluators, scenario.rounds) = (6, 2, 2);
+    scenario.joins.clear();
+    (scenario.run.min_members, scenario.run.min_contributions) = (6, 2);
+    scenario.calm.after_round = 2;
+    let mut points = 0;
+    for peer in [0, 1, 5] {
+        for after in [false, true] {
+            for sync in 0.. {
+                let strike = Strike { peer, sync, after };
+                let outcome = World::new(&scenario, 9, None).with_strike(strike).run();
+                assert!(
+                    outcome.violations.is_empty(),
+                    "{strike:?}: {:#?}",
+                    outcome.violations
+                );
+                if outcome.crashes == 0 {
+                    break;
+                }
+                points += 1;
+            }
+        }
+    }
+    println!("{points} persist points");
+    assert!(points > 100, "only {points} persist points");
+}
