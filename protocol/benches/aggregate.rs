@@ -43,6 +43,7 @@ fn main() {
         Aggregation::MultiKrum { tolerate },
         Aggregation::CentredClip { tolerate },
         Aggregation::GeometricMedian { tolerate },
+        Aggregation::Agreement { tolerate },
     ];
     let mut times = vec![Vec::new(); rules.len()];
     for _ in 0..RUNS {

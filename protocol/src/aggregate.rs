@@ -5,6 +5,7 @@
 //! peer: that is what makes credit a matter of arithmetic later. Peers are taken in the order of their
 //! ids and every sum is sequential, so neither arrival nor threads can change a bit.
 
+mod agreement;
 mod clip;
 mod gram;
 #[cfg(test)]

@@ -138,6 +138,11 @@ pub enum Aggregation {
         /// Share of the round's tokens that may lie; below half.
         tolerate: Ppb,
     },
+    /// Clipped, without those whose direction opposes the others, then the weighted mean.
+    Agreement {
+        /// Share of the round's tokens that may lie; below half.
+        tolerate: Ppb,
+    },
 }
 
 /// Deadlines in milliseconds of the local monotonic clock.

@@ -59,6 +59,22 @@ impl Gram {
         self.products[row * self.size + column]
     }
 
+    /// Of the vectors' directions: each as long as one. Vectors without length share a direction of their own.
+    pub(super) fn directions(mut self) -> Self {
+        let lengths: Vec<f64> = (0..self.size).map(|i| self.at(i, i).sqrt()).collect();
+        for row in 0..self.size {
+            for column in 0..self.size {
+                let product = &mut self.products[row * self.size + column];
+                *product = match (lengths[row] > 0.0, lengths[column] > 0.0) {
+                    (true, true) => *product / (lengths[row] * lengths[column]),
+                    (false, false) => 1.0,
+                    _ => 0.0,
+                };
+            }
+        }
+        self
+    }
+
     /// The same, each vector first multiplied with its factor.
     pub(super) fn scaled(mut self, factors: &[f64]) -> Self {
         for row in 0..self.size {

@@ -11,10 +11,14 @@
 //! included. One peer that splits into two with half of the tokens each changes nothing, so there is
 //! nothing to gain from names. `tolerate` is the share of weight that may lie.
 //!
+//! A rule of another kind, by directions instead of distances, is in `agreement`.
+//!
 //! The outcome is one coefficient a peer, zero or more, that add up to one: the step stays a sum of
 //! contribution vectors.
 
+use super::agreement;
 use super::gram::Gram;
+use crate::id::Ppb;
 use crate::manifest::Aggregation;
 
 /// Rounds of centred clipping; the paper uses one to three from the centre of the round before, and
@@ -26,7 +30,7 @@ const WEISZFELD: usize = 32;
 const TOUCHING: f64 = 1e-6;
 /// A share of weight that counts as none: rounding of the sum of weights must not let one more update
 /// in, whose distance then would be the median.
-const NO_WEIGHT: f64 = 1e-9;
+pub(super) const NO_WEIGHT: f64 = 1e-9;
 /// Values that differ by less than this share of the largest are equal. Two updates often are equally
 /// far from a third, and neither rounding nor a name may decide between them.
 const EQUAL: f64 = 1e-6;
@@ -40,11 +44,14 @@ pub(super) fn coefficients(
 ) -> Option<Vec<f64>> {
     let (combine, tolerate): (fn(&Cloud<'_>) -> Vec<f64>, _) = match rule {
         Aggregation::Mean | Aggregation::ClippedMean => return None,
+        Aggregation::Agreement { tolerate } => {
+            return Some(agreement::coefficients(weights, gram(), part(tolerate)));
+        }
         Aggregation::MultiKrum { tolerate } => (multi_krum, tolerate),
         Aggregation::CentredClip { tolerate } => (centred_clip, tolerate),
         Aggregation::GeometricMedian { tolerate } => (geometric_median, tolerate),
     };
-    let keep = 1.0 - f64::from(tolerate.0) / 1e9;
+    let keep = 1.0 - part(tolerate);
     let gram = gram();
     let clip = clip_factors(&gram, weights);
     let gram = gram.scaled(&clip);
@@ -67,6 +74,10 @@ pub(super) fn coefficients(
     Some(out)
 }
 
+fn part(tolerate: Ppb) -> f64 {
+    f64::from(tolerate.0) / 1e9
+}
+
 /// Vectors known by their inner products, each with a weight.
 struct Cloud<'a> {
     gram: &'a Gram,
@@ -76,7 +87,7 @@ struct Cloud<'a> {
 }
 
 /// `min(1, median length / length)`, the median by weight.
-fn clip_factors(gram: &Gram, weights: &[f64]) -> Vec<f64> {
+pub(super) fn clip_factors(gram: &Gram, weights: &[f64]) -> Vec<f64> {
     let lengths: Vec<f64> = (0..gram.size()).map(|i| gram.at(i, i).sqrt()).collect();
     let limit = weighted_median(&lengths, weights);
     let factor = |length: &f64| if *length > limit { limit / length } else { 1.0 };
@@ -84,7 +95,7 @@ fn clip_factors(gram: &Gram, weights: &[f64]) -> Vec<f64> {
 }
 
 /// The smallest value that, with all smaller ones, has half of the weight.
-fn weighted_median(values: &[f64], weights: &[f64]) -> f64 {
+pub(super) fn weighted_median(values: &[f64], weights: &[f64]) -> f64 {
     let taken = nearest(values, weights, 0.5);
     (taken.iter().map(|(at, _)| values[*at])).fold(0.0, f64::max)
 }

@@ -11,12 +11,13 @@ use crate::round::{EntryRef, Included};
 /// The rules that weigh every update by itself.
 const RULES: [Aggregation; 2] = [Aggregation::Mean, Aggregation::ClippedMean];
 const TOLERATE: Ppb = Ppb(200_000_000);
-const ALL: [Aggregation; 5] = [
+const ALL: [Aggregation; 6] = [
     Aggregation::Mean,
     Aggregation::ClippedMean,
     Aggregation::MultiKrum { tolerate: TOLERATE },
     Aggregation::CentredClip { tolerate: TOLERATE },
     Aggregation::GeometricMedian { tolerate: TOLERATE },
+    Aggregation::Agreement { tolerate: TOLERATE },
 ];
 
 fn peer(i: u8) -> PeerId {

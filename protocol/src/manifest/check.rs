@@ -149,7 +149,8 @@ impl Manifest {
             Aggregation::Mean | Aggregation::ClippedMean => {}
             Aggregation::MultiKrum { tolerate }
             | Aggregation::CentredClip { tolerate }
-            | Aggregation::GeometricMedian { tolerate } => {
+            | Aggregation::GeometricMedian { tolerate }
+            | Aggregation::Agreement { tolerate } => {
                 range("aggregation.tolerate", tolerate.0, 0u8, MAX_TOLERATED.0)?;
             }
         }

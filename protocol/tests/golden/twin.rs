@@ -148,6 +148,7 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
         Aggregation::MultiKrum { tolerate } => o.int(2u8).int(tolerate.0),
         Aggregation::CentredClip { tolerate } => o.int(3u8).int(tolerate.0),
         Aggregation::GeometricMedian { tolerate } => o.int(4u8).int(tolerate.0),
+        Aggregation::Agreement { tolerate } => o.int(5u8).int(tolerate.0),
     };
     o.list(&m.evaluators, |o, peer| {
         o.raw(peer.as_bytes());

@@ -71,12 +71,13 @@ const CODEC: UpdateCodec = UpdateCodec::Sparse {
 };
 
 /// The rules.
-const RULES: [(&str, Aggregation); 5] = [
+const RULES: [(&str, Aggregation); 6] = [
     ("mean", Aggregation::Mean),
     ("clipped mean", Aggregation::ClippedMean),
     ("Multi-Krum", Aggregation::MultiKrum { tolerate: TOLERATE }),
     ("centred clip", Aggregation::CentredClip { tolerate: TOLERATE }),
     ("geometric median", Aggregation::GeometricMedian { tolerate: TOLERATE }),
+    ("agreement", Aggregation::Agreement { tolerate: TOLERATE }),
 ];
 
 /// Why nothing could be measured.
