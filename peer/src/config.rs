@@ -160,6 +160,8 @@ pub enum AggregationName {
     CentredClip,
     /// Clipped, mixed, then the geometric median.
     GeometricMedian,
+    /// Clipped, without those whose direction opposes the others, then the weighted mean.
+    Agreement,
 }
 
 /// `[adapter]`.
@@ -456,6 +458,7 @@ impl RunFile {
             AggregationName::MultiKrum => Aggregation::MultiKrum { tolerate },
             AggregationName::CentredClip => Aggregation::CentredClip { tolerate },
             AggregationName::GeometricMedian => Aggregation::GeometricMedian { tolerate },
+            AggregationName::Agreement => Aggregation::Agreement { tolerate },
         })
     }
 

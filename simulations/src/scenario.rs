@@ -168,6 +168,11 @@ pub enum AggregationPlan {
         /// Share of a round's tokens that may lie, below 0.5.
         tolerate: f64,
     },
+    /// Clipped, without those whose direction opposes the others, then the mean.
+    Agreement {
+        /// Share of a round's tokens that may lie, below 0.5.
+        tolerate: f64,
+    },
 }
 
 impl AggregationPlan {
@@ -183,6 +188,9 @@ impl AggregationPlan {
                 tolerate: ppb(tolerate),
             },
             Self::GeometricMedian { tolerate } => Aggregation::GeometricMedian {
+                tolerate: ppb(tolerate),
+            },
+            Self::Agreement { tolerate } => Aggregation::Agreement {
                 tolerate: ppb(tolerate),
             },
         }
