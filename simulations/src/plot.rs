@@ -71,7 +71,8 @@ impl Svg {
             body: String::new(),
         };
         let mut y = 4.0;
-        for line in wrapped(title, width - 8.0, LETTER + 1.0) {
+        // Bold letters are a tenth wider.
+        for line in wrapped(title, (width - 8.0) / 1.1, LETTER + 1.0) {
             y += LETTER + 5.0;
             let text = escaped(&line);
             let size = LETTER + 1.0;

@@ -179,7 +179,11 @@ fn html(
         .for_each(|figure| page::put_figure(&mut out, figure));
     out += "</div>\n<h2>All combinations</h2>\n<p>Median over the seeds, least and greatest in brackets. \
             All metrics are in <code>sweep.csv</code>, every seed is in <code>sweep.json</code>.</p>\n";
-    let columns: Vec<&Metric> = DRAWN.iter().filter_map(|(name, _)| named(name)).collect();
+    let lies = cells.iter().any(|cell| cell.scenario.liars() > 0);
+    let columns: Vec<&Metric> = (DRAWN.iter())
+        .filter(|(name, _)| lies || *name != "liars_earned_share")
+        .filter_map(|(name, _)| named(name))
+        .collect();
     let headings: Vec<String> = (columns.iter())
         .map(|metric| match metric.unit {
             "" => format!("#{}", metric.name),

@@ -31,10 +31,10 @@ const fn metric(name: &'static str, unit: &'static str, meaning: &'static str) -
 pub const METRICS: [Metric; 18] = [
     metric(
         "final_loss",
-        "loss",
-        "common loss after the last certified round",
+        "",
+        "common loss after the last certified round, nats per token (no unit: quadratic)",
     ),
-    metric("first_loss", "loss", "common loss before training"),
+    metric("first_loss", "", "common loss before training"),
     metric(
         "rounds_certified",
         "",

@@ -26,7 +26,7 @@ p, figcaption { max-width: 46rem; }
 .verdict.broken { border-color: #D55E00; }
 .figures { margin-top: 1.2rem; columns: 26rem 2; column-gap: 1.2rem; }
 figure { margin: 0 0 1.2rem; break-inside: avoid; }
-figure.broad { column-span: all; }
+figure.broad { column-span: all; padding-top: 1.2rem; }
 figure svg { display: block; width: 100%; height: auto; border: 1px solid #ddd; }
 figcaption { font-size: .85rem; color: #333; margin-top: .3rem; }
 .wide { display: none; }
@@ -42,7 +42,7 @@ code { overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: #f3f3f3; padding: .6rem; }
 @media (min-width: 56rem) { .wide { display: block; } .wide + .narrow { display: none; } }
 @media print { body { max-width: none; font-size: 10pt; } .scroll { overflow: visible; }
-  table { font-size: 7.5pt; } th, td { padding-right: .35rem; } tr { break-inside: avoid; }
+  table { font-size: 7.5pt; } figcaption { font-size: 8pt; } th, td { padding-right: .35rem; } tr { break-inside: avoid; }
   .figures { columns: 2; } pre { white-space: pre-wrap; }
   .wide { display: block; } .wide + .narrow { display: none; } }
 ";
