@@ -102,7 +102,10 @@ impl Federation {
     pub fn new(shape: Arc<AdapterShape>, seed: u64, members: usize, terms: Terms) -> Self {
         let parameters = shape.parameters();
         Self {
-            adapter: Adapter::init(shape, &hash::digest(Domain::Simulation, &seed.to_le_bytes())),
+            adapter: Adapter::init(
+                shape,
+                &hash::digest(Domain::Simulation, &seed.to_le_bytes()),
+            ),
             feedback: vec![Feedback::new(parameters); members],
             velocity: vec![0.0; parameters],
             round: Round(1),
@@ -286,7 +289,10 @@ impl Closed {
 
 /// The id of a member. Ids of ascending indices are in no order, as among strangers.
 pub fn peer(member: usize) -> PeerId {
-    PeerId(hash::digest(Domain::Simulation, &(member as u64).to_le_bytes()))
+    PeerId(hash::digest(
+        Domain::Simulation,
+        &(member as u64).to_le_bytes(),
+    ))
 }
 
 #[cfg(test)]

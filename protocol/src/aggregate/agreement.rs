@@ -54,7 +54,9 @@ fn kept(cosines: &Gram, weights: &[f64], tolerate: f64) -> Vec<f64> {
 fn agreements(cosines: &Gram, kept: &[f64], cap: f64) -> Vec<f64> {
     let of = |i: usize| {
         let terms = kept.iter().enumerate();
-        terms.fold(0.0, |sum, (j, weight)| sum + weight * cosines.at(i, j).min(cap))
+        terms.fold(0.0, |sum, (j, weight)| {
+            sum + weight * cosines.at(i, j).min(cap)
+        })
     };
     (0..kept.len()).map(of).collect()
 }

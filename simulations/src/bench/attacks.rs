@@ -75,8 +75,14 @@ const RULES: [(&str, Aggregation); 6] = [
     ("mean", Aggregation::Mean),
     ("clipped mean", Aggregation::ClippedMean),
     ("Multi-Krum", Aggregation::MultiKrum { tolerate: TOLERATE }),
-    ("centred clip", Aggregation::CentredClip { tolerate: TOLERATE }),
-    ("geometric median", Aggregation::GeometricMedian { tolerate: TOLERATE }),
+    (
+        "centred clip",
+        Aggregation::CentredClip { tolerate: TOLERATE },
+    ),
+    (
+        "geometric median",
+        Aggregation::GeometricMedian { tolerate: TOLERATE },
+    ),
     ("agreement", Aggregation::Agreement { tolerate: TOLERATE }),
 ];
 
@@ -153,7 +159,10 @@ impl Cell {
             None => format!("{rule}; nobody; seed {}", self.seed),
             Some((attack, attackers)) => {
                 let name = attack.name();
-                format!("{rule}; {name}; {attackers} of {MEMBERS}; seed {}", self.seed)
+                format!(
+                    "{rule}; {name}; {attackers} of {MEMBERS}; seed {}",
+                    self.seed
+                )
             }
         }
     }
@@ -203,16 +212,23 @@ impl Ground {
     fn learner(&self, cell: &Cell) -> Language {
         let dealt = self.corpus.deal(MIX, MEMBERS, HELD, cell.seed);
         let honest = MEMBERS - cell.attackers();
-        let shares = dealt.into_iter().enumerate().map(|(member, holding)| {
-            match cell.attack {
+        let shares = dealt
+            .into_iter()
+            .enumerate()
+            .map(|(member, holding)| match cell.attack {
                 Some((attack, _)) if member >= honest => self.poisoned(attack, &holding.windows),
                 _ => holding.windows,
-            }
-        });
+            });
         let hold_outs = self.corpus.domains.iter().map(|d| d.hold_out.clone());
         let hold_outs: Vec<Windows> = hold_outs.collect();
         let shape = self.base.adapter_shape(RANK, 2 * RANK).into();
-        Language::new(self.base.clone(), shape, cell.seed, shares.collect(), &hold_outs)
+        Language::new(
+            self.base.clone(),
+            shape,
+            cell.seed,
+            shares.collect(),
+            &hold_outs,
+        )
     }
 
     fn poisoned(&self, attack: Attack, windows: &Windows) -> Windows {
@@ -287,13 +303,20 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
     let learner = ground.learner(cell);
     let base_loss = *(ground.base_loss)
         .get_or_insert_with(|| crate::learner::mean(&learner.domain_losses(None)));
-    let mut federation =
-        Federation::new(learner.shape().clone(), cell.seed, MEMBERS, cell.terms());
-    let mut group = cell.attack.map(|(attack, attackers)| attack.group(attackers));
+    let mut federation = Federation::new(learner.shape().clone(), cell.seed, MEMBERS, cell.terms());
+    let mut group = cell
+        .attack
+        .map(|(attack, attackers)| attack.group(attackers));
     let mut last_step = vec![0.0; federation.adapter().values().len()];
     let mut account = Account::new(cell.attackers());
     for _ in 0..ROUNDS {
-        let sent = play(&mut federation, &learner, cell.attackers(), group.as_mut(), &last_step);
+        let sent = play(
+            &mut federation,
+            &learner,
+            cell.attackers(),
+            group.as_mut(),
+            &last_step,
+        );
         let updates = decoded(&federation, &sent);
         let closed = federation.close(&sent);
         for (last, now) in last_step.iter_mut().zip(&closed.step) {
@@ -305,7 +328,9 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
         account.round(&closed, &sent, &updates, &sheet);
     }
     let loss = learner.loss(federation.adapter().values());
-    let backdoor = cell.attack.is_some_and(|(attack, _)| attack == Attack::Backdoor);
+    let backdoor = cell
+        .attack
+        .is_some_and(|(attack, _)| attack == Attack::Backdoor);
     Withstood {
         base_loss,
         loss: loss.is_finite().then_some(loss),
@@ -360,7 +385,11 @@ fn play(
     for at in 0..attackers {
         let (blob, tokens) = group.publish(at, &sight, tokens);
         let member = honest + at;
-        sent.push(Sent { member, tokens, blob });
+        sent.push(Sent {
+            member,
+            tokens,
+            blob,
+        });
     }
     sent
 }
@@ -425,12 +454,19 @@ impl Account {
             let theirs = credits.lines.iter().filter(|line| is_attacker(&line.peer));
             self.earned += theirs.map(|line| line.credit.as_f64()).sum::<f64>();
         }
-        let included = || sent.iter().zip(updates).filter(|(_, update)| update.is_some());
+        let included = || {
+            sent.iter()
+                .zip(updates)
+                .filter(|(_, update)| update.is_some())
+        };
         let tokens: u64 = included().map(|(sent, _)| sent.tokens).sum();
         for (sent, update) in included() {
             let update = update.as_ref().expect("it is included");
             let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            let found = closed.contributions.iter().find(|(id, _)| *id == peer(sent.member));
+            let found = closed
+                .contributions
+                .iter()
+                .find(|(id, _)| *id == peer(sent.member));
             if let (Some((_, contribution)), long @ 1e-30..) = (found, length(update)) {
                 let share = sent.tokens as f64 / tokens as f64;
                 self.voices[sent.member] += length(contribution) / long / share;
@@ -466,3 +502,6 @@ fn phrase(ground: &Ground, adapter: &Adapter) -> f64 {
         .collect();
     (-crate::learner::mean(&losses)).exp()
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,16 @@ impl fmt::Display for Learned {
             Some(loss) => write!(f, "loss {loss:.4}")?,
             None => f.write_str("diverged")?,
         }
-        let Self { tokens, upload_bytes, wall_s, .. } = self;
-        write!(f, ", {upload_bytes:.0} bytes a member, {tokens} tokens, {wall_s:.1} s")
+        let Self {
+            tokens,
+            upload_bytes,
+            wall_s,
+            ..
+        } = self;
+        write!(
+            f,
+            ", {upload_bytes:.0} bytes a member, {tokens} tokens, {wall_s:.1} s"
+        )
     }
 }
 
@@ -156,15 +164,24 @@ fn rate(method: &Method, results: &Results<Learned>) -> Option<f64> {
     best.map(|(_, rate)| rate)
 }
 
-/// Cells that are measured, for the methods whose rate is known.
+/// Cells that are measured, for the methods whose rate is known; of each mix the methods first that are
+/// measured on all of them.
 fn measured(results: &Results<Learned>) -> Vec<Cell> {
     let mut cells = Vec::new();
     for mix in MIXES {
-        for seed in SEEDS {
-            let wanted = |m: &Method| mix == Mix::Domains || m.on_every_mix;
-            for method in Method::all().into_iter().filter(wanted) {
-                let rate = rate(&method, results);
-                cells.extend(rate.map(|rate| Cell { mix, method, rate, seed }));
+        for everywhere in [true, false] {
+            let wanted =
+                |m: &Method| m.on_every_mix == everywhere && (everywhere || mix == Mix::Domains);
+            for seed in SEEDS {
+                for method in Method::all().into_iter().filter(wanted) {
+                    let rate = rate(&method, results);
+                    cells.extend(rate.map(|rate| Cell {
+                        mix,
+                        method,
+                        rate,
+                        seed,
+                    }));
+                }
             }
         }
     }
@@ -223,7 +240,13 @@ fn language(
     let shape = base.adapter_shape(rank, 2 * rank);
     let shares = dealt.iter().map(|holding| holding.windows.clone());
     let hold_outs: Vec<Windows> = corpus.domains.iter().map(|d| d.hold_out.clone()).collect();
-    Language::new(base.clone(), shape.into(), cell.seed, shares.collect(), &hold_outs)
+    Language::new(
+        base.clone(),
+        shape.into(),
+        cell.seed,
+        shares.collect(),
+        &hold_outs,
+    )
 }
 
 fn federated(
@@ -253,7 +276,10 @@ fn federated(
     for _ in 0..how.rounds {
         let pace = |member: usize| (local_steps / how.pace[member]).max(1);
         let trained = federation.train(&learner, 0..MEMBERS, pace);
-        bytes += trained.iter().map(|(_, sent)| sent.blob.len()).sum::<usize>();
+        bytes += trained
+            .iter()
+            .map(|(_, sent)| sent.blob.len())
+            .sum::<usize>();
         tokens += trained.iter().map(|(_, sent)| sent.tokens).sum::<u64>();
         let sent: Vec<_> = trained.into_iter().map(|(_, sent)| sent).collect();
         federation.close(&sent);
@@ -341,3 +367,6 @@ fn learned(models: &[Vec<f64>], dealt: &[Holding], upload_bytes: f64, tokens: u6
         wall_s: 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,10 @@ use tributary_attribution::interval::{self, Interval};
 pub fn over_seeds(figures: &[Option<f64>]) -> Option<Interval> {
     let values: Option<Vec<f64>> = figures.iter().copied().collect();
     let values = values.filter(|values| values.len() >= interval::MIN_BATCHES)?;
-    Some(interval::of(&values, &vec![1.0 / values.len() as f64; values.len()]))
+    Some(interval::of(
+        &values,
+        &vec![1.0 / values.len() as f64; values.len()],
+    ))
 }
 
 /// `4.321 ± 0.012`, or what stands for no figure.
@@ -22,7 +25,11 @@ pub fn with_half(interval: Option<Interval>, digits: usize, otherwise: &str) -> 
 
 /// A table in Markdown.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let mut out = format!("| {} |\n|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
+    let mut out = format!(
+        "| {} |\n|{}\n",
+        heads.join(" | "),
+        "---|".repeat(heads.len())
+    );
     for row in rows {
         let _ = writeln!(out, "| {} |", row.join(" | "));
     }

@@ -151,10 +151,14 @@ impl<T: Serialize + DeserializeOwned> Results<T> {
     }
 
     fn keep(&self, cell: &str, result: &T) -> Result<(), ResultsError> {
-        let mut line = serde_json::to_string(&Line { cell, result }).expect("plain figures are JSON");
+        let mut line =
+            serde_json::to_string(&Line { cell, result }).expect("plain figures are JSON");
         line.push('\n');
-        let mut file = (OpenOptions::new().create(true).append(true).open(&self.path))
-            .map_err(|source| file_error(&self.path, source))?;
+        let mut file = (OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path))
+        .map_err(|source| file_error(&self.path, source))?;
         // One write: lines of two processes do not mix.
         (file.write_all(line.as_bytes())).map_err(|source| file_error(&self.path, source))
     }

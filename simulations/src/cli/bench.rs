@@ -50,7 +50,8 @@ struct Options {
 
 impl Options {
     fn limit(&self) -> Option<Duration> {
-        self.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
+        self.minutes
+            .map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
     }
 
     /// Prints the figures or the table, and writes the page.

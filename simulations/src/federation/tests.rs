@@ -73,7 +73,10 @@ fn the_step_is_what_the_protocol_makes_of_the_updates() {
     for (at, value) in federation.adapter().values().iter().enumerate() {
         let mean = trained.iter().map(|t| f64::from(t.delta[at])).sum::<f64>() / MEMBERS as f64;
         let expected = f64::from(before[at]) + mean;
-        assert!((f64::from(*value) - expected).abs() < 1e-6, "{value} {expected}");
+        assert!(
+            (f64::from(*value) - expected).abs() < 1e-6,
+            "{value} {expected}"
+        );
     }
 }
 
@@ -127,7 +130,11 @@ fn nesterov_follows_its_recurrence() {
     let mut velocity = 0.0;
     for _ in 0..4 {
         let closed = federation.play(&learner, even);
-        let step: f64 = closed.contributions.iter().map(|(_, c)| f64::from(c[5])).sum();
+        let step: f64 = closed
+            .contributions
+            .iter()
+            .map(|(_, c)| f64::from(c[5]))
+            .sum();
         velocity = momentum * velocity + step;
         theta += rate * (step + momentum * velocity);
         let found = f64::from(federation.adapter().values()[5]);

@@ -124,7 +124,9 @@ impl Corpus {
                 .map(|at| f64::from(u8::from(at == member % domains)))
                 .collect(),
             Mix::Dirichlet { concentration } => {
-                let draws: Vec<f64> = (0..domains).map(|_| ln_gamma_draw(concentration, rng)).collect();
+                let draws: Vec<f64> = (0..domains)
+                    .map(|_| ln_gamma_draw(concentration, rng))
+                    .collect();
                 let most = draws.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let parts: Vec<f64> = draws.iter().map(|ln| (ln - most).exp()).collect();
                 let sum: f64 = parts.iter().sum();
@@ -234,7 +236,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for shape in [0.1, 0.5, 2.0] {
             let draws = 20_000;
-            let sum: f64 = (0..draws).map(|_| ln_gamma_draw(shape, &mut rng).exp()).sum();
+            let sum: f64 = (0..draws)
+                .map(|_| ln_gamma_draw(shape, &mut rng).exp())
+                .sum();
             let mean = sum / f64::from(draws);
             // The standard error of the mean is sqrt(shape / draws).
             let error = 4.0 * (shape / f64::from(draws)).sqrt();

@@ -6,11 +6,11 @@
 
 use std::path::PathBuf;
 
+use tributary_trainer::config::{Config, ConfigError};
+use tributary_trainer::full::FullStepError;
 use tributary_trainer::full::{FullConfig, FullTrainer};
 use tributary_trainer::pretrain::vocabulary::{self, VocabularyError};
 use tributary_trainer::pretrain::{Plan, brook_config};
-use tributary_trainer::config::{Config, ConfigError};
-use tributary_trainer::full::FullStepError;
 use tributary_trainer::{BaseError, BaseModel, Tokenizer, TokenizerError};
 
 /// Tokens of the vocabulary.
@@ -110,7 +110,8 @@ fn load(trainer: &FullTrainer, tokenizer: &str) -> Result<BaseModel, RillError> 
     };
     std::fs::create_dir_all(&folder.0).map_err(|e| failed(e.to_string()))?;
     trainer.save(&folder.0).map_err(|e| failed(e.to_string()))?;
-    std::fs::write(folder.0.join("tokenizer.json"), tokenizer).map_err(|e| failed(e.to_string()))?;
+    std::fs::write(folder.0.join("tokenizer.json"), tokenizer)
+        .map_err(|e| failed(e.to_string()))?;
     Ok(BaseModel::from_dir(&folder.0)?)
 }
 
@@ -123,11 +124,18 @@ mod tests {
     fn a_rill_has_learnt_its_text_and_is_the_same_every_time() {
         let text = tributary_trainer::brook::HELD_OUT_SAMPLE;
         let loss = |base: &BaseModel| {
-            let windows = Windows::from_text(base, text, CONTEXT).unwrap().sample(&[1; 32], 32);
+            let windows = Windows::from_text(base, text, CONTEXT)
+                .unwrap()
+                .sample(&[1; 32], 32);
             evaluate(base, None, &windows).unwrap().nll
         };
         let (fresh, trained) = (rill(text, 1).unwrap(), rill(text, 60).unwrap());
-        assert!(loss(&trained) < loss(&fresh) - 1.0, "{} {}", loss(&fresh), loss(&trained));
+        assert!(
+            loss(&trained) < loss(&fresh) - 1.0,
+            "{} {}",
+            loss(&fresh),
+            loss(&trained)
+        );
         assert_eq!(rill(text, 60).unwrap().hash(), trained.hash());
     }
 }

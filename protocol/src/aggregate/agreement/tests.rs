@@ -29,7 +29,10 @@ fn median(values: &[(f64, f64)]) -> f64 {
         let below = values.iter().filter(|(value, _)| *value <= limit);
         below.map(|(_, weight)| weight).sum::<f64>() >= total / 2.0 - 1e-9
     };
-    let fitting = values.iter().map(|(value, _)| *value).filter(|v| enough(*v));
+    let fitting = values
+        .iter()
+        .map(|(value, _)| *value)
+        .filter(|v| enough(*v));
     fitting.fold(f64::INFINITY, f64::min)
 }
 
@@ -55,14 +58,19 @@ fn twin(updates: &[Vector], weights: &[f64], tolerate: f64) -> Vec<f64> {
                 worst = Some((agreement, i));
             }
         }
-        let Some((_, i)) = worst.filter(|(agreement, _)| *agreement < -EQUAL && budget > 1e-9) else {
+        let Some((_, i)) = worst.filter(|(agreement, _)| *agreement < -EQUAL && budget > 1e-9)
+        else {
             break;
         };
         let taken = kept[i].min(budget);
         kept[i] -= taken;
         budget -= taken;
     }
-    let lengths: Vec<(f64, f64)> = updates.iter().map(|u| length(u)).zip(weights.to_vec()).collect();
+    let lengths: Vec<(f64, f64)> = updates
+        .iter()
+        .map(|u| length(u))
+        .zip(weights.to_vec())
+        .collect();
     let limit = median(&lengths);
     let total: f64 = kept.iter().sum();
     (updates.iter().zip(kept))
@@ -157,10 +165,19 @@ fn liars_in_one_voice_are_turned_away_however_short_they_speak() {
     let mean = mean(&updates);
     for stretch in [-0.1, -1.0, -3.0, -100.0] {
         updates.truncate(10);
-        updates.extend(vec![mean.iter().map(|v| stretch * v).collect::<Vector>(); 5]);
+        updates.extend(vec![
+            mean.iter().map(|v| stretch * v).collect::<Vector>();
+            5
+        ]);
         let found = fast(&updates, &[1.0 / 15.0; 15], 0.34);
-        assert!(found[10..].iter().all(|c| *c < 1e-6), "{stretch}: {found:?}");
-        assert!(found[..10].iter().all(|c| *c > 0.05), "{stretch}: {found:?}");
+        assert!(
+            found[10..].iter().all(|c| *c < 1e-6),
+            "{stretch}: {found:?}"
+        );
+        assert!(
+            found[..10].iter().all(|c| *c > 0.05),
+            "{stretch}: {found:?}"
+        );
     }
 }
 
@@ -169,7 +186,10 @@ fn zeros_oppose_nobody_and_alone_they_stay_zeros() {
     let mut updates = sparse();
     updates.push(vec![0.0; 140]);
     let found = fast(&updates, &[1.0 / 11.0; 11], 0.34);
-    assert!(found.iter().all(|c| (c - 1.0 / 11.0).abs() < 1e-6), "{found:?}");
+    assert!(
+        found.iter().all(|c| (c - 1.0 / 11.0).abs() < 1e-6),
+        "{found:?}"
+    );
     let alone = fast(&vec![vec![0.0; 4]; 2], &[0.5; 2], 0.34);
     assert!(alone.iter().all(|c| c.is_finite()));
     assert!(fast(&[], &[], 0.34).is_empty());
@@ -177,7 +197,12 @@ fn zeros_oppose_nobody_and_alone_they_stay_zeros() {
 
 #[test]
 fn of_two_that_oppose_each_other_both_lose_the_same() {
-    let updates = vec![vec![1.0, 0.0], vec![-1.0, 0.0], vec![0.0, 1.0], vec![0.0, 1.0]];
+    let updates = vec![
+        vec![1.0, 0.0],
+        vec![-1.0, 0.0],
+        vec![0.0, 1.0],
+        vec![0.0, 1.0],
+    ];
     let found = fast(&updates, &[0.3, 0.3, 0.2, 0.2], 0.2);
     assert!((found[0] - found[1]).abs() < 1e-9, "{found:?}");
 }

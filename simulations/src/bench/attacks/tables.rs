@@ -97,7 +97,10 @@ pub fn markdown(results: &Results<Withstood>, command: &str) -> String {
     let figures = figures(results);
     let mut out = format!("From `{command}`. {}\n", setting(results));
     for attackers in ATTACKERS {
-        let here: Vec<&Figure> = figures.iter().filter(|f| f.attackers == attackers).collect();
+        let here: Vec<&Figure> = figures
+            .iter()
+            .filter(|f| f.attackers == attackers)
+            .collect();
         if here.is_empty() {
             continue;
         }
@@ -108,7 +111,9 @@ pub fn markdown(results: &Results<Withstood>, command: &str) -> String {
         );
         out.push_str(&crossed(&here, |f| of_pair(f.worse_percent, 1, "diverged")));
         out.push_str("\nCredit of the attackers, % of a fair share:\n\n");
-        out.push_str(&crossed(&here, |f| of_pair(f.credit_percent, 0, "none paid")));
+        out.push_str(&crossed(&here, |f| {
+            of_pair(f.credit_percent, 0, "none paid")
+        }));
     }
     out.push_str("\n### Success\n\n");
     out.push_str(&success(&figures));
@@ -150,8 +155,8 @@ fn crossed(figures: &[&Figure], cell: impl Fn(&Figure) -> String) -> String {
         .map(|attack| {
             let mut row = vec![attack.name().to_owned()];
             row.extend(RULES.map(|(rule, _)| {
-                let found = (figures.iter())
-                    .find(|f| f.attack == Some(attack.name()) && f.rule == rule);
+                let found =
+                    (figures.iter()).find(|f| f.attack == Some(attack.name()) && f.rule == rule);
                 found.map_or("not run".to_owned(), |figure| cell(figure))
             }));
             row
@@ -189,7 +194,11 @@ fn success(figures: &[Figure]) -> String {
                     RULES.map(|(rule, _)| of(rule).map(|f| of_pair(f.lost_percent, 0, "all"))),
                 ),
             };
-            let mut row = vec![attackers.to_string(), attack.name().to_owned(), what.to_owned()];
+            let mut row = vec![
+                attackers.to_string(),
+                attack.name().to_owned(),
+                what.to_owned(),
+            ];
             row.extend(cells.map(|cell| cell.unwrap_or("not run".to_owned())));
             rows.push(row);
         }
@@ -204,7 +213,9 @@ fn rules(figures: &[Figure]) -> String {
     let rows: Vec<Vec<String>> = (RULES.iter())
         .map(|(rule, _)| {
             let of = |attackers: usize| {
-                figures.iter().filter(move |f| f.rule == *rule && f.attackers == attackers)
+                figures
+                    .iter()
+                    .filter(move |f| f.rule == *rule && f.attackers == attackers)
             };
             let clean = of(0).next();
             let mut row = vec![(*rule).to_owned()];
@@ -212,7 +223,8 @@ fn rules(figures: &[Figure]) -> String {
             row.push(clean.map_or(String::new(), |f| format!("{:.0}", f.least_voice_percent)));
             for attackers in ATTACKERS {
                 let worst = of(attackers).max_by(|a, b| {
-                    let worse = |f: &Figure| f.worse_percent.map_or(f64::INFINITY, |[mean, _]| mean);
+                    let worse =
+                        |f: &Figure| f.worse_percent.map_or(f64::INFINITY, |[mean, _]| mean);
                     worse(a).total_cmp(&worse(b))
                 });
                 row.push(worst.map_or(String::new(), |f| {
@@ -220,9 +232,17 @@ fn rules(figures: &[Figure]) -> String {
                     format!("{worse} ({})", f.attack.unwrap_or_default())
                 }));
             }
-            let attacked = figures.iter().filter(|f| f.rule == *rule && f.attackers > 0);
-            let least = attacked.map(|f| f.least_voice_percent).fold(f64::INFINITY, f64::min);
-            row.push(if least.is_finite() { format!("{least:.0}") } else { String::new() });
+            let attacked = figures
+                .iter()
+                .filter(|f| f.rule == *rule && f.attackers > 0);
+            let least = attacked
+                .map(|f| f.least_voice_percent)
+                .fold(f64::INFINITY, f64::min);
+            row.push(if least.is_finite() {
+                format!("{least:.0}")
+            } else {
+                String::new()
+            });
             row
         })
         .collect();

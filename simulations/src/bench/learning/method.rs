@@ -113,20 +113,36 @@ impl Method {
         use UpdateCodec::{DenseF32, DenseInt8};
         [
             (SPARSE_ALTERNATE, Alternate, SPARSE, SPARSE_ALTERNATE, true),
-            ("alternate, int8", Alternate, DenseInt8, DENSE_ALTERNATE, false),
+            (
+                "alternate, int8",
+                Alternate,
+                DenseInt8,
+                DENSE_ALTERNATE,
+                false,
+            ),
             (DENSE_ALTERNATE, Alternate, DenseF32, DENSE_ALTERNATE, false),
             ("both, sparse", Both, SPARSE, SPARSE_ALTERNATE, true),
             ("both, int8", Both, DenseInt8, FEDIT, false),
             (FEDIT, Both, DenseF32, FEDIT, true),
             ("freeze-a, sparse", FreezeA, SPARSE, SPARSE_ALTERNATE, false),
             ("freeze-a, int8", FreezeA, DenseInt8, DENSE_ALTERNATE, false),
-            ("freeze-a, dense f32", FreezeA, DenseF32, DENSE_ALTERNATE, false),
+            (
+                "freeze-a, dense f32",
+                FreezeA,
+                DenseF32,
+                DENSE_ALTERNATE,
+                false,
+            ),
         ]
         .map(|(name, schedule, codec, tuned_as, on_every_mix)| Self {
             name,
             way: Way::Federated(Federated::new(schedule, codec)),
             tuned_as,
-            rates: if name == SPARSE_ALTERNATE { [16e-3, 32e-3] } else { [8e-3, 16e-3] },
+            rates: if name == SPARSE_ALTERNATE {
+                [16e-3, 32e-3]
+            } else {
+                [8e-3, 16e-3]
+            },
             on_every_mix,
         })
         .to_vec()
@@ -177,10 +193,22 @@ impl Method {
             ("alternate, sparse 160", denser, sparse),
             ("alternate, dense f32, rank 16", wide, dense),
             ("both, int8, rank 1, one round", narrow, FEDIT),
-            ("alternate, int8, Nesterov", momentum(Alternate, DenseInt8), dense),
+            (
+                "alternate, int8, Nesterov",
+                momentum(Alternate, DenseInt8),
+                dense,
+            ),
             ("both, dense f32, Nesterov", momentum(Both, DenseF32), FEDIT),
-            ("alternate, sparse, slow members, by tokens", slow(Weight::Tokens), sparse),
-            ("alternate, sparse, slow members, all equal", slow(Weight::Equal), sparse),
+            (
+                "alternate, sparse, slow members, by tokens",
+                slow(Weight::Tokens),
+                sparse,
+            ),
+            (
+                "alternate, sparse, slow members, all equal",
+                slow(Weight::Equal),
+                sparse,
+            ),
         ]
         .map(|(name, how, tuned_as)| Self {
             name,

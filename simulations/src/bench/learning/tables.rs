@@ -11,8 +11,8 @@ use tributary_protocol::update;
 
 use super::method::{CENTRAL_FEW, CENTRAL_MANY, FEDIT, Method, SPARSE};
 use super::{
-    BATCH, CONTEXT, Cell, Learned, MEMBERS, MIXES, RANK, ROUNDS, Results, SEEDS, STEPS,
-    mix_name, rate,
+    BATCH, CONTEXT, Cell, Learned, MEMBERS, MIXES, RANK, ROUNDS, Results, SEEDS, STEPS, mix_name,
+    rate,
 };
 use crate::bench::page::{over_seeds, table, with_half};
 use crate::learner::Mix;
@@ -44,7 +44,12 @@ fn of<'a>(
     let rate = rate(method, results)?;
     let by_seed = SEEDS.map(|seed| {
         let method = *method;
-        let cell = Cell { mix, method, rate, seed };
+        let cell = Cell {
+            mix,
+            method,
+            rate,
+            seed,
+        };
         results.get(&cell.name())
     });
     let all: Option<Vec<&Learned>> = by_seed.into_iter().collect();
@@ -133,7 +138,10 @@ pub fn markdown(results: &Results<Learned>, command: &str, shape: &AdapterShape)
             out.push_str(&table(&heads, &rows));
         }
     }
-    let _ = write!(out, "\n### Rates tried\n\nLoss with seed 0, which is not among those above.\n\n");
+    let _ = write!(
+        out,
+        "\n### Rates tried\n\nLoss with seed 0, which is not among those above.\n\n"
+    );
     out.push_str(&tried(results));
     if let Some(verdict) = verdict(results) {
         let _ = write!(out, "\n{verdict}\n");
@@ -205,7 +213,10 @@ fn tried(results: &Results<Learned>) -> String {
             [vec![method.name.to_owned()], tried.to_vec()].concat()
         })
         .collect();
-    table(&["method", "loss at the lower rate", "at the higher"], &rows)
+    table(
+        &["method", "loss at the lower rate", "at the higher"],
+        &rows,
+    )
 }
 
 /// Whether the targets are met on one domain a member: the gap of the better of the federated methods with
@@ -225,7 +236,6 @@ fn verdict(results: &Results<Learned>) -> Option<String> {
     Some(format!(
         "The best method at a hundredth of the bytes or less is `{}`: {gap:.2} ± {half:.2} % above \
          centralised, {:.0} times fewer bytes than FedIT.",
-        best.method,
-        best.less_than_dense?,
+        best.method, best.less_than_dense?,
     ))
 }
