@@ -18,7 +18,13 @@ pub fn over_seeds(figures: &[Option<f64>]) -> Option<Interval> {
 /// `4.321 ± 0.012`, or what stands for no figure.
 pub fn with_half(interval: Option<Interval>, digits: usize, otherwise: &str) -> String {
     match interval {
-        Some(Interval { mean, half }) => format!("{mean:.digits$} ± {half:.digits$}"),
+        Some(Interval { mean, half }) => {
+            // What rounds to zero has no sign.
+            let mean = format!("{mean:.digits$}");
+            let is_zero = mean.trim_start_matches(['-', '0', '.']).is_empty();
+            let mean = mean.strip_prefix('-').filter(|_| is_zero).unwrap_or(&mean);
+            format!("{mean} ± {half:.digits$}")
+        }
         None => otherwise.to_owned(),
     }
 }
@@ -76,6 +82,10 @@ mod tests {
         assert!(over_seeds(&[Some(1.0)]).is_none());
         assert_eq!(with_half(None, 2, "none"), "none");
         assert_eq!(with_half(Some(found), 1, ""), "2.0 ± 2.5");
+        let (mean, half) = (-0.04, 0.26);
+        let nearly_none = Some(Interval { mean, half });
+        assert_eq!(with_half(nearly_none, 1, ""), "0.0 ± 0.3");
+        assert_eq!(with_half(nearly_none, 2, ""), "-0.04 ± 0.26");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use tributary_attribution::interval::Interval;
 
 use super::{
     ATTACKERS, BATCH, CONTEXT, Cell, HELD, MEMBERS, RANK, ROUNDS, RULES, Results, SEEDS, STEPS,
     TOLERATE, Withstood,
 };
 use crate::behave::update::Attack;
-use crate::bench::page::{over_seeds, table};
+use crate::bench::page::{over_seeds, table, with_half};
 
 /// One attack against one rule, means over seeds with half widths of 95 % intervals.
 #[derive(Clone, Debug, Serialize)]
@@ -143,10 +144,8 @@ fn setting(results: &Results<Withstood>) -> String {
 }
 
 fn of_pair(pair: Option<[f64; 2]>, digits: usize, otherwise: &str) -> String {
-    match pair {
-        Some([mean, half]) => format!("{mean:.digits$} ± {half:.digits$}"),
-        None => otherwise.to_owned(),
-    }
+    let interval = pair.map(|[mean, half]| Interval { mean, half });
+    with_half(interval, digits, otherwise)
 }
 
 /// Attacks down, rules across.

@@ -17,7 +17,7 @@ pub(super) struct Method {
     /// best rate little.
     pub(super) tuned_as: &'static str,
     /// Learning rates that are tried, where this method is tuned as itself.
-    pub(super) rates: [f64; 2],
+    pub(super) rates: [f64; 3],
     /// Whether it is also measured on Dirichlet mixes.
     pub(super) on_every_mix: bool,
 }
@@ -139,9 +139,9 @@ impl Method {
             way: Way::Federated(Federated::new(schedule, codec)),
             tuned_as,
             rates: if name == SPARSE_ALTERNATE {
-                [16e-3, 32e-3]
+                [8e-3, 16e-3, 32e-3]
             } else {
-                [8e-3, 16e-3]
+                [4e-3, 8e-3, 16e-3]
             },
             on_every_mix,
         })
@@ -152,9 +152,13 @@ impl Method {
         let steps = ROUNDS * STEPS;
         let many = steps * MEMBERS as u32;
         [
-            (CENTRAL_MANY, Way::Centralised { steps: many }, [2e-3, 4e-3]),
-            (CENTRAL_FEW, Way::Centralised { steps }, [8e-3, 16e-3]),
-            (ALONE, Way::Alone, [4e-3, 8e-3]),
+            (
+                CENTRAL_MANY,
+                Way::Centralised { steps: many },
+                [1e-3, 2e-3, 4e-3],
+            ),
+            (CENTRAL_FEW, Way::Centralised { steps }, [4e-3, 8e-3, 16e-3]),
+            (ALONE, Way::Alone, [2e-3, 4e-3, 8e-3]),
         ]
         .map(|(name, way, rates)| Self {
             name,
@@ -214,7 +218,7 @@ impl Method {
             name,
             way: Way::Federated(how),
             tuned_as,
-            rates: [0.0; 2],
+            rates: [0.0; 3],
             on_every_mix: false,
         })
         .to_vec()

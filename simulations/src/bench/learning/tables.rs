@@ -213,10 +213,7 @@ fn tried(results: &Results<Learned>) -> String {
             [vec![method.name.to_owned()], tried.to_vec()].concat()
         })
         .collect();
-    table(
-        &["method", "loss at the lower rate", "at the higher"],
-        &rows,
-    )
+    table(&["method", "lowest rate", "middle", "highest"], &rows)
 }
 
 /// Whether the targets are met on one domain a member: the gap of the better of the federated methods with
