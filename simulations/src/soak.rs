@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tributary_protocol::hash::{self, Domain};
 
+use crate::bench::page;
 use crate::scenario::Scenario;
 use crate::world::{Outcome, World};
 
@@ -235,15 +236,7 @@ const BUILD: &str = match cfg!(debug_assertions) {
 /// Puts `figures` between the marks of `scenario` in `text`; a text without them gets them at its end.
 /// Everything outside the marks is written by hand and kept.
 pub fn insert_figures(text: &str, scenario: &str, figures: &str) -> String {
-    let begin = format!("<!-- soak {scenario}: begin -->");
-    let end = format!("<!-- soak {scenario}: end -->");
-    let block = format!("{begin}\n{figures}\n{end}");
-    match (text.find(&begin), text.find(&end)) {
-        (Some(from), Some(to)) if from < to => {
-            format!("{}{block}{}", &text[..from], &text[to + end.len()..])
-        }
-        _ => format!("{}\n{block}\n", text.trim_end()),
-    }
+    page::insert(text, &format!("soak {scenario}"), figures)
 }
 
 #[cfg(test)]
