@@ -1,3 +1,5 @@
+//! Tests of the rounds, on the quadratic task: no model is trained here.
+
 use tributary_protocol::adapter::Module;
 use tributary_protocol::id::Ppb;
 use tributary_protocol::manifest::FactorSchedule;

@@ -1,3 +1,5 @@
+//! Tests of what attackers publish.
+
 use super::*;
 use tributary_protocol::id::Ppb;
 
