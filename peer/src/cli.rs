@@ -52,8 +52,11 @@ pub fn main() -> ExitCode {
 /// Log lines go to stderr. The daemon speaks at `info`; a command only when something is wrong.
 fn logging(cli: &Cli) {
     let default = match cli.command {
-        // gossipsub warns of every message that two neighbours bring.
-        Command::Up(_) => "warn,libp2p_gossipsub=error,tributary_peer=info",
+        // gossipsub warns of every message that two neighbours bring, and both of every stream that a
+        // neighbour opens beyond its share: a flood must not become a flood of the log.
+        Command::Up(_) => {
+            "warn,libp2p_gossipsub=error,libp2p_request_response=error,tributary_peer=info"
+        }
         // A command says itself what failed; libraries only speak when somebody looks for a fault.
         _ => "off,tributary_peer=warn",
     };

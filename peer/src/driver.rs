@@ -311,6 +311,11 @@ impl<B: Brain> Driver<B> {
             Effect::Subscribe(run) => parts.net.subscribe(run),
             Effect::Notify(notice) => {
                 parts.metrics.notice(&notice);
+                if let Notice::Refused { from, why } = &notice
+                    && why.exposes_sender()
+                {
+                    parts.net.blame(*from);
+                }
                 log(&notice);
                 self.tell(Event::Notice(notice));
             }

@@ -10,9 +10,13 @@
 //! node judges it.
 
 mod address;
+mod admission;
 mod book;
 mod data;
 mod frames;
+#[cfg(test)]
+mod fuzz;
+mod gate;
 mod gossip;
 mod hello;
 pub(crate) mod keys;
@@ -48,6 +52,8 @@ pub use traffic::Traffic;
 /// Messages that may wait for the node. Beyond it new ones are dropped: direct messages may be lost,
 /// and gossip is compared by heads later.
 const MAX_WAITING: u64 = 4096;
+/// Bytes of them.
+const MAX_WAITING_BYTES: u64 = 32 << 20;
 /// How long the system may take to give us the port.
 const LISTEN: Duration = Duration::from_secs(5);
 
@@ -85,6 +91,7 @@ pub(crate) struct Counts {
     /// Dropped because of a rate limit or a full queue.
     pub(crate) dropped: AtomicU64,
     waiting: AtomicU64,
+    waiting_bytes: AtomicU64,
 }
 
 impl Counts {
@@ -93,13 +100,19 @@ impl Counts {
     }
     fn room(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) < MAX_WAITING
+            && self.waiting_bytes.load(Ordering::Relaxed) < MAX_WAITING_BYTES
     }
-    fn entered(&self) {
+    fn entered(&self, bytes: usize) {
         Self::add(&self.waiting);
+        (self.waiting_bytes).fetch_add(bytes as u64, Ordering::Relaxed);
     }
-    fn left(&self) {
-        let less = |waiting: u64| Some(waiting.saturating_sub(1));
-        let _ = (self.waiting).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    fn left(&self, bytes: usize) {
+        let take = |counter: &AtomicU64, amount: u64| {
+            let less = |held: u64| Some(held.saturating_sub(amount));
+            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        };
+        take(&self.waiting, 1);
+        take(&self.waiting_bytes, bytes as u64);
     }
 }
 
@@ -108,6 +121,7 @@ impl Counts {
 struct Shared {
     meter: traffic::Meter,
     counts: Arc<Counts>,
+    admission: admission::Admission,
     data_addresses: data::Addresses,
     known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
     connected: Arc<Mutex<Vec<PeerId>>>,
@@ -143,8 +157,8 @@ impl NetEvents {
     /// The next event; `None` when the network has stopped. May be cancelled without loss.
     pub(crate) async fn next(&mut self) -> Option<NetEvent> {
         let event = self.events.recv().await?;
-        if matches!(event, NetEvent::Direct { .. } | NetEvent::Gossip { .. }) {
-            self.counts.left();
+        if let NetEvent::Direct { bytes, .. } | NetEvent::Gossip { bytes, .. } = &event {
+            self.counts.left(bytes.len());
         }
         Some(event)
     }
@@ -157,7 +171,13 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     let shared = Shared::default();
     let keys = keys::libp2p_keypair(seed);
     let refused = |why: String| NetError::Listen(config.listen, why);
-    let mut swarm = swarm::build(&keys, config.network, shared.meter.clone()).map_err(refused)?;
+    let mut swarm = swarm::build(
+        &keys,
+        config.network,
+        shared.meter.clone(),
+        &shared.admission,
+    )
+    .map_err(refused)?;
     let listeners = listen(&mut swarm, config.listen).await?;
     *shared
         .listeners
@@ -169,6 +189,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         config.blobs,
         shared.data_addresses.clone(),
         shared.meter.clone(),
+        shared.admission.clone(),
     )
     .await
     .map_err(|why| NetError::Data(config.listen_data, why))?;
@@ -249,6 +270,10 @@ impl Net {
     }
     pub(crate) fn dial(&self, address: Address) {
         self.order(Order::Dial(address));
+    }
+    /// A neighbour handed on what no honest program hands on.
+    pub(crate) fn blame(&self, peer: PeerId) {
+        self.shared.admission.blame(peer, admission::Fault::Forgery);
     }
     pub(crate) fn offer(&self, hash: BlobHash) {
         self.data.offer(hash);

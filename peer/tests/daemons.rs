@@ -3,149 +3,15 @@
 
 #![cfg(unix)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+#[path = "support/daemon.rs"]
+mod daemon;
 
-use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+use daemon::{Peer, text};
 
 const ROUNDS: u64 = 4;
-/// For anything that must happen; a loaded machine of two cores trains six small models meanwhile.
-const LIMIT: Duration = Duration::from_secs(240);
-
-/// One peer: a home and, while it runs, a daemon process.
-struct Peer {
-    name: &'static str,
-    home: PathBuf,
-    daemon: Option<Child>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn tributary(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
-    command.arg("--home").arg(home).args(["--format", "json"]);
-    command.env_remove("TRIBUTARY_HOME");
-    command
-}
-
-fn said(output: &Output) -> String {
-    format!(
-        "{}\nstdout: {}\nstderr: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-impl Peer {
-    fn init(dir: &Path, name: &'static str) -> Self {
-        let peer = Self {
-            name,
-            home: dir.join(name),
-            daemon: None,
-        };
-        peer.ask(&["init", "--name", name]);
-        peer
-    }
-
-    /// Runs a command on this home and returns its JSON.
-    fn ask(&self, arguments: &[&str]) -> Value {
-        let output = tributary(&self.home).args(arguments).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{} {arguments:?}: {}",
-            self.name,
-            said(&output)
-        );
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}", said(&output)))
-    }
-
-    fn up(&mut self, bootstrap: Option<&str>) {
-        let mut log = fs::OpenOptions::new();
-        let log = log
-            .create(true)
-            .append(true)
-            .open(self.home.join("daemon.log"))
-            .unwrap();
-        let mut command = tributary(&self.home);
-        command.arg("up").stdout(Stdio::null()).stderr(log);
-        if let Some(address) = bootstrap {
-            command.args(["--bootstrap", address]);
-        }
-        self.daemon = Some(command.spawn().unwrap());
-        self.until("the daemon answers", || {
-            let output = tributary(&self.home).arg("status").output().unwrap();
-            output.status.success()
-        });
-    }
-
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !holds() {
-            let log = || fs::read_to_string(self.home.join("daemon.log")).unwrap_or_default();
-            assert!(
-                start.elapsed() < LIMIT,
-                "{}: not so: {what}\n{}",
-                self.name,
-                log()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn address(&self) -> String {
-        self.ask(&["status"])["addresses"][0]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    /// The last certified round, if any.
-    fn certified(&self, run: &str) -> Option<u64> {
-        let output = tributary(&self.home)
-            .args(["run", "show", run])
-            .output()
-            .unwrap();
-        let view: Value = serde_json::from_slice(&output.stdout).ok()?;
-        view["certified"].as_u64()
-    }
-
-    fn finished(&self, run: &str) -> bool {
-        let output = tributary(&self.home)
-            .args(["run", "show", run])
-            .output()
-            .unwrap();
-        let view: Option<Value> = serde_json::from_slice(&output.stdout).ok();
-        view.is_some_and(|view| view["finished"] == true)
-    }
-
-    /// SIGKILL: no destructor, no flush, no goodbye.
-    fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
-
-/// Plain sentences, different for each peer.
-fn text(path: &Path, word: &str) -> String {
-    let mut text = String::new();
-    for n in 0..600 {
-        let line =
-            format!("The {word} of the valley counts {n} birds and says so to the {word}.\n");
-        text.push_str(&line);
-    }
-    fs::write(path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
 
 const RUN: &str = r#"
 name = "valley"
@@ -198,8 +64,7 @@ fn federation(dir: &Path) -> (Vec<Peer>, String, String) {
 
 /// Waits for the end of the run and gives the last round's state hash.
 fn outcome(peer: &Peer, run: &str) -> String {
-    peer.until("the run is finished", || peer.finished(run));
-    let view = peer.ask(&["run", "show", run]);
+    let view = peer.outcome(run);
     let history = view["history"].as_array().unwrap();
     assert_eq!(history.len() as u64, ROUNDS, "{}: {view}", peer.name);
     assert_eq!(view["certified"].as_u64(), Some(ROUNDS + 1), "{view}");
@@ -208,11 +73,6 @@ fn outcome(peer: &Peer, run: &str) -> String {
     assert!(NAMES.iter().all(is_member), "{}: {view}", peer.name);
     let state = &history.last().unwrap()["state_hash"];
     state.as_str().unwrap().to_owned()
-}
-
-fn verify(peer: &Peer, when: &str) {
-    let report = peer.ask(&["ledger", "verify"]);
-    assert_eq!(report["verified"], true, "{} {when}: {report}", peer.name);
 }
 
 #[test]
@@ -236,13 +96,13 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     let states: Vec<String> = peers.iter().map(|peer| outcome(peer, &run)).collect();
     assert!(states.iter().all(|s| *s == states[0]), "{states:?}");
     for peer in &peers {
-        verify(peer, "beside its daemon");
+        peer.verify("beside its daemon");
     }
     stranger(dir.path(), &run, &address);
     // The same from the stopped homes, from bytes alone; all were killed.
     for peer in &mut peers {
         peer.kill();
-        verify(peer, "stopped");
+        peer.verify("stopped");
     }
 }
 

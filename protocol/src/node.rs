@@ -277,8 +277,9 @@ fn run_of(
 /// Whether a refusal proves that the neighbour which handed the message on misbehaved: it checks the
 /// same things before it forwards.
 fn blame(why: &Rejection) -> Verdict {
-    match why {
-        Rejection::Codec(_) | Rejection::Signature | Rejection::Network => Verdict::Reject,
-        _ => Verdict::Ignore,
+    if why.exposes_sender() {
+        Verdict::Reject
+    } else {
+        Verdict::Ignore
     }
 }

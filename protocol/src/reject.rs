@@ -44,6 +44,16 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Whether whoever handed the input on is to blame: it checks the same before it does, so an honest
+    /// program never sends this. What a newer release writes is nobody's fault.
+    pub fn exposes_sender(&self) -> bool {
+        match self {
+            Self::Codec(CodecError::Version(_)) => false,
+            Self::Codec(_) | Self::Signature | Self::Network => true,
+            _ => false,
+        }
+    }
+
     /// The stable code.
     pub fn code(&self) -> u16 {
         match self {

@@ -99,6 +99,19 @@ impl Book {
         self.version += 1;
     }
 
+    /// What a connected peer says of itself. It finds room even when hearsay has filled the book:
+    /// otherwise a liar that names a thousand peers would keep the real ones out.
+    pub(super) fn introduce(&mut self, contact: Contact) {
+        if self.contacts.len() >= MAX_CONTACTS && !self.contacts.contains_key(&contact.peer) {
+            let hearsay = |peer: &&PeerId| !self.connected.contains(*peer);
+            if let Some(least) = self.contacts.keys().find(hearsay).copied() {
+                self.contacts.remove(&least);
+                self.attempts.remove(&Target::Peer(least));
+            }
+        }
+        self.learn(contact);
+    }
+
     /// What others say of a peer that is not connected is added to what is known: it never replaces
     /// what the peer said itself, and peers that repeat each other come to rest.
     pub(super) fn hear(&mut self, contact: Contact) {
@@ -357,6 +370,13 @@ mod tests {
             one.peer = PeerId(hash::blob(&n.to_le_bytes()));
             book.hear(one);
         }
+        assert_eq!(book.contacts().count(), MAX_CONTACTS);
+        let real = contact(7, &[]);
+        book.hear(real.clone());
+        assert_eq!(book.contact(&real.peer), None, "hearsay displaced hearsay");
+        book.on_connected(real.peer, None);
+        book.introduce(real.clone());
+        assert_eq!(book.contact(&real.peer), Some(&real));
         assert_eq!(book.contacts().count(), MAX_CONTACTS);
     }
 }

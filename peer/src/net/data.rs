@@ -4,6 +4,7 @@
 //! a cache in memory that is filled from it when somebody asks, and forgets what was not asked for
 //! lately. So nothing acknowledged lives only in iroh, and a blob is on the disk once.
 
+mod door;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, PortmapperConfig, RelayMode, presets};
-use iroh::protocol::{IncomingFilterOutcome, Router};
+use iroh::protocol::Router;
 use iroh::{Endpoint, EndpointAddr, TransportAddr};
 use iroh_blobs::store::GcConfig;
 use iroh_blobs::store::mem::{MemStore, Options};
@@ -20,6 +21,7 @@ use iroh_blobs::{BlobFormat, BlobsProtocol, HashAndFormat};
 use tokio::sync::Semaphore;
 use tributary_protocol::id::{BlobHash, BlobRef, PeerId};
 
+use super::admission::Admission;
 use super::keys;
 use super::traffic::Meter;
 use crate::store::Blobs;
@@ -78,6 +80,7 @@ impl DataPlane {
         blobs: Blobs,
         addresses: Addresses,
         meter: Meter,
+        admission: Admission,
     ) -> Result<Self, String> {
         let endpoint = bind(seed, listen).await?;
         let protect: serve::Protected = Arc::default();
@@ -95,16 +98,13 @@ impl DataPlane {
             offered.clone(),
             protect,
             meter.clone(),
+            admission.clone(),
         );
+        let served = BlobsProtocol::new(&cache, Some(events));
+        let served = door::Door::new(served, admission.clone());
         let router = Router::builder(endpoint.clone())
-            .incoming_filter(Arc::new(|incoming| {
-                if incoming.remote_addr_validated() {
-                    IncomingFilterOutcome::Accept
-                } else {
-                    IncomingFilterOutcome::Retry
-                }
-            }))
-            .accept(iroh_blobs::ALPN, BlobsProtocol::new(&cache, Some(events)))
+            .incoming_filter(Arc::new(move |incoming| door::let_in(&admission, incoming)))
+            .accept(iroh_blobs::ALPN, served)
             .spawn();
         Ok(Self {
             endpoint,

@@ -4,18 +4,23 @@
 //! judged it. Scores punish what is provably bad (P4) and nothing else: the default parameters let
 //! sixty invalid messages cost nothing, and punish a quiet run for being quiet (P3).
 
+mod watch;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use libp2p::gossipsub::{
-    self, Behaviour, ConfigBuilder, IdentTopic, MaxCountSubscriptionFilter, MessageAuthenticity,
-    MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams,
-    TopicSubscriptionFilter, ValidationMode,
+    self, ConfigBuilder, IdentTopic, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
+    PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
+    ValidationMode,
 };
 use libp2p::identity::Keypair;
 use tributary_protocol::hash;
 use tributary_protocol::id::{NetworkId, RunId};
+
+use super::admission::Admission;
+pub(super) use watch::Gossip;
 
 /// Bytes of a gossipsub frame. Messages are lost silently within 8 KiB of it, and payloads are at most
 /// 16 KiB, so there is room for several in one frame.
@@ -50,11 +55,15 @@ impl TopicSubscriptionFilter for OnlyRuns {
     }
 }
 
-pub(super) type Gossip =
-    Behaviour<gossipsub::IdentityTransform, MaxCountSubscriptionFilter<OnlyRuns>>;
+/// Below this score a neighbour is cut off: gossipsub would go on reading what it no longer heeds.
+pub(super) const WORTHLESS: f64 = -200.0;
 
 /// The behaviour, ready for [`topic_scores`] of each run.
-pub(super) fn behaviour(keys: &Keypair, network: NetworkId) -> Result<Gossip, String> {
+pub(super) fn behaviour(
+    keys: &Keypair,
+    network: NetworkId,
+    admission: Admission,
+) -> Result<Gossip, String> {
     let config = ConfigBuilder::default()
         .protocol_id_prefix(format!("/tributary/1/gossip/{}", network.0))
         .validation_mode(ValidationMode::Strict)
@@ -75,16 +84,20 @@ pub(super) fn behaviour(keys: &Keypair, network: NetworkId) -> Result<Gossip, St
         max_subscriptions_per_request: MAX_TOPICS,
     };
     let signed = MessageAuthenticity::Signed(keys.clone());
-    let mut gossip = Behaviour::new_with_subscription_filter(signed, config, filter)?;
-    gossip.with_peer_score(peer_scores(), thresholds())?;
-    Ok(gossip)
+    Gossip::new(admission, |transform| {
+        let mut gossip = gossipsub::Behaviour::new_with_subscription_filter_and_transform(
+            signed, config, filter, transform,
+        )?;
+        gossip.with_peer_score(peer_scores(), thresholds())?;
+        Ok(gossip)
+    })
 }
 
 fn thresholds() -> PeerScoreThresholds {
     PeerScoreThresholds {
         gossip_threshold: -50.0,
         publish_threshold: -100.0,
-        graylist_threshold: -200.0,
+        graylist_threshold: WORTHLESS,
         accept_px_threshold: 0.0,
         opportunistic_graft_threshold: 1.0,
     }
@@ -140,6 +153,7 @@ mod tests {
         topic_scores().validate().unwrap();
         peer_scores().validate().unwrap();
         thresholds().validate().unwrap();
-        behaviour(&Keypair::generate_ed25519(), NetworkId(1)).unwrap();
+        let keys = Keypair::generate_ed25519();
+        behaviour(&keys, NetworkId(1), Admission::default()).unwrap();
     }
 }

@@ -117,10 +117,11 @@ impl Hello {
         network: NetworkId,
         sender: PeerId,
     ) -> Result<Self, HelloError> {
-        let hello: Self = codec::decode::<_, MAX_HELLO_BYTES>(bytes)?;
-        if hello.version != VERSION {
+        // Another version may have another layout, so it is looked at first.
+        if bytes.first().is_some_and(|version| *version != VERSION) {
             return Err(HelloError::Version);
         }
+        let hello: Self = codec::decode::<_, MAX_HELLO_BYTES>(bytes)?;
         if hello.network != network {
             return Err(HelloError::Network);
         }
@@ -166,6 +167,8 @@ mod tests {
     fn hello_of_another_network_or_sender_or_size_is_refused() {
         let hello = Hello::new(NetworkId(7), contact(1, 1), Vec::new());
         let (bytes, sender) = (hello.encode(), hello.me.peer);
+        let newer = Hello::decode(&[VERSION + 1, 200], NetworkId(7), sender);
+        assert_eq!(newer, Err(HelloError::Version), "a layout of tomorrow");
         let other = Hello::decode(&bytes, NetworkId(8), sender);
         assert_eq!(other, Err(HelloError::Network));
         let forged = Hello::decode(&bytes, NetworkId(7), PeerId::default());

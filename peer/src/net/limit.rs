@@ -1,4 +1,4 @@
-//! Token buckets: how much one neighbour may send.
+//! Token buckets: how much one neighbour or one address may ask of this peer.
 
 use tributary_protocol::time::Instant;
 
@@ -23,16 +23,27 @@ impl Bucket {
         }
     }
 
-    /// Takes `amount` tokens, or nothing when there are fewer.
-    pub(super) fn take(&mut self, amount: u64, now: Instant) -> bool {
+    fn refill(&mut self, now: Instant) {
         let gained = now.since_ms(self.at).saturating_mul(self.per_second);
         self.level = self.level.saturating_add(gained).min(self.capacity * 1000);
         self.at = self.at.max(now);
+    }
+
+    /// Takes `amount` tokens, or nothing when there are fewer.
+    pub(super) fn take(&mut self, amount: u64, now: Instant) -> bool {
+        self.refill(now);
         let Some(rest) = self.level.checked_sub(amount.saturating_mul(1000)) else {
             return false;
         };
         self.level = rest;
         true
+    }
+
+    /// Gives tokens back that turned out to be owed to nobody.
+    pub(super) fn give(&mut self, amount: u64, now: Instant) {
+        self.refill(now);
+        let more = self.level.saturating_add(amount.saturating_mul(1000));
+        self.level = more.min(self.capacity * 1000);
     }
 }
 
@@ -44,25 +55,154 @@ const MESSAGES_PER_SECOND: u64 = 256;
 const BYTE_BURST: u64 = 16 << 20;
 /// Bytes a second that go on; blobs travel elsewhere.
 const BYTES_PER_SECOND: u64 = 4 << 20;
+/// Greetings of a burst: one for each contact that a large run brings while everybody meets.
+const GREETING_BURST: u64 = 64;
+/// Greetings a second: one a beat, see `task`.
+const GREETINGS_PER_SECOND: u64 = 4;
+/// Gossip messages of a burst, copies of known ones included: each costs a signature check before we
+/// hear of it, and each of six neighbours may bring its copy.
+const COPY_BURST: u64 = 6 * MESSAGE_BURST;
+/// Gossip messages a second, copies included: 5 % of a core.
+const COPIES_PER_SECOND: u64 = 6 * MESSAGES_PER_SECOND;
+/// Blob requests of a burst: two for each update of sixty-four rounds with eight contributions.
+const REQUEST_BURST: u64 = 1024;
+/// Blob requests a second that go on.
+const REQUESTS_PER_SECOND: u64 = 128;
 
-/// What one neighbour may send on the control plane.
+/// Refused messages that are forgiven at once. Who sends so many more than its allowance does not read
+/// what comes back, or does not care.
+const PATIENCE: u64 = 1024;
+/// And each second.
+const PATIENCE_PER_SECOND: u64 = 16;
+
+/// Tokens of one fault, so that fewer than one a second can be forgiven.
+const FAULT: u64 = 10;
+/// Faults that are forgiven at once: an honest program sends none, but a disk or a memory may be bad.
+const FAULTS: u64 = 8 * FAULT;
+/// One fault in ten seconds is forgiven.
+const FAULTS_PER_SECOND: u64 = 1;
+
+/// Bytes on a neighbour's sockets that no message accounts for: framing of a burst, messages under way,
+/// and whatever is sent to protocols or topics that do not exist.
+const UNHEARD_BURST: u64 = 8 << 20;
+/// And each second: framing of the messages that go on, with room to spare.
+const UNHEARD_PER_SECOND: u64 = 256 << 10;
+
+/// Connections of a burst from one address: a laboratory behind one router starts at once.
+const CONNECTION_BURST: u64 = 64;
+/// Connections a second from one address: peers that nobody wants dial again every fifteen seconds.
+const CONNECTIONS_PER_SECOND: u64 = 4;
+/// The same for the address that all peers of this machine share.
+const LOCAL_CONNECTION_BURST: u64 = 512;
+/// And each second.
+const LOCAL_CONNECTIONS_PER_SECOND: u64 = 64;
+/// Connections beyond it that are forgiven before the address is refused.
+const CONNECTION_PATIENCE: u64 = 256;
+/// And each second.
+const CONNECTION_PATIENCE_PER_SECOND: u64 = 4;
+
+/// What a neighbour wants to be heard with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A direct message, or gossip that nobody brought before.
+    Message,
+    /// A hello.
+    Greeting,
+    /// Gossip, known or not.
+    Copy,
+    /// A request for a blob.
+    Request,
+}
+
+/// What one neighbour may send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     messages: Bucket,
     bytes: Bucket,
+    greetings: Bucket,
+    copies: Bucket,
+    requests: Bucket,
+    patience: Bucket,
+    faults: Bucket,
+    unheard: Bucket,
 }
 
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
+        let bucket = |capacity, per_second| Bucket::new(capacity, per_second, now);
         Self {
-            messages: Bucket::new(MESSAGE_BURST, MESSAGES_PER_SECOND, now),
-            bytes: Bucket::new(BYTE_BURST, BYTES_PER_SECOND, now),
+            messages: bucket(MESSAGE_BURST, MESSAGES_PER_SECOND),
+            bytes: bucket(BYTE_BURST, BYTES_PER_SECOND),
+            greetings: bucket(GREETING_BURST, GREETINGS_PER_SECOND),
+            copies: bucket(COPY_BURST, COPIES_PER_SECOND),
+            requests: bucket(REQUEST_BURST, REQUESTS_PER_SECOND),
+            patience: bucket(PATIENCE, PATIENCE_PER_SECOND),
+            faults: bucket(FAULTS, FAULTS_PER_SECOND),
+            unheard: bucket(UNHEARD_BURST, UNHEARD_PER_SECOND),
         }
     }
 
     /// Whether a message of this many bytes may still be heard.
-    pub(super) fn admit(&mut self, bytes: usize, now: Instant) -> bool {
-        self.messages.take(1, now) && self.bytes.take(bytes as u64, now)
+    pub(super) fn admit(&mut self, kind: Kind, bytes: usize, now: Instant) -> bool {
+        let count = match kind {
+            Kind::Message => &mut self.messages,
+            Kind::Greeting => &mut self.greetings,
+            Kind::Copy => &mut self.copies,
+            Kind::Request => &mut self.requests,
+        };
+        // The bytes of gossip are charged with the message, not with its copies.
+        let bytes = if kind == Kind::Copy { 0 } else { bytes as u64 };
+        count.take(1, now) && self.bytes.take(bytes, now)
+    }
+
+    /// Whether something beyond the allowance is still forgiven.
+    pub(super) fn forgive(&mut self, now: Instant) -> bool {
+        self.patience.take(1, now)
+    }
+
+    /// Whether a fault is still forgiven.
+    pub(super) fn forgive_fault(&mut self, now: Instant) -> bool {
+        self.faults.take(FAULT, now)
+    }
+
+    /// Whether bytes that no message accounts for are still within bounds.
+    pub(super) fn bear(&mut self, unheard: u64, now: Instant) -> bool {
+        self.unheard.take(unheard, now)
+    }
+
+    /// Bytes borne earlier that a message accounts for after all.
+    pub(super) fn make_good(&mut self, heard: u64, now: Instant) {
+        self.unheard.give(heard, now);
+    }
+}
+
+/// Connections that one address may open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doorstep {
+    connections: Bucket,
+    patience: Bucket,
+}
+
+impl Doorstep {
+    /// `shared`: all peers of this machine have the address.
+    pub(super) fn new(shared: bool, now: Instant) -> Self {
+        let (burst, per_second) = if shared {
+            (LOCAL_CONNECTION_BURST, LOCAL_CONNECTIONS_PER_SECOND)
+        } else {
+            (CONNECTION_BURST, CONNECTIONS_PER_SECOND)
+        };
+        Self {
+            connections: Bucket::new(burst, per_second, now),
+            patience: Bucket::new(CONNECTION_PATIENCE, CONNECTION_PATIENCE_PER_SECOND, now),
+        }
+    }
+
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
+        self.connections.take(1, now)
+    }
+
+    pub(super) fn forgive(&mut self, now: Instant) -> bool {
+        self.patience.take(1, now)
     }
 }
 
@@ -91,5 +231,13 @@ mod tests {
         assert!(bucket.take(1, Instant(5000)));
         assert!(!bucket.take(1, Instant(0)));
         assert!(!bucket.take(1, Instant(5000)));
+    }
+
+    #[test]
+    fn tokens_given_back_never_exceed_the_capacity() {
+        let mut bucket = Bucket::new(3, 1, Instant(0));
+        assert!(bucket.take(2, Instant(0)));
+        bucket.give(9, Instant(0));
+        assert!(bucket.take(3, Instant(0)) && !bucket.take(1, Instant(0)));
     }
 }

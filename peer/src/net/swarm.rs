@@ -11,7 +11,9 @@ use libp2p::{StreamProtocol, Swarm, Transport, identify, noise, ping, tcp, yamux
 use tributary_protocol::id::NetworkId;
 use tributary_protocol::limits::MAX_DIRECT_BYTES;
 
-use super::frames::Frames;
+use super::admission::Admission;
+use super::frames::{Frames, Room};
+use super::gate::{Gate, Lines};
 use super::gossip::{self, Gossip};
 use super::hello::MAX_HELLO_BYTES;
 use super::traffic::{Counted, Meter};
@@ -22,8 +24,10 @@ const MAX_CONNECTIONS: u32 = 256;
 const MAX_HANDSHAKES: u32 = 64;
 /// Two peers may dial each other at the same moment; a third connection has no use.
 const MAX_PER_PEER: u32 = 2;
-/// Requests of one neighbour at once.
-const MAX_STREAMS: usize = 64;
+/// Direct messages of one neighbour at once.
+const MAX_MESSAGES: usize = 64;
+/// Greetings of one neighbour at once: it has one to say, and ours to answer.
+const MAX_GREETINGS: usize = 4;
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An answer to a direct message or greeting.
@@ -33,6 +37,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
+    pub(super) gate: Gate,
     pub(super) ping: ping::Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) hello: request_response::Behaviour<Frames>,
@@ -44,14 +49,17 @@ fn frames(
     name: &'static str,
     max_request: usize,
     max_response: usize,
+    max_streams: usize,
+    room: &Room,
 ) -> request_response::Behaviour<Frames> {
     let codec = Frames {
         max_request,
         max_response,
+        room: room.clone(),
     };
     let config = request_response::Config::default()
         .with_request_timeout(ANSWER)
-        .with_max_concurrent_streams(MAX_STREAMS);
+        .with_max_concurrent_streams(max_streams);
     let protocols = [(StreamProtocol::new(name), ProtocolSupport::Full)];
     request_response::Behaviour::with_codec(codec, protocols, config)
 }
@@ -61,6 +69,7 @@ pub(super) fn build(
     keys: &Keypair,
     network: NetworkId,
     meter: Meter,
+    admission: &Admission,
 ) -> Result<Swarm<Behaviour>, String> {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_HANDSHAKES))
@@ -72,16 +81,33 @@ pub(super) fn build(
         .with_agent_version(format!("tributary/{}", env!("CARGO_PKG_VERSION")))
         .with_hide_listen_addrs(true)
         .with_interval(Duration::from_secs(3600));
+    let (room, lines) = (Room::default(), Lines::default());
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
+        gate: Gate::new(admission.clone(), lines.clone()),
         ping: ping::Behaviour::new(ping::Config::new()),
         identify: identify::Behaviour::new(agent),
-        hello: frames("/tributary/1/hello", MAX_HELLO_BYTES, MAX_HELLO_BYTES),
-        direct: frames("/tributary/1/direct", MAX_DIRECT_BYTES, 0),
-        gossip: gossip::behaviour(keys, network)?,
+        hello: frames(
+            "/tributary/1/hello",
+            MAX_HELLO_BYTES,
+            MAX_HELLO_BYTES,
+            MAX_GREETINGS,
+            &room,
+        ),
+        direct: frames(
+            "/tributary/1/direct",
+            MAX_DIRECT_BYTES,
+            0,
+            MAX_MESSAGES,
+            &room,
+        ),
+        gossip: gossip::behaviour(keys, network, admission.clone())?,
     };
     let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .map(move |stream, _| Counted::new(stream, meter.clone()))
+        .map(move |stream, point| {
+            let line = lines.open(point.get_remote_address());
+            Counted::new(stream, meter.clone(), line)
+        })
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keys).map_err(|e| e.to_string())?)
         .multiplex(yamux::Config::default())

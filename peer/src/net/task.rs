@@ -17,9 +17,11 @@ use tributary_protocol::id::{NetworkId, PeerId, RunId};
 use tributary_protocol::time::Instant;
 
 use super::address::{Address, socket_multiaddr};
+use super::admission::Fault;
 use super::book::{Book, Target};
-use super::hello::{Contact, Hello, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
-use super::limit::Allowance;
+use super::frames::Request;
+use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
+use super::limit::Kind;
 use super::swarm::{Behaviour, BehaviourEvent};
 use super::{Counts, NetEvent, Shared, gossip, keys};
 
@@ -58,7 +60,6 @@ pub(super) struct Task {
 pub(super) struct State {
     runs: BTreeSet<RunId>,
     dials: BTreeMap<ConnectionId, Target>,
-    allowances: BTreeMap<PeerId, Allowance>,
     greeted: BTreeSet<PeerId>,
     /// The book's version that each neighbour was last told.
     told: BTreeMap<PeerId, u64>,
@@ -67,6 +68,8 @@ pub(super) struct State {
     /// Published before any neighbour followed the run; said again once one does.
     unheard: VecDeque<(RunId, Vec<u8>)>,
     own_version: u64,
+    /// The book's version that other rooms read.
+    shared_version: u64,
 }
 
 /// Messages kept for the first neighbour that follows a run.
@@ -111,7 +114,8 @@ impl Task {
                 {
                     self.shared.meter.message_up(to, bytes.len());
                     let direct = &mut self.swarm.behaviour_mut().direct;
-                    direct.send_request(&peer, bytes);
+                    direct.send_request(&peer, Request::Whole(bytes));
+                    self.shared.admission.expect(to, 0);
                 }
             }
             Order::Verdict(id, verdict) => self.judge(id, verdict),
@@ -172,6 +176,8 @@ impl Task {
         for (target, sockets) in self.book.due(&self.state.runs, now) {
             self.dial(target, sockets);
         }
+        self.shared.admission.audit();
+        self.cut_off_the_worthless();
         let version = self.version();
         let behind: Vec<PeerId> = (self.swarm.connected_peers())
             .filter_map(keys::from_libp2p)
@@ -179,6 +185,19 @@ impl Task {
             .collect();
         for peer in behind {
             self.greet(peer);
+        }
+    }
+
+    /// gossipsub stops to heed a neighbour of a low score, but goes on to read and check what it sends.
+    fn cut_off_the_worthless(&mut self) {
+        let gossip = &self.swarm.behaviour().gossip;
+        for name in self.swarm.connected_peers() {
+            let score = gossip.peer_score(name);
+            if score.is_some_and(|score| score < gossip::WORTHLESS)
+                && let Some(peer) = keys::from_libp2p(name)
+            {
+                self.shared.admission.cut_off(peer, Fault::Gossip);
+            }
         }
     }
 
@@ -246,7 +265,8 @@ impl Task {
         };
         self.state.told.insert(peer, self.version());
         let bytes = self.greeting(&peer);
-        self.swarm.behaviour_mut().hello.send_request(&name, bytes);
+        let hello = &mut self.swarm.behaviour_mut().hello;
+        hello.send_request(&name, Request::Whole(bytes));
     }
 
     fn on_hello(&mut self, name: libp2p::PeerId, bytes: &[u8]) {
@@ -257,16 +277,28 @@ impl Task {
         let hello = match Hello::decode(bytes, self.network, peer) {
             Ok(hello) => hello,
             Err(why) => {
-                tracing::warn!("peer {} was disconnected: {why}", peer.short());
-                let _ = self.swarm.disconnect_peer_id(name);
+                match why {
+                    // Two programs that do not fit each other; neither means harm.
+                    HelloError::Version | HelloError::Network => {
+                        tracing::warn!("peer {} was disconnected: {why}", peer.short());
+                        let _ = self.swarm.disconnect_peer_id(name);
+                    }
+                    HelloError::Codec(_) | HelloError::Sender | HelloError::Limit => {
+                        tracing::warn!("peer {}: {why}", peer.short());
+                        self.shared.admission.cut_off(peer, Fault::Greeting);
+                    }
+                }
                 return;
             }
         };
-        self.book.learn(hello.me);
+        self.book.introduce(hello.me);
         for contact in hello.known {
             self.book.hear(contact);
         }
-        self.share_addresses();
+        if self.state.shared_version != self.book.version() {
+            self.state.shared_version = self.book.version();
+            self.share_addresses();
+        }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
             self.book.greeted(peer);
             self.report(NetEvent::Connected(peer));
@@ -341,9 +373,7 @@ impl Task {
             let _ = self.swarm.disconnect_peer_id(name);
             return;
         };
-        let now = self.now();
         self.book.on_connected(peer, at);
-        (self.state.allowances.entry(peer)).or_insert_with(|| Allowance::new(now));
         if dialed && !self.state.told.contains_key(&peer) {
             self.greet(peer);
         }
@@ -355,7 +385,6 @@ impl Task {
         };
         let now = self.now();
         self.book.on_disconnected(peer, now);
-        self.state.allowances.remove(&peer);
         self.state.told.remove(&peer);
         if self.state.greeted.remove(&peer) {
             self.report(NetEvent::Disconnected(peer));
@@ -366,12 +395,8 @@ impl Task {
     /// Whether a neighbour's message may be heard: within its allowance, and within what the node
     /// has not yet looked at.
     fn admit(&mut self, peer: PeerId, bytes: usize) -> bool {
-        let now = self.now();
         self.shared.meter.message_down(peer, bytes);
-        let allowance = self.state.allowances.entry(peer);
-        let fits = allowance
-            .or_insert_with(|| Allowance::new(now))
-            .admit(bytes, now);
+        let fits = self.shared.admission.hear(peer, Kind::Message, bytes);
         let heard = fits && self.shared.counts.room();
         if !heard {
             Counts::add(&self.shared.counts.dropped);
@@ -379,7 +404,7 @@ impl Task {
         heard
     }
 
-    fn on_direct(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+    fn on_direct(&mut self, event: request_response::Event<Request, Vec<u8>>) {
         let request_response::Event::Message { peer, message, .. } = event else {
             return;
         };
@@ -393,17 +418,28 @@ impl Task {
             let Some(from) = keys::from_libp2p(&peer) else {
                 return;
             };
-            if self.admit(from, request.len()) {
-                self.shared.counts.entered();
-                self.report(NetEvent::Direct {
-                    from,
-                    bytes: request,
-                });
+            let Some(bytes) = self.whole(from, request) else {
+                return;
+            };
+            if self.admit(from, bytes.len()) {
+                self.shared.counts.entered(bytes.len());
+                self.report(NetEvent::Direct { from, bytes });
             }
         }
     }
 
-    fn on_greeting(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+    /// The bytes of a request; a frame that is too long is its sender's fault.
+    fn whole(&self, from: PeerId, request: Request) -> Option<Vec<u8>> {
+        match request {
+            Request::Whole(bytes) => Some(bytes),
+            Request::TooLong(_) => {
+                self.shared.admission.blame(from, Fault::Oversize);
+                None
+            }
+        }
+    }
+
+    fn on_greeting(&mut self, event: request_response::Event<Request, Vec<u8>>) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 Message::Request {
@@ -412,10 +448,13 @@ impl Task {
                     let Some(from) = keys::from_libp2p(&peer) else {
                         return;
                     };
-                    if !self.admit_greeting(from, request.len()) {
+                    let Some(bytes) = self.whole(from, request) else {
+                        return;
+                    };
+                    if !self.admit_greeting(from, bytes.len()) {
                         return;
                     }
-                    self.on_hello(peer, &request);
+                    self.on_hello(peer, &bytes);
                     self.state.told.insert(from, self.version());
                     let answer = self.greeting(&from);
                     let _ = self
@@ -424,7 +463,12 @@ impl Task {
                         .hello
                         .send_response(channel, answer);
                 }
-                Message::Response { response, .. } => self.on_hello(peer, &response),
+                Message::Response { response, .. } => {
+                    if let Some(from) = keys::from_libp2p(&peer) {
+                        self.shared.admission.expect(from, response.len());
+                    }
+                    self.on_hello(peer, &response);
+                }
             },
             request_response::Event::OutboundFailure { peer, .. } => {
                 // Greeted again at the next beat, if still there.
@@ -436,13 +480,9 @@ impl Task {
         }
     }
 
-    fn admit_greeting(&mut self, peer: PeerId, bytes: usize) -> bool {
-        let now = self.now();
+    fn admit_greeting(&self, peer: PeerId, bytes: usize) -> bool {
         self.shared.meter.message_down(peer, bytes);
-        let allowance = self.state.allowances.entry(peer);
-        allowance
-            .or_insert_with(|| Allowance::new(now))
-            .admit(bytes, now)
+        self.shared.admission.hear(peer, Kind::Greeting, bytes)
     }
 
     fn on_gossip(&mut self, event: gossipsub::Event) {
@@ -468,7 +508,7 @@ impl Task {
                     return;
                 }
                 let id = self.await_verdict(message_id, propagation_source);
-                self.shared.counts.entered();
+                self.shared.counts.entered(message.data.len());
                 self.report(NetEvent::Gossip {
                     from,
                     id,

@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use tributary_protocol::id::PeerId;
 
+use super::admission::Line;
+
 /// Bytes since the start. Control is counted on the TCP sockets (with the overhead of Noise and Yamux)
 /// in the totals, and as message payloads in the figures of one neighbour; payload is blob content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,11 +96,12 @@ impl Meter {
 pub(super) struct Counted<S> {
     inner: S,
     meter: Meter,
+    line: Arc<Line>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(inner: S, meter: Meter) -> Self {
-        Self { inner, meter }
+    pub(super) fn new(inner: S, meter: Meter, line: Arc<Line>) -> Self {
+        Self { inner, meter, line }
     }
 }
 
@@ -111,6 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if let Poll::Ready(Ok(bytes)) = &polled {
             (self.meter.0.control_down).fetch_add(*bytes as u64, Ordering::Relaxed);
+            self.line.add(*bytes);
         }
         polled
     }

@@ -14,7 +14,9 @@ use iroh_blobs::store::{ProtectCb, ProtectOutcome};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, PeerId};
 
+use super::super::admission::Admission;
 use super::super::keys;
+use super::super::limit::Kind;
 use super::super::traffic::Meter;
 use crate::store::Blobs;
 
@@ -91,6 +93,7 @@ pub(super) fn guard(
     offered: Offered,
     protected: Protected,
     meter: Meter,
+    admission: Admission,
 ) -> EventSender {
     let mask = EventMask {
         connected: ConnectMode::Intercept,
@@ -107,6 +110,7 @@ pub(super) fn guard(
         offered,
         protected,
         meter,
+        admission,
     });
     tokio::spawn(async move {
         let mut connections: BTreeMap<u64, PeerId> = BTreeMap::new();
@@ -123,6 +127,7 @@ struct Desk {
     offered: Offered,
     protected: Protected,
     meter: Meter,
+    admission: Admission,
 }
 
 impl Desk {
@@ -144,6 +149,10 @@ impl Desk {
             }
             ProviderMessage::GetRequestReceived(message) => {
                 let peer = connections.get(&message.connection_id).copied();
+                if peer.is_none_or(|peer| !self.admission.hear(peer, Kind::Request, 0)) {
+                    let _ = message.tx.send(Err(AbortReason::RateLimited)).await;
+                    return;
+                }
                 let desk = self.clone();
                 // Reading the blob may take a while; others are judged meanwhile.
                 tokio::spawn(async move {

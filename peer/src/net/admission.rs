@@ -1,0 +1,346 @@
+//! Who may speak, how much, and who is refused for a while: one policy for both stacks.
+//!
+//! A neighbour has an [`Allowance`]. What is beyond it is dropped; whoever goes on all the same, or
+//! sends what no honest program sends, is *cut off*: its connections are closed and its key is refused
+//! for [`REFUSED_MS`]. Keys cost nothing, so an address that several such keys came from, or that dials
+//! without end, is refused as well. The one address that all peers of a machine share is slowed down
+//! but never refused: it would cut off the honest ones with the liar.
+//!
+//! Pure bookkeeping over times that are handed in; the gate closes connections, see `gate`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tributary_protocol::id::PeerId;
+use tributary_protocol::time::Instant;
+
+use super::limit::{Allowance, Doorstep, Kind};
+
+/// How long a key or an address is refused: long enough that coming back is no way to flood, short
+/// enough that a machine that was merely broken is taken back the same hour.
+pub(super) const REFUSED_MS: u64 = 10 * 60_000;
+/// Keys that one address may lose within [`REFUSED_MS`] before it is refused itself: two may be broken
+/// machines of one household.
+const MAX_KEYS_CUT_OFF: usize = 3;
+/// Neighbours whose allowance is remembered, connected or not, so that hanging up does not renew it.
+/// Twice what both planes hold in connections.
+const MAX_NEIGHBOURS: usize = 2048;
+/// Refused keys and addresses that are remembered; beyond it the one that ends first goes.
+const MAX_REFUSED: usize = 4096;
+/// Addresses whose dials are counted.
+const MAX_ADDRESSES: usize = 4096;
+/// Bytes that every message costs beside its content: stream, framing, encryption, answer.
+const FRAMING_BYTES: u64 = 512;
+
+/// What a neighbour is held to have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("it sends more than any peer has to say")]
+    Flood,
+    #[error("it announces messages longer than allowed")]
+    Oversize,
+    #[error("it hands on what does not decode or is not signed by whom it names")]
+    Forgery,
+    #[error("its greeting is malformed")]
+    Greeting,
+    #[error("its gossip is judged worthless")]
+    Gossip,
+    #[error("it sends bytes that belong to no message")]
+    Noise,
+}
+
+/// A connection that is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("the peer was cut off and is refused for another {0} ms")]
+    Peer(u64),
+    #[error("the address is refused for another {0} ms")]
+    Address(u64),
+    #[error("the address dials too often")]
+    TooOften,
+}
+
+/// Bytes that arrived on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Line(AtomicU64);
+
+impl Line {
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Admission {
+    books: Arc<Mutex<Books>>,
+    started: std::time::Instant,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            books: Arc::default(),
+            started: std::time::Instant::now(),
+        }
+    }
+}
+
+impl Admission {
+    fn open(&self) -> (MutexGuard<'_, Books>, Instant) {
+        let now = Instant(self.started.elapsed().as_millis() as u64);
+        let books = self.books.lock();
+        (books.unwrap_or_else(PoisonError::into_inner), now)
+    }
+
+    /// Whether somebody at this address may connect. Asked before any handshake.
+    pub(super) fn may_connect(&self, from: IpAddr) -> Result<(), Refused> {
+        let (mut books, now) = self.open();
+        books.may_connect(from, now)
+    }
+
+    /// Whether a peer is refused at the moment.
+    pub(super) fn may_speak(&self, peer: PeerId) -> Result<(), Refused> {
+        let (mut books, now) = self.open();
+        books.may_speak(peer, now)
+    }
+
+    /// A connection of a peer is up; `from` and `line` are known of control connections.
+    pub(super) fn connected(&self, peer: PeerId, from: Option<IpAddr>, line: Option<Arc<Line>>) {
+        let (mut books, now) = self.open();
+        books.connected(peer, from, line, now);
+    }
+
+    /// Whether what a neighbour sent may be heard. The last thing that is forgiven cuts it off.
+    pub(super) fn hear(&self, peer: PeerId, kind: Kind, bytes: usize) -> bool {
+        let (mut books, now) = self.open();
+        books.hear(peer, kind, bytes, now)
+    }
+
+    /// A message that we asked for or sent ourselves, and that came back as bytes on the line.
+    pub(super) fn expect(&self, peer: PeerId, bytes: usize) {
+        let (mut books, _) = self.open();
+        books.expect(peer, bytes);
+    }
+
+    /// A neighbour did what no honest program does; a few times are forgiven.
+    pub(super) fn blame(&self, peer: PeerId, fault: Fault) {
+        let (mut books, now) = self.open();
+        if !books.neighbour(peer, now).allowance.forgive_fault(now) {
+            books.cut_off(peer, fault, now);
+        }
+    }
+
+    /// Closes the door on a peer at once.
+    pub(super) fn cut_off(&self, peer: PeerId, fault: Fault) {
+        let (mut books, now) = self.open();
+        books.cut_off(peer, fault, now);
+    }
+
+    /// Compares what arrived on the sockets with what was heard.
+    pub(super) fn audit(&self) {
+        let (mut books, now) = self.open();
+        books.audit(now);
+    }
+
+    /// Peers cut off since the last call, whose connections are to be closed.
+    pub(super) fn take_cut_off(&self) -> Vec<PeerId> {
+        std::mem::take(&mut self.open().0.to_close)
+    }
+}
+
+/// One neighbour, connected or not long ago.
+#[derive(Debug)]
+struct Neighbour {
+    allowance: Allowance,
+    from: Option<IpAddr>,
+    seen: Instant,
+    lines: Vec<(Arc<Line>, u64)>,
+    /// Bytes that messages accounted for since the last audit.
+    heard: u64,
+}
+
+/// The state behind [`Admission`].
+#[derive(Debug, Default)]
+struct Books {
+    neighbours: BTreeMap<PeerId, Neighbour>,
+    doorsteps: BTreeMap<IpAddr, (Doorstep, Instant)>,
+    refused_peers: BTreeMap<PeerId, (Instant, Option<IpAddr>)>,
+    refused_addresses: BTreeMap<IpAddr, Instant>,
+    to_close: Vec<PeerId>,
+}
+
+/// One customer of a provider has a whole IPv6 prefix of this many groups.
+fn place(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        other => other,
+    }
+}
+
+/// The addresses that every peer of this machine has.
+fn is_shared(ip: IpAddr) -> bool {
+    ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
+}
+
+impl Books {
+    fn may_connect(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
+        let from = place(from);
+        if let Some(until) = self.refused_addresses.get(&from) {
+            if *until > now {
+                return Err(Refused::Address(until.since_ms(now)));
+            }
+            self.refused_addresses.remove(&from);
+        }
+        if self.doorsteps.len() >= MAX_ADDRESSES && !self.doorsteps.contains_key(&from) {
+            forget_first(&mut self.doorsteps, |(_, seen)| *seen);
+        }
+        let fresh = || (Doorstep::new(is_shared(from), now), now);
+        let (doorstep, seen) = self.doorsteps.entry(from).or_insert_with(fresh);
+        *seen = now;
+        if doorstep.admit(now) {
+            return Ok(());
+        }
+        if !doorstep.forgive(now) {
+            self.refuse_address(from, now);
+        }
+        Err(Refused::TooOften)
+    }
+
+    fn refuse_address(&mut self, from: IpAddr, now: Instant) {
+        if is_shared(from) {
+            return;
+        }
+        if self.refused_addresses.len() >= MAX_REFUSED {
+            forget_first(&mut self.refused_addresses, |until| *until);
+        }
+        let until = now.after_ms(REFUSED_MS);
+        if self.refused_addresses.insert(from, until).is_none() {
+            tracing::warn!(
+                "address {from} is refused for {} minutes",
+                REFUSED_MS / 60_000
+            );
+        }
+    }
+
+    fn may_speak(&mut self, peer: PeerId, now: Instant) -> Result<(), Refused> {
+        let Some((until, _)) = self.refused_peers.get(&peer) else {
+            return Ok(());
+        };
+        if *until > now {
+            return Err(Refused::Peer(until.since_ms(now)));
+        }
+        self.refused_peers.remove(&peer);
+        Ok(())
+    }
+
+    fn neighbour(&mut self, peer: PeerId, now: Instant) -> &mut Neighbour {
+        if self.neighbours.len() >= MAX_NEIGHBOURS && !self.neighbours.contains_key(&peer) {
+            forget_first(&mut self.neighbours, |neighbour| neighbour.seen);
+        }
+        let neighbour = (self.neighbours.entry(peer)).or_insert_with(|| Neighbour {
+            allowance: Allowance::new(now),
+            from: None,
+            seen: now,
+            lines: Vec::new(),
+            heard: 0,
+        });
+        neighbour.seen = now;
+        neighbour
+    }
+
+    fn connected(
+        &mut self,
+        peer: PeerId,
+        from: Option<IpAddr>,
+        line: Option<Arc<Line>>,
+        now: Instant,
+    ) {
+        let neighbour = self.neighbour(peer, now);
+        neighbour.from = from.map(place).or(neighbour.from);
+        neighbour.lines.extend(line.map(|line| (line, 0)));
+    }
+
+    fn hear(&mut self, peer: PeerId, kind: Kind, bytes: usize, now: Instant) -> bool {
+        let neighbour = self.neighbour(peer, now);
+        neighbour.heard += bytes as u64 + FRAMING_BYTES;
+        if neighbour.allowance.admit(kind, bytes, now) {
+            return true;
+        }
+        if !neighbour.allowance.forgive(now) {
+            self.cut_off(peer, Fault::Flood, now);
+        }
+        false
+    }
+
+    fn expect(&mut self, peer: PeerId, bytes: usize) {
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            neighbour.heard += bytes as u64 + FRAMING_BYTES;
+        }
+    }
+
+    fn cut_off(&mut self, peer: PeerId, fault: Fault, now: Instant) {
+        if self.may_speak(peer, now).is_err() {
+            return;
+        }
+        let from = self.neighbours.get(&peer).and_then(|n| n.from);
+        if self.refused_peers.len() >= MAX_REFUSED {
+            forget_first(&mut self.refused_peers, |(until, _)| *until);
+        }
+        let until = now.after_ms(REFUSED_MS);
+        self.refused_peers.insert(peer, (until, from));
+        tracing::warn!(
+            "peer {} is cut off for {} minutes: {fault}",
+            peer.short(),
+            REFUSED_MS / 60_000
+        );
+        self.to_close.push(peer);
+        if let Some(from) = from {
+            let of_address = (self.refused_peers.values())
+                .filter(|(until, other)| *until > now && *other == Some(from));
+            if of_address.count() >= MAX_KEYS_CUT_OFF {
+                self.refuse_address(from, now);
+            }
+        }
+    }
+
+    fn audit(&mut self, now: Instant) {
+        let mut noisy = Vec::new();
+        for (peer, neighbour) in &mut self.neighbours {
+            let mut arrived = 0;
+            neighbour.lines.retain_mut(|(line, counted)| {
+                let total = line.0.load(Ordering::Relaxed);
+                arrived += total - *counted;
+                *counted = total;
+                // The other holder is the socket.
+                Arc::strong_count(line) > 1
+            });
+            let heard = std::mem::take(&mut neighbour.heard);
+            neighbour
+                .allowance
+                .make_good(heard.saturating_sub(arrived), now);
+            if !neighbour.allowance.bear(arrived.saturating_sub(heard), now) {
+                noisy.push(*peer);
+            }
+        }
+        for peer in noisy {
+            self.cut_off(peer, Fault::Noise, now);
+        }
+    }
+}
+
+/// Drops the entry that comes first in the order of `key`.
+fn forget_first<K: Ord + Copy, V>(map: &mut BTreeMap<K, V>, key: impl Fn(&V) -> Instant) {
+    let first = map.iter().min_by_key(|(_, value)| key(value));
+    if let Some(first) = first.map(|(first, _)| *first) {
+        map.remove(&first);
+    }
+}
+
+#[cfg(test)]
+mod tests;

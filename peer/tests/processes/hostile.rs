@@ -1,0 +1,212 @@
+//! What a neighbour that floods can do to a daemon: cost it a little, and lose its place.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tributary_peer::home::HomePaths;
+use tributary_peer::identity::Identity;
+use tributary_protocol::id::RunId;
+
+use super::attacker::{Flood, Outcome, Target, attack};
+use super::daemon::{Peer, Plan, federation};
+
+/// Messages a second of an attacker.
+const PER_SECOND: u64 = 10_000;
+/// Within this a neighbour that floods has lost its connection.
+const CUT_OFF: Duration = Duration::from_secs(10);
+/// Messages that the most talkative honest peer could send meanwhile: its burst, twelve seconds at its
+/// rate, and what is forgiven.
+const MAX_HONEST: u64 = 5200;
+/// How long a connection of a peer that is refused may last: until its key is known.
+const BACK: Duration = Duration::from_secs(2);
+/// What any flood may add to a daemon's memory.
+const MAX_GROWN: u64 = 64 << 20;
+/// How much longer rounds may take under attack.
+const MAX_SLOWER: u64 = 2;
+
+const FLOODS: [Flood; 9] = [
+    Flood::Junk,
+    Flood::Blocks,
+    Flood::Oversize,
+    Flood::Hellos,
+    Flood::Gossip,
+    Flood::Forgeries,
+    Flood::FreshKeys,
+    Flood::Churn,
+    Flood::Blobs,
+];
+
+/// The attacker of a kind has an address of its own; 127.0.0.1 is the honest peers'.
+fn target(peer: &Peer, run: &str, at: usize) -> Target {
+    let key = HomePaths::new(&peer.home).key();
+    Target {
+        address: format!("/ip4/127.0.0.1/tcp/{}", peer.port())
+            .parse()
+            .expect("a multiaddress"),
+        peer: Identity::read_file(&key).expect("a key").peer_id(),
+        run: run.parse::<RunId>().expect("a run"),
+        from: IpAddr::from([127, 0, 1, at as u8 + 1]),
+        per_second: PER_SECOND,
+    }
+}
+
+/// Highest resident memory of a daemon while `during` runs.
+fn watch<T: Send>(peer: &Peer, during: impl FnOnce() -> T + Send) -> (u64, T) {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(during);
+        let mut highest = peer.resident_bytes();
+        while !work.is_finished() {
+            std::thread::sleep(Duration::from_millis(50));
+            highest = highest.max(peer.resident_bytes());
+        }
+        (highest, work.join().expect("the attackers do not panic"))
+    })
+}
+
+/// All at once, each from its own address, for so long.
+fn flood(targets: Vec<(Target, Flood)>, lasting: Duration) -> Vec<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads");
+    let until = Instant::now() + lasting;
+    runtime.block_on(async {
+        let attacks: Vec<_> = targets
+            .into_iter()
+            .map(|(target, kind)| tokio::spawn(async move { attack(&target, kind, until).await }))
+            .collect();
+        let outcomes = futures::future::join_all(attacks).await;
+        let whole = |outcome: Result<Outcome, _>| outcome.expect("an attacker does not panic");
+        outcomes.into_iter().map(whole).collect()
+    })
+}
+
+fn report(kind: Flood, lasting: Duration, outcome: &Outcome) {
+    let cut = outcome
+        .cut_off
+        .map_or("never".into(), |t| format!("after {} ms", t.as_millis()));
+    println!(
+        "flood {kind:?}: {} messages got out of 10000 a second for {:.1} s, cut off {cut}, refused {} times \
+         afterwards, back for {} ms at most",
+        outcome.sent,
+        lasting.as_secs_f64(),
+        outcome.refused,
+        outcome.back.as_millis()
+    );
+}
+
+/// An attacker has lost its place, and does not get it back while it tries. One that a loaded machine
+/// let send no more than an honest peer may say is no flood, and may stay.
+fn assert_cut_off(kind: Flood, outcome: &Outcome) {
+    if kind == Flood::Churn || outcome.sent < MAX_HONEST {
+        return;
+    }
+    let cut_off = outcome.cut_off.expect("never cut off");
+    assert!(cut_off < CUT_OFF, "{kind:?}: {outcome:?}");
+    assert!(outcome.refused > 0, "{kind:?}: {outcome:?}");
+    assert!(outcome.back < BACK, "{kind:?}: {outcome:?}");
+}
+
+#[test]
+fn every_flood_is_cut_off_and_costs_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        rounds: 1,
+        members: 2,
+        local_steps: 1,
+        round_ms: 30_000,
+        grace_ms: 1_000,
+    };
+    let (peers, run, _) = federation(dir.path(), &plan);
+    peers[0].outcome(&run);
+    let before = peers[0].resident_bytes();
+    let lasting = Duration::from_secs(12);
+    let targets = (FLOODS.into_iter().enumerate())
+        .map(|(at, kind)| (target(&peers[0], &run, at), kind))
+        .collect();
+    let (highest, outcomes) = watch(&peers[0], || flood(targets, lasting));
+    for (kind, outcome) in FLOODS.into_iter().zip(&outcomes) {
+        report(kind, lasting, outcome);
+    }
+    let grown = highest.saturating_sub(before);
+    for line in peers[0].log().lines().filter(|line| line.contains("WARN")) {
+        println!("{line}");
+    }
+    println!("floods at once: {} MiB more memory", grown >> 20);
+    for (kind, outcome) in FLOODS.into_iter().zip(&outcomes) {
+        assert_cut_off(kind, outcome);
+    }
+    assert!(grown <= MAX_GROWN, "{grown} bytes more");
+    let status = peers[0].ask(&["status"]);
+    let connected = status["connected"].as_array().map(Vec::len);
+    assert_eq!(
+        connected,
+        Some(1),
+        "the honest neighbour is still there: {status}"
+    );
+    peers[0].verify("after the floods");
+}
+
+/// Milliseconds of the rounds certified since the log had `before` of them, without the one under way.
+fn rounds_since(peer: &Peer, before: usize) -> Vec<u64> {
+    let rounds = peer.rounds();
+    let mut took: Vec<u64> = rounds.iter().skip(before + 1).map(|(_, ms)| *ms).collect();
+    took.sort_unstable();
+    took
+}
+
+fn median(sorted: &[u64]) -> u64 {
+    sorted[sorted.len() / 2]
+}
+
+#[test]
+#[ignore = "two minutes; docs/numbers/processes.md says how to run it"]
+fn a_minute_of_floods_slows_no_round_to_twice_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        rounds: 5000,
+        members: 4,
+        local_steps: 4,
+        round_ms: 30_000,
+        grace_ms: 5_000,
+    };
+    let (peers, run, _) = federation(dir.path(), &plan);
+    let victim = &peers[0];
+    victim.until("round 3 is certified", || victim.certified(&run) >= Some(3));
+    let start = victim.rounds().len();
+    let (quiet_memory, ()) = watch(victim, || std::thread::sleep(Duration::from_secs(30)));
+    let quiet = rounds_since(victim, start);
+    let start = victim.rounds().len();
+    // One attacker after the other, each as fast as it can for its part of the minute.
+    let lasting = Duration::from_secs(60) / FLOODS.len() as u32;
+    let (memory, outcomes) = watch(victim, || {
+        let each = FLOODS.into_iter().enumerate();
+        each.map(|(at, kind)| flood(vec![(target(victim, &run, at), kind)], lasting)[0])
+            .collect::<Vec<_>>()
+    });
+    let attacked = rounds_since(victim, start);
+    for (kind, outcome) in FLOODS.into_iter().zip(&outcomes) {
+        report(kind, lasting, outcome);
+        if std::env::var_os("TRIBUTARY_TEST_PROGRAM").is_none() {
+            assert_cut_off(kind, outcome);
+        }
+    }
+    let grown = memory.saturating_sub(quiet_memory);
+    println!(
+        "minute of floods: memory {} MiB at most before, {} MiB during; {} quiet rounds of {} ms at the \
+         median and {} ms at most, {} rounds of {} ms at the median and {} ms at most under attack",
+        quiet_memory >> 20,
+        memory >> 20,
+        quiet.len(),
+        median(&quiet),
+        quiet.last().unwrap(),
+        attacked.len(),
+        median(&attacked),
+        attacked.last().unwrap()
+    );
+    if std::env::var_os("TRIBUTARY_TEST_PROGRAM").is_none() {
+        assert!(grown <= MAX_GROWN, "{grown} bytes more");
+        assert!(median(&attacked) <= MAX_SLOWER * median(&quiet));
+    }
+}
