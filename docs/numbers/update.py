@@ -2,10 +2,12 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders parity
+    python3 docs/numbers/update.py demo bitflip decoders parity processes
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
+    python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
-The second form takes what `tributary demo --format json` of that commit printed before.
+The other forms, of which `processes` is a third, take what `tributary demo --format json`, or the tests of the
+page, printed before.
 `reliability.md` and `training.md` are written by their own commands, which they name.
 """
 
@@ -114,15 +116,23 @@ def bitflip():
     return f"{where}\n\n" + table(head, [(flips, reported, harmless, 0)])
 
 
-def decoders():
-    where = machine()
-    text = tests("--test", "mutation")
+def decoders(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        os.environ.setdefault("TRIBUTARY_FUZZ", "1000000")
+        report = tests("--test", "mutation") + tests("--lib", "net::fuzz") + tests("--test", "node_fuzz")
+        report += run(
+            "cargo", "test", "--workspace", "-q", "--lib", "the_cost_is_in", "--", "--nocapture")
+    text = re.sub(r"^(test .* \.\.\. |\.+)", "", report, flags=re.M)
     rows = [
         (name, count(n), count(valid), f"{peak} KiB", f"{grown} bytes")
         for name, n, valid, peak, grown in found(
             r"^(.+): (\d+) messages, (\d+) still valid, peak (\d+) KiB, grown (\d+) bytes", text)
     ]
-    text = tests("--test", "node_fuzz")
+    rows += [
+        (name, count(n), count(valid), "", "")
+        for name, n, valid in found(r"^(.+): (\d+) messages, (\d+) still valid$", text)
+    ]
     [(n, peak, grown)] = found(r"^outsider: (\d+) messages, peak (\d+) KiB, grown (\d+) bytes", text)
     [insider] = found(r"^insider: (\d+) signed", text)
     [(sent, size, kept)] = found(r"^corrupt committee: (\d+) messages of (\d+) bytes, grown (\d+)", text)
@@ -134,8 +144,6 @@ def decoders():
         ("the whole committee signs nonsense",
          f"{count(sent)} ({int(size) // 1000} kB)", "", f"{count(kept)} bytes"),
     ]
-    text = run(
-        "cargo", "test", "--workspace", "-q", "--lib", "the_cost_is_in", "--", "--nocapture")
     [(equal, changed, full)] = found(
         r"equal (\d+) bytes, two changed (\d+) bytes, all heads (\d+) bytes", text)
     ledgers = [
@@ -149,6 +157,50 @@ def decoders():
         table(["attack on `Node::handle`, in the middle of a run", "messages", "peak", "kept"], attacks),
         "Comparing two ledgers of 1,500 authors (messages of both sides without the blocks themselves):",
         table(["ledgers", "bytes"], ledgers),
+    ])
+
+
+LONG_TESTS = [
+    "hostile::a_minute_of_floods_slows_no_round_to_twice_its_time",
+    "crowd::twenty_daemons_finish_a_run_with_one_state",
+    "kills::two_hundred_kills_lose_nothing_that_was_acknowledged",
+    "loss::rounds_certify_through_packet_loss",
+]
+
+
+def processes(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        # One after the other: each has the machine for itself.
+        command = ["cargo", "test", "--workspace", "-q", "--test", "processes"]
+        options = ["--", "--ignored", "--exact", "--nocapture"]
+        report = "".join(run(*command, name, *options) for name in LONG_TESTS)
+    text = re.sub(r"^(test .* \.\.\. |\.+)", "", report, flags=re.M)
+    floods = [
+        (kind, count(sent), "" if cut == "never" else f"{count(cut.split()[1])} ms", count(refused), f"{count(back)} ms")
+        for kind, sent, cut, refused, back in found(
+            r"^flood (\w+): (\d+) messages got out of .*, cut off (after \d+ ms|never), "
+            r"refused (\d+) times afterwards, back for (\d+) ms", text)
+    ]
+    [minute] = found(r"^minute of floods: (.*)", text)
+    [crowd] = found(r"^crowd: (.*)", text)
+    kills, losses = found(r"^kills: (.*)", text), found(r"^loss: (.*)", text)
+    head = ["flood", "messages that got out", "cut off after", "refused afterwards", "longest way back in"]
+
+    def sentence(line):
+        return f"{line[0].upper()}{line[1:]}."
+
+    return "\n\n".join([
+        f"{where} Development profile.",
+        "## A hostile neighbour",
+        table(head, floods),
+        sentence(minute),
+        "## A crowd",
+        sentence(crowd),
+        "## Kills",
+        " ".join(map(sentence, kills)),
+        "## Packet loss",
+        "\n".join(f"- {sentence(line)}" for line in losses),
     ])
 
 
@@ -169,17 +221,18 @@ def parity():
     ])
 
 
-PAGES = {"demo": demo, "bitflip": bitflip, "decoders": decoders, "parity": parity}
+PAGES = {"demo": demo, "bitflip": bitflip, "decoders": decoders, "parity": parity, "processes": processes}
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="a saved report, for demo")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo or processes")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
-    if (given.report or given.commit) and not (given.report and given.commit and given.pages == ["demo"]):
-        arguments.error("--report and --commit belong together, and to the page demo alone")
+    if (given.report or given.commit) and not (given.report and given.commit 
+            and given.pages in (["decoders"], ["demo"], ["processes"])):
+        arguments.error("--report and --commit belong together, and to one page: decoders, demo or processes")
     saved = (given.report.read_text(), given.commit) if given.report else ()
     for name in given.pages:
         page = FOLDER / f"{name}.md"

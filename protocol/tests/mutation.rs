@@ -1,10 +1,12 @@
 //! Remote bytes never panic a decoder and never make it hold memory: 100,000 mutated messages for
-//! each decoder, from a fixed seed.
+//! each decoder, from a fixed seed; `TRIBUTARY_FUZZ=1000000` makes it a million.
 //!
 //! Half of the inputs are mutations of valid ones (bits flipped, bytes cut, doubled, moved between
 //! messages, lengths blown up), so that they get far into the decoder; the rest is noise. A counting
 //! allocator sees every byte that is asked for.
 
+#[path = "mutation/corpus.rs"]
+mod corpus;
 #[path = "../src/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;
@@ -26,6 +28,7 @@ use tributary_protocol::merkle::{self, InclusionProof};
 use tributary_protocol::update;
 use tributary_protocol::wire::Message;
 
+use corpus::{Corpus, executions, plain};
 use fixture::*;
 use mutate::Mutator;
 
@@ -35,6 +38,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// One measurement at a time: the counter is the process's.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// For each decoder, unless the environment says otherwise.
 const MESSAGES: usize = 100_000;
 /// What any one decode of these small messages may hold at once: the codec reserves at most 256 times
 /// a message of up to 16 KiB.
@@ -42,27 +46,50 @@ const MAX_PEAK_BYTES: usize = 5 << 20;
 /// And of the largest: 16 MiB for what the codec reserves, and the message itself.
 const MAX_LARGE_PEAK_BYTES: usize = 17 << 20;
 
-/// Feeds a decoder; `decode` says whether it took the bytes.
-fn feed(name: &str, seeds: &[Vec<u8>], decode: impl Fn(&[u8]) -> bool) {
+/// What a decoder says of bytes: nothing when it takes them, else why not.
+type Outcome = Result<(), String>;
+
+fn outcome<T, E: std::fmt::Display>(decoded: Result<T, E>) -> Outcome {
+    decoded.map(drop).map_err(|why| why.to_string())
+}
+
+/// Feeds a decoder: first the valid inputs and the corpus, then mutations of both.
+fn feed(name: &str, seeds: &[Vec<u8>], decode: impl Fn(&[u8]) -> Outcome) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in seeds {
-        assert!(decode(seed), "{name}: a valid input is refused");
+        assert_eq!(decode(seed), Ok(()), "{name}: a valid input is refused");
     }
-    let mut mutator = Mutator::new(seeds, 0x7472_6962);
+    let mut corpus = Corpus::read(name);
+    for bytes in corpus.inputs() {
+        // What it says may change with the words; that it comes back may not.
+        let _ = decode(bytes);
+    }
+    let kept = corpus.inputs().map(<[u8]>::to_vec);
+    let seeds: Vec<Vec<u8>> = seeds.iter().cloned().chain(kept).collect();
+    let messages = executions(MESSAGES);
+    let mut mutator = Mutator::new(&seeds, 0x7472_6962);
     let before = MEMORY.current_usage();
-    let (mut taken, mut peak) = (0, 0);
-    for _ in 0..MESSAGES {
+    let (mut taken, mut peak, mut kept) = (0, 0, 0);
+    for _ in 0..messages {
         let bytes = mutator.next();
         MEMORY.reset_peak_usage();
         let start = MEMORY.current_usage();
-        taken += usize::from(decode(&bytes));
+        let says = decode(&bytes);
         peak = peak.max(MEMORY.peak_usage().saturating_sub(start));
+        taken += usize::from(says.is_ok());
+        // What the corpus keeps is not what the decoder keeps.
+        let start = MEMORY.current_usage();
+        if let Err(why) = says {
+            corpus.found(&plain(why), &bytes);
+        }
+        kept += MEMORY.current_usage().saturating_sub(start);
     }
-    let grown = MEMORY.current_usage().saturating_sub(before);
+    let grown = (MEMORY.current_usage().saturating_sub(before)).saturating_sub(kept);
     println!(
-        "{name}: {MESSAGES} messages, {taken} still valid, peak {} KiB, grown {grown} bytes",
+        "{name}: {messages} messages, {taken} still valid, peak {} KiB, grown {grown} bytes",
         peak / 1024
     );
+    corpus.write();
     assert!(peak <= MAX_PEAK_BYTES, "{name}: {peak} bytes held at once");
     assert!(
         grown < 64 * 1024,
@@ -73,7 +100,7 @@ fn feed(name: &str, seeds: &[Vec<u8>], decode: impl Fn(&[u8]) -> bool) {
 #[test]
 fn the_message_decoder_withstands_mutation() {
     let seeds: Vec<Vec<u8>> = messages().iter().map(|(_, m)| m.encode()).collect();
-    feed("message", &seeds, |bytes| Message::decode(bytes).is_ok());
+    feed("message", &seeds, |bytes| outcome(Message::decode(bytes)));
 }
 
 #[test]
@@ -116,20 +143,18 @@ fn the_block_decoder_withstands_mutation_and_takes_no_forgery() {
     let valid = blocks();
     let seeds = valid.each_ref().map(|b| b.bytes().to_vec());
     feed("signed block", &seeds, |bytes| {
-        match SignedBlock::decode(bytes, NET) {
-            Ok(block) => {
-                assert!(
-                    seeds.iter().any(|seed| seed == bytes),
-                    "{block:?} was forged"
-                );
-                true
-            }
-            Err(_) => false,
+        let block = SignedBlock::decode(bytes, NET);
+        if let Ok(block) = &block {
+            assert!(
+                seeds.iter().any(|seed| seed == bytes),
+                "{block:?} was forged"
+            );
         }
+        outcome(block)
     });
     // Without the signature check the mutations reach everything behind it.
     feed("block without its signature", &seeds, |bytes| {
-        Unverified::decode(bytes, NET).is_ok()
+        outcome(Unverified::decode(bytes, NET))
     });
 }
 
@@ -138,7 +163,8 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
     let seeds = [codec::encode(&manifest())];
     feed("manifest", &seeds, |bytes| {
         let decoded = codec::decode::<Manifest, { limits::MAX_MANIFEST_BYTES }>(bytes);
-        decoded.is_ok_and(|manifest| manifest.check().is_ok())
+        let checked = decoded.map_err(|why| why.to_string());
+        checked.and_then(|manifest| outcome(manifest.check()))
     });
     let entries = [
         Entry::Create(Box::new(manifest())),
@@ -150,31 +176,27 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
     let seeds: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
     feed("entry", &seeds, |bytes| {
         let decoded = codec::decode::<Entry, { limits::MAX_BLOCK_BYTES }>(bytes);
-        decoded.is_ok_and(|entry| entry.check().is_ok())
+        let checked = decoded.map_err(|why| why.to_string());
+        checked.and_then(|entry| outcome(entry.check()))
     });
 }
 
 #[test]
 fn the_decoders_of_the_committee_withstand_mutation() {
     feed("certificate", &[certificate().encode()], |bytes| {
-        Certificate::decode(bytes).is_ok()
+        outcome(Certificate::decode(bytes))
     });
     let seeds: Vec<Vec<u8>> = consensus_messages()
         .iter()
         .map(|(_, m)| m.encode())
         .collect();
-    feed(
-        "consensus message",
-        &seeds,
-        |bytes| match ConsensusMessage::decode(bytes) {
-            Ok(message) => {
-                let forged = message.verify(NET).is_ok() && !seeds.iter().any(|s| s == bytes);
-                assert!(!forged, "{message:?} was forged");
-                true
-            }
-            Err(_) => false,
-        },
-    );
+    feed("consensus message", &seeds, |bytes| {
+        let message = ConsensusMessage::decode(bytes).map_err(|why| why.to_string())?;
+        let verified = message.verify(NET);
+        let forged = verified.is_ok() && !seeds.iter().any(|s| s == bytes);
+        assert!(!forged, "{message:?} was forged");
+        Ok(())
+    });
 }
 
 #[test]
@@ -190,13 +212,13 @@ fn the_update_and_adapter_decoders_withstand_mutation() {
     for (name, codec) in codecs {
         let seed = update::encode(&flat, codec).expect("in range");
         feed(name, &[seed], |bytes| {
-            update::decode(bytes, flat.len(), codec).is_ok()
+            outcome(update::decode(bytes, flat.len(), codec))
         });
     }
     let shape = Arc::new(manifest().adapter);
     let seed = Adapter::init(shape.clone(), &any_digest(1)).to_bytes();
     feed("adapter", &[seed], |bytes| {
-        Adapter::from_bytes(shape.clone(), bytes).is_ok()
+        outcome(Adapter::from_bytes(shape.clone(), bytes))
     });
 }
 
@@ -207,9 +229,7 @@ fn the_proof_decoder_withstands_mutation() {
     let seed = codec::encode(&merkle::prove(&leaves, 17).expect("a leaf"));
     let valid = seed.clone();
     feed("inclusion proof", &[seed], |bytes| {
-        let Ok(proof) = codec::decode::<InclusionProof, 4096>(bytes) else {
-            return false;
-        };
+        let proof = codec::decode::<InclusionProof, 4096>(bytes).map_err(|why| why.to_string())?;
         if proof.verify(&root, &leaves[17]) {
             let fields = codec::decode::<InclusionProof, 4096>(&valid).expect("valid");
             assert_eq!(
@@ -218,6 +238,6 @@ fn the_proof_decoder_withstands_mutation() {
                 "a second proof"
             );
         }
-        true
+        Ok(())
     });
 }

@@ -1,9 +1,12 @@
 //! Whatever a neighbour sends, `Node::handle` neither panics nor grows, and the run goes on.
 //!
-//! Two attackers, both from a fixed seed. The outsider mutates and repeats traffic, 100,000 messages.
+//! Two attackers, both from a fixed seed. The outsider mutates and repeats traffic, 100,000 messages or
+//! as many as `TRIBUTARY_FUZZ` says, after the messages of the corpus.
 //! The insider holds members' keys: its mutations are signed correctly, so they get past every
 //! decoder and signature check to the rules behind.
 
+#[path = "mutation/corpus.rs"]
+mod corpus;
 #[path = "mutation/mutate.rs"]
 mod mutate;
 #[path = "federation/net.rs"]
@@ -12,6 +15,7 @@ mod net;
 
 use std::sync::{Mutex, PoisonError};
 
+use corpus::{Corpus, executions, plain};
 use mutate::Mutator;
 use net::{Net, config, join, manifest};
 use peak_alloc::PeakAlloc;
@@ -19,7 +23,7 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::codec;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Entry, Role};
-use tributary_protocol::event::{Command, Effect, Input, Record};
+use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
 use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, Scope, Seq, StateHash};
 use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
@@ -190,7 +194,10 @@ fn input(from: PeerId, at: usize, bytes: Vec<u8>) -> Input {
 fn mutated_traffic_of_an_outsider_changes_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut net, run) = federation(6);
-    let seeds = traffic(&net, run);
+    let mut corpus = Corpus::read("node");
+    let kept: Vec<Vec<u8>> = corpus.inputs().map(<[u8]>::to_vec).collect();
+    let mut seeds = traffic(&net, run);
+    seeds.extend(kept.iter().cloned());
     let from = net.ids[0];
     let mut mutator = Mutator::new(&seeds, 1);
     let now_ms = net.now_ms;
@@ -199,31 +206,49 @@ fn mutated_traffic_of_an_outsider_changes_nothing() {
         monotonic: Instant(now_ms),
         wall: Timestamp(now_ms),
     };
-    let mut feed = |messages: usize, mutator: &mut Mutator| {
-        let mut peak = 0;
+    for (at, bytes) in kept.into_iter().enumerate() {
+        drop(node.handle(input(from, at, bytes), now));
+    }
+    let mut feed = |messages: usize, mutator: &mut Mutator, corpus: &mut Corpus| {
+        let (mut peak, mut kept) = (0, 0);
         for at in 0..messages {
             now.monotonic.0 += u64::from(at.is_multiple_of(1000));
-            let input = input(from, at, mutator.next());
+            let bytes = mutator.next();
+            let input = input(from, at, bytes.clone());
             MEMORY.reset_peak_usage();
             let start = MEMORY.current_usage();
-            drop(node.handle(input, now));
+            let effects = node.handle(input, now);
             peak = peak.max(MEMORY.peak_usage().saturating_sub(start));
+            let start = MEMORY.current_usage();
+            for why in effects.iter().filter_map(refusal) {
+                corpus.found(&why, &bytes);
+            }
+            kept += MEMORY.current_usage().saturating_sub(start);
         }
-        peak
+        (peak, kept)
     };
     // What can be learnt from the seeds is learnt first.
-    feed(2_000, &mut mutator);
+    feed(2_000, &mut mutator, &mut corpus);
     let before = MEMORY.current_usage();
-    let peak = feed(MESSAGES, &mut mutator);
-    let grown = MEMORY.current_usage().saturating_sub(before);
+    let messages = executions(MESSAGES);
+    let (peak, kept) = feed(messages, &mut mutator, &mut corpus);
+    let grown = (MEMORY.current_usage().saturating_sub(before)).saturating_sub(kept);
     println!(
-        "outsider: {MESSAGES} messages, peak {} KiB, grown {grown} bytes",
+        "outsider: {messages} messages, peak {} KiB, grown {grown} bytes",
         peak / 1024
     );
+    corpus.write();
     assert!(peak <= 20 << 20, "{peak} bytes held at once");
     assert!(grown <= 256 * 1024, "{grown} bytes kept");
     // The node forgot nothing: it goes on to the end with the others.
     assert_finishes(&mut net, run);
+}
+
+fn refusal(effect: &Effect) -> Option<String> {
+    match effect {
+        Effect::Notify(Notice::Refused { why, .. }) => Some(plain(why.to_string())),
+        _ => None,
+    }
 }
 
 fn assert_finishes(net: &mut Net, run: RunId) {
