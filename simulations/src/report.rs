@@ -91,12 +91,6 @@ pub fn median(ordered: &[f64]) -> Option<f64> {
     Some((ordered[last / 2] + ordered[middle]) / 2.0)
 }
 
-/// The number below which a share of ordered numbers lies (nearest rank).
-pub fn quantile(ordered: &[f64], share: f64) -> Option<f64> {
-    let last = ordered.len().checked_sub(1)?;
-    ordered.get((last as f64 * share).round() as usize).copied()
-}
-
 /// The first `count` names, and how many more there are.
 fn few(names: &[&str], count: usize) -> String {
     let shown = names[..names.len().min(count)].join(", ");

@@ -279,10 +279,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         let is_current = |world: &Self, to: usize, boot| world.machines[to].boot == boot;
         match event {
-            Event::Arrive { to, input } => {
-                self.reaches(to, &input);
-                self.feed(to, *input);
-            }
+            Event::Arrive { to, input } => self.feed(to, *input),
             Event::Flood {
                 to,
                 from,
@@ -360,6 +357,7 @@ impl World {
 
     /// Hands an input to a machine, unless the liar there keeps it from its node.
     fn feed(&mut self, to: usize, input: Input) {
+        self.reaches(to, &input);
         if let Some(input) = self.tempt(to, input) {
             self.hand(to, input);
         }

@@ -117,16 +117,7 @@ fn figure(cells: &[Cell], metric: &Metric, less_is_better: bool) -> Option<Figur
             write(worst.value)
         ),
     };
-    let most = rows.iter().map(|row| row.range.1).fold(0.0, f64::max);
-    let (unit, size) = match metric.unit {
-        "" => ("no unit", 1.0),
-        "B" => byte_unit(most),
-        unit => (unit, 1.0),
-    };
-    for row in &mut rows {
-        row.value /= size;
-        row.range = (row.range.0 / size, row.range.1 / size);
-    }
+    let unit = rescale(&mut rows, metric.unit);
     let label = format!("{} ({unit})", metric.name);
     let axis = Axis {
         label: &label,
@@ -143,6 +134,21 @@ fn figure(cells: &[Cell], metric: &Metric, less_is_better: bool) -> Option<Figur
     })
 }
 
+/// Brings rows to the unit that fits them, and names it.
+fn rescale(rows: &mut [ranges::Row], unit: &'static str) -> &'static str {
+    let most = rows.iter().map(|row| row.range.1).fold(0.0, f64::max);
+    let (unit, size) = match unit {
+        "" => ("no unit", 1.0),
+        "B" => byte_unit(most),
+        other => (other, 1.0),
+    };
+    for row in rows {
+        row.value /= size;
+        row.range = (row.range.0 / size, row.range.1 / size);
+    }
+    unit
+}
+
 fn html(
     scenario: &Scenario,
     cells: &[Cell],
@@ -157,6 +163,25 @@ fn html(
         cells.len()
     ));
     out += &format!("<p>{}.</p>\n", escaped(&scenario.describe()));
+    verdict(&mut out, cells);
+    out += "<div class=\"figures\">\n";
+    figures
+        .iter()
+        .for_each(|figure| page::put_figure(&mut out, figure));
+    out += "</div>\n<h2>All combinations</h2>\n<p>Median over the seeds, least and greatest in brackets. \
+            All metrics are in <code>sweep.csv</code>, every seed is in <code>sweep.json</code>.</p>\n";
+    summaries(&mut out, cells);
+    out += &format!(
+        "<h2>Get this again</h2>\n<pre>{}</pre>\n<p>The scenario that is varied:</p>\n<pre>{}</pre>\n\
+         </body>\n</html>\n",
+        escaped(command),
+        escaped(toml)
+    );
+    out
+}
+
+/// Every broken promise, with the combination that it was broken in.
+fn verdict(out: &mut String, cells: &[Cell]) {
     let broken: Vec<String> = (cells.iter())
         .flat_map(|cell| {
             let lines = cell.seeds.iter().flat_map(|seed| &seed.broken);
@@ -164,21 +189,19 @@ fn html(
         })
         .collect();
     match broken.is_empty() {
-        true => out += "<div class=\"verdict\"><strong>Every promise was kept.</strong></div>\n",
+        true => *out += "<div class=\"verdict\"><strong>Every promise was kept.</strong></div>\n",
         false => {
-            out += "<div class=\"verdict broken\"><strong>Promises were broken.</strong><ul>";
+            *out += "<div class=\"verdict broken\"><strong>Promises were broken.</strong><ul>";
             for line in &broken {
-                out += &format!("<li>{}</li>", escaped(line));
+                *out += &format!("<li>{}</li>", escaped(line));
             }
-            out += "</ul></div>\n";
+            *out += "</ul></div>\n";
         }
     }
-    out += "<div class=\"figures\">\n";
-    figures
-        .iter()
-        .for_each(|figure| page::put_figure(&mut out, figure));
-    out += "</div>\n<h2>All combinations</h2>\n<p>Median over the seeds, least and greatest in brackets. \
-            All metrics are in <code>sweep.csv</code>, every seed is in <code>sweep.json</code>.</p>\n";
+}
+
+/// A row per combination, a column per metric that is drawn.
+fn summaries(out: &mut String, cells: &[Cell]) {
     let lies = cells.iter().any(|cell| cell.scenario.liars() > 0);
     let columns: Vec<&Metric> = (DRAWN.iter())
         .filter(|(name, _)| lies || *name != "liars_earned_share")
@@ -208,12 +231,5 @@ fn html(
             row
         })
         .collect();
-    page::table(&mut out, &heads, &rows);
-    out += &format!(
-        "<h2>Get this again</h2>\n<pre>{}</pre>\n<p>The scenario that is varied:</p>\n<pre>{}</pre>\n\
-         </body>\n</html>\n",
-        escaped(command),
-        escaped(toml)
-    );
-    out
+    page::table(out, &heads, &rows);
 }

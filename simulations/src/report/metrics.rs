@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::rows::Tables;
-use super::{median, quantile};
+use super::median;
+use super::rows::{RoundRow, Tables};
 use crate::world::Outcome;
 
 /// A metric's name, unit and meaning.
@@ -88,73 +88,35 @@ pub const METRICS: [Metric; 18] = [
 /// The metrics of one run. Those that do not exist in it (no loss because nothing was certified) are
 /// left out.
 pub fn of(tables: &Tables, outcome: &Outcome, rounds: u32) -> BTreeMap<&'static str, f64> {
-    let training = || (tables.rounds.iter()).filter(move |row| (1..=rounds).contains(&row.round));
-    let took: Vec<f64> = {
-        let mut took: Vec<f64> = training().map(|row| row.took_s).collect();
-        took.sort_by(f64::total_cmp);
-        took
-    };
-    let most = |of: fn(&super::rows::RoundRow) -> f64| training().map(of).reduce(f64::max);
-    let share = |part: usize, of: usize| (of > 0).then(|| part as f64 / of as f64);
-    let earned = |lies: bool| -> f64 {
-        let paid = tables.participants.iter();
-        paid.filter(|row| !lies || !row.behaviour.is_empty())
-            .map(|row| row.earned_open)
-            .sum()
-    };
-    let (control, payload) = tables.traffic.iter().fold((0, 0), |(c, p), row| {
-        (c + row.control_sent_bytes, p + row.payload_sent_bytes)
-    });
-    let heights = tables.rounds.len() * tables.participants.len();
-    let scores = || tables.contributions.iter().filter_map(|row| row.score);
-    let (included, expected) = training().fold((0, 0), |(i, e), row| {
-        (i + row.included.min(row.expected), e + row.expected)
-    });
+    let training: Vec<&RoundRow> = (tables.rounds.iter())
+        .filter(|row| (1..=rounds).contains(&row.round))
+        .collect();
+    let mut took: Vec<f64> = training.iter().map(|row| row.took_s).collect();
+    took.sort_by(f64::total_cmp);
+    let most = |of: fn(&RoundRow) -> f64| training.iter().map(|row| of(row)).reduce(f64::max);
+    let losses = || tables.rounds.iter().filter_map(|row| row.common_loss);
+    let scores = tables.contributions.iter().filter_map(|row| row.score);
+    let (control, payload) = sent(tables);
+    let heights = (tables.rounds.len() * tables.participants.len()) as f64;
     let values = [
-        (
-            "final_loss",
-            (tables.rounds.iter())
-                .filter_map(|row| row.common_loss)
-                .next_back(),
-        ),
-        (
-            "first_loss",
-            (tables.rounds.iter()).find_map(|row| row.common_loss),
-        ),
-        (
-            "rounds_certified",
-            Some(f64::from(outcome.rounds_certified)),
-        ),
+        ("final_loss", losses().next_back()),
+        ("first_loss", losses().next()),
+        ("rounds_certified", Some(outcome.rounds_certified.into())),
         ("round_s_median", median(&took)),
-        ("round_s_max", quantile(&took, 1.0)),
-        (
-            "spread_s_max",
-            most(|row| row.everywhere_s - row.certified_s),
-        ),
-        ("attempts_max", most(|row| f64::from(row.attempts))),
-        ("included_share", share(included, expected)),
-        (
-            "judged_share",
-            share(
-                training().filter(|row| row.judged).count(),
-                training().count(),
-            ),
-        ),
+        ("round_s_max", took.last().copied()),
+        ("spread_s_max", most(|r| r.everywhere_s - r.certified_s)),
+        ("attempts_max", most(|r| r.attempts.into())),
+        ("included_share", included_share(&training)),
+        ("judged_share", judged_share(&training)),
         (
             "negative_scores",
-            Some(scores().filter(|s| *s < 0.0).count() as f64),
+            Some(scores.filter(|s| *s < 0.0).count() as f64),
         ),
-        (
-            "liars_earned_share",
-            Some(0.0 + earned(true) / earned(false)).filter(|s| s.is_finite()),
-        ),
-        ("crashes", Some(f64::from(outcome.crashes))),
-        ("control_bytes", Some(control as f64)),
-        ("payload_bytes", Some(payload as f64)),
-        (
-            "bytes_per_peer_round",
-            (heights > 0).then(|| (control + payload) as f64 / heights as f64),
-        ),
+        ("liars_earned_share", liars_earned_share(tables)),
+        ("crashes", Some(outcome.crashes.into())),
+        ("control_bytes", Some(control)),
+        ("payload_bytes", Some(payload)),
+        ("bytes_per_peer_round", ratio(control + payload, heights)),
         ("virtual_s", Some(outcome.virtual_us as f64 / 1e6)),
         ("events", Some(outcome.events as f64)),
         ("violations", Some(outcome.violations.len() as f64)),
@@ -163,6 +125,44 @@ pub fn of(tables: &Tables, outcome: &Outcome, rounds: u32) -> BTreeMap<&'static 
     there
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// A part of a whole; of nothing there is none.
+fn ratio(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
+fn sent(tables: &Tables) -> (f64, f64) {
+    tables
+        .traffic
+        .iter()
+        .fold((0.0, 0.0), |(control, payload), row| {
+            let (c, p) = (row.control_sent_bytes, row.payload_sent_bytes);
+            (control + c as f64, payload + p as f64)
+        })
+}
+
+/// Liars that go by several names may be included more often than they are expected.
+fn included_share(training: &[&RoundRow]) -> Option<f64> {
+    let included: usize = training.iter().map(|r| r.included.min(r.expected)).sum();
+    let expected: usize = training.iter().map(|r| r.expected).sum();
+    ratio(included as f64, expected as f64)
+}
+
+fn judged_share(training: &[&RoundRow]) -> Option<f64> {
+    let judged = training.iter().filter(|row| row.judged).count();
+    ratio(judged as f64, training.len() as f64)
+}
+
+fn liars_earned_share(tables: &Tables) -> Option<f64> {
+    let (mut theirs, mut all) = (0.0, 0.0);
+    for row in &tables.participants {
+        all += row.earned_open;
+        if !row.behaviour.is_empty() {
+            theirs += row.earned_open;
+        }
+    }
+    ratio(theirs, all)
 }
 
 /// A metric by its name.
