@@ -128,7 +128,7 @@ fn scores(run: &Run<'_>) -> Option<Figure> {
         .filter(|(_, _, (low, high))| *low <= 0.0 && *high >= 0.0);
     let below = rows.iter().filter(|(_, _, (_, high))| *high < 0.0).count();
     let title = format!(
-        "{} lowered the loss most; of {} contributors {} cannot be told from zero and {below} raised it",
+        "{} lowered the loss most; of {} scored contributors {} cannot be told from zero and {below} raised it",
         best.name,
         rows.len(),
         unsure.count(),
