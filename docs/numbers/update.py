@@ -161,7 +161,7 @@ def decoders(report=None, commit=None):
 
 
 LONG_TESTS = [
-    "hostile::a_minute_of_floods_slows_no_round_to_twice_its_time",
+    "hostile::a_minute_of_floods_slows_rounds_to_less_than_twice_their_time",
     "crowd::twenty_daemons_finish_a_run_with_one_state",
     "kills::two_hundred_kills_lose_nothing_that_was_acknowledged",
     "loss::rounds_certify_through_packet_loss",

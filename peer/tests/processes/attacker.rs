@@ -27,9 +27,9 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, Transport, noise, yamux};
 use tokio::net::{TcpSocket, TcpStream};
 use tributary_peer::NETWORK;
-use tributary_protocol::entry::{Entry, Join, Role};
+use tributary_protocol::entry::Entry;
 use tributary_protocol::hash;
-use tributary_protocol::id::{MerkleRoot, PeerId, RunId, Scope, Seq};
+use tributary_protocol::id::{PeerId, RunId, Scope, Seq};
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::time::Timestamp;
@@ -190,16 +190,10 @@ fn pool(flood: Flood, target: &Target, keys: &Keypair) -> Vec<Vec<u8>> {
     }
 }
 
-/// What a stranger may say: it asks to join.
+/// What a stranger may say without effect: it leaves where it never was.
 fn block(n: u64, run: RunId) -> Message {
     let seed = *hash::blob(&n.to_be_bytes()).as_bytes();
     let key = SecretKey::from_seed(seed);
-    let join = Join {
-        name: format!("stranger {n}"),
-        role: Role::Contributor,
-        root: MerkleRoot::default(),
-        tokens: 1,
-    };
     let block = Block {
         network: NETWORK,
         author: key.peer_id(),
@@ -208,7 +202,7 @@ fn block(n: u64, run: RunId) -> Message {
         prev: None,
         seen: Vec::new(),
         time: Timestamp(n),
-        entries: vec![Entry::Join(join)],
+        entries: vec![Entry::Leave],
     };
     let signed = SignedBlock::sign(block, &key).expect("a valid block");
     Message::Block(signed.bytes().to_vec())

@@ -223,5 +223,5 @@ fn a_few_kills_lose_nothing_that_was_acknowledged() {
 #[test]
 #[ignore = "some minutes; docs/numbers/processes.md says how to run it"]
 fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
-    storm(LONG, 200);
+    storm(LONG, 80);
 }
