@@ -156,9 +156,9 @@ fn every_line_of_the_events_is_json_in_order_of_time() {
     let of = |kind: &str| events.iter().filter(|e| e["event"] == kind).count();
     assert_eq!(of("first_certificate"), 5);
     assert_eq!(of("split"), 1);
-    let ended = events.iter().filter(|e| e["event"] == "finished");
-    let who: BTreeSet<&str> = ended.filter_map(|e| e["participant"].as_str()).collect();
-    assert_eq!(who.len(), 8, "every peer finishes: {who:?}");
+    let follow = events.iter().filter(|e| e["event"] == "following");
+    let who: BTreeSet<&str> = follow.filter_map(|e| e["participant"].as_str()).collect();
+    assert_eq!(who.len(), 8, "every peer follows the run: {who:?}");
     assert_eq!(of("crash"), of("restart"));
 }
 
