@@ -179,16 +179,25 @@ fn setting(shape: &AdapterShape) -> String {
 }
 
 fn row(figure: &Figure) -> Vec<String> {
-    let cell = |pair: Option<[f64; 2]>, digits| {
+    let cell = |pair: Option<[f64; 2]>, digits, otherwise| {
         let interval = pair.map(|[mean, half]| Interval { mean, half });
-        with_half(interval, digits, "diverged")
+        with_half(interval, digits, otherwise)
     };
     vec![
         figure.method.to_owned(),
         format!("{}", figure.rate),
-        cell(figure.loss, 3),
-        cell(figure.gap_percent, 2),
-        cell(figure.own_loss, 3),
+        cell(figure.loss, 3, "diverged"),
+        // Nothing to compare with is another thing than nothing learnt.
+        cell(
+            figure.gap_percent,
+            2,
+            if figure.loss.is_some() {
+                "not run"
+            } else {
+                "diverged"
+            },
+        ),
+        cell(figure.own_loss, 3, "diverged"),
         match figure.upload_bytes {
             0.0 => "none".to_owned(),
             bytes => format!("{:.1} KB", bytes / 1e3),
