@@ -144,19 +144,19 @@ def decoders(report=None, commit=None):
         ("the whole committee signs nonsense",
          f"{count(sent)} ({int(size) // 1000} kB)", "", f"{count(kept)} bytes"),
     ]
-    [(equal, changed, full)] = found(
-        r"equal (\d+) bytes, two changed (\d+) bytes, all heads (\d+) bytes", text)
-    ledgers = [
-        ("equal", count(equal)),
-        ("two authors changed, one on each side", count(changed)),
-        ("all heads, for comparison", count(full)),
-    ]
+    sizes = re.findall(r"equal (\d+) bytes, two changed (\d+) bytes, all heads (\d+) bytes", text)
+    if sizes:
+        labels = ["equal", "two authors changed, one on each side", "all heads, for comparison"]
+        ledgers = "Comparing two ledgers of 1,500 authors (messages of both sides without the blocks themselves):\n\n"
+        ledgers += table(["ledgers", "bytes"], zip(labels, map(count, sizes[0])))
+    else:
+        # Saved output without that test: what was measured before stands.
+        [ledgers] = re.findall(r"^Comparing two ledgers.*?(?=\n<!--)", (FOLDER / "decoders.md").read_text(), re.M | re.S)
     return "\n\n".join([
         where,
         table(["decoder", "messages", "still valid", "peak", "kept"], rows),
         table(["attack on `Node::handle`, in the middle of a run", "messages", "peak", "kept"], attacks),
-        "Comparing two ledgers of 1,500 authors (messages of both sides without the blocks themselves):",
-        table(["ledgers", "bytes"], ledgers),
+        ledgers,
     ])
 
 
