@@ -568,3 +568,34 @@ fn both_halves_of_a_proof_are_durable_before_either_is_shown() {
     assert!(view(&net, 2, &run).log().is_equivocator(net.ids[4]));
     assert_eq!(written(&effects), 2);
 }
+
+#[test]
+fn a_newcomer_takes_no_more_of_a_stranger_than_those_who_know_the_manifest() {
+    let (mut net, run) = begun();
+    let mut newcomer = Net::new(1);
+    newcomer.command(0, Command::Follow { run, join: None });
+    let stranger = SecretKey::from_seed([202; 32]);
+    let mut prev = None;
+    for seq in 0..10 {
+        let next = block(&stranger, run, seq, prev, 1);
+        prev = Some(next.id());
+        tell_block(&mut net, 2, &next);
+        tell_block(&mut newcomer, 0, &next);
+    }
+    let taken = |net: &Net, node| {
+        view(net, node, &run)
+            .log()
+            .blocks(stranger.peer_id())
+            .count()
+    };
+    assert_eq!(taken(&newcomer, 0), taken(&net, 2));
+    // The block that opens the run is larger than a stranger's may be, and is taken all the same.
+    let opening = view(&net, 0, &run)
+        .log()
+        .blocks(net.ids[0])
+        .next()
+        .expect("it opened the run")
+        .clone();
+    tell_block(&mut newcomer, 0, &opening);
+    assert!(view(&newcomer, 0, &run).manifest().is_some());
+}

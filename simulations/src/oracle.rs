@@ -16,12 +16,13 @@ pub use judged::Heard;
 use std::collections::BTreeSet;
 
 use tributary_protocol::event::{Effect, Notice, Record};
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::limits;
 use tributary_protocol::log::Head;
-use tributary_protocol::logset::ForkMark;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
+use tributary_protocol::sync;
 
 use crate::clock::Micros;
 use crate::machine::Machine;
@@ -98,8 +99,8 @@ pub struct Oracle {
 struct Seen {
     /// Ledger heads at the last look, since the last boot.
     heads: Vec<Head>,
-    /// Proven equivocations at the last look.
-    forks: Vec<ForkMark>,
+    /// What peers compare to see whether their ledgers are the same, at the last look.
+    ledger: Option<Digest>,
     /// Something was persisted since the last look. Whatever enters a ledger is.
     may_have_grown: bool,
     /// Certificates of the machine's chain that were compared.
@@ -347,6 +348,8 @@ impl Oracle {
         if self.peers[peer].may_have_grown {
             let outcome = self.inspect_ledger(peer, &view);
             self.check(at, peer, outcome);
+            let outcome = end::ledger_is_bounded(machine, &view);
+            self.check(at, peer, outcome);
         }
         let outcome = self.inspect_chain(peer, &view);
         self.check(at, peer, outcome);
@@ -362,7 +365,7 @@ impl Oracle {
         let mut heads = view.log().heads();
         heads.retain(|head| !self.liars.contains(&head.author));
         let old = std::mem::replace(&mut self.peers[peer].heads, heads);
-        self.peers[peer].forks = view.log().forks();
+        self.peers[peer].ledger = sync::open(view.log()).first().map(|all| all.digest);
         let heads = &self.peers[peer].heads;
         let mut at = 0;
         for before in &old {
@@ -488,12 +491,12 @@ impl Oracle {
         }
     }
 
-    /// Whether every honest peer runs, has finished the run and holds the same ledger: the same logs of
-    /// honest authors, and the same proofs against the others.
+    /// Whether every honest peer runs, has finished the run and holds the same ledger: the same logs of all
+    /// authors, and the same proofs against equivocators.
     pub fn all_finished(&self, machines: &[Machine]) -> bool {
         let up = self.honest_machines(machines).all(|(_, m)| m.is_up());
         let finished = up && self.honest_peers().all(|(_, seen)| seen.finished);
-        let mut ledgers = (self.honest_peers()).map(|(_, seen)| (&seen.heads, &seen.forks));
+        let mut ledgers = (self.honest_peers()).map(|(_, seen)| &seen.ledger);
         let first = ledgers.next();
         finished && ledgers.all(|ledger| Some(ledger) == first)
     }

@@ -7,6 +7,7 @@
 
 use super::Desk;
 use super::run::Run;
+use crate::entry::Entry;
 use crate::event::{Notice, Record, Verdict};
 use crate::id::{PeerId, Scope};
 use crate::limits;
@@ -102,8 +103,10 @@ impl Run {
         let creator = self.manifest.as_ref().map(|manifest| manifest.creator);
         let roster = self.head.as_ref().map(|head| &head.roster);
         let is_known = roster.is_some_and(|roster| roster.has_known(&said.author));
-        // Before the manifest is here nobody knows who the creator is; its block is the first of its log.
-        if is_known || creator == Some(said.author) || creator.is_none() {
+        // The block with the manifest says by itself that it is the creator's. Whoever lacks it yet takes
+        // of all others what they take of strangers who know it, or ledgers would differ for good.
+        let opens = matches!(said.entries.first(), Some(Entry::Create(_)));
+        if is_known || creator == Some(said.author) || opens {
             let rounds = self.chain.len() as u64;
             return said.seq.0 < limits::FREE_BLOCKS + limits::BLOCKS_PER_ROUND * rounds;
         }

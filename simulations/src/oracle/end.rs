@@ -1,10 +1,12 @@
-//! Checks that look at whole machines: after a restart, and when everything is over.
+//! Checks that look at whole machines: after a restart, when a ledger grew, and when everything is over.
 
 use std::collections::BTreeSet;
 
 use tributary_attribution::{Account, Balance, Books, CertifiedRound, Fact};
-use tributary_protocol::id::{BlockId, PeerId, RunId, Scope};
+use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
+use tributary_protocol::limits;
 use tributary_protocol::log::Unverified;
+use tributary_protocol::node::RunView;
 
 use super::Broken;
 use crate::machine::Machine;
@@ -89,6 +91,30 @@ pub(super) fn equivocators_are_proven(
     match marks.iter().find(|mark| !liars.contains(&mark.author)) {
         Some(mark) => Err((PROMISE, format!("a proof against {}", mark.author.short()))),
         None => Ok(()),
+    }
+}
+
+/// Nobody, however much it signs, makes this peer keep more of its log than the certified rounds let it
+/// have something to say; nor more on disk than twice that, forks and their proofs included.
+pub(super) fn ledger_is_bounded(machine: &Machine, view: &RunView<'_>) -> Result<(), Broken> {
+    const PROMISE: &str = "memory and disk are bounded";
+    let rounds = view.chain().len() as u64;
+    let most = (limits::FREE_BLOCKS + limits::BLOCKS_PER_ROUND * rounds) as usize;
+    let log = view.log();
+    for author in log.authors() {
+        let counted = log.blocks_from(author, Seq(0)).len();
+        if counted > most {
+            let what = format!("{counted} blocks of {}, at most {most}", author.short());
+            return Err((PROMISE, what));
+        }
+    }
+    let (durable, authors) = (machine.store.blocks().len(), log.authors().count());
+    match durable > 2 * most * authors {
+        true => Err((
+            PROMISE,
+            format!("{durable} durable blocks of {authors} authors"),
+        )),
+        false => Ok(()),
     }
 }
 
