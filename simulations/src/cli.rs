@@ -114,8 +114,14 @@ fn cores() -> usize {
 /// Prints rows in columns: the first `words` to the left, numbers to the right.
 fn print_table(rows: &[Vec<String>], words: usize) {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(move |row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(move |row| row[column].chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate();
         let line: Vec<String> = cells

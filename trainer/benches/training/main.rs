@@ -17,7 +17,7 @@ mod work;
 use std::path::{Path, PathBuf};
 
 use process::Child;
-use report::{Report, Side, Timed};
+use report::{Product, Report, Side, Timed};
 
 /// Windows and tokens of each.
 const SHAPES: [(usize, usize); 2] = [(1, 256), (4, 128)];
@@ -105,7 +105,13 @@ fn shape(
         let command = format!("gemm {rows} {inner} {outputs}");
         let kernels = ours.numbers(&command)?;
         let torch = theirs.as_mut().map(|t| t.number(&command)).transpose()?;
-        report.products.push((rows, inner, outputs, kernels, torch));
+        report.products.push(Product {
+            rows,
+            inner,
+            outputs,
+            kernels,
+            torch,
+        });
     }
     Ok(timed)
 }

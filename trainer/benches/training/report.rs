@@ -52,13 +52,23 @@ impl Timed {
     }
 }
 
+/// A matrix product, `[rows, inner] x [outputs, inner]^T`.
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    pub(crate) inner: usize,
+    pub(crate) outputs: usize,
+    /// GFLOP/s of the two kernels here.
+    pub(crate) kernels: Vec<f64>,
+    /// And of PyTorch.
+    pub(crate) torch: Option<f64>,
+}
+
 /// Everything that was measured.
 pub(crate) struct Report {
     threads: usize,
     pub(crate) versions: Option<String>,
     pub(crate) shapes: Vec<Timed>,
-    /// Rows, inner, outputs, GFLOP/s of the two kernels here, and of PyTorch.
-    pub(crate) products: Vec<(usize, usize, usize, Vec<f64>, Option<f64>)>,
+    pub(crate) products: Vec<Product>,
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -92,8 +102,8 @@ impl Report {
 
     /// Fastest product that anything reached with this many rows, in GFLOP/s.
     fn ceiling(&self, rows: usize) -> f64 {
-        let products = self.products.iter().filter(|p| p.0 == rows);
-        let speeds = products.flat_map(|p| p.3.iter().chain(&p.4));
+        let products = self.products.iter().filter(|p| p.rows == rows);
+        let speeds = products.flat_map(|p| p.kernels.iter().chain(&p.torch));
         speeds.copied().fold(0.0, f64::max)
     }
 
@@ -173,7 +183,14 @@ impl Report {
         let mut out = String::from(
             "| f32 product, GFLOP/s | this project's kernel | burn (gemm) | PyTorch |\n|---|---|---|---|\n",
         );
-        for (rows, inner, outputs, kernels, torch) in &self.products {
+        for Product {
+            rows,
+            inner,
+            outputs,
+            kernels,
+            torch,
+        } in &self.products
+        {
             let torch = torch.map_or("not run".into(), |t| format!("{t:.0}"));
             let kernels: Vec<String> = kernels.iter().map(|k| format!("{k:.0}")).collect();
             let kernels = kernels.join(" | ");
