@@ -173,7 +173,7 @@ def processes(report=None, commit=None):
     if report is None:
         # One after the other: each has the machine for itself.
         command = ["cargo", "test", "--workspace", "-q", "--test", "processes"]
-        options = ["--", "--ignored", "--exact", "--nocapture"]
+        options = ["--", "--include-ignored", "--exact", "--nocapture"]
         report = "".join(run(*command, name, *options) for name in LONG_TESTS)
     text = re.sub(r"^(test .* \.\.\. |\.+)", "", report, flags=re.M)
     floods = [

@@ -8,7 +8,6 @@ const DAEMONS: usize = 20;
 const ROUNDS: u32 = 3;
 
 #[test]
-#[ignore = "some minutes; docs/numbers/processes.md says how to run it"]
 fn twenty_daemons_finish_a_run_with_one_state() {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan {
