@@ -145,14 +145,14 @@ fn default_budget() -> toml::Value {
     toml::Value::Integer(1)
 }
 
-/// Names of the aggregation rules.
+/// Names of the aggregation rules. The default costs nothing among honest members and lost least to
+/// attackers in `docs/numbers/attacks.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AggregationName {
     /// Mean weighted by tokens.
     Mean,
     /// Clipped to the median norm, then the weighted mean.
-    #[default]
     ClippedMean,
     /// Clipped, mixed with nearest neighbours, then Multi-Krum.
     MultiKrum,
@@ -161,6 +161,7 @@ pub enum AggregationName {
     /// Clipped, mixed, then the geometric median.
     GeometricMedian,
     /// Clipped, without those whose direction opposes the others, then the weighted mean.
+    #[default]
     Agreement,
 }
 
