@@ -91,6 +91,12 @@ impl AuthorLog {
         (self.behind_fork(id)).or_else(|| linked.find(|block| block.id() == *id))
     }
 
+    /// Whether a block waits for the one before it.
+    #[cfg(test)]
+    pub(super) fn waits(&self, id: &BlockId) -> bool {
+        self.waiting.values().any(|block| block.id() == *id)
+    }
+
     /// Everything at or behind the fork that is kept: the proof, and what counted or is relied on.
     pub(super) fn left_over(&self) -> impl Iterator<Item = &SignedBlock> {
         let proof = self.proof.iter().flat_map(EquivocationProof::blocks);

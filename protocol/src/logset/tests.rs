@@ -252,8 +252,12 @@ proptest! {
                 given.push(block.clone());
             }
             prop_assert_eq!(view(&set), ledger(&given));
+            // What is handed to others is known; what is known and not handed on waits for its link.
             let known = set.knows(&block.head());
-            prop_assert_eq!(known, set.block(block.block().author, &block.id()).is_some());
+            let given_on = set.block(block.block().author, &block.id()).is_some();
+            prop_assert!(known || !given_on);
+            let waits = set.logs.values().any(|log| log.waits(&block.id()));
+            prop_assert_eq!(known && !given_on, waits);
         }
         for block in blocks.iter().rev() {
             set.insert(block.clone());
