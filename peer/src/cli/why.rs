@@ -8,7 +8,7 @@ use crate::api::client::Client;
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
-use crate::terminal::output::{Align, Table};
+use crate::terminal::output::{Align, Table, one_line};
 use crate::verify::archive::Archive;
 use crate::view::short;
 use crate::why::{self, Question, Why};
@@ -72,8 +72,8 @@ fn text(why: &Why) -> String {
         "prompt   {}\nanswer   {}\nloss     {:.4} nats a token by the base, {:.4} by the adapter {} of run {}\n\n{}\n\
          method {}: an estimate; the interval covers which tokens were said, not the method\n\
          took {:.0} ms beyond the answer\n",
-        why.prompt,
-        why.answer,
+        one_line(&why.prompt),
+        one_line(&why.answer),
         why.base_nats,
         why.adapter_nats,
         short(&why.adapter),

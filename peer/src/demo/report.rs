@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::terminal::output::{Align, Table, bytes, duration};
+use crate::terminal::output::{Align, Table, bytes, duration, one_line};
 use crate::view::tables::credits_table;
 use crate::view::{CreditView, short};
 
@@ -206,7 +206,6 @@ impl Report {
 }
 
 fn answer_text(answer: &Answer) -> String {
-    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut table = Table::new(&[("contributor", Align::Left), ("share", Align::Right)]);
     for (name, share) in &answer.shares {
         table.row([name.clone(), format!("{:.1} %", share * 100.0)]);

@@ -145,6 +145,11 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// A text without its line breaks, for a line of its own.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
