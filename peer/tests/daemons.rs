@@ -98,12 +98,35 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     for peer in &peers {
         peer.verify("beside its daemon");
     }
+    let beside = shares(&peers[0], &run);
     stranger(dir.path(), &run, &address);
     // The same from the stopped homes, from bytes alone; all were killed.
     for peer in &mut peers {
         peer.kill();
         peer.verify("stopped");
     }
+    // Those who were there from the beginning hold every update; who asks makes no difference.
+    for peer in &peers[..2] {
+        assert_eq!(shares(peer, &run), beside, "{}", peer.name);
+    }
+}
+
+/// Who shaped an answer: all of it is somebody's or nobody's.
+fn shares(peer: &Peer, run: &str) -> Vec<(String, u64)> {
+    let prompt = "The shepherd of the valley counts";
+    let why = peer.ask(&["why", "--adapter", run, "--prompt", prompt]);
+    assert_eq!(why["schema"], "why/1", "{why}");
+    let mut shares = vec![("nobody".to_owned(), why["nobody_ppb"].as_u64().unwrap())];
+    for share in why["shares"].as_array().unwrap() {
+        let [ppb, low, high] =
+            ["share_ppb", "low_ppb", "high_ppb"].map(|key| share[key].as_u64().unwrap());
+        assert!(low <= ppb && ppb <= high, "{share}");
+        shares.push((share["peer"].as_str().unwrap().to_owned(), ppb));
+    }
+    assert!(shares.len() > 2, "{why}");
+    let whole: u64 = shares.iter().map(|(_, ppb)| ppb).sum();
+    assert_eq!(whole, 1_000_000_000, "{why}");
+    shares
 }
 
 /// A peer that took no part, knows one address, fetches the adapter and finds it useful.
