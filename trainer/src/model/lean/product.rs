@@ -2,8 +2,10 @@
 //!
 //! The right operand and the result are panels: the vector units run along positions, the left
 //! operand is broadcast one number at a time. A weight therefore serves the forward pass (its rows
-//! against activations) and the backward pass (its columns against gradients) as it lies in memory;
-//! only the strips that are being multiplied are rearranged, in a buffer that stays in cache.
+//! against activations) and the backward pass (its columns against gradients) as it lies in memory. Rows
+//! are read in place: a broadcast costs the same wherever its number lies. So are columns with AVX-512,
+//! where one pass over them fills all sums; narrower units take several, and columns lie far apart, so there
+//! the strips that are being multiplied are rearranged first, in a buffer that stays in cache.
 //!
 //! Every result is summed in one order by one thread, so results do not depend on threads.
 
@@ -20,6 +22,8 @@ const BLOCK: usize = 8 * STRIP;
 /// Inner length of a block: `INNER * LANES` numbers of the right operand stay in the L1 cache.
 const INNER: usize = 192;
 
+/// Panels of one parallel task of a result with fewer rows than a block.
+const NARROW_PANELS: usize = 2;
 /// Inner length of a block that is not worth a pass of its own over the result.
 const SHORT: usize = 64;
 
@@ -54,6 +58,26 @@ impl<'a> Left<'a> {
             row_stride: self.inner_stride,
             inner_stride: self.row_stride,
             ..self
+        }
+    }
+
+    /// The strip that begins at `row`, inner `from..to`, where it lies; None when it has to be
+    /// rearranged.
+    #[inline(always)]
+    fn in_place<S: Simd>(self, row: usize, from: usize, to: usize) -> Option<Operand<'a>> {
+        if from == to {
+            return Some(Operand::packed(&[]));
+        }
+        if row + STRIP > self.rows {
+            return None;
+        }
+        let values = &self.values[row * self.row_stride + from * self.inner_stride..];
+        match (self.row_stride, self.inner_stride) {
+            (stride, 1) => Some(Operand::Rows(std::array::from_fn(|at| {
+                &values[at * stride..][..to - from]
+            }))),
+            (1, stride) if S::F32_LANES == 16 => Some(Operand::Columns { values, stride }),
+            _ => None,
         }
     }
 
@@ -137,11 +161,13 @@ pub(super) struct Job<'a> {
     pub(super) add: bool,
 }
 
-/// Some rows of a job's result, in every panel.
+/// Some rows of a job's result, in some panels.
 struct Task<'a> {
     terms: &'a [Term<'a>],
     row: usize,
     rows: usize,
+    /// The first panel.
+    panel: usize,
     outs: Vec<&'a mut [f32]>,
     add: bool,
 }
@@ -155,17 +181,27 @@ pub(super) fn multiply(mut jobs: Vec<Job>) {
             debug_assert_eq!(term.left.rows, features);
             debug_assert_eq!(term.left.inner, term.right.features());
         }
-        let first = tasks.len();
-        tasks.extend((0..features).step_by(BLOCK).map(|row| Task {
-            terms: &job.terms,
-            row,
-            rows: BLOCK.min(features - row),
-            outs: Vec::with_capacity(8),
-            add: job.add,
-        }));
-        for panel in job.out.values_mut().chunks_exact_mut(features * LANES) {
-            for (task, out) in (tasks[first..].iter_mut()).zip(panel.chunks_mut(BLOCK * LANES)) {
-                task.outs.push(out);
+        // A low-rank result has rows for one task only.
+        let together = match features < BLOCK {
+            true => NARROW_PANELS,
+            false => job.out.panels(),
+        };
+        let groups = job.out.values_mut().chunks_mut(together * features * LANES);
+        for (nth, group) in groups.enumerate() {
+            let first = tasks.len();
+            tasks.extend((0..features).step_by(BLOCK).map(|row| Task {
+                terms: &job.terms,
+                row,
+                rows: BLOCK.min(features - row),
+                panel: nth * together,
+                outs: Vec::with_capacity(together),
+                add: job.add,
+            }));
+            for panel in group.chunks_exact_mut(features * LANES) {
+                let blocks = panel.chunks_mut(BLOCK * LANES);
+                for (task, out) in tasks[first..].iter_mut().zip(blocks) {
+                    task.outs.push(out);
+                }
             }
         }
     }
@@ -195,23 +231,33 @@ impl WithSimd for Task<'_> {
             terms,
             row,
             rows,
+            panel: first,
             mut outs,
             mut add,
         } = self;
         let mut packed = [Vec::new(), Vec::new()];
         for pass in passes(terms) {
             for (block, packed) in pass.iter().zip(&mut packed) {
-                (terms[block.term].left).pack(row, rows, block.from, block.to, packed);
+                let left = terms[block.term].left;
+                // The last strip is the shortest.
+                let last = row + (rows - 1) / STRIP * STRIP;
+                if left.in_place::<S>(last, block.from, block.to).is_none() {
+                    left.pack(row, rows, block.from, block.to, packed);
+                }
             }
             for (panel, out) in outs.iter_mut().enumerate() {
                 let right = pass.map(|block| {
-                    let right = terms[block.term].right.panel(panel);
+                    let right = terms[block.term].right.panel(first + panel);
                     &right[block.from * LANES..block.to * LANES]
                 });
                 for (index, out) in out.chunks_mut(STRIP * LANES).enumerate() {
                     let left = |which: usize| {
-                        let size = STRIP * pass[which].inner();
-                        &packed[which][index * size..(index + 1) * size]
+                        let Block { term, from, to } = pass[which];
+                        let left = terms[term].left;
+                        (left.in_place::<S>(row + index * STRIP, from, to)).unwrap_or_else(|| {
+                            let size = STRIP * (to - from);
+                            Operand::packed(&packed[which][index * size..(index + 1) * size])
+                        })
                     };
                     let pieces = [Piece::new(left(0), right[0]), Piece::new(left(1), right[1])];
                     strip(simd, pieces, out, add);
@@ -292,28 +338,100 @@ impl Small<'_> {
         let strips = strips.skip(self.first);
         for (left, out) in strips.zip(self.out.chunks_mut(STRIP * LANES)) {
             let left = &left[self.from * STRIP..self.to * STRIP];
-            let pieces = [Piece::new(left, right), Piece::new(&[], &[])];
+            let nothing = Piece::new(Operand::packed(&[]), &[]);
+            let pieces = [Piece::new(Operand::packed(left), right), nothing];
             strip(simd, pieces, out, self.add);
         }
     }
 }
 
-/// Operands of a strip: `left` `[inner][STRIP]`, `right` `[inner][LANES]`.
+/// The left operand of a strip.
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    /// Rearranged, `[inner][STRIP]`.
+    Packed(&'a [[f32; STRIP]]),
+    /// Each row where it lies, all of one length.
+    Rows([&'a [f32]; STRIP]),
+    /// Columns where they lie, `stride` apart.
+    Columns { values: &'a [f32], stride: usize },
+}
+
+impl<'a> Operand<'a> {
+    #[inline(always)]
+    fn packed(values: &'a [f32]) -> Self {
+        Self::Packed(values.as_chunks().0)
+    }
+}
+
+/// Operands of a strip: `left`, and `right` `[inner][LANES]`. Arrays rather than slices: with the length
+/// in the type nothing is left to check in the loop, which made it a quarter slower.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
-    /// Arrays rather than slices: with the length in the type nothing is left to check in the loop,
-    /// which made it a quarter slower.
-    left: &'a [[f32; STRIP]],
+    left: Operand<'a>,
     right: &'a [[f32; LANES]],
 }
 
 impl<'a> Piece<'a> {
     #[inline(always)]
-    fn new(left: &'a [f32], right: &'a [f32]) -> Self {
+    fn new(left: Operand<'a>, right: &'a [f32]) -> Self {
         Self {
-            left: left.as_chunks().0,
+            left,
             right: right.as_chunks().0,
         }
+    }
+
+    /// `sums` of rows from `ROW` and lanes from `lane` on, with this piece's products. By value, which keeps
+    /// them in registers.
+    #[inline(always)]
+    fn add_to<S: Simd, const ROW: usize, const ROWS: usize, const VECTORS: usize>(
+        self,
+        simd: S,
+        lane: usize,
+        mut sums: [[S::f32s; VECTORS]; ROWS],
+    ) -> [[S::f32s; VECTORS]; ROWS] {
+        let width = VECTORS * S::F32_LANES;
+        match self.left {
+            Operand::Packed(left) => {
+                for (left, right) in left.iter().zip(self.right) {
+                    let right = S::as_simd_f32s(&right[lane..lane + width]).0;
+                    let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
+                    for row in 0..ROWS {
+                        let left = simd.splat_f32s(left[ROW + row]);
+                        for v in 0..VECTORS {
+                            sums[row][v] = simd.mul_add_f32s(left, right[v], sums[row][v]);
+                        }
+                    }
+                }
+            }
+            Operand::Columns { values, stride } => {
+                for (at, right) in self.right.iter().enumerate() {
+                    let left = &values[at * stride..][..STRIP];
+                    let right = S::as_simd_f32s(&right[lane..lane + width]).0;
+                    let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
+                    for row in 0..ROWS {
+                        let left = simd.splat_f32s(left[ROW + row]);
+                        for v in 0..VECTORS {
+                            sums[row][v] = simd.mul_add_f32s(left, right[v], sums[row][v]);
+                        }
+                    }
+                }
+            }
+            Operand::Rows(rows) => {
+                let inner = self.right.len();
+                let left: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[ROW + row][..inner]);
+                for at in 0..inner {
+                    let right = S::as_simd_f32s(&self.right[at][lane..lane + width]).0;
+                    let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
+                    for row in 0..ROWS {
+                        let left = simd.splat_f32s(left[row][at]);
+                        for v in 0..VECTORS {
+                            sums[row][v] = simd.mul_add_f32s(left, right[v], sums[row][v]);
+                        }
+                    }
+                }
+            }
+        }
+        sums
     }
 }
 
@@ -361,19 +479,10 @@ impl Tile<'_> {
         lane: usize,
     ) {
         let width = VECTORS * S::F32_LANES;
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        for piece in self.pieces {
-            for (left, right) in piece.left.iter().zip(piece.right) {
-                let right = S::as_simd_f32s(&right[lane..lane + width]).0;
-                let right: [S::f32s; VECTORS] = std::array::from_fn(|v| right[v]);
-                for row in 0..ROWS {
-                    let left = simd.splat_f32s(left[ROW + row]);
-                    for v in 0..VECTORS {
-                        sums[row][v] = simd.mul_add_f32s(left, right[v], sums[row][v]);
-                    }
-                }
-            }
-        }
+        let sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        let [first, second] = self.pieces;
+        let sums = first.add_to::<S, ROW, ROWS, VECTORS>(simd, lane, sums);
+        let sums = second.add_to::<S, ROW, ROWS, VECTORS>(simd, lane, sums);
         // Counted loops keep the sums in registers.
         if let Some(out) = out.get_mut(ROW..ROW + ROWS) {
             for row in 0..ROWS {
