@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::limits;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
 };
@@ -97,6 +98,9 @@ pub struct RunFile {
     /// Contributions that a round needs.
     #[serde(default = "default_min_contributions")]
     pub min_contributions: u32,
+    /// Contributors drawn for each round.
+    #[serde(default = "default_participants")]
+    pub participants: u32,
     /// OPEN paid each round, split by credit.
     #[serde(default = "default_budget")]
     pub budget_per_round_open: toml::Value,
@@ -140,6 +144,9 @@ fn default_min_members() -> u32 {
 }
 fn default_min_contributions() -> u32 {
     2
+}
+fn default_participants() -> u32 {
+    limits::MAX_INCLUDED as u32
 }
 fn default_budget() -> toml::Value {
     toml::Value::Integer(1)
@@ -382,6 +389,7 @@ impl RunFile {
             committee: self.committee,
             min_members: self.min_members,
             min_contributions: self.min_contributions,
+            participants: self.participants,
             deadlines: Deadlines {
                 round_ms: self.deadlines.round_ms,
                 grace_ms: self.deadlines.grace_ms,
@@ -400,6 +408,7 @@ impl RunFile {
             ("committee", self.committee),
             ("min_members", self.min_members),
             ("min_contributions", self.min_contributions),
+            ("participants", self.participants),
             ("training.local_steps", self.training.local_steps),
             ("training.batch", self.training.batch),
         ];

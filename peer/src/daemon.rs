@@ -53,6 +53,8 @@ pub struct DaemonConfig {
     pub slots: Slots,
     /// Whether to keep the updates of every round, so that `ledger verify` can re-check each aggregate.
     pub archive: bool,
+    /// Bytes a second that updates may take of the uplink.
+    pub upload_rate: Option<u64>,
 }
 
 /// Why a daemon did not start.
@@ -120,6 +122,7 @@ impl Daemon {
             network: config.network,
             seed: *identity.seed(),
             archive: config.archive,
+            upload_rate: config.upload_rate,
             tick_ms: TICK_MS,
         };
         let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())

@@ -1,13 +1,11 @@
 //! Who decides a height: drawn by rendezvous hashing, so that nobody chooses and everybody agrees.
 //!
-//! Every roster member gets a ticket, the hash of (run, round, state before, member); the smallest
-//! tickets form the committee. The state before is unknown until it is certified, so nobody can grind
-//! a key for a committee far ahead. A member's ticket does not depend on who else is in the roster: a
-//! join or a leave moves at most one seat. Every seat has one vote.
+//! See `lot` for how. Every seat has one vote.
 
-use crate::hash::{Digest, Domain, Hasher};
+use crate::hash::Domain;
 use crate::id::{PeerId, Round, RunId, StateHash};
 use crate::limits;
+use crate::lot::Lot;
 use crate::roster::Roster;
 
 /// The members that decide one height. Never empty.
@@ -32,14 +30,14 @@ impl Committee {
         roster: &Roster,
         size: usize,
     ) -> Self {
-        let mut tickets: Vec<(Digest, PeerId)> = roster
-            .members()
-            .iter()
-            .map(|member| (ticket(run, round, previous, &member.peer), member.peer))
-            .collect();
-        tickets.sort_unstable();
-        tickets.truncate(size.clamp(1, limits::MAX_COMMITTEE));
-        Self::of(tickets.into_iter().map(|(_, peer)| peer).collect())
+        let lot = Lot {
+            domain: Domain::Committee,
+            run,
+            round,
+            previous,
+        };
+        let peers = roster.iter().map(|member| member.peer);
+        Self::of(lot.draw(peers, size.clamp(1, limits::MAX_COMMITTEE)))
     }
 
     /// The committee of round 0: the run's creator alone.
@@ -93,16 +91,6 @@ impl Committee {
     pub fn proposer(&self, attempt: u32) -> PeerId {
         self.order[attempt as usize % self.order.len()]
     }
-}
-
-/// A peer's lot in a round: uniform, and unknown to everybody before the state before is certified.
-pub(crate) fn ticket(run: &RunId, round: Round, previous: &StateHash, peer: &PeerId) -> Digest {
-    let mut hasher = Hasher::new(Domain::Committee);
-    hasher.update(run.as_bytes());
-    hasher.update(&round.0.to_le_bytes());
-    hasher.update(previous.as_bytes());
-    hasher.update(peer.as_bytes());
-    hasher.finalize()
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ pub(crate) fn manifest() -> Manifest {
         committee: 4,
         min_members: 3,
         min_contributions: 2,
+        participants: 16,
         deadlines: Deadlines {
             round_ms: 60_000,
             grace_ms: 500,

@@ -79,6 +79,8 @@ pub enum Domain {
     Vote,
     /// The draw of a committee.
     Committee,
+    /// The draw of the contributors of a round.
+    Participants,
     /// The draw of hold-out batches.
     ScoreSeed,
     /// The random numbers of an adapter's first `A`.
@@ -106,6 +108,7 @@ impl Domain {
             Self::Proposal => "tributary 1 proposal",
             Self::Vote => "tributary 1 vote",
             Self::Committee => "tributary 1 committee",
+            Self::Participants => "tributary 1 participants",
             Self::ScoreSeed => "tributary 1 score seed",
             Self::AdapterInit => "tributary 1 adapter init",
             Self::MerkleLeaf => "tributary 1 merkle leaf",

@@ -31,6 +31,7 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod logset;
+mod lot;
 pub mod manifest;
 pub mod merkle;
 pub mod node;

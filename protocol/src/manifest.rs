@@ -43,6 +43,9 @@ pub struct Manifest {
     pub min_members: u32,
     /// Contributions that a round needs at least, whatever the time.
     pub min_contributions: u32,
+    /// Contributors drawn for each round (all of them while there are fewer), so that a round costs each
+    /// member the same however many there are.
+    pub participants: u32,
     /// Deadlines of a round.
     pub deadlines: Deadlines,
     /// Split among contributors each round, by credit. Paid by the creator.
@@ -113,6 +116,21 @@ pub enum UpdateCodec {
         /// Share of the residual kept from round to round.
         feedback: Ppb,
     },
+}
+
+impl UpdateCodec {
+    /// This codec and its thinner variants, densest first: half of the values of a sparse one, a quarter
+    /// and so on. A member behind a slow link may use any of them; what it leaves out stays in its error
+    /// feedback.
+    pub fn densities(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self), |codec| match codec {
+            Self::Sparse { top, feedback } if *top > 1 => Some(Self::Sparse {
+                top: top / 2,
+                feedback: *feedback,
+            }),
+            _ => None,
+        })
+    }
 }
 
 /// How updates are combined. Every rule is deterministic and gives one contribution vector a peer.

@@ -37,8 +37,12 @@ pub struct NodeConfig {
     /// Seed of the peer's one key.
     pub seed: [u8; 32],
     /// Whether to fetch the updates of rounds it did not take part in, so that it can re-check the
-    /// whole run from bytes. Costs one fetch per included contribution.
+    /// whole run from bytes. Costs one fetch per included contribution. Without effect in a run that
+    /// draws only some of its contributors for a round.
     pub archive: bool,
+    /// Bytes a second that updates may take of this peer's uplink; None: as many as they need. Sparse
+    /// updates are made thinner until one reaches every member within the grace window.
+    pub upload_rate: Option<u64>,
     /// How often heads are compared and unheard messages repeated, in milliseconds.
     pub tick_ms: u64,
 }

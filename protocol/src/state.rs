@@ -14,10 +14,11 @@ use crate::adapter::Adapter;
 use crate::aggregate::{self, Weighted};
 use crate::committee::Committee;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
-use crate::hash::Digest;
+use crate::hash::{Digest, Domain};
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::limits;
 use crate::logset::LogSet;
+use crate::lot::Lot;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::roster::Roster;
@@ -37,6 +38,17 @@ pub struct Head {
     pub adapter: BlobRef,
     /// Members after that round.
     pub roster: Roster,
+    /// Contributors drawn for the next round, ordered by id.
+    pub participants: Vec<PeerId>,
+    /// Whether there are contributors that were not drawn.
+    pub is_sampled: bool,
+}
+
+impl Head {
+    /// Whether `peer` was drawn to contribute to the next round.
+    pub fn is_participant(&self, peer: &PeerId) -> bool {
+        self.participants.binary_search(peer).is_ok()
+    }
 }
 
 /// The committee that decides the height after `head` (`None`: the genesis, decided by the creator).
@@ -97,20 +109,33 @@ pub fn follow(
         return contradiction("fewer contributions than the manifest's minimum");
     }
     let before = head.map_or_else(Roster::default, |head| head.roster.clone());
-    if (value.included.iter()).any(|i| !contributes(&before, &i.receipt.author)) {
-        return contradiction("a contribution by no contributor");
+    let drawn = |peer| head.is_some_and(|head| head.is_participant(peer));
+    if !(value.included.iter()).all(|i| drawn(&i.receipt.author)) {
+        return contradiction("a contribution by nobody who was drawn for the round");
     }
     let roster = before.apply(value)?;
     let hash = state_hash(run, round, value.adapter, roster.digest());
     if hash != value.state {
         return contradiction("state hash does not follow from adapter and roster");
     }
+    let lot = Lot {
+        domain: Domain::Participants,
+        run: &run,
+        round: round.next(),
+        previous: &hash,
+    };
+    let contributors: Vec<PeerId> = roster.contributors().map(|member| member.peer).collect();
+    let is_sampled = contributors.len() > manifest.participants as usize;
+    let mut participants = lot.draw(contributors.into_iter(), manifest.participants as usize);
+    participants.sort_unstable();
     Ok(Head {
         run,
         round,
         hash,
         adapter: value.adapter,
         roster,
+        participants,
+        is_sampled,
     })
 }
 
@@ -132,8 +157,8 @@ fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection
     if !(value.included.iter().all(trained) && value.joins.iter().all(held)) {
         return Err(Rejection::Limit("tokens"));
     }
-    let size = update_size(manifest, value.round);
-    if value.included.iter().any(|i| i.update.size != size) {
+    let fits = |i: &Included| update_fits(manifest, value.round, i.update.size);
+    if !value.included.iter().all(fits) {
         return Err(Rejection::Contradiction("an update of another size"));
     }
     if value.adapter.size != 4 * manifest.adapter.parameters() as u64 {
@@ -157,16 +182,15 @@ pub fn update_len(manifest: &Manifest, round: Round) -> usize {
     segments.iter().map(|s| s.len()).sum()
 }
 
-/// Exact bytes of every update of a round: it follows from shape and codec, so a receipt that names
-/// another size is refused before anything is fetched.
-pub fn update_size(manifest: &Manifest, round: Round) -> u64 {
-    update::encoded_len(update_len(manifest, round), manifest.codec) as u64
+/// Whether an update of a round can have this size: shape and codec allow a handful, so a receipt that
+/// names another is refused before anything is fetched.
+pub fn update_fits(manifest: &Manifest, round: Round, size: u64) -> bool {
+    update::density(size, update_len(manifest, round), manifest.codec).is_some()
 }
 
-fn contributes(roster: &Roster, peer: &PeerId) -> bool {
-    roster
-        .get(peer)
-        .is_some_and(|member| member.role.contributes())
+/// Bytes of an update of a round in the manifest's own density.
+pub fn update_size(manifest: &Manifest, round: Round) -> u64 {
+    update::encoded_len(update_len(manifest, round), manifest.codec) as u64
 }
 
 fn strictly_ordered(mut peers: impl Iterator<Item = PeerId>) -> bool {
@@ -343,10 +367,10 @@ pub fn receipt_fits(
     head.is_some_and(|head| {
         receipt.round == head.round.next()
             && receipt.base == head.hash
-            && receipt.update.size == update_size(manifest, receipt.round)
+            && update_fits(manifest, receipt.round, receipt.update.size)
             && (1..=round_tokens(manifest)).contains(&receipt.tokens)
-            && (head.roster.get(author))
-                .is_some_and(|m| m.role.contributes() && m.root == receipt.shard)
+            && head.is_participant(author)
+            && (head.roster.get(author)).is_some_and(|m| m.root == receipt.shard)
     })
 }
 

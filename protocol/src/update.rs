@@ -1,9 +1,9 @@
 //! How an update travels: the numbers that a round moves, as few bytes as the manifest allows.
 //!
 //! An update is the flat vector of the round's trainable segments, [`gather`]ed in layout order and
-//! cut in chunks of [`CHUNK`] numbers. [`encode`] and [`decode`] are exact about every byte: the
-//! length follows from codec and vector length alone, so a receiver refuses a blob before fetching
-//! it, and a decoder accepts one encoding of a chunk only. [`Feedback`] keeps what a lossy encoding
+//! cut in chunks of [`CHUNK`] numbers. [`encode`] and [`decode`] are exact about every byte: codec and
+//! vector length allow a handful of lengths, one for each [density](density), so a receiver refuses a
+//! blob before fetching it, and a decoder accepts one encoding of a chunk only. [`Feedback`] keeps what a lossy encoding
 //! left out. What is done with an update is for `aggregate`.
 //!
 //! # Layout
@@ -66,6 +66,21 @@ pub fn encoded_len(len: usize, codec: UpdateCodec) -> usize {
     len / CHUNK * chunk(CHUNK) + if rest > 0 { chunk(rest) } else { 0 }
 }
 
+/// The density that encodes an update of `len` numbers in exactly `size` bytes.
+pub fn density(size: u64, len: usize, codec: UpdateCodec) -> Option<UpdateCodec> {
+    codec
+        .densities()
+        .find(|codec| encoded_len(len, *codec) as u64 == size)
+}
+
+/// The densest variant of `codec` whose update of `len` numbers takes at most `most` bytes; the thinnest
+/// where none does.
+pub fn fitting(most: u64, len: usize, codec: UpdateCodec) -> UpdateCodec {
+    let fits = |codec: &UpdateCodec| encoded_len(len, *codec) as u64 <= most;
+    let thinnest = codec.densities().last().unwrap_or(codec);
+    codec.densities().find(fits).unwrap_or(thinnest)
+}
+
 /// Encodes an update.
 ///
 /// # Errors
@@ -86,15 +101,16 @@ pub fn encode(update: &[f32], codec: UpdateCodec) -> Result<Vec<u8>, UpdateError
     Ok(bytes)
 }
 
-/// Decodes an update of exactly `len` numbers. Allocates nothing before the length fits.
+/// Decodes an update of exactly `len` numbers, in `codec` or a thinner variant, which the length tells.
+/// Allocates nothing before it fits.
 ///
 /// # Errors
 /// [`Rejection::Blob`] for another length, a number out of range, or bytes that [`encode`] never
 /// writes.
 pub fn decode(bytes: &[u8], len: usize, codec: UpdateCodec) -> Result<Vec<f32>, Rejection> {
-    if bytes.len() != encoded_len(len, codec) {
+    let Some(codec) = density(bytes.len() as u64, len, codec) else {
         return Err(Rejection::Blob("an update of another length"));
-    }
+    };
     let mut update = vec![0.0; len];
     let mut rest = bytes;
     for chunk in update.chunks_mut(CHUNK) {

@@ -113,6 +113,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::Proposal,
         Domain::Vote,
         Domain::Committee,
+        Domain::Participants,
         Domain::ScoreSeed,
         Domain::AdapterInit,
         Domain::MerkleLeaf,

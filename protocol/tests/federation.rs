@@ -7,12 +7,24 @@ mod net;
 use net::{Net, join, manifest};
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::Command;
-use tributary_protocol::id::{Round, RunId, StateHash};
+use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
+use tributary_protocol::manifest::{Manifest, UpdateCodec};
+use tributary_protocol::update;
 
 fn start(net: &mut Net, members: usize, rounds: u32) -> RunId {
+    start_with(net, members, rounds, |_| {})
+}
+
+fn start_with(
+    net: &mut Net,
+    members: usize,
+    rounds: u32,
+    change: impl FnOnce(&mut Manifest),
+) -> RunId {
     let mut evaluators = vec![net.ids[0], net.ids[1]];
     evaluators.sort();
-    let manifest = manifest(net.ids[0], evaluators, members as u32, rounds);
+    let mut manifest = manifest(net.ids[0], evaluators, members as u32, rounds);
+    change(&mut manifest);
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..members {
@@ -137,4 +149,83 @@ fn an_evaluator_that_crashes_before_it_scored_still_signs_its_sheet() {
             value.round
         );
     }
+}
+
+#[test]
+fn a_round_takes_only_the_drawn_and_costs_the_others_no_update() {
+    let (members, rounds, drawn) = (24, 6, 3);
+    let mut net = Net::new(members);
+    let run = start_with(&mut net, members, rounds, |manifest| {
+        manifest.participants = drawn;
+        manifest.committee = 4;
+    });
+    let done = net.run_until(240_000, |net| all_finished(net, &run, members));
+    assert!(done, "{:?}", finished(&net, &run));
+    let states = finished(&net, &run);
+    assert!(
+        states.windows(2).all(|pair| pair[0] == pair[1]),
+        "{states:?}"
+    );
+    let view = (net.nodes[3].as_ref().and_then(|node| node.run(&run))).expect("followed");
+    let mut ever: Vec<PeerId> = Vec::new();
+    let mut updates = Vec::new();
+    for certificate in &view.chain()[1..=rounds as usize] {
+        let included = &certificate.value.included;
+        assert_eq!(included.len(), drawn as usize);
+        ever.extend(included.iter().map(|i| i.receipt.author));
+        updates.extend(included.iter().map(|i| i.update.hash));
+    }
+    ever.sort_unstable();
+    ever.dedup();
+    assert!(
+        ever.len() > drawn as usize,
+        "others are drawn in other rounds"
+    );
+    // Nodes 0 and 1 evaluate and need every update. The others need those of heights that they decide,
+    // and their own.
+    let count = |node: usize| {
+        (updates.iter())
+            .filter(|hash| net.blobs[node].contains_key(hash))
+            .count()
+    };
+    assert_eq!([count(0), count(1)], [updates.len(); 2]);
+    let held: usize = (2..members).map(count).sum();
+    let all = updates.len() * (members - 2);
+    assert!(held * 2 < all, "members hold {held} of {all} copies");
+}
+
+#[test]
+fn a_slow_uplink_sends_thinner_updates_and_is_included() {
+    let mut configs: Vec<_> = (0..4).map(net::config).collect();
+    // Three copies in a second: 20 bytes each.
+    configs[3].upload_rate = Some(60);
+    let mut net = Net::of(configs);
+    let codec = UpdateCodec::DenseF32;
+    let run = start_with(&mut net, 4, 2, |manifest| {
+        manifest.codec = match manifest.codec {
+            UpdateCodec::Sparse { feedback, .. } => UpdateCodec::Sparse {
+                top: 4_096,
+                feedback,
+            },
+            codec => codec,
+        };
+    });
+    let done = net.run_until(120_000, |net| all_finished(net, &run, 4));
+    assert!(done, "{:?}", finished(&net, &run));
+    let view = (net.nodes[0].as_ref().and_then(|node| node.run(&run))).expect("followed");
+    let manifest = view.manifest().expect("known").clone();
+    let round = &view.chain()[1].value;
+    let len = tributary_protocol::state::update_len(&manifest, round.round);
+    let dense = update::encoded_len(len, manifest.codec) as u64;
+    assert_eq!(round.included.len(), 4);
+    for included in &round.included {
+        let slow = included.receipt.author == net.ids[3];
+        let size = included.update.size;
+        assert_eq!(size < dense, slow, "{size} of {dense} bytes");
+        assert!(!slow || size <= 20, "{size} bytes");
+    }
+    assert!(
+        update::density(dense, len, codec).is_none(),
+        "sparse sizes are their own"
+    );
 }

@@ -138,6 +138,7 @@ mod tests {
             replay: 0.5,
             replay_ms: 60_000,
             bandwidth_kib_s: 1,
+            adapt: false,
             degree: 1,
         })
     }

@@ -86,6 +86,9 @@ pub struct RunPlan {
     pub min_members: u32,
     /// Contributions a round needs.
     pub min_contributions: u32,
+    /// Contributors drawn for each round.
+    #[serde(default = "everyone")]
+    pub participants: u32,
     /// Committee members.
     pub committee: u32,
     /// See [`tributary_protocol::manifest::Deadlines`].
@@ -107,6 +110,11 @@ pub struct RunPlan {
     pub aggregation: AggregationPlan,
     /// Which factors move when.
     pub schedule: SchedulePlan,
+}
+
+/// As many as a round can include.
+fn everyone() -> u32 {
+    limits::MAX_INCLUDED as u32
 }
 
 /// How updates travel.
@@ -280,6 +288,9 @@ pub struct LinkPlan {
     pub replay_ms: u64,
     /// Blob transfers.
     pub bandwidth_kib_s: u64,
+    /// Whether peers know their bandwidth and make sparse updates thinner to fit it.
+    #[serde(default)]
+    pub adapt: bool,
     /// Connections that each peer opens.
     pub degree: usize,
 }

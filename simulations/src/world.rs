@@ -460,6 +460,8 @@ impl World {
             seed: machine.seed,
             // Every other peer keeps what an audit needs.
             archive: at.is_multiple_of(2),
+            upload_rate: (self.scenario.link.adapt)
+                .then_some(self.scenario.link.bandwidth_kib_s * 1024),
             tick_ms: self.scenario.run.tick_ms,
         };
         if machine.store.is_empty() {

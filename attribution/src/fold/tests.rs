@@ -174,6 +174,7 @@ fn manifest() -> Manifest {
         committee: 1,
         min_members: 1,
         min_contributions: 1,
+        participants: 64,
         deadlines: Deadlines {
             round_ms: 1,
             grace_ms: 1,

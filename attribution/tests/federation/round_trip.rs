@@ -77,6 +77,7 @@ fn manifest() -> Manifest {
         committee: 3,
         min_members: 5,
         min_contributions: 5,
+        participants: 64,
         deadlines: Deadlines {
             round_ms: 1000,
             grace_ms: 100,

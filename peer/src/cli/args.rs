@@ -83,6 +83,10 @@ pub struct UpArgs {
     /// Loopback address for this machine's own commands. Port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub control: SocketAddr,
+    /// KiB a second that updates may take of the uplink. Sparse updates are made thinner until every
+    /// member that needs one has it within the run's grace window.
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub upload_limit: Option<u64>,
 }
 
 /// Commands about runs.

@@ -28,7 +28,8 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
-    let daemon = start(&home, args.listen, bootstrap, learner).await?;
+    let upload_rate = args.upload_limit.map(|kib| kib * 1024);
+    let daemon = start(&home, args.listen, bootstrap, learner, upload_rate).await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
     let office = Office::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
@@ -81,6 +82,7 @@ pub(super) async fn start(
     listen: std::net::SocketAddr,
     bootstrap: Vec<Address>,
     learner: Arc<ModelLearner>,
+    upload_rate: Option<u64>,
 ) -> Result<Daemon, Failure> {
     Daemon::start(DaemonConfig {
         home: home.clone(),
@@ -90,6 +92,7 @@ pub(super) async fn start(
         learner,
         slots: Slots::new(1),
         archive: true,
+        upload_rate,
     })
     .await
     .map_err(|e| match &e {

@@ -16,6 +16,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "committee",
             "min_members",
             "min_contributions",
+            "participants",
             "budget_per_round_open",
             "aggregation",
             "tolerate",

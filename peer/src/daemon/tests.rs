@@ -53,6 +53,7 @@ fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
         committee: 4,
         min_members: 4,
         min_contributions: 2,
+        participants: 64,
         deadlines: Deadlines {
             round_ms: 20_000,
             grace_ms: 1_000,
@@ -89,6 +90,7 @@ async fn start(root: &Path, n: usize, bootstrap: Vec<Address>, slots: &Slots) ->
         learner: Arc::new(Quadratic::new(n as f32)),
         slots: slots.clone(),
         archive: true,
+        upload_rate: None,
     })
     .await
     .unwrap()
@@ -223,6 +225,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         learner: Arc::new(Quadratic::new(0.0)),
         slots,
         archive: false,
+        upload_rate: None,
     })
     .await;
     let Err(why) = started else {

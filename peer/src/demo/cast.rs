@@ -92,6 +92,7 @@ impl Cast {
             learner: Arc::new(learner),
             slots,
             archive: true,
+            upload_rate: None,
         })
         .await
         .map_err(|e| Failure::from_error(&e))

@@ -68,6 +68,7 @@ fn manifest() -> Manifest {
         committee: 4,
         min_members: MEMBERS as u32,
         min_contributions: 2,
+        participants: 64,
         deadlines: Deadlines {
             round_ms: 4_000,
             grace_ms: 1_000,

@@ -68,6 +68,17 @@ pub enum ManifestError {
         /// `min_members`.
         members: u32,
     },
+    /// More contributions asked for than members are drawn to send.
+    #[error(
+        "`min_contributions` is {found}, but only {participants} members are drawn for a round; raise \
+         `participants` or ask for fewer contributions, or no round could ever close"
+    )]
+    Participants {
+        /// What it is.
+        found: u32,
+        /// `participants`.
+        participants: u32,
+    },
     /// Parts of a whole that are not the whole.
     #[error(
         "the parts of `revenue` add up to {sum} billionths, but must add up to 1000000000; change one \
@@ -98,7 +109,7 @@ impl ManifestError {
             Self::Adapter(_) => "adapter",
             Self::Feedback { .. } => "codec.feedback",
             Self::Evaluators => "evaluators",
-            Self::MinContributions { .. } => "min_contributions",
+            Self::MinContributions { .. } | Self::Participants { .. } => "min_contributions",
             Self::Revenue { .. } => "revenue",
             Self::TooLong { .. } => "manifest",
         }
@@ -166,11 +177,19 @@ impl Manifest {
         let members = limits::MAX_MEMBERS as u64;
         range("min_members", self.min_members, 1u8, members)?;
         let least = self.min_contributions;
-        range("min_contributions", least, 1u8, limits::MAX_INCLUDED as u64)?;
+        let included = limits::MAX_INCLUDED as u64;
+        range("min_contributions", least, 1u8, included)?;
+        range("participants", self.participants, 1u8, included)?;
         if least > self.min_members {
             return Err(ManifestError::MinContributions {
                 found: least,
                 members: self.min_members,
+            });
+        }
+        if least > self.participants {
+            return Err(ManifestError::Participants {
+                found: least,
+                participants: self.participants,
             });
         }
         self.deadlines.check()?;

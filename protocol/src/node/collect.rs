@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use super::Desk;
 use super::run::Run;
-use crate::committee;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, Record, ScoreTask, Timer, TrainTask, Trained};
+use crate::hash::Domain;
 use crate::id::{BlobRef, PeerId, Round, Seq};
 use crate::limits;
+use crate::lot::Lot;
+use crate::manifest::{Manifest, UpdateCodec};
 use crate::round::{EntryRef, Included};
-use crate::state::{self, Choice, Evidence};
+use crate::state::{self, Choice, Evidence, Head};
 use crate::time::Instant;
 use crate::update;
 
@@ -124,12 +126,9 @@ impl Run {
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return;
         };
-        let contributes = head
-            .roster
-            .get(&desk.me)
-            .is_some_and(|m| m.role.contributes());
+        let drawn = head.is_participant(&desk.me);
         let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
-        if !contributes || done || self.training == Some(round) || !self.is_training_round(round) {
+        if !drawn || done || self.training == Some(round) || !self.is_training_round(round) {
             return;
         }
         let Some((_, adapter)) = &self.adapter else {
@@ -197,17 +196,20 @@ impl Run {
             .head
             .as_ref()
             .is_some_and(|head| head.hash == trained.base);
-        let Some(member) = self.head.as_ref().and_then(|h| h.roster.get(&desk.me)) else {
+        let Some(head) = self.head.as_ref() else {
             return;
         };
-        let shard = member.root;
+        let Some(member) = head.roster.get(&desk.me) else {
+            return;
+        };
+        let (shard, codec) = (member.root, density(desk, &manifest, head, round));
         let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
         if trained.round != round || !fits || done {
             // Too late for its round: the work is kept for the next update.
             feedback.add(&trained.delta);
             return;
         }
-        let update = match feedback.prepare(&trained.delta, &segments, manifest.codec) {
+        let update = match feedback.prepare(&trained.delta, &segments, codec) {
             Ok(update) => update,
             Err(why) => {
                 let why = format!("round {round}: the trained update cannot be sent: {why}");
@@ -256,6 +258,9 @@ impl Run {
 
     /// Asks for the updates behind receipts of the open height.
     pub(super) fn gather_updates(&mut self, desk: &mut Desk) {
+        if !self.needs_updates(desk) {
+            return;
+        }
         let fits: Vec<(PeerId, BlobRef)> = (self.fitting.iter())
             .filter(|(_, _, receipt)| !self.blobs.contains_key(&receipt.update.hash))
             .map(|(peer, _, receipt)| (*peer, receipt.update))
@@ -293,7 +298,7 @@ impl Run {
         let trainable = manifest.training.schedule.trainable(round);
         let segments = manifest.adapter.trainable_segments(trainable);
         let len = segments.iter().map(|s| s.len()).sum();
-        let mut out: Vec<Included> = (self.fitting.iter())
+        (self.fitting.iter())
             .filter(|(_, _, receipt)| {
                 (self.blobs.get(&receipt.update.hash))
                     .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
@@ -303,9 +308,7 @@ impl Run {
                 update: c.update,
                 tokens: c.tokens,
             })
-            .collect();
-        self.draw(&mut out, limits::MAX_INCLUDED, |i| i.receipt.author);
-        out
+            .collect()
     }
 
     /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
@@ -318,8 +321,13 @@ impl Run {
             .head
             .as_ref()
             .map_or_else(Default::default, |head| head.hash);
-        let (run, round) = (self.id, self.next());
-        list.sort_by_cached_key(|item| committee::ticket(&run, round, &previous, &peer(item)));
+        let lot = Lot {
+            domain: Domain::Committee,
+            run: &self.id,
+            round: self.next(),
+            previous: &previous,
+        };
+        list.sort_by_cached_key(|item| lot.ticket(&peer(item)));
         list.truncate(most);
     }
 
@@ -333,15 +341,10 @@ impl Run {
         if !self.is_training_round(round) {
             return (0, 0);
         }
-        let expected = head
-            .roster
-            .iter()
-            .filter(|member| member.role.contributes())
-            .count();
         let arrived = (self.fitting.iter())
             .filter(|(_, _, receipt)| self.blobs.contains_key(&receipt.update.hash))
             .count();
-        (arrived, expected)
+        (arrived, head.participants.len())
     }
 
     pub(super) fn notify_arrival(&mut self, desk: &mut Desk, peer: PeerId) {
@@ -499,4 +502,20 @@ impl Run {
             judged: self.last_value(),
         }
     }
+}
+
+/// How densely this peer encodes its update: so that its uplink carries a copy for everyone who needs one
+/// within the grace window.
+fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
+    let Some(rate) = desk.config.upload_rate else {
+        return manifest.codec;
+    };
+    let members = head.roster.len().saturating_sub(1);
+    let copies = match head.is_sampled {
+        true => members.min(manifest.committee as usize + manifest.evaluators.len()),
+        false => members,
+    };
+    let bytes = rate.saturating_mul(u64::from(manifest.deadlines.grace_ms)) / 1_000;
+    let most = bytes / copies.max(1) as u64;
+    update::fitting(most, state::update_len(manifest, round), manifest.codec)
 }

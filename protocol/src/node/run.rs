@@ -215,6 +215,31 @@ impl Run {
         }
     }
 
+    /// Whether the open height asks anything of this peer: to train, to decide or to score. Where all
+    /// contributors are drawn, every member follows every step. In a larger run a member off duty
+    /// follows certificates alone, so that no peer's work grows with the membership: not its own, and
+    /// not that of the authors who would have to send everybody their updates.
+    pub(super) fn is_on_duty(&self, desk: &Desk) -> bool {
+        let trains = (self.head.as_ref()).is_some_and(|head| head.is_participant(&desk.me));
+        trains || self.is_finished() || self.needs_updates(desk)
+    }
+
+    /// Whether this peer needs the updates of others in the open height: to decide, to score, or,
+    /// where all contributors are drawn, to follow.
+    pub(super) fn needs_updates(&self, desk: &Desk) -> bool {
+        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
+            return true;
+        };
+        !head.is_sampled
+            || self.height.is_some()
+            || manifest.evaluators.binary_search(&desk.me).is_ok()
+    }
+
+    /// Whether this peer keeps the updates of all rounds, to check the whole run again from bytes.
+    pub(super) fn archives(&self, desk: &Desk) -> bool {
+        desk.config.archive && self.head.as_ref().is_some_and(|head| !head.is_sampled)
+    }
+
     /// The value certified last.
     pub(super) fn last_value(&self) -> Option<&RoundValue> {
         self.chain.last().map(|certificate| &certificate.value)
@@ -421,7 +446,7 @@ impl Run {
             Phase::Finished
         } else if self.head.is_none() {
             Phase::Gather
-        } else if !self.has_adapter() {
+        } else if !self.has_adapter() && self.is_on_duty(desk) {
             Phase::CatchUp
         } else if self.training == Some(self.next()) {
             Phase::Train

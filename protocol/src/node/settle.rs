@@ -119,7 +119,7 @@ impl Run {
     /// Derives or fetches the adapter of the head, and archives what the audit of the run needs.
     pub(super) fn settle_adapter(&mut self, desk: &mut Desk) {
         let Some(head) = &self.head else { return };
-        if self.has_adapter() {
+        if self.has_adapter() || !self.is_on_duty(desk) {
             return;
         }
         let (round, target) = (head.round, head.adapter);
@@ -252,7 +252,7 @@ impl Run {
         let included = self.last_value().map(|value| value.included.clone());
         for update in included.unwrap_or_default() {
             self.blobs.remove(&update.update.hash);
-            if !self.archived.contains(&update.update.hash) && desk.config.archive {
+            if !self.archived.contains(&update.update.hash) && self.archives(desk) {
                 self.want(desk, update.update, vec![update.receipt.author]);
             }
         }
@@ -265,7 +265,7 @@ impl Run {
 
     /// Asks for updates of earlier rounds that are not durable here.
     fn archive_earlier(&mut self, desk: &mut Desk) {
-        if !desk.config.archive {
+        if !self.archives(desk) {
             return;
         }
         let mut lacking = Vec::new();
@@ -291,7 +291,7 @@ impl Run {
         let needed: BTreeSet<BlobHash> = (self.chain.iter().enumerate())
             .flat_map(|(at, certificate)| {
                 let value = &certificate.value;
-                let matter = desk.config.archive || at == last;
+                let matter = self.archives(desk) || at == last;
                 let updates = value.included.iter().filter(move |_| matter);
                 updates.map(|i| i.update.hash).chain([value.adapter.hash])
             })

@@ -51,6 +51,7 @@ pub(crate) fn config(index: usize) -> NodeConfig {
         network: NetworkId(9),
         seed,
         archive: true,
+        upload_rate: None,
         tick_ms: 200,
     }
 }
@@ -108,6 +109,7 @@ pub(crate) fn manifest(
         committee: 4,
         min_members: members,
         min_contributions: 2,
+        participants: 64,
         deadlines: Deadlines {
             round_ms: 4_000,
             grace_ms: 1_000,
@@ -127,7 +129,14 @@ pub(crate) fn manifest(
 
 impl Net {
     pub(crate) fn new(count: usize) -> Self {
-        let nodes: Vec<Option<Node>> = (0..count).map(|i| Some(Node::new(config(i), 1))).collect();
+        Self::of((0..count).map(config).collect())
+    }
+
+    pub(crate) fn of(configs: Vec<NodeConfig>) -> Self {
+        let count = configs.len();
+        let nodes: Vec<Option<Node>> = (configs.into_iter())
+            .map(|config| Some(Node::new(config, 1)))
+            .collect();
         let ids = nodes.iter().flatten().map(Node::peer_id).collect();
         let mut net = Self {
             nodes,

@@ -156,7 +156,8 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
     o.int(m.score_windows)
         .int(m.committee)
         .int(m.min_members)
-        .int(m.min_contributions);
+        .int(m.min_contributions)
+        .int(m.participants);
     let d = m.deadlines;
     o.int(d.round_ms)
         .int(d.grace_ms)

@@ -78,6 +78,7 @@ pub(super) fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> 
         committee: run.committee,
         min_members: run.min_members,
         min_contributions: run.min_contributions,
+        participants: run.participants,
         deadlines: Deadlines {
             round_ms: run.round_ms,
             grace_ms: run.grace_ms,

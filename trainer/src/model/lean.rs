@@ -15,6 +15,7 @@
 //! weights, serves other devices and generates.
 
 mod attention;
+mod contract;
 mod head;
 mod layer;
 mod linear;

@@ -21,7 +21,7 @@ fn a_sound_manifest_passes() {
 #[test]
 fn every_setting_out_of_bounds_is_named() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 24] = [
+    let cases: [(&str, Change); 27] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "tab\there".into()),
         ("base.name", |m| m.base.name = "b".repeat(65)),
@@ -62,6 +62,11 @@ fn every_setting_out_of_bounds_is_named() {
         ("min_contributions", |m| m.min_contributions = 0),
         ("min_contributions", |m| {
             m.min_contributions = m.min_members + 1
+        }),
+        ("participants", |m| m.participants = 0),
+        ("participants", |m| m.participants = 65),
+        ("min_contributions", |m| {
+            (m.min_members, m.min_contributions, m.participants) = (8, 8, 7)
         }),
         ("deadlines.vote_ms", |m| m.deadlines.vote_ms = 0),
         ("budget_per_round", |m| {

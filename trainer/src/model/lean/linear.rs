@@ -9,8 +9,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 use tributary_protocol::adapter::Factor;
 
+use super::contract::{Contraction, contract};
 use super::panels::{Panels, rows_mut};
-use super::product::{Contraction, Job, Left, Term, contract, multiply};
+use super::product::{Job, Left, Term, multiply};
 use super::weights::{Factors, LayerWeights};
 use crate::model::vector::fast;
 

@@ -5,7 +5,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::adapter::{AdapterShape, Trainable};
 
-use super::product::{Contraction, Job, Left, Term, contract, multiply};
+use super::contract::{Contraction, contract};
+use super::product::{Job, Left, Term, multiply};
 use super::*;
 use crate::config::Config;
 use crate::lora::{self, modules};
