@@ -311,6 +311,17 @@ impl Windows {
         }
     }
 
+    /// One window by itself.
+    ///
+    /// # Panics
+    /// If there is no window `at`.
+    pub fn only(&self, at: usize) -> Self {
+        Self {
+            context: self.context,
+            windows: vec![self.windows[at].clone()],
+        }
+    }
+
     /// Appends the windows of another text.
     pub fn join(&mut self, other: Self) {
         self.context = self.context.max(other.context);
