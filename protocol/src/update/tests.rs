@@ -222,6 +222,25 @@ fn other_lengths_are_refused_before_anything_is_allocated() {
     assert!(decode(&bytes[1..], 10, codec).is_err());
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_density_is_told_by_its_length(update in vector(), codec in codecs(), most in 0u64..20_000) {
+        let thin = fitting(most, update.len(), codec);
+        let bytes = encode(&update, thin).expect("in range");
+        prop_assert_eq!(decode(&bytes, update.len(), codec), decode(&bytes, update.len(), thin));
+        let size = bytes.len() as u64;
+        let told = density(size, update.len(), codec).expect("a density of the codec");
+        prop_assert_eq!(encode(&update, told).expect("in range"), bytes);
+        // Nothing denser would have fitted, and only the thinnest is taken when nothing does.
+        let denser = codec.densities().map(|c| encoded_len(update.len(), c) as u64);
+        prop_assert!(denser.filter(|d| *d <= most).all(|d| d <= size));
+        let thinnest = codec.densities().map(|c| encoded_len(update.len(), c) as u64).min();
+        prop_assert!(size <= most || Some(size) == thinnest);
+    }
+}
+
 #[test]
 fn bytes_that_are_never_written_are_refused() {
     let codec = sparse(4096);
