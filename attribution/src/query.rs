@@ -12,7 +12,8 @@
 //! influence, in proportion; the others are listed with theirs and get nothing.
 //!
 //! Limits: a linear estimate, blind to what two contributors did only together. How well it agrees with
-//! retraining is to be measured, not assumed. [`stretch`] gives the shares intervals.
+//! retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which agrees
+//! better, and gives the shares intervals.
 
 pub mod stretch;
 
@@ -24,7 +25,7 @@ use crate::money;
 use crate::vector;
 
 /// Names the rule in whatever records shares, so that a later rule is told apart from this one.
-pub const METHOD: &str = "gradient-coupling/1";
+pub const METHOD: &str = "staged-gradient-coupling/2";
 
 /// Why an answer's shares cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,14 @@ pub enum QueryError {
     /// A contribution with NaN or infinity.
     #[error("the vector of {0} is not finite")]
     Vector(PeerId),
+    /// Gradients of more or fewer stages than the run is looked at in.
+    #[error("an answer has gradients of {found} stages where the run has {expected}")]
+    Stages {
+        /// Stages of the run.
+        expected: usize,
+        /// Stages with a gradient.
+        found: usize,
+    },
 }
 
 /// Loss of one token of the answer under both models, nats.
@@ -62,7 +71,7 @@ pub struct TokenLoss {
     pub adapter: f64,
 }
 
-/// What each peer moved over a whole run: the sum of its contribution vectors.
+/// What each peer moved over a run, or a stage of it: the sum of its contribution vectors.
 #[derive(Clone, Debug, Default)]
 pub struct Moved {
     vectors: BTreeMap<PeerId, Vec<f32>>,

@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tributary_attribution::path::NODES;
 use tributary_attribution::query::stretch::{self, Stretch};
 use tributary_attribution::query::{METHOD, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::hash;
 use tributary_protocol::id::{BlobHash, PeerId};
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::state::Derived;
 use tributary_trainer::{
     BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
 };
@@ -28,8 +28,11 @@ use crate::verify;
 use crate::verify::archive::{Archive, ArchivedRun};
 use crate::view::book::Book;
 
-/// Stretches that an answer is cut in for the intervals: each costs two backward passes.
+/// Stretches that an answer is cut in for the intervals: each costs a backward pass for every stage.
 const STRETCHES: usize = 8;
+/// Stages that a run is looked at in. Retraining agrees better with more of them, and hardly better with more
+/// than these (`docs/numbers/attribution.md`).
+const STAGES: usize = 4;
 /// Tokens of an answer: its losses are taken prefix by prefix, which grows with the square.
 pub const MAX_ANSWER_TOKENS: usize = 512;
 
@@ -109,10 +112,67 @@ pub struct Provenance {
     pub manifest: Manifest,
     /// The certified adapter.
     pub adapter: Adapter,
-    /// Sums of contribution vectors.
-    pub moved: Moved,
+    /// The run's stages, in order.
+    pub stages: Vec<Stage>,
     /// Names that members gave themselves.
     pub names: BTreeMap<PeerId, String>,
+}
+
+/// Some consecutive rounds of a run.
+pub struct Stage {
+    /// The adapter half way through them.
+    pub middle: Adapter,
+    /// Sums of their contribution vectors.
+    pub moved: Moved,
+}
+
+/// Collects the rounds of a run in stages.
+struct Staging {
+    /// Rounds of a stage.
+    together: u32,
+    /// The newest adapter.
+    adapter: Option<Adapter>,
+    /// The adapter before the open stage, what was moved in it, and its rounds so far.
+    open: Option<(Adapter, Moved, u32)>,
+    stages: Vec<Stage>,
+}
+
+impl Staging {
+    fn new(rounds: u32) -> Self {
+        Self {
+            together: rounds.div_ceil(STAGES as u32).max(1),
+            adapter: None,
+            open: None,
+            stages: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, derived: &Derived) -> Result<(), String> {
+        if let Some(before) = self.adapter.replace(derived.adapter.clone())
+            && !derived.contributions.is_empty()
+        {
+            let (_, moved, rounds) =
+                (self.open).get_or_insert_with(|| (before, Moved::default(), 0));
+            (moved.add(&derived.contributions)).map_err(|why| why.to_string())?;
+            *rounds += 1;
+            if *rounds == self.together {
+                self.close()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let (Some((before, moved, _)), Some(after)) = (self.open.take(), &self.adapter) else {
+            return Ok(());
+        };
+        let ends = before.values().iter().zip(after.values());
+        let values = ends.map(|(before, after)| before + (after - before) / 2.0);
+        let middle = Adapter::new(after.shape().clone(), values.collect());
+        let middle = middle.map_err(|why| why.to_string())?;
+        self.stages.push(Stage { middle, moved });
+        Ok(())
+    }
 }
 
 impl Provenance {
@@ -128,19 +188,17 @@ impl Provenance {
             ))
             .hint("`tributary ledger verify` names what does not hold")
         };
-        let mut moved = Moved::default();
-        let mut wrong = None;
+        let certified = run.certificates.iter();
+        let trained = certified.filter(|c| !c.value.included.is_empty()).count();
+        let mut staging = Staging::new(trained as u32);
+        let mut outcome = Ok(());
         let audited = verify::check::audited(archive, run, &mut |_, derived| {
-            if let Some(derived) = derived
-                && let Err(why) = moved.add(&derived.contributions)
-            {
-                wrong = Some(why.to_string());
+            if let (Some(derived), Ok(())) = (derived, &outcome) {
+                outcome = staging.add(derived);
             }
         })
         .map_err(|fault| broken(fault.to_string()))?;
-        if let Some(why) = wrong {
-            return Err(broken(why));
-        }
+        outcome.and_then(|()| staging.close()).map_err(broken)?;
         let trained = 1..=audited.manifest.rounds;
         let missing = (audited.unchecked.iter())
             .filter(|round| trained.contains(&round.0))
@@ -163,7 +221,7 @@ impl Provenance {
             names: book.names(),
             manifest: audited.manifest,
             adapter,
-            moved,
+            stages: staging.stages,
         })
     }
 
@@ -235,8 +293,8 @@ pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Re
     let started = Instant::now();
     let losses = losses(base, adapter, &asked, &said)?;
     let stretches = stretches(base, provenance, &asked, &said, &losses)?;
-    let found = stretch::shares(&stretches, provenance.moved.iter())
-        .map_err(|e| Failure::from_error(&e))?;
+    let moved = provenance.stages.iter().map(|stage| &stage.moved);
+    let found = stretch::shares(&stretches, moved).map_err(|e| Failure::from_error(&e))?;
     let mut shares: Vec<Share> = (found.shares.shares.iter().zip(&found.intervals))
         .map(|(share, [low, high])| Share {
             peer: share.peer.to_string(),
@@ -328,10 +386,9 @@ fn token_losses(
         .collect())
 }
 
-/// The answer in stretches, each with its gradient averaged over the straight way from the adapter that
-/// the run began with to the certified one (Gauss-Legendre): influences then add up to what the run
-/// changed in the answer's loss, up to the rule's error. A gradient at the end alone only says where a
-/// next step would lead.
+/// The answer in stretches, each with its gradient half way through every stage of the run: influences then
+/// add up to what the run changed in the answer's loss, up to the midpoint rule's error. A gradient at the end
+/// alone only says where a next step would lead.
 fn stretches(
     base: &BaseModel,
     provenance: &Provenance,
@@ -339,7 +396,6 @@ fn stretches(
     answer: &[u32],
     losses: &[TokenLoss],
 ) -> Result<Vec<Stretch>, Failure> {
-    let points = points(provenance)?;
     let text = [prompt, answer].concat();
     // Without a prompt the first token has nothing before it: it belongs to the first stretch, whose
     // second token is predicted.
@@ -348,39 +404,17 @@ fn stretches(
     for (index, tokens) in losses.chunks(each).enumerate() {
         let from = prompt.len() + index * each;
         let (before, said) = text[..from + tokens.len()].split_at(from);
-        let mut gradient = vec![0.0; provenance.adapter.values().len()];
-        for at in &points {
-            let found = tokens_loss_and_gradient(base, at, before, said)
+        let gradient = |stage: &Stage| {
+            let found = tokens_loss_and_gradient(base, &stage.middle, before, said)
                 .map_err(|e| Failure::from_error(&e))?;
-            let weight = found.predicted as f32 / points.len() as f32;
-            for (sum, value) in gradient.iter_mut().zip(&found.gradient) {
-                *sum += weight * value;
-            }
-        }
+            let weight = found.predicted as f32;
+            Ok(found.gradient.iter().map(|g| weight * g).collect())
+        };
+        let gradients = provenance.stages.iter().map(gradient);
         out.push(Stretch {
-            gradient,
+            gradients: gradients.collect::<Result<_, Failure>>()?,
             tokens: tokens.to_vec(),
         });
     }
     Ok(out)
-}
-
-/// The adapters at which gradients are taken.
-fn points(provenance: &Provenance) -> Result<Vec<Adapter>, Failure> {
-    let end = provenance.adapter.values();
-    let mut way = vec![0.0; end.len()];
-    for (_, moved) in provenance.moved.iter() {
-        for (sum, value) in way.iter_mut().zip(moved) {
-            *sum += value;
-        }
-    }
-    NODES
-        .map(|node| {
-            let back = (1.0 - node) as f32;
-            let values = end.iter().zip(&way).map(|(e, w)| e - back * w).collect();
-            Adapter::new(provenance.adapter.shape().clone(), values)
-                .map_err(|e| Failure::from_error(&e))
-        })
-        .into_iter()
-        .collect()
 }

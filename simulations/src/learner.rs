@@ -9,7 +9,7 @@ mod quadratic;
 mod rill;
 
 pub use corpus::{Corpus, Holding, Mix, TextDomain};
-pub use language::{Language, mean};
+pub use language::{Language, Measure, mean};
 pub use quadratic::Quadratic;
 pub use rill::{RillError, rill};
 

@@ -1,5 +1,8 @@
 //! How sure shares of an answer are: a jackknife over stretches of its tokens.
 //!
+//! A run is looked at in stages: what a member moved early lowered the answer's loss where the adapter was
+//! then, not where it ended. Each stage has its own vectors and its own gradient, taken half way through it.
+//!
 //! An answer is a sample of what the adapter says to such a prompt; other tokens would have given other
 //! shares. The answer is cut in stretches, each with a gradient of its own (their sum is the answer's,
 //! so nothing is computed twice), and the shares are taken again without one stretch after the other.
@@ -7,16 +10,18 @@
 //! (Efron and Stein 1981), cut to zero and one. It covers which tokens were said. It does not cover how
 //! far a linear estimate is from retraining.
 
+use std::collections::BTreeMap;
+
 use tributary_protocol::id::{PeerId, Ppb};
 
-use super::{AnswerShares, QueryError, TokenLoss, base_part, divide, influences};
+use super::{AnswerShares, Moved, QueryError, TokenLoss, base_part, divide, influences};
 use crate::interval::{MIN_BATCHES, t_quantile};
 
 /// Consecutive tokens of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stretch {
-    /// Gradient of the *sum* of the tokens' losses in nats, flat.
-    pub gradient: Vec<f32>,
+    /// Gradient of the *sum* of the tokens' losses in nats at each stage of the run, flat.
+    pub gradients: Vec<Vec<f32>>,
     /// The tokens' losses.
     pub tokens: Vec<TokenLoss>,
 }
@@ -30,14 +35,14 @@ pub struct BoundedShares {
     pub intervals: Vec<[Ppb; 2]>,
 }
 
-/// Shares of the answer that `stretches` make up, as [`super::shares`] gives them, with intervals. One
-/// stretch shows no variation: every interval then is zero to one.
+/// Shares of the answer that `stretches` make up, as [`super::shares`] gives them, with intervals, from what
+/// was moved in each stage of the run. One stretch shows no variation: every interval then is zero to one.
 ///
 /// # Errors
 /// See [`QueryError`].
 pub fn shares<'a>(
     stretches: &[Stretch],
-    moved: impl IntoIterator<Item = (PeerId, &'a [f32])> + Clone,
+    stages: impl Iterator<Item = &'a Moved> + Clone,
 ) -> Result<BoundedShares, QueryError> {
     if stretches.is_empty() {
         return Err(QueryError::Empty);
@@ -47,13 +52,31 @@ pub fn shares<'a>(
             Ok(Part {
                 tokens: stretch.tokens.len() as f64,
                 base: base_part(&stretch.tokens)? * stretch.tokens.len() as f64,
-                influences: influences(&stretch.gradient, moved.clone())?,
+                influences: over_stages(&stretch.gradients, stages.clone())?,
             })
         })
         .collect::<Result<_, QueryError>>()?;
     let shares = together(parts.iter());
     let intervals = intervals(&parts, &shares);
     Ok(BoundedShares { shares, intervals })
+}
+
+/// Influences of every peer that moved something, summed over the stages, ordered by peer.
+fn over_stages<'a>(
+    gradients: &[Vec<f32>],
+    stages: impl Iterator<Item = &'a Moved> + Clone,
+) -> Result<Vec<(PeerId, f64)>, QueryError> {
+    let (expected, found) = (stages.clone().count(), gradients.len());
+    if found != expected {
+        return Err(QueryError::Stages { expected, found });
+    }
+    let mut sums = BTreeMap::new();
+    for (gradient, moved) in gradients.iter().zip(stages) {
+        for (peer, influence) in influences(gradient, moved.iter())? {
+            *sums.entry(peer).or_insert(0.0) += influence;
+        }
+    }
+    Ok(sums.into_iter().collect())
 }
 
 /// What one stretch adds up to.
@@ -129,14 +152,42 @@ mod tests {
 
     fn stretch(gradient: &[f32], tokens: Vec<TokenLoss>) -> Stretch {
         Stretch {
-            gradient: gradient.to_vec(),
+            gradients: vec![gradient.to_vec()],
             tokens,
         }
     }
 
-    fn of(stretches: &[Stretch], moved: &[Vec<f32>]) -> BoundedShares {
-        let moved = (moved.iter().enumerate()).map(|(n, v)| (peer(n as u8), &v[..]));
-        shares(stretches, moved).expect("good input")
+    fn moved(vectors: &[Vec<f32>]) -> Moved {
+        let named = vectors.iter().enumerate();
+        let named: Vec<(PeerId, &Vec<f32>)> = named.map(|(n, v)| (peer(n as u8), v)).collect();
+        let mut moved = Moved::default();
+        moved.add(&named).expect("good input");
+        moved
+    }
+
+    fn of(stretches: &[Stretch], vectors: &[Vec<f32>]) -> BoundedShares {
+        shares(stretches, [moved(vectors)].iter()).expect("good input")
+    }
+
+    #[test]
+    fn what_was_moved_in_a_stage_is_held_against_that_stages_gradient() {
+        // The first peer helped in the first stage only; the second joined for the second.
+        let said = Stretch {
+            gradients: vec![vec![-3.0, 0.0], vec![0.0, -1.0]],
+            tokens: vec![token(9.0, 0.0)],
+        };
+        let stages = [
+            moved(&[vec![1.0, 1.0]]),
+            moved(&[vec![1.0, 0.0], vec![1.0, 1.0]]),
+        ];
+        let found = shares(&[said.clone()], stages.iter())
+            .expect("good input")
+            .shares;
+        let influences: Vec<f64> = found.shares.iter().map(|s| s.influence.as_nats()).collect();
+        assert_eq!(influences, [3.0, 1.0]);
+        let fewer = shares(&[said], stages[..1].iter());
+        let (expected, found) = (1, 2);
+        assert_eq!(fewer, Err(QueryError::Stages { expected, found }));
     }
 
     #[test]
@@ -169,8 +220,7 @@ mod tests {
     fn one_stretch_says_nothing_about_doubt() {
         let found = of(&[stretch(&[-1.0], vec![token(2.0, 1.0)])], &[vec![1.0]]);
         assert_eq!(found.intervals, [[Ppb(0), Ppb::ONE]]);
-        let none: [(PeerId, &[f32]); 0] = [];
-        assert_eq!(shares(&[], none), Err(QueryError::Empty));
+        assert_eq!(shares(&[], [].iter()), Err(QueryError::Empty));
     }
 
     proptest! {

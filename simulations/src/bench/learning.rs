@@ -47,9 +47,11 @@ const HOLD_OUT: usize = 48;
 const TUNING_SEED: u64 = 0;
 /// Seeds measured.
 pub const SEEDS: [u64; 3] = [1, 2, 3];
+/// One domain a member.
+const DOMAINS: Mix = Mix::Domains { first: 0 };
 /// How the text is dealt out.
 pub const MIXES: [Mix; 3] = [
-    Mix::Domains,
+    DOMAINS,
     Mix::Dirichlet { concentration: 0.1 },
     Mix::Dirichlet { concentration: 0.5 },
 ];
@@ -122,7 +124,7 @@ impl fmt::Display for Learned {
 
 fn mix_name(mix: Mix) -> String {
     match mix {
-        Mix::Domains => "domains".to_owned(),
+        Mix::Domains { .. } | Mix::Pairs { .. } => "domains".to_owned(),
         Mix::Dirichlet { concentration } => format!("Dirichlet {concentration}"),
     }
 }
@@ -131,7 +133,7 @@ impl Cell {
     /// Tries a rate.
     fn tuning(method: Method, rate: f64) -> Self {
         Self {
-            mix: Mix::Domains,
+            mix: DOMAINS,
             method,
             rate,
             seed: TUNING_SEED,
@@ -171,7 +173,7 @@ fn measured(results: &Results<Learned>) -> Vec<Cell> {
     for mix in MIXES {
         for everywhere in [true, false] {
             let wanted =
-                |m: &Method| m.on_every_mix == everywhere && (everywhere || mix == Mix::Domains);
+                |m: &Method| m.on_every_mix == everywhere && (everywhere || mix == DOMAINS);
             for seed in SEEDS {
                 for method in Method::all().into_iter().filter(wanted) {
                     let rate = rate(&method, results);

@@ -1,7 +1,7 @@
 //! `bench`: the experiments behind the pages of figures.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -10,7 +10,7 @@ use tributary_trainer::BaseModel;
 
 use super::{Answer, Format};
 use crate::bench::results::{Part, Results};
-use crate::bench::{attacks, learning, page};
+use crate::bench::{attacks, attribution, learning, page};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -24,6 +24,34 @@ enum Experiment {
     Learning(Options),
     /// Attackers against aggregation rules: loss, credit and success.
     Attacks(Options),
+    /// Attribution methods against retrained coalitions.
+    Attribution(AttributionOptions),
+}
+
+#[derive(clap::Args)]
+struct AttributionOptions {
+    /// The retrained coalitions, as one file.
+    #[arg(long, default_value = "simulations/fixtures/bank.bin")]
+    bank: PathBuf,
+    /// Retrain every coalition that is missing here, keeping each as a line of JSON, and make the bank of
+    /// them once all are there.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Begin no further retraining after so many minutes.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Retrain only every n-th coalition, for several processes with one results file: 1/2, 2/2.
+    #[arg(long, default_value = "1/1")]
+    part: Part,
+    /// Retrain only coalitions whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Put the tables into this Markdown file, between its marks.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// How to print the figures.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
 #[derive(clap::Args)]
@@ -49,24 +77,33 @@ struct Options {
 }
 
 impl Options {
-    fn limit(&self) -> Option<Duration> {
-        self.minutes
-            .map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
-    }
-
-    /// Prints the figures or the table, and writes the page.
     fn show(&self, mark: &str, figures: &impl Serialize, markdown: &str) -> Result<(), String> {
-        match self.format {
-            Format::Text => println!("{markdown}"),
-            Format::Json => println!(
-                "{}",
-                serde_json::to_string(figures).expect("plain figures are JSON")
-            ),
-        }
-        match &self.write {
-            Some(path) => page::write(path, mark, markdown),
-            None => Ok(()),
-        }
+        show(self.format, self.write.as_deref(), mark, figures, markdown)
+    }
+}
+
+fn limit(minutes: Option<f64>) -> Option<Duration> {
+    minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
+}
+
+/// Prints the figures or the table, and writes the page.
+fn show(
+    format: Format,
+    page: Option<&Path>,
+    mark: &str,
+    figures: &impl Serialize,
+    markdown: &str,
+) -> Result<(), String> {
+    match format {
+        Format::Text => println!("{markdown}"),
+        Format::Json => println!(
+            "{}",
+            serde_json::to_string(figures).expect("plain figures are JSON")
+        ),
+    }
+    match page {
+        Some(path) => page::write(path, mark, markdown),
+        None => Ok(()),
     }
 }
 
@@ -74,6 +111,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     match &arguments.experiment {
         Experiment::Learning(options) => run_learning(options),
         Experiment::Attacks(options) => run_attacks(options),
+        Experiment::Attribution(options) => run_attribution(options),
     }
 }
 
@@ -88,7 +126,7 @@ fn run_learning(options: &Options) -> Answer {
         &mut results,
         options.part,
         &options.only,
-        options.limit(),
+        limit(options.minutes),
         |cell, learned| say(&format!("{cell}: {learned}")),
     )?;
     say(&format!("{left} cells of this part are left"));
@@ -105,12 +143,43 @@ fn run_attacks(options: &Options) -> Answer {
         &mut results,
         options.part,
         &options.only,
-        options.limit(),
+        limit(options.minutes),
         |cell, withstood| say(&format!("{cell}: {withstood}")),
     )?;
     say(&format!("{left} cells of this part are left"));
     let command = "tributary-sim bench attacks --out FILE --write docs/numbers/attacks.md";
     let markdown = attacks::markdown(&results, command);
     options.show("attacks", &attacks::figures(&results), &markdown)?;
+    Ok(true)
+}
+
+fn run_attribution(options: &AttributionOptions) -> Answer {
+    if let Some(path) = &options.out {
+        let mut results = Results::open(path)?;
+        let left = attribution::retrain(
+            &mut results,
+            options.part,
+            &options.only,
+            limit(options.minutes),
+            |cell, losses| say(&format!("{cell}: {:.4}", losses.hold_out)),
+        )?;
+        say(&format!("{left} retrainings of this part are left"));
+        if left > 0 || options.part != Part::ALL || !options.only.is_empty() {
+            return Ok(true);
+        }
+        attribution::pack(&results)?.write(&options.bank)?;
+    }
+    let bank = attribution::Bank::read(&options.bank)?;
+    let compared = attribution::compare(&bank, |line| say(line))?;
+    let command = "tributary-sim bench attribution --write docs/numbers/attribution.md";
+    let markdown = attribution::markdown(&compared, command);
+    let page = options.write.as_deref();
+    show(
+        options.format,
+        page,
+        "attribution",
+        &compared.figures(),
+        &markdown,
+    )?;
     Ok(true)
 }

@@ -30,8 +30,16 @@ pub struct TextDomain {
 /// How domains are dealt out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mix {
-    /// Member `i` holds domain `i` (modulo their number) and nothing else.
-    Domains,
+    /// Member `i` holds domain `first + i` (modulo their number) and nothing else.
+    Domains {
+        /// The first member's domain.
+        first: usize,
+    },
+    /// Members `2 i` and `2 i + 1` both hold domain `first + i` and nothing else.
+    Pairs {
+        /// The first pair's domain.
+        first: usize,
+    },
     /// Each member's proportions are drawn from a symmetric Dirichlet distribution.
     Dirichlet {
         /// Its concentration, above zero.
@@ -119,10 +127,14 @@ impl Corpus {
 
     fn proportions(&self, mix: Mix, member: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
         let domains = self.domains.len();
+        let only = |held: usize| {
+            (0..domains)
+                .map(|at| f64::from(u8::from(at == held)))
+                .collect()
+        };
         match mix {
-            Mix::Domains => (0..domains)
-                .map(|at| f64::from(u8::from(at == member % domains)))
-                .collect(),
+            Mix::Domains { first } => only((first + member) % domains),
+            Mix::Pairs { first } => only((first + member / 2) % domains),
             Mix::Dirichlet { concentration } => {
                 let draws: Vec<f64> = (0..domains)
                     .map(|_| ln_gamma_draw(concentration, rng))
@@ -259,12 +271,12 @@ mod tests {
         };
         assert!(largest(0.1) > 0.6);
         assert!(largest(100.0) < 0.25);
-        let dealt = corpus.deal(Mix::Domains, 8, 16, 3);
+        let dealt = corpus.deal(Mix::Domains { first: 0 }, 8, 16, 3);
         for (member, holding) in dealt.iter().enumerate() {
             assert_eq!(holding.windows.len(), 16);
             assert_eq!(holding.proportions[member], 1.0);
         }
-        let again = corpus.deal(Mix::Domains, 8, 16, 3);
+        let again = corpus.deal(Mix::Domains { first: 0 }, 8, 16, 3);
         assert_eq!(dealt[7].windows, again[7].windows);
     }
 }

@@ -9,7 +9,7 @@ use tributary_protocol::adapter::{Adapter, AdapterError, AdapterShape, Trainable
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::hash::{Domain, Hasher};
-use tributary_protocol::id::StateHash;
+use tributary_protocol::id::{PeerId, StateHash};
 use tributary_trainer::gradient::partial_loss_and_gradient;
 use tributary_trainer::lora::LoraError;
 use tributary_trainer::{
@@ -76,6 +76,30 @@ impl Language {
         &self.shape
     }
 
+    /// What rounds are scored on.
+    pub fn scored(&self) -> &Windows {
+        &self.scored
+    }
+
+    /// Losses and gradients of `windows`, by the factors that a round's contributions move.
+    pub fn measure_round(
+        &self,
+        contributions: &[(PeerId, Vec<f32>)],
+        windows: &Windows,
+    ) -> Measure<'_> {
+        let vocab = self.base.config().vocab;
+        let tokens: Vec<Vec<u32>> = windows.iter().map(<[u32]>::to_vec).collect();
+        let batches = tokens.chunks(BATCH_WINDOWS).map(|batch| {
+            Windows::from_tokens(batch.to_vec(), windows.context(), vocab)
+                .expect("they are windows")
+        });
+        Measure {
+            learner: self,
+            trainable: moved(&self.shape, contributions),
+            batches: batches.collect(),
+        }
+    }
+
     /// Loss of the base (`None`) or with an adapter on each domain's reported windows, nats per token. NaN
     /// where the model computes none.
     pub fn domain_losses(&self, adapter: Option<&Adapter>) -> Vec<f64> {
@@ -133,16 +157,7 @@ impl Learner for Language {
     /// without lines.
     fn score(&self, _peer: usize, task: &ScoreTask) -> ScoreSheet {
         let drawn = (self.scored).sample(task.seed.as_bytes(), task.windows as usize);
-        let windows: Vec<Vec<u32>> = drawn.iter().map(<[u32]>::to_vec).collect();
-        let vocab = self.base.config().vocab;
-        let batches = windows.chunks(BATCH_WINDOWS).map(|batch| {
-            Windows::from_tokens(batch.to_vec(), drawn.context(), vocab).expect("they are windows")
-        });
-        let mut measure = Measure {
-            learner: self,
-            trainable: moved(&self.shape, task),
-            batches: batches.collect(),
-        };
+        let mut measure = self.measure_round(&task.contributions, &drawn);
         match path::score(task.before.values(), &task.contributions, &mut measure) {
             Ok(scores) => scores.sheet(task.round, task.state),
             Err(_) => ScoreSheet {
@@ -165,11 +180,11 @@ impl Learner for Language {
 }
 
 /// The factors that the contributions move.
-fn moved(shape: &AdapterShape, task: &ScoreTask) -> Trainable {
+fn moved(shape: &AdapterShape, contributions: &[(PeerId, Vec<f32>)]) -> Trainable {
     let moves = |trainable| {
         (shape.trainable_segments(trainable).iter()).any(|segment| {
             let numbers = |c: &[f32]| c[segment.range()].iter().any(|v| *v != 0.0);
-            task.contributions.iter().any(|(_, c)| numbers(c))
+            contributions.iter().any(|(_, c)| numbers(c))
         })
     };
     match (moves(Trainable::A), moves(Trainable::B)) {
@@ -180,7 +195,7 @@ fn moved(shape: &AdapterShape, task: &ScoreTask) -> Trainable {
 }
 
 /// Losses and gradients of drawn windows, for the path integral.
-struct Measure<'a> {
+pub struct Measure<'a> {
     learner: &'a Language,
     trainable: Trainable,
     batches: Vec<Windows>,
@@ -188,7 +203,7 @@ struct Measure<'a> {
 
 /// Why a batch could not be measured.
 #[derive(Debug, thiserror::Error)]
-enum PassError {
+pub enum PassError {
     /// A point of the path is no adapter.
     #[error(transparent)]
     Adapter(#[from] AdapterError),

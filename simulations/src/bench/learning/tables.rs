@@ -11,8 +11,8 @@ use tributary_protocol::update;
 
 use super::method::{CENTRAL_FEW, CENTRAL_MANY, FEDIT, Method, SPARSE};
 use super::{
-    BATCH, CONTEXT, Cell, Learned, MEMBERS, MIXES, RANK, ROUNDS, Results, SEEDS, STEPS, mix_name,
-    rate,
+    BATCH, CONTEXT, Cell, DOMAINS, Learned, MEMBERS, MIXES, RANK, ROUNDS, Results, SEEDS, STEPS,
+    mix_name, rate,
 };
 use crate::bench::page::{over_seeds, table, with_half};
 use crate::learner::Mix;
@@ -151,7 +151,7 @@ pub fn markdown(results: &Results<Learned>, command: &str, shape: &AdapterShape)
 
 fn title(mix: Mix) -> String {
     match mix {
-        Mix::Domains => "One domain a member".to_owned(),
+        Mix::Domains { .. } | Mix::Pairs { .. } => "One domain a member".to_owned(),
         Mix::Dirichlet { concentration } => format!("Mixes drawn from Dirichlet({concentration})"),
     }
 }
@@ -230,7 +230,7 @@ fn tried(results: &Results<Learned>) -> String {
 fn verdict(results: &Results<Learned>) -> Option<String> {
     let figures = figures(results);
     let mut within: Vec<&Figure> = (figures.iter())
-        .filter(|f| f.mix == mix_name(Mix::Domains))
+        .filter(|f| f.mix == mix_name(DOMAINS))
         .filter(|f| f.less_than_dense.is_some_and(|times| times >= 100.0))
         .collect();
     within.sort_by(|a, b| {
