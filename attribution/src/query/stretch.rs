@@ -180,7 +180,7 @@ mod tests {
             moved(&[vec![1.0, 1.0]]),
             moved(&[vec![1.0, 0.0], vec![1.0, 1.0]]),
         ];
-        let found = shares(&[said.clone()], stages.iter())
+        let found = shares(std::slice::from_ref(&said), stages.iter())
             .expect("good input")
             .shares;
         let influences: Vec<f64> = found.shares.iter().map(|s| s.influence.as_nats()).collect();

@@ -170,7 +170,7 @@ fn run_attribution(options: &AttributionOptions) -> Answer {
         attribution::pack(&results)?.write(&options.bank)?;
     }
     let bank = attribution::Bank::read(&options.bank)?;
-    let compared = attribution::compare(&bank, |line| say(line))?;
+    let compared = attribution::compare(&bank, say)?;
     let command = "tributary-sim bench attribution --write docs/numbers/attribution.md";
     let markdown = attribution::markdown(&compared, command);
     let page = options.write.as_deref();

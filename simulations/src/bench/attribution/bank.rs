@@ -65,11 +65,11 @@ impl Bank {
     ) -> Result<Self, BankError> {
         let mut bytes = fingerprint.as_bytes().to_vec();
         for (federation, cast) in FEDERATIONS.iter().enumerate() {
-            for seed in 0..SEEDS.len() {
+            for (seed, number) in SEEDS.into_iter().enumerate() {
                 let all: Option<Vec<Losses>> = (0..COALITIONS as u64)
                     .map(|bits| find(federation, seed, bits))
                     .collect();
-                let name = || format!("`{}` with seed {}", cast.name, SEEDS[seed]);
+                let name = || format!("`{}` with seed {}", cast.name, number);
                 let all = all.ok_or_else(|| BankError::Missing(name()))?;
                 for which in 0..LOSSES {
                     let of = |losses: &Losses| match which {
@@ -80,7 +80,7 @@ impl Bank {
                     for losses in &all[1..] {
                         let above = f64::from(of(losses)) - f64::from(of(&all[0]));
                         let units = (above * UNITS).round();
-                        if !(units.abs() <= f64::from(i16::MAX)) {
+                        if units.is_nan() || units.abs() > f64::from(i16::MAX) {
                             return Err(BankError::Range(name()));
                         }
                         bytes.extend((units as i16).to_le_bytes());
