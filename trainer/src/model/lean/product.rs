@@ -62,21 +62,21 @@ impl<'a> Left<'a> {
     }
 
     /// The strip that begins at `row`, inner `from..to`, where it lies; None when it has to be
-    /// rearranged.
+    /// rearranged. Rows beyond the last are the last again: what they come to is not written.
     #[inline(always)]
     fn in_place<S: Simd>(self, row: usize, from: usize, to: usize) -> Option<Operand<'a>> {
         if from == to {
             return Some(Operand::packed(&[]));
         }
-        if row + STRIP > self.rows {
-            return None;
-        }
+        let last = (self.rows - row).min(STRIP) - 1;
         let values = &self.values[row * self.row_stride + from * self.inner_stride..];
         match (self.row_stride, self.inner_stride) {
             (stride, 1) => Some(Operand::Rows(std::array::from_fn(|at| {
-                &values[at * stride..][..to - from]
+                &values[at.min(last) * stride..][..to - from]
             }))),
-            (1, stride) if S::F32_LANES == 16 => Some(Operand::Columns { values, stride }),
+            (1, stride) if S::F32_LANES == 16 && last == STRIP - 1 => {
+                Some(Operand::Columns { values, stride })
+            }
             _ => None,
         }
     }
@@ -102,6 +102,11 @@ impl<'a> Left<'a> {
             match (self.row_stride, self.inner_stride, count) {
                 (1, stride, STRIP) => pack_columns(values, stride, strip),
                 (stride, 1, STRIP) => pack_rows(values, stride, strip),
+                (1, stride, _) => {
+                    for (inner, strip) in strip.chunks_exact_mut(STRIP).enumerate() {
+                        strip[..count].copy_from_slice(&values[inner * stride..][..count]);
+                    }
+                }
                 (row_stride, inner_stride, _) => {
                     for (inner, strip) in strip.chunks_exact_mut(STRIP).enumerate() {
                         for (row, to) in strip[..count].iter_mut().enumerate() {
