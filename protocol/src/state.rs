@@ -49,6 +49,22 @@ impl Head {
     pub fn is_participant(&self, peer: &PeerId) -> bool {
         self.participants.binary_search(peer).is_ok()
     }
+
+    /// The `most` contributors that come first in the draw for the next round.
+    pub fn first_drawn(&self, most: usize) -> Vec<PeerId> {
+        draw(self.run, self.round, &self.hash, &self.roster, most)
+    }
+}
+
+/// The draw of contributors for the round after `round`, by ticket.
+fn draw(run: RunId, round: Round, hash: &StateHash, roster: &Roster, most: usize) -> Vec<PeerId> {
+    let lot = Lot {
+        domain: Domain::Participants,
+        run: &run,
+        round: round.next(),
+        previous: hash,
+    };
+    lot.draw(roster.contributors().map(|member| member.peer), most)
 }
 
 /// The committee that decides the height after `head` (`None`: the genesis, decided by the creator).
@@ -109,24 +125,22 @@ pub fn follow(
         return contradiction("fewer contributions than the manifest's minimum");
     }
     let before = head.map_or_else(Roster::default, |head| head.roster.clone());
-    let drawn = |peer| head.is_some_and(|head| head.is_participant(peer));
-    if !(value.included.iter()).all(|i| drawn(&i.receipt.author)) {
-        return contradiction("a contribution by nobody who was drawn for the round");
+    if (value.included.iter()).any(|i| !contributes(&before, &i.receipt.author)) {
+        return contradiction("a contribution by no contributor");
+    }
+    let is_drawn = |i: &&Included| head.is_some_and(|h| h.is_participant(&i.receipt.author));
+    let drawn = value.included.iter().filter(is_drawn).count();
+    if drawn < value.included.len() && drawn >= manifest.min_contributions as usize {
+        return contradiction("a substitute where enough of the drawn contributed");
     }
     let roster = before.apply(value)?;
     let hash = state_hash(run, round, value.adapter, roster.digest());
     if hash != value.state {
         return contradiction("state hash does not follow from adapter and roster");
     }
-    let lot = Lot {
-        domain: Domain::Participants,
-        run: &run,
-        round: round.next(),
-        previous: &hash,
-    };
-    let contributors: Vec<PeerId> = roster.contributors().map(|member| member.peer).collect();
-    let is_sampled = contributors.len() > manifest.participants as usize;
-    let mut participants = lot.draw(contributors.into_iter(), manifest.participants as usize);
+    let most = manifest.participants as usize;
+    let is_sampled = roster.contributors().count() > most;
+    let mut participants = draw(run, round, &hash, &roster, most);
     participants.sort_unstable();
     Ok(Head {
         run,
@@ -191,6 +205,12 @@ pub fn update_fits(manifest: &Manifest, round: Round, size: u64) -> bool {
 /// Bytes of an update of a round in the manifest's own density.
 pub fn update_size(manifest: &Manifest, round: Round) -> u64 {
     update::encoded_len(update_len(manifest, round), manifest.codec) as u64
+}
+
+fn contributes(roster: &Roster, peer: &PeerId) -> bool {
+    roster
+        .get(peer)
+        .is_some_and(|member| member.role.contributes())
 }
 
 fn strictly_ordered(mut peers: impl Iterator<Item = PeerId>) -> bool {
@@ -369,8 +389,8 @@ pub fn receipt_fits(
             && receipt.base == head.hash
             && update_fits(manifest, receipt.round, receipt.update.size)
             && (1..=round_tokens(manifest)).contains(&receipt.tokens)
-            && head.is_participant(author)
-            && (head.roster.get(author)).is_some_and(|m| m.root == receipt.shard)
+            && (head.roster.get(author))
+                .is_some_and(|m| m.role.contributes() && m.root == receipt.shard)
     })
 }
 

@@ -229,3 +229,38 @@ fn a_slow_uplink_sends_thinner_updates_and_is_included() {
         "sparse sizes are their own"
     );
 }
+
+#[test]
+fn others_stand_in_when_the_drawn_are_absent() {
+    let members = 12;
+    let mut net = Net::new(members);
+    let run = start_with(&mut net, members, 3, |manifest| {
+        manifest.participants = 3;
+        manifest.min_contributions = 2;
+    });
+    let begun = net.run_until(60_000, |net| certified(net, 0, &run) == Some(Round(0)));
+    assert!(begun, "the genesis is certified");
+    let view = (net.nodes[0].as_ref().and_then(|node| node.run(&run))).expect("followed");
+    let head = view.head().expect("certified").clone();
+    let committee =
+        tributary_protocol::state::committee(view.manifest().expect("known"), &run, Some(&head));
+    let drawn = |node: &usize| head.is_participant(&net.ids[*node]);
+    let absent: Vec<usize> = (0..members).filter(drawn).collect();
+    assert_eq!(absent.len(), 3);
+    let seated = absent
+        .iter()
+        .filter(|node| committee.contains(&net.ids[**node]));
+    assert!(
+        seated.count() <= 1,
+        "this draw leaves the committee a quorum"
+    );
+    absent.iter().for_each(|node| net.crash(*node));
+    let present = |node: &usize| !absent.contains(node);
+    let first = (0..members).find(present).expect("somebody is there");
+    let done = net.run_until(120_000, |net| certified(net, first, &run) >= Some(Round(1)));
+    assert!(done, "round 1 waits for the absent for ever");
+    let view = (net.nodes[first].as_ref().and_then(|node| node.run(&run))).expect("followed");
+    let included = &view.chain()[1].value.included;
+    assert!(included.len() >= 2, "{included:?}");
+    assert!((included.iter()).all(|i| !head.is_participant(&i.receipt.author)));
+}

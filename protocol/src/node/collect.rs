@@ -126,7 +126,7 @@ impl Run {
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return;
         };
-        let drawn = head.is_participant(&desk.me);
+        let drawn = self.trains(desk);
         let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
         if !drawn || done || self.training == Some(round) || !self.is_training_round(round) {
             return;
@@ -261,7 +261,7 @@ impl Run {
         if !self.needs_updates(desk) {
             return;
         }
-        let fits: Vec<(PeerId, BlobRef)> = (self.fitting.iter())
+        let fits: Vec<(PeerId, BlobRef)> = (self.counting(desk.now.monotonic))
             .filter(|(_, _, receipt)| !self.blobs.contains_key(&receipt.update.hash))
             .map(|(peer, _, receipt)| (*peer, receipt.update))
             .collect();
@@ -269,6 +269,18 @@ impl Run {
             self.want(desk, blob, vec![peer]);
         }
         self.watch_clock(desk);
+    }
+
+    /// Receipts that count towards the open round: those of the drawn, and once their deadline passed, of
+    /// whoever stands in for them.
+    fn counting(&self, now: Instant) -> impl Iterator<Item = &Fitting> {
+        let late = self.deadlines_passed(now) > 0;
+        let drawn = |peer: &PeerId| {
+            self.head
+                .as_ref()
+                .is_some_and(|head| head.is_participant(peer))
+        };
+        (self.fitting.iter()).filter(move |(peer, _, _)| late || drawn(peer))
     }
 
     /// Looks again which receipts may be included in the open height. To be called when log or head
@@ -289,16 +301,17 @@ impl Run {
         }
     }
 
-    /// Receipts whose update is at hand and decodes.
+    /// What may be included: receipts of the drawn whose update is at hand and decodes, and where those are
+    /// too few, others in the order of the draw.
     pub(super) fn complete(&self) -> Vec<Included> {
         let round = self.next();
-        let Some(manifest) = &self.manifest else {
+        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return Vec::new();
         };
         let trainable = manifest.training.schedule.trainable(round);
         let segments = manifest.adapter.trainable_segments(trainable);
         let len = segments.iter().map(|s| s.len()).sum();
-        (self.fitting.iter())
+        let all = (self.fitting.iter())
             .filter(|(_, _, receipt)| {
                 (self.blobs.get(&receipt.update.hash))
                     .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
@@ -307,13 +320,22 @@ impl Run {
                 receipt: *receipt,
                 update: c.update,
                 tokens: c.tokens,
-            })
-            .collect()
+            });
+        let (mut out, mut others): (Vec<Included>, Vec<Included>) =
+            all.partition(|i| head.is_participant(&i.receipt.author));
+        if out.len() < manifest.min_contributions as usize {
+            let most = head.participants.len() - out.len();
+            self.draw(Domain::Participants, &mut others, most, |i| {
+                i.receipt.author
+            });
+            out.append(&mut others);
+        }
+        out
     }
 
     /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
     /// would always come first and could keep others out for ever.
-    fn draw<T>(&self, list: &mut Vec<T>, most: usize, peer: impl Fn(&T) -> PeerId) {
+    fn draw<T>(&self, domain: Domain, list: &mut Vec<T>, most: usize, peer: impl Fn(&T) -> PeerId) {
         if list.len() <= most {
             return;
         }
@@ -322,7 +344,7 @@ impl Run {
             .as_ref()
             .map_or_else(Default::default, |head| head.hash);
         let lot = Lot {
-            domain: Domain::Committee,
+            domain,
             run: &self.id,
             round: self.next(),
             previous: &previous,
@@ -448,9 +470,12 @@ impl Run {
             })
             .filter_map(|(_, (at, join))| state::admit(manifest, *at, join))
             .collect();
-        self.draw(&mut out, limits::MAX_CHANGES_PER_ROUND / 2, |j| {
-            j.entry.author
-        });
+        self.draw(
+            Domain::Committee,
+            &mut out,
+            limits::MAX_CHANGES_PER_ROUND / 2,
+            |j| j.entry.author,
+        );
         out
     }
 
@@ -466,7 +491,12 @@ impl Run {
             })
             .map(|(_, at)| *at)
             .collect();
-        self.draw(&mut out, limits::MAX_CHANGES_PER_ROUND / 2, |at| at.author);
+        self.draw(
+            Domain::Committee,
+            &mut out,
+            limits::MAX_CHANGES_PER_ROUND / 2,
+            |at| at.author,
+        );
         out
     }
 

@@ -220,8 +220,35 @@ impl Run {
     /// follows certificates alone, so that no peer's work grows with the membership: not its own, and
     /// not that of the authors who would have to send everybody their updates.
     pub(super) fn is_on_duty(&self, desk: &Desk) -> bool {
-        let trains = (self.head.as_ref()).is_some_and(|head| head.is_participant(&desk.me));
-        trains || self.is_finished() || self.needs_updates(desk)
+        self.trains(desk) || self.is_finished() || self.needs_updates(desk)
+    }
+
+    /// Whether this peer is to contribute to the open round: it was drawn, or those that were drawn let the
+    /// deadline pass. Then as many again may stand in for them, after two deadlines twice as many, and so on:
+    /// a draw of the absent cannot stop a run.
+    pub(super) fn trains(&self, desk: &Desk) -> bool {
+        let Some(head) = &self.head else {
+            return false;
+        };
+        if head.is_participant(&desk.me) {
+            return true;
+        }
+        let contributes = (head.roster.get(&desk.me)).is_some_and(|m| m.role.contributes());
+        let passed = self.deadlines_passed(desk.now.monotonic);
+        if !contributes || passed == 0 {
+            return false;
+        }
+        let drawn = head.participants.len() << passed.min(8);
+        head.first_drawn(drawn).contains(&desk.me)
+    }
+
+    /// How often the open round's deadline has passed since it began here.
+    pub(super) fn deadlines_passed(&self, now: Instant) -> u32 {
+        let Some(manifest) = &self.manifest else {
+            return 0;
+        };
+        let passed = now.since_ms(self.began) / u64::from(manifest.deadlines.round_ms).max(1);
+        u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
     /// Whether this peer needs the updates of others in the open height: to decide, to score, or,

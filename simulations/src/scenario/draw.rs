@@ -19,6 +19,9 @@ use crate::behave::Kind;
 pub struct DrawPlan {
     /// All peers, liars included.
     pub peers: [usize; 2],
+    /// Contributors drawn for a round; as many as there are when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participants: Option<[usize; 2]>,
     /// How many of them score.
     pub evaluators: [usize; 2],
     /// How many come late.
@@ -84,6 +87,7 @@ impl DrawPlan {
             ("liars", self.liars),
             ("partitions", self.partitions),
             ("kills", self.kills),
+            ("participants", self.participants.unwrap_or_default()),
         ] {
             if least > most {
                 return Err(format!(
@@ -160,8 +164,13 @@ impl Scenario {
                 share: 0.0,
             })
             .collect();
-        let honest = present - self.evaluators - liars - leavers;
-        self.run.min_contributions = (honest / 2).max(1) as u32;
+        let mut least = (present - self.evaluators - liars - leavers) / 2;
+        if let Some(range) = draw.participants {
+            let participants = within(range, rng);
+            self.run.participants = participants as u32;
+            least = least.min(participants / 2);
+        }
+        self.run.min_contributions = least.max(1) as u32;
     }
 
     fn draw_faults(&mut self, draw: &DrawPlan, rng: &mut ChaCha8Rng) {
