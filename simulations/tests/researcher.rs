@@ -356,3 +356,42 @@ fn a_broken_promise_names_participant_round_and_cause_first() {
         "{rest}"
     );
 }
+
+#[test]
+fn who_is_not_drawn_for_a_round_is_not_missing_in_it() {
+    let home = study();
+    let set = [
+        "--set",
+        "run.participants=3",
+        "--set",
+        "run.min_contributions=2",
+    ];
+    let calm = [
+        "--set",
+        "link.loss=0",
+        "--set",
+        "churn.per_round=0",
+        "--out",
+        "drawn",
+    ];
+    ok(
+        home.path(),
+        &[&["run", "study.toml"], &set[..], &calm[..]].concat(),
+    );
+    let contributions = rows(&home.path().join("drawn/contributions.csv"));
+    let rounds = rows(&home.path().join("drawn/rounds.csv"));
+    for round in rounds.iter().filter(|row| row["expected"] != "0") {
+        let of = contributions
+            .iter()
+            .filter(|row| row["round"] == round["round"]);
+        let outcomes: Vec<&str> = of.map(|row| row["outcome"].as_str()).collect();
+        let count = |outcome| outcomes.iter().filter(|o| **o == outcome).count();
+        assert!(count("included") <= 3, "{outcomes:?}");
+        assert!(count("not drawn") > 0, "{outcomes:?}");
+        let members = outcomes.len() - count("evaluator") - count("not a member");
+        assert_eq!(
+            count("not drawn") + round["expected"].parse::<usize>().expect("a number"),
+            members
+        );
+    }
+}

@@ -9,7 +9,7 @@ use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
 use tributary_protocol::round::{EntryRef, RoundValue};
-use tributary_protocol::state;
+use tributary_protocol::state::{self, Head};
 
 use super::history::{IncludedUpdate, Participant, RoundFacts, ScoreFacts, SheetFacts};
 use crate::machine::Machine;
@@ -68,9 +68,14 @@ pub(crate) fn rounds(
         facts.committee = seats
             .filter_map(|peer| reader.names.get(peer).copied())
             .collect();
+        let drawn = head.iter().flat_map(|head: &Head| &head.participants);
+        facts.expected = reader.named(drawn);
         // A node has followed this chain already, so it can be followed here.
         head = state::follow(manifest, *run, head.as_ref(), value).ok();
-        facts.expected = reader.contributors(&members);
+        let contributors = members
+            .iter()
+            .filter(|(_, role): &(_, &Role)| role.contributes());
+        facts.contributors = reader.named(contributors.map(|(peer, _)| peer));
         members.extend(value.joins.iter().map(|j| (j.entry.author, j.role)));
         for leave in &value.leaves {
             members.remove(&leave.author);
@@ -124,6 +129,7 @@ impl Reader<'_> {
             round: value.round.0,
             attempt: 0,
             committee: Vec::new(),
+            contributors: Vec::new(),
             expected: Vec::new(),
             included: value.included.iter().filter_map(update).collect(),
             joins: (value.joins.iter())
@@ -138,10 +144,9 @@ impl Reader<'_> {
     }
 
     /// A liar that goes by several names counts once.
-    fn contributors(&self, members: &BTreeMap<PeerId, Role>) -> Vec<usize> {
-        let contributors = members.iter().filter(|(_, role)| role.contributes());
-        let mut out: Vec<usize> = contributors
-            .filter_map(|(peer, _)| self.names.get(peer).copied())
+    fn named<'p>(&self, peers: impl Iterator<Item = &'p PeerId>) -> Vec<usize> {
+        let mut out: Vec<usize> = peers
+            .filter_map(|peer| self.names.get(peer).copied())
             .collect();
         out.sort_unstable();
         out.dedup();

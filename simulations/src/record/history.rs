@@ -204,6 +204,8 @@ pub struct RoundFacts {
     /// Who was drawn to certify it.
     pub committee: Vec<usize>,
     /// Contributors that were members when the round was open.
+    pub contributors: Vec<usize>,
+    /// Those that were drawn for it.
     pub expected: Vec<usize>,
     /// Contributions that made the step.
     pub included: Vec<IncludedUpdate>,

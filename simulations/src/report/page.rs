@@ -294,7 +294,7 @@ fn matrix(out: &mut String, run: &Run<'_>) {
             let (class, cell) = match (row.outcome, row.score) {
                 (_, Some(score)) => ("n", number(score)),
                 ("included", None) => ("n", "included, not judged".into()),
-                ("evaluator" | "not a member", _) => ("n", "–".into()),
+                ("evaluator" | "not a member" | "not drawn", _) => ("n", "–".into()),
                 (cause, _) => ("n missing", cause.to_owned()),
             };
             let _ = write!(out, "<td class=\"{class}\">{}</td>", escaped(&cell));

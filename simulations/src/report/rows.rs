@@ -270,7 +270,8 @@ impl Tables {
             behaviour: who.behaviour.clone(),
             slowness: who.slowness,
             rounds_expected: count(|outcome| {
-                outcome != Cause::Evaluator.name() && outcome != Cause::NotAMember.name()
+                let excused = [Cause::Evaluator, Cause::NotAMember, Cause::NotDrawn];
+                excused.iter().all(|cause| cause.name() != outcome)
             }),
             rounds_included: count(|outcome| outcome == Cause::Included.name()),
             score: judged.then_some(score),

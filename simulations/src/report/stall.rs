@@ -21,6 +21,8 @@ pub(super) enum Cause {
     Evaluator,
     /// It was not a member yet, or no longer.
     NotAMember,
+    /// Others were drawn for the round.
+    NotDrawn,
     /// Its process died while the round was open, before its update was out.
     Crashed,
     /// A split kept it from the others while the round was open.
@@ -42,6 +44,7 @@ impl Cause {
             Self::Included => "included",
             Self::Evaluator => "evaluator",
             Self::NotAMember => "not a member",
+            Self::NotDrawn => "not drawn",
             Self::Crashed => "crashed",
             Self::CutOff => "cut off",
             Self::CatchingUp => "catching up",
@@ -53,7 +56,10 @@ impl Cause {
 
     /// Whether a contribution was expected and is missing.
     pub(super) fn is_missing(self) -> bool {
-        !matches!(self, Self::Included | Self::Evaluator | Self::NotAMember)
+        !matches!(
+            self,
+            Self::Included | Self::Evaluator | Self::NotAMember | Self::NotDrawn
+        )
     }
 }
 
@@ -141,8 +147,11 @@ pub(super) fn causes(
         if participant.role == "evaluator" {
             return Cause::Evaluator;
         }
-        if !facts.expected.contains(&peer) {
+        if !facts.contributors.contains(&peer) {
             return Cause::NotAMember;
+        }
+        if !facts.expected.contains(&peer) {
+            return Cause::NotDrawn;
         }
         missing(&lanes[peer], published.get(&peer).copied(), course)
     };
