@@ -2,25 +2,30 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders parity processes
+    python3 docs/numbers/update.py demo bitflip decoders parity processes scale
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
-The other forms, of which `processes` is a third, take what `tributary demo --format json`, or the tests of the
-page, printed before.
+The other forms, of which `processes` and `scale` are two more, take what `tributary demo --format json`, or the
+tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
 `reliability.md` and `training.md` are written by their own commands, which they name.
 """
 
 import argparse
+import csv
 import datetime
 import json
 import os
 import pathlib
 import platform
 import re
+import statistics
 import subprocess
 import sys
+import tempfile
 
+# From this round of scenarios/large.toml on everybody is a member.
+FULL = 18
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 
@@ -221,19 +226,65 @@ def parity():
     ])
 
 
-PAGES = {"demo": demo, "bitflip": bitflip, "decoders": decoders, "parity": parity, "processes": processes}
+SIZES = [100, 300, 1000]
+
+
+def scale(folder=None, commit=None):
+    """Runs the large federation in several sizes; `folder` holds runs that were made before."""
+    where = machine(commit)
+    if folder is None:
+        folder = pathlib.Path(tempfile.mkdtemp())
+        run("cargo", "build", "--workspace", "-q")
+        built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        for size in SIZES:
+            out = folder / str(size)
+            command = [built / "debug" / "tributary-sim", "run", "scenarios/large.toml"]
+            command += ["--set", f"peers={size}", "--out", out]
+            child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(child.pid, 0)
+            if status != 0:
+                sys.exit(f"the run with {size} peers failed")
+            (out / "used.json").write_text(json.dumps({"kib": used.ru_maxrss, "s": used.ru_utime}))
+    lines = []
+    for size in SIZES:
+        at = folder / str(size)
+        rows = lambda name: list(csv.DictReader((at / name).open()))
+        rounds = [r for r in rows("rounds.csv") if r["expected"] != "0"]
+        full = [r["round"] for r in rounds if int(r["round"]) >= FULL]
+        took = sorted(float(r["took_s"]) for r in rounds)
+        traffic = [r for r in rows("traffic.csv") if r["round"] in full]
+        middle = lambda column: statistics.median(int(r[column]) for r in traffic)
+        most = lambda column: max(int(r[column]) for r in traffic)
+        used = json.loads((at / "used.json").read_text())
+        lines.append((
+            size, len(rounds), f"{took[len(took) // 2]:.1f} s", f"{took[-1]:.1f} s",
+            f"{middle('control_received_bytes') / 1024:.0f} KiB",
+            f"{most('control_received_bytes') / 1024:.0f} KiB",
+            f"{middle('payload_received_bytes') / 1024:.1f} KiB",
+            f"{most('payload_received_bytes') / 1024:.1f} KiB",
+            f"{most('payload_sent_bytes') / 1024:.0f} KiB",
+            f"{used['kib'] / 1024:.0f} MiB", f"{used['s']:.0f} s"))
+    return "\n\n".join([where, table([
+        "members", "rounds", "round, p50", "slowest", "control received, p50", "most", "payload received, p50", "most",
+        "payload sent, most", "memory of the simulation", "its processor time"], lines)])
+
+
+PAGES = {
+    "demo": demo, "bitflip": bitflip, "decoders": decoders, "parity": parity, "processes": processes, "scale": scale,
+}
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo or processes")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, processes or scale")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["processes"])):
-        arguments.error("--report and --commit belong together, and to one page: decoders, demo or processes")
-    saved = (given.report.read_text(), given.commit) if given.report else ()
+            and given.pages in (["decoders"], ["demo"], ["processes"], ["scale"])):
+        arguments.error("--report and --commit belong together, and to one page: decoders, demo, processes or scale")
+    report = given.report
+    saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:
         page = FOLDER / f"{name}.md"
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

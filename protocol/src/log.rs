@@ -5,6 +5,8 @@
 //! payload and signature. The received bytes are what is stored and hashed: nothing is ever encoded
 //! again. Whether blocks of one author fit together is the business of [`crate::logset`].
 
+mod share;
+
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
@@ -17,6 +19,8 @@ use crate::limits;
 use crate::reject::Rejection;
 use crate::sign::{self, SecretKey, Signature};
 use crate::time::Timestamp;
+
+pub use share::share_blocks;
 
 /// The envelope version of this release.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -263,11 +267,11 @@ impl Unverified {
             author, network, ..
         } = self.block;
         sign::verify_digest(author, network, Domain::Block, &self.id.0, &self.signature)?;
-        Ok(SignedBlock {
+        Ok(share::shared(SignedBlock {
             bytes: self.bytes,
             id: self.id,
             block: Arc::new(self.block),
-        })
+        }))
     }
 }
 

@@ -3,7 +3,9 @@
 //! A record is here only once its sync is over; a crash forgets the rest. [`Store::saved`] is what a
 //! restarted node gets back.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest};
@@ -13,10 +15,32 @@ use tributary_protocol::node::Saved;
 
 use crate::world::NETWORK;
 
+thread_local! {
+    /// Blocks on any disk of this thread's world, by hash: they are the same bytes on all.
+    static SHARED: RefCell<BTreeMap<Digest, Weak<[u8]>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Blocks known before those that no disk holds any more are dropped.
+const MAX_SHARED: usize = 1 << 16;
+
+fn shared(name: Digest, bytes: Vec<u8>) -> Arc<[u8]> {
+    SHARED.with_borrow_mut(|shared| {
+        if let Some(known) = shared.get(&name).and_then(Weak::upgrade) {
+            return known;
+        }
+        if shared.len() >= MAX_SHARED {
+            shared.retain(|_, block| block.strong_count() > 0);
+        }
+        let bytes: Arc<[u8]> = bytes.into();
+        shared.insert(name, Arc::downgrade(&bytes));
+        bytes
+    })
+}
+
 /// Durable records of one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    blocks: Vec<Vec<u8>>,
+    blocks: Vec<Arc<[u8]>>,
     seen: BTreeSet<Digest>,
     certificates: BTreeSet<(RunId, Round, Vec<u8>)>,
     blobs: BTreeMap<BlobHash, Vec<u8>>,
@@ -30,8 +54,9 @@ impl Store {
     pub fn put(&mut self, record: Record) {
         match record {
             Record::Block(bytes) => {
-                if self.seen.insert(hash::blob(&bytes)) {
-                    self.blocks.push(bytes);
+                let name = hash::blob(&bytes);
+                if self.seen.insert(name) {
+                    self.blocks.push(shared(name, bytes));
                 }
             }
             Record::Certificate { run, round, bytes } => {
@@ -66,7 +91,7 @@ impl Store {
     }
 
     /// Blocks in the order in which they became durable.
-    pub fn blocks(&self) -> &[Vec<u8>] {
+    pub fn blocks(&self) -> &[Arc<[u8]>] {
         &self.blocks
     }
 
@@ -85,7 +110,7 @@ impl Store {
 
     /// Drops the newest block of one author, as no honest disk does.
     pub(crate) fn forget_last_block_of(&mut self, author: &PeerId) {
-        let is_theirs = |bytes: &Vec<u8>| {
+        let is_theirs = |bytes: &Arc<[u8]>| {
             let block = Unverified::decode(bytes, NETWORK);
             block.is_ok_and(|block| block.block().author == *author)
         };
@@ -108,7 +133,8 @@ impl Store {
             run: *run,
             bytes: bytes.clone(),
         }));
-        records.extend(self.blocks.iter().cloned().map(Record::Block));
+        let blocks = self.blocks.iter().map(|bytes| bytes.to_vec());
+        records.extend(blocks.map(Record::Block));
         let certificates = self.certificates.iter();
         records.extend(certificates.map(|(run, round, bytes)| Record::Certificate {
             run: *run,

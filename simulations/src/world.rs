@@ -23,7 +23,7 @@ use tributary_protocol::hash::{self, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, NodeConfig};
-use tributary_protocol::sign;
+use tributary_protocol::{log, sign};
 
 use crate::clock::{Micros, ms};
 use crate::guard;
@@ -216,6 +216,7 @@ impl World {
     pub fn run(mut self) -> Outcome {
         // Every machine checks what every other has checked: the same function of the same bytes.
         sign::remember_checks(true);
+        log::share_blocks(true);
         while let Some(Scheduled { at, event, .. }) = self.heap.pop() {
             self.now = at;
             self.events += 1;
@@ -230,6 +231,7 @@ impl World {
             }
         }
         sign::remember_checks(false);
+        log::share_blocks(false);
         self.conclude()
     }
 

@@ -412,8 +412,10 @@ impl Run {
 
     pub(super) fn schedule_tick(&mut self, desk: &mut Desk) {
         self.ticking = true;
-        // A finished run only serves newcomers: it compares heads eight times less often.
-        let factor = if self.is_finished() { 8 } else { 1 };
+        // A finished run only serves newcomers, once its adapter is here: it compares heads eight times
+        // less often.
+        let serves = self.is_finished() && self.has_adapter();
+        let factor = if serves { 8 } else { 1 };
         let at = desk.now.monotonic.after_ms(desk.config.tick_ms * factor);
         desk.emit(Effect::SetTimer {
             timer: Timer::Tick(self.id),

@@ -187,8 +187,10 @@ impl Run {
         let authors = certificate.value.included.iter().map(|i| i.receipt.author);
         let mut providers: Vec<PeerId> = signers.chain(authors).collect();
         providers.dedup();
+        // Further behind than one step the updates of the last are of use to auditors only.
+        let useful = behind == 1 || self.head.as_ref().is_some_and(|head| !head.is_sampled);
         let step: Vec<(BlobRef, PeerId)> = (certificate.value.included.iter())
-            .filter(|i| !self.blobs.contains_key(&i.update.hash))
+            .filter(|i| useful && !self.blobs.contains_key(&i.update.hash))
             .map(|i| (i.update, i.receipt.author))
             .collect();
         for (blob, author) in step {
