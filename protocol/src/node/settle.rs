@@ -287,7 +287,8 @@ impl Run {
     }
 
     /// Stops asking for what no longer matters: updates that were announced for a round, or put up in it,
-    /// and are not part of what was certified. Their authors may never have had them.
+    /// and are not part of what was certified (their authors may never have had them), and adapters that later
+    /// ones replaced (where few are on duty, few have them).
     fn forget_needless_wants(&mut self, desk: &Desk) {
         let last = self.chain.len().saturating_sub(1);
         let needed: BTreeSet<BlobHash> = (self.chain.iter().enumerate())
@@ -295,7 +296,9 @@ impl Run {
                 let value = &certificate.value;
                 let matter = self.archives(desk) || at == last;
                 let updates = value.included.iter().filter(move |_| matter);
-                updates.map(|i| i.update.hash).chain([value.adapter.hash])
+                // An evaluator may have to go back one step.
+                let adapter = (at + 1 >= last).then_some(value.adapter.hash);
+                updates.map(|i| i.update.hash).chain(adapter)
             })
             .collect();
         self.wanted.retain(|hash, _| needed.contains(hash));
