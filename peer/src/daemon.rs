@@ -117,7 +117,6 @@ impl Daemon {
         let opened = tokio::task::spawn_blocking(move || open_store(&paths)).await;
         let (store, saved) = opened.map_err(|e| StartError::Store(e.to_string()))??;
         let clock = Clock::start();
-        let durable = saved.blobs.clone();
         let node = NodeConfig {
             network: config.network,
             seed: *identity.seed(),
@@ -137,9 +136,6 @@ impl Daemon {
         })
         .await
         .map_err(|e| StartError::from_net(config.listen, &e))?;
-        for hash in durable {
-            net.offer(hash);
-        }
         let (events, _) = broadcast::channel(EVENTS);
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());

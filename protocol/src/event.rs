@@ -170,6 +170,8 @@ pub enum Timer {
     RoundDeadline(RunId, Round),
     /// The grace window after the minimum arrived ends.
     Grace(RunId, Round),
+    /// Ask again for blobs that nobody had.
+    Fetch(RunId),
     /// A consensus step took too long.
     Consensus {
         /// The run.

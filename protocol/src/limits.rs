@@ -87,6 +87,9 @@ pub const MAX_RELAYED_PER_SLOT: usize = 2;
 /// Messages of one member that are kept for a height which has not started here: a proposal and both
 /// votes of two attempts, and room for a straggler.
 pub const MAX_EARLY_MESSAGES: usize = 8;
+/// Attempts of a height in which a proposal with an update that was announced after updates were revealed is
+/// left unanswered. Two: an honest proposer is then likely, and one that saw less than others costs one wait.
+pub const TIMELY_ATTEMPTS: u32 = 2;
 /// Attempts ahead of ours whose messages are kept. Members further ahead are only counted; they
 /// repeat themselves once we have caught up.
 pub const MAX_ATTEMPTS_AHEAD: u32 = 8;

@@ -169,12 +169,21 @@ pub struct Deadlines {
     /// From a certificate until a round is closed without the contributions still missing, provided
     /// that `min_contributions` arrived.
     pub round_ms: u32,
-    /// After the minimum arrived: how long to wait for more.
+    /// After the minimum committed: how long to wait for more receipts. Then, for the updates behind them.
     pub grace_ms: u32,
     /// How long a committee member waits for a proposal before it votes nil (grows each attempt).
     pub propose_ms: u32,
     /// How long it waits for late votes (grows each attempt).
     pub vote_ms: u32,
+}
+
+impl Deadlines {
+    /// How long updates stay sealed after the clock closed the receipts: members start their clocks at
+    /// different times, by what the network takes to carry a receipt. A quarter of the grace window, which is
+    /// there to even out the same.
+    pub fn seal_ms(&self) -> u64 {
+        u64::from(self.grace_ms / 4)
+    }
 }
 
 /// How a usage fee is split. Must add up to one billion.

@@ -7,6 +7,7 @@
 //! [`Node::restore`] takes those records back.
 
 mod agree;
+mod close;
 mod collect;
 mod exchange;
 mod intake;
@@ -176,7 +177,7 @@ impl Node {
             Input::Blob { hash, bytes } => self.on_blob(hash, &bytes),
             Input::BlobFailed(hash) => {
                 for run in self.runs.values_mut() {
-                    run.on_blob_failed(&hash);
+                    run.on_blob_failed(&mut self.desk, &hash);
                 }
             }
             Input::Trained(trained) => {
@@ -198,7 +199,8 @@ impl Node {
 
     fn on_timer(&mut self, timer: Timer) {
         let run = match timer {
-            Timer::RoundDeadline(run, _) | Timer::Grace(run, _) | Timer::Tick(run) => run,
+            Timer::RoundDeadline(run, _) | Timer::Grace(run, _) => run,
+            Timer::Tick(run) | Timer::Fetch(run) => run,
             Timer::Consensus { run, .. } => run,
         };
         if let Some(run) = self.runs.get_mut(&run) {

@@ -7,6 +7,7 @@
 //! from it is for the oracle to say. One file per kind.
 
 mod broken_update;
+mod copy_update;
 mod double_proposal;
 mod double_vote;
 mod flood_invalid;
@@ -50,6 +51,8 @@ pub enum Kind {
     LyingReceipt,
     /// Updates of the right size that do not decode or are not finite.
     BrokenUpdate,
+    /// Waits for an update of somebody else and publishes it as its own.
+    CopyUpdate,
     /// As many well-signed blocks, votes and requests as it can.
     FloodValid,
     /// As many blocks, votes and certificates that fail one check each.
@@ -64,7 +67,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 13] = [
+    pub const PROTOCOL: [Self; 14] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -73,6 +76,7 @@ impl Kind {
         Self::Withhold,
         Self::LyingReceipt,
         Self::BrokenUpdate,
+        Self::CopyUpdate,
         Self::FloodValid,
         Self::FloodInvalid,
         Self::Replay,
@@ -90,6 +94,7 @@ impl Kind {
             Self::Withhold => Box::new(withhold::Withhold::new(rng)),
             Self::LyingReceipt => Box::new(lying_receipt::LyingReceipt),
             Self::BrokenUpdate => Box::new(broken_update::BrokenUpdate),
+            Self::CopyUpdate => Box::new(copy_update::CopyUpdate::default()),
             Self::FloodValid => Box::new(flood_valid::FloodValid::default()),
             Self::FloodInvalid => Box::new(flood_invalid::FloodInvalid),
             Self::Replay => Box::new(replay::Replay::default()),

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::{Effect, Record, Timer};
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::node::Node;
 
 use crate::behave::Liar;
@@ -68,6 +68,8 @@ pub struct Machine {
     pub topics: BTreeSet<RunId>,
     /// Flooded messages seen lately, as the gossip layer remembers them, with the time of forgetting.
     pub recent: BTreeMap<Digest, Micros>,
+    /// Blobs that others may fetch.
+    pub offered: BTreeSet<BlobHash>,
     /// Timers that are set, each with the token of its latest setting.
     pub timers: BTreeMap<Timer, u64>,
     /// Token of the training under way.
@@ -111,6 +113,7 @@ impl Machine {
             leaving: false,
             topics: BTreeSet::new(),
             recent: BTreeMap::new(),
+            offered: BTreeSet::new(),
             timers: BTreeMap::new(),
             training: None,
             fuse: None,
@@ -212,6 +215,7 @@ impl Machine {
         self.durable_ahead = 0;
         self.topics.clear();
         self.recent.clear();
+        self.offered.clear();
         self.timers.clear();
         self.training = None;
         self.fuse = None;

@@ -83,6 +83,26 @@ fn what_can_never_be_right_is_refused() {
     }
 }
 
+/// Updates are revealed when receipts are closed: whoever waits for one is late.
+#[test]
+fn a_copied_update_is_announced_too_late_to_count() {
+    let scenario = only(Kind::CopyUpdate, 3);
+    let mut copied = 0;
+    for seed in 1..=3 {
+        let world = World::new(&scenario, seed, None).recorded();
+        let outcome = world.run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        let copies = |peer: usize| !history.participants[peer].behaviour.is_empty();
+        for round in &history.rounds {
+            copied += round.expected.iter().filter(|peer| copies(**peer)).count();
+            let included = round.included.iter().filter(|update| copies(update.peer));
+            assert_eq!(included.count(), 0, "seed {seed}, round {}", round.round);
+        }
+    }
+    assert!(copied > 0, "copiers were drawn");
+}
+
 /// A silent third of the seats costs time and no round; without it the same seed is faster.
 #[test]
 fn silent_members_cost_attempts() {

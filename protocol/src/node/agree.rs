@@ -102,7 +102,7 @@ impl Run {
             &manifest,
             self.id,
             self.head.as_ref(),
-            self.choose(),
+            self.choose(desk.now.monotonic),
             &self.evidence(),
         );
         // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
@@ -136,7 +136,7 @@ impl Run {
         }
     }
 
-    /// Whether a proposed value is valid; `None` while something it rests on is missing.
+    /// Whether a proposed value is valid; `None` while something it rests on is missing, or came too late.
     fn verdict(&mut self, desk: &mut Desk, value: &RoundValue) -> Option<bool> {
         let manifest = self.manifest.clone()?;
         if state::follow(&manifest, self.id, self.head.as_ref(), value).is_err() {
@@ -155,6 +155,10 @@ impl Run {
         self.rely_on_forked(value);
         let missing = state::missing(value, &self.evidence());
         if missing.is_empty() {
+            let attempt = self.height.as_ref().map_or(0, |d| d.height.attempt());
+            if self.is_untimely(value, attempt) {
+                return None;
+            }
             let head = self.head.as_ref();
             let outcome = state::derive(&manifest, head, value, &self.evidence());
             return Some(outcome.is_ok());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Desk;
 use super::run::Run;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
-use crate::event::{Effect, Notice, Record, ScoreTask, Timer, TrainTask, Trained};
+use crate::event::{Effect, Notice, Record, ScoreTask, TrainTask, Trained};
 use crate::hash::Domain;
 use crate::id::{BlobRef, PeerId, Round, Seq};
 use crate::limits;
@@ -116,7 +116,7 @@ impl Run {
         }
     }
 
-    fn is_training_round(&self, round: Round) -> bool {
+    pub(super) fn is_training_round(&self, round: Round) -> bool {
         let manifest = self.manifest.as_ref();
         round.0 >= 1 && manifest.is_some_and(|m| round < m.closing_round())
     }
@@ -238,8 +238,8 @@ impl Run {
             },
             self.residual_record(),
         ];
+        self.sealed = Some(blob.hash);
         self.append(desk, vec![Entry::Contribution(receipt)], records);
-        desk.emit(Effect::OfferBlob(blob.hash));
         self.notify_arrival(desk, desk.me);
     }
 
@@ -256,31 +256,18 @@ impl Run {
         }
     }
 
-    /// Asks for the updates behind receipts of the open height.
+    /// Asks for the updates behind the receipts that count, once they are revealed.
     pub(super) fn gather_updates(&mut self, desk: &mut Desk) {
         if !self.needs_updates(desk) {
             return;
         }
-        let fits: Vec<(PeerId, BlobRef)> = (self.counting(desk.now.monotonic))
+        let lacking: Vec<(PeerId, BlobRef)> = (self.counting(desk.now.monotonic))
             .filter(|(_, _, receipt)| !self.blobs.contains_key(&receipt.update.hash))
             .map(|(peer, _, receipt)| (*peer, receipt.update))
             .collect();
-        for (peer, blob) in fits {
+        for (peer, blob) in lacking {
             self.want(desk, blob, vec![peer]);
         }
-        self.watch_clock(desk);
-    }
-
-    /// Receipts that count towards the open round: those of the drawn, and once their deadline passed, of
-    /// whoever stands in for them.
-    fn counting(&self, now: Instant) -> impl Iterator<Item = &Fitting> {
-        let late = self.deadlines_passed(now) > 0;
-        let drawn = |peer: &PeerId| {
-            self.head
-                .as_ref()
-                .is_some_and(|head| head.is_participant(peer))
-        };
-        (self.fitting.iter()).filter(move |(peer, _, _)| late || drawn(peer))
     }
 
     /// Looks again which receipts may be included in the open height. To be called when log or head
@@ -303,7 +290,7 @@ impl Run {
 
     /// What may be included: receipts of the drawn whose update is at hand and decodes, and where those are
     /// too few, others in the order of the draw.
-    pub(super) fn complete(&self) -> Vec<Included> {
+    fn complete(&self, now: Instant) -> Vec<Included> {
         let round = self.next();
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return Vec::new();
@@ -311,7 +298,7 @@ impl Run {
         let trainable = manifest.training.schedule.trainable(round);
         let segments = manifest.adapter.trainable_segments(trainable);
         let len = segments.iter().map(|s| s.len()).sum();
-        let all = (self.fitting.iter())
+        let all = (self.counting(now))
             .filter(|(_, _, receipt)| {
                 (self.blobs.get(&receipt.update.hash))
                     .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
@@ -381,7 +368,7 @@ impl Run {
     }
 
     /// Sheets that judge the last round, and how many there could be.
-    fn sheets(&self) -> (Vec<EntryRef>, usize) {
+    pub(super) fn sheets(&self) -> (Vec<EntryRef>, usize) {
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return (Vec::new(), 0);
         };
@@ -406,56 +393,8 @@ impl Run {
         (sheets.values().filter(fits).copied().collect(), expected)
     }
 
-    /// Whether everything expected arrived, whether the minimum did.
-    fn collection(&self) -> (bool, bool) {
-        let Some(manifest) = &self.manifest else {
-            return (false, false);
-        };
-        if self.head.is_none() {
-            let admitted = self.admissible().len();
-            let enough = admitted >= manifest.min_members as usize;
-            return (enough, enough);
-        }
-        let (sheets, expected_sheets) = self.sheets();
-        let scored = sheets.len() >= expected_sheets;
-        if !self.is_training_round(self.next()) {
-            return (scored, sheets.len() * 2 >= expected_sheets);
-        }
-        let (arrived, expected) = self.arrived();
-        let minimum = arrived >= manifest.min_contributions as usize;
-        (minimum && arrived >= expected && scored, minimum)
-    }
-
-    /// Whether the open height may be proposed: all arrived, or the minimum did and the grace window
-    /// or the deadline passed. The closing height waits for sheets until its deadline only.
-    pub(super) fn is_closed(&self, now: Instant) -> bool {
-        let Some(manifest) = &self.manifest else {
-            return false;
-        };
-        let (all, minimum) = self.collection();
-        let deadline = self.began.after_ms(u64::from(manifest.deadlines.round_ms));
-        let grace = self
-            .grace
-            .map(|from| from.after_ms(u64::from(manifest.deadlines.grace_ms)));
-        let closing = self.head.is_some() && !self.is_training_round(self.next());
-        all || (minimum && grace.is_some_and(|at| now >= at))
-            || ((minimum || closing) && self.head.is_some() && now >= deadline)
-    }
-
-    /// Starts the grace window once the minimum arrived.
-    fn watch_clock(&mut self, desk: &mut Desk) {
-        let (all, minimum) = self.collection();
-        if minimum && !all && self.grace.is_none() {
-            self.grace = Some(desk.now.monotonic);
-            let grace_ms = self.manifest.as_ref().map_or(0, |m| m.deadlines.grace_ms);
-            let at = desk.now.monotonic.after_ms(u64::from(grace_ms));
-            let timer = Timer::Grace(self.id, self.next());
-            desk.emit(Effect::SetTimer { timer, at });
-        }
-    }
-
     /// Join entries that the next value may admit.
-    fn admissible(&self) -> Vec<crate::round::Joined> {
+    pub(super) fn admissible(&self) -> Vec<crate::round::Joined> {
         let Some(manifest) = &self.manifest else {
             return Vec::new();
         };
@@ -501,14 +440,18 @@ impl Run {
     }
 
     /// What this peer would put into the open height.
-    pub(super) fn choose(&self) -> Choice {
+    pub(super) fn choose(&self, now: Instant) -> Choice {
         let trains = self.is_training_round(self.next());
         let changes = self
             .manifest
             .as_ref()
             .is_some_and(|m| self.next() < m.closing_round());
         Choice {
-            included: if trains { self.complete() } else { Vec::new() },
+            included: if trains {
+                self.complete(now)
+            } else {
+                Vec::new()
+            },
             joins: if changes {
                 self.admissible()
             } else {

@@ -8,7 +8,7 @@ use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Record};
-use crate::id::{BlobHash, Round, RunId, Scope};
+use crate::id::{BlobHash, BlobRef, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
 use crate::manifest::Manifest;
@@ -135,6 +135,10 @@ impl Node {
             self.desk.emit(Effect::Subscribe(run.id));
             run.resume(&mut self.desk, network, &mut certificates);
         }
+        let sealed: BTreeSet<BlobHash> = self.runs.values().filter_map(Run::sealed).collect();
+        for hash in blobs.difference(&sealed) {
+            self.desk.emit(Effect::OfferBlob(*hash));
+        }
     }
 
     pub(super) fn create(&mut self, manifest: Manifest) -> Result<(), String> {
@@ -254,6 +258,8 @@ impl Run {
         }
         let round = self.next();
         self.sent = self.sent.take().filter(|(at, _)| *at >= round);
+        let sealed = self.sent.as_ref().map(|(_, update)| BlobRef::of(update).hash);
+        self.sealed = sealed.filter(|hash| self.archived.contains(hash));
         self.open_height(desk);
         self.advance(desk);
     }

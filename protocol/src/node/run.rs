@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Desk;
+use super::close::Closed;
 use super::collect::{Fitting, Index};
 use super::relay::Relay;
 use crate::adapter::Adapter;
@@ -23,8 +24,13 @@ use crate::state::{self, Head};
 use crate::time::Instant;
 use crate::update::Feedback;
 
-/// Certified rounds whose blobs the run keeps in memory: the one being judged.
-pub(super) const TICKS_BETWEEN_FETCHES: u64 = 3;
+/// Ticks after which a fetch that nothing was heard of is tried again.
+const TICKS_OF_SILENCE: u64 = 24;
+/// Ticks at most between two attempts for a blob that nobody had.
+const TICKS_BETWEEN_FETCHES: u64 = 3;
+/// Milliseconds before the second attempt; each further one waits twice as long. What was certified or
+/// committed to a moment ago is elsewhere a moment later.
+const RETRY_MS: u64 = 250;
 
 /// See the module.
 pub struct Run {
@@ -63,8 +69,14 @@ pub struct Run {
     pub(super) scoring: Option<Round>,
     /// When the current height began here.
     pub(super) began: Instant,
-    /// When enough had arrived for the grace window to start.
+    /// When enough had committed for the grace window to start.
     pub(super) grace: Option<Instant>,
+    /// The receipts of the open round, once they are closed here.
+    pub(super) closed: Option<Closed>,
+    /// This peer's update of the open round, until it is revealed.
+    pub(super) sealed: Option<BlobHash>,
+    /// After how many deadlines it was last drawn whether this peer stands in, and whether it does.
+    stands_in: (u32, bool),
     pub(super) phase: Option<Phase>,
     /// Grows with everything from others that [`Run::advance`] may act on.
     pub(super) facts: u64,
@@ -91,10 +103,16 @@ pub(super) struct Stepped {
 pub(super) struct Wanted {
     pub(super) blob: BlobRef,
     pub(super) providers: Vec<PeerId>,
-    /// Tick at which it was last asked for.
-    pub(super) asked: u64,
-    /// The last attempt failed: ask again at the next tick.
-    pub(super) failed: bool,
+    /// When it is asked for again.
+    due: Instant,
+    /// Attempts that failed.
+    failures: u32,
+}
+
+impl Wanted {
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
 }
 
 /// A height in the committee's hands.
@@ -103,6 +121,12 @@ pub(super) struct Deciding {
     pub(super) height: Height,
     /// Proposed values not judged yet.
     pub(super) judging: Vec<RoundValue>,
+}
+
+/// When a fetch that was just begun is given up, should nothing be heard of it.
+fn silence(desk: &Desk) -> Instant {
+    let ms = TICKS_OF_SILENCE * desk.config.tick_ms;
+    desk.now.monotonic.after_ms(ms)
 }
 
 /// What outsiders may see of a run.
@@ -180,6 +204,9 @@ impl Run {
             scoring: None,
             began: desk.now.monotonic,
             grace: None,
+            closed: None,
+            sealed: None,
+            stands_in: (0, false),
             phase: None,
             facts: 0,
             fitting: Vec::new(),
@@ -223,23 +250,33 @@ impl Run {
         self.trains(desk) || self.is_finished() || self.needs_updates(desk)
     }
 
-    /// Whether this peer is to contribute to the open round: it was drawn, or those that were drawn let the
-    /// deadline pass. Then as many again may stand in for them, after two deadlines twice as many, and so on:
-    /// a draw of the absent cannot stop a run.
+    /// Whether this peer is to contribute to the open round: it was drawn, or stands in for those that were.
     pub(super) fn trains(&self, desk: &Desk) -> bool {
-        let Some(head) = &self.head else {
-            return false;
-        };
-        if head.is_participant(&desk.me) {
-            return true;
+        let drawn = |head: &Head| head.is_participant(&desk.me);
+        self.head.as_ref().is_some_and(drawn) || self.stands_in.1
+    }
+
+    /// Where those that were drawn let the deadline pass, as many again may stand in for them, after two
+    /// deadlines twice as many, and so on: a draw of the absent cannot stop a run. Drawn once a deadline: it
+    /// takes a hash of every member.
+    fn draw_stand_ins(&mut self, desk: &Desk) {
+        let passed = self.deadlines_passed(desk.now.monotonic);
+        let Some(head) = &self.head else { return };
+        if passed == self.stands_in.0 {
+            return;
         }
         let contributes = (head.roster.get(&desk.me)).is_some_and(|m| m.role.contributes());
-        let passed = self.deadlines_passed(desk.now.monotonic);
-        if !contributes || passed == 0 {
-            return false;
-        }
         let drawn = head.participants.len() << passed.min(8);
-        head.first_drawn(drawn).contains(&desk.me)
+        let stands_in = passed > 0
+            && contributes
+            && !head.is_participant(&desk.me)
+            && head.first_drawn(drawn).contains(&desk.me);
+        self.stands_in = (passed, stands_in);
+    }
+
+    /// At the start of a height nobody stands in for anybody.
+    pub(super) fn forget_stand_ins(&mut self) {
+        self.stands_in = (0, false);
     }
 
     /// How often the open round's deadline has passed since it began here.
@@ -339,7 +376,6 @@ impl Run {
     /// Asks for a blob unless it is here or on its way.
     pub(super) fn want(&mut self, desk: &mut Desk, blob: BlobRef, mut providers: Vec<PeerId>) {
         providers.retain(|peer| *peer != desk.me);
-        let ticks = self.ticks;
         if let Some(wanted) = self.wanted.get_mut(&blob.hash) {
             for peer in providers {
                 if !wanted.providers.contains(&peer) {
@@ -355,21 +391,53 @@ impl Run {
         let wanted = Wanted {
             blob,
             providers,
-            asked: ticks,
-            failed: false,
+            due: silence(desk),
+            failures: 0,
         };
         self.wanted.insert(blob.hash, wanted);
     }
 
-    pub(super) fn on_blob_failed(&mut self, hash: &BlobHash) {
-        if let Some(wanted) = self.wanted.get_mut(hash) {
-            wanted.failed = true;
+    /// Nobody who was asked had it: soon again, and less and less often.
+    pub(super) fn on_blob_failed(&mut self, desk: &mut Desk, hash: &BlobHash) {
+        let Some(wanted) = self.wanted.get_mut(hash) else {
+            return;
+        };
+        let most = TICKS_BETWEEN_FETCHES * desk.config.tick_ms;
+        let wait = (RETRY_MS << wanted.failures.min(16)).min(most);
+        wanted.failures = wanted.failures.saturating_add(1);
+        wanted.due = desk.now.monotonic.after_ms(wait);
+        self.schedule_fetch(desk);
+    }
+
+    /// Wakes at the next attempt that is due.
+    fn schedule_fetch(&self, desk: &mut Desk) {
+        let failed = self.wanted.values().filter(|wanted| wanted.has_failed());
+        if let Some(at) = failed.map(|wanted| wanted.due).min() {
+            let timer = Timer::Fetch(self.id);
+            desk.emit(Effect::SetTimer { timer, at });
         }
+    }
+
+    /// Asks again for what is due: whoever was named, and after the second failure some neighbours too.
+    fn fetch_again(&mut self, desk: &mut Desk) {
+        let now = desk.now.monotonic;
+        let (again, neighbours) = (silence(desk), desk.draw_neighbours(2));
+        for wanted in self.wanted.values_mut().filter(|w| now >= w.due) {
+            wanted.due = again;
+            let mut providers = wanted.providers.clone();
+            if wanted.failures != 1 {
+                providers.extend(neighbours.iter().filter(|p| !wanted.providers.contains(p)));
+            }
+            let blob = wanted.blob;
+            desk.out.push(Effect::FetchBlob { blob, providers });
+        }
+        self.schedule_fetch(desk);
     }
 
     pub(super) fn on_timer(&mut self, desk: &mut Desk, timer: Timer) {
         match timer {
             Timer::Tick(_) => self.tick(desk),
+            Timer::Fetch(_) => self.fetch_again(desk),
             Timer::Consensus {
                 round,
                 attempt,
@@ -392,21 +460,7 @@ impl Run {
         for peer in desk.draw_neighbours(1) {
             self.open_exchange(desk, peer);
         }
-        let providers = desk.draw_neighbours(2);
-        let ticks = self.ticks;
-        for wanted in self.wanted.values_mut() {
-            let stale = ticks - wanted.asked >= 8 * TICKS_BETWEEN_FETCHES;
-            if (wanted.failed && ticks - wanted.asked >= TICKS_BETWEEN_FETCHES) || stale {
-                wanted.asked = ticks;
-                wanted.failed = false;
-                let mut from = wanted.providers.clone();
-                from.extend(providers.iter().filter(|p| !wanted.providers.contains(p)));
-                desk.out.push(Effect::FetchBlob {
-                    blob: wanted.blob,
-                    providers: from,
-                });
-            }
-        }
+        self.fetch_again(desk);
         self.schedule_tick(desk);
     }
 
@@ -443,8 +497,10 @@ impl Run {
             return;
         }
         loop {
+            self.draw_stand_ins(desk);
             self.settle_adapter(desk);
             self.take_part(desk);
+            self.close_receipts(desk);
             self.gather_updates(desk);
             if !self.decide(desk) {
                 break;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Desk;
-use super::run::{Run, Stepped};
+use super::run::{Run, Stepped, Wanted};
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record, Timer};
@@ -42,6 +42,11 @@ impl Run {
             self.residual_record(),
         ]);
         desk.gossip(self.id, &crate::wire::Message::Certificate(bytes));
+        let is_included = (certificate.value.included.iter()).any(|i| i.receipt.author == desk.me);
+        if let Some(hash) = self.sealed.take().filter(|_| is_included) {
+            // Certified without having been revealed here: a restart had sealed it again.
+            desk.emit(Effect::OfferBlob(hash));
+        }
         let state = head.hash;
         let included = certificate.value.included.len() as u32;
         self.head = Some(head);
@@ -96,6 +101,8 @@ impl Run {
     pub(super) fn open_height(&mut self, desk: &mut Desk) {
         self.began = desk.now.monotonic;
         self.grace = None;
+        self.closed = None;
+        self.forget_stand_ins();
         self.height = None;
         self.refit();
         self.relay.clear();
@@ -164,7 +171,7 @@ impl Run {
             && !value.included.is_empty()
             && value.included.iter().all(|i| durable(&i.update))
             && !sheets.is_some_and(|sheets| sheets.contains_key(&desk.me));
-        if !owes || self.wanted.get(&before.hash).is_some_and(|w| w.failed) {
+        if !owes || self.wanted.get(&before.hash).is_some_and(Wanted::has_failed) {
             return false;
         }
         let Some(bytes) = self.blobs.remove(&before.hash) else {
@@ -208,7 +215,7 @@ impl Run {
             return false;
         };
         (certificate.value.included.iter())
-            .any(|i| self.wanted.get(&i.update.hash).is_some_and(|w| w.failed))
+            .any(|i| self.wanted.get(&i.update.hash).is_some_and(Wanted::has_failed))
     }
 
     fn derive_step(&mut self, desk: &mut Desk, round: Round) -> bool {

@@ -33,6 +33,8 @@ pub(crate) struct Net {
     pub records: Vec<Vec<Record>>,
     pub notices: Vec<Vec<Notice>>,
     pub blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
+    /// What each node serves to others.
+    pub offered: Vec<BTreeSet<BlobHash>>,
     timers: Vec<BTreeMap<Timer, u64>>,
     subscribed: Vec<BTreeSet<RunId>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -144,6 +146,7 @@ impl Net {
             records: vec![Vec::new(); count],
             notices: vec![Vec::new(); count],
             blobs: vec![BTreeMap::new(); count],
+            offered: vec![BTreeSet::new(); count],
             timers: vec![BTreeMap::new(); count],
             subscribed: vec![BTreeSet::new(); count],
             queue: BinaryHeap::new(),
@@ -197,6 +200,7 @@ impl Net {
         self.nodes[node] = None;
         self.boots[node] += 1;
         self.timers[node].clear();
+        self.offered[node].clear();
         self.subscribed[node].clear();
         let me = self.ids[node];
         for other in 0..self.nodes.len() {
@@ -243,10 +247,11 @@ impl Net {
                     }
                 }
                 Effect::FetchBlob { blob, .. } => {
-                    let found = self
-                        .blobs
-                        .iter()
-                        .find_map(|held| held.get(&blob.hash).cloned());
+                    let held = (0..self.blobs.len())
+                        .filter(|at| *at == node || self.offered[*at].contains(&blob.hash));
+                    let found = held
+                        .filter_map(|at| self.blobs[at].get(&blob.hash).cloned())
+                        .next();
                     let input = match found {
                         Some(bytes) => Input::Blob {
                             hash: blob.hash,
@@ -285,7 +290,10 @@ impl Net {
                     self.subscribed[node].insert(run);
                 }
                 Effect::Notify(notice) => self.notices[node].push(notice),
-                Effect::Verdict { .. } | Effect::OfferBlob(_) | Effect::CancelTrain(_) => {}
+                Effect::OfferBlob(hash) => {
+                    self.offered[node].insert(hash);
+                }
+                Effect::Verdict { .. } | Effect::CancelTrain(_) => {}
             }
         }
     }

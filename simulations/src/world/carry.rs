@@ -56,9 +56,11 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
         // The oracle has read it already; nobody forwards in this network.
         Effect::Verdict { .. } => {}
         Effect::FetchBlob { blob, providers } => fetch(world, at, blob, &providers),
-        Effect::OfferBlob(hash) => world
-            .oracle
-            .offered(now, at, &hash, &world.machines[at].store),
+        Effect::OfferBlob(hash) => {
+            let machine = &mut world.machines[at];
+            machine.offered.insert(hash);
+            world.oracle.offered(now, at, &hash, &machine.store);
+        }
         Effect::Train(task) => {
             let draw = world.link_rng.random_range(900..=1_100);
             let machine = &mut world.machines[at];
@@ -160,7 +162,7 @@ fn send(world: &mut World, from: usize, to: PeerId, bytes: Vec<u8>) {
     }
 }
 
-/// From the own disk, else from the first provider that is up, reachable, has it, and whose transfer
+/// From the own disk, else from the first provider that is up, reachable, offers it, and whose transfer
 /// does not fail.
 fn fetch(world: &mut World, at: usize, blob: BlobRef, providers: &[PeerId]) {
     let boot = world.machines[at].boot;
@@ -181,7 +183,8 @@ fn fetch(world: &mut World, at: usize, blob: BlobRef, providers: &[PeerId]) {
         };
         let machine = &world.machines[provider];
         let asker = &world.machines[at].id;
-        let serves = (machine.liar.as_ref()).is_none_or(|liar| liar.serves(&hash, asker));
+        let serves = machine.offered.contains(&hash)
+            && (machine.liar.as_ref()).is_none_or(|liar| liar.serves(&hash, asker));
         let held = (machine.store.blob(&hash)).filter(|b| serves && b.len() as u64 == blob.size);
         if let Some(bytes) = held.filter(|_| machine.is_up()).cloned() {
             let rng = &mut world.link_rng;

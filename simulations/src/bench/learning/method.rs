@@ -71,9 +71,16 @@ const NESTEROV: Outer = Outer::Nesterov {
     momentum: 0.5,
     rate: 1.0,
 };
+/// As long a step in the long run, without a memory.
+const DOUBLE: Outer = Outer::Nesterov {
+    momentum: 0.0,
+    rate: 2.0,
+};
 
 /// The protocol's default.
 const SPARSE_ALTERNATE: &str = "alternate, sparse";
+/// Both factors, in the codec of the default.
+const SPARSE_BOTH: &str = "both, sparse";
 /// What the default loses by its codec is the difference to this.
 const DENSE_ALTERNATE: &str = "alternate, dense f32";
 /// The baseline that everything is compared with.
@@ -121,7 +128,7 @@ impl Method {
                 false,
             ),
             (DENSE_ALTERNATE, Alternate, DenseF32, DENSE_ALTERNATE, false),
-            ("both, sparse", Both, SPARSE, SPARSE_ALTERNATE, true),
+            (SPARSE_BOTH, Both, SPARSE, SPARSE_BOTH, true),
             ("both, int8", Both, DenseInt8, FEDIT, false),
             (FEDIT, Both, DenseF32, FEDIT, true),
             ("freeze-a, sparse", FreezeA, SPARSE, SPARSE_ALTERNATE, false),
@@ -155,7 +162,7 @@ impl Method {
             (
                 CENTRAL_MANY,
                 Way::Centralised { steps: many },
-                [1e-3, 2e-3, 4e-3],
+                [5e-4, 1e-3, 2e-3],
             ),
             (CENTRAL_FEW, Way::Centralised { steps }, [4e-3, 8e-3, 16e-3]),
             (ALONE, Way::Alone, [2e-3, 4e-3, 8e-3]),
@@ -192,6 +199,10 @@ impl Method {
             weight,
             ..usual
         };
+        let double = |codec| Federated {
+            outer: DOUBLE,
+            ..Federated::new(Both, codec)
+        };
         let (sparse, dense) = (SPARSE_ALTERNATE, DENSE_ALTERNATE);
         [
             ("alternate, sparse 160", denser, sparse),
@@ -203,6 +214,13 @@ impl Method {
                 dense,
             ),
             ("both, dense f32, Nesterov", momentum(Both, DenseF32), FEDIT),
+            (
+                "both, sparse, Nesterov",
+                momentum(Both, SPARSE),
+                SPARSE_BOTH,
+            ),
+            ("both, dense f32, outer rate 2", double(DenseF32), FEDIT),
+            ("both, sparse, outer rate 2", double(SPARSE), SPARSE_BOTH),
             (
                 "alternate, sparse, slow members, by tokens",
                 slow(Weight::Tokens),

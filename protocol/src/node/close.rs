@@ -1,0 +1,196 @@
+//! When a round's receipts close, when its updates are revealed, and when its height may be proposed.
+//!
+//! A receipt commits its author to an update by the hash. The update stays sealed until the receipts are closed:
+//! until everyone who is expected has committed, or enough have and the grace window passed. Whoever waits to see
+//! the updates of others before it publishes its own therefore comes too late: honest proposers leave its receipt
+//! out, and honest voters leave a proposal with it unanswered for the first attempts of the height. A copied
+//! update is worth something only to who could have made it.
+//!
+//! Members close at slightly different times. Where the clock closed the receipts, updates are revealed a little
+//! later than that ([`Deadlines::seal_ms`]), so that the first to reveal does not come before the last to close.
+
+use std::collections::BTreeSet;
+
+use super::Desk;
+use super::collect::Fitting;
+use super::run::Run;
+use crate::event::{Effect, Timer};
+use crate::id::{BlobHash, PeerId};
+use crate::limits;
+use crate::round::RoundValue;
+use crate::time::Instant;
+
+/// The receipts of the open round, closed.
+pub(super) struct Closed {
+    /// Authors whose receipts had arrived: those that this peer would include.
+    counted: BTreeSet<PeerId>,
+    /// Those, and whose arrived before updates were revealed here: none of them can have seen an update.
+    timely: BTreeSet<PeerId>,
+    /// When updates are revealed and fetched here.
+    reveal: Instant,
+    /// Whether that was.
+    revealed: bool,
+}
+
+impl Run {
+    /// Closes the receipts of the open round when it is time, and reveals this peer's update behind them.
+    pub(super) fn close_receipts(&mut self, desk: &mut Desk) {
+        let owes = self.trains(desk) || self.needs_updates(desk);
+        if self.head.is_none() || !owes || !self.is_training_round(self.next()) {
+            return;
+        }
+        if self.closed.is_none() {
+            self.closed = self.try_close(desk);
+        }
+        let (Some(manifest), Some(closed)) = (&self.manifest, &mut self.closed) else {
+            return;
+        };
+        if desk.now.monotonic < closed.reveal {
+            let authors = self.fitting.iter().map(|(peer, _, _)| *peer);
+            closed.timely.extend(authors);
+            return;
+        }
+        if !std::mem::replace(&mut closed.revealed, true) {
+            let grace_ms = u64::from(manifest.deadlines.grace_ms);
+            let over = closed.reveal.after_ms(grace_ms);
+            self.wake(desk, over);
+        }
+        if let Some(hash) = self.sealed.take() {
+            desk.emit(Effect::OfferBlob(hash));
+        }
+    }
+
+    fn try_close(&mut self, desk: &mut Desk) -> Option<Closed> {
+        let (manifest, head) = (self.manifest.clone()?, self.head.as_ref()?);
+        let now = desk.now.monotonic;
+        let expected = head.participants.len();
+        let counted: BTreeSet<PeerId> = self.eligible(now).map(|(peer, _, _)| *peer).collect();
+        if counted.len() < manifest.min_contributions as usize {
+            return None;
+        }
+        let all = counted.len() >= expected;
+        let grace_ms = u64::from(manifest.deadlines.grace_ms);
+        let deadline = (self.began).after_ms(u64::from(manifest.deadlines.round_ms));
+        if !all && self.grace.is_none() {
+            self.grace = Some(now);
+            self.wake(desk, now.after_ms(grace_ms));
+        }
+        let waited = (self.grace).is_some_and(|from| now >= from.after_ms(grace_ms));
+        if !all && !waited && now < deadline {
+            return None;
+        }
+        // Who is expected and has committed cannot commit again: with all of them there is nothing to hold.
+        let seal_ms = if all { 0 } else { manifest.deadlines.seal_ms() };
+        let reveal = now.after_ms(seal_ms);
+        if seal_ms > 0 {
+            self.wake(desk, reveal);
+        }
+        Some(Closed {
+            timely: counted.clone(),
+            counted,
+            reveal,
+            revealed: false,
+        })
+    }
+
+    /// Makes [`Run::advance`] look at the clock again.
+    fn wake(&self, desk: &mut Desk, at: Instant) {
+        let timer = Timer::Grace(self.id, self.next());
+        desk.emit(Effect::SetTimer { timer, at });
+    }
+
+    /// Receipts that can count in the open round: those of the drawn, and once their deadline passed, of
+    /// whoever stands in for them.
+    fn eligible(&self, now: Instant) -> impl Iterator<Item = &Fitting> {
+        let late = self.deadlines_passed(now) > 0;
+        let drawn = |peer: &PeerId| {
+            self.head
+                .as_ref()
+                .is_some_and(|head| head.is_participant(peer))
+        };
+        (self.fitting.iter()).filter(move |(peer, _, _)| late || drawn(peer))
+    }
+
+    /// Receipts that this peer would include if their updates were at hand. Where too few updates came within
+    /// the grace window, whatever arrived counts: what was announced and withheld must not stop a run.
+    pub(super) fn counting(&self, now: Instant) -> impl Iterator<Item = &Fitting> {
+        let closed = self.closed.as_ref().filter(|closed| now >= closed.reveal);
+        let reopened = self.is_reopened(now);
+        (self.eligible(now)).filter(move |(peer, _, _)| {
+            closed.is_some_and(|closed| reopened || closed.counted.contains(peer))
+        })
+    }
+
+    fn is_reopened(&self, now: Instant) -> bool {
+        self.waited_for_updates(now) && !self.has_minimum(self.counted_updates())
+    }
+
+    fn has_minimum(&self, updates: usize) -> bool {
+        let least = self.manifest.as_ref().map(|m| m.min_contributions as usize);
+        least.is_some_and(|least| updates >= least)
+    }
+
+    /// Counted receipts whose updates are at hand.
+    fn counted_updates(&self) -> usize {
+        let counted = self.closed.as_ref().map(|closed| &closed.counted);
+        (self.fitting.iter())
+            .filter(|(peer, _, receipt)| {
+                counted.is_some_and(|counted| counted.contains(peer))
+                    && self.blobs.contains_key(&receipt.update.hash)
+            })
+            .count()
+    }
+
+    /// Whether updates had their own grace window, after they were revealed.
+    fn waited_for_updates(&self, now: Instant) -> bool {
+        let (Some(closed), Some(manifest)) = (&self.closed, &self.manifest) else {
+            return false;
+        };
+        now >= (closed.reveal).after_ms(u64::from(manifest.deadlines.grace_ms))
+    }
+
+    /// Whether the open height may be proposed: all counted updates and all sheets are here, or the minimum
+    /// is and the wait for the rest is over. The closing height waits for sheets until its deadline only.
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
+        let Some(manifest) = &self.manifest else {
+            return false;
+        };
+        if self.head.is_none() {
+            return self.admissible().len() >= manifest.min_members as usize;
+        }
+        let (sheets, expected) = self.sheets();
+        let scored = sheets.len() >= expected;
+        if !self.is_training_round(self.next()) {
+            let deadline = (self.began).after_ms(u64::from(manifest.deadlines.round_ms));
+            return scored || now >= deadline;
+        }
+        let Some(closed) = &self.closed else {
+            return false;
+        };
+        if self.waited_for_updates(now) {
+            let here = (self.counting(now))
+                .filter(|(_, _, receipt)| self.blobs.contains_key(&receipt.update.hash));
+            return self.has_minimum(here.count());
+        }
+        let updates = self.counted_updates();
+        scored
+            && now >= closed.reveal
+            && updates == closed.counted.len()
+            && self.has_minimum(updates)
+    }
+
+    /// Whether a proposed value includes an update that was announced after updates had been revealed. Not
+    /// for ever: others may have closed later, and what is locked must be able to win.
+    pub(super) fn is_untimely(&self, value: &RoundValue, attempt: u32) -> bool {
+        let Some(closed) = &self.closed else {
+            return false;
+        };
+        attempt < limits::TIMELY_ATTEMPTS
+            && (value.included.iter()).any(|i| !closed.timely.contains(&i.receipt.author))
+    }
+
+    /// The update of this peer that waits to be revealed: it is on the disk, and not offered.
+    pub(super) fn sealed(&self) -> Option<BlobHash> {
+        self.sealed
+    }
+}
