@@ -58,6 +58,9 @@ pub struct Run {
     pub(super) archived: BTreeSet<BlobHash>,
     /// The height after `head`, when this peer sits in its committee.
     pub(super) height: Option<Deciding>,
+    /// Whether this peer had a seat in the height before: it keeps that round's adapter for those who are
+    /// drawn next, and who else would?
+    pub(super) decided: bool,
     /// Consensus records of an undecided height, given back by the store.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
     pub(super) feedback: Option<Feedback>,
@@ -197,6 +200,7 @@ impl Run {
             wanted: BTreeMap::new(),
             archived: BTreeSet::new(),
             height: None,
+            decided: false,
             replay: BTreeMap::new(),
             feedback: None,
             sent: None,

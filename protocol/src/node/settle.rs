@@ -103,7 +103,7 @@ impl Run {
         self.grace = None;
         self.closed = None;
         self.forget_stand_ins();
-        self.height = None;
+        self.decided = self.height.take().is_some();
         self.refit();
         self.relay.clear();
         self.spoiled.clear();
@@ -126,7 +126,7 @@ impl Run {
     /// Derives or fetches the adapter of the head, and archives what the audit of the run needs.
     pub(super) fn settle_adapter(&mut self, desk: &mut Desk) {
         let Some(head) = &self.head else { return };
-        if self.has_adapter() || !self.is_on_duty(desk) {
+        if self.has_adapter() || !(self.is_on_duty(desk) || self.decided) {
             return;
         }
         let (round, target) = (head.round, head.adapter);
@@ -187,13 +187,19 @@ impl Run {
 
     /// Asks for the updates of the step when only one is missing, and for the adapter itself.
     fn want_step(&mut self, desk: &mut Desk, behind: u32, target: BlobRef) {
-        let Some(certificate) = self.chain.last() else {
+        let (Some(manifest), Some(certificate)) = (&self.manifest, self.chain.last()) else {
             return;
         };
         let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
         let authors = certificate.value.included.iter().map(|i| i.receipt.author);
-        let mut providers: Vec<PeerId> = signers.chain(authors).collect();
-        providers.dedup();
+        // Who decided or judges a round has its adapter at once; authors may be off duty by now.
+        let evaluators = manifest.evaluators.iter().copied();
+        let mut providers: Vec<PeerId> = signers.chain(evaluators).collect();
+        if self.head.as_ref().is_none_or(|head| !head.is_sampled) {
+            providers.extend(authors);
+        }
+        let mut seen = BTreeSet::new();
+        providers.retain(|peer| seen.insert(*peer));
         // Further behind than one step the updates of the last are of use to auditors only.
         let useful = behind == 1 || self.head.as_ref().is_some_and(|head| !head.is_sampled);
         let step: Vec<(BlobRef, PeerId)> = (certificate.value.included.iter())
