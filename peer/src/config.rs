@@ -211,7 +211,7 @@ impl Default for TrainingTable {
             batch: 4,
             context: 128,
             learning_rate: 2e-3,
-            schedule: ScheduleName::Alternate,
+            schedule: ScheduleName::Both,
         }
     }
 }

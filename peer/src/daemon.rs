@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::id::{BlobRef, NetworkId, PeerId, RunId};
-use tributary_protocol::node::{Node, NodeConfig, Saved};
+use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
 
 use crate::driver::{Clock, Driver, Parts, Request};
 use crate::event::Event;
@@ -53,8 +53,8 @@ pub struct DaemonConfig {
     pub slots: Slots,
     /// Whether to keep the updates of every round, so that `ledger verify` can re-check each aggregate.
     pub archive: bool,
-    /// Bytes a second that updates may take of the uplink.
-    pub upload_rate: Option<u64>,
+    /// What the machine can give.
+    pub means: Means,
 }
 
 /// Why a daemon did not start.
@@ -121,7 +121,7 @@ impl Daemon {
             network: config.network,
             seed: *identity.seed(),
             archive: config.archive,
-            upload_rate: config.upload_rate,
+            means: config.means,
             tick_ms: TICK_MS,
         };
         let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())

@@ -305,6 +305,7 @@ impl<B: Brain> Driver<B> {
             Effect::OfferBlob(hash) => parts.net.offer(hash),
             Effect::Train(task) => parts.bench.train(task),
             Effect::CancelTrain(run) => parts.bench.cancel(run),
+            Effect::FinishTrain(run) => parts.bench.hurry(run),
             Effect::Score(task) => parts.bench.score(task),
             Effect::SetTimer { timer, at } => self.timers.set(timer, at),
             Effect::CancelTimer(timer) => self.timers.cancel(&timer),

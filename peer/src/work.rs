@@ -62,12 +62,13 @@ pub enum WorkError {
     Failed(String),
 }
 
-/// Says when work is no longer wanted.
+/// Says when work is no longer wanted, or wanted soon.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicU8>);
 
 const CANCELLED: u8 = 1;
 const FINISHED: u8 = 2;
+const HURRIED: u8 = 4;
 
 impl Cancel {
     /// Not cancelled yet.
@@ -81,6 +82,14 @@ impl Cancel {
     /// Whether to stop.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
+    }
+    /// Asks training to end with its next step and to hand back what it has.
+    pub fn hurry(&self) {
+        self.0.fetch_or(HURRIED, Ordering::Relaxed);
+    }
+    /// Whether to end with what there is.
+    pub fn is_hurried(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & HURRIED != 0
     }
     fn finish(&self) {
         self.0.fetch_or(FINISHED, Ordering::Relaxed);

@@ -198,6 +198,40 @@ impl AdapterShape {
     pub fn scale(&self) -> f32 {
         self.alpha as f32 / self.rank as f32
     }
+
+    /// The shape of the first `rank` components, scaled as the whole is. `None` where no whole alpha gives that
+    /// scale, or there are no fewer components.
+    pub fn narrow(&self, rank: u32) -> Option<Self> {
+        let alpha = self.alpha * rank;
+        (rank >= 1 && rank < self.rank && alpha.is_multiple_of(self.rank)).then(|| Self {
+            rank,
+            alpha: alpha / self.rank,
+            modules: self.modules.clone(),
+        })
+    }
+
+    /// Where each number of the narrow shape's flat layout stands in this one, row by row: start there, start
+    /// here, length.
+    fn runs(&self, narrow: &Self) -> Vec<(usize, usize, usize)> {
+        let mut runs = Vec::new();
+        for (wide, thin) in self.segments().iter().zip(narrow.segments()) {
+            // A's first rows, and the first columns of B.
+            for row in 0..thin.rows {
+                let (from, to) = (thin.offset + row * thin.cols, wide.offset + row * wide.cols);
+                runs.push((from, to, thin.cols));
+            }
+        }
+        runs
+    }
+
+    /// A narrow shape's numbers in this layout, zeros elsewhere.
+    pub fn widen(&self, narrow: &Self, values: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; self.parameters()];
+        for (from, to, len) in self.runs(narrow) {
+            out[to..to + len].copy_from_slice(&values[from..from + len]);
+        }
+        out
+    }
 }
 
 /// LoRA factors: a shape and its flat numbers, all finite.
@@ -248,6 +282,22 @@ impl Adapter {
         Self { shape, values }
     }
 
+    /// The first components alone: what a member trains that cannot hold all.
+    ///
+    /// # Panics
+    /// If `narrow` is no narrowing of this adapter's shape.
+    pub fn narrowed(&self, narrow: Arc<AdapterShape>) -> Self {
+        assert_eq!(self.shape.narrow(narrow.rank).as_ref(), Some(&*narrow));
+        let mut values = vec![0.0; narrow.parameters()];
+        for (to, from, len) in self.shape.runs(&narrow) {
+            values[to..to + len].copy_from_slice(&self.values[from..from + len]);
+        }
+        Self {
+            shape: narrow,
+            values,
+        }
+    }
+
     /// The shape.
     pub fn shape(&self) -> &Arc<AdapterShape> {
         &self.shape
@@ -290,5 +340,68 @@ impl Adapter {
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
         Self::new(shape, values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(rank: u32) -> AdapterShape {
+        let module = |name: &str, inputs, outputs| Module {
+            name: name.to_owned(),
+            inputs,
+            outputs,
+        };
+        AdapterShape {
+            rank,
+            alpha: 2 * rank,
+            modules: vec![module("q", 3, 5), module("v", 4, 2)],
+        }
+    }
+
+    /// `B A` of a module, entry by entry.
+    fn product(adapter: &Adapter, module: usize) -> Vec<f32> {
+        let segments = adapter.shape().segments();
+        let (a, b) = (&segments[2 * module], &segments[2 * module + 1]);
+        let (va, vb) = (adapter.segment(a), adapter.segment(b));
+        let entry = |row: usize, col: usize| -> f32 {
+            (0..a.rows)
+                .map(|k| vb[row * b.cols + k] * va[k * a.cols + col])
+                .sum()
+        };
+        let rows = (0..b.rows).flat_map(|row| (0..a.cols).map(move |col| (row, col)));
+        rows.map(|(row, col)| entry(row, col)).collect()
+    }
+
+    /// Cutting components off leaves the product of those that are kept.
+    #[test]
+    fn the_first_components_are_an_adapter_and_lie_where_they_came_from() {
+        let wide = Arc::new(shape(4));
+        let narrow = Arc::new(wide.narrow(2).expect("two of four"));
+        assert_eq!(narrow.scale(), wide.scale());
+        let values: Vec<f32> = (0..wide.parameters()).map(|n| n as f32 - 7.0).collect();
+        let whole = Adapter::new(wide.clone(), values).expect("finite");
+        let part = whole.narrowed(narrow.clone());
+        let back = Adapter::new(wide.clone(), wide.widen(&narrow, part.values())).expect("finite");
+        for module in 0..2 {
+            assert_eq!(product(&part, module), product(&back, module));
+        }
+        let kept = (back.values().iter().zip(whole.values())).filter(|(v, _)| **v != 0.0);
+        assert!(kept.clone().all(|(v, w)| v == w));
+        let zeros = part.values().iter().filter(|v| **v == 0.0).count();
+        assert_eq!(kept.count(), narrow.parameters() - zeros);
+    }
+
+    #[test]
+    fn only_fewer_components_with_a_whole_alpha_are_a_narrowing() {
+        let odd = AdapterShape {
+            alpha: 3,
+            ..shape(4)
+        };
+        assert!(odd.narrow(2).is_none(), "the scale would change");
+        for rank in [0, 4, 5] {
+            assert!(shape(4).narrow(rank).is_none(), "{rank}");
+        }
     }
 }

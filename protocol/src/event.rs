@@ -135,6 +135,8 @@ pub enum Effect {
     Train(Box<TrainTask>),
     /// Stop training of this run, its result is no longer wanted.
     CancelTrain(RunId),
+    /// The round closes soon: end the run's training at its next step, and hand back what it gave.
+    FinishTrain(RunId),
     /// Score a certified round; answered by [`Input::Scored`].
     Score(Box<ScoreTask>),
     /// Call back with [`Input::Timer`] at `at`. Setting a timer again moves it.

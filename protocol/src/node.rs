@@ -41,11 +41,21 @@ pub struct NodeConfig {
     /// whole run from bytes. Costs one fetch per included contribution. Without effect in a run that
     /// draws only some of its contributors for a round.
     pub archive: bool,
-    /// Bytes a second that updates may take of this peer's uplink; None: as many as they need. Sparse
-    /// updates are made thinner until one reaches every member within the grace window.
-    pub upload_rate: Option<u64>,
+    /// What the machine can give.
+    pub means: Means,
     /// How often heads are compared and unheard messages repeated, in milliseconds.
     pub tick_ms: u64,
+}
+
+/// What a machine can give. By default whatever a run asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Means {
+    /// Bytes a second that updates may take of the uplink; None: as many as they need. Sparse updates are made
+    /// thinner until one reaches every member within the grace window.
+    pub upload_rate: Option<u64>,
+    /// Components of adapters that are trained, the first ones, where the run's have more; None: all. Each costs
+    /// memory and time.
+    pub rank: Option<u32>,
 }
 
 /// See the module.

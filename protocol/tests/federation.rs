@@ -8,7 +8,7 @@ use net::{Net, join, manifest};
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::Command;
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
-use tributary_protocol::manifest::{Manifest, UpdateCodec};
+use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec};
 use tributary_protocol::update;
 
 fn start(net: &mut Net, members: usize, rounds: u32) -> RunId {
@@ -194,11 +194,38 @@ fn a_round_takes_only_the_drawn_and_costs_the_others_no_update() {
     assert!(held * 2 < all, "members hold {held} of {all} copies");
 }
 
+/// What a member of few components sends is nothing elsewhere, and counts as any update.
+#[test]
+fn a_member_that_trains_fewer_components_moves_those_and_no_others() {
+    let mut configs: Vec<_> = (0..4).map(net::config).collect();
+    configs[3].means.rank = Some(1);
+    let mut net = Net::of(configs);
+    let run = start_with(&mut net, 4, 2, |manifest| {
+        manifest.codec = UpdateCodec::DenseF32;
+        manifest.training.schedule = FactorSchedule::Both;
+    });
+    let done = net.run_until(120_000, |net| all_finished(net, &run, 4));
+    assert!(done, "{:?}", finished(&net, &run));
+    let view = (net.nodes[0].as_ref().and_then(|node| node.run(&run))).expect("followed");
+    let manifest = view.manifest().expect("known").clone();
+    let narrow = manifest.adapter.narrow(1).expect("one of two components");
+    let whole = manifest.adapter.parameters();
+    let kept = manifest.adapter.widen(&narrow, &vec![1.0; whole / 2]);
+    for included in &view.chain()[1].value.included {
+        let bytes = &net.blobs[0][&included.update.hash];
+        let update = update::decode(bytes, whole, manifest.codec).expect("it was included");
+        let outside = (update.iter().zip(&kept)).filter(|(v, kept)| **v != 0.0 && **kept == 0.0);
+        let few = included.receipt.author == net.ids[3];
+        assert_eq!(outside.count() == 0, few);
+        assert!(update.iter().any(|v| *v != 0.0));
+    }
+}
+
 #[test]
 fn a_slow_uplink_sends_thinner_updates_and_is_included() {
     let mut configs: Vec<_> = (0..4).map(net::config).collect();
     // Three copies in a second: 20 bytes each.
-    configs[3].upload_rate = Some(60);
+    configs[3].means.upload_rate = Some(60);
     let mut net = Net::of(configs);
     let codec = UpdateCodec::DenseF32;
     let run = start_with(&mut net, 4, 2, |manifest| {

@@ -93,6 +93,8 @@ pub struct Federation {
     adapter: Adapter,
     feedback: Vec<Feedback>,
     velocity: Vec<f64>,
+    /// Shapes of members that train the first components only.
+    narrow: Vec<Option<Arc<AdapterShape>>>,
     /// The round that is open.
     round: Round,
 }
@@ -108,9 +110,20 @@ impl Federation {
             ),
             feedback: vec![Feedback::new(parameters); members],
             velocity: vec![0.0; parameters],
+            narrow: vec![None; members],
             round: Round(1),
             terms,
         }
+    }
+
+    /// Some members train the first components only, so many each; more than there are means all.
+    pub fn with_ranks(mut self, ranks: impl IntoIterator<Item = u32>) -> Self {
+        let shape = self.adapter.shape();
+        let narrow = ranks
+            .into_iter()
+            .map(|rank| shape.narrow(rank).map(Arc::new));
+        self.narrow = narrow.collect();
+        self
     }
 
     /// Number of members.
@@ -263,12 +276,23 @@ impl Federation {
     ) -> Vec<(Trained, Sent)> {
         let mut out = Vec::new();
         for member in members {
-            let trained = learner.train(member, &self.task(pace(member)));
+            let trained = self.train_one(learner, member, pace(member));
             if let Ok(sent) = self.publish(member, &trained) {
                 out.push((trained, sent));
             }
         }
         out
+    }
+
+    fn train_one(&self, learner: &dyn Learner, member: usize, local_steps: u32) -> Trained {
+        let mut task = self.task(local_steps);
+        let Some(narrow) = &self.narrow[member] else {
+            return learner.train(member, &task);
+        };
+        task.adapter = task.adapter.narrowed(narrow.clone());
+        let mut trained = learner.train(member, &task);
+        trained.delta = self.adapter.shape().widen(narrow, &trained.delta);
+        trained
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Role;
-use tributary_protocol::event::{Effect, Record, Timer};
+use tributary_protocol::event::{Effect, Record, Timer, TrainTask};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::node::Node;
@@ -72,8 +72,8 @@ pub struct Machine {
     pub offered: BTreeSet<BlobHash>,
     /// Timers that are set, each with the token of its latest setting.
     pub timers: BTreeMap<Timer, u64>,
-    /// Token of the training under way.
-    pub training: Option<u64>,
+    /// The training under way.
+    pub training: Option<Training>,
     /// Crash after so many more effects.
     pub fuse: Option<u32>,
     queue: VecDeque<Effect>,
@@ -81,6 +81,18 @@ pub struct Machine {
     syncing: usize,
     /// Persists at the front whose sync is over.
     durable_ahead: usize,
+}
+
+/// A training under way.
+pub struct Training {
+    /// Its end is void unless it carries this.
+    pub token: u64,
+    /// What it trains.
+    pub task: Box<TrainTask>,
+    /// When it began.
+    pub since: Micros,
+    /// When it ends.
+    pub until: Micros,
 }
 
 /// What the front of the queue asks for.

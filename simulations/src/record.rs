@@ -184,6 +184,7 @@ pub fn effect_kind(effect: &Effect) -> &'static str {
         Effect::OfferBlob(_) => "offer",
         Effect::Train(_) => "train",
         Effect::CancelTrain(_) => "cancel training",
+        Effect::FinishTrain(_) => "finish training",
         Effect::Score(_) => "score",
         Effect::SetTimer { .. } => "set timer",
         Effect::CancelTimer(_) => "cancel timer",

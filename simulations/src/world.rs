@@ -18,11 +18,11 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Join;
-use tributary_protocol::event::{Command, Input, ScoreTask, Timer, TrainTask};
+use tributary_protocol::event::{Command, Input, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::node::{Node, NodeConfig};
+use tributary_protocol::node::{Means, Node, NodeConfig};
 use tributary_protocol::{log, sign};
 
 use crate::clock::{Micros, ms};
@@ -71,12 +71,7 @@ enum Event {
         token: u64,
     },
     /// Training ends, if it was not superseded.
-    Trained {
-        to: usize,
-        boot: u32,
-        token: u64,
-        task: Box<TrainTask>,
-    },
+    Trained { to: usize, boot: u32, token: u64 },
     /// Scoring ends.
     Scored {
         to: usize,
@@ -315,15 +310,8 @@ impl World {
                 self.machines[to].timers.remove(&timer);
                 self.feed(to, Input::Timer(timer));
             }
-            Event::Trained {
-                to,
-                boot,
-                token,
-                task,
-            } if is_current(self, to, boot) && self.machines[to].training == Some(token) => {
-                self.machines[to].training = None;
-                let trained = self.learner.train(to, &task);
-                self.feed(to, Input::Trained(trained));
+            Event::Trained { to, boot, token } if is_current(self, to, boot) => {
+                self.trained(to, token);
             }
             Event::Scored { to, boot, task } if is_current(self, to, boot) => {
                 let sheet = self.learner.score(to, &task);
@@ -345,6 +333,15 @@ impl World {
             Event::Fault(fault) => self.carry_fault(fault),
             // Meant for a process that has died since.
             _ => {}
+        }
+    }
+
+    /// The training of this token is over, unless another took its place.
+    fn trained(&mut self, to: usize, token: u64) {
+        let training = (self.machines[to].training).take_if(|training| training.token == token);
+        if let Some(training) = training {
+            let trained = self.learner.train(to, &training.task);
+            self.feed(to, Input::Trained(trained));
         }
     }
 
@@ -462,8 +459,11 @@ impl World {
             seed: machine.seed,
             // Every other peer keeps what an audit needs.
             archive: at.is_multiple_of(2),
-            upload_rate: (self.scenario.link.adapt)
-                .then_some(self.scenario.link.bandwidth_kib_s * 1024),
+            means: Means {
+                upload_rate: (self.scenario.link.adapt)
+                    .then_some(self.scenario.link.bandwidth_kib_s * 1024),
+                rank: None,
+            },
             tick_ms: self.scenario.run.tick_ms,
         };
         if machine.store.is_empty() {

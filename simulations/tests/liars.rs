@@ -103,6 +103,31 @@ fn a_copied_update_is_announced_too_late_to_count() {
     assert!(copied > 0, "copiers were drawn");
 }
 
+/// Half way through the grace window training ends with what it has.
+#[test]
+fn a_slow_member_does_fewer_steps_and_is_in_time() {
+    let mut scenario = only(Kind::SilentSeat, 0);
+    scenario.liars.clear();
+    scenario.learner.train_spread = 0.9;
+    scenario.learner.steps = 10;
+    let outcome = World::new(&scenario, 3, None).recorded().run();
+    kept(&scenario, &outcome);
+    let history = outcome.history.expect("it was recorded");
+    let trained = || history.rounds[1..].iter().take(scenario.rounds as usize);
+    let updates = || trained().flat_map(|round| &round.included);
+    let most = updates().map(|update| update.tokens).max();
+    let fewer = updates()
+        .filter(|update| Some(update.tokens) < most)
+        .count();
+    let expected: usize = trained().map(|round| round.expected.len()).sum();
+    assert!(fewer > 0, "nobody was slow");
+    assert!(
+        updates().count() * 10 >= expected * 9,
+        "{} of {expected}",
+        updates().count()
+    );
+}
+
 /// A silent third of the seats costs time and no round; without it the same seed is faster.
 #[test]
 fn silent_members_cost_attempts() {

@@ -87,6 +87,10 @@ pub struct UpArgs {
     /// member that needs one has it within the run's grace window.
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub upload_limit: Option<u64>,
+    /// Train only the first so many components of a run's adapters, on a machine that cannot hold all. Alpha
+    /// times this must be a multiple of the run's rank.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1 << 10))]
+    pub rank: Option<u32>,
 }
 
 /// Commands about runs.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, broadcast};
 use tributary_protocol::event::Notice;
+use tributary_protocol::node::Means;
 
 use super::Context;
 use super::args::UpArgs;
@@ -28,8 +29,11 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
-    let upload_rate = args.upload_limit.map(|kib| kib * 1024);
-    let daemon = start(&home, args.listen, bootstrap, learner, upload_rate).await?;
+    let means = Means {
+        upload_rate: args.upload_limit.map(|kib| kib * 1024),
+        rank: args.rank,
+    };
+    let daemon = start(&home, args.listen, bootstrap, learner, means).await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
     let office = Office::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
@@ -82,7 +86,7 @@ pub(super) async fn start(
     listen: std::net::SocketAddr,
     bootstrap: Vec<Address>,
     learner: Arc<ModelLearner>,
-    upload_rate: Option<u64>,
+    means: Means,
 ) -> Result<Daemon, Failure> {
     Daemon::start(DaemonConfig {
         home: home.clone(),
@@ -92,7 +96,7 @@ pub(super) async fn start(
         learner,
         slots: Slots::new(1),
         archive: true,
-        upload_rate,
+        means,
     })
     .await
     .map_err(|e| match &e {

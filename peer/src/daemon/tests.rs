@@ -10,6 +10,7 @@ use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
 };
+use tributary_protocol::node::Means;
 
 use super::*;
 use crate::identity::Identity;
@@ -90,7 +91,7 @@ async fn start(root: &Path, n: usize, bootstrap: Vec<Address>, slots: &Slots) ->
         learner: Arc::new(Quadratic::new(n as f32)),
         slots: slots.clone(),
         archive: true,
-        upload_rate: None,
+        means: Means::default(),
     })
     .await
     .unwrap()
@@ -225,7 +226,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         learner: Arc::new(Quadratic::new(0.0)),
         slots,
         archive: false,
-        upload_rate: None,
+        means: Means::default(),
     })
     .await;
     let Err(why) = started else {

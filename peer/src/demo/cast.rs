@@ -11,6 +11,7 @@ use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{Command, Notice};
 use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::Means;
 use tributary_trainer::BaseModel;
 
 use super::plan::Plan;
@@ -92,7 +93,7 @@ impl Cast {
             learner: Arc::new(learner),
             slots,
             archive: true,
-            upload_rate: None,
+            means: Means::default(),
         })
         .await
         .map_err(|e| Failure::from_error(&e))

@@ -143,7 +143,7 @@ impl Learner for ModelLearner {
                 loss: step.loss,
                 tokens,
             });
-            match cancel.is_cancelled() {
+            match cancel.is_cancelled() || cancel.is_hurried() {
                 true => Control::Stop,
                 false => Control::Continue,
             }

@@ -94,6 +94,13 @@ impl Bench {
         }
     }
 
+    /// Training of the run ends with its next step.
+    pub(crate) fn hurry(&self, run: RunId) {
+        if let Some(training) = self.training.get(&run) {
+            training.hurry();
+        }
+    }
+
     pub(crate) fn cancel_all(&mut self) {
         for cancel in self.training.values().chain(self.scoring.values()) {
             cancel.cancel();

@@ -45,8 +45,13 @@ impl Learner for Quadratic {
         let mut values = task.adapter.values().to_vec();
         let segments = task.adapter.shape().trainable_segments(task.trainable);
         let tokens_per_step = u64::from(task.training.batch) * u64::from(task.training.context);
+        let mut done = 0;
         for step in 0..task.training.local_steps {
             cancel.check()?;
+            if step > 0 && cancel.is_hurried() {
+                break;
+            }
+            done = step + 1;
             for segment in &segments {
                 for value in &mut values[segment.range()] {
                     *value += RATE * (self.target - *value);
@@ -69,7 +74,7 @@ impl Learner for Quadratic {
                 .zip(before)
                 .map(|(new, old)| new - old)
                 .collect(),
-            tokens: u64::from(task.training.local_steps) * tokens_per_step,
+            tokens: u64::from(done) * tokens_per_step,
         })
     }
 

@@ -73,9 +73,13 @@ impl Run {
         let deadline = (self.began).after_ms(u64::from(manifest.deadlines.round_ms));
         if !all && self.grace.is_none() {
             self.grace = Some(now);
-            self.wake(desk, now.after_ms(grace_ms));
+            self.wake(desk, now.after_ms(grace_ms / 2));
         }
-        let waited = (self.grace).is_some_and(|from| now >= from.after_ms(grace_ms));
+        let since = self.grace.map_or(0, |from| now.since_ms(from));
+        if self.grace.is_some() && since >= grace_ms / 2 {
+            self.hurry(desk, grace_ms);
+        }
+        let waited = self.grace.is_some() && since >= grace_ms;
         if !all && !waited && now < deadline {
             return None;
         }
@@ -91,6 +95,20 @@ impl Run {
             reveal,
             revealed: false,
         })
+    }
+
+    /// Half of the grace window is over: whoever still trains ends with what it has. Fewer steps that count,
+    /// by their tokens, are worth more than all of them too late.
+    fn hurry(&mut self, desk: &mut Desk, grace_ms: u64) {
+        if std::mem::replace(&mut self.hurried, true) {
+            return;
+        }
+        if let Some(from) = self.grace {
+            self.wake(desk, from.after_ms(grace_ms));
+        }
+        if self.training.is_some() {
+            desk.emit(Effect::FinishTrain(self.id));
+        }
     }
 
     /// Makes [`Run::advance`] look at the clock again.

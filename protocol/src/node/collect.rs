@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Desk;
 use super::run::Run;
+use crate::adapter::AdapterShape;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, Record, ScoreTask, TrainTask, Trained};
 use crate::hash::Domain;
@@ -134,16 +135,23 @@ impl Run {
         let Some((_, adapter)) = &self.adapter else {
             return;
         };
+        let adapter = match narrow(desk, manifest) {
+            Some(shape) => adapter.narrowed(shape.into()),
+            None => adapter.clone(),
+        };
         let task = TrainTask {
             run: self.id,
             round,
             base: head.hash,
-            adapter: adapter.clone(),
+            adapter,
             trainable: manifest.training.schedule.trainable(round),
             training: manifest.training.clone(),
         };
         self.training = Some(round);
         desk.emit(Effect::Train(Box::new(task)));
+        if self.hurried {
+            desk.emit(Effect::FinishTrain(self.id));
+        }
     }
 
     fn score(&mut self, desk: &mut Desk) {
@@ -181,11 +189,14 @@ impl Run {
     }
 
     /// Turns the outcome of local training into an update, a receipt and what both leave behind.
-    pub(super) fn on_trained(&mut self, desk: &mut Desk, trained: Trained) {
+    pub(super) fn on_trained(&mut self, desk: &mut Desk, mut trained: Trained) {
         let (Some(manifest), Some(feedback)) = (self.manifest.clone(), self.feedback.as_mut())
         else {
             return;
         };
+        if let Some(shape) = narrow(desk, &manifest) {
+            trained.delta = manifest.adapter.widen(&shape, &trained.delta);
+        }
         if self.training == Some(trained.round) {
             self.training = None;
         }
@@ -477,10 +488,18 @@ impl Run {
     }
 }
 
+/// The shape that this peer trains, where it is not the run's.
+fn narrow(desk: &Desk, manifest: &Manifest) -> Option<AdapterShape> {
+    desk.config
+        .means
+        .rank
+        .and_then(|rank| manifest.adapter.narrow(rank))
+}
+
 /// How densely this peer encodes its update: so that its uplink carries a copy for everyone who needs one
 /// within the grace window.
 fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
-    let Some(rate) = desk.config.upload_rate else {
+    let Some(rate) = desk.config.means.upload_rate else {
         return manifest.codec;
     };
     let members = head.roster.len().saturating_sub(1);

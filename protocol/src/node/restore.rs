@@ -258,7 +258,10 @@ impl Run {
         }
         let round = self.next();
         self.sent = self.sent.take().filter(|(at, _)| *at >= round);
-        let sealed = self.sent.as_ref().map(|(_, update)| BlobRef::of(update).hash);
+        let sealed = self
+            .sent
+            .as_ref()
+            .map(|(_, update)| BlobRef::of(update).hash);
         self.sealed = sealed.filter(|hash| self.archived.contains(hash));
         self.open_height(desk);
         self.advance(desk);

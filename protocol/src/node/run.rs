@@ -74,6 +74,8 @@ pub struct Run {
     pub(super) began: Instant,
     /// When enough had committed for the grace window to start.
     pub(super) grace: Option<Instant>,
+    /// Whether half of that window is over: what trains now must end soon.
+    pub(super) hurried: bool,
     /// The receipts of the open round, once they are closed here.
     pub(super) closed: Option<Closed>,
     /// This peer's update of the open round, until it is revealed.
@@ -208,6 +210,7 @@ impl Run {
             scoring: None,
             began: desk.now.monotonic,
             grace: None,
+            hurried: false,
             closed: None,
             sealed: None,
             stands_in: (0, false),

@@ -101,6 +101,7 @@ impl Run {
     pub(super) fn open_height(&mut self, desk: &mut Desk) {
         self.began = desk.now.monotonic;
         self.grace = None;
+        self.hurried = false;
         self.closed = None;
         self.forget_stand_ins();
         self.decided = self.height.take().is_some();
@@ -171,7 +172,12 @@ impl Run {
             && !value.included.is_empty()
             && value.included.iter().all(|i| durable(&i.update))
             && !sheets.is_some_and(|sheets| sheets.contains_key(&desk.me));
-        if !owes || self.wanted.get(&before.hash).is_some_and(Wanted::has_failed) {
+        if !owes
+            || self
+                .wanted
+                .get(&before.hash)
+                .is_some_and(Wanted::has_failed)
+        {
             return false;
         }
         let Some(bytes) = self.blobs.remove(&before.hash) else {
@@ -220,8 +226,11 @@ impl Run {
         let Some(certificate) = self.chain.last() else {
             return false;
         };
-        (certificate.value.included.iter())
-            .any(|i| self.wanted.get(&i.update.hash).is_some_and(Wanted::has_failed))
+        (certificate.value.included.iter()).any(|i| {
+            self.wanted
+                .get(&i.update.hash)
+                .is_some_and(Wanted::has_failed)
+        })
     }
 
     fn derive_step(&mut self, desk: &mut Desk, round: Round) -> bool {

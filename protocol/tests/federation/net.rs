@@ -16,7 +16,7 @@ use tributary_protocol::id::{
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
 };
-use tributary_protocol::node::{Node, NodeConfig, Saved};
+use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
 use tributary_protocol::time::{Instant, Now, Timestamp};
 
 /// What waits for its moment.
@@ -53,7 +53,7 @@ pub(crate) fn config(index: usize) -> NodeConfig {
         network: NetworkId(9),
         seed,
         archive: true,
-        upload_rate: None,
+        means: Means::default(),
         tick_ms: 200,
     }
 }
@@ -293,7 +293,7 @@ impl Net {
                 Effect::OfferBlob(hash) => {
                     self.offered[node].insert(hash);
                 }
-                Effect::Verdict { .. } | Effect::CancelTrain(_) => {}
+                Effect::Verdict { .. } | Effect::CancelTrain(_) | Effect::FinishTrain(_) => {}
             }
         }
     }

@@ -28,10 +28,14 @@ impl CopyUpdate {
             return;
         };
         let author = block.block().author;
-        let receipts = block.block().entries.iter().filter_map(|entry| match entry {
-            Entry::Contribution(receipt) if author != me => Some((author, *receipt)),
-            _ => None,
-        });
+        let receipts = block
+            .block()
+            .entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Contribution(receipt) if author != me => Some((author, *receipt)),
+                _ => None,
+            });
         self.heard.extend(receipts);
     }
 

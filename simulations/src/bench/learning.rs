@@ -273,7 +273,9 @@ fn federated(
         weight: how.weight,
     };
     let local_steps = terms.training.local_steps;
-    let mut federation = Federation::new(learner.shape().clone(), cell.seed, MEMBERS, terms);
+    let ranks = how.ranks.map(|part| how.rank / part);
+    let mut federation =
+        Federation::new(learner.shape().clone(), cell.seed, MEMBERS, terms).with_ranks(ranks);
     let (mut bytes, mut tokens) = (0, 0);
     for _ in 0..how.rounds {
         let pace = |member: usize| (local_steps / how.pace[member]).max(1);

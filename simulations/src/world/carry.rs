@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use rand::Rng;
-use tributary_protocol::event::{Effect, Input};
+use tributary_protocol::event::{Effect, Input, TrainTask};
 use tributary_protocol::hash;
 use tributary_protocol::id::{BlobRef, PeerId, RunId};
 
 use super::{Event, World};
 use crate::clock::{Micros, ms};
-use crate::machine::Next;
+use crate::machine::{Next, Training};
 use crate::record::Plane;
 
 /// Until the queue is empty, waits for a sync, or the machine dies.
@@ -63,22 +63,12 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
         }
         Effect::Train(task) => {
             let draw = world.link_rng.random_range(900..=1_100);
-            let machine = &mut world.machines[at];
+            let machine = &world.machines[at];
             let takes = ms(world.scenario.learner.train_ms) * machine.slowness * draw / 1_000_000;
-            world.token += 1;
-            let (boot, token) = (machine.boot, world.token);
-            machine.training = Some(token);
-            world.schedule(
-                now + takes,
-                Event::Trained {
-                    to: at,
-                    boot,
-                    token,
-                    task,
-                },
-            );
+            train(world, at, task, takes);
         }
         Effect::CancelTrain(_) => world.machines[at].training = None,
+        Effect::FinishTrain(_) => finish_training(world, at),
         Effect::Score(task) => {
             let takes = ms(world.scenario.learner.score_ms) * world.machines[at].slowness / 1_000;
             let boot = world.machines[at].boot;
@@ -111,6 +101,40 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
             world.oracle.notice(now, at, &notice);
         }
     }
+}
+
+fn train(world: &mut World, at: usize, task: Box<TrainTask>, takes: Micros) {
+    world.token += 1;
+    let (token, until) = (world.token, world.now + takes);
+    let machine = &mut world.machines[at];
+    let boot = machine.boot;
+    machine.training = Some(Training {
+        token,
+        task,
+        since: world.now,
+        until,
+    });
+    let event = Event::Trained {
+        to: at,
+        boot,
+        token,
+    };
+    world.schedule(until, event);
+}
+
+/// Training ends with the step under way: as many steps as its time so far was enough for, and that one.
+fn finish_training(world: &mut World, at: usize) {
+    let now = world.now;
+    let Some(training) = world.machines[at].training.take() else {
+        return;
+    };
+    let mut task = training.task;
+    let steps = u64::from(task.training.local_steps);
+    let each = ((training.until - training.since) / steps).max(1);
+    let done = ((now - training.since) / each + 1).min(steps);
+    task.training.local_steps = done as u32;
+    let left = (training.since + done * each).saturating_sub(now);
+    train(world, at, task, left);
 }
 
 /// Every other machine gets its own copy, late, twice or never, as its link decides; what a machine has

@@ -48,9 +48,11 @@ pub(super) struct Federated {
     pub(super) weight: Weight,
     /// What each member's steps are divided by: how slow it is.
     pub(super) pace: [u32; MEMBERS],
+    /// What each member's rank is divided by: how little it can hold.
+    pub(super) ranks: [u32; MEMBERS],
 }
 
-/// The codec of the protocol's default: 64 of 4,096 numbers.
+/// The codec of the default: 64 of 4,096 numbers.
 pub(super) const SPARSE: UpdateCodec = sparse(64);
 /// The densest sparse codec that with `alternate` stays at a hundredth of both factors in f32.
 pub(super) const SPARSE_160: UpdateCodec = sparse(160);
@@ -65,6 +67,8 @@ const fn sparse(top: u16) -> UpdateCodec {
 const EVEN: [u32; MEMBERS] = [1; MEMBERS];
 /// Half of the members do all steps, a quarter half of them, a quarter a quarter.
 const SLOW: [u32; MEMBERS] = [1, 2, 1, 4, 1, 2, 1, 4];
+/// Half of the members train all components, a quarter half of them, a quarter a quarter.
+const FEW: [u32; MEMBERS] = [1, 2, 1, 4, 1, 2, 1, 4];
 /// DiLoCo's outer momentum with an outer rate that leaves the long-run step at twice the plain one: at
 /// DiLoCo's 0.9 and 0.7 it would be seven times, which a dozen rounds do not bear.
 const NESTEROV: Outer = Outer::Nesterov {
@@ -78,11 +82,14 @@ const DOUBLE: Outer = Outer::Nesterov {
 };
 
 /// The protocol's default.
-const SPARSE_ALTERNATE: &str = "alternate, sparse";
-/// Both factors, in the codec of the default.
 const SPARSE_BOTH: &str = "both, sparse";
-/// What the default loses by its codec is the difference to this.
+/// Half the bytes of the default.
+const SPARSE_ALTERNATE: &str = "alternate, sparse";
+/// What that loses by its codec is the difference to this.
 const DENSE_ALTERNATE: &str = "alternate, dense f32";
+const SLOW_BY_TOKENS: &str = "both, sparse, slow members, by tokens";
+const SLOW_EQUAL: &str = "both, sparse, slow members, all equal";
+const FEW_RANKS: &str = "both, sparse, ranks 8, 4 and 2";
 /// The baseline that everything is compared with.
 pub(super) const FEDIT: &str = "both, dense f32 (FedIT)";
 /// One machine in as many steps as all members together do.
@@ -102,7 +109,18 @@ impl Federated {
             outer: Outer::Plain,
             weight: Weight::Tokens,
             pace: EVEN,
+            ranks: EVEN,
         }
+    }
+
+    fn paced(mut self, pace: [u32; MEMBERS]) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    fn equal(mut self) -> Self {
+        self.weight = Weight::Equal;
+        self
     }
 }
 
@@ -145,10 +163,10 @@ impl Method {
             name,
             way: Way::Federated(Federated::new(schedule, codec)),
             tuned_as,
-            rates: if name == SPARSE_ALTERNATE {
-                [8e-3, 16e-3, 32e-3]
-            } else {
-                [4e-3, 8e-3, 16e-3]
+            rates: match name {
+                SPARSE_ALTERNATE | SPARSE_BOTH => [8e-3, 16e-3, 32e-3],
+                DENSE_ALTERNATE => [4e-3, 8e-3, 16e-3],
+                _ => [2e-3, 4e-3, 8e-3],
             },
             on_every_mix,
         })
@@ -164,8 +182,8 @@ impl Method {
                 Way::Centralised { steps: many },
                 [5e-4, 1e-3, 2e-3],
             ),
-            (CENTRAL_FEW, Way::Centralised { steps }, [4e-3, 8e-3, 16e-3]),
-            (ALONE, Way::Alone, [2e-3, 4e-3, 8e-3]),
+            (CENTRAL_FEW, Way::Centralised { steps }, [2e-3, 4e-3, 8e-3]),
+            (ALONE, Way::Alone, [1e-3, 2e-3, 4e-3]),
         ]
         .map(|(name, way, rates)| Self {
             name,
@@ -179,8 +197,11 @@ impl Method {
     fn variants() -> Vec<Self> {
         use FactorSchedule::{Alternate, Both};
         use UpdateCodec::{DenseF32, DenseInt8};
-        let usual = Federated::new(Alternate, SPARSE);
-        let denser = Federated::new(Alternate, SPARSE_160);
+        let usual = Federated::new(Both, SPARSE);
+        let more_rounds = Federated {
+            rounds: 2 * ROUNDS,
+            ..usual
+        };
         let wide = Federated {
             rank: 2 * RANK,
             ..Federated::new(Alternate, DenseF32)
@@ -190,55 +211,50 @@ impl Method {
             rounds: 1,
             ..Federated::new(Both, DenseInt8)
         };
-        let momentum = |schedule, codec| Federated {
-            outer: NESTEROV,
-            ..Federated::new(schedule, codec)
-        };
-        let slow = |weight| Federated {
-            pace: SLOW,
-            weight,
+        let outer = |outer, how: Federated| Federated { outer, ..how };
+        let slow = usual.paced(SLOW);
+        let few = Federated {
+            ranks: FEW,
             ..usual
         };
-        let double = |codec| Federated {
-            outer: DOUBLE,
-            ..Federated::new(Both, codec)
-        };
-        let (sparse, dense) = (SPARSE_ALTERNATE, DENSE_ALTERNATE);
+        let dense = Federated::new(Both, DenseF32);
+        let alternate = Federated::new(Alternate, DenseInt8);
+        let finer = Federated::new(Alternate, SPARSE_160);
         [
-            ("alternate, sparse 160", denser, sparse),
-            ("alternate, dense f32, rank 16", wide, dense),
-            ("both, int8, rank 1, one round", narrow, FEDIT),
+            ("alternate, sparse 160", finer, SPARSE_ALTERNATE, None),
+            ("alternate, dense f32, rank 16", wide, DENSE_ALTERNATE, None),
+            ("both, int8, rank 1, one round", narrow, FEDIT, None),
             (
                 "alternate, int8, Nesterov",
-                momentum(Alternate, DenseInt8),
-                dense,
+                outer(NESTEROV, alternate),
+                DENSE_ALTERNATE,
+                None,
             ),
-            ("both, dense f32, Nesterov", momentum(Both, DenseF32), FEDIT),
-            (
-                "both, sparse, Nesterov",
-                momentum(Both, SPARSE),
-                SPARSE_BOTH,
-            ),
-            ("both, dense f32, outer rate 2", double(DenseF32), FEDIT),
-            ("both, sparse, outer rate 2", double(SPARSE), SPARSE_BOTH),
-            (
-                "alternate, sparse, slow members, by tokens",
-                slow(Weight::Tokens),
-                sparse,
-            ),
-            (
-                "alternate, sparse, slow members, all equal",
-                slow(Weight::Equal),
-                sparse,
-            ),
+            own("both, dense f32, Nesterov", outer(NESTEROV, dense), 2e-3),
+            own("both, dense f32, outer rate 2", outer(DOUBLE, dense), 2e-3),
+            own("both, sparse, Nesterov", outer(NESTEROV, usual), 2e-3),
+            own("both, sparse, outer rate 2", outer(DOUBLE, usual), 2e-3),
+            own("both, sparse, 48 rounds", more_rounds, 8e-3),
+            (SLOW_BY_TOKENS, slow, SPARSE_BOTH, None),
+            (SLOW_EQUAL, slow.equal(), SPARSE_BOTH, None),
+            (FEW_RANKS, few, SPARSE_BOTH, None),
         ]
-        .map(|(name, how, tuned_as)| Self {
+        .map(|(name, how, tuned_as, lowest)| Self {
             name,
             way: Way::Federated(how),
             tuned_as,
-            rates: [0.0; 3],
+            rates: lowest.map_or([0.0; 3], |rate: f64| [rate, 2.0 * rate, 4.0 * rate]),
             on_every_mix: false,
         })
         .to_vec()
     }
+}
+
+/// A variant that moves the best rate: it is tried with rates of its own, from `lowest` on.
+fn own(
+    name: &'static str,
+    how: Federated,
+    lowest: f64,
+) -> (&'static str, Federated, &'static str, Option<f64>) {
+    (name, how, name, Some(lowest))
 }
