@@ -38,8 +38,13 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
     let (done, mut training) = oneshot::channel();
     // A thread of its own: the runtime would wait for its blocking tasks, and a second Ctrl-C must not.
     std::thread::spawn(move || {
+        let trained = train(&args, &stopping, live);
+        if trained.is_err() {
+            // It was made early; left empty it would look like a result.
+            let _ = std::fs::remove_dir(&args.out);
+        }
         // Nobody listens any more after a second Ctrl-C.
-        let _ = done.send(train(&args, &stopping, live));
+        let _ = done.send(trained);
     });
     let trained = loop {
         tokio::select! {

@@ -9,7 +9,11 @@ use crate::id::{PeerId, Round};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::state::{self, Missing};
+use crate::time::Instant;
 use crate::wire::Message;
+
+/// Milliseconds between two requests for blocks by name: an answer takes a round trip.
+const ASK_EVERY_MS: u64 = 1_000;
 
 impl Run {
     /// Takes the seat of the open height, if this peer has one: anew, or where its record ends.
@@ -195,12 +199,14 @@ impl Run {
         lacking.iter().for_each(|at| self.log.certify(at));
     }
 
-    /// Asks a neighbour for blocks that a proposal names, once per tick.
+    /// Asks a neighbour for blocks that a proposal names, once a second.
     fn ask_for_blocks(&mut self, desk: &mut Desk, mut blocks: Vec<(PeerId, crate::id::BlockId)>) {
-        if blocks.is_empty() || self.asked_blocks == Some(self.ticks) {
+        let now = desk.now.monotonic;
+        let lately = |asked: Instant| now.since_ms(asked) < ASK_EVERY_MS;
+        if blocks.is_empty() || self.asked_blocks.is_some_and(lately) {
             return;
         }
-        self.asked_blocks = Some(self.ticks);
+        self.asked_blocks = Some(now);
         blocks.sort_unstable();
         blocks.dedup();
         blocks.truncate(crate::limits::MAX_WANTED_BLOCKS);

@@ -109,6 +109,10 @@ impl Run {
         if self.training.is_some() {
             desk.emit(Effect::FinishTrain(self.id));
         }
+        // What is missing may have been said and lost on the way here.
+        for peer in desk.draw_neighbours(1) {
+            self.open_exchange(desk, peer);
+        }
     }
 
     /// Makes [`Run::advance`] look at the clock again.

@@ -91,9 +91,8 @@ pub struct Run {
     pub(super) relay: Relay,
     /// Updates of the open height that arrived and are none.
     pub(super) spoiled: BTreeSet<BlobHash>,
-    pub(super) ticks: u64,
-    /// The tick at which blocks were last asked for by name.
-    pub(super) asked_blocks: Option<u64>,
+    /// When blocks were last asked for by name.
+    pub(super) asked_blocks: Option<Instant>,
     pub(super) ticking: bool,
 }
 
@@ -219,7 +218,6 @@ impl Run {
             fitting: Vec::new(),
             relay: Relay::default(),
             spoiled: BTreeSet::new(),
-            ticks: 0,
             asked_blocks: None,
             ticking: false,
         }
@@ -460,7 +458,6 @@ impl Run {
 
     /// Repeats what others may have missed and compares heads with a neighbour.
     fn tick(&mut self, desk: &mut Desk) {
-        self.ticks += 1;
         if self.manifest.is_none() || !self.is_finished() {
             self.rebroadcast(desk);
         }
