@@ -226,7 +226,7 @@ def parity():
     ])
 
 
-SIZES = [100, 300]
+SIZES = [100, 300, 1000]
 
 
 def scale(folder=None, commit=None):
