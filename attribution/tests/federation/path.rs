@@ -12,7 +12,7 @@ use crate::toy::{
 };
 
 fn score<L: Loss>(loss: L, before: &[f32], given: &[(PeerId, Vec<f32>)]) -> PathScores {
-    path::score(before, given, &mut Counted::new(loss)).expect("a good hold-out")
+    path::score(before, given, &[], &mut Counted::new(loss)).expect("a good hold-out")
 }
 
 fn values(scores: &PathScores) -> Vec<f64> {
@@ -213,7 +213,7 @@ fn two_gradients_a_batch_whatever_the_number_of_peers() {
         let batches = 3;
         let mut hold_out = Counted::new(Quadratic::around(&mut draw, &[0.5; 7], batches, 0.1));
         let vectors: Vec<Vec<f32>> = (0..peers).map(|_| draw.vector(7, 0.1)).collect();
-        let scores = path::score(&[0.0; 7], &named(&vectors), &mut hold_out).expect("good");
+        let scores = path::score(&[0.0; 7], &named(&vectors), &[], &mut hold_out).expect("good");
         assert_eq!(scores.scores.len(), peers);
         assert_eq!(hold_out.gradients.get(), GRADIENTS_PER_BATCH * batches);
         assert_eq!(hold_out.losses.get(), 2 * batches);
@@ -286,7 +286,7 @@ fn what_cannot_be_scored_is_named() {
     }
     let ask = |tokens: &[u64], loss: f64, len: usize, given: &[(PeerId, Vec<f32>)]| {
         let mut hold_out = Counted::new(Broken(tokens.to_vec(), loss, len));
-        path::score(&[0.0, 0.0], given, &mut hold_out).expect_err("cannot be scored")
+        path::score(&[0.0, 0.0], given, &[], &mut hold_out).expect_err("cannot be scored")
     };
     let good = named(&[vec![1.0, 1.0]]);
     let measure = |error| match error {

@@ -89,9 +89,14 @@ impl Learner for Quadratic {
 
     fn score(&self, peer: usize, task: &ScoreTask) -> ScoreSheet {
         let mut hold_out = HoldOut::new(self, peer, task);
-        path::score(task.before.values(), &task.contributions, &mut hold_out)
-            .expect("a finite quadratic on at least two windows can be scored")
-            .sheet(task.round, task.state)
+        path::score(
+            task.before.values(),
+            &task.contributions,
+            &[],
+            &mut hold_out,
+        )
+        .expect("a finite quadratic on at least two windows can be scored")
+        .sheet(task.round, task.state)
     }
 
     fn loss(&self, values: &[f32]) -> f64 {

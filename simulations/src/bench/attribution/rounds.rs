@@ -138,7 +138,7 @@ impl Round<'_> {
 
 fn by_path(round: &mut Round) -> Scores {
     let before = round.closed.before.values();
-    let found = path::score(before, &round.closed.contributions, &mut round.measure);
+    let found = path::score(before, &round.closed.contributions, &[], &mut round.measure);
     let scores = found.expect("the round was played").scores;
     scores.iter().map(|line| (line.peer, line.score)).collect()
 }
