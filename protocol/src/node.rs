@@ -10,6 +10,7 @@ mod agree;
 mod collect;
 mod exchange;
 mod intake;
+mod public;
 mod relay;
 mod restore;
 mod run;

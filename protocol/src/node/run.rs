@@ -46,6 +46,8 @@ pub struct Run {
     pub(super) stepped: Option<Stepped>,
     /// Blobs at hand that the current height may need.
     pub(super) blobs: BTreeMap<BlobHash, Vec<u8>>,
+    /// Updates of the last turns, for evaluators; see `public`.
+    pub(super) published: BTreeMap<BlobHash, Vec<u8>>,
     /// Blobs asked for and not here yet.
     pub(super) wanted: BTreeMap<BlobHash, Wanted>,
     /// Blobs of earlier rounds that are durable here.
@@ -169,6 +171,7 @@ impl Run {
             head: None,
             adapter: None,
             stepped: None,
+            published: BTreeMap::new(),
             blobs: BTreeMap::new(),
             wanted: BTreeMap::new(),
             archived: BTreeSet::new(),

@@ -23,6 +23,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tributary_attribution::distinct::{self, Sketch};
+use tributary_attribution::evidence::Evidence;
 use tributary_attribution::path::NODES;
 use tributary_attribution::utility::Gradient as _;
 use tributary_protocol::id::Ppb;
@@ -110,6 +111,8 @@ pub struct Played {
 /// What was paid in one way.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Paid {
+    /// Rounds of which anything was paid.
+    rounds: u32,
     /// To all names of the cheater.
     cheater: f64,
     /// To each honest member.
@@ -233,6 +236,8 @@ struct Table {
     /// The cheater's first updates, one a factor.
     first: Vec<Vec<u8>>,
     paid: BTreeMap<String, Paid>,
+    /// By lever, as what was paid.
+    evidence: BTreeMap<&'static str, Evidence>,
     rng: ChaCha8Rng,
 }
 
@@ -240,6 +245,7 @@ impl Table {
     fn new(cell: &Cell, learner: Language, held: &[Windows]) -> Self {
         let federation = Federation::new(learner.shape().clone(), cell.seed, held.len(), terms());
         let empty = Paid {
+            rounds: 0,
             cheater: 0.0,
             honest: vec![0.0; HONEST],
         };
@@ -258,6 +264,7 @@ impl Table {
             paid: LEVERS
                 .map(|lever| (lever.name.to_owned(), empty.clone()))
                 .into(),
+            evidence: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(cell.seed ^ 0xdec0),
         }
     }
@@ -279,14 +286,20 @@ impl Table {
             slope: &slope,
             history: &self.history,
         };
+        // Until it replays, a replayer has worked.
+        let counts = self.strategy != Strategy::Stale || self.history.len() >= 2;
         for lever in LEVERS {
-            let paid = self
-                .paid
-                .get_mut(lever.name)
-                .expect("a place for each lever");
-            pay(paid, &closed, &lever.scores(&round));
+            let evidence = self.evidence.entry(lever.name).or_default();
+            let scores = lever.scores(&round, evidence);
+            let paid = self.paid.get_mut(lever.name);
+            pay(
+                paid.expect("a place for each lever"),
+                &closed,
+                &scores,
+                counts,
+            );
         }
-        let scores = LEVERS[0].scores(&round);
+        let scores = LEVERS[0].scores(&round, &mut Evidence::default());
         let score_of = |member: &usize| {
             let at = closed
                 .contributions
@@ -316,8 +329,8 @@ impl Table {
         let sight = Sight {
             codec: CODEC,
             blobs,
-            earlier: back.map_or(&[], |at| &self.blobs[at]),
-            best: back.map_or(0, |at| self.best[at]),
+            earlier: &self.blobs,
+            best: &self.best,
             last_step: &before.unwrap_or_else(|| vec![0.0; self.federation.update_len()]),
             own: own.as_deref().unwrap_or(&[]),
         };
@@ -381,17 +394,20 @@ fn slope(learner: &Language, closed: &Closed) -> Vec<f64> {
     slope
 }
 
-/// One round's budget by the positive scores, as the ledger splits it but for rounding.
-fn pay(paid: &mut Paid, closed: &Closed, scores: &[f64]) {
+/// One round's budget by the positive scores, as the ledger splits it but for rounding. `counts`: whether the
+/// cheater is on the books yet.
+fn pay(paid: &mut Paid, closed: &Closed, scores: &[f64], counts: bool) {
     let sum: f64 = scores.iter().map(|score| score.max(0.0)).sum();
     if sum <= 0.0 {
         return;
     }
+    paid.rounds += 1;
     for ((id, _), score) in closed.contributions.iter().zip(scores) {
         let part = score.max(0.0) / sum;
         match (0..HONEST).find(|member| peer(*member) == *id) {
             Some(member) => paid.honest[member] += part,
-            None => paid.cheater += part,
+            None if counts => paid.cheater += part,
+            None => {}
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Ways of paying a round: today's, and what may be added so that gaming does not pay.
 
+use tributary_attribution::evidence::{Evidence, Lowered};
 use tributary_attribution::novelty::Public;
 use tributary_protocol::id::PeerId;
 
 use crate::federation::Closed;
 
-/// A score counts where it is beyond so many times what signs drawn by lot would give.
-const LUCK: f64 = 3.0;
 /// Contributions whose cosine is above this are one.
 const ALIKE: f64 = 0.9;
 
@@ -26,7 +25,9 @@ pub(super) enum Reach {
 pub(super) struct Lever {
     pub(super) name: &'static str,
     reach: Reach,
-    luck: bool,
+    /// Whether a score counts only once its author's are beyond luck.
+    evidence: bool,
+    /// Whether contributions that are alike earn together what one would.
     alike: bool,
 }
 
@@ -34,7 +35,7 @@ const fn lever(name: &'static str, reach: Reach) -> Lever {
     Lever {
         name,
         reach,
-        luck: false,
+        evidence: false,
         alike: false,
     }
 }
@@ -43,18 +44,21 @@ const fn lever(name: &'static str, reach: Reach) -> Lever {
 pub(super) const LEVERS: [Lever; 8] = [
     lever("none", Reach::Nothing),
     lever("steps, 2 rounds", Reach::Steps(2)),
-    lever("steps, all rounds", Reach::Steps(usize::MAX)),
     lever("updates, 2 rounds", Reach::Updates(2)),
     lever("updates, 4 rounds", Reach::Updates(4)),
     lever("updates, all rounds", Reach::Updates(usize::MAX)),
     Lever {
-        luck: true,
-        ..lever("updates, 4 rounds; luck", Reach::Updates(4))
+        evidence: true,
+        ..lever("2 rounds, evidence", Reach::Updates(2))
     },
     Lever {
-        luck: true,
+        evidence: true,
+        ..lever("4 rounds, evidence", Reach::Updates(4))
+    },
+    Lever {
+        evidence: true,
         alike: true,
-        ..lever("updates, 4 rounds; luck; alike", Reach::Updates(4))
+        ..lever("4 rounds, evidence, alike", Reach::Updates(4))
     },
 ];
 
@@ -68,21 +72,22 @@ pub(super) struct Round<'a> {
 }
 
 impl Lever {
-    /// Scores of a round's contributions, in their order.
-    pub(super) fn scores(&self, round: &Round<'_>) -> Vec<f64> {
+    /// What counts of each contribution to a round, in their order. `evidence` has the rounds before.
+    pub(super) fn scores(&self, round: &Round<'_>, evidence: &mut Evidence) -> Vec<f64> {
         let public = Public::new(self.public(round.history));
         let contributions = &round.closed.contributions;
-        (contributions.iter())
-            .map(|(_, contribution)| {
-                let new = public.new_part(contribution);
-                let (score, by_luck) = score_and_luck(round.slope, &new);
-                if self.luck && score <= LUCK * by_luck {
-                    return 0.0;
-                }
-                match self.alike {
-                    true => score / f64::from(alike(contribution, contributions)),
-                    false => score,
-                }
+        let lowered: Vec<(PeerId, Lowered)> = (contributions.iter())
+            .map(|(peer, c)| (*peer, Lowered::of(round.slope, &public.new_part(c))))
+            .collect();
+        let counts = match self.evidence {
+            true => evidence.round(&lowered),
+            false => lowered.iter().map(|(_, lowered)| lowered.score).collect(),
+        };
+        let divided = counts.into_iter().zip(contributions);
+        divided
+            .map(|(score, (_, contribution))| match self.alike {
+                true => score / f64::from(alike(contribution, contributions)),
+                false => score,
             })
             .collect()
     }
@@ -97,16 +102,6 @@ impl Lever {
                 .collect(),
         }
     }
-}
-
-/// What a vector lowers the loss by, and the standard deviation of that were the signs of its numbers drawn by
-/// lot: `sqrt(sum (g_j c_j)^2)`.
-pub(super) fn score_and_luck(slope: &[f64], vector: &[f64]) -> (f64, f64) {
-    let terms = slope.iter().zip(vector).map(|(g, c)| g * c);
-    let (sum, squares) = terms.fold((0.0, 0.0), |(sum, squares), term| {
-        (sum + term, squares + term * term)
-    });
-    (-sum, squares.sqrt())
 }
 
 /// How many contributions say the same as this one, itself included.

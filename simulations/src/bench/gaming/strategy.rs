@@ -32,8 +32,8 @@ pub(super) enum Strategy {
     Stolen,
     /// Publishes the update of the member that scored best, of this round: updates can be read at once.
     CopyOpen,
-    /// The same, of the last round of this factor: updates are sealed until all are in.
-    CopySealed,
+    /// The same, of this factor's turn so many before: updates are sealed until all are in.
+    CopySealed(usize),
     /// A hundred times its own update.
     Scaled,
     /// Zeros.
@@ -60,7 +60,7 @@ pub(super) enum Strategy {
 
 impl Strategy {
     /// In the order of the page.
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::Honest,
         Self::Cut(2),
         Self::Cut(4),
@@ -75,7 +75,8 @@ impl Strategy {
         Self::Reworded(REWORDED[1]),
         Self::Stolen,
         Self::CopyOpen,
-        Self::CopySealed,
+        Self::CopySealed(1),
+        Self::CopySealed(3),
         Self::Scaled,
         Self::Zero,
         Self::Random,
@@ -98,7 +99,8 @@ impl Strategy {
             Self::Reworded(percent) => format!("2 names, second text {percent} % reworded"),
             Self::Stolen => "another member's text".into(),
             Self::CopyOpen => "copy, updates open".into(),
-            Self::CopySealed => "copy, updates sealed".into(),
+            Self::CopySealed(1) => "copy, updates sealed".into(),
+            Self::CopySealed(turns) => format!("copy, {turns} turns old"),
             Self::Scaled => "scaled x100".into(),
             Self::Zero => "zeros".into(),
             Self::Random => "random numbers".into(),
@@ -126,7 +128,7 @@ impl Strategy {
     pub(super) fn trains(self) -> usize {
         match self {
             Self::Published(_) => 1,
-            Self::CopyOpen | Self::CopySealed => 0,
+            Self::CopyOpen | Self::CopySealed(_) => 0,
             Self::Zero | Self::Random | Self::Echo | Self::MaskedEcho => 0,
             _ => self.names(),
         }
@@ -225,10 +227,10 @@ pub(super) struct Sight<'a> {
     pub(super) codec: UpdateCodec,
     /// Honest updates of this round as they travel.
     pub(super) blobs: &'a [Vec<u8>],
-    /// Of the last round of this factor; empty before there was one.
-    pub(super) earlier: &'a [Vec<u8>],
-    /// The honest member that scored best in the last round of this factor.
-    pub(super) best: usize,
+    /// Of the rounds before.
+    pub(super) earlier: &'a [Vec<Vec<u8>>],
+    /// The honest member that scored best in each of them.
+    pub(super) best: &'a [usize],
     /// The last step of this factor, gathered.
     pub(super) last_step: &'a [f32],
     /// What the cheater's own training gave, where it trained; gathered.
@@ -252,10 +254,13 @@ impl Strategy {
             update::encode(&scaled, sight.codec).expect("as long as an update")
         };
         match self {
-            Self::CopyOpen => Some(sight.blobs[sight.best].clone()),
+            Self::CopyOpen => {
+                let best = sight.turns_before(1).map_or(0, |at| sight.best[at]);
+                Some(sight.blobs[best].clone())
+            }
             // Before there was anything to copy, zeros.
-            Self::CopySealed => Some(match sight.earlier.get(sight.best) {
-                Some(blob) => blob.clone(),
+            Self::CopySealed(turns) => Some(match sight.turns_before(turns) {
+                Some(at) => sight.earlier[at][sight.best[at]].clone(),
                 None => as_long(vec![0.0; sight.last_step.len()]),
             }),
             Self::Scaled => {
@@ -279,6 +284,11 @@ impl Strategy {
 }
 
 impl Sight<'_> {
+    /// The round in which this factor was trained so many turns ago: factors take turns.
+    fn turns_before(&self, turns: usize) -> Option<usize> {
+        self.earlier.len().checked_sub(2 * turns)
+    }
+
     /// The middle length of the honest updates.
     fn middle_length(&self) -> f64 {
         let decode = |blob: &Vec<u8>| update::decode(blob, self.last_step.len(), self.codec);

@@ -78,8 +78,7 @@ fn gain(cell: &Paid, honest: &Paid) -> f64 {
 }
 
 fn of_fair(cell: &Paid, _: &Paid) -> f64 {
-    let all = cell.cheater + cell.honest.iter().sum::<f64>();
-    100.0 * cell.cheater / all * (HONEST + 1) as f64
+    100.0 * cell.cheater / f64::from(cell.rounds) * (HONEST + 1) as f64
 }
 
 fn median_honest(cell: &Paid, honest: &Paid) -> f64 {
@@ -199,9 +198,7 @@ fn cost(rows: &[Row<'_>]) -> String {
                 let ratios = here.iter().zip(none).map(|(h, n)| 100.0 * h / n);
                 ratios.fold(f64::INFINITY, f64::min)
             });
-            let rounds = row.each(lever.name, |paid, _| {
-                paid.honest.iter().sum::<f64>() + paid.cheater
-            });
+            let rounds = row.each(lever.name, |paid, _| f64::from(paid.rounds));
             vec![
                 lever.name.to_owned(),
                 with_half(moved, 1, ""),
