@@ -11,7 +11,7 @@ use tributary_protocol::event::{
 };
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{
-    BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, RunId,
+    BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
 };
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
@@ -33,6 +33,8 @@ pub(crate) struct Net {
     pub records: Vec<Vec<Record>>,
     pub notices: Vec<Vec<Notice>>,
     pub blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
+    /// What was scored: by whom, which round, against how many public vectors.
+    pub scored: Vec<(usize, Round, usize)>,
     timers: Vec<BTreeMap<Timer, u64>>,
     subscribed: Vec<BTreeSet<RunId>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -144,6 +146,7 @@ impl Net {
             records: vec![Vec::new(); count],
             notices: vec![Vec::new(); count],
             blobs: vec![BTreeMap::new(); count],
+            scored: Vec::new(),
             timers: vec![BTreeMap::new(); count],
             subscribed: vec![BTreeSet::new(); count],
             queue: BinaryHeap::new(),
@@ -263,6 +266,7 @@ impl Net {
                     self.schedule(20 + node as u64, due);
                 }
                 Effect::Score(task) => {
+                    self.scored.push((node, task.round, task.public.len()));
                     let input = Input::Scored {
                         run: task.run,
                         sheet: score(&task),

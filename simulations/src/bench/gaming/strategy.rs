@@ -60,7 +60,7 @@ pub(super) enum Strategy {
 
 impl Strategy {
     /// In the order of the page.
-    pub(super) const ALL: [Self; 27] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::Honest,
         Self::Cut(2),
         Self::Cut(4),
@@ -76,6 +76,7 @@ impl Strategy {
         Self::Stolen,
         Self::CopyOpen,
         Self::CopySealed(1),
+        Self::CopySealed(2),
         Self::CopySealed(3),
         Self::Scaled,
         Self::Zero,
