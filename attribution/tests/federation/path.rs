@@ -97,6 +97,26 @@ proptest! {
     }
 
     #[test]
+    fn what_was_public_is_nobodys_and_the_rest_adds_up(seed in any::<u64>()) {
+        let (loss, before, given) = bowls(seed);
+        // The first one sends back what was public, twice as long; nobody else does.
+        let public = [given[0].1.iter().map(|v| v / 2.0).collect()];
+        let mut hold_out = Counted::new(loss);
+        let found = path::score(&before, &given, &public, &mut hold_out).expect("good");
+        prop_assert!(found.scores[0].score.abs() < 1e-4, "{:?}", found.scores[0]);
+        prop_assert!(found.gap().abs() < 1e-5);
+        let others: f64 = found.scores[1..].iter().map(|s| s.score).sum();
+        prop_assert!((found.drop() - found.public - others).abs() < 1e-4);
+        let foreign = [vec![1.0; 4]];
+        let error = path::score(&before, &given, &foreign, &mut hold_out).expect_err("foreign");
+        let is_named = matches!(
+            error,
+            PathError::Measure(MeasureError::Public { at: 0, expected: 5 })
+        );
+        prop_assert!(is_named, "{error:?}");
+    }
+
+    #[test]
     fn splitting_a_contribution_changes_nobodys_score(seed in any::<u64>(), part in 0.0f32..1.0) {
         let mut draw = Draw::new(seed);
         let (before, mut vectors) = (draw.vector(NET, 1.0), Vec::new());
