@@ -65,6 +65,16 @@ pub enum MeasureError<E: Error + 'static> {
         /// Whose.
         peer: PeerId,
     },
+    /// A vector that was public before the round does not fit the adapter, or is not finite.
+    #[error(
+        "public vector {at} of the rounds before does not hold {expected} finite numbers: it is of another run"
+    )]
+    Public {
+        /// Counted from zero.
+        at: usize,
+        /// Parameters.
+        expected: usize,
+    },
     /// Contributions must be strictly ordered by peer: the order fixes every sum.
     #[error("the contribution of {peer} is out of order or given twice: sort by peer")]
     Order {
@@ -93,6 +103,22 @@ pub(crate) fn check_contributions<E: Error + 'static, C: AsRef<[f32]>>(
     }
     match contributions.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
         Some(pair) => Err(MeasureError::Order { peer: pair[1].0 }),
+        None => Ok(()),
+    }
+}
+
+/// Checks that what was public before a round fits an adapter of `parameters` numbers.
+pub(crate) fn check_public<E: Error + 'static>(
+    parameters: usize,
+    public: &[Vec<f32>],
+) -> Result<(), MeasureError<E>> {
+    let fits =
+        |vector: &Vec<f32>| vector.len() == parameters && vector.iter().all(|v| v.is_finite());
+    match public.iter().position(|vector| !fits(vector)) {
+        Some(at) => Err(MeasureError::Public {
+            at,
+            expected: parameters,
+        }),
         None => Ok(()),
     }
 }

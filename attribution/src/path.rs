@@ -13,6 +13,9 @@
 //! less along the line; how far it is not shows as [`PathScores::gap`]. The gradients at the two
 //! points are averaged first, so that each peer costs one inner product per batch.
 //!
+//! A contributor is credited with what is *new* in its contribution: the part of `c_i` that lies in the span of
+//! what was public before the round ([`crate::novelty`]) is nobody's ([`PathScores::public`]).
+//!
 //! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For
 //! quadratic losses it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms
 //! the two part (see the crate's README).
@@ -23,7 +26,8 @@ use tributary_protocol::entry::{Score, ScoreSheet};
 use tributary_protocol::id::{NanoNats, PeerId, Round, StateHash};
 
 use crate::interval::{self, MIN_BATCHES};
-use crate::measure::{HoldOut, MeasureError, check_contributions};
+use crate::measure::{HoldOut, MeasureError, check_contributions, check_public};
+use crate::novelty::Public;
 use crate::utility::Gradient;
 use crate::vector;
 
@@ -58,6 +62,8 @@ pub struct PathScores {
     pub loss_before: f64,
     /// And after it.
     pub loss_after: f64,
+    /// The part of the drop that was public before the round and is nobody's.
+    pub public: f64,
     /// One score per contribution, ordered by peer.
     pub scores: Vec<PathScore>,
 }
@@ -76,7 +82,8 @@ pub struct PathScore {
 }
 
 /// Scores the step `before -> before + sum of contributions`, whose vectors are flat, as long as
-/// `before` and strictly ordered by peer.
+/// `before` and strictly ordered by peer. `public` lists what anyone could have read before the round, flat as
+/// well and in a fixed order: the updates of the rounds before. Empty, everything counts.
 ///
 /// Per batch: two losses (before, after) and two gradients. Intervals: Student's 95 % over batches
 /// (weighted by predicted tokens), widened by the peer's part of the completeness gap, which is cut
@@ -87,9 +94,11 @@ pub struct PathScore {
 pub fn score<G: Gradient, C: AsRef<[f32]>>(
     before: &[f32],
     contributions: &[(PeerId, C)],
+    public: &[Vec<f32>],
     source: &mut G,
 ) -> Result<PathScores, PathError<G::Error>> {
     check_contributions(before.len(), contributions)?;
+    check_public(before.len(), public)?;
     let mut hold_out = HoldOut::new(source, before.len())?;
     if hold_out.batches() < MIN_BATCHES {
         let found = hold_out.batches();
@@ -99,8 +108,13 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
     let points = NODES.map(|s| vector::along(before, &step, s));
     let after = vector::along(before, &step, 1.0);
 
+    let public = Public::new(public.iter().cloned());
+    let known: Vec<Vec<f64>> = (contributions.iter())
+        .map(|(_, contribution)| public.coefficients(contribution.as_ref()))
+        .collect();
+
     let weights = hold_out.weights();
-    let (mut loss_before, mut loss_after) = (0.0, 0.0);
+    let (mut loss_before, mut loss_after, mut public_drop) = (0.0, 0.0, 0.0);
     // By contribution, then by batch.
     let mut drops = vec![Vec::with_capacity(weights.len()); contributions.len()];
     for (batch, weight) in weights.iter().enumerate() {
@@ -111,14 +125,19 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
             let gradient = hold_out.gradient(batch, point)?;
             vector::add(&mut slope, 1.0 / NODES.len() as f64, &gradient);
         }
-        for (drops, (_, contribution)) in drops.iter_mut().zip(contributions) {
-            drops.push(-vector::dot(&slope, contribution.as_ref()));
+        let of_public: Vec<f64> = (public.vectors().iter())
+            .map(|vector| -vector::dot(&slope, vector))
+            .collect();
+        for ((drops, known), (_, contribution)) in drops.iter_mut().zip(&known).zip(contributions) {
+            let old: f64 = known.iter().zip(&of_public).map(|(a, drop)| a * drop).sum();
+            drops.push(-vector::dot(&slope, contribution.as_ref()) - old);
+            public_drop += weight * old;
         }
     }
     let intervals: Vec<_> = drops.iter().map(|d| interval::of(d, &weights)).collect();
     let sum: f64 = intervals.iter().map(|i| i.mean).sum();
     let size: f64 = intervals.iter().map(|i| i.mean.abs()).sum();
-    let gap = (loss_before - loss_after - sum).abs();
+    let gap = (loss_before - loss_after - public_drop - sum).abs();
     let scores = (contributions.iter().zip(intervals))
         .map(|((peer, _), found)| {
             let part = if size > 0.0 {
@@ -138,6 +157,7 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
         predicted: hold_out.predicted(),
         loss_before,
         loss_after,
+        public: public_drop,
         scores,
     })
 }
@@ -148,9 +168,9 @@ impl PathScores {
         self.loss_before - self.loss_after
     }
 
-    /// What two points leave unexplained: measured drop minus the sum of scores.
+    /// What two points leave unexplained: measured drop minus what was public, minus the sum of scores.
     pub fn gap(&self) -> f64 {
-        self.drop() - self.scores.iter().map(|s| s.score).sum::<f64>()
+        self.drop() - self.public - self.scores.iter().map(|s| s.score).sum::<f64>()
     }
 
     /// The sheet that an evaluator signs: integers, intervals rounded outwards.

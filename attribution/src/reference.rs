@@ -80,6 +80,31 @@ pub fn dot(a: &[f64], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * f64::from(*y)).sum()
 }
 
+/// Twin of [`crate::novelty::Public::new_part`]: Gram and Schmidt, twice, without a ridge; what is left of a
+/// public vector after those before it counts as nothing below a hundred-thousandth of its length.
+pub fn new_part(public: &[Vec<f32>], contribution: &[f32]) -> Vec<f64> {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let mut basis: Vec<Vec<f64>> = Vec::new();
+    let without = |mut vector: Vec<f64>, basis: &[Vec<f64>]| {
+        for direction in basis.iter().chain(basis) {
+            let along = product(&vector, direction);
+            (vector.iter_mut().zip(direction)).for_each(|(v, d)| *v -= along * d);
+        }
+        vector
+    };
+    for vector in public {
+        let vector: Vec<f64> = vector.iter().map(|&v| f64::from(v)).collect();
+        let length = product(&vector, &vector).sqrt();
+        let left = without(vector, &basis);
+        let left_length = product(&left, &left).sqrt();
+        if left_length > 1e-5 * length {
+            basis.push(left.iter().map(|v| v / left_length).collect());
+        }
+    }
+    let contribution = contribution.iter().map(|&v| f64::from(v)).collect();
+    without(contribution, &basis)
+}
+
 /// Twin of [`crate::money::split`]: quotas as fractions of one multiplication, then the whole units
 /// that are left go one at a time to the largest remainder, the least id among equals.
 ///

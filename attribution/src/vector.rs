@@ -23,6 +23,11 @@ pub(crate) fn dot(a: &[f64], b: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
+/// The same numbers in `f64`.
+pub(crate) fn wide(vector: &[f32]) -> Vec<f64> {
+    vector.iter().map(|value| f64::from(*value)).collect()
+}
+
 /// Sum of vectors of `len` numbers, in the order given.
 pub(crate) fn sum<'a>(len: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f64> {
     let mut total = vec![0.0; len];

@@ -43,6 +43,11 @@ pub enum Trainable {
 }
 
 impl Trainable {
+    /// Whether some factor moves in rounds of both kinds.
+    pub fn overlaps(self, other: Self) -> bool {
+        self == other || self == Self::Both || other == Self::Both
+    }
+
     /// Whether `factor` moves in such a round.
     pub fn includes(self, factor: Factor) -> bool {
         matches!(

@@ -286,6 +286,9 @@ pub struct ScoreTask {
     pub before: Adapter,
     /// Included contribution vectors, ordered by peer; `before + sum` is the adapter after the round.
     pub contributions: Vec<(PeerId, Vec<f32>)>,
+    /// What anyone could have read before the round: certified updates of the last turns of its factors, flat,
+    /// oldest round first and by peer within one. What a contribution has in common with their span is not new.
+    pub public: Vec<Vec<f32>>,
     /// Draws the hold-out windows; taken from the certificate, so nobody can train on them.
     pub seed: Digest,
     /// Windows to draw.

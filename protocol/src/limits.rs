@@ -75,6 +75,9 @@ pub const MAX_MEMBERS: usize = 16_384;
 pub const MAX_CHANGES_PER_ROUND: usize = 128;
 /// Contributions that one round may include, so that its value stays within a control message.
 pub const MAX_INCLUDED: usize = 64;
+/// Turns of a round's factors, before it, whose certified updates its scores are held against: two suffice
+/// for what is worth replaying (`docs/numbers/gaming.md`), and an evaluator keeps so many rounds' updates.
+pub const PUBLIC_TURNS: usize = 2;
 /// Committee members: certificates grow with it and quorum intersection is already strong at 16.
 pub const MAX_COMMITTEE: usize = 64;
 /// Bytes of a round value with 64 contributions, 128 joins and scores.

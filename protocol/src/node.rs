@@ -11,6 +11,7 @@ mod close;
 mod collect;
 mod exchange;
 mod intake;
+mod public;
 mod relay;
 mod restore;
 mod run;

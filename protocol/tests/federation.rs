@@ -152,6 +152,27 @@ fn an_evaluator_that_crashes_before_it_scored_still_signs_its_sheet() {
 }
 
 #[test]
+fn scores_are_held_against_the_last_two_turns_before_and_after_a_crash() {
+    let mut net = Net::new(5);
+    let run = start(&mut net, 5, 7);
+    assert!(net.run_until(60_000, |net| certified(net, 1, &run) >= Some(Round(5))));
+    net.crash(1);
+    net.restart(1);
+    let done = net.run_until(120_000, |net| all_finished(net, &run, 5));
+    assert!(done, "{:?}", finished(&net, &run));
+    for node in 0..2 {
+        for round in 1..=7 {
+            // Factors take turns: every second round before is a turn.
+            let turns = ((round as usize - 1) / 2).min(2);
+            let found = (node, Round(round), 5 * turns);
+            assert!(net.scored.contains(&found), "{found:?} of {:?}", net.scored);
+        }
+    }
+    let others = net.scored.iter().filter(|(node, _, _)| *node > 1);
+    assert_eq!(others.count(), 0);
+}
+
+#[test]
 fn a_round_takes_only_the_drawn_and_costs_the_others_no_update() {
     let (members, rounds, drawn) = (24, 6, 3);
     let mut net = Net::new(members);

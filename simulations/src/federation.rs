@@ -298,13 +298,15 @@ impl Federation {
 
 impl Closed {
     /// What an evaluator scores, on `windows` windows that `seed` draws.
-    pub fn score_task(&self, seed: Digest, windows: u32) -> ScoreTask {
+    /// `public` is what anyone could have read before the round: contributions of the rounds before.
+    pub fn score_task(&self, public: Vec<Vec<f32>>, seed: Digest, windows: u32) -> ScoreTask {
         ScoreTask {
             run: RunId::default(),
             round: self.round,
             state: StateHash::default(),
             before: self.before.clone(),
             contributions: self.contributions.clone(),
+            public,
             seed,
             windows,
         }

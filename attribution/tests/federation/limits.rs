@@ -34,7 +34,7 @@ fn a_copied_contribution_earns_as_much_as_the_original() {
     let scores = |vectors: &[Vec<f32>]| -> Vec<f64> {
         let given: Vec<(PeerId, Vec<f32>)> = named(vectors);
         let mut hold_out = Counted::new(Power(2));
-        let scores = path::score(&[-3.0], &given, &mut hold_out).expect("good");
+        let scores = path::score(&[-3.0], &given, &[], &mut hold_out).expect("good");
         scores.scores.iter().map(|s| s.score).collect()
     };
     let copied = scores(&[vec![1.0], vec![1.0]]);

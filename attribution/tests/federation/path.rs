@@ -12,7 +12,7 @@ use crate::toy::{
 };
 
 fn score<L: Loss>(loss: L, before: &[f32], given: &[(PeerId, Vec<f32>)]) -> PathScores {
-    path::score(before, given, &mut Counted::new(loss)).expect("a good hold-out")
+    path::score(before, given, &[], &mut Counted::new(loss)).expect("a good hold-out")
 }
 
 fn values(scores: &PathScores) -> Vec<f64> {
@@ -94,6 +94,26 @@ proptest! {
         let sum: i64 = sheet.scores.iter().map(|s| s.score.0).sum();
         prop_assert!((drop - sum).abs() < 10_000, "{} nanonats", drop - sum);
         prop_assert_eq!((sheet.round, sheet.predicted), (Round(3), 180));
+    }
+
+    #[test]
+    fn what_was_public_is_nobodys_and_the_rest_adds_up(seed in any::<u64>()) {
+        let (loss, before, given) = bowls(seed);
+        // The first one sends back what was public, twice as long; nobody else does.
+        let public = [given[0].1.iter().map(|v| v / 2.0).collect()];
+        let mut hold_out = Counted::new(loss);
+        let found = path::score(&before, &given, &public, &mut hold_out).expect("good");
+        prop_assert!(found.scores[0].score.abs() < 1e-4, "{:?}", found.scores[0]);
+        prop_assert!(found.gap().abs() < 1e-5);
+        let others: f64 = found.scores[1..].iter().map(|s| s.score).sum();
+        prop_assert!((found.drop() - found.public - others).abs() < 1e-4);
+        let foreign = [vec![1.0; 4]];
+        let error = path::score(&before, &given, &foreign, &mut hold_out).expect_err("foreign");
+        let is_named = matches!(
+            error,
+            PathError::Measure(MeasureError::Public { at: 0, expected: 5 })
+        );
+        prop_assert!(is_named, "{error:?}");
     }
 
     #[test]
@@ -213,7 +233,7 @@ fn two_gradients_a_batch_whatever_the_number_of_peers() {
         let batches = 3;
         let mut hold_out = Counted::new(Quadratic::around(&mut draw, &[0.5; 7], batches, 0.1));
         let vectors: Vec<Vec<f32>> = (0..peers).map(|_| draw.vector(7, 0.1)).collect();
-        let scores = path::score(&[0.0; 7], &named(&vectors), &mut hold_out).expect("good");
+        let scores = path::score(&[0.0; 7], &named(&vectors), &[], &mut hold_out).expect("good");
         assert_eq!(scores.scores.len(), peers);
         assert_eq!(hold_out.gradients.get(), GRADIENTS_PER_BATCH * batches);
         assert_eq!(hold_out.losses.get(), 2 * batches);
@@ -286,7 +306,7 @@ fn what_cannot_be_scored_is_named() {
     }
     let ask = |tokens: &[u64], loss: f64, len: usize, given: &[(PeerId, Vec<f32>)]| {
         let mut hold_out = Counted::new(Broken(tokens.to_vec(), loss, len));
-        path::score(&[0.0, 0.0], given, &mut hold_out).expect_err("cannot be scored")
+        path::score(&[0.0, 0.0], given, &[], &mut hold_out).expect_err("cannot be scored")
     };
     let good = named(&[vec![1.0, 1.0]]);
     let measure = |error| match error {

@@ -116,7 +116,7 @@ fn update(number: usize, round: u32, start: &[f32]) -> Vec<f32> {
 fn sheet(number: usize, round: Round, before: &[f32], given: &[(PeerId, Vec<f32>)]) -> ScoreSheet {
     let mut draw = Draw::new(50 + number as u64);
     let mut hold_out = Counted::new(Quadratic::around(&mut draw, &TRUTH, 4, 0.2));
-    let scores = path::score(before, given, &mut hold_out).expect("a good hold-out");
+    let scores = path::score(before, given, &[], &mut hold_out).expect("a good hold-out");
     assert_eq!((hold_out.gradients.get(), hold_out.losses.get()), (8, 8));
     scores.sheet(round, StateHash::default())
 }

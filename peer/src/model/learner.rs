@@ -166,7 +166,12 @@ impl Learner for ModelLearner {
         let count = (task.windows as usize).max(MIN_WINDOWS);
         let drawn = holdout.sample(task.seed.as_bytes(), count);
         let mut measure = Measure::new(&desk.base, task, drawn, cancel)?;
-        let scores = path::score(task.before.values(), &task.contributions, &mut measure);
+        let scores = path::score(
+            task.before.values(),
+            &task.contributions,
+            &task.public,
+            &mut measure,
+        );
         match scores {
             Ok(scores) => Ok(scores.sheet(task.round, task.state)),
             Err(_) if cancel.is_cancelled() => Err(WorkError::Cancelled),

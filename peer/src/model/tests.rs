@@ -105,6 +105,7 @@ fn a_learner_trains_what_its_join_committed_to_and_scores_it() {
                 state: StateHash::default(),
                 before: bench.adapter.clone(),
                 contributions: vec![(peer, trained.delta)],
+                public: Vec::new(),
                 seed: digest(Domain::ScoreSeed, b"1"),
                 windows: 8,
             },

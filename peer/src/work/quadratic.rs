@@ -167,6 +167,7 @@ mod samples {
                 (PeerId(hash::blob(&[1])), vec![0.5; 12]),
                 (PeerId(hash::blob(&[2])), vec![-0.1; 12]),
             ],
+            public: Vec::new(),
             seed: hash::blob(b"seed"),
             windows: 4,
         }

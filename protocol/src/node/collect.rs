@@ -175,16 +175,21 @@ impl Run {
         if value.included.is_empty() {
             return;
         }
-        let task = ScoreTask {
+        let mut task = ScoreTask {
             run: self.id,
             round: head.round,
             state: head.hash,
             before: stepped.before.clone(),
             contributions: stepped.contributions.clone(),
+            public: Vec::new(),
             seed: value.score_seed(),
             windows: manifest.score_windows,
         };
-        self.scoring = Some(head.round);
+        match self.public_before(desk, task.round) {
+            Some(public) => task.public = public,
+            None => return,
+        }
+        self.scoring = Some(task.round);
         desk.emit(Effect::Score(Box::new(task)));
     }
 

@@ -52,6 +52,8 @@ pub struct Run {
     pub(super) stepped: Option<Stepped>,
     /// Blobs at hand that the current height may need.
     pub(super) blobs: BTreeMap<BlobHash, Vec<u8>>,
+    /// Updates of the last turns, for evaluators; see `public`.
+    pub(super) published: BTreeMap<BlobHash, Vec<u8>>,
     /// Blobs asked for and not here yet.
     pub(super) wanted: BTreeMap<BlobHash, Wanted>,
     /// Blobs of earlier rounds that are durable here.
@@ -116,6 +118,11 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn has_failed(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Nobody gave it in some seconds of asking.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.failures >= 5
     }
 }
 
@@ -197,6 +204,7 @@ impl Run {
             head: None,
             adapter: None,
             stepped: None,
+            published: BTreeMap::new(),
             blobs: BTreeMap::new(),
             wanted: BTreeMap::new(),
             archived: BTreeSet::new(),

@@ -275,11 +275,14 @@ impl Run {
         self.adapter = Some((round, adapter));
         let included = self.last_value().map(|value| value.included.clone());
         for update in included.unwrap_or_default() {
-            self.blobs.remove(&update.update.hash);
+            if let Some(bytes) = self.blobs.remove(&update.update.hash) {
+                self.keep_public(desk, update.update.hash, bytes);
+            }
             if !self.archived.contains(&update.update.hash) && self.archives(desk) {
                 self.want(desk, update.update, vec![update.receipt.author]);
             }
         }
+        self.forget_public(desk);
         self.archive_earlier(desk);
         self.began = desk.now.monotonic;
         if self.is_finished() {
@@ -322,6 +325,7 @@ impl Run {
                 let adapter = (at + 1 >= last).then_some(value.adapter.hash);
                 updates.map(|i| i.update.hash).chain(adapter)
             })
+            .chain(self.public_updates(desk))
             .collect();
         self.wanted.retain(|hash, _| needed.contains(hash));
     }
@@ -352,6 +356,7 @@ impl Run {
             }]);
             desk.emit(Effect::OfferBlob(hash));
         }
+        self.keep_public(desk, hash, bytes.to_vec());
         self.blobs.insert(hash, bytes.to_vec());
         if let Some(peer) = author {
             self.notify_arrival(desk, peer);

@@ -11,7 +11,7 @@ use tributary_protocol::event::{
 };
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{
-    BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, RunId,
+    BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
 };
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
@@ -35,6 +35,8 @@ pub(crate) struct Net {
     pub blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
     /// What each node serves to others.
     pub offered: Vec<BTreeSet<BlobHash>>,
+    /// What was scored: by whom, which round, against how many public vectors.
+    pub scored: Vec<(usize, Round, usize)>,
     timers: Vec<BTreeMap<Timer, u64>>,
     subscribed: Vec<BTreeSet<RunId>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -147,6 +149,7 @@ impl Net {
             notices: vec![Vec::new(); count],
             blobs: vec![BTreeMap::new(); count],
             offered: vec![BTreeSet::new(); count],
+            scored: Vec::new(),
             timers: vec![BTreeMap::new(); count],
             subscribed: vec![BTreeSet::new(); count],
             queue: BinaryHeap::new(),
@@ -268,6 +271,7 @@ impl Net {
                     self.schedule(20 + node as u64, due);
                 }
                 Effect::Score(task) => {
+                    self.scored.push((node, task.round, task.public.len()));
                     let input = Input::Scored {
                         run: task.run,
                         sheet: score(&task),

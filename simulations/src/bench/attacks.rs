@@ -18,6 +18,7 @@ use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::limits;
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
 use tributary_protocol::round::FinalScore;
 use tributary_protocol::update;
@@ -309,6 +310,8 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
         .map(|(attack, attackers)| attack.group(attackers));
     let mut last_step = vec![0.0; federation.adapter().values().len()];
     let mut account = Account::new(cell.attackers());
+    // Contributions of the rounds before, newest last.
+    let mut public: Vec<Vec<Vec<f32>>> = Vec::new();
     for _ in 0..ROUNDS {
         let sent = play(
             &mut federation,
@@ -324,7 +327,18 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
             *last = if *now == 0.0 { *last } else { *now };
         }
         let seed = hash::digest(Domain::Simulation, &federation.adapter().to_bytes());
-        let sheet = learner.score(0, &closed.score_task(seed, SCORE_WINDOWS));
+        let sheet = learner.score(0, &closed.score_task(public.concat(), seed, SCORE_WINDOWS));
+        public.push(
+            closed
+                .contributions
+                .iter()
+                .map(|(_, c)| c.clone())
+                .collect(),
+        );
+        // Factors take turns.
+        if public.len() > 2 * limits::PUBLIC_TURNS {
+            public.remove(0);
+        }
         account.round(&closed, &sent, &updates, &sheet);
     }
     let loss = learner.loss(federation.adapter().values());

@@ -1,7 +1,7 @@
 //! `bench`: the experiments behind the pages of figures.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -10,7 +10,7 @@ use tributary_trainer::BaseModel;
 
 use super::{Answer, Format};
 use crate::bench::results::{Part, Results};
-use crate::bench::{attacks, attribution, learning, page};
+use crate::bench::{attacks, attribution, gaming, learning, page};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -26,6 +26,8 @@ enum Experiment {
     Attacks(Options),
     /// Attribution methods against retrained coalitions.
     Attribution(AttributionOptions),
+    /// Ways to game the credits against ways of paying: gain, and what honest members lose.
+    Gaming(Options),
 }
 
 #[derive(clap::Args)]
@@ -37,21 +39,8 @@ struct AttributionOptions {
     /// them once all are there.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Begin no further retraining after so many minutes.
-    #[arg(long)]
-    minutes: Option<f64>,
-    /// Retrain only every n-th coalition, for several processes with one results file: 1/2, 2/2.
-    #[arg(long, default_value = "1/1")]
-    part: Part,
-    /// Retrain only coalitions whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Put the tables into this Markdown file, between its marks.
-    #[arg(long)]
-    write: Option<PathBuf>,
-    /// How to print the figures.
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(clap::Args)]
@@ -59,6 +48,13 @@ struct Options {
     /// Keeps each finished cell, as a line of JSON; cells that are there are not computed again.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every experiment takes.
+#[derive(clap::Args)]
+struct Common {
     /// Begin no further cell after so many minutes. With 0 only what is there is shown.
     #[arg(long)]
     minutes: Option<f64>,
@@ -76,34 +72,24 @@ struct Options {
     format: Format,
 }
 
-impl Options {
+impl Common {
+    fn limit(&self) -> Option<Duration> {
+        (self.minutes).map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
+    }
+
+    /// Prints the figures or the table, and writes the page.
     fn show(&self, mark: &str, figures: &impl Serialize, markdown: &str) -> Result<(), String> {
-        show(self.format, self.write.as_deref(), mark, figures, markdown)
-    }
-}
-
-fn limit(minutes: Option<f64>) -> Option<Duration> {
-    minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
-}
-
-/// Prints the figures or the table, and writes the page.
-fn show(
-    format: Format,
-    page: Option<&Path>,
-    mark: &str,
-    figures: &impl Serialize,
-    markdown: &str,
-) -> Result<(), String> {
-    match format {
-        Format::Text => println!("{markdown}"),
-        Format::Json => println!(
-            "{}",
-            serde_json::to_string(figures).expect("plain figures are JSON")
-        ),
-    }
-    match page {
-        Some(path) => page::write(path, mark, markdown),
-        None => Ok(()),
+        match self.format {
+            Format::Text => println!("{markdown}"),
+            Format::Json => println!(
+                "{}",
+                serde_json::to_string(figures).expect("plain figures are JSON")
+            ),
+        }
+        match &self.write {
+            Some(path) => page::write(path, mark, markdown),
+            None => Ok(()),
+        }
     }
 }
 
@@ -112,6 +98,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         Experiment::Learning(options) => run_learning(options),
         Experiment::Attacks(options) => run_attacks(options),
         Experiment::Attribution(options) => run_attribution(options),
+        Experiment::Gaming(options) => run_gaming(options),
     }
 }
 
@@ -124,16 +111,18 @@ fn run_learning(options: &Options) -> Answer {
     let mut results = Results::open(&options.out)?;
     let left = learning::run(
         &mut results,
-        options.part,
-        &options.only,
-        limit(options.minutes),
+        options.common.part,
+        &options.common.only,
+        options.common.limit(),
         |cell, learned| say(&format!("{cell}: {learned}")),
     )?;
     say(&format!("{left} cells of this part are left"));
     let shape = BaseModel::brook()?.adapter_shape(learning::RANK, 2 * learning::RANK);
     let command = "tributary-sim bench learning --out FILE --write docs/numbers/learning.md";
     let markdown = learning::markdown(&results, command, &shape);
-    options.show("learning", &learning::figures(&results), &markdown)?;
+    options
+        .common
+        .show("learning", &learning::figures(&results), &markdown)?;
     Ok(true)
 }
 
@@ -141,15 +130,17 @@ fn run_attacks(options: &Options) -> Answer {
     let mut results = Results::open(&options.out)?;
     let left = attacks::run(
         &mut results,
-        options.part,
-        &options.only,
-        limit(options.minutes),
+        options.common.part,
+        &options.common.only,
+        options.common.limit(),
         |cell, withstood| say(&format!("{cell}: {withstood}")),
     )?;
     say(&format!("{left} cells of this part are left"));
     let command = "tributary-sim bench attacks --out FILE --write docs/numbers/attacks.md";
     let markdown = attacks::markdown(&results, command);
-    options.show("attacks", &attacks::figures(&results), &markdown)?;
+    options
+        .common
+        .show("attacks", &attacks::figures(&results), &markdown)?;
     Ok(true)
 }
 
@@ -158,13 +149,13 @@ fn run_attribution(options: &AttributionOptions) -> Answer {
         let mut results = Results::open(path)?;
         let left = attribution::retrain(
             &mut results,
-            options.part,
-            &options.only,
-            limit(options.minutes),
+            options.common.part,
+            &options.common.only,
+            options.common.limit(),
             |cell, losses| say(&format!("{cell}: {:.4}", losses.hold_out)),
         )?;
         say(&format!("{left} retrainings of this part are left"));
-        if left > 0 || options.part != Part::ALL || !options.only.is_empty() {
+        if left > 0 || options.common.part != Part::ALL || !options.common.only.is_empty() {
             return Ok(true);
         }
         attribution::pack(&results)?.write(&options.bank)?;
@@ -173,13 +164,22 @@ fn run_attribution(options: &AttributionOptions) -> Answer {
     let compared = attribution::compare(&bank, say)?;
     let command = "tributary-sim bench attribution --write docs/numbers/attribution.md";
     let markdown = attribution::markdown(&compared, command);
-    let page = options.write.as_deref();
-    show(
-        options.format,
-        page,
-        "attribution",
-        &compared.figures(),
-        &markdown,
+    (options.common).show("attribution", &compared.figures(), &markdown)?;
+    Ok(true)
+}
+
+fn run_gaming(options: &Options) -> Answer {
+    let mut results = Results::open(&options.out)?;
+    let left = gaming::run(
+        &mut results,
+        options.common.part,
+        &options.common.only,
+        options.common.limit(),
+        |cell, played| say(&format!("{cell}: {played}")),
     )?;
+    say(&format!("{left} cells of this part are left"));
+    let command = "tributary-sim bench gaming --out FILE --write docs/numbers/gaming.md";
+    let markdown = gaming::markdown(&results, command);
+    (options.common).show("gaming", &gaming::figures(&results), &markdown)?;
     Ok(true)
 }

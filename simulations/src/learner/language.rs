@@ -158,7 +158,12 @@ impl Learner for Language {
     fn score(&self, _peer: usize, task: &ScoreTask) -> ScoreSheet {
         let drawn = (self.scored).sample(task.seed.as_bytes(), task.windows as usize);
         let mut measure = self.measure_round(&task.contributions, &drawn);
-        match path::score(task.before.values(), &task.contributions, &mut measure) {
+        match path::score(
+            task.before.values(),
+            &task.contributions,
+            &task.public,
+            &mut measure,
+        ) {
             Ok(scores) => scores.sheet(task.round, task.state),
             Err(_) => ScoreSheet {
                 round: task.round,

@@ -10,6 +10,7 @@ use tributary_attribution::utility::{LossDrop, Utility as _};
 use tributary_attribution::{Coalition, path, shapley};
 use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::PeerId;
+use tributary_protocol::limits;
 use tributary_trainer::Windows;
 
 use super::tables::CEILING;
@@ -23,6 +24,8 @@ const SCORE_WINDOWS: usize = 32;
 /// which the rest of an order is taken to add nothing (GTG-Shapley, arXiv:2109.02053).
 const ORDERS: usize = 6;
 const TRUNCATE: f64 = 0.05;
+/// What evaluators sign.
+pub(super) const OURS: &str = "path integral of what was not public (ours)";
 
 /// What became of the rounds.
 pub(super) struct Scored {
@@ -36,7 +39,9 @@ pub(super) fn measure(view: &View) -> Scored {
     let mut add = |method, scores: &[f64], ms| lines.push(view.line(method, None, scores, ms));
     add(CEILING, &view.own(None), 0.0);
     let (path, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, by_path));
-    add("path integral (ours)", &path, ms);
+    add("path integral", &path, ms);
+    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, by_new_path));
+    add(OURS, &scores, ms);
     let whole = view.stage.learner.scored().len();
     let (scores, ms) = timed(|| sum_rounds(view, whole, by_path));
     add("path integral, five times the hold-out", &scores, ms);
@@ -87,6 +92,8 @@ fn drawn(view: &View, round: usize, windows: usize) -> Windows {
 
 /// One round as methods see it.
 struct Round<'a> {
+    /// The rounds before, oldest first.
+    before: &'a [Closed],
     closed: &'a Closed,
     measure: Measure<'a>,
     /// For what a method draws.
@@ -100,6 +107,7 @@ fn sum_rounds(view: &View, windows: usize, method: impl Fn(&mut Round) -> Scores
     let mut sums = vec![0.0; MEMBERS];
     for (nth, closed) in view.played.rounds.iter().enumerate() {
         let mut round = Round {
+            before: &view.played.rounds[..nth],
             closed,
             measure: (view.stage.learner)
                 .measure_round(&closed.contributions, &drawn(view, nth, windows)),
@@ -137,8 +145,27 @@ impl Round<'_> {
 }
 
 fn by_path(round: &mut Round) -> Scores {
+    path_integral(round, &[])
+}
+
+/// Contributions count as far as they were not public before, as in the daemon.
+fn by_new_path(round: &mut Round) -> Scores {
+    // Factors take turns.
+    let from = round.before.len().saturating_sub(2 * limits::PUBLIC_TURNS);
+    let public: Vec<Vec<f32>> = (round.before[from..].iter())
+        .flat_map(|closed| closed.contributions.iter().map(|(_, c)| c.clone()))
+        .collect();
+    path_integral(round, &public)
+}
+
+fn path_integral(round: &mut Round, public: &[Vec<f32>]) -> Scores {
     let before = round.closed.before.values();
-    let found = path::score(before, &round.closed.contributions, &mut round.measure);
+    let found = path::score(
+        before,
+        &round.closed.contributions,
+        public,
+        &mut round.measure,
+    );
     let scores = found.expect("the round was played").scores;
     scores.iter().map(|line| (line.peer, line.score)).collect()
 }

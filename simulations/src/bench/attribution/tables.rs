@@ -194,7 +194,7 @@ pub fn markdown(compared: &Compared, command: &str) -> String {
         out,
         "{}\nThe path integral, federation by federation:\n\n{}\n### Answers\n\n{}\nQuarters of the run, federation by federation:\n\n{}",
         rows(&figures.rounds, "ms a run"),
-        by_federation(&compared.rounds, "path integral (ours)"),
+        by_federation(&compared.rounds, super::rounds::OURS),
         rows(&figures.answers, "ms a query"),
         by_federation(&compared.answers, OURS),
     );
