@@ -24,6 +24,7 @@
 pub mod chart;
 pub mod coalition;
 pub mod credit;
+pub mod explain;
 pub mod fee;
 pub mod fold;
 pub mod interval;

@@ -13,7 +13,8 @@
 //! | `POST /v1/runs/{id}/join`, `/leave` | [`JoinRequest`] |
 //! | `GET /v1/runs/{id}/watch` | one [`EventView`] a line, until the run is finished |
 //! | `GET /v1/adapters`, `POST /v1/adapters/export`, `/get` | [`AdapterView`]s, [`FolderRequest`] |
-//! | `GET /v1/ledger/verify`, `/v1/ledger/statement` | the reports that the commands print |
+//! | `GET /v1/ledger/verify`, `/v1/ledger/statement?run=ID&by=ROUNDS` | the reports that the commands print |
+//! | `POST /v1/ledger/explain` | [`ExplainRequest`] to [`Explanation`] |
 //! | `POST /v1/why` | [`Question`] to [`Why`] |
 //! | `POST /v1/stop` | stops the daemon |
 //! | `GET /metrics` | Prometheus text |
@@ -29,7 +30,8 @@ use std::path::PathBuf;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView};
+use crate::view::explain::Explanation;
+use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
 use crate::why::{Question, Why};
 
 pub use server::{ServeError, Server, serve};
@@ -71,6 +73,32 @@ pub struct FolderRequest {
     /// How long to try (only for `get`).
     #[serde(default)]
     pub timeout_s: u64,
+}
+
+/// Which statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementRequest {
+    /// Only this run, in full or by its first digits.
+    pub run: Option<String>,
+    /// Rounds of the periods that are compared; a quarter of each run unless given.
+    pub by: Option<u32>,
+}
+
+impl StatementRequest {
+    /// The route that asks for it.
+    pub fn path(&self) -> String {
+        let run = self.run.iter().map(|run| format!("run={run}"));
+        let by = self.by.iter().map(|by| format!("by={by}"));
+        let query: Vec<String> = run.chain(by).collect();
+        format!("/v1/ledger/statement?{}", query.join("&"))
+    }
+}
+
+/// Which payout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainRequest {
+    /// The receipt by the first digits of its id, or RUN/ROUND/PEER.
+    pub receipt: String,
 }
 
 /// What a request came to, when it came to nothing.
@@ -130,8 +158,13 @@ pub trait Host: Send + Sync + 'static {
     /// The report of `ledger statement`.
     fn statement(
         &self,
-        run: Option<String>,
-    ) -> impl Future<Output = Result<serde_json::Value, HostError>> + Send;
+        wanted: StatementRequest,
+    ) -> impl Future<Output = Result<StatementView, HostError>> + Send;
+    /// Why a contribution was paid what it was.
+    fn explain(
+        &self,
+        wanted: ExplainRequest,
+    ) -> impl Future<Output = Result<Explanation, HostError>> + Send;
     /// Who shaped an answer.
     fn why(&self, question: Question) -> impl Future<Output = Result<Why, HostError>> + Send;
     /// The owner asks the daemon to stop.

@@ -16,6 +16,7 @@
 pub mod archive;
 
 pub(crate) mod check;
+pub mod explain;
 pub(crate) mod files;
 
 use std::path::{Path, PathBuf};

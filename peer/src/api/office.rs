@@ -16,15 +16,20 @@ use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView as NodeRun};
 
-use super::{CreateRequest, FolderRequest, Host, HostError, JoinRequest};
+use super::{
+    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, StatementRequest,
+};
 use crate::daemon::{Daemon, Stopped};
 use crate::event::Event;
 use crate::home::Home;
 use crate::model;
 use crate::shard::Committed;
-use crate::verify::archive::Archive;
+use crate::verify::{self, archive::Archive};
 use crate::view::book::Book;
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView, phase_words};
+use crate::view::explain::Explanation;
+use crate::view::{
+    AdapterView, EventView, RunBrief, RunView, StatementView, StatusView, phase_words,
+};
 use crate::why::{Question, Why};
 
 /// How long a wish may take to show in the node.
@@ -389,12 +394,12 @@ impl Host for Office {
     }
 
     async fn verify(&self) -> Result<serde_json::Value, HostError> {
-        let report = crate::verify::running(&self.daemon, self.home.paths()).await;
+        let report = verify::running(&self.daemon, self.home.paths()).await;
         serde_json::to_value(report.map_err(failed)?).map_err(failed)
     }
 
-    async fn statement(&self, run: Option<String>) -> Result<serde_json::Value, HostError> {
-        let only = match run {
+    async fn statement(&self, wanted: StatementRequest) -> Result<StatementView, HostError> {
+        let only = match wanted.run {
             Some(text) => Some(self.resolve(&text).await?),
             None => None,
         };
@@ -402,14 +407,23 @@ impl Host for Office {
         let statement = self.inspect(move |node| {
             let mut runs = Vec::new();
             for run in node.runs().filter(|r| only.is_none_or(|id| id == r.id())) {
-                if let Some(part) = with_book(&run, |book| book.statement(me)) {
+                if let Some(part) = with_book(&run, |book| book.statement(me, wanted.by)) {
                     runs.push(part?);
                 }
             }
             Ok::<_, tributary_attribution::fold::FoldError>(runs)
         });
         let runs = statement.await?.map_err(failed)?;
-        serde_json::to_value(crate::view::StatementView::of(me, runs)).map_err(failed)
+        Ok(StatementView::of(me, runs))
+    }
+
+    async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
+        let records = self.daemon.records().await.map_err(failed)?;
+        let (paths, me) = (self.home.paths().clone(), self.daemon.peer_id());
+        let explaining = tokio::task::spawn_blocking(move || {
+            verify::explain::explain(&Archive::of(&records, &paths), &paths, me, &wanted.receipt)
+        });
+        explaining.await.map_err(failed)?.map_err(refused)
     }
 
     async fn why(&self, question: Question) -> Result<Why, HostError> {
