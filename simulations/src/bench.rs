@@ -1,11 +1,12 @@
 //! Experiments whose tables stand in `docs/numbers/`: what a federation learns, what attackers
-//! do to it, and how well attribution agrees with retraining.
+//! do to it, how well attribution agrees with retraining, and what it costs.
 //!
 //! Each is a list of cells ([`results`]), a way to compute one, and tables over seeds ([`page`]). The rounds
 //! themselves are [`crate::federation`]'s.
 
 pub mod attacks;
 pub mod attribution;
+pub mod cost;
 pub mod learning;
 pub mod page;
 pub mod results;

@@ -10,7 +10,7 @@ use tributary_trainer::BaseModel;
 
 use super::{Answer, Format};
 use crate::bench::results::{Part, Results};
-use crate::bench::{attacks, attribution, learning, page};
+use crate::bench::{attacks, attribution, cost, learning, page};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -26,6 +26,18 @@ enum Experiment {
     Attacks(Options),
     /// Attribution methods against retrained coalitions.
     Attribution(AttributionOptions),
+    /// What scores of a round and shares of an answer cost, by the number of contributors.
+    Cost(CostOptions),
+}
+
+#[derive(clap::Args)]
+struct CostOptions {
+    /// Put the tables into this Markdown file, between its marks.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// How to print the figures.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
 #[derive(clap::Args)]
@@ -112,6 +124,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         Experiment::Learning(options) => run_learning(options),
         Experiment::Attacks(options) => run_attacks(options),
         Experiment::Attribution(options) => run_attribution(options),
+        Experiment::Cost(options) => run_cost(options),
     }
 }
 
@@ -150,6 +163,15 @@ fn run_attacks(options: &Options) -> Answer {
     let command = "tributary-sim bench attacks --out FILE --write docs/numbers/attacks.md";
     let markdown = attacks::markdown(&results, command);
     options.show("attacks", &attacks::figures(&results), &markdown)?;
+    Ok(true)
+}
+
+fn run_cost(options: &CostOptions) -> Answer {
+    let costs = cost::measure(say)?;
+    let command = "tributary-sim bench cost --write docs/numbers/attribution-cost.md";
+    let markdown = cost::markdown(&costs, command);
+    let page = options.write.as_deref();
+    show(options.format, page, "attribution-cost", &costs, &markdown)?;
     Ok(true)
 }
 
