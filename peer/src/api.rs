@@ -15,6 +15,7 @@
 //! | `GET /v1/adapters`, `POST /v1/adapters/export`, `/get` | [`AdapterView`]s, [`FolderRequest`] |
 //! | `GET /v1/ledger/verify`, `/v1/ledger/statement?run=ID&by=ROUNDS` | the reports that the commands print |
 //! | `POST /v1/ledger/explain` | [`ExplainRequest`] to [`Explanation`] |
+//! | `POST /v1/ledger/prove-holdout`, `/check-holdout` | [`ProveRequest`] to [`HoldoutProof`] to [`HoldoutReport`] |
 //! | `POST /v1/why` | [`Question`] to [`Why`] |
 //! | `POST /v1/stop` | stops the daemon |
 //! | `GET /metrics` | Prometheus text |
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::verify::holdout::{HoldoutProof, HoldoutReport};
 use crate::view::explain::Explanation;
 use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
 use crate::why::{Question, Why};
@@ -101,6 +103,15 @@ pub struct ExplainRequest {
     pub receipt: String,
 }
 
+/// Which hold-out windows to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProveRequest {
+    /// The run, in full or by its first digits.
+    pub run: String,
+    /// The scored round.
+    pub round: u32,
+}
+
 /// What a request came to, when it came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
@@ -165,6 +176,16 @@ pub trait Host: Send + Sync + 'static {
         &self,
         wanted: ExplainRequest,
     ) -> impl Future<Output = Result<Explanation, HostError>> + Send;
+    /// Which hold-out windows this evaluator scored a round on.
+    fn prove_holdout(
+        &self,
+        wanted: ProveRequest,
+    ) -> impl Future<Output = Result<HoldoutProof, HostError>> + Send;
+    /// Whether another's proof of them holds.
+    fn check_holdout(
+        &self,
+        proof: HoldoutProof,
+    ) -> impl Future<Output = Result<HoldoutReport, HostError>> + Send;
     /// Who shaped an answer.
     fn why(&self, question: Question) -> impl Future<Output = Result<Why, HostError>> + Send;
     /// The owner asks the daemon to stop.

@@ -17,13 +17,16 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView as NodeRun};
 
 use super::{
-    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, StatementRequest,
+    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, ProveRequest,
+    StatementRequest,
 };
 use crate::daemon::{Daemon, Stopped};
 use crate::event::Event;
-use crate::home::Home;
+use crate::home::{Home, HomePaths};
 use crate::model;
 use crate::shard::Committed;
+use crate::terminal::Failure;
+use crate::verify::holdout::{HoldoutProof, HoldoutReport};
 use crate::verify::{self, archive::Archive};
 use crate::view::book::Book;
 use crate::view::explain::Explanation;
@@ -115,6 +118,18 @@ impl Office {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// What `look` makes of what is durable at this moment, on a thread that may block.
+    async fn on_archive<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Archive, &HomePaths) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, HostError> {
+        let records = self.daemon.records().await.map_err(failed)?;
+        let paths = self.home.paths().clone();
+        let looking =
+            tokio::task::spawn_blocking(move || look(&Archive::of(&records, &paths), &paths));
+        looking.await.map_err(failed)?.map_err(refused)
     }
 
     async fn command(&self, command: Command) -> Result<(), HostError> {
@@ -213,6 +228,10 @@ impl Office {
             request.datanet.as_deref().unwrap_or(&manifest.datanet),
             (role.contributes(), role.evaluates()),
             &request.holdout,
+            |held| {
+                let context = manifest.training.context;
+                model::holdout(&base, held, context).map_err(|e| e.to_string())
+            },
         )
         .map_err(refused)?;
         let tokens = model::tokens(&base, &committed, role).map_err(refused)?;
@@ -418,21 +437,32 @@ impl Host for Office {
     }
 
     async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
-        let records = self.daemon.records().await.map_err(failed)?;
-        let (paths, me) = (self.home.paths().clone(), self.daemon.peer_id());
-        let explaining = tokio::task::spawn_blocking(move || {
-            verify::explain::explain(&Archive::of(&records, &paths), &paths, me, &wanted.receipt)
-        });
-        explaining.await.map_err(failed)?.map_err(refused)
+        let me = self.daemon.peer_id();
+        let explain = move |archive: &Archive, home: &HomePaths| {
+            verify::explain::explain(archive, home, me, &wanted.receipt)
+        };
+        self.on_archive(explain).await
+    }
+
+    async fn prove_holdout(&self, wanted: ProveRequest) -> Result<HoldoutProof, HostError> {
+        let me = self.daemon.peer_id();
+        let prove = move |archive: &Archive, home: &HomePaths| {
+            verify::holdout::prove(archive, home, me, (&wanted.run, wanted.round))
+        };
+        self.on_archive(prove).await
+    }
+
+    async fn check_holdout(&self, proof: HoldoutProof) -> Result<HoldoutReport, HostError> {
+        let check = move |archive: &Archive, home: &HomePaths| {
+            verify::holdout::check(archive, home, &proof)
+        };
+        self.on_archive(check).await
     }
 
     async fn why(&self, question: Question) -> Result<Why, HostError> {
-        let records = self.daemon.records().await.map_err(failed)?;
-        let paths = self.home.paths().clone();
-        let asking = tokio::task::spawn_blocking(move || {
-            crate::why::ask(&Archive::of(&records, &paths), &paths, &question)
-        });
-        asking.await.map_err(failed)?.map_err(failed)
+        let ask =
+            move |archive: &Archive, home: &HomePaths| crate::why::ask(archive, home, &question);
+        self.on_archive(ask).await
     }
 
     fn stop(&self) {

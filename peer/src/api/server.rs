@@ -19,8 +19,10 @@ use tokio::sync::oneshot;
 
 use super::control::{Control, ControlError};
 use super::{
-    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, StatementRequest,
+    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, ProveRequest,
+    StatementRequest,
 };
+use crate::verify::holdout::HoldoutProof;
 use crate::why::Question;
 
 /// A running API; stops when dropped or told to.
@@ -129,6 +131,8 @@ pub(super) fn router<H: Host>(host: Arc<H>, token: &str) -> Router {
         .route("/v1/ledger/verify", get(verify::<H>))
         .route("/v1/ledger/statement", get(statement::<H>))
         .route("/v1/ledger/explain", post(explain::<H>))
+        .route("/v1/ledger/prove-holdout", post(prove_holdout::<H>))
+        .route("/v1/ledger/check-holdout", post(check_holdout::<H>))
         .route("/v1/why", post(why::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/metrics", get(metrics::<H>))
@@ -258,6 +262,20 @@ async fn explain<H: Host>(
     Json(request): Json<ExplainRequest>,
 ) -> Response {
     answer(host.explain(request).await)
+}
+
+async fn prove_holdout<H: Host>(
+    State(host): State<Arc<H>>,
+    Json(request): Json<ProveRequest>,
+) -> Response {
+    answer(host.prove_holdout(request).await)
+}
+
+async fn check_holdout<H: Host>(
+    State(host): State<Arc<H>>,
+    Json(proof): Json<HoldoutProof>,
+) -> Response {
+    answer(host.check_holdout(proof).await)
 }
 
 async fn why<H: Host>(State(host): State<Arc<H>>, Json(question): Json<Question>) -> Response {

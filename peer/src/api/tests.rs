@@ -102,6 +102,19 @@ impl Host for OneRun {
             ..Explanation::default()
         })
     }
+    async fn prove_holdout(&self, wanted: ProveRequest) -> Result<HoldoutProof, HostError> {
+        Self::known(&wanted.run)?;
+        Ok(HoldoutProof {
+            round: wanted.round,
+            ..HoldoutProof::default()
+        })
+    }
+    async fn check_holdout(&self, proof: HoldoutProof) -> Result<HoldoutReport, HostError> {
+        Ok(HoldoutReport {
+            round: proof.round + 1,
+            ..HoldoutReport::default()
+        })
+    }
     async fn why(&self, question: Question) -> Result<Why, HostError> {
         Err(HostError::Unknown(format!("no run {} here", question.id)))
     }
@@ -147,6 +160,13 @@ async fn client_gets_the_views_that_the_host_gives() {
     };
     let found: Explanation = (client.post("/v1/ledger/explain", &explain("ab")).await).unwrap();
     assert_eq!(found.round, 4);
+    let wanted = ProveRequest {
+        run: "ab".to_owned(),
+        round: 6,
+    };
+    let proof: HoldoutProof = (client.post("/v1/ledger/prove-holdout", &wanted).await).unwrap();
+    let report: HoldoutReport = (client.post("/v1/ledger/check-holdout", &proof).await).unwrap();
+    assert_eq!(report.round, 7);
     let wanted = explain("cd");
     let unknown = client.post::<_, Explanation>("/v1/ledger/explain", &wanted);
     assert_eq!(unknown.await.unwrap_err().to_string(), "no run cd here");

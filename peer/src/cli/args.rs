@@ -225,6 +225,20 @@ pub enum LedgerCommand {
         /// or RUN/ROUND/PEER.
         receipt: String,
     },
+    /// Show which hold-out windows this evaluator scored a round on, and that it had committed to them.
+    ProveHoldout {
+        /// The run, in full or by its first digits.
+        run: String,
+        /// The scored round.
+        round: u32,
+        /// Where to write the proof.
+        file: PathBuf,
+    },
+    /// Check such a proof of any evaluator of a run in this home.
+    CheckHoldout {
+        /// What `prove-holdout` wrote.
+        file: PathBuf,
+    },
 }
 
 /// Options of `train`.

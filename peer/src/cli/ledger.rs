@@ -1,6 +1,7 @@
 //! `tributary ledger ...`: check the account, or read one's own part of it.
 
 mod explain;
+mod holdout;
 mod statement;
 
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::path::Path;
 use super::Context;
 use super::args::LedgerCommand;
 use crate::api::client::Client;
-use crate::api::{ExplainRequest, StatementRequest};
+use crate::api::{ExplainRequest, ProveRequest, StatementRequest};
 use crate::demo::check::home_or_demo;
 use crate::home::HomePaths;
 use crate::identity::Identity;
@@ -63,6 +64,10 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
             };
             context.out.answer(&explanation, explain::text)
         }
+        LedgerCommand::ProveHoldout { run, round, file } => {
+            holdout::prove(context, client, ProveRequest { run, round }, &file).await
+        }
+        LedgerCommand::CheckHoldout { file } => holdout::check(context, client, &file).await,
     }
 }
 

@@ -84,7 +84,7 @@ pub fn explain(
 }
 
 /// States after each certificate, by round.
-fn heads(manifest: &Manifest, run: &ArchivedRun) -> Result<Vec<Head>, Failure> {
+pub(super) fn heads(manifest: &Manifest, run: &ArchivedRun) -> Result<Vec<Head>, Failure> {
     let mut heads: Vec<Head> = Vec::with_capacity(run.certificates.len());
     for certificate in &run.certificates {
         let head = state::follow(manifest, run.id, heads.last(), &certificate.value);
