@@ -19,7 +19,8 @@
 //!
 //! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
 //! round score), [`interval`], [`query`] (shares of one answer), [`money`], [`chart`], [`credit`],
-//! [`fee`], [`fold`], [`statement`], and [`mod@reference`], the slow twins.
+//! [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
+//! [`mod@reference`], the slow twins.
 
 pub mod chart;
 pub mod coalition;

@@ -315,7 +315,7 @@ impl Walk<'_> {
     /// What the rule made of the update. `derived` is the vector that the audit recomputed the adapter with.
     fn vector(&self, derived: Option<Vec<f32>>) -> Result<(Option<VectorPart>, Step), Failure> {
         let updates = self.updates()?;
-        let (Some(derived), Ok(updates)) = (derived, updates) else {
+        let (Some(derived), Some(updates)) = (derived, updates) else {
             let gone = |i: &&Included| !matches!(self.archive.blob(i.update.hash), Ok(Some(_)));
             let gone = self.round.value.included.iter().filter(gone).count();
             let what = match gone {
@@ -377,14 +377,14 @@ impl Walk<'_> {
         self.manifest.adapter.trainable_segments(trainable)
     }
 
-    /// The round's decoded updates in the order of peers; the inner error when one is not here.
-    fn updates(&self) -> Result<Result<Vec<Weighted>, ()>, Failure> {
+    /// The round's decoded updates in the order of peers; `None` when one is not here.
+    fn updates(&self) -> Result<Option<Vec<Weighted>>, Failure> {
         let len = self.segments().iter().map(|s| s.len()).sum();
         let mut updates = Vec::new();
         for included in &self.round.value.included {
             let blob = self.archive.blob(included.update.hash);
             let Some(bytes) = blob.map_err(Failure::check)? else {
-                return Ok(Err(()));
+                return Ok(None);
             };
             let update = update::decode(&bytes, len, self.manifest.codec);
             updates.push(Weighted {
@@ -393,7 +393,7 @@ impl Walk<'_> {
                 update: update.map_err(|e| Failure::check(format!("an update: {e}")))?,
             });
         }
-        Ok(Ok(updates))
+        Ok(Some(updates))
     }
 
     fn receipt(&self) -> ReceiptPart {

@@ -2,8 +2,8 @@
 //!
 //! On brook with an adapter of rank 8. Backward passes are real and counted where they are asked for; what
 //! is left of the time is what contributors add. Their updates are random numbers through the real codec:
-//! times depend on how many numbers an update moves, not on which. Everybody contributes to every round of
-//! the stages, many more than one certificate includes.
+//! times depend on how many numbers an update moves, not on which. Every round of the run includes as many
+//! as a certificate may.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tributary_attribution::{Gradient, LossGradient, path};
 use tributary_protocol::adapter::{Adapter, AdapterShape, Trainable};
 use tributary_protocol::hash::{Domain, Hasher, Stream, digest};
 use tributary_protocol::id::{PeerId, Ppb, Round};
+use tributary_protocol::limits::MAX_INCLUDED;
 use tributary_protocol::manifest::{FactorSchedule, UpdateCodec};
 use tributary_protocol::update;
 use tributary_trainer::gradient::partial_loss_and_gradient;
@@ -40,7 +41,7 @@ const SHARED: [(Codec, &[usize]); 2] = [
 /// Most contributors whose whole vectors are held for comparison: 4 stages of 59 MB.
 const MOST_WHOLE: usize = 100;
 /// Stages of a run, and rounds of a stage.
-const STAGES: (u32, u32) = (4, 3);
+const STAGES: (u32, u32) = (4, 25);
 /// Stretches of an answer, and tokens of a stretch.
 const STRETCHES: (usize, usize) = (8, 4);
 /// Tokens of the prompt.
@@ -184,7 +185,7 @@ fn draws(words: &[u64]) -> Stream {
 
 /// A contribution vector: an update of random numbers through the codec, times a coefficient.
 fn contribution(shape: &AdapterShape, codec: Codec, (n, round): (usize, u32)) -> Vec<f32> {
-    let trainable = FactorSchedule::Alternate.trainable(Round(round));
+    let trainable = FactorSchedule::Both.trainable(Round(round));
     let segments = shape.trainable_segments(trainable);
     let len = segments.iter().map(|s| s.len()).sum();
     let mut draws = draws(&[n as u64, u64::from(round)]);
@@ -235,7 +236,7 @@ impl Gradient for Counted<'_> {
         let adapter =
             Adapter::new(self.shape.clone(), point.to_vec()).expect("a point of the path");
         let windows = &self.batches[batch];
-        let found = partial_loss_and_gradient(self.base, &adapter, Trainable::B, windows)?;
+        let found = partial_loss_and_gradient(self.base, &adapter, Trainable::Both, windows)?;
         self.backward = (self.backward.0 + 1, self.backward.1 + started.elapsed());
         Ok(LossGradient {
             loss: found.loss,
@@ -331,6 +332,12 @@ fn answer(
     Ok((stretches, median(times)))
 }
 
+/// Who is in a round of a run of `contributors`: as many as a certificate includes, in turns.
+fn included(contributors: usize, round: u32) -> impl Iterator<Item = usize> {
+    let first = round as usize * MAX_INCLUDED;
+    (0..MAX_INCLUDED.min(contributors)).map(move |n| (first + n) % contributors)
+}
+
 fn shares(
     shape: &AdapterShape,
     codec: Codec,
@@ -344,7 +351,7 @@ fn shares(
     for stage in 0..STAGES.0 {
         let (mut rows, mut moved) = (Stage::default(), Moved::default());
         for round in stage * STAGES.1 + 1..=(stage + 1) * STAGES.1 {
-            for n in 0..contributors {
+            for n in included(contributors, round) {
                 let vector = [(peer(n), contribution(shape, codec, (n, round)))];
                 rows.add(&vector)?;
                 if compares {
@@ -423,8 +430,8 @@ pub fn markdown(costs: &Costs, command: &str) -> String {
          ### Scores of a round\n\n\
          One evaluator, {windows} windows of {context} tokens in batches of {batch}.\n\n{}\n\
          ### Shares of one answer\n\n\
-         {stretches} stretches of {each} tokens, {stages} stages; every contributor in all {of_stage} rounds of \
-         each stage.\n\n{}",
+         {stretches} stretches of {each} tokens, {stages} stages of {of_stage} rounds, {MAX_INCLUDED} contributions \
+         a round or everybody's.\n\n{}",
         costs.machine,
         costs.parameters,
         table(
@@ -471,15 +478,24 @@ mod tests {
     }
 
     #[test]
+    fn a_round_includes_as_many_as_a_certificate_and_in_turns_everybody() {
+        for contributors in [10, 100, 1000] {
+            let of_round = |round| included(contributors, round).collect::<Vec<_>>();
+            assert_eq!(of_round(1).len(), contributors.min(MAX_INCLUDED));
+            let all: std::collections::BTreeSet<usize> = (1..=25).flat_map(of_round).collect();
+            assert_eq!(all.len(), contributors);
+        }
+    }
+
+    #[test]
     fn a_measured_contribution_moves_what_its_codec_keeps() {
         let base = BaseModel::brook().unwrap();
         let shape = base.adapter_shape(RANK, 2 * RANK);
-        let moved = |codec, round| {
-            let vector = contribution(&shape, codec, (3, round));
+        let moved = |codec| {
+            let vector = contribution(&shape, codec, (3, 1));
             vector.iter().filter(|v| **v != 0.0).count()
         };
-        let sparse = moved(Codec::Sparse, 1) + moved(Codec::Sparse, 2);
-        let dense = moved(Codec::Dense, 1) + moved(Codec::Dense, 2);
+        let (sparse, dense) = (moved(Codec::Sparse), moved(Codec::Dense));
         assert!(
             sparse * 60 < shape.parameters() && sparse * 70 > shape.parameters(),
             "{sparse}"
