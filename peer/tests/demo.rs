@@ -57,7 +57,6 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
 
     payouts_are_explained(dir.path(), paid);
     holdouts_are_proven(dir.path(), report["run"].as_str().unwrap());
-
     // The folder that it names is a working adapter.
     let folder = report["adapter"]["path"].as_str().unwrap();
     let text = dir.path().join("text.txt");

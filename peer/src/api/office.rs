@@ -34,6 +34,7 @@ use crate::view::{
     AdapterView, EventView, RunBrief, RunView, StatementView, StatusView, phase_words,
 };
 use crate::why::{Question, Why};
+use name::{pick, pick_only};
 
 /// How long a wish may take to show in the node.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -570,27 +571,6 @@ fn role_of(word: &str) -> Result<Role, HostError> {
     }
 }
 
-fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, HostError> {
-    known.sort_unstable();
-    known.dedup();
-    known.retain(|run| run.to_string().starts_with(text));
-    pick_only(text, known)
-}
-
-fn pick_only(text: &str, matches: Vec<RunId>) -> Result<RunId, HostError> {
-    match matches.as_slice() {
-        [run] => Ok(*run),
-        [] => Err(HostError::Unknown(format!(
-            "nothing here has an id that starts with {text:?}; `tributary run list` shows what is \
-             known, and a run that no neighbour follows needs its id in full (64 digits)"
-        ))),
-        many => Err(HostError::Refused(format!(
-            "{} ids start with {text:?}; give more digits",
-            many.len()
-        ))),
-    }
-}
-
 fn stopped(e: Stopped) -> HostError {
     HostError::Failed(e.to_string())
 }
@@ -604,22 +584,4 @@ pub(super) fn failed(e: impl std::fmt::Display) -> HostError {
 }
 
 pub(super) mod fetch;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tributary_protocol::hash::{Domain, digest};
-
-    #[test]
-    fn first_digits_name_a_run_when_they_name_only_one() {
-        let runs: Vec<RunId> = (0..64u8)
-            .map(|i| RunId(digest(Domain::Manifest, &[i])))
-            .collect();
-        let full = runs[3].to_string();
-        assert_eq!(pick(&full[..12], runs.clone()), Ok(runs[3]));
-        let twice = [runs.clone(), runs.clone()].concat();
-        assert_eq!(pick(&full, twice), Ok(runs[3]), "known from two places");
-        assert!(matches!(pick("", runs.clone()), Err(HostError::Refused(_))));
-        assert!(matches!(pick("zz", runs), Err(HostError::Unknown(_))));
-    }
-}
+mod name;
