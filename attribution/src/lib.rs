@@ -18,14 +18,17 @@
 //! machine. This crate never sees a model; it asks a [`Gradient`] for losses and gradients at points.
 //!
 //! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
-//! round score), [`novelty`] (what of it counts), [`distinct`] (whose text is whose), [`evidence`] (who is paid at all), [`interval`], [`query`] (shares of one answer), [`money`], [`chart`], [`credit`],
-//! [`fee`], [`fold`], [`statement`], and [`mod@reference`], the slow twins.
+//! round score), [`novelty`] (what of it counts), [`distinct`] (whose text is whose), [`evidence`] (who is paid at
+//! all), [`interval`], [`query`] (shares of one answer), [`money`], [`chart`], [`credit`], [`fee`], [`fold`],
+//! [`statement`] (with periods compared), [`explain`] (one payout laid open), and [`mod@reference`], the slow
+//! twins.
 
 pub mod chart;
 pub mod coalition;
 pub mod credit;
 pub mod distinct;
 pub mod evidence;
+pub mod explain;
 pub mod fee;
 pub mod fold;
 pub mod interval;

@@ -74,20 +74,51 @@ impl fmt::Display for Balance {
 /// gets nothing. `None` when all weights are zero: there is nobody to give to, and the caller says
 /// which account keeps it. Parts come in the order of `weights`.
 pub fn apportion<I: Ord>(amount: u128, weights: &[(I, u64)]) -> Option<Vec<u128>> {
+    let parts = portions(amount, weights)?;
+    Some(parts.iter().map(Portion::whole).collect())
+}
+
+/// One part of an apportionment, with what decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// Whole units of the quota `amount * weight / total`.
+    pub floor: u128,
+    /// What the quota leaves over them, in `total`-ths of a unit.
+    pub remainder: u128,
+    /// Whether the remainder was among the largest, and got one of the units that were left.
+    pub is_topped: bool,
+}
+
+impl Portion {
+    /// The part itself.
+    pub fn whole(&self) -> u128 {
+        self.floor + u128::from(self.is_topped)
+    }
+}
+
+/// [`apportion`] with its reasons, for whoever explains a split.
+pub fn portions<I: Ord>(amount: u128, weights: &[(I, u64)]) -> Option<Vec<Portion>> {
     let total: u128 = weights.iter().map(|(_, w)| u128::from(*w)).sum();
     if total == 0 {
         return None;
     }
     let quotas = weights.iter().map(|(_, w)| quota(amount, *w, total));
-    let (mut parts, remainders): (Vec<u128>, Vec<u128>) = quotas.unzip();
-    let left = amount - parts.iter().sum::<u128>();
+    let mut parts: Vec<Portion> = quotas
+        .map(|(floor, remainder)| Portion {
+            floor,
+            remainder,
+            is_topped: false,
+        })
+        .collect();
+    let left = amount - parts.iter().map(|part| part.floor).sum::<u128>();
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by(|&a, &b| {
-        (remainders[b].cmp(&remainders[a])).then_with(|| weights[a].0.cmp(&weights[b].0))
+        let remainders = parts[b].remainder.cmp(&parts[a].remainder);
+        remainders.then_with(|| weights[a].0.cmp(&weights[b].0))
     });
     // Remainders add up to `left` totals and each is below one, so `left` of them are not zero.
     for &at in order.iter().take(left as usize) {
-        parts[at] += 1;
+        parts[at].is_topped = true;
     }
     Some(parts)
 }

@@ -15,6 +15,7 @@
 //! retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which agrees
 //! better, and gives the shares intervals.
 
+pub mod store;
 pub mod stretch;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! Plain data from the books, so that a page or `--format json` renders it as it likes; `Display` is
 //! the text that the command line prints. Everything in it follows from certified facts.
 
+pub mod compare;
+
 use std::fmt;
 
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round, RunId};

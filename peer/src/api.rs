@@ -13,7 +13,9 @@
 //! | `POST /v1/runs/{id}/join`, `/leave` | [`JoinRequest`] |
 //! | `GET /v1/runs/{id}/watch` | one [`EventView`] a line, until the run is finished |
 //! | `GET /v1/adapters`, `POST /v1/adapters/export`, `/get` | [`AdapterView`]s, [`FolderRequest`] |
-//! | `GET /v1/ledger/verify`, `/v1/ledger/statement` | the reports that the commands print |
+//! | `GET /v1/ledger/verify`, `/v1/ledger/statement?run=ID&by=ROUNDS` | the reports that the commands print |
+//! | `POST /v1/ledger/explain` | [`ExplainRequest`] to [`Explanation`] |
+//! | `POST /v1/ledger/prove-holdout`, `/check-holdout` | [`ProveRequest`] to [`HoldoutProof`] to [`HoldoutReport`] |
 //! | `POST /v1/why` | [`Question`] to [`Why`] |
 //! | `POST /v1/stop` | stops the daemon |
 //! | `GET /metrics` | Prometheus text |
@@ -29,7 +31,9 @@ use std::path::PathBuf;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView};
+use crate::verify::holdout::{HoldoutProof, HoldoutReport};
+use crate::view::explain::Explanation;
+use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
 use crate::why::{Question, Why};
 
 pub use server::{ServeError, Server, serve};
@@ -71,6 +75,41 @@ pub struct FolderRequest {
     /// How long to try (only for `get`).
     #[serde(default)]
     pub timeout_s: u64,
+}
+
+/// Which statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementRequest {
+    /// Only this run, in full or by its first digits.
+    pub run: Option<String>,
+    /// Rounds of the periods that are compared; a quarter of each run unless given.
+    pub by: Option<u32>,
+}
+
+impl StatementRequest {
+    /// The route that asks for it.
+    pub fn path(&self) -> String {
+        let run = self.run.iter().map(|run| format!("run={run}"));
+        let by = self.by.iter().map(|by| format!("by={by}"));
+        let query: Vec<String> = run.chain(by).collect();
+        format!("/v1/ledger/statement?{}", query.join("&"))
+    }
+}
+
+/// Which payout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainRequest {
+    /// The receipt by the first digits of its id, or RUN/ROUND/PEER.
+    pub receipt: String,
+}
+
+/// Which hold-out windows to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProveRequest {
+    /// The run, in full or by its first digits.
+    pub run: String,
+    /// The scored round.
+    pub round: u32,
 }
 
 /// What a request came to, when it came to nothing.
@@ -130,8 +169,23 @@ pub trait Host: Send + Sync + 'static {
     /// The report of `ledger statement`.
     fn statement(
         &self,
-        run: Option<String>,
-    ) -> impl Future<Output = Result<serde_json::Value, HostError>> + Send;
+        wanted: StatementRequest,
+    ) -> impl Future<Output = Result<StatementView, HostError>> + Send;
+    /// Why a contribution was paid what it was.
+    fn explain(
+        &self,
+        wanted: ExplainRequest,
+    ) -> impl Future<Output = Result<Explanation, HostError>> + Send;
+    /// Which hold-out windows this evaluator scored a round on.
+    fn prove_holdout(
+        &self,
+        wanted: ProveRequest,
+    ) -> impl Future<Output = Result<HoldoutProof, HostError>> + Send;
+    /// Whether another's proof of them holds.
+    fn check_holdout(
+        &self,
+        proof: HoldoutProof,
+    ) -> impl Future<Output = Result<HoldoutReport, HostError>> + Send;
     /// Who shaped an answer.
     fn why(&self, question: Question) -> impl Future<Output = Result<Why, HostError>> + Send;
     /// The owner asks the daemon to stop.

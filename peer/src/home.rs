@@ -95,6 +95,10 @@ impl HomePaths {
     pub fn shards(&self) -> PathBuf {
         self.root.join("shards")
     }
+    /// What can be made again from the rest.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
     /// Settings.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")

@@ -269,6 +269,22 @@ pub fn windows(base: &BaseModel, passages: &[String], context: u32) -> Result<Wi
         .map_err(|e| ModelError::TooLittle(e.to_string()))
 }
 
+/// The windows of a hold-out, as a join commits to them.
+///
+/// # Errors
+/// As [`windows`].
+pub fn holdout(
+    base: &BaseModel,
+    passages: &[String],
+    context: u32,
+) -> Result<Vec<Vec<u32>>, ModelError> {
+    if passages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let windows = windows(base, passages, context)?;
+    Ok(windows.iter().map(<[u32]>::to_vec).collect())
+}
+
 /// Tokens behind a committed root, after checking that there are enough for the role.
 ///
 /// # Errors
@@ -280,7 +296,7 @@ pub fn tokens(base: &BaseModel, committed: &Committed, role: Role) -> Result<u64
         tokens = windows(base, &committed.train, context)?.tokens();
     }
     if role.evaluates() {
-        let holdout = windows(base, &committed.holdout, context)?;
+        let holdout = &committed.holdout;
         if holdout.len() < learner::MIN_WINDOWS {
             return Err(ModelError::TooLittle(format!(
                 "the hold-out has {} windows of {context} tokens and scoring needs {}; give a longer \
@@ -290,7 +306,7 @@ pub fn tokens(base: &BaseModel, committed: &Committed, role: Role) -> Result<u64
             )));
         }
         if !role.contributes() {
-            tokens = holdout.tokens();
+            tokens = holdout.iter().map(|window| window.len() as u64).sum();
         }
     }
     Ok(tokens)

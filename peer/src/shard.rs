@@ -10,6 +10,7 @@
 
 mod committed;
 mod files;
+pub(crate) mod leaves;
 
 use std::path::{Path, PathBuf};
 

@@ -7,6 +7,7 @@
 //! | `blobs/HASH` | the hash that is the name |
 //! | `shards/committed/ROOT.json` | the Merkle root that is the name |
 //! | `shards/NAME/files/HASH.NAME` | the hash in the name |
+//! | `cache/RUN.moved` | its checksum; what does not hold is made again |
 //! | `demo.json` of a demo | its checksum; the exported adapter is written again and compared |
 //!
 //! Harmless by construction, because nothing relies on them: `lock` (empty), `config.toml` (the name
@@ -16,7 +17,9 @@
 pub mod archive;
 
 pub(crate) mod check;
+pub mod explain;
 pub(crate) mod files;
+pub mod holdout;
 
 use std::path::{Path, PathBuf};
 

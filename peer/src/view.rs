@@ -4,6 +4,7 @@
 //! every view can be fed to the next command; tables shorten them.
 
 pub mod book;
+pub mod explain;
 pub(crate) mod tables;
 
 use serde::{Deserialize, Serialize};
@@ -180,6 +181,8 @@ pub struct RunStatementView {
     pub name: String,
     /// One line per round that the peer was scored in.
     pub lines: Vec<LineView>,
+    /// The final rounds in parts of equal length, each compared with the one before.
+    pub periods: Vec<PeriodView>,
     /// Rounds that nobody scored in time.
     pub unscored: Vec<u32>,
     /// The peer's accounts in this run.
@@ -191,6 +194,8 @@ pub struct RunStatementView {
 pub struct LineView {
     /// The round.
     pub round: u32,
+    /// The receipt that it is paid for, as `ledger explain` takes it.
+    pub receipt: String,
     /// The final score.
     pub score_nanonats: i64,
     /// Lower end of its interval.
@@ -201,6 +206,49 @@ pub struct LineView {
     pub credit: u64,
     /// What that paid.
     pub micro_open: u64,
+}
+
+/// Some consecutive rounds of a statement.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeriodView {
+    /// First round.
+    pub first: u32,
+    /// Last round that is final.
+    pub last: u32,
+    /// Rounds that paid, with a contribution of the peer.
+    pub taken: u32,
+    /// Rounds that paid others only.
+    pub absent: u32,
+    /// Rounds without final scores.
+    pub unscored: u32,
+    /// Rounds in which no score was positive.
+    pub nobody_helped: u32,
+    /// What the peer earned.
+    pub micro_open: u64,
+    /// Its mean score in the rounds it took part in.
+    pub score_nanonats: i64,
+    /// What the others scored above zero in them, together, on average.
+    pub others_nanonats: i64,
+    /// What changed since the period before; `None` for the first.
+    pub change: Option<ChangeView>,
+}
+
+/// Why a period paid more or less than the one before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// Earned now minus earned before.
+    pub micro_open: i64,
+    /// What each cause did to it; they add up to it.
+    pub causes: Vec<CauseView>,
+}
+
+/// One cause of a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CauseView {
+    /// length, unscored, nobody-helped, absent, own-score, others-scores, budget.
+    pub cause: String,
+    /// What it did.
+    pub micro_open: i64,
 }
 
 /// One account.

@@ -5,15 +5,18 @@
 //! pushed it ([`tributary_attribution::query`]). Nothing private is needed, so anyone who holds the
 //! same bytes gets the same shares. Who asks, and how the outcome is shown, belongs to the callers.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tributary_attribution::query::stretch::{self, Stretch};
-use tributary_attribution::query::{METHOD, Moved, TokenLoss};
+use tributary_attribution::query::{METHOD, TokenLoss, store};
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::hash;
+use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{BlobHash, PeerId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state::Derived;
@@ -123,7 +126,7 @@ pub struct Stage {
     /// The adapter half way through them.
     pub middle: Adapter,
     /// Sums of their contribution vectors.
-    pub moved: Moved,
+    pub moved: store::Stage,
 }
 
 /// Collects the rounds of a run in stages.
@@ -133,7 +136,7 @@ struct Staging {
     /// The newest adapter.
     adapter: Option<Adapter>,
     /// The adapter before the open stage, what was moved in it, and its rounds so far.
-    open: Option<(Adapter, Moved, u32)>,
+    open: Option<(Adapter, store::Stage, u32)>,
     stages: Vec<Stage>,
 }
 
@@ -152,7 +155,7 @@ impl Staging {
             && !derived.contributions.is_empty()
         {
             let (_, moved, rounds) =
-                (self.open).get_or_insert_with(|| (before, Moved::default(), 0));
+                (self.open).get_or_insert_with(|| (before, store::Stage::default(), 0));
             (moved.add(&derived.contributions)).map_err(|why| why.to_string())?;
             *rounds += 1;
             if *rounds == self.together {
@@ -225,6 +228,52 @@ impl Provenance {
         })
     }
 
+    /// As [`Provenance::of`], from what an earlier question left in the home while the certificates are the
+    /// same, and leaving it there otherwise.
+    ///
+    /// # Errors
+    /// As [`Provenance::of`].
+    pub fn kept(archive: &Archive, run: &ArchivedRun, home: &HomePaths) -> Result<Self, Failure> {
+        let key = cache::key(run);
+        if let Some(kept) = Self::from_cache(archive, run, home, &key) {
+            return Ok(kept);
+        }
+        let found = Self::of(archive, run)?;
+        if let Err(e) = cache::write(home, run.id, &key, &found.stages) {
+            tracing::warn!(
+                "what run {} moved is not kept for the next question: {e}; check the free space",
+                run.id.short()
+            );
+        }
+        Ok(found)
+    }
+
+    fn from_cache(
+        archive: &Archive,
+        run: &ArchivedRun,
+        home: &HomePaths,
+        key: &Digest,
+    ) -> Option<Self> {
+        let manifest = run.manifest.clone()?;
+        let shape = Arc::new(manifest.adapter.clone());
+        let stages = cache::read(home, run.id, key, &shape)?;
+        let last = run.certificates.last()?.value.adapter.hash;
+        let bytes = archive.blob(last).ok().flatten()?;
+        let adapter = Adapter::from_bytes(shape, &bytes).ok()?;
+        let book = Book {
+            manifest: &manifest,
+            chain: &run.certificates,
+            log: &run.log,
+        };
+        let names = book.names();
+        Some(Self {
+            manifest,
+            adapter,
+            stages,
+            names,
+        })
+    }
+
     /// The hash that the certificate names the adapter by.
     pub fn id(&self) -> BlobHash {
         BlobHash(hash::blob(&self.adapter.to_bytes()))
@@ -237,7 +286,7 @@ impl Provenance {
 /// A [`Failure`] for people.
 pub fn ask(archive: &Archive, home: &HomePaths, question: &Question) -> Result<Why, Failure> {
     let run = pick(archive, &question.id)?;
-    let provenance = Provenance::of(archive, run)?;
+    let provenance = Provenance::kept(archive, run, home)?;
     let base = model::provide(home, &provenance.manifest.base, None)?;
     why(&base, &provenance, question)
 }
@@ -293,8 +342,9 @@ pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Re
     let started = Instant::now();
     let losses = losses(base, adapter, &asked, &said)?;
     let stretches = stretches(base, provenance, &asked, &said, &losses)?;
-    let moved = provenance.stages.iter().map(|stage| &stage.moved);
-    let found = stretch::shares(&stretches, moved).map_err(|e| Failure::from_error(&e))?;
+    let stages = provenance.stages.iter().map(|stage| &stage.moved);
+    let found = stretch::shares_of_stages(&stretches, &stages.collect::<Vec<_>>());
+    let found = found.map_err(|e| Failure::from_error(&e))?;
     let mut shares: Vec<Share> = (found.shares.shares.iter().zip(&found.intervals))
         .map(|(share, [low, high])| Share {
             peer: share.peer.to_string(),

@@ -99,16 +99,28 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
         peer.verify("beside its daemon");
     }
     let beside = shares(&peers[0], &run);
+    let explained = explained(&peers[0], &run);
     stranger(dir.path(), &run, &address);
     // The same from the stopped homes, from bytes alone; all were killed.
     for peer in &mut peers {
         peer.kill();
         peer.verify("stopped");
     }
+    assert_eq!(self::explained(&peers[0], &run), explained);
     // Those who were there from the beginning hold every update; who asks makes no difference.
     for peer in &peers[..2] {
         assert_eq!(shares(peer, &run), beside, "{}", peer.name);
     }
+}
+
+/// A payout walked back to its shard, everything checked.
+fn explained(peer: &Peer, run: &str) -> serde_json::Value {
+    let found = peer.ask(&["ledger", "explain", &format!("{}/2", &run[..12])]);
+    assert_eq!(found["name"], peer.name.as_str(), "{found}");
+    let steps = found["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 7);
+    assert!(steps.iter().all(|step| step["checked"] == true), "{found}");
+    found
 }
 
 /// Who shaped an answer: all of it is somebody's or nobody's.

@@ -55,6 +55,8 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
         .sum();
     assert_eq!(paid, 2 * 10_000_000, "two rounds of ten OPEN");
 
+    payouts_are_explained(dir.path(), paid);
+    holdouts_are_proven(dir.path(), report["run"].as_str().unwrap());
     // The folder that it names is a working adapter.
     let folder = report["adapter"]["path"].as_str().unwrap();
     let text = dir.path().join("text.txt");
@@ -90,6 +92,100 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
     assert_eq!(other.status.code(), Some(2));
     let why = String::from_utf8_lossy(&other.stderr);
     assert!(why.contains("--rounds 2 there, 3 now"), "{why}");
+}
+
+/// Every line of every contributor's statement leads back to its shard, and they add up to what was paid.
+fn payouts_are_explained(demo: &Path, paid: u64) {
+    let mut explained = 0;
+    for name in ["00", "01", "02"] {
+        let home = peer_home(demo, name);
+        let statement = json(&["ledger", "statement", "--by", "1", "--home", &home]);
+        let run = &statement["runs"][0];
+        let lines = run["lines"].as_array().unwrap();
+        assert_eq!(lines.len(), 2, "{statement}");
+        for line in lines {
+            let receipt = &line["receipt"].as_str().unwrap()[..10];
+            let found = json(&["ledger", "explain", receipt, "--home", &home]);
+            assert_eq!(found["schema"], "explain/1");
+            assert_eq!(found["payout"]["micro_open"], line["micro_open"], "{found}");
+            let steps = found["steps"].as_array().unwrap();
+            let is_checked = |step: &serde_json::Value| step["checked"] == true;
+            assert!(steps.len() == 7 && steps.iter().all(is_checked), "{found}");
+            explained += line["micro_open"].as_u64().unwrap();
+        }
+        let change = &run["periods"][1]["change"];
+        let causes = change["causes"].as_array().unwrap();
+        let sum: i64 = causes
+            .iter()
+            .map(|c| c["micro_open"].as_i64().unwrap())
+            .sum();
+        let amount = |at: usize| lines[at]["micro_open"].as_i64().unwrap();
+        assert_eq!(sum, amount(1) - amount(0), "{change}");
+        assert_eq!(change["micro_open"], sum);
+    }
+    assert_eq!(explained, paid);
+}
+
+/// An evaluator shows what it scored on; a contributor finds that it holds, and that no other text does.
+fn holdouts_are_proven(demo: &Path, run: &str) {
+    let (judge, other) = (peer_home(demo, "03"), peer_home(demo, "00"));
+    let file = demo.join("proof.json");
+    let path = file.to_str().unwrap();
+    json(&[
+        "ledger",
+        "prove-holdout",
+        &run[..10],
+        "2",
+        path,
+        "--home",
+        &judge,
+    ]);
+    let report = json(&["ledger", "check-holdout", path, "--home", &other]);
+    assert_eq!(report["schema"], "holdout-check/1");
+    let (signed, found) = (&report["sheet"], &report["recomputed"]);
+    for moment in ["before", "after"] {
+        let gap = signed[moment].as_f64().unwrap() - found[moment].as_f64().unwrap();
+        assert!(gap.abs() < 1e-3, "{report}");
+    }
+    let proof: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert!(proof["windows"].as_u64() > Some(proof["drawn"].as_array().unwrap().len() as u64));
+    let refused = |what: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let mut bad = proof.clone();
+        change(&mut bad);
+        std::fs::write(&file, bad.to_string()).unwrap();
+        let output = cli::run(&["ledger", "check-holdout", path, "--home", &other]);
+        assert_eq!(output.status.code(), Some(1), "{what} was accepted");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let why = refused("another text", &|bad| {
+        bad["drawn"][0]["tokens"][0] = 7.into()
+    });
+    assert!(why.contains("committed to"), "{why}");
+    let why = refused("another round's draw", &|bad| bad["round"] = 1.into());
+    assert!(why.contains("draws other windows"), "{why}");
+    let why = refused("a smaller hold-out", &|bad| bad["windows"] = 9.into());
+    assert!(why.contains("of this size"), "{why}");
+    let why = refused("another's hold-out", &|bad| {
+        bad["evaluator"] = json(&["ledger", "statement", "--home", &other])["peer"].clone();
+    });
+    assert!(why.contains("no evaluating member"), "{why}");
+    let why = refused("a window left out", &|bad| {
+        bad["drawn"].as_array_mut().unwrap().pop();
+    });
+    assert!(why.contains("draws other windows"), "{why}");
+}
+
+/// The home of the demo's peer whose folder begins so.
+fn peer_home(demo: &Path, begins: &str) -> String {
+    let folders = std::fs::read_dir(demo.join("peers")).unwrap();
+    let paths = folders.map(|entry| entry.unwrap().path());
+    let is_it = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with(begins)
+    };
+    let found: Vec<_> = paths.filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{begins}");
+    found[0].display().to_string()
 }
 
 #[test]

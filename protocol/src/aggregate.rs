@@ -30,15 +30,39 @@ pub struct Weighted {
     pub update: Vec<f32>,
 }
 
-/// Contribution vectors, ordered by peer: `c_i = a_i * u_i`. The coefficient `a_i` is the share of
-/// tokens for [`Aggregation::Mean`], that times the clip factor for [`Aggregation::ClippedMean`], and
-/// what `robust` makes of the inner products for the others. It is computed in f64; its product with
-/// each number is rounded to f32 once.
+/// Contribution vectors, ordered by peer: `c_i = a_i * u_i`, with the [`coefficients`] `a_i`. The product
+/// with each number is rounded to f32 once.
+///
+/// # Panics
+/// As [`coefficients`].
+pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>)> {
+    let sorted = sorted(updates);
+    (sorted.iter().zip(of_sorted(rule, &sorted)))
+        .map(|(weighted, (_, coefficient))| {
+            let scaled = weighted.update.iter();
+            let scaled = scaled
+                .map(|v| (coefficient * f64::from(*v)) as f32)
+                .collect();
+            (weighted.peer, scaled)
+        })
+        .collect()
+}
+
+/// What each update is multiplied by, ordered by peer: its share of the tokens, and the coefficient `a_i`
+/// that the rule makes of it. That is the share itself for [`Aggregation::Mean`], the share times the clip
+/// factor for [`Aggregation::ClippedMean`], and what `robust` makes of the inner products for the others.
 ///
 /// # Panics
 /// If two updates are of one peer or of different lengths, or the tokens of all sum to zero or beyond
 /// 64 bits. [`crate::state`] and the decoder have refused such input.
-pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>)> {
+pub fn coefficients(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, f64, f64)> {
+    let sorted = sorted(updates);
+    (sorted.iter().zip(of_sorted(rule, &sorted)))
+        .map(|(weighted, (share, coefficient))| (weighted.peer, share, coefficient))
+        .collect()
+}
+
+fn sorted(updates: &[Weighted]) -> Vec<&Weighted> {
     let mut sorted: Vec<&Weighted> = updates.iter().collect();
     sorted.sort_unstable_by_key(|weighted| weighted.peer);
     let same_length = |pair: &[&Weighted]| pair[0].update.len() == pair[1].update.len();
@@ -46,6 +70,11 @@ pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>
         (sorted.windows(2)).all(|w| w[0].peer < w[1].peer && same_length(w)),
         "one update per peer, all of one length"
     );
+    sorted
+}
+
+/// Share of tokens and coefficient of each.
+fn of_sorted(rule: Aggregation, sorted: &[&Weighted]) -> Vec<(f64, f64)> {
     let tokens: u64 = sorted.iter().map(|w| w.tokens).sum();
     assert!(tokens > 0 || sorted.is_empty(), "updates without tokens");
     let shares: Vec<f64> = (sorted.iter())
@@ -59,20 +88,12 @@ pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>
     };
     let coefficients = robust::coefficients(rule, &shares, || Gram::of(&views()));
     let coefficients = coefficients.unwrap_or_else(|| match rule {
-        Aggregation::ClippedMean => (shares.iter().zip(clip::factors(&sorted)))
+        Aggregation::ClippedMean => (shares.iter().zip(clip::factors(sorted)))
             .map(|(share, factor)| share * factor)
             .collect(),
-        _ => shares,
+        _ => shares.clone(),
     });
-    (sorted.iter().zip(coefficients))
-        .map(|(weighted, coefficient)| {
-            let scaled = weighted.update.iter();
-            let scaled = scaled
-                .map(|v| (coefficient * f64::from(*v)) as f32)
-                .collect();
-            (weighted.peer, scaled)
-        })
-        .collect()
+    shares.into_iter().zip(coefficients).collect()
 }
 
 /// The adapter after the step: each number plus the contributions to it, added up in f64 in the order

@@ -301,13 +301,27 @@ impl Windows {
 
     /// At most `count` different windows drawn by `seed`; the same seed draws the same ones.
     pub fn sample(&self, seed: &[u8; 32], count: usize) -> Self {
+        self.pick(&Self::draw(seed, self.len(), count))
+    }
+
+    /// Places of at most `count` different windows of `of`, drawn by `seed`, rising: what
+    /// [`Windows::sample`] takes, for whoever checks a draw without the windows.
+    pub fn draw(seed: &[u8; 32], of: usize, count: usize) -> Vec<usize> {
         let mut rng = ChaCha8Rng::from_seed(*seed);
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        let (drawn, _) = order.partial_shuffle(&mut rng, count.min(self.len()));
+        let mut order: Vec<usize> = (0..of).collect();
+        let (drawn, _) = order.partial_shuffle(&mut rng, count.min(of));
         drawn.sort_unstable();
+        drawn.to_vec()
+    }
+
+    /// The windows at these places.
+    ///
+    /// # Panics
+    /// If there is no window at one of them.
+    pub fn pick(&self, places: &[usize]) -> Self {
         Self {
             context: self.context,
-            windows: drawn.iter().map(|i| self.windows[*i].clone()).collect(),
+            windows: places.iter().map(|i| self.windows[*i].clone()).collect(),
         }
     }
 

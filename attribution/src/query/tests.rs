@@ -70,6 +70,19 @@ fn vanishing_gradients_keep_their_proportions() {
 }
 
 #[test]
+fn equal_vectors_get_equal_shares_and_an_idle_one_none() {
+    let moved = [vec![1.0, 2.0], vec![1.0, 2.0], vec![0.0, 0.0]];
+    let found = of(&[-1.0, -0.5], &moved, &twice());
+    assert!(found.shares[0].share > Ppb(0));
+    assert!(
+        found.shares[0].share.0.abs_diff(found.shares[1].share.0) <= 1,
+        "{found:?}"
+    );
+    assert_eq!(found.shares[0].influence, found.shares[1].influence);
+    assert_eq!(found.shares[2].share, Ppb(0));
+}
+
+#[test]
 fn bad_input_is_named() {
     let one = [1.0f32];
     let good = twice();

@@ -16,16 +16,25 @@ use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView as NodeRun};
 
-use super::{CreateRequest, FolderRequest, Host, HostError, JoinRequest};
+use super::{
+    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, ProveRequest,
+    StatementRequest,
+};
 use crate::daemon::{Daemon, Stopped};
 use crate::event::Event;
-use crate::home::Home;
+use crate::home::{Home, HomePaths};
 use crate::model;
 use crate::shard::Committed;
-use crate::verify::archive::Archive;
+use crate::terminal::Failure;
+use crate::verify::holdout::{HoldoutProof, HoldoutReport};
+use crate::verify::{self, archive::Archive};
 use crate::view::book::Book;
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatusView, phase_words};
+use crate::view::explain::Explanation;
+use crate::view::{
+    AdapterView, EventView, RunBrief, RunView, StatementView, StatusView, phase_words,
+};
 use crate::why::{Question, Why};
+use name::{pick, pick_only};
 
 /// How long a wish may take to show in the node.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,6 +119,18 @@ impl Office {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// What `look` makes of what is durable at this moment, on a thread that may block.
+    async fn on_archive<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Archive, &HomePaths) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, HostError> {
+        let records = self.daemon.records().await.map_err(failed)?;
+        let paths = self.home.paths().clone();
+        let looking =
+            tokio::task::spawn_blocking(move || look(&Archive::of(&records, &paths), &paths));
+        looking.await.map_err(failed)?.map_err(refused)
     }
 
     async fn command(&self, command: Command) -> Result<(), HostError> {
@@ -208,6 +229,10 @@ impl Office {
             request.datanet.as_deref().unwrap_or(&manifest.datanet),
             (role.contributes(), role.evaluates()),
             &request.holdout,
+            |held| {
+                let context = manifest.training.context;
+                model::holdout(&base, held, context).map_err(|e| e.to_string())
+            },
         )
         .map_err(refused)?;
         let tokens = model::tokens(&base, &committed, role).map_err(refused)?;
@@ -389,12 +414,12 @@ impl Host for Office {
     }
 
     async fn verify(&self) -> Result<serde_json::Value, HostError> {
-        let report = crate::verify::running(&self.daemon, self.home.paths()).await;
+        let report = verify::running(&self.daemon, self.home.paths()).await;
         serde_json::to_value(report.map_err(failed)?).map_err(failed)
     }
 
-    async fn statement(&self, run: Option<String>) -> Result<serde_json::Value, HostError> {
-        let only = match run {
+    async fn statement(&self, wanted: StatementRequest) -> Result<StatementView, HostError> {
+        let only = match wanted.run {
             Some(text) => Some(self.resolve(&text).await?),
             None => None,
         };
@@ -402,23 +427,43 @@ impl Host for Office {
         let statement = self.inspect(move |node| {
             let mut runs = Vec::new();
             for run in node.runs().filter(|r| only.is_none_or(|id| id == r.id())) {
-                if let Some(part) = with_book(&run, |book| book.statement(me)) {
+                if let Some(part) = with_book(&run, |book| book.statement(me, wanted.by)) {
                     runs.push(part?);
                 }
             }
             Ok::<_, tributary_attribution::fold::FoldError>(runs)
         });
         let runs = statement.await?.map_err(failed)?;
-        serde_json::to_value(crate::view::StatementView::of(me, runs)).map_err(failed)
+        Ok(StatementView::of(me, runs))
+    }
+
+    async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
+        let me = self.daemon.peer_id();
+        let explain = move |archive: &Archive, home: &HomePaths| {
+            verify::explain::explain(archive, home, me, &wanted.receipt)
+        };
+        self.on_archive(explain).await
+    }
+
+    async fn prove_holdout(&self, wanted: ProveRequest) -> Result<HoldoutProof, HostError> {
+        let me = self.daemon.peer_id();
+        let prove = move |archive: &Archive, home: &HomePaths| {
+            verify::holdout::prove(archive, home, me, (&wanted.run, wanted.round))
+        };
+        self.on_archive(prove).await
+    }
+
+    async fn check_holdout(&self, proof: HoldoutProof) -> Result<HoldoutReport, HostError> {
+        let check = move |archive: &Archive, home: &HomePaths| {
+            verify::holdout::check(archive, home, &proof)
+        };
+        self.on_archive(check).await
     }
 
     async fn why(&self, question: Question) -> Result<Why, HostError> {
-        let records = self.daemon.records().await.map_err(failed)?;
-        let paths = self.home.paths().clone();
-        let asking = tokio::task::spawn_blocking(move || {
-            crate::why::ask(&Archive::of(&records, &paths), &paths, &question)
-        });
-        asking.await.map_err(failed)?.map_err(failed)
+        let ask =
+            move |archive: &Archive, home: &HomePaths| crate::why::ask(archive, home, &question);
+        self.on_archive(ask).await
     }
 
     fn stop(&self) {
@@ -526,27 +571,6 @@ fn role_of(word: &str) -> Result<Role, HostError> {
     }
 }
 
-fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, HostError> {
-    known.sort_unstable();
-    known.dedup();
-    known.retain(|run| run.to_string().starts_with(text));
-    pick_only(text, known)
-}
-
-fn pick_only(text: &str, matches: Vec<RunId>) -> Result<RunId, HostError> {
-    match matches.as_slice() {
-        [run] => Ok(*run),
-        [] => Err(HostError::Unknown(format!(
-            "nothing here has an id that starts with {text:?}; `tributary run list` shows what is \
-             known, and a run that no neighbour follows needs its id in full (64 digits)"
-        ))),
-        many => Err(HostError::Refused(format!(
-            "{} ids start with {text:?}; give more digits",
-            many.len()
-        ))),
-    }
-}
-
 fn stopped(e: Stopped) -> HostError {
     HostError::Failed(e.to_string())
 }
@@ -560,22 +584,4 @@ pub(super) fn failed(e: impl std::fmt::Display) -> HostError {
 }
 
 pub(super) mod fetch;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tributary_protocol::hash::{Domain, digest};
-
-    #[test]
-    fn first_digits_name_a_run_when_they_name_only_one() {
-        let runs: Vec<RunId> = (0..64u8)
-            .map(|i| RunId(digest(Domain::Manifest, &[i])))
-            .collect();
-        let full = runs[3].to_string();
-        assert_eq!(pick(&full[..12], runs.clone()), Ok(runs[3]));
-        let twice = [runs.clone(), runs.clone()].concat();
-        assert_eq!(pick(&full, twice), Ok(runs[3]), "known from two places");
-        assert!(matches!(pick("", runs.clone()), Err(HostError::Refused(_))));
-        assert!(matches!(pick("zz", runs), Err(HostError::Unknown(_))));
-    }
-}
+mod name;

@@ -12,13 +12,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::control::{Control, ControlError};
-use super::{CreateRequest, FolderRequest, Host, HostError, JoinRequest};
+use super::{
+    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, ProveRequest,
+    StatementRequest,
+};
+use crate::verify::holdout::HoldoutProof;
 use crate::why::Question;
 
 /// A running API; stops when dropped or told to.
@@ -126,6 +130,9 @@ pub(super) fn router<H: Host>(host: Arc<H>, token: &str) -> Router {
         .route("/v1/adapters/get", post(fetch::<H>))
         .route("/v1/ledger/verify", get(verify::<H>))
         .route("/v1/ledger/statement", get(statement::<H>))
+        .route("/v1/ledger/explain", post(explain::<H>))
+        .route("/v1/ledger/prove-holdout", post(prove_holdout::<H>))
+        .route("/v1/ledger/check-holdout", post(check_holdout::<H>))
         .route("/v1/why", post(why::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/metrics", get(metrics::<H>))
@@ -243,16 +250,32 @@ async fn verify<H: Host>(State(host): State<Arc<H>>) -> Response {
     answer(host.verify().await)
 }
 
-#[derive(Deserialize)]
-struct StatementQuery {
-    run: Option<String>,
-}
-
 async fn statement<H: Host>(
     State(host): State<Arc<H>>,
-    Query(query): Query<StatementQuery>,
+    Query(request): Query<StatementRequest>,
 ) -> Response {
-    answer(host.statement(query.run).await)
+    answer(host.statement(request).await)
+}
+
+async fn explain<H: Host>(
+    State(host): State<Arc<H>>,
+    Json(request): Json<ExplainRequest>,
+) -> Response {
+    answer(host.explain(request).await)
+}
+
+async fn prove_holdout<H: Host>(
+    State(host): State<Arc<H>>,
+    Json(request): Json<ProveRequest>,
+) -> Response {
+    answer(host.prove_holdout(request).await)
+}
+
+async fn check_holdout<H: Host>(
+    State(host): State<Arc<H>>,
+    Json(proof): Json<HoldoutProof>,
+) -> Response {
+    answer(host.check_holdout(proof).await)
 }
 
 async fn why<H: Host>(State(host): State<Arc<H>>, Json(question): Json<Question>) -> Response {

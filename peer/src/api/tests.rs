@@ -89,8 +89,31 @@ impl Host for OneRun {
     async fn verify(&self) -> Result<serde_json::Value, HostError> {
         Ok(serde_json::json!({"verified": true}))
     }
-    async fn statement(&self, run: Option<String>) -> Result<serde_json::Value, HostError> {
-        Ok(serde_json::json!({ "run": run }))
+    async fn statement(&self, wanted: StatementRequest) -> Result<StatementView, HostError> {
+        Ok(StatementView {
+            peer: format!("{:?} by {:?}", wanted.run, wanted.by),
+            ..StatementView::default()
+        })
+    }
+    async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
+        Self::known(&wanted.receipt)?;
+        Ok(Explanation {
+            round: 4,
+            ..Explanation::default()
+        })
+    }
+    async fn prove_holdout(&self, wanted: ProveRequest) -> Result<HoldoutProof, HostError> {
+        Self::known(&wanted.run)?;
+        Ok(HoldoutProof {
+            round: wanted.round,
+            ..HoldoutProof::default()
+        })
+    }
+    async fn check_holdout(&self, proof: HoldoutProof) -> Result<HoldoutReport, HostError> {
+        Ok(HoldoutReport {
+            round: proof.round + 1,
+            ..HoldoutReport::default()
+        })
     }
     async fn why(&self, question: Question) -> Result<Why, HostError> {
         Err(HostError::Unknown(format!("no run {} here", question.id)))
@@ -126,8 +149,27 @@ async fn client_gets_the_views_that_the_host_gives() {
     };
     let brief: RunBrief = client.post("/v1/runs/ab/join", &join).await.unwrap();
     assert_eq!(brief.phase, "both");
-    let report: serde_json::Value = client.get("/v1/ledger/statement?run=ab").await.unwrap();
-    assert_eq!(report["run"], "ab");
+    let wanted = StatementRequest {
+        run: Some("ab".to_owned()),
+        by: Some(3),
+    };
+    let statement: StatementView = client.get(&wanted.path()).await.unwrap();
+    assert_eq!(statement.peer, r#"Some("ab") by Some(3)"#);
+    let explain = |receipt: &str| ExplainRequest {
+        receipt: receipt.to_owned(),
+    };
+    let found: Explanation = (client.post("/v1/ledger/explain", &explain("ab")).await).unwrap();
+    assert_eq!(found.round, 4);
+    let wanted = ProveRequest {
+        run: "ab".to_owned(),
+        round: 6,
+    };
+    let proof: HoldoutProof = (client.post("/v1/ledger/prove-holdout", &wanted).await).unwrap();
+    let report: HoldoutReport = (client.post("/v1/ledger/check-holdout", &proof).await).unwrap();
+    assert_eq!(report.round, 7);
+    let wanted = explain("cd");
+    let unknown = client.post::<_, Explanation>("/v1/ledger/explain", &wanted);
+    assert_eq!(unknown.await.unwrap_err().to_string(), "no run cd here");
 }
 
 #[tokio::test]

@@ -210,10 +210,34 @@ pub enum LedgerCommand {
     /// Check every byte that this home relies on: signatures, links, certificates, aggregates, states,
     /// scores, credits and balances.
     Verify,
-    /// Who is owed what, and why.
+    /// Who is owed what, and why, and what changed from one part of a run to the next.
     Statement {
         /// Only this run.
         id: Option<String>,
+        /// Rounds of the parts that are compared; a quarter of the run unless given.
+        #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
+        by: Option<u32>,
+    },
+    /// Why a contribution was paid what it was: from the payout line back to the shard, each step
+    /// checked.
+    Explain {
+        /// The receipt by the first digits of its id, as `ledger statement` prints it, or RUN/ROUND,
+        /// or RUN/ROUND/PEER.
+        receipt: String,
+    },
+    /// Show which hold-out windows this evaluator scored a round on, and that it had committed to them.
+    ProveHoldout {
+        /// The run, in full or by its first digits.
+        run: String,
+        /// The scored round.
+        round: u32,
+        /// Where to write the proof.
+        file: PathBuf,
+    },
+    /// Check such a proof of any evaluator of a run in this home.
+    CheckHoldout {
+        /// What `prove-holdout` wrote.
+        file: PathBuf,
     },
 }
 

@@ -1,17 +1,23 @@
 //! `tributary ledger ...`: check the account, or read one's own part of it.
 
+mod explain;
+mod holdout;
+mod statement;
+
 use std::path::Path;
 
 use super::Context;
 use super::args::LedgerCommand;
 use crate::api::client::Client;
+use crate::api::{ExplainRequest, ProveRequest, StatementRequest};
 use crate::demo::check::home_or_demo;
 use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
-use crate::verify::Report;
 use crate::verify::archive::Archive;
+use crate::verify::{self, Report};
+use crate::view::explain::Explanation;
 use crate::view::{StatementView, short};
 
 pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
@@ -36,29 +42,45 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
             ))
             .hint("restore the home from a backup, or fetch the run again from an honest peer"))
         }
-        LedgerCommand::Statement { id } => {
+        LedgerCommand::Statement { id, by } => {
+            let wanted = StatementRequest { run: id, by };
             let statement: StatementView = match client {
-                Some(client) => {
-                    let query = id.map(|id| format!("?run={id}")).unwrap_or_default();
-                    client.get(&format!("/v1/ledger/statement{query}")).await?
-                }
-                None => stopped(&context.home, id.as_deref())?,
+                Some(client) => client.get(&wanted.path()).await?,
+                None => stopped(&context.home, &wanted)?,
             };
-            context.out.answer(&statement, statement_text)
+            context.out.answer(&statement, statement::text)
         }
+        LedgerCommand::Explain { receipt } => {
+            let explanation: Explanation = match client {
+                Some(client) => {
+                    let wanted = ExplainRequest { receipt };
+                    client.post("/v1/ledger/explain", &wanted).await?
+                }
+                None => {
+                    let paths = HomePaths::new(&context.home);
+                    let me = Identity::read_file(&paths.key())?.peer_id();
+                    verify::explain::explain(&Archive::open(&paths)?, &paths, me, &receipt)?
+                }
+            };
+            context.out.answer(&explanation, explain::text)
+        }
+        LedgerCommand::ProveHoldout { run, round, file } => {
+            holdout::prove(context, client, ProveRequest { run, round }, &file).await
+        }
+        LedgerCommand::CheckHoldout { file } => holdout::check(context, client, &file).await,
     }
 }
 
-fn stopped(root: &Path, id: Option<&str>) -> Result<StatementView, Failure> {
+fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Failure> {
     let paths = HomePaths::new(root);
     let me = Identity::read_file(&paths.key())?.peer_id();
     let archive = Archive::open(&paths)?;
     let mut runs = Vec::new();
     for (_, book) in archive.books() {
         let run = book.manifest.run_id().to_string();
-        if id.is_none_or(|id| run.starts_with(id)) {
+        if (wanted.run.as_ref()).is_none_or(|id| run.starts_with(id)) {
             runs.push(
-                book.statement(me)
+                book.statement(me, wanted.by)
                     .map_err(|e| Failure::check(e.to_string()))?,
             );
         }
@@ -103,47 +125,5 @@ fn text(report: &Report) -> String {
     } else {
         "\nNOT VERIFIED\n"
     });
-    out
-}
-
-fn statement_text(statement: &StatementView) -> String {
-    let mut out = format!("peer   {}\n", statement.peer);
-    for run in &statement.runs {
-        out.push_str(&format!("\nrun {} ({})\n", short(&run.run), run.name));
-        let mut table = Table::new(&[
-            ("round", Align::Right),
-            ("score (mnat)", Align::Right),
-            ("interval", Align::Right),
-            ("credit", Align::Right),
-            ("micro-OPEN", Align::Right),
-        ]);
-        for line in &run.lines {
-            let milli = |n: i64| n as f64 * 1e-6;
-            table.row([
-                line.round.to_string(),
-                format!("{:+.3}", milli(line.score_nanonats)),
-                format!(
-                    "{:+.3} .. {:+.3}",
-                    milli(line.low_nanonats),
-                    milli(line.high_nanonats)
-                ),
-                format!("{:.4}", line.credit as f64 * 1e-9),
-                line.micro_open.to_string(),
-            ]);
-        }
-        if !run.lines.is_empty() {
-            out.push_str(&table.render());
-        }
-        for account in &run.accounts {
-            out.push_str(&format!(
-                "  as {:<12} {} micro-OPEN\n",
-                account.capacity, account.micro_open
-            ));
-        }
-    }
-    out.push_str(&format!(
-        "\ntotal  {} micro-OPEN\n",
-        statement.total_micro_open
-    ));
     out
 }

@@ -258,6 +258,7 @@ fn make(
         let text = plan.evaluator_text(at - plan.creator());
         (Role::Evaluator, Vec::new(), text)
     };
+    let holdout = model::holdout(base, &holdout, manifest.training.context)?;
     let committed = Committed::new(&identity, reading, train, holdout);
     let tokens = model::tokens(base, &committed, role)?;
     provide(home.paths(), plan, manifest)?;

@@ -12,10 +12,10 @@ use tributary_attribution::utility::{self, Gradient};
 use tributary_protocol::adapter::{Adapter, AdapterShape, Factor, Trainable};
 use tributary_protocol::entry::{Join, ScoreSheet};
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
-use tributary_protocol::hash::{Domain, Hasher};
+use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, PeerId, RunId};
 use tributary_trainer::{
-    BaseModel, Control, Session, StepReport, TrainConfig, Windows, evaluate, gradient,
+    BaseModel, Control, DataError, Session, StepReport, TrainConfig, Windows, evaluate, gradient,
 };
 
 use super::{by_hash, windows};
@@ -88,7 +88,7 @@ impl ModelLearner {
         };
         Ok(Desk {
             train: cut(&committed.train).map_err(|e| e.to_string())?,
-            holdout: cut(&committed.holdout).map_err(|e| e.to_string())?,
+            holdout: held(&base, &committed).map_err(|e| e.to_string())?,
             base,
         })
     }
@@ -101,6 +101,22 @@ impl ModelLearner {
         hasher.update(task.base.as_bytes());
         hasher.finalize_xof().next_u64()
     }
+}
+
+/// Places of the windows that a round is scored on, of `windows` in a hold-out, rising. `seed` is the
+/// certificate's, `score_windows` the manifest's.
+pub fn drawn(seed: &Digest, score_windows: u32, windows: usize) -> Vec<usize> {
+    let count = (score_windows as usize).max(MIN_WINDOWS);
+    Windows::draw(seed.as_bytes(), windows, count)
+}
+
+/// The committed hold-out; `None` when there is none.
+fn held(base: &BaseModel, committed: &Committed) -> Result<Option<Windows>, DataError> {
+    if committed.holdout.is_empty() {
+        return Ok(None);
+    }
+    let context = committed.context() as usize;
+    Windows::from_tokens(committed.holdout.clone(), context, base.config().vocab).map(Some)
 }
 
 fn failed(e: impl std::fmt::Display) -> WorkError {
@@ -163,8 +179,7 @@ impl Learner for ModelLearner {
         let desk = self.desk(task.run)?;
         let holdout = (desk.holdout.as_ref())
             .ok_or_else(|| failed("this peer committed to no text to score on"))?;
-        let count = (task.windows as usize).max(MIN_WINDOWS);
-        let drawn = holdout.sample(task.seed.as_bytes(), count);
+        let drawn = holdout.pick(&drawn(&task.seed, task.windows, holdout.len()));
         let mut measure = Measure::new(&desk.base, task, drawn, cancel)?;
         let scores = path::score(
             task.before.values(),

@@ -32,6 +32,7 @@ fn bench() -> Bench {
     let base = open(BROOK).unwrap();
     let text = crate::shard::passages(brook::HELD_OUT_SAMPLE);
     let (train, holdout) = crate::shard::split(text);
+    let holdout = super::holdout(&base, &holdout, CONTEXT).unwrap();
     let committed = Committed::new(&identity, (base.hash(), CONTEXT), train, holdout);
     let root = committed.write(&home).unwrap();
     let learner = ModelLearner::new(home.clone(), identity.peer_id());

@@ -9,6 +9,7 @@ use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::merkle;
 
 use super::files::{shard_passages, write_whole};
+use super::leaves::{self, Head};
 use super::{ShardError, io, read_passages, split};
 use crate::home::HomePaths;
 use crate::identity::Identity;
@@ -24,19 +25,19 @@ pub struct Committed {
     context: u32,
     /// What the member trains on.
     pub train: Vec<String>,
-    /// What it scores rounds on; never trained on.
-    pub holdout: Vec<String>,
+    /// What it scores rounds on, in windows of tokens; never trained on.
+    pub holdout: Vec<Vec<u32>>,
 }
 
 impl Committed {
-    /// For passages at hand, to be read with windows of `context` tokens of the base model `base`. The
+    /// For passages and hold-out windows at hand, to be read with windows of `context` tokens of the base model `base`. The
     /// salt depends on the peer's secret and nothing else, so that the same passages give the same
     /// root after a restart.
     pub fn new(
         identity: &Identity,
         (base, context): (Digest, u32),
         train: Vec<String>,
-        holdout: Vec<String>,
+        holdout: Vec<Vec<u32>>,
     ) -> Self {
         let mut hasher = Hasher::new(Domain::Simulation);
         hasher.update(b"shard salt").update(identity.seed());
@@ -50,7 +51,8 @@ impl Committed {
     }
 
     /// Passages of a home's shard and of hold-out files, split as the role needs: with `evaluates` and
-    /// no files, a tenth of the shard is held out; a pure evaluator may do without a shard.
+    /// no files, a tenth of the shard is held out; a pure evaluator may do without a shard. `cut` makes
+    /// windows of the held-out passages, as the base model reads them.
     ///
     /// # Errors
     /// [`ShardError`]: no shard, unreadable files, too little text.
@@ -61,6 +63,7 @@ impl Committed {
         datanet: &str,
         (contributes, evaluates): (bool, bool),
         holdout: &[PathBuf],
+        cut: impl FnOnce(&[String]) -> Result<Vec<Vec<u32>>, String>,
     ) -> Result<Self, ShardError> {
         let mut held = Vec::new();
         for file in holdout {
@@ -85,6 +88,7 @@ impl Committed {
         if !contributes {
             train.clear();
         }
+        let held = cut(&held).map_err(ShardError::TooLittle)?;
         Ok(Self::new(identity, base, train, held))
     }
 
@@ -98,20 +102,41 @@ impl Committed {
         self.context
     }
 
-    /// The Merkle root over the salt, the base, the training passages and the hold-out.
+    /// What the first leaf says.
+    pub fn head(&self) -> Head {
+        Head {
+            base: self.base(),
+            context: self.context,
+            windows: self.holdout.len() as u64,
+            leaves: (1 + self.holdout.len() + self.train.len()) as u64,
+        }
+    }
+
+    /// What blinds the leaf at `place`. Who is shown one learns no other.
+    pub fn leaf_salt(&self, place: u64) -> Digest {
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(b"leaf salt").update(self.salt.as_bytes());
+        hasher.update(&place.to_le_bytes()).finalize()
+    }
+
+    /// The hashes that the root is over: the head, the hold-out's windows, the training passages.
+    pub fn leaves(&self) -> Vec<Digest> {
+        let mut leaves = vec![self.head().leaf()];
+        for window in &self.holdout {
+            leaves.push(leaves::window(&self.leaf_salt(leaves.len() as u64), window));
+        }
+        for passage in &self.train {
+            leaves.push(leaves::passage(
+                &self.leaf_salt(leaves.len() as u64),
+                passage,
+            ));
+        }
+        leaves
+    }
+
+    /// The Merkle root over [`Committed::leaves`].
     pub fn root(&self) -> MerkleRoot {
-        let tagged = |tag: u8, text: &str| {
-            let mut leaf = vec![tag];
-            leaf.extend_from_slice(text.as_bytes());
-            merkle::leaf(&leaf)
-        };
-        let mut leaves = vec![
-            tagged(0, &self.salt),
-            tagged(3, &format!("{} {}", self.base, self.context)),
-        ];
-        leaves.extend(self.train.iter().map(|p| tagged(1, p)));
-        leaves.extend(self.holdout.iter().map(|p| tagged(2, p)));
-        merkle::root(&leaves)
+        merkle::root(&self.leaves())
     }
 
     fn path(home: &HomePaths, root: &MerkleRoot) -> PathBuf {

@@ -21,6 +21,12 @@ fn text(paragraphs: usize) -> String {
         .collect()
 }
 
+/// A window a passage, of its bytes.
+fn cut(passages: &[String]) -> Result<Vec<Vec<u32>>, String> {
+    let tokens = |passage: &String| passage.bytes().map(u32::from).collect();
+    Ok(passages.iter().map(tokens).collect())
+}
+
 proptest! {
     #[test]
     fn passages_joined_give_the_text_back(text in "(\\PC|\n){0,9000}") {
@@ -54,7 +60,7 @@ fn added_files_are_committed_and_read_back() {
     assert_eq!(view.files, ["notes.txt"]);
     assert_eq!(add(&home, "notes", &[file]).unwrap(), view, "adding twice");
     assert_eq!(list(&home).unwrap(), [view]);
-    let both = Committed::gather(&home, &identity, BASE, "notes", (true, true), &[]).unwrap();
+    let both = Committed::gather(&home, &identity, BASE, "notes", (true, true), &[], cut).unwrap();
     assert!(both.train.len() >= 9 * both.holdout.len());
     let root = both.write(&home).unwrap();
     assert_eq!(Committed::read(&home, &root).unwrap(), both);
@@ -66,6 +72,7 @@ fn added_files_are_committed_and_read_back() {
         "notes",
         (true, true),
         &[],
+        cut,
     );
     assert_ne!(other.unwrap().root(), root, "the salt is the peer's secret");
 }
@@ -77,7 +84,7 @@ fn every_flipped_bit_of_a_committed_shard_is_noticed() {
         &identity,
         BASE,
         vec!["a\n".into(), "b".into()],
-        vec!["c".into()],
+        vec![vec![7, 8]],
     );
     let root = committed.write(&home).unwrap();
     let path = home.shards().join("committed").join(format!("{root}.json"));
@@ -94,7 +101,7 @@ fn every_flipped_bit_of_a_committed_shard_is_noticed() {
 #[test]
 fn training_and_holdout_cannot_be_swapped_under_one_root() {
     let (_dir, _home, identity) = home();
-    let one = Committed::new(&identity, BASE, vec!["a".into()], vec!["b".into()]);
+    let one = Committed::new(&identity, BASE, vec!["a".into()], vec![vec![98]]);
     let two = Committed::new(&identity, BASE, vec!["a".into(), "b".into()], vec![]);
     assert_ne!(one.root(), two.root());
 }
@@ -105,7 +112,7 @@ fn jsonl_gives_a_passage_a_line_and_names_the_bad_line() {
     let good = dir.path().join("good.jsonl");
     std::fs::write(&good, "{\"text\":\"one\",\"id\":4}\n\n{\"text\":\"two\"}\n").unwrap();
     add(&home, "chat", &[good]).unwrap();
-    let shard = Committed::gather(&home, &identity, BASE, "chat", (true, false), &[]).unwrap();
+    let shard = Committed::gather(&home, &identity, BASE, "chat", (true, false), &[], cut).unwrap();
     assert_eq!(shard.train, ["one\n\n", "two\n\n"]);
     let bad = dir.path().join("bad.jsonl");
     std::fs::write(&bad, "{\"text\":\"one\"}\n{\"txt\":\"two\"}\n").unwrap();
@@ -139,7 +146,8 @@ fn data_that_cannot_be_used_is_refused_with_the_mend() {
         [],
         "a refused file left something behind"
     );
-    let none = Committed::gather(&home, &identity, BASE, "poems", (true, false), &[]).unwrap_err();
+    let none =
+        Committed::gather(&home, &identity, BASE, "poems", (true, false), &[], cut).unwrap_err();
     assert!(none.to_string().contains("datanet add poems"), "{none}");
 }
 
@@ -153,4 +161,34 @@ fn two_files_of_one_name_are_not_mixed_up() {
     add(&home, "n", &[one]).unwrap();
     let error = add(&home, "n", &[two]).unwrap_err();
     assert!(error.to_string().contains("rename"), "{error}");
+}
+
+#[test]
+fn each_window_is_shown_alone_and_neither_moved_nor_recounted() {
+    let (_dir, _home, identity) = home();
+    let train: Vec<String> = ["a", "b", "c"].map(String::from).into();
+    let committed = Committed::new(&identity, BASE, train, vec![vec![1, 2], vec![3, 4]]);
+    let (root, leaves) = (committed.root(), committed.leaves());
+    let head = committed.head();
+    assert_eq!((head.windows, head.leaves, leaves.len()), (2, 6, 6));
+    let proof = tributary_protocol::merkle::prove(&leaves, 0).unwrap();
+    assert!(proof.verify(&root, &head.leaf()));
+    for other in [
+        leaves::Head { windows: 1, ..head },
+        leaves::Head { leaves: 5, ..head },
+        leaves::Head {
+            context: 65,
+            ..head
+        },
+    ] {
+        assert!(!proof.verify(&root, &other.leaf()), "{other:?}");
+    }
+    for (place, window) in (1u64..).zip(&committed.holdout) {
+        let proof = tributary_protocol::merkle::prove(&leaves, place as usize).unwrap();
+        let salt = committed.leaf_salt(place);
+        assert!(proof.verify(&root, &leaves::window(&salt, window)));
+        assert!(!proof.verify(&root, &leaves::window(&committed.leaf_salt(0), window)));
+        assert!(!proof.verify(&root, &leaves::window(&salt, &[9, 9])));
+    }
+    assert_ne!(committed.leaf_salt(1), committed.leaf_salt(2));
 }

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use tributary_attribution::chart::Account;
 use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
 use tributary_attribution::statement::Statement;
+use tributary_attribution::statement::compare::{self, Period};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
 use tributary_protocol::id::{PeerId, Round};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::round::RoundValue;
+use tributary_protocol::round::{EntryRef, RoundValue};
 
 use super::{
-    AccountView, AdapterView, CreditView, LineView, MemberView, RoundView, RunStatementView,
+    AccountView, AdapterView, CauseView, ChangeView, CreditView, LineView, MemberView, PeriodView,
+    RoundView, RunStatementView, short,
 };
 
 /// See the module.
@@ -136,11 +138,11 @@ impl Book<'_> {
         Ok(views.into_values().collect())
     }
 
-    /// `peer`'s part of the account.
+    /// `peer`'s part of the account, in periods of `by` rounds (a quarter of the run unless given).
     ///
     /// # Errors
     /// As [`Book::credits`].
-    pub fn statement(&self, peer: PeerId) -> Result<RunStatementView, FoldError> {
+    pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
         let books = Books::of(self.facts())?;
         let found = Statement::of(&books, peer).runs.pop();
         let mut view = RunStatementView {
@@ -155,6 +157,7 @@ impl Book<'_> {
         view.lines = (found.lines.iter())
             .map(|line| LineView {
                 round: line.round.0,
+                receipt: self.receipt(line.round, peer).unwrap_or_default(),
                 score_nanonats: line.score.0,
                 low_nanonats: line.low.0,
                 high_nanonats: line.high.0,
@@ -162,6 +165,10 @@ impl Book<'_> {
                 micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
             })
             .collect();
+        if !found.lines.is_empty() {
+            let by = by.unwrap_or_else(|| compare::period_of(self.manifest.rounds));
+            view.periods = periods(&compare::periods(&books, found.run, peer, by.max(1)));
+        }
         view.accounts = (found.accounts.iter())
             .map(|(account, balance)| AccountView {
                 capacity: account.capacity().to_owned(),
@@ -169,6 +176,13 @@ impl Book<'_> {
             })
             .collect();
         Ok(view)
+    }
+
+    /// The id of the receipt that a certified round includes of `peer`.
+    fn receipt(&self, round: Round, peer: PeerId) -> Option<String> {
+        let value = self.values().find(|value| value.round == round)?;
+        let included = value.included.iter().find(|i| i.receipt.author == peer)?;
+        Some(receipt_id(&included.receipt))
     }
 
     /// The adapter after the last certified round.
@@ -184,6 +198,51 @@ impl Book<'_> {
             here,
         })
     }
+}
+
+fn periods(found: &[Period]) -> Vec<PeriodView> {
+    let narrow = |value: i128| i64::try_from(value).unwrap_or(i64::MAX);
+    let change = |at: usize| {
+        let before = at.checked_sub(1).map(|before| &found[before])?;
+        let change = found[at].since(before);
+        let causes = change.parts.iter().map(|(cause, part)| CauseView {
+            cause: cause.word().to_owned(),
+            micro_open: narrow(part.0),
+        });
+        Some(ChangeView {
+            micro_open: narrow(change.total.0),
+            causes: causes.collect(),
+        })
+    };
+    (found.iter().enumerate())
+        .map(|(at, period)| PeriodView {
+            first: period.first.0,
+            last: period.last.0,
+            taken: period.taken,
+            absent: period.absent,
+            unscored: period.unscored,
+            nobody_helped: period.unhelped,
+            micro_open: u64::try_from(period.earned.0).unwrap_or(u64::MAX),
+            score_nanonats: period.score.0,
+            others_nanonats: period.others.0,
+            change: change(at),
+        })
+        .collect()
+}
+
+/// A receipt's id: the block that carries it, with its place there where it is not the first.
+pub fn receipt_id(at: &EntryRef) -> String {
+    match at.index {
+        0 => at.block.to_string(),
+        index => format!("{}.{index}", at.block),
+    }
+}
+
+/// The first ten digits of a receipt's id, with its place in the block.
+pub fn short_receipt(id: &str) -> String {
+    let (block, index) = id.split_once('.').unwrap_or((id, ""));
+    let dot = if index.is_empty() { "" } else { "." };
+    format!("{}{dot}{index}", short(block))
 }
 
 /// The role in one word.

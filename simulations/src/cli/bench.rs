@@ -10,7 +10,7 @@ use tributary_trainer::BaseModel;
 
 use super::{Answer, Format};
 use crate::bench::results::{Part, Results};
-use crate::bench::{attacks, attribution, gaming, learning, page};
+use crate::bench::{attacks, attribution, cost, gaming, learning, page};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -28,6 +28,8 @@ enum Experiment {
     Attribution(AttributionOptions),
     /// Ways to game the credits against ways of paying: gain, and what honest members lose.
     Gaming(Options),
+    /// What scores of a round and shares of an answer cost, by the number of contributors.
+    Cost(Shown),
 }
 
 #[derive(clap::Args)]
@@ -64,6 +66,19 @@ struct Common {
     /// Compute only cells whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+impl Common {
+    fn limit(&self) -> Option<Duration> {
+        (self.minutes).map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
+    }
+}
+
+/// Where the outcome goes.
+#[derive(clap::Args)]
+struct Shown {
     /// Put the tables into this Markdown file, between its marks.
     #[arg(long)]
     write: Option<PathBuf>,
@@ -72,11 +87,7 @@ struct Common {
     format: Format,
 }
 
-impl Common {
-    fn limit(&self) -> Option<Duration> {
-        (self.minutes).map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)))
-    }
-
+impl Shown {
     /// Prints the figures or the table, and writes the page.
     fn show(&self, mark: &str, figures: &impl Serialize, markdown: &str) -> Result<(), String> {
         match self.format {
@@ -99,6 +110,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         Experiment::Attacks(options) => run_attacks(options),
         Experiment::Attribution(options) => run_attribution(options),
         Experiment::Gaming(options) => run_gaming(options),
+        Experiment::Cost(options) => run_cost(options),
     }
 }
 
@@ -122,6 +134,7 @@ fn run_learning(options: &Options) -> Answer {
     let markdown = learning::markdown(&results, command, &shape);
     options
         .common
+        .shown
         .show("learning", &learning::figures(&results), &markdown)?;
     Ok(true)
 }
@@ -140,7 +153,16 @@ fn run_attacks(options: &Options) -> Answer {
     let markdown = attacks::markdown(&results, command);
     options
         .common
+        .shown
         .show("attacks", &attacks::figures(&results), &markdown)?;
+    Ok(true)
+}
+
+fn run_cost(shown: &Shown) -> Answer {
+    let costs = cost::measure(say)?;
+    let command = "tributary-sim bench cost --write docs/numbers/attribution-cost.md";
+    let markdown = cost::markdown(&costs, command);
+    shown.show("attribution-cost", &costs, &markdown)?;
     Ok(true)
 }
 
@@ -164,7 +186,7 @@ fn run_attribution(options: &AttributionOptions) -> Answer {
     let compared = attribution::compare(&bank, say)?;
     let command = "tributary-sim bench attribution --write docs/numbers/attribution.md";
     let markdown = attribution::markdown(&compared, command);
-    (options.common).show("attribution", &compared.figures(), &markdown)?;
+    (options.common.shown).show("attribution", &compared.figures(), &markdown)?;
     Ok(true)
 }
 
@@ -180,6 +202,6 @@ fn run_gaming(options: &Options) -> Answer {
     say(&format!("{left} cells of this part are left"));
     let command = "tributary-sim bench gaming --out FILE --write docs/numbers/gaming.md";
     let markdown = gaming::markdown(&results, command);
-    (options.common).show("gaming", &gaming::figures(&results), &markdown)?;
+    (options.common.shown).show("gaming", &gaming::figures(&results), &markdown)?;
     Ok(true)
 }

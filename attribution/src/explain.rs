@@ -1,0 +1,360 @@
+//! Why a contribution was paid what it was: the arithmetic of one payout, laid open.
+//!
+//! ```text
+//!   payout <- split of the budget <- final score <- score sheets <- certificate
+//!                                        <- contribution vector <- receipt <- shard root
+//! ```
+//!
+//! [`Payout`] takes the splits apart into quotas, remainders and who got a unit that was left;
+//! [`Verdict`] takes the median apart into the evaluators' judgements. Both are made by the very code
+//! that pays, and say so where they differ from what was certified. A [`Step`] notes how far one station
+//! of the walk was checked. Reading the bytes behind the stations belongs to whoever holds them.
+
+use tributary_protocol::entry::Score;
+use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
+
+use crate::credit::{self, CreditError, Outcome};
+use crate::fold::CertifiedRound;
+use crate::money::{self, Portion};
+
+/// Why a payout cannot be explained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExplainError {
+    /// The certified scores are none.
+    #[error(transparent)]
+    Credit(#[from] CreditError),
+    /// A round with scores, none of them this peer's.
+    #[error(
+        "round {round} has final scores and none of {peer}: its contribution was not included, ask \
+         for a receipt that was"
+    )]
+    NotScored {
+        /// The round.
+        round: Round,
+        /// Whose contribution was asked for.
+        peer: PeerId,
+    },
+}
+
+/// A round's budget, split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payout {
+    /// The round.
+    pub round: Round,
+    /// Whose payout is explained.
+    pub peer: PeerId,
+    /// What the round pays.
+    pub budget: MicroOpen,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Sum of the positive scores: the denominator of every credit, in nanonats.
+    pub positive: u128,
+    /// One line per scored contribution, ordered by peer.
+    pub lines: Vec<PayoutLine>,
+}
+
+/// One contributor's way from score to amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayoutLine {
+    /// Whose.
+    pub peer: PeerId,
+    /// The final score.
+    pub score: NanoNats,
+    /// `10^9 * score / positive` in whole billionths; nothing when nothing is paid.
+    pub credit: Option<Portion>,
+    /// `budget * credit / 10^9` in whole micro-OPEN.
+    pub amount: Option<Portion>,
+}
+
+impl PayoutLine {
+    /// The credit in billionths.
+    pub fn credit(&self) -> Ppb {
+        Ppb(self.credit.map_or(0, |part| part.whole() as u32))
+    }
+
+    /// The amount.
+    pub fn amount(&self) -> MicroOpen {
+        MicroOpen(self.amount.map_or(0, |part| part.whole()))
+    }
+}
+
+impl Payout {
+    /// Lays open what `round` pays `peer`.
+    ///
+    /// # Errors
+    /// See [`ExplainError`].
+    pub fn of(round: &CertifiedRound, peer: PeerId) -> Result<Self, ExplainError> {
+        let credits = credit::assign(&round.scores, round.budget)?;
+        let known = round.scores.iter().any(|score| score.peer == peer);
+        if !known && credits.outcome != Outcome::Unscored {
+            let round = round.round;
+            return Err(ExplainError::NotScored { round, peer });
+        }
+        let weights: Vec<(PeerId, u64)> = (round.scores.iter())
+            .map(|s| (s.peer, s.score.0.max(0) as u64))
+            .collect();
+        let credit = money::portions(u128::from(Ppb::ONE.0), &weights);
+        let given: Option<Vec<(PeerId, u64)>> = credit.as_ref().map(|credit| {
+            (weights.iter().zip(credit))
+                .map(|((peer, _), part)| (*peer, part.whole() as u64))
+                .collect()
+        });
+        let amount = given.and_then(|given| money::portions(round.budget.0, &given));
+        let lines = (round.scores.iter().enumerate())
+            .map(|(at, score)| PayoutLine {
+                peer: score.peer,
+                score: score.score,
+                credit: credit.as_ref().map(|parts| parts[at]),
+                amount: amount.as_ref().map(|parts| parts[at]),
+            })
+            .collect();
+        Ok(Self {
+            round: round.round,
+            peer,
+            budget: round.budget,
+            outcome: credits.outcome,
+            positive: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
+            lines,
+        })
+    }
+
+    /// The line that is explained; `None` when the round has no scores.
+    pub fn own(&self) -> Option<&PayoutLine> {
+        self.lines.iter().find(|line| line.peer == self.peer)
+    }
+}
+
+/// The evaluators' judgements of one contribution, from the lowest up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What each evaluator signed, and whether its score is (or is half of) the median.
+    pub judgements: Vec<Judgement>,
+    /// The median of the scores; of an even number the mean of the middle two, rounded down.
+    pub score: NanoNats,
+}
+
+/// One evaluator's line about one contribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Who judged.
+    pub evaluator: PeerId,
+    /// What it found.
+    pub line: Score,
+    /// Whether the median rests on it.
+    pub is_middle: bool,
+}
+
+impl Verdict {
+    /// Ranks what the evaluators found; `None` without any.
+    pub fn of(found: impl IntoIterator<Item = (PeerId, Score)>) -> Option<Self> {
+        let mut judgements: Vec<Judgement> = (found.into_iter())
+            .map(|(evaluator, line)| Judgement {
+                evaluator,
+                line,
+                is_middle: false,
+            })
+            .collect();
+        judgements.sort_by_key(|j| (j.line.score, j.evaluator));
+        let count = judgements.len();
+        let middle = count.checked_sub(1)? / 2..=count / 2;
+        let (low, high) = (judgements[*middle.start()], judgements[*middle.end()]);
+        for at in middle {
+            judgements[at].is_middle = true;
+        }
+        let mean = (i128::from(low.line.score.0) + i128::from(high.line.score.0)).div_euclid(2);
+        Some(Self {
+            judgements,
+            score: NanoNats(i64::try_from(mean).expect("between two scores")),
+        })
+    }
+}
+
+/// A station of the walk from a payout to the data behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Station {
+    /// The line of the statement, and the account that it moved.
+    Payout,
+    /// The round's budget over all contributors.
+    Split,
+    /// The final score as a median of signed sheets.
+    Score,
+    /// What the committee signed.
+    Certificate,
+    /// What the contribution added to the adapter.
+    Vector,
+    /// What the contributor signed.
+    Receipt,
+    /// What it had committed to when it joined.
+    Shard,
+}
+
+impl Station {
+    /// In one word, stable.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Payout => "payout",
+            Self::Split => "split",
+            Self::Score => "score",
+            Self::Certificate => "certificate",
+            Self::Vector => "vector",
+            Self::Receipt => "receipt",
+            Self::Shard => "shard",
+        }
+    }
+}
+
+/// One station, and how far it was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub station: Station,
+    /// How.
+    pub check: Check,
+}
+
+/// How far something was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Recomputed just now, and found as certified; the sentence says from what.
+    Holds(String),
+    /// Not recomputed.
+    Missing {
+        /// What is not at hand.
+        what: String,
+        /// Where to get it.
+        mend: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tributary_protocol::aggregate;
+    use tributary_protocol::entry::ScoreSheet;
+    use tributary_protocol::hash::Digest;
+    use tributary_protocol::id::{RunId, StateHash};
+    use tributary_protocol::round::{FinalScore, Included};
+
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId(Digest::from_bytes([n; 32]))
+    }
+
+    fn round(scores: &[i64], budget: u128) -> CertifiedRound {
+        let scores = (scores.iter().zip(0u8..)).map(|(score, n)| FinalScore {
+            peer: peer(n),
+            score: NanoNats(*score),
+            low: NanoNats(*score),
+            high: NanoNats(*score),
+        });
+        CertifiedRound {
+            run: RunId::default(),
+            round: Round(3),
+            sponsor: peer(9),
+            budget: MicroOpen(budget),
+            scores: scores.collect(),
+        }
+    }
+
+    fn line(score: i64) -> Score {
+        Score {
+            peer: peer(1),
+            score: NanoNats(score),
+            low: NanoNats(score),
+            high: NanoNats(score),
+        }
+    }
+
+    #[test]
+    fn the_unit_that_is_left_goes_to_the_largest_remainder() {
+        let payout = Payout::of(&round(&[2, 1, -5], 10), peer(0)).expect("scored");
+        let own = payout.own().expect("scored");
+        assert_eq!((payout.positive, payout.outcome), (3, Outcome::Paid));
+        let credit = own.credit.expect("paid");
+        assert_eq!((credit.floor, credit.remainder), (666_666_666, 2));
+        assert!(credit.is_topped);
+        assert_eq!(own.credit(), Ppb(666_666_667));
+        assert_eq!(own.amount(), MicroOpen(7));
+        assert_eq!(payout.lines[2].amount(), MicroOpen(0));
+    }
+
+    #[test]
+    fn a_round_without_scores_explains_that_nothing_is_paid() {
+        let payout = Payout::of(&round(&[], 10), peer(0)).expect("no scores");
+        assert_eq!((payout.outcome, payout.own()), (Outcome::Unscored, None));
+        let nobody = Payout::of(&round(&[-1, 0], 10), peer(1)).expect("scored");
+        assert_eq!(nobody.outcome, Outcome::NobodyHelped);
+        assert_eq!(nobody.own().expect("scored").amount(), MicroOpen(0));
+    }
+
+    #[test]
+    fn a_peer_that_was_not_scored_is_named() {
+        let refused = Payout::of(&round(&[1, 2], 10), peer(7)).unwrap_err();
+        assert!(refused.to_string().contains("round 3"), "{refused}");
+    }
+
+    #[test]
+    fn the_median_names_the_judgements_it_rests_on() {
+        let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
+        let odd = Verdict::of(found).expect("judged");
+        let middle: Vec<bool> = odd.judgements.iter().map(|j| j.is_middle).collect();
+        assert_eq!((odd.score, middle), (NanoNats(2), vec![false, true, false]));
+        let even = Verdict::of([(peer(1), line(-4)), (peer(2), line(1))]).expect("judged");
+        assert_eq!(even.score, NanoNats(-2));
+        assert!(even.judgements.iter().all(|j| j.is_middle));
+        assert_eq!(Verdict::of([]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn explained_payouts_are_those_that_are_paid(
+            scores in prop::collection::vec(-1_000_000i64..5_000_000_000, 1..20),
+            budget in 0..=money::MAX_AMOUNT.0,
+        ) {
+            let round = round(&scores, budget);
+            let paid = credit::assign(&round.scores, round.budget).expect("ordered");
+            let payout = Payout::of(&round, peer(0)).expect("scored");
+            prop_assert_eq!(payout.outcome, paid.outcome);
+            for (line, paid) in payout.lines.iter().zip(&paid.lines) {
+                prop_assert_eq!((line.credit(), line.amount()), (paid.credit, paid.amount));
+            }
+        }
+
+        #[test]
+        fn explained_medians_are_those_that_are_certified(
+            scores in prop::collection::vec(any::<i32>(), 1..12),
+        ) {
+            let sheets: Vec<(PeerId, ScoreSheet)> = (scores.iter().zip(0u8..))
+                .map(|(score, n)| {
+                    let sheet = ScoreSheet {
+                        round: Round(1),
+                        state: StateHash::default(),
+                        predicted: 1,
+                        loss_before: NanoNats(0),
+                        loss_after: NanoNats(0),
+                        scores: vec![line(i64::from(*score))],
+                    };
+                    (peer(n), sheet)
+                })
+                .collect();
+            let views: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|(p, s)| (*p, s)).collect();
+            let included = [Included {
+                receipt: tributary_protocol::round::EntryRef {
+                    author: peer(1),
+                    seq: tributary_protocol::id::Seq(0),
+                    block: Default::default(),
+                    index: 0,
+                },
+                update: Default::default(),
+                tokens: 1,
+            }];
+            let certified = aggregate::final_scores(&views, &included, scores.len());
+            let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));
+            let verdict = Verdict::of(found).expect("judged");
+            prop_assert_eq!(verdict.score, certified[0].score);
+            let middle = verdict.judgements.iter().filter(|j| j.is_middle).count();
+            prop_assert_eq!(middle, 2 - scores.len() % 2);
+        }
+    }
+}

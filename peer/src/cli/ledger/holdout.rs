@@ -1,0 +1,132 @@
+//! `tributary ledger prove-holdout` and `check-holdout`: which windows an evaluator scored a round on.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::super::Context;
+use crate::api::ProveRequest;
+use crate::api::client::Client;
+use crate::home::HomePaths;
+use crate::identity::Identity;
+use crate::terminal::Failure;
+use crate::verify::archive::Archive;
+use crate::verify::holdout::{self, HoldoutProof, HoldoutReport, Losses};
+use crate::view::short;
+
+/// What `prove-holdout` answers; the proof is in the file.
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: &'static str,
+    run: &'a str,
+    round: u32,
+    evaluator: &'a str,
+    drawn: usize,
+    windows: u64,
+    file: String,
+}
+
+pub(super) async fn prove(
+    context: &Context,
+    client: Option<Client>,
+    request: ProveRequest,
+    file: &Path,
+) -> Result<(), Failure> {
+    let proof: HoldoutProof = match client {
+        Some(client) => client.post("/v1/ledger/prove-holdout", &request).await?,
+        None => {
+            let paths = HomePaths::new(&context.home);
+            let me = Identity::read_file(&paths.key())?.peer_id();
+            let archive = Archive::open(&paths)?;
+            holdout::prove(&archive, &paths, me, (&request.run, request.round))?
+        }
+    };
+    let text = serde_json::to_vec(&proof)?;
+    std::fs::write(file, text).map_err(|e| {
+        Failure::environment(format!("cannot write {}: {e}", file.display()))
+            .hint("name another file")
+    })?;
+    let written = Written {
+        schema: "holdout-written/1",
+        run: &proof.run,
+        round: proof.round,
+        evaluator: &proof.evaluator,
+        drawn: proof.drawn.len(),
+        windows: proof.windows,
+        file: file.display().to_string(),
+    };
+    context.out.answer(&written, |w| {
+        format!(
+            "wrote {}: the {} of {} hold-out windows that round {} of run {} was scored on, and nothing else \
+             of the text\n",
+            w.file,
+            w.drawn,
+            w.windows,
+            w.round,
+            short(w.run)
+        )
+    })
+}
+
+pub(super) async fn check(
+    context: &Context,
+    client: Option<Client>,
+    file: &Path,
+) -> Result<(), Failure> {
+    let bytes = std::fs::read(file).map_err(|e| {
+        Failure::environment(format!("cannot read {}: {e}", file.display())).hint("check the path")
+    })?;
+    let proof: HoldoutProof = serde_json::from_slice(&bytes).map_err(|e| {
+        Failure::check(format!("{} is no proof of a hold-out: {e}", file.display()))
+            .hint("ask the evaluator for what `tributary ledger prove-holdout` writes")
+    })?;
+    let report: HoldoutReport = match client {
+        Some(client) => client.post("/v1/ledger/check-holdout", &proof).await?,
+        None => {
+            let paths = HomePaths::new(&context.home);
+            holdout::check(&Archive::open(&paths)?, &paths, &proof)?
+        }
+    };
+    context.out.answer(&report, text)
+}
+
+fn text(report: &HoldoutReport) -> String {
+    let losses = |losses: Option<Losses>| match losses {
+        Some(l) => format!(
+            "{:.6} nats a token before the round, {:.6} after",
+            l.before, l.after
+        ),
+        None => "not known here".to_owned(),
+    };
+    let mut out = format!(
+        "evaluator   {} ({})\nround       {} of run {}\ncommitted   {} windows under root {}\n\
+         drawn       {} windows of {} predicted tokens, by seed {} of the certificate\n\
+         sheet       {}\nrecomputed  {}\n",
+        report.name,
+        short(&report.evaluator),
+        report.round,
+        short(&report.run),
+        report.windows,
+        short(&report.root),
+        report.drawn,
+        report.predicted,
+        short(&report.seed),
+        losses(report.sheet),
+        losses(report.recomputed),
+    );
+    for note in &report.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out.push_str(match (report.sheet, report.recomputed) {
+        (Some(_), Some(_)) => {
+            "\nholds: these windows were committed to, the certificate draws just these, and the signed losses \
+             are theirs\n"
+        }
+        (Some(_), None) => {
+            "\nholds: these windows were committed to, the certificate draws just these, and they have as many \
+             tokens as the sheet says\n"
+        }
+        _ => "\nholds: these windows were committed to and the certificate draws just these\n",
+    });
+    out
+}

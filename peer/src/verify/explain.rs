@@ -1,0 +1,498 @@
+//! `ledger explain`: one payout walked back to the data behind it, each station recomputed.
+//!
+//! Works on an [`Archive`], so it needs nothing but the bytes of a home. The whole run is audited first:
+//! what the walk shows has then been followed from the genesis on. What the home lacks (the updates of a
+//! round that it had no duty to fetch) is named with where to get it. `find` says which receipt was meant
+//! and why one earned nothing; the arithmetic is [`tributary_attribution::explain`].
+
+mod find;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use tributary_attribution::chart::Account;
+use tributary_attribution::credit::Outcome;
+use tributary_attribution::explain::{Check, Payout, Station, Step, Verdict};
+use tributary_attribution::fold::{Books, CertifiedRound, Fact};
+use tributary_protocol::aggregate::{self, Weighted};
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::entry::{Entry, Score, ScoreSheet};
+use tributary_protocol::id::{PeerId, Round};
+use tributary_protocol::manifest::{Aggregation, Manifest};
+use tributary_protocol::round::Included;
+use tributary_protocol::state::{self, Head};
+use tributary_protocol::update;
+
+use super::archive::{Archive, ArchivedRun};
+use crate::home::HomePaths;
+use crate::shard::{Committed, ShardError};
+use crate::terminal::Failure;
+use crate::view::book::{Book, role_word};
+use crate::view::explain::{
+    CertificatePart, Explanation, PayoutPart, ReceiptPart, SCHEMA, ScorePart, SeatPart, ShardPart,
+    SheetPart, SplitPart, StepPart, VectorPart,
+};
+use find::Found;
+
+/// Explains the payout of the receipt that `wanted` names (see [`crate::cli`] for how), for the owner
+/// `me` of `home`.
+///
+/// # Errors
+/// No such receipt; one that was not included, or whose round is not final yet; a ledger that does not
+/// hold.
+pub fn explain(
+    archive: &Archive,
+    home: &HomePaths,
+    me: PeerId,
+    wanted: &str,
+) -> Result<Explanation, Failure> {
+    let found = find::receipt(archive, me, wanted)?;
+    let manifest = found.run.manifest.as_ref();
+    let manifest = manifest.ok_or_else(|| Failure::check("the run's manifest is not here"))?;
+    let (included, round, next) = found.certified(manifest)?;
+    let mut vector = None;
+    super::check::audited(archive, found.run, &mut |value, derived| {
+        if value.round == round.round() {
+            let own =
+                derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
+            vector = own.map(|(_, vector)| vector.clone());
+        }
+    })
+    .map_err(|fault| {
+        Failure::check(format!("the ledger does not hold: {fault}"))
+            .hint("`tributary ledger verify` shows everything that is wrong")
+    })?;
+    let book = Book {
+        manifest,
+        chain: &found.run.certificates,
+        log: &found.run.log,
+    };
+    let walk = Walk {
+        archive,
+        home,
+        me,
+        found: &found,
+        manifest,
+        included,
+        round,
+        next,
+        names: book.names(),
+        heads: heads(manifest, found.run)?,
+    };
+    walk.explain(&book, vector)
+}
+
+/// States after each certificate, by round.
+pub(super) fn heads(manifest: &Manifest, run: &ArchivedRun) -> Result<Vec<Head>, Failure> {
+    let mut heads: Vec<Head> = Vec::with_capacity(run.certificates.len());
+    for certificate in &run.certificates {
+        let head = state::follow(manifest, run.id, heads.last(), &certificate.value);
+        heads.push(head.map_err(|e| Failure::check(format!("the ledger does not hold: {e}")))?);
+    }
+    Ok(heads)
+}
+
+/// Everything that the stations need.
+struct Walk<'a> {
+    archive: &'a Archive,
+    home: &'a HomePaths,
+    me: PeerId,
+    found: &'a Found<'a>,
+    manifest: &'a Manifest,
+    included: &'a Included,
+    round: &'a Certificate,
+    next: &'a Certificate,
+    names: BTreeMap<PeerId, String>,
+    heads: Vec<Head>,
+}
+
+impl Walk<'_> {
+    fn explain(&self, book: &Book<'_>, vector: Option<Vec<f32>>) -> Result<Explanation, Failure> {
+        let peer = self.found.peer();
+        let judged = CertifiedRound::of(self.manifest, &self.next.value);
+        let judged = judged.ok_or_else(|| Failure::check("the next height judges no round"))?;
+        let payout = Payout::of(&judged, peer).map_err(|e| Failure::check(e.to_string()))?;
+        let (payout_part, moved) = self.payout(book, &payout)?;
+        let (score, judged) = self.score()?;
+        let (vector, added) = self.vector(vector)?;
+        let (shard, committed) = self.shard()?;
+        let steps = [
+            moved,
+            self.split(&payout),
+            judged,
+            self.certified(),
+            added,
+            self.receipt_step(),
+            committed,
+        ];
+        Ok(Explanation {
+            schema: SCHEMA.to_owned(),
+            run: self.found.run.id.to_string(),
+            run_name: self.manifest.name.clone(),
+            round: self.round.round().0,
+            peer: peer.to_string(),
+            name: self.name(&peer),
+            payout: payout_part,
+            split: self.split_parts(&payout),
+            positive_nanonats: u64::try_from(payout.positive).unwrap_or(u64::MAX),
+            score,
+            certificate: self.certificate(self.round),
+            scored_by: self.certificate(self.next),
+            vector,
+            receipt: self.receipt(),
+            shard,
+            steps: steps.map(step_part).into(),
+        })
+    }
+
+    fn name(&self, peer: &PeerId) -> String {
+        self.names.get(peer).cloned().unwrap_or_default()
+    }
+
+    fn payout(&self, book: &Book<'_>, payout: &Payout) -> Result<(PayoutPart, Step), Failure> {
+        let account = Account::Contributor(payout.peer);
+        let upto = |last: Round| {
+            let facts = book.facts().into_iter().filter(|fact| match fact {
+                Fact::Round(round) => round.round <= last,
+                Fact::Usage(_) => false,
+            });
+            let books = Books::of(facts).map_err(|e| Failure::check(e.to_string()))?;
+            Ok::<i128, Failure>(books.balance(self.found.run.id, account).0)
+        };
+        let after = upto(payout.round)?;
+        let before = upto(payout.round.previous().unwrap_or_default())?;
+        let amount = payout.own().map_or(0, |line| line.amount().0);
+        if after - before != amount as i128 {
+            return Err(Failure::check(format!(
+                "the account moved by {} micro-OPEN where the split gives {amount}",
+                after - before
+            )));
+        }
+        let outcome = match payout.outcome {
+            Outcome::Paid => "paid",
+            Outcome::NobodyHelped => "nobody-helped",
+            Outcome::Unscored => "unscored",
+        };
+        let narrow = |value: i128| i64::try_from(value).unwrap_or(i64::MAX);
+        let part = PayoutPart {
+            outcome: outcome.to_owned(),
+            micro_open: u64::try_from(amount).unwrap_or(u64::MAX),
+            budget_micro_open: u64::try_from(payout.budget.0).unwrap_or(u64::MAX),
+            account_before_micro_open: narrow(before),
+            account_after_micro_open: narrow(after),
+        };
+        let how =
+            "folded the certified rounds into accounts, up to the round before and up to this one";
+        Ok((part, holds(Station::Payout, how)))
+    }
+
+    fn split_parts(&self, payout: &Payout) -> Vec<SplitPart> {
+        (payout.lines.iter())
+            .map(|line| SplitPart {
+                peer: line.peer.to_string(),
+                name: self.name(&line.peer),
+                score_nanonats: line.score.0,
+                credit: line.credit().0.into(),
+                credit_rounded_up: line.credit.is_some_and(|part| part.is_topped),
+                micro_open: u64::try_from(line.amount().0).unwrap_or(u64::MAX),
+                micro_open_rounded_up: line.amount.is_some_and(|part| part.is_topped),
+            })
+            .collect()
+    }
+
+    fn split(&self, payout: &Payout) -> Step {
+        let count = payout.lines.len();
+        holds(
+            Station::Split,
+            match payout.outcome {
+                Outcome::Paid => format!(
+                    "split the budget again over the positive scores of {count} contributions, by \
+                     largest remainder; the parts add up to it"
+                ),
+                Outcome::NobodyHelped => {
+                    format!("none of {count} scores is positive: the sponsor keeps the budget")
+                }
+                Outcome::Unscored => "no final scores: the budget waits unallocated".to_owned(),
+            },
+        )
+    }
+
+    /// The sheets that the next certificate counts, ranked.
+    fn score(&self) -> Result<(ScorePart, Step), Failure> {
+        let peer = self.found.peer();
+        let mut sheets = BTreeMap::new();
+        for at in &self.next.value.sheets {
+            if let Some(Entry::ScoreSheet(sheet)) = self.found.run.log.entry(at) {
+                sheets.insert(at.author, (at, sheet));
+            }
+        }
+        let line = |sheet: &ScoreSheet| sheet.scores.iter().find(|s| s.peer == peer).copied();
+        let lines: Vec<(PeerId, Score)> = (sheets.iter())
+            .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
+            .collect();
+        let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
+        let verdict = Verdict::of(lines);
+        let median = verdict.as_ref().map(|verdict| verdict.score);
+        if let (Some(median), Some(certified)) = (median, certified)
+            && median != certified.score
+        {
+            return Err(Failure::check(format!(
+                "the median of the sheets is {} nanonats and {} was certified",
+                median.0, certified.score.0
+            )));
+        }
+        let judgements = verdict.map(|v| v.judgements).unwrap_or_default();
+        let parts: Vec<SheetPart> = (judgements.iter())
+            .map(|judgement| {
+                let (at, sheet) = sheets[&judgement.evaluator];
+                SheetPart {
+                    evaluator: judgement.evaluator.to_string(),
+                    name: self.name(&judgement.evaluator),
+                    score_nanonats: judgement.line.score.0,
+                    low_nanonats: judgement.line.low.0,
+                    high_nanonats: judgement.line.high.0,
+                    middle: judgement.is_middle && certified.is_some(),
+                    predicted: sheet.predicted,
+                    block: at.block.to_string(),
+                    sequence: at.seq.0,
+                }
+            })
+            .collect();
+        let evaluators = self.manifest.evaluators.len();
+        let how = match certified {
+            Some(_) => format!(
+                "took the median of the {} certified sheets again; each names this round's state, and \
+                 the signature of its block holds",
+                parts.len()
+            ),
+            None => format!(
+                "{} of {evaluators} evaluators' sheets were certified, fewer than half: no final score",
+                parts.len()
+            ),
+        };
+        let part = ScorePart {
+            score_nanonats: certified.map(|score| score.score.0),
+            evaluators: evaluators as u32,
+            needed: evaluators.div_ceil(2).max(1) as u32,
+            sheets: parts,
+        };
+        Ok((part, holds(Station::Score, how)))
+    }
+
+    fn certificate(&self, certificate: &Certificate) -> CertificatePart {
+        let round = certificate.round();
+        let before = round.previous().map(|round| &self.heads[round.0 as usize]);
+        let committee = state::committee(self.manifest, &self.found.run.id, before);
+        let signed = |peer: &PeerId| certificate.precommits.iter().any(|(who, _)| who == peer);
+        CertificatePart {
+            round: round.0,
+            value: certificate.value.id().to_string(),
+            state: certificate.value.state.to_string(),
+            attempt: certificate.attempt,
+            quorum: committee.quorum() as u32,
+            committee: (committee.members().iter())
+                .map(|peer| SeatPart {
+                    peer: peer.to_string(),
+                    name: self.name(peer),
+                    signed: signed(peer),
+                })
+                .collect(),
+        }
+    }
+
+    fn certified(&self) -> Step {
+        let count = self.round.precommits.len() + self.next.precommits.len();
+        holds(
+            Station::Certificate,
+            format!(
+                "drew both committees again from the rosters before, verified all {count} signatures, \
+                 and followed the chain from the genesis"
+            ),
+        )
+    }
+
+    /// What the rule made of the update. `derived` is the vector that the audit recomputed the adapter with.
+    fn vector(&self, derived: Option<Vec<f32>>) -> Result<(Option<VectorPart>, Step), Failure> {
+        let updates = self.updates()?;
+        let (Some(derived), Some(updates)) = (derived, updates) else {
+            let gone = |i: &&Included| !matches!(self.archive.blob(i.update.hash), Ok(Some(_)));
+            let gone = self.round.value.included.iter().filter(gone).count();
+            let what = match gone {
+                0 => "the adapter before this round cannot be recomputed here".to_owned(),
+                _ => format!(
+                    "{gone} of the round's {} updates are not in this home: the vector stands on the \
+                     certificate alone",
+                    self.round.value.included.len()
+                ),
+            };
+            let mend = "run `tributary up`, which fetches updates in the background, or ask on the home of \
+                        a member that took part in the round"
+                .to_owned();
+            let check = Check::Missing { what, mend };
+            let station = Station::Vector;
+            return Ok((None, Step { station, check }));
+        };
+        let peer = self.found.peer();
+        let coefficients = aggregate::coefficients(self.manifest.aggregation, &updates);
+        let own = updates.iter().zip(&coefficients);
+        let own = own.into_iter().find(|(weighted, _)| weighted.peer == peer);
+        let (weighted, (_, share, coefficient)) =
+            own.ok_or_else(|| Failure::check("the round's updates lack this contribution"))?;
+        let scaled = weighted.update.iter();
+        let scaled: Vec<f32> = scaled
+            .map(|v| (coefficient * f64::from(*v)) as f32)
+            .collect();
+        let segments = self.segments();
+        if update::scatter(&scaled, &segments, derived.len()) != derived {
+            return Err(Failure::check(
+                "coefficient times update is not the vector that the adapter was recomputed with",
+            ));
+        }
+        let part = VectorPart {
+            rule: rule_word(self.manifest.aggregation).to_owned(),
+            included: updates.len() as u32,
+            token_share: *share,
+            factor: if *share > 0.0 {
+                coefficient / share
+            } else {
+                0.0
+            },
+            coefficient: *coefficient,
+            update_norm: norm(&weighted.update),
+            vector_norm: norm(&derived),
+            moved: derived.iter().filter(|v| **v != 0.0).count() as u64,
+            parameters: derived.len() as u64,
+        };
+        let how = format!(
+            "decoded the round's {} updates, applied the rule, and added the vectors to the adapter before: \
+             the outcome has the certified hash",
+            updates.len()
+        );
+        Ok((Some(part), holds(Station::Vector, how)))
+    }
+
+    fn segments(&self) -> Vec<tributary_protocol::adapter::Segment> {
+        let trainable = (self.manifest.training.schedule).trainable(self.round.round());
+        self.manifest.adapter.trainable_segments(trainable)
+    }
+
+    /// The round's decoded updates in the order of peers; `None` when one is not here.
+    fn updates(&self) -> Result<Option<Vec<Weighted>>, Failure> {
+        let len = self.segments().iter().map(|s| s.len()).sum();
+        let mut updates = Vec::new();
+        for included in &self.round.value.included {
+            let blob = self.archive.blob(included.update.hash);
+            let Some(bytes) = blob.map_err(Failure::check)? else {
+                return Ok(None);
+            };
+            let update = update::decode(&bytes, len, self.manifest.codec);
+            updates.push(Weighted {
+                peer: included.receipt.author,
+                tokens: included.tokens,
+                update: update.map_err(|e| Failure::check(format!("an update: {e}")))?,
+            });
+        }
+        Ok(Some(updates))
+    }
+
+    fn receipt(&self) -> ReceiptPart {
+        let (at, receipt) = (&self.found.at, &self.found.receipt);
+        ReceiptPart {
+            block: at.block.to_string(),
+            sequence: at.seq.0,
+            index: at.index,
+            base_state: receipt.base.to_string(),
+            update: receipt.update.hash.to_string(),
+            update_bytes: receipt.update.size,
+            tokens: receipt.tokens,
+        }
+    }
+
+    fn receipt_step(&self) -> Step {
+        let is_here = matches!(self.archive.blob(self.included.update.hash), Ok(Some(_)));
+        let update = match is_here {
+            true => "; the update here has the hash and size that it names",
+            false => "; the update itself is not in this home",
+        };
+        holds(
+            Station::Receipt,
+            format!(
+                "verified the signature of its block and the block's links; it names the state before the \
+                 round{update}"
+            ),
+        )
+    }
+
+    fn shard(&self) -> Result<(ShardPart, Step), Failure> {
+        let peer = self.found.peer();
+        let before = self.round.round().previous().unwrap_or_default();
+        let member = self.heads[before.0 as usize].roster.get(&peer);
+        let member = member.ok_or_else(|| Failure::check("the contributor was no member"))?;
+        let root = self.found.receipt.shard;
+        if member.root != root {
+            return Err(Failure::check(
+                "the receipt names another shard than the certified join",
+            ));
+        }
+        let part = ShardPart {
+            root: root.to_string(),
+            role: role_word(member.role).to_owned(),
+            tokens: member.tokens,
+            block: member.joined.block.to_string(),
+            sequence: member.joined.seq.0,
+            since: member.since.0,
+        };
+        let text = match Committed::read(self.home, &root) {
+            Ok(_) => "; the text in this home has that root",
+            Err(e @ ShardError::Damaged { .. }) => return Err(Failure::check(e.to_string())),
+            Err(_) if peer == self.me => {
+                let what = "the receipt names the root of the certified join, and the text behind it is not \
+                            in this home"
+                    .to_owned();
+                let mend = "restore shards/committed from a backup of this home".to_owned();
+                let check = Check::Missing { what, mend };
+                let station = Station::Shard;
+                return Ok((part, Step { station, check }));
+            }
+            Err(_) => "; the text is with its owner alone",
+        };
+        let how = format!("the receipt names the root of the certified join{text}");
+        Ok((part, holds(Station::Shard, how)))
+    }
+}
+
+fn holds(station: Station, how: impl Into<String>) -> Step {
+    let check = Check::Holds(how.into());
+    Step { station, check }
+}
+
+fn step_part(step: Step) -> StepPart {
+    let (checked, how, mend) = match step.check {
+        Check::Holds(how) => (true, how, None),
+        Check::Missing { what, mend } => (false, what, Some(mend)),
+    };
+    StepPart {
+        station: step.station.word().to_owned(),
+        checked,
+        how,
+        mend,
+    }
+}
+
+fn rule_word(rule: Aggregation) -> &'static str {
+    match rule {
+        Aggregation::Mean => "mean",
+        Aggregation::ClippedMean => "clipped mean",
+        Aggregation::MultiKrum { .. } => "multi-krum",
+        Aggregation::CentredClip { .. } => "centred clipping",
+        Aggregation::GeometricMedian { .. } => "geometric median",
+        Aggregation::Agreement { .. } => "agreement",
+    }
+}
+
+/// Euclidean length.
+fn norm(vector: &[f32]) -> f64 {
+    let squares = vector.iter().map(|v| f64::from(*v) * f64::from(*v));
+    squares.sum::<f64>().sqrt()
+}

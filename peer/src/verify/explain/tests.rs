@@ -1,0 +1,503 @@
+//! A run made by hand, walked from payouts back to shards, and asked for what it does not hold.
+
+use std::fs;
+
+use tributary_protocol::adapter::{Adapter, AdapterShape, Module};
+use tributary_protocol::consensus::{Signed, Vote, VoteKind};
+use tributary_protocol::entry::{Contribution, Join, Role};
+use tributary_protocol::event::Record;
+use tributary_protocol::hash::{Digest, Domain, Hasher, digest};
+use tributary_protocol::id::{
+    BlobHash, BlobRef, MerkleRoot, MicroOpen, NanoNats, Ppb, RunId, Scope, Seq,
+};
+use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::logset::LogSet;
+use tributary_protocol::manifest::{
+    Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec,
+};
+use tributary_protocol::round::{EntryRef, Joined, RoundValue};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::state::{Choice, Evidence};
+use tributary_protocol::time::Timestamp;
+
+use super::*;
+use crate::NETWORK;
+use crate::view::book::receipt_id;
+
+const MEMBERS: usize = 4;
+const NAMES: [&str; MEMBERS] = ["ada", "bea", "cyd", "dan"];
+
+fn key(i: usize) -> SecretKey {
+    SecretKey::from_seed(*digest(Domain::Simulation, &[i as u8]).as_bytes())
+}
+
+fn id(i: usize) -> PeerId {
+    key(i).peer_id()
+}
+
+fn root(i: usize) -> MerkleRoot {
+    MerkleRoot(digest(Domain::Simulation, &[100 + i as u8]))
+}
+
+fn manifest() -> Manifest {
+    let mut evaluators = vec![id(1), id(2), id(3)];
+    evaluators.sort_unstable();
+    let module = Module {
+        name: "q".into(),
+        inputs: 40,
+        outputs: 24,
+    };
+    Manifest {
+        name: "walked".into(),
+        creator: id(0),
+        nonce: 5,
+        base: Base {
+            name: "none".into(),
+            hash: Digest::default(),
+        },
+        adapter: AdapterShape {
+            rank: 2,
+            alpha: 4,
+            modules: vec![module],
+        },
+        datanet: "test".into(),
+        rounds: 3,
+        training: Training {
+            local_steps: 4,
+            batch: 1,
+            context: 8,
+            learning_rate: Ppb(1_000_000),
+            schedule: FactorSchedule::Alternate,
+        },
+        codec: UpdateCodec::Sparse {
+            top: 1024,
+            feedback: Ppb(950_000_000),
+        },
+        aggregation: Aggregation::ClippedMean,
+        evaluators,
+        score_windows: 4,
+        committee: 4,
+        min_members: MEMBERS as u32,
+        min_contributions: 2,
+        participants: 64,
+        deadlines: Deadlines {
+            round_ms: 4_000,
+            grace_ms: 1_000,
+            propose_ms: 500,
+            vote_ms: 300,
+        },
+        budget_per_round: MicroOpen(1_000_000),
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(100_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
+        },
+    }
+}
+
+/// A run in the making, and the home that its blobs are written to.
+struct Hand {
+    dir: tempfile::TempDir,
+    manifest: Manifest,
+    records: Vec<Record>,
+    blobs: BTreeMap<BlobHash, Vec<u8>>,
+    log: LogSet,
+    heads: Vec<Head>,
+    adapter: Option<Adapter>,
+    last: Option<RoundValue>,
+}
+
+impl Hand {
+    /// Everybody has joined, the genesis is certified.
+    fn opened() -> Self {
+        let manifest = manifest();
+        let run = manifest.run_id();
+        let mut hand = Self {
+            dir: tempfile::tempdir().unwrap(),
+            log: LogSet::new(NETWORK, Scope::Run(run)),
+            manifest: manifest.clone(),
+            records: vec![],
+            blobs: BTreeMap::new(),
+            heads: vec![],
+            adapter: None,
+            last: None,
+        };
+        fs::create_dir_all(hand.home().blobs()).unwrap();
+        hand.say(0, Entry::Create(Box::new(manifest)));
+        let joins = (0..MEMBERS).map(|who| {
+            let role = if who == 0 {
+                Role::Contributor
+            } else {
+                Role::Both
+            };
+            let join = Join {
+                name: NAMES[who].into(),
+                role,
+                root: root(who),
+                tokens: 1_000,
+            };
+            Joined {
+                role,
+                root: join.root,
+                tokens: join.tokens,
+                entry: hand.say(who, Entry::Join(join)),
+            }
+        });
+        let joins = joins.collect();
+        hand.certify(Choice {
+            joins,
+            ..Choice::default()
+        });
+        hand
+    }
+
+    fn home(&self) -> HomePaths {
+        HomePaths::new(self.dir.path())
+    }
+
+    fn run(&self) -> RunId {
+        self.manifest.run_id()
+    }
+
+    fn say(&mut self, who: usize, entry: Entry) -> EntryRef {
+        let last = self.log.last(id(who)).map(SignedBlock::head);
+        let block = Block {
+            network: NETWORK,
+            author: id(who),
+            scope: Scope::Run(self.run()),
+            seq: last.map_or(Seq(0), |head| Seq(head.seq.0 + 1)),
+            prev: last.map(|head| head.block),
+            seen: vec![],
+            time: Timestamp(1),
+            entries: vec![entry],
+        };
+        let signed = SignedBlock::sign(block, &key(who)).expect("a good block");
+        self.records.push(Record::Block(signed.bytes().into()));
+        let head = signed.head();
+        self.log.insert(signed);
+        EntryRef {
+            author: id(who),
+            seq: head.seq,
+            block: head.block,
+            index: 0,
+        }
+    }
+
+    /// Certifies what follows from a choice, under the names of the whole committee.
+    fn certify(&mut self, choice: Choice) {
+        let (run, head) = (self.run(), self.heads.last());
+        let evidence = Evidence {
+            log: &self.log,
+            before: self.adapter.as_ref(),
+            blobs: &self.blobs,
+            judged: self.last.as_ref(),
+        };
+        let built = state::build(&self.manifest, run, head, choice, &evidence);
+        let (value, derived) = built.expect("a good choice");
+        let precommits = state::committee(&self.manifest, &run, head);
+        let precommits = precommits.members().iter().map(|author| {
+            let body = Vote {
+                run,
+                round: value.round,
+                attempt: 0,
+                kind: VoteKind::Precommit,
+                value: Some(value.id()),
+                author: *author,
+            };
+            let who = (0..MEMBERS).find(|i| id(*i) == *author).expect("a member");
+            (*author, Signed::vote(body, NETWORK, &key(who)).signature)
+        });
+        let certificate = Certificate {
+            value: value.clone(),
+            attempt: 0,
+            precommits: precommits.collect(),
+        };
+        self.records.push(Record::Certificate {
+            run,
+            round: value.round,
+            bytes: certificate.encode(),
+        });
+        let after = state::follow(&self.manifest, run, head, &value).expect("a good value");
+        self.heads.push(after);
+        self.adapter = Some(derived.adapter);
+        self.last = Some(value);
+    }
+
+    /// A receipt for the next round, with its update on the disk.
+    fn contribute(&mut self, who: usize) -> Included {
+        let head = self.heads.last().expect("after the genesis");
+        let (round, base) = (head.round.next(), head.hash);
+        let len = state::update_len(&self.manifest, round);
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(&[who as u8, round.0 as u8]);
+        let mut draws = hasher.finalize_xof();
+        let update: Vec<f32> = (0..len)
+            .map(|_| (draws.next_u64() % 2001) as f32 / 1000.0 - 1.0)
+            .collect();
+        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let update = BlobRef::of(&bytes);
+        fs::write(self.home().blobs().join(update.hash.to_string()), &bytes).unwrap();
+        self.blobs.insert(update.hash, bytes);
+        let tokens = 10 + who as u64;
+        let contribution = Contribution {
+            round,
+            base,
+            update,
+            tokens,
+            shard: root(who),
+        };
+        Included {
+            receipt: self.say(who, Entry::Contribution(contribution)),
+            update,
+            tokens,
+        }
+    }
+
+    /// An evaluator's sheet: it gives `100 * (evaluator + place) - 150`.
+    fn judge(&mut self, who: usize) -> EntryRef {
+        let judged = self.last.as_ref().expect("a round");
+        let line = |(at, included): (usize, &Included)| {
+            let score = NanoNats(100 * (who + at) as i64 - 150);
+            Score {
+                peer: included.receipt.author,
+                score,
+                low: NanoNats(score.0 - 50),
+                high: NanoNats(score.0 + 50),
+            }
+        };
+        let sheet = ScoreSheet {
+            round: judged.round,
+            state: judged.state,
+            predicted: 100,
+            loss_before: NanoNats(4_000_000_000),
+            loss_after: NanoNats(3_900_000_000),
+            scores: judged.included.iter().enumerate().map(line).collect(),
+        };
+        self.say(who, Entry::ScoreSheet(sheet))
+    }
+
+    /// A round of these contributors with the sheets of these evaluators about the round before.
+    fn round(&mut self, contributors: &[usize], evaluators: &[usize]) -> Vec<Included> {
+        let sheets = evaluators.iter().map(|who| self.judge(*who)).collect();
+        let included: Vec<Included> = contributors
+            .iter()
+            .map(|who| self.contribute(*who))
+            .collect();
+        self.certify(Choice {
+            included: included.clone(),
+            sheets,
+            ..Choice::default()
+        });
+        included
+    }
+
+    fn explain(&self, wanted: &str) -> Result<Explanation, Failure> {
+        let home = self.home();
+        explain(&Archive::of(&self.records, &home), &home, id(9), wanted)
+    }
+
+    fn refused(&self, wanted: &str) -> String {
+        let failure = self
+            .explain(wanted)
+            .expect_err("explained what it should not");
+        failure.to_string()
+    }
+}
+
+/// Rounds 1 to 3 and the closing height; round 2 is judged by one evaluator of three, and dan's
+/// receipt for it is left out.
+fn finished() -> (Hand, Vec<Included>, Included) {
+    let mut hand = Hand::opened();
+    let first = hand.round(&[0, 1, 2, 3], &[]);
+    let late = hand.contribute(3);
+    hand.round(&[0, 1, 2], &[1, 2, 3]);
+    hand.round(&[0, 1, 2, 3], &[2]);
+    let sheets = [1, 2].map(|who| hand.judge(who)).into();
+    hand.certify(Choice {
+        sheets,
+        ..Choice::default()
+    });
+    (hand, first, late)
+}
+
+#[test]
+fn every_station_of_a_payout_is_checked() {
+    let (hand, first, _) = finished();
+    let id = receipt_id(&first[2].receipt);
+    let found = hand.explain(&id[..10]).unwrap();
+    assert_eq!((found.round, found.name.as_str()), (1, NAMES[2]));
+    let stations: Vec<&str> = found.steps.iter().map(|s| s.station.as_str()).collect();
+    let walk = [
+        "payout",
+        "split",
+        "score",
+        "certificate",
+        "vector",
+        "receipt",
+        "shard",
+    ];
+    assert_eq!(stations, walk);
+    assert!(
+        found.steps.iter().all(|step| step.checked),
+        "{:?}",
+        found.steps
+    );
+    let paid: u64 = found.split.iter().map(|line| line.micro_open).sum();
+    assert_eq!(paid, found.payout.budget_micro_open);
+    let own = found
+        .split
+        .iter()
+        .find(|line| line.peer == found.peer)
+        .unwrap();
+    assert_eq!(own.micro_open, found.payout.micro_open);
+    assert_eq!(found.score.score_nanonats, Some(own.score_nanonats));
+    assert_eq!(found.score.sheets.len(), 3);
+    assert!(
+        found.score.sheets[1].middle,
+        "the median of three is the second"
+    );
+    let vector = found.vector.unwrap();
+    assert!((vector.token_share - 12.0 / 46.0).abs() < 1e-12);
+    assert!(vector.factor <= 1.0 && vector.factor > 0.0, "{vector:?}");
+    let length = vector.coefficient * vector.update_norm;
+    assert!(
+        (length - vector.vector_norm).abs() < 1e-6 * length,
+        "{vector:?}"
+    );
+    let signed = found
+        .certificate
+        .committee
+        .iter()
+        .filter(|seat| seat.signed);
+    assert!(signed.count() >= found.certificate.quorum as usize);
+    assert_eq!(found.shard.root, root(2).to_string());
+}
+
+#[test]
+fn the_account_moves_by_what_the_rounds_paid() {
+    let (hand, first, _) = finished();
+    let run = hand.run().short();
+    let rounds = [1, 2, 3].map(|n| hand.explain(&format!("{run}/{n}/cyd")).unwrap().payout);
+    assert_eq!(rounds[0].account_before_micro_open, 0);
+    for pair in rounds.windows(2) {
+        assert_eq!(
+            pair[0].account_after_micro_open,
+            pair[1].account_before_micro_open
+        );
+    }
+    assert!(rounds[0].micro_open > 0, "{rounds:?}");
+    assert_eq!(
+        (rounds[1].outcome.as_str(), rounds[1].micro_open),
+        ("unscored", 0)
+    );
+    let by_id = hand.explain(&first[2].receipt.block.to_string()).unwrap();
+    assert_eq!(by_id.payout, rounds[0]);
+}
+
+#[test]
+fn a_round_with_too_few_sheets_says_so() {
+    let (hand, _, _) = finished();
+    let found = hand
+        .explain(&format!("{}/2/ada", hand.run().short()))
+        .unwrap();
+    assert_eq!((found.score.score_nanonats, found.score.needed), (None, 2));
+    assert_eq!(found.score.sheets.len(), 1);
+    assert!(!found.score.sheets[0].middle, "one sheet decides nothing");
+}
+
+#[test]
+fn an_update_that_is_not_here_is_named_and_nothing_else_suffers() {
+    let (hand, first, _) = finished();
+    fs::remove_file(hand.home().blobs().join(first[1].update.hash.to_string())).unwrap();
+    let found = hand.explain(&first[0].receipt.block.to_string()).unwrap();
+    let open: Vec<&str> = (found.steps.iter().filter(|step| !step.checked))
+        .map(|step| step.station.as_str())
+        .collect();
+    assert_eq!(open, ["vector"]);
+    let step = &found.steps[4];
+    assert!(step.how.contains("1 of the round's 4 updates"), "{step:?}");
+    assert!(step.mend.is_some() && found.vector.is_none());
+}
+
+#[test]
+fn a_changed_ledger_is_not_explained() {
+    let (mut hand, first, _) = finished();
+    let path = hand.home().blobs().join(first[0].update.hash.to_string());
+    fs::write(&path, b"other").unwrap();
+    let why = hand.refused(&first[0].receipt.block.to_string());
+    assert!(why.contains("does not have the hash"), "{why}");
+    fs::write(&path, &hand.blobs[&first[0].update.hash]).unwrap();
+    let Some(Record::Certificate { bytes, .. }) = (hand.records.iter_mut()).find(|record| {
+        matches!(
+            record,
+            Record::Certificate {
+                round: Round(2),
+                ..
+            }
+        )
+    }) else {
+        panic!("round 2 is certified");
+    };
+    let mut certificate = Certificate::decode(bytes).unwrap();
+    certificate.precommits[0].1.0[3] ^= 1;
+    *bytes = certificate.encode();
+    let why = hand.refused(&first[0].receipt.block.to_string());
+    assert!(why.contains("the ledger does not hold"), "{why}");
+}
+
+#[test]
+fn a_receipt_that_came_late_is_told_from_one_that_was_refused() {
+    let (hand, _, late) = finished();
+    let why = hand.refused(&late.receipt.block.to_string());
+    assert!(why.contains("late"), "{why}");
+    let mut hand = hand;
+    let stale = Contribution {
+        round: Round(3),
+        base: hand.heads[0].hash,
+        update: late.update,
+        tokens: 10,
+        shard: root(3),
+    };
+    let at = hand.say(3, Entry::Contribution(stale));
+    let why = hand.refused(&at.block.to_string());
+    assert!(why.contains("was included instead"), "{why}");
+    let stale = Contribution {
+        round: Round(2),
+        ..stale
+    };
+    let at = hand.say(3, Entry::Contribution(stale));
+    let why = hand.refused(&at.block.to_string());
+    assert!(
+        why.contains("refused: it was trained from another state"),
+        "{why}"
+    );
+}
+
+#[test]
+fn rounds_that_are_open_or_not_final_say_when_to_ask_again() {
+    let mut hand = Hand::opened();
+    let first = hand.round(&[0, 1], &[]);
+    let why = hand.refused(&first[0].receipt.block.to_string());
+    assert!(
+        why.contains("not final yet") && why.contains("run watch"),
+        "{why}"
+    );
+    let open = hand.contribute(2);
+    let why = hand.refused(&open.receipt.block.to_string());
+    assert!(why.contains("not certified in this home yet"), "{why}");
+}
+
+#[test]
+fn an_unknown_receipt_is_answered_with_those_near_it() {
+    let (hand, first, _) = finished();
+    let known = first[3].receipt.block.to_string();
+    let typo = format!("{}{}", &known[..6], "zzzz");
+    let why = hand.refused(&typo);
+    assert!(why.contains(&format!("near it: {}", &known[..10])), "{why}");
+    assert!(hand.refused("").contains("are named by"), "one of many");
+    assert!(hand.refused("1/2/3/4").contains("RUN/ROUND/PEER"));
+    let nobody = hand.refused(&format!("{}/1/eve", hand.run().short()));
+    assert!(nobody.contains("named by"), "{nobody}");
+}

@@ -1,0 +1,216 @@
+//! `explain/1`: one payout walked back to the data behind it, as plain data.
+//!
+//! Ids in full, amounts in millionths of an OPEN, scores in nanonats a predicted token. `steps` says of
+//! each station of the walk how it was checked, or what is missing.
+
+use serde::{Deserialize, Serialize};
+
+/// Name and version of this layout.
+pub const SCHEMA: &str = "explain/1";
+
+/// A payout and what stands behind it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Name and version of this layout.
+    pub schema: String,
+    /// The run.
+    pub run: String,
+    /// Its name.
+    pub run_name: String,
+    /// The training round.
+    pub round: u32,
+    /// Whose contribution.
+    pub peer: String,
+    /// The name it gave itself.
+    pub name: String,
+    /// What the round paid for it.
+    pub payout: PayoutPart,
+    /// The round's budget over all contributors, ordered by peer.
+    pub split: Vec<SplitPart>,
+    /// Sum of the positive scores: the denominator of every credit.
+    pub positive_nanonats: u64,
+    /// The final score and the sheets it is the median of.
+    pub score: ScorePart,
+    /// Who certified the round.
+    pub certificate: CertificatePart,
+    /// Who certified its scores, one height later.
+    pub scored_by: CertificatePart,
+    /// What it added to the adapter; `None` where the round's updates are not at hand.
+    pub vector: Option<VectorPart>,
+    /// What the contributor signed.
+    pub receipt: ReceiptPart,
+    /// What it had committed to.
+    pub shard: ShardPart,
+    /// The walk, station by station.
+    pub steps: Vec<StepPart>,
+}
+
+/// A payout line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PayoutPart {
+    /// paid, nobody-helped or unscored.
+    pub outcome: String,
+    /// What the contribution earned.
+    pub micro_open: u64,
+    /// What the round pays in all.
+    pub budget_micro_open: u64,
+    /// The contributor's account of the run before the round.
+    pub account_before_micro_open: i64,
+    /// And after it.
+    pub account_after_micro_open: i64,
+}
+
+/// One contributor's part of the round's budget.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SplitPart {
+    /// Whose.
+    pub peer: String,
+    /// Its name.
+    pub name: String,
+    /// The final score.
+    pub score_nanonats: i64,
+    /// Part of the round, billionths.
+    pub credit: u64,
+    /// Whether the credit was rounded up: its remainder was among the largest.
+    pub credit_rounded_up: bool,
+    /// What that pays.
+    pub micro_open: u64,
+    /// Whether the amount was rounded up.
+    pub micro_open_rounded_up: bool,
+}
+
+/// A final score.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScorePart {
+    /// The median; `None` when too few sheets came.
+    pub score_nanonats: Option<i64>,
+    /// Evaluators that the manifest names.
+    pub evaluators: u32,
+    /// Sheets that a final score needs.
+    pub needed: u32,
+    /// Sheets that were certified, by rising score.
+    pub sheets: Vec<SheetPart>,
+}
+
+/// One evaluator's line about the contribution.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SheetPart {
+    /// Who judged.
+    pub evaluator: String,
+    /// Its name.
+    pub name: String,
+    /// The path integral.
+    pub score_nanonats: i64,
+    /// Lower end of its interval.
+    pub low_nanonats: i64,
+    /// Upper end.
+    pub high_nanonats: i64,
+    /// Whether the median rests on it.
+    pub middle: bool,
+    /// Tokens it predicted.
+    pub predicted: u64,
+    /// The block that carries the sheet.
+    pub block: String,
+    /// The block's place in the evaluator's log.
+    pub sequence: u64,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CertificatePart {
+    /// Its height.
+    pub round: u32,
+    /// What was signed.
+    pub value: String,
+    /// The state that follows.
+    pub state: String,
+    /// The attempt in which it was decided.
+    pub attempt: u32,
+    /// Signatures that are enough.
+    pub quorum: u32,
+    /// The committee, drawn anew from the roster before; who signed.
+    pub committee: Vec<SeatPart>,
+}
+
+/// A seat of a committee.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SeatPart {
+    /// Whose.
+    pub peer: String,
+    /// Its name.
+    pub name: String,
+    /// Whether its precommit is in the certificate.
+    pub signed: bool,
+}
+
+/// A contribution vector: the coefficient times the update.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VectorPart {
+    /// The run's rule.
+    pub rule: String,
+    /// Contributions in the round.
+    pub included: u32,
+    /// Part of the round's tokens, the weight before the rule.
+    pub token_share: f64,
+    /// What the rule left of that weight: clipping, turning away.
+    pub factor: f64,
+    /// Their product, which the update was multiplied by.
+    pub coefficient: f64,
+    /// Euclidean length of the update.
+    pub update_norm: f64,
+    /// Euclidean length of the contribution vector.
+    pub vector_norm: f64,
+    /// Numbers that it moved.
+    pub moved: u64,
+    /// Numbers of the adapter.
+    pub parameters: u64,
+}
+
+/// A receipt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReceiptPart {
+    /// The block that carries it: its id.
+    pub block: String,
+    /// The block's place in the contributor's log.
+    pub sequence: u64,
+    /// Place within the block.
+    pub index: u8,
+    /// The state that was trained from.
+    pub base_state: String,
+    /// Hash of the encoded update.
+    pub update: String,
+    /// Its bytes.
+    pub update_bytes: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+}
+
+/// What stands behind the receipt's shard root.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardPart {
+    /// The Merkle root.
+    pub root: String,
+    /// contributor or both.
+    pub role: String,
+    /// Tokens that the join named.
+    pub tokens: u64,
+    /// The block that carries the join.
+    pub block: String,
+    /// The block's place in the contributor's log.
+    pub sequence: u64,
+    /// The first round of the membership.
+    pub since: u32,
+}
+
+/// How far one station was checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepPart {
+    /// payout, split, score, certificate, vector, receipt, shard.
+    pub station: String,
+    /// Whether it was recomputed just now and found as certified.
+    pub checked: bool,
+    /// From what it was recomputed, or what is missing.
+    pub how: String,
+    /// Where to get what is missing.
+    pub mend: Option<String>,
+}

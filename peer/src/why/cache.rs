@@ -1,0 +1,162 @@
+//! What a run's contributors moved, kept in the home between questions.
+//!
+//! To find it, every round is decoded, combined and checked again, which takes longer than an answer. The
+//! outcome follows from the certificates alone, so it is kept under their names and read back while they are
+//! the same: one file a run, `cache/RUN.moved`, rebuilt whenever it is missing, damaged or of another chain.
+//! Nothing relies on it.
+//!
+//! Layout: 8 bytes of magic, 32 of the key, u32 stages, then of each the adapter half way through it (u32
+//! count, f32 numbers) and its rows ([`tributary_attribution::query::store`]), and the BLAKE3 of all before.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tributary_attribution::query::{METHOD, store};
+use tributary_protocol::adapter::{Adapter, AdapterShape};
+use tributary_protocol::hash::{self, Digest, Domain, Hasher};
+use tributary_protocol::id::RunId;
+
+use super::{STAGES, Stage};
+use crate::home::HomePaths;
+use crate::verify::archive::ArchivedRun;
+
+const MAGIC: &[u8; 8] = b"tribmov1";
+const HASH_BYTES: usize = 32;
+
+/// Names what stages follow from: the certified values, and how they are put together.
+pub(super) fn key(run: &ArchivedRun) -> Digest {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher.update(b"moved");
+    hasher.update(METHOD.as_bytes());
+    hasher.update(&[STAGES as u8]);
+    for certificate in &run.certificates {
+        hasher.update(certificate.value.id().as_bytes());
+    }
+    hasher.finalize()
+}
+
+fn path(home: &HomePaths, run: RunId) -> PathBuf {
+    home.cache().join(format!("{run}.moved"))
+}
+
+/// What was kept for these certificates; `None` when it is not there or not whole.
+pub(super) fn read(
+    home: &HomePaths,
+    run: RunId,
+    key: &Digest,
+    shape: &Arc<AdapterShape>,
+) -> Option<Vec<Stage>> {
+    let bytes = fs::read(path(home, run)).ok()?;
+    let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
+    let content = (hash::blob(content).as_bytes() == sum).then_some(content)?;
+    let mut rest = content.strip_prefix(MAGIC)?.strip_prefix(key.as_bytes())?;
+    let mut stages = Vec::new();
+    for _ in 0..count(&mut rest)? {
+        let bytes = 4usize.checked_mul(count(&mut rest)? as usize)?;
+        let (values, tail) = rest.split_at_checked(bytes)?;
+        rest = tail;
+        let middle = Adapter::from_bytes(shape.clone(), values).ok()?;
+        let moved = store::Stage::read(&mut rest)?;
+        stages.push(Stage { middle, moved });
+    }
+    rest.is_empty().then_some(stages)
+}
+
+fn count(bytes: &mut &[u8]) -> Option<u32> {
+    let (head, tail) = bytes.split_first_chunk()?;
+    *bytes = tail;
+    Some(u32::from_le_bytes(*head))
+}
+
+/// Keeps stages, in place of what was kept of the run before.
+pub(super) fn write(
+    home: &HomePaths,
+    run: RunId,
+    key: &Digest,
+    stages: &[Stage],
+) -> io::Result<()> {
+    let number = |n: usize| {
+        u32::try_from(n)
+            .expect("an adapter has fewer numbers")
+            .to_le_bytes()
+    };
+    let mut bytes = [MAGIC.as_slice(), key.as_bytes()].concat();
+    bytes.extend(number(stages.len()));
+    for stage in stages {
+        let values = stage.middle.to_bytes();
+        bytes.extend(number(values.len() / 4));
+        bytes.extend(values);
+        stage.moved.write(&mut bytes);
+    }
+    bytes.extend(hash::blob(&bytes).as_bytes());
+    fs::create_dir_all(home.cache())?;
+    let path = path(home, run);
+    // Two questions at once each write their own.
+    let partial = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&partial, bytes)?;
+    fs::rename(&partial, &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_protocol::adapter::Module;
+    use tributary_protocol::id::PeerId;
+
+    use super::*;
+
+    fn stages() -> (Arc<AdapterShape>, Vec<Stage>) {
+        let shape = Arc::new(AdapterShape {
+            rank: 2,
+            alpha: 2,
+            modules: vec![Module {
+                name: "m".into(),
+                inputs: 8,
+                outputs: 8,
+            }],
+        });
+        let middle = Adapter::init(shape.clone(), &Digest::from_bytes([3; 32]));
+        let mut moved = store::Stage::default();
+        let mut vector = vec![0.0f32; middle.values().len()];
+        vector[5] = 0.25;
+        moved.add(&[(PeerId::default(), vector)]).unwrap();
+        (shape, vec![Stage { middle, moved }])
+    }
+
+    #[test]
+    fn what_was_kept_is_read_for_the_same_certificates_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = HomePaths::new(dir.path());
+        let (shape, stages) = stages();
+        let (run, key) = (RunId::default(), Digest::from_bytes([1; 32]));
+        assert!(
+            read(&home, run, &key, &shape).is_none(),
+            "nothing is kept yet"
+        );
+        write(&home, run, &key, &stages).unwrap();
+        let found = read(&home, run, &key, &shape).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].moved, stages[0].moved);
+        assert_eq!(found[0].middle.values(), stages[0].middle.values());
+        let other = Digest::from_bytes([2; 32]);
+        assert!(read(&home, run, &other, &shape).is_none());
+    }
+
+    #[test]
+    fn every_flipped_bit_makes_it_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = HomePaths::new(dir.path());
+        let (shape, stages) = stages();
+        let (run, key) = (RunId::default(), Digest::from_bytes([1; 32]));
+        write(&home, run, &key, &stages).unwrap();
+        let path = path(&home, run);
+        let good = fs::read(&path).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &bad).unwrap();
+            assert!(read(&home, run, &key, &shape).is_none(), "bit {bit}");
+        }
+    }
+}
