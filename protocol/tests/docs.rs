@@ -46,6 +46,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_MEMBERS,
         MAX_CHANGES_PER_ROUND,
         MAX_INCLUDED,
+        PUBLIC_TURNS,
         MAX_COMMITTEE,
         MAX_VALUE_BYTES,
         MAX_CERTIFICATE_BYTES,
