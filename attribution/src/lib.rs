@@ -18,7 +18,8 @@
 //! machine. This crate never sees a model; it asks a [`Gradient`] for losses and gradients at points.
 //!
 //! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
-//! round score), [`interval`], [`query`] (shares of one answer), [`money`], [`chart`], [`credit`],
+//! round score), [`interval`], [`query`] (shares of one answer), [`lexical`] (spans of an answer that
+//! stand in a shard), [`money`], [`chart`], [`credit`],
 //! [`fee`], [`fold`], [`statement`], and [`mod@reference`], the slow twins.
 
 pub mod chart;
@@ -27,6 +28,7 @@ pub mod credit;
 pub mod fee;
 pub mod fold;
 pub mod interval;
+pub mod lexical;
 mod measure;
 pub mod money;
 pub mod path;

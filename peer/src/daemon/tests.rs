@@ -78,6 +78,7 @@ fn join(n: usize, role: Role) -> Join {
         role,
         root: MerkleRoot(hash::blob(&[n as u8])),
         tokens: 1000,
+        fingerprints: None,
     }
 }
 
@@ -92,6 +93,7 @@ async fn start(root: &Path, n: usize, bootstrap: Vec<Address>, slots: &Slots) ->
         slots: slots.clone(),
         archive: true,
         means: Means::default(),
+        evidence: true,
     })
     .await
     .unwrap()
@@ -227,6 +229,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         slots,
         archive: false,
         means: Means::default(),
+        evidence: true,
     })
     .await;
     let Err(why) = started else {

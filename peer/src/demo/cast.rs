@@ -94,6 +94,7 @@ impl Cast {
             slots,
             archive: true,
             means: Means::default(),
+            evidence: true,
         })
         .await
         .map_err(|e| Failure::from_error(&e))
@@ -266,6 +267,7 @@ fn make(
         role,
         root: committed.write(home.paths())?,
         tokens,
+        fingerprints: committed.fingerprints(),
     };
     Ok((home, join))
 }

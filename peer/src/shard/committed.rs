@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tributary_attribution::lexical::{Shard, TooLong};
+use tributary_protocol::fingerprint::Secret;
 use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::merkle;
@@ -112,6 +114,27 @@ impl Committed {
         leaves.extend(self.train.iter().map(|p| tagged(1, p)));
         leaves.extend(self.holdout.iter().map(|p| tagged(2, p)));
         merkle::root(&leaves)
+    }
+
+    /// The words that are trained on, ready to be asked about. The hold-out is never asked about.
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn searchable(&self) -> Result<Shard, TooLong> {
+        Shard::new(&self.train.concat(), self.secret())
+    }
+
+    /// What a join commits to of those words; `None` when there are too few, or too many to be asked about.
+    pub fn fingerprints(&self) -> Option<MerkleRoot> {
+        let committed = Shard::commit(&self.train.concat(), self.secret());
+        committed.unwrap_or_else(|why| {
+            tracing::warn!("{why}");
+            None
+        })
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::new(self.salt.as_bytes(), &self.root())
     }
 
     fn path(home: &HomePaths, root: &MerkleRoot) -> PathBuf {
