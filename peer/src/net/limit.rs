@@ -73,7 +73,7 @@ const REQUESTS_PER_SECOND: u64 = 128;
 const QUESTION: u64 = 10;
 /// Questions of a burst: the answers of one conversation.
 const QUESTIONS: u64 = 8 * QUESTION;
-/// One question in ten seconds goes on: whoever wants to guess a shard's text needs years.
+/// One question in ten seconds goes on: as often as a person asks.
 const QUESTIONS_PER_SECOND: u64 = 1;
 
 /// Refused messages that are forgiven at once. Who sends so many more than its allowance does not read
