@@ -1,5 +1,10 @@
 //! Found spans are those of the slow twin, proofs hold, and boilerplate is told from evidence.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "one span, not the numbers in it"
+)]
+
 use proptest::prelude::*;
 use tributary_protocol::fingerprint::{Secret, check, grams, words};
 use tributary_protocol::id::MerkleRoot;

@@ -1,5 +1,10 @@
 //! Whole daemons on loopback, with a learner that costs nothing.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "one span, not the numbers in it"
+)]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -317,7 +322,8 @@ async fn joined_with_text(
 /// A peer that answers every question as if its shard were `TEXT`. Runs until the test ends.
 async fn liar(root: &Path, bootstrap: Vec<Address>) -> PeerId {
     let identity = Identity::from_seed([77; 32]);
-    let store = Store::open(&HomePaths::new(root.join("liar"))).unwrap();
+    let home = Home::open_or_create(root.join("liar"), &identity).unwrap();
+    let store = Store::open(home.paths()).unwrap();
     let (ask, mut questions) = mpsc::channel(net::MAX_WAITING_QUESTIONS);
     let (net, mut events) = net::start(NetConfig {
         identity: &identity,
@@ -332,7 +338,7 @@ async fn liar(root: &Path, bootstrap: Vec<Address>) -> PeerId {
     .unwrap();
     tokio::spawn(async move { while events.next().await.is_some() {} });
     tokio::spawn(async move {
-        let _kept = (net, store);
+        let _kept = (net, store, home);
         let secret = Secret::new(b"made up", &MerkleRoot::default());
         let shard = Shard::new(TEXT, secret).unwrap();
         while let Some(asked) = questions.recv().await {

@@ -1,5 +1,10 @@
 //! What is believed of answers, and what an absence is called.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "one span, not the numbers in it"
+)]
+
 use tributary_protocol::fingerprint::words;
 
 use super::*;
