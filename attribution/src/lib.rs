@@ -19,9 +19,9 @@
 //!
 //! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
 //! round score), [`novelty`] (what of it counts), [`distinct`] (whose text is whose), [`evidence`] (who is paid at
-//! all), [`interval`], [`query`] (shares of one answer), [`money`], [`chart`], [`credit`], [`fee`], [`fold`],
-//! [`statement`] (with periods compared), [`explain`] (one payout laid open), and [`mod@reference`], the slow
-//! twins.
+//! all), [`interval`], [`query`] (shares of one answer), [`lexical`] (spans of an answer that stand in a shard),
+//! [`money`], [`chart`], [`credit`], [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout
+//! laid open), and [`mod@reference`], the slow twins.
 
 pub mod chart;
 pub mod coalition;
@@ -32,6 +32,7 @@ pub mod explain;
 pub mod fee;
 pub mod fold;
 pub mod interval;
+pub mod lexical;
 mod measure;
 pub mod money;
 pub mod novelty;

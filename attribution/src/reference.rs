@@ -163,3 +163,31 @@ pub fn t_quantile(degrees: usize) -> f64 {
     }
     nu.sqrt() * low.tan()
 }
+
+/// Twin of [`crate::lexical::matches`]: word by word, (first word, words) of runs of `least` words or more that
+/// `text` and `shard` have in common, the longest first and then what is left on both its sides.
+pub fn common_spans(text: &[String], shard: &[String], least: usize) -> Vec<(usize, usize)> {
+    let mut best = (0, 0);
+    for from in 0..text.len() {
+        for place in 0..shard.len() {
+            let both = text[from..].iter().zip(&shard[place..]);
+            let words = both.take_while(|(a, b)| a == b).count();
+            if words > best.1 {
+                best = (from, words);
+            }
+        }
+    }
+    let (from, words) = best;
+    if words < least || least == 0 {
+        return Vec::new();
+    }
+    let mut spans = common_spans(&text[..from], shard, least);
+    spans.push(best);
+    let behind = common_spans(&text[from + words..], shard, least);
+    spans.extend(
+        behind
+            .iter()
+            .map(|(at, words)| (from + best.1 + at, *words)),
+    );
+    spans
+}

@@ -21,10 +21,11 @@ use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
 
 use crate::driver::{Clock, Driver, Parts, Request};
 use crate::event::Event;
+use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::metrics::Metrics;
-use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic};
+use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic, Unanswered};
 use crate::store::{Store, StoreError};
 use crate::work::bench::Bench;
 use crate::work::{Learner, Slots};
@@ -55,6 +56,8 @@ pub struct DaemonConfig {
     pub archive: bool,
     /// What the machine can give.
     pub means: Means,
+    /// Whether to answer others' questions about this peer's shards (`net/questions.rs` says how often).
+    pub evidence: bool,
 }
 
 /// Why a daemon did not start.
@@ -126,6 +129,14 @@ impl Daemon {
         };
         let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())
             .map_err(|why| StartError::Store(why.to_string()))?;
+        let (requests, inbox) = mpsc::channel(REQUESTS);
+        let (ask, questions) = mpsc::channel(net::MAX_WAITING_QUESTIONS);
+        let holder = Holder::new(
+            config.home.paths().clone(),
+            identity.peer_id(),
+            requests.downgrade(),
+            config.evidence,
+        );
         let (net, net_events) = net::start(NetConfig {
             identity: &identity,
             network: config.network,
@@ -133,11 +144,12 @@ impl Daemon {
             listen_data: config.listen,
             bootstrap: config.bootstrap,
             blobs: store.blobs().clone(),
+            holder: Some(ask),
         })
         .await
         .map_err(|e| StartError::from_net(config.listen, &e))?;
+        tokio::spawn(holder.serve(questions));
         let (events, _) = broadcast::channel(EVENTS);
-        let (requests, inbox) = mpsc::channel(REQUESTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
         let driver = Driver::new(
@@ -275,6 +287,14 @@ impl Daemon {
         } else {
             self.net.fetch(blob, providers).await
         }
+    }
+
+    /// Asks a connected peer about its shard: bytes of a question, bytes of its answer, unchecked.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub(crate) async fn ask(&self, peer: PeerId, question: Vec<u8>) -> Result<Vec<u8>, Unanswered> {
+        self.net.ask(peer, question).await
     }
 
     /// Prometheus text of all counters.

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod demo;
 mod driver;
 pub mod event;
+pub mod evidence;
 pub mod health;
 pub mod home;
 pub mod identity;

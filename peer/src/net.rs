@@ -21,6 +21,7 @@ mod gossip;
 mod hello;
 pub(crate) mod keys;
 mod limit;
+mod questions;
 mod swarm;
 mod task;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use task::{Order, State, Task};
 
 pub use address::{Address, AddressError};
 pub use data::FetchError;
+pub(crate) use questions::{Asked, MAX_WAITING as MAX_WAITING_QUESTIONS, Unanswered};
 pub use traffic::Traffic;
 
 /// Messages that may wait for the node. Beyond it new ones are dropped: direct messages may be lost,
@@ -136,6 +138,8 @@ pub(crate) struct NetConfig<'a> {
     pub(crate) listen_data: SocketAddr,
     pub(crate) bootstrap: Vec<Address>,
     pub(crate) blobs: Blobs,
+    /// Where questions about shards go; nowhere, and none is answered.
+    pub(crate) holder: Option<mpsc::Sender<Asked>>,
 }
 
 /// Gives orders and reads figures. Cheap to clone.
@@ -205,6 +209,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         data_ports: data.ports(),
         book: book::Book::new(me, config.bootstrap),
         started: tokio::time::Instant::now(),
+        questions: questions::Questions::new(config.holder),
         state: State::default(),
     };
     tokio::spawn(task.run());
@@ -277,6 +282,14 @@ impl Net {
     }
     pub(crate) fn offer(&self, hash: BlobHash) {
         self.data.offer(hash);
+    }
+
+    /// Asks a neighbour about its shard.
+    pub(crate) async fn ask(&self, peer: PeerId, question: Vec<u8>) -> Result<Vec<u8>, Unanswered> {
+        let (reply, wait) = oneshot::channel();
+        self.order(Order::Ask(peer, question, reply));
+        let stopped = || Unanswered::Silent("this daemon stops".to_owned());
+        wait.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// A blob from the durable store, else from the providers in order.

@@ -3,33 +3,41 @@
 //! A home that holds a run's updates holds everything that a share of an answer follows from: the audit
 //! gives each round's contribution vectors, a backward pass through the answer says which way they
 //! pushed it ([`tributary_attribution::query`]). Nothing private is needed, so anyone who holds the
-//! same bytes gets the same shares. Who asks, and how the outcome is shown, belongs to the callers.
+//! same bytes gets the same shares. Spans that stand in a contributor's text are shown beside its share and
+//! never change it; `evidence` gathers them. Who asks, and how the outcome is shown, belongs to the callers.
 
 mod cache;
+mod layout;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use tributary_attribution::lexical::{self, Boilerplate, Held};
 use tributary_attribution::query::stretch::{self, Stretch};
 use tributary_attribution::query::{METHOD, TokenLoss, store};
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::fingerprint;
 use tributary_protocol::hash::{self, Digest};
-use tributary_protocol::id::{BlobHash, PeerId};
+use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state::Derived;
 use tributary_trainer::{
     BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
 };
 
+use crate::evidence::{self, Asking, Commitment, Said};
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 use crate::verify;
 use crate::verify::archive::{Archive, ArchivedRun};
 use crate::view::book::Book;
+
+pub use layout::{Asked, Evidence, Outcome, Share, Why};
 
 /// Stretches that an answer is cut in for the intervals: each costs a backward pass for every stage.
 const STRETCHES: usize = 8;
@@ -52,63 +60,6 @@ pub struct Question {
     pub max_tokens: usize,
 }
 
-/// `why/1`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Why {
-    /// Name and version of this layout.
-    pub schema: String,
-    /// The run.
-    pub run: String,
-    /// The adapter that answers.
-    pub adapter: String,
-    /// What it was asked.
-    pub prompt: String,
-    /// What it says.
-    pub answer: String,
-    /// Mean loss of the answer's tokens without the adapter, nats.
-    pub base_nats: f64,
-    /// And with it.
-    pub adapter_nats: f64,
-    /// What the base would have said too, in billionths of the answer.
-    pub nobody_ppb: u32,
-    /// Contributors, the largest share first.
-    pub shares: Vec<Share>,
-    /// How the shares were found.
-    pub method: String,
-    /// What the shares cost beyond giving the answer, milliseconds.
-    pub cost_ms: f64,
-}
-
-/// One contributor's part of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// Whose.
-    pub peer: String,
-    /// The name it gave itself.
-    pub name: String,
-    /// The run's Datanet.
-    pub datanet: String,
-    /// Part of the answer in billionths.
-    pub share_ppb: u32,
-    /// Lower end of the 95 % interval over the answer's tokens.
-    pub low_ppb: u32,
-    /// Upper end.
-    pub high_ppb: u32,
-    /// How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.
-    pub influence_nanonats: i64,
-    /// Spans of the answer that its text is proven to hold; none is asked for yet.
-    pub evidence: Vec<Evidence>,
-}
-
-/// A span of an answer that stands in a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The words.
-    pub span: String,
-    /// How it was matched.
-    pub kind: String,
-}
-
 /// A certified adapter, and what each contributor moved on the way to it.
 pub struct Provenance {
     /// The run's manifest.
@@ -119,6 +70,8 @@ pub struct Provenance {
     pub stages: Vec<Stage>,
     /// Names that members gave themselves.
     pub names: BTreeMap<PeerId, String>,
+    /// What contributors committed to before they trained.
+    pub commitments: BTreeMap<PeerId, Commitment>,
 }
 
 /// Some consecutive rounds of a run.
@@ -222,6 +175,7 @@ impl Provenance {
         };
         Ok(Self {
             names: book.names(),
+            commitments: evidence::commitments(run),
             manifest: audited.manifest,
             adapter,
             stages: staging.stages,
@@ -267,6 +221,7 @@ impl Provenance {
         };
         let names = book.names();
         Some(Self {
+            commitments: evidence::commitments(run),
             manifest,
             adapter,
             stages,
@@ -284,11 +239,125 @@ impl Provenance {
 ///
 /// # Errors
 /// A [`Failure`] for people.
-pub fn ask(archive: &Archive, home: &HomePaths, question: &Question) -> Result<Why, Failure> {
+pub fn ask(archive: &Archive, home: &HomePaths, question: &Question) -> Result<Answered, Failure> {
     let run = pick(archive, &question.id)?;
     let provenance = Provenance::kept(archive, run, home)?;
     let base = model::provide(home, &provenance.manifest.base, None)?;
-    why(&base, &provenance, question)
+    Ok(Answered {
+        why: why(&base, &provenance, question)?,
+        started: Instant::now(),
+        run: run.id,
+        base,
+        commitments: provenance.commitments,
+    })
+}
+
+/// An answer whose shares are known, and whose contributors can be asked for evidence.
+pub struct Answered {
+    /// With what is known so far.
+    pub why: Why,
+    /// When the shares were done.
+    started: Instant,
+    run: RunId,
+    base: BaseModel,
+    commitments: BTreeMap<PeerId, Commitment>,
+}
+
+impl Answered {
+    /// What to ask the contributors, in the order of their shares.
+    pub fn asking(&self) -> Asking {
+        let commitment = |share: &Share| {
+            let peer = share.peer.parse().unwrap_or_default();
+            (peer, self.commitments.get(&peer).copied())
+        };
+        Asking {
+            run: self.run,
+            words: (fingerprint::words(&self.why.answer).map(|(_, word)| word)).collect(),
+            contributors: self.why.shares.iter().map(commitment).collect(),
+        }
+    }
+
+    /// Takes down what they said, in the same order, and leaves boilerplate out.
+    ///
+    /// # Errors
+    /// When the base model cannot be asked what it would have said.
+    pub fn hear(&mut self, said: &[Said]) -> Result<(), Failure> {
+        let places: Vec<(Range<usize>, String)> = fingerprint::words(&self.why.answer).collect();
+        let words: Vec<String> = places.iter().map(|(_, word)| word.clone()).collect();
+        let bytes = |span: &Range<usize>| places[span.start].0.start..places[span.end - 1].0.end;
+        let held: Held = (said.iter())
+            .filter_map(|said| match said {
+                Said::Proven(spans) => Some(spans.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut surprises = BTreeMap::new();
+        let judged = lexical::sift(&words, &held, |span| {
+            let nats = self.surprise(bytes(span))?;
+            surprises.insert((span.start, span.end), nats);
+            Ok::<f64, Failure>(nats)
+        })?;
+        let mut proven = held.iter().zip(judged);
+        for (share, said) in self.why.shares.iter_mut().zip(said) {
+            share.asked = Asked::of(said);
+            let Said::Proven(_) = said else { continue };
+            for (span, boilerplate) in proven.next().into_iter().flat_map(|(s, j)| s.iter().zip(j))
+            {
+                if let Some(why) = boilerplate {
+                    share.asked.leave_out(why);
+                    continue;
+                }
+                share.evidence.push(Evidence {
+                    span: self.why.answer[bytes(span)].to_owned(),
+                    kind: lexical::KIND.to_owned(),
+                    words: span.len() as u32,
+                    surprise_nats: surprises[&(span.start, span.end)],
+                });
+            }
+        }
+        self.why.evidence_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        Ok(())
+    }
+
+    /// Loss of the base over some bytes of the answer, after the prompt and what stands before them, nats.
+    fn surprise(&self, bytes: Range<usize>) -> Result<f64, Failure> {
+        let loss = |answer: &str| {
+            let tokens = |text: &str| self.base.encode(text).map_err(|e| Failure::from_error(&e));
+            let text = [tokens(&self.why.prompt)?, tokens(answer)?].concat();
+            sum_of_losses(&self.base, None, &text)
+        };
+        let (before, upto) = (
+            &self.why.answer[..bytes.start],
+            &self.why.answer[..bytes.end],
+        );
+        Ok((loss(upto)? - loss(before)?).max(0.0))
+    }
+}
+
+impl Asked {
+    fn of(said: &Said) -> Self {
+        let (outcome, why) = match said {
+            Said::Proven(_) => (Outcome::Answered, String::new()),
+            Said::Declined(why) => (Outcome::Declined, why.to_string()),
+            Said::Silent(why) => (Outcome::Silent, why.clone()),
+            Said::False(why) => (Outcome::FalseProof, why.clone()),
+            Said::NotAsked(why) => (Outcome::NotAsked, (*why).to_owned()),
+        };
+        Self {
+            outcome,
+            why,
+            boilerplate: 0,
+        }
+    }
+
+    fn leave_out(&mut self, why: Boilerplate) {
+        self.boilerplate += 1;
+        let why = why.to_string();
+        if !self.why.contains(&why) {
+            let comma = if self.why.is_empty() { "" } else { ", " };
+            self.why = format!("{}{comma}{why}", self.why);
+        }
+    }
 }
 
 /// The run whose id, or whose adapter's id, starts with `id`.
@@ -355,6 +424,7 @@ pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Re
             high_ppb: high.0,
             influence_nanonats: share.influence.0,
             evidence: Vec::new(),
+            asked: Asked::of(&Said::NotAsked("nobody was asked")),
         })
         .collect();
     shares.sort_by_key(|share| (std::cmp::Reverse(share.share_ppb), share.peer.clone()));
@@ -372,6 +442,7 @@ pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Re
         shares,
         method: METHOD.to_owned(),
         cost_ms: started.elapsed().as_secs_f64() * 1e3,
+        evidence_ms: 0.0,
     })
 }
 
@@ -416,24 +487,29 @@ fn token_losses(
     answer: &[u32],
 ) -> Result<Vec<f64>, Failure> {
     let text = [prompt, answer].concat();
-    let vocab = base.config().vocab;
-    let mut sums = Vec::with_capacity(answer.len() + 1);
-    for length in prompt.len()..=text.len() {
-        let sum = if length < 2 {
-            0.0
-        } else {
-            let windows = Windows::from_tokens(vec![text[..length].to_vec()], length, vocab)
-                .map_err(|e| Failure::from_error(&e))?;
-            let found = evaluate(base, adapter, &windows).map_err(|e| Failure::from_error(&e))?;
-            found.nll * found.predicted as f64
-        };
-        sums.push(sum);
-    }
+    let lengths = prompt.len()..=text.len();
+    let sums = lengths.map(|length| sum_of_losses(base, adapter, &text[..length]));
+    let sums: Vec<f64> = sums.collect::<Result<_, Failure>>()?;
     // Sums of f32 differ in their last bits; no token has a loss below zero.
     Ok(sums
         .windows(2)
         .map(|pair| (pair[1] - pair[0]).max(0.0))
         .collect())
+}
+
+/// Loss of a text, nats: of all its tokens but the first, which nothing predicts.
+fn sum_of_losses(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    text: &[u32],
+) -> Result<f64, Failure> {
+    if text.len() < 2 {
+        return Ok(0.0);
+    }
+    let windows = Windows::from_tokens(vec![text.to_vec()], text.len(), base.config().vocab)
+        .map_err(|e| Failure::from_error(&e))?;
+    let found = evaluate(base, adapter, &windows).map_err(|e| Failure::from_error(&e))?;
+    Ok(found.nll * found.predicted as f64)
 }
 
 /// The answer in stretches, each with its gradient half way through every stage of the run: influences then

@@ -6,10 +6,12 @@
 #[path = "support/daemon.rs"]
 mod daemon;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use daemon::{Peer, text};
+use serde_json::Value;
 
 const ROUNDS: u64 = 4;
 
@@ -36,6 +38,10 @@ propose_ms = 3_000
 vote_ms = 1_500
 "#;
 
+/// Only the second holds this.
+const QUOTE: &str =
+    "Copper kettles sing under seven crooked windows while nobody answers the telephone.";
+
 const NAMES: [&str; 5] = ["ada", "bea", "cyd", "dan", "eve"];
 
 /// Five homes with data; the first four run and have joined a run of the first. Gives the run and the
@@ -47,6 +53,9 @@ fn federation(dir: &Path) -> (Vec<Peer>, String, String) {
         let file = text(&dir.join(format!("{word}.txt")), word);
         peer.ask(&["datanet", "add", "birds", &file]);
     }
+    let file = dir.join("kettles.txt");
+    fs::write(&file, QUOTE).unwrap();
+    peers[1].ask(&["datanet", "add", "birds", file.to_str().unwrap()]);
     peers[0].up(None);
     let address = peers[0].address();
     for peer in &mut peers[1..4] {
@@ -100,6 +109,7 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     }
     let beside = shares(&peers[0], &run);
     let explained = explained(&peers[0], &run);
+    evidence(&peers, &run);
     stranger(dir.path(), &run, &address);
     // The same from the stopped homes, from bytes alone; all were killed.
     for peer in &mut peers {
@@ -111,6 +121,10 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     for peer in &peers[..2] {
         assert_eq!(shares(peer, &run), beside, "{}", peer.name);
     }
+    // A stopped home finds what it holds itself, and says that nobody else was asked.
+    let found = quoted(&peers[1], &run, QUOTE);
+    assert_eq!(found["bea"].0, [QUOTE.trim_end_matches('.')], "{found:?}");
+    assert_eq!(found["cyd"], (vec![], "not_asked".to_owned(), 0));
 }
 
 /// A payout walked back to its shard, everything checked.
@@ -123,6 +137,51 @@ fn explained(peer: &Peer, run: &str) -> serde_json::Value {
     found
 }
 
+/// By contributor: spans that are shown, what came of asking, boilerplate.
+type Found = BTreeMap<String, (Vec<String>, String, u64)>;
+
+fn quoted(peer: &Peer, run: &str, answer: &str) -> Found {
+    let question = ["--adapter", run, "--prompt", "They say", "--answer", answer];
+    let why = peer.ask(&[["why"].as_slice(), &question].concat());
+    let found = |share: &Value| {
+        let spans = share["evidence"].as_array().unwrap();
+        let spans = spans.iter().map(|s| s["span"].as_str().unwrap().to_owned());
+        let asked = &share["asked"];
+        let outcome = asked["outcome"].as_str().unwrap().to_owned();
+        let found = (
+            spans.collect(),
+            outcome,
+            asked["boilerplate"].as_u64().unwrap(),
+        );
+        (share["name"].as_str().unwrap().to_owned(), found)
+    };
+    why["shares"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(found)
+        .collect()
+}
+
+/// A sentence of one member is found there and nowhere else; one that all hold is nobody's evidence.
+fn evidence(peers: &[Peer], run: &str) {
+    let shown = QUOTE.to_uppercase();
+    let found = quoted(&peers[0], run, &format!("Once, {shown}"));
+    assert!(found.len() >= 4 && found.contains_key("bea"), "{found:?}");
+    for (name, (spans, outcome, boilerplate)) in &found {
+        let held = match name.as_str() {
+            "bea" => vec![shown.trim_end_matches('.').to_owned()],
+            _ => Vec::new(),
+        };
+        assert_eq!(*spans, held, "{name}: {found:?}");
+        assert_eq!((&outcome[..], *boilerplate), ("answered", 0), "{name}");
+    }
+    let everybodys = "of the valley counts 17 birds and says so to the";
+    for (name, (spans, outcome, boilerplate)) in quoted(&peers[0], run, everybodys) {
+        assert!(spans.is_empty(), "{name}: {spans:?}");
+        assert_eq!((&outcome[..], boilerplate), ("answered", 1), "{name}");
+    }
+}
 /// Who shaped an answer: all of it is somebody's or nobody's.
 fn shares(peer: &Peer, run: &str) -> Vec<(String, u64)> {
     let prompt = "The shepherd of the valley counts";

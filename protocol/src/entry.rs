@@ -36,6 +36,9 @@ pub struct Join {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
+    /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be
+    /// proven later. Who trains on no words has none.
+    pub fingerprints: Option<MerkleRoot>,
 }
 
 /// What a member does in a run.

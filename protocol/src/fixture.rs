@@ -6,6 +6,7 @@ use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
+use tributary_protocol::fingerprint::{Answer, Blinding, Declined, Question, Span};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round,
@@ -16,6 +17,7 @@ use tributary_protocol::logset::ForkMark;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
 };
+use tributary_protocol::merkle::RangeProof;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sync::{AuthorRange, HeadList, RangeDigest};
@@ -104,6 +106,7 @@ pub(crate) fn join() -> Join {
         role: Role::Contributor,
         root: MerkleRoot(any_digest(5)),
         tokens: 1_000,
+        fingerprints: Some(MerkleRoot(any_digest(9))),
     }
 }
 
@@ -365,4 +368,27 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("runs", Message::Runs(vec![run])),
     ]);
     out
+}
+
+/// What is asked of a shard, and what is answered.
+pub(crate) fn question() -> Question {
+    let words = "the miller opens the upper sluice at dawn and counts".split(' ');
+    let words: Vec<String> = words.map(str::to_owned).collect();
+    Question::new(RunId(any_digest(1)), MerkleRoot(any_digest(9)), &words)
+}
+
+pub(crate) fn evidence() -> [Answer; 2] {
+    let span = Span {
+        from: 1,
+        blindings: (1..=8).map(|n| Blinding([n; 16])).collect(),
+        proof: RangeProof {
+            first: 300,
+            leaves: 70_000,
+            outside: vec![any_digest(1), any_digest(2)],
+        },
+    };
+    [
+        Answer::new(Ok(vec![span])),
+        Answer::new(Err(Declined::Gone)),
+    ]
 }

@@ -89,6 +89,10 @@ pub enum Domain {
     MerkleLeaf,
     /// An inner node of a Merkle tree.
     MerkleNode,
+    /// Words in a row, as a question about a shard names them.
+    Gram,
+    /// What hides the words of a shard; known to its owner alone.
+    Blinding,
     /// The content of a base model folder.
     BaseModel,
     /// Anything drawn by a simulation.
@@ -113,6 +117,8 @@ impl Domain {
             Self::AdapterInit => "tributary 1 adapter init",
             Self::MerkleLeaf => "tributary 1 merkle leaf",
             Self::MerkleNode => "tributary 1 merkle node",
+            Self::Gram => "tributary 1 gram",
+            Self::Blinding => "tributary 1 blinding",
             Self::BaseModel => "tributary 1 base model",
             Self::Simulation => "tributary 1 simulation",
         }

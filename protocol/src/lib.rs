@@ -26,6 +26,7 @@ pub mod committee;
 pub mod consensus;
 pub mod entry;
 pub mod event;
+pub mod fingerprint;
 pub mod hash;
 pub mod id;
 pub mod limits;

@@ -120,3 +120,14 @@ pub const MAX_RUNS: usize = 1024;
 pub const MAX_CONSENSUS_BYTES: usize = 56 * 1024;
 /// Bytes of one update blob: a dense f32 update of the largest adapter.
 pub const MAX_UPDATE_BYTES: u64 = 4 * MAX_ADAPTER_PARAMETERS + 4096;
+/// Words of the shortest span that a holder can be asked for: who asks has to know as many in a row, and
+/// fewer say little about where they come from.
+pub const MIN_SPAN_WORDS: usize = 8;
+/// Grams of one question about a shard: those of the longest answer that shares are given for.
+pub const MAX_QUESTION_GRAMS: usize = 512;
+/// Bytes of one question: its grams of 16 bytes, the run and the root.
+pub const MAX_QUESTION_BYTES: usize = 12 * 1024;
+/// Spans of one answer about a shard: beyond the longest sixteen nobody reads on.
+pub const MAX_SPANS: usize = 16;
+/// Bytes of one answer: sixteen proofs of two paths each, and a blinding a word.
+pub const MAX_EVIDENCE_BYTES: usize = 64 * 1024;

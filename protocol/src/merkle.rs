@@ -4,10 +4,13 @@
 //! under different domains, so that neither can pass for the other. Shards and sealed hold-outs are
 //! committed to this way before training. What a leaf's bytes mean is left to whoever commits.
 
+mod range;
+
 use bincode::{Decode, Encode};
 
 use crate::hash::{Digest, Domain, Hasher, digest};
 use crate::id::MerkleRoot;
+pub use range::{RangeProof, prove_range};
 
 /// Hashes of a proof: a tree of 2^48 leaves is deeper than any shard.
 pub const MAX_PROOF_HASHES: usize = 48;

@@ -52,6 +52,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_CERTIFICATE_BYTES,
         MAX_RELAYED_PER_SLOT,
         MAX_EARLY_MESSAGES,
+        TIMELY_ATTEMPTS,
         MAX_ATTEMPTS_AHEAD,
         REPEATED_ATTEMPTS,
         MAX_CONSENSUS_WAIT_MS,
@@ -65,6 +66,11 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_RUNS,
         MAX_CONSENSUS_BYTES,
         MAX_UPDATE_BYTES,
+        MIN_SPAN_WORDS,
+        MAX_QUESTION_GRAMS,
+        MAX_QUESTION_BYTES,
+        MAX_SPANS,
+        MAX_EVIDENCE_BYTES,
     ]
     .to_vec()
 }
@@ -119,6 +125,8 @@ fn every_domain_that_names_something_is_listed() {
         Domain::AdapterInit,
         Domain::MerkleLeaf,
         Domain::MerkleNode,
+        Domain::Gram,
+        Domain::Blinding,
         Domain::BaseModel,
     ] {
         let quoted = format!("`{}`", domain.context());

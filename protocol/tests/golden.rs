@@ -58,6 +58,10 @@ fn vectors() -> Vec<Vector> {
     for (name, message) in messages() {
         add(&format!("message_{name}"), &message.encode());
     }
+    add("question", &question().encode());
+    for (name, answer) in ["found", "declined"].iter().zip(evidence()) {
+        add(&format!("answer_{name}"), &answer.encode());
+    }
     let signature = key(1).sign(NetworkId(7), Domain::Block, b"tributary");
     add("peer_id", peer(1).as_bytes());
     add("signature", &signature.0);
@@ -186,6 +190,10 @@ fn a_second_encoder_written_from_the_tables_agrees() {
     }
     for (name, message) in messages() {
         assert_eq!(twin::message(&message), message.encode(), "{name}");
+    }
+    assert_eq!(twin::question(&question()), question().encode());
+    for answer in evidence() {
+        assert_eq!(twin::answer(&answer), answer.encode());
     }
 }
 

@@ -21,6 +21,7 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::codec;
 use tributary_protocol::consensus::ConsensusMessage;
 use tributary_protocol::entry::Entry;
+use tributary_protocol::fingerprint::{self, Answer, Question};
 use tributary_protocol::limits;
 use tributary_protocol::log::{SignedBlock, Unverified};
 use tributary_protocol::manifest::{Manifest, UpdateCodec};
@@ -237,6 +238,24 @@ fn the_proof_decoder_withstands_mutation() {
                 (17, &fields.path),
                 "a second proof"
             );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_decoders_of_evidence_withstand_mutation_and_believe_no_changed_proof() {
+    feed("question", &[question().encode()], |bytes| {
+        outcome(Question::decode(bytes))
+    });
+    let words: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+    let root = merkle::root(&[merkle::leaf(b"another")]);
+    let seeds = evidence().map(|answer| answer.encode());
+    feed("answer", &seeds, |bytes| {
+        let answer = Answer::decode(bytes).map_err(|why| why.to_string())?;
+        if let Ok(spans) = &answer.found {
+            let proven = fingerprint::check(&root, &words, spans);
+            assert!(proven.is_err() || spans.is_empty(), "{spans:?} is believed");
         }
         Ok(())
     });

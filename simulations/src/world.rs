@@ -502,6 +502,7 @@ impl World {
             role: machine.role,
             root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
             tokens: 1_000 + at as u64,
+            fingerprints: None,
         };
         if opens {
             let manifest = Box::new(self.manifest.clone());

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, broadcast};
 use tributary_protocol::codec;
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{Command, Notice};
-use tributary_protocol::id::{MerkleRoot, PeerId, RunId};
+use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView as NodeRun};
@@ -193,13 +193,8 @@ impl Office {
                 me.short()
             )));
         }
-        let (root, tokens) = tokio::task::block_in_place(|| self.commit(manifest, request, role))?;
-        let join = Join {
-            name: self.name.clone(),
-            role,
-            root,
-            tokens,
-        };
+        let join = tokio::task::block_in_place(|| self.commit(manifest, request, role))?;
+        let root = join.root;
         let command = Command::Follow {
             run,
             join: Some(join),
@@ -218,7 +213,7 @@ impl Office {
         manifest: &Manifest,
         request: &JoinRequest,
         role: Role,
-    ) -> Result<(MerkleRoot, u64), HostError> {
+    ) -> Result<Join, HostError> {
         let paths = self.home.paths();
         let base =
             model::provide(paths, &manifest.base, request.base.as_deref()).map_err(refused)?;
@@ -236,8 +231,13 @@ impl Office {
         )
         .map_err(refused)?;
         let tokens = model::tokens(&base, &committed, role).map_err(refused)?;
-        let root = committed.write(paths).map_err(failed)?;
-        Ok((root, tokens))
+        Ok(Join {
+            name: self.name.clone(),
+            role,
+            root: committed.write(paths).map_err(failed)?,
+            tokens,
+            fingerprints: committed.fingerprints(),
+        })
     }
 
     /// The adapter (or run) that `id` names among the followed runs.
@@ -463,7 +463,13 @@ impl Host for Office {
     async fn why(&self, question: Question) -> Result<Why, HostError> {
         let ask =
             move |archive: &Archive, home: &HomePaths| crate::why::ask(archive, home, &question);
-        self.on_archive(ask).await
+        let mut answered = self.on_archive(ask).await?;
+        let said = (answered.asking())
+            .everywhere(&self.daemon, self.home.paths())
+            .await;
+        let judging =
+            tokio::task::spawn_blocking(move || answered.hear(&said).map(|()| answered.why));
+        judging.await.map_err(failed)?.map_err(failed)
     }
 
     fn stop(&self) {

@@ -198,7 +198,8 @@ async fn get_alone(context: &Context, request: FolderRequest) -> Result<AdapterV
         Some(socket) if !socket.ip().is_loopback() => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
         _ => listen,
     };
-    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, Means::default()).await?);
+    let daemon =
+        Arc::new(up::start(&home, listen, bootstrap, learner, (Means::default(), false)).await?);
     let office = Office::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     eprintln!(
         "fetching {} from {}",

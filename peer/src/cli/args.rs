@@ -91,6 +91,9 @@ pub struct UpArgs {
     /// times this must be a multiple of the run's rank.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1 << 10))]
     pub rank: Option<u32>,
+    /// Decline others' questions whether spans of an answer stand in this peer's shards.
+    #[arg(long)]
+    pub no_evidence: bool,
 }
 
 /// Commands about runs.

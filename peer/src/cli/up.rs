@@ -33,7 +33,14 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
         upload_rate: args.upload_limit.map(|kib| kib * 1024),
         rank: args.rank,
     };
-    let daemon = start(&home, args.listen, bootstrap, learner, means).await?;
+    let daemon = start(
+        &home,
+        args.listen,
+        bootstrap,
+        learner,
+        (means, !args.no_evidence),
+    )
+    .await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
     let office = Office::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
@@ -86,7 +93,7 @@ pub(super) async fn start(
     listen: std::net::SocketAddr,
     bootstrap: Vec<Address>,
     learner: Arc<ModelLearner>,
-    means: Means,
+    (means, evidence): (Means, bool),
 ) -> Result<Daemon, Failure> {
     Daemon::start(DaemonConfig {
         home: home.clone(),
@@ -97,6 +104,7 @@ pub(super) async fn start(
         slots: Slots::new(1),
         archive: true,
         means,
+        evidence,
     })
     .await
     .map_err(|e| match &e {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tributary_protocol::limits::MIN_SPAN_WORDS;
+
 use super::Context;
 use super::args::WhyArgs;
 use crate::api::client::Client;
@@ -11,7 +13,7 @@ use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, one_line};
 use crate::verify::archive::Archive;
 use crate::view::short;
-use crate::why::{self, Question, Why};
+use crate::why::{self, Outcome, Question, Why};
 
 pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure> {
     let question = Question {
@@ -24,7 +26,10 @@ pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure>
         Some(client) => client.post("/v1/why", &question).await?,
         None => {
             let paths = HomePaths::new(&context.home);
-            why::ask(&Archive::open(&paths)?, &paths, &question)?
+            let mut answered = why::ask(&Archive::open(&paths)?, &paths, &question)?;
+            let said = answered.asking().here(&paths);
+            answered.hear(&said)?;
+            answered.why
         }
     };
     context.out.answer(&found, text)
@@ -70,8 +75,9 @@ fn text(why: &Why) -> String {
     ]);
     format!(
         "prompt   {}\nanswer   {}\nloss     {:.4} nats a token by the base, {:.4} by the adapter {} of run {}\n\n{}\n\
+         {}\n\
          method {}: an estimate; the interval covers which tokens were said, not the method\n\
-         took {:.0} ms beyond the answer\n",
+         took {:.0} ms beyond the answer, evidence {:.0} ms\n",
         one_line(&why.prompt),
         one_line(&why.answer),
         why.base_nats,
@@ -79,7 +85,42 @@ fn text(why: &Why) -> String {
         short(&why.adapter),
         short(&why.run),
         table.render(),
+        evidence(why),
         why.method,
         why.cost_ms,
+        why.evidence_ms,
     )
+}
+
+/// Under the shares: what stands word for word in whose text, and of whom nothing is known.
+fn evidence(why: &Why) -> String {
+    let mut lines = "what stands in their text, word for word (it changes no share)\n".to_owned();
+    for share in &why.shares {
+        let name = one_line(&share.name);
+        for found in &share.evidence {
+            let span = one_line(&found.span);
+            let line = format!(
+                "  {name} holds \"{span}\" ({} words, proven)\n",
+                found.words
+            );
+            lines.push_str(&line);
+        }
+        let asked = &share.asked;
+        let line = match asked.outcome {
+            Outcome::Answered if asked.boilerplate > 0 => format!(
+                "  {name} holds {} more that say nothing: {}\n",
+                asked.boilerplate, asked.why
+            ),
+            Outcome::Answered if share.evidence.is_empty() => format!(
+                "  {name} says that it holds no {MIN_SPAN_WORDS} words in a row of the answer\n"
+            ),
+            Outcome::Answered => continue,
+            Outcome::Declined => format!("  {name} declined: {}\n", asked.why),
+            Outcome::Silent => format!("  {name} did not answer: {}\n", asked.why),
+            Outcome::FalseProof => format!("  {name} is not believed: {}\n", asked.why),
+            Outcome::NotAsked => format!("  {name} was not asked: {}\n", asked.why),
+        };
+        lines.push_str(&line);
+    }
+    lines
 }

@@ -1,10 +1,17 @@
 //! Whole daemons on loopback, with a learner that costs nothing.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "one span, not the numbers in it"
+)]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tributary_attribution::lexical::Shard;
 use tributary_protocol::adapter::{AdapterShape, Module};
-use tributary_protocol::entry::{Join, Role};
+use tributary_protocol::entry::{Entry, Join, Role};
+use tributary_protocol::fingerprint::{Answer, Declined, Question, Secret, words};
 use tributary_protocol::hash;
 use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
 use tributary_protocol::manifest::{
@@ -13,7 +20,9 @@ use tributary_protocol::manifest::{
 use tributary_protocol::node::Means;
 
 use super::*;
+use crate::evidence::{Asking, Commitment, Said};
 use crate::identity::Identity;
+use crate::shard::Committed;
 use crate::store::LedgerReader;
 use crate::work::quadratic::Quadratic;
 
@@ -78,10 +87,21 @@ fn join(n: usize, role: Role) -> Join {
         role,
         root: MerkleRoot(hash::blob(&[n as u8])),
         tokens: 1000,
+        fingerprints: None,
     }
 }
 
 async fn start(root: &Path, n: usize, bootstrap: Vec<Address>, slots: &Slots) -> Daemon {
+    start_with(root, n, bootstrap, slots, true).await
+}
+
+async fn start_with(
+    root: &Path,
+    n: usize,
+    bootstrap: Vec<Address>,
+    slots: &Slots,
+    evidence: bool,
+) -> Daemon {
     let identity = Identity::from_seed([n as u8 + 1; 32]);
     Daemon::start(DaemonConfig {
         home: Arc::new(Home::open_or_create(root.join(n.to_string()), &identity).unwrap()),
@@ -92,6 +112,7 @@ async fn start(root: &Path, n: usize, bootstrap: Vec<Address>, slots: &Slots) ->
         slots: slots.clone(),
         archive: true,
         means: Means::default(),
+        evidence,
     })
     .await
     .unwrap()
@@ -227,6 +248,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         slots,
         archive: false,
         means: Means::default(),
+        evidence: true,
     })
     .await;
     let Err(why) = started else {
@@ -248,4 +270,145 @@ async fn shutdown_releases_the_home_and_later_requests_say_so() {
     daemon.shutdown().await;
     assert!(sender.is_closed());
     Home::open(&path).unwrap();
+}
+
+const TEXT: &str =
+    "At dawn the miller opens the upper sluice and counts seven sacks of rye by the door.";
+
+/// Freezes `text` in home `n`, creates a run there and asks to join it with what is committed.
+async fn joined_with_text(
+    (root, n): (&Path, usize),
+    daemon: &Daemon,
+    text: &str,
+) -> (RunId, Commitment) {
+    let identity = Identity::from_seed([n as u8 + 1; 32]);
+    let passages = vec![text.to_owned()];
+    let committed = Committed::new(
+        &identity,
+        (hash::blob(b"no model"), 8),
+        passages,
+        Vec::new(),
+    );
+    let home = HomePaths::new(root.join(n.to_string()));
+    let commitment = Commitment {
+        shard: committed.write(&home).unwrap(),
+        fingerprints: committed.fingerprints().unwrap(),
+    };
+    let manifest = manifest(daemon.peer_id(), daemon.peer_id());
+    let run = manifest.run_id();
+    let create = Command::Create(Box::new(manifest));
+    daemon.command(create).await.unwrap();
+    let join = Join {
+        root: commitment.shard,
+        fingerprints: Some(commitment.fingerprints),
+        ..join(n, Role::Contributor)
+    };
+    let join = Some(join);
+    daemon.command(Command::Follow { run, join }).await.unwrap();
+    let (me, waited) = (daemon.peer_id(), Instant::now());
+    let said = move |node: &Node| {
+        let run = node.run(&run).unwrap();
+        run.log()
+            .entries(me)
+            .any(|(_, entry)| matches!(entry, Entry::Join(_)))
+    };
+    while !daemon.inspect(said).await.unwrap() {
+        assert!(waited.elapsed() < LIMIT, "the join is not said");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (run, commitment)
+}
+
+/// A peer that answers every question as if its shard were `TEXT`. Runs until the test ends.
+async fn liar(root: &Path, bootstrap: Vec<Address>) -> PeerId {
+    let identity = Identity::from_seed([77; 32]);
+    let home = Home::open_or_create(root.join("liar"), &identity).unwrap();
+    let store = Store::open(home.paths()).unwrap();
+    let (ask, mut questions) = mpsc::channel(net::MAX_WAITING_QUESTIONS);
+    let (net, mut events) = net::start(NetConfig {
+        identity: &identity,
+        network: NetworkId(9),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap,
+        blobs: store.blobs().clone(),
+        holder: Some(ask),
+    })
+    .await
+    .unwrap();
+    tokio::spawn(async move { while events.next().await.is_some() {} });
+    tokio::spawn(async move {
+        let _kept = (net, store, home);
+        let secret = Secret::new(b"made up", &MerkleRoot::default());
+        let shard = Shard::new(TEXT, secret).unwrap();
+        while let Some(asked) = questions.recv().await {
+            let question = Question::decode(&asked.bytes).unwrap();
+            let spans = shard.spans(&question.grams);
+            assert!(!spans.is_empty(), "it has something to lie with");
+            let _ = asked.answer.send(Answer::new(Ok(spans)).encode());
+        }
+    });
+    identity.peer_id()
+}
+
+async fn met(daemon: &Daemon, peers: &[PeerId]) {
+    let waited = Instant::now();
+    while !peers.iter().all(|peer| daemon.connected().contains(peer)) {
+        assert!(waited.elapsed() < LIMIT, "{:?}", daemon.connected());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, slots) = (dir.path(), Slots::new(1));
+    let holder = start(root, 0, Vec::new(), &slots).await;
+    let (run, commitment) = joined_with_text((root, 0), &holder, TEXT).await;
+    let asker = start(root, 1, holder.addresses(), &slots).await;
+    let closed = start_with(root, 2, asker.addresses(), &slots, false).await;
+    let liar = liar(root, asker.addresses()).await;
+    met(&asker, &[holder.peer_id(), closed.peer_id(), liar]).await;
+    let answer =
+        "It is said that the miller opens the upper sluice and counts seven sacks of gold.";
+    let contributors = [holder.peer_id(), liar, closed.peer_id(), PeerId::default()];
+    let asking = Asking {
+        run,
+        words: words(answer).map(|(_, word)| word).collect(),
+        contributors: contributors.map(|peer| (peer, Some(commitment))).into(),
+    };
+    let home = HomePaths::new(root.join("1"));
+    let said = asking.everywhere(&asker, &home).await;
+    assert_eq!(said[0], Said::Proven(vec![4..15]));
+    assert!(
+        matches!(&said[1], Said::False(why) if why.contains("committed")),
+        "{said:?}"
+    );
+    assert_eq!(said[2], Said::Declined(Declined::Closed));
+    assert!(
+        matches!(said[3], Said::NotAsked(_)),
+        "no connection: {said:?}"
+    );
+    // A root that the holder never said it joined with.
+    let unknown = Commitment {
+        fingerprints: MerkleRoot::default(),
+        ..commitment
+    };
+    let asking = Asking {
+        contributors: vec![(holder.peer_id(), Some(unknown))],
+        ..asking
+    };
+    assert_eq!(
+        asking.everywhere(&asker, &home).await,
+        [Said::Declined(Declined::Gone)]
+    );
+    // Who goes on asking is no longer heard, and that is no answer.
+    let mut last = Vec::new();
+    for _ in 0..10 {
+        last = asking.everywhere(&asker, &home).await;
+    }
+    assert!(matches!(last[..], [Said::Silent(_)]), "{last:?}");
+    for daemon in [asker, closed, holder] {
+        daemon.shutdown().await;
+    }
 }

@@ -94,6 +94,7 @@ impl Cast {
             slots,
             archive: true,
             means: Means::default(),
+            evidence: true,
         })
         .await
         .map_err(|e| Failure::from_error(&e))
@@ -267,6 +268,7 @@ fn make(
         role,
         root: committed.write(home.paths())?,
         tokens,
+        fingerprints: committed.fingerprints(),
     };
     Ok((home, join))
 }

@@ -77,6 +77,7 @@ async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Faul
         listen_data: "127.0.0.1:0".parse().unwrap(),
         bootstrap,
         blobs: store.blobs().clone(),
+        holder: None,
     })
     .await
     .unwrap();

@@ -42,6 +42,7 @@ fn bench() -> Bench {
         role: Role::Both,
         root,
         tokens: tokens(&base, &committed, Role::Both).unwrap(),
+        fingerprints: committed.fingerprints(),
     };
     learner.joined(run, &join);
     let shape = Arc::new(base.adapter_shape(2, 4));

@@ -69,6 +69,13 @@ const REQUEST_BURST: u64 = 1024;
 /// Blob requests a second that go on.
 const REQUESTS_PER_SECOND: u64 = 128;
 
+/// Tokens of one question about a shard, so that fewer than one a second can be allowed.
+const QUESTION: u64 = 10;
+/// Questions of a burst: the answers of one conversation.
+const QUESTIONS: u64 = 8 * QUESTION;
+/// One question in ten seconds goes on: as often as a person asks.
+const QUESTIONS_PER_SECOND: u64 = 1;
+
 /// Refused messages that are forgiven at once. Who sends so many more than its allowance does not read
 /// what comes back, or does not care.
 const PATIENCE: u64 = 1024;
@@ -112,6 +119,8 @@ pub(super) enum Kind {
     Copy,
     /// A request for a blob.
     Request,
+    /// A question about a shard.
+    Question,
 }
 
 /// What one neighbour may send.
@@ -122,6 +131,7 @@ pub(super) struct Allowance {
     greetings: Bucket,
     copies: Bucket,
     requests: Bucket,
+    questions: Bucket,
     patience: Bucket,
     faults: Bucket,
     unheard: Bucket,
@@ -136,6 +146,7 @@ impl Allowance {
             greetings: bucket(GREETING_BURST, GREETINGS_PER_SECOND),
             copies: bucket(COPY_BURST, COPIES_PER_SECOND),
             requests: bucket(REQUEST_BURST, REQUESTS_PER_SECOND),
+            questions: bucket(QUESTIONS, QUESTIONS_PER_SECOND),
             patience: bucket(PATIENCE, PATIENCE_PER_SECOND),
             faults: bucket(FAULTS, FAULTS_PER_SECOND),
             unheard: bucket(UNHEARD_BURST, UNHEARD_PER_SECOND),
@@ -144,15 +155,16 @@ impl Allowance {
 
     /// Whether a message of this many bytes may still be heard.
     pub(super) fn admit(&mut self, kind: Kind, bytes: usize, now: Instant) -> bool {
-        let count = match kind {
-            Kind::Message => &mut self.messages,
-            Kind::Greeting => &mut self.greetings,
-            Kind::Copy => &mut self.copies,
-            Kind::Request => &mut self.requests,
+        let (count, tokens) = match kind {
+            Kind::Message => (&mut self.messages, 1),
+            Kind::Greeting => (&mut self.greetings, 1),
+            Kind::Copy => (&mut self.copies, 1),
+            Kind::Request => (&mut self.requests, 1),
+            Kind::Question => (&mut self.questions, QUESTION),
         };
         // The bytes of gossip are charged with the message, not with its copies.
         let bytes = if kind == Kind::Copy { 0 } else { bytes as u64 };
-        count.take(1, now) && self.bytes.take(bytes, now)
+        count.take(tokens, now) && self.bytes.take(bytes, now)
     }
 
     /// Whether something beyond the allowance is still forgiven.
@@ -239,5 +251,13 @@ mod tests {
         assert!(bucket.take(2, Instant(0)));
         bucket.give(9, Instant(0));
         assert!(bucket.take(3, Instant(0)) && !bucket.take(1, Instant(0)));
+    }
+
+    #[test]
+    fn a_burst_of_questions_is_heard_then_one_in_ten_seconds() {
+        let mut allowance = Allowance::new(Instant(0));
+        let mut heard = |ms: u64| allowance.admit(Kind::Question, 100, Instant(ms));
+        assert_eq!((0..20).filter(|_| heard(0)).count(), 8);
+        assert!(!heard(9_900) && heard(10_000) && !heard(19_900));
     }
 }

@@ -9,7 +9,7 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, Swarm, Transport, identify, noise, ping, tcp, yamux};
 use tributary_protocol::id::NetworkId;
-use tributary_protocol::limits::MAX_DIRECT_BYTES;
+use tributary_protocol::limits::{MAX_DIRECT_BYTES, MAX_EVIDENCE_BYTES, MAX_QUESTION_BYTES};
 
 use super::admission::Admission;
 use super::frames::{Frames, Room};
@@ -28,6 +28,8 @@ const MAX_PER_PEER: u32 = 2;
 const MAX_MESSAGES: usize = 64;
 /// Greetings of one neighbour at once: it has one to say, and ours to answer.
 const MAX_GREETINGS: usize = 4;
+/// Questions about shards of one neighbour at once: it asks about one answer at a time.
+const MAX_QUESTIONS: usize = 2;
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An answer to a direct message or greeting.
@@ -42,6 +44,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) hello: request_response::Behaviour<Frames>,
     pub(super) direct: request_response::Behaviour<Frames>,
+    pub(super) evidence: request_response::Behaviour<Frames>,
     pub(super) gossip: Gossip,
 }
 
@@ -99,6 +102,13 @@ pub(super) fn build(
             MAX_DIRECT_BYTES,
             0,
             MAX_MESSAGES,
+            &room,
+        ),
+        evidence: frames(
+            "/tributary/1/evidence",
+            MAX_QUESTION_BYTES,
+            MAX_EVIDENCE_BYTES,
+            MAX_QUESTIONS,
             &room,
         ),
         gossip: gossip::behaviour(keys, network, admission.clone())?,

@@ -22,6 +22,7 @@ use super::book::{Book, Target};
 use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
+use super::questions::{Questions, Unanswered};
 use super::swarm::{Behaviour, BehaviourEvent};
 use super::{Counts, NetEvent, Shared, gossip, keys};
 
@@ -38,6 +39,11 @@ pub(super) enum Order {
     Verdict(GossipId, Verdict),
     Subscribe(RunId),
     Dial(Address),
+    Ask(
+        PeerId,
+        Vec<u8>,
+        oneshot::Sender<Result<Vec<u8>, Unanswered>>,
+    ),
     Stop(oneshot::Sender<()>),
 }
 
@@ -52,6 +58,7 @@ pub(super) struct Task {
     pub(super) data_ports: Vec<SocketAddr>,
     pub(super) book: Book,
     pub(super) started: tokio::time::Instant,
+    pub(super) questions: Questions,
     pub(super) state: State,
 }
 
@@ -91,12 +98,13 @@ impl Task {
                     }
                     Some(order) => self.obey(order),
                 },
+                (channel, answer) = self.questions.ready() => self.reply(channel, answer),
                 _ = beat.tick() => self.on_beat(),
             }
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         Instant(self.started.elapsed().as_millis() as u64)
     }
 
@@ -124,6 +132,7 @@ impl Task {
                 self.book.keep(address);
                 self.on_beat();
             }
+            Order::Ask(to, question, reply) => self.ask(to, question, reply),
             Order::Stop(_) => {}
         }
     }
@@ -330,6 +339,7 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Direct(event)) => self.on_direct(event),
             SwarmEvent::Behaviour(BehaviourEvent::Hello(event)) => self.on_greeting(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Evidence(event)) => self.on_evidence(event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -429,7 +439,7 @@ impl Task {
     }
 
     /// The bytes of a request; a frame that is too long is its sender's fault.
-    fn whole(&self, from: PeerId, request: Request) -> Option<Vec<u8>> {
+    pub(super) fn whole(&self, from: PeerId, request: Request) -> Option<Vec<u8>> {
         match request {
             Request::Whole(bytes) => Some(bytes),
             Request::TooLong(_) => {

@@ -36,6 +36,7 @@ impl Peer {
             listen_data: "127.0.0.1:0".parse().unwrap(),
             bootstrap,
             blobs: store.blobs().clone(),
+            holder: None,
         })
         .await
         .unwrap();
@@ -212,6 +213,7 @@ async fn peer_that_comes_back_is_found_again() {
         listen_data: "127.0.0.1:0".parse().unwrap(),
         bootstrap: Vec::new(),
         blobs: a.store.blobs().clone(),
+        holder: None,
     })
     .await
     .unwrap();
@@ -231,6 +233,7 @@ async fn port_in_use_is_an_error_of_the_start() {
         listen_data: "127.0.0.1:0".parse().unwrap(),
         bootstrap: Vec::new(),
         blobs: store.blobs().clone(),
+        holder: None,
     })
     .await;
     assert!(matches!(started, Err(NetError::PortInUse(_))));

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tributary_attribution::lexical::{Shard, TooLong};
+use tributary_protocol::fingerprint::Secret;
 use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::merkle;
@@ -137,6 +139,27 @@ impl Committed {
     /// The Merkle root over [`Committed::leaves`].
     pub fn root(&self) -> MerkleRoot {
         merkle::root(&self.leaves())
+    }
+
+    /// The words that are trained on, ready to be asked about. The hold-out is never asked about.
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn searchable(&self) -> Result<Shard, TooLong> {
+        Shard::new(&self.train.concat(), self.secret())
+    }
+
+    /// What a join commits to of those words; `None` when there are too few, or too many to be asked about.
+    pub fn fingerprints(&self) -> Option<MerkleRoot> {
+        let committed = Shard::commit(&self.train.concat(), self.secret());
+        committed.unwrap_or_else(|why| {
+            tracing::warn!("{why}");
+            None
+        })
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::new(self.salt.as_bytes(), &self.root())
     }
 
     fn path(home: &HomePaths, root: &MerkleRoot) -> PathBuf {

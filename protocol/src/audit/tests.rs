@@ -274,6 +274,7 @@ fn opened() -> Archive {
             },
             root: MerkleRoot::default(),
             tokens: 1000,
+            fingerprints: None,
         };
         let entry = archive.say(who, Entry::Join(join.clone()));
         let joined = state::admit(&archive.manifest, entry, &join);

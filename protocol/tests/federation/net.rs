@@ -66,6 +66,7 @@ pub(crate) fn join(index: usize, role: Role) -> Join {
         role,
         root: MerkleRoot(Digest::from_bytes([index as u8 + 1; 32])),
         tokens: 1_000,
+        fingerprints: None,
     }
 }
 

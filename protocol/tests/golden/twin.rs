@@ -3,6 +3,7 @@
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Vote, VoteKind};
 use tributary_protocol::entry::{Entry, Role};
+use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
 use tributary_protocol::log::{Block, Head};
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec};
@@ -185,6 +186,9 @@ fn entry(o: &mut Out, entry: &Entry) {
         Entry::Join(j) => {
             o.int(1u8).bytes(j.name.as_bytes()).role(j.role);
             o.raw(j.root.as_bytes()).int(j.tokens);
+            o.option(j.fingerprints, |o, root| {
+                o.raw(root.as_bytes());
+            });
         }
         Entry::Leave => {
             o.int(2u8);
@@ -358,6 +362,34 @@ pub(crate) fn message(message: &Message) -> Vec<u8> {
         Message::Runs(runs) => o.int(9u8).list(runs, |o, run| {
             o.run(run);
         }),
+    };
+    o.0
+}
+
+pub(crate) fn question(question: &Question) -> Vec<u8> {
+    let mut o = Out::default();
+    o.byte(1).run(&question.run).raw(question.root.as_bytes());
+    o.list(&question.grams, |o, gram| {
+        o.raw(gram.as_bytes());
+    });
+    o.0
+}
+
+pub(crate) fn answer(answer: &Answer) -> Vec<u8> {
+    let mut o = Out::default();
+    o.byte(1);
+    match &answer.found {
+        Ok(spans) => o.int(0u8).list(spans, |o, span| {
+            o.int(span.from).list(&span.blindings, |o, blinding| {
+                o.raw(&blinding.0);
+            });
+            o.int(span.proof.first).int(span.proof.leaves);
+            o.list(&span.proof.outside, |o, hash| {
+                o.raw(hash.as_bytes());
+            });
+        }),
+        Err(Declined::Closed) => o.int(1u8).int(0u8),
+        Err(Declined::Gone) => o.int(1u8).int(1u8),
     };
     o.0
 }

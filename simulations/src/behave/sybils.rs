@@ -59,6 +59,7 @@ impl Behaviour for Sybils {
                 },
                 root: MerkleRoot(hash::digest(Domain::Simulation, &nth.to_le_bytes())),
                 tokens: 1,
+                fingerprints: None,
             };
             // The same block each time: an equivocation would cost the name.
             let block = Block {

@@ -137,6 +137,7 @@ impl Hand {
                 role,
                 root: root(who),
                 tokens: 1_000,
+                fingerprints: None,
             };
             Joined {
                 role,

@@ -1,0 +1,103 @@
+//! What is believed of answers, and what an absence is called.
+
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "one span, not the numbers in it"
+)]
+
+use tributary_protocol::fingerprint::words;
+
+use super::*;
+use crate::identity::Identity;
+use crate::shard::Committed;
+
+const TEXT: &str =
+    "At dawn the miller opens the upper sluice and counts seven sacks of rye by the door.";
+
+fn committed(home: &HomePaths, text: &str) -> Commitment {
+    let identity = Identity::from_seed([5; 32]);
+    let base = (Default::default(), 64);
+    let committed = Committed::new(&identity, base, vec![text.to_owned()], Vec::new());
+    Commitment {
+        shard: committed.write(home).unwrap(),
+        fingerprints: committed.fingerprints().unwrap(),
+    }
+}
+
+fn asking(answer: &str, contributors: &[Option<Commitment>]) -> Asking {
+    Asking {
+        run: RunId::default(),
+        words: words(answer).map(|(_, word)| word).collect(),
+        contributors: contributors
+            .iter()
+            .map(|c| (PeerId::default(), *c))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_shard_of_this_home_is_searched_and_others_are_not_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = HomePaths::new(dir.path());
+    let mine = committed(&home, TEXT);
+    let elsewhere = Commitment {
+        shard: MerkleRoot::default(),
+        ..mine
+    };
+    let quote = "He said: the miller opens the upper sluice and counts seven goats.";
+    let said = asking(quote, &[Some(mine), Some(elsewhere), None]).here(&home);
+    assert_eq!(said[0], Said::Proven(vec![2..11]));
+    assert!(
+        matches!(said[1], Said::NotAsked(why) if why.contains("daemon")),
+        "{said:?}"
+    );
+    assert!(
+        matches!(said[2], Said::NotAsked(why) if why.contains("committed")),
+        "{said:?}"
+    );
+    let short = asking("the miller opens the sluice", &[Some(mine)]).here(&home);
+    assert!(
+        matches!(short[0], Said::NotAsked(why) if why.contains("shorter")),
+        "{short:?}"
+    );
+}
+
+#[test]
+fn spans_of_another_text_than_the_committed_one_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = HomePaths::new(dir.path());
+    let (honest, other) = (
+        committed(&home, TEXT),
+        committed(&home, &TEXT.replace("seven", "nine")),
+    );
+    let asking = asking(TEXT, &[Some(honest)]);
+    let spans = |commitment: &Commitment| {
+        let shard = holder::open(&home, commitment).unwrap();
+        Answer::new(Ok(shard.spans(&asking.question(commitment).grams))).encode()
+    };
+    let said = asking.judge(&honest, Ok(&spans(&honest)));
+    assert_eq!(said, Said::Proven(vec![0..17]));
+    // Everything about the other text's proof is in order but the root.
+    let lie = asking.judge(&honest, Ok(&spans(&other)));
+    assert!(
+        matches!(&lie, Said::False(why) if why.contains("committed")),
+        "{lie:?}"
+    );
+    let noise = asking.judge(&honest, Ok(b"\x01\x09"));
+    assert!(matches!(noise, Said::False(_)), "{noise:?}");
+}
+
+#[test]
+fn who_does_not_answer_is_never_said_to_hold_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mine = committed(&HomePaths::new(dir.path()), TEXT);
+    let asking = asking(TEXT, &[Some(mine)]);
+    let said = |answer: Result<&[u8], Unanswered>| asking.judge(&mine, answer);
+    assert!(matches!(said(Err(Unanswered::Apart)), Said::NotAsked(_)));
+    assert!(matches!(
+        said(Err(Unanswered::Silent("gone".into()))),
+        Said::Silent(_)
+    ));
+    let closed = Answer::new(Err(Declined::Closed)).encode();
+    assert_eq!(said(Ok(&closed)), Said::Declined(Declined::Closed));
+}

@@ -1,0 +1,95 @@
+//! `why/1`: shares of an answer as programs read them.
+
+use serde::{Deserialize, Serialize};
+
+/// `why/1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// Name and version of this layout.
+    pub schema: String,
+    /// The run.
+    pub run: String,
+    /// The adapter that answers.
+    pub adapter: String,
+    /// What it was asked.
+    pub prompt: String,
+    /// What it says.
+    pub answer: String,
+    /// Mean loss of the answer's tokens without the adapter, nats.
+    pub base_nats: f64,
+    /// And with it.
+    pub adapter_nats: f64,
+    /// What the base would have said too, in billionths of the answer.
+    pub nobody_ppb: u32,
+    /// Contributors, the largest share first.
+    pub shares: Vec<Share>,
+    /// How the shares were found.
+    pub method: String,
+    /// What the shares cost beyond giving the answer, milliseconds.
+    pub cost_ms: f64,
+    /// What the evidence cost beyond the shares, milliseconds.
+    pub evidence_ms: f64,
+}
+
+/// One contributor's part of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Whose.
+    pub peer: String,
+    /// The name it gave itself.
+    pub name: String,
+    /// The run's Datanet.
+    pub datanet: String,
+    /// Part of the answer in billionths.
+    pub share_ppb: u32,
+    /// Lower end of the 95 % interval over the answer's tokens.
+    pub low_ppb: u32,
+    /// Upper end.
+    pub high_ppb: u32,
+    /// How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.
+    pub influence_nanonats: i64,
+    /// Spans of the answer that its text is proven to hold, without boilerplate.
+    pub evidence: Vec<Evidence>,
+    /// What came of asking it for them.
+    pub asked: Asked,
+}
+
+/// What came of asking a contributor for evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// In a word.
+    pub outcome: Outcome,
+    /// Why nothing is known of it, or what was left out; empty when there is nothing to say.
+    pub why: String,
+    /// Proven spans that are boilerplate.
+    pub boilerplate: u32,
+}
+
+/// See [`Asked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It named all spans that it holds, or says so.
+    Answered,
+    /// It answers no such question.
+    Declined,
+    /// It does not answer.
+    Silent,
+    /// It claims what is not true.
+    FalseProof,
+    /// Nobody asked it.
+    NotAsked,
+}
+
+/// A span of an answer that stands in a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The words.
+    pub span: String,
+    /// How it was matched.
+    pub kind: String,
+    /// How many words.
+    pub words: u32,
+    /// Loss of the base model over the span, nats: how little it had to expect it.
+    pub surprise_nats: f64,
+}
