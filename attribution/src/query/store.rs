@@ -1,5 +1,5 @@
 //! What each peer moved in a stage, with the zeros left out: so small that a run of a thousand contributors
-//! fits in memory, and so quick that they cost less than one backward pass.
+//! fits in memory, and costs less than the backward passes of an answer (`docs/numbers/attribution-cost.md`).
 //!
 //! A sparse update moves one number in sixty-four, and a stage is a sum of few updates. Rows keep places and
 //! values of what is not zero, as they were certified, in `f32`; a row that moved most of its numbers is kept
