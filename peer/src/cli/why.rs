@@ -108,7 +108,7 @@ fn evidence(why: &Why) -> String {
         let asked = &share.asked;
         let line = match asked.outcome {
             Outcome::Answered if asked.boilerplate > 0 => format!(
-                "  {name} holds {} more that say nothing: {}\n",
+                "  {name} holds {} proven spans that say nothing: {}\n",
                 asked.boilerplate, asked.why
             ),
             Outcome::Answered if share.evidence.is_empty() => format!(
@@ -123,4 +123,76 @@ fn evidence(why: &Why) -> String {
         lines.push_str(&line);
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::why::{Asked, Evidence, Share};
+
+    fn share(name: &str, outcome: Outcome, spans: &[&str], boilerplate: u32) -> Share {
+        let evidence = spans.iter().map(|span| Evidence {
+            span: (*span).to_owned(),
+            kind: String::new(),
+            words: 8,
+            surprise_nats: 40.0,
+        });
+        Share {
+            peer: String::new(),
+            name: name.to_owned(),
+            datanet: String::new(),
+            share_ppb: 0,
+            low_ppb: 0,
+            high_ppb: 0,
+            influence_nanonats: 0,
+            evidence: evidence.collect(),
+            asked: Asked {
+                outcome,
+                why: "reason".to_owned(),
+                boilerplate,
+            },
+        }
+    }
+
+    #[test]
+    fn each_contributor_has_a_line_and_only_who_answered_is_said_to_hold_nothing() {
+        let why = Why {
+            schema: String::new(),
+            run: String::new(),
+            adapter: String::new(),
+            prompt: String::new(),
+            answer: String::new(),
+            base_nats: 0.0,
+            adapter_nats: 0.0,
+            nobody_ppb: 0,
+            shares: vec![
+                share("amy", Outcome::Answered, &["eight words\nin a row"], 0),
+                share("ben", Outcome::Answered, &[], 0),
+                share("cyd", Outcome::Answered, &[], 2),
+                share("dan", Outcome::Declined, &[], 0),
+                share("eve", Outcome::Silent, &[], 0),
+                share("fay", Outcome::FalseProof, &[], 0),
+                share("gus", Outcome::NotAsked, &[], 0),
+            ],
+            method: String::new(),
+            cost_ms: 0.0,
+            evidence_ms: 0.0,
+        };
+        let text = evidence(&why);
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line("amy").contains("eight words"), "{text}");
+        assert!(
+            line("cyd").contains("2 proven spans that say nothing: reason"),
+            "{text}"
+        );
+        for name in ["dan", "eve", "fay", "gus"] {
+            assert!(line(name).ends_with("reason"), "{text}");
+            assert!(!line(name).contains("holds"), "{text}");
+        }
+        assert!(
+            line("ben").contains("says that it holds no 8 words"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 8, "{text}");
+    }
 }
