@@ -348,6 +348,7 @@ mod tests {
                 },
                 update: Default::default(),
                 tokens: 1,
+                weight: 1,
             }];
             let certified = aggregate::final_scores(&views, &included, scores.len());
             let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));

@@ -18,7 +18,6 @@
 //! machine. This crate never sees a model; it asks a [`Gradient`] for losses and gradients at points.
 //!
 //! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
-//! round score), [`novelty`] (what of it counts), [`distinct`] (whose text is whose), [`evidence`] (who is paid at
 //! all), [`interval`], [`query`] (shares of one answer), [`lexical`] (spans of an answer that stand in a shard),
 //! [`money`], [`chart`], [`credit`], [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout
 //! laid open), and [`mod@reference`], the slow twins.
@@ -26,7 +25,6 @@
 pub mod chart;
 pub mod coalition;
 pub mod credit;
-pub mod distinct;
 pub mod evidence;
 pub mod explain;
 pub mod fee;

@@ -7,6 +7,7 @@
 
 mod keys;
 mod money;
+mod names;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -18,9 +19,11 @@ use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+    Weights,
 };
 
 pub use money::parse_open;
+pub use names::{AggregationName, CodecName, ScheduleName, WeightsName};
 
 /// Why a run file does not give a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +110,12 @@ pub struct RunFile {
     /// How updates are combined.
     #[serde(default)]
     pub aggregation: AggregationName,
+    /// What an update weighs.
+    #[serde(default)]
+    pub weights: WeightsName,
+    /// Own tokens of full weight; zero: as many as a member can train on in all rounds.
+    #[serde(default)]
+    pub full_weight_tokens: u64,
     /// Share of a round's tokens that may lie, for the robust rules.
     #[serde(default = "default_tolerate")]
     pub tolerate: f64,
@@ -150,26 +159,6 @@ fn default_participants() -> u32 {
 }
 fn default_budget() -> toml::Value {
     toml::Value::Integer(1)
-}
-
-/// Names of the aggregation rules. The default costs nothing among honest members and lost least to
-/// attackers in `docs/numbers/attacks.md`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AggregationName {
-    /// Mean weighted by tokens.
-    Mean,
-    /// Clipped to the median norm, then the weighted mean.
-    ClippedMean,
-    /// Clipped, mixed with nearest neighbours, then Multi-Krum.
-    MultiKrum,
-    /// Clipped, mixed, then centred clipping.
-    CentredClip,
-    /// Clipped, mixed, then the geometric median.
-    GeometricMedian,
-    /// Clipped, without those whose direction opposes the others, then the weighted mean.
-    #[default]
-    Agreement,
 }
 
 /// `[adapter]`.
@@ -216,18 +205,6 @@ impl Default for TrainingTable {
     }
 }
 
-/// Names of the factor schedules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleName {
-    /// `B`, then `A`, in turn.
-    Alternate,
-    /// Both each round.
-    Both,
-    /// Only `B`.
-    FreezeA,
-}
-
 /// `[codec]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -248,18 +225,6 @@ impl Default for CodecTable {
             feedback: 0.95,
         }
     }
-}
-
-/// Names of the update codecs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CodecName {
-    /// Top values of each chunk, 2 bits each.
-    Sparse,
-    /// One byte a value.
-    DenseInt8,
-    /// Four bytes a value.
-    DenseF32,
 }
 
 /// `[deadlines]`, milliseconds.
@@ -384,6 +349,7 @@ impl RunFile {
             training: self.training()?,
             codec: self.codec()?,
             aggregation: self.aggregation()?,
+            weights: self.weights()?,
             evaluators: self.evaluators(creator)?,
             score_windows: self.score_windows,
             committee: self.committee,
@@ -470,6 +436,27 @@ impl RunFile {
             AggregationName::GeometricMedian => Aggregation::GeometricMedian { tolerate },
             AggregationName::Agreement => Aggregation::Agreement { tolerate },
         })
+    }
+
+    fn weights(&self) -> Result<Weights, RunFileError> {
+        let training = &self.training;
+        let round = u64::from(training.local_steps) * u64::from(training.batch);
+        let all = (round.saturating_mul(u64::from(training.context)))
+            .saturating_mul(u64::from(self.rounds));
+        match (self.weights, self.full_weight_tokens) {
+            (WeightsName::Trained, 0) => Ok(Weights::Trained),
+            (WeightsName::Trained, _) => Err(bound(
+                "full_weight_tokens",
+                "means something only with `weights = \"own\"`; remove one of them",
+            )),
+            (WeightsName::Own, 0) => Ok(Weights::Own {
+                full: all.min(limits::MAX_TOKENS),
+            }),
+            (WeightsName::Own, 1..=limits::MAX_TOKENS) => Ok(Weights::Own {
+                full: self.full_weight_tokens,
+            }),
+            (WeightsName::Own, _) => Err(bound("full_weight_tokens", "must be at most 2^48")),
+        }
     }
 
     fn codec(&self) -> Result<UpdateCodec, RunFileError> {

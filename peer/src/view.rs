@@ -90,6 +90,10 @@ pub struct MemberView {
     pub name: String,
     /// contributor, evaluator or both.
     pub role: String,
+    /// Tokens that it committed to.
+    pub tokens: u64,
+    /// How many of them count as its own.
+    pub own_tokens: u64,
 }
 
 /// A certified round.

@@ -26,7 +26,7 @@ fn update(peer: u8, numbers: usize) -> Weighted {
     };
     Weighted {
         peer: PeerId(Digest::from_bytes([peer; 32])),
-        tokens: 1000,
+        weight: 1000,
         update: (0..numbers).map(number).collect(),
     }
 }

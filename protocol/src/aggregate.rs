@@ -24,8 +24,8 @@ pub use score::final_scores;
 pub struct Weighted {
     /// Whose.
     pub peer: PeerId,
-    /// The weight: tokens it was trained on. Positive.
-    pub tokens: u64,
+    /// What it weighs against the others ([`crate::state::weigh`]). Positive.
+    pub weight: u64,
     /// The numbers; of one length for all peers, finite.
     pub update: Vec<f32>,
 }
@@ -48,12 +48,12 @@ pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>
         .collect()
 }
 
-/// What each update is multiplied by, ordered by peer: its share of the tokens, and the coefficient `a_i`
+/// What each update is multiplied by, ordered by peer: its share of the weight, and the coefficient `a_i`
 /// that the rule makes of it. That is the share itself for [`Aggregation::Mean`], the share times the clip
 /// factor for [`Aggregation::ClippedMean`], and what `robust` makes of the inner products for the others.
 ///
 /// # Panics
-/// If two updates are of one peer or of different lengths, or the tokens of all sum to zero or beyond
+/// If two updates are of one peer or of different lengths, or the weights of all sum to zero or beyond
 /// 64 bits. [`crate::state`] and the decoder have refused such input.
 pub fn coefficients(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, f64, f64)> {
     let sorted = sorted(updates);
@@ -73,12 +73,12 @@ fn sorted(updates: &[Weighted]) -> Vec<&Weighted> {
     sorted
 }
 
-/// Share of tokens and coefficient of each.
+/// Share of the weight and coefficient of each.
 fn of_sorted(rule: Aggregation, sorted: &[&Weighted]) -> Vec<(f64, f64)> {
-    let tokens: u64 = sorted.iter().map(|w| w.tokens).sum();
-    assert!(tokens > 0 || sorted.is_empty(), "updates without tokens");
+    let weight: u64 = sorted.iter().map(|w| w.weight).sum();
+    assert!(weight > 0 || sorted.is_empty(), "updates without weight");
     let shares: Vec<f64> = (sorted.iter())
-        .map(|weighted| weighted.tokens as f64 / tokens as f64)
+        .map(|weighted| weighted.weight as f64 / weight as f64)
         .collect();
     let views = || {
         sorted

@@ -9,6 +9,7 @@ use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
+use crate::sketch::Sketch;
 
 /// One statement of a log's author.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -39,6 +40,8 @@ pub struct Join {
     /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be
     /// proven later. Who trains on no words has none.
     pub fingerprints: Option<MerkleRoot>,
+    /// By which others' text is told from the author's own. Needed where updates weigh by own text.
+    pub sketch: Option<Sketch>,
 }
 
 /// What a member does in a run.
@@ -140,7 +143,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 impl Join {
-    /// Checks the name and the tokens.
+    /// Checks the name, the tokens and the sketch.
     ///
     /// # Errors
     /// [`Rejection`] names what is out of bounds.
@@ -148,6 +151,7 @@ impl Join {
         if !is_name(&self.name) {
             return Err(Rejection::Limit("name of a member"));
         }
+        self.sketch.iter().try_for_each(Sketch::check)?;
         check_tokens(self.tokens)
     }
 }

@@ -16,10 +16,12 @@ use tributary_protocol::log::{Block, Head, SignedBlock};
 use tributary_protocol::logset::ForkMark;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+    Weights,
 };
 use tributary_protocol::merkle::RangeProof;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
+use tributary_protocol::sketch::Sketch;
 use tributary_protocol::sync::{AuthorRange, HeadList, RangeDigest};
 use tributary_protocol::time::Timestamp;
 use tributary_protocol::wire::Message;
@@ -77,6 +79,7 @@ pub(crate) fn manifest() -> Manifest {
             feedback: Ppb(950_000_000),
         },
         aggregation: Aggregation::ClippedMean,
+        weights: Weights::Own { full: 20_480 },
         evaluators,
         score_windows: 16,
         committee: 4,
@@ -107,6 +110,7 @@ pub(crate) fn join() -> Join {
         root: MerkleRoot(any_digest(5)),
         tokens: 1_000,
         fingerprints: Some(MerkleRoot(any_digest(9))),
+        sketch: Some(Sketch::keeping([3, 70_000, u64::MAX - 2])),
     }
 }
 
@@ -219,12 +223,14 @@ pub(crate) fn value() -> RoundValue {
             receipt: place(peer(1), 1),
             update: contribution().update,
             tokens: 10_240,
+            weight: 7_680,
         }],
         joins: vec![Joined {
             entry: place(peer(4), 0),
             role: Role::Both,
             root: MerkleRoot(any_digest(5)),
             tokens: 66_000,
+            own: 49_500,
         }],
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],

@@ -91,6 +91,8 @@ pub enum Domain {
     MerkleNode,
     /// Words in a row, as a question about a shard names them.
     Gram,
+    /// Words in a row, as a member's sketch names them.
+    Sketch,
     /// What hides the words of a shard; known to its owner alone.
     Blinding,
     /// The content of a base model folder.
@@ -118,6 +120,7 @@ impl Domain {
             Self::MerkleLeaf => "tributary 1 merkle leaf",
             Self::MerkleNode => "tributary 1 merkle node",
             Self::Gram => "tributary 1 gram",
+            Self::Sketch => "tributary 1 sketch",
             Self::Blinding => "tributary 1 blinding",
             Self::BaseModel => "tributary 1 base model",
             Self::Simulation => "tributary 1 simulation",

@@ -40,6 +40,7 @@ pub mod reject;
 pub mod roster;
 pub mod round;
 pub mod sign;
+pub mod sketch;
 pub mod state;
 pub mod sync;
 pub mod time;

@@ -120,6 +120,8 @@ pub const MAX_RUNS: usize = 1024;
 pub const MAX_CONSENSUS_BYTES: usize = 56 * 1024;
 /// Bytes of one update blob: a dense f32 update of the largest adapter.
 pub const MAX_UPDATE_BYTES: u64 = 4 * MAX_ADAPTER_PARAMETERS + 4096;
+/// Prints of a sketch: enough to tell the overlap of two texts to three in a hundred, at two kilobytes a join.
+pub const MAX_SKETCH: usize = 256;
 /// Words of the shortest span that a holder can be asked for: who asks has to know as many in a row, and
 /// fewer say little about where they come from.
 pub const MIN_SPAN_WORDS: usize = 8;

@@ -33,6 +33,8 @@ pub struct Manifest {
     pub codec: UpdateCodec,
     /// How updates are combined.
     pub aggregation: Aggregation,
+    /// What an update weighs.
+    pub weights: Weights,
     /// Who scores rounds. Each commits the Merkle root of its sealed hold-out when it joins.
     pub evaluators: Vec<PeerId>,
     /// Hold-out windows that each evaluator scores a round on.
@@ -160,6 +162,19 @@ pub enum Aggregation {
     Agreement {
         /// Share of the round's tokens that may lie; below half.
         tolerate: Ppb,
+    },
+}
+
+/// What an update weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Weights {
+    /// The tokens it was trained on, whoever holds the same text.
+    Trained,
+    /// The same, in proportion to the member's own tokens ([`crate::sketch`]): text that a member committed before
+    /// counts for nobody else. So an owner weighs the same under one name and under many.
+    Own {
+        /// Own tokens of full weight. More of them weigh no more.
+        full: u64,
     },
 }
 

@@ -25,6 +25,8 @@ pub struct Member {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
+    /// How many of them count as its own.
+    pub own: u64,
     /// First round it takes part in: the one after it was admitted.
     pub since: Round,
     /// The join entry that admitted it.
@@ -35,6 +37,8 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Departed {
     peer: PeerId,
+    /// The join entry that admitted it: the text behind it stays taken.
+    joined: EntryRef,
     /// Its leave entry; only a join after it counts.
     seq: Seq,
     index: u8,
@@ -96,6 +100,12 @@ impl Roster {
         self.members.iter().filter(|m| m.role.contributes())
     }
 
+    /// The join entries that admitted whoever is or was a member.
+    pub fn admissions(&self) -> impl Iterator<Item = EntryRef> {
+        let present = self.members.iter().map(|member| member.joined);
+        present.chain(self.departed.iter().map(|departed| departed.joined))
+    }
+
     /// Members that score, ordered by id.
     pub fn evaluators(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|m| m.role.evaluates())
@@ -133,9 +143,13 @@ impl Roster {
             if !self.may_leave(entry) {
                 return contradiction("a leave entry of no member, or from before it joined");
             }
-            after.members.retain(|m| m.peer != entry.author);
+            let Some(at) = (after.members.iter()).position(|m| m.peer == entry.author) else {
+                return contradiction("a leave entry given twice");
+            };
+            let member = after.members.remove(at);
             after.departed.push(Departed {
                 peer: entry.author,
+                joined: member.joined,
                 seq: entry.seq,
                 index: entry.index,
             });
@@ -151,6 +165,7 @@ impl Roster {
                 role: joined.role,
                 root: joined.root,
                 tokens: joined.tokens,
+                own: joined.own,
                 since: value.round.next(),
                 joined: joined.entry,
             });

@@ -55,8 +55,10 @@ pub struct Included {
     pub receipt: EntryRef,
     /// The update, as the receipt names it.
     pub update: BlobRef,
-    /// The weight, as the receipt names it.
+    /// Tokens it was trained on, as the receipt names them.
     pub tokens: u64,
+    /// What it weighs among the others of its round ([`crate::state::weigh`]).
+    pub weight: u64,
 }
 
 /// One admitted member.
@@ -70,6 +72,8 @@ pub struct Joined {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
+    /// How many of them count as its own.
+    pub own: u64,
 }
 
 /// A contribution's score, final.

@@ -7,13 +7,15 @@
 //! adapter". [`build`] chooses the same fields from what has arrived, so that a proposal is valid by
 //! construction.
 
+mod admission;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
 use crate::aggregate::{self, Weighted};
 use crate::committee::Committee;
-use crate::entry::{Contribution, Entry, Join, ScoreSheet};
+use crate::entry::{Contribution, Entry, ScoreSheet};
 use crate::hash::{Digest, Domain};
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::limits;
@@ -24,6 +26,8 @@ use crate::reject::Rejection;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Joined, RoundValue, state_hash};
 use crate::update;
+
+pub use admission::{admit, unknown_admissions, weigh};
 
 /// What certificates alone prove of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +137,10 @@ pub fn follow(
     if drawn < value.included.len() && drawn >= manifest.min_contributions as usize {
         return contradiction("a substitute where enough of the drawn contributed");
     }
+    let weighs = |i: &Included| weigh(manifest, &before, &i.receipt.author, i.tokens);
+    if value.included.iter().any(|i| weighs(i) != i.weight) {
+        return contradiction("a weight does not follow from tokens and roster");
+    }
     let roster = before.apply(value)?;
     let hash = state_hash(run, round, value.adapter, roster.digest());
     if hash != value.state {
@@ -167,7 +175,9 @@ fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection
     }
     let most = round_tokens(manifest);
     let trained = |i: &Included| (1..=most).contains(&i.tokens);
-    let held = |j: &Joined| (1..=limits::MAX_TOKENS).contains(&j.tokens);
+    let held = |j: &Joined| {
+        (1..=limits::MAX_TOKENS).contains(&j.tokens) && (1..=j.tokens).contains(&j.own)
+    };
     if !(value.included.iter().all(trained) && value.joins.iter().all(held)) {
         return Err(Rejection::Limit("tokens"));
     }
@@ -181,8 +191,8 @@ fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection
     Ok(())
 }
 
-/// The most tokens that a member can train on in one round: what the manifest asks for. The weight of
-/// an update is its claim of tokens, so a claim beyond this would be a voice that nobody has.
+/// The most tokens that a member can train on in one round: what the manifest asks for. An update weighs by
+/// its claim of tokens, so a claim beyond this would be a voice that nobody has.
 pub fn round_tokens(manifest: &Manifest) -> u64 {
     let training = &manifest.training;
     let windows = u64::from(training.local_steps) * u64::from(training.batch);
@@ -254,11 +264,18 @@ pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
 }
 
 /// Everything that [`derive`] would need and `evidence` lacks.
-pub fn missing(value: &RoundValue, evidence: &Evidence<'_>) -> Vec<Missing> {
-    let mut out: Vec<Missing> = relied(value)
-        .filter(|entry| evidence.log.entry(entry).is_none())
-        .map(Missing::Entry)
-        .collect();
+pub fn missing(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+    evidence: &Evidence<'_>,
+) -> Vec<Missing> {
+    let entries = relied(value).filter(|entry| evidence.log.entry(entry).is_none());
+    let mut out: Vec<Missing> = entries.map(Missing::Entry).collect();
+    if !value.joins.is_empty() {
+        let admissions = unknown_admissions(manifest, head, evidence.log);
+        out.extend(admissions.into_iter().map(Missing::Entry));
+    }
     for included in &value.included {
         if !evidence.blobs.contains_key(&included.update.hash) {
             out.push(Missing::Blob(included.update, included.receipt.author));
@@ -347,13 +364,15 @@ fn check_entries(
             return contradiction("a receipt is not for this round and state");
         }
     }
+    let mut joins = Vec::with_capacity(value.joins.len());
     for joined in &value.joins {
         let Some(Entry::Join(join)) = evidence.log.entry(&joined.entry) else {
             return contradiction("a new member has no join entry");
         };
-        if admit(manifest, joined.entry, join) != Some(*joined) {
-            return contradiction("a member is admitted with what its join entry does not say");
-        }
+        joins.push((joined.entry, join));
+    }
+    if admit(manifest, head, &joins, evidence.log) != value.joins {
+        return contradiction("a member is admitted with what its join entry does not say");
     }
     for leave in &value.leaves {
         if evidence.log.entry(leave) != Some(&Entry::Leave) {
@@ -413,17 +432,6 @@ pub fn sheet_fits(
         && (sheet.scores.iter().zip(&judged.included)).all(|(s, i)| s.peer == i.receipt.author)
 }
 
-/// What admission makes of a join entry; `None` when the author may not have that role.
-pub fn admit(manifest: &Manifest, entry: EntryRef, join: &Join) -> Option<Joined> {
-    let may = !join.role.evaluates() || manifest.evaluators.binary_search(&entry.author).is_ok();
-    may.then_some(Joined {
-        entry,
-        role: join.role,
-        root: join.root,
-        tokens: join.tokens,
-    })
-}
-
 fn final_scores(
     manifest: &Manifest,
     value: &RoundValue,
@@ -474,7 +482,7 @@ fn aggregate(
         let peer = included.receipt.author;
         weighted.push(Weighted {
             peer,
-            tokens: included.tokens,
+            weight: included.weight,
             update,
         });
     }

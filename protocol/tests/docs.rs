@@ -66,6 +66,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_RUNS,
         MAX_CONSENSUS_BYTES,
         MAX_UPDATE_BYTES,
+        MAX_SKETCH,
         MIN_SPAN_WORDS,
         MAX_QUESTION_GRAMS,
         MAX_QUESTION_BYTES,
@@ -126,6 +127,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::MerkleLeaf,
         Domain::MerkleNode,
         Domain::Gram,
+        Domain::Sketch,
         Domain::Blinding,
         Domain::BaseModel,
     ] {

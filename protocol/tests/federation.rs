@@ -4,11 +4,14 @@
 #[path = "federation/net.rs"]
 mod net;
 
+use std::collections::BTreeSet;
+
 use net::{Net, join, manifest};
-use tributary_protocol::entry::Role;
+use tributary_protocol::entry::{Join, Role};
 use tributary_protocol::event::Command;
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
-use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec};
+use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec, Weights};
+use tributary_protocol::sketch::Sketch;
 use tributary_protocol::update;
 
 fn start(net: &mut Net, members: usize, rounds: u32) -> RunId {
@@ -317,4 +320,69 @@ fn others_stand_in_when_the_drawn_are_absent() {
     assert!(included.len() >= 2, "{included:?}");
     let is_drawn = |author| absent.iter().any(|node| net.ids[*node] == author);
     assert!((included.iter()).all(|i| !is_drawn(i.receipt.author)));
+}
+
+/// Prints of a text that begins at `from` of all texts and is 200 words long.
+fn text(from: u64) -> Option<Sketch> {
+    let print = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    Some(Sketch::keeping((from..from + 200).map(print)))
+}
+
+#[test]
+fn text_weighs_once_however_many_names_hold_it() {
+    let mut net = Net::new(6);
+    let mut manifest = manifest(net.ids[0], vec![net.ids[0]], 4, 6);
+    manifest.weights = Weights::Own { full: 1_000 };
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    let follow = |net: &mut Net, node: usize, sketch| {
+        let role = if node == 0 {
+            Role::Both
+        } else {
+            Role::Contributor
+        };
+        let join = Some(Join {
+            sketch,
+            ..join(node, role)
+        });
+        net.command(node, Command::Follow { run, join });
+    };
+    // 2 and 3 hold one text from the start; 4 copies that of 1 later, 5 half of it.
+    for (node, from) in [(0, 0), (1, 1_000), (2, 2_000), (3, 2_000)] {
+        follow(&mut net, node, text(from));
+    }
+    assert!(net.run_until(60_000, |net| certified(net, 0, &run) >= Some(Round(1))));
+    follow(&mut net, 4, text(1_000));
+    follow(&mut net, 5, text(1_100));
+    assert!(net.run_until(200_000, |net| {
+        net.nodes[5]
+            .as_ref()
+            .is_some_and(|node| node.run(&run).is_some_and(|view| view.is_finished()))
+    }));
+
+    let view = net.nodes[5]
+        .as_ref()
+        .and_then(|node| node.run(&run))
+        .expect("it follows");
+    let roster = &view.head().expect("finished").roster;
+    let own = |node: usize| roster.get(&net.ids[node]).map(|member| member.own);
+    assert_eq!(own(1), Some(1_000));
+    assert_eq!((own(2), own(3)), (Some(500), Some(500)));
+    assert_eq!((own(4), own(5)), (None, Some(500)));
+    let copier = net.nodes[4]
+        .as_ref()
+        .and_then(|node| node.run(&run))
+        .expect("it follows");
+    assert!(copier.lacks_own_text() && !view.lacks_own_text());
+    // Each trained as much as the others.
+    let weights = |node: usize| -> BTreeSet<u64> {
+        let values = view.chain().iter().map(|certificate| &certificate.value);
+        (values.flat_map(|value| &value.included))
+            .filter(|included| included.receipt.author == net.ids[node])
+            .map(|included| included.weight * 1_000 / included.tokens)
+            .collect()
+    };
+    assert_eq!(weights(1), BTreeSet::from([1_000]));
+    assert_eq!(weights(2), BTreeSet::from([500]));
+    assert_eq!(weights(5), BTreeSet::from([500]));
 }

@@ -352,6 +352,7 @@ fn full_value(net: &Net, node: usize, run: &RunId) -> RoundValue {
                 receipt: at,
                 update: receipt.update,
                 tokens: receipt.tokens,
+                weight: receipt.tokens,
             }),
             _ => None,
         })

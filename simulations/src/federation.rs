@@ -207,7 +207,7 @@ impl Federation {
             match update::decode(&sent.blob, len, self.terms.codec) {
                 Ok(update) => weighted.push(Weighted {
                     peer: peer(sent.member),
-                    tokens: match self.terms.weight {
+                    weight: match self.terms.weight {
                         Weight::Tokens => sent.tokens,
                         Weight::Equal => 1,
                     },

@@ -19,7 +19,7 @@ pub(crate) use suggest::nearest;
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::Ppb;
 use tributary_protocol::limits;
-use tributary_protocol::manifest::{Aggregation, FactorSchedule, UpdateCodec};
+use tributary_protocol::manifest::{Aggregation, FactorSchedule, UpdateCodec, Weights};
 
 use crate::behave::Kind;
 
@@ -108,6 +108,9 @@ pub struct RunPlan {
     pub codec: CodecPlan,
     /// How updates are combined.
     pub aggregation: AggregationPlan,
+    /// What an update weighs.
+    #[serde(default)]
+    pub weights: WeightsPlan,
     /// Which factors move when.
     pub schedule: SchedulePlan,
 }
@@ -149,6 +152,30 @@ impl CodecPlan {
                 top,
                 feedback: ppb(feedback),
             },
+        }
+    }
+}
+
+/// What an update weighs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WeightsPlan {
+    /// The tokens it was trained on.
+    #[default]
+    Trained,
+    /// In proportion to the member's own tokens.
+    Own {
+        /// Own tokens of full weight.
+        full: u64,
+    },
+}
+
+impl WeightsPlan {
+    /// As the manifest says it.
+    pub fn weights(self) -> Weights {
+        match self {
+            Self::Trained => Weights::Trained,
+            Self::Own { full } => Weights::Own { full },
         }
     }
 }

@@ -503,6 +503,7 @@ impl World {
             root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
             tokens: 1_000 + at as u64,
             fingerprints: None,
+            sketch: Some(Machine::sketch(at)),
         };
         if opens {
             let manifest = Box::new(self.manifest.clone());

@@ -169,6 +169,7 @@ fn manifest() -> Manifest {
         },
         codec: UpdateCodec::DenseF32,
         aggregation: Aggregation::Mean,
+        weights: Weights::Trained,
         evaluators: vec![],
         score_windows: 1,
         committee: 1,

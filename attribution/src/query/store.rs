@@ -12,6 +12,7 @@
 //! pass by.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use tributary_protocol::id::PeerId;
 
@@ -21,6 +22,8 @@ use super::{QueryError, check};
 const CHUNK: usize = 4096;
 /// Gradients that pass together.
 const WIDE: usize = 8;
+/// Rows that are worth a thread of their own.
+const ROWS_OF_A_THREAD: usize = 64;
 /// Lanes of an inner product, by place modulo this; the same as of whole vectors.
 const LANES: usize = 8;
 
@@ -102,29 +105,44 @@ impl Stage {
         Ok(out)
     }
 
-    /// One pass of all rows along at most [`WIDE`] gradients.
+    /// One pass of all rows along at most [`WIDE`] gradients, on all cores where there are many: every sum is of
+    /// one row, so that who adds it changes no bit.
     fn pass(&self, gradients: &[&[f32]]) -> Vec<[f64; WIDE]> {
-        let mut lanes = vec![[[0.0f64; WIDE]; LANES]; self.rows.len()];
-        let mut reached = vec![0usize; self.rows.len()];
-        let mut descent = vec![[0.0f64; WIDE]; CHUNK];
-        for start in (0..self.len).step_by(CHUNK) {
-            let end = (start + CHUNK).min(self.len);
-            for (at, gradient) in gradients.iter().enumerate() {
-                for (wide, value) in descent.iter_mut().zip(&gradient[start..end]) {
-                    wide[at] = -f64::from(*value);
-                }
-            }
-            let rows = self.rows.values().zip(&mut lanes).zip(&mut reached);
-            for ((row, lanes), reached) in rows {
-                *reached = row.pass(start..end, *reached, &descent, lanes);
+        let rows: Vec<&Row> = self.rows.values().collect();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let each = rows.len().div_ceil(cores).max(ROWS_OF_A_THREAD);
+        thread::scope(|scope| {
+            let along = |part| scope.spawn(move || pass(part, self.len, gradients));
+            let parts: Vec<_> = rows.chunks(each).map(along).collect();
+            (parts.into_iter())
+                .flat_map(|part| part.join().expect("sums do not panic"))
+                .collect()
+        })
+    }
+}
+
+/// One pass of some rows of `len` numbers.
+fn pass(rows: &[&Row], len: usize, gradients: &[&[f32]]) -> Vec<[f64; WIDE]> {
+    let mut lanes = vec![[[0.0f64; WIDE]; LANES]; rows.len()];
+    let mut reached = vec![0usize; rows.len()];
+    let mut descent = vec![[0.0f64; WIDE]; CHUNK];
+    for start in (0..len).step_by(CHUNK) {
+        let end = (start + CHUNK).min(len);
+        for (at, gradient) in gradients.iter().enumerate() {
+            for (wide, value) in descent.iter_mut().zip(&gradient[start..end]) {
+                wide[at] = -f64::from(*value);
             }
         }
-        // Lanes are added as those of one inner product are.
-        let sum = |lanes: &[[f64; WIDE]; LANES]| -> [f64; WIDE] {
-            std::array::from_fn(|at| lanes.iter().map(|lane| lane[at]).sum())
-        };
-        lanes.iter().map(sum).collect()
+        let rows = rows.iter().zip(&mut lanes).zip(&mut reached);
+        for ((row, lanes), reached) in rows {
+            *reached = row.pass(start..end, *reached, &descent, lanes);
+        }
     }
+    // Lanes are added as those of one inner product are.
+    let sum = |lanes: &[[f64; WIDE]; LANES]| -> [f64; WIDE] {
+        std::array::from_fn(|at| lanes.iter().map(|lane| lane[at]).sum())
+    };
+    lanes.iter().map(sum).collect()
 }
 
 impl Row {

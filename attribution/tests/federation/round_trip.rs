@@ -17,6 +17,7 @@ use tributary_protocol::id::{
 };
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+    Weights,
 };
 use tributary_protocol::round::{EntryRef, FinalScore, Included, RoundValue};
 
@@ -72,6 +73,7 @@ fn manifest() -> Manifest {
         },
         codec: UpdateCodec::DenseF32,
         aggregation: Aggregation::Mean,
+        weights: Weights::Trained,
         evaluators: (20..20 + EVALUATORS).map(peer).collect(),
         score_windows: 4,
         committee: 3,
@@ -133,6 +135,7 @@ fn included(number: usize, update: &[f32]) -> Included {
         receipt,
         update: BlobRef::of(&bytes),
         tokens: TOKENS[number],
+        weight: TOKENS[number],
     }
 }
 
@@ -150,7 +153,7 @@ fn run() -> Federation {
         let weighted: Vec<Weighted> = (updates.iter().enumerate())
             .map(|(number, update)| Weighted {
                 peer: peer(number),
-                tokens: TOKENS[number],
+                weight: TOKENS[number],
                 update: update.clone(),
             })
             .collect();

@@ -237,6 +237,7 @@ impl Office {
             root: committed.write(paths).map_err(failed)?,
             tokens,
             fingerprints: committed.fingerprints(),
+            sketch: committed.sketch(manifest.run_id()),
         })
     }
 
@@ -516,11 +517,15 @@ pub(crate) fn with_book<R>(run: &NodeRun<'_>, read: impl FnOnce(&Book<'_>) -> R)
     }))
 }
 
+const WITHOUT_OWN_TEXT: &str = "not admitted: others committed to all of this shard's text before; \
+    leave, add text of your own and join again";
+
 fn brief_of(run: &NodeRun<'_>) -> RunBrief {
     let manifest = run.manifest();
     let of = |f: fn(&Manifest) -> String| manifest.map(|m| f(m)).unwrap_or_default();
     let finished = run.is_finished();
     let phase = match run.phase() {
+        Some(_) if !finished && run.lacks_own_text() => WITHOUT_OWN_TEXT.to_owned(),
         Some(phase) if !finished => {
             let (word, waits) = phase_words(phase);
             format!("{word}: {waits}")

@@ -214,12 +214,16 @@ fn show(run: &RunView) -> String {
         ("member", Align::Left),
         ("name", Align::Left),
         ("role", Align::Left),
+        ("tokens", Align::Right),
+        ("its own", Align::Right),
     ]);
     for member in &run.roster {
         members.row([
             short(&member.peer),
             member.name.clone(),
             member.role.clone(),
+            member.tokens.to_string(),
+            member.own_tokens.to_string(),
         ]);
     }
     let mut rounds = Table::new(&[

@@ -19,6 +19,8 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "participants",
             "budget_per_round_open",
             "aggregation",
+            "weights",
+            "full_weight_tokens",
             "tolerate",
             "adapter",
             "training",

@@ -127,6 +127,10 @@ fn values_out_of_bounds_are_refused_by_name() {
         ("[revenue]\nserver = 0.5\n", "revenue"),
         ("budget_per_round_open = -1\n", "budget_per_round_open"),
         ("evaluators = [\"bob\"]\n", "evaluators"),
+        (
+            "weights = \"trained\"\nfull_weight_tokens = 9\n",
+            "full_weight_tokens",
+        ),
     ] {
         let text = refused(extra);
         assert!(text.contains(&format!("`{key}`")), "{extra}: {text}");

@@ -16,6 +16,7 @@ use tributary_protocol::hash;
 use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+    Weights,
 };
 use tributary_protocol::node::Means;
 
@@ -58,6 +59,7 @@ fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
         },
         codec: UpdateCodec::DenseF32,
         aggregation: Aggregation::Mean,
+        weights: Weights::Trained,
         evaluators: vec![evaluator],
         score_windows: 4,
         committee: 4,
@@ -88,6 +90,7 @@ fn join(n: usize, role: Role) -> Join {
         root: MerkleRoot(hash::blob(&[n as u8])),
         tokens: 1000,
         fingerprints: None,
+        sketch: None,
     }
 }
 

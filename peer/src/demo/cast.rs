@@ -269,6 +269,7 @@ fn make(
         root: committed.write(home.paths())?,
         tokens,
         fingerprints: committed.fingerprints(),
+        sketch: committed.sketch(manifest.run_id()),
     };
     Ok((home, join))
 }

@@ -43,6 +43,7 @@ fn bench() -> Bench {
         root,
         tokens: tokens(&base, &committed, Role::Both).unwrap(),
         fingerprints: committed.fingerprints(),
+        sketch: committed.sketch(run),
     };
     learner.joined(run, &join);
     let shape = Arc::new(base.adapter_shape(2, 4));

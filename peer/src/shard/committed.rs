@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tributary_attribution::lexical::{Shard, TooLong};
-use tributary_protocol::fingerprint::Secret;
+use tributary_protocol::fingerprint::{self, Secret};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
-use tributary_protocol::id::MerkleRoot;
+use tributary_protocol::id::{MerkleRoot, RunId};
 use tributary_protocol::merkle;
+use tributary_protocol::sketch::Sketch;
 
 use super::files::{shard_passages, write_whole};
 use super::leaves::{self, Head};
@@ -156,6 +157,13 @@ impl Committed {
             tracing::warn!("{why}");
             None
         })
+    }
+
+    /// By what a run tells others' text from these words; `None` when too few are trained on.
+    pub fn sketch(&self, run: RunId) -> Option<Sketch> {
+        let text = self.train.concat();
+        let words: Vec<String> = fingerprint::words(&text).map(|(_, word)| word).collect();
+        Some(Sketch::of(run, &words)).filter(|sketch| !sketch.is_empty())
     }
 
     fn secret(&self) -> Secret {

@@ -389,7 +389,7 @@ impl Walk<'_> {
             let update = update::decode(&bytes, len, self.manifest.codec);
             updates.push(Weighted {
                 peer: included.receipt.author,
-                tokens: included.tokens,
+                weight: included.weight,
                 update: update.map_err(|e| Failure::check(format!("an update: {e}")))?,
             });
         }

@@ -53,13 +53,15 @@ impl Book<'_> {
         let names = self.names();
         let mut members = BTreeMap::new();
         for joined in self.values().flat_map(|v| &v.joins) {
-            members.insert(joined.entry.author, joined.role);
+            members.insert(joined.entry.author, joined);
         }
         (members.iter())
-            .map(|(peer, role)| MemberView {
+            .map(|(peer, joined)| MemberView {
                 peer: peer.to_string(),
                 name: names.get(peer).cloned().unwrap_or_default(),
-                role: role_word(*role).to_owned(),
+                role: role_word(joined.role).to_owned(),
+                tokens: joined.tokens,
+                own_tokens: joined.own,
             })
             .collect()
     }

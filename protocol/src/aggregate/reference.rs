@@ -19,14 +19,14 @@ pub(super) fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, V
     let median = (norms.iter().copied())
         .filter(|n| norms.iter().filter(|m| *m <= n).count() * 2 >= norms.len())
         .fold(f64::INFINITY, f64::min);
-    let total: u64 = updates.iter().map(|w| w.tokens).sum();
+    let total: u64 = updates.iter().map(|w| w.weight).sum();
     (peers.iter().zip(&norms))
         .map(|(peer, norm)| {
             let clip = match rule {
                 Aggregation::ClippedMean if *norm > median => median / norm,
                 _ => 1.0,
             };
-            let weight = of(peer).tokens as f64 / total as f64 * clip;
+            let weight = of(peer).weight as f64 / total as f64 * clip;
             let mut vector = Vec::new();
             for value in &of(peer).update {
                 vector.push((weight * f64::from(*value)) as f32);

@@ -24,11 +24,11 @@ fn peer(i: u8) -> PeerId {
     PeerId(Digest::from_bytes([i; 32]))
 }
 
-fn weighted(i: u8, tokens: u64, update: &[f32]) -> Weighted {
+fn weighted(i: u8, weight: u64, update: &[f32]) -> Weighted {
     let update = update.to_vec();
     Weighted {
         peer: peer(i),
-        tokens,
+        weight,
         update,
     }
 }
@@ -107,10 +107,10 @@ proptest! {
         let mut norms: Vec<f64> = updates.iter().map(|w| length(&w.update)).collect();
         norms.sort_by(f64::total_cmp);
         let median = norms[(norms.len() - 1) / 2];
-        let tokens: u64 = updates.iter().map(|w| w.tokens).sum();
+        let sum: u64 = updates.iter().map(|w| w.weight).sum();
         for (who, vector) in combine(Aggregation::ClippedMean, &updates) {
             let own = updates.iter().find(|w| w.peer == who).expect("one of them");
-            let weight = own.tokens as f64 / tokens as f64;
+            let weight = own.weight as f64 / sum as f64;
             prop_assert!(length(&vector) <= weight * median * (1.0 + 1e-6) + 1e-40);
         }
     }
@@ -169,6 +169,7 @@ fn included(i: u8) -> Included {
         receipt,
         update: BlobRef::default(),
         tokens: 1,
+        weight: 1,
     }
 }
 

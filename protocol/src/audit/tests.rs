@@ -8,7 +8,7 @@ use crate::hash::{Digest, Domain, Hasher, Stream, digest};
 use crate::id::{BlockId, MerkleRoot, MicroOpen, NanoNats, Ppb};
 use crate::log::Block;
 use crate::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec,
+    Aggregation, Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec, Weights,
 };
 use crate::round::{EntryRef, Included};
 use crate::sign::SecretKey;
@@ -63,6 +63,7 @@ fn manifest() -> Manifest {
             feedback: Ppb(950_000_000),
         },
         aggregation: Aggregation::ClippedMean,
+        weights: Weights::Trained,
         evaluators,
         score_windows: 4,
         committee: 4,
@@ -226,6 +227,7 @@ impl Archive {
             receipt,
             update,
             tokens,
+            weight: tokens,
         }
     }
 
@@ -275,10 +277,11 @@ fn opened() -> Archive {
             root: MerkleRoot::default(),
             tokens: 1000,
             fingerprints: None,
+            sketch: None,
         };
         let entry = archive.say(who, Entry::Join(join.clone()));
-        let joined = state::admit(&archive.manifest, entry, &join);
-        choice.joins.push(joined.expect("admitted"));
+        let joined = state::admit(&archive.manifest, None, &[(entry, &join)], &archive.log);
+        choice.joins.extend(joined);
     }
     archive.certify(choice);
     archive
@@ -499,10 +502,14 @@ fn a_lying_quorum_is_found() {
         ..Choice::default()
     });
     type Lie = fn(&mut RoundValue);
-    let lies: [(&str, Lie); 7] = [
+    let lies: [(&str, Lie); 8] = [
         ("final scores", |v| v.scores[1].score.0 += 1),
         ("final scores", |v| v.sheets.truncate(2)),
-        ("receipt", |v| v.included[0].tokens += 1),
+        ("receipt", |v| {
+            v.included[0].tokens += 1;
+            v.included[0].weight += 1;
+        }),
+        ("a weight", |v| v.included[0].weight += 1),
         ("no receipt", |v| v.included[0].receipt.index = 1),
         ("adapter", |v| v.included.truncate(2)),
         ("state hash", |v| v.adapter.hash = BlobHash::default()),

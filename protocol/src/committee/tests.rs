@@ -17,6 +17,7 @@ fn roster(count: u32) -> Roster {
         role: Role::Contributor,
         root: MerkleRoot::default(),
         tokens: 1,
+        own: 1,
         since: Round(1),
         joined: EntryRef {
             author: peer(i),

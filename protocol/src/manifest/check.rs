@@ -4,7 +4,7 @@
 //! and to what, and every peer, which refuses a run whose first entry does not pass. What a setting
 //! means is described where it is declared; here are only the bounds.
 
-use super::{Aggregation, Deadlines, Manifest, RevenueSplit, Training, UpdateCodec};
+use super::{Aggregation, Deadlines, Manifest, RevenueSplit, Training, UpdateCodec, Weights};
 use crate::adapter::AdapterError;
 use crate::codec;
 use crate::entry::is_name;
@@ -164,6 +164,9 @@ impl Manifest {
             | Aggregation::Agreement { tolerate } => {
                 range("aggregation.tolerate", tolerate.0, 0u8, MAX_TOLERATED.0)?;
             }
+        }
+        if let Weights::Own { full } = self.weights {
+            range("weights.full", full, 1u8, limits::MAX_TOKENS)?;
         }
         let evaluators = self.evaluators.len() as u64;
         range("evaluators", evaluators, 0u8, limits::MAX_EVALUATORS as u64)?;

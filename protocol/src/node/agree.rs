@@ -157,7 +157,8 @@ impl Run {
             return Some(false);
         }
         self.rely_on_forked(value);
-        let missing = state::missing(value, &self.evidence());
+        let head = self.head.as_ref();
+        let missing = state::missing(&manifest, head, value, &self.evidence());
         if missing.is_empty() {
             let attempt = self.height.as_ref().map_or(0, |d| d.height.attempt());
             if self.is_untimely(value, attempt) {

@@ -323,6 +323,7 @@ impl Run {
                 receipt: *receipt,
                 update: c.update,
                 tokens: c.tokens,
+                weight: state::weigh(manifest, &head.roster, &receipt.author, c.tokens),
             });
         let (mut out, mut others): (Vec<Included>, Vec<Included>) =
             all.partition(|i| head.is_participant(&i.receipt.author));
@@ -414,7 +415,8 @@ impl Run {
         let Some(manifest) = &self.manifest else {
             return Vec::new();
         };
-        let mut out: Vec<_> = (self.index.joins.iter())
+        let head = self.head.as_ref();
+        let mut joins: Vec<(EntryRef, &Join)> = (self.index.joins.iter())
             .filter(|(peer, (at, _))| {
                 let left = self
                     .index
@@ -423,15 +425,32 @@ impl Run {
                     .is_some_and(|leave| leave.seq > at.seq);
                 !left && !self.is_member(peer) && self.log.entry(at).is_some()
             })
-            .filter_map(|(_, (at, join))| state::admit(manifest, *at, join))
+            .map(|(_, (at, join))| (*at, join))
             .collect();
-        self.draw(
-            Domain::Committee,
-            &mut out,
-            limits::MAX_CHANGES_PER_ROUND / 2,
-            |j| j.entry.author,
-        );
-        out
+        if !state::unknown_admissions(manifest, head, &self.log).is_empty() {
+            return Vec::new();
+        }
+        let most = limits::MAX_CHANGES_PER_ROUND;
+        self.draw(Domain::Committee, &mut joins, most, |(at, _)| at.author);
+        let able = state::admit(manifest, head, &joins, &self.log);
+        let is_able = |at: &EntryRef| able.iter().any(|joined| joined.entry == *at);
+        joins.retain(|(at, _)| is_able(at));
+        self.draw(Domain::Committee, &mut joins, most / 2, |(at, _)| at.author);
+        // Who is admitted together shares what it holds together.
+        state::admit(manifest, head, &joins, &self.log)
+    }
+
+    /// Whether the own join cannot be admitted because nothing of its text is new.
+    pub(super) fn lacks_own_text(&self) -> bool {
+        let mut joins = self.index.joins.values();
+        let own = joins.find(|(_, join)| Some(join) == self.join.as_ref());
+        let (Some(manifest), Some((at, join))) = (&self.manifest, own) else {
+            return false;
+        };
+        let head = self.head.as_ref();
+        let known = state::unknown_admissions(manifest, head, &self.log).is_empty();
+        let able = || state::admit(manifest, head, &[(*at, join)], &self.log);
+        known && !self.is_member(&at.author) && join.role.contributes() && able().is_empty()
     }
 
     fn leavers(&self) -> Vec<EntryRef> {

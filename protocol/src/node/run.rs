@@ -173,6 +173,10 @@ impl<'a> RunView<'a> {
     pub fn join(&self) -> Option<&'a Join> {
         self.0.join.as_ref()
     }
+    /// Whether this peer's membership waits for text of its own: a member committed to all of it before.
+    pub fn lacks_own_text(&self) -> bool {
+        self.0.lacks_own_text()
+    }
     /// What this peer is doing in the run.
     pub fn phase(&self) -> Option<Phase> {
         self.0.phase

@@ -23,6 +23,7 @@ fn value(round: u32, joins: &[EntryRef], leaves: &[EntryRef]) -> RoundValue {
         role: Role::Both,
         root: MerkleRoot::default(),
         tokens: 7,
+        own: 7,
     };
     RoundValue {
         run: RunId::default(),

@@ -15,6 +15,7 @@ use tributary_protocol::id::{
 };
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
+    Weights,
 };
 use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
 use tributary_protocol::time::{Instant, Now, Timestamp};
@@ -67,6 +68,7 @@ pub(crate) fn join(index: usize, role: Role) -> Join {
         root: MerkleRoot(Digest::from_bytes([index as u8 + 1; 32])),
         tokens: 1_000,
         fingerprints: None,
+        sketch: None,
     }
 }
 
@@ -109,6 +111,7 @@ pub(crate) fn manifest(
             feedback: Ppb(950_000_000),
         },
         aggregation: Aggregation::ClippedMean,
+        weights: Weights::Trained,
         evaluators,
         score_windows: 4,
         committee: 4,

@@ -6,7 +6,7 @@ use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
 use tributary_protocol::log::{Block, Head};
-use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec};
+use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec, Weights};
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::sign::Signature;
 use tributary_protocol::sync::AuthorRange;
@@ -151,6 +151,10 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
         Aggregation::GeometricMedian { tolerate } => o.int(4u8).int(tolerate.0),
         Aggregation::Agreement { tolerate } => o.int(5u8).int(tolerate.0),
     };
+    match m.weights {
+        Weights::Trained => o.int(0u8),
+        Weights::Own { full } => o.int(1u8).int(full),
+    };
     o.list(&m.evaluators, |o, peer| {
         o.raw(peer.as_bytes());
     });
@@ -188,6 +192,11 @@ fn entry(o: &mut Out, entry: &Entry) {
             o.raw(j.root.as_bytes()).int(j.tokens);
             o.option(j.fingerprints, |o, root| {
                 o.raw(root.as_bytes());
+            });
+            o.option(j.sketch.as_ref(), |o, sketch| {
+                o.list(sketch.prints(), |o, print| {
+                    o.int(*print);
+                });
             });
         }
         Entry::Leave => {
@@ -235,13 +244,15 @@ fn write_value(o: &mut Out, v: &RoundValue) {
     o.run(&v.run).round(v.round).raw(v.previous.as_bytes());
     o.raw(v.state.as_bytes()).blob(&v.adapter);
     o.list(&v.included, |o, i| {
-        o.place(&i.receipt).blob(&i.update).int(i.tokens);
+        o.place(&i.receipt).blob(&i.update);
+        o.int(i.tokens).int(i.weight);
     });
     o.list(&v.joins, |o, j| {
         o.place(&j.entry)
             .role(j.role)
             .raw(j.root.as_bytes())
-            .int(j.tokens);
+            .int(j.tokens)
+            .int(j.own);
     });
     for places in [&v.leaves, &v.sheets] {
         o.list(places, |o, place| {

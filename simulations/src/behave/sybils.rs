@@ -8,6 +8,7 @@ use tributary_protocol::hash::{self, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, PeerId, Scope, Seq};
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::sign::SecretKey;
+use tributary_protocol::sketch::Sketch;
 use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
@@ -60,6 +61,8 @@ impl Behaviour for Sybils {
                 root: MerkleRoot(hash::digest(Domain::Simulation, &nth.to_le_bytes())),
                 tokens: 1,
                 fingerprints: None,
+                // Text that it made up: nobody can tell.
+                sketch: Some(Sketch::keeping([u64::MAX / 2 + nth])),
             };
             // The same block each time: an equivocation would cost the name.
             let block = Block {

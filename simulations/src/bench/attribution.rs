@@ -148,11 +148,15 @@ pub fn pack(results: &Results<Losses>) -> Result<Bank, AttributionError> {
     )?)
 }
 
-/// Runs every method on every federation and seed and holds it against the bank.
+/// Runs the methods whose name contains `only` on every federation and seed and holds them against the bank.
 ///
 /// # Errors
 /// See [`AttributionError`].
-pub fn compare(bank: &Bank, mut progress: impl FnMut(&str)) -> Result<Compared, AttributionError> {
+pub fn compare(
+    bank: &Bank,
+    only: &str,
+    mut progress: impl FnMut(&str),
+) -> Result<Compared, AttributionError> {
     let ground = Ground::new()?;
     bank.check(ground.fingerprint())?;
     let mut compared = Compared::default();
@@ -169,6 +173,7 @@ pub fn compare(bank: &Bank, mut progress: impl FnMut(&str)) -> Result<Compared, 
                 bank,
                 stage: &stage,
                 played: &played,
+                only,
             };
             let scored = rounds::measure(&view);
             compared.rounds.extend(scored.lines);
@@ -192,9 +197,16 @@ struct View<'a> {
     stage: &'a recipe::Stage,
     /// The run of all members with this seed.
     played: &'a Played,
+    /// What the names of wanted methods contain.
+    only: &'a str,
 }
 
 impl View<'_> {
+    /// Whether a method is asked for; the ceiling always is.
+    fn wants(&self, method: &str) -> bool {
+        method == tables::CEILING || method.contains(self.only)
+    }
+
     /// Shapley values of retraining with this seed.
     fn own(&self, query: Option<usize>) -> Vec<f64> {
         self.bank.shapley(self.federation, self.seed, query)

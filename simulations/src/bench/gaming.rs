@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tributary_attribution::distinct::{self, Sketch};
 use tributary_attribution::evidence::Evidence;
 use tributary_attribution::path::NODES;
 use tributary_attribution::utility::Gradient as _;
 use tributary_protocol::id::Ppb;
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
+use tributary_protocol::sketch::{self, Sketch};
 use tributary_protocol::update;
 use tributary_trainer::{DataError, Windows};
 
@@ -364,12 +364,12 @@ impl Table {
 fn claims(held: &[Windows]) -> Vec<f64> {
     let sketches: Vec<Sketch> = held
         .iter()
-        .map(|windows| Sketch::of(prints(windows)))
+        .map(|windows| Sketch::keeping(prints(windows)))
         .collect();
-    let own = distinct::own_parts(&sketches);
+    let own = sketch::own_parts(&[], &sketches.iter().collect::<Vec<_>>());
     let run = HELD as f64 * CONTEXT as f64;
     (held.iter().zip(own))
-        .map(|(windows, own)| (own * windows.tokens() as f64 / run).min(1.0))
+        .map(|(windows, own)| (own.as_f64() * windows.tokens() as f64 / run).min(1.0))
         .collect()
 }
 

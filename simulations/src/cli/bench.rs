@@ -63,7 +63,7 @@ struct Common {
     /// Compute only every n-th cell, for several processes with one results file: 1/2, 2/2.
     #[arg(long, default_value = "1/1")]
     part: Part,
-    /// Compute only cells whose name contains this.
+    /// Compute only cells whose name contains this; where methods are compared, only such methods.
     #[arg(long, default_value = "")]
     only: String,
     #[command(flatten)]
@@ -182,8 +182,15 @@ fn run_attribution(options: &AttributionOptions) -> Answer {
         }
         attribution::pack(&results)?.write(&options.bank)?;
     }
+    let only = match options.out {
+        Some(_) => "",
+        None => options.common.only.as_str(),
+    };
+    if !only.is_empty() && options.common.shown.write.is_some() {
+        return Err("a page needs all methods: leave out --only, or --write".into());
+    }
     let bank = attribution::Bank::read(&options.bank)?;
-    let compared = attribution::compare(&bank, say)?;
+    let compared = attribution::compare(&bank, only, say)?;
     let command = "tributary-sim bench attribution --write docs/numbers/attribution.md";
     let markdown = attribution::markdown(&compared, command);
     (options.common.shown).show("attribution", &compared.figures(), &markdown)?;

@@ -73,6 +73,7 @@ pub(super) fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> 
         },
         codec: run.codec.codec(),
         aggregation: run.aggregation.aggregation(),
+        weights: run.weights.weights(),
         evaluators,
         score_windows: 4,
         committee: run.committee,

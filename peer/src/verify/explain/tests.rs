@@ -13,7 +13,7 @@ use tributary_protocol::id::{
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::{
-    Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec,
+    Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec, Weights,
 };
 use tributary_protocol::round::{EntryRef, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
@@ -74,6 +74,7 @@ fn manifest() -> Manifest {
             feedback: Ppb(950_000_000),
         },
         aggregation: Aggregation::ClippedMean,
+        weights: Weights::Trained,
         evaluators,
         score_windows: 4,
         committee: 4,
@@ -138,11 +139,13 @@ impl Hand {
                 root: root(who),
                 tokens: 1_000,
                 fingerprints: None,
+                sketch: None,
             };
             Joined {
                 role,
                 root: join.root,
                 tokens: join.tokens,
+                own: join.tokens,
                 entry: hand.say(who, Entry::Join(join)),
             }
         });
@@ -253,6 +256,7 @@ impl Hand {
             receipt: self.say(who, Entry::Contribution(contribution)),
             update,
             tokens,
+            weight: tokens,
         }
     }
 

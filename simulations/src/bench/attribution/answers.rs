@@ -21,6 +21,25 @@ const DAMPING: f64 = 0.1;
 /// Weights of the lexical side that the hybrid chooses from.
 const WEIGHTS: [f64; 9] = [0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0];
 
+const AT_THE_END: &str = "gradient at the end";
+const HALF_WAY: &str = "gradient half way";
+const STRAIGHT: &str = "straight path, two gradients";
+const TRAC_IN: &str = "before each round (TracIn)";
+const EACH_ROUND: &str = "half way through each round";
+const EACH_HALF: &str = "half way through each half of the run";
+const DIAGONAL: &str = "straight path, diagonal curvature";
+const DATA_INF: &str = "DataInf (reads the data)";
+const LEXICAL: &str = "BM25 over pairs of tokens (reads the data)";
+const CREDIT: &str = "scores of the rounds, whatever the question";
+const BY_SIZE: &str = "by size";
+const EQUAL: &str = "equal";
+const HYBRID: &str = "quarters and BM25, weight fitted elsewhere";
+/// All that can be asked for beside the ceiling.
+const METHODS: [&str; 14] = [
+    AT_THE_END, HALF_WAY, STRAIGHT, TRAC_IN, EACH_ROUND, EACH_HALF, OURS, DIAGONAL, DATA_INF,
+    LEXICAL, CREDIT, BY_SIZE, EQUAL, HYBRID,
+];
+
 /// What became of a federation's queries.
 pub(super) struct Found {
     pub(super) lines: Vec<Line>,
@@ -41,75 +60,77 @@ struct Sides {
     ms: f64,
 }
 
-/// `credit` are the scores of the rounds, which do not look at the question.
+/// `credit` are the scores of the rounds, which do not look at the question. Nothing, where no method of answers is
+/// wanted.
 pub(super) fn measure(view: &View, credit: &[f64]) -> Found {
+    let mut found = Found {
+        lines: Vec::new(),
+        evidence: Evidence {
+            federation: view.federation,
+            queries: Vec::new(),
+        },
+    };
+    if !METHODS.iter().any(|method| view.wants(method)) {
+        return found;
+    }
     let probe = Probe::new(view);
     let index = Index::new(&view.stage.held);
-    let data_inf = data_inf_vectors(view);
-    let diagonal = probe.diagonal();
-    let mut lines = Vec::new();
-    let mut sides = Vec::new();
+    let data_inf = if view.wants(DATA_INF) {
+        data_inf_vectors(view)
+    } else {
+        Vec::new()
+    };
+    let diagonal = if view.wants(DIAGONAL) {
+        probe.diagonal()
+    } else {
+        Vec::new()
+    };
+    let sizes: Vec<f64> = view.stage.held.iter().map(|w| w.len() as f64).collect();
     for (at, query) in view.stage.queries.iter().enumerate() {
-        let mut add = |method, scores: &[f64], ms: f64| {
-            lines.push(view.line(method, Some(at), scores, ms));
+        let mut add = |method, work: &dyn Fn() -> Vec<f64>| {
+            let (scores, ms) = match view.wants(method) {
+                true => timed(work),
+                false => return,
+            };
+            found.lines.push(view.line(method, Some(at), &scores, ms));
         };
-        add(CEILING, &view.own(Some(at)), 0.0);
-        let (end, end_ms) = timed(|| probe.at(query, 1.0));
-        add("gradient at the end", &probe.influences(&end), end_ms);
-        let (middle, ms) = timed(|| probe.at(query, 0.5));
-        add("gradient half way", &probe.influences(&middle), ms);
-        let (straight, straight_ms) = timed(|| {
-            let gradients = NODES.map(|s| probe.at(query, s));
-            mean(&gradients)
-        });
-        let along = probe.influences(&straight);
-        add("straight path, two gradients", &along, straight_ms);
-        let (scores, ms) = timed(|| probe.by_stage(query, 1, 0.0));
-        add("before each round (TracIn)", &scores, ms);
-        let (scores, ms) = timed(|| probe.by_stage(query, 1, 0.5));
-        add("half way through each round", &scores, ms);
-        let (scores, ms) = timed(|| probe.by_stage(query, 6, 0.5));
-        add("half way through each half of the run", &scores, ms);
-        let (stages, stages_ms) = timed(|| probe.by_stage(query, 3, 0.5));
-        add(OURS, &stages, stages_ms);
-        let (scores, ms) = timed(|| {
-            let scaled: Vec<f32> = (straight.iter().zip(&diagonal))
+        let end = || probe.at(query, 1.0);
+        let straight = || mean(&NODES.map(|s| probe.at(query, s)));
+        add(CEILING, &|| view.own(Some(at)));
+        add(AT_THE_END, &|| probe.influences(&end()));
+        add(HALF_WAY, &|| probe.influences(&probe.at(query, 0.5)));
+        add(STRAIGHT, &|| probe.influences(&straight()));
+        add(TRAC_IN, &|| probe.by_stage(query, 1, 0.0));
+        add(EACH_ROUND, &|| probe.by_stage(query, 1, 0.5));
+        add(EACH_HALF, &|| probe.by_stage(query, 6, 0.5));
+        add(OURS, &|| probe.by_stage(query, 3, 0.5));
+        add(DIAGONAL, &|| {
+            let scaled: Vec<f32> = (straight().iter().zip(&diagonal))
                 .map(|(g, d)| g / d)
                 .collect();
             probe.influences(&scaled)
         });
-        add(
-            "straight path, diagonal curvature",
-            &scores,
-            straight_ms + ms,
-        );
-        let (scores, ms) = timed(|| data_inf.iter().map(|u| dot(&end, u)).collect::<Vec<_>>());
-        add("DataInf (reads the data)", &scores, end_ms + ms);
-        let (lexical, lexical_ms) = timed(|| index.scores(query));
-        add(
-            "BM25 over pairs of tokens (reads the data)",
-            &lexical,
-            lexical_ms,
-        );
-        add("scores of the rounds, whatever the question", credit, 0.0);
-        let sizes: Vec<f64> = view.stage.held.iter().map(|w| w.len() as f64).collect();
-        add("by size", &sizes, 0.0);
-        add("equal", &[1.0; MEMBERS], 0.0);
-        sides.push(Sides {
-            gradient: stages,
-            lexical,
-            truth: view.others(Some(at)),
-            worths: view.worths(Some(at)),
-            ms: stages_ms + lexical_ms,
+        add(DATA_INF, &|| {
+            let end = end();
+            data_inf.iter().map(|u| dot(&end, u)).collect()
         });
+        add(LEXICAL, &|| index.scores(query));
+        add(CREDIT, &|| credit.to_vec());
+        add(BY_SIZE, &|| sizes.clone());
+        add(EQUAL, &|| vec![1.0; MEMBERS]);
+        if view.wants(HYBRID) {
+            let (gradient, gradient_ms) = timed(|| probe.by_stage(query, 3, 0.5));
+            let (lexical, lexical_ms) = timed(|| index.scores(query));
+            found.evidence.queries.push(Sides {
+                gradient,
+                lexical,
+                truth: view.others(Some(at)),
+                worths: view.worths(Some(at)),
+                ms: gradient_ms + lexical_ms,
+            });
+        }
     }
-    Found {
-        lines,
-        evidence: Evidence {
-            federation: view.federation,
-            queries: sides,
-        },
-    }
+    found
 }
 
 fn timed<R>(work: impl FnOnce() -> R) -> (R, f64) {
@@ -323,7 +344,7 @@ pub(super) fn hybrid(evidence: &[Evidence]) -> Vec<Line> {
     let lines = evidence.iter().flat_map(|e| {
         let weight = weights[e.federation % 2];
         e.queries.iter().map(move |query| Line {
-            method: "quarters and BM25, weight fitted elsewhere",
+            method: HYBRID,
             federation: e.federation,
             agreement: Agreement::of(&query.blend(weight), &query.truth, &query.worths),
             ms: query.ms,

@@ -36,44 +36,59 @@ pub(super) struct Scored {
 
 pub(super) fn measure(view: &View) -> Scored {
     let mut lines = Vec::new();
-    let mut add = |method, scores: &[f64], ms| lines.push(view.line(method, None, scores, ms));
-    add(CEILING, &view.own(None), 0.0);
-    let (path, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, by_path));
-    add("path integral", &path, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, by_new_path));
-    add(OURS, &scores, ms);
+    let mut add = |method, work: &dyn Fn() -> Vec<f64>| {
+        if view.wants(method) {
+            let (scores, ms) = timed(work);
+            lines.push(view.line(method, None, &scores, ms));
+        }
+    };
+    let (path, path_ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, by_path));
     let whole = view.stage.learner.scored().len();
-    let (scores, ms) = timed(|| sum_rounds(view, whole, by_path));
-    add("path integral, five times the hold-out", &scores, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, exactly));
-    add("exact Shapley of each round", &scores, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, by_orders));
-    add("truncated Monte-Carlo (GTG)", &scores, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, left_out));
-    add("leave one out, each round", &scores, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, solo));
-    add("solo loss drop, each round", &scores, ms);
+    let some = SCORE_WINDOWS;
+    add(CEILING, &|| view.own(None));
+    add("path integral", &|| path.clone());
+    add(OURS, &|| sum_rounds(view, some, by_new_path));
+    add("path integral, five times the hold-out", &|| {
+        sum_rounds(view, whole, by_path)
+    });
+    add("exact Shapley of each round", &|| {
+        sum_rounds(view, some, exactly)
+    });
+    add("truncated Monte-Carlo (GTG)", &|| {
+        sum_rounds(view, some, by_orders)
+    });
+    add("leave one out, each round", &|| {
+        sum_rounds(view, some, left_out)
+    });
+    add("solo loss drop, each round", &|| {
+        sum_rounds(view, some, solo)
+    });
     let worths = view.bank.worths(view.federation, view.seed, None);
     let bits = |member: usize| 1usize << member;
-    let solo: Vec<f64> = (0..MEMBERS).map(|m| worths[bits(m)]).collect();
-    add("solo, retrained", &solo, 0.0);
     let all = COALITIONS - 1;
+    add("solo, retrained", &|| {
+        (0..MEMBERS).map(|m| worths[bits(m)]).collect()
+    });
     let without = |m: usize| worths[all] - worths[all & !bits(m)];
-    add(
-        "leave one out, retrained",
-        &(0..MEMBERS).map(without).collect::<Vec<_>>(),
-        0.0,
-    );
-    let (scores, ms) =
-        timed(|| super::answers::data_inf_hold_out(view, &drawn(view, 0, SCORE_WINDOWS)));
-    add("DataInf (reads the data)", &scores, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, cosines));
-    add("cosine to the aggregate (CGSV)", &scores, ms);
-    let (scores, ms) = timed(|| sum_rounds(view, SCORE_WINDOWS, norms));
-    add("update norm", &scores, ms);
-    let sizes: Vec<f64> = view.stage.held.iter().map(|w| w.len() as f64).collect();
-    add("by size", &sizes, 0.0);
-    add("equal", &[1.0; MEMBERS], 0.0);
+    add("leave one out, retrained", &|| {
+        (0..MEMBERS).map(without).collect()
+    });
+    add("DataInf (reads the data)", &|| {
+        super::answers::data_inf_hold_out(view, &drawn(view, 0, some))
+    });
+    add("cosine to the aggregate (CGSV)", &|| {
+        sum_rounds(view, some, cosines)
+    });
+    add("update norm", &|| sum_rounds(view, some, norms));
+    add("by size", &|| {
+        view.stage.held.iter().map(|w| w.len() as f64).collect()
+    });
+    add("equal", &|| vec![1.0; MEMBERS]);
+    // Answers use the path integral as well; it is not computed twice.
+    (lines
+        .iter_mut()
+        .filter(|line| line.method == "path integral"))
+    .for_each(|line| line.ms = path_ms);
     Scored { lines, path }
 }
 
@@ -283,6 +298,7 @@ mod tests {
             bank: &bank,
             stage: &stage,
             played: &played,
+            only: "",
         };
         let (path, exact) = (
             sum_rounds(&view, 32, by_path),

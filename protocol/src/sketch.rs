@@ -1,0 +1,240 @@
+//! How much text a member adds to a run: what was committed before it counts once.
+//!
+//! A name is free, text is not. Every eight words in a row of a shard have a **print**, a hash that belongs to
+//! the run; the [`MAX_SKETCH`] smallest prints are the shard's **sketch**, in its join. Everybody keeps the
+//! smallest, so sketches overlap as the texts do, and whoever holds the joins can tell what part of a text is new:
+//!
+//! ```text
+//!   own part of i = 1/|S_i| sum over f in S_i of   0         if a member before holds f
+//!                                                  1 / h     if h of those admitted with i do
+//! ```
+//! Of two sketches only the prints that both would have kept are compared. So however a text is cut, copied or
+//! overlapped between names, together they count as the text does, and who takes another's text (or only its
+//! prints, which are public) gains nothing and takes nothing. Text that was reworded has other prints and
+//! passes for new; so does text that was made up.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+
+use crate::fingerprint::{self, Gram};
+use crate::hash::{Domain, Hasher};
+use crate::id::{Ppb, RunId};
+use crate::limits::MAX_SKETCH;
+use crate::reject::Rejection;
+
+/// Prints that are looked at even where another text is so long that its sketch ends before them.
+const LEAST_COMPARED: usize = 8;
+
+/// The smallest prints of a shard, ascending. All of them when there are fewer than [`MAX_SKETCH`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Sketch(Vec<u64>);
+
+impl Sketch {
+    /// Of the words that a member trains on.
+    pub fn of(run: RunId, words: &[String]) -> Self {
+        let print = |gram: Gram| {
+            let mut hasher = Hasher::new(Domain::Sketch);
+            hasher.update(run.as_bytes()).update(gram.as_bytes());
+            let digest = hasher.finalize();
+            let (first, _) = digest.as_bytes().split_at(8);
+            u64::from_le_bytes(first.try_into().expect("eight bytes"))
+        };
+        Self::keeping(fingerprint::grams(words).map(print))
+    }
+
+    /// Of all prints of a shard, in any order, repeated or not.
+    pub fn keeping(prints: impl IntoIterator<Item = u64>) -> Self {
+        let mut prints: Vec<u64> = prints.into_iter().collect();
+        prints.sort_unstable();
+        prints.dedup();
+        prints.truncate(MAX_SKETCH);
+        Self(prints)
+    }
+
+    /// The prints.
+    pub fn prints(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// Whether the text is too short to have a print.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The print up to which this sketch knows all of its text.
+    fn reach(&self) -> u64 {
+        match self.0.get(MAX_SKETCH - 1) {
+            Some(last) => *last,
+            None => u64::MAX,
+        }
+    }
+
+    /// Checks order and number.
+    ///
+    /// # Errors
+    /// [`Rejection`] names what is wrong.
+    pub fn check(&self) -> Result<(), Rejection> {
+        if self.0.len() > MAX_SKETCH {
+            return Err(Rejection::Limit("prints of a sketch"));
+        }
+        if self.0.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(Rejection::Contradiction("prints out of order"));
+        }
+        Ok(())
+    }
+}
+
+/// The part of each joining text that is its own, when `before` holds the sketches of all who were admitted
+/// before. A text without prints has nothing of its own.
+pub fn own_parts(before: &[&Sketch], joining: &[&Sketch]) -> Vec<Ppb> {
+    let mut holders: BTreeMap<u64, Option<u32>> = BTreeMap::new();
+    for print in joining.iter().flat_map(|sketch| &sketch.0) {
+        let held = holders.entry(*print).or_insert(Some(0));
+        *held = held.map(|holders| holders + 1);
+    }
+    for print in before.iter().flat_map(|sketch| &sketch.0) {
+        if let Some(held) = holders.get_mut(print) {
+            *held = None;
+        }
+    }
+    // Its own reach keeps all of its prints, so the others' may be asked with it among them.
+    let all = before.iter().chain(joining);
+    let reach = all.map(|sketch| sketch.reach()).min().unwrap_or(u64::MAX);
+    (joining.iter())
+        .map(|sketch| {
+            let within = sketch.0.partition_point(|print| *print <= reach);
+            let compared = within.max(LEAST_COMPARED).min(sketch.0.len());
+            own_part(&sketch.0[..compared], &holders)
+        })
+        .collect()
+}
+
+fn own_part(prints: &[u64], holders: &BTreeMap<u64, Option<u32>>) -> Ppb {
+    let one = u64::from(Ppb::ONE.0);
+    let sum: u64 = (prints.iter())
+        .filter_map(|print| holders.get(print).copied().flatten())
+        .map(|holders| one / u64::from(holders))
+        .sum();
+    let part = sum.checked_div(prints.len() as u64).unwrap_or(0);
+    Ppb(u32::try_from(part).expect("a mean of parts is no more than the whole"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hash;
+
+    /// Prints of runs of words that occur nowhere else.
+    fn text(from: u32, runs: u32) -> Vec<u64> {
+        let print = |run: u32| {
+            let digest = hash::digest(Domain::Simulation, &run.to_le_bytes());
+            u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("eight bytes"))
+        };
+        (from..from + runs).map(print).collect()
+    }
+
+    fn own(before: &[Vec<u64>], joining: &[Vec<u64>]) -> Vec<f64> {
+        let keep = |texts: &[Vec<u64>]| -> Vec<Sketch> {
+            texts.iter().cloned().map(Sketch::keeping).collect()
+        };
+        let (before, joining) = (keep(before), keep(joining));
+        let parts = own_parts(
+            &before.iter().collect::<Vec<_>>(),
+            &joining.iter().collect::<Vec<_>>(),
+        );
+        parts.into_iter().map(Ppb::as_f64).collect()
+    }
+
+    /// The definition, on whole texts.
+    fn exact(before: &[Vec<u64>], joining: &[Vec<u64>]) -> Vec<f64> {
+        let part = |text: &Vec<u64>| {
+            let sum: f64 = (text.iter())
+                .filter(|print| !before.iter().any(|other| other.contains(print)))
+                .map(|print| joining.iter().filter(|t| t.contains(print)).count())
+                .map(|holders| 1.0 / holders as f64)
+                .sum();
+            sum / text.len() as f64
+        };
+        joining.iter().map(part).collect()
+    }
+
+    #[test]
+    fn k_names_with_one_text_count_as_one() {
+        for names in [2, 4, 16] {
+            let mut held = vec![text(0, 4000); names];
+            held.push(text(10_000, 4000));
+            let own = own(&[], &held);
+            let together: f64 = own[..names].iter().sum();
+            assert!((together - 1.0).abs() < 1e-6, "{together}");
+            assert_eq!(own[names], 1.0);
+        }
+    }
+
+    #[test]
+    fn what_a_member_committed_before_is_nobody_elses() {
+        assert_eq!(own(&[text(0, 4000)], &[text(0, 4000)]), [0.0]);
+        let half = own(&[text(0, 4000)], &[text(2000, 4000)])[0];
+        assert!((half - 0.5).abs() < 0.1, "{half}");
+    }
+
+    #[test]
+    fn a_piece_of_a_longer_text_is_known_for_a_piece() {
+        // The long text's sketch ends at a sixteenth of the prints that the piece's has.
+        assert_eq!(own(&[text(0, 64_000)], &[text(4000, 4000)]), [0.0]);
+        assert_eq!(own(&[text(0, 64_000)], &[text(70_000, 4000)]), [1.0]);
+    }
+
+    #[test]
+    fn too_little_text_for_a_print_is_nothing_of_ones_own() {
+        assert_eq!(own(&[], &[vec![], text(0, 5)]), [0.0, 1.0]);
+        let words: Vec<String> = (0..7).map(|n| n.to_string()).collect();
+        assert!(Sketch::of(RunId::default(), &words).is_empty());
+    }
+
+    #[test]
+    fn prints_belong_to_a_run() {
+        let words: Vec<String> = (0..400).map(|n| n.to_string()).collect();
+        let [here, there] = [1u8, 2].map(|n| {
+            let run = RunId(hash::digest(Domain::Simulation, &[n]));
+            Sketch::of(run, &words)
+        });
+        assert_eq!(here.prints().len(), MAX_SKETCH);
+        assert!(here.prints().iter().all(|p| !there.prints().contains(p)));
+    }
+
+    #[test]
+    fn disorder_and_excess_are_refused() {
+        assert!(Sketch(vec![1, 2]).check().is_ok());
+        assert!(Sketch(vec![2, 1]).check().is_err());
+        assert!(Sketch(vec![1, 1]).check().is_err());
+        assert!(Sketch((0..=MAX_SKETCH as u64).collect()).check().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn short_texts_are_compared_exactly(
+            before in prop::collection::vec((0u32..300, 1u32..200), 0..4),
+            joining in prop::collection::vec((0u32..300, 1u32..200), 1..5),
+        ) {
+            let texts = |cuts: Vec<(u32, u32)>| -> Vec<Vec<u64>> {
+                cuts.into_iter().map(|(from, runs)| text(from, runs)).collect()
+            };
+            let (before, joining) = (texts(before), texts(joining));
+            for (found, exact) in own(&before, &joining).into_iter().zip(exact(&before, &joining)) {
+                prop_assert!((found - exact).abs() < 1e-6, "{found} {exact}");
+            }
+        }
+
+        #[test]
+        fn sketched_parts_are_near_the_exact_ones(overlap in 0u32..4000) {
+            let (before, joining) = ([text(0, 4000)], [text(4000 - overlap, 4000)]);
+            let found = own(&before, &joining)[0];
+            let exact = 1.0 - f64::from(overlap) / 4000.0;
+            // Four standard deviations of 256 draws.
+            prop_assert!((found - exact).abs() < 0.13, "{found} {exact}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Who is admitted, with how much text of its own, and what its updates weigh.
+
+use crate::entry::{Entry, Join};
+use crate::id::{PeerId, Ppb};
+use crate::logset::LogSet;
+use crate::manifest::{Manifest, Weights};
+use crate::roster::Roster;
+use crate::round::{EntryRef, Joined};
+use crate::sketch::{self, Sketch};
+use crate::state::Head;
+
+/// What an update of `author` weighs among the others of its round: the tokens it was trained on; where own text
+/// counts, in proportion to the author's own tokens up to the full number, and no less than one. A stranger's
+/// weighs nothing.
+pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64) -> u64 {
+    match (roster.get(author), manifest.weights) {
+        (None, _) => 0,
+        (Some(_), Weights::Trained) => tokens,
+        (Some(member), Weights::Own { full }) => {
+            let own = u128::from(member.own.min(full));
+            let weight = u128::from(tokens) * own / u128::from(full.max(1));
+            u64::try_from(weight).unwrap_or(u64::MAX).max(1)
+        }
+    }
+}
+
+/// What admission after `head` makes of join entries, in their order. Left out are those whose author may not
+/// have the role, and where own text weighs, contributors without any.
+pub fn admit(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    joins: &[(EntryRef, &Join)],
+    log: &LogSet,
+) -> Vec<Joined> {
+    let may = |(at, join): &&(EntryRef, &Join)| {
+        !join.role.evaluates() || manifest.evaluators.binary_search(&at.author).is_ok()
+    };
+    let joins: Vec<(EntryRef, &Join)> = joins.iter().filter(may).copied().collect();
+    let parts = match manifest.weights {
+        Weights::Trained => vec![Ppb::ONE; joins.len()],
+        Weights::Own { .. } => own_parts(head, &joins, log),
+    };
+    (joins.iter().zip(parts))
+        .filter(|(_, part)| *part > Ppb(0))
+        .map(|((entry, join), part)| {
+            let own = u128::from(join.tokens) * u128::from(part.0) / u128::from(Ppb::ONE.0);
+            Joined {
+                entry: *entry,
+                role: join.role,
+                root: join.root,
+                tokens: join.tokens,
+                own: u64::try_from(own).unwrap_or(u64::MAX).max(1),
+            }
+        })
+        .collect()
+}
+
+/// What part of each joining text is the author's own. Who only evaluates brings no text to train on.
+fn own_parts(head: Option<&Head>, joins: &[(EntryRef, &Join)], log: &LogSet) -> Vec<Ppb> {
+    let rejoins = |entry: &EntryRef| joins.iter().any(|(at, _)| at.author == entry.author);
+    let admissions = head.iter().flat_map(|head| head.roster.admissions());
+    let before: Vec<&Sketch> = (admissions.filter(|entry| !rejoins(entry)))
+        .filter_map(|entry| match log.entry(&entry) {
+            Some(Entry::Join(join)) if join.role.contributes() => join.sketch.as_ref(),
+            _ => None,
+        })
+        .collect();
+    let none = Sketch::default();
+    let joining: Vec<&Sketch> = (joins.iter())
+        .map(|(_, join)| match join.role.contributes() {
+            true => join.sketch.as_ref().unwrap_or(&none),
+            false => &none,
+        })
+        .collect();
+    let parts = sketch::own_parts(&before, &joining);
+    (joins.iter().zip(parts))
+        .map(|((_, join), part)| match join.role.contributes() {
+            true => part,
+            false => Ppb::ONE,
+        })
+        .collect()
+}
+
+/// The earlier joins that are not at hand, without which nobody can tell what text of new ones is their own.
+pub fn unknown_admissions(manifest: &Manifest, head: Option<&Head>, log: &LogSet) -> Vec<EntryRef> {
+    let counts = manifest.weights != Weights::Trained;
+    let admissions = head.iter().flat_map(|head| head.roster.admissions());
+    (admissions.filter(|entry| counts && log.entry(entry).is_none())).collect()
+}
