@@ -204,7 +204,8 @@ fn entry(o: &mut Out, entry: &Entry) {
                 o.raw(s.peer.as_bytes())
                     .nano(s.score)
                     .nano(s.low)
-                    .nano(s.high);
+                    .nano(s.high)
+                    .nano(s.luck);
             });
         }
     }
@@ -252,7 +253,8 @@ fn write_value(o: &mut Out, v: &RoundValue) {
         o.raw(s.peer.as_bytes())
             .nano(s.score)
             .nano(s.low)
-            .nano(s.high);
+            .nano(s.high)
+            .nano(s.luck);
     });
 }
 

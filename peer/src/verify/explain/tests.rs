@@ -266,6 +266,7 @@ impl Hand {
                 score,
                 low: NanoNats(score.0 - 50),
                 high: NanoNats(score.0 + 50),
+                luck: NanoNats(30),
             }
         };
         let sheet = ScoreSheet {
