@@ -14,6 +14,7 @@ use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
 
 use crate::credit::{self, CreditError, Outcome};
+use crate::evidence::Tested;
 use crate::fold::CertifiedRound;
 use crate::money::{self, Portion};
 
@@ -47,8 +48,8 @@ pub struct Payout {
     pub budget: MicroOpen,
     /// What became of it.
     pub outcome: Outcome,
-    /// Sum of the positive scores: the denominator of every credit, in nanonats.
-    pub positive: u128,
+    /// Sum of what counts of the scores: the denominator of every credit, in nanonats.
+    pub counted: u128,
     /// One line per scored contribution, ordered by peer.
     pub lines: Vec<PayoutLine>,
 }
@@ -56,17 +57,20 @@ pub struct Payout {
 /// One contributor's way from score to amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PayoutLine {
-    /// Whose.
-    pub peer: PeerId,
-    /// The final score.
-    pub score: NanoNats,
-    /// `10^9 * score / positive` in whole billionths; nothing when nothing is paid.
+    /// The final score, and what its author had shown with it.
+    pub tested: Tested,
+    /// `10^9 * counts / counted` in whole billionths; nothing when nothing is paid.
     pub credit: Option<Portion>,
     /// `budget * credit / 10^9` in whole micro-OPEN.
     pub amount: Option<Portion>,
 }
 
 impl PayoutLine {
+    /// Whose.
+    pub fn peer(&self) -> PeerId {
+        self.tested.score.peer
+    }
+
     /// The credit in billionths.
     pub fn credit(&self) -> Ppb {
         Ppb(self.credit.map_or(0, |part| part.whole() as u32))
@@ -85,13 +89,13 @@ impl Payout {
     /// See [`ExplainError`].
     pub fn of(round: &CertifiedRound, peer: PeerId) -> Result<Self, ExplainError> {
         let credits = credit::assign(&round.scores, round.budget)?;
-        let known = round.scores.iter().any(|score| score.peer == peer);
+        let known = round.scores.iter().any(|tested| tested.score.peer == peer);
         if !known && credits.outcome != Outcome::Unscored {
             let round = round.round;
             return Err(ExplainError::NotScored { round, peer });
         }
         let weights: Vec<(PeerId, u64)> = (round.scores.iter())
-            .map(|s| (s.peer, s.score.0.max(0) as u64))
+            .map(|tested| (tested.score.peer, tested.counts()))
             .collect();
         let credit = money::portions(u128::from(Ppb::ONE.0), &weights);
         let given: Option<Vec<(PeerId, u64)>> = credit.as_ref().map(|credit| {
@@ -101,9 +105,8 @@ impl Payout {
         });
         let amount = given.and_then(|given| money::portions(round.budget.0, &given));
         let lines = (round.scores.iter().enumerate())
-            .map(|(at, score)| PayoutLine {
-                peer: score.peer,
-                score: score.score,
+            .map(|(at, tested)| PayoutLine {
+                tested: *tested,
                 credit: credit.as_ref().map(|parts| parts[at]),
                 amount: amount.as_ref().map(|parts| parts[at]),
             })
@@ -113,14 +116,14 @@ impl Payout {
             peer,
             budget: round.budget,
             outcome: credits.outcome,
-            positive: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
+            counted: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
             lines,
         })
     }
 
     /// The line that is explained; `None` when the round has no scores.
     pub fn own(&self) -> Option<&PayoutLine> {
-        self.lines.iter().find(|line| line.peer == self.peer)
+        self.lines.iter().find(|line| line.peer() == self.peer)
     }
 }
 
@@ -131,6 +134,8 @@ pub struct Verdict {
     pub judgements: Vec<Judgement>,
     /// The median of the scores; of an even number the mean of the middle two, rounded down.
     pub score: NanoNats,
+    /// The median of their luck, which need not rest on the same judgements.
+    pub luck: NanoNats,
 }
 
 /// One evaluator's line about one contribution.
@@ -161,12 +166,20 @@ impl Verdict {
         for at in middle {
             judgements[at].is_middle = true;
         }
-        let mean = (i128::from(low.line.score.0) + i128::from(high.line.score.0)).div_euclid(2);
+        let mut luck: Vec<NanoNats> = judgements.iter().map(|j| j.line.luck).collect();
+        luck.sort_unstable();
         Some(Self {
+            score: mean(low.line.score, high.line.score),
+            luck: mean(luck[(count - 1) / 2], luck[count / 2]),
             judgements,
-            score: NanoNats(i64::try_from(mean).expect("between two scores")),
         })
     }
+}
+
+/// Rounded down.
+fn mean(one: NanoNats, other: NanoNats) -> NanoNats {
+    let mean = (i128::from(one.0) + i128::from(other.0)).div_euclid(2);
+    NanoNats(i64::try_from(mean).expect("between two numbers"))
 }
 
 /// A station of the walk from a payout to the data behind it.
@@ -236,6 +249,7 @@ mod tests {
     use tributary_protocol::round::{FinalScore, Included};
 
     use super::*;
+    use crate::evidence::Shown;
 
     fn peer(n: u8) -> PeerId {
         PeerId(Digest::from_bytes([n; 32]))
@@ -247,6 +261,15 @@ mod tests {
             score: NanoNats(*score),
             low: NanoNats(*score),
             high: NanoNats(*score),
+            luck: NanoNats(1),
+        });
+        // Without luck so far, whoever scores is beyond it.
+        let scores = scores.map(|score| Tested {
+            score,
+            shown: Shown {
+                scores: score.score.0.into(),
+                squares: 0,
+            },
         });
         CertifiedRound {
             run: RunId::default(),
@@ -263,14 +286,16 @@ mod tests {
             score: NanoNats(score),
             low: NanoNats(score),
             high: NanoNats(score),
+            luck: NanoNats(score.unsigned_abs() as i64 % 7),
         }
     }
 
     #[test]
     fn the_unit_that_is_left_goes_to_the_largest_remainder() {
         let payout = Payout::of(&round(&[2, 1, -5], 10), peer(0)).expect("scored");
+        assert_eq!(payout.lines[1].peer(), peer(1));
         let own = payout.own().expect("scored");
-        assert_eq!((payout.positive, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.counted, payout.outcome), (3, Outcome::Paid));
         let credit = own.credit.expect("paid");
         assert_eq!((credit.floor, credit.remainder), (666_666_666, 2));
         assert!(credit.is_topped);
@@ -286,6 +311,19 @@ mod tests {
         let nobody = Payout::of(&round(&[-1, 0], 10), peer(1)).expect("scored");
         assert_eq!(nobody.outcome, Outcome::NobodyHelped);
         assert_eq!(nobody.own().expect("scored").amount(), MicroOpen(0));
+    }
+
+    #[test]
+    fn what_is_held_back_is_no_part_of_the_split() {
+        let mut round = round(&[2, 1, 5], 10);
+        round.scores[2].shown.squares = 100;
+        let payout = Payout::of(&round, peer(2)).expect("scored");
+        assert_eq!((payout.counted, payout.outcome), (3, Outcome::Paid));
+        let own = payout.own().expect("scored");
+        assert!(own.tested.is_held_back() && own.amount() == MicroOpen(0));
+        round.scores.drain(..2);
+        let alone = Payout::of(&round, peer(2)).expect("scored");
+        assert_eq!((alone.counted, alone.outcome), (0, Outcome::NotBeyondLuck));
     }
 
     #[test]
@@ -309,10 +347,12 @@ mod tests {
     proptest! {
         #[test]
         fn explained_payouts_are_those_that_are_paid(
-            scores in prop::collection::vec(-1_000_000i64..5_000_000_000, 1..20),
+            scores in prop::collection::vec((-1_000_000i64..5_000_000_000, 0u128..2_000_000_000), 1..20),
             budget in 0..=money::MAX_AMOUNT.0,
         ) {
-            let round = round(&scores, budget);
+            let (scores, luck): (Vec<i64>, Vec<u128>) = scores.into_iter().unzip();
+            let mut round = round(&scores, budget);
+            (round.scores.iter_mut().zip(luck)).for_each(|(s, luck)| s.shown.squares = luck * luck);
             let paid = credit::assign(&round.scores, round.budget).expect("ordered");
             let payout = Payout::of(&round, peer(0)).expect("scored");
             prop_assert_eq!(payout.outcome, paid.outcome);
@@ -354,6 +394,7 @@ mod tests {
             let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));
             let verdict = Verdict::of(found).expect("judged");
             prop_assert_eq!(verdict.score, certified[0].score);
+            prop_assert_eq!(verdict.luck, certified[0].luck);
             let middle = verdict.judgements.iter().filter(|j| j.is_middle).count();
             prop_assert_eq!(middle, 2 - scores.len() % 2);
         }

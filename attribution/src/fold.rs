@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::round::{FinalScore, RoundValue};
+use tributary_protocol::round::RoundValue;
 
 use crate::chart::Account;
 use crate::credit::{self, CreditError, Outcome, RoundCredits};
+use crate::evidence::{Evidence, Tested};
 use crate::fee::{self, FeeError, Usage};
 use crate::money::{Balance, MoneyError};
 
@@ -28,22 +29,41 @@ pub struct CertifiedRound {
     pub sponsor: PeerId,
     /// What the round pays.
     pub budget: MicroOpen,
-    /// Final scores, ordered by peer; empty when too few sheets arrived.
-    pub scores: Vec<FinalScore>,
+    /// Final scores, ordered by peer, each with what its author had shown by then; empty when too few sheets
+    /// arrived.
+    pub scores: Vec<Tested>,
 }
 
 impl CertifiedRound {
-    /// What a certified value makes final about the round before it. `None` for genesis and the first
-    /// round, whose values judge nothing.
-    pub fn of(manifest: &Manifest, value: &RoundValue) -> Option<Self> {
-        let round = value.round.previous().filter(|round| round.0 > 0)?;
-        Some(Self {
-            run: value.run,
-            round,
-            sponsor: manifest.creator,
-            budget: manifest.budget_per_round,
-            scores: value.scores.clone(),
-        })
+    /// What the certified values of a run make final, from the genesis on and in their order. Each says it
+    /// about the round before its own; genesis and the first round judge nothing. Whether a score counts hangs
+    /// on the rounds before; what is returned does not, and may be folded in any order.
+    ///
+    /// # Errors
+    /// [`FoldError::Gap`] where a value is missing.
+    pub fn chain<'a>(
+        manifest: &Manifest,
+        values: impl IntoIterator<Item = &'a RoundValue>,
+    ) -> Result<Vec<Self>, FoldError> {
+        let mut evidence = Evidence::default();
+        let mut out = Vec::new();
+        let mut expected = Round(0);
+        for value in values {
+            if value.round != expected {
+                return Err(FoldError::Gap(expected));
+            }
+            expected = expected.next();
+            if let Some(round) = value.round.previous().filter(|round| round.0 > 0) {
+                out.push(Self {
+                    run: value.run,
+                    round,
+                    sponsor: manifest.creator,
+                    budget: manifest.budget_per_round,
+                    scores: evidence.round(&value.scores),
+                });
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -100,6 +120,12 @@ pub enum FoldError {
     /// under one hash. Over a third of a committee broke its word; neither may be chosen here.
     #[error("{0:?} is in the books with other content: keep both certificates as evidence")]
     Conflict(FactId),
+    /// A chain with a hole: what counts later hangs on the scores before.
+    #[error(
+        "the certificate of round {0} is missing, and without it nobody can say whose scores count: \
+         `tributary ledger verify` shows what is damaged"
+    )]
+    Gap(Round),
     /// The round's scores or budget are not what a certificate can say.
     #[error("round cannot be credited: {0}")]
     Credit(#[from] CreditError),
@@ -114,7 +140,7 @@ pub enum FoldError {
 /// The postings of one fact; they add up to zero.
 ///
 /// # Errors
-/// See [`FoldError`]; never `Conflict`.
+/// See [`FoldError`]; never `Conflict` or `Gap`.
 pub fn postings(fact: &Fact) -> Result<Vec<Posting>, FoldError> {
     match fact {
         Fact::Round(round) => {
@@ -131,9 +157,9 @@ fn round_postings(
 ) -> Result<Vec<Posting>, FoldError> {
     let payees: Vec<(Account, MicroOpen)> = match credits.outcome {
         Outcome::NobodyHelped => vec![],
-        Outcome::Unscored => vec![(Account::Unallocated, round.budget)],
+        Outcome::NotBeyondLuck | Outcome::Unscored => vec![(Account::Unallocated, round.budget)],
         Outcome::Paid => (credits.lines.iter())
-            .map(|line| (Account::Contributor(line.peer), line.amount))
+            .map(|line| (Account::Contributor(line.peer()), line.amount))
             .collect(),
     };
     let mut out = Vec::with_capacity(payees.len() + 1);
@@ -167,7 +193,7 @@ impl Books {
     /// The books of `facts`, in any order, repeated or not.
     ///
     /// # Errors
-    /// See [`FoldError`].
+    /// See [`FoldError`]; never `Gap`.
     pub fn of(facts: impl IntoIterator<Item = Fact>) -> Result<Self, FoldError> {
         let mut books = Self::new();
         for fact in facts {
@@ -179,7 +205,7 @@ impl Books {
     /// Posts a fact; `false` when it was in the books already. On an error nothing is changed.
     ///
     /// # Errors
-    /// See [`FoldError`].
+    /// See [`FoldError`]; never `Gap`.
     pub fn add(&mut self, fact: Fact) -> Result<bool, FoldError> {
         let id = fact.id();
         match self.facts.get(&id) {

@@ -81,8 +81,15 @@ impl Public {
 
     /// The new part of `contribution`.
     pub fn new_part(&self, contribution: &[f32]) -> Vec<f64> {
+        self.without(contribution, &self.coefficients(contribution))
+    }
+
+    /// The new part of a contribution whose [`Self::coefficients`] are known.
+    pub fn without(&self, contribution: &[f32], coefficients: &[f64]) -> Vec<f64> {
         let mut left = vector::wide(contribution);
-        for (vector, coefficient) in self.vectors.iter().zip(self.coefficients(contribution)) {
+        let known = self.vectors.iter().zip(coefficients);
+        // Updates of the factor whose turn it is not have nothing to take out.
+        for (vector, coefficient) in known.filter(|(_, coefficient)| **coefficient != 0.0) {
             vector::add(&mut left, -coefficient, vector);
         }
         left

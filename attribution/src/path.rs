@@ -16,6 +16,10 @@
 //! A contributor is credited with what is *new* in its contribution: the part of `c_i` that lies in the span of
 //! what was public before the round ([`crate::novelty`]) is nobody's ([`PathScores::public`]).
 //!
+//! Beside each score stands its **luck**: the standard deviation that it would have were the signs of the new
+//! part's numbers drawn by lot, `sqrt(sum_j (g_j c_j)^2)` under the mean gradient `g` over points and batches.
+//! What a score is held against it for is the matter of [`crate::evidence`].
+//!
 //! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For
 //! quadratic losses it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms
 //! the two part (see the crate's README).
@@ -25,7 +29,7 @@ use std::error::Error;
 use tributary_protocol::entry::{Score, ScoreSheet};
 use tributary_protocol::id::{NanoNats, PeerId, Round, StateHash};
 
-use crate::interval::{self, MIN_BATCHES};
+use crate::interval::{self, Interval, MIN_BATCHES};
 use crate::measure::{HoldOut, MeasureError, check_contributions, check_public};
 use crate::novelty::Public;
 use crate::utility::Gradient;
@@ -79,6 +83,35 @@ pub struct PathScore {
     pub low: f64,
     /// Upper end of its interval.
     pub high: f64,
+    /// Standard deviation of the score were signs drawn by lot.
+    pub luck: f64,
+}
+
+/// What a vector lowers the loss by, and what chance would.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lowered {
+    /// The score, nats per token.
+    pub score: f64,
+    /// Its standard deviation were signs drawn by lot.
+    pub luck: f64,
+}
+
+impl Lowered {
+    /// Of a vector, under the mean gradient along a step; equally long.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn of(gradient: &[f64], vector: &[f64]) -> Self {
+        assert_eq!(gradient.len(), vector.len(), "of one adapter");
+        let terms = gradient.iter().zip(vector).map(|(g, c)| g * c);
+        let (sum, squares) = terms.fold((0.0, 0.0), |(sum, squares), term| {
+            (sum + term, squares + term * term)
+        });
+        Self {
+            score: -sum,
+            luck: squares.sqrt(),
+        }
+    }
 }
 
 /// Scores the step `before -> before + sum of contributions`, whose vectors are flat, as long as
@@ -115,6 +148,7 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
 
     let weights = hold_out.weights();
     let (mut loss_before, mut loss_after, mut public_drop) = (0.0, 0.0, 0.0);
+    let mut mean_slope = vec![0.0; before.len()];
     // By contribution, then by batch.
     let mut drops = vec![Vec::with_capacity(weights.len()); contributions.len()];
     for (batch, weight) in weights.iter().enumerate() {
@@ -125,6 +159,7 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
             let gradient = hold_out.gradient(batch, point)?;
             vector::add(&mut slope, 1.0 / NODES.len() as f64, &gradient);
         }
+        (mean_slope.iter_mut().zip(&slope)).for_each(|(mean, slope)| *mean += weight * slope);
         let of_public: Vec<f64> = (public.vectors().iter())
             .map(|vector| -vector::dot(&slope, vector))
             .collect();
@@ -134,32 +169,49 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
             public_drop += weight * old;
         }
     }
-    let intervals: Vec<_> = drops.iter().map(|d| interval::of(d, &weights)).collect();
+    let luck = (contributions.iter().zip(&known)).map(|((_, contribution), known)| {
+        Lowered::of(&mean_slope, &public.without(contribution.as_ref(), known)).luck
+    });
+    let peers = contributions.iter().map(|(peer, _)| *peer);
+    let intervals: Vec<Interval> = drops.iter().map(|d| interval::of(d, &weights)).collect();
+    Ok(PathScores {
+        predicted: hold_out.predicted(),
+        loss_before,
+        loss_after,
+        public: public_drop,
+        scores: lines(
+            peers.zip(luck),
+            &intervals,
+            loss_before - loss_after - public_drop,
+        ),
+    })
+}
+
+/// Scores with their intervals, widened by the part of `drop` that they leave unexplained.
+fn lines(
+    peers: impl Iterator<Item = (PeerId, f64)>,
+    intervals: &[Interval],
+    drop: f64,
+) -> Vec<PathScore> {
     let sum: f64 = intervals.iter().map(|i| i.mean).sum();
     let size: f64 = intervals.iter().map(|i| i.mean.abs()).sum();
-    let gap = (loss_before - loss_after - public_drop - sum).abs();
-    let scores = (contributions.iter().zip(intervals))
-        .map(|((peer, _), found)| {
+    let gap = (drop - sum).abs();
+    (peers.zip(intervals))
+        .map(|((peer, luck), found)| {
             let part = if size > 0.0 {
                 gap * found.mean.abs() / size
             } else {
                 gap
             };
             PathScore {
-                peer: *peer,
+                peer,
                 score: found.mean,
                 low: found.mean - found.half - part,
                 high: found.mean + found.half + part,
+                luck,
             }
         })
-        .collect();
-    Ok(PathScores {
-        predicted: hold_out.predicted(),
-        loss_before,
-        loss_after,
-        public: public_drop,
-        scores,
-    })
+        .collect()
 }
 
 impl PathScores {
@@ -188,13 +240,14 @@ impl PathScores {
 }
 
 impl PathScore {
-    /// In whole billionths of a nat: the score to the nearest, its interval outwards.
+    /// In whole billionths of a nat: the score to the nearest, its interval outwards, luck up.
     pub fn quantise(&self) -> Score {
         Score {
             peer: self.peer,
             score: NanoNats::from_nats(self.score),
             low: NanoNats((self.low * 1e9).floor() as i64),
             high: NanoNats((self.high * 1e9).ceil() as i64),
+            luck: NanoNats((self.luck * 1e9).ceil() as i64),
         }
     }
 }
@@ -214,17 +267,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn luck_is_what_signs_drawn_by_lot_give() {
+        let lowered = Lowered::of(&[1.0, -2.0, 0.0], &[-3.0, 2.0, 5.0]);
+        assert_eq!((lowered.score, lowered.luck), (7.0, 5.0));
+        // All signs of three terms: the mean of squares is the square of the luck.
+        let (mut squares, mut signs) = (0.0, 0);
+        for bits in 0..8u32 {
+            let vector: Vec<f64> = (0..3)
+                .map(|j| (j + 1) as f64 * if bits >> j & 1 == 1 { 1.0 } else { -1.0 })
+                .collect();
+            squares += Lowered::of(&[1.0, -2.0, 0.5], &vector).score.powi(2);
+            signs += 1;
+        }
+        let luck = Lowered::of(&[1.0, -2.0, 0.5], &[1.0, 2.0, 3.0]).luck;
+        assert!((squares / f64::from(signs) - luck * luck).abs() < 1e-9);
+    }
+
     proptest! {
         #[test]
         fn quantised_intervals_hold_the_score(
-            score in -20.0f64..20.0, below in 0.0f64..1.0, above in 0.0f64..1.0,
+            score in -20.0f64..20.0, below in 0.0f64..1.0, above in 0.0f64..1.0, luck in 0.0f64..9.0,
         ) {
             let peer = PeerId(Digest::from_bytes([7; 32]));
             let (low, high) = (score - below, score + above);
-            let whole = PathScore { peer, score, low, high }.quantise();
+            let whole = PathScore { peer, score, low, high, luck }.quantise();
             prop_assert!(whole.low <= whole.score && whole.score <= whole.high);
             prop_assert!(whole.low.as_nats() <= low + 1e-14);
             prop_assert!(whole.high.as_nats() >= high - 1e-14);
+            prop_assert!(whole.luck.as_nats() >= luck - 1e-14 && whole.luck.as_nats() <= luck + 1.1e-9);
             prop_assert!((whole.score.as_nats() - score).abs() <= 0.5e-9 + 1e-14);
         }
     }

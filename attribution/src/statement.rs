@@ -53,6 +53,10 @@ pub struct Line {
     pub low: NanoNats,
     /// Upper end of its interval.
     pub high: NanoNats,
+    /// Standard deviation of the score were signs drawn by lot.
+    pub luck: NanoNats,
+    /// Whether the peer's scores up to this round are beyond luck; before, none counts.
+    pub is_beyond_luck: bool,
     /// Part of the round.
     pub credit: Ppb,
     /// What that paid.
@@ -85,12 +89,14 @@ impl RunStatement {
             if credits.outcome == Outcome::Unscored {
                 unscored.push(round.round);
             }
-            let own = credits.lines.iter().find(|line| line.peer == peer);
+            let own = credits.lines.iter().find(|line| line.peer() == peer);
             lines.extend(own.map(|own| Line {
                 round: round.round,
-                score: own.score,
-                low: own.low,
-                high: own.high,
+                score: own.tested.score.score,
+                low: own.tested.score.low,
+                high: own.tested.score.high,
+                luck: own.tested.score.luck,
+                is_beyond_luck: own.tested.shown.is_beyond_luck(),
                 credit: own.credit,
                 amount: own.amount,
                 outcome: credits.outcome,
@@ -134,8 +140,8 @@ impl fmt::Display for RunStatement {
         if !self.lines.is_empty() {
             writeln!(
                 f,
-                "{:>7}  {:>12}  {:>27}  {:>9}  {:>18}",
-                "round", "score", "95 % interval", "credit", "OPEN"
+                "{:>7}  {:>12}  {:>27}  {:>9}  {:>9}  {:>18}",
+                "round", "score", "95 % interval", "luck", "credit", "OPEN"
             )?;
             for line in &self.lines {
                 writeln!(f, "{line}")?;
@@ -144,8 +150,8 @@ impl fmt::Display for RunStatement {
             let score = nats(self.score);
             writeln!(
                 f,
-                "{:>7}  {score:>12}  {:>27}  {:>9}  {earned:>18}",
-                "sum", "", ""
+                "{:>7}  {score:>12}  {:>27}  {:>9}  {:>9}  {earned:>18}",
+                "sum", "", "", ""
             )?;
         }
         if !self.unscored.is_empty() {
@@ -169,15 +175,21 @@ impl fmt::Display for Line {
         let credit = format!("{:.2} %", self.credit.as_f64() * 100.0);
         write!(
             f,
-            "{:>7}  {:>12}  {interval:>27}  {credit:>9}  {:>18}",
+            "{:>7}  {:>12}  {interval:>27}  {:>9.6}  {credit:>9}  {:>18}",
             self.round.to_string(),
             nats(self.score),
+            self.luck.as_nats(),
             self.amount.to_string(),
         )?;
         match self.outcome {
             Outcome::NobodyHelped => write!(f, "  nobody helped: the sponsor keeps the budget"),
-            Outcome::Paid if self.score <= NanoNats(0) => write!(f, "  no help: earns nothing"),
-            Outcome::Paid | Outcome::Unscored => Ok(()),
+            Outcome::Paid | Outcome::NotBeyondLuck if self.score <= NanoNats(0) => {
+                write!(f, "  no help: earns nothing")
+            }
+            Outcome::Paid | Outcome::NotBeyondLuck if !self.is_beyond_luck => {
+                write!(f, "  not yet beyond luck: earns nothing")
+            }
+            Outcome::Paid | Outcome::NotBeyondLuck | Outcome::Unscored => Ok(()),
         }
     }
 }
@@ -193,6 +205,7 @@ mod tests {
     use tributary_protocol::round::FinalScore;
 
     use super::*;
+    use crate::evidence::{Shown, Tested};
     use crate::fold::{CertifiedRound, Fact};
 
     fn peer(n: u8) -> PeerId {
@@ -200,11 +213,19 @@ mod tests {
     }
 
     fn round(round: u32, scores: &[(u8, i64)]) -> Fact {
-        let score = |&(n, score): &(u8, i64)| FinalScore {
-            peer: peer(n),
-            score: NanoNats(score),
-            low: NanoNats(score - 1_000_000),
-            high: NanoNats(score + 1_000_000),
+        let score = |&(n, score): &(u8, i64)| Tested {
+            score: FinalScore {
+                peer: peer(n),
+                score: NanoNats(score),
+                low: NanoNats(score - 1_000_000),
+                high: NanoNats(score + 1_000_000),
+                luck: NanoNats(2_000_000),
+            },
+            // Beyond luck is what scores more than six million.
+            shown: Shown {
+                scores: score.into(),
+                squares: 4_000_000_000_000,
+            },
         };
         Fact::Round(CertifiedRound {
             run: RunId(Digest::from_bytes([7; 32])),
@@ -221,6 +242,8 @@ mod tests {
             round(2, &[(1, -2_000_000), (2, 10_000_000)]),
             round(3, &[]),
             round(4, &[(1, -1), (2, -5)]),
+            round(5, &[(1, 5_000_000), (2, 10_000_000)]),
+            round(6, &[(1, 5_000_000), (2, -5)]),
         ])
         .expect("good facts")
     }
@@ -229,8 +252,8 @@ mod tests {
     fn a_contributor_reads_its_rounds_and_sums() {
         let statement = Statement::of(&books(), peer(1));
         let run = &statement.runs[0];
-        assert_eq!(run.lines.len(), 3);
-        assert_eq!(run.score, NanoNats(27_999_999));
+        assert_eq!(run.lines.len(), 5);
+        assert_eq!(run.score, NanoNats(37_999_999));
         assert_eq!(run.earned, MicroOpen(7_500_000));
         assert_eq!(run.unscored, [Round(3)]);
         assert_eq!(
@@ -244,8 +267,8 @@ mod tests {
     fn a_sponsor_reads_what_it_paid() {
         let statement = Statement::of(&books(), peer(9));
         assert!(statement.runs[0].lines.is_empty());
-        // Rounds 1 and 2 to contributors, round 3 unallocated, round 4 kept.
-        assert_eq!(statement.total, Balance(-30_000_000));
+        // Rounds 1, 2 and 5 to contributors, 3 and 6 unallocated, round 4 kept.
+        assert_eq!(statement.total, Balance(-50_000_000));
     }
 
     #[test]
@@ -262,11 +285,13 @@ mod tests {
             "Statement of peer {}
 
 Run 0707070707
-  round         score                95 % interval     credit                OPEN
-      1     +0.030000       +0.029000 to +0.031000    75.00 %            7.500000
-      2     -0.002000       -0.003000 to -0.001000     0.00 %            0.000000  no help: earns nothing
-      4     -0.000000       -0.001000 to +0.001000     0.00 %            0.000000  nobody helped: the sponsor keeps the budget
-    sum     +0.028000                                                    7.500000
+  round         score                95 % interval       luck     credit                OPEN
+      1     +0.030000       +0.029000 to +0.031000   0.002000    75.00 %            7.500000
+      2     -0.002000       -0.003000 to -0.001000   0.002000     0.00 %            0.000000  no help: earns nothing
+      4     -0.000000       -0.001000 to +0.001000   0.002000     0.00 %            0.000000  nobody helped: the sponsor keeps the budget
+      5     +0.005000       +0.004000 to +0.006000   0.002000     0.00 %            0.000000  not yet beyond luck: earns nothing
+      6     +0.005000       +0.004000 to +0.006000   0.002000     0.00 %            0.000000  not yet beyond luck: earns nothing
+    sum     +0.038000                                                               7.500000
 Not scored, too few evaluators answered: 3
 as contributor            7.500000 OPEN
 

@@ -126,6 +126,10 @@ pub struct CreditView {
     pub low_nanonats: i64,
     /// Upper end.
     pub high_nanonats: i64,
+    /// Standard deviation of the sum were signs drawn by lot.
+    pub luck_nanonats: u64,
+    /// Whether the sum is beyond luck: its positive scores count from then on.
+    pub beyond_luck: bool,
     /// Credits: its part of what was given out, in billionths of a round.
     pub credit: u64,
     /// Earned, in millionths of an OPEN.
@@ -206,6 +210,10 @@ pub struct LineView {
     pub low_nanonats: i64,
     /// Upper end.
     pub high_nanonats: i64,
+    /// Standard deviation of the score were signs drawn by lot.
+    pub luck_nanonats: i64,
+    /// Whether the peer's scores up to this round are beyond luck; before, none counts.
+    pub beyond_luck: bool,
     /// Part of the round, billionths.
     pub credit: u64,
     /// What that paid.
@@ -219,7 +227,7 @@ pub struct PeriodView {
     pub first: u32,
     /// Last round that is final.
     pub last: u32,
-    /// Rounds that paid, with a contribution of the peer.
+    /// Rounds that paid, with a contribution of the peer that was not held back.
     pub taken: u32,
     /// Rounds that paid others only.
     pub absent: u32,
@@ -227,11 +235,13 @@ pub struct PeriodView {
     pub unscored: u32,
     /// Rounds in which no score was positive.
     pub nobody_helped: u32,
+    /// Rounds in which a positive score of the peer, or everybody's, was not beyond luck yet.
+    pub not_beyond_luck: u32,
     /// What the peer earned.
     pub micro_open: u64,
     /// Its mean score in the rounds it took part in.
     pub score_nanonats: i64,
-    /// What the others scored above zero in them, together, on average.
+    /// What counted of the others' scores in them, together, on average.
     pub others_nanonats: i64,
     /// What changed since the period before; `None` for the first.
     pub change: Option<ChangeView>,
@@ -249,7 +259,7 @@ pub struct ChangeView {
 /// One cause of a change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CauseView {
-    /// length, unscored, nobody-helped, absent, own-score, others-scores, budget.
+    /// length, unscored, nobody-helped, not-beyond-luck, absent, own-score, others-scores, budget.
     pub cause: String,
     /// What it did.
     pub micro_open: i64,

@@ -109,6 +109,8 @@ pub struct Score {
     pub low: NanoNats,
     /// Upper end of the evaluator's interval.
     pub high: NanoNats,
+    /// Standard deviation of the score were the signs of the contribution's numbers drawn by lot.
+    pub luck: NanoNats,
 }
 
 impl Entry {
@@ -202,6 +204,9 @@ impl Score {
             .all(|n| bound.contains(&n.0))
         {
             return Err(Rejection::Limit("score"));
+        }
+        if !(0..=limits::MAX_NANO_NATS).contains(&self.luck.0) {
+            return Err(Rejection::Limit("luck of a score"));
         }
         if self.low > self.score || self.score > self.high {
             return Err(Rejection::Contradiction("score outside of its interval"));

@@ -139,6 +139,7 @@ pub(crate) fn sheet() -> ScoreSheet {
             score: NanoNats(100_000_000),
             low: NanoNats(-20_000_000),
             high: NanoNats(220_000_000),
+            luck: NanoNats(30_000_000),
         }],
     }
 }
@@ -239,6 +240,7 @@ pub(crate) fn value() -> RoundValue {
             score: NanoNats(100_000_000),
             low: NanoNats(-20_000_000),
             high: NanoNats(220_000_000),
+            luck: NanoNats(30_000_000),
         }],
     }
 }

@@ -87,6 +87,8 @@ pub struct FinalScore {
     pub low: NanoNats,
     /// Upper end.
     pub high: NanoNats,
+    /// Median of the evaluators' luck: the standard deviation of the score were signs drawn by lot.
+    pub luck: NanoNats,
 }
 
 impl RoundValue {

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use tributary_protocol::id::{NanoNats, Ppb};
 use tributary_protocol::manifest::RevenueSplit;
+use tributary_protocol::round::FinalScore;
 
 use super::*;
+use crate::evidence::Shown;
 use crate::money::MAX_AMOUNT;
 use crate::query::{AnswerShare, AnswerShares};
 
@@ -22,7 +24,17 @@ fn score(n: usize, score: i64) -> FinalScore {
         score: NanoNats(score),
         low: NanoNats(score),
         high: NanoNats(score),
+        luck: NanoNats(2),
     }
+}
+
+/// With as much shown as luck alone may give, or one nanonat more.
+fn tested(score: FinalScore, is_held: bool) -> Tested {
+    let shown = Shown {
+        scores: if is_held { 6 } else { 7 },
+        squares: 4,
+    };
+    Tested { score, shown }
 }
 
 fn round(of: u8, round: u32, budget: u128, scores: &[i64]) -> CertifiedRound {
@@ -32,9 +44,17 @@ fn round(of: u8, round: u32, budget: u128, scores: &[i64]) -> CertifiedRound {
         sponsor: peer(250),
         budget: MicroOpen(budget),
         scores: (scores.iter().enumerate())
-            .map(|(n, &s)| score(n, s))
+            .map(|(n, &s)| tested(score(n, s), false))
             .collect(),
     }
+}
+
+/// Holds back the scores of those peers.
+fn holding_back(mut round: CertifiedRound, held: &[usize]) -> CertifiedRound {
+    for at in held {
+        round.scores[*at] = tested(round.scores[*at].score, true);
+    }
+    round
 }
 
 fn usage(of: u8, answer: u8, fee: u128, share: u32) -> Usage {
@@ -80,7 +100,19 @@ fn a_round_that_helped_nobody_moves_nothing_and_stays_on_record() {
     let books = Books::of([Fact::Round(round(1, 1, 90, &[0, -1]))]).expect("good fact");
     assert_eq!(books.balances().count(), 0);
     let rounds: Vec<_> = books.rounds(run(1)).collect();
-    assert_eq!(rounds[0].1.lines[1].score, NanoNats(-1));
+    assert_eq!(rounds[0].1.lines[1].tested.score.score, NanoNats(-1));
+}
+
+#[test]
+fn what_is_held_back_goes_to_the_others_and_waits_unallocated_where_there_are_none() {
+    let some = holding_back(round(1, 1, 90, &[2, -1, 1]), &[0, 1]);
+    let nobody = holding_back(round(1, 2, 50, &[2, -1]), &[0, 1]);
+    let books = Books::of([Fact::Round(some), Fact::Round(nobody)]).expect("good facts");
+    let held = |account| books.balance(run(1), account).0;
+    assert_eq!(held(Account::Contributor(peer(0))), 0);
+    assert_eq!(held(Account::Contributor(peer(2))), 90);
+    assert_eq!(held(Account::Unallocated), 50);
+    assert_eq!(held(Account::Sponsor(peer(250))), -140);
 }
 
 #[test]
@@ -130,16 +162,38 @@ fn a_refused_fact_leaves_the_books_as_they_were() {
 
 #[test]
 fn values_that_judge_nothing_are_no_facts() {
-    let (manifest, mut value) = (manifest(), value());
-    for round in [0, 1] {
-        value.round = Round(round);
-        assert_eq!(CertifiedRound::of(&manifest, &value), None);
-    }
-    value.round = Round(2);
-    let fact = CertifiedRound::of(&manifest, &value).expect("judges round 1");
+    let manifest = manifest();
+    let values = [0, 1, 2].map(|round| value(round, &[7]));
+    let facts = |upto: usize| CertifiedRound::chain(&manifest, &values[..upto]).expect("a chain");
+    assert_eq!((facts(0), facts(2)), (vec![], vec![]));
+    let fact = &facts(3)[0];
     assert_eq!((fact.round, fact.budget), (Round(1), MicroOpen(77)));
-    assert_eq!((fact.sponsor, fact.run), (manifest.creator, value.run));
-    assert_eq!(fact.scores, value.scores);
+    assert_eq!((fact.sponsor, fact.run), (manifest.creator, run(4)));
+    assert_eq!(fact.scores, [tested(values[2].scores[0], false)]);
+}
+
+/// Luck is 2 a round: 5 is not beyond 6, 10 is beyond the root of 72, and so is 14 beyond that of 108.
+#[test]
+fn a_chain_is_walked_from_its_genesis_without_a_hole() {
+    let manifest = manifest();
+    let mut values: Vec<RoundValue> = (0..6).map(|round| value(round, &[5])).collect();
+    // A round without final scores tests nobody.
+    values[3].scores.clear();
+    values[4].scores[0].score = NanoNats(5);
+    values[5].scores[0].score = NanoNats(4);
+    let facts = CertifiedRound::chain(&manifest, &values).expect("a chain");
+    let counts: Vec<Vec<u64>> = (facts.iter())
+        .map(|fact| fact.scores.iter().map(Tested::counts).collect())
+        .collect();
+    assert_eq!(counts, [vec![0], vec![], vec![5], vec![4]]);
+    // What is known later changes nothing about what was known before.
+    let fewer = CertifiedRound::chain(&manifest, &values[..5]).expect("a chain");
+    assert_eq!(fewer, facts[..3]);
+    let without = |hole: usize| values.iter().filter(move |v| v.round.0 as usize != hole);
+    for hole in 0..5 {
+        let refused = CertifiedRound::chain(&manifest, without(hole));
+        assert_eq!(refused, Err(FoldError::Gap(Round(hole as u32))));
+    }
 }
 
 fn manifest() -> Manifest {
@@ -187,10 +241,10 @@ fn manifest() -> Manifest {
     }
 }
 
-fn value() -> RoundValue {
+fn value(round: u32, scores: &[i64]) -> RoundValue {
     RoundValue {
         run: run(4),
-        round: Round(0),
+        round: Round(round),
         previous: Default::default(),
         state: Default::default(),
         adapter: Default::default(),
@@ -198,19 +252,23 @@ fn value() -> RoundValue {
         joins: vec![],
         leaves: vec![],
         sheets: vec![],
-        scores: vec![score(5, 10)],
+        scores: scores.iter().map(|s| score(5, *s)).collect(),
     }
 }
 
 fn facts() -> impl Strategy<Value = Vec<Fact>> {
     let amount = || 0..=MAX_AMOUNT.0;
-    let scores = prop::collection::vec(-1_000_000_000i64..1_000_000_000, 0..8);
+    let line = (-1_000_000_000i64..1_000_000_000, any::<bool>());
+    let scores = prop::collection::vec(line, 0..8);
     let rounds = prop::collection::btree_map((0u8..3, 1u32..20), (amount(), scores), 0..25);
     let answers =
         prop::collection::btree_map((0u8..3, 0u8..20), (amount(), 0..=1_000_000_000u32), 0..25);
     (rounds, answers).prop_map(|(rounds, answers)| {
-        let rounds = (rounds.into_iter())
-            .map(|((of, at), (budget, scores))| Fact::Round(round(of, at, budget, &scores)));
+        let rounds = (rounds.into_iter()).map(|((of, at), (budget, scores))| {
+            let (scores, held): (Vec<i64>, Vec<bool>) = scores.into_iter().unzip();
+            let held: Vec<usize> = (0..held.len()).filter(|at| held[*at]).collect();
+            Fact::Round(holding_back(round(of, at, budget, &scores), &held))
+        });
         let answers = (answers.into_iter())
             .map(|((of, answer), (fee, share))| Fact::Usage(usage(of, answer, fee, share)));
         rounds.chain(answers).collect()

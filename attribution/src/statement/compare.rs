@@ -6,9 +6,8 @@
 //! 1. Earned is rounds taken part in times pay a round, `T m`. `T2 m2 - T1 m1` is
 //!    `(T2 - T1) (m1 + m2)/2 + (m2 - m1) (T1 + T2)/2`: the number of rounds and the pay a round, each at
 //!    the mean of the other. The number itself is a sum: rounds of the period, minus those that nobody
-//!    scored, that nobody helped in, and that the peer was absent from.
-//! 2. A round pays `b s / (s + o)`: the budget, the peer's own score and the others', as far as they are
-//!    positive. The pay a round of two periods differs by the mean over all pairs of their rounds, and each
+//!    scored, that nobody helped in, that the peer was absent from, and in which its score was not beyond luck.
+//! 2. A round pays `b s / (s + o)`: the budget, the peer's own score and the others', as far as they count. The pay a round of two periods differs by the mean over all pairs of their rounds, and each
 //!    pair's difference is given to the three by their Shapley value, the mean over the orders in which they
 //!    can be exchanged.
 //!
@@ -23,6 +22,9 @@ use crate::money::Balance;
 
 /// Periods that a run has unless something else is asked for.
 pub const PERIODS: u32 = 4;
+
+/// Causes that are told apart.
+const CAUSES: usize = 8;
 
 /// Rounds of a period of a run of `rounds` rounds: a quarter, rounded up.
 pub fn period_of(rounds: u32) -> u32 {
@@ -40,15 +42,17 @@ pub struct Period {
     pub unscored: u32,
     /// Rounds in which no score was positive.
     pub unhelped: u32,
+    /// Rounds in which a positive score of this peer, or everybody's, was not beyond luck yet.
+    pub held: u32,
     /// Rounds that were paid to others without a contribution of this peer.
     pub absent: u32,
-    /// Rounds that were paid, with a contribution of this peer.
+    /// Rounds that were paid, with a contribution of this peer that was not held back.
     pub taken: u32,
     /// What it earned.
     pub earned: MicroOpen,
     /// Its mean score in the rounds it took part in, negative ones included; zero without any.
     pub score: NanoNats,
-    /// Mean over the same rounds of what the others scored above zero, together.
+    /// Mean over the same rounds of what counted of the others' scores, together.
     pub others: NanoNats,
     rounds: Vec<Pay>,
 }
@@ -58,7 +62,7 @@ pub struct Period {
 struct Pay {
     budget: MicroOpen,
     own: i64,
-    /// Sum of the others' positive scores.
+    /// Sum of what counted of the others' scores.
     others: u64,
 }
 
@@ -71,6 +75,8 @@ pub enum Cause {
     Unscored,
     /// In more or fewer of them nobody helped.
     Unhelped,
+    /// In more or fewer of them its score, or everybody's, was not beyond luck yet.
+    NotBeyondLuck,
     /// The peer was absent from more or fewer of those that were paid.
     Absent,
     /// Its own scores.
@@ -83,10 +89,11 @@ pub enum Cause {
 
 impl Cause {
     /// All, in the order of reports.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; CAUSES] = [
         Self::Length,
         Self::Unscored,
         Self::Unhelped,
+        Self::NotBeyondLuck,
         Self::Absent,
         Self::OwnScore,
         Self::OthersScores,
@@ -99,6 +106,7 @@ impl Cause {
             Self::Length => "length",
             Self::Unscored => "unscored",
             Self::Unhelped => "nobody-helped",
+            Self::NotBeyondLuck => "not-beyond-luck",
             Self::Absent => "absent",
             Self::OwnScore => "own-score",
             Self::OthersScores => "others-scores",
@@ -113,7 +121,7 @@ pub struct Change {
     /// Earned in the later period minus earned in the earlier.
     pub total: Balance,
     /// What each cause did to it, in the order of [`Cause::ALL`]; they add up to `total`.
-    pub parts: [(Cause, Balance); 7],
+    pub parts: [(Cause, Balance); CAUSES],
 }
 
 /// `peer`'s final rounds of a run in periods of `by` rounds, counted from round 1. The last may be shorter.
@@ -142,6 +150,7 @@ impl Period {
             last: first,
             unscored: 0,
             unhelped: 0,
+            held: 0,
             absent: 0,
             taken: 0,
             earned: MicroOpen(0),
@@ -155,16 +164,18 @@ impl Period {
         match credits.outcome {
             Outcome::Unscored => self.unscored += 1,
             Outcome::NobodyHelped => self.unhelped += 1,
-            Outcome::Paid => match credits.lines.iter().find(|line| line.peer == peer) {
+            Outcome::NotBeyondLuck => self.held += 1,
+            Outcome::Paid => match credits.lines.iter().find(|line| line.peer() == peer) {
                 None => self.absent += 1,
+                Some(own) if own.tested.is_held_back() => self.held += 1,
                 Some(own) => {
-                    let others = credits.lines.iter().filter(|line| line.peer != peer);
-                    let others = others.map(|line| line.score.0.max(0) as u64).sum();
+                    let others = credits.lines.iter().filter(|line| line.peer() != peer);
+                    let others = others.map(|line| line.tested.counts()).sum();
                     self.taken += 1;
                     self.earned = MicroOpen(self.earned.0 + own.amount.0);
                     self.rounds.push(Pay {
                         budget,
-                        own: own.score.0,
+                        own: own.tested.score.score.0,
                         others,
                     });
                     self.score = self.mean(|pay| i128::from(pay.own));
@@ -182,7 +193,7 @@ impl Period {
 
     /// Final rounds.
     pub fn rounds(&self) -> u32 {
-        self.unscored + self.unhelped + self.absent + self.taken
+        self.unscored + self.unhelped + self.held + self.absent + self.taken
     }
 
     /// What changed since `before`.
@@ -201,6 +212,7 @@ impl Period {
             more(Self::rounds) * pay,
             -more(|period| period.unscored) * pay,
             -more(|period| period.unhelped) * pay,
+            -more(|period| period.held) * pay,
             -more(|period| period.absent) * pay,
             own,
             others,
@@ -258,7 +270,7 @@ fn exchanged(from: &Pay, to: &Pay) -> [f64; 3] {
 
 /// The nearest whole numbers that add up to `total`. What rounding leaves goes to the largest part, where it
 /// shows least.
-fn whole(parts: [f64; 7], total: i128) -> [i128; 7] {
+fn whole(parts: [f64; CAUSES], total: i128) -> [i128; CAUSES] {
     let mut rounded = parts.map(|part| part.round() as i128);
     let left = total - rounded.iter().sum::<i128>();
     let mut largest = 0;

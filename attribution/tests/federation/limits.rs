@@ -1,5 +1,6 @@
 //! What the rule cannot do, kept as tests so that the README's list stays true.
 
+use tributary_attribution::evidence::Evidence;
 use tributary_attribution::{credit, path};
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId};
 use tributary_protocol::round::FinalScore;
@@ -13,9 +14,11 @@ fn amounts(scores: &[i64]) -> Vec<u128> {
             score: NanoNats(score),
             low: NanoNats(score),
             high: NanoNats(score),
+            luck: NanoNats(0),
         })
         .collect();
-    let assigned = credit::assign(&scores, MicroOpen(1000)).expect("ordered");
+    let tested = Evidence::default().round(&scores);
+    let assigned = credit::assign(&tested, MicroOpen(1000)).expect("ordered");
     assigned.lines.iter().map(|l| l.amount.0).collect()
 }
 
@@ -25,6 +28,26 @@ fn a_helpful_and_a_harmful_name_earn_more_than_their_sum() {
     let honest = amounts(&[100, 100])[0];
     let split = amounts(&[150, -50, 100])[0];
     assert_eq!((honest, split), (500, 600));
+}
+
+/// What has been shown is shown: who worked may send anything until luck has caught up with it.
+#[test]
+fn past_work_carries_random_numbers_for_some_rounds() {
+    let mut evidence = Evidence::default();
+    let mut round = |score: i64| {
+        let score = FinalScore {
+            peer: peer(1),
+            score: NanoNats(score),
+            low: NanoNats(score),
+            high: NanoNats(score),
+            luck: NanoNats(100),
+        };
+        evidence.round(&[score])[0].counts()
+    };
+    assert_eq!(round(1000), 1000);
+    // 1000 + n > 300 sqrt(1 + n) up to n = 10, and not again before luck itself has added up to it.
+    let carried: Vec<u64> = (0..100).map(|_| round(1)).collect();
+    assert_eq!(carried, [vec![1; 10], vec![0; 90]].concat());
 }
 
 /// The score is what moved the loss, whoever had it first: a copy earns what the original earns, and

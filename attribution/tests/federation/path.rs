@@ -1,6 +1,7 @@
 //! The path integral beside exact Shapley values and beside itself with a thousand points.
 
 use proptest::prelude::*;
+use tributary_attribution::novelty::Public;
 use tributary_attribution::path::{self, GRADIENTS_PER_BATCH, PathError};
 use tributary_attribution::utility::LossDrop;
 use tributary_attribution::{MeasureError, PathScores, reference, shapley};
@@ -41,6 +42,36 @@ fn bowls(seed: u64) -> (Quadratic, Vec<f32>, Given) {
     let before = draw.vector(5, 1.0);
     let vectors: Vec<Vec<f32>> = (0..6).map(|_| draw.vector(5, 0.5)).collect();
     (loss, before, named(&vectors))
+}
+
+/// Of the part that was not public, under the mean gradient over all batches and the whole line: the middle
+/// of it, for a bowl.
+#[test]
+fn luck_is_that_of_the_new_part_under_the_mean_gradient() {
+    let (loss, before, given) = bowls(3);
+    let public = vec![Draw::new(8).vector(5, 0.5), given[2].1.clone()];
+    let mut middle = widen(&before);
+    for (_, vector) in &given {
+        (middle.iter_mut().zip(vector)).for_each(|(m, v)| *m += f64::from(*v) / 2.0);
+    }
+    let tokens = loss.tokens();
+    let all: f64 = tokens.iter().map(|t| *t as f64).sum();
+    let mut gradient = [0.0; 5];
+    for (batch, tokens) in tokens.iter().enumerate() {
+        let (_, found) = loss.at(batch, &middle);
+        (gradient.iter_mut().zip(found)).for_each(|(g, f)| *g += *tokens as f64 / all * f);
+    }
+    let expected: Vec<f64> = (given.iter())
+        .map(|(_, vector)| {
+            let new = Public::new(public.clone()).new_part(vector);
+            let squares = new.iter().zip(&gradient).map(|(n, g)| (n * g).powi(2));
+            squares.sum::<f64>().sqrt()
+        })
+        .collect();
+    let scores = path::score(&before, &given, &public, &mut Counted::new(loss)).expect("good");
+    let found: Vec<f64> = scores.scores.iter().map(|s| s.luck).collect();
+    close(&found, &expected, 1e-5);
+    assert!(expected[0] > 0.01 && found[2] < 1e-5, "{found:?}");
 }
 
 #[test]
@@ -247,6 +278,7 @@ fn an_idle_contribution_scores_nothing_with_certainty() {
     given[2].1 = vec![0.0; 5];
     let idle = score(loss, &before, &given).scores[2];
     assert_eq!((idle.score, idle.low, idle.high), (0.0, 0.0, 0.0));
+    assert_eq!(idle.luck, 0.0);
     assert_eq!(idle.quantise().score, NanoNats(0));
 }
 

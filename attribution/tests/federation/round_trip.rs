@@ -23,11 +23,20 @@ use tributary_protocol::round::{EntryRef, FinalScore, Included, RoundValue};
 
 use crate::toy::{Counted, Draw, Loss, Quadratic, peer, widen};
 
-const PARAMETERS: usize = 6;
+/// With so many, honest work is beyond luck in its first round: all of them agree in sign, and luck is a root.
+const PARAMETERS: usize = 48;
 const ROUNDS: u32 = 4;
 const BUDGET: MicroOpen = MicroOpen(10_000_001);
 /// What everybody's text has in common: where the hold-outs' losses are least.
-const TRUTH: [f64; PARAMETERS] = [1.0, -0.5, 0.25, 0.75, -1.0, 0.5];
+const TRUTH: [f64; PARAMETERS] = {
+    let (pattern, mut all) = ([1.0, -0.5, 0.25, 0.75, -1.0, 0.5], [0.0; PARAMETERS]);
+    let mut at = 0;
+    while at < PARAMETERS {
+        all[at] = pattern[at % pattern.len()];
+        at += 1;
+    }
+    all
+};
 /// Peers 0 to 2 are honest, peer 0 with twice the tokens; 3 sends nothing useful, 4 does harm.
 const TOKENS: [u64; 5] = [2000, 1000, 1000, 1000, 1000];
 const IDLE: usize = 3;
@@ -58,8 +67,8 @@ fn manifest() -> Manifest {
             alpha: 1,
             modules: vec![Module {
                 name: "bowl".into(),
-                inputs: 3,
-                outputs: 3,
+                inputs: PARAMETERS as u32 / 2,
+                outputs: PARAMETERS as u32 / 2,
             }],
         },
         datanet: "bowls".into(),
@@ -197,10 +206,8 @@ fn run() -> Federation {
 
 impl Federation {
     fn facts(&self) -> Vec<Fact> {
-        (self.values.iter())
-            .filter_map(|value| CertifiedRound::of(&self.manifest, value))
-            .map(Fact::Round)
-            .collect()
+        let rounds = CertifiedRound::chain(&self.manifest, &self.values).expect("without holes");
+        rounds.into_iter().map(Fact::Round).collect()
     }
 
     fn statement(&self, number: usize) -> Statement {

@@ -281,6 +281,7 @@ mod tests {
                 score_nanonats: -2_500_000,
                 low_nanonats: -3_000_000,
                 high_nanonats: 1_000_000,
+                luck_nanonats: 1_500_000,
                 credit: 250_000_000,
                 micro_open: 42,
                 ..CreditView::default()
@@ -290,7 +291,7 @@ mod tests {
         assert!(text.contains("1.500000 OPEN a round"), "{text}");
         assert!(text.contains("3.2500      -"), "{text}");
         assert!(
-            text.contains("-2.500  -3.000 .. +1.000  0.2500          42"),
+            text.contains("-2.500  -3.000 .. +1.000  1.500  0.2500          42"),
             "{text}"
         );
     }

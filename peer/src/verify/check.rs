@@ -1,6 +1,5 @@
 //! What must hold of an archive, run by run, round by round.
 
-use tributary_attribution::fold::Books;
 use tributary_protocol::audit::{self, Audited, StoredBlock, StoredCertificate};
 use tributary_protocol::id::{BlobHash, Round};
 use tributary_protocol::manifest::Manifest;
@@ -121,7 +120,7 @@ fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<u32, String> {
         chain: &run.certificates,
         log: &run.log,
     };
-    let books = Books::of(book.facts()).map_err(|e| format!("credits: {e}"))?;
+    let books = book.books().map_err(|e| format!("credits: {e}"))?;
     let total = books.total().map_err(|e| format!("balances: {e}"))?;
     if total.0 != 0 {
         return Err(format!(

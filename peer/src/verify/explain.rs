@@ -110,10 +110,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn explain(&self, book: &Book<'_>, vector: Option<Vec<f32>>) -> Result<Explanation, Failure> {
         let peer = self.found.peer();
-        let judged = CertifiedRound::of(self.manifest, &self.next.value);
+        let certified = book
+            .certified()
+            .map_err(|e| Failure::check(e.to_string()))?;
+        let judged = (certified.iter()).find(|judged| judged.round == self.round.round());
         let judged = judged.ok_or_else(|| Failure::check("the next height judges no round"))?;
-        let payout = Payout::of(&judged, peer).map_err(|e| Failure::check(e.to_string()))?;
-        let (payout_part, moved) = self.payout(book, &payout)?;
+        let payout = Payout::of(judged, peer).map_err(|e| Failure::check(e.to_string()))?;
+        let (payout_part, moved) = self.payout(&certified, &payout)?;
         let (score, judged) = self.score()?;
         let (vector, added) = self.vector(vector)?;
         let (shard, committed) = self.shard()?;
@@ -135,7 +138,7 @@ impl Walk<'_> {
             name: self.name(&peer),
             payout: payout_part,
             split: self.split_parts(&payout),
-            positive_nanonats: u64::try_from(payout.positive).unwrap_or(u64::MAX),
+            counted_nanonats: u64::try_from(payout.counted).unwrap_or(u64::MAX),
             score,
             certificate: self.certificate(self.round),
             scored_by: self.certificate(self.next),
@@ -150,14 +153,16 @@ impl Walk<'_> {
         self.names.get(peer).cloned().unwrap_or_default()
     }
 
-    fn payout(&self, book: &Book<'_>, payout: &Payout) -> Result<(PayoutPart, Step), Failure> {
+    fn payout(
+        &self,
+        certified: &[CertifiedRound],
+        payout: &Payout,
+    ) -> Result<(PayoutPart, Step), Failure> {
         let account = Account::Contributor(payout.peer);
         let upto = |last: Round| {
-            let facts = book.facts().into_iter().filter(|fact| match fact {
-                Fact::Round(round) => round.round <= last,
-                Fact::Usage(_) => false,
-            });
-            let books = Books::of(facts).map_err(|e| Failure::check(e.to_string()))?;
+            let rounds = certified.iter().filter(|round| round.round <= last);
+            let books = Books::of(rounds.cloned().map(Fact::Round))
+                .map_err(|e| Failure::check(e.to_string()))?;
             Ok::<i128, Failure>(books.balance(self.found.run.id, account).0)
         };
         let after = upto(payout.round)?;
@@ -172,9 +177,9 @@ impl Walk<'_> {
         let outcome = match payout.outcome {
             Outcome::Paid => "paid",
             Outcome::NobodyHelped => "nobody-helped",
+            Outcome::NotBeyondLuck => "not-beyond-luck",
             Outcome::Unscored => "unscored",
         };
-        let narrow = |value: i128| i64::try_from(value).unwrap_or(i64::MAX);
         let part = PayoutPart {
             outcome: outcome.to_owned(),
             micro_open: u64::try_from(amount).unwrap_or(u64::MAX),
@@ -190,9 +195,13 @@ impl Walk<'_> {
     fn split_parts(&self, payout: &Payout) -> Vec<SplitPart> {
         (payout.lines.iter())
             .map(|line| SplitPart {
-                peer: line.peer.to_string(),
-                name: self.name(&line.peer),
-                score_nanonats: line.score.0,
+                peer: line.peer().to_string(),
+                name: self.name(&line.peer()),
+                score_nanonats: line.tested.score.score.0,
+                luck_nanonats: line.tested.score.luck.0,
+                shown_nanonats: narrow(line.tested.shown.scores),
+                bar_nanonats: u64::try_from(line.tested.shown.bar()).unwrap_or(u64::MAX),
+                beyond_luck: line.tested.shown.is_beyond_luck(),
                 credit: line.credit().0.into(),
                 credit_rounded_up: line.credit.is_some_and(|part| part.is_topped),
                 micro_open: u64::try_from(line.amount().0).unwrap_or(u64::MAX),
@@ -207,12 +216,16 @@ impl Walk<'_> {
             Station::Split,
             match payout.outcome {
                 Outcome::Paid => format!(
-                    "split the budget again over the positive scores of {count} contributions, by \
-                     largest remainder; the parts add up to it"
+                    "split the budget again over what counts of {count} scores (those above zero whose \
+                     author is beyond luck), by largest remainder; the parts add up to it"
                 ),
                 Outcome::NobodyHelped => {
                     format!("none of {count} scores is positive: the sponsor keeps the budget")
                 }
+                Outcome::NotBeyondLuck => format!(
+                    "summed up the scores and the luck of {count} contributors over the rounds so far: nobody \
+                     with a positive score is beyond luck yet, and the budget waits unallocated"
+                ),
                 Outcome::Unscored => "no final scores: the budget waits unallocated".to_owned(),
             },
         )
@@ -233,13 +246,14 @@ impl Walk<'_> {
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
         let verdict = Verdict::of(lines);
-        let median = verdict.as_ref().map(|verdict| verdict.score);
-        if let (Some(median), Some(certified)) = (median, certified)
-            && median != certified.score
+        let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
+        if let (Some([score, luck]), Some(certified)) = (median, certified)
+            && [score, luck] != [certified.score, certified.luck]
         {
             return Err(Failure::check(format!(
-                "the median of the sheets is {} nanonats and {} was certified",
-                median.0, certified.score.0
+                "the medians of the sheets are a score of {} nanonats and a luck of {}, and {} and {} were \
+                 certified",
+                score.0, luck.0, certified.score.0, certified.luck.0
             )));
         }
         let judgements = verdict.map(|v| v.judgements).unwrap_or_default();
@@ -252,6 +266,7 @@ impl Walk<'_> {
                     score_nanonats: judgement.line.score.0,
                     low_nanonats: judgement.line.low.0,
                     high_nanonats: judgement.line.high.0,
+                    luck_nanonats: judgement.line.luck.0,
                     middle: judgement.is_middle && certified.is_some(),
                     predicted: sheet.predicted,
                     block: at.block.to_string(),
@@ -460,6 +475,10 @@ impl Walk<'_> {
         let how = format!("the receipt names the root of the certified join{text}");
         Ok((part, holds(Station::Shard, how)))
     }
+}
+
+fn narrow(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn holds(station: Station, how: impl Into<String>) -> Step {

@@ -100,20 +100,29 @@ impl Book<'_> {
         )
     }
 
-    /// The facts that the certified values make true about money.
-    pub fn facts(&self) -> Vec<Fact> {
-        self.values()
-            .filter_map(|value| CertifiedRound::of(self.manifest, value))
-            .map(Fact::Round)
-            .collect()
+    /// The rounds that the certified values make final, each score with what its author had shown by then.
+    ///
+    /// # Errors
+    /// When a certificate is missing.
+    pub fn certified(&self) -> Result<Vec<CertifiedRound>, FoldError> {
+        CertifiedRound::chain(self.manifest, self.values())
+    }
+
+    /// The run's accounts.
+    ///
+    /// # Errors
+    /// When a certificate is missing, or the certified scores cannot be credited; the certificates then
+    /// contradict themselves.
+    pub fn books(&self) -> Result<Books, FoldError> {
+        Books::of(self.certified()?.into_iter().map(Fact::Round))
     }
 
     /// What contributors earned, by id.
     ///
     /// # Errors
-    /// When the certified scores cannot be credited; the certificates then contradict themselves.
+    /// As [`Book::books`].
     pub fn credits(&self) -> Result<Vec<CreditView>, FoldError> {
-        let books = Books::of(self.facts())?;
+        let books = self.books()?;
         let run = self.manifest.run_id();
         let names = self.names();
         let mut views: BTreeMap<PeerId, CreditView> = BTreeMap::new();
@@ -124,10 +133,13 @@ impl Book<'_> {
         }
         for (_, round) in books.rounds(run) {
             for line in &round.lines {
-                let view = views.entry(line.peer).or_default();
-                view.score_nanonats += line.score.0;
-                view.low_nanonats += line.low.0;
-                view.high_nanonats += line.high.0;
+                let view = views.entry(line.peer()).or_default();
+                let (score, shown) = (&line.tested.score, &line.tested.shown);
+                view.score_nanonats += score.score.0;
+                view.low_nanonats += score.low.0;
+                view.high_nanonats += score.high.0;
+                view.luck_nanonats = u64::try_from(shown.luck()).unwrap_or(u64::MAX);
+                view.beyond_luck = shown.is_beyond_luck();
                 view.credit += u64::from(line.credit.0);
             }
         }
@@ -143,9 +155,9 @@ impl Book<'_> {
     /// `peer`'s part of the account, in periods of `by` rounds (a quarter of the run unless given).
     ///
     /// # Errors
-    /// As [`Book::credits`].
+    /// As [`Book::books`].
     pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
-        let books = Books::of(self.facts())?;
+        let books = self.books()?;
         let found = Statement::of(&books, peer).runs.pop();
         let mut view = RunStatementView {
             run: self.manifest.run_id().to_string(),
@@ -163,6 +175,8 @@ impl Book<'_> {
                 score_nanonats: line.score.0,
                 low_nanonats: line.low.0,
                 high_nanonats: line.high.0,
+                luck_nanonats: line.luck.0,
+                beyond_luck: line.is_beyond_luck,
                 credit: line.credit.0.into(),
                 micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
             })
@@ -224,6 +238,7 @@ fn periods(found: &[Period]) -> Vec<PeriodView> {
             absent: period.absent,
             unscored: period.unscored,
             nobody_helped: period.unhelped,
+            not_beyond_luck: period.held,
             micro_open: u64::try_from(period.earned.0).unwrap_or(u64::MAX),
             score_nanonats: period.score.0,
             others_nanonats: period.others.0,

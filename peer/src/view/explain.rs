@@ -27,8 +27,8 @@ pub struct Explanation {
     pub payout: PayoutPart,
     /// The round's budget over all contributors, ordered by peer.
     pub split: Vec<SplitPart>,
-    /// Sum of the positive scores: the denominator of every credit.
-    pub positive_nanonats: u64,
+    /// Sum of what counts of the scores: the denominator of every credit.
+    pub counted_nanonats: u64,
     /// The final score and the sheets it is the median of.
     pub score: ScorePart,
     /// Who certified the round.
@@ -48,7 +48,7 @@ pub struct Explanation {
 /// A payout line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PayoutPart {
-    /// paid, nobody-helped or unscored.
+    /// paid, nobody-helped, not-beyond-luck or unscored.
     pub outcome: String,
     /// What the contribution earned.
     pub micro_open: u64,
@@ -69,6 +69,14 @@ pub struct SplitPart {
     pub name: String,
     /// The final score.
     pub score_nanonats: i64,
+    /// Its standard deviation were signs drawn by lot.
+    pub luck_nanonats: i64,
+    /// Sum of the contributor's final scores up to this round.
+    pub shown_nanonats: i64,
+    /// What that sum has to exceed: three times the luck of all these rounds.
+    pub bar_nanonats: u64,
+    /// Whether it does. If not, the score does not count yet.
+    pub beyond_luck: bool,
     /// Part of the round, billionths.
     pub credit: u64,
     /// Whether the credit was rounded up: its remainder was among the largest.
@@ -105,6 +113,8 @@ pub struct SheetPart {
     pub low_nanonats: i64,
     /// Upper end.
     pub high_nanonats: i64,
+    /// Standard deviation of the score were signs drawn by lot.
+    pub luck_nanonats: i64,
     /// Whether the median rests on it.
     pub middle: bool,
     /// Tokens it predicted.

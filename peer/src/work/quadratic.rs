@@ -94,13 +94,17 @@ impl Learner for Quadratic {
             .collect();
         let scores = (task.contributions.iter())
             .map(|(peer, c)| {
-                let dot: f64 = slope.iter().zip(c).map(|(s, c)| s * f64::from(*c)).sum();
-                let score = NanoNats::from_nats(-dot);
+                let terms: Vec<f64> = (slope.iter().zip(c))
+                    .map(|(s, c)| s * f64::from(*c))
+                    .collect();
+                let score = NanoNats::from_nats(-terms.iter().sum::<f64>());
+                let squares: f64 = terms.iter().map(|term| term * term).sum();
                 Score {
                     peer: *peer,
                     score,
                     low: score,
                     high: score,
+                    luck: NanoNats::from_nats(squares.sqrt()),
                 }
             })
             .collect();

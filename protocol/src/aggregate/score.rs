@@ -2,7 +2,7 @@
 //!
 //! With more than half of the evaluators honest, the median lies between two honest judgements. The
 //! ends of the interval are medians too, of the evaluators' own ends, so a final interval always
-//! contains its score.
+//! contains its score. So is the luck that a score is held against.
 
 use crate::entry::{Score, ScoreSheet};
 use crate::id::{NanoNats, PeerId};
@@ -34,6 +34,7 @@ pub fn final_scores(
                 score: over(|line| line.score),
                 low: over(|line| line.low),
                 high: over(|line| line.high),
+                luck: over(|line| line.luck),
             }
         })
         .collect()

@@ -179,6 +179,7 @@ fn sheet(scores: &[i64]) -> ScoreSheet {
         score: NanoNats(*score),
         low: NanoNats(score - 10),
         high: NanoNats(score + 1000),
+        luck: NanoNats(score.unsigned_abs() as i64 / 2),
     };
     ScoreSheet {
         round: Round(1),
@@ -200,6 +201,17 @@ fn scores(sheets: &[&[i64]], evaluators: usize) -> Vec<i64> {
             line.score.0
         })
         .collect()
+}
+
+/// One evaluator that finds luck in nothing, or in everything, decides nothing.
+#[test]
+fn luck_is_a_median_of_its_own() {
+    let sheets = [[8, 0], [6, 0], [-2, 0]].map(|scores| sheet(&scores));
+    let sheets: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|s| (peer(9), s)).collect();
+    let found = final_scores(&sheets, &[included(1), included(2)], 3);
+    assert_eq!((found[0].score, found[0].luck), (NanoNats(6), NanoNats(3)));
+    let even = final_scores(&sheets[..2], &[included(1), included(2)], 3);
+    assert_eq!((even[0].score, even[0].luck), (NanoNats(7), NanoNats(3)));
 }
 
 #[test]

@@ -239,6 +239,7 @@ impl Archive {
             score: NanoNats((who * who * 100 + at) as i64),
             low: NanoNats(0),
             high: NanoNats(1000),
+            luck: NanoNats(10),
         };
         let sheet = ScoreSheet {
             round: head.round,

@@ -179,6 +179,9 @@ fn entries_that_claim_too_much_are_refused() {
     assert!(judged(|s| s.scores.push(s.scores[0])));
     assert!(judged(|s| s.scores[0].low.0 = s.scores[0].score.0 + 1));
     assert!(judged(|s| s.scores[0].high.0 = i64::MAX));
+    assert!(!judged(|s| s.scores[0].luck.0 = limits::MAX_NANO_NATS));
+    assert!(judged(|s| s.scores[0].luck.0 = limits::MAX_NANO_NATS + 1));
+    assert!(judged(|s| s.scores[0].luck.0 = -1));
     assert!(judged(|s| {
         s.scores = (0..=limits::MAX_INCLUDED as u8)
             .map(|n| crate::entry::Score {

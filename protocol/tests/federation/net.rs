@@ -391,6 +391,7 @@ fn score(task: &ScoreTask) -> ScoreSheet {
             score,
             low: score,
             high: score,
+            luck: NanoNats(0),
         }
     });
     ScoreSheet {

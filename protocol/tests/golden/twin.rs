@@ -213,7 +213,8 @@ fn entry(o: &mut Out, entry: &Entry) {
                 o.raw(s.peer.as_bytes())
                     .nano(s.score)
                     .nano(s.low)
-                    .nano(s.high);
+                    .nano(s.high)
+                    .nano(s.luck);
             });
         }
     }
@@ -263,7 +264,8 @@ fn write_value(o: &mut Out, v: &RoundValue) {
         o.raw(s.peer.as_bytes())
             .nano(s.score)
             .nano(s.low)
-            .nano(s.high);
+            .nano(s.high)
+            .nano(s.luck);
     });
 }
 

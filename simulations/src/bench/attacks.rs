@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tributary_attribution::credit::{self, Outcome};
+use tributary_attribution::evidence::Evidence;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::hash::{self, Domain};
@@ -418,6 +419,7 @@ fn decoded(federation: &Federation, sent: &[Sent]) -> Vec<Option<Vec<f32>>> {
 /// Credits and voices, summed over rounds.
 struct Account {
     attackers: usize,
+    evidence: Evidence,
     /// Sum of the attackers' credits, in rounds.
     earned: f64,
     paid_rounds: u32,
@@ -431,6 +433,7 @@ impl Account {
     fn new(attackers: usize) -> Self {
         Self {
             attackers,
+            evidence: Evidence::default(),
             earned: 0.0,
             paid_rounds: 0,
             refused: 0,
@@ -460,12 +463,17 @@ impl Account {
                 score: line.score,
                 low: line.low,
                 high: line.high,
+                luck: line.luck,
             })
             .collect();
-        let credits = credit::assign(&scores, MicroOpen(1)).expect("a sheet in order of peers");
+        let tested = self.evidence.round(&scores);
+        let credits = credit::assign(&tested, MicroOpen(1)).expect("a sheet in order of peers");
         if credits.outcome == Outcome::Paid {
             self.paid_rounds += 1;
-            let theirs = credits.lines.iter().filter(|line| is_attacker(&line.peer));
+            let theirs = credits
+                .lines
+                .iter()
+                .filter(|line| is_attacker(&line.peer()));
             self.earned += theirs.map(|line| line.credit.as_f64()).sum::<f64>();
         }
         let included = || {

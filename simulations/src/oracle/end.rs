@@ -129,11 +129,10 @@ pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Res
         let Some(manifest) = view.manifest() else {
             continue;
         };
-        let facts = (view.chain().iter())
-            .filter_map(|certificate| CertifiedRound::of(manifest, &certificate.value))
-            .map(Fact::Round);
-        let books =
-            Books::of(facts).map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
+        let values = view.chain().iter().map(|certificate| &certificate.value);
+        let books = CertifiedRound::chain(manifest, values)
+            .and_then(|rounds| Books::of(rounds.into_iter().map(Fact::Round)))
+            .map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
         match books.total() {
             Ok(total) if total == Balance::default() => {}
             other => return Err((PROMISE, format!("peer {peer}: balances sum to {other:?}"))),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use tributary_attribution::credit;
+use tributary_attribution::evidence::{Evidence, Tested};
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
@@ -58,10 +59,13 @@ pub(crate) fn rounds(
         .collect();
     let mut members = BTreeMap::new();
     let mut head = None;
+    let mut evidence = Evidence::default();
     let mut out = Vec::with_capacity(values.len());
     for (at, (attempt, value)) in values.iter().enumerate() {
         let next = values.get(at + 1).map(|(_, value)| *value);
         let mut facts = reader.facts(value, next);
+        let tested = next.map_or(Vec::new(), |next| evidence.round(&next.scores));
+        facts.scores = reader.scores(&tested);
         facts.attempt = *attempt;
         let committee = state::committee(manifest, run, head.as_ref());
         let seats = committee.members().iter();
@@ -138,7 +142,7 @@ impl Reader<'_> {
             leaves: value.leaves.iter().filter_map(|l| who(&l.author)).collect(),
             common_loss: self.common_loss(&value.adapter.hash),
             sheets: self.sheets_of(value.round, next),
-            scores: next.map_or(Vec::new(), |next| self.scores(next)),
+            scores: Vec::new(),
             judged: next.is_some_and(|next| !next.scores.is_empty()),
         }
     }
@@ -166,17 +170,17 @@ impl Reader<'_> {
         sheets.filter_map(facts).collect()
     }
 
-    /// The scores that a certificate makes final about the round before it.
-    fn scores(&self, next: &RoundValue) -> Vec<ScoreFacts> {
-        let Ok(credits) = credit::assign(&next.scores, self.manifest.budget_per_round) else {
+    /// What a round's final scores pay.
+    fn scores(&self, tested: &[Tested]) -> Vec<ScoreFacts> {
+        let Ok(credits) = credit::assign(tested, self.manifest.budget_per_round) else {
             return Vec::new();
         };
         let line = |line: &credit::Credit| {
             Some(ScoreFacts {
-                peer: *self.names.get(&line.peer)?,
-                score: line.score,
-                low: line.low,
-                high: line.high,
+                peer: *self.names.get(&line.peer())?,
+                score: line.tested.score.score,
+                low: line.tested.score.low,
+                high: line.tested.score.high,
                 credit: line.credit,
                 amount: line.amount,
             })

@@ -5,24 +5,33 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::round::FinalScore;
 
 use super::*;
+use crate::evidence::{Shown, Tested};
 use crate::fold::{CertifiedRound, Fact};
 
 const BUDGET: u128 = 10_000_000;
+const BEYOND_LUCK: i64 = 4;
 
 fn peer(n: u8) -> PeerId {
     PeerId(Digest::from_bytes([n; 32]))
 }
 
-/// Scores by peer; `None` is a round without final scores.
+/// Scores by peer; `None` is a round without final scores. Those below [`BEYOND_LUCK`] are held back.
 type Scores = Option<Vec<(u8, i64)>>;
 
 fn books(rounds: &[(u128, Scores)]) -> Books {
     let facts = (rounds.iter().zip(1u32..)).map(|((budget, scores), round)| {
-        let scores = scores.iter().flatten().map(|(who, score)| FinalScore {
-            peer: peer(*who),
-            score: NanoNats(*score),
-            low: NanoNats(*score),
-            high: NanoNats(*score),
+        let scores = scores.iter().flatten().map(|(who, score)| Tested {
+            score: FinalScore {
+                peer: peer(*who),
+                score: NanoNats(*score),
+                low: NanoNats(*score),
+                high: NanoNats(*score),
+                luck: NanoNats(1),
+            },
+            shown: Shown {
+                scores: (*score).into(),
+                squares: u128::from(BEYOND_LUCK.unsigned_abs() - 1).pow(2) / 9,
+            },
         });
         Fact::Round(CertifiedRound {
             run: RunId::default(),
@@ -94,6 +103,34 @@ fn rounds_without_scores_and_without_help_are_told_apart() {
 }
 
 #[test]
+fn rounds_held_back_are_named_whether_others_were_paid_or_nobody() {
+    let both = scored(&[(1, 50), (2, 50)]);
+    let rounds = [
+        scored(&[(1, BEYOND_LUCK - 1), (2, 50)]),
+        scored(&[(1, BEYOND_LUCK - 1), (2, BEYOND_LUCK - 1)]),
+        scored(&[(2, BEYOND_LUCK - 1)]),
+        both.clone(),
+        both.clone(),
+        both,
+    ];
+    let found = change(3, &rounds);
+    assert_eq!(causes(&found), [(Cause::NotBeyondLuck, 15_000_000)]);
+}
+
+#[test]
+fn others_that_pass_are_others_scores() {
+    let (one, other) = (BEYOND_LUCK, BEYOND_LUCK - 1);
+    let found = change(
+        1,
+        &[
+            scored(&[(1, one), (2, other)]),
+            scored(&[(1, one), (2, one)]),
+        ],
+    );
+    assert_eq!(causes(&found), [(Cause::OthersScores, -5_000_000)]);
+}
+
+#[test]
 fn a_budget_that_doubles_and_a_shorter_last_period_are_named() {
     let found = change(
         1,
@@ -131,7 +168,8 @@ fn periods_count_from_the_first_round_and_the_last_may_be_short() {
 }
 
 fn any_round() -> impl Strategy<Value = (u128, Scores)> {
-    let line = |who: u8| (Just(who), -1_000_000i64..1_000_000_000);
+    let score = || prop_oneof![-1_000_000i64..1_000_000_000, -1..2 * BEYOND_LUCK];
+    let line = |who: u8| (Just(who), score());
     let scores = (
         prop::option::of(line(1)),
         prop::option::of(line(2)),

@@ -3,6 +3,7 @@
 use crate::terminal::output::{Align, Table, bytes};
 use crate::view::explain::{CertificatePart, Explanation, StepPart};
 use crate::view::short;
+use crate::view::tables::not_yet;
 
 /// Columns that sentences are broken at.
 const WIDTH: usize = 100;
@@ -91,11 +92,13 @@ fn millinats(nano: i64) -> String {
 
 fn payout(e: &Explanation) -> String {
     let p = &e.payout;
+    let own = e.split.iter().find(|line| line.peer == e.peer);
     let why = match p.outcome.as_str() {
         "nobody-helped" => ": nobody helped in this round",
         "unscored" => ": the round has no final scores",
-        _ if p.micro_open == 0 => ": the score is not positive",
-        _ => "",
+        _ if p.micro_open > 0 => "",
+        _ if own.is_none_or(|own| own.score_nanonats <= 0) => ": the score is not positive",
+        _ => ": its scores so far are not yet beyond luck",
     };
     format!(
         "{} OPEN of the round's {}{why}; its account went from {} to {} OPEN",
@@ -111,16 +114,32 @@ fn split(e: &Explanation) -> (String, String) {
     let Some(own) = own else {
         return ("nothing to split by".to_owned(), String::new());
     };
+    let counts = if own.beyond_luck {
+        own.score_nanonats.max(0)
+    } else {
+        0
+    };
     let title = format!(
-        "credit {:.9} of the round: {} of {} millinats that helped",
+        "credit {:.9} of the round: {} of {} millinats that count",
         own.credit as f64 * 1e-9,
-        millinats(own.score_nanonats.max(0)),
-        millinats(i64::try_from(e.positive_nanonats).unwrap_or(i64::MAX))
+        millinats(counts),
+        millinats(i64::try_from(e.counted_nanonats).unwrap_or(i64::MAX))
     );
+    let beyond = wrapped(&format!(
+        "its scores up to this round add up to {} millinats, {} three times their luck, {}",
+        millinats(own.shown_nanonats),
+        if own.beyond_luck {
+            "more than"
+        } else {
+            "NOT more than"
+        },
+        millinats(i64::try_from(own.bar_nanonats).unwrap_or(i64::MAX))
+    ));
     let mut table = Table::new(&[
         ("contributor", Align::Left),
         ("peer", Align::Left),
         ("score (mnat)", Align::Right),
+        ("luck", Align::Right),
         ("credit", Align::Right),
         ("OPEN", Align::Right),
         ("", Align::Left),
@@ -133,7 +152,8 @@ fn split(e: &Explanation) -> (String, String) {
             (false, false) => "",
         };
         let this = if line.peer == e.peer { "<- this" } else { "" };
-        let notes: Vec<&str> = [rounded, this]
+        let held = not_yet(line.score_nanonats, line.beyond_luck);
+        let notes: Vec<&str> = [held, rounded, this]
             .into_iter()
             .filter(|s| !s.is_empty())
             .collect();
@@ -141,12 +161,13 @@ fn split(e: &Explanation) -> (String, String) {
             line.name.clone(),
             short(&line.peer),
             millinats(line.score_nanonats),
+            format!("{:.6}", line.luck_nanonats as f64 * 1e-6),
             format!("{:.9}", line.credit as f64 * 1e-9),
             paid(line.micro_open),
             notes.join(" "),
         ]);
     }
-    (title, indented(&table))
+    (title, beyond + &indented(&table))
 }
 
 fn indented(table: &Table) -> String {
@@ -175,6 +196,7 @@ fn score(e: &Explanation) -> (String, String) {
         ("peer", Align::Left),
         ("score (mnat)", Align::Right),
         ("interval", Align::Right),
+        ("luck", Align::Right),
         ("tokens", Align::Right),
         ("sheet in block", Align::Left),
         ("", Align::Left),
@@ -189,6 +211,7 @@ fn score(e: &Explanation) -> (String, String) {
                 sheet.low_nanonats as f64 * 1e-6,
                 sheet.high_nanonats as f64 * 1e-6
             ),
+            format!("{:.3}", sheet.luck_nanonats as f64 * 1e-6),
             sheet.predicted.to_string(),
             format!("{} (sequence {})", short(&sheet.block), sheet.sequence),
             if sheet.middle { "<- median" } else { "" }.to_owned(),

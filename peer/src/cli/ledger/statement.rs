@@ -2,6 +2,7 @@
 
 use crate::terminal::output::{Align, Table};
 use crate::view::book::short_receipt;
+use crate::view::tables::not_yet;
 use crate::view::{ChangeView, PeriodView, RunStatementView, StatementView, short};
 
 pub(super) fn text(statement: &StatementView) -> String {
@@ -55,9 +56,11 @@ fn lines(run: &RunStatementView) -> String {
         ("round", Align::Right),
         ("score (mnat)", Align::Right),
         ("interval", Align::Right),
+        ("luck", Align::Right),
         ("credit", Align::Right),
         ("micro-OPEN", Align::Right),
         ("receipt", Align::Left),
+        ("", Align::Left),
     ]);
     for line in &run.lines {
         table.row([
@@ -68,9 +71,11 @@ fn lines(run: &RunStatementView) -> String {
                 milli(line.low_nanonats),
                 milli(line.high_nanonats)
             ),
+            format!("{:.3}", milli(line.luck_nanonats)),
             format!("{:.4}", line.credit as f64 * 1e-9),
             line.micro_open.to_string(),
             short_receipt(&line.receipt),
+            not_yet(line.score_nanonats, line.beyond_luck).to_owned(),
         ]);
     }
     table.render()
@@ -82,12 +87,13 @@ fn periods(periods: &[PeriodView]) -> String {
         ("rounds", Align::Left),
         ("took part", Align::Right),
         ("own score a round (mnat)", Align::Right),
-        ("others, above zero", Align::Right),
+        ("others, counted", Align::Right),
         ("micro-OPEN", Align::Right),
         ("change", Align::Right),
     ]);
     for period in periods {
-        let all = period.taken + period.absent + period.unscored + period.nobody_helped;
+        let paid = period.taken + period.absent + period.not_beyond_luck;
+        let all = paid + period.unscored + period.nobody_helped;
         let change = period.change.as_ref();
         table.row([
             span(period),
@@ -132,6 +138,7 @@ fn causes(change: &ChangeView) -> String {
             "length" => "rounds in the period",
             "unscored" => "rounds nobody scored",
             "nobody-helped" => "rounds nobody helped in",
+            "not-beyond-luck" => "rounds not beyond luck yet",
             "absent" => "rounds without a contribution",
             "own-score" => "own scores",
             "others-scores" => "others' scores",

@@ -270,6 +270,7 @@ impl Hand {
                 score,
                 low: NanoNats(score.0 - 50),
                 high: NanoNats(score.0 + 50),
+                luck: NanoNats(30),
             }
         };
         let sheet = ScoreSheet {

@@ -1,13 +1,18 @@
-//! Ways of paying a round: today's, and what may be added so that gaming does not pay.
+//! Ways of paying a round: today's, what it is made of, and what may be added so that gaming does not pay.
 
-use tributary_attribution::evidence::{Evidence, Lowered};
+use tributary_attribution::evidence::Evidence;
 use tributary_attribution::novelty::Public;
-use tributary_protocol::id::PeerId;
+use tributary_attribution::path::Lowered;
+use tributary_protocol::id::{NanoNats, PeerId};
+use tributary_protocol::round::FinalScore;
 
 use crate::federation::Closed;
 
 /// Contributions whose cosine is above this are one.
 const ALIKE: f64 = 0.9;
+
+/// Scores of what is new in two turns of a factor, counted once their author is beyond luck.
+pub(super) const TODAY: &str = "updates, 4 rounds + evidence";
 
 /// What counts as public before a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +45,7 @@ const fn lever(name: &'static str, reach: Reach) -> Lever {
     }
 }
 
-/// The first is what everything is compared with.
+/// The first is what everything is compared with; [`TODAY`] is what evaluators and the ledger do.
 pub(super) const LEVERS: [Lever; 8] = [
     lever("none", Reach::Nothing),
     lever("steps, 2 rounds", Reach::Steps(2)),
@@ -49,16 +54,16 @@ pub(super) const LEVERS: [Lever; 8] = [
     lever("updates, all rounds", Reach::Updates(usize::MAX)),
     Lever {
         evidence: true,
-        ..lever("2 rounds, evidence", Reach::Updates(2))
+        ..lever("updates, 2 rounds + evidence", Reach::Updates(2))
     },
     Lever {
         evidence: true,
-        ..lever("4 rounds, evidence", Reach::Updates(4))
+        ..lever(TODAY, Reach::Updates(4))
     },
     Lever {
         evidence: true,
         alike: true,
-        ..lever("4 rounds, evidence, alike", Reach::Updates(4))
+        ..lever("updates, 4 rounds + evidence, alike", Reach::Updates(4))
     },
 ];
 
@@ -79,12 +84,16 @@ impl Lever {
         let lowered: Vec<(PeerId, Lowered)> = (contributions.iter())
             .map(|(peer, c)| (*peer, Lowered::of(round.slope, &public.new_part(c))))
             .collect();
-        let counts = match self.evidence {
-            true => evidence.round(&lowered),
-            false => lowered.iter().map(|(_, lowered)| lowered.score).collect(),
-        };
-        let divided = counts.into_iter().zip(contributions);
-        divided
+        let certified: Vec<FinalScore> = lowered.iter().map(certified).collect();
+        let tested = evidence.round(&certified).into_iter();
+        let counts = (tested.zip(&lowered)).map(|(tested, (_, lowered))| {
+            match self.evidence && tested.is_held_back() {
+                true => 0.0,
+                false => lowered.score,
+            }
+        });
+        counts
+            .zip(contributions)
             .map(|(score, (_, contribution))| match self.alike {
                 true => score / f64::from(alike(contribution, contributions)),
                 false => score,
@@ -101,6 +110,18 @@ impl Lever {
                 .flat_map(|closed| closed.contributions.iter().map(|(_, c)| c.clone()))
                 .collect(),
         }
+    }
+}
+
+/// As the ledger would hold it.
+fn certified((peer, lowered): &(PeerId, Lowered)) -> FinalScore {
+    let score = NanoNats::from_nats(lowered.score);
+    FinalScore {
+        peer: *peer,
+        score,
+        low: score,
+        high: score,
+        luck: NanoNats::from_nats(lowered.luck),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tributary_attribution::path;
 
+use super::levers::TODAY;
 use super::*;
 
 fn cell(strategy: Strategy) -> Cell {
@@ -39,6 +40,20 @@ fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
     let whole = Strategy::Whole(4).holds(&ground, &dealt, 1);
     let together: f64 = claims(&whole).iter().sum();
     assert!((together - 1.0).abs() < 1e-9, "{together}");
+}
+
+/// Random numbers are paid when they happen to help, unless more than that is asked of them.
+#[test]
+fn today_pays_no_free_rider_and_the_honest_from_their_first_rounds() {
+    let ground = Ground::quick();
+    let played = compute(&cell(Strategy::Random), &ground);
+    let (today, before) = (&played.paid[TODAY], &played.paid["updates, 4 rounds"]);
+    assert_eq!(today.cheater, 0.0);
+    assert!(before.cheater > 0.0, "{before:?}");
+    let sum = |paid: &Paid| paid.honest.iter().sum::<f64>();
+    // Of twelve rounds the first may be too early to tell.
+    assert!(sum(today) >= f64::from(ROUNDS) - 1.0 - 1e-9, "{today:?}");
+    assert!(today.honest.iter().all(|paid| *paid > 0.0), "{today:?}");
 }
 
 /// The experiment's slope gives what an evaluator's sheet says, and novelty in both means the same.
