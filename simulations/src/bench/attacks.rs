@@ -9,6 +9,7 @@
 
 mod tables;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -102,12 +103,36 @@ pub enum AttacksError {
     Results(#[from] ResultsError),
 }
 
+/// An attack, and what its attackers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lie {
+    attack: Attack,
+    /// Updates are sealed until receipts are closed, as in the protocol: the newest that an attacker knows are of
+    /// the round that last trained the factor.
+    sealed: bool,
+}
+
+impl Lie {
+    /// Every attack with open updates, then those that look at them with sealed ones.
+    fn all() -> Vec<Self> {
+        let lie = |sealed| move |attack| Self { attack, sealed };
+        let looks = [Attack::InnerProduct, Attack::Little, Attack::Copy];
+        let open = Attack::ALL.into_iter().map(lie(false));
+        open.chain(looks.into_iter().map(lie(true))).collect()
+    }
+
+    fn name(self) -> String {
+        let sealed = if self.sealed { ", updates sealed" } else { "" };
+        format!("{}{sealed}", self.attack.name())
+    }
+}
+
 /// One federation.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     rule: (&'static str, Aggregation),
     /// `None`: everybody is honest.
-    attack: Option<(Attack, usize)>,
+    attack: Option<(Lie, usize)>,
     seed: u64,
 }
 
@@ -180,8 +205,8 @@ fn cells() -> Vec<Cell> {
     };
     add(None);
     for attackers in [ATTACKERS[1], ATTACKERS[2], ATTACKERS[0]] {
-        for attack in Attack::ALL {
-            add(Some((attack, attackers)));
+        for lie in Lie::all() {
+            add(Some((lie, attackers)));
         }
     }
     cells
@@ -218,7 +243,7 @@ impl Ground {
             .into_iter()
             .enumerate()
             .map(|(member, holding)| match cell.attack {
-                Some((attack, _)) if member >= honest => self.poisoned(attack, &holding.windows),
+                Some((lie, _)) if member >= honest => self.poisoned(lie.attack, &holding.windows),
                 _ => holding.windows,
             });
         let hold_outs = self.corpus.domains.iter().map(|d| d.hold_out.clone());
@@ -308,8 +333,10 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
     let mut federation = Federation::new(learner.shape().clone(), cell.seed, MEMBERS, cell.terms());
     let mut group = cell
         .attack
-        .map(|(attack, attackers)| attack.group(attackers));
+        .map(|(lie, attackers)| lie.attack.group(attackers));
     let mut last_step = vec![0.0; federation.adapter().values().len()];
+    let sealed = cell.attack.is_some_and(|(lie, _)| lie.sealed);
+    let mut seen = Seen::new(sealed);
     let mut account = Account::new(cell.attackers());
     // Contributions of the rounds before, newest last.
     let mut public: Vec<Vec<Vec<f32>>> = Vec::new();
@@ -320,6 +347,7 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
             cell.attackers(),
             group.as_mut(),
             &last_step,
+            &mut seen,
         );
         let updates = decoded(&federation, &sent);
         let closed = federation.close(&sent);
@@ -345,7 +373,7 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
     let loss = learner.loss(federation.adapter().values());
     let backdoor = cell
         .attack
-        .is_some_and(|(attack, _)| attack == Attack::Backdoor);
+        .is_some_and(|(lie, _)| lie.attack == Attack::Backdoor);
     Withstood {
         base_loss,
         loss: loss.is_finite().then_some(loss),
@@ -360,6 +388,36 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
     }
 }
 
+/// An update as it travelled, and its numbers.
+type Update = (Vec<u8>, Vec<f32>);
+
+/// Honest updates that attackers know when they publish.
+struct Seen {
+    sealed: bool,
+    /// Of the rounds before, oldest first; factors take turns.
+    earlier: VecDeque<Vec<Update>>,
+}
+
+impl Seen {
+    fn new(sealed: bool) -> Self {
+        let earlier = VecDeque::new();
+        Self { sealed, earlier }
+    }
+
+    /// Of the newest round that they know of this factor, once this round's are published; none in the first two
+    /// rounds if updates are sealed.
+    fn newest(&mut self, now: Vec<Update>) -> Vec<Update> {
+        if !self.sealed {
+            return now;
+        }
+        self.earlier.push_back(now);
+        match self.earlier.len() {
+            3.. => self.earlier.pop_front().unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What every member publishes in the open round. Attackers are the last members, and publish last.
 fn play(
     federation: &mut Federation,
@@ -367,6 +425,7 @@ fn play(
     attackers: usize,
     group: Option<&mut Group>,
     last_step: &[f32],
+    seen: &mut Seen,
 ) -> Vec<Sent> {
     let honest = MEMBERS - attackers;
     let trained = federation.train(learner, 0..honest, |_| STEPS);
@@ -380,11 +439,15 @@ fn play(
         update::gather(&trained.delta, &segments)
     });
     let own: Vec<Vec<f32>> = own.collect();
-    let (blobs, updates): (Vec<Vec<u8>>, Vec<Vec<f32>>) = (sent.iter())
-        .zip(decoded(federation, &sent))
-        .map(|(sent, update)| (sent.blob.clone(), update.unwrap_or_default()))
-        .unzip();
+    let updates = decoded(federation, &sent);
+    let now = (sent.iter().zip(updates))
+        .map(|(sent, update)| (sent.blob.clone(), update.unwrap_or_default()));
+    let (blobs, updates): (Vec<Vec<u8>>, Vec<Vec<f32>>) =
+        seen.newest(now.collect()).into_iter().unzip();
     if blobs.is_empty() {
+        // Nothing to lie with yet.
+        let trained = federation.train(learner, honest..MEMBERS, |_| STEPS);
+        sent.extend(trained.into_iter().map(|(_, sent)| sent));
         return sent;
     }
     let sight = Sight {

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tributary_attribution::interval::Interval;
 
 use super::{
-    ATTACKERS, BATCH, CONTEXT, Cell, HELD, MEMBERS, RANK, ROUNDS, RULES, Results, SEEDS, STEPS,
-    TOLERATE, Withstood,
+    ATTACKERS, BATCH, CONTEXT, Cell, HELD, Lie, MEMBERS, RANK, ROUNDS, RULES, Results, SEEDS,
+    STEPS, TOLERATE, Withstood,
 };
 use crate::behave::update::Attack;
 use crate::bench::page::{over_seeds, table, with_half};
@@ -16,7 +16,7 @@ use crate::bench::page::{over_seeds, table, with_half};
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     rule: &'static str,
-    attack: Option<&'static str>,
+    attack: Option<String>,
     attackers: usize,
     /// Loss above that of the plain mean without attackers and with the same seed, per cent of it.
     worse_percent: Option<[f64; 2]>,
@@ -36,7 +36,7 @@ pub struct Figure {
 fn by_seed<'a>(
     results: &'a Results<Withstood>,
     rule: &'static str,
-    attack: Option<(Attack, usize)>,
+    attack: Option<(Lie, usize)>,
 ) -> Option<Vec<&'a Withstood>> {
     let rule = *RULES.iter().find(|(name, _)| *name == rule)?;
     SEEDS
@@ -52,7 +52,7 @@ fn pair(figures: Vec<Option<f64>>) -> Option<[f64; 2]> {
 fn figure(
     results: &Results<Withstood>,
     rule: &'static str,
-    attack: Option<(Attack, usize)>,
+    attack: Option<(Lie, usize)>,
 ) -> Option<Figure> {
     let cells = by_seed(results, rule, attack)?;
     let clean = by_seed(results, RULES[0].0, None)?;
@@ -70,7 +70,7 @@ fn figure(
     let voices = cells.iter().map(|cell| cell.least_voice);
     Some(Figure {
         rule,
-        attack: attack.map(|(attack, _)| attack.name()),
+        attack: attack.map(|(lie, _)| lie.name()),
         attackers: attack.map_or(0, |(_, attackers)| attackers),
         worse_percent: with_clean(&|loss, clean, _| 100.0 * (loss / clean - 1.0)),
         lost_percent: with_clean(&|loss, clean, base| 100.0 * (loss - clean) / (base - clean)),
@@ -85,7 +85,7 @@ fn figure(
 pub fn figures(results: &Results<Withstood>) -> Vec<Figure> {
     let mut attacks = vec![None];
     for attackers in ATTACKERS {
-        attacks.extend(Attack::ALL.map(|attack| Some((attack, attackers))));
+        attacks.extend(Lie::all().into_iter().map(|lie| Some((lie, attackers))));
     }
     (attacks.into_iter())
         .flat_map(|attack| RULES.map(|(rule, _)| figure(results, rule, attack)))
@@ -150,12 +150,13 @@ fn of_pair(pair: Option<[f64; 2]>, digits: usize, otherwise: &str) -> String {
 
 /// Attacks down, rules across.
 fn crossed(figures: &[&Figure], cell: impl Fn(&Figure) -> String) -> String {
-    let rows: Vec<Vec<String>> = (Attack::ALL.iter())
-        .map(|attack| {
-            let mut row = vec![attack.name().to_owned()];
+    let rows: Vec<Vec<String>> = (Lie::all().iter())
+        .map(|lie| {
+            let name = lie.name();
+            let mut row = vec![name.clone()];
             row.extend(RULES.map(|(rule, _)| {
                 let found =
-                    (figures.iter()).find(|f| f.attack == Some(attack.name()) && f.rule == rule);
+                    (figures.iter()).find(|f| f.attack.as_ref() == Some(&name) && f.rule == rule);
                 found.map_or("not run".to_owned(), |figure| cell(figure))
             }));
             row
@@ -170,13 +171,14 @@ fn crossed(figures: &[&Figure], cell: impl Fn(&Figure) -> String) -> String {
 fn success(figures: &[Figure]) -> String {
     let mut rows = Vec::new();
     for attackers in ATTACKERS {
-        for attack in Attack::ALL.into_iter().filter(|attack| attack.is_hostile()) {
+        for lie in Lie::all().into_iter().filter(|lie| lie.attack.is_hostile()) {
+            let name = lie.name();
             let of = |rule: &str| {
                 figures.iter().find(|f| {
-                    f.attackers == attackers && f.attack == Some(attack.name()) && f.rule == rule
+                    f.attackers == attackers && f.attack.as_ref() == Some(&name) && f.rule == rule
                 })
             };
-            let (what, cells) = match attack {
+            let (what, cells) = match lie.attack {
                 Attack::Backdoor => (
                     "probability of the phrase, %",
                     RULES.map(|(rule, _)| of(rule).map(|f| of_pair(f.phrase_percent, 1, "none"))),
@@ -193,11 +195,7 @@ fn success(figures: &[Figure]) -> String {
                     RULES.map(|(rule, _)| of(rule).map(|f| of_pair(f.lost_percent, 0, "all"))),
                 ),
             };
-            let mut row = vec![
-                attackers.to_string(),
-                attack.name().to_owned(),
-                what.to_owned(),
-            ];
+            let mut row = vec![attackers.to_string(), name.clone(), what.to_owned()];
             row.extend(cells.map(|cell| cell.unwrap_or("not run".to_owned())));
             rows.push(row);
         }
@@ -228,7 +226,7 @@ fn rules(figures: &[Figure]) -> String {
                 });
                 row.push(worst.map_or(String::new(), |f| {
                     let worse = of_pair(f.worse_percent, 1, "diverged");
-                    format!("{worse} ({})", f.attack.unwrap_or_default())
+                    format!("{worse} ({})", f.attack.as_deref().unwrap_or_default())
                 }));
             }
             let attacked = figures

@@ -7,7 +7,13 @@ use super::*;
 fn cell(attack: Attack) -> Cell {
     Cell {
         rule: RULES[0],
-        attack: Some((attack, 3)),
+        attack: Some((
+            Lie {
+                attack,
+                sealed: false,
+            },
+            3,
+        )),
         seed: 1,
     }
 }
@@ -17,8 +23,17 @@ fn every_cell_has_a_name_of_its_own() {
     let cells = cells();
     let names: BTreeSet<String> = cells.iter().map(Cell::name).collect();
     assert_eq!(names.len(), cells.len());
-    let attacked = RULES.len() * SEEDS.len() * Attack::ALL.len() * ATTACKERS.len();
+    let attacked = RULES.len() * SEEDS.len() * Lie::all().len() * ATTACKERS.len();
     assert_eq!(cells.len(), attacked + RULES.len() * SEEDS.len());
+}
+
+#[test]
+fn who_lies_under_sealed_updates_knows_those_of_the_factor_s_last_turn() {
+    let update = |round: u8| vec![(vec![round], Vec::new())];
+    let mut sealed = Seen::new(true);
+    let found: Vec<Vec<Update>> = (1..=5).map(|round| sealed.newest(update(round))).collect();
+    assert_eq!(found, [vec![], vec![], update(1), update(2), update(3)]);
+    assert_eq!(Seen::new(false).newest(update(1)), update(1));
 }
 
 /// A quick ground: a rill that has hardly learnt anything and a text of a few pages.
