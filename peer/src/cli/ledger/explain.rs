@@ -306,3 +306,32 @@ fn shard(e: &Explanation) -> (String, String) {
     ));
     (title, body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::explain::SplitPart;
+
+    #[test]
+    fn a_score_that_does_not_count_yet_says_by_how_much() {
+        let own = SplitPart {
+            score_nanonats: 2_000_000,
+            luck_nanonats: 1_000_000,
+            shown_nanonats: 2_500_000,
+            bar_nanonats: 4_000_000,
+            ..SplitPart::default()
+        };
+        let e = Explanation {
+            split: vec![own],
+            counted_nanonats: 9_000_000,
+            ..Explanation::default()
+        };
+        let (title, body) = split(&e);
+        assert!(title.contains("+0.000000 of +9.000000"), "{title}");
+        let words: Vec<&str> = body.split_whitespace().collect();
+        let said = "add up to +2.500000 millinats, NOT more than three times their luck, +4.000000";
+        assert!(words.join(" ").contains(said), "{body}");
+        assert!(body.contains("not yet beyond luck <- this"), "{body}");
+        assert!(payout(&e).contains("not yet beyond luck"), "{}", payout(&e));
+    }
+}

@@ -148,3 +148,33 @@ fn causes(change: &ChangeView) -> String {
     });
     words.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{CauseView, LineView};
+
+    #[test]
+    fn lines_and_causes_name_luck_where_it_decides() {
+        let line = |beyond_luck| LineView {
+            score_nanonats: 2_000_000,
+            luck_nanonats: 750_000,
+            beyond_luck,
+            ..LineView::default()
+        };
+        let table = lines(&RunStatementView {
+            lines: vec![line(false), line(true)],
+            ..RunStatementView::default()
+        });
+        assert_eq!(table.matches("not yet beyond luck").count(), 1, "{table}");
+        assert!(table.contains("0.750"), "{table}");
+        let change = ChangeView {
+            micro_open: -7,
+            causes: vec![CauseView {
+                cause: "not-beyond-luck".to_owned(),
+                micro_open: -7,
+            }],
+        };
+        assert_eq!(causes(&change), "rounds not beyond luck yet -7");
+    }
+}

@@ -402,6 +402,25 @@ fn the_account_moves_by_what_the_rounds_paid() {
     assert_eq!(by_id.payout, rounds[0]);
 }
 
+/// Places are in the order of ids, and the first place's median is 50 where three times its luck is 90.
+#[test]
+fn a_score_that_is_held_back_shows_what_it_lacks() {
+    let (hand, _, _) = finished();
+    let least = (0..MEMBERS).min_by_key(|who| id(*who)).unwrap();
+    let found = hand
+        .explain(&format!("{}/1/{}", hand.run().short(), NAMES[least]))
+        .unwrap();
+    let own = (found.split.iter())
+        .find(|line| line.peer == found.peer)
+        .unwrap();
+    assert_eq!((own.score_nanonats, own.luck_nanonats), (50, 30));
+    assert_eq!((own.shown_nanonats, own.bar_nanonats), (50, 90));
+    assert!(!own.beyond_luck && own.micro_open == 0, "{own:?}");
+    assert_eq!(found.payout.outcome, "paid");
+    assert_eq!(found.counted_nanonats, 150 + 250 + 350);
+    assert!(found.score.sheets.iter().all(|s| s.luck_nanonats == 30));
+}
+
 #[test]
 fn a_round_with_too_few_sheets_says_so() {
     let (hand, _, _) = finished();
