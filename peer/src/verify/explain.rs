@@ -454,6 +454,7 @@ impl Walk<'_> {
             root: root.to_string(),
             role: role_word(member.role).to_owned(),
             tokens: member.tokens,
+            own_tokens: member.own,
             block: member.joined.block.to_string(),
             sequence: member.joined.seq.0,
             since: member.since.0,

@@ -160,7 +160,7 @@ pub struct VectorPart {
     pub rule: String,
     /// Contributions in the round.
     pub included: u32,
-    /// Part of the round's tokens, the weight before the rule.
+    /// Part of the round's weight, before the rule.
     pub token_share: f64,
     /// What the rule left of that weight: clipping, turning away.
     pub factor: f64,
@@ -204,6 +204,8 @@ pub struct ShardPart {
     pub role: String,
     /// Tokens that the join named.
     pub tokens: u64,
+    /// How many of them count as its own.
+    pub own_tokens: u64,
     /// The block that carries the join.
     pub block: String,
     /// The block's place in the contributor's log.

@@ -267,7 +267,7 @@ fn vector(e: &Explanation) -> String {
         return "what it added to the adapter is not known here".to_owned();
     };
     format!(
-        "{:.6} x update: {:.4} of the round's tokens, times {:.6} by the rule ({})\n   length {:.6} of the \
+        "{:.6} x update: {:.4} of the round's weight, times {:.6} by the rule ({})\n   length {:.6} of the \
          update, {:.6} of the vector; it moved {} of {} numbers",
         v.coefficient,
         v.token_share,
@@ -297,9 +297,10 @@ fn shard(e: &Explanation) -> (String, String) {
     let s = &e.shard;
     let title = format!("root {}", s.root);
     let body = wrapped(&format!(
-        "joined as {} with {} tokens, block {} (sequence {}), member from round {}",
+        "joined as {} with {} tokens, {} its own, block {} (sequence {}), member from round {}",
         s.role,
         s.tokens,
+        s.own_tokens,
         short(&s.block),
         s.sequence,
         s.since
