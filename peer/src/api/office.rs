@@ -13,7 +13,7 @@ use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{Command, Notice};
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::limits::MAX_MANIFEST_BYTES;
-use tributary_protocol::manifest::Manifest;
+use tributary_protocol::manifest::{Manifest, Weights};
 use tributary_protocol::node::{Node, RunView as NodeRun};
 
 use super::{
@@ -28,13 +28,13 @@ use crate::shard::Committed;
 use crate::terminal::Failure;
 use crate::verify::holdout::{HoldoutProof, HoldoutReport};
 use crate::verify::{self, archive::Archive};
-use crate::view::book::Book;
 use crate::view::explain::Explanation;
-use crate::view::{
-    AdapterView, EventView, RunBrief, RunView, StatementView, StatusView, phase_words,
-};
+use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
 use crate::why::{Question, Why};
 use name::{pick, pick_only};
+use show::{brief_of, view_of};
+
+pub(crate) use show::with_book;
 
 /// How long a wish may take to show in the node.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -231,13 +231,17 @@ impl Office {
         )
         .map_err(refused)?;
         let tokens = model::tokens(&base, &committed, role).map_err(refused)?;
+        let sketch = committed.sketch(manifest);
+        if sketch.is_none() && role.contributes() && manifest.weights != Weights::Trained {
+            return Err(refused(TOO_SHORT));
+        }
         Ok(Join {
             name: self.name.clone(),
             role,
             root: committed.write(paths).map_err(failed)?,
             tokens,
             fingerprints: committed.fingerprints(),
-            sketch: committed.sketch(manifest.run_id()),
+            sketch,
         })
     }
 
@@ -507,62 +511,8 @@ async fn next_event(
     }
 }
 
-/// Runs `read` on the book of a run whose manifest is known.
-pub(crate) fn with_book<R>(run: &NodeRun<'_>, read: impl FnOnce(&Book<'_>) -> R) -> Option<R> {
-    let manifest = run.manifest()?;
-    Some(read(&Book {
-        manifest,
-        chain: run.chain(),
-        log: run.log(),
-    }))
-}
-
-const WITHOUT_OWN_TEXT: &str = "not admitted: others committed to all of this shard's text before; \
-    leave, add text of your own and join again";
-
-fn brief_of(run: &NodeRun<'_>) -> RunBrief {
-    let manifest = run.manifest();
-    let of = |f: fn(&Manifest) -> String| manifest.map(|m| f(m)).unwrap_or_default();
-    let finished = run.is_finished();
-    let phase = match run.phase() {
-        Some(_) if !finished && run.lacks_own_text() => WITHOUT_OWN_TEXT.to_owned(),
-        Some(phase) if !finished => {
-            let (word, waits) = phase_words(phase);
-            format!("{word}: {waits}")
-        }
-        _ if finished => "finished".to_owned(),
-        _ => "waiting for its manifest".to_owned(),
-    };
-    RunBrief {
-        run: run.id().to_string(),
-        name: of(|m| m.name.clone()),
-        datanet: of(|m| m.datanet.clone()),
-        base: of(|m| m.base.name.clone()),
-        certified: run.head().map(|h| h.round.0),
-        rounds: manifest.map_or(0, |m| m.rounds),
-        phase,
-        members: run.head().map_or(0, |h| h.roster.len() as u32),
-        finished,
-    }
-}
-
-/// Everything about a run; `None` while its manifest is missing.
-fn view_of(run: &NodeRun<'_>) -> Option<Result<RunView, HostError>> {
-    with_book(run, |book| {
-        Ok(RunView {
-            brief: brief_of(run),
-            creator: book.manifest.creator.to_string(),
-            evaluators: (book.manifest.evaluators.iter())
-                .map(PeerId::to_string)
-                .collect(),
-            budget_micro_open: u64::try_from(book.manifest.budget_per_round.0).unwrap_or(u64::MAX),
-            roster: book.members(),
-            history: book.rounds(),
-            credits: book.credits().map_err(failed)?,
-            adapter: book.adapter(run.adapter().is_some()),
-        })
-    })
-}
+const TOO_SHORT: &str = "this shard has fewer than eight words to train on, and the run weighs by own text, which it \
+    tells by eight words in a row; add text with `tributary datanet add`";
 
 fn manifest_of(hex: &str) -> Result<Manifest, HostError> {
     let bytes = (HEXLOWER.decode(hex.as_bytes()))
@@ -596,3 +546,4 @@ pub(super) fn failed(e: impl std::fmt::Display) -> HostError {
 
 pub(super) mod fetch;
 mod name;
+mod show;

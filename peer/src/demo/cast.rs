@@ -269,7 +269,7 @@ fn make(
         root: committed.write(home.paths())?,
         tokens,
         fingerprints: committed.fingerprints(),
-        sketch: committed.sketch(manifest.run_id()),
+        sketch: committed.sketch(manifest),
     };
     Ok((home, join))
 }

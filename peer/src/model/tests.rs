@@ -43,7 +43,7 @@ fn bench() -> Bench {
         root,
         tokens: tokens(&base, &committed, Role::Both).unwrap(),
         fingerprints: committed.fingerprints(),
-        sketch: committed.sketch(run),
+        sketch: None,
     };
     learner.joined(run, &join);
     let shape = Arc::new(base.adapter_shape(2, 4));

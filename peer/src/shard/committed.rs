@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tributary_attribution::lexical::{Shard, TooLong};
 use tributary_protocol::fingerprint::{self, Secret};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, RunId};
+use tributary_protocol::id::MerkleRoot;
+use tributary_protocol::manifest::{Manifest, Weights};
 use tributary_protocol::merkle;
 use tributary_protocol::sketch::Sketch;
 
@@ -159,11 +160,15 @@ impl Committed {
         })
     }
 
-    /// By what a run tells others' text from these words; `None` when too few are trained on.
-    pub fn sketch(&self, run: RunId) -> Option<Sketch> {
+    /// By what a run that weighs by own text tells others' text from these words; `None` for other runs, and when
+    /// too few words are trained on.
+    pub fn sketch(&self, manifest: &Manifest) -> Option<Sketch> {
+        if manifest.weights == Weights::Trained {
+            return None;
+        }
         let text = self.train.concat();
         let words: Vec<String> = fingerprint::words(&text).map(|(_, word)| word).collect();
-        Some(Sketch::of(run, &words)).filter(|sketch| !sketch.is_empty())
+        Some(Sketch::of(manifest.run_id(), &words)).filter(|sketch| !sketch.is_empty())
     }
 
     fn secret(&self) -> Secret {
