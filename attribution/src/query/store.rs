@@ -18,8 +18,8 @@ use tributary_protocol::id::PeerId;
 
 use super::{QueryError, check};
 
-/// Numbers of a chunk. Of [`WIDE`] gradients in `f32` they take 32 KiB, which first-level caches hold.
-const CHUNK: usize = 1024;
+/// Numbers of a chunk. Of [`WIDE`] gradients in `f64` they take 256 KiB, which second-level caches hold.
+const CHUNK: usize = 4096;
 /// Gradients that pass together.
 const WIDE: usize = 8;
 /// Rows that are worth a thread of their own.
@@ -125,12 +125,12 @@ impl Stage {
 fn pass(rows: &[&Row], len: usize, gradients: &[&[f32]]) -> Vec<[f64; WIDE]> {
     let mut lanes = vec![[[0.0f64; WIDE]; LANES]; rows.len()];
     let mut reached = vec![0usize; rows.len()];
-    let mut descent = vec![[0.0f32; WIDE]; CHUNK];
+    let mut descent = vec![[0.0f64; WIDE]; CHUNK];
     for start in (0..len).step_by(CHUNK) {
         let end = (start + CHUNK).min(len);
         for (at, gradient) in gradients.iter().enumerate() {
             for (wide, value) in descent.iter_mut().zip(&gradient[start..end]) {
-                wide[at] = -*value;
+                wide[at] = -f64::from(*value);
             }
         }
         let rows = rows.iter().zip(&mut lanes).zip(&mut reached);
@@ -197,7 +197,7 @@ impl Row {
         &self,
         chunk: std::ops::Range<usize>,
         from: usize,
-        descent: &[[f32; WIDE]],
+        descent: &[[f64; WIDE]],
         lanes: &mut [[f64; WIDE]; LANES],
     ) -> usize {
         match self {
@@ -223,10 +223,10 @@ impl Row {
     }
 }
 
-fn multiply(lane: &mut [f64; WIDE], descent: &[f32; WIDE], value: f32) {
+fn multiply(lane: &mut [f64; WIDE], descent: &[f64; WIDE], value: f32) {
     let value = f64::from(value);
     for (sum, descent) in lane.iter_mut().zip(descent) {
-        *sum += f64::from(*descent) * value;
+        *sum += descent * value;
     }
 }
 
