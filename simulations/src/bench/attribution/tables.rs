@@ -136,7 +136,8 @@ fn rows(figures: &[Figure], unit: &str) -> String {
             shown(f.top, true),
             shown(f.harm_seen, true),
             shown(f.coalitions, false),
-            if f.ms > 0.0 {
+            // What only looks something up takes no time to speak of.
+            if f.ms >= 0.05 {
                 format!("{:.1}", f.ms)
             } else {
                 "-".to_owned()
