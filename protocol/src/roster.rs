@@ -131,6 +131,11 @@ impl Roster {
             .is_some_and(|m| (entry.seq, entry.index) > (m.joined.seq, m.joined.index))
     }
 
+    /// How many peers that were never a member may still be admitted.
+    pub fn room(&self) -> usize {
+        limits::MAX_MEMBERS.saturating_sub(self.members.len() + self.departed.len())
+    }
+
     /// The roster after `value`: its leavers gone, its joiners members from the next round on.
     ///
     /// # Errors

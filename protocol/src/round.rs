@@ -91,6 +91,13 @@ pub struct FinalScore {
     pub luck: NanoNats,
 }
 
+impl EntryRef {
+    /// Where it stands in its author's log.
+    pub fn position(&self) -> (Seq, u8) {
+        (self.seq, self.index)
+    }
+}
+
 impl RoundValue {
     /// Hash of the canonical bytes; what precommits sign.
     pub fn id(&self) -> ValueId {

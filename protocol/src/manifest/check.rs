@@ -177,7 +177,8 @@ impl Manifest {
         range("score_windows", self.score_windows, 1u8, windows)?;
         let committee = limits::MAX_COMMITTEE as u64;
         range("committee", self.committee, 1u8, committee)?;
-        let members = limits::MAX_MEMBERS as u64;
+        // The genesis admits all of them at once.
+        let members = limits::MAX_CHANGES_PER_ROUND as u64;
         range("min_members", self.min_members, 1u8, members)?;
         let least = self.min_contributions;
         let included = limits::MAX_INCLUDED as u64;

@@ -140,7 +140,7 @@ impl Run {
         }
     }
 
-    /// Whether a proposed value is valid; `None` while something it rests on is missing, or came too late.
+    /// Whether a proposed value is valid; `None` while something it rests on is missing, came too late or was left out.
     fn verdict(&mut self, desk: &mut Desk, value: &RoundValue) -> Option<bool> {
         let manifest = self.manifest.clone()?;
         if state::follow(&manifest, self.id, self.head.as_ref(), value).is_err() {
@@ -161,7 +161,7 @@ impl Run {
         let missing = state::missing(&manifest, head, value, &self.evidence());
         if missing.is_empty() {
             let attempt = self.height.as_ref().map_or(0, |d| d.height.attempt());
-            if self.is_untimely(value, attempt) {
+            if self.is_unfair(value, attempt) {
                 return None;
             }
             let head = self.head.as_ref();

@@ -17,15 +17,18 @@ use super::run::Run;
 use crate::event::{Effect, Timer};
 use crate::id::{BlobHash, PeerId};
 use crate::limits;
-use crate::round::RoundValue;
+use crate::round::{EntryRef, Included, RoundValue};
 use crate::time::Instant;
 
 /// The receipts of the open round, closed.
 pub(super) struct Closed {
     /// Authors whose receipts had arrived: those that this peer would include.
     counted: BTreeSet<PeerId>,
-    /// Those, and whose arrived before updates were revealed here: none of them can have seen an update.
-    timely: BTreeSet<PeerId>,
+    /// Their receipts, and those that arrived before updates were revealed here: none of them can rest on
+    /// anybody's update. A second receipt of the same author is not among them.
+    timely: BTreeSet<EntryRef>,
+    /// Sheets that were here when the receipts closed: nobody who proposes can have lacked them for long.
+    sheets: Vec<EntryRef>,
     /// When updates are revealed and fetched here.
     reveal: Instant,
     /// Whether that was.
@@ -46,8 +49,8 @@ impl Run {
             return;
         };
         if desk.now.monotonic < closed.reveal {
-            let authors = self.fitting.iter().map(|(peer, _, _)| *peer);
-            closed.timely.extend(authors);
+            let receipts = self.fitting.iter().map(|(_, at, _)| *at);
+            closed.timely.extend(receipts);
             return;
         }
         if !std::mem::replace(&mut closed.revealed, true) {
@@ -89,9 +92,11 @@ impl Run {
         if seal_ms > 0 {
             self.wake(desk, reveal);
         }
+        let timely = self.eligible(now).map(|(_, at, _)| *at).collect();
         Some(Closed {
-            timely: counted.clone(),
+            timely,
             counted,
+            sheets: self.sheets().0,
             reveal,
             revealed: false,
         })
@@ -201,14 +206,26 @@ impl Run {
             && self.has_minimum(updates)
     }
 
-    /// Whether a proposed value includes an update that was announced after updates had been revealed. Not
-    /// for ever: others may have closed later, and what is locked must be able to win.
-    pub(super) fn is_untimely(&self, value: &RoundValue, attempt: u32) -> bool {
+    /// Whether a proposed value includes an update that was announced after updates had been revealed, or leaves
+    /// out what was here in time. Not for ever: others may have closed at another moment, and what is locked must be
+    /// able to win.
+    pub(super) fn is_unfair(&self, value: &RoundValue, attempt: u32) -> bool {
         let Some(closed) = &self.closed else {
             return false;
         };
-        attempt < limits::TIMELY_ATTEMPTS
-            && (value.included.iter()).any(|i| !closed.timely.contains(&i.receipt.author))
+        if attempt >= limits::TIMELY_ATTEMPTS {
+            return false;
+        }
+        let late = |i: &Included| !closed.timely.contains(&i.receipt);
+        let has = |at: &EntryRef| value.included.iter().any(|i| i.receipt == *at);
+        let omitted = |(peer, at, receipt): &Fitting| {
+            let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
+            let held = self.blobs.contains_key(&receipt.update.hash);
+            drawn && held && closed.counted.contains(peer) && !has(at)
+        };
+        value.included.iter().any(late)
+            || self.fitting.iter().any(omitted)
+            || closed.sheets.iter().any(|at| !value.sheets.contains(at))
     }
 
     /// The update of this peer that waits to be revealed: it is on the disk, and not offered.

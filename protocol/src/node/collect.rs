@@ -12,7 +12,8 @@ use crate::id::{BlobRef, PeerId, Round, Seq};
 use crate::limits;
 use crate::lot::Lot;
 use crate::manifest::{Manifest, UpdateCodec};
-use crate::round::{EntryRef, Included};
+use crate::roster::Roster;
+use crate::round::{EntryRef, Included, Joined};
 use crate::state::{self, Choice, Evidence, Head};
 use crate::time::Instant;
 use crate::update;
@@ -98,8 +99,8 @@ impl Run {
         if self.leaving || self.is_member(&desk.me) {
             return;
         }
-        let last_leave = self.index.leaves.get(&desk.me).map(|at| at.seq);
-        let asked = self.index.joins.get(&desk.me).map(|(at, _)| at.seq);
+        let last_leave = self.index.leaves.get(&desk.me).map(EntryRef::position);
+        let asked = self.index.joins.get(&desk.me).map(|(at, _)| at.position());
         if asked > last_leave || (asked.is_some() && last_leave.is_none()) {
             return;
         }
@@ -110,8 +111,8 @@ impl Run {
         if !self.leaving || !self.is_member(&desk.me) {
             return;
         }
-        let joined = self.index.joins.get(&desk.me).map(|(at, _)| at.seq);
-        let asked = self.index.leaves.get(&desk.me).map(|at| at.seq);
+        let joined = self.index.joins.get(&desk.me).map(|(at, _)| at.position());
+        let asked = self.index.leaves.get(&desk.me).map(EntryRef::position);
         if asked.is_none() || asked < joined {
             self.append(desk, vec![Entry::Leave], Vec::new());
         }
@@ -410,20 +411,20 @@ impl Run {
         (sheets.values().filter(fits).copied().collect(), expected)
     }
 
-    /// Join entries that the next value may admit.
-    pub(super) fn admissible(&self) -> Vec<crate::round::Joined> {
+    /// Join entries that the next value may admit: what `Roster::apply` takes, by its own predicate, and no more
+    /// than the roster has room for. One entry that it refuses would make every honest proposal of the height fail.
+    pub(super) fn admissible(&self) -> Vec<Joined> {
         let Some(manifest) = &self.manifest else {
             return Vec::new();
         };
         let head = self.head.as_ref();
+        let nobody = Roster::default();
+        let roster = head.map_or(&nobody, |head| &head.roster);
         let mut joins: Vec<(EntryRef, &Join)> = (self.index.joins.iter())
             .filter(|(peer, (at, _))| {
-                let left = self
-                    .index
-                    .leaves
-                    .get(peer)
-                    .is_some_and(|leave| leave.seq > at.seq);
-                !left && !self.is_member(peer) && self.log.entry(at).is_some()
+                let leave = self.index.leaves.get(peer);
+                let left = leave.is_some_and(|leave| leave.position() > at.position());
+                !left && roster.may_join(at) && self.log.entry(at).is_some()
             })
             .map(|(_, (at, join))| (*at, join))
             .collect();
@@ -435,7 +436,16 @@ impl Run {
         let able = state::admit(manifest, head, &joins, &self.log);
         let is_able = |at: &EntryRef| able.iter().any(|joined| joined.entry == *at);
         joins.retain(|(at, _)| is_able(at));
-        self.draw(Domain::Committee, &mut joins, most / 2, |(at, _)| at.author);
+        // Nobody leaves before the genesis: it may admit as many as a round may change.
+        let most = if head.is_some() { most / 2 } else { most };
+        self.draw(Domain::Committee, &mut joins, most, |(at, _)| at.author);
+        let mut room = roster.room();
+        joins.retain(|(at, _)| {
+            let returns = roster.has_known(&at.author);
+            let fits = returns || room > 0;
+            room -= usize::from(fits && !returns);
+            fits
+        });
         // Who is admitted together shares what it holds together.
         state::admit(manifest, head, &joins, &self.log)
     }
@@ -453,15 +463,16 @@ impl Run {
         known && !self.is_member(&at.author) && join.role.contributes() && able().is_empty()
     }
 
-    fn leavers(&self) -> Vec<EntryRef> {
+    /// Leave entries that the next value may carry out beside `joins`; see [`Run::admissible`].
+    fn leavers(&self, joins: &[Joined]) -> Vec<EntryRef> {
+        let Some(roster) = self.head.as_ref().map(|head| &head.roster) else {
+            return Vec::new();
+        };
         let mut out: Vec<_> = (self.index.leaves.iter())
             .filter(|(peer, at)| {
-                let rejoined = self
-                    .index
-                    .joins
-                    .get(peer)
-                    .is_some_and(|(j, _)| j.seq > at.seq);
-                !rejoined && self.is_member(peer) && self.log.entry(at).is_some()
+                let join = self.index.joins.get(peer);
+                let rejoined = join.is_some_and(|(join, _)| join.position() > at.position());
+                !rejoined && roster.may_leave(at) && self.log.entry(at).is_some()
             })
             .map(|(_, at)| *at)
             .collect();
@@ -471,6 +482,10 @@ impl Run {
             limits::MAX_CHANGES_PER_ROUND / 2,
             |at| at.author,
         );
+        if joins.is_empty() && out.len() == roster.len() {
+            // Somebody has to certify what comes.
+            out.pop();
+        }
         out
     }
 
@@ -481,18 +496,22 @@ impl Run {
             .manifest
             .as_ref()
             .is_some_and(|m| self.next() < m.closing_round());
+        let joins = match changes {
+            true => self.admissible(),
+            false => Vec::new(),
+        };
+        let leaves = match changes {
+            true => self.leavers(&joins),
+            false => Vec::new(),
+        };
         Choice {
             included: if trains {
                 self.complete(now)
             } else {
                 Vec::new()
             },
-            joins: if changes {
-                self.admissible()
-            } else {
-                Vec::new()
-            },
-            leaves: if changes { self.leavers() } else { Vec::new() },
+            joins,
+            leaves,
             sheets: self.sheets().0,
         }
     }

@@ -136,33 +136,30 @@ impl Run {
             return Ok(Verdict::Ignore);
         }
         // The committee that signed both is the same one, drawn from the state before.
-        let Some(committee) = self.committee_of(round) else {
+        let Some(committee) = self.committees.get(round.0 as usize) else {
             return Ok(Verdict::Ignore);
         };
-        certificate.verify(&committee, desk.config.network)?;
+        certificate.verify(committee, desk.config.network)?;
+        // One contradiction proves all that a second one would: it is kept if it exposes somebody new.
+        let liars: Vec<PeerId> = (certificate.precommits.iter())
+            .map(|(peer, _)| *peer)
+            .filter(|peer| known.precommits.iter().any(|(other, _)| other == peer))
+            .filter(|peer| !self.exposed.contains(&(round, *peer)))
+            .collect();
+        if liars.is_empty() {
+            return Ok(Verdict::Ignore);
+        }
+        self.exposed.extend(liars.iter().map(|peer| (round, *peer)));
         desk.persist(vec![Record::Certificate {
             run: self.id,
             round,
             bytes: bytes.to_vec(),
         }]);
-        for (peer, _) in &certificate.precommits {
-            if known.precommits.iter().any(|(other, _)| other == peer) {
-                desk.notify(Notice::Equivocation {
-                    run: self.id,
-                    author: *peer,
-                });
-            }
+        for author in liars {
+            let run = self.id;
+            desk.notify(Notice::Equivocation { run, author });
         }
         Ok(Verdict::Accept)
-    }
-
-    fn committee_of(&self, round: Round) -> Option<crate::committee::Committee> {
-        let manifest = self.manifest.as_ref()?;
-        let mut head = None;
-        for certificate in self.chain.iter().take(round.0 as usize) {
-            head = Some(state::follow(manifest, self.id, head.as_ref(), &certificate.value).ok()?);
-        }
-        Some(state::committee(manifest, &self.id, head.as_ref()))
     }
 
     fn certified(&self) -> Option<Round> {

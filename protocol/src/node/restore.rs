@@ -8,7 +8,7 @@ use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Record};
-use crate::id::{BlobHash, BlobRef, Round, RunId, Scope};
+use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
 use crate::manifest::Manifest;
@@ -242,6 +242,15 @@ impl Run {
             return;
         };
         while let Some(found) = certificates.remove(&(self.id, self.next())) {
+            let round = self.next();
+            let signers: Vec<(Round, PeerId)> = (found.iter())
+                .flat_map(|certificate| &certificate.precommits)
+                .map(|(peer, _)| (round, *peer))
+                .collect();
+            if found.len() > 1 {
+                // The contradiction is on the disk: none of its signers is news.
+                self.exposed.extend(signers);
+            }
             let committee = crate::state::committee(&manifest, &self.id, self.head.as_ref());
             let next = found.into_iter().find_map(|certificate| {
                 certificate.verify(&committee, network).ok()?;
@@ -253,8 +262,7 @@ impl Run {
             let Some((head, certificate)) = next else {
                 break;
             };
-            self.head = Some(head);
-            self.chain.push(certificate);
+            self.extend_chain(&manifest, head, certificate);
         }
         let round = self.next();
         self.sent = self.sent.take().filter(|(at, _)| *at >= round);

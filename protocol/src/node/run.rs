@@ -12,6 +12,7 @@ use super::collect::{Fitting, Index};
 use super::relay::Relay;
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
+use crate::committee::Committee;
 use crate::consensus::Height;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, Notice, Phase, Record, Timer};
@@ -44,6 +45,10 @@ pub struct Run {
     pub(super) leaving: bool,
     /// Verified certificates from round 0 on, without gaps.
     pub(super) chain: Vec<Certificate>,
+    /// Who decided each of them.
+    pub(super) committees: Vec<Committee>,
+    /// Members whose contradiction of a certificate is kept, by round.
+    pub(super) exposed: BTreeSet<(Round, PeerId)>,
     /// What the chain proves.
     pub(super) head: Option<Head>,
     /// The newest adapter derived or fetched here, and its round.
@@ -205,6 +210,8 @@ impl Run {
             join: None,
             leaving: false,
             chain: Vec::new(),
+            committees: Vec::new(),
+            exposed: BTreeSet::new(),
             head: None,
             adapter: None,
             stepped: None,

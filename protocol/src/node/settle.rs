@@ -10,8 +10,9 @@ use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record, Timer};
 use crate::id::{BlobHash, BlobRef, PeerId, Round};
+use crate::manifest::Manifest;
 use crate::reject::Rejection;
-use crate::state::{self, Evidence};
+use crate::state::{self, Evidence, Head};
 
 impl Run {
     /// Moves the head by a verified certificate.
@@ -49,8 +50,7 @@ impl Run {
         }
         let state = head.hash;
         let included = certificate.value.included.len() as u32;
-        self.head = Some(head);
-        self.chain.push(certificate);
+        self.extend_chain(&manifest, head, certificate);
         if self.training.is_some_and(|training| training <= round) {
             self.training = None;
             desk.emit(Effect::CancelTrain(self.id));
@@ -64,6 +64,25 @@ impl Run {
         });
         self.open_height(desk);
         Ok(())
+    }
+
+    /// Appends a verified certificate and the head it leads to; keeps its committee, which whoever contradicts it
+    /// must have been a member of.
+    pub(super) fn extend_chain(
+        &mut self,
+        manifest: &Manifest,
+        head: Head,
+        certificate: Certificate,
+    ) {
+        let committee = state::committee(manifest, &self.id, self.head.as_ref());
+        self.head = Some(head);
+        self.chain.push(certificate);
+        self.committees.push(committee);
+        assert_eq!(
+            self.chain.len(),
+            self.committees.len(),
+            "a committee for each height"
+        );
     }
 
     /// Entries that a certificate names count, whatever their authors do later.

@@ -1,0 +1,403 @@
+//! What strangers, whose keys are free, and single members with a seat try against a run. Each test states the
+//! property that holds.
+
+#[allow(dead_code, reason = "shared with tests that restart nodes")]
+#[path = "federation/net.rs"]
+mod net;
+
+use std::collections::BTreeMap;
+
+use net::{Net, config, join, manifest};
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
+use tributary_protocol::entry::{Contribution, Entry, Join, Role};
+use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
+use tributary_protocol::hash::{self, Digest, Domain};
+use tributary_protocol::id::{
+    BlobHash, BlobRef, BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq, StateHash, ValueId,
+};
+use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::RunView;
+use tributary_protocol::round::{EntryRef, Included, RoundValue};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::time::{Instant, Now, Timestamp};
+use tributary_protocol::wire::Message;
+
+const NET: NetworkId = NetworkId(9);
+
+fn run_of(change: impl Fn(&mut Manifest), joins: impl Fn(usize) -> Join) -> (Net, RunId) {
+    let mut net = Net::new(5);
+    let mut manifest = manifest(net.ids[0], Vec::new(), 5, 3);
+    change(&mut manifest);
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    for node in 0..5 {
+        let join = Some(joins(node));
+        net.command(node, Command::Follow { run, join });
+    }
+    let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, all), "genesis");
+    (net, run)
+}
+
+fn begun() -> (Net, RunId) {
+    run_of(|_| (), |node| join(node, Role::Contributor))
+}
+
+fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
+    net.nodes[node]
+        .as_ref()
+        .expect("running")
+        .run(run)
+        .expect("followed")
+}
+
+fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
+    view(net, node, run).head().map(|head| head.round)
+}
+
+fn key(node: usize) -> SecretKey {
+    SecretKey::from_seed(config(node).seed)
+}
+
+fn stranger(nth: u64) -> SecretKey {
+    SecretKey::from_seed(*hash::digest(Domain::Simulation, &nth.to_le_bytes()).as_bytes())
+}
+
+fn block(
+    key: &SecretKey,
+    run: RunId,
+    seq: u64,
+    prev: Option<BlockId>,
+    entries: Vec<Entry>,
+) -> SignedBlock {
+    let block = Block {
+        network: NET,
+        author: key.peer_id(),
+        scope: Scope::Run(run),
+        seq: Seq(seq),
+        prev,
+        seen: Vec::new(),
+        time: Timestamp(1),
+        entries,
+    };
+    SignedBlock::sign(block, key).expect("it keeps all bounds")
+}
+
+fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) -> Vec<Effect> {
+    let now = Now {
+        monotonic: Instant(net.now_ms),
+        wall: Timestamp(net.now_ms),
+    };
+    let input = Input::Gossip {
+        from,
+        id: 1,
+        bytes: message.encode(),
+    };
+    net.nodes[node]
+        .as_mut()
+        .expect("running")
+        .handle(input, now)
+}
+
+/// To every node.
+fn tell_all(net: &mut Net, block: &SignedBlock) {
+    let bytes = Message::Block(block.bytes().to_vec()).encode();
+    for node in 0..net.nodes.len() {
+        let (from, bytes) = (block.block().author, bytes.clone());
+        net.input(node, Input::Direct { from, bytes });
+    }
+}
+
+fn finished(net: &Net, run: &RunId) -> bool {
+    (0..net.nodes.len()).all(|node| view(net, node, run).is_finished())
+}
+
+fn a_stranger_says(entries: Vec<Entry>) -> Option<Round> {
+    let (mut net, run) = begun();
+    let block = block(&stranger(1), run, 0, None, entries);
+    tell_all(&mut net, &block);
+    net.run_until(30 * 60_000, |net| finished(net, &run));
+    round(&net, 0, &run)
+}
+
+#[test]
+fn a_block_that_leaves_and_joins_does_not_stop_the_run() {
+    let entries = vec![Entry::Leave, Entry::Join(join(50, Role::Contributor))];
+    assert_eq!(
+        a_stranger_says(entries),
+        Some(Round(4)),
+        "half an hour later"
+    );
+}
+
+#[test]
+fn a_block_that_joins_and_leaves_does_not_stop_the_run() {
+    let entries = vec![Entry::Join(join(50, Role::Contributor)), Entry::Leave];
+    assert_eq!(
+        a_stranger_says(entries),
+        Some(Round(4)),
+        "half an hour later"
+    );
+}
+
+#[test]
+fn a_stranger_that_only_joins_stops_nothing() {
+    let entries = vec![Entry::Join(join(50, Role::Contributor))];
+    assert_eq!(a_stranger_says(entries), Some(Round(4)));
+}
+
+/// What `voter` says at once to a proposal of attempt 0.
+fn prevotes(
+    net: &mut Net,
+    voter: usize,
+    proposer: usize,
+    value: &RoundValue,
+) -> Vec<Option<ValueId>> {
+    let body = Proposal {
+        attempt: 0,
+        polka: None,
+        value: value.clone(),
+        author: net.ids[proposer],
+    };
+    let words = ConsensusMessage::Proposal(Signed::<Proposal>::proposal(body, NET, &key(proposer)));
+    let from = net.ids[proposer];
+    let effects = tell(net, voter, from, &Message::Consensus(words.encode()));
+    (effects.iter())
+        .filter_map(|effect| match effect {
+            Effect::Gossip { bytes, .. } => match Message::decode(bytes).ok()? {
+                Message::Consensus(inner) => match ConsensusMessage::decode(&inner).ok()? {
+                    ConsensusMessage::Vote(vote) => Some(vote.body.value),
+                    ConsensusMessage::Proposal(_) => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect()
+}
+
+fn seats(net: &Net, run: &RunId) -> (usize, usize) {
+    let view = view(net, 0, run);
+    let committee = state::committee(view.manifest().unwrap(), run, view.head());
+    let at = |peer: &PeerId| net.ids.iter().position(|id| id == peer).unwrap();
+    let proposer = at(&committee.proposer(0));
+    let voter = (0..5)
+        .find(|n| committee.contains(&net.ids[*n]) && *n != proposer)
+        .unwrap();
+    (proposer, voter)
+}
+
+fn value_of(
+    net: &Net,
+    node: usize,
+    run: &RunId,
+    keep: impl Fn(&EntryRef, &Contribution) -> bool,
+) -> RoundValue {
+    let view = view(net, node, run);
+    let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
+        .map(|(h, b)| (*h, b.clone()))
+        .collect();
+    let evidence = Evidence {
+        log: view.log(),
+        before: view.adapter().map(|(_, adapter)| adapter),
+        blobs: &blobs,
+        judged: view.chain().last().map(|certificate| &certificate.value),
+    };
+    let included = (view.log().all())
+        .filter_map(|(at, entry)| match entry {
+            Entry::Contribution(c) if keep(&at, c) => Some(Included {
+                receipt: at,
+                update: c.update,
+                tokens: c.tokens,
+                weight: c.tokens,
+            }),
+            _ => None,
+        })
+        .collect();
+    let choice = Choice {
+        included,
+        ..Choice::default()
+    };
+    let manifest = view.manifest().unwrap();
+    state::build(manifest, *run, view.head(), choice, &evidence)
+        .expect("all of it is here")
+        .0
+}
+
+fn receipt(net: &Net, node: usize, author: usize, run: &RunId, update: BlobRef) -> SignedBlock {
+    let view = view(net, node, run);
+    let head = view.head().unwrap();
+    let last = view.log().last(net.ids[author]).expect("it joined").head();
+    let receipt = Contribution {
+        round: head.round.next(),
+        base: head.hash,
+        update,
+        tokens: 8,
+        shard: head.roster.get(&net.ids[author]).unwrap().root,
+    };
+    block(
+        &key(author),
+        *run,
+        last.seq.0 + 1,
+        Some(last.block),
+        vec![Entry::Contribution(receipt)],
+    )
+}
+
+#[test]
+fn a_second_receipt_after_the_reveal_is_not_voted_for_at_once() {
+    let (mut net, run) = begun();
+    let (proposer, voter) = seats(&net, &run);
+    net.crash(proposer); // its key is ours now
+    let size = state::update_size(view(&net, voter, &run).manifest().unwrap(), Round(1));
+    let dummy = BlobRef {
+        hash: BlobHash(Digest::from_bytes([77; 32])),
+        size,
+    };
+    let early = receipt(&net, voter, proposer, &run, dummy);
+    let bytes = Message::Block(early.bytes().to_vec()).encode();
+    for node in (0..5).filter(|n| *n != proposer) {
+        net.input(
+            node,
+            Input::Direct {
+                from: net.ids[proposer],
+                bytes: bytes.clone(),
+            },
+        );
+    }
+    // All five receipts are in, updates are revealed, the voter holds the four honest ones.
+    assert!(net.run_until(60_000, |net| view(net, voter, &run).arrived().0 == 4));
+    let victim = (0..5).find(|n| *n != proposer && *n != voter).unwrap();
+    let stolen = (view(&net, voter, &run).log().entries(net.ids[victim]))
+        .find_map(|(_, e)| match e {
+            Entry::Contribution(c) => Some(c.update),
+            _ => None,
+        })
+        .unwrap();
+    let late = receipt(&net, voter, proposer, &run, stolen);
+    tell(
+        &mut net,
+        voter,
+        late.block().author,
+        &Message::Block(late.bytes().to_vec()),
+    );
+    let value = value_of(&net, voter, &run, |_, c| c.update != dummy);
+    let from_late = value
+        .included
+        .iter()
+        .any(|i| i.receipt.block == late.id() && i.update == stolen);
+    assert!(
+        from_late,
+        "the stolen update stands in under the thief's name"
+    );
+    let said = prevotes(&mut net, voter, proposer, &value);
+    assert!(
+        !said.contains(&Some(value.id())),
+        "an honest voter prevoted for it in attempt 0"
+    );
+}
+
+#[test]
+fn a_proposal_that_leaves_timely_updates_out_is_not_voted_for_at_once() {
+    let (mut net, run) = begun();
+    let (proposer, voter) = seats(&net, &run);
+    assert!(net.run_until(60_000, |net| view(net, voter, &run).arrived().0 == 5));
+    let friend = (0..5).find(|n| *n != proposer && *n != voter).unwrap();
+    let ours = [net.ids[proposer], net.ids[friend]];
+    let value = value_of(&net, voter, &run, |at, _| ours.contains(&at.author));
+    assert_eq!(value.included.len(), 2, "of five that everybody holds");
+    let said = prevotes(&mut net, voter, proposer, &value);
+    assert!(
+        !said.contains(&Some(value.id())),
+        "an honest voter prevoted for it in attempt 0"
+    );
+}
+
+#[test]
+fn a_forged_certificate_of_an_old_round_is_blamed_on_its_sender() {
+    let (mut net, run) = begun();
+    assert!(net.run_until(3_600_000, |net| finished(net, &run)));
+    let mut value = view(&net, 0, &run).chain()[1].value.clone();
+    value.previous = StateHash::default();
+    let precommits = Vec::new();
+    let forged = Certificate {
+        value,
+        attempt: 0,
+        precommits,
+    };
+    let from = stranger(5).peer_id();
+    let effects = tell(&mut net, 0, from, &Message::Certificate(forged.encode()));
+    let blamed =
+        |e: &Effect| matches!(e, Effect::Notify(Notice::Refused { from: who, .. }) if *who == from);
+    assert!(effects.iter().any(blamed), "{effects:?}");
+}
+
+#[test]
+fn a_contradiction_is_kept_once() {
+    let (mut net, run) = begun();
+    let mut value = view(&net, 0, &run).chain()[0].value.clone();
+    value.joins.pop();
+    let mut kept = 0;
+    for attempt in 0..50 {
+        let body = Vote {
+            run,
+            round: Round(0),
+            attempt,
+            kind: VoteKind::Precommit,
+            value: Some(value.id()),
+            author: net.ids[0],
+        };
+        let signed = Signed::vote(body, NET, &key(0));
+        let second = Certificate {
+            value: value.clone(),
+            attempt,
+            precommits: vec![(net.ids[0], signed.signature)],
+        };
+        let from = net.ids[0];
+        let effects = tell(&mut net, 2, from, &Message::Certificate(second.encode()));
+        kept += (effects.iter())
+            .filter(|e| matches!(e, Effect::Persist(r) if matches!(r[..], [Record::Certificate { .. }])))
+            .count();
+    }
+    assert_eq!(kept, 1, "of fifty");
+}
+
+#[test]
+fn a_run_of_seventy_members_can_begin() {
+    let mut net = Net::new(1);
+    let manifest = manifest(net.ids[0], Vec::new(), 70, 3);
+    manifest.check().expect("allowed");
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    for nth in 0..80 {
+        let join = Entry::Join(join(nth as usize, Role::Contributor));
+        tell_all(&mut net, &block(&stranger(nth), run, 0, None, vec![join]));
+    }
+    net.run_until(600_000, |net| round(net, 0, &run).is_some());
+    assert_eq!(round(&net, 0, &run), Some(Round(0)));
+}
+
+/// Any mixture of joins and leaves of one stranger, however many stand in a block: the run goes on to its end.
+#[test]
+fn no_mixture_of_joins_and_leaves_stops_the_run() {
+    for mixture in 0..32u32 {
+        let (mut net, run) = begun();
+        let mut prev = None;
+        for seq in 0..2 {
+            let entries: Vec<Entry> = (0..3)
+                .map(|nth| match mixture >> (seq * 3 + nth) & 1 {
+                    0 => Entry::Leave,
+                    _ => Entry::Join(join(50, Role::Contributor)),
+                })
+                .collect();
+            let said = block(&stranger(1), run, seq, prev, entries);
+            prev = Some(said.id());
+            tell_all(&mut net, &said);
+        }
+        let done = net.run_until(30 * 60_000, |net| finished(net, &run));
+        assert!(done, "mixture {mixture:b}");
+    }
+}
