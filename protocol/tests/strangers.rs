@@ -383,7 +383,7 @@ fn a_run_of_seventy_members_can_begin() {
 /// Any mixture of joins and leaves of one stranger, however many stand in a block: the run goes on to its end.
 #[test]
 fn no_mixture_of_joins_and_leaves_stops_the_run() {
-    for mixture in 0..32u32 {
+    for mixture in 0..64u32 {
         let (mut net, run) = begun();
         let mut prev = None;
         for seq in 0..2 {
