@@ -60,6 +60,9 @@ impl Certificate {
     /// [`Rejection::Certificate`] for a signer without a seat, out of order or too few;
     /// [`Rejection::Signature`] when one does not verify.
     pub fn verify(&self, committee: &Committee, network: NetworkId) -> Result<(), Rejection> {
+        if self.value.attempt > self.attempt {
+            return Err(Rejection::Certificate("decided before it was put up"));
+        }
         let body = Vote {
             run: self.value.run,
             round: self.value.round,

@@ -1,96 +1,196 @@
-//! Who decides a height: drawn by rendezvous hashing, so that nobody chooses and everybody agrees.
+//! Who decides a height: all members while they are few, seats drawn by weight where they are many.
 //!
-//! See `lot` for how. Every seat has one vote.
+//! ```text
+//!   up to 64 with a vote    everybody, with its weight
+//!   more                    `size` seats, one vote each, by systematic sampling over the weights:
+//!
+//!       weights, in the order of the lot   |--a--|-b-|------c------|---d---|-e-|
+//!       points, a seat apart                  .        .        .        .        from an offset that the beacon draws
+//! ```
+//! A member's expected seats are its share of the weight, exactly, and its seats are at most one off that: splitting
+//! a weight over names gains none. Order and offset come from the [`crate::beacon`]; so do the turns in proposing,
+//! which go round in steps of the golden ratio, so that any few in a row are spread over the weight.
 
-use crate::hash::Domain;
-use crate::id::{PeerId, Round, RunId, StateHash};
+use crate::hash::{Digest, Domain};
+use crate::id::{PeerId, Round, RunId};
 use crate::limits;
 use crate::lot::Lot;
-use crate::roster::Roster;
+
+/// The fractional part of the golden ratio, of 2^64.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The members that decide one height. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committee {
-    /// By ticket: the order in which members propose.
-    order: Vec<PeerId>,
-    /// By id, for lookups.
-    sorted: Vec<PeerId>,
+    /// Members and the votes of each, in the order of the lot.
+    order: Vec<(PeerId, u64)>,
+    /// By id.
+    members: Vec<PeerId>,
+    /// Votes of `members`.
+    votes: Vec<u64>,
+    total: u64,
+    /// Where in the weight the first proposer stands, of 2^64.
+    start: u64,
 }
 
 impl Committee {
-    /// Draws the committee of `round`: the `size` members with the smallest tickets, all of them when
-    /// the roster is smaller. `size` is held between 1 and `limits::MAX_COMMITTEE`.
+    /// The committee of `round` among members with a weight each: all of them up to [`limits::MAX_COMMITTEE`],
+    /// else `size` drawn seats. Who weighs nothing has no vote, unless nobody weighs anything.
     ///
     /// # Panics
-    /// If the roster is empty; a certified roster never is.
+    /// If there is no member; a certified roster always has one. If weights add up to more than 2^62.
     pub fn draw(
         run: &RunId,
         round: Round,
-        previous: &StateHash,
-        roster: &Roster,
+        beacon: &Digest,
+        members: impl IntoIterator<Item = (PeerId, u64)>,
         size: usize,
     ) -> Self {
         let lot = Lot {
             domain: Domain::Committee,
             run,
             round,
-            previous,
+            beacon,
         };
-        let peers = roster.iter().map(|member| member.peer);
-        Self::of(lot.draw(peers, size.clamp(1, limits::MAX_COMMITTEE)))
+        let mut members: Vec<(PeerId, u64)> = members.into_iter().collect();
+        if members.iter().all(|(_, weight)| *weight == 0) {
+            members.iter_mut().for_each(|(_, weight)| *weight = 1);
+        }
+        members.retain(|(_, weight)| *weight > 0);
+        members.sort_by_cached_key(|(peer, _)| lot.ticket(peer));
+        let start = lot.number();
+        if members.len() > limits::MAX_COMMITTEE {
+            members = seats(&members, size.clamp(1, limits::MAX_COMMITTEE), start);
+        }
+        Self::of(members, start)
     }
 
     /// The committee of round 0: the run's creator alone.
     pub fn genesis(creator: PeerId) -> Self {
-        Self::of(vec![creator])
+        Self::of(vec![(creator, 1)], 0)
     }
 
-    pub(crate) fn of(order: Vec<PeerId>) -> Self {
+    pub(crate) fn of(order: Vec<(PeerId, u64)>, start: u64) -> Self {
         assert!(!order.is_empty(), "a committee needs at least one member");
         let mut sorted = order.clone();
         sorted.sort_unstable();
-        Self { order, sorted }
+        let total = order.iter().map(|(_, votes)| votes).sum();
+        assert!(total <= 1 << 62, "weights stay within a quarter of u64");
+        let (members, votes) = sorted.into_iter().unzip();
+        Self {
+            order,
+            members,
+            votes,
+            total,
+            start,
+        }
     }
 
     /// Number of members.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.members.len()
     }
 
     /// Never true; here because `len` is.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.members.is_empty()
     }
 
-    /// Votes that decide: more than two thirds. Two quorums share more than a third of the members.
-    pub fn quorum(&self) -> usize {
-        self.len() * 2 / 3 + 1
+    /// Votes of all members together.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Votes that decide: more than two thirds. Two quorums share more than a third of the votes.
+    pub fn quorum(&self) -> u64 {
+        self.total / 3 * 2 + self.total % 3 * 2 / 3 + 1
     }
 
     /// Votes that prove at least one honest voter while less than a third are dishonest.
-    pub fn honest(&self) -> usize {
-        self.len() / 3 + 1
+    pub fn honest(&self) -> u64 {
+        self.total / 3 + 1
+    }
+
+    /// Votes of one member; 0 without a seat.
+    pub fn votes(&self, peer: &PeerId) -> u64 {
+        (self.members.binary_search(peer)).map_or(0, |at| self.votes[at])
+    }
+
+    /// Votes of several members, each counted once however often it is named.
+    pub fn votes_of(&self, peers: impl IntoIterator<Item = PeerId>) -> u64 {
+        let peers: std::collections::BTreeSet<PeerId> = peers.into_iter().collect();
+        peers.iter().map(|peer| self.votes(peer)).sum()
+    }
+
+    /// The largest attempt that members with at least an honest share of the votes have reached or passed, given
+    /// how far each was seen.
+    pub(crate) fn reached(&self, furthest: impl IntoIterator<Item = (PeerId, u32)>) -> Option<u32> {
+        let mut furthest: Vec<(u32, u64)> = (furthest.into_iter())
+            .map(|(peer, attempt)| (attempt, self.votes(&peer)))
+            .collect();
+        furthest.sort_unstable_by(|a, b| b.cmp(a));
+        let mut votes = 0;
+        furthest.into_iter().find_map(|(attempt, held)| {
+            votes += held;
+            (votes >= self.honest()).then_some(attempt)
+        })
     }
 
     /// Whether `peer` has a seat.
     pub fn contains(&self, peer: &PeerId) -> bool {
-        self.sorted.binary_search(peer).is_ok()
+        self.members.binary_search(peer).is_ok()
     }
 
     /// Members ordered by id.
     pub fn members(&self) -> &[PeerId] {
-        &self.sorted
+        &self.members
     }
 
-    /// Members in the order in which they propose.
-    pub fn order(&self) -> &[PeerId] {
+    /// Members and their votes in the order of the lot.
+    pub fn order(&self) -> &[(PeerId, u64)] {
         &self.order
     }
 
-    /// Who proposes in an attempt: members take turns, so a silent one costs one attempt.
+    /// Who proposes in an attempt: as often as its votes, and spread, so that a silent one costs one attempt.
     pub fn proposer(&self, attempt: u32) -> PeerId {
-        self.order[attempt as usize % self.order.len()]
+        let turn = (self.start).wrapping_add(GOLDEN.wrapping_mul(u64::from(attempt)));
+        let mut at = scale(turn, self.total);
+        for (peer, votes) in &self.order {
+            match at.checked_sub(*votes) {
+                Some(rest) => at = rest,
+                None => return *peer,
+            }
+        }
+        unreachable!("a turn falls within the votes")
     }
+}
+
+/// `size` seats over weights: the points `(start + n) * total / size` for n from 0, where `start` is of 2^64.
+fn seats(members: &[(PeerId, u64)], size: usize, start: u64) -> Vec<(PeerId, u64)> {
+    let total: u128 = members.iter().map(|(_, weight)| u128::from(*weight)).sum();
+    let point = |seat: usize| {
+        // 2^32 offsets: the product with 2^62 of weight and 64 seats stays within u128.
+        let offset = u128::from(start >> 32) + ((seat as u128) << 32);
+        offset * total / ((size as u128) << 32)
+    };
+    let (mut out, mut seat, mut end) = (Vec::new(), 0, 0u128);
+    for (peer, weight) in members {
+        end += u128::from(*weight);
+        let first = seat;
+        while seat < size && point(seat) < end {
+            seat += 1;
+        }
+        if seat > first {
+            out.push((*peer, (seat - first) as u64));
+        }
+    }
+    out
+}
+
+/// `part` of 2^64, of `total`.
+fn scale(part: u64, total: u64) -> u64 {
+    let scaled = u128::from(part) * u128::from(total) >> 64;
+    u64::try_from(scaled).expect("a part is less than the whole")
 }
 
 #[cfg(test)]

@@ -360,7 +360,8 @@ impl Height {
             .filter(|vote| vote.value == Some(id))
             .map(|vote| vote.author)
             .collect();
-        backers.len() >= self.setting.committee.honest()
+        let committee = &self.setting.committee;
+        committee.votes_of(backers) >= committee.honest()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::hash::Digest;
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
 use crate::manifest::Manifest;
@@ -40,6 +41,9 @@ pub struct Join {
     /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be
     /// proven later. Who trains on no words has none.
     pub fingerprints: Option<MerkleRoot>,
+    /// What the links that the author reveals with its proposals are checked against ([`crate::beacon`]). The node
+    /// fills it in: it follows from key and run.
+    pub beacon: Digest,
     /// By which others' text is told from the author's own. Needed where updates weigh by own text.
     pub sketch: Option<Sketch>,
 }

@@ -110,6 +110,7 @@ pub(crate) fn join() -> Join {
         root: MerkleRoot(any_digest(5)),
         tokens: 1_000,
         fingerprints: Some(MerkleRoot(any_digest(9))),
+        beacon: any_digest(0x14),
         sketch: Some(Sketch::keeping([3, 70_000, u64::MAX - 2])),
     }
 }
@@ -220,6 +221,9 @@ pub(crate) fn value() -> RoundValue {
             hash: BlobHash(any_digest(0x13)),
             size: 640,
         },
+        attempt: 1,
+        link: any_digest(0x15),
+        beacon: any_digest(0x16),
         included: vec![Included {
             receipt: place(peer(1), 1),
             update: contribution().update,
@@ -232,6 +236,7 @@ pub(crate) fn value() -> RoundValue {
             root: MerkleRoot(any_digest(5)),
             tokens: 66_000,
             own: 49_500,
+            beacon: any_digest(0x14),
         }],
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],

@@ -77,6 +77,10 @@ pub enum Domain {
     Proposal,
     /// A committee member's vote.
     Vote,
+    /// The beacon, and what a member's chain of links ends with.
+    Beacon,
+    /// A link of a member's chain, hashed to the link before it.
+    BeaconLink,
     /// The draw of a committee.
     Committee,
     /// The draw of the contributors of a round.
@@ -113,6 +117,8 @@ impl Domain {
             Self::Heads => "tributary 1 heads",
             Self::Proposal => "tributary 1 proposal",
             Self::Vote => "tributary 1 vote",
+            Self::Beacon => "tributary 1 beacon",
+            Self::BeaconLink => "tributary 1 beacon link",
             Self::Committee => "tributary 1 committee",
             Self::Participants => "tributary 1 participants",
             Self::ScoreSeed => "tributary 1 score seed",

@@ -20,6 +20,7 @@
 pub mod adapter;
 pub mod aggregate;
 pub mod audit;
+pub mod beacon;
 pub mod certificate;
 pub mod codec;
 pub mod committee;

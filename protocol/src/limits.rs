@@ -78,6 +78,9 @@ pub const MAX_INCLUDED: usize = 64;
 /// Turns of a round's factors, before it, whose certified updates its scores are held against: two suffice
 /// for what is worth replaying (`docs/numbers/gaming.md`), and an evaluator keeps so many rounds' updates.
 pub const PUBLIC_TURNS: usize = 2;
+/// Requests for work that a member may leave unanswered before it has no vote: as many rounds as a machine that
+/// is switched off over a night misses at an hour each, and few enough that absence does not add up to a third.
+pub const IDLE_REQUESTS: u8 = 8;
 /// Committee members: certificates grow with it and quorum intersection is already strong at 16.
 pub const MAX_COMMITTEE: usize = 64;
 /// Bytes of a round value with 64 contributions, 128 joins and scores.

@@ -1,12 +1,11 @@
 //! Draws by lot among members: rendezvous hashing, so that nobody chooses and everybody agrees.
 //!
-//! Every member gets a ticket, the hash of (run, round, state before, member) under the domain of the
-//! draw; the smallest tickets win. The state before is unknown until it is certified, so nobody can
-//! grind a key for a round far ahead. A ticket does not depend on who else takes part: a join or a
-//! leave moves at most one place.
+//! Every member gets a ticket, the hash of (run, round, [`crate::beacon`], member) under the domain of the
+//! draw; the smallest tickets win. A ticket does not depend on who else takes part: a join or a leave moves at
+//! most one place.
 
 use crate::hash::{Digest, Domain, Hasher};
-use crate::id::{PeerId, Round, RunId, StateHash};
+use crate::id::{PeerId, Round, RunId};
 
 /// One draw.
 #[derive(Clone, Copy, Debug)]
@@ -16,19 +15,31 @@ pub(crate) struct Lot<'a> {
     pub(crate) run: &'a RunId,
     /// The round that it is for.
     pub(crate) round: Round,
-    /// The state before that round.
-    pub(crate) previous: &'a StateHash,
+    /// The beacon of that round.
+    pub(crate) beacon: &'a Digest,
 }
 
 impl Lot<'_> {
-    /// A peer's ticket: uniform, and unknown to everybody before the state before is certified.
+    /// A peer's ticket: uniform, and unknown before the beacon is.
     pub(crate) fn ticket(&self, peer: &PeerId) -> Digest {
+        let mut hasher = self.hasher();
+        hasher.update(peer.as_bytes());
+        hasher.finalize()
+    }
+
+    /// A number of the draw itself, of 2^64.
+    pub(crate) fn number(&self) -> u64 {
+        let digest = self.hasher().finalize();
+        let (first, _) = digest.as_bytes().split_at(8);
+        u64::from_le_bytes(first.try_into().expect("eight bytes"))
+    }
+
+    fn hasher(&self) -> Hasher {
         let mut hasher = Hasher::new(self.domain);
         hasher.update(self.run.as_bytes());
         hasher.update(&self.round.0.to_le_bytes());
-        hasher.update(self.previous.as_bytes());
-        hasher.update(peer.as_bytes());
-        hasher.finalize()
+        hasher.update(self.beacon.as_bytes());
+        hasher
     }
 
     /// The `most` peers with the smallest tickets, smallest first; all of them when there are fewer.

@@ -4,8 +4,11 @@
 //! where each member's admission stands, and where those who left said so, because a join or leave
 //! entry stays in its author's log for ever and must not count a second time.
 
+use std::collections::BTreeSet;
+
 use bincode::{Decode, Encode};
 
+use crate::beacon;
 use crate::codec;
 use crate::entry::Role;
 use crate::hash::{self, Digest, Domain};
@@ -31,6 +34,28 @@ pub struct Member {
     pub since: Round,
     /// The join entry that admitted it.
     pub joined: EntryRef,
+    /// The last link that it revealed, or what it committed to ([`crate::beacon`]).
+    pub link: Digest,
+    /// The first height whose link is not revealed.
+    pub open: Round,
+    /// Requests for work since it last did any, counted up to [`limits::IDLE_REQUESTS`].
+    pub idle: u8,
+}
+
+impl Member {
+    /// Whether it left so many requests for work unanswered that it has no vote until it works again.
+    pub fn is_idle(&self) -> bool {
+        self.idle >= limits::IDLE_REQUESTS
+    }
+}
+
+/// What a height asked members to do, and what it got. Counts who works.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Who was asked.
+    pub asked: BTreeSet<PeerId>,
+    /// Who did something, asked or not.
+    pub done: BTreeSet<PeerId>,
 }
 
 /// A peer that was a member and left.
@@ -52,17 +77,6 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// A roster of these members, in any order.
-    #[cfg(test)]
-    pub(crate) fn of(members: impl IntoIterator<Item = Member>) -> Self {
-        let mut members: Vec<Member> = members.into_iter().collect();
-        members.sort_unstable_by_key(|member| member.peer);
-        Self {
-            members,
-            departed: Vec::new(),
-        }
-    }
-
     /// Members ordered by id.
     pub fn members(&self) -> &[Member] {
         &self.members
@@ -106,6 +120,16 @@ impl Roster {
         present.chain(self.departed.iter().map(|departed| departed.joined))
     }
 
+    /// Members that can be drawn for a height, ordered by id: those that had been admitted before the last link of
+    /// its beacon was revealed, so that nobody joins with a key ground for a draw. Everybody where nobody had.
+    pub fn seated(&self, round: Round) -> impl Iterator<Item = &Member> {
+        let may = move |member: &&Member| member.since < round || member.since == Round(1);
+        let none = !self.members.iter().any(|member| may(&member));
+        self.members
+            .iter()
+            .filter(move |member| none || may(member))
+    }
+
     /// Members that score, ordered by id.
     pub fn evaluators(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|m| m.role.evaluates())
@@ -136,14 +160,24 @@ impl Roster {
         limits::MAX_MEMBERS.saturating_sub(self.members.len() + self.departed.len())
     }
 
-    /// The roster after `value`: its leavers gone, its joiners members from the next round on.
+    /// The roster after `value`: `proposer` has revealed its link, work is counted, leavers are gone, and joiners are
+    /// members from the next round on. The genesis has a proposer that is no member.
     ///
     /// # Errors
     /// [`Rejection::Contradiction`] when a joiner is a member, a leaver is not, or an entry is older
     /// than the membership it would change; [`Rejection::Limit`] beyond `limits::MAX_MEMBERS`.
-    pub fn apply(&self, value: &RoundValue) -> Result<Self, Rejection> {
+    pub fn apply(
+        &self,
+        value: &RoundValue,
+        proposer: &PeerId,
+        work: &Work,
+    ) -> Result<Self, Rejection> {
         let contradiction = |what| Err(Rejection::Contradiction(what));
         let mut after = self.clone();
+        if !after.reveal(proposer, value) {
+            return contradiction("the link is not on the chain that the proposer committed to");
+        }
+        after.count(work);
         for entry in &value.leaves {
             if !self.may_leave(entry) {
                 return contradiction("a leave entry of no member, or from before it joined");
@@ -173,6 +207,9 @@ impl Roster {
                 own: joined.own,
                 since: value.round.next(),
                 joined: joined.entry,
+                link: joined.beacon,
+                open: Round(0),
+                idle: 0,
             });
         }
         after.members.sort_unstable_by_key(|m| m.peer);
@@ -188,6 +225,34 @@ impl Roster {
             return Err(Rejection::Limit("members of a run"));
         }
         Ok(after)
+    }
+}
+
+impl Roster {
+    /// Takes the proposer's link. False when it is none. Before the genesis nobody has committed to anything.
+    fn reveal(&mut self, proposer: &PeerId, value: &RoundValue) -> bool {
+        if self.members.is_empty() {
+            return true;
+        }
+        let Ok(at) = (self.members).binary_search_by_key(proposer, |m| m.peer) else {
+            return false;
+        };
+        let member = &mut self.members[at];
+        if !beacon::is_link(&member.link, member.open, &value.link, value.round) {
+            return false;
+        }
+        (member.link, member.open) = (value.link, value.round.next());
+        true
+    }
+
+    fn count(&mut self, work: &Work) {
+        for member in &mut self.members {
+            if work.done.contains(&member.peer) {
+                member.idle = 0;
+            } else if work.asked.contains(&member.peer) && !member.is_idle() {
+                member.idle += 1;
+            }
+        }
     }
 }
 

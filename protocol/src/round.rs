@@ -35,6 +35,12 @@ pub struct RoundValue {
     pub state: StateHash,
     /// The adapter after, as a blob of `Adapter::to_bytes`.
     pub adapter: BlobRef,
+    /// The attempt in which the value was put up first; it tells who made it.
+    pub attempt: u32,
+    /// That member's link for this height ([`crate::beacon`]).
+    pub link: Digest,
+    /// The beacon after.
+    pub beacon: Digest,
     /// Contributions that make up the step, ordered by author. Empty in genesis and closing.
     pub included: Vec<Included>,
     /// New members, ordered by author.
@@ -74,6 +80,8 @@ pub struct Joined {
     pub tokens: u64,
     /// How many of them count as its own.
     pub own: u64,
+    /// What its links are checked against.
+    pub beacon: Digest,
 }
 
 /// A contribution's score, final.
@@ -104,20 +112,27 @@ impl RoundValue {
         ValueId(hash::digest(Domain::RoundValue, &codec::encode(self)))
     }
 
-    /// Draws the hold-out windows that evaluators score this round on. Depends on everything the
-    /// committee agreed on, so it is unknown while anybody trains for the round.
+    /// Draws the hold-out windows that evaluators score this round on. Follows from the beacon alone: whoever
+    /// chose what the value holds did not choose them.
     pub fn score_seed(&self) -> Digest {
-        hash::digest(Domain::ScoreSeed, self.id().as_bytes())
+        hash::digest(Domain::ScoreSeed, self.beacon.as_bytes())
     }
 }
 
 /// The certified state's name.
-pub fn state_hash(run: RunId, round: Round, adapter: BlobRef, roster: Digest) -> StateHash {
+pub fn state_hash(
+    run: RunId,
+    round: Round,
+    adapter: BlobRef,
+    roster: Digest,
+    beacon: Digest,
+) -> StateHash {
     let mut hasher = Hasher::new(Domain::State);
     hasher.update(run.as_bytes());
     hasher.update(&round.0.to_le_bytes());
     hasher.update(adapter.hash.as_bytes());
     hasher.update(&adapter.size.to_le_bytes());
     hasher.update(roster.as_bytes());
+    hasher.update(beacon.as_bytes());
     StateHash(hasher.finalize())
 }

@@ -59,6 +59,13 @@ impl SecretKey {
         self.sign_digest(network, domain, &hash::digest(domain, bytes))
     }
 
+    /// A secret of this key's own for one purpose and one subject.
+    pub(crate) fn derive(&self, domain: Domain, subject: &[u8; 32]) -> Digest {
+        let mut hasher = hash::Hasher::new(domain);
+        hasher.update(self.0.as_bytes()).update(subject);
+        hasher.finalize()
+    }
+
     /// Signs bytes whose hash under `domain` is already at hand.
     pub(crate) fn sign_digest(
         &self,

@@ -8,26 +8,27 @@
 //! construction.
 
 mod admission;
+mod membership;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
 use crate::aggregate::{self, Weighted};
-use crate::committee::Committee;
 use crate::entry::{Contribution, Entry, ScoreSheet};
-use crate::hash::{Digest, Domain};
+use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::limits;
 use crate::logset::LogSet;
-use crate::lot::Lot;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Joined, RoundValue, state_hash};
 use crate::update;
 
-pub use admission::{admit, unknown_admissions, weigh};
+pub use admission::{admit, unknown_admissions, votes, weigh};
+pub use membership::{committee, next_beacon};
+use membership::{draw, roster_after};
 
 /// What certificates alone prove of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Head {
     pub hash: StateHash,
     /// The adapter of that state.
     pub adapter: BlobRef,
+    /// What everything at the next height is drawn by.
+    pub beacon: Digest,
     /// Members after that round.
     pub roster: Roster,
     /// Contributors drawn for the next round, ordered by id.
@@ -56,29 +59,7 @@ impl Head {
 
     /// The `most` contributors that come first in the draw for the next round.
     pub fn first_drawn(&self, most: usize) -> Vec<PeerId> {
-        draw(self.run, self.round, &self.hash, &self.roster, most)
-    }
-}
-
-/// The draw of contributors for the round after `round`, by ticket.
-fn draw(run: RunId, round: Round, hash: &StateHash, roster: &Roster, most: usize) -> Vec<PeerId> {
-    let lot = Lot {
-        domain: Domain::Participants,
-        run: &run,
-        round: round.next(),
-        previous: hash,
-    };
-    lot.draw(roster.contributors().map(|member| member.peer), most)
-}
-
-/// The committee that decides the height after `head` (`None`: the genesis, decided by the creator).
-pub fn committee(manifest: &Manifest, run: &RunId, head: Option<&Head>) -> Committee {
-    match head {
-        None => Committee::genesis(manifest.creator),
-        Some(head) => {
-            let size = manifest.committee as usize;
-            Committee::draw(run, head.round.next(), &head.hash, &head.roster, size)
-        }
+        draw(self.run, self.round, &self.beacon, &self.roster, most)
     }
 }
 
@@ -118,6 +99,39 @@ pub fn follow(
     if !ordered {
         return contradiction("a list of the value is not ordered by peer");
     }
+    check_contributions(manifest, head, value)?;
+    if next_beacon(run, head, &value.link) != value.beacon {
+        return contradiction("the beacon does not follow from the link");
+    }
+    let roster = roster_after(manifest, head, value)?;
+    let hash = state_hash(run, round, value.adapter, roster.digest(), value.beacon);
+    if hash != value.state {
+        return contradiction("state hash does not follow from adapter, roster and beacon");
+    }
+    let most = manifest.participants as usize;
+    let is_sampled = roster.contributors().count() > most;
+    let mut participants = draw(run, round, &value.beacon, &roster, most);
+    participants.sort_unstable();
+    Ok(Head {
+        run,
+        round,
+        hash,
+        adapter: value.adapter,
+        beacon: value.beacon,
+        roster,
+        participants,
+        is_sampled,
+    })
+}
+
+/// Which contributions a value may include, and with what weight.
+fn check_contributions(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+) -> Result<(), Rejection> {
+    let contradiction = |what| Err(Rejection::Contradiction(what));
+    let round = value.round;
     let trains = round.0 >= 1 && round < manifest.closing_round();
     if !trains && !value.included.is_empty() {
         return contradiction("genesis and closing include no contributions");
@@ -128,8 +142,9 @@ pub fn follow(
     if trains && value.included.len() < manifest.min_contributions as usize {
         return contradiction("fewer contributions than the manifest's minimum");
     }
-    let before = head.map_or_else(Roster::default, |head| head.roster.clone());
-    if (value.included.iter()).any(|i| !contributes(&before, &i.receipt.author)) {
+    let nobody = Roster::default();
+    let before = head.map_or(&nobody, |head| &head.roster);
+    if (value.included.iter()).any(|i| !contributes(before, &i.receipt.author)) {
         return contradiction("a contribution by no contributor");
     }
     let is_drawn = |i: &&Included| head.is_some_and(|h| h.is_participant(&i.receipt.author));
@@ -137,28 +152,11 @@ pub fn follow(
     if drawn < value.included.len() && drawn >= manifest.min_contributions as usize {
         return contradiction("a substitute where enough of the drawn contributed");
     }
-    let weighs = |i: &Included| weigh(manifest, &before, &i.receipt.author, i.tokens);
+    let weighs = |i: &Included| weigh(manifest, before, &i.receipt.author, i.tokens);
     if value.included.iter().any(|i| weighs(i) != i.weight) {
         return contradiction("a weight does not follow from tokens and roster");
     }
-    let roster = before.apply(value)?;
-    let hash = state_hash(run, round, value.adapter, roster.digest());
-    if hash != value.state {
-        return contradiction("state hash does not follow from adapter and roster");
-    }
-    let most = manifest.participants as usize;
-    let is_sampled = roster.contributors().count() > most;
-    let mut participants = draw(run, round, &hash, &roster, most);
-    participants.sort_unstable();
-    Ok(Head {
-        run,
-        round,
-        hash,
-        adapter: value.adapter,
-        roster,
-        participants,
-        is_sampled,
-    })
+    Ok(())
 }
 
 /// The bounds of a value. A quorum that signed more is corrupt, but must not make anybody overflow a
@@ -516,6 +514,10 @@ pub struct Choice {
     pub leaves: Vec<EntryRef>,
     /// Score sheets, any order.
     pub sheets: Vec<EntryRef>,
+    /// The attempt that the value is put up in.
+    pub attempt: u32,
+    /// The proposer's link for the height.
+    pub link: Digest,
 }
 
 /// Builds the value that follows from a choice, with the adapter it leads to.
@@ -539,6 +541,9 @@ pub fn build(
         previous: head.map_or(StateHash::default(), |head| head.hash),
         state: StateHash::default(),
         adapter: BlobRef::default(),
+        attempt: choice.attempt,
+        link: choice.link,
+        beacon: Digest::default(),
         included: choice.included,
         joins: choice.joins,
         leaves: choice.leaves,
@@ -549,9 +554,22 @@ pub fn build(
     value.scores = final_scores(manifest, &value, evidence);
     let derived = aggregate(manifest, &value, evidence)?;
     value.adapter = BlobRef::of(&derived.adapter.to_bytes());
-    let before = head.map_or_else(Roster::default, |head| head.roster.clone());
-    let roster = before.apply(&value)?;
-    value.state = state_hash(run, value.round, value.adapter, roster.digest());
+    conclude(manifest, head, &mut value)?;
     follow(manifest, run, head, &value)?;
     Ok((value, derived))
+}
+
+/// Fills in what follows from the rest of a value: the beacon and the state's name.
+///
+/// # Errors
+/// [`Rejection`] when the roster cannot change as the value says.
+pub fn conclude(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &mut RoundValue,
+) -> Result<(), Rejection> {
+    value.beacon = next_beacon(value.run, head, &value.link);
+    let roster = roster_after(manifest, head, value)?.digest();
+    value.state = state_hash(value.run, value.round, value.adapter, roster, value.beacon);
+    Ok(())
 }

@@ -47,6 +47,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_CHANGES_PER_ROUND,
         MAX_INCLUDED,
         PUBLIC_TURNS,
+        IDLE_REQUESTS,
         MAX_COMMITTEE,
         MAX_VALUE_BYTES,
         MAX_CERTIFICATE_BYTES,

@@ -16,14 +16,15 @@ use std::fs;
 use std::path::PathBuf;
 
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::beacon::{self, Chain};
 use tributary_protocol::codec;
 use tributary_protocol::committee::Committee;
-use tributary_protocol::hash::Domain;
-use tributary_protocol::id::{BlobRef, NetworkId, Round, StateHash};
+use tributary_protocol::hash::{Digest, Domain};
+use tributary_protocol::id::{BlobRef, NetworkId, Round};
 use tributary_protocol::log::SignedBlock;
 use tributary_protocol::manifest::UpdateCodec;
 use tributary_protocol::merkle;
-use tributary_protocol::roster::Roster;
+use tributary_protocol::roster::{Roster, Work};
 use tributary_protocol::round::{RoundValue, state_hash};
 use tributary_protocol::update;
 use tributary_protocol::wire::Message;
@@ -68,9 +69,14 @@ fn vectors() -> Vec<Vector> {
     let roster = roster();
     add("roster", &codec::encode(&roster));
     add("roster.digest", roster.digest().as_bytes());
-    let state = state_hash(run, Round(2), value.adapter, roster.digest());
+    let state = state_hash(run, Round(2), value.adapter, roster.digest(), value.beacon);
     add("state_hash", state.as_bytes());
     add("committee", &drawn(&roster));
+    let run_beacon = beacon::follow(&run, Round(2), &any_digest(6), &any_digest(7));
+    add("beacon", run_beacon.as_bytes());
+    for (name, link) in ["commitment", "link"].iter().zip(links()) {
+        add(&format!("beacon.{name}"), link.as_bytes());
+    }
     out.extend(numbers());
     out
 }
@@ -91,16 +97,26 @@ fn roster() -> Roster {
     }
     joins.sort();
     let value = RoundValue { joins, ..value };
-    Roster::default().apply(&value).expect("six join")
+    Roster::default()
+        .apply(&value, &peer(1), &Work::default())
+        .expect("six join")
 }
 
-/// The committee's members in the order in which they propose.
+/// The committee's first proposers, and the beacon and the links that draws hang on.
 fn drawn(roster: &Roster) -> Vec<u8> {
     let run = manifest().run_id();
-    let committee = Committee::draw(&run, Round(3), &StateHash(any_digest(6)), roster, 4);
-    (committee.order().iter())
-        .flat_map(|peer| *peer.as_bytes())
+    let beacon = beacon::follow(&run, Round(2), &any_digest(6), &any_digest(7));
+    let weights = roster.iter().map(|member| (member.peer, member.own));
+    let committee = Committee::draw(&run, Round(3), &beacon, weights, 4);
+    (0..8)
+        .flat_map(|attempt| *committee.proposer(attempt).as_bytes())
         .collect()
+}
+
+/// The chain of member 1 in a run that closes with height 5: what it commits to, and the link of height 2.
+fn links() -> [Digest; 2] {
+    let chain = Chain::new(&key(1), &manifest().run_id(), Round(5));
+    [chain.commitment(), chain.link(Round(2))]
 }
 
 /// Everything made of floats: adapters and updates.

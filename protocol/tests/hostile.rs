@@ -4,7 +4,7 @@
 #[path = "federation/net.rs"]
 mod net;
 
-use net::{Net, config, join, manifest};
+use net::{Net, join, key, manifest};
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Role};
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record, Verdict};
@@ -26,6 +26,11 @@ const NET: NetworkId = NetworkId(9);
 /// Five nodes, all members, before anything has happened.
 fn federation() -> (Net, RunId) {
     let mut net = Net::new(5);
+    let run = create(&mut net);
+    (net, run)
+}
+
+fn create(net: &mut Net) -> RunId {
     let manifest = manifest(net.ids[0], Vec::new(), 5, 3);
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
@@ -33,7 +38,7 @@ fn federation() -> (Net, RunId) {
         let join = Some(join(node, Role::Contributor));
         net.command(node, Command::Follow { run, join });
     }
-    (net, run)
+    run
 }
 
 fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
@@ -51,10 +56,6 @@ fn begun() -> (Net, RunId) {
     let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
     assert!(net.run_until(60_000, all));
     (net, run)
-}
-
-fn key(node: usize) -> SecretKey {
-    SecretKey::from_seed(config(node).seed)
 }
 
 /// A block of `key` at a place; what it says means nothing.
@@ -359,6 +360,7 @@ fn full_value(net: &Net, node: usize, run: &RunId) -> RoundValue {
         .collect();
     let choice = Choice {
         included,
+        link: net.first_link(node, run),
         ..Choice::default()
     };
     let manifest = view.manifest().expect("known");
@@ -433,17 +435,18 @@ fn a_value_is_as_valid_for_a_member_that_knows_of_a_fork_as_for_the_others() {
     assert_eq!(prevotes.collect::<Vec<_>>(), [Some(value.id())]);
 }
 
-/// A node without a seat in the open height, and one with a seat.
-fn seats(net: &Net, run: &RunId) -> (usize, usize) {
-    let view = view(net, 0, run);
-    let committee = state::committee(view.manifest().expect("known"), run, view.head());
-    let has = |node: &usize| committee.contains(&net.ids[*node]);
-    let without = (0..5)
-        .find(|node| !has(node))
-        .expect("four seats, five nodes");
-    let with = (0..5).find(has).expect("four seats");
-    (without, with)
+/// A run that has begun, with a sixth node that follows it and is no member.
+fn followed() -> (Net, RunId) {
+    let mut net = Net::new(6);
+    let run = create(&mut net);
+    net.command(FOLLOWER, Command::Follow { run, join: None });
+    let all = |net: &Net| (0..6).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, all));
+    (net, run)
 }
+
+/// The node of [`followed`] that is no member, and so has no vote.
+const FOLLOWER: usize = 5;
 
 fn vote(net: &Net, run: RunId, member: usize, attempt: u32, value: Option<ValueId>) -> Message {
     let body = Vote {
@@ -460,8 +463,8 @@ fn vote(net: &Net, run: RunId, member: usize, attempt: u32, value: Option<ValueI
 
 #[test]
 fn the_network_carries_no_more_votes_of_one_member_than_it_could_have_to_cast() {
-    let (mut net, run) = begun();
-    let (relay, member) = seats(&net, &run);
+    let (mut net, run) = followed();
+    let (relay, member) = (FOLLOWER, 1);
     let from = net.ids[member];
     let mut passed_on = 0;
     for attempt in 0..200 {
@@ -479,8 +482,8 @@ fn the_network_carries_no_more_votes_of_one_member_than_it_could_have_to_cast() 
 
 #[test]
 fn a_peer_without_a_seat_sees_a_member_contradict_itself() {
-    let (mut net, run) = begun();
-    let (relay, member) = seats(&net, &run);
+    let (mut net, run) = followed();
+    let (relay, member) = (FOLLOWER, 1);
     let from = net.ids[member];
     let exposes = |effects: &[Effect]| {
         let of = |e: &Effect| matches!(e, Effect::Notify(Notice::Equivocation { author, .. }) if *author == from);
@@ -497,8 +500,8 @@ fn a_peer_without_a_seat_sees_a_member_contradict_itself() {
 
 #[test]
 fn a_proposal_out_of_turn_is_not_passed_on_to_members_that_refuse_it() {
-    let (mut net, run) = begun();
-    let (relay, _) = seats(&net, &run);
+    let (mut net, run) = followed();
+    let relay = FOLLOWER;
     let committee = {
         let view = view(&net, 0, &run);
         state::committee(view.manifest().expect("known"), &run, view.head())

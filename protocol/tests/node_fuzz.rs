@@ -19,6 +19,7 @@ use corpus::{Corpus, executions, plain};
 use mutate::Mutator;
 use net::{Net, config, join, manifest};
 use peak_alloc::PeakAlloc;
+use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::codec;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
@@ -27,9 +28,9 @@ use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
 use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, Scope, Seq, StateHash};
 use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
-use tributary_protocol::round::{RoundValue, state_hash};
+use tributary_protocol::round::RoundValue;
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::update_size;
+use tributary_protocol::state::{committee, conclude, update_size};
 use tributary_protocol::sync;
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::wire::Message;
@@ -461,13 +462,25 @@ fn corrupt(net: &Net, run: RunId, change: impl Fn(&mut RoundValue)) -> Certifica
     let size = update_size(manifest, value.round);
     value.included.iter_mut().for_each(|i| i.update.size = size);
     change(&mut value);
-    if let Ok(roster) = head.roster.apply(&value) {
-        value.state = state_hash(run, value.round, value.adapter, roster.digest());
+    let proposer = committee(manifest, &run, Some(head)).proposer(0);
+    let key = keys().into_iter().find(|key| key.peer_id() == proposer);
+    let key = key.expect("a node proposes");
+    if value.round > manifest.closing_round() {
+        return signed(value);
     }
+    value.attempt = 0;
+    value.link = Chain::new(&key, &run, manifest.closing_round()).link(value.round);
+    // Where members cannot change as it says, the value stays without a name.
+    let _ = conclude(manifest, Some(head), &mut value);
+    signed(value)
+}
+
+/// Under everybody's name.
+fn signed(value: RoundValue) -> Certificate {
     let mut precommits: Vec<_> = (keys().iter())
         .map(|key| {
             let body = Vote {
-                run,
+                run: value.run,
                 round: value.round,
                 attempt: 0,
                 kind: VoteKind::Precommit,

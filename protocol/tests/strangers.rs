@@ -7,7 +7,7 @@ mod net;
 
 use std::collections::BTreeMap;
 
-use net::{Net, config, join, manifest};
+use net::{Net, join, key, manifest};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Join, Role};
@@ -56,10 +56,6 @@ fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
 
 fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
     view(net, node, run).head().map(|head| head.round)
-}
-
-fn key(node: usize) -> SecretKey {
-    SecretKey::from_seed(config(node).seed)
 }
 
 fn stranger(nth: u64) -> SecretKey {
@@ -219,6 +215,7 @@ fn value_of(
         .collect();
     let choice = Choice {
         included,
+        link: net.first_link(node, run),
         ..Choice::default()
     };
     let manifest = view.manifest().unwrap();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::adapter::{AdapterShape, Module};
+use crate::beacon::Chain;
 use crate::consensus::{Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Join, Role, Score, ScoreSheet};
 use crate::hash::{Digest, Domain, Hasher, Stream, digest};
@@ -155,7 +156,15 @@ impl Archive {
         self.last = Some(value);
     }
 
-    fn build(&self, choice: Choice) -> (RoundValue, Derived) {
+    fn chain(&self, who: usize) -> Chain {
+        Chain::new(&key(who), &self.run(), self.manifest.closing_round())
+    }
+
+    fn build(&self, mut choice: Choice) -> (RoundValue, Derived) {
+        let committee = state::committee(&self.manifest, &self.run(), self.head.as_ref());
+        let proposer = (0..MEMBERS).find(|who| me(*who) == committee.proposer(choice.attempt));
+        let round = state::next_round(self.head.as_ref());
+        choice.link = self.chain(proposer.expect("a member")).link(round);
         let evidence = Evidence {
             log: &self.log,
             before: self.adapter.as_ref(),
@@ -278,6 +287,7 @@ fn opened() -> Archive {
             root: MerkleRoot::default(),
             tokens: 1000,
             fingerprints: None,
+            beacon: archive.chain(who).commitment(),
             sketch: None,
         };
         let entry = archive.say(who, Entry::Join(join.clone()));
@@ -475,12 +485,9 @@ fn too_few_or_foreign_signers_are_found() {
     };
     let mut few = certificate.clone();
     few.precommits.truncate(2);
-    assert!(replaced(&few).contains("fewer signers"));
+    assert!(replaced(&few).contains("fewer votes"));
     let mut foreign = certificate;
-    let outsider = (0..MEMBERS).map(me);
-    let seated: Vec<PeerId> = foreign.precommits.iter().map(|p| p.0).collect();
-    let mut outside = outsider.filter(|peer| !seated.contains(peer));
-    foreign.precommits[0].0 = outside.next().expect("five members, four seats");
+    foreign.precommits[0].0 = PeerId::default();
     foreign.precommits.sort_unstable();
     assert!(replaced(&foreign).contains("no seat"));
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::consensus::Signed;
+use crate::hash::Digest;
 use crate::hash::{Domain, digest};
 use crate::id::{BlobRef, StateHash};
 use crate::sign::SecretKey;
@@ -13,7 +14,7 @@ fn key(i: u32) -> SecretKey {
 }
 
 fn committee() -> Committee {
-    Committee::of((0..7).map(|i| key(i).peer_id()).collect())
+    Committee::of((0..7).map(|i| (key(i).peer_id(), 1)).collect(), 0)
 }
 
 fn certificate(signers: impl IntoIterator<Item = u32>) -> Certificate {
@@ -23,6 +24,9 @@ fn certificate(signers: impl IntoIterator<Item = u32>) -> Certificate {
         previous: StateHash::default(),
         state: StateHash::default(),
         adapter: BlobRef::default(),
+        attempt: 0,
+        link: Digest::default(),
+        beacon: Digest::default(),
         included: vec![],
         joins: vec![],
         leaves: vec![],
@@ -55,7 +59,7 @@ fn a_quorum_certifies_and_one_less_does_not() {
     assert_eq!(certificate(0..5).verify(&committee(), NET), Ok(()));
     assert_eq!(certificate(0..7).verify(&committee(), NET), Ok(()));
     let few = certificate(0..4).verify(&committee(), NET);
-    let why = Rejection::Certificate("fewer signers than a quorum of the committee");
+    let why = Rejection::Certificate("fewer votes than a quorum of the committee");
     assert_eq!(few, Err(why));
 }
 

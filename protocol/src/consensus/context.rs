@@ -166,44 +166,62 @@ impl malachite::Vote<Bft> for Ballot {
     }
 }
 
-/// A committee member: its key is its address, every seat has one vote.
+/// A committee member: its key is its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seat(PeerId);
+pub(super) struct Seat {
+    peer: PeerId,
+    votes: u64,
+}
 
 impl malachite::Validator<Bft> for Seat {
     fn address(&self) -> &PeerId {
-        &self.0
+        &self.peer
     }
     fn public_key(&self) -> &PeerId {
-        &self.0
+        &self.peer
     }
     fn voting_power(&self) -> u64 {
-        1
+        self.votes
     }
 }
 
-/// The committee in proposing order.
+/// The committee, its members by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seats(Vec<Seat>);
+pub(super) struct Seats {
+    seats: Vec<Seat>,
+    committee: Committee,
+}
 
 impl Seats {
     pub(super) fn of(committee: &Committee) -> Self {
-        Self(committee.order().iter().copied().map(Seat).collect())
+        let seat = |peer: &PeerId| Seat {
+            peer: *peer,
+            votes: committee.votes(peer),
+        };
+        Self {
+            seats: committee.members().iter().map(seat).collect(),
+            committee: committee.clone(),
+        }
+    }
+
+    fn get(&self, peer: &PeerId) -> Option<&Seat> {
+        let at = (self.seats).binary_search_by_key(peer, |seat| seat.peer);
+        Some(&self.seats[at.ok()?])
     }
 }
 
 impl malachite::ValidatorSet<Bft> for Seats {
     fn count(&self) -> usize {
-        self.0.len()
+        self.seats.len()
     }
     fn total_voting_power(&self) -> u64 {
-        self.0.len() as u64
+        self.committee.total()
     }
     fn get_by_address(&self, address: &PeerId) -> Option<&Seat> {
-        self.0.iter().find(|seat| seat.0 == *address)
+        self.get(address)
     }
     fn get_by_index(&self, index: usize) -> Option<&Seat> {
-        self.0.get(index)
+        self.seats.get(index)
     }
 }
 
@@ -260,8 +278,8 @@ impl malachite::Context for Bft {
     type SigningScheme = Ed25519;
 
     fn select_proposer<'a>(&self, seats: &'a Seats, _: Round, attempt: Attempt) -> &'a Seat {
-        let turn = attempt.as_u32().unwrap_or(0) as usize;
-        &seats.0[turn % seats.0.len()]
+        let proposer = seats.committee.proposer(attempt.as_u32().unwrap_or(0));
+        seats.get(&proposer).expect("a member proposes")
     }
 
     fn new_proposal(

@@ -115,9 +115,8 @@ impl Height {
         if self.replaying || self.decided.is_some() {
             return;
         }
-        let mut furthest: Vec<u32> = self.furthest.values().copied().collect();
-        furthest.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(&target) = furthest.get(self.setting.committee.honest() - 1) else {
+        let furthest = self.furthest.iter().map(|(peer, at)| (*peer, *at));
+        let Some(target) = self.setting.committee.reached(furthest) else {
             return;
         };
         if target > self.attempt() {
@@ -204,7 +203,8 @@ impl Height {
             .filter(|v| v.message.value == NilOrVal::Val(id))
             .map(|vote| (vote.message.author, vote.signature))
             .collect();
-        if prevotes.len() < self.setting.committee.quorum() {
+        let committee = &self.setting.committee;
+        if committee.votes_of(prevotes.iter().map(|(peer, _)| *peer)) < committee.quorum() {
             // Some of its votes we count otherwise: then somebody's proof of it convinced us.
             let proof = self.driver.polka_certificate(at, &id);
             let proof = proof.expect("a value is valid by a quorum heard or proven");

@@ -159,8 +159,8 @@ pub(crate) fn verify_quorum(
     if votes.iter().any(|(peer, _)| !committee.contains(peer)) {
         return refuse("a signer has no seat in the committee");
     }
-    if votes.len() < committee.quorum() {
-        return refuse("fewer signers than a quorum of the committee");
+    if committee.votes_of(votes.iter().map(|(peer, _)| *peer)) < committee.quorum() {
+        return refuse("fewer votes than a quorum of the committee");
     }
     for (author, signature) in votes {
         let body = Vote {
@@ -237,7 +237,14 @@ impl ConsensusMessage {
     pub fn admit(&self, committee: &Committee) -> Result<(), Rejection> {
         let author = self.author();
         let in_turn = match self {
-            Self::Proposal(proposal) => author == committee.proposer(proposal.body.attempt),
+            Self::Proposal(proposal) => {
+                let (body, made) = (&proposal.body, proposal.body.value.attempt);
+                let is_first = match &body.polka {
+                    None => made == body.attempt,
+                    Some(polka) => made <= polka.attempt,
+                };
+                is_first && author == committee.proposer(body.attempt)
+            }
             Self::Vote(_) => committee.contains(&author),
         };
         in_turn.then_some(()).ok_or(Rejection::Unauthorised)

@@ -22,7 +22,7 @@ fn setting(members: u32) -> Setting {
         network: NET,
         run: RunId::default(),
         round: ROUND,
-        committee: Committee::of((0..members).map(|i| key(i).peer_id()).collect()),
+        committee: Committee::of((0..members).map(|i| (key(i).peer_id(), 1)).collect(), 0),
         deadlines: Deadlines {
             round_ms: 0,
             grace_ms: 0,
@@ -43,6 +43,9 @@ fn value(salt: u64) -> RoundValue {
             hash: BlobHash(digest(Domain::Simulation, &salt.to_le_bytes())),
             size: salt,
         },
+        attempt: 0,
+        link: Digest::default(),
+        beacon: Digest::default(),
         included: vec![],
         joins: vec![],
         leaves: vec![],
@@ -67,8 +70,19 @@ fn vote(who: u32, attempt: u32, kind: VoteKind, value: Option<ValueId>) -> Conse
     ConsensusMessage::Vote(Signed::vote(body, NET, &key(who)))
 }
 
+/// Who proposes in an attempt.
+fn turn(members: u32, attempt: u32) -> u32 {
+    let proposer = setting(members).committee.proposer(attempt);
+    (0..members)
+        .find(|who| key(*who).peer_id() == proposer)
+        .expect("a member")
+}
+
 /// A proposal; put up again, it carries prevotes of the first three in the attempt `polka`.
-fn proposal(who: u32, attempt: u32, polka: Option<u32>, value: RoundValue) -> ConsensusMessage {
+fn proposal(who: u32, attempt: u32, polka: Option<u32>, mut value: RoundValue) -> ConsensusMessage {
+    if polka.is_none() {
+        value.attempt = attempt;
+    }
     let polka = polka.map(|polka| prevotes(0..3, polka, &value));
     let body = Proposal {
         attempt,
@@ -181,7 +195,8 @@ fn a_value_judged_once_is_not_asked_about_again() {
     voter.start();
     hear(&mut voter, proposal(0, 0, None, value(1)));
     voter.validated(value(1).id(), true);
-    let outputs = hear(&mut voter, proposal(1, 1, None, value(1)));
+    let again = proposal(turn(4, 1), 1, Some(0), value(1));
+    let outputs = hear(&mut voter, again);
     assert!(!outputs.iter().any(|o| matches!(o, Output::Validate(_))));
 }
 
@@ -197,7 +212,20 @@ fn strangers_other_heights_and_bad_signatures_are_refused() {
         refused(&mut voter, not_the_proposer),
         Rejection::Unauthorised
     );
-    let later_polka = proposal(2, 2, Some(2), value(1));
+    let mut of_another = value(1);
+    of_another.attempt = 1;
+    let polka = Some(prevotes(0..3, 0, &of_another));
+    let (attempt, author) = (2, setting(4).committee.proposer(2));
+    let body = Proposal {
+        attempt,
+        polka,
+        value: of_another,
+        author,
+    };
+    let made_later = Signed::<Proposal>::proposal(body, NET, &key(turn(4, 2)));
+    let made_later = ConsensusMessage::Proposal(made_later);
+    assert_eq!(refused(&mut voter, made_later), Rejection::Unauthorised);
+    let later_polka = proposal(turn(4, 2), 2, Some(2), value(1));
     let why = Rejection::Certificate("a polka of a later attempt");
     assert_eq!(refused(&mut voter, later_polka), why);
     let mut other = value(1);
@@ -218,8 +246,8 @@ fn strangers_other_heights_and_bad_signatures_are_refused() {
 fn a_value_put_up_again_needs_its_quorum_of_prevotes() {
     let mut voter = height(1, 7);
     voter.start();
-    let few = proposal(2, 2, Some(0), value(1));
-    let why = Rejection::Certificate("fewer signers than a quorum of the committee");
+    let few = proposal(turn(7, 3), 3, Some(0), value(1));
+    let why = Rejection::Certificate("fewer votes than a quorum of the committee");
     assert_eq!(voter.receive(few), Err(why));
     let mut last = height(3, 4);
     last.start();
@@ -229,7 +257,7 @@ fn a_value_put_up_again_needs_its_quorum_of_prevotes() {
         hear(&mut last, vote(who, 2, VoteKind::Prevote, None));
     }
     assert_eq!(last.attempt(), 2);
-    let outputs = hear(&mut last, proposal(2, 2, Some(0), value(1)));
+    let outputs = hear(&mut last, proposal(turn(4, 2), 2, Some(0), value(1)));
     assert!(outputs.contains(&Output::Validate(value(1))));
     let outputs = last.validated(value(1).id(), true);
     let prevote = vote(3, 2, VoteKind::Prevote, Some(value(1).id()));

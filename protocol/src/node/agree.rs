@@ -3,6 +3,7 @@
 
 use super::Desk;
 use super::run::{Deciding, Run};
+use crate::beacon::Chain;
 use crate::consensus::{ConsensusMessage, Height, Output, Setting};
 use crate::event::{ConsensusStep, Effect, Record, Timer, Verdict};
 use crate::id::{PeerId, Round};
@@ -102,13 +103,11 @@ impl Run {
         let Some(manifest) = self.manifest.clone() else {
             return;
         };
-        let built = state::build(
-            &manifest,
-            self.id,
-            self.head.as_ref(),
-            self.choose(desk.now.monotonic),
-            &self.evidence(),
-        );
+        let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
+        let mut choice = self.choose(desk.now.monotonic, chain.link(self.next()));
+        choice.attempt = attempt;
+        let head = self.head.as_ref();
+        let built = state::build(&manifest, self.id, head, choice, &self.evidence());
         // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
         // out and another member proposes.
         let Ok((value, _)) = built else { return };

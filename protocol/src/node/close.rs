@@ -15,6 +15,7 @@ use super::Desk;
 use super::collect::Fitting;
 use super::run::Run;
 use crate::event::{Effect, Timer};
+use crate::hash::Digest;
 use crate::id::{BlobHash, PeerId};
 use crate::limits;
 use crate::round::{EntryRef, Included, RoundValue};
@@ -183,7 +184,7 @@ impl Run {
             return false;
         };
         if self.head.is_none() {
-            return self.admissible().len() >= manifest.min_members as usize;
+            return self.admissible(&Digest::default()).len() >= manifest.min_members as usize;
         }
         let (sheets, expected) = self.sheets();
         let scored = sheets.len() >= expected;

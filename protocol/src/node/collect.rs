@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::Desk;
 use super::run::Run;
 use crate::adapter::AdapterShape;
+use crate::beacon::Chain;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, Record, ScoreTask, TrainTask, Trained};
-use crate::hash::Domain;
+use crate::hash::{Digest, Domain};
 use crate::id::{BlobRef, PeerId, Round, Seq};
 use crate::limits;
 use crate::lot::Lot;
@@ -95,6 +96,13 @@ impl Run {
     }
 
     fn ask_to_join(&mut self, desk: &mut Desk) {
+        let (Some(join), Some(manifest)) = (&mut self.join, &self.manifest) else {
+            return;
+        };
+        if join.beacon == Digest::default() {
+            let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
+            join.beacon = chain.commitment();
+        }
         let Some(join) = &self.join else { return };
         if self.leaving || self.is_member(&desk.me) {
             return;
@@ -330,29 +338,31 @@ impl Run {
             all.partition(|i| head.is_participant(&i.receipt.author));
         if out.len() < manifest.min_contributions as usize {
             let most = head.participants.len() - out.len();
-            self.draw(Domain::Participants, &mut others, most, |i| {
-                i.receipt.author
-            });
+            let by = (Domain::Participants, &head.beacon);
+            self.draw(by, &mut others, most, |i| i.receipt.author);
             out.append(&mut others);
         }
         out
     }
 
     /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
-    /// would always come first and could keep others out for ever.
-    fn draw<T>(&self, domain: Domain, list: &mut Vec<T>, most: usize, peer: impl Fn(&T) -> PeerId) {
+    /// would always come first and could keep others out for ever. So would whoever knows what the lot is
+    /// drawn by when it makes its key.
+    fn draw<T>(
+        &self,
+        (domain, beacon): (Domain, &Digest),
+        list: &mut Vec<T>,
+        most: usize,
+        peer: impl Fn(&T) -> PeerId,
+    ) {
         if list.len() <= most {
             return;
         }
-        let previous = self
-            .head
-            .as_ref()
-            .map_or_else(Default::default, |head| head.hash);
         let lot = Lot {
             domain,
             run: &self.id,
             round: self.next(),
-            previous: &previous,
+            beacon,
         };
         list.sort_by_cached_key(|item| lot.ticket(&peer(item)));
         list.truncate(most);
@@ -413,7 +423,10 @@ impl Run {
 
     /// Join entries that the next value may admit: what `Roster::apply` takes, by its own predicate, and no more
     /// than the roster has room for. One entry that it refuses would make every honest proposal of the height fail.
-    pub(super) fn admissible(&self) -> Vec<Joined> {
+    ///
+    /// Places are drawn by what nobody else knows while joins are made: the beacon after this height, as it will be
+    /// with this peer's link.
+    pub(super) fn admissible(&self, beacon: &Digest) -> Vec<Joined> {
         let Some(manifest) = &self.manifest else {
             return Vec::new();
         };
@@ -432,13 +445,17 @@ impl Run {
             return Vec::new();
         }
         let most = limits::MAX_CHANGES_PER_ROUND;
-        self.draw(Domain::Committee, &mut joins, most, |(at, _)| at.author);
+        self.draw((Domain::Committee, beacon), &mut joins, most, |(at, _)| {
+            at.author
+        });
         let able = state::admit(manifest, head, &joins, &self.log);
         let is_able = |at: &EntryRef| able.iter().any(|joined| joined.entry == *at);
         joins.retain(|(at, _)| is_able(at));
         // Nobody leaves before the genesis: it may admit as many as a round may change.
         let most = if head.is_some() { most / 2 } else { most };
-        self.draw(Domain::Committee, &mut joins, most, |(at, _)| at.author);
+        self.draw((Domain::Committee, beacon), &mut joins, most, |(at, _)| {
+            at.author
+        });
         let mut room = roster.room();
         joins.retain(|(at, _)| {
             let returns = roster.has_known(&at.author);
@@ -464,7 +481,7 @@ impl Run {
     }
 
     /// Leave entries that the next value may carry out beside `joins`; see [`Run::admissible`].
-    fn leavers(&self, joins: &[Joined]) -> Vec<EntryRef> {
+    fn leavers(&self, joins: &[Joined], beacon: &Digest) -> Vec<EntryRef> {
         let Some(roster) = self.head.as_ref().map(|head| &head.roster) else {
             return Vec::new();
         };
@@ -477,7 +494,7 @@ impl Run {
             .map(|(_, at)| *at)
             .collect();
         self.draw(
-            Domain::Committee,
+            (Domain::Committee, beacon),
             &mut out,
             limits::MAX_CHANGES_PER_ROUND / 2,
             |at| at.author,
@@ -489,19 +506,20 @@ impl Run {
         out
     }
 
-    /// What this peer would put into the open height.
-    pub(super) fn choose(&self, now: Instant) -> Choice {
+    /// What this peer would put into the open height, with this link.
+    pub(super) fn choose(&self, now: Instant, link: Digest) -> Choice {
+        let beacon = state::next_beacon(self.id, self.head.as_ref(), &link);
         let trains = self.is_training_round(self.next());
         let changes = self
             .manifest
             .as_ref()
             .is_some_and(|m| self.next() < m.closing_round());
         let joins = match changes {
-            true => self.admissible(),
+            true => self.admissible(&beacon),
             false => Vec::new(),
         };
         let leaves = match changes {
-            true => self.leavers(&joins),
+            true => self.leavers(&joins, &beacon),
             false => Vec::new(),
         };
         Choice {
@@ -513,6 +531,8 @@ impl Run {
             joins,
             leaves,
             sheets: self.sheets().0,
+            attempt: 0,
+            link,
         }
     }
 

@@ -66,9 +66,8 @@ impl Relay {
 
     /// Whether honest members may care: at least one of them has come close to the attempt.
     fn is_near(&self, message: &ConsensusMessage, committee: &Committee) -> bool {
-        let mut furthest: Vec<u32> = self.furthest.values().copied().collect();
-        furthest.sort_unstable_by(|a, b| b.cmp(a));
-        let reached = furthest.get(committee.honest() - 1).copied().unwrap_or(0);
+        let furthest = self.furthest.iter().map(|(peer, at)| (*peer, *at));
+        let reached = committee.reached(furthest).unwrap_or(0);
         message.attempt() <= reached.saturating_add(limits::MAX_ATTEMPTS_AHEAD)
     }
 

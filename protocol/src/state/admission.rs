@@ -4,7 +4,7 @@ use crate::entry::{Entry, Join};
 use crate::id::{PeerId, Ppb};
 use crate::logset::LogSet;
 use crate::manifest::{Manifest, Weights};
-use crate::roster::Roster;
+use crate::roster::{Member, Roster};
 use crate::round::{EntryRef, Joined};
 use crate::sketch::{self, Sketch};
 use crate::state::Head;
@@ -21,6 +21,16 @@ pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64)
             let weight = u128::from(tokens) * own / u128::from(full.max(1));
             u64::try_from(weight).unwrap_or(u64::MAX).max(1)
         }
+    }
+}
+
+/// What a member's voice weighs in decisions: its own text up to full weight where own text counts, the same for all
+/// where members are invited. None for who left its work undone ([`crate::roster::Member::is_idle`]).
+pub fn votes(manifest: &Manifest, member: &Member) -> u64 {
+    match manifest.weights {
+        _ if member.is_idle() => 0,
+        Weights::Trained => 1,
+        Weights::Own { full } => member.own.min(full).max(1),
     }
 }
 
@@ -50,6 +60,7 @@ pub fn admit(
                 root: join.root,
                 tokens: join.tokens,
                 own: u64::try_from(own).unwrap_or(u64::MAX).max(1),
+                beacon: join.beacon,
             }
         })
         .collect()

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::beacon::Chain;
 use tributary_protocol::entry::{Join, Role, Score, ScoreSheet};
 use tributary_protocol::event::{
     Command, Effect, Input, Notice, Record, ScoreTask, Timer, TrainTask, Trained,
@@ -18,6 +19,8 @@ use tributary_protocol::manifest::{
     Weights,
 };
 use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::state;
 use tributary_protocol::time::{Instant, Now, Timestamp};
 
 /// What waits for its moment.
@@ -47,6 +50,24 @@ pub(crate) struct Net {
     pub now_ms: u64,
 }
 
+/// The key of a node.
+pub(crate) fn key(index: usize) -> SecretKey {
+    SecretKey::from_seed(config(index).seed)
+}
+
+impl Net {
+    /// The link of whoever proposes first at the height that is open at `node`.
+    pub(crate) fn first_link(&self, node: usize, run: &RunId) -> Digest {
+        let node = self.nodes[node].as_ref().expect("running");
+        let view = node.run(run).expect("followed");
+        let manifest = view.manifest().expect("known");
+        let first = state::committee(manifest, run, view.head()).proposer(0);
+        let at = self.ids.iter().position(|id| *id == first);
+        let chain = Chain::new(&key(at.expect("a node")), run, manifest.closing_round());
+        chain.link(state::next_round(view.head()))
+    }
+}
+
 const LATENCY_MS: u64 = 5;
 
 pub(crate) fn config(index: usize) -> NodeConfig {
@@ -68,6 +89,7 @@ pub(crate) fn join(index: usize, role: Role) -> Join {
         root: MerkleRoot(Digest::from_bytes([index as u8 + 1; 32])),
         tokens: 1_000,
         fingerprints: None,
+        beacon: Digest::default(),
         sketch: None,
     }
 }

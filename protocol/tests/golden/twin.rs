@@ -193,6 +193,7 @@ fn entry(o: &mut Out, entry: &Entry) {
             o.option(j.fingerprints, |o, root| {
                 o.raw(root.as_bytes());
             });
+            o.raw(j.beacon.as_bytes());
             o.option(j.sketch.as_ref(), |o, sketch| {
                 o.list(sketch.prints(), |o, print| {
                     o.int(*print);
@@ -244,6 +245,8 @@ pub(crate) fn envelope(payload: &[u8], signature: &Signature) -> Vec<u8> {
 fn write_value(o: &mut Out, v: &RoundValue) {
     o.run(&v.run).round(v.round).raw(v.previous.as_bytes());
     o.raw(v.state.as_bytes()).blob(&v.adapter);
+    o.int(v.attempt).raw(v.link.as_bytes());
+    o.raw(v.beacon.as_bytes());
     o.list(&v.included, |o, i| {
         o.place(&i.receipt).blob(&i.update);
         o.int(i.tokens).int(i.weight);
@@ -253,7 +256,8 @@ fn write_value(o: &mut Out, v: &RoundValue) {
             .role(j.role)
             .raw(j.root.as_bytes())
             .int(j.tokens)
-            .int(j.own);
+            .int(j.own)
+            .raw(j.beacon.as_bytes());
     });
     for places in [&v.leaves, &v.sheets] {
         o.list(places, |o, place| {

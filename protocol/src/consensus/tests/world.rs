@@ -224,7 +224,8 @@ impl World {
             Event::Timer(attempt, step) => height.timeout(attempt, step),
             Event::Build(attempt) => {
                 self.salt += 2;
-                let value = value(self.salt * 2 + 1);
+                let mut value = value(self.salt * 2 + 1);
+                value.attempt = attempt;
                 self.values.push(value.clone());
                 height.propose(attempt, value)
             }
@@ -296,8 +297,9 @@ impl World {
     }
 
     fn position(&self, peer: PeerId) -> usize {
-        let order = self.setting.committee.order();
-        order.iter().position(|p| *p == peer).expect("a member")
+        (0..self.members.len())
+            .find(|who| key(*who as u32).peer_id() == peer)
+            .expect("a member")
     }
 
     /// An honest member says one thing only per attempt and kind, whatever happened to it.

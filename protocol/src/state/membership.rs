@@ -1,0 +1,92 @@
+//! Who decides and who contributes at a height, and who is a member after it.
+
+use super::{Head, contributes, next_round, votes};
+use crate::beacon;
+use crate::committee::Committee;
+use crate::hash::{Digest, Domain};
+use crate::id::{PeerId, Round, RunId};
+use crate::lot::Lot;
+use crate::manifest::Manifest;
+use crate::reject::Rejection;
+use crate::roster::{Roster, Work};
+use crate::round::RoundValue;
+
+/// The draw of contributors for the round after `round`, by ticket. While all are drawn, those who have just been
+/// admitted are.
+pub(super) fn draw(
+    run: RunId,
+    round: Round,
+    beacon: &Digest,
+    roster: &Roster,
+    most: usize,
+) -> Vec<PeerId> {
+    let lot = Lot {
+        domain: Domain::Participants,
+        run: &run,
+        round: round.next(),
+        beacon,
+    };
+    if roster.contributors().count() <= most {
+        return lot.draw(roster.contributors().map(|member| member.peer), most);
+    }
+    let seated = roster.seated(round.next());
+    let contributors = seated.filter(|member| member.role.contributes());
+    lot.draw(contributors.map(|member| member.peer), most)
+}
+
+/// The committee that decides the height after `head` (`None`: the genesis, decided by the creator).
+pub fn committee(manifest: &Manifest, run: &RunId, head: Option<&Head>) -> Committee {
+    let Some(head) = head else {
+        return Committee::genesis(manifest.creator);
+    };
+    let round = head.round.next();
+    let seated = head.roster.seated(round);
+    let weights = seated.map(|member| (member.peer, votes(manifest, member)));
+    Committee::draw(
+        run,
+        round,
+        &head.beacon,
+        weights,
+        manifest.committee as usize,
+    )
+}
+
+/// The beacon after the height that follows `head`, when its value reveals `link`.
+pub fn next_beacon(run: RunId, head: Option<&Head>, link: &Digest) -> Digest {
+    let before = head.map_or_else(Digest::default, |head| head.beacon);
+    beacon::follow(&run, next_round(head), &before, link)
+}
+
+/// The roster after a value: who made it is told by the attempt in which it was put up first.
+pub(super) fn roster_after(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    value: &RoundValue,
+) -> Result<Roster, Rejection> {
+    let proposer = committee(manifest, &value.run, head).proposer(value.attempt);
+    match head {
+        None => Roster::default().apply(value, &proposer, &Work::default()),
+        Some(head) => head
+            .roster
+            .apply(value, &proposer, &work(manifest, head, value)),
+    }
+}
+
+/// What the height after `head` asked for: an update of everybody who was drawn, and a sheet of evaluators that send
+/// no updates. Where it certifies no contributions, it asked for none.
+fn work(manifest: &Manifest, head: &Head, value: &RoundValue) -> Work {
+    let mut work = Work::default();
+    if !value.included.is_empty() {
+        work.asked.extend(&head.participants);
+        (work.done).extend(value.included.iter().map(|i| i.receipt.author));
+    }
+    if !value.sheets.is_empty() {
+        let evaluators = head.roster.evaluators().map(|member| member.peer);
+        let named = |peer: &PeerId| manifest.evaluators.binary_search(peer).is_ok();
+        let only = |peer: &PeerId| !contributes(&head.roster, peer);
+        (work.asked).extend(evaluators.filter(|peer| named(peer) && only(peer)));
+        work.done
+            .extend(value.sheets.iter().map(|sheet| sheet.author));
+    }
+    work
+}
