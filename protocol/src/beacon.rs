@@ -12,7 +12,8 @@
 //! the choice to keep silent: then another member's number counts, which it does not know. That is the remaining
 //! bias: who is first in turn may exchange the next beacon for one blind draw, at the price of the round's own
 //! attempt. Who joins cannot aim either: seats and places in a draw go to members that were admitted before the
-//! beacon's last link was revealed ([`crate::roster::Roster::seated`]).
+//! beacon's last link was revealed ([`crate::state::Head::electorate`], [`crate::roster::Roster::seated`]). Who leaves gives
+//! its own seat up and moves no other.
 //!
 //! The genesis is its creator's alone, and so is the link in it.
 

@@ -22,8 +22,8 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The members that decide one height. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committee {
-    /// Members and the votes of each, in the order of the lot.
-    order: Vec<(PeerId, u64)>,
+    /// Everybody that was drawn and the votes of each, in the order of the lot; some may be gone.
+    drawn: Vec<(PeerId, u64)>,
     /// By id.
     members: Vec<PeerId>,
     /// Votes of `members`.
@@ -34,16 +34,18 @@ pub struct Committee {
 }
 
 impl Committee {
-    /// The committee of `round` among members with a weight each: all of them up to [`limits::MAX_COMMITTEE`],
-    /// else `size` drawn seats. Who weighs nothing has no vote, unless nobody weighs anything.
+    /// The committee of `round` among an electorate, members with a weight each: all of them up to
+    /// [`limits::MAX_COMMITTEE`], else `size` drawn seats. Who is not `present` any more loses its seats and moves
+    /// nobody else's, so that leaving is no way to draw again.
     ///
     /// # Panics
-    /// If there is no member; a certified roster always has one. If weights add up to more than 2^62.
+    /// If nobody is present. If weights add up to more than 2^62.
     pub fn draw(
         run: &RunId,
         round: Round,
         beacon: &Digest,
-        members: impl IntoIterator<Item = (PeerId, u64)>,
+        electorate: impl IntoIterator<Item = (PeerId, u64)>,
+        present: impl Fn(&PeerId) -> bool,
         size: usize,
     ) -> Self {
         let lot = Lot {
@@ -52,33 +54,37 @@ impl Committee {
             round,
             beacon,
         };
-        let mut members: Vec<(PeerId, u64)> = members.into_iter().collect();
-        if members.iter().all(|(_, weight)| *weight == 0) {
-            members.iter_mut().for_each(|(_, weight)| *weight = 1);
-        }
+        let mut members: Vec<(PeerId, u64)> = electorate.into_iter().collect();
         members.retain(|(_, weight)| *weight > 0);
         members.sort_by_cached_key(|(peer, _)| lot.ticket(peer));
         let start = lot.number();
         if members.len() > limits::MAX_COMMITTEE {
             members = seats(&members, size.clamp(1, limits::MAX_COMMITTEE), start);
         }
-        Self::of(members, start)
+        Self::seated(members, present, start)
     }
 
     /// The committee of round 0: the run's creator alone.
     pub fn genesis(creator: PeerId) -> Self {
-        Self::of(vec![(creator, 1)], 0)
+        Self::seated(vec![(creator, 1)], |_| true, 0)
     }
 
-    pub(crate) fn of(order: Vec<(PeerId, u64)>, start: u64) -> Self {
-        assert!(!order.is_empty(), "a committee needs at least one member");
-        let mut sorted = order.clone();
+    #[cfg(test)]
+    pub(crate) fn of(members: Vec<(PeerId, u64)>) -> Self {
+        Self::seated(members, |_| true, 0)
+    }
+
+    fn seated(drawn: Vec<(PeerId, u64)>, present: impl Fn(&PeerId) -> bool, start: u64) -> Self {
+        let mut sorted = drawn.clone();
+        sorted.retain(|(peer, _)| present(peer));
         sorted.sort_unstable();
-        let total = order.iter().map(|(_, votes)| votes).sum();
-        assert!(total <= 1 << 62, "weights stay within a quarter of u64");
+        assert!(!sorted.is_empty(), "a committee needs at least one member");
+        let weight: u64 = drawn.iter().map(|(_, votes)| votes).sum();
+        assert!(weight <= 1 << 62, "weights stay within a quarter of u64");
+        let total = sorted.iter().map(|(_, votes)| votes).sum();
         let (members, votes) = sorted.into_iter().unzip();
         Self {
-            order,
+            drawn,
             members,
             votes,
             total,
@@ -146,22 +152,26 @@ impl Committee {
         &self.members
     }
 
-    /// Members and their votes in the order of the lot.
-    pub fn order(&self) -> &[(PeerId, u64)] {
-        &self.order
-    }
-
-    /// Who proposes in an attempt: as often as its votes, and spread, so that a silent one costs one attempt.
+    /// Who proposes in an attempt: as often as its votes, and spread, so that a silent one costs one attempt. The
+    /// turns of who is gone fall to the next in the order of the lot.
     pub fn proposer(&self, attempt: u32) -> PeerId {
         let turn = (self.start).wrapping_add(GOLDEN.wrapping_mul(u64::from(attempt)));
-        let mut at = scale(turn, self.total);
-        for (peer, votes) in &self.order {
-            match at.checked_sub(*votes) {
-                Some(rest) => at = rest,
-                None => return *peer,
+        let mut at = scale(turn, self.drawn.iter().map(|(_, votes)| votes).sum());
+        let holds = |(_, votes): &(PeerId, u64)| match at.checked_sub(*votes) {
+            Some(rest) => {
+                at = rest;
+                false
             }
-        }
-        unreachable!("a turn falls within the votes")
+            None => true,
+        };
+        let first = self.drawn.iter().position(holds);
+        let (before, after) = self
+            .drawn
+            .split_at(first.expect("a turn falls within the votes"));
+        let mut in_turn = after.iter().chain(before).map(|(peer, _)| *peer);
+        in_turn
+            .find(|peer| self.contains(peer))
+            .expect("somebody is present")
     }
 }
 

@@ -33,7 +33,7 @@ pub const MAX_PENDING_BYTES: usize = 16 << 20;
 /// a join, a leave, and room for coming back. Whoever wants to say more has to be admitted first.
 pub const MAX_STRANGER_BLOCKS: u64 = 4;
 /// Bytes of a block of a peer that is no member: a join and the largest list of seen heads.
-pub const MAX_STRANGER_BLOCK_BYTES: usize = 8 * 1024;
+pub const MAX_STRANGER_BLOCK_BYTES: usize = 16 * 1024;
 /// Blocks of a member's log beyond those that certified rounds account for: opening, joins, leaves and
 /// the open round.
 pub const FREE_BLOCKS: u64 = 16;
@@ -123,8 +123,12 @@ pub const MAX_RUNS: usize = 1024;
 pub const MAX_CONSENSUS_BYTES: usize = 56 * 1024;
 /// Bytes of one update blob: a dense f32 update of the largest adapter.
 pub const MAX_UPDATE_BYTES: u64 = 4 * MAX_ADAPTER_PARAMETERS + 4096;
-/// Prints of a sketch: enough to tell the overlap of two texts to three in a hundred, at two kilobytes a join.
-pub const MAX_SKETCH: usize = 256;
+/// Prints of a sketch: enough to tell a three-hundredth of the longer of two texts from new text, at eight kilobytes a
+/// join.
+pub const MAX_SKETCH: usize = 1024;
+/// Tokens that a run of eight words, or the word it begins with, may stand for in a claim of own text. Tokenizers of
+/// today's models take one to three a word.
+pub const MAX_TOKENS_PER_WORD: u64 = 4;
 /// Words of the shortest span that a holder can be asked for: who asks has to know as many in a row, and
 /// fewer say little about where they come from.
 pub const MIN_SPAN_WORDS: usize = 8;

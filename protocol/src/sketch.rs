@@ -8,12 +8,17 @@
 //!   own part of i = 1/|S_i| sum over f in S_i of   0         if a member before holds f
 //!                                                  1 / h     if h of those admitted with i do
 //! ```
-//! Of two sketches only the prints that both would have kept are compared. So however a text is cut, copied or
-//! overlapped between names, together they count as the text does, and who takes another's text (or only its
-//! prints, which are public) gains nothing and takes nothing. Text that was reworded has other prints and
-//! passes for new; so does text that was made up.
+//! However a text is cut, copied or overlapped between names, together they count as the text does, and who takes
+//! another's text (or only its prints, which are public) gains nothing and takes nothing.
+//!
+//! A sketch knows its text up to its greatest print only, its **reach**, and a long text's reach is short. So a text is
+//! held against the others again and again: its prints up to a reach against all sketches that reach as far, for every
+//! reach, and the least part that is left stands. A sketch that reaches nowhere, because its text is long or because it
+//! is a lie, then takes away its own witness and nobody else's. Text that was reworded has other prints and passes for
+//! new; so does text that was made up. An excerpt of less than three prints out of the longer text's
+//! [`MAX_SKETCH`] cannot be told from new text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 
@@ -23,8 +28,10 @@ use crate::id::{Ppb, RunId};
 use crate::limits::MAX_SKETCH;
 use crate::reject::Rejection;
 
-/// Prints that are looked at even where another text is so long that its sketch ends before them.
+/// Prints from which on a part is measured. Of fewer, only that all of them are held elsewhere says something.
 const LEAST_COMPARED: usize = 8;
+/// The fewest prints that say something.
+const LEAST_HELD: usize = 3;
 
 /// The smallest prints of a shard, ascending. All of them when there are fewer than [`MAX_SKETCH`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -70,6 +77,23 @@ impl Sketch {
         }
     }
 
+    fn reaching(&self) -> impl Iterator<Item = (u64, u64)> {
+        let reach = self.reach();
+        self.0.iter().map(move |print| (*print, reach))
+    }
+
+    /// Runs of eight words in the text, as the sketch itself tells: exactly where it has all prints, to one part in
+    /// thirty where it is full.
+    pub fn runs(&self) -> u64 {
+        match self.0.get(MAX_SKETCH - 1) {
+            None => self.0.len() as u64,
+            Some(last) => {
+                let runs = ((MAX_SKETCH as u128) << 64) / (u128::from(*last) + 1);
+                u64::try_from(runs).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
     /// Checks order and number.
     ///
     /// # Errors
@@ -88,36 +112,69 @@ impl Sketch {
 /// The part of each joining text that is its own, when `before` holds the sketches of all who were admitted
 /// before. A text without prints has nothing of its own.
 pub fn own_parts(before: &[&Sketch], joining: &[&Sketch]) -> Vec<Ppb> {
-    let mut holders: BTreeMap<u64, Option<u32>> = BTreeMap::new();
-    for print in joining.iter().flat_map(|sketch| &sketch.0) {
-        let held = holders.entry(*print).or_insert(Some(0));
-        *held = held.map(|holders| holders + 1);
-    }
-    for print in before.iter().flat_map(|sketch| &sketch.0) {
-        if let Some(held) = holders.get_mut(print) {
-            *held = None;
+    let asked: BTreeSet<u64> = joining
+        .iter()
+        .flat_map(|sketch| &sketch.0)
+        .copied()
+        .collect();
+    // Of each print: the farthest reach of an earlier sketch with it, and the reaches of the joining ones with it.
+    let mut earlier: BTreeMap<u64, u64> = BTreeMap::new();
+    for (print, reach) in before.iter().flat_map(|sketch| sketch.reaching()) {
+        if asked.contains(&print) {
+            let farthest = earlier.entry(print).or_default();
+            *farthest = reach.max(*farthest);
         }
     }
-    // Its own reach keeps all of its prints, so the others' may be asked with it among them.
+    let mut together: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for (print, reach) in joining.iter().flat_map(|sketch| sketch.reaching()) {
+        together.entry(print).or_default().push(reach);
+    }
     let all = before.iter().chain(joining);
-    let reach = all.map(|sketch| sketch.reach()).min().unwrap_or(u64::MAX);
+    let mut reaches: Vec<u64> = all.map(|sketch| coarse(sketch.reach())).collect();
+    reaches.sort_unstable();
+    reaches.dedup();
     (joining.iter())
         .map(|sketch| {
-            let within = sketch.0.partition_point(|print| *print <= reach);
-            let compared = within.max(LEAST_COMPARED).min(sketch.0.len());
-            own_part(&sketch.0[..compared], &holders)
+            let own = reaches.iter().filter_map(|reach| {
+                let within = sketch.0.partition_point(|print| print <= reach);
+                let parts = sketch.0[..within].iter().map(|print| {
+                    let held = earlier.get(print).is_some_and(|farthest| farthest >= reach);
+                    let sharing = together[print].iter().filter(|other| *other >= reach);
+                    // Its own reach may be the shorter one.
+                    if held {
+                        0
+                    } else {
+                        u64::from(Ppb::ONE.0) / sharing.count().max(1) as u64
+                    }
+                });
+                own_part(parts, *reach == u64::MAX)
+            });
+            let whole = if sketch.is_empty() { Ppb(0) } else { Ppb::ONE };
+            own.min().unwrap_or(whole).min(whole)
         })
         .collect()
 }
 
-fn own_part(prints: &[u64], holders: &BTreeMap<u64, Option<u32>>) -> Ppb {
-    let one = u64::from(Ppb::ONE.0);
-    let sum: u64 = (prints.iter())
-        .filter_map(|print| holders.get(print).copied().flatten())
-        .map(|holders| one / u64::from(holders))
-        .sum();
-    let part = sum.checked_div(prints.len() as u64).unwrap_or(0);
-    Ppb(u32::try_from(part).expect("a mean of parts is no more than the whole"))
+/// A reach down to which all are rounded: its three leading bits. So few are tried, however many sketches there are.
+fn coarse(reach: u64) -> u64 {
+    match reach.checked_ilog2() {
+        Some(leading @ 3..) if reach < u64::MAX => reach >> (leading - 2) << (leading - 2),
+        _ => reach,
+    }
+}
+
+/// The mean over the parts that are left of prints, if it says something. `whole` where they are all there are.
+fn own_part(parts: impl Iterator<Item = u64>, whole: bool) -> Option<Ppb> {
+    let (count, sum) = parts.fold((0u64, 0u64), |(count, sum), part| (count + 1, sum + part));
+    let part = match count as usize {
+        1.. if whole => sum / count,
+        LEAST_COMPARED.. => sum / count,
+        LEAST_HELD.. if sum == 0 => u64::from(Ppb::ONE.0) / (count + 1),
+        _ => return None,
+    };
+    Some(Ppb(
+        u32::try_from(part).expect("a mean of parts is no more than the whole")
+    ))
 }
 
 #[cfg(test)]
@@ -188,6 +245,44 @@ mod tests {
     }
 
     #[test]
+    fn an_excerpt_of_any_size_is_told_from_what_its_owner_committed_to() {
+        // An owner of 70,000 words, others with as many, and excerpts down to 500 words.
+        let before: Vec<_> = (0..5u32).map(|n| text(n * 100_000, 70_000)).collect();
+        for words in [500, 1_000, 3_000, 10_000, 70_000] {
+            let parts = own(&before, &[text(70_000 - words, words)]);
+            assert!(parts[0] <= 0.25, "{words} words: {parts:?}");
+        }
+        let fresh = own(&before, &[text(900_000, 500), text(910_000, 70_000)]);
+        assert_eq!(fresh, [1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_sketch_that_is_no_sketch_of_anything_blinds_no_comparison() {
+        let victim = Sketch::keeping(text(0, 4000));
+        let forged = Sketch::keeping(0..MAX_SKETCH as u64);
+        let mut copy = victim.prints().to_vec();
+        // Runs of words, ground until their prints are small.
+        copy.splice(0..8, 1_000_000..1_000_008);
+        let copy = Sketch::keeping(copy);
+        let part = |before: &[&Sketch]| own_parts(before, &[&copy])[0].as_f64();
+        assert!(part(&[&victim]) < 0.01);
+        assert!((part(&[&victim, &forged]) - part(&[&victim])).abs() < 1e-9);
+        assert_eq!(own_parts(&[&forged], &[&victim]), [Ppb::ONE]);
+    }
+
+    #[test]
+    fn a_sketch_tells_how_long_its_text_is() {
+        assert_eq!(Sketch::keeping(text(0, 700)).runs(), 700);
+        for runs in [1_024, 5_000, 200_000] {
+            let told = Sketch::keeping(text(0, runs)).runs() as f64;
+            assert!(
+                (told / f64::from(runs) - 1.0).abs() < 0.15,
+                "{told} of {runs}"
+            );
+        }
+    }
+
+    #[test]
     fn too_little_text_for_a_print_is_nothing_of_ones_own() {
         assert_eq!(own(&[], &[vec![], text(0, 5)]), [0.0, 1.0]);
         let words: Vec<String> = (0..7).map(|n| n.to_string()).collect();
@@ -196,7 +291,7 @@ mod tests {
 
     #[test]
     fn prints_belong_to_a_run() {
-        let words: Vec<String> = (0..400).map(|n| n.to_string()).collect();
+        let words: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
         let [here, there] = [1u8, 2].map(|n| {
             let run = RunId(hash::digest(Domain::Simulation, &[n]));
             Sketch::of(run, &words)

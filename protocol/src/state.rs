@@ -28,7 +28,7 @@ use crate::update;
 
 pub use admission::{admit, unknown_admissions, votes, weigh};
 pub use membership::{committee, next_beacon};
-use membership::{draw, roster_after};
+use membership::{draw, electorate, roster_after};
 
 /// What certificates alone prove of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub struct Head {
     pub beacon: Digest,
     /// Members after that round.
     pub roster: Roster,
+    /// Who the next height's committee is drawn from, with weights: members before that round, ordered by id. They were
+    /// fixed before the beacon was known to anybody.
+    pub electorate: Vec<(PeerId, u64)>,
     /// Contributors drawn for the next round, ordered by id.
     pub participants: Vec<PeerId>,
     /// Whether there are contributors that were not drawn.
@@ -108,6 +111,8 @@ pub fn follow(
     if hash != value.state {
         return contradiction("state hash does not follow from adapter, roster and beacon");
     }
+    // The genesis has nobody before it.
+    let electorate = electorate(manifest, head.map_or(&roster, |head| &head.roster));
     let most = manifest.participants as usize;
     let is_sampled = roster.contributors().count() > most;
     let mut participants = draw(run, round, &value.beacon, &roster, most);
@@ -119,6 +124,7 @@ pub fn follow(
         adapter: value.adapter,
         beacon: value.beacon,
         roster,
+        electorate,
         participants,
         is_sampled,
     })

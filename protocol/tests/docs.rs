@@ -68,6 +68,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_CONSENSUS_BYTES,
         MAX_UPDATE_BYTES,
         MAX_SKETCH,
+        MAX_TOKENS_PER_WORD,
         MIN_SPAN_WORDS,
         MAX_QUESTION_GRAMS,
         MAX_QUESTION_BYTES,

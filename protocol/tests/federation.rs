@@ -310,10 +310,10 @@ fn others_stand_in_when_the_drawn_are_absent() {
     assert!((included.iter()).all(|i| !is_drawn(i.receipt.author)));
 }
 
-/// Prints of a text that begins at `from` of all texts and is 200 words long.
+/// Prints of a text that begins at `from` of all texts and is 300 words long.
 fn text(from: u64) -> Option<Sketch> {
     let print = |at: u64| at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    Some(Sketch::keeping((from..from + 200).map(print)))
+    Some(Sketch::keeping((from..from + 300).map(print)))
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn text_weighs_once_however_many_names_hold_it() {
     }
     assert!(net.run_until(60_000, |net| certified(net, 0, &run) >= Some(Round(1))));
     follow(&mut net, 4, text(1_000));
-    follow(&mut net, 5, text(1_100));
+    follow(&mut net, 5, text(1_150));
     assert!(net.run_until(200_000, |net| {
         net.nodes[5]
             .as_ref()

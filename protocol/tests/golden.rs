@@ -107,7 +107,7 @@ fn drawn(roster: &Roster) -> Vec<u8> {
     let run = manifest().run_id();
     let beacon = beacon::follow(&run, Round(2), &any_digest(6), &any_digest(7));
     let weights = roster.iter().map(|member| (member.peer, member.own));
-    let committee = Committee::draw(&run, Round(3), &beacon, weights, 4);
+    let committee = Committee::draw(&run, Round(3), &beacon, weights, |_| true, 4);
     (0..8)
         .flat_map(|attempt| *committee.proposer(attempt).as_bytes())
         .collect()

@@ -182,7 +182,7 @@ fn a_stranger_may_say_little_more_than_that_it_wants_to_join() {
                 block: BlockId::default(),
             })
             .collect(),
-        entries: (0..128)
+        entries: (0..250)
             .map(|nth| Entry::Join(join(nth, Role::Contributor)))
             .collect(),
         ..block(&stranger, run, 0, None, 1).block().clone()

@@ -8,20 +8,24 @@ mod net;
 use std::collections::BTreeMap;
 
 use net::{Net, join, key, manifest};
+use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Join, Role};
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
-    BlobHash, BlobRef, BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq, StateHash, ValueId,
+    BlobHash, BlobRef, BlockId, MerkleRoot, NetworkId, PeerId, Round, RunId, Scope, Seq, StateHash,
+    ValueId,
 };
+use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
-use tributary_protocol::manifest::Manifest;
+use tributary_protocol::manifest::{Manifest, Weights};
 use tributary_protocol::node::RunView;
-use tributary_protocol::round::{EntryRef, Included, RoundValue};
+use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::sketch::Sketch;
+use tributary_protocol::state::{self, Choice, Evidence, Head};
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::wire::Message;
 
@@ -396,5 +400,157 @@ fn no_mixture_of_joins_and_leaves_stops_the_run() {
         }
         let done = net.run_until(30 * 60_000, |net| finished(net, &run));
         assert!(done, "mixture {mixture:b}");
+    }
+}
+
+fn prints(of: u64, count: u64) -> Vec<u64> {
+    let print = |n: u64| {
+        let seed = [of.to_le_bytes(), n.to_le_bytes()].concat();
+        let digest = hash::digest(Domain::Simulation, &seed);
+        u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("eight bytes"))
+    };
+    (0..count).map(print).collect()
+}
+
+fn with_sketch(node: usize) -> Join {
+    let mut join = join(node, Role::Contributor);
+    join.sketch = Some(Sketch::keeping(prints(node as u64, 4_000)));
+    join
+}
+
+/// What an update of node 1 and one of a stranger weigh, after the stranger joined a run in which `full` own tokens
+/// are full weight, with these prints and the largest claim of tokens.
+fn weights(full: u64, of_stranger: Vec<u64>) -> [u64; 2] {
+    let (mut net, run) = run_of(|m| m.weights = Weights::Own { full }, with_sketch);
+    let mut lie = join(60, Role::Contributor);
+    lie.sketch = Some(Sketch::keeping(of_stranger));
+    lie.tokens = limits::MAX_TOKENS;
+    let liar = stranger(2);
+    tell_all(
+        &mut net,
+        &block(&liar, run, 0, None, vec![Entry::Join(lie)]),
+    );
+    assert!(net.run_until(120_000, |net| round(net, 0, &run) >= Some(Round(1))));
+    let view = view(&net, 0, &run);
+    let (manifest, head) = (
+        view.manifest().expect("known"),
+        view.head().expect("certified"),
+    );
+    [net.ids[1], liar.peer_id()].map(|peer| state::weigh(manifest, &head.roster, &peer, 10_000))
+}
+
+#[test]
+fn a_copy_with_one_new_print_does_not_weigh_as_much_as_the_text_itself() {
+    let mut copied = Sketch::keeping(prints(1, 4_000)).prints().to_vec();
+    copied[0] -= 1;
+    let [honest, copier] = weights(1_000, copied);
+    assert!(copier * 10 < honest, "{copier} beside {honest}");
+}
+
+#[test]
+fn a_claim_of_tokens_is_no_weight() {
+    let [honest, liar] = weights(61_440, prints(999, 300));
+    assert!(liar > 0 && liar <= 2 * honest, "{liar} beside {honest}");
+}
+
+#[test]
+fn a_proposer_does_not_choose_the_next_committee() {
+    let run = RunId(hash::digest(Domain::Simulation, b"run"));
+    let manifest = {
+        let mut manifest = manifest(stranger(0).peer_id(), Vec::new(), 90, 9);
+        manifest.committee = 7;
+        manifest
+    };
+    let chain = |n: u64| Chain::new(&stranger(n), &run, manifest.closing_round());
+    let joined = |n: u64, root: u64| Joined {
+        entry: EntryRef {
+            author: stranger(n).peer_id(),
+            seq: Seq(0),
+            block: BlockId::default(),
+            index: 0,
+        },
+        role: Role::Contributor,
+        root: MerkleRoot(hash::digest(Domain::Simulation, &root.to_le_bytes())),
+        tokens: 1_000,
+        own: 1_000,
+        beacon: chain(n).commitment(),
+    };
+    let mut genesis = empty_value(run, Round(0));
+    genesis.joins = (0..90).map(|n| joined(n, 0)).collect();
+    genesis.joins.sort();
+    genesis.adapter.size = 4 * manifest.adapter.parameters() as u64;
+    let after = |head: Option<&Head>, mut value: RoundValue| {
+        state::conclude(&manifest, head, &mut value).expect("a change of members");
+        state::follow(&manifest, run, head, &value)
+    };
+    let head = after(None, genesis).expect("a genesis");
+    let proposer = state::committee(&manifest, &run, Some(&head)).proposer(0);
+    let at = (0..90)
+        .find(|n| stranger(*n).peer_id() == proposer)
+        .expect("a member");
+    // Everything that a proposer can put in: joins and leaves of its own names, with any root, and any adapter.
+    let next = |nonce: u64| {
+        let mut value = empty_value(run, Round(1));
+        value.link = chain(at).link(Round(1));
+        value.previous = head.hash;
+        value.adapter = head.adapter;
+        value.adapter.hash = BlobHash(hash::digest(Domain::Simulation, &nonce.to_le_bytes()));
+        value.included = (0..2 + nonce % 3).map(|n| included(n, &manifest)).collect();
+        value.included.sort();
+        value.joins = (0..nonce % 5)
+            .map(|n| joined(100 + nonce * 5 + n, nonce))
+            .collect();
+        value.joins.sort();
+        let leaver = 80 + nonce % 10;
+        let mut leave = joined(leaver, 0).entry;
+        leave.seq = Seq(1 + nonce);
+        value.leaves = if nonce % 2 == 0 { vec![leave] } else { vec![] };
+        let head = after(Some(&head), value).expect("a next round");
+        (leaver, state::committee(&manifest, &run, Some(&head)))
+    };
+    let names: Vec<PeerId> = (0..90).map(|n| stranger(n).peer_id()).collect();
+    let (_, first) = next(1);
+    for nonce in 2..1_000 {
+        let (leaver, committee) = next(nonce);
+        let gone = (nonce % 2 == 0).then(|| names[leaver as usize]);
+        for name in names.iter().filter(|name| Some(**name) != gone) {
+            assert_eq!(committee.votes(name), first.votes(name), "try {nonce}");
+        }
+        assert!(committee.members().iter().all(|name| names.contains(name)));
+    }
+}
+
+fn empty_value(run: RunId, round: Round) -> RoundValue {
+    RoundValue {
+        run,
+        round,
+        previous: StateHash::default(),
+        state: StateHash::default(),
+        adapter: BlobRef::default(),
+        attempt: 0,
+        link: Digest::default(),
+        beacon: Digest::default(),
+        included: Vec::new(),
+        joins: Vec::new(),
+        leaves: Vec::new(),
+        sheets: Vec::new(),
+        scores: Vec::new(),
+    }
+}
+
+fn included(n: u64, manifest: &Manifest) -> Included {
+    Included {
+        receipt: EntryRef {
+            author: stranger(n).peer_id(),
+            seq: Seq(1),
+            block: BlockId::default(),
+            index: 0,
+        },
+        update: BlobRef {
+            hash: BlobHash::default(),
+            size: state::update_size(manifest, Round(1)),
+        },
+        tokens: 1,
+        weight: 1,
     }
 }

@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Command, Input, ScoreTask, Timer};
-use tributary_protocol::hash::{self, Domain, Hasher};
+use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Means, Node, NodeConfig};
@@ -503,6 +503,7 @@ impl World {
             root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
             tokens: 1_000 + at as u64,
             fingerprints: None,
+            beacon: Digest::default(),
             sketch: Some(Machine::sketch(at)),
         };
         if opens {

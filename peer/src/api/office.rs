@@ -241,6 +241,7 @@ impl Office {
             root: committed.write(paths).map_err(failed)?,
             tokens,
             fingerprints: committed.fingerprints(),
+            beacon: Default::default(),
             sketch,
         })
     }

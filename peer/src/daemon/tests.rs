@@ -90,6 +90,7 @@ fn join(n: usize, role: Role) -> Join {
         root: MerkleRoot(hash::blob(&[n as u8])),
         tokens: 1000,
         fingerprints: None,
+        beacon: hash::Digest::default(),
         sketch: None,
     }
 }

@@ -269,6 +269,7 @@ fn make(
         root: committed.write(home.paths())?,
         tokens,
         fingerprints: committed.fingerprints(),
+        beacon: Default::default(),
         sketch: committed.sketch(manifest),
     };
     Ok((home, join))

@@ -43,6 +43,7 @@ fn bench() -> Bench {
         root,
         tokens: tokens(&base, &committed, Role::Both).unwrap(),
         fingerprints: committed.fingerprints(),
+        beacon: Default::default(),
         sketch: None,
     };
     learner.joined(run, &join);

@@ -14,7 +14,7 @@ fn key(i: u32) -> SecretKey {
 }
 
 fn committee() -> Committee {
-    Committee::of((0..7).map(|i| (key(i).peer_id(), 1)).collect(), 0)
+    Committee::of((0..7).map(|i| (key(i).peer_id(), 1)).collect())
 }
 
 fn certificate(signers: impl IntoIterator<Item = u32>) -> Certificate {

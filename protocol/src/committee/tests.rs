@@ -17,19 +17,20 @@ fn beacon(round: u32) -> Digest {
 
 fn draw(round: u32, members: &[(PeerId, u64)], size: usize) -> Committee {
     let (run, beacon) = (RunId::default(), beacon(round));
-    Committee::draw(&run, Round(round), &beacon, members.iter().copied(), size)
+    let members = members.iter().copied();
+    Committee::draw(&run, Round(round), &beacon, members, |_| true, size)
 }
 
 #[test]
 fn quorum_is_more_than_two_thirds_and_honest_more_than_one() {
     for n in 1..=200u64 {
-        let committee = Committee::of(vec![(peer(0), n)], 0);
+        let committee = Committee::of(vec![(peer(0), n)]);
         let (quorum, honest) = (committee.quorum(), committee.honest());
         assert!(quorum * 3 > n * 2 && (quorum - 1) * 3 <= n * 2);
         assert!(honest * 3 > n && (honest - 1) * 3 <= n);
         assert!(2 * quorum - n >= honest);
     }
-    let most = Committee::of(vec![(peer(0), 1 << 62)], 0);
+    let most = Committee::of(vec![(peer(0), 1 << 62)]);
     assert_eq!(most.quorum(), 3_074_457_345_618_258_603);
 }
 
@@ -54,11 +55,29 @@ fn up_to_sixty_four_members_all_vote_with_their_weight() {
 }
 
 #[test]
-fn who_weighs_nothing_has_no_vote_unless_nobody_does() {
+fn who_weighs_nothing_has_no_vote() {
     let members = [(peer(0), 0), (peer(1), 3), (peer(2), 0)];
     assert_eq!(draw(1, &members, 7).members(), [peer(1)]);
-    let nobody = members.map(|(peer, _)| (peer, 0));
-    assert_eq!(draw(1, &nobody, 7).total(), 3);
+}
+
+#[test]
+fn whoever_leaves_moves_nobody_elses_seat_and_nobody_elses_turn_before_its_own() {
+    let members = equal(100);
+    for round in 1..50 {
+        let all = draw(round, &members, 16);
+        let gone = all.proposer(2);
+        let (run, beacon) = (RunId::default(), beacon(round));
+        let stays = |peer: &PeerId| *peer != gone;
+        let members = members.iter().copied();
+        let left = Committee::draw(&run, Round(round), &beacon, members, stays, 16);
+        let others = all.members().iter().filter(|peer| stays(peer));
+        assert!(
+            others
+                .clone()
+                .all(|peer| left.votes(peer) == all.votes(peer))
+        );
+        assert_eq!(left.total(), all.total() - all.votes(&gone));
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn setting(members: u32) -> Setting {
         network: NET,
         run: RunId::default(),
         round: ROUND,
-        committee: Committee::of((0..members).map(|i| (key(i).peer_id(), 1)).collect(), 0),
+        committee: Committee::of((0..members).map(|i| (key(i).peer_id(), 1)).collect()),
         deadlines: Deadlines {
             round_ms: 0,
             grace_ms: 0,

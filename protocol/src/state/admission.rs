@@ -2,6 +2,7 @@
 
 use crate::entry::{Entry, Join};
 use crate::id::{PeerId, Ppb};
+use crate::limits;
 use crate::logset::LogSet;
 use crate::manifest::{Manifest, Weights};
 use crate::roster::{Member, Roster};
@@ -53,7 +54,8 @@ pub fn admit(
     (joins.iter().zip(parts))
         .filter(|(_, part)| *part > Ppb(0))
         .map(|((entry, join), part)| {
-            let own = u128::from(join.tokens) * u128::from(part.0) / u128::from(Ppb::ONE.0);
+            let own =
+                u128::from(held(manifest, join)) * u128::from(part.0) / u128::from(Ppb::ONE.0);
             Joined {
                 entry: *entry,
                 role: join.role,
@@ -64,6 +66,17 @@ pub fn admit(
             }
         })
         .collect()
+}
+
+/// Tokens of a join's text: what it claims, and where own text weighs, no more than its sketch has words for.
+fn held(manifest: &Manifest, join: &Join) -> u64 {
+    match (&join.sketch, manifest.weights) {
+        (Some(sketch), Weights::Own { .. }) if join.role.contributes() => {
+            let words = sketch.runs().saturating_mul(limits::MAX_TOKENS_PER_WORD);
+            join.tokens.min(words)
+        }
+        _ => join.tokens,
+    }
 }
 
 /// What part of each joining text is the author's own. Who only evaluates brings no text to train on.

@@ -40,15 +40,14 @@ pub fn committee(manifest: &Manifest, run: &RunId, head: Option<&Head>) -> Commi
         return Committee::genesis(manifest.creator);
     };
     let round = head.round.next();
-    let seated = head.roster.seated(round);
-    let weights = seated.map(|member| (member.peer, votes(manifest, member)));
-    Committee::draw(
-        run,
-        round,
-        &head.beacon,
-        weights,
-        manifest.committee as usize,
-    )
+    let size = manifest.committee as usize;
+    let present = |peer: &PeerId| (head.roster.get(peer)).is_some_and(|m| votes(manifest, m) > 0);
+    if head.electorate.iter().any(|(peer, _)| present(peer)) {
+        let electorate = head.electorate.iter().copied();
+        return Committee::draw(run, round, &head.beacon, electorate, present, size);
+    }
+    let electorate = electorate(manifest, &head.roster);
+    Committee::draw(run, round, &head.beacon, electorate, |_| true, size)
 }
 
 /// The beacon after the height that follows `head`, when its value reveals `link`.
@@ -89,4 +88,16 @@ fn work(manifest: &Manifest, head: &Head, value: &RoundValue) -> Work {
             .extend(value.sheets.iter().map(|sheet| sheet.author));
     }
     work
+}
+
+/// Members with a vote and what it weighs; all of them equally where nobody has one.
+pub(super) fn electorate(manifest: &Manifest, roster: &Roster) -> Vec<(PeerId, u64)> {
+    let weights = roster
+        .iter()
+        .map(|member| (member.peer, votes(manifest, member)));
+    let voting: Vec<(PeerId, u64)> = weights.filter(|(_, weight)| *weight > 0).collect();
+    match voting.is_empty() {
+        true => roster.iter().map(|member| (member.peer, 1)).collect(),
+        false => voting,
+    }
 }

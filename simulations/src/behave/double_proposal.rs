@@ -71,6 +71,8 @@ fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
         joins: value.joins.clone(),
         leaves: value.leaves.clone(),
         sheets: value.sheets.clone(),
+        attempt: value.attempt,
+        link: value.link,
     };
     let run = stage.scene.run;
     let built = state::build(stage.scene.manifest, run, view.head(), choice, &evidence);

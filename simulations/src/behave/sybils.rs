@@ -3,6 +3,7 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use tributary_protocol::beacon::Chain;
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::hash::{self, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, PeerId, Scope, Seq};
@@ -51,6 +52,8 @@ impl Behaviour for Sybils {
         }
         for nth in 0..self.members + REFUSED {
             let key = key(&stage.me, nth);
+            let closing = stage.scene.manifest.closing_round();
+            let chain = Chain::new(&key, &stage.scene.run, closing);
             let join = Join {
                 name: format!("sybil-{nth}"),
                 role: if nth < self.members {
@@ -61,6 +64,7 @@ impl Behaviour for Sybils {
                 root: MerkleRoot(hash::digest(Domain::Simulation, &nth.to_le_bytes())),
                 tokens: 1,
                 fingerprints: None,
+                beacon: chain.commitment(),
                 // Text that it made up: nobody can tell.
                 sketch: Some(Sketch::keeping([u64::MAX / 2 + nth])),
             };

@@ -27,7 +27,7 @@ pub(super) struct Chain {
     known: BTreeSet<Digest>,
     /// Every name of every liar.
     liars: BTreeSet<PeerId>,
-    /// The first height in whose committee liars hold enough seats to stop it.
+    /// The first height in which liars hold enough votes to stop it.
     overrun: Option<Round>,
 }
 
@@ -44,22 +44,22 @@ impl Chain {
         }
     }
 
-    /// The first height in whose committee liars hold a third or more: it may never be decided, and
+    /// The first height in which liars hold a third of the votes or more: it may never be decided, and
     /// nothing that needs it may happen.
     pub(super) fn overrun(&self) -> Option<Round> {
         self.overrun
     }
 
-    fn dishonest(&self, committee: &Committee) -> usize {
-        let members = committee.members().iter();
-        members.filter(|member| self.liars.contains(member)).count()
+    /// Votes of liars.
+    fn dishonest(&self, committee: &Committee) -> u64 {
+        committee.votes_of(self.liars.iter().copied())
     }
 
     /// Looks at the committee of the height that is open now.
     fn watch_committee(&mut self) {
         let head = self.links.last().map(|(_, head)| head);
         let committee = state::committee(&self.manifest, &self.run, head);
-        if self.dishonest(&committee) > committee.len() - committee.quorum() {
+        if self.dishonest(&committee) > committee.total() - committee.quorum() {
             self.overrun = self.overrun.or(Some(state::next_round(head)));
         }
     }
@@ -99,7 +99,7 @@ impl Chain {
         (certificate.verify(&committee, NETWORK))
             .map_err(|why| ("certificates are valid", format!("round {round}: {why}")))?;
         // Two quorums share a member that liars do not own, unless they own all they share.
-        let shared = 2 * committee.quorum() - committee.len();
+        let shared = 2 * committee.quorum() - committee.total();
         if self.dishonest(&committee) < shared {
             self.compare_value(&certificate.value)?;
         }

@@ -146,9 +146,9 @@ impl Scenario {
         let present = self.present_at_start();
         let free = self.peers - (1 + self.evaluators + late + leavers);
         let mut liars = within(draw.liars, rng).min(free);
-        // The genesis waits for every honest peer, and not for liars, who need not come. In the smallest
-        // committee that can follow, liars must not hold a third.
-        while liars > borne((self.run.committee as usize).min(present - leavers - liars)) {
+        // The genesis waits for every honest peer, and not for liars, who need not come. Of the fewest voters
+        // that can follow, liars must not be a third.
+        while liars > borne(present - leavers - liars) {
             liars -= 1;
         }
         self.run.min_members = (present - liars) as u32;
@@ -202,9 +202,9 @@ impl Scenario {
     }
 }
 
-/// How many silent or lying members a committee of this size bears and still decides.
-fn borne(committee: usize) -> usize {
-    committee - (committee * 2 / 3 + 1)
+/// How many silent or lying members so many voters bear and still decide.
+fn borne(voters: usize) -> usize {
+    voters - (voters * 2 / 3 + 1)
 }
 
 /// `count` changes at random rounds before the last.

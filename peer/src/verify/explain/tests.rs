@@ -3,6 +3,7 @@
 use std::fs;
 
 use tributary_protocol::adapter::{Adapter, AdapterShape, Module};
+use tributary_protocol::beacon::Chain;
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Join, Role};
 use tributary_protocol::event::Record;
@@ -29,6 +30,10 @@ const NAMES: [&str; MEMBERS] = ["ada", "bea", "cyd", "dan"];
 
 fn key(i: usize) -> SecretKey {
     SecretKey::from_seed(*digest(Domain::Simulation, &[i as u8]).as_bytes())
+}
+
+fn chain(manifest: &Manifest, i: usize) -> Chain {
+    Chain::new(&key(i), &manifest.run_id(), manifest.closing_round())
 }
 
 fn id(i: usize) -> PeerId {
@@ -139,6 +144,7 @@ impl Hand {
                 root: root(who),
                 tokens: 1_000,
                 fingerprints: None,
+                beacon: chain(&hand.manifest, who).commitment(),
                 sketch: None,
             };
             Joined {
@@ -146,6 +152,7 @@ impl Hand {
                 root: join.root,
                 tokens: join.tokens,
                 own: join.tokens,
+                beacon: join.beacon,
                 entry: hand.say(who, Entry::Join(join)),
             }
         });
@@ -190,8 +197,12 @@ impl Hand {
     }
 
     /// Certifies what follows from a choice, under the names of the whole committee.
-    fn certify(&mut self, choice: Choice) {
+    fn certify(&mut self, mut choice: Choice) {
         let (run, head) = (self.run(), self.heads.last());
+        let proposer = state::committee(&self.manifest, &run, head).proposer(choice.attempt);
+        let proposer = (0..MEMBERS).find(|who| id(*who) == proposer);
+        let chain = chain(&self.manifest, proposer.expect("a member"));
+        choice.link = chain.link(state::next_round(head));
         let evidence = Evidence {
             log: &self.log,
             before: self.adapter.as_ref(),
