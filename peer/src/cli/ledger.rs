@@ -141,3 +141,30 @@ fn text(report: &Report) -> String {
     });
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_and_findings_end_with_codes_of_their_own() {
+        let clean = Report {
+            verified: true,
+            ..Report::default()
+        };
+        assert!(outcome(&clean).is_ok());
+        let proves = Report {
+            findings: vec![Fault::of("certified twice")],
+            ..clean
+        };
+        let code = |report: &Report| outcome(report).map_err(|failure| failure.exit_code());
+        assert_eq!(code(&proves), Err(3));
+        assert!(text(&proves).contains("FINDING certified twice"));
+        let broken = Report {
+            verified: false,
+            faults: vec![Fault::of("a flipped bit")],
+            ..proves
+        };
+        assert_eq!(code(&broken), Err(1));
+    }
+}
