@@ -148,11 +148,7 @@ impl Run {
             desk.emit(Effect::CancelTrain(self.id));
         }
         let run = self.id;
-        desk.notify(Notice::Refuted {
-            run,
-            round,
-            why: why.clone(),
-        });
+        desk.notify(Notice::Refuted { run, round, why });
         self.refuted = Some(Refuted { round, why });
     }
 }
