@@ -1,7 +1,8 @@
 //! The command line: what a person can ask for, and how the answer and a failure look.
 //!
 //! Each command has a file of its own below `cli/`; here are the tree, the options that all share, and
-//! the exit codes: 0 done, 1 what was checked is wrong, 2 the command could not be carried out.
+//! the exit codes: 0 done, 1 what was checked is wrong, 2 the command could not be carried out, 3 what was checked
+//! holds and proves that somebody broke the rules (`ledger verify`).
 
 pub mod args;
 

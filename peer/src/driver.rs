@@ -375,6 +375,9 @@ fn log(notice: &Notice) {
             run.short(),
             author.short()
         ),
+        Notice::Refuted { run, round, why } => {
+            tracing::error!("{}", crate::view::refuted_words(run, round, why));
+        }
         Notice::CommandFailed { why, .. } => tracing::warn!("{why}"),
         Notice::Refused { from, why } => {
             tracing::debug!("refused a message that {} handed on: {why}", from.short());

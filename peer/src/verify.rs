@@ -66,6 +66,9 @@ pub struct Report {
     pub runs: Vec<RunReport>,
     /// What does not hold.
     pub faults: Vec<Fault>,
+    /// What the home proves against others, and withstood: the ledger holds nevertheless.
+    #[serde(default)]
+    pub findings: Vec<Fault>,
     /// What was not checked, and why that is no fault.
     pub notes: Vec<String>,
 }
@@ -93,7 +96,7 @@ pub struct RunReport {
     pub state: String,
 }
 
-/// Something that does not hold.
+/// Something that does not hold, or that somebody did who signed two things.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Folder of the home below the one that was asked for.
@@ -173,7 +176,11 @@ pub(crate) fn stopped(
     name: &str,
     report: &mut Report,
 ) -> Result<Option<Archive>, VerifyError> {
-    let before = (report.faults.len(), report.runs.len());
+    let before = (
+        report.faults.len(),
+        report.findings.len(),
+        report.runs.len(),
+    );
     match crate::identity::Identity::read_file(&paths.key()) {
         Ok(_) => {}
         Err(IdentityError::Missing(_)) => {
@@ -204,10 +211,11 @@ pub(crate) fn stopped(
         }
         Err(e) => return Err(e.into()),
     };
-    for fault in &mut report.faults[before.0..] {
+    let faults = report.faults[before.0..].iter_mut();
+    for fault in faults.chain(&mut report.findings[before.1..]) {
         name.clone_into(&mut fault.home);
     }
-    for run in &mut report.runs[before.1..] {
+    for run in &mut report.runs[before.2..] {
         name.clone_into(&mut run.home);
     }
     Ok(archive)

@@ -9,7 +9,8 @@ pub(crate) mod tables;
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::event::{Notice, Phase};
-use tributary_protocol::id::PeerId;
+use tributary_protocol::id::{PeerId, Round, RunId};
+use tributary_protocol::reject::Rejection;
 
 /// A running peer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -306,6 +307,10 @@ pub fn phase_words(phase: Phase) -> (&'static str, &'static str) {
         Phase::Collect => ("collect", "waiting for the updates of other members"),
         Phase::Agree => ("agree", "waiting for the committee's certificate"),
         Phase::CatchUp => ("catch up", "fetching what the certified state needs"),
+        Phase::Stopped => (
+            "stopped",
+            "a certified value does not follow from the evidence held here; the committee is not to be trusted",
+        ),
         Phase::Finished => ("finished", "nothing more will happen"),
     }
 }
@@ -318,6 +323,7 @@ pub fn event(notice: &Notice) -> EventView {
         Notice::Contributed { run, round, .. } => ("contributed", Some(*run), Some(*round)),
         Notice::Certified { run, round, .. } => ("certified", Some(*run), Some(*round)),
         Notice::Finished(run) => ("finished", Some(*run), None),
+        Notice::Refuted { run, round, .. } => ("refuted", Some(*run), Some(*round)),
         Notice::Refused { .. } => ("refused", None, None),
         Notice::Equivocation { run, .. } => ("equivocation", Some(*run), None),
         Notice::CommandFailed { run, .. } => ("failed", *run, None),
@@ -328,6 +334,15 @@ pub fn event(notice: &Notice) -> EventView {
         round: round.map(|round| round.0),
         line: line(notice),
     }
+}
+
+/// What the owner hears when a certified value does not follow.
+pub fn refuted_words(run: &RunId, round: &Round, why: &Rejection) -> String {
+    format!(
+        "run {} round {round}: this peer does not follow what the committee certified: {why}; its home keeps the \
+         evidence, compare it with other members before you go on",
+        run.short()
+    )
 }
 
 /// A notice as a sentence.
@@ -360,6 +375,7 @@ fn line(notice: &Notice) -> String {
             crate::terminal::output::duration(*took_ms)
         ),
         Notice::Finished(run) => format!("run {} is finished", run.short()),
+        Notice::Refuted { run, round, why } => refuted_words(run, round, why),
         Notice::Refused { from, why } => format!("refused a message of {}: {why}", from.short()),
         Notice::Equivocation { author, .. } => format!(
             "{} said two different things at one place: proof is kept, nothing it says from there on \

@@ -4,7 +4,9 @@
 //! verifies each block, links the logs, finds the manifest by its hash, and follows the certificates
 //! from the genesis on: each committee is drawn anew from the roster certified before it, each value
 //! is derived anew by the same functions of [`crate::state`] that its voters used. The first thing that
-//! does not follow is the [`Fault`]. Where a peer did not keep the updates of a round, that round's
+//! does not follow is the [`Fault`]. Where a committee certified two values for one round, the chain goes on from the
+//! one that later certificates build on, and at its end from the one that was stored first; the other is evidence
+//! against whoever signed both ([`Contradiction`]) and takes nothing back. Where a peer did not keep the updates of a round, that round's
 //! adapter stands on its certificate alone, and the outcome says so ([`Audited::unchecked`]). Books and payouts are folded from the outcome elsewhere
 //! (`attribution`); reading the store is the caller's part.
 
@@ -85,6 +87,16 @@ impl Fault {
     }
 }
 
+/// Two certificates with different values for one round: proof against whoever signed both. No fault of the
+/// ledger that kept it, or a single liar could make every honest home unverifiable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The round that was certified twice.
+    pub round: Round,
+    /// Who signed both, ordered by id.
+    pub signers: Vec<PeerId>,
+}
+
 /// What an audit establishes.
 #[derive(Clone, Debug)]
 pub struct Audited {
@@ -102,6 +114,8 @@ pub struct Audited {
     pub blocks: usize,
     /// Authors that are proven to have equivocated. No fault of the ledger: it kept the proof.
     pub equivocators: Vec<PeerId>,
+    /// Rounds that were certified twice. No fault of the ledger either.
+    pub contradictions: Vec<Contradiction>,
 }
 
 impl Audited {
@@ -125,7 +139,7 @@ pub fn audit(
     blob: &mut dyn FnMut(&BlobHash) -> Option<Vec<u8>>,
     visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
 ) -> Result<Audited, Fault> {
-    let certificates = read_certificates(run, certificates)?;
+    let (certificates, mut others) = read_certificates(run, certificates)?;
     let blocks = read_blocks(network, run, blocks)?;
     let manifest = find_manifest(run, &blocks)?;
     let counted = blocks.len();
@@ -139,8 +153,11 @@ pub fn audit(
         adapter: None,
         values: Vec::new(),
         unchecked: Vec::new(),
+        contradictions: Vec::new(),
     };
     for certificate in certificates {
+        let others = others.remove(&certificate.round()).unwrap_or_default();
+        replay.compare(&certificate, &others)?;
         let derived = replay.step(certificate, blob)?;
         let value = replay.values.last().expect("a value was just followed");
         visit(value, derived.as_ref());
@@ -166,17 +183,20 @@ pub fn audit(
         head,
         adapter: replay.adapter,
         unchecked: replay.unchecked,
+        contradictions: replay.contradictions,
         blocks: counted,
     })
 }
 
-/// Decodes certificates and orders them by round. Two of one round are a fault even if both would
-/// verify: a third of the committee signed both.
+/// Certificates of one run that contradict those of its chain, by round.
+type Others = BTreeMap<Round, Vec<Certificate>>;
+
+/// Decodes certificates and orders them by round.
 fn read_certificates(
     run: RunId,
     stored: impl IntoIterator<Item = StoredCertificate>,
-) -> Result<Vec<Certificate>, Fault> {
-    let mut by_round: BTreeMap<Round, Certificate> = BTreeMap::new();
+) -> Result<(Vec<Certificate>, Others), Fault> {
+    let mut read = Vec::new();
     for stored in stored {
         let certificate = Certificate::decode(&stored.bytes)
             .map_err(|why| Fault::of_round(stored.filed, format!("certificate: {why}")))?;
@@ -188,22 +208,44 @@ fn read_certificates(
         if stored.filed.is_some_and(|filed| filed != round) {
             return fault("certificate filed under another round");
         }
-        match by_round.get(&round) {
-            Some(other) if other.value != certificate.value => {
-                return fault("two certificates with different values");
-            }
-            _ => {
-                by_round.insert(round, certificate);
-            }
-        }
+        read.push(certificate);
     }
-    for (expected, round) in by_round.keys().enumerate() {
+    let (chain, others) = choose(read);
+    for (expected, certificate) in chain.iter().enumerate() {
         let expected = Round(expected as u32);
-        if *round != expected {
+        if certificate.round() != expected {
             return Err(Fault::of_round(Some(expected), "certificate is missing"));
         }
     }
-    Ok(by_round.into_values().collect())
+    let mut by_round = Others::new();
+    for other in others {
+        by_round.entry(other.round()).or_default().push(other);
+    }
+    Ok((chain, by_round))
+}
+
+/// Takes certificates of one run apart, in the order in which they were stored: the chain, one a round, and those
+/// that contradict it. Of two values for one round the chain has the one that the next round builds on, and in the
+/// last round the one that was stored first: the home followed it. Verifies nothing.
+pub fn choose(stored: Vec<Certificate>) -> (Vec<Certificate>, Vec<Certificate>) {
+    let mut by_round: BTreeMap<Round, Vec<Certificate>> = BTreeMap::new();
+    for certificate in stored {
+        let same = by_round.entry(certificate.round()).or_default();
+        if !same.iter().any(|other| other.value == certificate.value) {
+            same.push(certificate);
+        }
+    }
+    let (mut chain, mut others) = (Vec::<Certificate>::new(), Vec::new());
+    for (_, mut same) in by_round.into_iter().rev() {
+        let next = chain.last().map(|next| next.value.previous);
+        let goes_on = |c: &Certificate| next == Some(c.value.state);
+        let at = same.iter().position(goes_on).unwrap_or(0);
+        chain.push(same.remove(at));
+        others.append(&mut same);
+    }
+    chain.reverse();
+    others.sort_by_key(Certificate::round);
+    (chain, others)
 }
 
 /// Decodes and verifies every block, ordered by author and position.
@@ -289,9 +331,26 @@ struct Replay {
     adapter: Option<Adapter>,
     values: Vec<RoundValue>,
     unchecked: Vec<Round>,
+    contradictions: Vec<Contradiction>,
 }
 
 impl Replay {
+    /// Notes who signed another value for the round that is next; what no quorum signed has no place in a store.
+    fn compare(&mut self, chosen: &Certificate, others: &[Certificate]) -> Result<(), Fault> {
+        let round = chosen.round();
+        let committee = state::committee(&self.manifest, &self.run, self.head.as_ref());
+        for other in others {
+            (other.verify(&committee, self.network)).map_err(|why| {
+                Fault::of_round(Some(round), format!("a second certificate: {why}"))
+            })?;
+            let signed = |peer: &PeerId| chosen.precommits.iter().any(|(other, _)| other == peer);
+            let signers = other.precommits.iter().map(|(peer, _)| *peer);
+            let signers = signers.filter(signed).collect();
+            self.contradictions.push(Contradiction { round, signers });
+        }
+        Ok(())
+    }
+
     /// One round on: quorum of the right committee, then everything its value says. `None` when the
     /// adapter could not be recomputed.
     fn step(

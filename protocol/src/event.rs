@@ -351,6 +351,16 @@ pub enum Notice {
         /// Who.
         author: PeerId,
     },
+    /// A certified value does not follow from what this peer holds: it is not followed, and this peer goes no further
+    /// in the run; or nobody gives what it rests on, and this peer waits.
+    Refuted {
+        /// The run.
+        run: RunId,
+        /// The round.
+        round: Round,
+        /// What does not follow.
+        why: Rejection,
+    },
     /// A wish could not be fulfilled.
     CommandFailed {
         /// The run, if one was meant.
@@ -373,6 +383,8 @@ pub enum Phase {
     Agree,
     /// Fetching what is needed to derive the state.
     CatchUp,
+    /// A certified value is refuted by what this peer holds: nothing more is done here.
+    Stopped,
     /// Done.
     Finished,
 }

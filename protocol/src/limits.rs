@@ -34,12 +34,22 @@ pub const MAX_PENDING_BYTES: usize = 16 << 20;
 pub const MAX_STRANGER_BLOCKS: u64 = 4;
 /// Bytes of a block of a peer that is no member: a join and the largest list of seen heads.
 pub const MAX_STRANGER_BLOCK_BYTES: usize = 16 * 1024;
+/// Entries of a block of a peer that is no member: a join, and what goes before or after it. Decoded, small
+/// entries take a hundred times their bytes.
+pub const MAX_STRANGER_ENTRIES: usize = 4;
+/// Bytes of memory that the blocks of all strangers of one scope take: some four thousand joins with sketches, more
+/// than a run admits in thirty rounds. What is beyond is dropped at random.
+pub const MAX_STRANGERS_BYTES: usize = 48 << 20;
+/// Milliseconds after which a peer that is not admitted floods its join again. Neighbours remember a flood for
+/// fifteen seconds, and carry no copy of it for so long.
+pub const REPEAT_JOIN_MS: u64 = 20_000;
 /// Blocks of a member's log beyond those that certified rounds account for: opening, joins, leaves and
 /// the open round.
 pub const FREE_BLOCKS: u64 = 16;
 /// Blocks of a member's log for each certified round: a receipt, a score sheet, a leave and a join.
 pub const BLOCKS_PER_ROUND: u64 = 4;
-/// Logs of one scope. Members come and go, so four times the largest roster.
+/// Logs of one scope, without those of strangers. Four times the largest roster, so that it never decides who is
+/// heard.
 pub const MAX_AUTHORS: usize = 4 * MAX_MEMBERS;
 /// Bytes of an encoded manifest: it travels in one block, with room for links and envelope. A model
 /// of 1,024 modules with names of 36 bytes fits.

@@ -177,6 +177,13 @@ impl SignedBlock {
         &self.bytes
     }
 
+    /// Bytes of memory that the block takes at most: as it came, decoded, and once more for entries that are
+    /// copied into a view.
+    pub(crate) fn memory(&self) -> usize {
+        let entries = 2 * self.block.entries.len() * size_of::<Entry>();
+        3 * self.bytes.len() + entries + size_of::<Block>() + size_of::<Self>()
+    }
+
     /// The block's name.
     pub fn id(&self) -> BlockId {
         self.id
@@ -237,6 +244,11 @@ impl Unverified {
     /// The block's name. Says nothing about who wrote it.
     pub fn id(&self) -> BlockId {
         self.id
+    }
+
+    /// The bytes as they came.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Bytes that came.

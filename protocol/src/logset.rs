@@ -11,12 +11,15 @@
 //! author could take back what others have already built on.
 //!
 //! Blocks that arrive before their predecessor wait, within bounds; what is dropped for space comes
-//! again by [`crate::sync`]. Storage, gossip and who may write at all are left to the node.
+//! again by [`crate::sync`]. Logs of strangers, whom no certificate has admitted, stand beside the ledger in a
+//! bounded pool: they can be looked up by author, and take no part in what peers compare. Storage, gossip
+//! and who is a stranger are left to the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
 use crate::entry::Entry;
+use crate::hash::Stream;
 use crate::id::{BlockId, NetworkId, PeerId, Scope, Seq};
 use crate::limits;
 use crate::log::SignedBlock;
@@ -25,12 +28,14 @@ use crate::round::EntryRef;
 
 mod author;
 mod fork;
+mod pool;
 #[cfg(test)]
 mod reference;
 
 pub use crate::log::Head;
 use author::{AuthorLog, Outcome, Room};
 pub use fork::{EquivocationProof, ForkMark};
+use pool::Pool;
 
 /// What became of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct LogSet {
     network: NetworkId,
     scope: Scope,
     logs: BTreeMap<PeerId, AuthorLog>,
+    /// Logs of strangers; nobody's log stands in both.
+    strangers: Pool,
     /// Blocks that a certificate made final, kept and counted even behind a fork.
     certified: BTreeSet<BlockId>,
     /// Waiting blocks and their bytes over all authors.
@@ -70,6 +77,7 @@ impl LogSet {
             network,
             scope,
             logs: BTreeMap::new(),
+            strangers: Pool::default(),
             certified: BTreeSet::new(),
             pending: 0,
             pending_bytes: 0,
@@ -86,16 +94,23 @@ impl LogSet {
         self.network
     }
 
-    /// Adds a block, in any order, any number of times.
+    fn check(&self, signed: &SignedBlock) -> Result<(), Rejection> {
+        if signed.block().network != self.network {
+            return Err(Rejection::Network);
+        }
+        if signed.block().scope != self.scope {
+            return Err(Rejection::Contradiction("block of another scope"));
+        }
+        Ok(())
+    }
+
+    /// Adds a block, in any order, any number of times. Its author is no stranger from now on.
     pub fn insert(&mut self, signed: SignedBlock) -> Insert {
-        let block = signed.block();
-        if block.network != self.network {
-            return Insert::Refused(Rejection::Network);
+        if let Err(why) = self.check(&signed) {
+            return Insert::Refused(why);
         }
-        if block.scope != self.scope {
-            return Insert::Refused(Rejection::Contradiction("block of another scope"));
-        }
-        let author = block.author;
+        let author = signed.block().author;
+        self.admit(author);
         if !self.logs.contains_key(&author) && self.logs.len() >= limits::MAX_AUTHORS {
             return Insert::Refused(Rejection::Limit("authors of a scope"));
         }
@@ -112,13 +127,65 @@ impl LogSet {
         if log.is_empty() {
             self.logs.remove(&author);
         }
-        match outcome {
-            Outcome::Counted => Insert::New,
-            Outcome::Known => Insert::Known,
-            Outcome::Waiting => Insert::Gap { have },
-            Outcome::Fork(proof) => Insert::Fork(proof),
-            Outcome::BehindFork => Insert::Refused(Rejection::Equivocator),
+        told(outcome, have)
+    }
+
+    /// Adds a block of a stranger to the pool; also returns the strangers that had to make room for it.
+    /// `is_spared` says which may not.
+    pub(crate) fn insert_stranger(
+        &mut self,
+        signed: SignedBlock,
+        draws: &mut Stream,
+        is_spared: &dyn Fn(&PeerId) -> bool,
+    ) -> (Insert, Vec<PeerId>) {
+        if let Err(why) = self.check(&signed) {
+            return (Insert::Refused(why), Vec::new());
         }
+        let author = signed.block().author;
+        assert!(!self.logs.contains_key(&author), "no log stands in both");
+        let (outcome, dropped) = (self.strangers).insert(signed, &self.certified, draws, is_spared);
+        let have = self.last(author).map(|last| last.block().seq);
+        (told(outcome, have), dropped)
+    }
+
+    /// Makes a stranger's log part of the ledger. Returns whether there was one.
+    pub(crate) fn admit(&mut self, author: PeerId) -> bool {
+        let Some(log) = self.strangers.remove(&author) else {
+            return false;
+        };
+        self.pending += log.pending_blocks();
+        self.pending_bytes += log.pending_bytes();
+        self.logs.insert(author, log);
+        true
+    }
+
+    /// Makes the author of a log a stranger: what a restored ledger does with whom no certificate admits.
+    pub(crate) fn set_aside(&mut self, author: PeerId) {
+        if let Some(log) = self.logs.remove(&author) {
+            self.pending -= log.pending_blocks();
+            self.pending_bytes -= log.pending_bytes();
+            self.strangers.put(author, log);
+        }
+    }
+
+    /// Authors in the pool, in no particular order.
+    pub fn strangers(&self) -> &[PeerId] {
+        self.strangers.authors()
+    }
+
+    /// Bytes of memory that the pool takes, at most about `limits::MAX_STRANGERS_BYTES`.
+    pub fn strangers_bytes(&self) -> usize {
+        self.strangers.bytes()
+    }
+
+    /// Whether an author's log stands in the pool.
+    pub fn is_stranger(&self, author: PeerId) -> bool {
+        self.strangers.get(&author).is_some()
+    }
+
+    /// The log of an author, whether it is part of the ledger or in the pool.
+    fn any_log(&self, author: PeerId) -> Option<&AuthorLog> {
+        (self.logs.get(&author)).or_else(|| self.strangers.get(&author))
     }
 
     /// Notes that a certificate (or a proposal that may become one) relies on this entry: its block counts
@@ -132,7 +199,7 @@ impl LogSet {
     /// The entry at `at`, if its block counts. `None` also when the block stands behind a fork and no
     /// certificate relies on it.
     pub fn entry(&self, at: &EntryRef) -> Option<&Entry> {
-        let log = self.logs.get(&at.author)?;
+        let log = self.any_log(at.author)?;
         let counted = log.counted(at.seq).filter(|b| b.id() == at.block);
         let block = counted.or_else(|| {
             let kept = self
@@ -147,37 +214,37 @@ impl LogSet {
     /// The entries that count of one author, in order, with their places. Entries that only a
     /// certificate keeps are found by [`LogSet::entry`], not here.
     pub fn entries(&self, author: PeerId) -> impl Iterator<Item = (EntryRef, &Entry)> {
-        let log = self.logs.get(&author);
+        let log = self.any_log(author);
         (log.into_iter().flat_map(AuthorLog::chain)).flat_map(entries_of)
     }
 
-    /// The entries that count of all authors, ordered by author and place.
+    /// The entries that count of all authors but strangers, ordered by author and place.
     pub fn all(&self) -> impl Iterator<Item = (EntryRef, &Entry)> {
         (self.logs.values().flat_map(AuthorLog::chain)).flat_map(entries_of)
     }
 
     /// The blocks that count of one author, in order.
     pub fn blocks(&self, author: PeerId) -> impl Iterator<Item = &SignedBlock> {
-        let log = self.logs.get(&author);
+        let log = self.any_log(author);
         log.into_iter().flat_map(AuthorLog::chain)
     }
 
     /// Any block at hand by its name, whether it counts or stands behind a fork: for peers that ask for
     /// blocks a certificate relies on. Not those that wait: nobody has made them durable.
     pub fn block(&self, author: PeerId, id: &BlockId) -> Option<&SignedBlock> {
-        let log = self.logs.get(&author)?;
+        let log = self.any_log(author)?;
         log.held(id)
     }
 
     /// What is kept of an equivocator's log from the fork on: the proof, and what a certificate relies on.
     pub fn left_over(&self, author: PeerId) -> impl Iterator<Item = &SignedBlock> {
-        let log = self.logs.get(&author);
+        let log = self.any_log(author);
         log.into_iter().flat_map(AuthorLog::left_over)
     }
 
     /// Whether a block is at hand, without a walk through the log: asked for every block of a flood.
     pub fn knows(&self, head: &Head) -> bool {
-        let log = self.logs.get(&head.author);
+        let log = self.any_log(head.author);
         log.is_some_and(|log| log.is_known(head.seq, &head.block))
     }
 
@@ -192,31 +259,33 @@ impl LogSet {
 
     /// The counted blocks of one author from a position on.
     pub fn blocks_from(&self, author: PeerId, from: Seq) -> &[SignedBlock] {
-        self.logs
-            .get(&author)
-            .map_or(&[], |log| log.chain_from(from))
+        self.any_log(author).map_or(&[], |log| log.chain_from(from))
     }
 
     /// The last block that counts of one author: what the author's next block links to.
     pub fn last(&self, author: PeerId) -> Option<&SignedBlock> {
-        self.logs.get(&author)?.last()
+        self.any_log(author)?.last()
     }
 
-    /// The last counted block of every author that has one, ordered by author.
+    /// The last counted block of every author that has one, ordered by author; without strangers.
     pub fn heads(&self) -> Vec<Head> {
         let lasts = self.logs.values().filter_map(AuthorLog::last);
         lasts.map(SignedBlock::head).collect()
     }
 
-    /// Every author known to have equivocated, ordered, with the proof's blocks.
+    /// Every author known to have equivocated, strangers too, ordered, with the proof's blocks.
     pub fn forks(&self) -> Vec<ForkMark> {
-        let proofs = self.logs.values().filter_map(AuthorLog::proof);
-        proofs.map(EquivocationProof::mark).collect()
+        let logs = self.logs.values().chain(self.strangers.logs());
+        let mut marks: Vec<ForkMark> = (logs.filter_map(AuthorLog::proof))
+            .map(EquivocationProof::mark)
+            .collect();
+        marks.sort_unstable();
+        marks
     }
 
     /// The proof against an author, if there is one.
     pub fn proof(&self, author: PeerId) -> Option<&EquivocationProof> {
-        self.logs.get(&author)?.proof()
+        self.any_log(author)?.proof()
     }
 
     /// Whether an author is known to have equivocated.
@@ -224,7 +293,7 @@ impl LogSet {
         self.proof(author).is_some()
     }
 
-    /// Authors with at least one block here, ordered.
+    /// Authors with at least one block in the ledger, ordered; without strangers.
     pub fn authors(&self) -> impl Iterator<Item = PeerId> {
         self.logs.keys().copied()
     }
@@ -259,6 +328,16 @@ impl LogSet {
         range: impl RangeBounds<PeerId>,
     ) -> impl Iterator<Item = (&PeerId, &AuthorLog)> {
         self.logs.range(range)
+    }
+}
+
+fn told(outcome: Outcome, have: Option<Seq>) -> Insert {
+    match outcome {
+        Outcome::Counted => Insert::New,
+        Outcome::Known => Insert::Known,
+        Outcome::Waiting => Insert::Gap { have },
+        Outcome::Fork(proof) => Insert::Fork(proof),
+        Outcome::BehindFork => Insert::Refused(Rejection::Equivocator),
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`Node::restore`] takes those records back.
 
 mod agree;
+mod alarm;
 mod close;
 mod collect;
 mod exchange;
@@ -28,6 +29,7 @@ use crate::sign::SecretKey;
 use crate::time::Now;
 use crate::wire::Message;
 
+pub use alarm::Refuted;
 pub use restore::{RestoreError, Saved};
 pub use run::{Run, RunView};
 

@@ -252,7 +252,8 @@ fn compare_log(
     budget: &mut Budget,
 ) -> bool {
     let Some(log) = mine.log(author) else {
-        return head.is_some() || fork.is_some();
+        // What is in the pool becomes part of the ledger by a certificate, not by asking for it.
+        return head.is_some_and(|head| !mine.knows(head)) || fork.is_some();
     };
     let proof = log.proof();
     let behind_on_fork = match (proof, fork) {

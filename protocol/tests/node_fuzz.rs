@@ -552,15 +552,24 @@ fn certified_numbers_beyond_any_bound_neither_overflow_nor_fetch() {
             zeros(value);
             change(value);
         });
-        swallow(&mut net, &certificate);
+        let effects = swallow(&mut net, &certificate);
         assert_eq!(round(&net, &run), before, "change {at} was certified");
+        assert!(
+            !effects.iter().any(is_alarm),
+            "change {at}: its bounds come first"
+        );
     }
-    // The attack is real: without a change the corrupt quorum has its way.
+    // The attack is real: without a change nothing but the receipts speaks against the corrupt quorum.
     let (mut net, run) = federation(6);
-    let before = round(&net, &run).expect("certified");
+    let before = round(&net, &run);
     let certificate = corrupt(&net, run, zeros);
-    swallow(&mut net, &certificate);
-    assert_eq!(round(&net, &run), Some(before.next()));
+    let effects = swallow(&mut net, &certificate);
+    assert!(effects.iter().any(is_alarm), "receipts name other updates");
+    assert_eq!(round(&net, &run), before);
+}
+
+fn is_alarm(effect: &Effect) -> bool {
+    matches!(effect, Effect::Notify(Notice::Refuted { .. }))
 }
 
 #[test]

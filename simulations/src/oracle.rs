@@ -29,7 +29,7 @@ use crate::machine::Machine;
 use crate::store::Store;
 use chain::Chain;
 use judged::Judged;
-use speech::Speech;
+use speech::{Sender, Speech};
 
 /// Effects that may wait for one sync. A smoke run stays below 200.
 const MAX_WAITING_EFFECTS: usize = 10_000;
@@ -259,11 +259,17 @@ impl Oracle {
     }
 
     /// A message leaves the peer.
-    pub fn sent(&mut self, at: Micros, peer: usize, bytes: &[u8], store: &Store) {
+    pub fn sent(&mut self, at: Micros, peer: usize, bytes: &[u8], machine: &Machine) {
         if !self.honest[peer] {
             return;
         }
-        let outcome = self.speech.sent(peer, bytes, store, &self.liars);
+        let creator = self.chain.manifest().creator;
+        let sender = Sender {
+            machine,
+            run: self.run,
+            creator,
+        };
+        let outcome = self.speech.sent(peer, bytes, &sender, &self.liars);
         match outcome {
             Ok(certificates) => {
                 for bytes in certificates {

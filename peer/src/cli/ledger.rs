@@ -16,7 +16,7 @@ use crate::identity::Identity;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
 use crate::verify::archive::Archive;
-use crate::verify::{self, Report};
+use crate::verify::{self, Fault, Report};
 use crate::view::explain::Explanation;
 use crate::view::{StatementView, short};
 
@@ -29,18 +29,7 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
                 None => home_or_demo(&context.home)?,
             };
             context.out.answer(&report, text)?;
-            if report.verified {
-                return Ok(());
-            }
-            let first = report
-                .faults
-                .first()
-                .map_or_else(String::new, ToString::to_string);
-            Err(Failure::check(format!(
-                "the ledger does not hold, {} faults: {first}",
-                report.faults.len()
-            ))
-            .hint("restore the home from a backup, or fetch the run again from an honest peer"))
+            outcome(&report)
         }
         LedgerCommand::Statement { id, by } => {
             let wanted = StatementRequest { run: id, by };
@@ -69,6 +58,28 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
         }
         LedgerCommand::CheckHoldout { file } => holdout::check(context, client, &file).await,
     }
+}
+
+/// How `ledger verify` ends: well, with faults (exit code 1), or with proof against others (exit code 3).
+fn outcome(report: &Report) -> Result<(), Failure> {
+    let first = |found: &[Fault]| found.first().map_or_else(String::new, Fault::to_string);
+    if !report.verified {
+        return Err(Failure::check(format!(
+            "the ledger does not hold, {} faults: {}",
+            report.faults.len(),
+            first(&report.faults)
+        ))
+        .hint("restore the home from a backup, or fetch the run again from an honest peer"));
+    }
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::finding(format!(
+        "the ledger holds, and proves misconduct, {} findings: {}",
+        report.findings.len(),
+        first(&report.findings)
+    ))
+    .hint("tell the members of the run; statements and exports of this home go on"))
 }
 
 fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Failure> {
@@ -117,6 +128,9 @@ fn text(report: &Report) -> String {
     for fault in &report.faults {
         out.push_str(&format!("FAULT {fault}\n"));
     }
+    for finding in &report.findings {
+        out.push_str(&format!("FINDING {finding}\n"));
+    }
     for note in &report.notes {
         out.push_str(&format!("note: {note}\n"));
     }
@@ -126,4 +140,31 @@ fn text(report: &Report) -> String {
         "\nNOT VERIFIED\n"
     });
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_and_findings_end_with_codes_of_their_own() {
+        let clean = Report {
+            verified: true,
+            ..Report::default()
+        };
+        assert!(outcome(&clean).is_ok());
+        let proves = Report {
+            findings: vec![Fault::of("certified twice")],
+            ..clean
+        };
+        let code = |report: &Report| outcome(report).map_err(|failure| failure.exit_code());
+        assert_eq!(code(&proves), Err(3));
+        assert!(text(&proves).contains("FINDING certified twice"));
+        let broken = Report {
+            verified: false,
+            faults: vec![Fault::of("a flipped bit")],
+            ..proves
+        };
+        assert_eq!(code(&broken), Err(1));
+    }
 }

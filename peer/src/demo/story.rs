@@ -140,6 +140,10 @@ impl Story {
                 "{} said two different things at one place of its log; from there on it counts no more",
                 self.name(author)
             )),
+            Notice::Refuted { round, why, .. } => self.warn(format!(
+                "{} does not follow what was certified for round {round}: {why}",
+                self.actors[actor].name
+            )),
             Notice::CommandFailed { why, .. } => {
                 self.warn(format!("{}: {why}", self.actors[actor].name))
             }
@@ -169,7 +173,7 @@ impl Story {
                 self.label(round)
             ),
             // Single peers catch up all the time; that is no phase of the whole.
-            Phase::CatchUp | Phase::Finished => return vec![],
+            Phase::CatchUp | Phase::Stopped | Phase::Finished => return vec![],
         };
         vec![Show::Line(line.clone()), Show::Waiting(line)]
     }

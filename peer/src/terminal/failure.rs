@@ -18,6 +18,8 @@ enum Kind {
     Check,
     /// Arguments, files, network, disk: exit code 2.
     Environment,
+    /// What was checked holds, and proves somebody's misconduct: exit code 3.
+    Finding,
 }
 
 impl Failure {
@@ -34,6 +36,15 @@ impl Failure {
     pub fn environment(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Environment,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// What the command checks is in order, and proves that somebody broke the rules.
+    pub fn finding(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Finding,
             message: message.into(),
             hint: None,
         }
@@ -68,11 +79,13 @@ impl Failure {
         self
     }
 
-    /// 1 or 2: what was checked is wrong, or the command could not be carried out.
+    /// 1, 2 or 3: what was checked is wrong, the command could not be carried out, or what was checked holds and
+    /// proves somebody's misconduct.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Check => 1,
             Kind::Environment => 2,
+            Kind::Finding => 3,
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::audit;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
@@ -41,8 +42,10 @@ pub struct ArchivedRun {
     pub id: RunId,
     /// Its manifest, when the creator's first block is here.
     pub manifest: Option<Manifest>,
-    /// Certificates as they are stored: ordered by round, more than one a round only when they differ.
+    /// The chain of certificates, one a round.
     pub certificates: Vec<Certificate>,
+    /// Stored certificates that contradict the chain: proof against whoever signed both.
+    pub contradictions: Vec<Certificate>,
     /// All logs.
     pub log: LogSet,
     /// Every block's bytes, as stored.
@@ -183,6 +186,7 @@ impl ArchivedRun {
             id,
             manifest: None,
             certificates: Vec::new(),
+            contradictions: Vec::new(),
             log: LogSet::new(NETWORK, Scope::Run(id)),
             blocks: Vec::new(),
         }
@@ -195,7 +199,8 @@ impl ArchivedRun {
 
     /// The manifest is the first entry of its creator's log, and hashes to the run's id.
     fn finish(&mut self) {
-        self.certificates.sort_by_key(|c| c.value.round);
+        let stored = std::mem::take(&mut self.certificates);
+        (self.certificates, self.contradictions) = audit::choose(stored);
         let created = self.log.all().find_map(|(at, entry)| match entry {
             Entry::Create(manifest)
                 if at.author == manifest.creator

@@ -1,7 +1,7 @@
 //! What must hold of an archive, run by run, round by round.
 
-use tributary_protocol::audit::{self, Audited, StoredBlock, StoredCertificate};
-use tributary_protocol::id::{BlobHash, Round};
+use tributary_protocol::audit::{self, Audited, Contradiction, StoredBlock, StoredCertificate};
+use tributary_protocol::id::{BlobHash, PeerId, Round};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
@@ -44,9 +44,8 @@ pub(crate) fn audited(
         filed: None,
         bytes: bytes.clone(),
     });
-    let certificates = run
-        .certificates
-        .iter()
+    let certificates = (run.certificates.iter())
+        .chain(&run.contradictions)
         .map(|certificate| StoredCertificate {
             filed: Some(certificate.value.round),
             bytes: certificate.encode(),
@@ -85,12 +84,14 @@ fn run(archive: &Archive, run: &ArchivedRun, report: &mut Report) -> Result<(), 
             author.short()
         ));
     }
+    report.findings.extend(findings(run, &audited));
     let trained = audited
         .values
         .iter()
         .filter(|value| trains(&value.round))
         .count();
-    let precommits: usize = run.certificates.iter().map(|c| c.precommits.len()).sum();
+    let certificates = run.certificates.iter().chain(&run.contradictions);
+    let precommits: usize = certificates.map(|c| c.precommits.len()).sum();
     let adapter = audited.head.adapter.hash;
     if audited.is_finished() && !matches!(archive.blob(adapter), Ok(Some(_))) {
         let why = format!(
@@ -111,6 +112,20 @@ fn run(archive: &Archive, run: &ArchivedRun, report: &mut Report) -> Result<(), 
         state: audited.head.hash.to_string(),
     });
     Ok(())
+}
+
+/// What the home proves against others.
+fn findings(run: &ArchivedRun, audited: &Audited) -> Vec<Fault> {
+    let finding = |contradiction: &Contradiction| {
+        let signers = contradiction.signers.iter().map(PeerId::to_string);
+        let signers: Vec<String> = signers.collect();
+        let reason = format!(
+            "certified twice, with different values; {} signed both; what was certified first stands",
+            signers.join(", ")
+        );
+        Fault::of(reason).in_run(run.id).at(contradiction.round)
+    };
+    audited.contradictions.iter().map(finding).collect()
 }
 
 /// Folds the certified scores into balances; they must sum to zero.

@@ -6,7 +6,7 @@ use crate::beacon::Chain;
 use crate::consensus::{Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Join, Role, Score, ScoreSheet};
 use crate::hash::{Digest, Domain, Hasher, Stream, digest};
-use crate::id::{BlockId, MerkleRoot, MicroOpen, NanoNats, Ppb};
+use crate::id::{BlockId, MerkleRoot, MicroOpen, NanoNats, Ppb, StateHash};
 use crate::log::Block;
 use crate::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec, Weights,
@@ -555,7 +555,47 @@ fn a_lying_quorum_is_found() {
             bytes: archive.signed(value).encode(),
         });
     }
-    assert!(reason(&forked).contains("two certificates"));
+    let audited = forked.audit().expect("what was stored first stands");
+    assert_eq!(audited.values.last(), Some(&value));
+    let signers = archive.signed(&value).precommits;
+    let signers = signers.iter().map(|(peer, _)| *peer).collect();
+    let round = value.round;
+    assert_eq!(audited.contradictions, [Contradiction { round, signers }]);
+}
+
+/// Whichever was stored first: later rounds tell which of two values was followed. A second one that no quorum
+/// signed is a fault.
+#[test]
+fn a_round_certified_twice_goes_on_where_later_rounds_do() {
+    let archive = finished();
+    let clean = archive.audit().expect("nothing is wrong");
+    let mut other = clean.values[0].clone();
+    other.joins.pop();
+    let genesis = Archive {
+        head: None,
+        ..archive.clone()
+    };
+    let second = |value: &RoundValue| StoredCertificate {
+        filed: None,
+        bytes: genesis.signed(value).encode(),
+    };
+    other.state = StateHash::default();
+    for at in [0, archive.certificates.len()] {
+        let mut twice = archive.clone();
+        twice.certificates.insert(at, second(&other));
+        let audited = twice.audit().expect("what was certified first stands");
+        assert_eq!(audited.values, clean.values);
+        let (round, signers) = (Round(0), vec![manifest().creator]);
+        assert_eq!(audited.contradictions, [Contradiction { round, signers }]);
+    }
+    let mut forged = archive.clone();
+    let mut unsigned = genesis.signed(&other);
+    unsigned.precommits[0].1 = genesis.signed(&clean.values[0]).precommits[0].1;
+    forged.certificates.push(StoredCertificate {
+        filed: None,
+        bytes: unsigned.encode(),
+    });
+    assert!(reason(&forged).contains("a second certificate"));
 }
 
 #[test]

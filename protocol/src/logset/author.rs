@@ -103,6 +103,12 @@ impl AuthorLog {
         proof.chain(self.kept.values())
     }
 
+    /// Every block at hand, those that wait included.
+    pub(super) fn held_blocks(&self) -> impl Iterator<Item = &SignedBlock> {
+        let linked = self.chain.iter().chain(self.waiting.values());
+        linked.chain(self.left_over())
+    }
+
     /// Whether the log ends before this position for good.
     fn is_behind_fork(&self, at: Seq) -> bool {
         self.proof.as_ref().is_some_and(|proof| at >= proof.at())

@@ -192,7 +192,7 @@ impl Run {
     /// of: members that judge one value differently can each be locked where the others cannot follow,
     /// and the height never ends. Honest proposers leave equivocators out; a dishonest one that does not
     /// gives an equivocator nothing that it could not have had by writing one history.
-    fn rely_on_forked(&mut self, value: &RoundValue) {
+    pub(super) fn rely_on_forked(&mut self, value: &RoundValue) {
         let lacking: Vec<_> = state::relied(value)
             .filter(|at| self.log.is_equivocator(at.author) && self.log.entry(at).is_none())
             .collect();
@@ -200,7 +200,11 @@ impl Run {
     }
 
     /// Asks a neighbour for blocks that a proposal names, once a second.
-    fn ask_for_blocks(&mut self, desk: &mut Desk, mut blocks: Vec<(PeerId, crate::id::BlockId)>) {
+    pub(super) fn ask_for_blocks(
+        &mut self,
+        desk: &mut Desk,
+        mut blocks: Vec<(PeerId, crate::id::BlockId)>,
+    ) {
         let now = desk.now.monotonic;
         let lately = |asked: Instant| now.since_ms(asked) < ASK_EVERY_MS;
         if blocks.is_empty() || self.asked_blocks.is_some_and(lately) {
@@ -229,6 +233,9 @@ impl Run {
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
         let message = ConsensusMessage::decode(bytes)?;
+        if self.refuted.is_some() {
+            return Ok(Verdict::Ignore);
+        }
         let round = message.round();
         let next = self.next();
         if round > next {

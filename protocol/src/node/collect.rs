@@ -34,7 +34,7 @@ pub(super) struct Index {
     /// The last leave of an author.
     pub(super) leaves: BTreeMap<PeerId, EntryRef>,
     /// How far each author's log is sorted in.
-    sorted: BTreeMap<PeerId, Seq>,
+    pub(super) sorted: BTreeMap<PeerId, Seq>,
 }
 
 impl Index {

@@ -101,6 +101,9 @@ impl Run {
         };
         let next = self.next();
         let round = certificate.value.round;
+        if self.refuted.is_some() || (round > next && self.awaited.is_some()) {
+            return Ok(Verdict::Ignore);
+        }
         if round > next {
             desk.send(
                 from,
@@ -265,18 +268,23 @@ impl Run {
     }
 
     fn send_blocks(&mut self, desk: &mut Desk, to: PeerId, wanted: &[(PeerId, BlockId)]) {
-        let mut blocks = Vec::new();
-        let mut bytes = 0;
+        let mut budget = sync::Budget::new(sync::MAX_ANSWER_BYTES);
         for (author, id) in wanted {
             let Some(block) = self.log.block(*author, id) else {
                 continue;
             };
-            bytes += block.bytes().len() + 8;
-            if bytes > sync::MAX_ANSWER_BYTES {
+            if self.log.is_stranger(*author) {
+                // Comparing heads brings nothing of a stranger: what stands before the block goes with it.
+                let before = self.log.blocks(*author);
+                for block in before.take_while(|before| before.id() != *id) {
+                    budget.push(block);
+                }
+            }
+            if !budget.push(block) {
                 break;
             }
-            blocks.push(block.bytes().to_vec());
         }
+        let blocks = budget.blocks;
         if !blocks.is_empty() {
             desk.send(
                 to,

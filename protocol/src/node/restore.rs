@@ -238,6 +238,7 @@ impl Run {
     ) {
         self.learn_manifest(desk);
         let Some(manifest) = self.manifest.clone() else {
+            self.set_strangers_aside();
             self.advance(desk);
             return;
         };
@@ -262,8 +263,19 @@ impl Run {
             let Some((head, certificate)) = next else {
                 break;
             };
+            // This peer may have stopped at the last one.
+            let is_last = !certificates.contains_key(&(self.id, round.next()));
+            if let Some(why) = (is_last && self.head.is_some())
+                .then(|| self.refutation(&manifest, &certificate.value))
+                .flatten()
+            {
+                self.rely_on(&certificate);
+                self.stop(desk, round, why);
+                break;
+            }
             self.extend_chain(&manifest, head, certificate);
         }
+        self.set_strangers_aside();
         let round = self.next();
         self.sent = self.sent.take().filter(|(at, _)| *at >= round);
         let sealed = self

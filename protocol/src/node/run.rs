@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Desk;
+use super::alarm::{Awaited, Refuted};
 use super::close::Closed;
 use super::collect::{Fitting, Index};
 use super::relay::Relay;
@@ -100,6 +101,12 @@ pub struct Run {
     pub(super) spoiled: BTreeSet<BlobHash>,
     /// When blocks were last asked for by name.
     pub(super) asked_blocks: Option<Instant>,
+    /// The certificate that waits for entries it names.
+    pub(super) awaited: Option<Awaited>,
+    /// Why this peer goes no further in the run.
+    pub(super) refuted: Option<Refuted>,
+    /// When the own join was last flooded again.
+    pub(super) repeated: Instant,
     pub(super) ticking: bool,
 }
 
@@ -194,6 +201,10 @@ impl<'a> RunView<'a> {
     pub fn is_finished(&self) -> bool {
         self.0.is_finished() && self.0.has_adapter()
     }
+    /// The certified value that this peer's own evidence refutes, where it stopped.
+    pub fn refuted(&self) -> Option<&'a Refuted> {
+        self.0.refuted.as_ref()
+    }
     /// Blobs that are asked for and have not arrived.
     pub fn awaited_blobs(&self) -> usize {
         self.0.wanted.len()
@@ -238,6 +249,9 @@ impl Run {
             relay: Relay::default(),
             spoiled: BTreeSet::new(),
             asked_blocks: None,
+            awaited: None,
+            refuted: None,
+            repeated: desk.now.monotonic,
             ticking: false,
         }
     }
@@ -375,8 +389,7 @@ impl Run {
             }
         };
         let bytes = signed.bytes().to_vec();
-        self.log.insert(signed);
-        self.reindex(desk.me);
+        self.keep_own(desk, signed);
         records.push(Record::Block(bytes.clone()));
         desk.persist(records);
         desk.gossip(self.id, &crate::wire::Message::Block(bytes));
@@ -460,6 +473,7 @@ impl Run {
 
     pub(super) fn on_timer(&mut self, desk: &mut Desk, timer: Timer) {
         match timer {
+            Timer::Consensus { .. } if self.refuted.is_some() => {}
             Timer::Tick(_) => self.tick(desk),
             Timer::Fetch(_) => self.fetch_again(desk),
             Timer::Consensus {
@@ -477,11 +491,12 @@ impl Run {
 
     /// Repeats what others may have missed and compares heads with a neighbour.
     fn tick(&mut self, desk: &mut Desk) {
-        if self.manifest.is_none() || !self.is_finished() {
+        if self.refuted.is_none() && (self.manifest.is_none() || !self.is_finished()) {
             self.rebroadcast(desk);
         }
         for peer in desk.draw_neighbours(1) {
             self.open_exchange(desk, peer);
+            self.repeat_strangers(desk, peer);
         }
         self.fetch_again(desk);
         self.schedule_tick(desk);
@@ -519,9 +534,13 @@ impl Run {
         if self.manifest.is_none() && !self.learn_manifest(desk) {
             return;
         }
-        loop {
+        self.retry_awaited(desk);
+        while self.refuted.is_none() {
             self.draw_stand_ins(desk);
             self.settle_adapter(desk);
+            if self.refuted.is_some() {
+                break;
+            }
             self.take_part(desk);
             self.close_receipts(desk);
             self.gather_updates(desk);
@@ -550,7 +569,9 @@ impl Run {
     }
 
     fn show_phase(&mut self, desk: &mut Desk) {
-        let phase = if self.is_finished() && self.has_adapter() {
+        let phase = if self.refuted.is_some() {
+            Phase::Stopped
+        } else if self.is_finished() && self.has_adapter() {
             Phase::Finished
         } else if self.head.is_none() {
             Phase::Gather

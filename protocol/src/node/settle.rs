@@ -25,12 +25,16 @@ impl Run {
             return Err(Rejection::Certificate("the manifest is not known"));
         };
         let head = state::follow(&manifest, self.id, self.head.as_ref(), &certificate.value)?;
+        if !self.may_follow(desk, &manifest, &certificate) {
+            return Ok(());
+        }
         let round = head.round;
         let took_ms = desk.now.monotonic.since_ms(self.began);
         self.rely_on(&certificate);
         self.settle_feedback(desk, &certificate);
         let bytes = certificate.encode();
-        desk.persist(vec![
+        let mut records = self.admit(&certificate.value);
+        records.extend([
             Record::Certificate {
                 run: self.id,
                 round,
@@ -42,6 +46,7 @@ impl Run {
             },
             self.residual_record(),
         ]);
+        desk.persist(records);
         desk.gossip(self.id, &crate::wire::Message::Certificate(bytes));
         let is_included = (certificate.value.included.iter()).any(|i| i.receipt.author == desk.me);
         if let Some(hash) = self.sealed.take().filter(|_| is_included) {
@@ -157,7 +162,7 @@ impl Run {
             Some((at, _)) => round.0 - at.0,
             None => round.0 + 1,
         };
-        if behind == 1 && self.derive_step(desk, round) {
+        if behind == 1 && (self.derive_step(desk, round) || self.refuted.is_some()) {
             return;
         }
         if let Some(bytes) = self.blobs.remove(&target.hash) {
@@ -263,8 +268,12 @@ impl Run {
             blobs: &self.blobs,
             judged: None,
         };
-        let Ok(derived) = state::recompute(&manifest, &certificate.value, &evidence) else {
-            return false;
+        let derived = match state::recompute(&manifest, &certificate.value, &evidence) {
+            Ok(derived) => derived,
+            Err(why) => {
+                self.refute_adapter(desk, round, why);
+                return false;
+            }
         };
         let before = self.adapter.take().map(|(_, adapter)| adapter);
         self.stepped = before.map(|before| Stepped {

@@ -53,7 +53,16 @@ pub(super) fn everything_durable_is_back(
     }
 }
 
-/// Whatever ever left a peer is in this ledger at the end.
+/// Whether a certificate admitted an author: what others said is no part of the ledger.
+fn is_admitted(view: Option<RunView<'_>>, author: &PeerId) -> bool {
+    view.is_some_and(|view| {
+        let creator = view.manifest().map(|manifest| manifest.creator);
+        let roster = view.head().map(|head| &head.roster);
+        creator == Some(*author) || roster.is_some_and(|roster| roster.has_known(author))
+    })
+}
+
+/// Whatever ever left a peer that was admitted is in this ledger at the end.
 pub(super) fn everything_spoken_is_here(
     machine: &Machine,
     run: &RunId,
@@ -61,6 +70,9 @@ pub(super) fn everything_spoken_is_here(
 ) -> Result<(), Broken> {
     let view = machine.node.as_ref().and_then(|node| node.run(run));
     for (author, id) in spoken {
+        if !is_admitted(view, author) {
+            continue;
+        }
         if view.is_none_or(|view| view.log().block(*author, id).is_none()) {
             let what = format!(
                 "block {id:?} of {} is nowhere in this ledger",
@@ -72,7 +84,7 @@ pub(super) fn everything_spoken_is_here(
     Ok(())
 }
 
-/// Whoever was seen to write two histories is proven to have, here as everywhere, and nobody else.
+/// Whoever was admitted and seen to write two histories is proven to have, here as everywhere, and nobody else.
 pub(super) fn equivocators_are_proven(
     machine: &Machine,
     run: &RunId,
@@ -82,7 +94,7 @@ pub(super) fn equivocators_are_proven(
     const PROMISE: &str = "equivocators are proven everywhere, honest peers nowhere";
     let view = machine.node.as_ref().and_then(|node| node.run(run));
     let marks = view.map(|view| view.log().forks()).unwrap_or_default();
-    for author in forked {
+    for author in forked.iter().filter(|a| is_admitted(view, a)) {
         if !marks.iter().any(|mark| mark.author == *author) {
             let what = format!("{} forked its log and is not known for it", author.short());
             return Err((PROMISE, what));

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, VoteKind};
 use tributary_protocol::hash::{self, Digest};
-use tributary_protocol::id::{BlockId, PeerId, Round, Seq, ValueId};
+use tributary_protocol::id::{BlockId, PeerId, Round, RunId, Seq, ValueId};
 use tributary_protocol::log::Unverified;
 use tributary_protocol::wire::Message;
 
 use super::Broken;
-use crate::store::Store;
+use crate::machine::Machine;
 use crate::world::NETWORK;
 
 /// What a committee member can say once only: kind (`None` is a proposal), round, attempt.
@@ -26,6 +27,30 @@ pub(super) struct Speech {
     /// Hashes of block bytes that were looked at.
     known: BTreeSet<Digest>,
     votes: BTreeMap<Place, Option<ValueId>>,
+}
+
+/// Whose message is looked at.
+pub(super) struct Sender<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) run: RunId,
+    pub(super) creator: PeerId,
+}
+
+impl Sender<'_> {
+    /// Whether what an author said must be on this disk before it is handed on: one's own words, and those of whoever
+    /// the certificates on this disk admit. What strangers say is passed on from memory and acknowledges nothing.
+    fn answers_for(&self, author: &PeerId) -> bool {
+        let admits = |bytes: &Vec<u8>| {
+            Certificate::decode(bytes).is_ok_and(|certificate| {
+                let joins = &certificate.value.joins;
+                joins.iter().any(|joined| joined.entry.author == *author)
+            })
+        };
+        let mut certificates = self.machine.store.certificates(&self.run);
+        *author == self.machine.id
+            || *author == self.creator
+            || certificates.any(|(_, bytes)| admits(bytes))
+    }
 }
 
 impl Speech {
@@ -48,17 +73,17 @@ impl Speech {
         &mut self,
         peer: usize,
         bytes: &[u8],
-        store: &Store,
+        sender: &Sender<'_>,
         liars: &BTreeSet<PeerId>,
     ) -> Result<Vec<Vec<u8>>, Broken> {
         let message = Message::decode(bytes)
             .map_err(|why| ("messages are canonical", format!("peer {peer} sent: {why}")))?;
         match message {
-            Message::Block(bytes) => self.block(&bytes, store, liars)?,
+            Message::Block(bytes) => self.block(&bytes, sender, liars)?,
             Message::Blocks { blocks, .. } => {
                 blocks
                     .iter()
-                    .try_for_each(|bytes| self.block(bytes, store, liars))?;
+                    .try_for_each(|bytes| self.block(bytes, sender, liars))?;
             }
             Message::Consensus(bytes) => self.vote(&bytes, liars)?,
             Message::Certificate(bytes) => return Ok(vec![bytes]),
@@ -71,18 +96,18 @@ impl Speech {
     fn block(
         &mut self,
         bytes: &[u8],
-        store: &Store,
+        sender: &Sender<'_>,
         liars: &BTreeSet<PeerId>,
     ) -> Result<(), Broken> {
-        if !store.has_block(bytes) {
+        let block = Unverified::decode(bytes, NETWORK)
+            .map_err(|why| ("messages are canonical", why.to_string()))?;
+        if !sender.machine.store.has_block(bytes) && sender.answers_for(&block.block().author) {
             let what = "a block leaves a peer that does not hold it on disk".into();
             return Err(("nothing is acknowledged before it is durable", what));
         }
         if !self.known.insert(hash::blob(bytes)) {
             return Ok(());
         }
-        let block = Unverified::decode(bytes, NETWORK)
-            .map_err(|why| ("messages are canonical", why.to_string()))?;
         let at = (block.block().author, block.block().seq);
         let id = block.id();
         match self.blocks.insert(at, id) {

@@ -155,6 +155,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Collect => "waits for updates",
         Phase::Agree => "waits for the certificate",
         Phase::CatchUp => "catches up",
+        Phase::Stopped => "has stopped",
         Phase::Finished => "has finished",
     }
 }

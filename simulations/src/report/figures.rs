@@ -339,6 +339,7 @@ fn fill(doing: Doing) -> Option<&'static str> {
         Doing::Phase(Phase::Collect) => Some(colour::SKY),
         Doing::Phase(Phase::Agree) => Some(colour::ORANGE),
         Doing::Phase(Phase::CatchUp) => Some(colour::PURPLE),
+        Doing::Phase(Phase::Stopped) => Some(colour::VERMILION),
         Doing::Phase(Phase::Finished) => Some("#F4F4F4"),
     }
 }

@@ -246,6 +246,10 @@ fn notice_event(history: &History, notice: &Notice) -> (&'static str, Value) {
             "refused",
             json!({"from": name(from), "why": why.to_string()}),
         ),
+        Notice::Refuted { round, why, .. } => (
+            "refuted",
+            json!({"of_round": round.0, "why": why.to_string()}),
+        ),
         Notice::Equivocation { author, .. } => ("equivocation", json!({"author": name(author)})),
         Notice::CommandFailed { why, .. } => ("command_failed", json!({"why": why})),
     }

@@ -48,9 +48,7 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
         Effect::Persist(_) => {}
         Effect::Gossip { run, bytes } => flood(world, at, run, bytes),
         Effect::Send { to, bytes } => {
-            world
-                .oracle
-                .sent(now, at, &bytes, &world.machines[at].store);
+            world.oracle.sent(now, at, &bytes, &world.machines[at]);
             send(world, at, to, bytes);
         }
         // The oracle has read it already; nobody forwards in this network.
@@ -143,7 +141,7 @@ fn finish_training(world: &mut World, at: usize) {
 fn flood(world: &mut World, from: usize, run: RunId, bytes: Vec<u8>) {
     world
         .oracle
-        .sent(world.now, from, &bytes, &world.machines[from].store);
+        .sent(world.now, from, &bytes, &world.machines[from]);
     let hash = hash::blob(&bytes);
     if !world.machines[from].meets(hash, world.now) {
         return;

@@ -483,6 +483,56 @@ fn a_changed_ledger_is_not_explained() {
     assert!(why.contains("the ledger does not hold"), "{why}");
 }
 
+/// The creator owes the budget: a second genesis of its own must not stop anybody's payouts from being shown.
+#[test]
+fn a_second_genesis_is_a_finding_and_changes_no_payout() {
+    let (mut hand, first, _) = finished();
+    let wanted = first[0].receipt.block.to_string();
+    let shown = |hand: &Hand| {
+        let explanation = hand.explain(&wanted).expect("the ledger holds");
+        serde_json::to_value(explanation).expect("it is plain data")
+    };
+    let before = shown(&hand);
+    let is_genesis = |record: &&Record| {
+        matches!(
+            record,
+            Record::Certificate {
+                round: Round(0),
+                ..
+            }
+        )
+    };
+    let Some(Record::Certificate { bytes, .. }) = hand.records.iter().find(is_genesis) else {
+        panic!("the genesis is certified");
+    };
+    let mut second = Certificate::decode(bytes).expect("it was written here");
+    second.value.joins.pop();
+    let body = Vote {
+        run: hand.run(),
+        round: Round(0),
+        attempt: 0,
+        kind: VoteKind::Precommit,
+        value: Some(second.value.id()),
+        author: id(0),
+    };
+    second.precommits = vec![(id(0), Signed::vote(body, NETWORK, &key(0)).signature)];
+    hand.records.push(Record::Certificate {
+        run: hand.run(),
+        round: Round(0),
+        bytes: second.encode(),
+    });
+    assert_eq!(shown(&hand), before);
+    let mut report = crate::verify::Report::default();
+    let archive = Archive::of(&hand.records, &hand.home());
+    crate::verify::check::archive(&archive, &mut report);
+    assert_eq!(report.findings.len(), 1, "{:?}", report.faults);
+    let finding = report.findings[0].to_string();
+    assert!(
+        finding.contains("round 0") && finding.contains(&id(0).to_string()),
+        "{finding}"
+    );
+}
+
 #[test]
 fn a_receipt_that_came_late_is_told_from_one_that_was_refused() {
     let (hand, _, late) = finished();

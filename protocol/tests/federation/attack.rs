@@ -1,0 +1,97 @@
+//! A run of honest nodes, keys of strangers, and what an attacker needs to speak to them.
+
+use tributary_protocol::entry::{Entry, Role};
+use tributary_protocol::event::{Command, Effect, Input};
+use tributary_protocol::hash::{self, Domain};
+use tributary_protocol::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq};
+use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::logset::Head;
+use tributary_protocol::node::RunView;
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::time::{Instant, Now, Timestamp};
+use tributary_protocol::wire::Message;
+
+use crate::net::{Net, join, manifest};
+
+pub(crate) const NET: NetworkId = NetworkId(9);
+
+/// `nodes` nodes, of which the first `members` ask for membership; the genesis waits for `least`.
+pub(crate) fn opened(nodes: usize, members: usize, least: u32) -> (Net, RunId) {
+    let mut net = Net::new(nodes);
+    let manifest = manifest(net.ids[0], Vec::new(), least, 6);
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    for node in 0..members {
+        ask(&mut net, node, run);
+    }
+    (net, run)
+}
+
+/// As [`opened`], with the genesis certified.
+pub(crate) fn begun(nodes: usize, members: usize) -> (Net, RunId) {
+    let (mut net, run) = opened(nodes, members, members as u32);
+    let all = |net: &Net| (0..members).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, all), "genesis");
+    (net, run)
+}
+
+pub(crate) fn ask(net: &mut Net, node: usize, run: RunId) {
+    let join = Some(join(node, Role::Contributor));
+    net.command(node, Command::Follow { run, join });
+}
+
+pub(crate) fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
+    let running = net.nodes[node].as_ref().expect("running");
+    running.run(run).expect("followed")
+}
+
+pub(crate) fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
+    let running = net.nodes[node].as_ref().expect("running");
+    running.run(run)?.head().map(|head| head.round)
+}
+
+pub(crate) fn stranger(nth: u64) -> SecretKey {
+    SecretKey::from_seed(*hash::digest(Domain::Simulation, &nth.to_le_bytes()).as_bytes())
+}
+
+pub(crate) fn block(
+    key: &SecretKey,
+    run: RunId,
+    at: (u64, Option<BlockId>),
+    seen: Vec<Head>,
+    entries: Vec<Entry>,
+) -> SignedBlock {
+    let block = Block {
+        network: NET,
+        author: key.peer_id(),
+        scope: Scope::Run(run),
+        seq: Seq(at.0),
+        prev: at.1,
+        seen,
+        time: Timestamp(1),
+        entries,
+    };
+    SignedBlock::sign(block, key).expect("it keeps all bounds")
+}
+
+/// A block to one node, directly.
+pub(crate) fn say(net: &mut Net, node: usize, block: &SignedBlock) {
+    let bytes = Message::Block(block.bytes().to_vec()).encode();
+    let from = block.block().author;
+    net.input(node, Input::Direct { from, bytes });
+}
+
+/// To one node; nothing of what it does about it reaches the others.
+pub(crate) fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) -> Vec<Effect> {
+    let now = Now {
+        monotonic: Instant(net.now_ms),
+        wall: Timestamp(net.now_ms),
+    };
+    let input = Input::Gossip {
+        from,
+        id: 1,
+        bytes: message.encode(),
+    };
+    let running = net.nodes[node].as_mut().expect("running");
+    running.handle(input, now)
+}

@@ -1,0 +1,229 @@
+//! Strangers, whose keys are free, fill nothing that all share: what they say costs bounded memory, no disk, and
+//! keeps no newcomer out.
+
+#[path = "federation/attack.rs"]
+#[allow(dead_code, reason = "shared with tests that vote")]
+mod attack;
+#[allow(dead_code, reason = "shared with tests of whole runs")]
+#[path = "federation/net.rs"]
+mod net;
+
+use std::sync::{Mutex, PoisonError};
+
+use attack::{ask, begun, block, opened, round, say, stranger, view};
+use net::{Net, join};
+use peak_alloc::PeakAlloc;
+use tributary_protocol::entry::{Entry, Role};
+use tributary_protocol::event::Record;
+use tributary_protocol::hash::{self, Domain};
+use tributary_protocol::id::{BlockId, PeerId, Round, RunId, Seq};
+use tributary_protocol::limits;
+use tributary_protocol::log::SignedBlock;
+use tributary_protocol::logset::Head;
+use tributary_protocol::sketch::Sketch;
+use tributary_protocol::sync;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// What is allocated is counted for the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What a person may read here: a peer's memory for all that strangers say.
+const PROMISE: usize = 64 << 20;
+
+fn heads() -> Vec<Head> {
+    (0..limits::MAX_SEEN_HEADS as u8)
+        .map(|nth| Head {
+            author: PeerId(hash::Digest::from_bytes([nth; 32])),
+            seq: Seq(0),
+            block: BlockId::default(),
+        })
+        .collect()
+}
+
+/// All that one stranger may say, as large as it may be.
+fn fat(nth: u64, run: RunId) -> Vec<SignedBlock> {
+    let key = stranger(nth);
+    let mut blocks: Vec<SignedBlock> = Vec::new();
+    for seq in 0..limits::MAX_STRANGER_BLOCKS {
+        let prev = blocks.last().map(SignedBlock::id);
+        let entries = vec![Entry::Leave; limits::MAX_STRANGER_ENTRIES];
+        blocks.push(block(&key, run, (seq, prev), heads(), entries));
+    }
+    blocks
+}
+
+fn joining(nth: u64, run: RunId) -> SignedBlock {
+    let mut join = join(1, Role::Contributor);
+    let prints = (0..4_000u64).map(|n| {
+        let digest = hash::digest(Domain::Simulation, &(nth * 4_000 + n).to_le_bytes());
+        u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("eight bytes"))
+    });
+    join.sketch = Some(Sketch::keeping(prints));
+    block(
+        &stranger(nth),
+        run,
+        (0, None),
+        Vec::new(),
+        vec![Entry::Join(join)],
+    )
+}
+
+fn durable_blocks(net: &Net, node: usize) -> usize {
+    let is_block = |record: &&Record| matches!(record, Record::Block(_));
+    net.records[node].iter().filter(is_block).count()
+}
+
+/// Fills the pools of `nodes`, and says how many strangers that took.
+fn fill(net: &mut Net, nodes: std::ops::Range<usize>, run: RunId) -> u64 {
+    let before = durable_blocks(net, nodes.start);
+    for nth in 0.. {
+        for block in fat(nth, run) {
+            nodes.clone().for_each(|node| say(net, node, &block));
+        }
+        assert_eq!(durable_blocks(net, nodes.start), before, "no disk");
+        let held = view(net, nodes.start, &run).log().strangers().len() as u64;
+        if held <= nth {
+            return nth;
+        }
+    }
+    unreachable!("there is a bound")
+}
+
+#[test]
+fn strangers_do_not_close_the_ledger_to_newcomers() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = begun(6, 5);
+    let mut said = fill(&mut net, 0..5, run);
+    ask(&mut net, 5, run);
+    let mine = net.ids[5];
+    let mut asked = None;
+    // They go on, a hundred of them each second.
+    for _ in 0..600 {
+        let until = net.now_ms + 20;
+        net.run_until(1_000, |net| net.now_ms >= until);
+        if asked.is_none() && view(&net, 5, &run).log().last(mine).is_some() {
+            asked = round(&net, 0, &run);
+        }
+        if view(&net, 0, &run)
+            .head()
+            .is_some_and(|h| h.roster.get(&mine).is_some())
+        {
+            break;
+        }
+        for nth in said..said + 2 {
+            for block in fat(nth, run) {
+                (0..5).for_each(|node| say(&mut net, node, &block));
+            }
+        }
+        said += 2;
+    }
+    let admits = |c: &tributary_protocol::certificate::Certificate| {
+        let joins = &c.value.joins;
+        joins.iter().any(|j| j.entry.author == mine)
+    };
+    let chain = view(&net, 0, &run).chain();
+    let admitted = chain.iter().find(|c| admits(c)).map(|c| c.value.round);
+    let asked = asked.expect("it says its join");
+    assert!(
+        admitted.is_some_and(|at| at <= asked.next().next()),
+        "asked after {asked}, admitted by {admitted:?}"
+    );
+}
+
+#[test]
+fn what_strangers_may_say_fits_in_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = begun(2, 2);
+    let before = MEMORY.current_usage();
+    let grown = || MEMORY.current_usage().saturating_sub(before);
+    let first = fill(&mut net, 0..1, run);
+    let full = grown();
+    for nth in first..2 * first {
+        for block in fat(nth, run) {
+            say(&mut net, 0, &block);
+        }
+    }
+    let (twice, of_joins) = (grown(), 1 << 32);
+    for nth in of_joins..of_joins + 12_000 {
+        say(&mut net, 0, &joining(nth, run));
+    }
+    let joins = grown();
+    println!(
+        "{first} strangers fill the pool: {full} bytes; twice as many: {twice}; joins instead: {joins}"
+    );
+    let held = view(&net, 0, &run).log().strangers_bytes();
+    assert!(held <= limits::MAX_STRANGERS_BYTES, "{held}");
+    assert!(
+        held > limits::MAX_STRANGERS_BYTES / 2,
+        "the pool was full: {held}"
+    );
+    assert!(full.max(twice).max(joins) <= PROMISE);
+}
+
+/// 256 entries of one byte each would take a hundred times that once decoded.
+#[test]
+fn a_stranger_may_not_say_what_grows_when_it_is_read() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = begun(2, 2);
+    let many = vec![Entry::Leave; limits::MAX_STRANGER_ENTRIES + 1];
+    let grows = block(&stranger(1), run, (0, None), Vec::new(), many);
+    say(&mut net, 0, &grows);
+    assert_eq!(view(&net, 0, &run).log().strangers(), []);
+}
+
+#[test]
+fn peers_compare_what_certificates_admit_and_nothing_else() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = begun(6, 5);
+    for nth in 0..10 {
+        say(&mut net, 0, &fat(nth, run)[0]);
+    }
+    ask(&mut net, 5, run);
+    let mine = net.ids[5];
+    let admitted = |net: &Net, node: usize| {
+        let head = view(net, node, &run).head();
+        head.is_some_and(|head| head.roster.get(&mine).is_some())
+    };
+    let all = |net: &Net| (0..6).all(|node| admitted(net, node));
+    assert!(net.run_until(60_000, all));
+    assert!(net.run_until(60_000, |net| {
+        (0..6).all(|n| view(net, n, &run).is_finished())
+    }));
+    net.run_until(20_000, |_| false);
+    let digest = |node: usize| sync::open(view(&net, node, &run).log());
+    assert!((1..6).all(|node| digest(node) == digest(0)), "one ledger");
+    assert_eq!(view(&net, 0, &run).log().strangers().len(), 10);
+    for node in 0..6 {
+        let durable = net.records[node].iter().filter(|record| match record {
+            Record::Block(bytes) => {
+                let block = SignedBlock::decode(bytes, attack::NET).expect("it was checked");
+                block.block().author == mine && block.block().seq == Seq(0)
+            }
+            _ => false,
+        });
+        assert!(
+            durable.count() >= 1,
+            "node {node} made the admitted join durable"
+        );
+    }
+}
+
+/// The genesis waits for a sixth member; meanwhile every peer forgets what strangers said.
+#[test]
+fn a_join_that_everybody_forgot_is_said_again() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut net, run) = opened(6, 5, 6);
+    let heard = |net: &Net| view(net, 0, &run).log().strangers().len() >= 4;
+    assert!(net.run_until(60_000, heard), "the joins of four others");
+    for node in 0..5 {
+        net.crash(node);
+    }
+    for node in 0..5 {
+        net.restart(node);
+    }
+    ask(&mut net, 5, run);
+    let begun = |net: &Net| (0..6).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, begun), "genesis");
+}
