@@ -122,12 +122,15 @@ pub const MAX_CONSENSUS_BYTES: usize = 56 * 1024;
 pub const MAX_UPDATE_BYTES: u64 = 4 * MAX_ADAPTER_PARAMETERS + 4096;
 /// Prints of a sketch: enough to tell the overlap of two texts to three in a hundred, at two kilobytes a join.
 pub const MAX_SKETCH: usize = 256;
-/// Words of the shortest span that a holder can be asked for: who asks has to know as many in a row, and
-/// fewer say little about where they come from.
-pub const MIN_SPAN_WORDS: usize = 8;
-/// Grams of one question about a shard: those of the longest answer that shares are given for.
-pub const MAX_QUESTION_GRAMS: usize = 512;
-/// Bytes of one question: its grams of 16 bytes, the run and the root.
+/// Words of a gram, and of a block of a shard. Holders confirm whole blocks only: a peer that knows one has to get
+/// all words of the next right at once.
+pub const BLOCK_WORDS: usize = 8;
+/// Words of the shortest span that a holder gives: two blocks, so that eight known words are never enough, wherever
+/// blocks begin.
+pub const MIN_SPAN_WORDS: usize = 16;
+/// Words of one question about a shard: those of the longest answer that shares are given for.
+pub const MAX_QUESTION_WORDS: usize = 512;
+/// Bytes of one question: its words, asker, run, root and signature.
 pub const MAX_QUESTION_BYTES: usize = 12 * 1024;
 /// Spans of one answer about a shard: beyond the longest sixteen nobody reads on.
 pub const MAX_SPANS: usize = 16;
