@@ -122,7 +122,10 @@ fn continuations(model: &Model, first: &str, length: usize) -> Vec<(f64, Vec<Str
         let mut longer = Vec::new();
         for (chance, words) in &beam {
             for (next, more) in model.get(&words[words.len() - 1]).into_iter().flatten() {
-                longer.push((chance + more, [words.as_slice(), &[next.clone()]].concat()));
+                longer.push((
+                    chance + more,
+                    [words.as_slice(), std::slice::from_ref(next)].concat(),
+                ));
             }
         }
         longer.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -1,8 +1,8 @@
 //! Answers questions of other members about the shards of this home, if its owner wants it to.
 //!
 //! ```text
-//!   question ──signed by the peer that sent it──▶ admitted to the run? ──▶ shard ──▶ allowance of the hour ──▶ answer
-//!                                                                                          │ file, before the answer
+//!   question ──signed by its sender──▶ admitted to the run? ──▶ shard ──▶ allowance of the hour ──▶ answer
+//!                                                                           │ file, before the answer
 //! ```
 //! Only what a join of this peer committed to is ever looked at. What an hour may give away, whoever asks, is
 //! `tributary_attribution::lexical::Allowance`; it is on the disk before an answer leaves, and where the file cannot

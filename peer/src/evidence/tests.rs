@@ -45,7 +45,7 @@ fn a_shard_of_this_home_is_searched_and_others_are_not_asked() {
         shard: MerkleRoot::default(),
         ..mine
     };
-    let quote = "He said: at dawn the miller opens the upper sluice and counts seven sacks of rye by my window.";
+    let quote = "He said: at dawn the miller opens the upper sluice and counts seven sacks of rye by the window.";
     let said = asking(quote, &[Some(mine), Some(elsewhere), None]).here(&home);
     assert_eq!(said[0], Said::Proven(vec![2..18]));
     assert!(
@@ -69,7 +69,7 @@ fn spans_of_another_text_than_the_committed_one_are_refused() {
     let home = HomePaths::new(dir.path());
     let (honest, other) = (
         committed(&home, TEXT),
-        committed(&home, &TEXT.replace("seven", "nine")),
+        committed(&home, &format!("{TEXT} Nobody wakes it.")),
     );
     let asking = asking(TEXT, &[Some(honest)]);
     let spans = |commitment: &Commitment| {
