@@ -356,17 +356,13 @@ async fn met(daemon: &Daemon, peers: &[PeerId]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quoted_shard_is_proven_to_members_alone_and_a_lying_holder_is_not_believed() {
-    let dir = tempfile::tempdir().unwrap();
-    let (root, slots) = (dir.path(), Slots::new(1));
-    let holder = start(root, 0, Vec::new(), &slots).await;
-    let asker = start(root, 1, holder.addresses(), &slots).await;
-    let closed = start_with(root, 2, asker.addresses(), &slots, false).await;
-    let stranger = start(root, 3, holder.addresses(), &slots).await;
-    let liar = liar(root, asker.addresses()).await;
-    met(&asker, &[holder.peer_id(), closed.peer_id(), liar]).await;
-    met(&stranger, &[holder.peer_id()]).await;
+const ANSWER: &str = "It is said that at dawn the miller opens the upper sluice and counts seven sacks of rye by the river.";
+
+/// Peers 0, that holds `TEXT`, and 1, both admitted to a run; and what to ask 0 about `ANSWER`.
+async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Asking) {
+    let holder = start(root, 0, Vec::new(), slots).await;
+    let asker = start(root, 1, holder.addresses(), slots).await;
+    met(&asker, &[holder.peer_id()]).await;
     let manifest = Manifest {
         min_members: 2,
         ..manifest(holder.peer_id(), holder.peer_id())
@@ -375,22 +371,32 @@ async fn a_quoted_shard_is_proven_to_members_alone_and_a_lying_holder_is_not_bel
     let create = Command::Create(Box::new(manifest));
     holder.command(create).await.unwrap();
     let commitment = join_with_text((root, 0), &holder, run, TEXT).await;
-    join_with_text(
-        (root, 1),
-        &asker,
-        run,
-        "Nothing of all that the others have to say, in sixteen other words, is known here.",
-    )
-    .await;
+    let other: String = (0..16).map(|n| format!("other{n} ")).collect();
+    join_with_text((root, 1), &asker, run, &other).await;
     admitted(&holder, run, asker.peer_id()).await;
-    let answer = "It is said that at dawn the miller opens the upper sluice and counts seven sacks of rye by the river.";
-    let contributors = [holder.peer_id(), liar, closed.peer_id(), PeerId::default()];
     let asking = Asking {
         run,
-        words: words(answer).map(|(_, word)| word).collect(),
-        contributors: contributors.map(|peer| (peer, Some(commitment))).into(),
+        words: words(ANSWER).map(|(_, word)| word).collect(),
+        contributors: vec![(holder.peer_id(), Some(commitment))],
     };
-    let [home, elsewhere] = ["1", "3"].map(|n| HomePaths::new(root.join(n)));
+    (holder, asker, asking)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, slots) = (dir.path(), Slots::new(1));
+    let (holder, asker, asking) = quoting(root, &slots).await;
+    let closed = start_with(root, 2, asker.addresses(), &slots, false).await;
+    let liar = liar(root, asker.addresses()).await;
+    met(&asker, &[closed.peer_id(), liar]).await;
+    let commitment = asking.contributors[0].1;
+    let contributors = [holder.peer_id(), liar, closed.peer_id(), PeerId::default()];
+    let asking = Asking {
+        contributors: contributors.map(|peer| (peer, commitment)).into(),
+        ..asking
+    };
+    let home = HomePaths::new(root.join("1"));
     let said = asking.everywhere(&asker, &home).await;
     assert_eq!(said[0], Said::Proven(vec![4..20]));
     assert!(
@@ -402,40 +408,53 @@ async fn a_quoted_shard_is_proven_to_members_alone_and_a_lying_holder_is_not_bel
         matches!(said[3], Said::NotAsked(_)),
         "no connection: {said:?}"
     );
-    let of = |commitment| Asking {
-        contributors: vec![(holder.peer_id(), Some(commitment))],
-        ..asking.clone()
-    };
-    let said = of(commitment).everywhere(&stranger, &elsewhere).await;
-    assert_eq!(said, [Said::Declined(Declined::Stranger)]);
-    // The question of a member, from a stranger's connection; and one that names a member as its asker.
-    let member = SecretKey::from_seed([2; 32]);
-    assert_eq!(member.peer_id(), asker.peer_id());
-    let about = (run, commitment.fingerprints);
-    let signed = Question::new((&member, NetworkId(9)), about.0, about.1, &asking.words);
-    for bytes in [
-        signed.encode(),
-        forged(&stranger, &asker, about, &asking.words),
-    ] {
-        let answer = stranger.net.ask(holder.peer_id(), bytes).await;
-        assert!(matches!(answer, Err(Unanswered::Silent(_))), "{answer:?}");
-    }
     // A root that the holder never said it joined with.
-    let unknown = of(Commitment {
+    let unknown = commitment.map(|commitment| Commitment {
         fingerprints: MerkleRoot::default(),
         ..commitment
     });
+    let asking = Asking {
+        contributors: vec![(holder.peer_id(), unknown)],
+        ..asking
+    };
     assert_eq!(
-        unknown.everywhere(&asker, &home).await,
+        asking.everywhere(&asker, &home).await,
         [Said::Declined(Declined::Gone)]
     );
     // Who goes on asking is no longer heard, and that is no answer.
     let mut last = Vec::new();
     for _ in 0..10 {
-        last = unknown.everywhere(&asker, &home).await;
+        last = asking.everywhere(&asker, &home).await;
     }
     assert!(matches!(last[..], [Said::Silent(_)]), "{last:?}");
-    for daemon in [asker, closed, stranger, holder] {
+    for daemon in [asker, closed, holder] {
+        daemon.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_was_a_member_is_told_nothing_even_with_a_members_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, slots) = (dir.path(), Slots::new(1));
+    let (holder, asker, asking) = quoting(root, &slots).await;
+    let stranger = start(root, 2, holder.addresses(), &slots).await;
+    met(&stranger, &[holder.peer_id()]).await;
+    let elsewhere = HomePaths::new(root.join("2"));
+    let said = asking.everywhere(&stranger, &elsewhere).await;
+    assert_eq!(said, [Said::Declined(Declined::Stranger)]);
+    let fingerprints = asking.contributors[0].1.unwrap().fingerprints;
+    let about = (asking.run, fingerprints);
+    let members = Question::new((&asker.key, asker.network), about.0, about.1, &asking.words);
+    let forged = forged(&stranger, &asker, about, &asking.words);
+    for bytes in [members.encode(), forged] {
+        let answer = stranger.net.ask(holder.peer_id(), bytes).await;
+        assert!(matches!(answer, Err(Unanswered::Silent(_))), "{answer:?}");
+    }
+    // The member's own is answered.
+    let answer = asker.net.ask(holder.peer_id(), members.encode()).await;
+    let spans = Answer::decode(&answer.unwrap()).unwrap().found.unwrap();
+    assert_eq!(spans.len(), 1);
+    for daemon in [asker, stranger, holder] {
         daemon.shutdown().await;
     }
 }
