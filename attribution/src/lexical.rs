@@ -1,24 +1,26 @@
 //! Spans of an answer that stand word for word in a shard, and which of them say anything.
 //!
 //! ```text
-//!   holder:  text ──Shard::new──▶ root (committed in its join)      Question ──Shard::spans──▶ proven spans
+//!   holder:  text ──Shard::new──▶ root (committed in its join)      Question ──Allowance::spans──▶ proven spans
 //!   asker:   proven spans of all contributors ──sift──▶ evidence, or why it is none
 //! ```
 //! Evidence stands beside the shares and moves none of them: a root binds what a member committed to before
 //! it trained, not what it then trained on, and whoever refuses to answer would change the payout of others.
 //! The bytes and the proofs are `tributary_protocol::fingerprint`; asking belongs to the peer.
 
+mod allowance;
 mod matching;
 mod shard;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+pub use allowance::{Allowance, MAX_QUESTIONS, MAX_SHOWN_WORDS, NotAnAllowance, Spent, WINDOW_MS};
 pub use matching::{Match, matches};
 pub use shard::{MAX_SHARD_WORDS, Shard, TooLong};
 
-/// How a span was matched: whole words, whatever their case and punctuation.
-pub const KIND: &str = "verbatim-words/1";
+/// How a span was matched: whole blocks of a shard's words, whatever their case and punctuation.
+pub const KIND: &str = "verbatim-words/2";
 
 /// Nats of surprise below which the base model alone is held to have said a span: with fourteen it says it
 /// once in a million tries. A licence that the base knows by heart stays far below; eight words that it

@@ -165,13 +165,17 @@ pub fn t_quantile(degrees: usize) -> f64 {
 }
 
 /// Twin of [`crate::lexical::matches`]: word by word, (first word, words) of runs of `least` words or more that
-/// `text` and `shard` have in common, the longest first and then what is left on both its sides.
-pub fn common_spans(text: &[String], shard: &[String], least: usize) -> Vec<(usize, usize)> {
+/// `text` and whole blocks of `shard` have in common, the longest first and then what is left on both its sides.
+pub fn common_spans(
+    text: &[String],
+    shard: &[String],
+    (block, least): (usize, usize),
+) -> Vec<(usize, usize)> {
     let mut best = (0, 0);
     for from in 0..text.len() {
-        for place in 0..shard.len() {
+        for place in (0..shard.len()).step_by(block) {
             let both = text[from..].iter().zip(&shard[place..]);
-            let words = both.take_while(|(a, b)| a == b).count();
+            let words = both.take_while(|(a, b)| a == b).count() / block * block;
             if words > best.1 {
                 best = (from, words);
             }
@@ -181,9 +185,9 @@ pub fn common_spans(text: &[String], shard: &[String], least: usize) -> Vec<(usi
     if words < least || least == 0 {
         return Vec::new();
     }
-    let mut spans = common_spans(&text[..from], shard, least);
+    let mut spans = common_spans(&text[..from], shard, (block, least));
     spans.push(best);
-    let behind = common_spans(&text[from + words..], shard, least);
+    let behind = common_spans(&text[from + words..], shard, (block, least));
     spans.extend(
         behind
             .iter()

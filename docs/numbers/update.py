@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders parity processes scale
+    python3 docs/numbers/update.py demo bitflip decoders extraction parity processes scale
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
@@ -269,8 +269,26 @@ def scale(folder=None, commit=None):
         "payload sent, most", "memory of the simulation", "its processor time"], lines)])
 
 
+def extraction():
+    where = machine()
+    text = run("cargo", "test", "-q", "-p", "tributary-attribution", "--test", "extraction", "--",
+               "--nocapture", "--test-threads", "1")
+    [(hours, asked, words)] = found(r"one word at a time: (\d+) hours, (\d+) questions, (\d+) further words", text)
+    rows = [("one word at a time", hours, count(asked), "", words)]
+    rows += [
+        (f"likely guesses from {source}", hours, count(asked), count(guesses), words)
+        for source, hours, asked, guesses, words in found(
+            r"likely guesses from (.+): (\d+) hours, (\d+) questions, (\d+) guesses, (\d+) further words", text)
+    ]
+    [right] = found(r"right guesses among wrong ones: further words by hour \[(.+)\]", text)
+    right = right.split(", ")
+    rows.append(("right guesses among wrong ones", len(right), "", "", max(map(int, right))))
+    head = ["reader", "hours", "questions", "guesses of eight words", "further words in an hour, most"]
+    return f"{where}\n\n" + table(head, rows)
+
+
 PAGES = {
-    "demo": demo, "bitflip": bitflip, "decoders": decoders, "parity": parity, "processes": processes, "scale": scale,
+    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "parity": parity, "processes": processes, "scale": scale,
 }
 
 

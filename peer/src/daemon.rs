@@ -16,8 +16,10 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tributary_protocol::event::{Command, Effect, Record};
-use tributary_protocol::id::{BlobRef, NetworkId, PeerId, RunId};
+use tributary_protocol::fingerprint::Question;
+use tributary_protocol::id::{BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
 use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
+use tributary_protocol::sign::SecretKey;
 
 use crate::driver::{Clock, Driver, Parts, Request};
 use crate::event::Event;
@@ -56,7 +58,7 @@ pub struct DaemonConfig {
     pub archive: bool,
     /// What the machine can give.
     pub means: Means,
-    /// Whether to answer others' questions about this peer's shards (`net/questions.rs` says how often).
+    /// Whether to answer members' questions about this peer's shards.
     pub evidence: bool,
 }
 
@@ -101,6 +103,9 @@ type NodeRequest = Request<Node>;
 /// A running peer. Dropping it stops it without waiting; prefer [`Daemon::shutdown`].
 pub struct Daemon {
     peer: PeerId,
+    /// Signs questions.
+    key: SecretKey,
+    network: NetworkId,
     net: Net,
     requests: mpsc::Sender<NodeRequest>,
     events: broadcast::Sender<Event>,
@@ -133,7 +138,7 @@ impl Daemon {
         let (ask, questions) = mpsc::channel(net::MAX_WAITING_QUESTIONS);
         let holder = Holder::new(
             config.home.paths().clone(),
-            identity.peer_id(),
+            (identity.peer_id(), config.network),
             requests.downgrade(),
             config.evidence,
         );
@@ -170,6 +175,8 @@ impl Daemon {
         let ended = run(driver, first, config.home);
         Ok(Self {
             peer: identity.peer_id(),
+            key: SecretKey::from_seed(*identity.seed()),
+            network: config.network,
             net,
             requests,
             events,
@@ -289,12 +296,19 @@ impl Daemon {
         }
     }
 
-    /// Asks a connected peer about its shard: bytes of a question, bytes of its answer, unchecked.
+    /// Asks a connected peer which of `words` stand in the shard with these fingerprints; gives the bytes of its answer,
+    /// unchecked.
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub(crate) async fn ask(&self, peer: PeerId, question: Vec<u8>) -> Result<Vec<u8>, Unanswered> {
-        self.net.ask(peer, question).await
+    pub(crate) async fn ask(
+        &self,
+        peer: PeerId,
+        (run, fingerprints): (RunId, MerkleRoot),
+        words: &[String],
+    ) -> Result<Vec<u8>, Unanswered> {
+        let question = Question::new((&self.key, self.network), run, fingerprints, words);
+        self.net.ask(peer, question.encode()).await
     }
 
     /// Prometheus text of all counters.

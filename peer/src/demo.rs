@@ -174,7 +174,7 @@ fn new_folder() -> Result<PathBuf, Failure> {
     getrandom::fill(&mut draw).expect("the system has no source of random numbers");
     let name = format!("tributary-demo-{:08x}", u32::from_le_bytes(draw));
     let path = std::env::temp_dir().join(name);
-    std::fs::create_dir(&path)
+    (crate::home::disk::private_folders().create(&path))
         .map(|()| path.clone())
         .map_err(|e| {
             Failure::environment(format!("cannot make the folder {}: {e}", path.display()))

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tributary_protocol::entry::Entry;
-use tributary_protocol::fingerprint::{self, Answer, Declined, Question, SpanFault};
+use tributary_protocol::fingerprint::{self, Answer, Declined, SpanFault};
 use tributary_protocol::id::{MerkleRoot, PeerId, RunId};
+use tributary_protocol::limits::{MAX_QUESTION_WORDS, MIN_SPAN_WORDS};
 
 use crate::daemon::Daemon;
 use crate::home::HomePaths;
@@ -88,20 +89,16 @@ pub fn commitments(run: &ArchivedRun) -> BTreeMap<PeerId, Commitment> {
 }
 
 impl Asking {
-    fn question(&self, commitment: &Commitment) -> Question {
-        Question::new(self.run, commitment.fingerprints, &self.words)
-    }
-
     /// What can be said without asking: too short an answer, or a shard of this home.
     fn at_home(&self, home: &HomePaths, commitment: Option<Commitment>) -> Option<Said> {
-        if fingerprint::grams(&self.words).next().is_none() {
+        if self.words.len() < MIN_SPAN_WORDS {
             return Some(Said::NotAsked("the answer is shorter than a span"));
         }
         let Some(commitment) = commitment else {
             return Some(Said::NotAsked("it committed to no words before it trained"));
         };
         let shard = holder::open(home, &commitment)?;
-        let spans = shard.spans(&self.question(&commitment).grams);
+        let spans = shard.spans(&self.words[..self.words.len().min(MAX_QUESTION_WORDS)]);
         Some(self.judge(&commitment, Ok(&Answer::new(Ok(spans)).encode())))
     }
 
@@ -141,8 +138,8 @@ impl Asking {
             match (at_home, commitment) {
                 (Some(said), _) => said,
                 (None, Some(commitment)) if at < MAX_ASKED && *peer != daemon.peer_id() => {
-                    let question = self.question(commitment).encode();
-                    let answer = daemon.ask(*peer, question).await;
+                    let about = (self.run, commitment.fingerprints);
+                    let answer = daemon.ask(*peer, about, &self.words).await;
                     self.judge(commitment, answer.as_deref().map_err(Clone::clone))
                 }
                 (None, Some(_)) if at < MAX_ASKED => {

@@ -9,12 +9,15 @@
 //!   shards/        the owner's data; never leaves the machine
 //!   config.toml    settings of the owner
 //!   control.json   where a running daemon listens for its owner's commands
+//!   evidence       what others asked and were shown of the shards within the hour
 //! ```
 //!
-//! This file knows the names and guards against two daemons on one home. What stands in the files
-//! belongs to their rooms.
+//! This file knows the names and guards against two daemons on one home; `disk` keeps others on the machine out. What
+//! stands in the files belongs to their rooms.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+pub(crate) mod disk;
+
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +110,10 @@ impl HomePaths {
     pub fn control(&self) -> PathBuf {
         self.root.join("control.json")
     }
+    /// What others asked and were shown of the shards within the hour.
+    pub fn evidence(&self) -> PathBuf {
+        self.root.join("evidence")
+    }
 }
 
 impl Home {
@@ -130,7 +137,6 @@ impl Home {
         make_folder(&paths.root)?;
         let lock = take_lock(&paths)?;
         identity.create_file(&paths.key())?;
-        sync_folder(&paths.root)?;
         Self::finish(paths, lock)
     }
 
@@ -169,6 +175,14 @@ impl Home {
         let identity = Identity::read_file(&paths.key())?;
         make_folder(&paths.blobs())?;
         make_folder(&paths.shards())?;
+        let open = disk::adopt(&paths.root)
+            .map_err(|e| io_error("close to others, or sync,", &paths.root, e))?;
+        if open > 0 {
+            let root = paths.root.display();
+            tracing::info!(
+                "others on this machine could read {open} files and folders of {root}; now its owner alone can"
+            );
+        }
         Ok(Self {
             paths,
             identity,
@@ -189,8 +203,8 @@ impl Home {
 
 fn take_lock(paths: &HomePaths) -> Result<File, HomeError> {
     let path = paths.lock();
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    let mut options = disk::private();
+    options.read(true).create(true).truncate(false);
     let file = (options.open(&path)).map_err(|e| io_error("open the lock file", &path, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -200,18 +214,7 @@ fn take_lock(paths: &HomePaths) -> Result<File, HomeError> {
 }
 
 fn make_folder(path: &Path) -> Result<(), HomeError> {
-    fs::create_dir_all(path).map_err(|e| io_error("make the folder", path, e))
-}
-
-/// Makes new names in a folder durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<(), HomeError> {
-    let sync = || File::open(path)?.sync_all();
-    match sync() {
-        Ok(()) => Ok(()),
-        // Windows cannot open folders; names are durable there with the file.
-        Err(_) if cfg!(not(unix)) => Ok(()),
-        Err(e) => Err(io_error("sync the folder", path, e)),
-    }
+    disk::make_folder(path).map_err(|e| io_error("make the folder", path, e))
 }
 
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> HomeError {

@@ -4,7 +4,7 @@
 //! mode 0600 and never overwritten; a checksum tells a damaged file from a foreign one. What the key
 //! signs belongs to `protocol::sign`; how the two network stacks read it belongs to `net`.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use tributary_protocol::hash;
 use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 use zeroize::Zeroizing;
+
+use crate::home::disk;
 
 /// First word of a key file.
 const MAGIC: &str = "tributary-key-1";
@@ -113,11 +115,8 @@ impl Identity {
             path: path.to_owned(),
             source,
         };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(|source| match source.kind() {
+        let made = disk::private().create_new(true).open(path);
+        let mut file = made.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => IdentityError::Exists(path.to_owned()),
             _ => io(source),
         })?;

@@ -20,7 +20,7 @@ use tributary_trainer::device::Request;
 use tributary_trainer::{BaseModel, Windows, brook};
 
 use crate::config::BaseFacts;
-use crate::home::HomePaths;
+use crate::home::{HomePaths, disk};
 use crate::shard::Committed;
 
 /// The name of the model inside the binary.
@@ -255,9 +255,7 @@ fn remember(home: &HomePaths, wanted: &Base, folder: &Path) -> Result<(), ModelE
     let folder = std::path::absolute(folder).map_err(|e| fault(e.to_string()))?;
     known.insert(wanted.hash.to_string(), folder);
     let text = serde_json::to_vec(&known).map_err(|e| fault(e.to_string()))?;
-    let partial = path.with_extension("json.tmp");
-    (std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path)))
-        .map_err(|e| fault(e.to_string()))
+    disk::write_whole(&path, &text).map_err(|e| fault(e.to_string()))
 }
 
 /// Windows of passages, cut from one long text: passages end where paragraphs do, windows anywhere.
@@ -341,7 +339,7 @@ pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), 
         if dir.is_dir() {
             std::fs::remove_dir(dir).map_err(io)?;
         }
-        std::fs::rename(&partial, dir).map_err(io)
+        disk::rename(&partial, dir).map_err(io)
     };
     write().map_err(fault)
 }

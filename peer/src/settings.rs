@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tributary_protocol::entry::is_name;
 use tributary_protocol::id::PeerId;
 use tributary_protocol::limits::MAX_NAME_BYTES;
 
+use crate::home::disk;
 use crate::terminal::Failure;
 
 /// See the module.
@@ -15,26 +17,28 @@ pub struct Settings {
     /// Name that other people see; ids decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether to answer other members' questions about this peer's text (`tributary up --evidence`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evidence: bool,
 }
 
 impl Settings {
     /// With a name given by the owner.
     ///
     /// # Errors
-    /// When the name is empty, too long, or not one line.
+    /// When it is no name ([`is_name`]).
     pub fn named(name: Option<&str>) -> Result<Self, Failure> {
         if let Some(name) = name
-            && (name.trim().is_empty()
-                || name.len() > MAX_NAME_BYTES
-                || name.chars().any(char::is_control))
+            && !is_name(name)
         {
             return Err(Failure::environment(format!(
-                "the name {name:?} is empty, longer than {MAX_NAME_BYTES} bytes, or not one line"
+                "the name {name:?} is empty, longer than {MAX_NAME_BYTES} bytes, or has characters that do not show"
             ))
-            .hint("choose a short name without line breaks"));
+            .hint("choose a short name without line breaks, joiners and marks of direction"));
         }
         Ok(Self {
             name: name.map(str::to_owned),
+            ..Self::default()
         })
     }
 
@@ -50,10 +54,14 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|e| {
-                Failure::environment(format!("{shown} is not a settings file: {e}"))
-                    .hint("mend the line, or delete the file to go back to the defaults")
-            }),
+            Ok(text) => {
+                let settings: Self = toml::from_str(&text).map_err(|e| {
+                    Failure::environment(format!("{shown} is not a settings file: {e}"))
+                        .hint("mend the line, or delete the file to go back to the defaults")
+                })?;
+                Self::named(settings.name.as_deref())?;
+                Ok(settings)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(
                 Failure::environment(format!("cannot read the settings {shown}: {e}"))
@@ -69,7 +77,7 @@ impl Settings {
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
         let text = toml::to_string(self)
             .map_err(|e| Failure::environment(format!("cannot write the settings: {e}")))?;
-        std::fs::write(path, text).map_err(|e| {
+        disk::write_whole(path, text.as_bytes()).map_err(|e| {
             Failure::environment(format!("cannot write the settings {}: {e}", path.display()))
                 .hint("free some disk space, or make the folder writable for your user")
         })
@@ -88,14 +96,24 @@ mod tests {
         let settings = Settings::named(Some("alice")).unwrap();
         settings.write(&path).unwrap();
         assert_eq!(Settings::read(&path).unwrap(), settings);
+        std::fs::write(&path, "name = \"a\\u202Eb\"\n").unwrap();
+        let error = Settings::read(&path).unwrap_err();
+        assert!(error.to_string().contains("do not show"), "{error}");
         std::fs::write(&path, "nmae = \"bob\"\n").unwrap();
         let error = Settings::read(&path).unwrap_err();
         assert!(error.to_string().contains("nmae"), "{error}");
     }
 
     #[test]
-    fn names_that_break_a_line_are_refused() {
-        for name in ["", "  ", "a\nb", &"x".repeat(MAX_NAME_BYTES + 1)] {
+    fn names_that_do_not_show_as_they_stand_are_refused() {
+        for name in [
+            "",
+            "  ",
+            "a\nb",
+            "a\u{202e}b",
+            "a\u{200b}b",
+            &"x".repeat(MAX_NAME_BYTES + 1),
+        ] {
             assert!(Settings::named(Some(name)).is_err(), "{name:?}");
         }
     }

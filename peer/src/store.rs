@@ -190,20 +190,14 @@ fn create(paths: &HomePaths) -> Result<(), StoreError> {
     let path = paths.ledger();
     let fresh = path.with_extension("new");
     let io = |e: std::io::Error| StoreError::io("create the ledger", &path, &e);
-    if fresh.exists() {
-        std::fs::remove_file(&fresh).map_err(io)?;
-    }
+    // An empty file that others cannot read; redb fills it.
+    drop(crate::home::disk::create(&fresh).map_err(io)?);
     let database = Database::create(&fresh).map_err(|e| StoreError::opening(&path, e))?;
     tables::prepare(&database)?;
     database
         .close()
         .map_err(|e| StoreError::opening(&path, e))?;
-    std::fs::rename(&fresh, &path).map_err(io)?;
-    crate::home::sync_folder(paths.root()).map_err(|e| StoreError::Io {
-        doing: "sync the folder of",
-        path,
-        why: e.to_string(),
-    })
+    crate::home::disk::rename(&fresh, &path).map_err(io)
 }
 
 impl Drop for Store {

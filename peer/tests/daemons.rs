@@ -39,8 +39,13 @@ vote_ms = 1_500
 "#;
 
 /// Only the second holds this.
-const QUOTE: &str =
-    "Copper kettles sing under seven crooked windows while nobody answers the telephone.";
+const QUOTE: &str = "Copper kettles sing under seven crooked windows while nobody answers the telephone, and \
+    an old umbrella maker counts green buttons by candle light until his cousin from the harbour comes home \
+    with salted herrings.";
+
+/// All hold this.
+const SHARED: &str = "Whoever crosses the bridge on a market day pays two coins to the keeper, who drops them \
+    into a wooden box, thanks each traveller by name, and rings a small brass bell for luck.";
 
 const NAMES: [&str; 5] = ["ada", "bea", "cyd", "dan", "eve"];
 
@@ -52,6 +57,9 @@ fn federation(dir: &Path) -> (Vec<Peer>, String, String) {
     for (peer, word) in peers.iter().zip(words) {
         let file = text(&dir.join(format!("{word}.txt")), word);
         peer.ask(&["datanet", "add", "birds", &file]);
+        let shared = dir.join("bridge.txt");
+        fs::write(&shared, SHARED).unwrap();
+        peer.ask(&["datanet", "add", "birds", shared.to_str().unwrap()]);
     }
     let file = dir.join("kettles.txt");
     fs::write(&file, QUOTE).unwrap();
@@ -123,7 +131,7 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     }
     // A stopped home finds what it holds itself, and says that nobody else was asked.
     let found = quoted(&peers[1], &run, QUOTE);
-    assert_eq!(found["bea"].0, [QUOTE.trim_end_matches('.')], "{found:?}");
+    assert_piece(&found["bea"].0, QUOTE);
     assert_eq!(found["cyd"], (vec![], "not_asked".to_owned(), 0));
 }
 
@@ -163,21 +171,32 @@ fn quoted(peer: &Peer, run: &str, answer: &str) -> Found {
         .collect()
 }
 
+/// One span: all of `text` but the ends that do not fill a block of eight words.
+fn assert_piece(spans: &[String], text: &str) {
+    let words = |text: &str| text.split_whitespace().count();
+    let [span] = spans else {
+        panic!("{spans:?} is not one span")
+    };
+    assert!(text.contains(span), "{span}");
+    assert!(
+        words(span) % 8 == 0 && words(span) + 14 >= words(text),
+        "{span}"
+    );
+}
+
 /// A sentence of one member is found there and nowhere else; one that all hold is nobody's evidence.
 fn evidence(peers: &[Peer], run: &str) {
     let shown = QUOTE.to_uppercase();
     let found = quoted(&peers[0], run, &format!("Once, {shown}"));
     assert!(found.len() >= 4 && found.contains_key("bea"), "{found:?}");
     for (name, (spans, outcome, boilerplate)) in &found {
-        let held = match name.as_str() {
-            "bea" => vec![shown.trim_end_matches('.').to_owned()],
-            _ => Vec::new(),
-        };
-        assert_eq!(*spans, held, "{name}: {found:?}");
+        match name.as_str() {
+            "bea" => assert_piece(spans, &shown),
+            _ => assert!(spans.is_empty(), "{name}: {found:?}"),
+        }
         assert_eq!((&outcome[..], *boilerplate), ("answered", 0), "{name}");
     }
-    let everybodys = "of the valley counts 17 birds and says so to the";
-    for (name, (spans, outcome, boilerplate)) in quoted(&peers[0], run, everybodys) {
+    for (name, (spans, outcome, boilerplate)) in quoted(&peers[0], run, SHARED) {
         assert!(spans.is_empty(), "{name}: {spans:?}");
         assert_eq!((&outcome[..], boilerplate), ("answered", 1), "{name}");
     }

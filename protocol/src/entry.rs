@@ -142,10 +142,21 @@ fn check_tokens(tokens: u64) -> Result<(), Rejection> {
     }
 }
 
-/// A name for people: 1 to [`limits::MAX_NAME_BYTES`] bytes, no control characters (it is printed on
-/// other people's terminals).
-pub(crate) fn is_name(name: &str) -> bool {
-    (1..=limits::MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+/// A name for people: 1 to [`limits::MAX_NAME_BYTES`] bytes, not all blank, and nothing that other people's terminals
+/// would not show as it stands: no control characters, and none that is invisible or turns the text around it.
+pub fn is_name(name: &str) -> bool {
+    (1..=limits::MAX_NAME_BYTES).contains(&name.len())
+        && !name.trim().is_empty()
+        && !name.chars().any(|c| c.is_control() || is_unseen(c))
+}
+
+/// Characters of Unicode's categories Cf, Zl and Zp, and the others that it ignores by default: marks of direction,
+/// characters of no width, variation selectors, tags, fillers. Fixed here, as validity must not follow a library.
+fn is_unseen(c: char) -> bool {
+    matches!(u32::from(c), 0xAD | 0x34F | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2
+        | 0x115F..=0x1160 | 0x17B4..=0x17B5 | 0x180B..=0x180F | 0x200B..=0x200F | 0x2028..=0x202E
+        | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0F | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0x1_10BD | 0x1_10CD
+        | 0x1_3430..=0x1_343F | 0x1_BCA0..=0x1_BCA3 | 0x1_D173..=0x1_D17A | 0xE_0000..=0xE_0FFF)
 }
 
 impl Join {
@@ -216,5 +227,55 @@ impl Score {
             return Err(Rejection::Contradiction("score outside of its interval"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_any_script_are_names() {
+        for name in [
+            "ada",
+            "Ada Lovelace-2",
+            "Žofie",
+            "水車",
+            "سارة",
+            "שרה",
+            "नेहा",
+            "🦀",
+            "x".repeat(64).as_str(),
+        ] {
+            assert!(is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_a_terminal_would_not_show_as_they_stand_are_refused() {
+        for name in ["", " ", "\u{3000}", "x".repeat(65).as_str()] {
+            assert!(!is_name(name), "{name:?}");
+        }
+        let unseen = [
+            "\n\t\u{1b}\u{7f}\u{85}\u{9b}",
+            // Embeddings, overrides, isolates and marks of direction.
+            "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\u{200f}\u{61c}",
+            "\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}\u{ad}\u{34f}\u{180e}\u{3164}\u{ffa0}",
+            "\u{2028}\u{2029}\u{fe0f}\u{e0001}\u{e0041}\u{e0100}\u{fff9}\u{1d173}",
+        ];
+        for c in unseen.concat().chars() {
+            assert!(!is_name(&format!("ada{c}b")), "{:04x}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn a_join_under_a_refused_name_is_refused() {
+        let join = |name: &str| Join {
+            name: name.into(),
+            ..crate::fixture::join()
+        };
+        assert_eq!(join("ada").check(), Ok(()));
+        let refused = Err(Rejection::Limit("name of a member"));
+        assert_eq!(join("ada\u{202e}bob").check(), refused);
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   text ──words──▶ w0 w1 w2 ..      leaf i = hash(blinding i, w i)      root: in the Join entry
-//!   answer ──words, grams──▶ Question ──▶ holder ──▶ Answer: spans, blindings, one range proof each
+//!   answer ──words, signed──▶ Question ──▶ holder ──▶ Answer: spans, blindings, one range proof each
 //! ```
 //! A member commits to the root before it trains. Later it can prove that a run of words which somebody else
 //! names stands in its text, and the proof shows no other word: each leaf is blinded by bytes of its own that
-//! only a proof of that leaf gives away. Who asks sends hashes of eight words in a row, so that the holder
-//! learns of a question only what it holds itself. Finding spans, and which of them say anything, belongs to
-//! the attribution crate.
+//! only a proof of that leaf gives away. A question carries the words of one answer in their order, so that the
+//! holder can tell what is asked and how much an answer would confirm; hashes would let an asker try as many
+//! guesses as fit. Finding spans, and which of them say anything, belongs to the attribution crate.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,14 +17,20 @@ use bincode::{Decode, Encode};
 
 use crate::codec::{self, CodecError};
 use crate::hash::{Digest, Domain, Hasher};
-use crate::id::{MerkleRoot, RunId};
+use crate::id::{MerkleRoot, NetworkId, PeerId, RunId};
 use crate::limits::{
-    MAX_EVIDENCE_BYTES, MAX_QUESTION_BYTES, MAX_QUESTION_GRAMS, MAX_SPANS, MIN_SPAN_WORDS,
+    BLOCK_WORDS, MAX_EVIDENCE_BYTES, MAX_QUESTION_BYTES, MAX_QUESTION_WORDS, MAX_SPANS,
+    MIN_SPAN_WORDS,
 };
 use crate::merkle::{self, RangeProof};
+use crate::reject::Rejection;
+use crate::sign::{self, SecretKey, Signature};
 
 /// Layout of questions and answers.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Bytes of a question beside its words: version, three ids, the number of words, the signature.
+const QUESTION_FRAME_BYTES: usize = 1 + 3 * 32 + 9 + SIGNATURE_BYTES;
+const SIGNATURE_BYTES: usize = 64;
 
 /// The words of a text with their places in it (bytes): runs of letters and digits, in lower case. A
 /// character of a script that writes no spaces is a word of its own.
@@ -51,7 +57,7 @@ fn stands_alone(letter: char) -> bool {
         | 0xF900..=0xFAFF | 0x2_0000..=0x3_FFFF)
 }
 
-/// Hash of [`MIN_SPAN_WORDS`] words in a row.
+/// Hash of [`BLOCK_WORDS`] words in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Gram([u8; 16]);
 
@@ -84,7 +90,7 @@ impl Gram {
 
 /// The grams of a text's words, one from each word on that has enough behind it.
 pub fn grams(words: &[String]) -> impl Iterator<Item = Gram> {
-    words.windows(MIN_SPAN_WORDS).map(Gram::of)
+    words.windows(BLOCK_WORDS).map(Gram::of)
 }
 
 fn split_digest(digest: &Digest) -> [[u8; 16]; 2] {
@@ -133,16 +139,20 @@ impl Secret {
     }
 }
 
-/// Asks the holder of a shard for what it holds of a text.
+/// Asks the holder of a shard for what it holds of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Question {
     version: u8,
+    /// The member that asks, and signs.
+    pub asker: PeerId,
     /// The run that the shard was committed for.
     pub run: RunId,
     /// The fingerprints of the holder's join.
     pub root: MerkleRoot,
-    /// Of the text, in order.
-    pub grams: Vec<Gram>,
+    /// Of the answer, in order.
+    pub words: Vec<String>,
+    /// The asker's, over everything before it.
+    signature: Signature,
 }
 
 /// Why no answer is given.
@@ -154,6 +164,12 @@ pub enum Declined {
     /// Nothing is held here under that root.
     #[error("it says that it no longer holds the shard it committed to")]
     Gone,
+    /// The asker never was a member of the run.
+    #[error("it knows no membership of this peer in the run, and answers members only")]
+    Stranger,
+    /// The allowance of its shard is used up.
+    #[error("its shard has been asked about as often as one hour allows; ask again later")]
+    Spent,
 }
 
 /// What a holder says.
@@ -193,14 +209,32 @@ pub enum SpanFault {
 }
 
 impl Question {
-    /// About `words`; beyond [`MAX_QUESTION_GRAMS`] grams the rest is not asked about.
-    pub fn new(run: RunId, root: MerkleRoot, words: &[String]) -> Self {
-        Self {
+    /// About `words`; what is beyond [`MAX_QUESTION_WORDS`] words or [`MAX_QUESTION_BYTES`] is not asked about.
+    pub fn new(
+        (key, network): (&SecretKey, NetworkId),
+        run: RunId,
+        root: MerkleRoot,
+        words: &[String],
+    ) -> Self {
+        let mut room = MAX_QUESTION_BYTES - QUESTION_FRAME_BYTES;
+        let fits = |word: &&String| {
+            // A length takes three bytes where a word could fit at all.
+            let left = room.checked_sub(word.len() + 3);
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        let words = words.iter().take(MAX_QUESTION_WORDS).take_while(fits);
+        let mut question = Self {
             version: VERSION,
+            asker: key.peer_id(),
             run,
             root,
-            grams: grams(words).take(MAX_QUESTION_GRAMS).collect(),
-        }
+            words: words.cloned().collect(),
+            signature: Signature([0; SIGNATURE_BYTES]),
+        };
+        let bytes = question.encode();
+        question.signature = key.sign(network, Domain::Question, signed_part(&bytes));
+        question
     }
 
     /// Canonical bytes.
@@ -208,18 +242,38 @@ impl Question {
         codec::encode(self)
     }
 
-    /// Reads a stranger's question.
+    /// Reads a stranger's question. Who signed it is checked by [`Question::check`].
     ///
     /// # Errors
     /// [`CodecError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         check_version(bytes)?;
         let question: Self = codec::decode::<_, MAX_QUESTION_BYTES>(bytes)?;
-        match question.grams.len() <= MAX_QUESTION_GRAMS {
+        match question.words.len() <= MAX_QUESTION_WORDS {
             true => Ok(question),
             false => Err(CodecError::Malformed),
         }
     }
+
+    /// Checks that its asker signed it.
+    ///
+    /// # Errors
+    /// [`Rejection::Signature`].
+    pub fn check(&self, network: NetworkId) -> Result<(), Rejection> {
+        let bytes = self.encode();
+        let signed = signed_part(&bytes);
+        sign::verify(
+            self.asker,
+            network,
+            Domain::Question,
+            signed,
+            &self.signature,
+        )
+    }
+}
+
+fn signed_part(question: &[u8]) -> &[u8] {
+    &question[..question.len() - SIGNATURE_BYTES]
 }
 
 impl Answer {

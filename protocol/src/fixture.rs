@@ -387,13 +387,18 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
 pub(crate) fn question() -> Question {
     let words = "the miller opens the upper sluice at dawn and counts".split(' ');
     let words: Vec<String> = words.map(str::to_owned).collect();
-    Question::new(RunId(any_digest(1)), MerkleRoot(any_digest(9)), &words)
+    Question::new(
+        (&key(1), NET),
+        RunId(any_digest(1)),
+        MerkleRoot(any_digest(9)),
+        &words,
+    )
 }
 
 pub(crate) fn evidence() -> [Answer; 2] {
     let span = Span {
         from: 1,
-        blindings: (1..=8).map(|n| Blinding([n; 16])).collect(),
+        blindings: (1..=16).map(|n| Blinding([n; 16])).collect(),
         proof: RangeProof {
             first: 300,
             leaves: 70_000,

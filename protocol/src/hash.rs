@@ -93,8 +93,10 @@ pub enum Domain {
     MerkleLeaf,
     /// An inner node of a Merkle tree.
     MerkleNode,
-    /// Words in a row, as a question about a shard names them.
+    /// Words in a row, as a shard is searched for them.
     Gram,
+    /// A question about a shard, as its asker signs it.
+    Question,
     /// Words in a row, as a member's sketch names them.
     Sketch,
     /// What hides the words of a shard; known to its owner alone.
@@ -126,6 +128,7 @@ impl Domain {
             Self::MerkleLeaf => "tributary 1 merkle leaf",
             Self::MerkleNode => "tributary 1 merkle node",
             Self::Gram => "tributary 1 gram",
+            Self::Question => "tributary 1 question",
             Self::Sketch => "tributary 1 sketch",
             Self::Blinding => "tributary 1 blinding",
             Self::BaseModel => "tributary 1 base model",

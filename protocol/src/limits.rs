@@ -139,12 +139,15 @@ pub const MAX_SKETCH: usize = 1024;
 /// Tokens that a run of eight words, or the word it begins with, may stand for in a claim of own text. Tokenizers of
 /// today's models take one to three a word.
 pub const MAX_TOKENS_PER_WORD: u64 = 4;
-/// Words of the shortest span that a holder can be asked for: who asks has to know as many in a row, and
-/// fewer say little about where they come from.
-pub const MIN_SPAN_WORDS: usize = 8;
-/// Grams of one question about a shard: those of the longest answer that shares are given for.
-pub const MAX_QUESTION_GRAMS: usize = 512;
-/// Bytes of one question: its grams of 16 bytes, the run and the root.
+/// Words of a gram, and of a block of a shard. Holders confirm whole blocks only: a peer that knows one has to get
+/// all words of the next right at once.
+pub const BLOCK_WORDS: usize = 8;
+/// Words of the shortest span that a holder gives: two blocks, so that eight known words are never enough, wherever
+/// blocks begin.
+pub const MIN_SPAN_WORDS: usize = 16;
+/// Words of one question about a shard: those of the longest answer that shares are given for.
+pub const MAX_QUESTION_WORDS: usize = 512;
+/// Bytes of one question: its words, asker, run, root and signature.
 pub const MAX_QUESTION_BYTES: usize = 12 * 1024;
 /// Spans of one answer about a shard: beyond the longest sixteen nobody reads on.
 pub const MAX_SPANS: usize = 16;

@@ -207,7 +207,12 @@ fn a_second_encoder_written_from_the_tables_agrees() {
     for (name, message) in messages() {
         assert_eq!(twin::message(&message), message.encode(), "{name}");
     }
-    assert_eq!(twin::question(&question()), question().encode());
+    let payload = twin::question(&question());
+    let signature = key(1).sign(NET, Domain::Question, &payload);
+    assert_eq!(
+        [payload, signature.0.to_vec()].concat(),
+        question().encode()
+    );
     for answer in evidence() {
         assert_eq!(twin::answer(&answer), answer.encode());
     }

@@ -246,9 +246,15 @@ fn the_proof_decoder_withstands_mutation() {
 #[test]
 fn the_decoders_of_evidence_withstand_mutation_and_believe_no_changed_proof() {
     feed("question", &[question().encode()], |bytes| {
-        outcome(Question::decode(bytes))
+        let asked = Question::decode(bytes).map_err(|why| why.to_string())?;
+        let changed = asked != question();
+        assert!(
+            !changed || asked.check(NET).is_err(),
+            "{asked:?} is believed"
+        );
+        Ok(())
     });
-    let words: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+    let words: Vec<String> = (0..24).map(|n| n.to_string()).collect();
     let root = merkle::root(&[merkle::leaf(b"another")]);
     let seeds = evidence().map(|answer| answer.encode());
     feed("answer", &seeds, |bytes| {

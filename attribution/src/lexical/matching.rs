@@ -1,13 +1,14 @@
-//! The longest runs of words that a text and a shard have in common.
+//! The longest runs of whole blocks that a text and a shard have in common.
 //!
-//! The holder sees grams of the text and not its words, so a run is found as grams that follow each other on
-//! both sides. The slow twin compares words (`reference.rs`).
+//! A block is [`BLOCK_WORDS`] words of the shard, counted from its beginning. A run may start at any word of the
+//! text, in the shard only where a block does: a run that could end anywhere would confirm one guessed word at a
+//! time. The slow twin compares words (`reference.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tributary_protocol::fingerprint::Gram;
-use tributary_protocol::limits::MIN_SPAN_WORDS;
+use tributary_protocol::limits::{BLOCK_WORDS, MIN_SPAN_WORDS};
 
 use super::shard::Shard;
 
@@ -21,61 +22,99 @@ pub struct Match {
     pub from: usize,
     /// Its first word in the shard.
     pub place: usize,
-    /// How many words.
+    /// How many words: whole blocks.
     pub words: usize,
 }
 
 /// Runs of at least [`MIN_SPAN_WORDS`] words, in the order of the text and without overlap: the longest of all,
 /// then the longest to its left and to its right. Of equally long ones the first, at its first place.
 pub fn matches(grams: &[Gram], shard: &Shard) -> Vec<Match> {
-    let longest = longest(grams, shard);
-    let mut found = Vec::new();
-    if !grams.is_empty() {
-        pick(&longest, 0..grams.len() + MIN_SPAN_WORDS - 1, &mut found);
-    }
-    found
+    Runs::find(grams, shard).pick(|_, blocks| blocks)
 }
 
-/// For each gram of the text the longest run that starts there: how many grams, and its first place.
-fn longest(grams: &[Gram], shard: &Shard) -> Vec<(usize, usize)> {
-    let mut out = vec![(0, 0); grams.len()];
-    let mut behind: BTreeMap<usize, usize> = BTreeMap::new();
-    for (at, gram) in grams.iter().enumerate().rev() {
-        let run = |place: usize| match behind.get(&(place + 1)) {
-            Some(run) => run + 1,
-            // The place behind may be one that was not looked at.
-            None => {
-                let next = grams[at + 1..].iter().zip(place + 1..);
-                1 + next
-                    .take_while(|(gram, place)| shard.has(gram, *place))
-                    .count()
-            }
+/// For each gram of a text the runs that start there: place in the shard and number of blocks.
+pub(super) struct Runs(Vec<BTreeMap<usize, usize>>);
+
+impl Runs {
+    pub(super) fn find(grams: &[Gram], shard: &Shard) -> Self {
+        let mut out: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); grams.len()];
+        for (at, gram) in grams.iter().enumerate().rev() {
+            let next = out.get(at + BLOCK_WORDS);
+            let run = |place: usize| match next.and_then(|runs| runs.get(&(place + BLOCK_WORDS))) {
+                Some(run) => run + 1,
+                // The place behind may be one that was not looked at.
+                None => {
+                    let text = grams[at..].iter().step_by(BLOCK_WORDS);
+                    let places = (place..).step_by(BLOCK_WORDS);
+                    text.zip(places)
+                        .take_while(|(gram, place)| shard.has(gram, *place))
+                        .count()
+                }
+            };
+            out[at] = (shard.places(gram, MAX_PLACES))
+                .map(|place| (place, run(place)))
+                .collect();
+        }
+        Self(out)
+    }
+
+    fn words(&self) -> usize {
+        match self.0.len() {
+            0 => 0,
+            grams => grams + BLOCK_WORDS - 1,
+        }
+    }
+
+    /// As [`matches`], of runs cut to what `cut` leaves of (first word in the text, blocks).
+    pub(super) fn pick(&self, cut: impl Fn(usize, usize) -> usize) -> Vec<Match> {
+        let mut found = Vec::new();
+        self.pick_within(&cut, 0..self.words(), &mut found);
+        found
+    }
+
+    fn pick_within(
+        &self,
+        cut: &impl Fn(usize, usize) -> usize,
+        within: Range<usize>,
+        found: &mut Vec<Match>,
+    ) {
+        let Some(best) = self.longest(cut, within.clone()) else {
+            return;
         };
-        let runs: BTreeMap<usize, usize> = (shard.places(gram, MAX_PLACES))
-            .map(|place| (place, run(place)))
-            .collect();
-        let best = runs
-            .iter()
-            .max_by_key(|(place, run)| (**run, std::cmp::Reverse(**place)));
-        out[at] = best.map_or((0, 0), |(place, run)| (*run, *place));
-        behind = runs;
+        self.pick_within(cut, within.start..best.from, found);
+        found.push(best);
+        self.pick_within(cut, best.from + best.words..within.end, found);
     }
-    out
-}
 
-/// Picks from the words `within` of the text.
-fn pick(longest: &[(usize, usize)], within: Range<usize>, found: &mut Vec<Match>) {
-    let starts = within.start..(within.end + 1).saturating_sub(MIN_SPAN_WORDS);
-    let runs = starts.filter_map(|from| {
-        let (grams, place) = longest[from];
-        // The part of a longer run that does not reach beyond.
-        let words = (grams + MIN_SPAN_WORDS - 1).min(within.end - from);
-        (grams > 0).then_some(Match { from, place, words })
-    });
-    let Some(best) = runs.max_by_key(|run| (run.words, std::cmp::Reverse(run.from))) else {
-        return;
-    };
-    pick(longest, within.start..best.from, found);
-    found.push(best);
-    pick(longest, best.from + best.words..within.end, found);
+    /// The longest run beside those that were taken already (in the order of the text).
+    pub(super) fn longest_beside(
+        &self,
+        cut: impl Fn(usize, usize) -> usize,
+        taken: &[Match],
+    ) -> Option<Match> {
+        let ends = taken.iter().map(|run| run.from + run.words);
+        let starts = taken.iter().map(|run| run.from);
+        let gaps = (std::iter::once(0).chain(ends)).zip(starts.chain([self.words()]));
+        let best = gaps.filter_map(|(from, to)| self.longest(&cut, from..to));
+        best.max_by_key(|run| (run.words, std::cmp::Reverse(run.from)))
+    }
+
+    /// The longest run among the words `within` of the text.
+    fn longest(&self, cut: &impl Fn(usize, usize) -> usize, within: Range<usize>) -> Option<Match> {
+        let starts = within.start..(within.end + 1).saturating_sub(MIN_SPAN_WORDS);
+        let runs = starts.flat_map(|from| {
+            // The part of a longer run that does not reach beyond.
+            let most = (within.end - from) / BLOCK_WORDS;
+            self.0[from].iter().map(move |(place, blocks)| Match {
+                from,
+                place: *place,
+                words: BLOCK_WORDS * cut(from, *blocks).min(most),
+            })
+        });
+        let enough = runs.filter(|run| run.words >= MIN_SPAN_WORDS);
+        enough.max_by_key(|run| {
+            let first = std::cmp::Reverse((run.from, run.place));
+            (run.words, first)
+        })
+    }
 }

@@ -8,15 +8,15 @@ use std::ops::Range;
 use tributary_protocol::fingerprint::{self, Gram, Secret, Span};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::MerkleRoot;
-use tributary_protocol::limits::{MAX_SPANS, MIN_SPAN_WORDS};
+use tributary_protocol::limits::{BLOCK_WORDS, MAX_SPANS, MIN_SPAN_WORDS};
 use tributary_protocol::merkle;
 
 use super::matching::{Match, matches};
 
-/// Words of the largest shard: some 400 MB of English text, and an index of 1 GiB while a question is answered.
+/// Words of the largest shard: some 400 MB of English text, and an index of 128 MiB while a question is answered.
 pub const MAX_SHARD_WORDS: usize = 1 << 26;
-/// Leaves of a block: complete subtrees of the Merkle tree, so a power of two.
-const BLOCK: usize = 256;
+/// Leaves under one root that is kept: complete subtrees of the Merkle tree, so a power of two.
+const SUBTREE: usize = 256;
 
 /// The text has more words than can be asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,20 +33,20 @@ pub struct Shard {
     /// All words, one behind the other, and where each ends.
     text: String,
     ends: Vec<u32>,
-    /// Roots of [`BLOCK`] leaves each, of the last the rest.
-    blocks: Vec<Digest>,
-    /// Where each gram stands, by its first bytes.
+    /// Roots of [`SUBTREE`] leaves each, of the last the rest.
+    subtrees: Vec<Digest>,
+    /// Where each whole block stands, by the first bytes of its gram.
     index: Vec<(u64, u32)>,
 }
 
 impl Shard {
-    /// The words of `text`. Holds 20 bytes a word beside the letters.
+    /// The words of `text`. Holds 6 bytes a word beside the letters.
     ///
     /// # Errors
     /// [`TooLong`].
     pub fn new(text: &str, secret: Secret) -> Result<Self, TooLong> {
         let mut shard = Self::without_index(text, secret)?;
-        let places = 0..(shard.words() + 1).saturating_sub(MIN_SPAN_WORDS);
+        let places = (0..(shard.words() + 1).saturating_sub(BLOCK_WORDS)).step_by(BLOCK_WORDS);
         shard.index = places.map(|at| (shard.gram(at).key(), at as u32)).collect();
         shard.index.sort_unstable();
         Ok(shard)
@@ -66,7 +66,7 @@ impl Shard {
             secret,
             text: String::new(),
             ends: Vec::new(),
-            blocks: Vec::new(),
+            subtrees: Vec::new(),
             index: Vec::new(),
         };
         for (_, word) in fingerprint::words(text) {
@@ -77,9 +77,9 @@ impl Shard {
                 return Err(TooLong);
             }
         }
-        let firsts = (0..shard.words()).step_by(BLOCK);
-        shard.blocks = firsts
-            .map(|first| shard.hash(first..(first + BLOCK).min(shard.words())))
+        let firsts = (0..shard.words()).step_by(SUBTREE);
+        shard.subtrees = firsts
+            .map(|first| shard.hash(first..(first + SUBTREE).min(shard.words())))
             .collect();
         Ok(shard)
     }
@@ -91,7 +91,7 @@ impl Shard {
 
     /// What a join commits to.
     pub fn root(&self) -> MerkleRoot {
-        merkle::root(&self.blocks)
+        merkle::root(&self.subtrees)
     }
 
     fn word(&self, at: usize) -> &str {
@@ -101,15 +101,15 @@ impl Shard {
 
     /// The gram that starts at a word; there must be enough words behind it.
     pub(super) fn gram(&self, at: usize) -> Gram {
-        Gram::of((at..at + MIN_SPAN_WORDS).map(|at| self.word(at)))
+        Gram::of((at..at + BLOCK_WORDS).map(|at| self.word(at)))
     }
 
     /// Whether a gram stands at a word.
     pub(super) fn has(&self, gram: &Gram, at: usize) -> bool {
-        at + MIN_SPAN_WORDS <= self.words() && self.gram(at) == *gram
+        at + BLOCK_WORDS <= self.words() && self.gram(at) == *gram
     }
 
-    /// The first `most` places of a gram, in order.
+    /// The first `most` blocks that are a gram, in order.
     pub(super) fn places(&self, gram: &Gram, most: usize) -> impl Iterator<Item = usize> {
         let key = gram.key();
         let first = self.index.partition_point(|(other, _)| *other < key);
@@ -127,25 +127,41 @@ impl Shard {
         merkle::root(&leaves).0
     }
 
-    /// The root over a part of the tree: of many leaves, over blocks.
+    /// The root over a part of the tree: of many leaves, over subtrees.
     fn subtree(&self, part: Range<u64>) -> Digest {
         let part = part.start as usize..part.end as usize;
-        match part.len() <= BLOCK {
+        match part.len() <= SUBTREE {
             true => self.hash(part),
-            false => merkle::root(&self.blocks[part.start / BLOCK..part.end.div_ceil(BLOCK)]).0,
+            false => {
+                let subtrees = part.start / SUBTREE..part.end.div_ceil(SUBTREE);
+                merkle::root(&self.subtrees[subtrees]).0
+            }
         }
     }
 
-    /// What a question's grams and the shard have in common, proven: the longest spans, in their order.
-    pub fn spans(&self, grams: &[Gram]) -> Vec<Span> {
-        let mut found = matches(grams, self);
+    /// What an answer's words and the shard have in common, proven: for the owner, who may see all of it. What others
+    /// are told goes through [`super::Allowance`].
+    pub fn spans(&self, words: &[String]) -> Vec<Span> {
+        self.prove(&self.matches(words))
+    }
+
+    /// The longest runs of blocks that `words` and the shard have in common, in their order.
+    pub(super) fn matches(&self, words: &[String]) -> Vec<Match> {
+        let grams: Vec<Gram> = fingerprint::grams(words).collect();
+        let mut found = matches(&grams, self);
         found.sort_by_key(|span| (std::cmp::Reverse(span.words), span.from));
         found.truncate(MAX_SPANS);
         found.sort_by_key(|span| span.from);
-        found.iter().filter_map(|span| self.prove(span)).collect()
+        found
     }
 
-    fn prove(&self, span: &Match) -> Option<Span> {
+    /// Proves matches; of too many the first.
+    pub(super) fn prove(&self, found: &[Match]) -> Vec<Span> {
+        let found = found.iter().take(MAX_SPANS);
+        found.filter_map(|span| self.prove_one(span)).collect()
+    }
+
+    fn prove_one(&self, span: &Match) -> Option<Span> {
         let place = span.place as u64..(span.place + span.words) as u64;
         let subtree = |part| self.subtree(part);
         let proof = merkle::prove_range(self.words() as u64, place.clone(), subtree)?;

@@ -4,13 +4,15 @@
 //! nothing; removed when it stops. A file left behind by SIGKILL is told from a live daemon by asking
 //! at the address.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+
+use crate::home::disk;
 
 /// Content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,20 +73,8 @@ impl Control {
             path: path.to_owned(),
             source,
         };
-        let partial = path.with_extension("json.tmp");
-        match fs::remove_file(&partial) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&partial).map_err(io)?;
         let text = serde_json::to_string(self).expect("three plain fields always serialise");
-        file.write_all(text.as_bytes()).map_err(io)?;
-        drop(file);
-        fs::rename(&partial, path).map_err(io)
+        disk::write_whole(path, text.as_bytes()).map_err(io)
     }
 
     /// Reads the file in the home `root`.

@@ -91,9 +91,10 @@ pub struct UpArgs {
     /// times this must be a multiple of the run's rank.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1 << 10))]
     pub rank: Option<u32>,
-    /// Decline others' questions whether spans of an answer stand in this peer's shards.
+    /// Answer other members of a run that ask which spans of an answer stand in this peer's shard, sixteen
+    /// words or more at a time. Off unless asked for here or by `evidence = true` in the home's config.toml.
     #[arg(long)]
-    pub no_evidence: bool,
+    pub evidence: bool,
 }
 
 /// Commands about runs.

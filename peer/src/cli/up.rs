@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
         args.listen,
         bootstrap,
         learner,
-        (means, !args.no_evidence),
+        (means, args.evidence || settings.evidence),
     )
     .await?;
     let daemon = Arc::new(daemon);

@@ -190,7 +190,7 @@ mod tests {
             assert!(!line(name).contains("holds"), "{text}");
         }
         assert!(
-            line("ben").contains("says that it holds no 8 words"),
+            line("ben").contains("says that it holds no 16 words"),
             "{text}"
         );
         assert_eq!(text.lines().count(), 8, "{text}");

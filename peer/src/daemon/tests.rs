@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tributary_attribution::lexical::Shard;
 use tributary_protocol::adapter::{AdapterShape, Module};
-use tributary_protocol::entry::{Entry, Join, Role};
+use tributary_protocol::entry::{Join, Role};
 use tributary_protocol::fingerprint::{Answer, Declined, Question, Secret, words};
 use tributary_protocol::hash;
 use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
@@ -276,32 +276,24 @@ async fn shutdown_releases_the_home_and_later_requests_say_so() {
     Home::open(&path).unwrap();
 }
 
-const TEXT: &str =
-    "At dawn the miller opens the upper sluice and counts seven sacks of rye by the door.";
+const TEXT: &str = "At dawn the miller opens the upper sluice and counts seven sacks of rye by the door. His dog sleeps on.";
 
-/// Freezes `text` in home `n`, creates a run there and asks to join it with what is committed.
-async fn joined_with_text(
+/// Freezes `text` in home `n` and asks to join `run` with what is committed.
+async fn join_with_text(
     (root, n): (&Path, usize),
     daemon: &Daemon,
+    run: RunId,
     text: &str,
-) -> (RunId, Commitment) {
+) -> Commitment {
     let identity = Identity::from_seed([n as u8 + 1; 32]);
     let passages = vec![text.to_owned()];
-    let committed = Committed::new(
-        &identity,
-        (hash::blob(b"no model"), 8),
-        passages,
-        Vec::new(),
-    );
+    let base = (hash::blob(b"no model"), 8);
+    let committed = Committed::new(&identity, base, passages, Vec::new());
     let home = HomePaths::new(root.join(n.to_string()));
     let commitment = Commitment {
         shard: committed.write(&home).unwrap(),
         fingerprints: committed.fingerprints().unwrap(),
     };
-    let manifest = manifest(daemon.peer_id(), daemon.peer_id());
-    let run = manifest.run_id();
-    let create = Command::Create(Box::new(manifest));
-    daemon.command(create).await.unwrap();
     let join = Join {
         root: commitment.shard,
         fingerprints: Some(commitment.fingerprints),
@@ -309,18 +301,20 @@ async fn joined_with_text(
     };
     let join = Some(join);
     daemon.command(Command::Follow { run, join }).await.unwrap();
-    let (me, waited) = (daemon.peer_id(), Instant::now());
-    let said = move |node: &Node| {
-        let run = node.run(&run).unwrap();
-        run.log()
-            .entries(me)
-            .any(|(_, entry)| matches!(entry, Entry::Join(_)))
+    commitment
+}
+
+/// Waits until a certificate that `daemon` holds has admitted `peer`.
+async fn admitted(daemon: &Daemon, run: RunId, peer: PeerId) {
+    let waited = Instant::now();
+    let is_member = move |node: &Node| {
+        let head = node.run(&run).and_then(|run| run.head());
+        head.is_some_and(|head| head.roster.get(&peer).is_some())
     };
-    while !daemon.inspect(said).await.unwrap() {
-        assert!(waited.elapsed() < LIMIT, "the join is not said");
+    while !daemon.inspect(is_member).await.unwrap() {
+        assert!(waited.elapsed() < LIMIT, "it is not admitted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    (run, commitment)
 }
 
 /// A peer that answers every question as if its shard were `TEXT`. Runs until the test ends.
@@ -347,7 +341,7 @@ async fn liar(root: &Path, bootstrap: Vec<Address>) -> PeerId {
         let shard = Shard::new(TEXT, secret).unwrap();
         while let Some(asked) = questions.recv().await {
             let question = Question::decode(&asked.bytes).unwrap();
-            let spans = shard.spans(&question.grams);
+            let spans = shard.spans(&question.words);
             assert!(!spans.is_empty(), "it has something to lie with");
             let _ = asked.answer.send(Answer::new(Ok(spans)).encode());
         }
@@ -363,27 +357,49 @@ async fn met(daemon: &Daemon, peers: &[PeerId]) {
     }
 }
 
+const ANSWER: &str = "It is said that at dawn the miller opens the upper sluice and counts seven sacks of rye by the river.";
+
+/// Peers 0, that holds `TEXT`, and 1, both admitted to a run; and what to ask 0 about `ANSWER`.
+async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Asking) {
+    let holder = start(root, 0, Vec::new(), slots).await;
+    let asker = start(root, 1, holder.addresses(), slots).await;
+    met(&asker, &[holder.peer_id()]).await;
+    let manifest = Manifest {
+        min_members: 2,
+        ..manifest(holder.peer_id(), holder.peer_id())
+    };
+    let run = manifest.run_id();
+    let create = Command::Create(Box::new(manifest));
+    holder.command(create).await.unwrap();
+    let commitment = join_with_text((root, 0), &holder, run, TEXT).await;
+    let other: String = (0..16).map(|n| format!("other{n} ")).collect();
+    join_with_text((root, 1), &asker, run, &other).await;
+    admitted(&holder, run, asker.peer_id()).await;
+    let asking = Asking {
+        run,
+        words: words(ANSWER).map(|(_, word)| word).collect(),
+        contributors: vec![(holder.peer_id(), Some(commitment))],
+    };
+    (holder, asker, asking)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (root, slots) = (dir.path(), Slots::new(1));
-    let holder = start(root, 0, Vec::new(), &slots).await;
-    let (run, commitment) = joined_with_text((root, 0), &holder, TEXT).await;
-    let asker = start(root, 1, holder.addresses(), &slots).await;
+    let (holder, asker, asking) = quoting(root, &slots).await;
     let closed = start_with(root, 2, asker.addresses(), &slots, false).await;
     let liar = liar(root, asker.addresses()).await;
-    met(&asker, &[holder.peer_id(), closed.peer_id(), liar]).await;
-    let answer =
-        "It is said that the miller opens the upper sluice and counts seven sacks of gold.";
+    met(&asker, &[closed.peer_id(), liar]).await;
+    let commitment = asking.contributors[0].1;
     let contributors = [holder.peer_id(), liar, closed.peer_id(), PeerId::default()];
     let asking = Asking {
-        run,
-        words: words(answer).map(|(_, word)| word).collect(),
-        contributors: contributors.map(|peer| (peer, Some(commitment))).into(),
+        contributors: contributors.map(|peer| (peer, commitment)).into(),
+        ..asking
     };
     let home = HomePaths::new(root.join("1"));
     let said = asking.everywhere(&asker, &home).await;
-    assert_eq!(said[0], Said::Proven(vec![4..15]));
+    assert_eq!(said[0], Said::Proven(vec![4..20]));
     assert!(
         matches!(&said[1], Said::False(why) if why.contains("committed")),
         "{said:?}"
@@ -394,12 +410,12 @@ async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believe
         "no connection: {said:?}"
     );
     // A root that the holder never said it joined with.
-    let unknown = Commitment {
+    let unknown = commitment.map(|commitment| Commitment {
         fingerprints: MerkleRoot::default(),
         ..commitment
-    };
+    });
     let asking = Asking {
-        contributors: vec![(holder.peer_id(), Some(unknown))],
+        contributors: vec![(holder.peer_id(), unknown)],
         ..asking
     };
     assert_eq!(
@@ -415,4 +431,38 @@ async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believe
     for daemon in [asker, closed, holder] {
         daemon.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_was_a_member_is_told_nothing_even_with_a_members_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, slots) = (dir.path(), Slots::new(1));
+    let (holder, asker, asking) = quoting(root, &slots).await;
+    let stranger = start(root, 2, holder.addresses(), &slots).await;
+    met(&stranger, &[holder.peer_id()]).await;
+    let elsewhere = HomePaths::new(root.join("2"));
+    let said = asking.everywhere(&stranger, &elsewhere).await;
+    assert_eq!(said, [Said::Declined(Declined::Stranger)]);
+    let fingerprints = asking.contributors[0].1.unwrap().fingerprints;
+    let about = (asking.run, fingerprints);
+    let members = Question::new((&asker.key, asker.network), about.0, about.1, &asking.words);
+    let forged = forged(&stranger, &asker, about, &asking.words);
+    for bytes in [members.encode(), forged] {
+        let answer = stranger.net.ask(holder.peer_id(), bytes).await;
+        assert!(matches!(answer, Err(Unanswered::Silent(_))), "{answer:?}");
+    }
+    // The member's own is answered.
+    let answer = asker.net.ask(holder.peer_id(), members.encode()).await;
+    let spans = Answer::decode(&answer.unwrap()).unwrap().found.unwrap();
+    assert_eq!(spans.len(), 1);
+    for daemon in [asker, stranger, holder] {
+        daemon.shutdown().await;
+    }
+}
+
+/// A question that `from` signed and that says `asker` asks.
+fn forged(from: &Daemon, asker: &Daemon, about: (RunId, MerkleRoot), words: &[String]) -> Vec<u8> {
+    let mut question = Question::new((&from.key, from.network), about.0, about.1, words);
+    question.asker = asker.peer_id();
+    question.encode()
 }

@@ -17,7 +17,7 @@ use tributary_trainer::shards::{self, DEMO_SHARDS};
 use super::options::DemoArgs;
 use super::story::Actor;
 use crate::config::{BaseFacts, RunFile};
-use crate::home::{HomePaths, sync_folder};
+use crate::home::{HomePaths, disk};
 use crate::identity::Identity;
 use crate::model;
 use crate::shard::{passages, read_passages};
@@ -109,7 +109,7 @@ impl Plan {
             holdout,
         };
         if !Self::file(root).exists() {
-            std::fs::create_dir_all(root).map_err(|e| {
+            disk::make_folder(root).map_err(|e| {
                 Failure::environment(format!("cannot make the folder {}: {e}", root.display()))
                     .hint("name another folder with --home")
             })?;
@@ -205,23 +205,16 @@ impl Plan {
     /// When the disk refuses.
     pub fn write(&self, root: &Path) -> Result<(), Failure> {
         let path = Self::file(root);
-        let partial = path.with_extension("json.tmp");
         let write = || {
             let json = serde_json::to_string(self)?;
-            let mut file = std::fs::File::create(&partial)?;
             let text = format!("{json}\n{}\n", checksum(&json));
-            std::io::Write::write_all(&mut file, text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&partial, &path)
+            disk::write_whole(&path, text.as_bytes())
         };
         write().map_err(|e: std::io::Error| {
             Failure::environment(format!("cannot write {}: {e}", path.display())).hint(
                 "free some disk space, then call the demo again with the same --home: it resumes",
             )
-        })?;
-        // Losing the last rename to a crash loses a measurement, nothing else.
-        let _ = sync_folder(root);
-        Ok(())
+        })
     }
 
     /// Contributors, then evaluators.

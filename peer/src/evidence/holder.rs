@@ -1,21 +1,28 @@
-//! Answers strangers' questions about the shards of this home.
+//! Answers questions of other members about the shards of this home, if its owner wants it to.
 //!
-//! Only what a join of this peer committed to is ever looked at, only runs of eight words that the asker knows
-//! already are given away, and the owner can close the door. How often anybody may ask is bounded before a
-//! question gets here (`net/questions.rs`).
+//! ```text
+//!   question ──signed by its sender──▶ admitted to the run? ──▶ shard ──▶ allowance of the hour ──▶ answer
+//!                                                                           │ file, before the answer
+//! ```
+//! Only what a join of this peer committed to is ever looked at. What an hour may give away, whoever asks, is
+//! `tributary_attribution::lexical::Allowance`; it is on the disk before an answer leaves, and where the file cannot
+//! be used nothing is answered. How often one neighbour may ask at all is bounded before (`net/questions.rs`).
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
-use tributary_attribution::lexical::Shard;
+use tributary_attribution::lexical::{Allowance, Shard, Spent};
 use tributary_protocol::entry::Entry;
-use tributary_protocol::fingerprint::{Answer, Declined, Question};
-use tributary_protocol::id::{MerkleRoot, PeerId};
-use tributary_protocol::node::Node;
+use tributary_protocol::fingerprint::{Answer, Declined, Question, Span};
+use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId};
+use tributary_protocol::node::{Node, RunView};
+use tributary_protocol::time::Timestamp;
 
 use super::Commitment;
 use crate::driver::Request;
-use crate::home::HomePaths;
+use crate::home::{HomePaths, disk};
 use crate::net::Asked;
 use crate::shard::Committed;
 
@@ -26,10 +33,51 @@ pub(super) fn open(home: &HomePaths, commitment: &Commitment) -> Option<Shard> {
     (shard.root() == commitment.fingerprints).then_some(shard)
 }
 
+/// Whether a certificate of the run ever admitted `peer`.
+fn was_member(run: &RunView<'_>, peer: &PeerId) -> bool {
+    let values = run.chain().iter().map(|certificate| &certificate.value);
+    let mut joins = values.flat_map(|value| &value.joins);
+    joins.any(|joined| joined.entry.author == *peer)
+}
+
+/// What may be shown of `shard` now, by the file of the home, which has it before anybody else.
+pub(super) fn allowed(
+    file: &Path,
+    shard: &Shard,
+    words: &[String],
+    now: Timestamp,
+) -> Result<Vec<Span>, Declined> {
+    let unusable = |why: String| {
+        let file = file.display();
+        tracing::warn!(
+            "a question about this peer's text is not answered: {file} cannot be used ({why}); mend \
+             the disk, or delete the file an hour after the last question"
+        );
+        Declined::Spent
+    };
+    let mut allowance: Allowance = match std::fs::read_to_string(file) {
+        Ok(text) => text
+            .parse()
+            .map_err(|why| unusable(format!("it is damaged: {why}")))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Allowance::default(),
+        Err(e) => return Err(unusable(e.to_string())),
+    };
+    let spans = (allowance.spans(shard, words, now)).map_err(|Spent| Declined::Spent)?;
+    disk::write_whole(file, allowance.to_string().as_bytes())
+        .map_err(|e| unusable(e.to_string()))?;
+    Ok(spans)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| since.as_millis() as u64))
+}
+
 /// See the module.
 pub(crate) struct Holder {
     home: HomePaths,
     peer: PeerId,
+    network: NetworkId,
     /// To the node. Weak, so that a daemon that is dropped ends.
     node: mpsc::WeakSender<Request<Node>>,
     open: bool,
@@ -41,13 +89,14 @@ impl Holder {
     /// For the shards of `home`; with `open` false every question is declined.
     pub(crate) fn new(
         home: HomePaths,
-        peer: PeerId,
+        (peer, network): (PeerId, NetworkId),
         node: mpsc::WeakSender<Request<Node>>,
         open: bool,
     ) -> Self {
         Self {
             home,
             peer,
+            network,
             node,
             open,
             last: None,
@@ -56,63 +105,76 @@ impl Holder {
 
     /// Answers one question after the other, until nobody can ask any more.
     pub(crate) async fn serve(mut self, mut questions: mpsc::Receiver<Asked>) {
-        while let Some(Asked { bytes, answer }) = questions.recv().await {
-            // What cannot be read gets no answer.
-            let Ok(question) = Question::decode(&bytes) else {
+        while let Some(Asked {
+            from,
+            bytes,
+            answer,
+        }) = questions.recv().await
+        {
+            let question = Question::decode(&bytes);
+            let asked = |question: &Question| {
+                question.asker == from && question.check(self.network).is_ok()
+            };
+            // What cannot be read, or was not signed by the peer that sent it, gets no answer.
+            let Some(question) = question.ok().filter(asked) else {
                 continue;
             };
-            let found = self.answer(&question).await;
+            let found = Answer::new(self.answer(question).await);
             // The asker may be gone.
             let _ = answer.send(found.encode());
         }
     }
 
-    async fn answer(&mut self, question: &Question) -> Answer {
+    async fn answer(&mut self, question: Question) -> Result<Vec<Span>, Declined> {
         if !self.open {
-            return Answer::new(Err(Declined::Closed));
+            return Err(Declined::Closed);
         }
-        let Some(shard) = self.shard(question).await else {
-            return Answer::new(Err(Declined::Gone));
-        };
-        let grams = question.grams.clone();
-        let spans = tokio::task::spawn_blocking(move || shard.spans(&grams)).await;
-        Answer::new(spans.map_err(|_| Declined::Gone))
+        let commitment = self.commitment(&question).await?;
+        let shard = self.shard(commitment).await.ok_or(Declined::Gone)?;
+        let file = self.home.evidence();
+        let search = move || allowed(&file, &shard, &question.words, now());
+        (tokio::task::spawn_blocking(search).await).unwrap_or(Err(Declined::Gone))
     }
 
-    async fn shard(&mut self, question: &Question) -> Option<Arc<Shard>> {
-        if let Some((root, shard)) = &self.last
-            && *root == question.root
+    async fn shard(&mut self, commitment: Commitment) -> Option<Arc<Shard>> {
+        let root = commitment.fingerprints;
+        if let Some((last, shard)) = &self.last
+            && *last == root
         {
             return Some(shard.clone());
         }
-        let commitment = self.commitment(question).await?;
         let home = self.home.clone();
         self.last = None;
         let opened = tokio::task::spawn_blocking(move || open(&home, &commitment)).await;
         let shard = Arc::new(opened.ok()??);
-        self.last = Some((question.root, shard.clone()));
+        self.last = Some((root, shard.clone()));
         Some(shard)
     }
 
-    /// The join of this peer that the question is about.
-    async fn commitment(&self, question: &Question) -> Option<Commitment> {
-        let (me, run, root) = (self.peer, question.run, question.root);
+    /// The join of this peer that the question is about, if a member asks.
+    async fn commitment(&self, question: &Question) -> Result<Commitment, Declined> {
+        let (me, run, fingerprints) = (self.peer, question.run, question.root);
+        let asker = question.asker;
         let (tell, told) = oneshot::channel();
         let look = move |node: &Node| {
-            let run = node.run(&run);
-            let mut joins = run.iter().flat_map(|run| run.log().entries(me));
-            let shard = joins.find_map(|(_, entry)| match entry {
-                Entry::Join(join) if join.fingerprints == Some(root) => Some(join.root),
-                _ => None,
+            let run = node.run(&run).filter(|run| was_member(run, &asker));
+            let found = run.map(|run| {
+                let mut joins = run.log().entries(me);
+                joins.find_map(|(_, entry)| match entry {
+                    Entry::Join(join) if join.fingerprints == Some(fingerprints) => Some(join.root),
+                    _ => None,
+                })
             });
-            let _ = tell.send(shard);
+            let _ = tell.send(found);
         };
-        let node = self.node.upgrade()?;
-        node.send(Request::Inspect(Box::new(look))).await.ok()?;
-        let shard = told.await.ok()??;
-        Some(Commitment {
+        let node = self.node.upgrade().ok_or(Declined::Gone)?;
+        let sent = node.send(Request::Inspect(Box::new(look))).await;
+        sent.map_err(|_| Declined::Gone)?;
+        let found = told.await.map_err(|_| Declined::Gone)?;
+        let shard = found.ok_or(Declined::Stranger)?.ok_or(Declined::Gone)?;
+        Ok(Commitment {
             shard,
-            fingerprints: root,
+            fingerprints,
         })
     }
 }

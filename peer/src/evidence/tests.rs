@@ -5,14 +5,15 @@
     reason = "one span, not the numbers in it"
 )]
 
+use tributary_attribution::lexical::{MAX_QUESTIONS, WINDOW_MS};
 use tributary_protocol::fingerprint::words;
+use tributary_protocol::time::Timestamp;
 
 use super::*;
 use crate::identity::Identity;
 use crate::shard::Committed;
 
-const TEXT: &str =
-    "At dawn the miller opens the upper sluice and counts seven sacks of rye by the door.";
+const TEXT: &str = "At dawn the miller opens the upper sluice and counts seven sacks of rye by the door. His dog sleeps on.";
 
 fn committed(home: &HomePaths, text: &str) -> Commitment {
     let identity = Identity::from_seed([5; 32]);
@@ -44,9 +45,9 @@ fn a_shard_of_this_home_is_searched_and_others_are_not_asked() {
         shard: MerkleRoot::default(),
         ..mine
     };
-    let quote = "He said: the miller opens the upper sluice and counts seven goats.";
+    let quote = "He said: at dawn the miller opens the upper sluice and counts seven sacks of rye by the window.";
     let said = asking(quote, &[Some(mine), Some(elsewhere), None]).here(&home);
-    assert_eq!(said[0], Said::Proven(vec![2..11]));
+    assert_eq!(said[0], Said::Proven(vec![2..18]));
     assert!(
         matches!(said[1], Said::NotAsked(why) if why.contains("daemon")),
         "{said:?}"
@@ -68,15 +69,15 @@ fn spans_of_another_text_than_the_committed_one_are_refused() {
     let home = HomePaths::new(dir.path());
     let (honest, other) = (
         committed(&home, TEXT),
-        committed(&home, &TEXT.replace("seven", "nine")),
+        committed(&home, &format!("{TEXT} Nobody wakes it.")),
     );
     let asking = asking(TEXT, &[Some(honest)]);
     let spans = |commitment: &Commitment| {
         let shard = holder::open(&home, commitment).unwrap();
-        Answer::new(Ok(shard.spans(&asking.question(commitment).grams))).encode()
+        Answer::new(Ok(shard.spans(&asking.words))).encode()
     };
     let said = asking.judge(&honest, Ok(&spans(&honest)));
-    assert_eq!(said, Said::Proven(vec![0..17]));
+    assert_eq!(said, Said::Proven(vec![0..16]));
     // Everything about the other text's proof is in order but the root.
     let lie = asking.judge(&honest, Ok(&spans(&other)));
     assert!(
@@ -85,6 +86,37 @@ fn spans_of_another_text_than_the_committed_one_are_refused() {
     );
     let noise = asking.judge(&honest, Ok(b"\x01\x09"));
     assert!(matches!(noise, Said::False(_)), "{noise:?}");
+}
+
+#[test]
+fn what_was_shown_is_on_the_disk_before_the_answer_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = HomePaths::new(dir.path());
+    let text: String = (0..64).map(|n| format!("word{n} ")).collect();
+    let shard = holder::open(&home, &committed(&home, &text)).unwrap();
+    let ask = |count: usize, at| {
+        let asked: Vec<String> = words(&text).take(count).map(|(_, word)| word).collect();
+        // Nothing but the file remembers: each question is the first of a new life.
+        let spans = holder::allowed(&home.evidence(), &shard, &asked, Timestamp(at));
+        spans.map(|spans| spans.iter().map(|span| span.words().len()).sum::<usize>())
+    };
+    assert_eq!(ask(16, 0), Ok(16));
+    let kept = std::fs::read_to_string(home.evidence()).unwrap();
+    assert_eq!(ask(24, 1), Ok(16), "one step an hour");
+    assert_eq!(ask(24, 1 + WINDOW_MS), Ok(24));
+    for n in 0..MAX_QUESTIONS as u64 - 1 {
+        assert_eq!(ask(0, 2 + WINDOW_MS + n), Ok(0));
+    }
+    assert_eq!(ask(0, 3 + WINDOW_MS), Err(Declined::Spent));
+    // A file that cannot be read, and one that cannot be written, answer nothing.
+    std::fs::write(home.evidence(), &kept[..kept.len() - 3]).unwrap();
+    assert_eq!(ask(16, 0), Err(Declined::Spent));
+    std::fs::remove_file(home.evidence()).unwrap();
+    let blocked = home.root().join("evidence.tmp");
+    std::fs::create_dir(&blocked).unwrap();
+    assert_eq!(ask(16, 0), Err(Declined::Spent));
+    std::fs::remove_dir(&blocked).unwrap();
+    assert_eq!(ask(16, 0), Ok(16));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!        ◀──────────────────── answer, or Unanswered ◀───────────────────┘
 //! ```
 //! Nothing here knows what is asked. What a question costs its holder is bounded here: by the asker, by all of them
-//! together, and by how many may wait.
+//! together, and by how many may wait. What answers may give away is bounded by the holder.
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -25,12 +25,14 @@ use super::{Counts, keys};
 pub(crate) const MAX_WAITING: usize = 8;
 /// Questions of a burst, over all askers: keys are free, so one asker's allowance bounds nobody.
 const BURST: u64 = 64;
-/// And each second: the words of a shard that can be guessed at in a day stay in the tens of millions.
+/// And each second: a search of the largest shard takes about as long.
 const PER_SECOND: u64 = 1;
 
 /// A question that awaits an answer. Dropping it says nothing to the asker.
 #[derive(Debug)]
 pub(crate) struct Asked {
+    /// The peer at the other end of the connection.
+    pub(crate) from: PeerId,
     pub(crate) bytes: Vec<u8>,
     pub(crate) answer: oneshot::Sender<Vec<u8>>,
 }
@@ -149,7 +151,14 @@ impl Task {
             return;
         }
         let (answer, ready) = oneshot::channel();
-        if holder.try_send(Asked { bytes, answer }).is_ok() {
+        if holder
+            .try_send(Asked {
+                from,
+                bytes,
+                answer,
+            })
+            .is_ok()
+        {
             let answering = async move { Some((channel, ready.await.ok()?)) };
             self.questions.answering.push(Box::pin(answering));
         }

@@ -15,7 +15,7 @@ use tributary_protocol::sketch::Sketch;
 use super::files::{shard_passages, write_whole};
 use super::leaves::{self, Head};
 use super::{ShardError, io, read_passages, split};
-use crate::home::HomePaths;
+use crate::home::{HomePaths, disk};
 use crate::identity::Identity;
 
 /// Passages to train on and to score on.
@@ -187,7 +187,7 @@ impl Committed {
         let root = self.root();
         let path = Self::path(home, &root);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(io("make the folder", folder))?;
+            disk::make_folder(folder).map_err(io("make the folder", folder))?;
         }
         let text = serde_json::to_vec(self).expect("strings always serialise");
         write_whole(&path, &text)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Committed, MAX_FILE_BYTES, ShardError, io, passages};
-use crate::home::{HomePaths, sync_folder};
+use crate::home::{HomePaths, disk};
 use crate::view::ShardView;
 use tributary_protocol::hash;
 
@@ -55,7 +55,7 @@ pub fn add(home: &HomePaths, name: &str, files: &[PathBuf]) -> Result<ShardView,
         }
         copies.push((place, bytes));
     }
-    fs::create_dir_all(&folder).map_err(io("make the folder", &folder))?;
+    disk::make_folder(&folder).map_err(io("make the folder", &folder))?;
     for (place, bytes) in copies {
         write_whole(&place, &bytes)?;
     }
@@ -114,25 +114,7 @@ fn remember_name(file: &Path) -> Result<String, ShardError> {
 
 /// Writes a file so that a reader finds all of it or nothing, also after a crash.
 pub(super) fn write_whole(place: &Path, bytes: &[u8]) -> Result<(), ShardError> {
-    let mut partial = place.as_os_str().to_owned();
-    partial.push(".tmp");
-    let partial = PathBuf::from(partial);
-    let write = || {
-        let mut file = fs::File::create(&partial)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, place)
-    };
-    write().map_err(|error| {
-        // What was written of it only keeps a full disk full.
-        let _ = fs::remove_file(&partial);
-        io("write", place)(error)
-    })?;
-    if let Some(parent) = place.parent() {
-        // The file itself is whole; losing the name to a crash means adding it again.
-        let _ = sync_folder(parent);
-    }
-    Ok(())
+    disk::write_whole(place, bytes).map_err(io("write", place))
 }
 
 /// Shards on this machine, by name.

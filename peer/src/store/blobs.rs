@@ -1,7 +1,7 @@
 //! Durable blobs: files named by their hash.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use tributary_protocol::hash;
 use tributary_protocol::id::BlobHash;
 
 use super::StoreError;
+use crate::home::disk;
 
 /// Suffix of files that are not finished; removed at the next start.
 const UNFINISHED: &str = "part";
@@ -27,13 +28,15 @@ impl Blobs {
     /// Opens the folder, makes it if needed, and removes what a crash left unfinished.
     pub(super) fn open(folder: PathBuf) -> Result<Self, StoreError> {
         let io = |e: io::Error| StoreError::io("open the blob folder", &folder, &e);
-        fs::create_dir_all(&folder).map_err(io)?;
+        disk::make_folder(&folder).map_err(io)?;
         for entry in fs::read_dir(&folder).map_err(io)? {
             let path = entry.map_err(io)?.path();
             if path.extension().is_some_and(|e| e == UNFINISHED) {
                 fs::remove_file(&path).map_err(io)?;
             }
         }
+        // A blob of an earlier life counts as written: its name must be durable before a record relies on it.
+        disk::sync_folder(&folder).map_err(io)?;
         Ok(Self { folder })
     }
 
@@ -65,7 +68,7 @@ impl Blobs {
             NEXT_PART.fetch_add(1, Ordering::Relaxed)
         ));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&part)?;
+            let mut file = disk::create(&part)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&part, &path)
@@ -79,11 +82,7 @@ impl Blobs {
 
     /// Makes the names of new blobs durable.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        if cfg!(not(unix)) {
-            return Ok(());
-        }
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
+        disk::sync_folder(&self.folder)
             .map_err(|e| StoreError::io("sync the blob folder", &self.folder, &e))
     }
 
@@ -115,7 +114,7 @@ impl Blobs {
     pub fn set_aside(&self, hash: BlobHash) -> Result<(), StoreError> {
         let path = self.path(hash);
         let aside = self.folder.join(format!("{hash}.damaged"));
-        fs::rename(&path, aside).map_err(|e| StoreError::io("set aside the blob", &path, &e))
+        disk::rename(&path, &aside).map_err(|e| StoreError::io("set aside the blob", &path, &e))
     }
 
     /// Every blob and its size in bytes.

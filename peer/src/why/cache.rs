@@ -19,7 +19,7 @@ use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::RunId;
 
 use super::{STAGES, Stage};
-use crate::home::HomePaths;
+use crate::home::{HomePaths, disk};
 use crate::verify::archive::ArchivedRun;
 
 const MAGIC: &[u8; 8] = b"tribmov1";
@@ -91,12 +91,11 @@ pub(super) fn write(
         stage.moved.write(&mut bytes);
     }
     bytes.extend(hash::blob(&bytes).as_bytes());
-    fs::create_dir_all(home.cache())?;
+    disk::make_folder(&home.cache())?;
     let path = path(home, run);
     // Two questions at once each write their own.
     let partial = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&partial, bytes)?;
-    fs::rename(&partial, &path)
+    disk::write_by(&partial, &path, &bytes)
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Peer {
         let mut log = fs::OpenOptions::new();
         let log = log.create(true).append(true).open(self.log_file());
         let mut command = tributary(&self.home);
-        command.args(["up", "--listen", &self.address()]);
+        command.args(["up", "--evidence", "--listen", &self.address()]);
         for address in bootstrap {
             command.args(["--bootstrap", address]);
         }

@@ -15,7 +15,17 @@ fn split(text: &str) -> Vec<String> {
 }
 
 const TEXT: &str = "The Miller, at dawn, opens the upper sluice and counts seven sacks of rye; \
-                    then he sweeps.";
+                    then he sweeps the floor, feeds the grey cat and waits for carts.";
+
+fn asked(words: &[String]) -> Question {
+    let key = SecretKey::from_seed([3; 32]);
+    Question::new(
+        (&key, NetworkId(1)),
+        RunId::default(),
+        MerkleRoot::default(),
+        words,
+    )
+}
 
 fn root_of(words: &[String], secret: &Secret) -> MerkleRoot {
     merkle::root(&leaves(words, secret))
@@ -62,7 +72,7 @@ fn a_gram_depends_on_its_words_and_on_where_they_end() {
     assert_eq!(Gram::of(["ab", "c"]), Gram::of(["ab", "c"]));
     assert_ne!(Gram::of(["ab", "c"]), Gram::of(["a", "bc"]));
     let (text, few) = (split(TEXT), split("one two three four five six seven"));
-    assert_eq!(grams(&text).count(), text.len() - MIN_SPAN_WORDS + 1);
+    assert_eq!(grams(&text).count(), text.len() - BLOCK_WORDS + 1);
     assert_eq!(grams(&few).count(), 0);
 }
 
@@ -70,12 +80,14 @@ fn a_gram_depends_on_its_words_and_on_where_they_end() {
 fn a_span_is_proven_in_the_shard_that_holds_it_and_in_no_other() {
     let (shard, secret) = (split(TEXT), secret());
     let root = root_of(&shard, &secret);
-    let asked = split("he says: the upper sluice and counts seven sacks of rye, then goes");
-    let found = span(&shard, &secret, 5, 10, 2);
-    assert_eq!(shard[5..15], asked[2..12], "the test's own places");
+    let asked = split(
+        "he says: the upper sluice and counts seven sacks of rye, then he sweeps the floor, feeds the dog",
+    );
+    let found = span(&shard, &secret, 5, 16, 2);
+    assert_eq!(shard[5..21], asked[2..18], "the test's own places");
     assert_eq!(
         check(&root, &asked, std::slice::from_ref(&found)),
-        Ok(vec![2..12])
+        Ok(vec![2..18])
     );
     let other = root_of(&split(&TEXT.replace("seven", "nine")), &secret);
     assert_eq!(
@@ -122,12 +134,19 @@ fn blindings_of_one_shard_say_nothing_about_another_or_another_place() {
 #[test]
 fn the_longest_question_and_answer_fit_their_bounds() {
     let text: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
-    let question = Question::new(RunId::default(), MerkleRoot::default(), &text);
-    assert_eq!(question.grams.len(), MAX_QUESTION_GRAMS);
-    let bytes = question.encode();
-    assert!(bytes.len() <= MAX_QUESTION_BYTES, "{} bytes", bytes.len());
-    assert_eq!(Question::decode(&bytes), Ok(question));
-    let words = MAX_QUESTION_GRAMS + MIN_SPAN_WORDS - 1;
+    let question = asked(&text);
+    assert_eq!(question.words, text[..MAX_QUESTION_WORDS]);
+    assert_eq!(Question::decode(&question.encode()), Ok(question));
+    // Words as long as they like: of these fewer are asked about.
+    for length in [250, 251, 1000, MAX_QUESTION_BYTES] {
+        let question = asked(&vec!["w".repeat(length); 600]);
+        let (bytes, words) = (question.encode(), question.words.len());
+        assert!(bytes.len() <= MAX_QUESTION_BYTES, "{} bytes", bytes.len());
+        assert_eq!(words == 0, length == MAX_QUESTION_BYTES, "{length}");
+        assert!(words == 0 || bytes.len() + length + 3 * words + 20 > MAX_QUESTION_BYTES);
+        assert_eq!(Question::decode(&bytes), Ok(question));
+    }
+    let words = MAX_QUESTION_WORDS;
     let longest = Span {
         from: u32::MAX,
         blindings: vec![Blinding([7; 16]); words.div_ceil(MAX_SPANS)],
@@ -144,8 +163,8 @@ fn the_longest_question_and_answer_fit_their_bounds() {
 }
 
 #[test]
-fn questions_of_another_version_or_with_too_many_grams_are_refused() {
-    let mut question = Question::new(RunId::default(), MerkleRoot::default(), &split(TEXT));
+fn questions_of_another_version_or_with_too_many_words_are_refused() {
+    let mut question = asked(&split(TEXT));
     let mut bytes = question.encode();
     bytes[0] = VERSION + 1;
     assert_eq!(
@@ -156,11 +175,25 @@ fn questions_of_another_version_or_with_too_many_grams_are_refused() {
         Answer::decode(&bytes),
         Err(CodecError::Version(VERSION + 1))
     );
-    question.grams = vec![question.grams[0]; MAX_QUESTION_GRAMS + 1];
+    question.words = vec!["w".to_owned(); MAX_QUESTION_WORDS + 1];
     assert_eq!(
         Question::decode(&question.encode()),
         Err(CodecError::Malformed)
     );
+}
+
+#[test]
+fn a_question_is_signed_by_its_asker_for_one_network_and_binds_every_word() {
+    let question = asked(&split(TEXT));
+    assert_eq!(question.check(NetworkId(1)), Ok(()));
+    assert!(question.check(NetworkId(2)).is_err(), "another network");
+    let mut changed = [question.clone(), question.clone(), question.clone()];
+    changed[0].asker = SecretKey::from_seed([4; 32]).peer_id();
+    changed[1].words.swap(3, 4);
+    changed[2].run = RunId(digest(Domain::Manifest, b"another"));
+    for changed in changed {
+        assert!(changed.check(NetworkId(1)).is_err(), "{changed:?}");
+    }
 }
 
 proptest! {
@@ -171,7 +204,7 @@ proptest! {
     ) {
         let (shard, secret) = (split(TEXT), secret());
         let root = root_of(&shard, &secret);
-        let mut bytes = Answer::new(Ok(vec![span(&shard, &secret, 2, 9, 2)])).encode();
+        let mut bytes = Answer::new(Ok(vec![span(&shard, &secret, 2, 17, 2)])).encode();
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
         if let Ok(Answer { found: Ok(spans), .. }) = Answer::decode(&bytes) {

@@ -34,7 +34,7 @@ pub enum ManifestError {
     },
     /// A name that is empty, too long, or would disturb a terminal.
     #[error(
-        "`{field}` must have 1 to {max} bytes and no control characters; shorten or retype it",
+        "`{field}` must have 1 to {max} bytes, not all blank, and only characters that show; shorten or retype it",
         max = limits::MAX_NAME_BYTES
     )]
     Name {

@@ -385,16 +385,17 @@ pub(crate) fn message(message: &Message) -> Vec<u8> {
 
 pub(crate) fn question(question: &Question) -> Vec<u8> {
     let mut o = Out::default();
-    o.byte(1).run(&question.run).raw(question.root.as_bytes());
-    o.list(&question.grams, |o, gram| {
-        o.raw(gram.as_bytes());
+    o.byte(2).raw(question.asker.as_bytes());
+    o.run(&question.run).raw(question.root.as_bytes());
+    o.list(&question.words, |o, word| {
+        o.bytes(word.as_bytes());
     });
     o.0
 }
 
 pub(crate) fn answer(answer: &Answer) -> Vec<u8> {
     let mut o = Out::default();
-    o.byte(1);
+    o.byte(2);
     match &answer.found {
         Ok(spans) => o.int(0u8).list(spans, |o, span| {
             o.int(span.from).list(&span.blindings, |o, blinding| {
@@ -407,6 +408,8 @@ pub(crate) fn answer(answer: &Answer) -> Vec<u8> {
         }),
         Err(Declined::Closed) => o.int(1u8).int(0u8),
         Err(Declined::Gone) => o.int(1u8).int(1u8),
+        Err(Declined::Stranger) => o.int(1u8).int(2u8),
+        Err(Declined::Spent) => o.int(1u8).int(3u8),
     };
     o.0
 }

@@ -1,0 +1,153 @@
+//! How anything in a home gets onto the disk: for its owner alone, whole or not at all, durable with its name.
+//!
+//! ```text
+//!   write_whole:  NAME.tmp (mode 0600 from its first byte) ──sync──▶ rename ──▶ sync the folder
+//!   adopt:        at every start: sync all folders (a life that was cut short may not have), close what others can read
+//! ```
+//! Files and folders are private when they are made: a mode that is set afterwards leaves a moment in which others
+//! can open them. Every writer of a home goes through here; a test reads the sources and holds them to it.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Mode of a folder: its owner lists, enters and changes it, nobody else does anything.
+#[cfg(unix)]
+const FOLDER_MODE: u32 = 0o700;
+/// Mode of a file.
+#[cfg(unix)]
+const FILE_MODE: u32 = 0o600;
+/// Bits of those who are not the owner.
+#[cfg(unix)]
+const OTHERS: u32 = 0o077;
+
+/// Options of every file that is made in a home.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, FILE_MODE);
+    options
+}
+
+/// Makes folders for their owner alone.
+pub(crate) fn private_folders() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, FOLDER_MODE);
+    builder
+}
+
+/// Makes a new file in place of one that was left unfinished.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    private().create_new(true).open(path)
+}
+
+/// Makes a folder and those above it that are missing, and their names durable.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|at| !at.exists()).collect();
+    private_folders().recursive(true).create(path)?;
+    missing.into_iter().try_for_each(sync_parent)
+}
+
+/// Writes a file so that a reader finds all of it or what was there before, also after a crash. Of a failed try
+/// nothing stays: it would keep a full disk full.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_by(&with_suffix(path, ".tmp"), path, bytes)
+}
+
+/// As [`write_whole`], by way of `partial`, for writers that may meet.
+pub(crate) fn write_by(partial: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        let mut file = create(partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        rename(partial, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(partial);
+    })
+}
+
+/// Renames within a folder, and makes the new name durable.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
+        Some(parent) => sync_folder(parent),
+        None => Ok(()),
+    }
+}
+
+/// Makes new names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    tests::note(path);
+    // Windows cannot open folders; names are durable there with the file.
+    match cfg!(unix) {
+        true => File::open(path)?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+/// Takes over what an earlier life left: what it renamed last becomes durable before anything relies on it, and what
+/// others on this machine could read is closed. Gives how many files and folders were open.
+pub(crate) fn adopt(root: &Path) -> io::Result<usize> {
+    let mut open = usize::from(close(root, true)?);
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            // What a link leads to is not the home's.
+            let kind = entry.file_type()?;
+            if kind.is_dir() || kind.is_file() {
+                open += usize::from(close(&entry.path(), kind.is_dir())?);
+            }
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        sync_folder(&folder)?;
+    }
+    Ok(open)
+}
+
+/// Takes the rights of others away; true if there were any.
+#[cfg(unix)]
+fn close(path: &Path, folder: bool) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = match fs::metadata(path) {
+        // A running command removes its own unfinished files.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let open = metadata.permissions().mode() & OTHERS != 0;
+    if open {
+        let mode = if folder { FOLDER_MODE } else { FILE_MODE };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(open)
+}
+
+#[cfg(not(unix))]
+fn close(_: &Path, _: bool) -> io::Result<bool> {
+    Ok(false)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
