@@ -10,6 +10,7 @@
 //! that pays, and say so where they differ from what was certified. A [`Step`] notes how far one station
 //! of the walk was checked. Reading the bytes behind the stations belongs to whoever holds them.
 
+use tributary_protocol::aggregate;
 use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
 
@@ -130,11 +131,13 @@ impl Payout {
 /// The evaluators' judgements of one contribution, from the lowest up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What each evaluator signed, and whether its score is (or is half of) the median.
+    /// What each evaluator but the contributor signed, and whether its score is (or is half of) the median.
     pub judgements: Vec<Judgement>,
-    /// The median of the scores; of an even number the mean of the middle two, rounded down.
+    /// How many the final score needs.
+    pub needed: usize,
+    /// The final score: the median of the scores ([`aggregate::final_score`]), or zero of fewer than are needed.
     pub score: NanoNats,
-    /// The median of their luck, which need not rest on the same judgements.
+    /// The final luck, which need not rest on the same judgements.
     pub luck: NanoNats,
 }
 
@@ -150,9 +153,15 @@ pub struct Judgement {
 }
 
 impl Verdict {
-    /// Ranks what the evaluators found; `None` without any.
-    pub fn of(found: impl IntoIterator<Item = (PeerId, Score)>) -> Option<Self> {
+    /// Ranks what evaluators found of `peer`, of whom `evaluators` (ordered) might have said something; `None` where
+    /// none did. What `peer` said of itself is left out.
+    pub fn of(
+        peer: &PeerId,
+        found: impl IntoIterator<Item = (PeerId, Score)>,
+        evaluators: &[PeerId],
+    ) -> Option<Self> {
         let mut judgements: Vec<Judgement> = (found.into_iter())
+            .filter(|(evaluator, _)| evaluator != peer)
             .map(|(evaluator, line)| Judgement {
                 evaluator,
                 line,
@@ -160,26 +169,25 @@ impl Verdict {
             })
             .collect();
         judgements.sort_by_key(|j| (j.line.score, j.evaluator));
-        let count = judgements.len();
-        let middle = count.checked_sub(1)? / 2..=count / 2;
-        let (low, high) = (judgements[*middle.start()], judgements[*middle.end()]);
-        for at in middle {
-            judgements[at].is_middle = true;
+        if judgements.is_empty() {
+            return None;
         }
-        let mut luck: Vec<NanoNats> = judgements.iter().map(|j| j.line.luck).collect();
-        luck.sort_unstable();
+        let expected = aggregate::judges(peer, evaluators);
+        let needed = aggregate::needed(expected);
+        let lines: Vec<Score> = judgements.iter().map(|j| j.line).collect();
+        let last = aggregate::final_score(*peer, &lines, expected);
+        if lines.len() >= needed {
+            for at in aggregate::middle(lines.len(), expected) {
+                judgements[at].is_middle = true;
+            }
+        }
         Some(Self {
-            score: mean(low.line.score, high.line.score),
-            luck: mean(luck[(count - 1) / 2], luck[count / 2]),
             judgements,
+            needed,
+            score: last.score,
+            luck: last.luck,
         })
     }
-}
-
-/// Rounded down.
-fn mean(one: NanoNats, other: NanoNats) -> NanoNats {
-    let mean = (i128::from(one.0) + i128::from(other.0)).div_euclid(2);
-    NanoNats(i64::try_from(mean).expect("between two numbers"))
 }
 
 /// A station of the walk from a payout to the data behind it.
@@ -242,7 +250,6 @@ pub enum Check {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tributary_protocol::aggregate;
     use tributary_protocol::entry::ScoreSheet;
     use tributary_protocol::hash::Digest;
     use tributary_protocol::id::{RunId, StateHash};
@@ -332,16 +339,35 @@ mod tests {
         assert!(refused.to_string().contains("round 3"), "{refused}");
     }
 
+    fn evaluators(count: usize) -> Vec<PeerId> {
+        (0..count as u8).map(peer).collect()
+    }
+
     #[test]
     fn the_median_names_the_judgements_it_rests_on() {
         let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
-        let odd = Verdict::of(found).expect("judged");
-        let middle: Vec<bool> = odd.judgements.iter().map(|j| j.is_middle).collect();
-        assert_eq!((odd.score, middle), (NanoNats(2), vec![false, true, false]));
-        let even = Verdict::of([(peer(1), line(-4)), (peer(2), line(1))]).expect("judged");
-        assert_eq!(even.score, NanoNats(-2));
-        assert!(even.judgements.iter().all(|j| j.is_middle));
-        assert_eq!(Verdict::of([]), None);
+        let of = |found: &[(PeerId, Score)], expected| {
+            Verdict::of(&peer(9), found.iter().copied(), &evaluators(expected)).expect("judged")
+        };
+        let middle =
+            |v: &Verdict| -> Vec<bool> { v.judgements.iter().map(|j| j.is_middle).collect() };
+        let odd = of(&found, 3);
+        assert_eq!((odd.score, odd.needed), (NanoNats(2), 3));
+        assert_eq!(middle(&odd), [false, true, false]);
+        let even = of(&found[1..], 2);
+        assert_eq!((even.score, middle(&even)), (NanoNats(-1), vec![true; 2]));
+        let few = of(&found, 5);
+        assert_eq!((few.score, middle(&few)), (NanoNats(0), vec![false; 3]));
+        assert_eq!(Verdict::of(&peer(9), [], &evaluators(3)), None);
+    }
+
+    #[test]
+    fn what_an_evaluator_says_of_itself_is_no_judgement() {
+        let found = [(peer(0), line(900)), (peer(1), line(2))];
+        let own = Verdict::of(&peer(0), found, &evaluators(2)).expect("judged");
+        assert_eq!((own.score, own.judgements.len()), (NanoNats(2), 1));
+        assert_eq!(own.judgements[0].evaluator, peer(1));
+        assert_eq!(Verdict::of(&peer(0), [found[0]], &evaluators(1)), None);
     }
 
     proptest! {
@@ -364,7 +390,9 @@ mod tests {
         #[test]
         fn explained_medians_are_those_that_are_certified(
             scores in prop::collection::vec(any::<i32>(), 1..12),
+            missing in 0usize..4,
         ) {
+            let evaluators = evaluators(scores.len() + missing);
             let sheets: Vec<(PeerId, ScoreSheet)> = (scores.iter().zip(0u8..))
                 .map(|(score, n)| {
                     let sheet = ScoreSheet {
@@ -381,7 +409,7 @@ mod tests {
             let views: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|(p, s)| (*p, s)).collect();
             let included = [Included {
                 receipt: tributary_protocol::round::EntryRef {
-                    author: peer(1),
+                    author: peer(3),
                     seq: tributary_protocol::id::Seq(0),
                     block: Default::default(),
                     index: 0,
@@ -390,13 +418,18 @@ mod tests {
                 tokens: 1,
                 weight: 1,
             }];
-            let certified = aggregate::final_scores(&views, &included, scores.len());
+            let certified = aggregate::final_scores(&views, &included, &evaluators);
+            prop_assert_eq!(certified.is_empty(), scores.len() < aggregate::needed(evaluators.len()));
             let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));
-            let verdict = Verdict::of(found).expect("judged");
-            prop_assert_eq!(verdict.score, certified[0].score);
-            prop_assert_eq!(verdict.luck, certified[0].luck);
-            let middle = verdict.judgements.iter().filter(|j| j.is_middle).count();
-            prop_assert_eq!(middle, 2 - scores.len() % 2);
+            let verdict = Verdict::of(&peer(3), found, &evaluators);
+            for certified in certified {
+                let Some(verdict) = &verdict else {
+                    prop_assert_eq!(certified.score, NanoNats(0));
+                    continue;
+                };
+                prop_assert_eq!(verdict.score, certified.score);
+                prop_assert_eq!(verdict.luck, certified.luck);
+            }
         }
     }
 }

@@ -190,7 +190,7 @@ fn run() -> Federation {
             .collect();
         let signed: Vec<(PeerId, &ScoreSheet)> =
             (manifest.evaluators.iter()).copied().zip(&judged).collect();
-        scores = aggregate::final_scores(&signed, &included, EVALUATORS);
+        scores = aggregate::final_scores(&signed, &included, &manifest.evaluators);
         adapter = aggregate::step(&adapter, &given);
         moved.add(&given).expect("vectors of one adapter");
         sheets.push(judged);
@@ -305,7 +305,7 @@ fn one_lying_evaluator_of_three_moves_nobody_out_of_the_honest_range() {
         .zip(sheets)
         .collect();
     let judged = &federation.values[1].included;
-    let found = aggregate::final_scores(&signed, judged, EVALUATORS);
+    let found = aggregate::final_scores(&signed, judged, &federation.manifest.evaluators);
     for (number, found) in found.iter().enumerate() {
         let (a, b) = (
             honest[0].scores[number].score,

@@ -245,7 +245,7 @@ impl Walk<'_> {
             .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
-        let verdict = Verdict::of(lines);
+        let verdict = Verdict::of(&peer, lines, &self.manifest.evaluators);
         let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]
@@ -256,6 +256,8 @@ impl Walk<'_> {
                 score.0, luck.0, certified.score.0, certified.luck.0
             )));
         }
+        let evaluators = aggregate::judges(&peer, &self.manifest.evaluators);
+        let needed = aggregate::needed(evaluators);
         let judgements = verdict.map(|v| v.judgements).unwrap_or_default();
         let parts: Vec<SheetPart> = (judgements.iter())
             .map(|judgement| {
@@ -274,22 +276,26 @@ impl Walk<'_> {
                 }
             })
             .collect();
-        let evaluators = self.manifest.evaluators.len();
         let how = match certified {
+            Some(_) if parts.len() < needed => format!(
+                "this evaluator's own sheet does not count for itself, and {} of the {evaluators} others sent one, \
+                 fewer than the {needed} needed: not judged",
+                parts.len()
+            ),
             Some(_) => format!(
                 "took the median of the {} certified sheets again; each names this round's state, and \
                  the signature of its block holds",
                 parts.len()
             ),
             None => format!(
-                "{} of {evaluators} evaluators' sheets were certified, fewer than half: no final score",
+                "{} of {evaluators} evaluators' sheets were certified, fewer than the {needed} needed: no final score",
                 parts.len()
             ),
         };
         let part = ScorePart {
             score_nanonats: certified.map(|score| score.score.0),
             evaluators: evaluators as u32,
-            needed: evaluators.div_ceil(2).max(1) as u32,
+            needed: needed as u32,
             sheets: parts,
         };
         Ok((part, holds(Station::Score, how)))

@@ -92,11 +92,11 @@ pub struct SplitPart {
 pub struct ScorePart {
     /// The median; `None` when too few sheets came.
     pub score_nanonats: Option<i64>,
-    /// Evaluators that the manifest names.
+    /// Evaluators that may judge: all that the manifest names, but not the contributor itself.
     pub evaluators: u32,
     /// Sheets that a final score needs.
     pub needed: u32,
-    /// Sheets that were certified, by rising score.
+    /// Sheets of these that were certified, by rising score.
     pub sheets: Vec<SheetPart>,
 }
 
