@@ -1,8 +1,8 @@
 //! Why a contribution was paid what it was: the arithmetic of one payout, laid open.
 //!
 //! ```text
-//!   payout <- split of the budget <- final score <- score sheets <- certificate
-//!                                        <- contribution vector <- receipt <- shard root
+//!   payout <- split of the round's worth <- final score <- score sheets <- certificate
+//!                                              <- contribution vector <- receipt <- shard root
 //! ```
 //!
 //! [`Payout`] takes the splits apart into quotas, remainders and who got a unit that was left;
@@ -14,7 +14,7 @@ use tributary_protocol::aggregate;
 use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
 
-use crate::credit::{self, CreditError, Outcome};
+use crate::credit::{self, CreditError, Offer, Outcome};
 use crate::evidence::Tested;
 use crate::fold::CertifiedRound;
 use crate::money::{self, Portion};
@@ -38,19 +38,25 @@ pub enum ExplainError {
     },
 }
 
-/// A round's budget, split.
+/// What a round is worth, split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payout {
     /// The round.
     pub round: Round,
     /// Whose payout is explained.
     pub peer: PeerId,
-    /// What the round pays.
-    pub budget: MicroOpen,
+    /// What the round may pay, and for what.
+    pub offer: Offer,
+    /// Sum of all final scores, in nanonats.
+    pub gain: i128,
+    /// What that is worth: paid to contributors, but for what waits.
+    pub worth: MicroOpen,
+    /// What goes to nobody yet.
+    pub waiting: MicroOpen,
     /// What became of it.
     pub outcome: Outcome,
-    /// Sum of what counts of the scores: the denominator of every credit, in nanonats.
-    pub counted: u128,
+    /// Sum of the positive scores: the denominator of every credit, in nanonats.
+    pub positive: u128,
     /// One line per scored contribution, ordered by peer.
     pub lines: Vec<PayoutLine>,
 }
@@ -60,9 +66,9 @@ pub struct Payout {
 pub struct PayoutLine {
     /// The final score, and what its author had shown with it.
     pub tested: Tested,
-    /// `10^9 * counts / counted` in whole billionths; nothing when nothing is paid.
+    /// `10^9 * score / positive` in whole billionths; `None` without a gain. It waits while the score is held back.
     pub credit: Option<Portion>,
-    /// `budget * credit / 10^9` in whole micro-OPEN.
+    /// `worth * credit / 10^9` in whole micro-OPEN.
     pub amount: Option<Portion>,
 }
 
@@ -72,14 +78,19 @@ impl PayoutLine {
         self.tested.score.peer
     }
 
-    /// The credit in billionths.
+    /// The credit in billionths; none while the score is held back.
     pub fn credit(&self) -> Ppb {
-        Ppb(self.credit.map_or(0, |part| part.whole() as u32))
+        Ppb(self.given(self.credit) as u32)
     }
 
-    /// The amount.
+    /// The amount; none while the score is held back.
     pub fn amount(&self) -> MicroOpen {
-        MicroOpen(self.amount.map_or(0, |part| part.whole()))
+        MicroOpen(self.given(self.amount))
+    }
+
+    fn given(&self, part: Option<Portion>) -> u128 {
+        part.filter(|_| self.tested.counts() > 0)
+            .map_or(0, |part| part.whole())
     }
 }
 
@@ -89,22 +100,21 @@ impl Payout {
     /// # Errors
     /// See [`ExplainError`].
     pub fn of(round: &CertifiedRound, peer: PeerId) -> Result<Self, ExplainError> {
-        let credits = credit::assign(&round.scores, round.budget)?;
+        let credits = credit::assign(&round.scores, &round.offer)?;
         let known = round.scores.iter().any(|tested| tested.score.peer == peer);
         if !known && credits.outcome != Outcome::Unscored {
             let round = round.round;
             return Err(ExplainError::NotScored { round, peer });
         }
-        let weights: Vec<(PeerId, u64)> = (round.scores.iter())
-            .map(|tested| (tested.score.peer, tested.counts()))
-            .collect();
-        let credit = money::portions(u128::from(Ppb::ONE.0), &weights);
+        let weights = credit::weights(&round.scores);
+        let credit = (credits.gain > 0).then(|| money::portions(u128::from(Ppb::ONE.0), &weights));
+        let credit = credit.flatten();
         let given: Option<Vec<(PeerId, u64)>> = credit.as_ref().map(|credit| {
             (weights.iter().zip(credit))
                 .map(|((peer, _), part)| (*peer, part.whole() as u64))
                 .collect()
         });
-        let amount = given.and_then(|given| money::portions(round.budget.0, &given));
+        let amount = given.and_then(|given| money::portions(credits.worth.0, &given));
         let lines = (round.scores.iter().enumerate())
             .map(|(at, tested)| PayoutLine {
                 tested: *tested,
@@ -115,9 +125,12 @@ impl Payout {
         Ok(Self {
             round: round.round,
             peer,
-            budget: round.budget,
+            offer: round.offer,
+            gain: credits.gain,
+            worth: credits.worth,
+            waiting: credits.waiting,
             outcome: credits.outcome,
-            counted: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
+            positive: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
             lines,
         })
     }
@@ -195,7 +208,7 @@ impl Verdict {
 pub enum Station {
     /// The line of the statement, and the account that it moved.
     Payout,
-    /// The round's budget over all contributors.
+    /// What the round is worth, over all contributors.
     Split,
     /// The final score as a median of signed sheets.
     Score,
@@ -282,7 +295,10 @@ mod tests {
             run: RunId::default(),
             round: Round(3),
             sponsor: peer(9),
-            budget: MicroOpen(budget),
+            offer: Offer {
+                budget: MicroOpen(budget),
+                price_per_nat: MicroOpen(u128::MAX),
+            },
             scores: scores.collect(),
         }
     }
@@ -299,10 +315,11 @@ mod tests {
 
     #[test]
     fn the_unit_that_is_left_goes_to_the_largest_remainder() {
-        let payout = Payout::of(&round(&[2, 1, -5], 10), peer(0)).expect("scored");
+        let payout = Payout::of(&round(&[2, 1, -2], 10), peer(0)).expect("scored");
         assert_eq!(payout.lines[1].peer(), peer(1));
         let own = payout.own().expect("scored");
-        assert_eq!((payout.counted, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.positive, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.gain, payout.worth), (1, MicroOpen(10)));
         let credit = own.credit.expect("paid");
         assert_eq!((credit.floor, credit.remainder), (666_666_666, 2));
         assert!(credit.is_topped);
@@ -316,21 +333,23 @@ mod tests {
         let payout = Payout::of(&round(&[], 10), peer(0)).expect("no scores");
         assert_eq!((payout.outcome, payout.own()), (Outcome::Unscored, None));
         let nobody = Payout::of(&round(&[-1, 0], 10), peer(1)).expect("scored");
-        assert_eq!(nobody.outcome, Outcome::NobodyHelped);
+        assert_eq!(nobody.outcome, Outcome::NoGain);
         assert_eq!(nobody.own().expect("scored").amount(), MicroOpen(0));
     }
 
     #[test]
-    fn what_is_held_back_is_no_part_of_the_split() {
+    fn what_is_held_back_is_split_off_and_waits() {
         let mut round = round(&[2, 1, 5], 10);
         round.scores[2].shown.squares = 100;
         let payout = Payout::of(&round, peer(2)).expect("scored");
-        assert_eq!((payout.counted, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.positive, payout.outcome), (8, Outcome::Paid));
         let own = payout.own().expect("scored");
         assert!(own.tested.is_held_back() && own.amount() == MicroOpen(0));
+        assert_eq!(own.amount.expect("a gain").whole(), payout.waiting.0);
+        assert_eq!(payout.waiting, MicroOpen(6));
         round.scores.drain(..2);
         let alone = Payout::of(&round, peer(2)).expect("scored");
-        assert_eq!((alone.counted, alone.outcome), (0, Outcome::NotBeyondLuck));
+        assert_eq!((alone.positive, alone.outcome), (5, Outcome::NotBeyondLuck));
     }
 
     #[test]
@@ -379,9 +398,10 @@ mod tests {
             let (scores, luck): (Vec<i64>, Vec<u128>) = scores.into_iter().unzip();
             let mut round = round(&scores, budget);
             (round.scores.iter_mut().zip(luck)).for_each(|(s, luck)| s.shown.squares = luck * luck);
-            let paid = credit::assign(&round.scores, round.budget).expect("ordered");
+            let paid = credit::assign(&round.scores, &round.offer).expect("ordered");
             let payout = Payout::of(&round, peer(0)).expect("scored");
-            prop_assert_eq!(payout.outcome, paid.outcome);
+            prop_assert_eq!((payout.outcome, payout.worth), (paid.outcome, paid.worth));
+            prop_assert_eq!((payout.gain, payout.waiting), (paid.gain, paid.waiting));
             for (line, paid) in payout.lines.iter().zip(&paid.lines) {
                 prop_assert_eq!((line.credit(), line.amount()), (paid.credit, paid.amount));
             }

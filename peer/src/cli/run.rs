@@ -195,13 +195,14 @@ async fn watch(context: &Context, client: &Client, id: &str) -> Result<(), Failu
 fn show(run: &RunView) -> String {
     let mut out = format!(
         "run       {}\nname      {}\nbase      {}\ndatanet   {}\ncreator   {}\nphase     {}\nbudget    \
-         {} OPEN a round\n",
+         {} OPEN a nat, at most {} OPEN a round\n",
         run.brief.run,
         run.brief.name,
         run.brief.base,
         run.brief.datanet,
         run.creator,
         run.brief.phase,
+        tributary_protocol::id::MicroOpen(run.price_per_nat_micro_open.into()),
         tributary_protocol::id::MicroOpen(run.budget_micro_open.into()),
     );
     if let Some(adapter) = &run.adapter {
