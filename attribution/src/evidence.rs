@@ -13,8 +13,8 @@
 //! hundreds of rounds. Nothing but certified integers is looked at, in the order of rounds, so every peer finds
 //! the same. A [`Tested`] score carries what decided about it, and can be judged without the rounds before.
 //!
-//! What was held back is not made up for once its author passes: a budget that is split is split. Who comes back
-//! under a new name begins anew, so nothing is gained by it.
+//! What was held back is not made up for once its author passes: it waits unallocated. Who comes back under a new name
+//! begins anew, so nothing is gained by it.
 
 use std::collections::BTreeMap;
 
@@ -70,8 +70,7 @@ pub struct Tested {
 }
 
 impl Tested {
-    /// The weight by which a budget is split, in nanonats: the score, or nothing where it is not positive or
-    /// its author not yet beyond luck.
+    /// What is paid for, in nanonats: the score, or nothing where it is not positive or its author not yet beyond luck.
     pub fn counts(&self) -> u64 {
         match self.shown.is_beyond_luck() {
             true => self.positive(),
@@ -84,7 +83,8 @@ impl Tested {
         self.positive() > 0 && !self.shown.is_beyond_luck()
     }
 
-    fn positive(&self) -> u64 {
+    /// What is split by: the score, or nothing where it is not positive.
+    pub fn positive(&self) -> u64 {
         self.score.score.0.max(0).unsigned_abs()
     }
 }

@@ -1,8 +1,8 @@
 //! Why a contribution was paid what it was: the arithmetic of one payout, laid open.
 //!
 //! ```text
-//!   payout <- split of the budget <- final score <- score sheets <- certificate
-//!                                        <- contribution vector <- receipt <- shard root
+//!   payout <- split of the round's worth <- final score <- score sheets <- certificate
+//!                                              <- contribution vector <- receipt <- shard root
 //! ```
 //!
 //! [`Payout`] takes the splits apart into quotas, remainders and who got a unit that was left;
@@ -10,10 +10,11 @@
 //! that pays, and say so where they differ from what was certified. A [`Step`] notes how far one station
 //! of the walk was checked. Reading the bytes behind the stations belongs to whoever holds them.
 
+use tributary_protocol::aggregate;
 use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
 
-use crate::credit::{self, CreditError, Outcome};
+use crate::credit::{self, CreditError, Offer, Outcome};
 use crate::evidence::Tested;
 use crate::fold::CertifiedRound;
 use crate::money::{self, Portion};
@@ -37,19 +38,25 @@ pub enum ExplainError {
     },
 }
 
-/// A round's budget, split.
+/// What a round is worth, split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payout {
     /// The round.
     pub round: Round,
     /// Whose payout is explained.
     pub peer: PeerId,
-    /// What the round pays.
-    pub budget: MicroOpen,
+    /// What the round may pay, and for what.
+    pub offer: Offer,
+    /// Sum of all final scores, in nanonats.
+    pub gain: i128,
+    /// What that is worth: paid to contributors, but for what waits.
+    pub worth: MicroOpen,
+    /// What goes to nobody yet.
+    pub waiting: MicroOpen,
     /// What became of it.
     pub outcome: Outcome,
-    /// Sum of what counts of the scores: the denominator of every credit, in nanonats.
-    pub counted: u128,
+    /// Sum of the positive scores: the denominator of every credit, in nanonats.
+    pub positive: u128,
     /// One line per scored contribution, ordered by peer.
     pub lines: Vec<PayoutLine>,
 }
@@ -59,9 +66,9 @@ pub struct Payout {
 pub struct PayoutLine {
     /// The final score, and what its author had shown with it.
     pub tested: Tested,
-    /// `10^9 * counts / counted` in whole billionths; nothing when nothing is paid.
+    /// `10^9 * score / positive` in whole billionths; `None` without a gain. It waits while the score is held back.
     pub credit: Option<Portion>,
-    /// `budget * credit / 10^9` in whole micro-OPEN.
+    /// `worth * credit / 10^9` in whole micro-OPEN.
     pub amount: Option<Portion>,
 }
 
@@ -71,14 +78,19 @@ impl PayoutLine {
         self.tested.score.peer
     }
 
-    /// The credit in billionths.
+    /// The credit in billionths; none while the score is held back.
     pub fn credit(&self) -> Ppb {
-        Ppb(self.credit.map_or(0, |part| part.whole() as u32))
+        Ppb(self.given(self.credit) as u32)
     }
 
-    /// The amount.
+    /// The amount; none while the score is held back.
     pub fn amount(&self) -> MicroOpen {
-        MicroOpen(self.amount.map_or(0, |part| part.whole()))
+        MicroOpen(self.given(self.amount))
+    }
+
+    fn given(&self, part: Option<Portion>) -> u128 {
+        part.filter(|_| self.tested.counts() > 0)
+            .map_or(0, |part| part.whole())
     }
 }
 
@@ -88,22 +100,21 @@ impl Payout {
     /// # Errors
     /// See [`ExplainError`].
     pub fn of(round: &CertifiedRound, peer: PeerId) -> Result<Self, ExplainError> {
-        let credits = credit::assign(&round.scores, round.budget)?;
+        let credits = credit::assign(&round.scores, &round.offer)?;
         let known = round.scores.iter().any(|tested| tested.score.peer == peer);
         if !known && credits.outcome != Outcome::Unscored {
             let round = round.round;
             return Err(ExplainError::NotScored { round, peer });
         }
-        let weights: Vec<(PeerId, u64)> = (round.scores.iter())
-            .map(|tested| (tested.score.peer, tested.counts()))
-            .collect();
-        let credit = money::portions(u128::from(Ppb::ONE.0), &weights);
+        let weights = credit::weights(&round.scores);
+        let credit = (credits.gain > 0).then(|| money::portions(u128::from(Ppb::ONE.0), &weights));
+        let credit = credit.flatten();
         let given: Option<Vec<(PeerId, u64)>> = credit.as_ref().map(|credit| {
             (weights.iter().zip(credit))
                 .map(|((peer, _), part)| (*peer, part.whole() as u64))
                 .collect()
         });
-        let amount = given.and_then(|given| money::portions(round.budget.0, &given));
+        let amount = given.and_then(|given| money::portions(credits.worth.0, &given));
         let lines = (round.scores.iter().enumerate())
             .map(|(at, tested)| PayoutLine {
                 tested: *tested,
@@ -114,9 +125,12 @@ impl Payout {
         Ok(Self {
             round: round.round,
             peer,
-            budget: round.budget,
+            offer: round.offer,
+            gain: credits.gain,
+            worth: credits.worth,
+            waiting: credits.waiting,
             outcome: credits.outcome,
-            counted: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
+            positive: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
             lines,
         })
     }
@@ -130,11 +144,13 @@ impl Payout {
 /// The evaluators' judgements of one contribution, from the lowest up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What each evaluator signed, and whether its score is (or is half of) the median.
+    /// What each evaluator but the contributor signed, and whether its score is (or is half of) the median.
     pub judgements: Vec<Judgement>,
-    /// The median of the scores; of an even number the mean of the middle two, rounded down.
+    /// How many the final score needs.
+    pub needed: usize,
+    /// The final score: the median of the scores ([`aggregate::final_score`]), or zero of fewer than are needed.
     pub score: NanoNats,
-    /// The median of their luck, which need not rest on the same judgements.
+    /// The final luck, which need not rest on the same judgements.
     pub luck: NanoNats,
 }
 
@@ -150,9 +166,15 @@ pub struct Judgement {
 }
 
 impl Verdict {
-    /// Ranks what the evaluators found; `None` without any.
-    pub fn of(found: impl IntoIterator<Item = (PeerId, Score)>) -> Option<Self> {
+    /// Ranks what evaluators found of `peer`, of whom `evaluators` (ordered) might have said something; `None` where
+    /// none did. What `peer` said of itself is left out.
+    pub fn of(
+        peer: &PeerId,
+        found: impl IntoIterator<Item = (PeerId, Score)>,
+        evaluators: &[PeerId],
+    ) -> Option<Self> {
         let mut judgements: Vec<Judgement> = (found.into_iter())
+            .filter(|(evaluator, _)| evaluator != peer)
             .map(|(evaluator, line)| Judgement {
                 evaluator,
                 line,
@@ -160,26 +182,25 @@ impl Verdict {
             })
             .collect();
         judgements.sort_by_key(|j| (j.line.score, j.evaluator));
-        let count = judgements.len();
-        let middle = count.checked_sub(1)? / 2..=count / 2;
-        let (low, high) = (judgements[*middle.start()], judgements[*middle.end()]);
-        for at in middle {
-            judgements[at].is_middle = true;
+        if judgements.is_empty() {
+            return None;
         }
-        let mut luck: Vec<NanoNats> = judgements.iter().map(|j| j.line.luck).collect();
-        luck.sort_unstable();
+        let expected = aggregate::judges(peer, evaluators);
+        let needed = aggregate::needed(expected);
+        let lines: Vec<Score> = judgements.iter().map(|j| j.line).collect();
+        let last = aggregate::final_score(*peer, &lines, expected);
+        if lines.len() >= needed {
+            for at in aggregate::middle(lines.len(), expected) {
+                judgements[at].is_middle = true;
+            }
+        }
         Some(Self {
-            score: mean(low.line.score, high.line.score),
-            luck: mean(luck[(count - 1) / 2], luck[count / 2]),
             judgements,
+            needed,
+            score: last.score,
+            luck: last.luck,
         })
     }
-}
-
-/// Rounded down.
-fn mean(one: NanoNats, other: NanoNats) -> NanoNats {
-    let mean = (i128::from(one.0) + i128::from(other.0)).div_euclid(2);
-    NanoNats(i64::try_from(mean).expect("between two numbers"))
 }
 
 /// A station of the walk from a payout to the data behind it.
@@ -187,7 +208,7 @@ fn mean(one: NanoNats, other: NanoNats) -> NanoNats {
 pub enum Station {
     /// The line of the statement, and the account that it moved.
     Payout,
-    /// The round's budget over all contributors.
+    /// What the round is worth, over all contributors.
     Split,
     /// The final score as a median of signed sheets.
     Score,
@@ -242,7 +263,6 @@ pub enum Check {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tributary_protocol::aggregate;
     use tributary_protocol::entry::ScoreSheet;
     use tributary_protocol::hash::Digest;
     use tributary_protocol::id::{RunId, StateHash};
@@ -275,7 +295,10 @@ mod tests {
             run: RunId::default(),
             round: Round(3),
             sponsor: peer(9),
-            budget: MicroOpen(budget),
+            offer: Offer {
+                budget: MicroOpen(budget),
+                price_per_nat: MicroOpen(u128::MAX),
+            },
             scores: scores.collect(),
         }
     }
@@ -292,10 +315,11 @@ mod tests {
 
     #[test]
     fn the_unit_that_is_left_goes_to_the_largest_remainder() {
-        let payout = Payout::of(&round(&[2, 1, -5], 10), peer(0)).expect("scored");
+        let payout = Payout::of(&round(&[2, 1, -2], 10), peer(0)).expect("scored");
         assert_eq!(payout.lines[1].peer(), peer(1));
         let own = payout.own().expect("scored");
-        assert_eq!((payout.counted, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.positive, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.gain, payout.worth), (1, MicroOpen(10)));
         let credit = own.credit.expect("paid");
         assert_eq!((credit.floor, credit.remainder), (666_666_666, 2));
         assert!(credit.is_topped);
@@ -309,21 +333,23 @@ mod tests {
         let payout = Payout::of(&round(&[], 10), peer(0)).expect("no scores");
         assert_eq!((payout.outcome, payout.own()), (Outcome::Unscored, None));
         let nobody = Payout::of(&round(&[-1, 0], 10), peer(1)).expect("scored");
-        assert_eq!(nobody.outcome, Outcome::NobodyHelped);
+        assert_eq!(nobody.outcome, Outcome::NoGain);
         assert_eq!(nobody.own().expect("scored").amount(), MicroOpen(0));
     }
 
     #[test]
-    fn what_is_held_back_is_no_part_of_the_split() {
+    fn what_is_held_back_is_split_off_and_waits() {
         let mut round = round(&[2, 1, 5], 10);
         round.scores[2].shown.squares = 100;
         let payout = Payout::of(&round, peer(2)).expect("scored");
-        assert_eq!((payout.counted, payout.outcome), (3, Outcome::Paid));
+        assert_eq!((payout.positive, payout.outcome), (8, Outcome::Paid));
         let own = payout.own().expect("scored");
         assert!(own.tested.is_held_back() && own.amount() == MicroOpen(0));
+        assert_eq!(own.amount.expect("a gain").whole(), payout.waiting.0);
+        assert_eq!(payout.waiting, MicroOpen(6));
         round.scores.drain(..2);
         let alone = Payout::of(&round, peer(2)).expect("scored");
-        assert_eq!((alone.counted, alone.outcome), (0, Outcome::NotBeyondLuck));
+        assert_eq!((alone.positive, alone.outcome), (5, Outcome::NotBeyondLuck));
     }
 
     #[test]
@@ -332,16 +358,35 @@ mod tests {
         assert!(refused.to_string().contains("round 3"), "{refused}");
     }
 
+    fn evaluators(count: usize) -> Vec<PeerId> {
+        (0..count as u8).map(peer).collect()
+    }
+
     #[test]
     fn the_median_names_the_judgements_it_rests_on() {
         let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
-        let odd = Verdict::of(found).expect("judged");
-        let middle: Vec<bool> = odd.judgements.iter().map(|j| j.is_middle).collect();
-        assert_eq!((odd.score, middle), (NanoNats(2), vec![false, true, false]));
-        let even = Verdict::of([(peer(1), line(-4)), (peer(2), line(1))]).expect("judged");
-        assert_eq!(even.score, NanoNats(-2));
-        assert!(even.judgements.iter().all(|j| j.is_middle));
-        assert_eq!(Verdict::of([]), None);
+        let of = |found: &[(PeerId, Score)], expected| {
+            Verdict::of(&peer(9), found.iter().copied(), &evaluators(expected)).expect("judged")
+        };
+        let middle =
+            |v: &Verdict| -> Vec<bool> { v.judgements.iter().map(|j| j.is_middle).collect() };
+        let odd = of(&found, 3);
+        assert_eq!((odd.score, odd.needed), (NanoNats(2), 3));
+        assert_eq!(middle(&odd), [false, true, false]);
+        let even = of(&found[1..], 2);
+        assert_eq!((even.score, middle(&even)), (NanoNats(-1), vec![true; 2]));
+        let few = of(&found, 5);
+        assert_eq!((few.score, middle(&few)), (NanoNats(0), vec![false; 3]));
+        assert_eq!(Verdict::of(&peer(9), [], &evaluators(3)), None);
+    }
+
+    #[test]
+    fn what_an_evaluator_says_of_itself_is_no_judgement() {
+        let found = [(peer(0), line(900)), (peer(1), line(2))];
+        let own = Verdict::of(&peer(0), found, &evaluators(2)).expect("judged");
+        assert_eq!((own.score, own.judgements.len()), (NanoNats(2), 1));
+        assert_eq!(own.judgements[0].evaluator, peer(1));
+        assert_eq!(Verdict::of(&peer(0), [found[0]], &evaluators(1)), None);
     }
 
     proptest! {
@@ -353,9 +398,10 @@ mod tests {
             let (scores, luck): (Vec<i64>, Vec<u128>) = scores.into_iter().unzip();
             let mut round = round(&scores, budget);
             (round.scores.iter_mut().zip(luck)).for_each(|(s, luck)| s.shown.squares = luck * luck);
-            let paid = credit::assign(&round.scores, round.budget).expect("ordered");
+            let paid = credit::assign(&round.scores, &round.offer).expect("ordered");
             let payout = Payout::of(&round, peer(0)).expect("scored");
-            prop_assert_eq!(payout.outcome, paid.outcome);
+            prop_assert_eq!((payout.outcome, payout.worth), (paid.outcome, paid.worth));
+            prop_assert_eq!((payout.gain, payout.waiting), (paid.gain, paid.waiting));
             for (line, paid) in payout.lines.iter().zip(&paid.lines) {
                 prop_assert_eq!((line.credit(), line.amount()), (paid.credit, paid.amount));
             }
@@ -364,7 +410,9 @@ mod tests {
         #[test]
         fn explained_medians_are_those_that_are_certified(
             scores in prop::collection::vec(any::<i32>(), 1..12),
+            missing in 0usize..4,
         ) {
+            let evaluators = evaluators(scores.len() + missing);
             let sheets: Vec<(PeerId, ScoreSheet)> = (scores.iter().zip(0u8..))
                 .map(|(score, n)| {
                     let sheet = ScoreSheet {
@@ -381,7 +429,7 @@ mod tests {
             let views: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|(p, s)| (*p, s)).collect();
             let included = [Included {
                 receipt: tributary_protocol::round::EntryRef {
-                    author: peer(1),
+                    author: peer(3),
                     seq: tributary_protocol::id::Seq(0),
                     block: Default::default(),
                     index: 0,
@@ -390,13 +438,18 @@ mod tests {
                 tokens: 1,
                 weight: 1,
             }];
-            let certified = aggregate::final_scores(&views, &included, scores.len());
+            let certified = aggregate::final_scores(&views, &included, &evaluators);
+            prop_assert_eq!(certified.is_empty(), scores.len() < aggregate::needed(evaluators.len()));
             let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));
-            let verdict = Verdict::of(found).expect("judged");
-            prop_assert_eq!(verdict.score, certified[0].score);
-            prop_assert_eq!(verdict.luck, certified[0].luck);
-            let middle = verdict.judgements.iter().filter(|j| j.is_middle).count();
-            prop_assert_eq!(middle, 2 - scores.len() % 2);
+            let verdict = Verdict::of(&peer(3), found, &evaluators);
+            for certified in certified {
+                let Some(verdict) = &verdict else {
+                    prop_assert_eq!(certified.score, NanoNats(0));
+                    continue;
+                };
+                prop_assert_eq!(verdict.score, certified.score);
+                prop_assert_eq!(verdict.luck, certified.luck);
+            }
         }
     }
 }

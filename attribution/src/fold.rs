@@ -13,7 +13,7 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
 use crate::chart::Account;
-use crate::credit::{self, CreditError, Outcome, RoundCredits};
+use crate::credit::{self, CreditError, Offer, RoundCredits};
 use crate::evidence::{Evidence, Tested};
 use crate::fee::{self, FeeError, Usage};
 use crate::money::{Balance, MoneyError};
@@ -27,8 +27,8 @@ pub struct CertifiedRound {
     pub round: Round,
     /// Who pays: the run's creator.
     pub sponsor: PeerId,
-    /// What the round pays.
-    pub budget: MicroOpen,
+    /// What the round may pay.
+    pub offer: Offer,
     /// Final scores, ordered by peer, each with what its author had shown by then; empty when too few sheets
     /// arrived.
     pub scores: Vec<Tested>,
@@ -58,7 +58,7 @@ impl CertifiedRound {
                     run: value.run,
                     round,
                     sponsor: manifest.creator,
-                    budget: manifest.budget_per_round,
+                    offer: Offer::of(manifest),
                     scores: evidence.round(&value.scores),
                 });
             }
@@ -144,7 +144,7 @@ pub enum FoldError {
 pub fn postings(fact: &Fact) -> Result<Vec<Posting>, FoldError> {
     match fact {
         Fact::Round(round) => {
-            let credits = credit::assign(&round.scores, round.budget)?;
+            let credits = credit::assign(&round.scores, &round.offer)?;
             round_postings(round, &credits)
         }
         Fact::Usage(usage) => Ok(fee::postings(usage)?),
@@ -155,14 +155,10 @@ fn round_postings(
     round: &CertifiedRound,
     credits: &RoundCredits,
 ) -> Result<Vec<Posting>, FoldError> {
-    let payees: Vec<(Account, MicroOpen)> = match credits.outcome {
-        Outcome::NobodyHelped => vec![],
-        Outcome::NotBeyondLuck | Outcome::Unscored => vec![(Account::Unallocated, round.budget)],
-        Outcome::Paid => (credits.lines.iter())
-            .map(|line| (Account::Contributor(line.peer()), line.amount))
-            .collect(),
-    };
-    let mut out = Vec::with_capacity(payees.len() + 1);
+    let lines = credits.lines.iter();
+    let payees = lines.map(|line| (Account::Contributor(line.peer()), line.amount));
+    let payees = payees.chain([(Account::Unallocated, credits.waiting)]);
+    let mut out = Vec::new();
     for (account, amount) in payees {
         if amount > MicroOpen(0) {
             let amount = Balance::plus(amount)?;
@@ -170,7 +166,7 @@ fn round_postings(
         }
     }
     if !out.is_empty() {
-        let amount = Balance::minus(round.budget)?;
+        let amount = Balance::minus(credits.worth)?;
         let account = Account::Sponsor(round.sponsor);
         out.insert(0, Posting { account, amount });
     }
@@ -265,7 +261,7 @@ impl Books {
         let of_run = FactId::Round(run, Round(0))..=FactId::Round(run, Round(u32::MAX));
         self.facts.range(of_run).filter_map(|(_, fact)| match fact {
             Fact::Round(round) => {
-                let credits = credit::assign(&round.scores, round.budget);
+                let credits = credit::assign(&round.scores, &round.offer);
                 Some((round, credits.expect("checked when the fact was added")))
             }
             Fact::Usage(_) => None,

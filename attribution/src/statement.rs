@@ -182,12 +182,15 @@ impl fmt::Display for Line {
             self.amount.to_string(),
         )?;
         match self.outcome {
-            Outcome::NobodyHelped => write!(f, "  nobody helped: the sponsor keeps the budget"),
+            Outcome::NoGain => write!(
+                f,
+                "  the round gained nothing: the sponsor keeps the budget"
+            ),
             Outcome::Paid | Outcome::NotBeyondLuck if self.score <= NanoNats(0) => {
                 write!(f, "  no help: earns nothing")
             }
             Outcome::Paid | Outcome::NotBeyondLuck if !self.is_beyond_luck => {
-                write!(f, "  not yet beyond luck: earns nothing")
+                write!(f, "  not yet beyond luck: its part waits")
             }
             Outcome::Paid | Outcome::NotBeyondLuck | Outcome::Unscored => Ok(()),
         }
@@ -205,6 +208,7 @@ mod tests {
     use tributary_protocol::round::FinalScore;
 
     use super::*;
+    use crate::credit::Offer;
     use crate::evidence::{Shown, Tested};
     use crate::fold::{CertifiedRound, Fact};
 
@@ -231,7 +235,10 @@ mod tests {
             run: RunId(Digest::from_bytes([7; 32])),
             round: Round(round),
             sponsor: peer(9),
-            budget: MicroOpen(10_000_000),
+            offer: Offer {
+                budget: MicroOpen(10_000_000),
+                price_per_nat: MicroOpen(1_000_000_000),
+            },
             scores: scores.iter().map(score).collect(),
         })
     }
@@ -267,8 +274,8 @@ mod tests {
     fn a_sponsor_reads_what_it_paid() {
         let statement = Statement::of(&books(), peer(9));
         assert!(statement.runs[0].lines.is_empty());
-        // Rounds 1, 2 and 5 to contributors, 3 and 6 unallocated, round 4 kept.
-        assert_eq!(statement.total, Balance(-50_000_000));
+        // Rounds 1, 3 and 5 in full, 8 and nearly 5 millinats at one OPEN each for 2 and 6, nothing for round 4.
+        assert_eq!(statement.total, Balance(-42_999_995));
     }
 
     #[test]
@@ -288,9 +295,9 @@ Run 0707070707
   round         score                95 % interval       luck     credit                OPEN
       1     +0.030000       +0.029000 to +0.031000   0.002000    75.00 %            7.500000
       2     -0.002000       -0.003000 to -0.001000   0.002000     0.00 %            0.000000  no help: earns nothing
-      4     -0.000000       -0.001000 to +0.001000   0.002000     0.00 %            0.000000  nobody helped: the sponsor keeps the budget
-      5     +0.005000       +0.004000 to +0.006000   0.002000     0.00 %            0.000000  not yet beyond luck: earns nothing
-      6     +0.005000       +0.004000 to +0.006000   0.002000     0.00 %            0.000000  not yet beyond luck: earns nothing
+      4     -0.000000       -0.001000 to +0.001000   0.002000     0.00 %            0.000000  the round gained nothing: the sponsor keeps the budget
+      5     +0.005000       +0.004000 to +0.006000   0.002000     0.00 %            0.000000  not yet beyond luck: its part waits
+      6     +0.005000       +0.004000 to +0.006000   0.002000     0.00 %            0.000000  not yet beyond luck: its part waits
     sum     +0.038000                                                               7.500000
 Not scored, too few evaluators answered: 3
 as contributor            7.500000 OPEN

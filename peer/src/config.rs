@@ -74,6 +74,10 @@ pub enum RunFileError {
     },
 }
 
+/// Budgets of a round that a nat is worth unless the run file says otherwise: 20 millinats pay the whole budget, which is
+/// what a good round of the demo gains.
+pub const BUDGETS_PER_NAT: u128 = 50;
+
 /// A run file, every default filled in.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,9 +108,12 @@ pub struct RunFile {
     /// Contributors drawn for each round.
     #[serde(default = "default_participants")]
     pub participants: u32,
-    /// OPEN paid each round, split by credit.
+    /// The most that a round pays in OPEN, split by credit.
     #[serde(default = "default_budget")]
     pub budget_per_round_open: toml::Value,
+    /// OPEN for each nat per token that a round gains; zero: [`BUDGETS_PER_NAT`] budgets.
+    #[serde(default = "default_price")]
+    pub price_per_nat_open: toml::Value,
     /// How updates are combined.
     #[serde(default)]
     pub aggregation: AggregationName,
@@ -159,6 +166,9 @@ fn default_participants() -> u32 {
 }
 fn default_budget() -> toml::Value {
     toml::Value::Integer(1)
+}
+fn default_price() -> toml::Value {
+    toml::Value::Integer(0)
 }
 
 /// `[adapter]`.
@@ -363,6 +373,7 @@ impl RunFile {
                 vote_ms: self.deadlines.vote_ms,
             },
             budget_per_round: self.budget()?,
+            price_per_nat: self.price()?,
             revenue: self.revenue()?,
         })
     }
@@ -502,11 +513,15 @@ impl RunFile {
     }
 
     fn budget(&self) -> Result<MicroOpen, RunFileError> {
-        let text = match &self.budget_per_round_open {
-            toml::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        parse_open(&text).map_err(|why| bound("budget_per_round_open", &why))
+        open_of("budget_per_round_open", &self.budget_per_round_open)
+    }
+
+    fn price(&self) -> Result<MicroOpen, RunFileError> {
+        let price = open_of("price_per_nat_open", &self.price_per_nat_open)?;
+        Ok(match price {
+            MicroOpen(0) => MicroOpen(self.budget()?.0.saturating_mul(BUDGETS_PER_NAT)),
+            price => price,
+        })
     }
 
     fn revenue(&self) -> Result<RevenueSplit, RunFileError> {
@@ -538,6 +553,14 @@ impl RunFile {
             stakers,
         })
     }
+}
+
+fn open_of(key: &'static str, value: &toml::Value) -> Result<MicroOpen, RunFileError> {
+    let text = match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    parse_open(&text).map_err(|why| bound(key, &why))
 }
 
 fn bound(key: &'static str, why: &str) -> RunFileError {

@@ -11,6 +11,7 @@
 mod committed;
 mod files;
 pub(crate) mod leaves;
+pub(crate) mod neutral;
 
 use std::path::{Path, PathBuf};
 

@@ -70,8 +70,11 @@ pub struct RunView {
     pub creator: String,
     /// Who scores it.
     pub evaluators: Vec<String>,
-    /// OPEN a round, in millionths.
+    /// The most that a round pays in OPEN, in millionths.
     pub budget_micro_open: u64,
+    /// OPEN for each nat that a round gains, in millionths.
+    #[serde(default)]
+    pub price_per_nat_micro_open: u64,
     /// Its members.
     pub roster: Vec<MemberView>,
     /// Certified rounds, the genesis first.
@@ -234,15 +237,15 @@ pub struct PeriodView {
     pub absent: u32,
     /// Rounds without final scores.
     pub unscored: u32,
-    /// Rounds in which no score was positive.
-    pub nobody_helped: u32,
+    /// Rounds that gained nothing.
+    pub without_gain: u32,
     /// Rounds in which a positive score of the peer, or everybody's, was not beyond luck yet.
     pub not_beyond_luck: u32,
     /// What the peer earned.
     pub micro_open: u64,
     /// Its mean score in the rounds it took part in.
     pub score_nanonats: i64,
-    /// What counted of the others' scores in them, together, on average.
+    /// The others' positive scores in them, together, on average.
     pub others_nanonats: i64,
     /// What changed since the period before; `None` for the first.
     pub change: Option<ChangeView>,
@@ -260,7 +263,7 @@ pub struct ChangeView {
 /// One cause of a change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CauseView {
-    /// length, unscored, nobody-helped, not-beyond-luck, absent, own-score, others-scores, budget.
+    /// length, unscored, no-gain, not-beyond-luck, absent, own-score, others-scores, worth.
     pub cause: String,
     /// What it did.
     pub micro_open: i64,

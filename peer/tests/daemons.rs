@@ -71,7 +71,15 @@ fn federation(dir: &Path) -> (Vec<Peer>, String, String) {
     }
     let file = dir.join("run.toml");
     fs::write(&file, RUN).unwrap();
-    let created = peers[0].ask(&["run", "create", file.to_str().unwrap(), "--join"]);
+    let neutral = text(&dir.join("neutral.txt"), "neighbour");
+    let created = peers[0].ask(&[
+        "run",
+        "create",
+        file.to_str().unwrap(),
+        "--join",
+        "--holdout",
+        &neutral,
+    ]);
     let run = created["run"].as_str().unwrap().to_owned();
     for peer in &peers[1..4] {
         peer.ask(&["run", "join", &run]);

@@ -17,7 +17,7 @@ use crate::id::PeerId;
 use crate::manifest::Aggregation;
 use gram::Gram;
 
-pub use score::final_scores;
+pub use score::{final_score, final_scores, judges, middle, needed};
 
 /// One peer's decoded update and its weight.
 #[derive(Clone, Debug, PartialEq)]

@@ -70,6 +70,9 @@ pub const MAX_DEADLINE_MS: u32 = 30 * 24 * 3_600_000;
 /// Micro-OPEN of a round's budget: a thousand times all OPEN there is, so that u128 never overflows
 /// when budgets of all rounds of all runs are summed.
 pub const MAX_BUDGET_MICRO_OPEN: u128 = 1_000_000_000_000_000_000;
+/// Micro-OPEN of the price of a nat: the largest budget, for a gain of a millionth of a nat. No evaluator tells less
+/// from nothing.
+pub const MAX_PRICE_MICRO_OPEN: u128 = MAX_BUDGET_MICRO_OPEN * 1_000_000;
 /// Tokens one entry may claim: sums over a full roster stay within u64.
 pub const MAX_TOKENS: u64 = 1 << 48;
 /// Billionths of a nat of any loss or score: a million nats a token is no language model's loss, and

@@ -50,8 +50,10 @@ pub struct Manifest {
     pub participants: u32,
     /// Deadlines of a round.
     pub deadlines: Deadlines,
-    /// Split among contributors each round, by credit. Paid by the creator.
+    /// The most that a round pays its contributors, by credit. Paid by the creator.
     pub budget_per_round: MicroOpen,
+    /// What a round pays for each nat (per predicted token) that its final scores add up to, within the budget.
+    pub price_per_nat: MicroOpen,
     /// How usage fees are split.
     pub revenue: RevenueSplit,
 }

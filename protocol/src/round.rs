@@ -49,8 +49,8 @@ pub struct RoundValue {
     pub leaves: Vec<EntryRef>,
     /// Score sheets of the round before, ordered by author.
     pub sheets: Vec<EntryRef>,
-    /// Final scores of the round before: per contributor the median over `sheets`, ordered by peer.
-    /// Empty when fewer than half of the evaluators' sheets arrived in time.
+    /// Final scores of the round before: per contributor the median over `sheets`, ordered by peer
+    /// ([`crate::aggregate::final_scores`]). Empty without more than two thirds of the evaluators' sheets.
     pub scores: Vec<FinalScore>,
 }
 

@@ -447,7 +447,7 @@ fn final_scores(
     let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
         .filter_map(|at| Some((at.author, evidence.log.entry(at).and_then(as_sheet)?)))
         .collect();
-    aggregate::final_scores(&sheets, &judged.included, manifest.evaluators.len())
+    aggregate::final_scores(&sheets, &judged.included, &manifest.evaluators)
 }
 
 /// Decodes, combines and applies the updates that `value` includes; does not look at the outcome

@@ -42,6 +42,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_SCORE_WINDOWS,
         MAX_DEADLINE_MS,
         MAX_BUDGET_MICRO_OPEN,
+        MAX_PRICE_MICRO_OPEN,
         MAX_TOKENS,
         MAX_NANO_NATS,
         MAX_NAME_BYTES,

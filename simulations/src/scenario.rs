@@ -102,8 +102,11 @@ pub struct RunPlan {
     /// How often peers compare ledgers and repeat votes; not part of the manifest.
     #[serde(default = "one_second")]
     pub tick_ms: u64,
-    /// Micro-OPEN split among contributors each round.
+    /// The most that a round pays its contributors, micro-OPEN.
     pub budget_per_round: u64,
+    /// Micro-OPEN for each nat that a round gains; zero: so many that any gain pays the whole budget.
+    #[serde(default)]
+    pub price_per_nat: u64,
     /// How updates travel.
     pub codec: CodecPlan,
     /// How updates are combined.

@@ -131,11 +131,11 @@ fn the_folder_has_a_row_for_every_participant_and_round_and_its_sums_agree() {
         .filter(|row| row["outcome"] == "included")
         .count();
     assert_eq!(included as f64, sum(&rounds, "included"));
-    // Every judged round pays the whole budget of one OPEN.
+    // A judged round pays its budget of one OPEN at most; what is held back waits.
     let judged = rounds.iter().filter(|row| row["judged"] == "true").count();
     let paid = sum(&participants, "earned_open");
     assert!(
-        (paid - judged as f64).abs() < 1e-6,
+        paid > 0.0 && paid <= judged as f64 + 1e-6,
         "{paid} paid in {judged} rounds"
     );
     assert_eq!(result["rounds"].as_array().map(Vec::len), Some(5));

@@ -42,10 +42,18 @@ fn round(of: u8, round: u32, budget: u128, scores: &[i64]) -> CertifiedRound {
         run: run(of),
         round: Round(round),
         sponsor: peer(250),
-        budget: MicroOpen(budget),
+        offer: offer(budget),
         scores: (scores.iter().enumerate())
             .map(|(n, &s)| tested(score(n, s), false))
             .collect(),
+    }
+}
+
+/// That any gain reaches.
+fn offer(budget: u128) -> Offer {
+    Offer {
+        budget: MicroOpen(budget),
+        price_per_nat: MicroOpen(u128::MAX),
     }
 }
 
@@ -96,7 +104,7 @@ fn a_round_pays_its_contributors_from_the_sponsor() {
 }
 
 #[test]
-fn a_round_that_helped_nobody_moves_nothing_and_stays_on_record() {
+fn a_round_without_a_gain_moves_nothing_and_stays_on_record() {
     let books = Books::of([Fact::Round(round(1, 1, 90, &[0, -1]))]).expect("good fact");
     assert_eq!(books.balances().count(), 0);
     let rounds: Vec<_> = books.rounds(run(1)).collect();
@@ -104,15 +112,31 @@ fn a_round_that_helped_nobody_moves_nothing_and_stays_on_record() {
 }
 
 #[test]
-fn what_is_held_back_goes_to_the_others_and_waits_unallocated_where_there_are_none() {
+fn what_is_held_back_waits_unallocated_whether_others_are_paid_or_not() {
     let some = holding_back(round(1, 1, 90, &[2, -1, 1]), &[0, 1]);
     let nobody = holding_back(round(1, 2, 50, &[2, -1]), &[0, 1]);
     let books = Books::of([Fact::Round(some), Fact::Round(nobody)]).expect("good facts");
     let held = |account| books.balance(run(1), account).0;
     assert_eq!(held(Account::Contributor(peer(0))), 0);
-    assert_eq!(held(Account::Contributor(peer(2))), 90);
-    assert_eq!(held(Account::Unallocated), 50);
+    assert_eq!(held(Account::Contributor(peer(2))), 30);
+    assert_eq!(held(Account::Unallocated), 60 + 50);
     assert_eq!(held(Account::Sponsor(peer(250))), -140);
+}
+
+#[test]
+fn what_a_round_is_not_worth_stays_with_the_sponsor() {
+    let mut dear = round(1, 1, 90, &[2_000_000, -1_000_000]);
+    dear.offer.price_per_nat = MicroOpen(40_000);
+    let books = Books::of([Fact::Round(dear)]).expect("good fact");
+    assert_eq!(
+        books.balance(run(1), Account::Contributor(peer(0))),
+        Balance(40)
+    );
+    assert_eq!(
+        books.balance(run(1), Account::Sponsor(peer(250))),
+        Balance(-40)
+    );
+    assert_eq!(books.balances().count(), 2);
 }
 
 #[test]
@@ -167,7 +191,11 @@ fn values_that_judge_nothing_are_no_facts() {
     let facts = |upto: usize| CertifiedRound::chain(&manifest, &values[..upto]).expect("a chain");
     assert_eq!((facts(0), facts(2)), (vec![], vec![]));
     let fact = &facts(3)[0];
-    assert_eq!((fact.round, fact.budget), (Round(1), MicroOpen(77)));
+    assert_eq!((fact.round, fact.offer), (Round(1), Offer::of(&manifest)));
+    assert_eq!(
+        (fact.offer.budget, fact.offer.price_per_nat),
+        (MicroOpen(77), MicroOpen(11))
+    );
     assert_eq!((fact.sponsor, fact.run), (manifest.creator, run(4)));
     assert_eq!(fact.scores, [tested(values[2].scores[0], false)]);
 }
@@ -237,6 +265,7 @@ fn manifest() -> Manifest {
             vote_ms: 1,
         },
         budget_per_round: MicroOpen(77),
+        price_per_nat: MicroOpen(11),
         revenue: usage(0, 0, 0, 0).revenue,
     }
 }
@@ -263,14 +292,17 @@ fn facts() -> impl Strategy<Value = Vec<Fact>> {
     let amount = || 0..=MAX_AMOUNT.0;
     let line = (-1_000_000_000i64..1_000_000_000, any::<bool>());
     let scores = prop::collection::vec(line, 0..8);
-    let rounds = prop::collection::btree_map((0u8..3, 1u32..20), (amount(), scores), 0..25);
+    let rounds = (amount(), 0..=1u128 << 80, scores);
+    let rounds = prop::collection::btree_map((0u8..3, 1u32..20), rounds, 0..25);
     let answers =
         prop::collection::btree_map((0u8..3, 0u8..20), (amount(), 0..=1_000_000_000u32), 0..25);
     (rounds, answers).prop_map(|(rounds, answers)| {
-        let rounds = (rounds.into_iter()).map(|((of, at), (budget, scores))| {
+        let rounds = (rounds.into_iter()).map(|((of, at), (budget, price, scores))| {
             let (scores, held): (Vec<i64>, Vec<bool>) = scores.into_iter().unzip();
             let held: Vec<usize> = (0..held.len()).filter(|at| held[*at]).collect();
-            Fact::Round(holding_back(round(of, at, budget, &scores), &held))
+            let mut round = holding_back(round(of, at, budget, &scores), &held);
+            round.offer.price_per_nat = MicroOpen(price);
+            Fact::Round(round)
         });
         let answers = (answers.into_iter())
             .map(|((of, answer), (fee, share))| Fact::Usage(usage(of, answer, fee, share)));

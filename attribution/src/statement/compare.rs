@@ -6,8 +6,9 @@
 //! 1. Earned is rounds taken part in times pay a round, `T m`. `T2 m2 - T1 m1` is
 //!    `(T2 - T1) (m1 + m2)/2 + (m2 - m1) (T1 + T2)/2`: the number of rounds and the pay a round, each at
 //!    the mean of the other. The number itself is a sum: rounds of the period, minus those that nobody
-//!    scored, that nobody helped in, that the peer was absent from, and in which its score was not beyond luck.
-//! 2. A round pays `b s / (s + o)`: the budget, the peer's own score and the others', as far as they count. The pay a round of two periods differs by the mean over all pairs of their rounds, and each
+//!    scored, that gained nothing, that the peer was absent from, and in which its score was not beyond luck.
+//! 2. A round pays `w s / (s + o)`: what the round is worth (its gain at the price, within the budget), the peer's own
+//!    score and the others' positive ones. The pay a round of two periods differs by the mean over all pairs of their rounds, and each
 //!    pair's difference is given to the three by their Shapley value, the mean over the orders in which they
 //!    can be exchanged.
 //!
@@ -40,8 +41,8 @@ pub struct Period {
     pub last: Round,
     /// Rounds without final scores.
     pub unscored: u32,
-    /// Rounds in which no score was positive.
-    pub unhelped: u32,
+    /// Rounds that gained nothing.
+    pub without_gain: u32,
     /// Rounds in which a positive score of this peer, or everybody's, was not beyond luck yet.
     pub held: u32,
     /// Rounds that were paid to others without a contribution of this peer.
@@ -52,7 +53,7 @@ pub struct Period {
     pub earned: MicroOpen,
     /// Its mean score in the rounds it took part in, negative ones included; zero without any.
     pub score: NanoNats,
-    /// Mean over the same rounds of what counted of the others' scores, together.
+    /// Mean over the same rounds of the others' positive scores, together.
     pub others: NanoNats,
     rounds: Vec<Pay>,
 }
@@ -60,9 +61,9 @@ pub struct Period {
 /// What decided one round's pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pay {
-    budget: MicroOpen,
+    worth: MicroOpen,
     own: i64,
-    /// Sum of what counted of the others' scores.
+    /// Sum of the others' positive scores.
     others: u64,
 }
 
@@ -73,18 +74,18 @@ pub enum Cause {
     Length,
     /// More or fewer of them had no final scores.
     Unscored,
-    /// In more or fewer of them nobody helped.
-    Unhelped,
+    /// More or fewer of them gained nothing.
+    NoGain,
     /// In more or fewer of them its score, or everybody's, was not beyond luck yet.
     NotBeyondLuck,
     /// The peer was absent from more or fewer of those that were paid.
     Absent,
     /// Its own scores.
     OwnScore,
-    /// The others' scores, which share the budget with its own.
+    /// The others' scores, which share the round's worth with its own.
     OthersScores,
-    /// The budget a round.
-    Budget,
+    /// What a round is worth: its gain at the price, within the budget.
+    Worth,
 }
 
 impl Cause {
@@ -92,12 +93,12 @@ impl Cause {
     pub const ALL: [Self; CAUSES] = [
         Self::Length,
         Self::Unscored,
-        Self::Unhelped,
+        Self::NoGain,
         Self::NotBeyondLuck,
         Self::Absent,
         Self::OwnScore,
         Self::OthersScores,
-        Self::Budget,
+        Self::Worth,
     ];
 
     /// In a word, stable.
@@ -105,12 +106,12 @@ impl Cause {
         match self {
             Self::Length => "length",
             Self::Unscored => "unscored",
-            Self::Unhelped => "nobody-helped",
+            Self::NoGain => "no-gain",
             Self::NotBeyondLuck => "not-beyond-luck",
             Self::Absent => "absent",
             Self::OwnScore => "own-score",
             Self::OthersScores => "others-scores",
-            Self::Budget => "budget",
+            Self::Worth => "worth",
         }
     }
 }
@@ -138,7 +139,7 @@ pub fn periods(books: &Books, run: RunId, peer: PeerId, by: u32) -> Vec<Period> 
         }
         let period = periods.last_mut().expect("just pushed");
         period.last = round.round;
-        period.add(round.budget, &credits, peer);
+        period.add(&credits, peer);
     }
     periods
 }
@@ -149,7 +150,7 @@ impl Period {
             first,
             last: first,
             unscored: 0,
-            unhelped: 0,
+            without_gain: 0,
             held: 0,
             absent: 0,
             taken: 0,
@@ -160,21 +161,21 @@ impl Period {
         }
     }
 
-    fn add(&mut self, budget: MicroOpen, credits: &RoundCredits, peer: PeerId) {
+    fn add(&mut self, credits: &RoundCredits, peer: PeerId) {
         match credits.outcome {
             Outcome::Unscored => self.unscored += 1,
-            Outcome::NobodyHelped => self.unhelped += 1,
+            Outcome::NoGain => self.without_gain += 1,
             Outcome::NotBeyondLuck => self.held += 1,
             Outcome::Paid => match credits.lines.iter().find(|line| line.peer() == peer) {
                 None => self.absent += 1,
                 Some(own) if own.tested.is_held_back() => self.held += 1,
                 Some(own) => {
                     let others = credits.lines.iter().filter(|line| line.peer() != peer);
-                    let others = others.map(|line| line.tested.counts()).sum();
+                    let others = others.map(|line| line.tested.positive()).sum();
                     self.taken += 1;
                     self.earned = MicroOpen(self.earned.0 + own.amount.0);
                     self.rounds.push(Pay {
-                        budget,
+                        worth: credits.worth,
                         own: own.tested.score.score.0,
                         others,
                     });
@@ -193,7 +194,7 @@ impl Period {
 
     /// Final rounds.
     pub fn rounds(&self) -> u32 {
-        self.unscored + self.unhelped + self.held + self.absent + self.taken
+        self.unscored + self.without_gain + self.held + self.absent + self.taken
     }
 
     /// What changed since `before`.
@@ -207,16 +208,16 @@ impl Period {
         let pay = (earlier.or(later).unwrap_or(0.0) + later.or(earlier).unwrap_or(0.0)) / 2.0;
         let more = |of: fn(&Self) -> u32| f64::from(of(self)) - f64::from(of(before));
         let taken = f64::midpoint(f64::from(before.taken), f64::from(self.taken));
-        let [budget, own, others] = by_pairs(&before.rounds, &self.rounds).map(|part| part * taken);
+        let [worth, own, others] = by_pairs(&before.rounds, &self.rounds).map(|part| part * taken);
         let found = [
             more(Self::rounds) * pay,
             -more(|period| period.unscored) * pay,
-            -more(|period| period.unhelped) * pay,
+            -more(|period| period.without_gain) * pay,
             -more(|period| period.held) * pay,
             -more(|period| period.absent) * pay,
             own,
             others,
-            budget,
+            worth,
         ];
         let total = self.earned.0 as i128 - before.earned.0 as i128;
         let parts = whole(found, total);
@@ -231,7 +232,7 @@ impl Period {
     }
 }
 
-/// What budget, own score and others' scores did to the pay of a round, as the mean over all pairs.
+/// What worth, own score and others' scores did to the pay of a round, as the mean over all pairs.
 fn by_pairs(before: &[Pay], after: &[Pay]) -> [f64; 3] {
     let mut sums = [0.0; 3];
     for earlier in before {
@@ -245,12 +246,12 @@ fn by_pairs(before: &[Pay], after: &[Pay]) -> [f64; 3] {
     sums.map(|sum| sum / pairs)
 }
 
-/// The Shapley value of exchanging budget, own score and others' scores of one round for another's.
+/// The Shapley value of exchanging worth, own score and others' scores of one round for another's.
 fn exchanged(from: &Pay, to: &Pay) -> [f64; 3] {
-    let pay = |budget: &Pay, own: &Pay, others: &Pay| {
+    let pay = |worth: &Pay, own: &Pay, others: &Pay| {
         let (own, others) = (own.own.max(0) as f64, others.others as f64);
         match own > 0.0 {
-            true => budget.budget.0 as f64 * (own / (own + others)),
+            true => worth.worth.0 as f64 * (own / (own + others)),
             false => 0.0,
         }
     };

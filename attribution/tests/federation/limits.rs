@@ -1,7 +1,8 @@
 //! What the rule cannot do, kept as tests so that the README's list stays true.
 
+use tributary_attribution::credit::{self, Offer};
 use tributary_attribution::evidence::Evidence;
-use tributary_attribution::{credit, path};
+use tributary_attribution::path;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId};
 use tributary_protocol::round::FinalScore;
 
@@ -18,7 +19,11 @@ fn amounts(scores: &[i64]) -> Vec<u128> {
         })
         .collect();
     let tested = Evidence::default().round(&scores);
-    let assigned = credit::assign(&tested, MicroOpen(1000)).expect("ordered");
+    let offer = Offer {
+        budget: MicroOpen(1000),
+        price_per_nat: MicroOpen(u128::MAX),
+    };
+    let assigned = credit::assign(&tested, &offer).expect("ordered");
     assigned.lines.iter().map(|l| l.amount.0).collect()
 }
 

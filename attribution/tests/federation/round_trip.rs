@@ -27,6 +27,8 @@ use crate::toy::{Counted, Draw, Loss, Quadratic, peer, widen};
 const PARAMETERS: usize = 48;
 const ROUNDS: u32 = 4;
 const BUDGET: MicroOpen = MicroOpen(10_000_001);
+/// For a nat: any round of this run gains enough for its budget.
+const PRICE: MicroOpen = MicroOpen(1_000_000_000_000_000);
 /// What everybody's text has in common: where the hold-outs' losses are least.
 const TRUTH: [f64; PARAMETERS] = {
     let (pattern, mut all) = ([1.0, -0.5, 0.25, 0.75, -1.0, 0.5], [0.0; PARAMETERS]);
@@ -96,6 +98,7 @@ fn manifest() -> Manifest {
             vote_ms: 100,
         },
         budget_per_round: BUDGET,
+        price_per_nat: PRICE,
         revenue: RevenueSplit {
             contributors: Ppb::ONE,
             base_author: Ppb(0),
@@ -193,7 +196,7 @@ fn run() -> Federation {
             .collect();
         let signed: Vec<(PeerId, &ScoreSheet)> =
             (manifest.evaluators.iter()).copied().zip(&judged).collect();
-        scores = aggregate::final_scores(&signed, &included, EVALUATORS);
+        scores = aggregate::final_scores(&signed, &included, &manifest.evaluators);
         adapter = aggregate::step(&adapter, &given);
         moved.add(&given).expect("vectors of one adapter");
         sheets.push(judged);
@@ -308,7 +311,7 @@ fn one_lying_evaluator_of_three_moves_nobody_out_of_the_honest_range() {
         .zip(sheets)
         .collect();
     let judged = &federation.values[1].included;
-    let found = aggregate::final_scores(&signed, judged, EVALUATORS);
+    let found = aggregate::final_scores(&signed, judged, &federation.manifest.evaluators);
     for (number, found) in found.iter().enumerate() {
         let (a, b) = (
             honest[0].scores[number].score,

@@ -24,7 +24,7 @@ use crate::daemon::{Daemon, Stopped};
 use crate::event::Event;
 use crate::home::{Home, HomePaths};
 use crate::model;
-use crate::shard::Committed;
+use crate::shard::{Committed, neutral};
 use crate::terminal::Failure;
 use crate::verify::holdout::{HoldoutProof, HoldoutReport};
 use crate::verify::{self, archive::Archive};
@@ -193,6 +193,9 @@ impl Office {
                 me.short()
             )));
         }
+        if let Some(warning) = fair(manifest, request)? {
+            tracing::warn!("run {}: {warning}", run.short());
+        }
         let join = tokio::task::block_in_place(|| self.commit(manifest, request, role))?;
         let root = join.root;
         let command = Command::Follow {
@@ -343,6 +346,10 @@ impl Host for Office {
     async fn create(&self, request: CreateRequest) -> Result<RunBrief, HostError> {
         let manifest = manifest_of(&request.manifest)?;
         let run = manifest.run_id();
+        // Before the run is open: it would have nobody to start it.
+        if let Some(join) = &request.join {
+            fair(&manifest, join)?;
+        }
         let provided = tokio::task::block_in_place(|| {
             model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
         });
@@ -514,6 +521,16 @@ async fn next_event(
 
 const TOO_SHORT: &str = "this shard has fewer than eight words to train on, and the run weighs by own text, which it \
     tells by eight words in a row; add text with `tributary datanet add`";
+
+/// Whether what a member asks for leaves it to score others on its own text; gives a warning.
+fn fair(manifest: &Manifest, request: &JoinRequest) -> Result<Option<String>, HostError> {
+    neutral::check(
+        manifest,
+        role_of(&request.role)?,
+        !request.holdout.is_empty(),
+    )
+    .map_err(HostError::Refused)
+}
 
 fn manifest_of(hex: &str) -> Result<Manifest, HostError> {
     let bytes = (HEXLOWER.decode(hex.as_bytes()))

@@ -47,6 +47,7 @@ impl Host for OneRun {
         Ok(RunView {
             brief: Self::brief(),
             budget_micro_open: 5,
+            price_per_nat_micro_open: 6,
             ..RunView::default()
         })
     }

@@ -107,7 +107,8 @@ pub enum RunCommand {
         /// Also join it, training on this peer's shard of its Datanet.
         #[arg(long)]
         join: bool,
-        /// Text that this peer scores rounds on, when the run file names it as an evaluator.
+        /// Text that this peer scores rounds on, when the run file names it as an evaluator. Needed with `--join` in a run
+        /// that weighs by own text: nobody there scores others on a part of its own shard.
         #[arg(long, value_name = "FILE")]
         holdout: Vec<PathBuf>,
     },
@@ -121,7 +122,8 @@ pub enum RunCommand {
         /// The shard to train on, when it is not named as the run's Datanet.
         #[arg(long, value_name = "NAME")]
         datanet: Option<String>,
-        /// Text to score rounds on (evaluators); default: a tenth of the shard, never trained on.
+        /// Text to score rounds on (evaluators); default: a tenth of the shard, never trained on. A peer that also trains
+        /// needs one in a run that weighs by own text.
         #[arg(long, value_name = "FILE")]
         holdout: Vec<PathBuf>,
         /// A folder with the base model, when the run's base is not `brook`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use tributary_protocol::codec;
+use tributary_protocol::entry::Role;
 
 use super::Context;
 use super::args::{RoleName, RunCommand};
@@ -13,6 +14,7 @@ use crate::api::client::Client;
 use crate::api::{CreateRequest, JoinRequest};
 use crate::config::RunFile;
 use crate::model;
+use crate::shard::neutral;
 use crate::terminal::Failure;
 use crate::terminal::Format;
 use crate::terminal::output::{Align, Table};
@@ -119,6 +121,11 @@ async fn create(
             }),
         },
     };
+    if let Some(role) = role
+        && let Ok(Some(warning)) = neutral::check(&manifest, wanted(role), !holdout.is_empty())
+    {
+        eprintln!("warning: {warning}");
+    }
     let run: RunBrief = client.post("/v1/runs", &request).await?;
     context.out.answer(&run, |run| {
         let address = status.addresses.first().map_or("ADDR", String::as_str);
@@ -139,6 +146,14 @@ fn nonce() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the system has no source of random numbers");
     u64::from_le_bytes(bytes)
+}
+
+fn wanted(role: RoleName) -> Role {
+    match role {
+        RoleName::Contributor => Role::Contributor,
+        RoleName::Evaluator => Role::Evaluator,
+        RoleName::Both => Role::Both,
+    }
 }
 
 fn role_name(role: RoleName) -> &'static str {
@@ -195,13 +210,14 @@ async fn watch(context: &Context, client: &Client, id: &str) -> Result<(), Failu
 fn show(run: &RunView) -> String {
     let mut out = format!(
         "run       {}\nname      {}\nbase      {}\ndatanet   {}\ncreator   {}\nphase     {}\nbudget    \
-         {} OPEN a round\n",
+         {} OPEN a nat, at most {} OPEN a round\n",
         run.brief.run,
         run.brief.name,
         run.brief.base,
         run.brief.datanet,
         run.creator,
         run.brief.phase,
+        tributary_protocol::id::MicroOpen(run.price_per_nat_micro_open.into()),
         tributary_protocol::id::MicroOpen(run.budget_micro_open.into()),
     );
     if let Some(adapter) = &run.adapter {

@@ -18,6 +18,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "min_contributions",
             "participants",
             "budget_per_round_open",
+            "price_per_nat_open",
             "aggregation",
             "weights",
             "full_weight_tokens",

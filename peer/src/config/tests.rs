@@ -40,7 +40,21 @@ fn four_keys_make_a_manifest() {
     assert_eq!(manifest.evaluators, vec![creator()]);
     assert_eq!(manifest.adapter.rank, 8);
     assert_eq!(manifest.budget_per_round, MicroOpen(1_000_000));
+    assert_eq!(manifest.price_per_nat, MicroOpen(50_000_000));
     assert_eq!(manifest.training.learning_rate, Ppb(2_000_000));
+}
+
+#[test]
+fn a_nat_has_the_price_that_the_file_says_and_else_fifty_budgets() {
+    let price = |extra: &str| {
+        let file = RunFile::parse(&format!("{MINIMAL}{extra}"), "run.toml").unwrap();
+        let manifest = file.manifest(creator(), 7, &base()).unwrap();
+        manifest.check().unwrap();
+        manifest.price_per_nat.0
+    };
+    assert_eq!(price("budget_per_round_open = 3\n"), 150_000_000);
+    assert_eq!(price("price_per_nat_open = \"0.25\"\n"), 250_000);
+    assert_eq!(price("budget_per_round_open = 0\n"), 0);
 }
 
 #[test]
@@ -126,6 +140,7 @@ fn values_out_of_bounds_are_refused_by_name() {
         ("[codec]\nfeedback = 1.5\n", "codec.feedback"),
         ("[revenue]\nserver = 0.5\n", "revenue"),
         ("budget_per_round_open = -1\n", "budget_per_round_open"),
+        ("price_per_nat_open = -1\n", "price_per_nat_open"),
         ("evaluators = [\"bob\"]\n", "evaluators"),
         (
             "weights = \"trained\"\nfull_weight_tokens = 9\n",

@@ -73,6 +73,7 @@ fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
             vote_ms: 800,
         },
         budget_per_round: MicroOpen(1_000_000),
+        price_per_nat: MicroOpen(50_000_000),
         revenue: RevenueSplit {
             contributors: Ppb(600_000_000),
             base_author: Ppb(100_000_000),

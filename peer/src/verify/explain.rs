@@ -18,7 +18,7 @@ use tributary_attribution::fold::{Books, CertifiedRound, Fact};
 use tributary_protocol::aggregate::{self, Weighted};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Score, ScoreSheet};
-use tributary_protocol::id::{PeerId, Round};
+use tributary_protocol::id::{MicroOpen, PeerId, Round};
 use tributary_protocol::manifest::{Aggregation, Manifest};
 use tributary_protocol::round::Included;
 use tributary_protocol::state::{self, Head};
@@ -138,7 +138,7 @@ impl Walk<'_> {
             name: self.name(&peer),
             payout: payout_part,
             split: self.split_parts(&payout),
-            counted_nanonats: u64::try_from(payout.counted).unwrap_or(u64::MAX),
+            positive_nanonats: u64::try_from(payout.positive).unwrap_or(u64::MAX),
             score,
             certificate: self.certificate(self.round),
             scored_by: self.certificate(self.next),
@@ -176,14 +176,18 @@ impl Walk<'_> {
         }
         let outcome = match payout.outcome {
             Outcome::Paid => "paid",
-            Outcome::NobodyHelped => "nobody-helped",
+            Outcome::NoGain => "no-gain",
             Outcome::NotBeyondLuck => "not-beyond-luck",
             Outcome::Unscored => "unscored",
         };
         let part = PayoutPart {
             outcome: outcome.to_owned(),
             micro_open: u64::try_from(amount).unwrap_or(u64::MAX),
-            budget_micro_open: u64::try_from(payout.budget.0).unwrap_or(u64::MAX),
+            gain_nanonats: narrow(payout.gain),
+            price_per_nat_micro_open: capped(payout.offer.price_per_nat),
+            budget_micro_open: capped(payout.offer.budget),
+            worth_micro_open: capped(payout.worth),
+            waiting_micro_open: capped(payout.waiting),
             account_before_micro_open: narrow(before),
             account_after_micro_open: narrow(after),
         };
@@ -216,15 +220,15 @@ impl Walk<'_> {
             Station::Split,
             match payout.outcome {
                 Outcome::Paid => format!(
-                    "split the budget again over what counts of {count} scores (those above zero whose \
-                     author is beyond luck), by largest remainder; the parts add up to it"
+                    "multiplied the sum of {count} scores by the price, within the budget, and split the product \
+                     over those above zero, by largest remainder; the parts of authors not yet beyond luck wait"
                 ),
-                Outcome::NobodyHelped => {
-                    format!("none of {count} scores is positive: the sponsor keeps the budget")
-                }
+                Outcome::NoGain => format!(
+                    "{count} scores add up to nothing or less: the sponsor keeps the budget"
+                ),
                 Outcome::NotBeyondLuck => format!(
                     "summed up the scores and the luck of {count} contributors over the rounds so far: nobody \
-                     with a positive score is beyond luck yet, and the budget waits unallocated"
+                     with a positive score is beyond luck yet, and what the round is worth waits unallocated"
                 ),
                 Outcome::Unscored => "no final scores: the budget waits unallocated".to_owned(),
             },
@@ -245,7 +249,7 @@ impl Walk<'_> {
             .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
-        let verdict = Verdict::of(lines);
+        let verdict = Verdict::of(&peer, lines, &self.manifest.evaluators);
         let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]
@@ -256,6 +260,8 @@ impl Walk<'_> {
                 score.0, luck.0, certified.score.0, certified.luck.0
             )));
         }
+        let evaluators = aggregate::judges(&peer, &self.manifest.evaluators);
+        let needed = aggregate::needed(evaluators);
         let judgements = verdict.map(|v| v.judgements).unwrap_or_default();
         let parts: Vec<SheetPart> = (judgements.iter())
             .map(|judgement| {
@@ -274,22 +280,26 @@ impl Walk<'_> {
                 }
             })
             .collect();
-        let evaluators = self.manifest.evaluators.len();
         let how = match certified {
+            Some(_) if parts.len() < needed => format!(
+                "this evaluator's own sheet does not count for itself, and {} of the {evaluators} others sent one, \
+                 fewer than the {needed} needed: not judged",
+                parts.len()
+            ),
             Some(_) => format!(
                 "took the median of the {} certified sheets again; each names this round's state, and \
                  the signature of its block holds",
                 parts.len()
             ),
             None => format!(
-                "{} of {evaluators} evaluators' sheets were certified, fewer than half: no final score",
+                "{} of {evaluators} evaluators' sheets were certified, fewer than the {needed} needed: no final score",
                 parts.len()
             ),
         };
         let part = ScorePart {
             score_nanonats: certified.map(|score| score.score.0),
             evaluators: evaluators as u32,
-            needed: evaluators.div_ceil(2).max(1) as u32,
+            needed: needed as u32,
             sheets: parts,
         };
         Ok((part, holds(Station::Score, how)))
@@ -480,6 +490,11 @@ impl Walk<'_> {
 
 fn narrow(value: i128) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// As JSON has it.
+fn capped(amount: MicroOpen) -> u64 {
+    u64::try_from(amount.0).unwrap_or(u64::MAX)
 }
 
 fn holds(station: Station, how: impl Into<String>) -> Step {

@@ -237,7 +237,7 @@ fn periods(found: &[Period]) -> Vec<PeriodView> {
             taken: period.taken,
             absent: period.absent,
             unscored: period.unscored,
-            nobody_helped: period.unhelped,
+            without_gain: period.without_gain,
             not_beyond_luck: period.held,
             micro_open: u64::try_from(period.earned.0).unwrap_or(u64::MAX),
             score_nanonats: period.score.0,

@@ -25,10 +25,10 @@ pub struct Explanation {
     pub name: String,
     /// What the round paid for it.
     pub payout: PayoutPart,
-    /// The round's budget over all contributors, ordered by peer.
+    /// What the round is worth over all contributors, ordered by peer.
     pub split: Vec<SplitPart>,
-    /// Sum of what counts of the scores: the denominator of every credit.
-    pub counted_nanonats: u64,
+    /// Sum of the positive scores: the denominator of every credit.
+    pub positive_nanonats: u64,
     /// The final score and the sheets it is the median of.
     pub score: ScorePart,
     /// Who certified the round.
@@ -48,19 +48,27 @@ pub struct Explanation {
 /// A payout line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PayoutPart {
-    /// paid, nobody-helped, not-beyond-luck or unscored.
+    /// paid, no-gain, not-beyond-luck or unscored.
     pub outcome: String,
     /// What the contribution earned.
     pub micro_open: u64,
-    /// What the round pays in all.
+    /// Sum of all scores of the round.
+    pub gain_nanonats: i64,
+    /// What a nat of gain pays.
+    pub price_per_nat_micro_open: u64,
+    /// The most that the round pays.
     pub budget_micro_open: u64,
+    /// What its gain is worth at that price, within the budget: paid in by the sponsor.
+    pub worth_micro_open: u64,
+    /// What of it waits unallocated.
+    pub waiting_micro_open: u64,
     /// The contributor's account of the run before the round.
     pub account_before_micro_open: i64,
     /// And after it.
     pub account_after_micro_open: i64,
 }
 
-/// One contributor's part of the round's budget.
+/// One contributor's part of what the round is worth.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SplitPart {
     /// Whose.
@@ -92,11 +100,11 @@ pub struct SplitPart {
 pub struct ScorePart {
     /// The median; `None` when too few sheets came.
     pub score_nanonats: Option<i64>,
-    /// Evaluators that the manifest names.
+    /// Evaluators that may judge: all that the manifest names, but not the contributor itself.
     pub evaluators: u32,
     /// Sheets that a final score needs.
     pub needed: u32,
-    /// Sheets that were certified, by rising score.
+    /// Sheets of these that were certified, by rising score.
     pub sheets: Vec<SheetPart>,
 }
 

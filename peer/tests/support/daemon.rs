@@ -291,7 +291,15 @@ pub(crate) fn federation(dir: &Path, plan: &Plan) -> (Vec<Peer>, String, String)
     }
     let file = dir.join("run.toml");
     fs::write(&file, plan.file()).unwrap();
-    let created = peers[0].ask(&["run", "create", file.to_str().unwrap(), "--join"]);
+    let neutral = text(&dir.join("neutral.txt"), "neighbour");
+    let created = peers[0].ask(&[
+        "run",
+        "create",
+        file.to_str().unwrap(),
+        "--join",
+        "--holdout",
+        &neutral,
+    ]);
     let run = created["run"].as_str().unwrap().to_owned();
     for peer in &peers[1..] {
         peer.ask(&["run", "join", &run]);

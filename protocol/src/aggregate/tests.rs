@@ -1,12 +1,10 @@
-//! Tests of combination, step and final scores.
+//! Tests of combination and step.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::{Score, ScoreSheet};
 use crate::hash::Digest;
-use crate::id::{BlobRef, BlockId, NanoNats, Ppb, Round, Seq, StateHash};
-use crate::round::{EntryRef, Included};
+use crate::id::Ppb;
 
 /// The rules that weigh every update by itself.
 const RULES: [Aggregation; 2] = [Aggregation::Mean, Aggregation::ClippedMean];
@@ -156,90 +154,4 @@ fn two_updates_of_one_peer_are_a_bug_of_the_caller() {
         Aggregation::Mean,
         &[weighted(1, 1, &[0.0]), weighted(1, 1, &[0.0])],
     );
-}
-
-fn included(i: u8) -> Included {
-    let receipt = EntryRef {
-        author: peer(i),
-        seq: Seq(0),
-        block: BlockId::default(),
-        index: 0,
-    };
-    Included {
-        receipt,
-        update: BlobRef::default(),
-        tokens: 1,
-        weight: 1,
-    }
-}
-
-fn sheet(scores: &[i64]) -> ScoreSheet {
-    let line = |(at, score): (usize, &i64)| Score {
-        peer: peer(at as u8 + 1),
-        score: NanoNats(*score),
-        low: NanoNats(score - 10),
-        high: NanoNats(score + 1000),
-        luck: NanoNats(score.unsigned_abs() as i64 / 2),
-    };
-    ScoreSheet {
-        round: Round(1),
-        state: StateHash::default(),
-        predicted: 1,
-        loss_before: NanoNats(0),
-        loss_after: NanoNats(0),
-        scores: scores.iter().enumerate().map(line).collect(),
-    }
-}
-
-fn scores(sheets: &[&[i64]], evaluators: usize) -> Vec<i64> {
-    let sheets: Vec<ScoreSheet> = sheets.iter().map(|scores| sheet(scores)).collect();
-    let sheets: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|s| (peer(9), s)).collect();
-    let included = [included(1), included(2)];
-    (final_scores(&sheets, &included, evaluators).iter())
-        .map(|line| {
-            assert!(line.low <= line.score && line.score <= line.high);
-            line.score.0
-        })
-        .collect()
-}
-
-/// One evaluator that finds luck in nothing, or in everything, decides nothing.
-#[test]
-fn luck_is_a_median_of_its_own() {
-    let sheets = [[8, 0], [6, 0], [-2, 0]].map(|scores| sheet(&scores));
-    let sheets: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|s| (peer(9), s)).collect();
-    let found = final_scores(&sheets, &[included(1), included(2)], 3);
-    assert_eq!((found[0].score, found[0].luck), (NanoNats(6), NanoNats(3)));
-    let even = final_scores(&sheets[..2], &[included(1), included(2)], 3);
-    assert_eq!((even[0].score, even[0].luck), (NanoNats(7), NanoNats(3)));
-}
-
-#[test]
-fn final_score_is_the_median_of_the_evaluators() {
-    assert_eq!(scores(&[&[1, 9], &[5, -7], &[3, 2]], 3), [3, 2]);
-    assert_eq!(scores(&[&[7, 1]], 2), [7, 1]);
-}
-
-#[test]
-fn even_count_takes_the_mean_of_the_middle_two_rounded_down() {
-    assert_eq!(scores(&[&[1, -4], &[4, -1]], 2), [2, -3]);
-    assert_eq!(
-        scores(&[&[i64::MAX / 2, 0], &[i64::MAX / 2, 0]], 2),
-        [i64::MAX / 2, 0]
-    );
-}
-
-#[test]
-fn one_liar_among_three_evaluators_moves_a_score_no_further_than_the_honest() {
-    for lie in [i64::MIN / 2, 0, i64::MAX / 2] {
-        let moved = scores(&[&[100, 0], &[110, 0], &[lie, lie]], 3);
-        assert!((100..=110).contains(&moved[0]));
-    }
-}
-
-#[test]
-fn fewer_than_half_of_the_evaluators_give_no_scores() {
-    assert!(scores(&[&[1, 2]], 3).is_empty());
-    assert!(scores(&[], 0).is_empty());
-    assert_eq!(scores(&[&[1, 2], &[1, 2]], 4), [1, 2]);
 }

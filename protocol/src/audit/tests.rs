@@ -78,6 +78,7 @@ fn manifest() -> Manifest {
             vote_ms: 300,
         },
         budget_per_round: MicroOpen(1_000_000),
+        price_per_nat: MicroOpen(50_000_000),
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),
@@ -355,9 +356,10 @@ fn a_finished_run_passes_and_yields_what_moved_it() {
     let medians: Vec<Vec<i64>> = (audited.values.iter())
         .map(|value| value.scores.iter().map(|line| line.score.0).collect())
         .collect();
-    // Three sheets: the middle one; two sheets: the mean of 100.. and 900..
-    let (three, two) = (vec![400, 401, 402], vec![500, 501, 502]);
-    assert_eq!(medians, [vec![], vec![], three.clone(), three, two]);
+    // Three sheets that say 100, 400 and 900: the middle one, or of an evaluator's own contribution the mean of the other
+    // two. Two of three sheets are too few.
+    let (first, third) = (vec![400, 501, 252], vec![400, 251, 652]);
+    assert_eq!(medians, [vec![], vec![], first, third, vec![]]);
 }
 
 #[test]

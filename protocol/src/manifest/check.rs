@@ -204,6 +204,10 @@ impl Manifest {
             0u8,
             limits::MAX_BUDGET_MICRO_OPEN,
         )?;
+        // A budget that no gain reaches would be a promise of nothing.
+        let least = u128::from(budget > 0);
+        let price = self.price_per_nat.0;
+        range("price_per_nat", price, least, limits::MAX_PRICE_MICRO_OPEN)?;
         self.revenue.check()?;
         match codec::encode(self).len() {
             0..=limits::MAX_MANIFEST_BYTES => Ok(()),

@@ -147,6 +147,7 @@ pub(crate) fn manifest(
             vote_ms: 300,
         },
         budget_per_round: MicroOpen(1_000_000),
+        price_per_nat: MicroOpen(50_000_000),
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),

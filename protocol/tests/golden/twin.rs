@@ -170,6 +170,7 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
         .int(d.vote_ms);
     let r = m.revenue;
     o.int(m.budget_per_round.0);
+    o.int(m.price_per_nat.0);
     for part in [
         r.contributors,
         r.base_author,

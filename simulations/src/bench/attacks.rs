@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tributary_attribution::credit::{self, Outcome};
+use tributary_attribution::credit::{self, Offer, Outcome};
 use tributary_attribution::evidence::Evidence;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::ScoreSheet;
@@ -73,6 +73,11 @@ const CODEC: UpdateCodec = UpdateCodec::Sparse {
     feedback: Ppb(950_000_000),
 };
 
+/// Only credits are looked at.
+const ANY_GAIN: Offer = Offer {
+    budget: MicroOpen(1),
+    price_per_nat: MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
+};
 /// The rules.
 const RULES: [(&str, Aggregation); 6] = [
     ("mean", Aggregation::Mean),
@@ -530,7 +535,7 @@ impl Account {
             })
             .collect();
         let tested = self.evidence.round(&scores);
-        let credits = credit::assign(&tested, MicroOpen(1)).expect("a sheet in order of peers");
+        let credits = credit::assign(&tested, &ANY_GAIN).expect("a sheet in order of peers");
         if credits.outcome == Outcome::Paid {
             self.paid_rounds += 1;
             let theirs = credits

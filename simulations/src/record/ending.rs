@@ -172,7 +172,7 @@ impl Reader<'_> {
 
     /// What a round's final scores pay.
     fn scores(&self, tested: &[Tested]) -> Vec<ScoreFacts> {
-        let Ok(credits) = credit::assign(tested, self.manifest.budget_per_round) else {
+        let Ok(credits) = credit::assign(tested, &credit::Offer::of(self.manifest)) else {
             return Vec::new();
         };
         let line = |line: &credit::Credit| {

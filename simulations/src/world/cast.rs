@@ -6,6 +6,7 @@ use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::{self, Domain, Hasher};
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::limits;
 use tributary_protocol::manifest::{Base, Deadlines, Manifest, RevenueSplit, Training};
 use tributary_protocol::sign::SecretKey;
 
@@ -87,6 +88,10 @@ pub(super) fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> 
             vote_ms: run.vote_ms,
         },
         budget_per_round: MicroOpen(u128::from(run.budget_per_round)),
+        price_per_nat: match run.price_per_nat {
+            0 => MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
+            price => MicroOpen(u128::from(price)),
+        },
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),

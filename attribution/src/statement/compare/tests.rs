@@ -5,10 +5,13 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::round::FinalScore;
 
 use super::*;
+use crate::credit::Offer;
 use crate::evidence::{Shown, Tested};
 use crate::fold::{CertifiedRound, Fact};
 
 const BUDGET: u128 = 10_000_000;
+/// With it, one nanonat is worth the usual budget.
+const PRICE: u128 = BUDGET * 1_000_000_000;
 const BEYOND_LUCK: i64 = 4;
 
 fn peer(n: u8) -> PeerId {
@@ -37,7 +40,10 @@ fn books(rounds: &[(u128, Scores)]) -> Books {
             run: RunId::default(),
             round: Round(round),
             sponsor: peer(99),
-            budget: MicroOpen(*budget),
+            offer: Offer {
+                budget: MicroOpen(*budget),
+                price_per_nat: MicroOpen(PRICE),
+            },
             scores: scores.collect(),
         })
     });
@@ -87,7 +93,7 @@ fn a_round_without_the_peer_is_absence() {
 }
 
 #[test]
-fn rounds_without_scores_and_without_help_are_told_apart() {
+fn rounds_without_scores_and_without_a_gain_are_told_apart() {
     let both = scored(&[(1, 50), (2, 50)]);
     let rounds = [
         both.clone(),
@@ -98,7 +104,7 @@ fn rounds_without_scores_and_without_help_are_told_apart() {
         scored(&[(1, -5), (2, 0)]),
     ];
     let found = change(3, &rounds);
-    let expected = [(Cause::Unscored, -5_000_000), (Cause::Unhelped, -5_000_000)];
+    let expected = [(Cause::Unscored, -5_000_000), (Cause::NoGain, -5_000_000)];
     assert_eq!(causes(&found), expected);
 }
 
@@ -127,7 +133,8 @@ fn others_that_pass_are_others_scores() {
             scored(&[(1, one), (2, one)]),
         ],
     );
-    assert_eq!(causes(&found), [(Cause::OthersScores, -5_000_000)]);
+    // Its part of what the round is worth was 4 of 7, though the other's 3 waited.
+    assert_eq!(causes(&found), [(Cause::OthersScores, -714_286)]);
 }
 
 #[test]
@@ -139,7 +146,7 @@ fn a_budget_that_doubles_and_a_shorter_last_period_are_named() {
             (2 * BUDGET, Some(vec![(1, 7)])),
         ],
     );
-    assert_eq!(causes(&found), [(Cause::Budget, 10_000_000)]);
+    assert_eq!(causes(&found), [(Cause::Worth, 10_000_000)]);
     let alone = scored(&[(1, 7)]);
     let found = change(2, &[alone.clone(), alone.clone(), alone]);
     assert_eq!(causes(&found), [(Cause::Length, -10_000_000)]);

@@ -58,6 +58,8 @@ pub(super) fn view_of(run: &NodeRun<'_>) -> Option<Result<RunView, HostError>> {
                 .map(PeerId::to_string)
                 .collect(),
             budget_micro_open: u64::try_from(book.manifest.budget_per_round.0).unwrap_or(u64::MAX),
+            price_per_nat_micro_open: u64::try_from(book.manifest.price_per_nat.0)
+                .unwrap_or(u64::MAX),
             roster: book.members(),
             history: book.rounds(),
             credits: book.credits().map_err(failed)?,

@@ -94,15 +94,19 @@ fn payout(e: &Explanation) -> String {
     let p = &e.payout;
     let own = e.split.iter().find(|line| line.peer == e.peer);
     let why = match p.outcome.as_str() {
-        "nobody-helped" => ": nobody helped in this round",
+        "no-gain" => ": the scores of the round add up to no gain",
         "unscored" => ": the round has no final scores",
         _ if p.micro_open > 0 => "",
         _ if own.is_none_or(|own| own.score_nanonats <= 0) => ": the score is not positive",
         _ => ": its scores so far are not yet beyond luck",
     };
     format!(
-        "{} OPEN of the round's {}{why}; its account went from {} to {} OPEN",
+        "{} OPEN of the {} that the round is worth, {} millinats at {} OPEN a nat and at most {} OPEN{why}; its account \
+         went from {} to {} OPEN",
         paid(p.micro_open),
+        paid(p.worth_micro_open),
+        millinats(p.gain_nanonats),
+        paid(p.price_per_nat_micro_open),
         paid(p.budget_micro_open),
         open(p.account_before_micro_open),
         open(p.account_after_micro_open)
@@ -120,10 +124,10 @@ fn split(e: &Explanation) -> (String, String) {
         0
     };
     let title = format!(
-        "credit {:.9} of the round: {} of {} millinats that count",
+        "credit {:.9} of the round: {} of {} millinats above zero",
         own.credit as f64 * 1e-9,
         millinats(counts),
-        millinats(i64::try_from(e.counted_nanonats).unwrap_or(i64::MAX))
+        millinats(i64::try_from(e.positive_nanonats).unwrap_or(i64::MAX))
     );
     let beyond = wrapped(&format!(
         "its scores up to this round add up to {} millinats, {} three times their luck, {}",
@@ -324,7 +328,7 @@ mod tests {
         };
         let e = Explanation {
             split: vec![own],
-            counted_nanonats: 9_000_000,
+            positive_nanonats: 9_000_000,
             ..Explanation::default()
         };
         let (title, body) = split(&e);

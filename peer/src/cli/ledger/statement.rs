@@ -87,13 +87,13 @@ fn periods(periods: &[PeriodView]) -> String {
         ("rounds", Align::Left),
         ("took part", Align::Right),
         ("own score a round (mnat)", Align::Right),
-        ("others, counted", Align::Right),
+        ("others, positive", Align::Right),
         ("micro-OPEN", Align::Right),
         ("change", Align::Right),
     ]);
     for period in periods {
         let paid = period.taken + period.absent + period.not_beyond_luck;
-        let all = paid + period.unscored + period.nobody_helped;
+        let all = paid + period.unscored + period.without_gain;
         let change = period.change.as_ref();
         table.row([
             span(period),
@@ -137,12 +137,12 @@ fn causes(change: &ChangeView) -> String {
         let word = match cause.cause.as_str() {
             "length" => "rounds in the period",
             "unscored" => "rounds nobody scored",
-            "nobody-helped" => "rounds nobody helped in",
+            "no-gain" => "rounds without a gain",
             "not-beyond-luck" => "rounds not beyond luck yet",
             "absent" => "rounds without a contribution",
             "own-score" => "own scores",
             "others-scores" => "others' scores",
-            _ => "budget",
+            _ => "what a round is worth",
         };
         format!("{word} {:+}", cause.micro_open)
     });

@@ -93,6 +93,7 @@ fn manifest() -> Manifest {
             vote_ms: 300,
         },
         budget_per_round: MicroOpen(1_000_000),
+        price_per_nat: MicroOpen(50_000_000),
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),
@@ -271,11 +272,11 @@ impl Hand {
         }
     }
 
-    /// An evaluator's sheet: it gives `100 * (evaluator + place) - 150`.
+    /// An evaluator's sheet: it gives `100 * place + 50`, as all do, since nobody's sheet counts for itself.
     fn judge(&mut self, who: usize) -> EntryRef {
         let judged = self.last.as_ref().expect("a round");
         let line = |(at, included): (usize, &Included)| {
-            let score = NanoNats(100 * (who + at) as i64 - 150);
+            let score = NanoNats(100 * at as i64 + 50);
             Score {
                 peer: included.receipt.author,
                 score,
@@ -370,10 +371,10 @@ fn every_station_of_a_payout_is_checked() {
         .unwrap();
     assert_eq!(own.micro_open, found.payout.micro_open);
     assert_eq!(found.score.score_nanonats, Some(own.score_nanonats));
-    assert_eq!(found.score.sheets.len(), 3);
+    assert_eq!(found.score.sheets.len(), 2, "all but its own");
     assert!(
         found.score.sheets[1].middle,
-        "the median of three is the second"
+        "the mean of two rests on both"
     );
     let vector = found.vector.unwrap();
     assert!((vector.token_share - 12.0 / 46.0).abs() < 1e-12);
@@ -428,7 +429,7 @@ fn a_score_that_is_held_back_shows_what_it_lacks() {
     assert_eq!((own.shown_nanonats, own.bar_nanonats), (50, 90));
     assert!(!own.beyond_luck && own.micro_open == 0, "{own:?}");
     assert_eq!(found.payout.outcome, "paid");
-    assert_eq!(found.counted_nanonats, 150 + 250 + 350);
+    assert_eq!(found.positive_nanonats, 50 + 150 + 250 + 350);
     assert!(found.score.sheets.iter().all(|s| s.luck_nanonats == 30));
 }
 

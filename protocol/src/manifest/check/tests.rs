@@ -21,7 +21,7 @@ fn a_sound_manifest_passes() {
 #[test]
 fn every_setting_out_of_bounds_is_named() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 27] = [
+    let cases: [(&str, Change); 29] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "tab\there".into()),
         ("base.name", |m| m.base.name = "b".repeat(65)),
@@ -72,6 +72,8 @@ fn every_setting_out_of_bounds_is_named() {
         ("budget_per_round", |m| {
             m.budget_per_round = MicroOpen(u128::MAX)
         }),
+        ("price_per_nat", |m| m.price_per_nat = MicroOpen(0)),
+        ("price_per_nat", |m| m.price_per_nat = MicroOpen(u128::MAX)),
     ];
     for (field, change) in cases {
         assert_eq!(refusal(change).field(), field);
@@ -94,6 +96,13 @@ fn messages_say_what_to_do() {
         shown,
         "`rounds` is 0, but must lie between 1 and 100000; change it in the run's file"
     );
+}
+
+#[test]
+fn a_run_that_pays_nothing_needs_no_price() {
+    let mut unpaid = manifest();
+    (unpaid.budget_per_round, unpaid.price_per_nat) = (MicroOpen(0), MicroOpen(0));
+    assert_eq!(unpaid.check(), Ok(()));
 }
 
 #[test]
