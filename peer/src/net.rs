@@ -13,11 +13,13 @@ mod address;
 mod admission;
 mod book;
 mod data;
+mod fair;
 mod frames;
 #[cfg(test)]
 mod fuzz;
 mod gate;
 mod gossip;
+mod handshakes;
 mod hello;
 pub(crate) mod keys;
 mod limit;

@@ -17,3 +17,7 @@ mod hostile;
 mod kills;
 #[path = "processes/loss.rs"]
 mod loss;
+#[path = "processes/newcomers.rs"]
+mod newcomers;
+#[path = "processes/siege.rs"]
+mod siege;

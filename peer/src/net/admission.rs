@@ -3,8 +3,9 @@
 //! A neighbour has an [`Allowance`]. What is beyond it is dropped; whoever goes on all the same, or
 //! sends what no honest program sends, is *cut off*: its connections are closed and its key is refused
 //! for [`REFUSED_MS`]. Keys cost nothing, so an address that several such keys came from, or that dials
-//! without end, is refused as well. The one address that all peers of a machine share is slowed down
-//! but never refused: it would cut off the honest ones with the liar.
+//! without end, is refused as well. The one address that all peers of a machine share is never refused nor
+//! slowed down: it would cut off the honest ones with the liar. What its sockets may hold is bounded by
+//! places that change hands, see `handshakes`.
 //!
 //! Pure bookkeeping over times that are handed in; the gate closes connections, see `gate`.
 
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::time::Instant;
 
+use super::fair;
 use super::limit::{Allowance, Doorstep, Kind};
 
 /// How long a key or an address is refused: long enough that coming back is no way to flood, short
@@ -69,6 +71,10 @@ pub(super) struct Line(AtomicU64);
 impl Line {
     pub(super) fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -172,17 +178,6 @@ struct Books {
     to_close: Vec<PeerId>,
 }
 
-/// One customer of a provider has a whole IPv6 prefix of this many groups.
-fn place(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        other => other,
-    }
-}
-
 /// The addresses that every peer of this machine has.
 fn is_shared(ip: IpAddr) -> bool {
     ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
@@ -190,7 +185,12 @@ fn is_shared(ip: IpAddr) -> bool {
 
 impl Books {
     fn may_connect(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
-        let from = place(from);
+        let from = fair::address(from);
+        // Whoever else dials from this machine would be slowed down with the one that dials without end;
+        // places are given by `handshakes` and `gate`.
+        if is_shared(from) {
+            return Ok(());
+        }
         if let Some(until) = self.refused_addresses.get(&from) {
             if *until > now {
                 return Err(Refused::Address(until.since_ms(now)));
@@ -200,7 +200,7 @@ impl Books {
         if self.doorsteps.len() >= MAX_ADDRESSES && !self.doorsteps.contains_key(&from) {
             forget_first(&mut self.doorsteps, |(_, seen)| *seen);
         }
-        let fresh = || (Doorstep::new(is_shared(from), now), now);
+        let fresh = || (Doorstep::new(now), now);
         let (doorstep, seen) = self.doorsteps.entry(from).or_insert_with(fresh);
         *seen = now;
         if doorstep.admit(now) {
@@ -262,7 +262,7 @@ impl Books {
         now: Instant,
     ) {
         let neighbour = self.neighbour(peer, now);
-        neighbour.from = from.map(place).or(neighbour.from);
+        neighbour.from = from.map(fair::address).or(neighbour.from);
         neighbour.lines.extend(line.map(|line| (line, 0)));
     }
 
@@ -314,7 +314,7 @@ impl Books {
         for (peer, neighbour) in &mut self.neighbours {
             let mut arrived = 0;
             neighbour.lines.retain_mut(|(line, counted)| {
-                let total = line.0.load(Ordering::Relaxed);
+                let total = line.arrived();
                 arrived += total - *counted;
                 *counted = total;
                 // The other holder is the socket.

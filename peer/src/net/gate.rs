@@ -35,6 +35,13 @@ impl Lines {
         line
     }
 
+    /// Whether anything arrived on a socket whose peer is not known yet.
+    pub(super) fn has_arrived(&self, remote: SocketAddr) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = held.get(&remote).and_then(Weak::upgrade);
+        line.is_some_and(|line| line.arrived() > 0)
+    }
+
     fn take(&self, remote: SocketAddr) -> Option<Arc<Line>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.remove(&remote)?.upgrade()
