@@ -209,7 +209,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         network: config.network,
         me,
         data_ports: data.ports(),
-        book: book::Book::new(me, config.bootstrap),
+        book: book::Book::new(me, config.bootstrap, fair::dice()),
         started: tokio::time::Instant::now(),
         questions: questions::Questions::new(config.holder),
         state: State::default(),

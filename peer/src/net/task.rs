@@ -75,8 +75,8 @@ pub(super) struct State {
     /// Published before any neighbour followed the run; said again once one does.
     unheard: VecDeque<(RunId, Vec<u8>)>,
     own_version: u64,
-    /// The book's version that other rooms read.
-    shared_version: u64,
+    /// The book's revision that the data plane and the status page read.
+    shared_revision: u64,
 }
 
 /// Messages kept for the first neighbour that follows a run.
@@ -242,7 +242,8 @@ impl Task {
         }
     }
 
-    fn greeting(&self, to: &PeerId) -> Vec<u8> {
+    fn greeting(&mut self, to: &PeerId) -> Vec<u8> {
+        let known = self.book.worth_telling(to, MAX_KNOWN);
         let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
             .filter_map(|address| Address(address.clone()).socket())
             .collect();
@@ -265,7 +266,7 @@ impl Task {
             data: short(data),
             runs: self.state.runs.iter().copied().take(MAX_RUNS).collect(),
         };
-        Hello::new(self.network, me, self.book.worth_telling(to, MAX_KNOWN)).encode()
+        Hello::new(self.network, me, known).encode()
     }
 
     fn greet(&mut self, peer: PeerId) {
@@ -302,10 +303,10 @@ impl Task {
         };
         self.book.introduce(hello.me);
         for contact in hello.known {
-            self.book.hear(contact);
+            self.book.hear(peer, contact);
         }
-        if self.state.shared_version != self.book.version() {
-            self.state.shared_version = self.book.version();
+        if self.state.shared_revision != self.book.revision() {
+            self.state.shared_revision = self.book.revision();
             self.share_addresses();
         }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
@@ -348,11 +349,7 @@ impl Task {
             } => {
                 let dialed = self.state.dials.remove(&connection_id).is_some();
                 let socket = Address(endpoint.get_remote_address().clone()).socket();
-                self.on_established(
-                    peer_id,
-                    if endpoint.is_dialer() { socket } else { None },
-                    dialed,
-                );
+                self.on_established(peer_id, socket, endpoint.is_dialer(), dialed);
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -378,12 +375,18 @@ impl Task {
         }
     }
 
-    fn on_established(&mut self, name: libp2p::PeerId, at: Option<SocketAddr>, dialed: bool) {
+    fn on_established(
+        &mut self,
+        name: libp2p::PeerId,
+        at: Option<SocketAddr>,
+        opened: bool,
+        dialed: bool,
+    ) {
         let Some(peer) = keys::from_libp2p(&name).filter(|peer| *peer != self.me) else {
             let _ = self.swarm.disconnect_peer_id(name);
             return;
         };
-        self.book.on_connected(peer, at);
+        self.book.on_connected(peer, at, opened);
         if dialed && !self.state.told.contains_key(&peer) {
             self.greet(peer);
         }
