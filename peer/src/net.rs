@@ -12,6 +12,7 @@
 mod address;
 mod admission;
 mod book;
+mod connections;
 mod data;
 mod fair;
 mod frames;
@@ -30,7 +31,7 @@ mod task;
 mod tests;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -277,6 +278,10 @@ impl Net {
     }
     pub(crate) fn dial(&self, address: Address) {
         self.order(Order::Dial(address));
+    }
+    /// Members of the runs that this peer follows; their connections are not given to others.
+    pub(crate) fn favour(&self, members: BTreeSet<PeerId>) {
+        self.shared.admission.favour(members);
     }
     /// A neighbour handed on what no honest program hands on.
     pub(crate) fn blame(&self, peer: PeerId) {

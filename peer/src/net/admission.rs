@@ -9,14 +9,15 @@
 //!
 //! Pure bookkeeping over times that are handed in; the gate closes connections, see `gate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tributary_protocol::id::PeerId;
 use tributary_protocol::time::Instant;
 
+use super::connections::Standing;
 use super::fair;
 use super::limit::{Allowance, Doorstep, Kind};
 
@@ -66,15 +67,27 @@ pub(super) enum Refused {
 
 /// Bytes that arrived on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Line(AtomicU64);
+pub(super) struct Line {
+    arrived: AtomicU64,
+    cut: AtomicBool,
+}
 
 impl Line {
     pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.arrived.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(super) fn arrived(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection without a farewell, which a peer that reads nothing would never take.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -119,6 +132,36 @@ impl Admission {
         books.connected(peer, from, line, now);
     }
 
+    pub(super) fn now(&self) -> Instant {
+        self.open().1
+    }
+
+    /// Members of the runs that this peer follows, in place of those named before.
+    pub(super) fn favour(&self, members: BTreeSet<PeerId>) {
+        self.open().0.members = members;
+    }
+
+    /// A neighbour has shown to be worth its place.
+    pub(super) fn raise(&self, peer: PeerId, standing: Standing) {
+        let (mut books, now) = self.open();
+        let neighbour = books.neighbour(peer, now);
+        neighbour.standing = neighbour.standing.max(standing);
+    }
+
+    pub(super) fn standing(&self, peer: PeerId) -> Standing {
+        let (books, _) = self.open();
+        if books.members.contains(&peer) {
+            return Standing::Member;
+        }
+        let neighbour = books.neighbours.get(&peer);
+        neighbour.map_or(Standing::Unheard, |neighbour| neighbour.standing)
+    }
+
+    /// The address that a peer was last seen at.
+    pub(super) fn address(&self, peer: PeerId) -> Option<IpAddr> {
+        self.open().0.neighbours.get(&peer)?.from
+    }
+
     /// Whether what a neighbour sent may be heard. The last thing that is forgiven cuts it off.
     pub(super) fn hear(&self, peer: PeerId, kind: Kind, bytes: usize) -> bool {
         let (mut books, now) = self.open();
@@ -161,6 +204,7 @@ impl Admission {
 #[derive(Debug)]
 struct Neighbour {
     allowance: Allowance,
+    standing: Standing,
     from: Option<IpAddr>,
     seen: Instant,
     lines: Vec<(Arc<Line>, u64)>,
@@ -172,6 +216,7 @@ struct Neighbour {
 #[derive(Debug, Default)]
 struct Books {
     neighbours: BTreeMap<PeerId, Neighbour>,
+    members: BTreeSet<PeerId>,
     doorsteps: BTreeMap<IpAddr, (Doorstep, Instant)>,
     refused_peers: BTreeMap<PeerId, (Instant, Option<IpAddr>)>,
     refused_addresses: BTreeMap<IpAddr, Instant>,
@@ -245,6 +290,7 @@ impl Books {
         }
         let neighbour = (self.neighbours.entry(peer)).or_insert_with(|| Neighbour {
             allowance: Allowance::new(now),
+            standing: Standing::default(),
             from: None,
             seen: now,
             lines: Vec::new(),

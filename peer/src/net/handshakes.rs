@@ -117,12 +117,20 @@ impl HalfOpen {
 
 /// The places, shared by the handshakes that hold them.
 #[derive(Clone)]
-struct Places {
+pub(super) struct Places {
     half_open: Arc<Mutex<HalfOpen>>,
     lines: Lines,
 }
 
 impl Places {
+    pub(super) fn new(lines: Lines) -> Self {
+        let half_open = HalfOpen::new(MAX_HANDSHAKES, fair::dice());
+        Self {
+            half_open: Arc::new(Mutex::new(half_open)),
+            lines,
+        }
+    }
+
     fn open(&self) -> MutexGuard<'_, HalfOpen> {
         self.half_open
             .lock()
@@ -134,7 +142,7 @@ impl Places {
     }
 
     /// Runs a handshake for as long as it keeps its place.
-    async fn hold<T>(
+    pub(super) async fn hold<T>(
         self,
         from: Option<SocketAddr>,
         handshake: impl Future<Output = io::Result<T>>,
@@ -182,13 +190,9 @@ pub(super) struct Handshakes<T> {
 
 impl<T> Handshakes<T> {
     pub(super) fn new(inner: Boxed<(PeerId, T)>, lines: Lines) -> Self {
-        let half_open = HalfOpen::new(MAX_HANDSHAKES, fair::dice());
         Self {
             inner,
-            places: Places {
-                half_open: Arc::new(Mutex::new(half_open)),
-                lines,
-            },
+            places: Places::new(lines),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::handshakes::Handshakes;
 use super::hello::MAX_HELLO_BYTES;
 use super::traffic::{Counted, Meter};
 
-/// Connections in each direction. Gossip needs six, a fully meshed run sixty-four.
+/// Connections that this peer opened; those of others are counted by `gate`.
 const MAX_CONNECTIONS: u32 = 256;
 /// Dials at once; those that others begin are counted by `handshakes`.
 const MAX_DIALS: u32 = 64;
@@ -77,7 +77,6 @@ pub(super) fn build(
 ) -> Result<Swarm<Behaviour>, String> {
     let limits = ConnectionLimits::default()
         .with_max_pending_outgoing(Some(MAX_DIALS))
-        .with_max_established_incoming(Some(MAX_CONNECTIONS))
         .with_max_established_outgoing(Some(MAX_CONNECTIONS))
         .with_max_established_per_peer(Some(MAX_PER_PEER));
     let agent = identify::Config::new("tributary/1".into(), keys.public())

@@ -19,6 +19,7 @@ use tributary_protocol::time::Instant;
 use super::address::{Address, socket_multiaddr};
 use super::admission::Fault;
 use super::book::{Book, Target};
+use super::connections::Standing;
 use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
@@ -171,6 +172,11 @@ impl Task {
         let Some((message, source)) = self.state.unjudged.remove(&id) else {
             return;
         };
+        if verdict == Verdict::Accept
+            && let Some(peer) = keys::from_libp2p(&source)
+        {
+            self.shared.admission.raise(peer, Standing::Useful);
+        }
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Reject => MessageAcceptance::Reject,
@@ -311,6 +317,7 @@ impl Task {
         }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
             self.book.greeted(peer);
+            self.shared.admission.raise(peer, Standing::Greeted);
             self.report(NetEvent::Connected(peer));
             self.publish_connected();
         }
