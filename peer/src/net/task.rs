@@ -1,5 +1,6 @@
 //! The control plane's task: owns the swarm, obeys commands, reports what arrives.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::PoisonError;
@@ -29,6 +30,9 @@ use super::{Counts, NetEvent, Shared, gossip, keys};
 
 /// How often dials and news are looked after.
 const BEAT: Duration = Duration::from_millis(250);
+/// Neighbours that are told of news at one beat: strangers that come and go make news all the time, and
+/// a full mesh of a small run is told within two beats.
+const MAX_TOLD: usize = 32;
 /// Gossip messages that wait for the node's verdict; the oldest is let go beyond it.
 const MAX_UNJUDGED: usize = 4096;
 
@@ -194,10 +198,16 @@ impl Task {
         self.shared.admission.audit();
         self.cut_off_the_worthless();
         let version = self.version();
-        let behind: Vec<PeerId> = (self.swarm.connected_peers())
+        let mut behind: Vec<PeerId> = (self.swarm.connected_peers())
             .filter_map(keys::from_libp2p)
             .filter(|peer| self.state.told.get(peer) != Some(&version))
             .collect();
+        // Whoever is worth most first, then whoever was told longest ago.
+        behind.sort_by_cached_key(|peer| {
+            let standing = self.shared.admission.standing(*peer);
+            (Reverse(standing), self.state.told.get(peer).copied())
+        });
+        behind.truncate(MAX_TOLD);
         for peer in behind {
             self.greet(peer);
         }

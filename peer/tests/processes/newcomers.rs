@@ -36,14 +36,24 @@ fn join(newcomer: &mut Peer, host: &Peer) -> Duration {
     started.elapsed()
 }
 
+/// Ends an attack, also when the test fails meanwhile.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs `during` under attack and tells how much the attackers did.
 fn under<T>(siege: Siege, host: &Target, during: impl FnOnce() -> T) -> (u64, T) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let attack = scope.spawn(|| besiege(siege, host, &stop));
+        let ends = Ends(&stop);
         std::thread::sleep(AHEAD);
         let out = during();
-        stop.store(true, Ordering::Relaxed);
+        drop(ends);
         (attack.join().expect("the attacker does not panic"), out)
     })
 }
