@@ -119,6 +119,7 @@ fn attackers_that_take_up_room_keep_nobody_out_and_slow_rounds_to_less_than_twic
     let (quiet, ()) = Stretch::of(host, || std::thread::sleep(STRETCH));
     println!("room in peace: {}", quiet.line());
     let victim = target_from(host, &run, HOME);
+    let (mut grown, mut slow) = (0, Vec::new());
     for siege in [
         Siege::MuteSockets(512),
         Siege::IdleConnections(300),
@@ -138,12 +139,16 @@ fn attackers_that_take_up_room_keep_nobody_out_and_slow_rounds_to_less_than_twic
             connected.as_millis(),
             attacked.line()
         );
-        let grown = attacked.memory.saturating_sub(quiet.memory);
-        assert!(grown <= MAX_GROWN, "{siege:?}: {grown} bytes more");
-        assert!(
-            attacked.round_ms() <= MAX_SLOWER * quiet.round_ms(),
-            "{siege:?}"
-        );
+        grown = grown.max(attacked.memory.saturating_sub(quiet.memory));
+        if attacked.round_ms() > MAX_SLOWER * quiet.round_ms() {
+            slow.push(siege);
+        }
         assert!(done >= siege.size() as u64, "{siege:?}: {done}");
     }
+    // All figures are printed first.
+    assert!(grown <= MAX_GROWN, "{grown} bytes more");
+    assert!(
+        slow.is_empty(),
+        "rounds took more than twice their time under {slow:?}"
+    );
 }
