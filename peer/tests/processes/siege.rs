@@ -42,8 +42,9 @@ impl Siege {
             Self::MuteSockets(size)
             | Self::IdleConnections(size)
             | Self::GreetedConnections(size)
-            | Self::Contacts(size) => size,
-            Self::DataKeys(keys) => PER_KEY * keys,
+            | Self::Contacts(size)
+            // At least one connection of each key.
+            | Self::DataKeys(size) => size,
         }
     }
 }
