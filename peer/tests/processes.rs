@@ -19,5 +19,3 @@ mod kills;
 mod loss;
 #[path = "processes/newcomers.rs"]
 mod newcomers;
-#[path = "processes/siege.rs"]
-mod siege;

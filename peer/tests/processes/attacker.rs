@@ -5,6 +5,8 @@
 
 #[path = "attacker/blobs.rs"]
 mod blobs;
+#[path = "attacker/siege.rs"]
+pub(crate) mod siege;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -10,9 +10,9 @@ use tributary_protocol::hash;
 use tributary_protocol::id::RunId;
 
 use super::attacker::Target;
+use super::attacker::siege::{Siege, besiege};
 use super::daemon::{Peer, Plan, federation};
 use super::hostile::{MAX_GROWN, MAX_SLOWER, Stretch, target_from};
-use super::siege::{Siege, besiege};
 
 /// A newcomer is connected within 10 s; the rest is for a machine that has other things to do.
 const CONNECTED: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use libp2p::identity::Keypair;
 use tokio::task::JoinSet;
 use tributary_protocol::hash;
 
-use super::attacker::{Flood, Line, Target, connect, hello};
+use super::{Flood, Line, Target, connect, hello};
 
 /// How often what was lost is taken up again.
 const STEP: Duration = Duration::from_millis(50);
