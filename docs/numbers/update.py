@@ -167,6 +167,7 @@ def decoders(report=None, commit=None):
 
 LONG_TESTS = [
     "hostile::a_minute_of_floods_slows_rounds_to_less_than_twice_their_time",
+    "newcomers::attackers_that_take_up_room_keep_nobody_out_and_slow_rounds_to_less_than_twice_their_time",
     "crowd::twenty_daemons_finish_a_run_with_one_state",
     "kills::two_hundred_kills_lose_nothing_that_was_acknowledged",
     "loss::rounds_certify_through_packet_loss",
@@ -189,6 +190,7 @@ def processes(report=None, commit=None):
     ]
     [minute] = found(r"^minute of floods: (.*)", text)
     [crowd] = found(r"^crowd: (.*)", text)
+    room = found(r"^room (.*)", text)
     kills, losses = found(r"^kills: (.*)", text), found(r"^loss: (.*)", text)
     head = ["flood", "messages that got out", "cut off after", "refused afterwards", "longest way back in"]
 
@@ -200,6 +202,8 @@ def processes(report=None, commit=None):
         "## A hostile neighbour",
         table(head, floods),
         sentence(minute),
+        "## Attackers that take up room",
+        "\n".join(f"- {sentence(line)}" for line in room),
         "## A crowd",
         sentence(crowd),
         "## Kills",

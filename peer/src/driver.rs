@@ -41,6 +41,10 @@ pub(crate) trait Brain: Send + 'static {
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect>;
     /// Memberships that the owner asked for, for the learner.
     fn joins(&self) -> Vec<(RunId, Join)>;
+    /// Members of the runs that are not finished.
+    fn members(&self) -> BTreeSet<PeerId> {
+        BTreeSet::new()
+    }
 }
 
 impl Brain for Node {
@@ -51,6 +55,14 @@ impl Brain for Node {
     fn joins(&self) -> Vec<(RunId, Join)> {
         self.runs()
             .filter_map(|run| Some((run.id(), run.join()?.clone())))
+            .collect()
+    }
+
+    fn members(&self) -> BTreeSet<PeerId> {
+        let open = self.runs().filter(|run| !run.is_finished());
+        let rosters = open.filter_map(|run| Some(&run.head()?.roster));
+        rosters
+            .flat_map(|roster| roster.iter().map(|member| member.peer))
             .collect()
     }
 }
@@ -133,6 +145,7 @@ impl<B: Brain> Driver<B> {
         for (run, join) in self.parts.brain.joins() {
             self.parts.bench.joined(run, &join);
         }
+        self.parts.net.favour(self.parts.brain.members());
         self.enqueue(first);
         let mut clock_check = tokio::time::interval(CLOCK_CHECK);
         clock_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -316,6 +329,9 @@ impl<B: Brain> Driver<B> {
                     && why.exposes_sender()
                 {
                     parts.net.blame(*from);
+                }
+                if matches!(notice, Notice::Certified { .. } | Notice::Finished(_)) {
+                    parts.net.favour(parts.brain.members());
                 }
                 log(&notice);
                 self.tell(Event::Notice(notice));

@@ -12,12 +12,15 @@
 mod address;
 mod admission;
 mod book;
+mod connections;
 mod data;
+mod fair;
 mod frames;
 #[cfg(test)]
 mod fuzz;
 mod gate;
 mod gossip;
+mod handshakes;
 mod hello;
 pub(crate) mod keys;
 mod limit;
@@ -28,7 +31,7 @@ mod task;
 mod tests;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -207,7 +210,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         network: config.network,
         me,
         data_ports: data.ports(),
-        book: book::Book::new(me, config.bootstrap),
+        book: book::Book::new(me, config.bootstrap, fair::dice()),
         started: tokio::time::Instant::now(),
         questions: questions::Questions::new(config.holder),
         state: State::default(),
@@ -275,6 +278,10 @@ impl Net {
     }
     pub(crate) fn dial(&self, address: Address) {
         self.order(Order::Dial(address));
+    }
+    /// Members of the runs that this peer follows; their connections are not given to others.
+    pub(crate) fn favour(&self, members: BTreeSet<PeerId>) {
+        self.shared.admission.favour(members);
     }
     /// A neighbour handed on what no honest program hands on.
     pub(crate) fn blame(&self, peer: PeerId) {

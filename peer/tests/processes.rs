@@ -17,3 +17,5 @@ mod hostile;
 mod kills;
 #[path = "processes/loss.rs"]
 mod loss;
+#[path = "processes/newcomers.rs"]
+mod newcomers;

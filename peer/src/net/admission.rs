@@ -3,19 +3,22 @@
 //! A neighbour has an [`Allowance`]. What is beyond it is dropped; whoever goes on all the same, or
 //! sends what no honest program sends, is *cut off*: its connections are closed and its key is refused
 //! for [`REFUSED_MS`]. Keys cost nothing, so an address that several such keys came from, or that dials
-//! without end, is refused as well. The one address that all peers of a machine share is slowed down
-//! but never refused: it would cut off the honest ones with the liar.
+//! without end, is refused as well. The one address that all peers of a machine share is never refused nor
+//! slowed down: it would cut off the honest ones with the liar. What its sockets may hold is bounded by
+//! places that change hands, see `handshakes`.
 //!
 //! Pure bookkeeping over times that are handed in; the gate closes connections, see `gate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tributary_protocol::id::PeerId;
 use tributary_protocol::time::Instant;
 
+use super::connections::Standing;
+use super::fair;
 use super::limit::{Allowance, Doorstep, Kind};
 
 /// How long a key or an address is refused: long enough that coming back is no way to flood, short
@@ -64,11 +67,27 @@ pub(super) enum Refused {
 
 /// Bytes that arrived on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Line(AtomicU64);
+pub(super) struct Line {
+    arrived: AtomicU64,
+    cut: AtomicBool,
+}
 
 impl Line {
     pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.arrived.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection without a farewell, which a peer that reads nothing would never take.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -113,6 +132,36 @@ impl Admission {
         books.connected(peer, from, line, now);
     }
 
+    pub(super) fn now(&self) -> Instant {
+        self.open().1
+    }
+
+    /// Members of the runs that this peer follows, in place of those named before.
+    pub(super) fn favour(&self, members: BTreeSet<PeerId>) {
+        self.open().0.members = members;
+    }
+
+    /// A neighbour has shown to be worth its place.
+    pub(super) fn raise(&self, peer: PeerId, standing: Standing) {
+        let (mut books, now) = self.open();
+        let neighbour = books.neighbour(peer, now);
+        neighbour.standing = neighbour.standing.max(standing);
+    }
+
+    pub(super) fn standing(&self, peer: PeerId) -> Standing {
+        let (books, _) = self.open();
+        if books.members.contains(&peer) {
+            return Standing::Member;
+        }
+        let neighbour = books.neighbours.get(&peer);
+        neighbour.map_or(Standing::Unheard, |neighbour| neighbour.standing)
+    }
+
+    /// The address that a peer was last seen at.
+    pub(super) fn address(&self, peer: PeerId) -> Option<IpAddr> {
+        self.open().0.neighbours.get(&peer)?.from
+    }
+
     /// Whether what a neighbour sent may be heard. The last thing that is forgiven cuts it off.
     pub(super) fn hear(&self, peer: PeerId, kind: Kind, bytes: usize) -> bool {
         let (mut books, now) = self.open();
@@ -155,6 +204,7 @@ impl Admission {
 #[derive(Debug)]
 struct Neighbour {
     allowance: Allowance,
+    standing: Standing,
     from: Option<IpAddr>,
     seen: Instant,
     lines: Vec<(Arc<Line>, u64)>,
@@ -166,21 +216,11 @@ struct Neighbour {
 #[derive(Debug, Default)]
 struct Books {
     neighbours: BTreeMap<PeerId, Neighbour>,
+    members: BTreeSet<PeerId>,
     doorsteps: BTreeMap<IpAddr, (Doorstep, Instant)>,
     refused_peers: BTreeMap<PeerId, (Instant, Option<IpAddr>)>,
     refused_addresses: BTreeMap<IpAddr, Instant>,
     to_close: Vec<PeerId>,
-}
-
-/// One customer of a provider has a whole IPv6 prefix of this many groups.
-fn place(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        other => other,
-    }
 }
 
 /// The addresses that every peer of this machine has.
@@ -190,7 +230,12 @@ fn is_shared(ip: IpAddr) -> bool {
 
 impl Books {
     fn may_connect(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
-        let from = place(from);
+        let from = fair::address(from);
+        // Whoever else dials from this machine would be slowed down with the one that dials without end;
+        // places are given by `handshakes` and `gate`.
+        if is_shared(from) {
+            return Ok(());
+        }
         if let Some(until) = self.refused_addresses.get(&from) {
             if *until > now {
                 return Err(Refused::Address(until.since_ms(now)));
@@ -200,7 +245,7 @@ impl Books {
         if self.doorsteps.len() >= MAX_ADDRESSES && !self.doorsteps.contains_key(&from) {
             forget_first(&mut self.doorsteps, |(_, seen)| *seen);
         }
-        let fresh = || (Doorstep::new(is_shared(from), now), now);
+        let fresh = || (Doorstep::new(now), now);
         let (doorstep, seen) = self.doorsteps.entry(from).or_insert_with(fresh);
         *seen = now;
         if doorstep.admit(now) {
@@ -245,6 +290,7 @@ impl Books {
         }
         let neighbour = (self.neighbours.entry(peer)).or_insert_with(|| Neighbour {
             allowance: Allowance::new(now),
+            standing: Standing::default(),
             from: None,
             seen: now,
             lines: Vec::new(),
@@ -262,7 +308,7 @@ impl Books {
         now: Instant,
     ) {
         let neighbour = self.neighbour(peer, now);
-        neighbour.from = from.map(place).or(neighbour.from);
+        neighbour.from = from.map(fair::address).or(neighbour.from);
         neighbour.lines.extend(line.map(|line| (line, 0)));
     }
 
@@ -314,7 +360,7 @@ impl Books {
         for (peer, neighbour) in &mut self.neighbours {
             let mut arrived = 0;
             neighbour.lines.retain_mut(|(line, counted)| {
-                let total = line.0.load(Ordering::Relaxed);
+                let total = line.arrived();
                 arrived += total - *counted;
                 *counted = total;
                 // The other holder is the socket.

@@ -1,26 +1,47 @@
 //! Whom this peer knows, and whom it should dial now.
 //!
 //! Pure bookkeeping: the network task feeds it greetings and outcomes of dials, and asks whom to try.
+//!
+//! Anybody can invent peers, so the book has two parts. *Tried* contacts answered a dial of ours with the
+//! right key. All others are *new*: hearsay, or what a peer that dialed us says of itself. When either
+//! part is full somebody is drawn to go: among the new from the network, and there from the teller, that
+//! brought the most; among the tried from the network that has the most. So a teller that invents peers
+//! replaces its own. Dials alternate between both parts, tellers take turns, and half of the room for
+//! dials is never given to new contacts: inventions delay a real contact by their share and keep none
+//! out. Only those that spoke for themselves are passed on. Connections that others opened count for
+//! half of what this peer wants, so that they cannot make it stop looking.
+//!
+//! Networks are those of `fair`. Buckets by a secret hash, as elsewhere, would bound a teller's share as
+//! well, but only on average, and would make peers of one network collide that nobody crowds out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use rand::rngs::StdRng;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::time::Instant;
 
 use super::address::Address;
+use super::fair;
 use super::hello::{Contact, MAX_ADDRESSES, MAX_RUNS};
 
-/// Contacts remembered. Beyond it, new hearsay is not listened to.
-const MAX_CONTACTS: usize = 1024;
-/// Connections that this peer opens by itself; gossip needs about six, small runs are fully meshed.
+/// New contacts that are remembered: eight greetings full of them.
+const MAX_NEW: usize = 512;
+/// Tried contacts that are remembered, connected ones not counted.
+const MAX_TRIED: usize = 512;
+/// Connections at which this peer opens no more by itself; gossip needs about six, small runs are fully
+/// meshed.
 const WANTED_CONNECTIONS: usize = 32;
+/// Connections that it wants to have opened itself, however many others opened.
+const WANTED_OPENED: usize = 16;
 /// Addresses that the owner may give; each is dialed for ever.
 const MAX_BOOTSTRAP: usize = 64;
 /// First wait after a failed dial, in milliseconds.
 const FIRST_WAIT_MS: u64 = 250;
 /// Longest wait: a peer that comes back is found within this time.
 const LONGEST_WAIT_MS: u64 = 15_000;
+/// Longest wait for a contact that never answered.
+const LONGEST_WAIT_NEW_MS: u64 = 60_000;
 /// A dial that says nothing for so long is forgotten, and may be tried again.
 const DIAL_TIMEOUT_MS: u64 = 20_000;
 
@@ -35,6 +56,27 @@ pub(super) enum Target {
 struct Attempt {
     not_before: Instant,
     wait_ms: u64,
+    under_way: bool,
+}
+
+/// A contact, and how it came here.
+#[derive(Debug)]
+struct Entry {
+    contact: Contact,
+    /// Who told of it first, and from which network.
+    teller: PeerId,
+    network: IpAddr,
+    /// It answered a dial of ours.
+    tried: bool,
+    /// It said this of itself.
+    spoke: bool,
+}
+
+/// A connected peer.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    network: IpAddr,
+    opened: bool,
 }
 
 /// See the module.
@@ -44,23 +86,28 @@ pub(super) struct Book {
     bootstrap: Vec<Address>,
     /// Who answered at a bootstrap address that names nobody.
     answered: BTreeMap<SocketAddr, PeerId>,
-    contacts: BTreeMap<PeerId, Contact>,
-    connected: BTreeSet<PeerId>,
+    contacts: BTreeMap<PeerId, Entry>,
+    connected: BTreeMap<PeerId, Link>,
     attempts: BTreeMap<Target, Attempt>,
     /// Counts changes that neighbours have not been told of.
     version: u64,
+    /// Counts all changes.
+    revision: u64,
+    dice: StdRng,
 }
 
 impl Book {
-    pub(super) fn new(me: PeerId, bootstrap: Vec<Address>) -> Self {
+    pub(super) fn new(me: PeerId, bootstrap: Vec<Address>, dice: StdRng) -> Self {
         Self {
             me,
             bootstrap,
             answered: BTreeMap::new(),
             contacts: BTreeMap::new(),
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
             attempts: BTreeMap::new(),
             version: 0,
+            revision: 0,
+            dice,
         }
     }
 
@@ -76,73 +123,135 @@ impl Book {
         self.version
     }
 
+    /// Changes whenever a contact does.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     #[cfg(test)]
     fn contact(&self, peer: &PeerId) -> Option<&Contact> {
-        self.contacts.get(peer)
+        self.contacts.get(peer).map(|entry| &entry.contact)
     }
 
     pub(super) fn contacts(&self) -> impl Iterator<Item = &Contact> {
-        self.contacts.values()
+        self.contacts.values().map(|entry| &entry.contact)
     }
 
-    /// What a peer says of itself replaces what others said.
-    pub(super) fn learn(&mut self, contact: Contact) {
+    /// What a connected peer says of itself replaces what others said.
+    pub(super) fn introduce(&mut self, contact: Contact) {
         let peer = contact.peer;
-        if peer == self.me || self.contacts.get(&peer) == Some(&contact) {
+        if peer == self.me {
             return;
         }
-        if self.contacts.len() >= MAX_CONTACTS && !self.contacts.contains_key(&peer) {
+        let known = self.contacts.get(&peer);
+        if known.is_some_and(|entry| entry.spoke && entry.contact == contact) {
             return;
         }
-        self.contacts.insert(peer, contact);
+        let tried = known.is_some_and(|entry| entry.tried);
+        let entry = Entry {
+            contact,
+            teller: peer,
+            network: self.network_of(&peer),
+            tried,
+            spoke: true,
+        };
+        self.contacts.insert(peer, entry);
         self.attempts.remove(&Target::Peer(peer));
         self.version += 1;
+        self.revision += 1;
+        self.trim();
     }
 
-    /// What a connected peer says of itself. It finds room even when hearsay has filled the book:
-    /// otherwise a liar that names a thousand peers would keep the real ones out.
-    pub(super) fn introduce(&mut self, contact: Contact) {
-        if self.contacts.len() >= MAX_CONTACTS && !self.contacts.contains_key(&contact.peer) {
-            let hearsay = |peer: &&PeerId| !self.connected.contains(*peer);
-            if let Some(least) = self.contacts.keys().find(hearsay).copied() {
-                self.contacts.remove(&least);
-                self.attempts.remove(&Target::Peer(least));
-            }
-        }
-        self.learn(contact);
-    }
-
-    /// What others say of a peer that is not connected is added to what is known: it never replaces
-    /// what the peer said itself, and peers that repeat each other come to rest.
-    pub(super) fn hear(&mut self, contact: Contact) {
-        if self.connected.contains(&contact.peer) {
+    /// What a connected peer says of one that is not connected is added to what is known: it never
+    /// replaces what the peer said itself, and peers that repeat each other come to rest.
+    pub(super) fn hear(&mut self, teller: PeerId, contact: Contact) {
+        let peer = contact.peer;
+        if peer == self.me || self.connected.contains_key(&peer) {
             return;
         }
-        let Some(known) = self.contacts.get(&contact.peer) else {
-            return self.learn(contact);
+        let network = self.network_of(&teller);
+        let entry = self.contacts.entry(peer).or_insert_with(|| Entry {
+            contact: Contact {
+                peer,
+                control: Vec::new(),
+                data: Vec::new(),
+                runs: Vec::new(),
+            },
+            teller,
+            network,
+            tried: false,
+            spoke: false,
+        });
+        let known = &mut entry.contact;
+        let more_places = add(&mut known.control, &contact.control, MAX_ADDRESSES);
+        let more_data = add(&mut known.data, &contact.data, MAX_ADDRESSES);
+        let more_runs = add(&mut known.runs, &contact.runs, MAX_RUNS);
+        if more_places {
+            self.attempts.remove(&Target::Peer(peer));
+        }
+        if more_places || more_data || more_runs {
+            self.revision += 1;
+        }
+        self.trim();
+    }
+
+    fn network_of(&self, peer: &PeerId) -> IpAddr {
+        let link = self.connected.get(peer);
+        link.map_or(Ipv4Addr::UNSPECIFIED.into(), |link| link.network)
+    }
+
+    /// Lets contacts go beyond the bounds; never one that is connected.
+    fn trim(&mut self) {
+        for (tried, most) in [(false, MAX_NEW), (true, MAX_TRIED)] {
+            let mut held: Vec<(PeerId, &Entry)> = (self.contacts.iter())
+                .filter(|(peer, e)| e.tried == tried && !self.connected.contains_key(*peer))
+                .map(|(peer, entry)| (*peer, entry))
+                .collect();
+            if held.len() <= most {
+                continue;
+            }
+            if !tried {
+                held = fair::largest(held, |(_, entry)| entry.network);
+                held = fair::largest(held, |(_, entry)| entry.teller);
+            }
+            let held = fair::largest(held, |(_, entry)| network(&entry.contact));
+            let held = held.into_iter().map(|(peer, _)| peer).collect();
+            if let Some(peer) = fair::draw(held, &mut self.dice) {
+                self.contacts.remove(&peer);
+                self.attempts.remove(&Target::Peer(peer));
+                self.revision += 1;
+            }
+        }
+    }
+
+    /// Contacts to pass on: those that spoke for themselves and are connected, or answered once.
+    /// Networks take turns, so that one cannot fill a greeting.
+    pub(super) fn worth_telling(&mut self, to: &PeerId, limit: usize) -> Vec<Contact> {
+        let told = |(peer, entry): &(&PeerId, &Entry)| {
+            let proven = entry.tried || self.connected.contains_key(*peer);
+            *peer != to && entry.spoke && proven && !entry.contact.control.is_empty()
         };
-        let mut merged = known.clone();
-        add(&mut merged.control, &contact.control, MAX_ADDRESSES);
-        add(&mut merged.data, &contact.data, MAX_ADDRESSES);
-        add(&mut merged.runs, &contact.runs, MAX_RUNS);
-        self.learn(merged);
-    }
-
-    /// A contact heard of, worth passing on to somebody who follows `runs`.
-    pub(super) fn worth_telling(&self, to: &PeerId, limit: usize) -> Vec<Contact> {
-        let mut out: Vec<_> = (self.contacts.values())
-            .filter(|c| c.peer != *to && !c.control.is_empty())
-            .cloned()
-            .collect();
+        let entries: Vec<_> = self.contacts.iter().filter(told).collect();
+        let place = |(_, entry): &(&PeerId, &Entry)| network(&entry.contact);
+        let mut out = fair::in_turns(entries, place, &mut self.dice);
         // Those we are connected to are alive; they go first.
-        out.sort_by_key(|c| (!self.connected.contains(&c.peer), c.peer));
+        out.sort_by_key(|(peer, _)| !self.connected.contains_key(*peer));
         out.truncate(limit);
-        out
+        out.into_iter()
+            .map(|(_, entry)| entry.contact.clone())
+            .collect()
     }
 
-    pub(super) fn on_connected(&mut self, peer: PeerId, at: Option<SocketAddr>) {
-        self.connected.insert(peer);
-        if let Some(socket) = at
+    /// A connection with a peer is up; `opened` by ourselves or by it.
+    pub(super) fn on_connected(&mut self, peer: PeerId, at: Option<SocketAddr>, opened: bool) {
+        let ip = at.map_or(Ipv4Addr::UNSPECIFIED.into(), |at| at.ip());
+        let link = self.connected.entry(peer).or_insert(Link {
+            network: fair::network(ip),
+            opened,
+        });
+        link.opened |= opened;
+        if opened
+            && let Some(socket) = at
             && self.bootstrap.iter().any(|b| b.socket() == Some(socket))
         {
             self.answered.insert(socket, peer);
@@ -151,6 +260,10 @@ impl Book {
 
     /// The peer proved to be of use: its next dial starts with the shortest wait again.
     pub(super) fn greeted(&mut self, peer: PeerId) {
+        let opened = self.connected.get(&peer).is_some_and(|link| link.opened);
+        if opened && let Some(entry) = self.contacts.get_mut(&peer) {
+            entry.tried = true;
+        }
         for target in self.targets(peer) {
             self.attempts.remove(&target);
         }
@@ -163,6 +276,7 @@ impl Book {
         for target in self.targets(peer) {
             self.failed(target, now);
         }
+        self.trim();
     }
 
     fn targets(&self, peer: PeerId) -> Vec<Target> {
@@ -173,8 +287,14 @@ impl Book {
 
     /// A dial came to nothing: wait twice as long before the next.
     pub(super) fn failed(&mut self, target: Target, now: Instant) {
+        let longest = match &target {
+            Target::Peer(peer) if self.contacts.get(peer).is_some_and(|entry| !entry.tried) => {
+                LONGEST_WAIT_NEW_MS
+            }
+            _ => LONGEST_WAIT_MS,
+        };
         let wait_ms = match self.attempts.get(&target) {
-            Some(attempt) => (attempt.wait_ms * 2).min(LONGEST_WAIT_MS),
+            Some(attempt) => (attempt.wait_ms * 2).min(longest),
             None => FIRST_WAIT_MS,
         };
         let not_before = now.after_ms(wait_ms);
@@ -183,6 +303,7 @@ impl Book {
             Attempt {
                 not_before,
                 wait_ms,
+                under_way: false,
             },
         );
     }
@@ -195,32 +316,31 @@ impl Book {
         now: Instant,
     ) -> Vec<(Target, Vec<SocketAddr>)> {
         let mut out = Vec::new();
-        for (target, sockets) in self.wanted(runs) {
-            let waiting = self
-                .attempts
-                .get(&target)
-                .is_some_and(|a| now < a.not_before);
-            if waiting || sockets.is_empty() {
-                continue;
+        let mut wanted = self.bootstraps();
+        wanted.retain(|(target, _)| self.is_due(target, now));
+        for (target, sockets) in wanted.into_iter().chain(self.members(runs, now)) {
+            let known = self.attempts.get(&target);
+            let wait_ms = known.map_or(FIRST_WAIT_MS / 2, |attempt| attempt.wait_ms);
+            let attempt = Attempt {
+                not_before: now.after_ms(DIAL_TIMEOUT_MS),
+                wait_ms,
+                under_way: true,
+            };
+            // A member may be a bootstrap peer as well.
+            if self.is_due(&target, now) {
+                self.attempts.insert(target.clone(), attempt);
+                out.push((target, sockets));
             }
-            let wait_ms = self
-                .attempts
-                .get(&target)
-                .map_or(FIRST_WAIT_MS / 2, |a| a.wait_ms);
-            let not_before = now.after_ms(DIAL_TIMEOUT_MS);
-            self.attempts.insert(
-                target.clone(),
-                Attempt {
-                    not_before,
-                    wait_ms,
-                },
-            );
-            out.push((target, sockets));
         }
         out
     }
 
-    fn wanted(&self, runs: &BTreeSet<RunId>) -> Vec<(Target, Vec<SocketAddr>)> {
+    fn is_due(&self, target: &Target, now: Instant) -> bool {
+        let attempt = self.attempts.get(target);
+        attempt.is_none_or(|attempt| now >= attempt.not_before)
+    }
+
+    fn bootstraps(&self) -> Vec<(Target, Vec<SocketAddr>)> {
         let mut out = Vec::new();
         for address in &self.bootstrap {
             let Some(socket) = address.socket() else {
@@ -230,7 +350,7 @@ impl Book {
                 .peer()
                 .or_else(|| self.answered.get(&socket).copied());
             match peer {
-                Some(peer) if peer == self.me || self.connected.contains(&peer) => {}
+                Some(peer) if peer == self.me || self.connected.contains_key(&peer) => {}
                 // A peer's control port may have changed since; both are tried.
                 Some(peer) if address.peer().is_some() => {
                     let mut sockets = vec![socket];
@@ -241,142 +361,80 @@ impl Book {
                 _ => out.push((Target::Socket(socket), vec![socket])),
             }
         }
-        let room = WANTED_CONNECTIONS.saturating_sub(self.connected.len());
-        let members = (self.contacts.values())
-            .filter(|c| c.shares(runs) && !self.connected.contains(&c.peer))
-            .map(|c| (Target::Peer(c.peer), self.sockets(&c.peer)));
-        out.extend(members.take(room));
         out
+    }
+
+    /// Members of the same runs for whom there is room, tried and new in turns.
+    fn members(&mut self, runs: &BTreeSet<RunId>, now: Instant) -> Vec<(Target, Vec<SocketAddr>)> {
+        let opened = self.connected.values().filter(|link| link.opened).count();
+        let wanted = (WANTED_CONNECTIONS.saturating_sub(self.connected.len()))
+            .max(WANTED_OPENED.saturating_sub(opened));
+        let room = wanted.saturating_sub(self.under_way(now, None));
+        let room_for_new = wanted
+            .div_ceil(2)
+            .saturating_sub(self.under_way(now, Some(false)));
+        let due = |(peer, entry): &(&PeerId, &Entry)| {
+            entry.contact.shares(runs)
+                && !entry.contact.control.is_empty()
+                && !self.connected.contains_key(*peer)
+                && self.is_due(&Target::Peer(**peer), now)
+        };
+        let due = self.contacts.iter().filter(due);
+        let (tried, new): (Vec<_>, Vec<_>) = due.partition(|(_, entry)| entry.tried);
+        let tried = fair::in_turns(tried, |(_, e)| network(&e.contact), &mut self.dice);
+        let new = fair::in_turns(new, |(_, entry)| entry.teller, &mut self.dice);
+        let mut new = fair::take_turns(new, |(_, entry)| entry.network);
+        new.truncate(room_for_new);
+        let both = tried.into_iter().chain(new).collect();
+        let mut both = fair::take_turns(both, |(_, entry)| entry.tried);
+        both.truncate(room);
+        let peers: Vec<PeerId> = both.into_iter().map(|(peer, _)| *peer).collect();
+        let target = |peer: PeerId| (Target::Peer(peer), self.sockets(&peer));
+        peers.into_iter().map(target).collect()
+    }
+
+    /// Dials of known peers that are not settled: of the tried, of the new, or of both.
+    fn under_way(&self, now: Instant, tried: Option<bool>) -> usize {
+        let counts = |(target, attempt): &(&Target, &Attempt)| {
+            let Target::Peer(peer) = target else {
+                return false;
+            };
+            let is_tried = self.contacts.get(peer).is_some_and(|entry| entry.tried);
+            attempt.under_way
+                && now < attempt.not_before
+                && !self.connected.contains_key(peer)
+                && tried.is_none_or(|tried| tried == is_tried)
+        };
+        self.attempts.iter().filter(counts).count()
     }
 
     fn sockets(&self, peer: &PeerId) -> Vec<SocketAddr> {
         let contact = self.contacts.get(peer);
         contact.map_or_else(Vec::new, |c| {
-            c.control.iter().map(|s| (*s).into()).collect()
+            (c.contact.control.iter()).map(|s| (*s).into()).collect()
         })
     }
 }
 
-/// Appends what is new, up to a bound.
-fn add<T: Copy + PartialEq>(to: &mut Vec<T>, new: &[T], limit: usize) {
+/// The network of a contact's first address.
+fn network(contact: &Contact) -> IpAddr {
+    let first = contact.control.first();
+    let ip = first.map_or(Ipv4Addr::UNSPECIFIED.into(), |first| {
+        SocketAddr::from(*first).ip()
+    });
+    fair::network(ip)
+}
+
+/// Appends what is new, up to a bound; whether anything was.
+fn add<T: Copy + PartialEq>(to: &mut Vec<T>, new: &[T], limit: usize) -> bool {
+    let before = to.len();
     for item in new {
         if to.len() < limit && !to.contains(item) {
             to.push(*item);
         }
     }
+    to.len() > before
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tributary_protocol::hash;
-
-    fn peer(n: u8) -> PeerId {
-        PeerId(hash::blob(&[n]))
-    }
-    fn socket(n: u8) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, n], 4001))
-    }
-    fn contact(n: u8, runs: &[RunId]) -> Contact {
-        Contact {
-            peer: peer(n),
-            control: vec![socket(n).into()],
-            data: Vec::new(),
-            runs: runs.to_vec(),
-        }
-    }
-    fn run(n: u8) -> RunId {
-        RunId(hash::blob(&[n]))
-    }
-
-    #[test]
-    fn bootstrap_is_dialed_again_with_growing_waits_until_it_answers() {
-        let mut book = Book::new(peer(0), vec![Address::new(socket(1), None)]);
-        let runs = BTreeSet::new();
-        let target = Target::Socket(socket(1));
-        let mut now = Instant(0);
-        let mut dials = Vec::new();
-        while now.0 < 120_000 {
-            if !book.due(&runs, now).is_empty() {
-                dials.push(now.0);
-                book.failed(target.clone(), now);
-            }
-            now = now.after_ms(50);
-        }
-        let gaps: Vec<u64> = dials.windows(2).map(|d| d[1] - d[0]).collect();
-        assert!(gaps.is_sorted() && gaps[0] <= 500, "{gaps:?}");
-        assert!(*gaps.last().unwrap() <= LONGEST_WAIT_MS + 50, "{gaps:?}");
-        book.on_connected(peer(1), Some(socket(1)));
-        assert!(
-            book.due(&runs, now.after_ms(60_000)).is_empty(),
-            "dialed though connected"
-        );
-        book.on_disconnected(peer(1), now);
-        assert_eq!(
-            book.due(&runs, now.after_ms(60_000)).len(),
-            1,
-            "not dialed again"
-        );
-    }
-
-    #[test]
-    fn members_of_the_same_runs_are_dialed_and_strangers_are_not() {
-        let mut book = Book::new(peer(0), Vec::new());
-        book.hear(contact(1, &[run(1)]));
-        book.hear(contact(2, &[run(2)]));
-        let due = book.due(&BTreeSet::from([run(1)]), Instant(0));
-        assert_eq!(due, [(Target::Peer(peer(1)), vec![socket(1)])]);
-        assert!(
-            book.due(&BTreeSet::from([run(1)]), Instant(1)).is_empty(),
-            "dialed twice at once"
-        );
-    }
-
-    #[test]
-    fn hearsay_adds_to_what_a_peer_said_itself_and_comes_to_rest() {
-        let mut book = Book::new(peer(0), Vec::new());
-        book.learn(contact(1, &[]));
-        let mut news = contact(1, &[run(1)]);
-        news.control = vec![socket(9).into()];
-        book.hear(news.clone());
-        let known = book.contact(&peer(1)).unwrap();
-        assert_eq!(known.control, [socket(1).into(), socket(9).into()]);
-        assert_eq!(
-            known.runs,
-            [run(1)],
-            "a run joined after the first greeting"
-        );
-        let version = book.version();
-        book.hear(news.clone());
-        book.hear(contact(1, &[run(1)]));
-        assert_eq!(
-            book.version(),
-            version,
-            "peers that repeat each other never rest"
-        );
-        book.on_connected(peer(1), None);
-        news.control = vec![socket(8).into()];
-        book.hear(news);
-        assert_eq!(book.contact(&peer(1)).unwrap().control.len(), 2);
-        book.learn(contact(0, &[]));
-        assert_eq!(book.contact(&peer(0)), None, "knows itself by hearsay");
-    }
-
-    #[test]
-    fn memory_for_contacts_is_bounded() {
-        let mut book = Book::new(peer(0), Vec::new());
-        for n in 0..2 * MAX_CONTACTS as u32 {
-            let mut one = contact(1, &[]);
-            one.peer = PeerId(hash::blob(&n.to_le_bytes()));
-            book.hear(one);
-        }
-        assert_eq!(book.contacts().count(), MAX_CONTACTS);
-        let real = contact(7, &[]);
-        book.hear(real.clone());
-        assert_eq!(book.contact(&real.peer), None, "hearsay displaced hearsay");
-        book.on_connected(real.peer, None);
-        book.introduce(real.clone());
-        assert_eq!(book.contact(&real.peer), Some(&real));
-        assert_eq!(book.contacts().count(), MAX_CONTACTS);
-    }
-}
+mod tests;

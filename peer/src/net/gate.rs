@@ -1,5 +1,5 @@
-//! The door of the control plane: asks [`Admission`] before a connection is made, and closes those of
-//! peers that were cut off.
+//! The door of the control plane: asks [`Admission`] before a connection is made, closes those of
+//! peers that were cut off, and gives the places of those that others opened, see `connections`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,6 +17,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::address::Address;
 use super::admission::{Admission, Line};
+use super::connections::Connections;
+use super::fair;
 use super::keys;
 
 /// Counters of sockets whose peer is not known yet.
@@ -35,6 +37,13 @@ impl Lines {
         line
     }
 
+    /// Whether anything arrived on a socket whose peer is not known yet.
+    pub(super) fn has_arrived(&self, remote: SocketAddr) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = held.get(&remote).and_then(Weak::upgrade);
+        line.is_some_and(|line| line.arrived() > 0)
+    }
+
     fn take(&self, remote: SocketAddr) -> Option<Arc<Line>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.remove(&remote)?.upgrade()
@@ -45,19 +54,32 @@ impl Lines {
 pub(super) struct Gate {
     admission: Admission,
     lines: Lines,
-    to_close: Vec<libp2p::PeerId>,
+    incoming: Connections<ConnectionId>,
+    /// Sockets of incoming connections, by name.
+    sockets: BTreeMap<ConnectionId, Weak<Line>>,
+    to_close: Vec<(libp2p::PeerId, CloseConnection)>,
 }
+
+/// Connections that others opened. Gossip needs six, a fully meshed run sixty-four.
+const MAX_INCOMING: usize = 256;
 
 impl Gate {
     pub(super) fn new(admission: Admission, lines: Lines) -> Self {
         Self {
             admission,
             lines,
+            incoming: Connections::new(MAX_INCOMING, fair::dice()),
+            sockets: BTreeMap::new(),
             to_close: Vec::new(),
         }
     }
 
-    fn enter(&self, peer: PeerId, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+    fn enter(
+        &mut self,
+        peer: PeerId,
+        remote: &Multiaddr,
+        incoming: Option<ConnectionId>,
+    ) -> Result<(), ConnectionDenied> {
         let Some(peer) = keys::from_libp2p(&peer) else {
             return Ok(());
         };
@@ -66,9 +88,33 @@ impl Gate {
             .map_err(ConnectionDenied::new)?;
         let socket = Address(remote.clone()).socket();
         let line = socket.and_then(|socket| self.lines.take(socket));
-        self.admission
-            .connected(peer, socket.map(|socket| socket.ip()), line);
+        let from = socket.map(|socket| socket.ip());
+        if let Some(id) = incoming {
+            let socket = line.as_ref().map(Arc::downgrade).unwrap_or_default();
+            self.sockets.insert(id, socket);
+            let (admission, now) = (&self.admission, self.admission.now());
+            let standing = |peer| admission.standing(peer);
+            let loser = self.incoming.enter(id, peer, from, now, standing);
+            if let Some((id, peer)) = loser {
+                self.close(id, peer);
+            }
+        }
+        self.admission.connected(peer, from, line);
         Ok(())
+    }
+
+    /// Closes a connection whose place went to another.
+    fn close(&mut self, id: ConnectionId, peer: tributary_protocol::id::PeerId) {
+        if let Some(socket) = self.sockets.remove(&id).and_then(|socket| socket.upgrade()) {
+            socket.cut();
+        }
+        let peer = keys::to_libp2p(peer);
+        (self.to_close).extend(peer.map(|peer| (peer, CloseConnection::One(id))));
+    }
+
+    fn left(&mut self, id: ConnectionId) {
+        self.incoming.leave(&id);
+        self.sockets.remove(&id);
     }
 }
 
@@ -92,12 +138,12 @@ impl NetworkBehaviour for Gate {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.enter(peer, remote)?;
+        self.enter(peer, remote, Some(id))?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -109,11 +155,18 @@ impl NetworkBehaviour for Gate {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.enter(peer, remote)?;
+        self.enter(peer, remote, None)?;
         Ok(dummy::ConnectionHandler)
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm) {}
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => self.left(closed.connection_id),
+            // Another behaviour may have refused what this one let in.
+            FromSwarm::ListenFailure(failed) => self.left(failed.connection_id),
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,
@@ -126,13 +179,14 @@ impl NetworkBehaviour for Gate {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         let cut_off = self.admission.take_cut_off();
-        (self.to_close).extend(cut_off.into_iter().filter_map(keys::to_libp2p));
+        let cut_off = cut_off.into_iter().filter_map(keys::to_libp2p);
+        (self.to_close).extend(cut_off.map(|peer| (peer, CloseConnection::All)));
         match self.to_close.pop() {
             // Whoever cuts off from outside this loop is followed at the next beat of the task.
             None => Poll::Pending,
-            Some(peer_id) => Poll::Ready(ToSwarm::CloseConnection {
+            Some((peer_id, connection)) => Poll::Ready(ToSwarm::CloseConnection {
                 peer_id,
-                connection: CloseConnection::All,
+                connection,
             }),
         }
     }

@@ -99,10 +99,6 @@ const UNHEARD_PER_SECOND: u64 = 256 << 10;
 const CONNECTION_BURST: u64 = 64;
 /// Connections a second from one address: peers that nobody wants dial again every fifteen seconds.
 const CONNECTIONS_PER_SECOND: u64 = 4;
-/// The same for the address that all peers of this machine share.
-const LOCAL_CONNECTION_BURST: u64 = 512;
-/// And each second.
-const LOCAL_CONNECTIONS_PER_SECOND: u64 = 64;
 /// Connections beyond it that are forgiven before the address is refused.
 const CONNECTION_PATIENCE: u64 = 256;
 /// And each second.
@@ -196,15 +192,9 @@ pub(super) struct Doorstep {
 }
 
 impl Doorstep {
-    /// `shared`: all peers of this machine have the address.
-    pub(super) fn new(shared: bool, now: Instant) -> Self {
-        let (burst, per_second) = if shared {
-            (LOCAL_CONNECTION_BURST, LOCAL_CONNECTIONS_PER_SECOND)
-        } else {
-            (CONNECTION_BURST, CONNECTIONS_PER_SECOND)
-        };
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            connections: Bucket::new(burst, per_second, now),
+            connections: Bucket::new(CONNECTION_BURST, CONNECTIONS_PER_SECOND, now),
             patience: Bucket::new(CONNECTION_PATIENCE, CONNECTION_PATIENCE_PER_SECOND, now),
         }
     }

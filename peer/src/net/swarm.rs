@@ -15,13 +15,14 @@ use super::admission::Admission;
 use super::frames::{Frames, Room};
 use super::gate::{Gate, Lines};
 use super::gossip::{self, Gossip};
+use super::handshakes::Handshakes;
 use super::hello::MAX_HELLO_BYTES;
 use super::traffic::{Counted, Meter};
 
-/// Connections in each direction. Gossip needs six, a fully meshed run sixty-four.
+/// Connections that this peer opened; those of others are counted by `gate`.
 const MAX_CONNECTIONS: u32 = 256;
-/// Handshakes at once: each holds a few kilobytes and a signature check.
-const MAX_HANDSHAKES: u32 = 64;
+/// Dials at once; those that others begin are counted by `handshakes`.
+const MAX_DIALS: u32 = 64;
 /// Two peers may dial each other at the same moment; a third connection has no use.
 const MAX_PER_PEER: u32 = 2;
 /// Direct messages of one neighbour at once.
@@ -75,9 +76,7 @@ pub(super) fn build(
     admission: &Admission,
 ) -> Result<Swarm<Behaviour>, String> {
     let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(MAX_HANDSHAKES))
-        .with_max_pending_outgoing(Some(MAX_HANDSHAKES))
-        .with_max_established_incoming(Some(MAX_CONNECTIONS))
+        .with_max_pending_outgoing(Some(MAX_DIALS))
         .with_max_established_outgoing(Some(MAX_CONNECTIONS))
         .with_max_established_per_peer(Some(MAX_PER_PEER));
     let agent = identify::Config::new("tributary/1".into(), keys.public())
@@ -114,15 +113,19 @@ pub(super) fn build(
         gossip: gossip::behaviour(keys, network, admission.clone())?,
     };
     let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .map(move |stream, point| {
-            let line = lines.open(point.get_remote_address());
-            Counted::new(stream, meter.clone(), line)
+        .map({
+            let lines = lines.clone();
+            move |stream, point| {
+                let line = lines.open(point.get_remote_address());
+                Counted::new(stream, meter.clone(), line)
+            }
         })
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keys).map_err(|e| e.to_string())?)
         .multiplex(yamux::Config::default())
         .timeout(HANDSHAKE)
         .boxed();
+    let transport = Handshakes::new(transport, lines).boxed();
     // Pings notice a dead neighbour; a quiet one stays.
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(Duration::from_secs(24 * 3600));

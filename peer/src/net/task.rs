@@ -1,5 +1,6 @@
 //! The control plane's task: owns the swarm, obeys commands, reports what arrives.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::PoisonError;
@@ -19,6 +20,7 @@ use tributary_protocol::time::Instant;
 use super::address::{Address, socket_multiaddr};
 use super::admission::Fault;
 use super::book::{Book, Target};
+use super::connections::Standing;
 use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
@@ -28,6 +30,9 @@ use super::{Counts, NetEvent, Shared, gossip, keys};
 
 /// How often dials and news are looked after.
 const BEAT: Duration = Duration::from_millis(250);
+/// Neighbours that are told of news at one beat: strangers that come and go make news all the time, and
+/// a full mesh of a small run is told within two beats.
+const MAX_TOLD: usize = 32;
 /// Gossip messages that wait for the node's verdict; the oldest is let go beyond it.
 const MAX_UNJUDGED: usize = 4096;
 
@@ -75,8 +80,8 @@ pub(super) struct State {
     /// Published before any neighbour followed the run; said again once one does.
     unheard: VecDeque<(RunId, Vec<u8>)>,
     own_version: u64,
-    /// The book's version that other rooms read.
-    shared_version: u64,
+    /// The book's revision that the data plane and the status page read.
+    shared_revision: u64,
 }
 
 /// Messages kept for the first neighbour that follows a run.
@@ -171,6 +176,11 @@ impl Task {
         let Some((message, source)) = self.state.unjudged.remove(&id) else {
             return;
         };
+        if verdict == Verdict::Accept
+            && let Some(peer) = keys::from_libp2p(&source)
+        {
+            self.shared.admission.raise(peer, Standing::Useful);
+        }
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Reject => MessageAcceptance::Reject,
@@ -188,10 +198,16 @@ impl Task {
         self.shared.admission.audit();
         self.cut_off_the_worthless();
         let version = self.version();
-        let behind: Vec<PeerId> = (self.swarm.connected_peers())
+        let mut behind: Vec<PeerId> = (self.swarm.connected_peers())
             .filter_map(keys::from_libp2p)
             .filter(|peer| self.state.told.get(peer) != Some(&version))
             .collect();
+        // Whoever is worth most first, then whoever was told longest ago.
+        behind.sort_by_cached_key(|peer| {
+            let standing = self.shared.admission.standing(*peer);
+            (Reverse(standing), self.state.told.get(peer).copied())
+        });
+        behind.truncate(MAX_TOLD);
         for peer in behind {
             self.greet(peer);
         }
@@ -242,7 +258,8 @@ impl Task {
         }
     }
 
-    fn greeting(&self, to: &PeerId) -> Vec<u8> {
+    fn greeting(&mut self, to: &PeerId) -> Vec<u8> {
+        let known = self.book.worth_telling(to, MAX_KNOWN);
         let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
             .filter_map(|address| Address(address.clone()).socket())
             .collect();
@@ -265,7 +282,7 @@ impl Task {
             data: short(data),
             runs: self.state.runs.iter().copied().take(MAX_RUNS).collect(),
         };
-        Hello::new(self.network, me, self.book.worth_telling(to, MAX_KNOWN)).encode()
+        Hello::new(self.network, me, known).encode()
     }
 
     fn greet(&mut self, peer: PeerId) {
@@ -302,14 +319,15 @@ impl Task {
         };
         self.book.introduce(hello.me);
         for contact in hello.known {
-            self.book.hear(contact);
+            self.book.hear(peer, contact);
         }
-        if self.state.shared_version != self.book.version() {
-            self.state.shared_version = self.book.version();
+        if self.state.shared_revision != self.book.revision() {
+            self.state.shared_revision = self.book.revision();
             self.share_addresses();
         }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
             self.book.greeted(peer);
+            self.shared.admission.raise(peer, Standing::Greeted);
             self.report(NetEvent::Connected(peer));
             self.publish_connected();
         }
@@ -348,11 +366,7 @@ impl Task {
             } => {
                 let dialed = self.state.dials.remove(&connection_id).is_some();
                 let socket = Address(endpoint.get_remote_address().clone()).socket();
-                self.on_established(
-                    peer_id,
-                    if endpoint.is_dialer() { socket } else { None },
-                    dialed,
-                );
+                self.on_established(peer_id, socket, endpoint.is_dialer(), dialed);
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -378,12 +392,18 @@ impl Task {
         }
     }
 
-    fn on_established(&mut self, name: libp2p::PeerId, at: Option<SocketAddr>, dialed: bool) {
+    fn on_established(
+        &mut self,
+        name: libp2p::PeerId,
+        at: Option<SocketAddr>,
+        opened: bool,
+        dialed: bool,
+    ) {
         let Some(peer) = keys::from_libp2p(&name).filter(|peer| *peer != self.me) else {
             let _ = self.swarm.disconnect_peer_id(name);
             return;
         };
-        self.book.on_connected(peer, at);
+        self.book.on_connected(peer, at, opened);
         if dialed && !self.state.told.contains_key(&peer) {
             self.greet(peer);
         }

@@ -111,6 +111,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if self.line.is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if let Poll::Ready(Ok(bytes)) = &polled {
             (self.meter.0.control_down).fetch_add(*bytes as u64, Ordering::Relaxed);
@@ -126,6 +129,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.line.is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
         if let Poll::Ready(Ok(bytes)) = &polled {
             (self.meter.0.control_up).fetch_add(*bytes as u64, Ordering::Relaxed);

@@ -5,6 +5,8 @@
 
 #[path = "attacker/blobs.rs"]
 mod blobs;
+#[path = "attacker/siege.rs"]
+pub(crate) mod siege;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -79,7 +81,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn socket(&self) -> SocketAddr {
+    pub(super) fn socket(&self) -> SocketAddr {
         socket(&self.address).expect("IP and port")
     }
 }
@@ -209,7 +211,7 @@ fn block(n: u64, run: RunId) -> Message {
 }
 
 /// A greeting that names nobody else; `peer/src/net/hello.rs` has the layout.
-fn hello(keys: &Keypair) -> Vec<u8> {
+pub(super) fn hello(keys: &Keypair) -> Vec<u8> {
     let public = keys.public().try_into_ed25519().expect("an ed25519 key");
     let mut bytes = vec![1, NETWORK.0 as u8];
     bytes.extend(public.to_bytes());
@@ -252,13 +254,22 @@ fn varint(mut value: usize) -> Vec<u8> {
 
 /// What is written, how fast, and how much of it has been.
 #[derive(Clone)]
-struct Line {
+pub(super) struct Line {
     pool: Arc<Vec<Vec<u8>>>,
     per_second: u64,
     sent: Arc<AtomicU64>,
 }
 
 impl Line {
+    /// One message, said once for each request.
+    pub(super) fn of(message: Vec<u8>) -> Self {
+        Self {
+            pool: Arc::new(vec![message]),
+            per_second: 0,
+            sent: Arc::default(),
+        }
+    }
+
     fn next(&self, n: u64) -> &[u8] {
         &self.pool[(n % self.pool.len() as u64) as usize]
     }
@@ -339,7 +350,7 @@ struct Behaviour {
 }
 
 /// An open connection to the victim.
-struct Connection {
+pub(super) struct Connection {
     swarm: Swarm<Behaviour>,
     victim: libp2p::PeerId,
     per_second: u64,
@@ -356,7 +367,12 @@ fn protocol(flood: Flood) -> StreamProtocol {
     }
 }
 
-async fn connect(target: &Target, flood: Flood, keys: &Keypair, line: Line) -> Option<Connection> {
+pub(super) async fn connect(
+    target: &Target,
+    flood: Flood,
+    keys: &Keypair,
+    line: Line,
+) -> Option<Connection> {
     let config = request_response::Config::default()
         .with_request_timeout(Duration::from_secs(300))
         .with_max_concurrent_streams(UNDER_WAY as usize);
@@ -393,6 +409,21 @@ async fn connect(target: &Target, flood: Flood, keys: &Keypair, line: Line) -> O
 }
 
 impl Connection {
+    /// Says a number of things at once and then nothing, until the other side hangs up.
+    pub(super) async fn idle(mut self, messages: u64) {
+        for n in 0..messages {
+            self.swarm
+                .behaviour_mut()
+                .flood
+                .send_request(&self.victim, n);
+        }
+        loop {
+            if let SwarmEvent::ConnectionClosed { .. } = self.swarm.select_next_some().await {
+                return;
+            }
+        }
+    }
+
     /// Sends until cut off or until the end.
     async fn flood(mut self, flood: Flood, until: Instant) {
         let started = Instant::now();

@@ -20,9 +20,9 @@ const MAX_HONEST: u64 = 5200;
 /// Messages that are faults and may get out unpunished: what was under way before the first was read.
 const MAX_FAULTS: u64 = 500;
 /// What any flood may add to a daemon's memory.
-const MAX_GROWN: u64 = 64 << 20;
+pub(super) const MAX_GROWN: u64 = 64 << 20;
 /// How much longer rounds may take under attack.
-const MAX_SLOWER: u64 = 2;
+pub(super) const MAX_SLOWER: u64 = 2;
 
 const FLOODS: [Flood; 9] = [
     Flood::Junk,
@@ -38,6 +38,11 @@ const FLOODS: [Flood; 9] = [
 
 /// The attacker of a kind has an address of its own; 127.0.0.1 is the honest peers'.
 fn target(peer: &Peer, run: &str, at: usize) -> Target {
+    target_from(peer, run, IpAddr::from([127, 0, 1, at as u8 + 1]))
+}
+
+/// A daemon, as seen by an attacker at an address.
+pub(super) fn target_from(peer: &Peer, run: &str, from: IpAddr) -> Target {
     let key = HomePaths::new(&peer.home).key();
     Target {
         address: format!("/ip4/127.0.0.1/tcp/{}", peer.port())
@@ -45,7 +50,7 @@ fn target(peer: &Peer, run: &str, at: usize) -> Target {
             .expect("a multiaddress"),
         peer: Identity::read_file(&key).expect("a key").peer_id(),
         run: run.parse::<RunId>().expect("a run"),
-        from: IpAddr::from([127, 0, 1, at as u8 + 1]),
+        from,
         per_second: PER_SECOND,
     }
 }
@@ -156,16 +161,16 @@ fn every_flood_is_cut_off_and_costs_little_memory() {
 }
 
 /// A stretch of a run.
-struct Stretch {
+pub(super) struct Stretch {
     lasting: Duration,
     /// Milliseconds of each round certified in it, sorted.
     rounds: Vec<u64>,
-    memory: u64,
+    pub(super) memory: u64,
 }
 
 impl Stretch {
     /// Watches a daemon while `during` runs.
-    fn of<T: Send>(peer: &Peer, during: impl FnOnce() -> T + Send) -> (Self, T) {
+    pub(super) fn of<T: Send>(peer: &Peer, during: impl FnOnce() -> T + Send) -> (Self, T) {
         let (before, started) = (peer.rounds().len(), Instant::now());
         let (memory, outcome) = watch(peer, during);
         let lasting = started.elapsed();
@@ -181,11 +186,11 @@ impl Stretch {
     }
 
     /// Of all rounds together, so that one that never ends counts as well.
-    fn round_ms(&self) -> u64 {
+    pub(super) fn round_ms(&self) -> u64 {
         self.lasting.as_millis() as u64 / self.rounds.len() as u64
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         format!(
             "{} rounds in {:.0} s, one every {} ms ({} ms at the median, {} ms at most), {} MiB of memory \
              at most",

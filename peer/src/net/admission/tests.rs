@@ -85,7 +85,7 @@ fn address_of_several_liars_is_refused_but_never_the_machine_s_own() {
 }
 
 #[test]
-fn address_that_dials_without_end_is_refused_but_the_machine_s_own_only_slowed_down() {
+fn address_that_dials_without_end_is_refused_but_the_machine_s_own_is_not() {
     let dial = |from, ms: u64| {
         let mut books = Books::default();
         let dials = 10 * ms;
@@ -95,7 +95,7 @@ fn address_that_dials_without_end_is_refused_but_the_machine_s_own_only_slowed_d
     let (passed, refused) = dial(far(), 60_000);
     assert!(passed < 100 && refused == 1, "{passed} connections");
     let (passed, refused) = dial(local(), 60_000);
-    assert!((4000..5000).contains(&passed) && refused == 0, "{passed}");
+    assert!(passed == 600_000 && refused == 0, "{passed}");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn one_customer_is_one_address() {
     let passed = (0..1000).filter(|n| books.may_connect(at(*n), Instant(0)).is_ok());
     assert!(passed.count() < 100);
     let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
-    assert!(is_shared(place(mapped)));
+    assert!(is_shared(fair::address(mapped)));
 }
 
 #[test]

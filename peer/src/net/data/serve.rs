@@ -20,8 +20,9 @@ use super::super::limit::Kind;
 use super::super::traffic::Meter;
 use crate::store::Blobs;
 
-/// Connections that are served at once.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections that may be judged at once: twice what the door lets in, since those that it closes are
+/// reported a moment later.
+const MAX_CONNECTIONS: usize = 512;
 /// Connections of one peer: it needs one.
 const MAX_PER_PEER: usize = 4;
 /// Bytes of offered blobs that the cache keeps after they were asked for.
