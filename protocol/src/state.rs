@@ -367,6 +367,9 @@ fn check_entries(
         if !matches || !receipt_fits(manifest, receipt, &author, head) {
             return contradiction("a receipt is not for this round and state");
         }
+        if !is_first(evidence.log, &included.receipt, receipt.round) {
+            return contradiction("a receipt is not its author's first for the round");
+        }
     }
     let mut joins = Vec::with_capacity(value.joins.len());
     for joined in &value.joins {
@@ -391,6 +394,17 @@ fn check_entries(
         }
     }
     Ok(())
+}
+
+/// Whether no receipt of the same author and round stands before one: whoever committed in time may not commit again
+/// once updates are revealed. What stands before an entry follows from the entry alone, whatever forks are known.
+fn is_first(log: &LogSet, at: &EntryRef, round: Round) -> bool {
+    let before = (log.entries(at.author)).take_while(|(place, _)| place.position() < at.position());
+    let mut receipts = before.filter_map(|(_, entry)| match entry {
+        Entry::Contribution(receipt) => Some(receipt.round),
+        _ => None,
+    });
+    receipts.all(|said| said != round)
 }
 
 fn as_sheet(entry: &Entry) -> Option<&ScoreSheet> {

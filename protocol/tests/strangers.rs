@@ -22,6 +22,7 @@ use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::manifest::{Manifest, Weights};
 use tributary_protocol::node::RunView;
+use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
@@ -248,8 +249,36 @@ fn receipt(net: &Net, node: usize, author: usize, run: &RunId, update: BlobRef) 
     )
 }
 
+/// What `node` makes of a value and of the choice behind it: whether it can be built, and whether it is valid.
+fn judged(
+    net: &Net,
+    node: usize,
+    run: &RunId,
+    value: &mut RoundValue,
+) -> (Result<(), Rejection>, Result<(), Rejection>) {
+    let view = view(net, node, run);
+    let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
+        .map(|(hash, bytes)| (*hash, bytes.clone()))
+        .collect();
+    let evidence = Evidence {
+        log: view.log(),
+        before: view.adapter().map(|(_, adapter)| adapter),
+        blobs: &blobs,
+        judged: view.chain().last().map(|certificate| &certificate.value),
+    };
+    let manifest = view.manifest().expect("known");
+    let choice = Choice {
+        included: value.included.clone(),
+        link: value.link,
+        ..Choice::default()
+    };
+    state::conclude(manifest, view.head(), value).expect("a roster follows");
+    let built = state::build(manifest, *run, view.head(), choice, &evidence).map(|_| ());
+    (built, state::check(manifest, view.head(), value, &evidence))
+}
+
 #[test]
-fn a_second_receipt_after_the_reveal_is_not_voted_for_at_once() {
+fn a_second_receipt_of_one_author_and_round_is_never_valid() {
     let (mut net, run) = begun();
     let (proposer, voter) = seats(&net, &run);
     net.crash(proposer); // its key is ours now
@@ -285,20 +314,24 @@ fn a_second_receipt_after_the_reveal_is_not_voted_for_at_once() {
         late.block().author,
         &Message::Block(late.bytes().to_vec()),
     );
-    let value = value_of(&net, voter, &run, |_, c| c.update != dummy);
-    let from_late = value
-        .included
-        .iter()
-        .any(|i| i.receipt.block == late.id() && i.update == stolen);
-    assert!(
-        from_late,
-        "the stolen update stands in under the thief's name"
-    );
+    // What the proposer of an attempt would make of it, with a receipt of its own put in the place of another's.
+    let mut value = value_of(&net, voter, &run, |at, _| at.author != net.ids[proposer]);
+    let thief = value.included.iter().find(|i| i.update == stolen);
+    let mut thief = *thief.expect("the victim's update is in");
+    thief.receipt = EntryRef {
+        author: net.ids[proposer],
+        seq: late.block().seq,
+        block: late.id(),
+        index: 0,
+    };
+    value.included.push(thief);
+    value.included.sort();
+    let (built, checked) = judged(&net, voter, &run, &mut value);
+    let why = "a receipt is not its author's first for the round";
+    assert_eq!(built, Err(Rejection::Contradiction(why)));
+    assert_eq!(checked, built);
     let said = prevotes(&mut net, voter, proposer, &value);
-    assert!(
-        !said.contains(&Some(value.id())),
-        "an honest voter prevoted for it in attempt 0"
-    );
+    assert!(!said.contains(&Some(value.id())));
 }
 
 #[test]
