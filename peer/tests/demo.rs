@@ -32,15 +32,7 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
     assert_eq!(report["state_hashes_equal"], true, "{report}");
     let rounds = report["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 2);
-    for round in rounds {
-        assert_eq!(round["included"], 3, "{round}");
-        assert!(
-            round["loss_before"].is_f64() && round["loss_after"].is_f64(),
-            "{round}"
-        );
-        assert!(round["bytes_up_max"].as_u64().unwrap() > 0, "{round}");
-        assert!(round["bytes_down_max"].as_u64().unwrap() > 0, "{round}");
-    }
+    rounds.iter().for_each(a_round_is_measured);
     let domains = report["domains"].as_array().unwrap();
     assert_eq!(domains.len(), 3);
     for domain in domains {
@@ -53,7 +45,11 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
     let paid: u64 = (report["credits"].as_array().unwrap().iter())
         .map(|c| c["micro_open"].as_u64().unwrap())
         .sum();
-    assert_eq!(paid, 2 * 10_000_000, "two rounds of ten OPEN");
+    let most = 2 * 10_000_000;
+    assert!(
+        paid > 0 && paid <= most,
+        "at most two rounds of ten OPEN, for what they gained: {paid}"
+    );
 
     payouts_are_explained(dir.path(), paid);
     holdouts_are_proven(dir.path(), report["run"].as_str().unwrap());
@@ -92,6 +88,16 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
     assert_eq!(other.status.code(), Some(2));
     let why = String::from_utf8_lossy(&other.stderr);
     assert!(why.contains("--rounds 2 there, 3 now"), "{why}");
+}
+
+fn a_round_is_measured(round: &serde_json::Value) {
+    assert_eq!(round["included"], 3, "{round}");
+    assert!(
+        round["loss_before"].is_f64() && round["loss_after"].is_f64(),
+        "{round}"
+    );
+    assert!(round["bytes_up_max"].as_u64().unwrap() > 0, "{round}");
+    assert!(round["bytes_down_max"].as_u64().unwrap() > 0, "{round}");
 }
 
 /// Every line of every contributor's statement leads back to its shard, and they add up to what was paid.

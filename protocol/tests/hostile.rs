@@ -26,12 +26,13 @@ const NET: NetworkId = NetworkId(9);
 /// Five nodes, all members, before anything has happened.
 fn federation() -> (Net, RunId) {
     let mut net = Net::new(5);
-    let run = create(&mut net);
+    let run = create(&mut net, 1);
     (net, run)
 }
 
-fn create(net: &mut Net) -> RunId {
-    let manifest = manifest(net.ids[0], Vec::new(), 5, 3);
+fn create(net: &mut Net, nonce: u64) -> RunId {
+    let mut manifest = manifest(net.ids[0], Vec::new(), 5, 3);
+    manifest.nonce = nonce;
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..5 {
@@ -374,24 +375,35 @@ fn full_value(net: &Net, node: usize, run: &RunId) -> RoundValue {
     value
 }
 
-/// Whether validity hangs on what a member happens to know of forks: with locks on both sides of such a
-/// question a height never ends.
-#[test]
-fn a_value_is_as_valid_for_a_member_that_knows_of_a_fork_as_for_the_others() {
-    let (mut net, run) = begun();
+/// A run in which a member holds all updates of round 1 while its first proposer does not: that one, and the member.
+fn before_it_is_proposed(nonce: u64) -> Option<(Net, RunId, usize, usize)> {
+    let mut net = Net::new(5);
+    let run = create(&mut net, nonce);
+    let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, all));
     let committee = {
         let view = view(&net, 0, &run);
         state::committee(view.manifest().expect("known"), &run, view.head())
     };
     let proposer = committee.proposer(0);
-    let voter = (0..5)
-        .find(|node| committee.contains(&net.ids[*node]) && net.ids[*node] != proposer)
-        .expect("four seats");
+    let at = (net.ids.iter().position(|id| *id == proposer)).expect("a node");
+    let here = |net: &Net, node: usize| view(net, node, &run).arrived().0 == 5;
+    let first = |net: &Net| (0..5).find(|node| here(net, *node));
+    assert!(net.run_until(60_000, |net| first(net).is_some()));
+    let voter = first(&net).filter(|_| !here(&net, at))?;
+    Some((net, run, at, voter))
+}
+
+/// Whether validity hangs on what a member happens to know of forks: with locks on both sides of such a
+/// question a height never ends.
+#[test]
+fn a_value_is_as_valid_for_a_member_that_knows_of_a_fork_as_for_the_others() {
+    let before_the_proposer = (1..50).find_map(before_it_is_proposed);
+    let (mut net, run, at, voter) = before_the_proposer.expect("one of fifty draws");
+    let proposer = net.ids[at];
     let liar = (0..5)
         .find(|node| net.ids[*node] != proposer && *node != voter)
         .expect("five nodes");
-    let all_arrived = |net: &Net| view(net, voter, &run).arrived().0 == 5;
-    assert!(net.run_until(60_000, all_arrived));
     let value = full_value(&net, voter, &run);
     let place = value
         .included
@@ -415,11 +427,6 @@ fn a_value_is_as_valid_for_a_member_that_knows_of_a_fork_as_for_the_others() {
         value: value.clone(),
         author: proposer,
     };
-    let at = net
-        .ids
-        .iter()
-        .position(|id| *id == proposer)
-        .expect("a node");
     let words = ConsensusMessage::Proposal(Signed::<Proposal>::proposal(body, NET, &key(at)));
     let effects = tell(
         &mut net,
@@ -443,7 +450,7 @@ fn a_value_is_as_valid_for_a_member_that_knows_of_a_fork_as_for_the_others() {
 /// A run that has begun, with a sixth node that follows it and is no member.
 fn followed() -> (Net, RunId) {
     let mut net = Net::new(6);
-    let run = create(&mut net);
+    let run = create(&mut net, 1);
     net.command(FOLLOWER, Command::Follow { run, join: None });
     let all = |net: &Net| (0..6).all(|node| round(net, node, &run) >= Some(Round(0)));
     assert!(net.run_until(60_000, all));
