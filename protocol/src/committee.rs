@@ -199,7 +199,7 @@ fn seats(members: &[(PeerId, u64)], size: usize, start: u64) -> Vec<(PeerId, u64
 
 /// `part` of 2^64, of `total`.
 fn scale(part: u64, total: u64) -> u64 {
-    let scaled = u128::from(part) * u128::from(total) >> 64;
+    let scaled = (u128::from(part) * u128::from(total)) >> 64;
     u64::try_from(scaled).expect("a part is less than the whole")
 }
 
