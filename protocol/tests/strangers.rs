@@ -537,7 +537,11 @@ fn a_proposer_does_not_choose_the_next_committee() {
         let leaver = 80 + nonce % 10;
         let mut leave = joined(leaver, 0).entry;
         leave.seq = Seq(1 + nonce);
-        value.leaves = if nonce.is_multiple_of(2) { vec![leave] } else { vec![] };
+        value.leaves = if nonce.is_multiple_of(2) {
+            vec![leave]
+        } else {
+            vec![]
+        };
         let head = after(Some(&head), value).expect("a next round");
         (leaver, state::committee(&manifest, &run, Some(&head)))
     };

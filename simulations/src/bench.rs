@@ -11,3 +11,4 @@ pub mod gaming;
 pub mod learning;
 pub mod page;
 pub mod results;
+pub mod votes;

@@ -10,7 +10,7 @@ use tributary_trainer::BaseModel;
 
 use super::{Answer, Format};
 use crate::bench::results::{Part, Results};
-use crate::bench::{attacks, attribution, cost, gaming, learning, page};
+use crate::bench::{attacks, attribution, cost, gaming, learning, page, votes};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -30,6 +30,8 @@ enum Experiment {
     Gaming(Options),
     /// What scores of a round and shares of an answer cost, by the number of contributors.
     Cost(Shown),
+    /// Seats by weight, what grinding and silence gain, and what absence does to decisions.
+    Votes(Shown),
 }
 
 #[derive(clap::Args)]
@@ -111,6 +113,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         Experiment::Attribution(options) => run_attribution(options),
         Experiment::Gaming(options) => run_gaming(options),
         Experiment::Cost(options) => run_cost(options),
+        Experiment::Votes(options) => run_votes(options),
     }
 }
 
@@ -163,6 +166,13 @@ fn run_cost(shown: &Shown) -> Answer {
     let command = "tributary-sim bench cost --write docs/numbers/attribution-cost.md";
     let markdown = cost::markdown(&costs, command);
     shown.show("attribution-cost", &costs, &markdown)?;
+    Ok(true)
+}
+
+fn run_votes(shown: &Shown) -> Answer {
+    let votes = votes::measure(say);
+    let command = "tributary-sim bench votes --write docs/numbers/votes.md";
+    shown.show("votes", &votes, &votes::markdown(&votes, command))?;
     Ok(true)
 }
 
