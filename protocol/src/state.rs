@@ -26,7 +26,7 @@ use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Joined, RoundValue, state_hash};
 use crate::update;
 
-pub use admission::{admit, unknown_admissions, votes, weigh};
+pub use admission::{admit, is_eligible, unknown_admissions, votes, weigh};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
 

@@ -436,6 +436,27 @@ fn no_mixture_of_joins_and_leaves_stops_the_run() {
     }
 }
 
+#[test]
+fn joins_that_nobody_can_admit_crowd_nobody_out() {
+    let mut net = Net::new(5);
+    let manifest = manifest(net.ids[0], Vec::new(), 5, 3);
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    for nth in 0..1_000 {
+        let join = Entry::Join(join(nth as usize % 200, Role::Evaluator));
+        tell_all(&mut net, &block(&stranger(nth), run, 0, None, vec![join]));
+    }
+    for node in 0..5 {
+        let join = Some(join(node, Role::Contributor));
+        net.command(node, Command::Follow { run, join });
+    }
+    assert!(net.run_until(60_000, |net| round(net, 0, &run) >= Some(Round(1))));
+    assert_eq!(
+        view(&net, 0, &run).head().map(|head| head.roster.len()),
+        Some(5)
+    );
+}
+
 fn prints(of: u64, count: u64) -> Vec<u64> {
     let print = |n: u64| {
         let seed = [of.to_le_bytes(), n.to_le_bytes()].concat();

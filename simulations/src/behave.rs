@@ -15,9 +15,12 @@ mod flood_valid;
 mod fork_log;
 mod garbage;
 mod lying_receipt;
+mod omit;
 mod replay;
+mod second_receipt;
 mod silent_seat;
 mod stage;
+mod strangers;
 mod sybils;
 pub mod update;
 mod vanish;
@@ -63,11 +66,17 @@ pub enum Kind {
     Sybils,
     /// Random bytes and damaged messages.
     Garbage,
+    /// Proposals that leave others' contributions out.
+    Omit,
+    /// A second receipt, for an update of somebody else that it has seen.
+    SecondReceipt,
+    /// Speaks under ever new names that nobody admits.
+    Strangers,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 14] = [
+    pub const PROTOCOL: [Self; 17] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -82,6 +91,9 @@ impl Kind {
         Self::Replay,
         Self::Sybils,
         Self::Garbage,
+        Self::Omit,
+        Self::SecondReceipt,
+        Self::Strangers,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -100,6 +112,9 @@ impl Kind {
             Self::Replay => Box::new(replay::Replay::default()),
             Self::Sybils => Box::new(sybils::Sybils::new(rng)),
             Self::Garbage => Box::new(garbage::Garbage::default()),
+            Self::Omit => Box::new(omit::Omit::default()),
+            Self::SecondReceipt => Box::new(second_receipt::SecondReceipt::default()),
+            Self::Strangers => Box::new(strangers::Strangers::new(rng)),
         }
     }
 }

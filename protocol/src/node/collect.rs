@@ -434,10 +434,13 @@ impl Run {
         let nobody = Roster::default();
         let roster = head.map_or(&nobody, |head| &head.roster);
         let mut joins: Vec<(EntryRef, &Join)> = (self.index.joins.iter())
-            .filter(|(peer, (at, _))| {
+            .filter(|(peer, (at, join))| {
                 let leave = self.index.leaves.get(peer);
                 let left = leave.is_some_and(|leave| leave.position() > at.position());
-                !left && roster.may_join(at) && self.log.entry(at).is_some()
+                !left
+                    && state::is_eligible(manifest, peer, join)
+                    && roster.may_join(at)
+                    && self.log.entry(at).is_some()
             })
             .map(|(_, (at, join))| (*at, join))
             .collect();

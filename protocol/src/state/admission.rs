@@ -35,6 +35,18 @@ pub fn votes(manifest: &Manifest, member: &Member) -> u64 {
     }
 }
 
+/// Whether a join could be admitted at all, whoever is a member: its author may have the role, and brings text where
+/// own text weighs. What never can be admitted must not take a place in any draw.
+pub fn is_eligible(manifest: &Manifest, author: &PeerId, join: &Join) -> bool {
+    let may_score = !join.role.evaluates() || manifest.evaluators.binary_search(author).is_ok();
+    let has_text = join
+        .sketch
+        .as_ref()
+        .is_some_and(|sketch| !sketch.is_empty());
+    let needs_text = manifest.weights != Weights::Trained && join.role.contributes();
+    may_score && (has_text || !needs_text)
+}
+
 /// What admission after `head` makes of join entries, in their order. Left out are those whose author may not
 /// have the role, and where own text weighs, contributors without any.
 pub fn admit(
@@ -43,9 +55,7 @@ pub fn admit(
     joins: &[(EntryRef, &Join)],
     log: &LogSet,
 ) -> Vec<Joined> {
-    let may = |(at, join): &&(EntryRef, &Join)| {
-        !join.role.evaluates() || manifest.evaluators.binary_search(&at.author).is_ok()
-    };
+    let may = |(at, join): &&(EntryRef, &Join)| is_eligible(manifest, &at.author, join);
     let joins: Vec<(EntryRef, &Join)> = joins.iter().filter(may).copied().collect();
     let parts = match manifest.weights {
         Weights::Trained => vec![Ppb::ONE; joins.len()],

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed};
 use tributary_protocol::event::Effect;
 use tributary_protocol::id::{BlobHash, PeerId};
-use tributary_protocol::round::RoundValue;
+use tributary_protocol::round::{Included, RoundValue};
 use tributary_protocol::state::{self, Choice, Evidence};
 use tributary_protocol::wire::Message;
 
@@ -55,6 +55,16 @@ impl DoubleProposal {
 
 /// The value with one contribution left out, if that many can be spared.
 fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
+    let kept = value.included[..value.included.len().checked_sub(1)?].to_vec();
+    with_contributions(value, kept, stage)
+}
+
+/// The value with these of its contributions, if that is one.
+pub(super) fn with_contributions(
+    value: &RoundValue,
+    included: Vec<Included>,
+    stage: &Stage<'_>,
+) -> Option<RoundValue> {
     let view = stage.view()?;
     let blob = |hash: BlobHash| Some((hash, stage.scene.store.blob(&hash)?.clone()));
     let blobs = (value.included.iter())
@@ -67,7 +77,7 @@ fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
         judged: view.chain().last().map(|certificate| &certificate.value),
     };
     let choice = Choice {
-        included: value.included[..value.included.len().checked_sub(1)?].to_vec(),
+        included,
         joins: value.joins.clone(),
         leaves: value.leaves.clone(),
         sheets: value.sheets.clone(),
