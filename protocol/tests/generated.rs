@@ -1,0 +1,145 @@
+//! Ledgers that nobody would write: whatever the logs of strangers and of one member hold, the others go on.
+
+#[path = "federation/attack.rs"]
+#[allow(dead_code, reason = "shared with tests of other attacks")]
+mod attack;
+#[path = "federation/net.rs"]
+#[allow(dead_code, reason = "shared with tests that restart nodes")]
+mod net;
+
+use attack::{block, round, say, stranger, view};
+use net::{Net, join, key, manifest};
+use tributary_protocol::entry::{Contribution, Entry, Role, Score, ScoreSheet};
+use tributary_protocol::event::Command;
+use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
+use tributary_protocol::id::{BlobHash, BlobRef, MerkleRoot, NanoNats, Round, RunId, StateHash};
+use tributary_protocol::manifest::Weights;
+use tributary_protocol::sign::SecretKey;
+use tributary_protocol::sketch::Sketch;
+
+/// The member whose key writes what it likes. Its node is gone.
+const LIAR: usize = 4;
+const LEDGERS: u64 = 40;
+
+/// Draws for one ledger.
+fn draws(seed: u64) -> Stream {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher.update(b"ledger").update(&seed.to_le_bytes());
+    hasher.finalize_xof()
+}
+
+/// Five members with text of their own, and the genesis certified. Names without text weigh next to nothing here.
+fn begun() -> (Net, RunId) {
+    let mut net = Net::new(5);
+    let mut manifest = manifest(net.ids[0], Vec::new(), 5, 5);
+    manifest.weights = Weights::Own { full: 1_000 };
+    let run = manifest.run_id();
+    net.command(0, Command::Create(Box::new(manifest)));
+    for node in 0..5 {
+        let mut join = join(node, Role::Contributor);
+        let mut prints = draws(1_000 + node as u64);
+        join.sketch = Some(Sketch::keeping((0..2_000).map(|_| prints.next_u64())));
+        let join = Some(join);
+        net.command(node, Command::Follow { run, join });
+    }
+    let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, all), "genesis");
+    (net, run)
+}
+
+/// Any entry that a block may carry, about a round and a state that may or may not be the open one.
+fn entry(draws: &mut Stream, net: &Net, run: &RunId) -> Entry {
+    let head = view(net, 0, run).head().expect("the genesis is certified");
+    let state = match draws.below(2) {
+        0 => head.hash,
+        _ => StateHash::default(),
+    };
+    let round = Round(1 + draws.below(4) as u32);
+    match draws.below(7) {
+        0 | 1 => Entry::Leave,
+        2..=4 => {
+            let roles = [Role::Contributor, Role::Evaluator, Role::Both];
+            Entry::Join(join(
+                draws.below(200) as usize,
+                roles[draws.below(3) as usize],
+            ))
+        }
+        5 => Entry::Contribution(Contribution {
+            round,
+            base: state,
+            update: BlobRef {
+                hash: BlobHash(Digest::from_bytes([draws.below(250) as u8; 32])),
+                size: 10 + draws.below(3),
+            },
+            tokens: 1 + draws.below(40),
+            shard: MerkleRoot(Digest::from_bytes([LIAR as u8 + 1; 32])),
+        }),
+        _ => Entry::ScoreSheet(ScoreSheet {
+            round,
+            state,
+            predicted: 1,
+            loss_before: NanoNats(2),
+            loss_after: NanoNats(1),
+            scores: vec![Score {
+                peer: net.ids[0],
+                score: NanoNats(1),
+                low: NanoNats(0),
+                high: NanoNats(2),
+                luck: NanoNats(1),
+            }],
+        }),
+    }
+}
+
+/// Blocks of one author behind what is known of its log, now and then two at one place.
+fn write(draws: &mut Stream, net: &mut Net, run: RunId, author: &SecretKey) {
+    let last = view(net, 0, &run)
+        .log()
+        .last(author.peer_id())
+        .map(|block| block.head());
+    let (mut seq, mut prev) = last.map_or((0, None), |head| (head.seq.0 + 1, Some(head.block)));
+    for _ in 0..1 + draws.below(3) {
+        let some = |draws: &mut Stream, net: &Net| -> Vec<Entry> {
+            (0..1 + draws.below(4))
+                .map(|_| entry(draws, net, &run))
+                .collect()
+        };
+        let twins = 1 + u64::from(draws.below(5) == 0);
+        let mut written = None;
+        for _ in 0..twins {
+            let entries = some(draws, net);
+            let signed = block(author, run, (seq, prev), Vec::new(), entries);
+            for node in 0..LIAR {
+                // Not everybody hears everything at once.
+                if draws.below(4) > 0 {
+                    say(net, node, &signed);
+                }
+            }
+            written = Some(signed.id());
+        }
+        (seq, prev) = (seq + 1, written);
+    }
+}
+
+#[test]
+fn whatever_logs_hold_the_next_rounds_are_certified() {
+    for seed in 0..LEDGERS {
+        let mut draws = draws(seed);
+        let (mut net, run) = begun();
+        net.crash(LIAR);
+        for _ in 0..6 {
+            for nth in 0..draws.below(12) {
+                let author = stranger(seed * 100 + nth);
+                write(&mut draws, &mut net, run, &author);
+            }
+            write(&mut draws, &mut net, run, &key(LIAR));
+            let until = net.now_ms + 1_500;
+            net.run_until(until, |_| false);
+        }
+        let finished = |net: &Net| (0..LIAR).all(|node| view(net, node, &run).is_finished());
+        assert!(
+            net.run_until(3_600_000, finished),
+            "ledger {seed} stops the run"
+        );
+    }
+}
