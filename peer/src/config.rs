@@ -96,7 +96,7 @@ pub struct RunFile {
     /// Hold-out windows that each evaluator scores a round on.
     #[serde(default = "default_score_windows")]
     pub score_windows: u32,
-    /// Committee members of a round.
+    /// Seats that decide a round where more than 64 members vote.
     #[serde(default = "default_committee")]
     pub committee: u32,
     /// Members that the start waits for.
@@ -153,7 +153,7 @@ fn default_score_windows() -> u32 {
     16
 }
 fn default_committee() -> u32 {
-    7
+    64
 }
 fn default_min_members() -> u32 {
     3

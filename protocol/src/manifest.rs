@@ -39,7 +39,7 @@ pub struct Manifest {
     pub evaluators: Vec<PeerId>,
     /// Hold-out windows that each evaluator scores a round on.
     pub score_windows: u32,
-    /// Committee members of each round after the genesis (fewer while the roster is smaller).
+    /// Seats that decide a round where more than [`crate::limits::MAX_COMMITTEE`] members vote; up to so many all decide.
     pub committee: u32,
     /// Joins that the genesis waits for.
     pub min_members: u32,

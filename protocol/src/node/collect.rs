@@ -569,9 +569,11 @@ fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> Updat
         return manifest.codec;
     };
     let members = head.roster.len().saturating_sub(1);
-    let copies = match head.is_sampled {
-        true => members.min(manifest.committee as usize + manifest.evaluators.len()),
-        false => members,
+    // While all decide, all need every update.
+    let all = !head.is_sampled || head.roster.len() <= limits::MAX_COMMITTEE;
+    let copies = match all {
+        true => members,
+        false => members.min(manifest.committee as usize + manifest.evaluators.len()),
     };
     let bytes = rate.saturating_mul(u64::from(manifest.deadlines.grace_ms)) / 1_000;
     let most = bytes / copies.max(1) as u64;
