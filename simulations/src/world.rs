@@ -522,6 +522,12 @@ impl World {
 
     fn leave(&mut self, at: usize) {
         self.machines[at].leaving = true;
+        let node = self.machines[at].node.as_ref();
+        if node.is_some_and(|node| node.run(&self.run).is_none()) {
+            // A run may begin without a member that was slow to follow it: its owner leaves once it does.
+            let later = self.now + ms(1_000);
+            return self.schedule(later, Event::Fault(faults::Fault::Leave(at)));
+        }
         self.trace.tell(self.now, Some(at), What::Leaving);
         let run = self.run;
         self.feed(at, Input::Command(Command::Leave(run)));
