@@ -8,9 +8,7 @@ mod attack;
 #[path = "federation/net.rs"]
 mod net;
 
-use std::collections::BTreeMap;
-
-use attack::{NET, begun, round, view};
+use attack::{NET, begun, round, value_of, view};
 use net::{Net, key};
 use tributary_protocol::audit::{Audited, Fault, StoredBlock, StoredCertificate, audit};
 use tributary_protocol::certificate::Certificate;
@@ -19,8 +17,8 @@ use tributary_protocol::entry::Entry;
 use tributary_protocol::event::{Input, Notice, Phase, Record};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, BlockId, PeerId, Round, RunId, Seq};
-use tributary_protocol::round::{EntryRef, Included, RoundValue};
-use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::round::{EntryRef, RoundValue};
+use tributary_protocol::state::{self};
 use tributary_protocol::wire::Message;
 
 fn finished(net: &Net, run: &RunId) -> bool {
@@ -55,39 +53,6 @@ fn hand(net: &mut Net, node: usize, from: usize, certificate: &Certificate) {
         Message::Certificate(certificate.encode()).encode(),
     );
     net.input(node, Input::Direct { from, bytes });
-}
-
-/// What an honest proposer would put up for the open round, from all receipts and updates.
-fn value_of(net: &Net, node: usize, run: &RunId) -> RoundValue {
-    let view = view(net, node, run);
-    let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
-        .map(|(h, b)| (*h, b.clone()))
-        .collect();
-    let evidence = Evidence {
-        log: view.log(),
-        before: view.adapter().map(|(_, adapter)| adapter),
-        blobs: &blobs,
-        judged: view.chain().last().map(|certificate| &certificate.value),
-    };
-    let included = (view.log().all())
-        .filter_map(|(at, entry)| match entry {
-            Entry::Contribution(c) => Some(Included {
-                receipt: at,
-                update: c.update,
-                tokens: c.tokens,
-                weight: c.tokens,
-            }),
-            _ => None,
-        })
-        .collect();
-    let choice = Choice {
-        included,
-        link: net.first_link(node, run),
-        ..Choice::default()
-    };
-    let manifest = view.manifest().expect("it is known");
-    let built = state::build(manifest, *run, view.head(), choice, &evidence);
-    built.expect("all of it is here").0
 }
 
 /// Makes the state follow from what a value says, as liars would.
@@ -127,7 +92,7 @@ fn alarms(net: &Net, node: usize) -> usize {
 #[test]
 fn a_certified_value_that_its_own_evidence_refutes_is_not_followed() {
     let (mut net, run, liars, honest) = captured();
-    let mut value = value_of(&net, honest, &run);
+    let mut value = value_of(&net, honest, &run, |_, _| true);
     (value.included).retain(|i| liars.iter().any(|n| net.ids[*n] == i.receipt.author));
     value.leaves = (0..5)
         .filter(|n| !liars.contains(n))
@@ -154,7 +119,7 @@ fn a_certified_value_that_its_own_evidence_refutes_is_not_followed() {
 fn entries_that_say_something_else_stop_the_peer_and_raise_one_alarm() {
     let (mut net, run, liars, honest) = captured();
     let mine = net.ids[honest];
-    let mut value = value_of(&net, honest, &run);
+    let mut value = value_of(&net, honest, &run, |_, _| true);
     let receipt = (value.included.iter()).find(|i| i.receipt.author == mine);
     value.leaves = vec![receipt.expect("all are included").receipt];
     let certificate = signed(&net, sealed(&net, honest, value), &liars);
@@ -184,7 +149,7 @@ fn entries_that_say_something_else_stop_the_peer_and_raise_one_alarm() {
 #[test]
 fn an_adapter_that_the_updates_do_not_lead_to_stops_the_peer() {
     let (mut net, run, liars, honest) = captured();
-    let mut value = value_of(&net, honest, &run);
+    let mut value = value_of(&net, honest, &run, |_, _| true);
     value.adapter.hash = BlobHash(Digest::from_bytes([9; 32]));
     let certificate = signed(&net, sealed(&net, honest, value), &liars);
     hand(&mut net, honest, liars[0], &certificate);

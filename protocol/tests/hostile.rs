@@ -1,27 +1,27 @@
 //! What a peer does about others that do not follow the protocol: each test is a fault that a liar in
 //! virtual time found, or could have.
 
+#[path = "federation/attack.rs"]
+#[allow(dead_code, reason = "shared with tests of other attacks")]
+mod attack;
 #[path = "federation/net.rs"]
 mod net;
 
+use attack::{NET, tell, value_of, view};
 use net::{Net, join, key, manifest};
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Role};
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record, Verdict};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{
-    BlobHash, BlobRef, BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq, ValueId,
+    BlobHash, BlobRef, BlockId, PeerId, Round, RunId, Scope, Seq, ValueId,
 };
 use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
-use tributary_protocol::node::RunView;
-use tributary_protocol::round::{Included, RoundValue};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::{self, Choice, Evidence};
-use tributary_protocol::time::{Instant, Now, Timestamp};
+use tributary_protocol::state;
+use tributary_protocol::time::Timestamp;
 use tributary_protocol::wire::Message;
-
-const NET: NetworkId = NetworkId(9);
 
 /// Five nodes, all members, before anything has happened.
 fn federation() -> (Net, RunId) {
@@ -40,11 +40,6 @@ fn create(net: &mut Net, nonce: u64) -> RunId {
         net.command(node, Command::Follow { run, join });
     }
     run
-}
-
-fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
-    let node = net.nodes[node].as_ref().expect("running");
-    node.run(run).expect("followed")
 }
 
 fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
@@ -78,21 +73,6 @@ fn block(
         entries: vec![Entry::Leave; entries],
     };
     SignedBlock::sign(block, key).expect("it keeps all bounds")
-}
-
-/// Hands a message to one node and returns what it does about it; nothing of it reaches the others.
-fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) -> Vec<Effect> {
-    let now = Now {
-        monotonic: Instant(net.now_ms),
-        wall: Timestamp(net.now_ms),
-    };
-    let input = Input::Gossip {
-        from,
-        id: 1,
-        bytes: message.encode(),
-    };
-    let running = net.nodes[node].as_mut().expect("running");
-    running.handle(input, now)
 }
 
 fn tell_block(net: &mut Net, node: usize, block: &SignedBlock) -> Vec<Effect> {
@@ -337,44 +317,6 @@ fn a_peer_whose_own_log_is_forked_says_nothing_more_in_it() {
     assert_eq!(net.records[3][said..].iter().filter(own).count(), 0);
 }
 
-/// The value that the first proposer of round 1 would put up with everybody's update, from what `node`
-/// holds.
-fn full_value(net: &Net, node: usize, run: &RunId) -> RoundValue {
-    let view = view(net, node, run);
-    let blobs = net
-        .blobs
-        .iter()
-        .flatten()
-        .map(|(hash, bytes)| (*hash, bytes.clone()))
-        .collect();
-    let evidence = Evidence {
-        log: view.log(),
-        before: view.adapter().map(|(_, adapter)| adapter),
-        blobs: &blobs,
-        judged: view.chain().last().map(|certificate| &certificate.value),
-    };
-    let included = (view.log().all())
-        .filter_map(|(at, entry)| match entry {
-            Entry::Contribution(receipt) => Some(Included {
-                receipt: at,
-                update: receipt.update,
-                tokens: receipt.tokens,
-                weight: receipt.tokens,
-            }),
-            _ => None,
-        })
-        .collect();
-    let choice = Choice {
-        included,
-        link: net.first_link(node, run),
-        ..Choice::default()
-    };
-    let manifest = view.manifest().expect("known");
-    let (value, _) =
-        state::build(manifest, *run, view.head(), choice, &evidence).expect("all of it is here");
-    value
-}
-
 /// A run in which a member holds all updates of round 1 while its first proposer does not: that one, and the member.
 fn before_it_is_proposed(nonce: u64) -> Option<(Net, RunId, usize, usize)> {
     let mut net = Net::new(5);
@@ -404,7 +346,7 @@ fn a_value_is_as_valid_for_a_member_that_knows_of_a_fork_as_for_the_others() {
     let liar = (0..5)
         .find(|node| net.ids[*node] != proposer && *node != voter)
         .expect("five nodes");
-    let value = full_value(&net, voter, &run);
+    let value = value_of(&net, voter, &run, |_, _| true);
     let place = value
         .included
         .iter()

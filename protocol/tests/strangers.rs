@@ -1,12 +1,14 @@
 //! What strangers, whose keys are free, and single members with a seat try against a run. Each test states the
 //! property that holds.
 
+#[path = "federation/attack.rs"]
+#[allow(dead_code, reason = "shared with tests of other attacks")]
+mod attack;
 #[allow(dead_code, reason = "shared with tests that restart nodes")]
 #[path = "federation/net.rs"]
 mod net;
 
-use std::collections::BTreeMap;
-
+use attack::{NET, round, stranger, tell, value_of, view, with_evidence};
 use net::{Net, join, key, manifest};
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
@@ -15,22 +17,17 @@ use tributary_protocol::entry::{Contribution, Entry, Join, Role};
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
-    BlobHash, BlobRef, BlockId, MerkleRoot, NetworkId, PeerId, Round, RunId, Scope, Seq, StateHash,
-    ValueId,
+    BlobHash, BlobRef, BlockId, MerkleRoot, PeerId, Round, RunId, Seq, StateHash, ValueId,
 };
 use tributary_protocol::limits;
-use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::log::SignedBlock;
 use tributary_protocol::manifest::{Manifest, Weights};
-use tributary_protocol::node::RunView;
 use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::state::{self, Choice, Evidence, Head};
-use tributary_protocol::time::{Instant, Now, Timestamp};
+use tributary_protocol::state::{self, Choice, Head};
 use tributary_protocol::wire::Message;
-
-const NET: NetworkId = NetworkId(9);
 
 fn run_of(change: impl Fn(&mut Manifest), joins: impl Fn(usize) -> Join) -> (Net, RunId) {
     let mut net = Net::new(5);
@@ -51,22 +48,6 @@ fn begun() -> (Net, RunId) {
     run_of(|_| (), |node| join(node, Role::Contributor))
 }
 
-fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
-    net.nodes[node]
-        .as_ref()
-        .expect("running")
-        .run(run)
-        .expect("followed")
-}
-
-fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
-    view(net, node, run).head().map(|head| head.round)
-}
-
-fn stranger(nth: u64) -> SecretKey {
-    SecretKey::from_seed(*hash::digest(Domain::Simulation, &nth.to_le_bytes()).as_bytes())
-}
-
 fn block(
     key: &SecretKey,
     run: RunId,
@@ -74,33 +55,7 @@ fn block(
     prev: Option<BlockId>,
     entries: Vec<Entry>,
 ) -> SignedBlock {
-    let block = Block {
-        network: NET,
-        author: key.peer_id(),
-        scope: Scope::Run(run),
-        seq: Seq(seq),
-        prev,
-        seen: Vec::new(),
-        time: Timestamp(1),
-        entries,
-    };
-    SignedBlock::sign(block, key).expect("it keeps all bounds")
-}
-
-fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) -> Vec<Effect> {
-    let now = Now {
-        monotonic: Instant(net.now_ms),
-        wall: Timestamp(net.now_ms),
-    };
-    let input = Input::Gossip {
-        from,
-        id: 1,
-        bytes: message.encode(),
-    };
-    net.nodes[node]
-        .as_mut()
-        .expect("running")
-        .handle(input, now)
+    attack::block(key, run, (seq, prev), Vec::new(), entries)
 }
 
 /// To every node.
@@ -191,44 +146,6 @@ fn seats(net: &Net, run: &RunId) -> (usize, usize) {
     (proposer, voter)
 }
 
-fn value_of(
-    net: &Net,
-    node: usize,
-    run: &RunId,
-    keep: impl Fn(&EntryRef, &Contribution) -> bool,
-) -> RoundValue {
-    let view = view(net, node, run);
-    let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
-        .map(|(h, b)| (*h, b.clone()))
-        .collect();
-    let evidence = Evidence {
-        log: view.log(),
-        before: view.adapter().map(|(_, adapter)| adapter),
-        blobs: &blobs,
-        judged: view.chain().last().map(|certificate| &certificate.value),
-    };
-    let included = (view.log().all())
-        .filter_map(|(at, entry)| match entry {
-            Entry::Contribution(c) if keep(&at, c) => Some(Included {
-                receipt: at,
-                update: c.update,
-                tokens: c.tokens,
-                weight: c.tokens,
-            }),
-            _ => None,
-        })
-        .collect();
-    let choice = Choice {
-        included,
-        link: net.first_link(node, run),
-        ..Choice::default()
-    };
-    let manifest = view.manifest().unwrap();
-    state::build(manifest, *run, view.head(), choice, &evidence)
-        .expect("all of it is here")
-        .0
-}
-
 fn receipt(net: &Net, node: usize, author: usize, run: &RunId, update: BlobRef) -> SignedBlock {
     let view = view(net, node, run);
     let head = view.head().unwrap();
@@ -256,25 +173,17 @@ fn judged(
     run: &RunId,
     value: &mut RoundValue,
 ) -> (Result<(), Rejection>, Result<(), Rejection>) {
-    let view = view(net, node, run);
-    let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
-        .map(|(hash, bytes)| (*hash, bytes.clone()))
-        .collect();
-    let evidence = Evidence {
-        log: view.log(),
-        before: view.adapter().map(|(_, adapter)| adapter),
-        blobs: &blobs,
-        judged: view.chain().last().map(|certificate| &certificate.value),
-    };
-    let manifest = view.manifest().expect("known");
-    let choice = Choice {
-        included: value.included.clone(),
-        link: value.link,
-        ..Choice::default()
-    };
-    state::conclude(manifest, view.head(), value).expect("a roster follows");
-    let built = state::build(manifest, *run, view.head(), choice, &evidence).map(|_| ());
-    (built, state::check(manifest, view.head(), value, &evidence))
+    with_evidence(net, node, run, |view, evidence| {
+        let manifest = view.manifest().expect("known");
+        let choice = Choice {
+            included: value.included.clone(),
+            link: value.link,
+            ..Choice::default()
+        };
+        state::conclude(manifest, view.head(), value).expect("a roster follows");
+        let built = state::build(manifest, *run, view.head(), choice, evidence).map(|_| ());
+        (built, state::check(manifest, view.head(), value, evidence))
+    })
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! A run of honest nodes, keys of strangers, and what an attacker needs to speak to them.
 
-use tributary_protocol::entry::{Entry, Role};
+use std::collections::BTreeMap;
+
+use tributary_protocol::entry::{Contribution, Entry, Role};
 use tributary_protocol::event::{Command, Effect, Input};
 use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq};
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::Head;
 use tributary_protocol::node::RunView;
+use tributary_protocol::round::{EntryRef, Included, RoundValue};
 use tributary_protocol::sign::SecretKey;
+use tributary_protocol::state::{self, Choice, Evidence};
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::wire::Message;
 
@@ -94,4 +98,54 @@ pub(crate) fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) 
     };
     let running = net.nodes[node].as_mut().expect("running");
     running.handle(input, now)
+}
+
+/// What `node` holds of a run, with everybody's updates, for a check or a choice.
+pub(crate) fn with_evidence<T>(
+    net: &Net,
+    node: usize,
+    run: &RunId,
+    look: impl FnOnce(&RunView<'_>, &Evidence<'_>) -> T,
+) -> T {
+    let view = view(net, node, run);
+    let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
+        .map(|(hash, bytes)| (*hash, bytes.clone()))
+        .collect();
+    let evidence = Evidence {
+        log: view.log(),
+        before: view.adapter().map(|(_, adapter)| adapter),
+        blobs: &blobs,
+        judged: view.chain().last().map(|certificate| &certificate.value),
+    };
+    look(&view, &evidence)
+}
+
+/// What the first proposer of the open height would put up from these receipts, from what `node` holds.
+pub(crate) fn value_of(
+    net: &Net,
+    node: usize,
+    run: &RunId,
+    keep: impl Fn(&EntryRef, &Contribution) -> bool,
+) -> RoundValue {
+    with_evidence(net, node, run, |view, evidence| {
+        let included = (view.log().all())
+            .filter_map(|(at, entry)| match entry {
+                Entry::Contribution(c) if keep(&at, c) => Some(Included {
+                    receipt: at,
+                    update: c.update,
+                    tokens: c.tokens,
+                    weight: c.tokens,
+                }),
+                _ => None,
+            })
+            .collect();
+        let choice = Choice {
+            included,
+            link: net.first_link(node, run),
+            ..Choice::default()
+        };
+        let manifest = view.manifest().expect("it is known");
+        let built = state::build(manifest, *run, view.head(), choice, evidence);
+        built.expect("all of it is here").0
+    })
 }
