@@ -2,7 +2,8 @@
 //!
 //! A *score* is measured usefulness and may be negative. The sum of a round's scores is its **gain**: what the
 //! contributions, harmful ones among them, took off the loss of hold-outs, in nats per predicted token. A round pays for
-//! its gain at the manifest's price, and no more than its budget ([`Offer::worth`]); the sponsor keeps the rest. A *credit*
+//! its gain at the manifest's price, and no more than its budget, in the part of the committed weight that arrived
+//! ([`Offer::worth`]); the sponsor keeps the rest. A *credit*
 //! is the contributor's part of the positive scores in billionths, by largest remainder; what the round is worth is
 //! split by the credits as shown, so that anyone recomputes a payment from the statement alone.
 //!
@@ -18,6 +19,7 @@
 
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::RoundValue;
 
 use crate::evidence::Tested;
 use crate::money::{self, MAX_AMOUNT, MoneyError};
@@ -43,24 +45,48 @@ pub struct Offer {
     pub budget: MicroOpen,
     /// For each nat per predicted token that it gains.
     pub price_per_nat: MicroOpen,
+    /// Part of the weight that was committed to in time and that the round includes: so much of the rest it pays. Whoever
+    /// leaves others out, or commits and does not send, gains nothing by it.
+    pub arrived: Ppb,
 }
 
 impl Offer {
-    /// What a run offers for each of its rounds.
+    /// What a run offers for a round of which everything arrived.
     pub fn of(manifest: &Manifest) -> Self {
         Self {
             budget: manifest.budget_per_round,
             price_per_nat: manifest.price_per_nat,
+            arrived: Ppb::ONE,
+        }
+    }
+
+    /// What it offers for the round of this value.
+    pub fn of_round(manifest: &Manifest, value: &RoundValue) -> Self {
+        let included: u128 = (value.included.iter()).map(|i| u128::from(i.weight)).sum();
+        let missed: u128 = value.missed.iter().map(|m| u128::from(m.weight)).sum();
+        let arrived = included * u128::from(Ppb::ONE.0) / (included + missed).max(1);
+        let arrived = match missed {
+            0 => Ppb::ONE,
+            _ => Ppb(u32::try_from(arrived).expect("no more than the whole")),
+        };
+        Self {
+            arrived,
+            ..Self::of(manifest)
         }
     }
 
     /// What a round is worth whose scores add up to `gain` nanonats: rounded down, nothing for a loss, at most the
-    /// budget.
+    /// budget; of that, as much as arrived.
     pub fn worth(&self, gain: i128) -> MicroOpen {
         let gain = u128::try_from(gain).unwrap_or(0);
         // A product beyond 128 bits is beyond every budget.
         let worth = gain.checked_mul(self.price_per_nat.0);
-        MicroOpen(worth.map_or(self.budget.0, |worth| (worth / NANO).min(self.budget.0)))
+        let worth = worth.map_or(self.budget.0, |worth| (worth / NANO).min(self.budget.0));
+        self.of_arrived(worth)
+    }
+
+    fn of_arrived(&self, amount: u128) -> MicroOpen {
+        MicroOpen(amount * u128::from(self.arrived.0) / u128::from(Ppb::ONE.0))
     }
 }
 
@@ -124,7 +150,7 @@ pub fn assign(scores: &[Tested], offer: &Offer) -> Result<RoundCredits, CreditEr
     }
     let gain = gain(scores);
     let worth = match scores.is_empty() {
-        true => offer.budget,
+        true => offer.of_arrived(offer.budget.0),
         false => offer.worth(gain),
     };
     let credits = shares(scores, gain);
@@ -223,6 +249,7 @@ mod tests {
         Offer {
             budget: MicroOpen(budget),
             price_per_nat: MicroOpen(u128::MAX),
+            arrived: Ppb::ONE,
         }
     }
 

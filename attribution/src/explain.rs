@@ -298,6 +298,7 @@ mod tests {
             offer: Offer {
                 budget: MicroOpen(budget),
                 price_per_nat: MicroOpen(u128::MAX),
+                arrived: Ppb::ONE,
             },
             scores: scores.collect(),
         }

@@ -48,6 +48,7 @@ impl CertifiedRound {
         let mut evidence = Evidence::default();
         let mut out = Vec::new();
         let mut expected = Round(0);
+        let mut offer = Offer::of(manifest);
         for value in values {
             if value.round != expected {
                 return Err(FoldError::Gap(expected));
@@ -58,10 +59,11 @@ impl CertifiedRound {
                     run: value.run,
                     round,
                     sponsor: manifest.creator,
-                    offer: Offer::of(manifest),
+                    offer,
                     scores: evidence.round(&value.scores),
                 });
             }
+            offer = Offer::of_round(manifest, value);
         }
         Ok(out)
     }

@@ -238,6 +238,7 @@ mod tests {
             offer: Offer {
                 budget: MicroOpen(10_000_000),
                 price_per_nat: MicroOpen(1_000_000_000),
+                arrived: Ppb::ONE,
             },
             scores: scores.iter().map(score).collect(),
         })

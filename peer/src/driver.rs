@@ -256,7 +256,7 @@ impl<B: Brain> Driver<B> {
                     join: Some(join),
                 } = &command
                 {
-                    self.parts.bench.joined(*run, join);
+                    self.parts.bench.joined(*run, &join.join);
                 }
                 self.feed(Input::Command(command));
             }

@@ -382,14 +382,13 @@ impl Replay {
         };
         state::check(&self.manifest, head, &value, &evidence).map_err(fault)?;
         let here = round == Round(0) || self.adapter.is_some();
-        let derived =
-            match here && state::missing(&self.manifest, head, &value, &evidence).is_empty() {
-                true => Some(state::recompute(&self.manifest, &value, &evidence).map_err(fault)?),
-                false => {
-                    self.unchecked.push(round);
-                    None
-                }
-            };
+        let derived = match here && state::missing(head, &value, &evidence).is_empty() {
+            true => Some(state::recompute(&self.manifest, &value, &evidence).map_err(fault)?),
+            false => {
+                self.unchecked.push(round);
+                None
+            }
+        };
         self.head = Some(after);
         self.values.push(value);
         Ok(derived)

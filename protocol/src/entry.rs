@@ -10,6 +10,7 @@ use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
+use crate::round::EntryRef;
 use crate::sketch::Sketch;
 
 /// One statement of a log's author.
@@ -25,6 +26,11 @@ pub enum Entry {
     Contribution(Contribution),
     /// An evaluator's judgement of a certified round.
     ScoreSheet(ScoreSheet),
+    /// Asks the authors of these joins to open their sketches: they will be held against each other, and not against
+    /// what joins later. Only by the creator, for the genesis; ordered by author.
+    Call(Vec<EntryRef>),
+    /// Shows the sketch that the author's join committed to.
+    Opening(Sketch),
 }
 
 /// A membership request.
@@ -44,8 +50,10 @@ pub struct Join {
     /// What the links that the author reveals with its proposals are checked against ([`crate::beacon`]). The node
     /// fills it in: it follows from key and run.
     pub beacon: Digest,
-    /// By which others' text is told from the author's own. Needed where updates weigh by own text.
-    pub sketch: Option<Sketch>,
+    /// Commitment to the sketch by which others' text is told from the author's own ([`Sketch::commit`]). Needed where
+    /// updates weigh by own text. Opened once the join is certified or called, so that nobody can join with prints that
+    /// it has seen.
+    pub sketch: Option<Digest>,
 }
 
 /// What a member does in a run.
@@ -130,8 +138,20 @@ impl Entry {
             Self::Leave => Ok(()),
             Self::Contribution(contribution) => contribution.check(),
             Self::ScoreSheet(sheet) => sheet.check(),
+            Self::Call(joins) => check_call(joins),
+            Self::Opening(sketch) => sketch.check(),
         }
     }
+}
+
+fn check_call(joins: &[EntryRef]) -> Result<(), Rejection> {
+    if !(1..=limits::MAX_CHANGES_PER_ROUND).contains(&joins.len()) {
+        return Err(Rejection::Limit("joins of a call"));
+    }
+    if joins.windows(2).any(|w| w[0].author >= w[1].author) {
+        return Err(Rejection::Contradiction("joins of a call out of order"));
+    }
+    Ok(())
 }
 
 fn check_tokens(tokens: u64) -> Result<(), Rejection> {
@@ -160,7 +180,7 @@ fn is_unseen(c: char) -> bool {
 }
 
 impl Join {
-    /// Checks the name, the tokens and the sketch.
+    /// Checks the name and the tokens.
     ///
     /// # Errors
     /// [`Rejection`] names what is out of bounds.
@@ -168,7 +188,6 @@ impl Join {
         if !is_name(&self.name) {
             return Err(Rejection::Limit("name of a member"));
         }
-        self.sketch.iter().try_for_each(Sketch::check)?;
         check_tokens(self.tokens)
     }
 }

@@ -13,6 +13,7 @@ use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::manifest::{Manifest, Training};
 use crate::reject::Rejection;
+use crate::sketch::Sketch;
 use crate::time::Instant;
 
 /// Names one gossip message until the node has judged it.
@@ -80,6 +81,21 @@ pub struct Trained {
     pub tokens: u64,
 }
 
+/// Who asks to become a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What the join says. The node fills in its links and, of a sketch, the commitment.
+    pub join: Join,
+    /// The sketch that it commits to and later opens. Needed of contributors where updates weigh by own text.
+    pub sketch: Option<Sketch>,
+}
+
+impl From<Join> for Candidate {
+    fn from(join: Join) -> Self {
+        Self { join, sketch: None }
+    }
+}
+
 /// A wish of the owner.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -90,7 +106,7 @@ pub enum Command {
         /// The run.
         run: RunId,
         /// Membership asked for; `None` only replicates.
-        join: Option<Join>,
+        join: Option<Candidate>,
     },
     /// Leave a run at the next round; go on replicating it.
     Leave(RunId),

@@ -19,7 +19,9 @@ use tributary_protocol::manifest::{
     Weights,
 };
 use tributary_protocol::merkle::RangeProof;
-use tributary_protocol::round::{EntryRef, FinalScore, Included, Joined, RoundValue};
+use tributary_protocol::round::{
+    EntryRef, FinalScore, Included, Joined, Missed, Opened, RoundValue,
+};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::sync::{AuthorRange, HeadList, RangeDigest};
@@ -112,8 +114,12 @@ pub(crate) fn join() -> Join {
         tokens: 1_000,
         fingerprints: Some(MerkleRoot(any_digest(9))),
         beacon: any_digest(0x14),
-        sketch: Some(Sketch::keeping([3, 70_000, u64::MAX - 2])),
+        sketch: Some(sketch().commit(&peer(1))),
     }
+}
+
+pub(crate) fn sketch() -> Sketch {
+    Sketch::keeping([3, 70_000, u64::MAX - 2])
 }
 
 pub(crate) fn contribution() -> Contribution {
@@ -197,6 +203,8 @@ pub(crate) fn working(before: &SignedBlock) -> Block {
             Entry::Contribution(contribution()),
             Entry::ScoreSheet(sheet()),
             Entry::Leave,
+            Entry::Call(vec![place(peer(6), 4)]),
+            Entry::Opening(sketch()),
         ],
         ..block(&key(1), Some(before), 70_000)
     }
@@ -231,13 +239,23 @@ pub(crate) fn value() -> RoundValue {
             tokens: 10_240,
             weight: 7_680,
         }],
+        missed: vec![Missed {
+            receipt: place(peer(6), 5),
+            tokens: 9_000,
+            weight: 300,
+        }],
         joins: vec![Joined {
             entry: place(peer(4), 0),
             role: Role::Both,
             root: MerkleRoot(any_digest(5)),
             tokens: 66_000,
-            own: 49_500,
+            own: 0,
             beacon: any_digest(0x14),
+        }],
+        call: Some(place(peer(1), 6)),
+        openings: vec![Opened {
+            entry: place(peer(6), 7),
+            own: 49_500,
         }],
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],

@@ -99,6 +99,8 @@ pub enum Domain {
     Question,
     /// Words in a row, as a member's sketch names them.
     Sketch,
+    /// What a join says of its author's sketch before that is open.
+    SketchCommitment,
     /// What hides the words of a shard; known to its owner alone.
     Blinding,
     /// The content of a base model folder.
@@ -130,6 +132,7 @@ impl Domain {
             Self::Gram => "tributary 1 gram",
             Self::Question => "tributary 1 question",
             Self::Sketch => "tributary 1 sketch",
+            Self::SketchCommitment => "tributary 1 sketch commitment",
             Self::Blinding => "tributary 1 blinding",
             Self::BaseModel => "tributary 1 base model",
             Self::Simulation => "tributary 1 simulation",

@@ -84,8 +84,11 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_EVALUATORS: usize = 32;
 /// Members of one roster (scale beyond this is by sampling participants per round).
 pub const MAX_MEMBERS: usize = 16_384;
-/// Joins and leaves that one round certifies; the rest wait for the next.
+/// Joins, opened sketches and leaves that one round certifies; the rest wait for the next.
 pub const MAX_CHANGES_PER_ROUND: usize = 128;
+/// Calls for openings that a creator makes before a genesis: each names as many joins as a round may change, and some
+/// that are called never open.
+pub const MAX_CALLS: usize = 8;
 /// Contributions that one round may include, so that its value stays within a control message.
 pub const MAX_INCLUDED: usize = 64;
 /// Turns of a round's factors, before it, whose certified updates its scores are held against: two suffice

@@ -12,6 +12,7 @@ mod close;
 mod collect;
 mod exchange;
 mod intake;
+mod membership;
 mod public;
 mod relay;
 mod restore;

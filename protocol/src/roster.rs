@@ -15,7 +15,7 @@ use crate::hash::{self, Digest, Domain};
 use crate::id::{MerkleRoot, PeerId, Round, Seq};
 use crate::limits;
 use crate::reject::Rejection;
-use crate::round::{EntryRef, RoundValue};
+use crate::round::{EntryRef, Opened, RoundValue};
 
 /// One member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -28,12 +28,14 @@ pub struct Member {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
-    /// How many of them count as its own.
+    /// How many of them count as its own: none of a text whose sketch is not open yet.
     pub own: u64,
     /// First round it takes part in: the one after it was admitted.
     pub since: Round,
     /// The join entry that admitted it.
     pub joined: EntryRef,
+    /// The entry that opened its sketch.
+    pub opened: Option<EntryRef>,
     /// The last link that it revealed, or what it committed to ([`crate::beacon`]).
     pub link: Digest,
     /// The first height whose link is not revealed.
@@ -62,8 +64,10 @@ pub struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Departed {
     peer: PeerId,
-    /// The join entry that admitted it: the text behind it stays taken.
-    joined: EntryRef,
+    /// Where its sketch stands: the text behind it stays taken.
+    opened: Option<EntryRef>,
+    /// The first round it took part in.
+    since: Round,
     /// Its leave entry; only a join after it counts.
     seq: Seq,
     index: u8,
@@ -114,10 +118,11 @@ impl Roster {
         self.members.iter().filter(|m| m.role.contributes())
     }
 
-    /// The join entries that admitted whoever is or was a member.
-    pub fn admissions(&self) -> impl Iterator<Item = EntryRef> {
-        let present = self.members.iter().map(|member| member.joined);
-        present.chain(self.departed.iter().map(|departed| departed.joined))
+    /// The open sketches of whoever is or was a member, each with the round since which its author was one.
+    pub fn sketches(&self) -> impl Iterator<Item = (Round, EntryRef)> {
+        let present = self.members.iter().map(|m| (m.since, m.opened));
+        let departed = self.departed.iter().map(|d| (d.since, d.opened));
+        (present.chain(departed)).filter_map(|(since, opened)| Some((since, opened?)))
     }
 
     /// Members that can be drawn for a height, ordered by id: those that had been admitted before the last link of
@@ -178,6 +183,9 @@ impl Roster {
             return contradiction("the link is not on the chain that the proposer committed to");
         }
         after.count(work);
+        if !self.is_empty() {
+            after.open(&value.openings)?;
+        }
         for entry in &value.leaves {
             if !self.may_leave(entry) {
                 return contradiction("a leave entry of no member, or from before it joined");
@@ -188,7 +196,8 @@ impl Roster {
             let member = after.members.remove(at);
             after.departed.push(Departed {
                 peer: entry.author,
-                joined: member.joined,
+                opened: member.opened,
+                since: member.since,
                 seq: entry.seq,
                 index: entry.index,
             });
@@ -207,12 +216,16 @@ impl Roster {
                 own: joined.own,
                 since: value.round.next(),
                 joined: joined.entry,
+                opened: None,
                 link: joined.beacon,
                 open: Round(0),
                 idle: 0,
             });
         }
         after.members.sort_unstable_by_key(|m| m.peer);
+        if self.is_empty() {
+            after.open(&value.openings)?;
+        }
         after.departed.sort_unstable_by_key(|d| d.peer);
         let twice = |pair: &[Member]| pair[0].peer == pair[1].peer;
         if after.members.windows(2).any(twice) {
@@ -229,6 +242,36 @@ impl Roster {
 }
 
 impl Roster {
+    /// The members with these sketches open: what their text weighs counts at once.
+    ///
+    /// # Errors
+    /// [`Rejection::Contradiction`] when somebody has nothing to open, or has opened it before.
+    pub fn opened(&self, openings: &[Opened]) -> Result<Self, Rejection> {
+        let mut after = self.clone();
+        after.open(openings)?;
+        Ok(after)
+    }
+
+    fn open(&mut self, openings: &[Opened]) -> Result<(), Rejection> {
+        for opened in openings {
+            let author = opened.entry.author;
+            let at = self.members.binary_search_by_key(&author, |m| m.peer);
+            let Ok(at) = at else {
+                return Err(Rejection::Contradiction("a sketch of no member"));
+            };
+            let member = &mut self.members[at];
+            let follows = opened.entry.position() > member.joined.position();
+            if member.own > 0 || !follows || !(1..=member.tokens).contains(&opened.own) {
+                return Err(Rejection::Contradiction(
+                    "a sketch that is not to be opened",
+                ));
+            }
+            member.own = opened.own;
+            member.opened = Some(opened.entry);
+        }
+        Ok(())
+    }
+
     /// Takes the proposer's link. False when it is none. Before the genesis nobody has committed to anything.
     fn reveal(&mut self, proposer: &PeerId, value: &RoundValue) -> bool {
         if self.members.is_empty() {

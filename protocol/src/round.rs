@@ -23,7 +23,7 @@ pub struct EntryRef {
 }
 
 /// What 2f+1 precommits make final.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct RoundValue {
     /// The run.
     pub run: RunId,
@@ -43,8 +43,15 @@ pub struct RoundValue {
     pub beacon: Digest,
     /// Contributions that make up the step, ordered by author. Empty in genesis and closing.
     pub included: Vec<Included>,
+    /// Receipts of the drawn that were committed to in time and whose updates did not come, ordered by author. What
+    /// they weigh is not paid for.
+    pub missed: Vec<Missed>,
     /// New members, ordered by author.
     pub joins: Vec<Joined>,
+    /// The creator's last call for openings; only in the genesis, where own text weighs.
+    pub call: Option<EntryRef>,
+    /// Members whose sketches are open from here on, ordered by author.
+    pub openings: Vec<Opened>,
     /// Members that leave, ordered.
     pub leaves: Vec<EntryRef>,
     /// Score sheets of the round before, ordered by author.
@@ -67,6 +74,17 @@ pub struct Included {
     pub weight: u64,
 }
 
+/// One contribution that was committed to and did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Missed {
+    /// The receipt.
+    pub receipt: EntryRef,
+    /// Tokens it was trained on, as the receipt names them.
+    pub tokens: u64,
+    /// What it would have weighed.
+    pub weight: u64,
+}
+
 /// One admitted member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Joined {
@@ -78,10 +96,19 @@ pub struct Joined {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
-    /// How many of them count as its own.
+    /// How many of them count as its own: none of a text whose sketch is not open yet.
     pub own: u64,
     /// What its links are checked against.
     pub beacon: Digest,
+}
+
+/// One member whose sketch was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Opened {
+    /// The entry with the sketch.
+    pub entry: EntryRef,
+    /// How many of the member's tokens count as its own.
+    pub own: u64,
 }
 
 /// A contribution's score, final.

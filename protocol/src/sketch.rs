@@ -1,15 +1,16 @@
 //! How much text a member adds to a run: what was committed before it counts once.
 //!
 //! A name is free, text is not. Every eight words in a row of a shard have a **print**, a hash that belongs to
-//! the run; the [`MAX_SKETCH`] smallest prints are the shard's **sketch**, in its join. Everybody keeps the
-//! smallest, so sketches overlap as the texts do, and whoever holds the joins can tell what part of a text is new:
+//! the run; the [`MAX_SKETCH`] smallest prints are the shard's **sketch**. A join commits to it, and its author opens it
+//! once nobody can still commit to the same prints and count as early. Everybody keeps the smallest, so sketches overlap
+//! as the texts do, and whoever holds the sketches can tell what part of a text is new:
 //!
 //! ```text
 //!   own part of i = 1/|S_i| sum over f in S_i of   0         if a member before holds f
 //!                                                  1 / h     if h of those admitted with i do
 //! ```
 //! However a text is cut, copied or overlapped between names, together they count as the text does, and who takes
-//! another's text (or only its prints, which are public) gains nothing and takes nothing.
+//! another's text (or only its prints, which are public once opened) gains nothing and takes nothing.
 //!
 //! A sketch knows its text up to its greatest print only, its **reach**, and a long text's reach is short. So a text is
 //! held against the others again and again: its prints up to a reach against all sketches that reach as far, for every
@@ -22,9 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 
+use crate::codec;
 use crate::fingerprint::{self, Gram};
-use crate::hash::{Domain, Hasher};
-use crate::id::{Ppb, RunId};
+use crate::hash::{Digest, Domain, Hasher};
+use crate::id::{PeerId, Ppb, RunId};
 use crate::limits::MAX_SKETCH;
 use crate::reject::Rejection;
 
@@ -57,6 +59,14 @@ impl Sketch {
         prints.dedup();
         prints.truncate(MAX_SKETCH);
         Self(prints)
+    }
+
+    /// What `author` commits to when it joins with this sketch. It is worth nothing to anybody else.
+    pub fn commit(&self, author: &PeerId) -> Digest {
+        let mut hasher = Hasher::new(Domain::SketchCommitment);
+        hasher.update(author.as_bytes());
+        hasher.update(&codec::encode(self));
+        hasher.finalize()
     }
 
     /// The prints.

@@ -8,6 +8,7 @@
 //! construction.
 
 mod admission;
+mod bounds;
 mod membership;
 
 use std::collections::BTreeMap;
@@ -18,15 +19,16 @@ use crate::aggregate::{self, Weighted};
 use crate::entry::{Contribution, Entry, ScoreSheet};
 use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
-use crate::limits;
 use crate::logset::LogSet;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::roster::Roster;
-use crate::round::{EntryRef, Included, Joined, RoundValue, state_hash};
+use crate::round::{EntryRef, Included, Joined, Missed, Opened, RoundValue, state_hash};
 use crate::update;
 
-pub use admission::{admit, is_eligible, unknown_admissions, votes, weigh};
+pub use admission::{Opening, admit, called, is_eligible, open, unknown_sketches, votes, weigh};
+use bounds::{check_bounds, check_contributions};
+pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
 
@@ -95,6 +97,8 @@ pub fn follow(
     }
     check_bounds(manifest, value)?;
     let ordered = strictly_ordered(value.included.iter().map(|i| i.receipt.author))
+        && strictly_ordered(value.missed.iter().map(|m| m.receipt.author))
+        && strictly_ordered(value.openings.iter().map(|o| o.entry.author))
         && strictly_ordered(value.joins.iter().map(|j| j.entry.author))
         && strictly_ordered(value.leaves.iter().map(|l| l.author))
         && strictly_ordered(value.sheets.iter().map(|s| s.author))
@@ -102,6 +106,7 @@ pub fn follow(
     if !ordered {
         return contradiction("a list of the value is not ordered by peer");
     }
+    admission::check(manifest, value)?;
     check_contributions(manifest, head, value)?;
     if next_beacon(run, head, &value.link) != value.beacon {
         return contradiction("the beacon does not follow from the link");
@@ -128,97 +133,6 @@ pub fn follow(
         participants,
         is_sampled,
     })
-}
-
-/// Which contributions a value may include, and with what weight.
-fn check_contributions(
-    manifest: &Manifest,
-    head: Option<&Head>,
-    value: &RoundValue,
-) -> Result<(), Rejection> {
-    let contradiction = |what| Err(Rejection::Contradiction(what));
-    let round = value.round;
-    let trains = round.0 >= 1 && round < manifest.closing_round();
-    if !trains && !value.included.is_empty() {
-        return contradiction("genesis and closing include no contributions");
-    }
-    if !trains && head.is_some_and(|head| head.adapter != value.adapter) {
-        return contradiction("closing does not change the adapter");
-    }
-    if trains && value.included.len() < manifest.min_contributions as usize {
-        return contradiction("fewer contributions than the manifest's minimum");
-    }
-    let nobody = Roster::default();
-    let before = head.map_or(&nobody, |head| &head.roster);
-    if (value.included.iter()).any(|i| !contributes(before, &i.receipt.author)) {
-        return contradiction("a contribution by no contributor");
-    }
-    let is_drawn = |i: &&Included| head.is_some_and(|h| h.is_participant(&i.receipt.author));
-    let drawn = value.included.iter().filter(is_drawn).count();
-    if drawn < value.included.len() && drawn >= manifest.min_contributions as usize {
-        return contradiction("a substitute where enough of the drawn contributed");
-    }
-    let weighs = |i: &Included| weigh(manifest, before, &i.receipt.author, i.tokens);
-    if value.included.iter().any(|i| weighs(i) != i.weight) {
-        return contradiction("a weight does not follow from tokens and roster");
-    }
-    Ok(())
-}
-
-/// The bounds of a value. A quorum that signed more is corrupt, but must not make anybody overflow a
-/// sum or fetch a blob that cannot be what it is said to be.
-fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection> {
-    if value.included.len() > limits::MAX_INCLUDED {
-        return Err(Rejection::Limit("contributions included"));
-    }
-    if value.joins.len() + value.leaves.len() > limits::MAX_CHANGES_PER_ROUND {
-        return Err(Rejection::Limit("joins and leaves of one round"));
-    }
-    if value.sheets.len() > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
-        return Err(Rejection::Limit("score sheets"));
-    }
-    let most = round_tokens(manifest);
-    let trained = |i: &Included| (1..=most).contains(&i.tokens);
-    let held = |j: &Joined| {
-        (1..=limits::MAX_TOKENS).contains(&j.tokens) && (1..=j.tokens).contains(&j.own)
-    };
-    if !(value.included.iter().all(trained) && value.joins.iter().all(held)) {
-        return Err(Rejection::Limit("tokens"));
-    }
-    let fits = |i: &Included| update_fits(manifest, value.round, i.update.size);
-    if !value.included.iter().all(fits) {
-        return Err(Rejection::Contradiction("an update of another size"));
-    }
-    if value.adapter.size != 4 * manifest.adapter.parameters() as u64 {
-        return Err(Rejection::Contradiction("an adapter of another size"));
-    }
-    Ok(())
-}
-
-/// The most tokens that a member can train on in one round: what the manifest asks for. An update weighs by
-/// its claim of tokens, so a claim beyond this would be a voice that nobody has.
-pub fn round_tokens(manifest: &Manifest) -> u64 {
-    let training = &manifest.training;
-    let windows = u64::from(training.local_steps) * u64::from(training.batch);
-    (windows * u64::from(training.context)).min(limits::MAX_TOKENS)
-}
-
-/// Numbers of every update of a round.
-pub fn update_len(manifest: &Manifest, round: Round) -> usize {
-    let trainable = manifest.training.schedule.trainable(round);
-    let segments = manifest.adapter.trainable_segments(trainable);
-    segments.iter().map(|s| s.len()).sum()
-}
-
-/// Whether an update of a round can have this size: shape and codec allow a handful, so a receipt that
-/// names another is refused before anything is fetched.
-pub fn update_fits(manifest: &Manifest, round: Round, size: u64) -> bool {
-    update::density(size, update_len(manifest, round), manifest.codec).is_some()
-}
-
-/// Bytes of an update of a round in the manifest's own density.
-pub fn update_size(manifest: &Manifest, round: Round) -> u64 {
-    update::encoded_len(update_len(manifest, round), manifest.codec) as u64
 }
 
 fn contributes(roster: &Roster, peer: &PeerId) -> bool {
@@ -259,27 +173,26 @@ pub enum Missing {
     Blob(BlobRef, PeerId),
 }
 
-/// The log entries that a value names: receipts, joins, leaves, score sheets.
+/// The log entries that a value names: receipts, joins, the call, openings, leaves, score sheets.
 pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
     let receipts = value.included.iter().map(|i| i.receipt);
+    let missed = value.missed.iter().map(|m| m.receipt);
     let joins = value.joins.iter().map(|j| j.entry);
+    let openings = value.openings.iter().map(|o| o.entry);
     let others = value.leaves.iter().chain(&value.sheets).copied();
-    receipts.chain(joins).chain(others)
+    (receipts.chain(missed).chain(joins))
+        .chain(value.call)
+        .chain(openings)
+        .chain(others)
 }
 
 /// Everything that [`derive`] would need and `evidence` lacks.
-pub fn missing(
-    manifest: &Manifest,
-    head: Option<&Head>,
-    value: &RoundValue,
-    evidence: &Evidence<'_>,
-) -> Vec<Missing> {
+pub fn missing(head: Option<&Head>, value: &RoundValue, evidence: &Evidence<'_>) -> Vec<Missing> {
     let entries = relied(value).filter(|entry| evidence.log.entry(entry).is_none());
     let mut out: Vec<Missing> = entries.map(Missing::Entry).collect();
-    if !value.joins.is_empty() {
-        let admissions = unknown_admissions(manifest, head, evidence.log);
-        out.extend(admissions.into_iter().map(Missing::Entry));
-    }
+    let openers = value.openings.iter().map(|o| o.entry.author);
+    let sketches = unknown_sketches(head, openers, evidence.log);
+    out.extend(sketches.into_iter().map(Missing::Entry));
     for included in &value.included {
         if !evidence.blobs.contains_key(&included.update.hash) {
             out.push(Missing::Blob(included.update, included.receipt.author));
@@ -358,16 +271,18 @@ fn check_entries(
     evidence: &Evidence<'_>,
 ) -> Result<(), Rejection> {
     let contradiction = |what| Err(Rejection::Contradiction(what));
-    for included in &value.included {
-        let Some(Entry::Contribution(receipt)) = evidence.log.entry(&included.receipt) else {
-            return contradiction("an included contribution has no receipt");
+    let included = (value.included.iter()).map(|i| (&i.receipt, i.tokens, Some(i.update)));
+    let missed = (value.missed.iter()).map(|m| (&m.receipt, m.tokens, None));
+    for (at, tokens, update) in included.chain(missed) {
+        let Some(Entry::Contribution(receipt)) = evidence.log.entry(at) else {
+            return contradiction("a contribution has no receipt");
         };
-        let author = included.receipt.author;
-        let matches = receipt.update == included.update && receipt.tokens == included.tokens;
-        if !matches || !receipt_fits(manifest, receipt, &author, head) {
+        let is_same = update.is_none_or(|update| receipt.update == update);
+        let matches = is_same && receipt.tokens == tokens;
+        if !matches || !receipt_fits(manifest, receipt, &at.author, head) {
             return contradiction("a receipt is not for this round and state");
         }
-        if !is_first(evidence.log, &included.receipt, receipt.round) {
+        if !is_first(evidence.log, at, receipt.round) {
             return contradiction("a receipt is not its author's first for the round");
         }
     }
@@ -378,8 +293,19 @@ fn check_entries(
         };
         joins.push((joined.entry, join));
     }
-    if admit(manifest, head, &joins, evidence.log) != value.joins {
+    if admit(manifest, &joins) != value.joins {
         return contradiction("a member is admitted with what its join entry does not say");
+    }
+    let openings: Vec<EntryRef> = value.openings.iter().map(|o| o.entry).collect();
+    let opening = Opening {
+        manifest,
+        head,
+        joins: &value.joins,
+        call: value.call,
+        log: evidence.log,
+    };
+    if open(&opening, &openings) != value.openings {
+        return contradiction("a sketch is opened with what its entries do not say");
     }
     for leave in &value.leaves {
         if evidence.log.entry(leave) != Some(&Entry::Leave) {
@@ -528,8 +454,14 @@ fn aggregate(
 pub struct Choice {
     /// Contributions, any order.
     pub included: Vec<Included>,
+    /// Contributions that were committed to in time and did not come, any order.
+    pub missed: Vec<Missed>,
     /// New members, any order.
     pub joins: Vec<Joined>,
+    /// The creator's last call, for the genesis.
+    pub call: Option<EntryRef>,
+    /// Sketches opened, any order.
+    pub openings: Vec<Opened>,
     /// Leave entries, any order.
     pub leaves: Vec<EntryRef>,
     /// Score sheets, any order.
@@ -552,7 +484,9 @@ pub fn build(
     evidence: &Evidence<'_>,
 ) -> Result<(RoundValue, Derived), Rejection> {
     choice.included.sort();
+    choice.missed.sort();
     choice.joins.sort();
+    choice.openings.sort();
     choice.leaves.sort();
     choice.sheets.sort();
     let mut value = RoundValue {
@@ -565,7 +499,10 @@ pub fn build(
         link: choice.link,
         beacon: Digest::default(),
         included: choice.included,
+        missed: choice.missed,
         joins: choice.joins,
+        call: choice.call,
+        openings: choice.openings,
         leaves: choice.leaves,
         sheets: choice.sheets,
         scores: Vec::new(),

@@ -49,6 +49,7 @@ fn values() -> Vec<(&'static str, u128)> {
         MAX_EVALUATORS,
         MAX_MEMBERS,
         MAX_CHANGES_PER_ROUND,
+        MAX_CALLS,
         MAX_INCLUDED,
         PUBLIC_TURNS,
         IDLE_REQUESTS,
@@ -135,6 +136,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::MerkleNode,
         Domain::Gram,
         Domain::Sketch,
+        Domain::SketchCommitment,
         Domain::Blinding,
         Domain::BaseModel,
     ] {

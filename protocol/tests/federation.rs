@@ -8,8 +8,8 @@ mod net;
 use std::collections::BTreeSet;
 
 use net::{Net, join, manifest};
-use tributary_protocol::entry::{Join, Role};
-use tributary_protocol::event::Command;
+use tributary_protocol::entry::Role;
+use tributary_protocol::event::{Candidate, Command};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
 use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec, Weights};
 use tributary_protocol::sketch::Sketch;
@@ -39,7 +39,7 @@ fn start_with(
         };
         let follow = Command::Follow {
             run,
-            join: Some(join(node, role)),
+            join: Some(join(node, role).into()),
         };
         net.command(node, follow);
     }
@@ -111,7 +111,7 @@ fn a_crashed_node_comes_back_and_a_late_one_catches_up() {
     net.restart(2);
     let follow = Command::Follow {
         run,
-        join: Some(join(4, Role::Contributor)),
+        join: Some(join(4, Role::Contributor).into()),
     };
     net.command(4, follow);
     let done = net.run_until(120_000, |net| all_finished(net, &run, 5));
@@ -329,9 +329,9 @@ fn text_weighs_once_however_many_names_hold_it() {
         } else {
             Role::Contributor
         };
-        let join = Some(Join {
+        let join = Some(Candidate {
+            join: join(node, role),
             sketch,
-            ..join(node, role)
         });
         net.command(node, Command::Follow { run, join });
     };
@@ -356,7 +356,7 @@ fn text_weighs_once_however_many_names_hold_it() {
     let own = |node: usize| roster.get(&net.ids[node]).map(|member| member.own);
     assert_eq!(own(1), Some(1_000));
     assert_eq!((own(2), own(3)), (Some(500), Some(500)));
-    assert_eq!((own(4), own(5)), (None, Some(500)));
+    assert_eq!((own(4), own(5)), (Some(0), Some(500)));
     let copier = net.nodes[4]
         .as_ref()
         .and_then(|node| node.run(&run))

@@ -10,10 +10,13 @@ mod net;
 use attack::{block, round, say, stranger, view};
 use net::{Net, join, key, manifest};
 use tributary_protocol::entry::{Contribution, Entry, Role, Score, ScoreSheet};
-use tributary_protocol::event::Command;
+use tributary_protocol::event::{Candidate, Command};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
-use tributary_protocol::id::{BlobHash, BlobRef, MerkleRoot, NanoNats, Round, RunId, StateHash};
+use tributary_protocol::id::{
+    BlobHash, BlobRef, BlockId, MerkleRoot, NanoNats, Round, RunId, Seq, StateHash,
+};
 use tributary_protocol::manifest::Weights;
+use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 
@@ -36,10 +39,11 @@ fn begun() -> (Net, RunId) {
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..5 {
-        let mut join = join(node, Role::Contributor);
         let mut prints = draws(1_000 + node as u64);
-        join.sketch = Some(Sketch::keeping((0..2_000).map(|_| prints.next_u64())));
-        let join = Some(join);
+        let join = Some(Candidate {
+            join: join(node, Role::Contributor),
+            sketch: Some(Sketch::keeping((0..2_000).map(|_| prints.next_u64()))),
+        });
         net.command(node, Command::Follow { run, join });
     }
     let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
@@ -55,14 +59,22 @@ fn entry(draws: &mut Stream, net: &Net, run: &RunId) -> Entry {
         _ => StateHash::default(),
     };
     let round = Round(1 + draws.below(4) as u32);
-    match draws.below(7) {
+    match draws.below(9) {
         0 | 1 => Entry::Leave,
+        7 => Entry::Opening(Sketch::keeping([draws.below(3), 1 << 40])),
+        8 => Entry::Call(vec![EntryRef {
+            author: net.ids[0],
+            seq: Seq(draws.below(3)),
+            block: BlockId::default(),
+            index: 0,
+        }]),
         2..=4 => {
             let roles = [Role::Contributor, Role::Evaluator, Role::Both];
-            Entry::Join(join(
-                draws.below(200) as usize,
-                roles[draws.below(3) as usize],
-            ))
+            let mut join = join(draws.below(200) as usize, roles[draws.below(3) as usize]);
+            // A commitment to what is opened now and then.
+            let sketch = Sketch::keeping([draws.below(3), 1 << 40]);
+            join.sketch = Some(sketch.commit(&net.ids[LIAR]));
+            Entry::Join(join)
         }
         5 => Entry::Contribution(Contribution {
             round,

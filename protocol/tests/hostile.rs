@@ -36,7 +36,7 @@ fn create(net: &mut Net, nonce: u64) -> RunId {
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..5 {
-        let join = Some(join(node, Role::Contributor));
+        let join = Some(join(node, Role::Contributor).into());
         net.command(node, Command::Follow { run, join });
     }
     run
@@ -496,7 +496,7 @@ fn no_choice_of_keys_puts_a_newcomer_first() {
     let value = &view(&net, 0, &run).chain()[1].value;
     let admitted: Vec<PeerId> = value.joins.iter().map(|j| j.entry.author).collect();
     newcomers.sort_unstable();
-    assert_eq!(admitted.len(), limits::MAX_CHANGES_PER_ROUND / 2);
+    assert_eq!(admitted.len(), limits::MAX_CHANGES_PER_ROUND * 3 / 8);
     assert_ne!(
         admitted,
         newcomers[..admitted.len()],

@@ -60,13 +60,15 @@ fn joining(nth: u64, run: RunId) -> SignedBlock {
         let digest = hash::digest(Domain::Simulation, &(nth * 4_000 + n).to_le_bytes());
         u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("eight bytes"))
     });
-    join.sketch = Some(Sketch::keeping(prints));
+    let key = stranger(nth);
+    let sketch = Sketch::keeping(prints);
+    join.sketch = Some(sketch.commit(&key.peer_id()));
     block(
-        &stranger(nth),
+        &key,
         run,
         (0, None),
         Vec::new(),
-        vec![Entry::Join(join)],
+        vec![Entry::Join(join), Entry::Opening(sketch)],
     )
 }
 

@@ -60,7 +60,7 @@ fn federation(rounds: u32) -> (Net, RunId) {
         } else {
             Role::Contributor
         };
-        let join = Some(join(node, role));
+        let join = Some(join(node, role).into());
         net.command(node, Command::Follow { run, join });
     }
     let reached = net.run_until(60_000, |net| round(net, &run) >= Some(Round(2)));

@@ -13,8 +13,8 @@ use net::{Net, join, key, manifest};
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
-use tributary_protocol::entry::{Contribution, Entry, Join, Role};
-use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
+use tributary_protocol::entry::{Contribution, Entry, Role};
+use tributary_protocol::event::{Candidate, Command, Effect, Input, Notice, Record};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, PeerId, Round, RunId, Seq, StateHash, ValueId,
@@ -29,14 +29,17 @@ use tributary_protocol::sketch::Sketch;
 use tributary_protocol::state::{self, Choice, Head};
 use tributary_protocol::wire::Message;
 
-fn run_of(change: impl Fn(&mut Manifest), joins: impl Fn(usize) -> Join) -> (Net, RunId) {
+fn run_of<J: Into<Candidate>>(
+    change: impl Fn(&mut Manifest),
+    joins: impl Fn(usize) -> J,
+) -> (Net, RunId) {
     let mut net = Net::new(5);
     let mut manifest = manifest(net.ids[0], Vec::new(), 5, 3);
     change(&mut manifest);
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..5 {
-        let join = Some(joins(node));
+        let join = Some(joins(node).into());
         net.command(node, Command::Follow { run, join });
     }
     let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
@@ -356,7 +359,7 @@ fn joins_that_nobody_can_admit_crowd_nobody_out() {
         tell_all(&mut net, &block(&stranger(nth), run, 0, None, vec![join]));
     }
     for node in 0..5 {
-        let join = Some(join(node, Role::Contributor));
+        let join = Some(join(node, Role::Contributor).into());
         net.command(node, Command::Follow { run, join });
     }
     assert!(net.run_until(60_000, |net| round(net, 0, &run) >= Some(Round(1))));
@@ -375,25 +378,41 @@ fn prints(of: u64, count: u64) -> Vec<u64> {
     (0..count).map(print).collect()
 }
 
-fn with_sketch(node: usize) -> Join {
-    let mut join = join(node, Role::Contributor);
-    join.sketch = Some(Sketch::keeping(prints(node as u64, 4_000)));
-    join
+fn with_sketch(node: usize) -> Candidate {
+    Candidate {
+        join: join(node, Role::Contributor),
+        sketch: Some(Sketch::keeping(prints(node as u64, 4_000))),
+    }
+}
+
+/// Whether these peers are members at node 0.
+fn are_members(net: &Net, run: &RunId, peers: &[PeerId]) -> bool {
+    let view = view(net, 0, run);
+    let head = view.head().expect("the genesis is certified");
+    peers.iter().all(|peer| head.roster.get(peer).is_some())
+}
+
+/// A stranger joins as a contributor of text with this sketch, is admitted, and opens it. Until then the others work.
+fn join_and_open(net: &mut Net, run: RunId, who: &SecretKey, sketch: Sketch, tokens: u64) {
+    let mut join = join(60, Role::Contributor);
+    (join.sketch, join.tokens) = (Some(sketch.commit(&who.peer_id())), tokens);
+    let asks = block(who, run, 0, None, vec![Entry::Join(join)]);
+    tell_all(net, &asks);
+    let admitted = |net: &Net| are_members(net, &run, &[who.peer_id()]);
+    assert!(net.run_until(120_000, admitted), "it is admitted");
+    let opens = block(who, run, 1, Some(asks.id()), vec![Entry::Opening(sketch)]);
+    tell_all(net, &opens);
+    let next = round(net, 0, &run).map(Round::next);
+    assert!(net.run_until(120_000, |net| round(net, 0, &run) >= next));
 }
 
 /// What an update of node 1 and one of a stranger weigh, after the stranger joined a run in which `full` own tokens
 /// are full weight, with these prints and the largest claim of tokens.
 fn weights(full: u64, of_stranger: Vec<u64>) -> [u64; 2] {
     let (mut net, run) = run_of(|m| m.weights = Weights::Own { full }, with_sketch);
-    let mut lie = join(60, Role::Contributor);
-    lie.sketch = Some(Sketch::keeping(of_stranger));
-    lie.tokens = limits::MAX_TOKENS;
     let liar = stranger(2);
-    tell_all(
-        &mut net,
-        &block(&liar, run, 0, None, vec![Entry::Join(lie)]),
-    );
-    assert!(net.run_until(120_000, |net| round(net, 0, &run) >= Some(Round(1))));
+    let sketch = Sketch::keeping(of_stranger);
+    join_and_open(&mut net, run, &liar, sketch, limits::MAX_TOKENS);
     let view = view(&net, 0, &run);
     let (manifest, head) = (
         view.manifest().expect("known"),
@@ -414,6 +433,55 @@ fn a_copy_with_one_new_print_does_not_weigh_as_much_as_the_text_itself() {
 fn a_claim_of_tokens_is_no_weight() {
     let [honest, liar] = weights(61_440, prints(999, 300));
     assert!(liar > 0 && liar <= 2 * honest, "{liar} beside {honest}");
+}
+
+#[test]
+fn who_sees_a_join_cannot_take_its_text() {
+    let full = 1_000;
+    let (mut net, run) = run_of(|m| m.weights = Weights::Own { full }, with_sketch);
+    let victim = stranger(10);
+    let sketch = Sketch::keeping(prints(70, 4_000));
+    let mut mine = join(70, Role::Contributor);
+    mine.sketch = Some(sketch.commit(&victim.peer_id()));
+    let asks = block(&victim, run, 0, None, vec![Entry::Join(mine.clone())]);
+    tell_all(&mut net, &asks);
+    // Half of the thieves repeat the commitment at once, the others commit to the sketch when they see it.
+    let thieves: Vec<SecretKey> = (1_000..1_020).map(stranger).collect();
+    let (early, late) = thieves.split_at(10);
+    let steal = |net: &mut Net, thief: &SecretKey, commitment: Digest| {
+        let mut join = join(100, Role::Contributor);
+        join.sketch = Some(commitment);
+        let said = block(thief, run, 0, None, vec![Entry::Join(join)]);
+        tell_all(net, &said);
+        said.id()
+    };
+    let mut said = Vec::new();
+    for thief in early {
+        let commitment = mine.sketch.expect("committed");
+        said.push(steal(&mut net, thief, commitment));
+    }
+    let admitted = |net: &Net| are_members(net, &run, &[victim.peer_id()]);
+    assert!(net.run_until(120_000, admitted), "the victim is admitted");
+    let opening = vec![Entry::Opening(sketch.clone())];
+    let opens = block(&victim, run, 1, Some(asks.id()), opening.clone());
+    tell_all(&mut net, &opens);
+    for thief in late {
+        let commitment = sketch.commit(&thief.peer_id());
+        said.push(steal(&mut net, thief, commitment));
+    }
+    let all: Vec<PeerId> = thieves.iter().map(SecretKey::peer_id).collect();
+    let admitted = |net: &Net| are_members(net, &run, &all);
+    assert!(net.run_until(120_000, admitted), "commitments are admitted");
+    for (thief, join) in thieves.iter().zip(said) {
+        tell_all(&mut net, &block(thief, run, 1, Some(join), opening.clone()));
+    }
+    let next = round(&net, 0, &run).map(Round::next);
+    assert!(net.run_until(120_000, |net| round(net, 0, &run) >= next));
+    let view = view(&net, 0, &run);
+    let roster = &view.head().expect("certified").roster;
+    let own = |peer: &PeerId| roster.get(peer).map(|member| member.own);
+    assert_eq!(own(&victim.peer_id()), Some(1_000));
+    assert!(all.iter().all(|thief| own(thief) == Some(0)));
 }
 
 #[test]
@@ -491,17 +559,7 @@ fn empty_value(run: RunId, round: Round) -> RoundValue {
     RoundValue {
         run,
         round,
-        previous: StateHash::default(),
-        state: StateHash::default(),
-        adapter: BlobRef::default(),
-        attempt: 0,
-        link: Digest::default(),
-        beacon: Digest::default(),
-        included: Vec::new(),
-        joins: Vec::new(),
-        leaves: Vec::new(),
-        sheets: Vec::new(),
-        scores: Vec::new(),
+        ..RoundValue::default()
     }
 }
 

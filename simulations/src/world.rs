@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Join;
-use tributary_protocol::event::{Command, Input, ScoreTask, Timer};
+use tributary_protocol::event::{Candidate, Command, Input, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
@@ -504,7 +504,7 @@ impl World {
             tokens: 1_000 + at as u64,
             fingerprints: None,
             beacon: Digest::default(),
-            sketch: Some(Machine::sketch(at)),
+            sketch: None,
         };
         if opens {
             let manifest = Box::new(self.manifest.clone());
@@ -515,7 +515,10 @@ impl World {
             at,
             Input::Command(Command::Follow {
                 run,
-                join: Some(join),
+                join: Some(Candidate {
+                    join,
+                    sketch: Some(Machine::sketch(at)),
+                }),
             }),
         );
     }

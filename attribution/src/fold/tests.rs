@@ -1,9 +1,9 @@
 //! What each fact moves, and that repeated and refused ones leave the books alone.
 
 use proptest::prelude::*;
-use tributary_protocol::id::{NanoNats, Ppb};
+use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Seq};
 use tributary_protocol::manifest::RevenueSplit;
-use tributary_protocol::round::FinalScore;
+use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
 use super::*;
 use crate::evidence::Shown;
@@ -54,6 +54,7 @@ fn offer(budget: u128) -> Offer {
     Offer {
         budget: MicroOpen(budget),
         price_per_nat: MicroOpen(u128::MAX),
+        arrived: Ppb::ONE,
     }
 }
 
@@ -185,6 +186,35 @@ fn a_refused_fact_leaves_the_books_as_they_were() {
 }
 
 #[test]
+fn a_round_pays_for_the_part_of_the_committed_weight_that_arrived() {
+    let manifest = manifest();
+    let place = |author: u8| EntryRef {
+        author: peer(author),
+        seq: Seq(0),
+        block: BlockId::default(),
+        index: 0,
+    };
+    let mut values = [0, 1, 2].map(|round| value(round, &[7]));
+    values[1].included = vec![Included {
+        receipt: place(5),
+        update: BlobRef::default(),
+        tokens: 30,
+        weight: 30,
+    }];
+    values[1].missed = vec![Missed {
+        receipt: place(6),
+        tokens: 10,
+        weight: 10,
+    }];
+    let facts = CertifiedRound::chain(&manifest, &values).expect("a chain");
+    assert_eq!(facts[0].offer.arrived, Ppb(750_000_000));
+    // 77 of budget for any gain that is worth as much.
+    let gain = i128::from(i64::MAX);
+    assert_eq!(Offer::of(&manifest).worth(gain), MicroOpen(77));
+    assert_eq!(facts[0].offer.worth(gain), MicroOpen(57));
+}
+
+#[test]
 fn values_that_judge_nothing_are_no_facts() {
     let manifest = manifest();
     let values = [0, 1, 2].map(|round| value(round, &[7]));
@@ -274,17 +304,8 @@ fn value(round: u32, scores: &[i64]) -> RoundValue {
     RoundValue {
         run: run(4),
         round: Round(round),
-        previous: Default::default(),
-        state: Default::default(),
-        adapter: Default::default(),
-        attempt: 0,
-        link: Default::default(),
-        beacon: Default::default(),
-        included: vec![],
-        joins: vec![],
-        leaves: vec![],
-        sheets: vec![],
         scores: scores.iter().map(|s| score(5, *s)).collect(),
+        ..RoundValue::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use tributary_attribution::credit::{self, Offer};
 use tributary_attribution::evidence::Evidence;
 use tributary_attribution::path;
-use tributary_protocol::id::{MicroOpen, NanoNats, PeerId};
+use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 use tributary_protocol::round::FinalScore;
 
 use crate::toy::{Counted, Power, named, peer};
@@ -22,6 +22,7 @@ fn amounts(scores: &[i64]) -> Vec<u128> {
     let offer = Offer {
         budget: MicroOpen(1000),
         price_per_nat: MicroOpen(u128::MAX),
+        arrived: Ppb::ONE,
     };
     let assigned = credit::assign(&tested, &offer).expect("ordered");
     assigned.lines.iter().map(|l| l.amount.0).collect()

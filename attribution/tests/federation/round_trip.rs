@@ -175,17 +175,9 @@ fn run() -> Federation {
         values.push(RoundValue {
             run: manifest.run_id(),
             round: Round(round),
-            previous: StateHash::default(),
-            state: StateHash::default(),
-            adapter: BlobRef::default(),
-            attempt: 0,
-            link: Default::default(),
-            beacon: Default::default(),
             included: included.clone(),
-            joins: vec![],
-            leaves: vec![],
-            sheets: vec![],
             scores: std::mem::take(&mut scores),
+            ..RoundValue::default()
         });
         if !trains {
             continue;

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{Notify, broadcast};
 use tributary_protocol::codec;
 use tributary_protocol::entry::{Entry, Join, Role};
-use tributary_protocol::event::{Command, Notice};
+use tributary_protocol::event::{Candidate, Command, Notice};
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::{Manifest, Weights};
@@ -196,11 +196,11 @@ impl Office {
         if let Some(warning) = fair(manifest, request)? {
             tracing::warn!("run {}: {warning}", run.short());
         }
-        let join = tokio::task::block_in_place(|| self.commit(manifest, request, role))?;
-        let root = join.root;
+        let candidate = tokio::task::block_in_place(|| self.commit(manifest, request, role))?;
+        let root = candidate.join.root;
         let command = Command::Follow {
             run,
-            join: Some(join),
+            join: Some(candidate),
         };
         self.command_until(command, run, move |r| {
             r.log()
@@ -216,7 +216,7 @@ impl Office {
         manifest: &Manifest,
         request: &JoinRequest,
         role: Role,
-    ) -> Result<Join, HostError> {
+    ) -> Result<Candidate, HostError> {
         let paths = self.home.paths();
         let base =
             model::provide(paths, &manifest.base, request.base.as_deref()).map_err(refused)?;
@@ -238,15 +238,16 @@ impl Office {
         if sketch.is_none() && role.contributes() && manifest.weights != Weights::Trained {
             return Err(refused(TOO_SHORT));
         }
-        Ok(Join {
+        let join = Join {
             name: self.name.clone(),
             role,
             root: committed.write(paths).map_err(failed)?,
             tokens,
             fingerprints: committed.fingerprints(),
             beacon: Default::default(),
-            sketch,
-        })
+            sketch: None,
+        };
+        Ok(Candidate { join, sketch })
     }
 
     /// The adapter (or run) that `id` names among the followed runs.

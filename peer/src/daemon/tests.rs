@@ -159,7 +159,7 @@ async fn federation(root: &Path, slots: &Slots) -> (Vec<Daemon>, RunId) {
             3 => Role::Evaluator,
             _ => Role::Contributor,
         };
-        let join = Some(join(n, role));
+        let join = Some(join(n, role).into());
         daemon.command(Command::Follow { run, join }).await.unwrap();
     }
     (daemons, run)
@@ -300,7 +300,7 @@ async fn join_with_text(
         fingerprints: Some(commitment.fingerprints),
         ..join(n, Role::Contributor)
     };
-    let join = Some(join);
+    let join = Some(join.into());
     daemon.command(Command::Follow { run, join }).await.unwrap();
     commitment
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc};
 use tributary_protocol::entry::{Entry, Join, Role};
-use tributary_protocol::event::{Command, Notice};
+use tributary_protocol::event::{Candidate, Command, Notice};
 use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::Means;
@@ -115,7 +115,7 @@ impl Cast {
     }
 
     /// Asks for membership, unless an earlier start did.
-    async fn join(&self, at: usize, join: Join) -> Result<(), Failure> {
+    async fn join(&self, at: usize, join: Candidate) -> Result<(), Failure> {
         let (daemon, run) = (&self.daemons[at], self.run);
         let me = daemon.peer_id();
         let asked = daemon.inspect(move |node| {
@@ -241,7 +241,7 @@ fn make(
     at: usize,
     manifest: &Manifest,
     base: &BaseModel,
-) -> Result<(Home, Join), Failure> {
+) -> Result<(Home, Candidate), Failure> {
     let identity = plan.identity(at);
     let home = Home::open_or_create(plan.home(root, at), &identity)?;
     let actor = plan.actors().swap_remove(at);
@@ -270,9 +270,10 @@ fn make(
         tokens,
         fingerprints: committed.fingerprints(),
         beacon: Default::default(),
-        sketch: committed.sketch(manifest),
+        sketch: None,
     };
-    Ok((home, join))
+    let sketch = committed.sketch(manifest);
+    Ok((home, Candidate { join, sketch }))
 }
 
 /// Tells a home where a base other than `brook` is, so that its daemon finds it alone.

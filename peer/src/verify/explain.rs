@@ -186,6 +186,7 @@ impl Walk<'_> {
             gain_nanonats: narrow(payout.gain),
             price_per_nat_micro_open: capped(payout.offer.price_per_nat),
             budget_micro_open: capped(payout.offer.budget),
+            arrived_ppb: payout.offer.arrived.0,
             worth_micro_open: capped(payout.worth),
             waiting_micro_open: capped(payout.waiting),
             account_before_micro_open: narrow(before),
@@ -220,8 +221,8 @@ impl Walk<'_> {
             Station::Split,
             match payout.outcome {
                 Outcome::Paid => format!(
-                    "multiplied the sum of {count} scores by the price, within the budget, and split the product \
-                     over those above zero, by largest remainder; the parts of authors not yet beyond luck wait"
+                    "multiplied the sum of {count} scores by the price, within the budget and for the part of the weight \
+                     that arrived, and split the product over those above zero, by largest remainder; the parts of authors not yet beyond luck wait"
                 ),
                 Outcome::NoGain => format!(
                     "{count} scores add up to nothing or less: the sponsor keeps the budget"
@@ -460,11 +461,14 @@ impl Walk<'_> {
                 "the receipt names another shard than the certified join",
             ));
         }
+        // A member's first round can open its sketch.
+        let mut openings = self.round.value.openings.iter();
+        let opened = openings.find(|opened| opened.entry.author == peer);
         let part = ShardPart {
             root: root.to_string(),
             role: role_word(member.role).to_owned(),
             tokens: member.tokens,
-            own_tokens: member.own,
+            own_tokens: opened.map_or(member.own, |opened| opened.own),
             block: member.joined.block.to_string(),
             sequence: member.joined.seq.0,
             since: member.since.0,

@@ -52,8 +52,15 @@ impl Book<'_> {
     pub fn members(&self) -> Vec<MemberView> {
         let names = self.names();
         let mut members = BTreeMap::new();
-        for joined in self.values().flat_map(|v| &v.joins) {
-            members.insert(joined.entry.author, joined);
+        for value in self.values() {
+            for joined in &value.joins {
+                members.insert(joined.entry.author, *joined);
+            }
+            for opened in &value.openings {
+                if let Some(joined) = members.get_mut(&opened.entry.author) {
+                    joined.own = opened.own;
+                }
+            }
         }
         (members.iter())
             .map(|(peer, joined)| MemberView {

@@ -58,7 +58,9 @@ pub struct PayoutPart {
     pub price_per_nat_micro_open: u64,
     /// The most that the round pays.
     pub budget_micro_open: u64,
-    /// What its gain is worth at that price, within the budget: paid in by the sponsor.
+    /// Billionths of the committed weight that arrived in time: so much of the rest is paid.
+    pub arrived_ppb: u32,
+    /// What its gain is worth at that price, within the budget, in the part that arrived: paid in by the sponsor.
     pub worth_micro_open: u64,
     /// What of it waits unallocated.
     pub waiting_micro_open: u64,

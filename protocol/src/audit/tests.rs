@@ -292,7 +292,7 @@ fn opened() -> Archive {
             sketch: None,
         };
         let entry = archive.say(who, Entry::Join(join.clone()));
-        let joined = state::admit(&archive.manifest, None, &[(entry, &join)], &archive.log);
+        let joined = state::admit(&archive.manifest, &[(entry, &join)]);
         choice.joins.extend(joined);
     }
     archive.certify(choice);

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::consensus::Signed;
-use crate::hash::Digest;
 use crate::hash::{Domain, digest};
-use crate::id::{BlobRef, StateHash};
+
 use crate::sign::SecretKey;
 
 const NET: NetworkId = NetworkId(3);
@@ -21,17 +20,7 @@ fn certificate(signers: impl IntoIterator<Item = u32>) -> Certificate {
     let value = RoundValue {
         run: RunId::default(),
         round: Round(2),
-        previous: StateHash::default(),
-        state: StateHash::default(),
-        adapter: BlobRef::default(),
-        attempt: 0,
-        link: Digest::default(),
-        beacon: Digest::default(),
-        included: vec![],
-        joins: vec![],
-        leaves: vec![],
-        sheets: vec![],
-        scores: vec![],
+        ..RoundValue::default()
     };
     let id = value.id();
     let precommit = |i: u32| {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec;
 use crate::hash::{Digest, Domain, digest};
-use crate::id::{BlobHash, BlobRef, StateHash};
+use crate::id::{BlobHash, BlobRef};
 use world::{Behaviour, World};
 
 const NET: NetworkId = NetworkId(1);
@@ -37,20 +37,11 @@ fn value(salt: u64) -> RoundValue {
     RoundValue {
         run: RunId::default(),
         round: ROUND,
-        previous: StateHash::default(),
-        state: StateHash::default(),
         adapter: BlobRef {
             hash: BlobHash(digest(Domain::Simulation, &salt.to_le_bytes())),
             size: salt,
         },
-        attempt: 0,
-        link: Digest::default(),
-        beacon: Digest::default(),
-        included: vec![],
-        joins: vec![],
-        leaves: vec![],
-        sheets: vec![],
-        scores: vec![],
+        ..RoundValue::default()
     }
 }
 

@@ -157,7 +157,7 @@ impl Run {
         }
         self.rely_on_forked(value);
         let head = self.head.as_ref();
-        let missing = state::missing(&manifest, head, value, &self.evidence());
+        let missing = state::missing(head, value, &self.evidence());
         if missing.is_empty() {
             let attempt = self.height.as_ref().map_or(0, |d| d.height.attempt());
             if self.is_unfair(value, attempt) {

@@ -92,12 +92,12 @@ impl Run {
             .collect()
     }
 
-    /// What of a value does not follow from the entries behind it, all of which are here. Without all earlier joins
-    /// nobody can tell what text of a new one is its own: such a value stands on its certificate.
+    /// What of a value does not follow from the entries behind it, all of which are here. Without all earlier sketches
+    /// nobody can tell what text of a new one is its author's own: such a value stands on its certificate.
     pub(super) fn refutation(&self, manifest: &Manifest, value: &RoundValue) -> Option<Rejection> {
         let head = self.head.as_ref();
-        let joins = !value.joins.is_empty();
-        let blind = joins && !state::unknown_admissions(manifest, head, &self.log).is_empty();
+        let openers = value.openings.iter().map(|o| o.entry.author);
+        let blind = !state::unknown_sketches(head, openers, &self.log).is_empty();
         if blind || !self.lacking(value).is_empty() {
             return None;
         }

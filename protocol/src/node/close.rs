@@ -15,7 +15,6 @@ use super::Desk;
 use super::collect::Fitting;
 use super::run::Run;
 use crate::event::{Effect, Timer};
-use crate::hash::Digest;
 use crate::id::{BlobHash, PeerId};
 use crate::limits;
 use crate::round::{EntryRef, Included, RoundValue};
@@ -28,8 +27,9 @@ pub(super) struct Closed {
     /// Their receipts, and those that arrived before updates were revealed here: none of them can rest on
     /// anybody's update. A second receipt of the same author is not among them.
     timely: BTreeSet<EntryRef>,
-    /// Sheets that were here when the receipts closed: nobody who proposes can have lacked them for long.
+    /// Sheets and openings that were here when the receipts closed: nobody who proposes can have lacked them for long.
     sheets: Vec<EntryRef>,
+    openings: Vec<EntryRef>,
     /// When updates are revealed and fetched here.
     reveal: Instant,
     /// Whether that was.
@@ -98,6 +98,7 @@ impl Run {
             timely,
             counted,
             sheets: self.sheets().0,
+            openings: self.all_openings(),
             reveal,
             revealed: false,
         })
@@ -122,7 +123,7 @@ impl Run {
     }
 
     /// Makes [`Run::advance`] look at the clock again.
-    fn wake(&self, desk: &mut Desk, at: Instant) {
+    pub(super) fn wake(&self, desk: &mut Desk, at: Instant) {
         let timer = Timer::Grace(self.id, self.next());
         desk.emit(Effect::SetTimer { timer, at });
     }
@@ -184,7 +185,8 @@ impl Run {
             return false;
         };
         if self.head.is_none() {
-            return self.admissible(&Digest::default()).len() >= manifest.min_members as usize;
+            let decides = self.height.is_some() && !self.awaits_openings(now);
+            return decides && self.ready_for_genesis() >= manifest.min_members as usize;
         }
         let (sheets, expected) = self.sheets();
         let scored = sheets.len() >= expected;
@@ -224,7 +226,15 @@ impl Run {
             let held = self.blobs.contains_key(&receipt.update.hash);
             drawn && held && closed.counted.contains(peer) && !has(at)
         };
+        let missed = |at: &EntryRef| value.missed.iter().any(|m| m.receipt == *at);
+        let unnamed = |(peer, at, _): &Fitting| {
+            let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
+            drawn && closed.counted.contains(peer) && !has(at) && !missed(at)
+        };
+        let opens = |at: &EntryRef| value.openings.iter().any(|o| o.entry == *at);
         value.included.iter().any(late)
+            || !closed.openings.iter().all(opens)
+            || self.fitting.iter().any(unnamed)
             || self.fitting.iter().any(omitted)
             || closed.sheets.iter().any(|at| !value.sheets.contains(at))
     }

@@ -1,11 +1,10 @@
 //! Training, publishing and collecting: everything of a round before the committee speaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Desk;
 use super::run::Run;
 use crate::adapter::AdapterShape;
-use crate::beacon::Chain;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, Record, ScoreTask, TrainTask, Trained};
 use crate::hash::{Digest, Domain};
@@ -14,7 +13,7 @@ use crate::limits;
 use crate::lot::Lot;
 use crate::manifest::{Manifest, UpdateCodec};
 use crate::roster::Roster;
-use crate::round::{EntryRef, Included, Joined};
+use crate::round::{EntryRef, Included, Missed};
 use crate::state::{self, Choice, Evidence, Head};
 use crate::time::Instant;
 use crate::update;
@@ -31,6 +30,10 @@ pub(super) struct Index {
     pub(super) sheets: BTreeMap<Round, BTreeMap<PeerId, EntryRef>>,
     /// The last join of an author.
     pub(super) joins: BTreeMap<PeerId, (EntryRef, Join)>,
+    /// The last opening of an author.
+    pub(super) openings: BTreeMap<PeerId, EntryRef>,
+    /// Where calls stand, in the order of each log. Only the creator's mean anything.
+    pub(super) calls: Vec<EntryRef>,
     /// The last leave of an author.
     pub(super) leaves: BTreeMap<PeerId, EntryRef>,
     /// How far each author's log is sorted in.
@@ -58,6 +61,10 @@ impl Index {
             Entry::Leave => {
                 self.leaves.insert(author, at);
             }
+            Entry::Opening(_) => {
+                self.openings.insert(author, at);
+            }
+            Entry::Call(_) => self.calls.push(at),
             Entry::Create(_) => {}
         }
     }
@@ -87,43 +94,14 @@ impl Run {
     /// Asks for membership, trains, scores: what this peer owes the open height.
     pub(super) fn take_part(&mut self, desk: &mut Desk) {
         self.ask_to_join(desk);
+        self.call_for_openings(desk);
+        self.open_sketch(desk);
         self.ask_to_leave(desk);
         if !self.has_adapter() || self.is_finished() {
             return;
         }
         self.train(desk);
         self.score(desk);
-    }
-
-    fn ask_to_join(&mut self, desk: &mut Desk) {
-        let (Some(join), Some(manifest)) = (&mut self.join, &self.manifest) else {
-            return;
-        };
-        if join.beacon == Digest::default() {
-            let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
-            join.beacon = chain.commitment();
-        }
-        let Some(join) = &self.join else { return };
-        if self.leaving || self.is_member(&desk.me) {
-            return;
-        }
-        let last_leave = self.index.leaves.get(&desk.me).map(EntryRef::position);
-        let asked = self.index.joins.get(&desk.me).map(|(at, _)| at.position());
-        if asked > last_leave || (asked.is_some() && last_leave.is_none()) {
-            return;
-        }
-        self.append(desk, vec![Entry::Join(join.clone())], Vec::new());
-    }
-
-    fn ask_to_leave(&mut self, desk: &mut Desk) {
-        if !self.leaving || !self.is_member(&desk.me) {
-            return;
-        }
-        let joined = self.index.joins.get(&desk.me).map(|(at, _)| at.position());
-        let asked = self.index.leaves.get(&desk.me).map(EntryRef::position);
-        if asked.is_none() || asked < joined {
-            self.append(desk, vec![Entry::Leave], Vec::new());
-        }
     }
 
     pub(super) fn is_training_round(&self, round: Round) -> bool {
@@ -299,12 +277,18 @@ impl Run {
     /// moved; everything else reads `fitting`.
     pub(super) fn refit(&mut self) {
         self.fitting.clear();
+        let senders = self.index.receipts.get(&self.next()).into_iter().flatten();
+        let senders: Vec<PeerId> = senders.map(|(peer, _)| *peer).collect();
+        let weighing: BTreeSet<PeerId> = (senders.into_iter())
+            .filter(|peer| self.weighs(peer))
+            .collect();
         let Some(manifest) = &self.manifest else {
             return;
         };
         let receipts = self.index.receipts.get(&self.next());
         for (peer, (at, receipt)) in receipts.into_iter().flatten() {
             if state::receipt_fits(manifest, receipt, peer, self.head.as_ref())
+                && weighing.contains(peer)
                 && !self.spoiled.contains(&receipt.update.hash)
                 && self.log.entry(at).is_some()
             {
@@ -314,26 +298,38 @@ impl Run {
     }
 
     /// What may be included: receipts of the drawn whose update is at hand and decodes, and where those are
-    /// too few, others in the order of the draw.
-    fn complete(&self, now: Instant) -> Vec<Included> {
+    /// too few, others in the order of the draw. And what of the drawn was committed to in time and is not at hand.
+    /// `members` have the open sketches that the value is to open.
+    fn complete(&self, now: Instant, members: &Roster) -> (Vec<Included>, Vec<Missed>) {
         let round = self.next();
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
         let trainable = manifest.training.schedule.trainable(round);
         let segments = manifest.adapter.trainable_segments(trainable);
         let len = segments.iter().map(|s| s.len()).sum();
-        let all = (self.counting(now))
-            .filter(|(_, _, receipt)| {
-                (self.blobs.get(&receipt.update.hash))
-                    .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
-            })
-            .map(|(_, receipt, c)| Included {
-                receipt: *receipt,
-                update: c.update,
-                tokens: c.tokens,
-                weight: state::weigh(manifest, &head.roster, &receipt.author, c.tokens),
-            });
+        let is_here = |receipt: &Contribution| {
+            (self.blobs.get(&receipt.update.hash))
+                .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
+        };
+        let weight = |peer: &PeerId, tokens| state::weigh(manifest, members, peer, tokens);
+        let counting = (self.counting(now)).filter(|(peer, _, c)| weight(peer, c.tokens) > 0);
+        let (here, missing): (Vec<&Fitting>, Vec<&Fitting>) =
+            counting.partition(|(_, _, receipt)| is_here(receipt));
+        let missed = missing
+            .into_iter()
+            .filter(|(peer, _, _)| head.is_participant(peer));
+        let missed = missed.map(|(peer, receipt, c)| Missed {
+            receipt: *receipt,
+            tokens: c.tokens,
+            weight: weight(peer, c.tokens),
+        });
+        let all = here.into_iter().map(|(peer, receipt, c)| Included {
+            receipt: *receipt,
+            update: c.update,
+            tokens: c.tokens,
+            weight: weight(peer, c.tokens),
+        });
         let (mut out, mut others): (Vec<Included>, Vec<Included>) =
             all.partition(|i| head.is_participant(&i.receipt.author));
         if out.len() < manifest.min_contributions as usize {
@@ -342,13 +338,13 @@ impl Run {
             self.draw(by, &mut others, most, |i| i.receipt.author);
             out.append(&mut others);
         }
-        out
+        (out, missed.collect())
     }
 
     /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
     /// would always come first and could keep others out for ever. So would whoever knows what the lot is
     /// drawn by when it makes its key.
-    fn draw<T>(
+    pub(super) fn draw<T>(
         &self,
         (domain, beacon): (Domain, &Digest),
         list: &mut Vec<T>,
@@ -421,94 +417,6 @@ impl Run {
         (sheets.values().filter(fits).copied().collect(), expected)
     }
 
-    /// Join entries that the next value may admit: what `Roster::apply` takes, by its own predicate, and no more
-    /// than the roster has room for. One entry that it refuses would make every honest proposal of the height fail.
-    ///
-    /// Places are drawn by what nobody else knows while joins are made: the beacon after this height, as it will be
-    /// with this peer's link.
-    pub(super) fn admissible(&self, beacon: &Digest) -> Vec<Joined> {
-        let Some(manifest) = &self.manifest else {
-            return Vec::new();
-        };
-        let head = self.head.as_ref();
-        let nobody = Roster::default();
-        let roster = head.map_or(&nobody, |head| &head.roster);
-        let mut joins: Vec<(EntryRef, &Join)> = (self.index.joins.iter())
-            .filter(|(peer, (at, join))| {
-                let leave = self.index.leaves.get(peer);
-                let left = leave.is_some_and(|leave| leave.position() > at.position());
-                !left
-                    && state::is_eligible(manifest, peer, join)
-                    && roster.may_join(at)
-                    && self.log.entry(at).is_some()
-            })
-            .map(|(_, (at, join))| (*at, join))
-            .collect();
-        if !state::unknown_admissions(manifest, head, &self.log).is_empty() {
-            return Vec::new();
-        }
-        let most = limits::MAX_CHANGES_PER_ROUND;
-        self.draw((Domain::Committee, beacon), &mut joins, most, |(at, _)| {
-            at.author
-        });
-        let able = state::admit(manifest, head, &joins, &self.log);
-        let is_able = |at: &EntryRef| able.iter().any(|joined| joined.entry == *at);
-        joins.retain(|(at, _)| is_able(at));
-        // Nobody leaves before the genesis: it may admit as many as a round may change.
-        let most = if head.is_some() { most / 2 } else { most };
-        self.draw((Domain::Committee, beacon), &mut joins, most, |(at, _)| {
-            at.author
-        });
-        let mut room = roster.room();
-        joins.retain(|(at, _)| {
-            let returns = roster.has_known(&at.author);
-            let fits = returns || room > 0;
-            room -= usize::from(fits && !returns);
-            fits
-        });
-        // Who is admitted together shares what it holds together.
-        state::admit(manifest, head, &joins, &self.log)
-    }
-
-    /// Whether the own join cannot be admitted because nothing of its text is new.
-    pub(super) fn lacks_own_text(&self) -> bool {
-        let mut joins = self.index.joins.values();
-        let own = joins.find(|(_, join)| Some(join) == self.join.as_ref());
-        let (Some(manifest), Some((at, join))) = (&self.manifest, own) else {
-            return false;
-        };
-        let head = self.head.as_ref();
-        let known = state::unknown_admissions(manifest, head, &self.log).is_empty();
-        let able = || state::admit(manifest, head, &[(*at, join)], &self.log);
-        known && !self.is_member(&at.author) && join.role.contributes() && able().is_empty()
-    }
-
-    /// Leave entries that the next value may carry out beside `joins`; see [`Run::admissible`].
-    fn leavers(&self, joins: &[Joined], beacon: &Digest) -> Vec<EntryRef> {
-        let Some(roster) = self.head.as_ref().map(|head| &head.roster) else {
-            return Vec::new();
-        };
-        let mut out: Vec<_> = (self.index.leaves.iter())
-            .filter(|(peer, at)| {
-                let join = self.index.joins.get(peer);
-                let rejoined = join.is_some_and(|(join, _)| join.position() > at.position());
-                !rejoined && roster.may_leave(at) && self.log.entry(at).is_some()
-            })
-            .map(|(_, at)| *at)
-            .collect();
-        self.draw(
-            (Domain::Committee, beacon),
-            &mut out,
-            limits::MAX_CHANGES_PER_ROUND / 2,
-            |at| at.author,
-        );
-        if joins.is_empty() && out.len() == roster.len() {
-            // Somebody has to certify what comes.
-            out.pop();
-        }
-        out
-    }
-
     /// What this peer would put into the open height, with this link.
     pub(super) fn choose(&self, now: Instant, link: Digest) -> Choice {
         let beacon = state::next_beacon(self.id, self.head.as_ref(), &link);
@@ -517,21 +425,30 @@ impl Run {
             .manifest
             .as_ref()
             .is_some_and(|m| self.next() < m.closing_round());
-        let joins = match changes {
+        let mut joins = match changes {
             true => self.admissible(&beacon),
+            false => Vec::new(),
+        };
+        let openings = match changes {
+            true => self.openings(&mut joins, &beacon),
             false => Vec::new(),
         };
         let leaves = match changes {
             true => self.leavers(&joins, &beacon),
             false => Vec::new(),
         };
+        let head = self.head.as_ref().filter(|_| trains);
+        let members = head.and_then(|head| head.roster.opened(&openings).ok());
+        let (included, missed) = match members {
+            Some(members) => self.complete(now, &members),
+            None => (Vec::new(), Vec::new()),
+        };
         Choice {
-            included: if trains {
-                self.complete(now)
-            } else {
-                Vec::new()
-            },
+            included,
+            missed,
             joins,
+            call: self.last_call(),
+            openings,
             leaves,
             sheets: self.sheets().0,
             attempt: 0,

@@ -27,6 +27,7 @@ impl Index {
     /// Takes a stranger out that was dropped.
     fn forget(&mut self, author: &PeerId) {
         self.joins.remove(author);
+        self.openings.remove(author);
         self.leaves.remove(author);
         self.sorted.remove(author);
     }

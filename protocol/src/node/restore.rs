@@ -7,11 +7,12 @@ use super::{Node, NodeConfig};
 use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
-use crate::event::{Effect, Record};
+use crate::event::{Candidate, Effect, Record};
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
 use crate::manifest::Manifest;
+use crate::sketch::Sketch;
 use crate::time::Now;
 use crate::update::Feedback;
 
@@ -28,6 +29,7 @@ pub struct Saved {
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 struct Following {
     join: Option<Join>,
+    sketch: Option<Sketch>,
     leaving: bool,
 }
 
@@ -96,6 +98,7 @@ impl Node {
             .map_err(|why| RestoreError::new("followed run", why.to_string()))?;
         let run = self.restored_run(id);
         run.join = following.join;
+        run.sketch = following.sketch;
         run.leaving = following.leaving;
         Ok(())
     }
@@ -168,15 +171,21 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn follow(&mut self, id: RunId, join: Option<Join>) -> Result<(), String> {
-        if let Some(join) = &join {
-            join.check().map_err(|why| why.to_string())?;
+    pub(super) fn follow(&mut self, id: RunId, candidate: Option<Candidate>) -> Result<(), String> {
+        if let Some(candidate) = &candidate {
+            let sketch = candidate.sketch.as_ref().map_or(Ok(()), Sketch::check);
+            let checked = candidate.join.check().and(sketch);
+            checked.map_err(|why| why.to_string())?;
         }
         let known = self.runs.contains_key(&id);
         let desk = &self.desk;
         let run = self.runs.entry(id).or_insert_with(|| Run::new(id, desk));
-        if join.is_some() {
-            run.join = join;
+        if let Some(Candidate { mut join, sketch }) = candidate {
+            if let Some(sketch) = &sketch {
+                join.sketch = Some(sketch.commit(&self.desk.me));
+            }
+            run.join = Some(join);
+            run.sketch = sketch;
             run.leaving = false;
         }
         let record = followed_record(run);
@@ -204,6 +213,7 @@ impl Node {
 fn followed_record(run: &Run) -> Record {
     let following = Following {
         join: run.join.clone(),
+        sketch: run.sketch.clone(),
         leaving: run.leaving,
     };
     Record::Followed {

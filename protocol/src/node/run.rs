@@ -21,7 +21,8 @@ use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope, Seq};
 use crate::log::{Block, SignedBlock};
 use crate::logset::{Head as LogHead, LogSet};
 use crate::manifest::Manifest;
-use crate::round::RoundValue;
+use crate::round::{EntryRef, RoundValue};
+use crate::sketch::Sketch;
 use crate::state::{self, Head};
 use crate::time::Instant;
 use crate::update::Feedback;
@@ -42,6 +43,10 @@ pub struct Run {
     pub(super) index: Index,
     /// Membership this peer asked for.
     pub(super) join: Option<Join>,
+    /// The sketch that it commits to.
+    pub(super) sketch: Option<Sketch>,
+    /// When the creator, this peer, last called for openings.
+    pub(super) called_at: Option<Instant>,
     /// The owner asked to leave.
     pub(super) leaving: bool,
     /// Verified certificates from round 0 on, without gaps.
@@ -95,6 +100,8 @@ pub struct Run {
     pub(super) facts: u64,
     /// Receipts of the open height that may be included; a view, see `refit`.
     pub(super) fitting: Vec<Fitting>,
+    /// Openings of the open height that were looked into: whether they show text of their author's own.
+    pub(super) shows: BTreeMap<EntryRef, bool>,
     /// What of the open height's consensus messages was passed on, without a seat.
     pub(super) relay: Relay,
     /// Updates of the open height that arrived and are none.
@@ -219,6 +226,8 @@ impl Run {
             log: LogSet::new(desk.config.network, Scope::Run(id)),
             index: Index::default(),
             join: None,
+            sketch: None,
+            called_at: None,
             leaving: false,
             chain: Vec::new(),
             committees: Vec::new(),
@@ -245,6 +254,7 @@ impl Run {
             stands_in: (0, false),
             phase: None,
             facts: 0,
+            shows: BTreeMap::new(),
             fitting: Vec::new(),
             relay: Relay::default(),
             spoiled: BTreeSet::new(),

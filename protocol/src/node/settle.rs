@@ -129,6 +129,7 @@ impl Run {
         self.closed = None;
         self.forget_stand_ins();
         self.decided = self.height.take().is_some();
+        self.shows.clear();
         self.refit();
         self.relay.clear();
         self.spoiled.clear();

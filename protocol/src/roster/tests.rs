@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::beacon::Chain;
-use crate::id::{BlobRef, BlockId, RunId, StateHash};
+use crate::id::{BlockId, RunId};
 use crate::round::Joined;
 use crate::sign::SecretKey;
 
@@ -40,17 +40,10 @@ fn value(round: u32, joins: &[EntryRef], leaves: &[EntryRef]) -> RoundValue {
     RoundValue {
         run: RunId::default(),
         round: Round(round),
-        previous: StateHash::default(),
-        state: StateHash::default(),
-        adapter: BlobRef::default(),
-        attempt: 0,
         link: chain(2).link(Round(round)),
-        beacon: Digest::default(),
-        included: vec![],
         joins: joins.iter().map(joined).collect(),
         leaves: leaves.to_vec(),
-        sheets: vec![],
-        scores: vec![],
+        ..RoundValue::default()
     }
 }
 

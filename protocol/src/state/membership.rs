@@ -8,11 +8,11 @@ use crate::id::{PeerId, Round, RunId};
 use crate::lot::Lot;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
-use crate::roster::{Roster, Work};
+use crate::roster::{Member, Roster, Work};
 use crate::round::RoundValue;
 
 /// The draw of contributors for the round after `round`, by ticket. While all are drawn, those who have just been
-/// admitted are.
+/// admitted are. Whoever has not opened its sketch in its first round is not waited for.
 pub(super) fn draw(
     run: RunId,
     round: Round,
@@ -27,10 +27,12 @@ pub(super) fn draw(
         beacon,
     };
     if roster.contributors().count() <= most {
-        return lot.draw(roster.contributors().map(|member| member.peer), most);
+        let may_open = |m: &&Member| m.own > 0 || m.since == round.next();
+        let contributors = roster.contributors().filter(may_open);
+        return lot.draw(contributors.map(|member| member.peer), most);
     }
     let seated = roster.seated(round.next());
-    let contributors = seated.filter(|member| member.role.contributes());
+    let contributors = seated.filter(|member| member.role.contributes() && member.own > 0);
     lot.draw(contributors.map(|member| member.peer), most)
 }
 

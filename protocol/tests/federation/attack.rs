@@ -40,7 +40,7 @@ pub(crate) fn begun(nodes: usize, members: usize) -> (Net, RunId) {
 }
 
 pub(crate) fn ask(net: &mut Net, node: usize, run: RunId) {
-    let join = Some(join(node, Role::Contributor));
+    let join = Some(join(node, Role::Contributor).into());
     net.command(node, Command::Follow { run, join });
 }
 

@@ -195,10 +195,8 @@ fn entry(o: &mut Out, entry: &Entry) {
                 o.raw(root.as_bytes());
             });
             o.raw(j.beacon.as_bytes());
-            o.option(j.sketch.as_ref(), |o, sketch| {
-                o.list(sketch.prints(), |o, print| {
-                    o.int(*print);
-                });
+            o.option(j.sketch, |o, commitment| {
+                o.raw(commitment.as_bytes());
             });
         }
         Entry::Leave => {
@@ -217,6 +215,16 @@ fn entry(o: &mut Out, entry: &Entry) {
                     .nano(s.low)
                     .nano(s.high)
                     .nano(s.luck);
+            });
+        }
+        Entry::Call(joins) => {
+            o.int(5u8).list(joins, |o, place| {
+                o.place(place);
+            });
+        }
+        Entry::Opening(sketch) => {
+            o.int(6u8).list(sketch.prints(), |o, print| {
+                o.int(*print);
             });
         }
     }
@@ -252,6 +260,9 @@ fn write_value(o: &mut Out, v: &RoundValue) {
         o.place(&i.receipt).blob(&i.update);
         o.int(i.tokens).int(i.weight);
     });
+    o.list(&v.missed, |o, m| {
+        o.place(&m.receipt).int(m.tokens).int(m.weight);
+    });
     o.list(&v.joins, |o, j| {
         o.place(&j.entry)
             .role(j.role)
@@ -259,6 +270,12 @@ fn write_value(o: &mut Out, v: &RoundValue) {
             .int(j.tokens)
             .int(j.own)
             .raw(j.beacon.as_bytes());
+    });
+    o.option(v.call, |o, call| {
+        o.place(&call);
+    });
+    o.list(&v.openings, |o, opened| {
+        o.place(&opened.entry).int(opened.own);
     });
     for places in [&v.leaves, &v.sheets] {
         o.list(places, |o, place| {

@@ -78,7 +78,10 @@ pub(super) fn with_contributions(
     };
     let choice = Choice {
         included,
+        missed: value.missed.clone(),
         joins: value.joins.clone(),
+        call: value.call,
+        openings: value.openings.clone(),
         leaves: value.leaves.clone(),
         sheets: value.sheets.clone(),
         attempt: value.attempt,

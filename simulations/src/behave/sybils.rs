@@ -54,6 +54,8 @@ impl Behaviour for Sybils {
             let key = key(&stage.me, nth);
             let closing = stage.scene.manifest.closing_round();
             let chain = Chain::new(&key, &stage.scene.run, closing);
+            // Text that it made up: nobody can tell.
+            let sketch = Sketch::keeping([u64::MAX / 2 + nth]);
             let join = Join {
                 name: format!("sybil-{nth}"),
                 role: if nth < self.members {
@@ -65,8 +67,7 @@ impl Behaviour for Sybils {
                 tokens: 1,
                 fingerprints: None,
                 beacon: chain.commitment(),
-                // Text that it made up: nobody can tell.
-                sketch: Some(Sketch::keeping([u64::MAX / 2 + nth])),
+                sketch: Some(sketch.commit(&key.peer_id())),
             };
             // The same block each time: an equivocation would cost the name.
             let block = Block {
@@ -77,7 +78,7 @@ impl Behaviour for Sybils {
                 prev: None,
                 seen: Vec::new(),
                 time: tributary_protocol::time::Timestamp(nth),
-                entries: vec![Entry::Join(join)],
+                entries: vec![Entry::Join(join), Entry::Opening(sketch)],
             };
             if let Ok(signed) = SignedBlock::sign(block, &key) {
                 stage.flood(&Message::Block(signed.bytes().to_vec()));

@@ -77,6 +77,7 @@ const CODEC: UpdateCodec = UpdateCodec::Sparse {
 const ANY_GAIN: Offer = Offer {
     budget: MicroOpen(1),
     price_per_nat: MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
+    arrived: Ppb::ONE,
 };
 /// The rules.
 const RULES: [(&str, Aggregation); 6] = [

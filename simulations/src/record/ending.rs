@@ -65,7 +65,7 @@ pub(crate) fn rounds(
         let next = values.get(at + 1).map(|(_, value)| *value);
         let mut facts = reader.facts(value, next);
         let tested = next.map_or(Vec::new(), |next| evidence.round(&next.scores));
-        facts.scores = reader.scores(&tested);
+        facts.scores = reader.scores(value, &tested);
         facts.attempt = *attempt;
         let committee = state::committee(manifest, run, head.as_ref());
         let seats = committee.members().iter();
@@ -171,8 +171,9 @@ impl Reader<'_> {
     }
 
     /// What a round's final scores pay.
-    fn scores(&self, tested: &[Tested]) -> Vec<ScoreFacts> {
-        let Ok(credits) = credit::assign(tested, &credit::Offer::of(self.manifest)) else {
+    fn scores(&self, value: &RoundValue, tested: &[Tested]) -> Vec<ScoreFacts> {
+        let offer = credit::Offer::of_round(self.manifest, value);
+        let Ok(credits) = credit::assign(tested, &offer) else {
             return Vec::new();
         };
         let line = |line: &credit::Credit| {

@@ -18,7 +18,7 @@ pub(crate) fn with_book<R>(run: &NodeRun<'_>, read: impl FnOnce(&Book<'_>) -> R)
     }))
 }
 
-const WITHOUT_OWN_TEXT: &str = "not admitted: others committed to all of this shard's text before; \
+const WITHOUT_OWN_TEXT: &str = "without weight: others committed to all of this shard's text before; \
     leave, add text of your own and join again";
 
 /// A run in a few words.

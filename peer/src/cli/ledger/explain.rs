@@ -100,9 +100,16 @@ fn payout(e: &Explanation) -> String {
         _ if own.is_none_or(|own| own.score_nanonats <= 0) => ": the score is not positive",
         _ => ": its scores so far are not yet beyond luck",
     };
+    let arrived = match p.arrived_ppb {
+        1_000_000_000 => String::new(),
+        part => format!(
+            ", for the {:.1} % of the committed weight that arrived",
+            f64::from(part) / 1e7
+        ),
+    };
     format!(
-        "{} OPEN of the {} that the round is worth, {} millinats at {} OPEN a nat and at most {} OPEN{why}; its account \
-         went from {} to {} OPEN",
+        "{} OPEN of the {} that the round is worth, {} millinats at {} OPEN a nat and at most {} OPEN{arrived}{why}; its \
+         account went from {} to {} OPEN",
         paid(p.micro_open),
         paid(p.worth_micro_open),
         millinats(p.gain_nanonats),

@@ -8,7 +8,7 @@ use tributary_protocol::beacon::Chain;
 use tributary_protocol::committee::Committee;
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{BlobRef, BlockId, MerkleRoot, PeerId, Round, RunId, Seq, StateHash};
+use tributary_protocol::id::{BlockId, MerkleRoot, PeerId, Round, RunId, Seq};
 use tributary_protocol::roster::{Roster, Work};
 use tributary_protocol::round::{EntryRef, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
@@ -86,17 +86,8 @@ impl Members {
         RoundValue {
             run: RunId::default(),
             round: Round(round),
-            previous: StateHash::default(),
-            state: StateHash::default(),
-            adapter: BlobRef::default(),
-            attempt: 0,
             link: self.chains[at].link(Round(round)),
-            beacon: Digest::default(),
-            included: Vec::new(),
-            joins: Vec::new(),
-            leaves: Vec::new(),
-            sheets: Vec::new(),
-            scores: Vec::new(),
+            ..RoundValue::default()
         }
     }
 
