@@ -7,6 +7,7 @@
 //! from it is for the oracle to say. One file per kind.
 
 mod broken_update;
+mod contradict;
 mod copy_update;
 mod double_proposal;
 mod double_vote;
@@ -14,6 +15,7 @@ mod flood_invalid;
 mod flood_valid;
 mod fork_log;
 mod garbage;
+mod instead;
 mod lying_receipt;
 mod omit;
 mod replay;
@@ -72,11 +74,13 @@ pub enum Kind {
     SecondReceipt,
     /// Speaks under ever new names that nobody admits.
     Strangers,
+    /// As the creator a second genesis; as a member second certificates, with the keys of its friends.
+    Contradict,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 17] = [
+    pub const PROTOCOL: [Self; 18] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -94,6 +98,7 @@ impl Kind {
         Self::Omit,
         Self::SecondReceipt,
         Self::Strangers,
+        Self::Contradict,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -115,6 +120,7 @@ impl Kind {
             Self::Omit => Box::new(omit::Omit::default()),
             Self::SecondReceipt => Box::new(second_receipt::SecondReceipt::default()),
             Self::Strangers => Box::new(strangers::Strangers::new(rng)),
+            Self::Contradict => Box::new(contradict::Contradict::default()),
         }
     }
 }

@@ -354,7 +354,8 @@ impl Oracle {
         if self.peers[peer].may_have_grown {
             let outcome = self.inspect_ledger(peer, &view);
             self.check(at, peer, outcome);
-            let outcome = end::ledger_is_bounded(machine, &view);
+            let outcome = end::ledger_is_bounded(machine, &view)
+                .and_then(|()| end::contradictions_are_kept_once(machine, &view, &self.liars));
             self.check(at, peer, outcome);
         }
         let outcome = self.inspect_chain(peer, &view);

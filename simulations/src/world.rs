@@ -21,9 +21,10 @@ use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Command, Input, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
+use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Means, Node, NodeConfig};
-use tributary_protocol::{log, sign};
+use tributary_protocol::sign::{self, SecretKey};
 
 use crate::clock::{Micros, ms};
 use crate::guard;
@@ -147,6 +148,8 @@ pub struct World {
     machines: Vec<Machine>,
     index: BTreeMap<PeerId, usize>,
     everyone: Arc<[PeerId]>,
+    /// Keys of those that lie.
+    friends: Vec<SecretKey>,
     link: Link,
     learner: Box<dyn Learner>,
     manifest: Manifest,
@@ -192,6 +195,7 @@ impl World {
                 liars,
             ),
             everyone: machines.iter().map(|m| m.id).collect(),
+            friends: lies::keys(&machines),
             manifest,
             run,
             trace: Trace::new(sink),

@@ -232,3 +232,29 @@ fn a_crash_at_any_persist_point_loses_nothing_that_was_acknowledged() {
     println!("{points} persist points");
     assert!(points > 100, "only {points} persist points");
 }
+
+/// The creator signs more than one genesis; whoever follows the first keeps one of the others, and no third.
+#[test]
+fn a_second_genesis_is_kept_once_by_everybody_and_stops_nobody() {
+    let scenario = only(Kind::Contradict, 1);
+    let (outcome, lines) = watch(&scenario, 3);
+    kept(&scenario, &outcome);
+    // Everybody but the creator, once each.
+    let found = says(&lines, "Equivocation");
+    assert!(
+        (10..scenario.peers).contains(&found),
+        "{found} peers found out that there are two"
+    );
+}
+
+/// With more than two thirds of the votes liars can certify any height again; what was certified first stands.
+#[test]
+fn heights_that_a_captured_quorum_certifies_again_stand_as_they_were() {
+    let scenario = only(Kind::Contradict, 18);
+    let (outcome, lines) = watch(&scenario, 3);
+    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+    assert_eq!(outcome.rounds_certified, scenario.rounds);
+    // A second genesis exposes one liar, a later height all of them.
+    let found = says(&lines, "Equivocation");
+    assert!(found > 2 * scenario.peers, "only {found} exposures");
+}

@@ -1,5 +1,7 @@
 //! What a liar can see and do: its node, its disk, its key, everybody's names, and a list of acts.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +30,8 @@ pub struct Scene<'a> {
     pub run: RunId,
     /// Everybody, itself included.
     pub peers: &'a [PeerId],
+    /// The keys of all that lie, its own included: liars lend theirs to each other.
+    pub friends: &'a [SecretKey],
     /// What its clocks say.
     pub now: Now,
 }
@@ -116,6 +120,11 @@ impl<'a> Stage<'a> {
         let others = self.others();
         let at = (!others.is_empty()).then(|| self.rng.random_range(0..others.len()));
         at.map(|at| others[at])
+    }
+
+    /// The names of all that lie, its own included.
+    pub fn friends(&self) -> BTreeSet<PeerId> {
+        self.scene.friends.iter().map(SecretKey::peer_id).collect()
     }
 
     /// Signs a block, if it can be signed at all.

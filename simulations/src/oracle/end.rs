@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tributary_attribution::{Account, Balance, Books, CertifiedRound, Fact};
+use tributary_protocol::certificate::Certificate;
 use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::Unverified;
@@ -128,6 +129,48 @@ pub(super) fn ledger_is_bounded(machine: &Machine, view: &RunView<'_>) -> Result
         )),
         false => Ok(()),
     }
+}
+
+/// Of several certificates for one round a disk holds, beside the one that is followed, one for each liar at most that
+/// signed it as well: a contradiction is proven once.
+pub(super) fn contradictions_are_kept_once(
+    machine: &Machine,
+    view: &RunView<'_>,
+    liars: &BTreeSet<PeerId>,
+) -> Result<(), Broken> {
+    const PROMISE: &str = "a contradiction is kept once";
+    let mut exposed = BTreeSet::new();
+    for (round, bytes) in machine.store.certificates(&view.id()) {
+        let Some(followed) = view.chain().get(round.0 as usize) else {
+            continue;
+        };
+        let second = Certificate::decode(bytes).map_err(|why| {
+            (
+                PROMISE,
+                format!("a durable certificate does not decode: {why}"),
+            )
+        })?;
+        if second.value == followed.value {
+            continue;
+        }
+        let signed = |peer: &PeerId| followed.precommits.iter().any(|(other, _)| other == peer);
+        let signers = second.precommits.iter().map(|(peer, _)| *peer);
+        let both: Vec<PeerId> = signers.filter(signed).collect();
+        if let Some(honest) = both.iter().find(|peer| !liars.contains(peer)) {
+            let what = format!(
+                "round {round}: {} is said to have signed two",
+                honest.short()
+            );
+            return Err((PROMISE, what));
+        }
+        let before = exposed.len();
+        exposed.extend(both.into_iter().map(|peer| (round, peer)));
+        if exposed.len() == before {
+            let what = format!("round {round}: a second certificate that exposes nobody new");
+            return Err((PROMISE, what));
+        }
+    }
+    Ok(())
 }
 
 /// Everybody's books say the same, add up to zero, and never pay more than the budgets.
