@@ -18,6 +18,7 @@ mod garbage;
 mod instead;
 mod lying_receipt;
 mod omit;
+mod pick_sheets;
 mod replay;
 mod second_receipt;
 mod silent_seat;
@@ -76,11 +77,13 @@ pub enum Kind {
     Strangers,
     /// As the creator a second genesis; as a member second certificates, with the keys of its friends.
     Contradict,
+    /// Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out.
+    PickSheets,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 18] = [
+    pub const PROTOCOL: [Self; 19] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -99,6 +102,7 @@ impl Kind {
         Self::SecondReceipt,
         Self::Strangers,
         Self::Contradict,
+        Self::PickSheets,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -121,6 +125,7 @@ impl Kind {
             Self::SecondReceipt => Box::new(second_receipt::SecondReceipt::default()),
             Self::Strangers => Box::new(strangers::Strangers::new(rng)),
             Self::Contradict => Box::new(contradict::Contradict::default()),
+            Self::PickSheets => Box::new(pick_sheets::PickSheets::default()),
         }
     }
 }

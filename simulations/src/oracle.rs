@@ -543,6 +543,10 @@ impl Oracle {
             outcomes.push((Some(*peer), here));
             let proven = end::equivocators_are_proven(machine, &self.run, &forked, &self.liars);
             outcomes.push((Some(*peer), proven));
+            if let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) {
+                let scores = end::scores_are_within_honest_ones(&view, &self.liars);
+                outcomes.push((Some(*peer), scores));
+            }
         }
         outcomes.push((None, end::accounts_agree(&honest, &self.run)));
         for (peer, outcome) in outcomes {

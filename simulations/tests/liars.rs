@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use tributary_simulations::behave::Kind;
+use tributary_simulations::record::History;
 use tributary_simulations::scenario::{self, Kill, Liars, Scenario};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
@@ -257,4 +258,35 @@ fn heights_that_a_captured_quorum_certifies_again_stand_as_they_were() {
     // A second genesis exposes one liar, a later height all of them.
     let found = says(&lines, "Equivocation");
     assert!(found > 2 * scenario.peers, "only {found} exposures");
+}
+
+/// One of four evaluators and four contributors are friends of each other. Alone among honest sheets theirs moves no
+/// score beyond them; what a proposer leaves out is asked for by voters.
+#[test]
+fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
+    let mut scenario = only(Kind::PickSheets, 5);
+    scenario.evaluators = 4;
+    let honest = Scenario {
+        liars: Vec::new(),
+        ..scenario.clone()
+    };
+    let judged = |scenario: &Scenario| {
+        let outcome = World::new(scenario, 3, None).recorded().run();
+        kept(scenario, &outcome);
+        outcome.history.expect("it was recorded")
+    };
+    let (clean, bent) = (judged(&honest), judged(&scenario));
+    let lies = |peer: usize| !bent.participants[peer].behaviour.is_empty();
+    assert_eq!((1..=4).filter(|peer| lies(*peer)).count(), 1);
+    let left_out = |history: &History| {
+        let sheets = history.rounds.iter().flat_map(|round| &round.sheets);
+        sheets.filter(|sheet| !sheet.certified).count()
+    };
+    let attempts =
+        |history: &History| -> u32 { history.rounds.iter().map(|round| round.attempt).sum() };
+    assert_eq!(left_out(&clean), 0);
+    assert!(
+        left_out(&bent) + attempts(&bent) as usize > 0,
+        "no sheet was left out"
+    );
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tributary_attribution::{Account, Balance, Books, CertifiedRound, Fact};
 use tributary_protocol::certificate::Certificate;
+use tributary_protocol::entry::Entry;
 use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::Unverified;
@@ -168,6 +169,48 @@ pub(super) fn contradictions_are_kept_once(
         if exposed.len() == before {
             let what = format!("round {round}: a second certificate that exposes nobody new");
             return Err((PROMISE, what));
+        }
+    }
+    Ok(())
+}
+
+/// While less than a third of the evaluators lie, final scores stay within what honest sheets say.
+pub(super) fn scores_are_within_honest_ones(
+    view: &RunView<'_>,
+    liars: &BTreeSet<PeerId>,
+) -> Result<(), Broken> {
+    const PROMISE: &str = "scores stay within what honest sheets span";
+    let Some(manifest) = view.manifest() else {
+        return Ok(());
+    };
+    let dishonest = manifest.evaluators.iter().filter(|e| liars.contains(e));
+    if 3 * dishonest.count() >= manifest.evaluators.len() {
+        return Ok(());
+    }
+    let sheets: Vec<_> = (view.log().all())
+        .filter_map(|(at, entry)| match entry {
+            Entry::ScoreSheet(sheet) if !liars.contains(&at.author) => Some(sheet),
+            _ => None,
+        })
+        .collect();
+    for certificate in view.chain() {
+        let Some(judged) = certificate.value.round.previous() else {
+            continue;
+        };
+        for last in &certificate.value.scores {
+            let lines = (sheets.iter().filter(|sheet| sheet.round == judged))
+                .flat_map(|sheet| &sheet.scores)
+                .filter(|line| line.peer == last.peer)
+                .map(|line| line.score);
+            let span = lines.clone().min().zip(lines.max());
+            if span.is_none_or(|(least, most)| last.score < least || last.score > most) {
+                let what = format!(
+                    "round {judged}: {} of {} where honest sheets span {span:?}",
+                    last.score.0,
+                    last.peer.short()
+                );
+                return Err((PROMISE, what));
+            }
         }
     }
     Ok(())

@@ -24,7 +24,7 @@ pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> 
     let chosen = sample(&mut rng, candidates, kinds.len().min(candidates));
     let mut names = BTreeSet::new();
     for (at, kind) in chosen.into_iter().zip(kinds) {
-        let place = place(kind, machines).unwrap_or(first + at);
+        let place = place(kind, scenario, machines).unwrap_or(first + at);
         let machine = &mut machines[place];
         let key = SecretKey::from_seed(machine.seed);
         let liar = Liar::new(kind, key, stream(seed, &format!("liar {at}")));
@@ -35,10 +35,12 @@ pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> 
 }
 
 /// Where a kind can do more than elsewhere, while nobody else lies there.
-fn place(kind: Kind, machines: &[Machine]) -> Option<usize> {
+fn place(kind: Kind, scenario: &Scenario, machines: &[Machine]) -> Option<usize> {
     let is_free = |at: &usize| machines[*at].liar.is_none();
     match kind {
         Kind::Contradict => Some(0).filter(is_free),
+        // As many evaluators as scores bear.
+        Kind::PickSheets => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
         _ => None,
     }
 }
