@@ -15,6 +15,7 @@ mod flood_invalid;
 mod flood_valid;
 mod fork_log;
 mod garbage;
+mod grind;
 mod instead;
 mod lying_receipt;
 mod omit;
@@ -29,6 +30,7 @@ pub mod update;
 mod vanish;
 mod withhold;
 
+pub(crate) use grind::key as ground_key;
 pub use stage::Stage;
 
 use rand_chacha::ChaCha8Rng;
@@ -79,11 +81,13 @@ pub enum Kind {
     Contradict,
     /// Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out.
     PickSheets,
+    /// The key and the values, of many, that draw best for itself.
+    Grind,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 19] = [
+    pub const PROTOCOL: [Self; 20] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -103,6 +107,7 @@ impl Kind {
         Self::Strangers,
         Self::Contradict,
         Self::PickSheets,
+        Self::Grind,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -126,6 +131,7 @@ impl Kind {
             Self::Strangers => Box::new(strangers::Strangers::new(rng)),
             Self::Contradict => Box::new(contradict::Contradict::default()),
             Self::PickSheets => Box::new(pick_sheets::PickSheets::default()),
+            Self::Grind => Box::new(grind::Grind::default()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use tributary_simulations::behave::Kind;
-use tributary_simulations::record::History;
+use tributary_simulations::record::{History, RoundFacts};
 use tributary_simulations::scenario::{self, Kill, Liars, Scenario};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
@@ -289,4 +289,73 @@ fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
         left_out(&bent) + attempts(&bent) as usize > 0,
         "no sheet was left out"
     );
+}
+
+/// Draws follow from links that nobody knows while keys are made, and that no choice of a proposer moves: over many
+/// heights grinders are in turn, and drawn to train, as often as their number says.
+#[test]
+fn grinding_keys_and_values_gains_no_turns_and_no_places() {
+    let mut scenario = only(Kind::Grind, 5);
+    (scenario.run.participants, scenario.rounds) = (9, 6);
+    (scenario.calm.after_round, scenario.learner.steps) = (5, 1);
+    let (mut turns, mut places) = (Tally::default(), Tally::default());
+    let (mut omissions, mut honestly) = (0, 0);
+    for seed in 1..=24 {
+        let outcome = World::new(&scenario, seed, None).recorded().run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        let lies = |peer: &usize| !history.participants[*peer].behaviour.is_empty();
+        for round in &history.rounds[1..] {
+            let part =
+                |of: &[usize]| of.iter().filter(|p| lies(p)).count() as f64 / of.len() as f64;
+            turns.add(
+                round.in_turn.is_some_and(|peer| lies(&peer)),
+                part(&round.committee),
+            );
+            for peer in &round.expected {
+                places.add(lies(peer), part(&round.contributors));
+            }
+        }
+        if omitted(&history) > 0 {
+            omissions += omitted(&history);
+            let honest = Scenario {
+                liars: Vec::new(),
+                ..scenario.clone()
+            };
+            let twin = World::new(&honest, seed, None).recorded().run();
+            honestly += omitted(&twin.history.expect("it was recorded"));
+        }
+    }
+    println!("turns {turns:?}, places {places:?}, {omissions} omissions, {honestly} without liars");
+    assert!(omissions > honestly, "no value was ever ground");
+    assert!(turns.is_fair(), "{turns:?}");
+    assert!(places.is_fair(), "{places:?}");
+}
+
+/// Contributions of the drawn that no certified value has.
+fn omitted(history: &History) -> usize {
+    let of = |round: &RoundFacts| round.expected.len().saturating_sub(round.included.len());
+    let trained = history.rounds.len().saturating_sub(1);
+    history.rounds[1..trained].iter().map(of).sum()
+}
+
+/// How often something happened beside how often it should have, each time by its own chance.
+#[derive(Debug, Default)]
+struct Tally {
+    happened: f64,
+    expected: f64,
+    variance: f64,
+}
+
+impl Tally {
+    fn add(&mut self, happens: bool, chance: f64) {
+        self.happened += f64::from(u8::from(happens));
+        self.expected += chance;
+        self.variance += chance * (1.0 - chance);
+    }
+
+    /// Within three standard deviations of what chance gives, from above: nobody minds a loss.
+    fn is_fair(&self) -> bool {
+        self.happened <= self.expected + 3.0 * self.variance.sqrt()
+    }
 }

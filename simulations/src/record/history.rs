@@ -204,6 +204,8 @@ pub struct RoundFacts {
     pub attempt: u32,
     /// Who was drawn to certify it.
     pub committee: Vec<usize>,
+    /// Who was first in turn to propose it.
+    pub in_turn: Option<usize>,
     /// Contributors that were members when the round was open.
     pub contributors: Vec<usize>,
     /// Those that were drawn for it.

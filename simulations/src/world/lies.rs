@@ -8,7 +8,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 
 use super::{World, stream};
-use crate::behave::{Acts, Kind, Liar, Scene};
+use crate::behave::{Acts, Kind, Liar, Scene, ground_key};
 use crate::machine::Machine;
 use crate::scenario::Scenario;
 
@@ -25,6 +25,9 @@ pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> 
     let mut names = BTreeSet::new();
     for (at, kind) in chosen.into_iter().zip(kinds) {
         let place = place(kind, scenario, machines).unwrap_or(first + at);
+        if kind == Kind::Grind {
+            grind(scenario, seed, machines, place);
+        }
         let machine = &mut machines[place];
         let key = SecretKey::from_seed(machine.seed);
         let liar = Liar::new(kind, key, stream(seed, &format!("liar {at}")));
@@ -43,6 +46,20 @@ fn place(kind: Kind, scenario: &Scenario, machines: &[Machine]) -> Option<usize>
         Kind::PickSheets => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
         _ => None,
     }
+}
+
+/// Gives a machine the key that would draw best, were draws by what is known before the run begins. The run's name does
+/// not depend on it: the manifest names creator and evaluators only.
+fn grind(scenario: &Scenario, seed: u64, machines: &mut [Machine], place: usize) {
+    let run = super::cast::manifest(scenario, seed, machines).run_id();
+    let everybody = machines.iter().enumerate();
+    let others: Vec<PeerId> = everybody
+        .filter(|(at, _)| *at != place)
+        .map(|(_, machine)| machine.id)
+        .collect();
+    let machine = &mut machines[place];
+    machine.seed = ground_key(&run, &machine.seed, &others);
+    machine.id = SecretKey::from_seed(machine.seed).peer_id();
 }
 
 /// The keys of the machines that lie.
