@@ -13,6 +13,7 @@ mod double_proposal;
 mod double_vote;
 mod flood_invalid;
 mod flood_valid;
+mod forge_history;
 mod fork_log;
 mod garbage;
 mod grind;
@@ -83,11 +84,13 @@ pub enum Kind {
     PickSheets,
     /// The key and the values, of many, that draw best for itself.
     Grind,
+    /// Forged certificates, blocks and heads for those that are behind.
+    ForgeHistory,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 20] = [
+    pub const PROTOCOL: [Self; 21] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -108,6 +111,7 @@ impl Kind {
         Self::Contradict,
         Self::PickSheets,
         Self::Grind,
+        Self::ForgeHistory,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -132,6 +136,7 @@ impl Kind {
             Self::Contradict => Box::new(contradict::Contradict::default()),
             Self::PickSheets => Box::new(pick_sheets::PickSheets::default()),
             Self::Grind => Box::new(grind::Grind::default()),
+            Self::ForgeHistory => Box::new(forge_history::ForgeHistory::default()),
         }
     }
 }

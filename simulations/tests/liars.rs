@@ -4,9 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use tributary_protocol::event::Notice;
 use tributary_simulations::behave::Kind;
-use tributary_simulations::record::{History, RoundFacts};
-use tributary_simulations::scenario::{self, Kill, Liars, Scenario};
+use tributary_simulations::record::{History, RoundFacts, What};
+use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
 
@@ -358,4 +359,27 @@ impl Tally {
     fn is_fair(&self) -> bool {
         self.happened <= self.expected + 3.0 * self.variance.sqrt()
     }
+}
+
+/// Four newcomers ask whoever is there, liars among them, for what was certified and written before they came.
+#[test]
+fn newcomers_that_are_told_forged_histories_catch_up_and_blame_the_tellers() {
+    let mut scenario = only(Kind::ForgeHistory, 5);
+    scenario.joins = (1..=2).map(|round| Change { round, count: 2 }).collect();
+    (scenario.peers, scenario.evaluators) = (26, 2);
+    let mut refused = 0;
+    for seed in 1..=3 {
+        let outcome = World::new(&scenario, seed, None).recorded().run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        for moment in &history.moments {
+            let What::Notice(Notice::Refused { from, .. }) = &moment.what else {
+                continue;
+            };
+            let teller = &history.participants[history.index[from]];
+            assert_eq!(teller.behaviour, "forge_history", "{}", teller.name);
+            refused += usize::from(moment.peer.is_some_and(|peer| peer >= 22));
+        }
+    }
+    assert!(refused > 0, "no newcomer was told anything forged");
 }
