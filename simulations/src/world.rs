@@ -12,7 +12,7 @@ mod lies;
 pub use faults::Strike;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -251,6 +251,14 @@ impl World {
     /// Gives every machine a disk that does not keep its word.
     pub fn with_disks(mut self, disk: Disk) -> Self {
         self.machines.iter_mut().for_each(|m| m.disk = disk);
+        self
+    }
+
+    /// Has the oracle take everybody for honest, to show that it notices what nobody honest does.
+    pub fn with_trust(mut self) -> Self {
+        let names = self.machines.iter().map(|m| m.id).collect();
+        let (seed, manifest) = (self.oracle.seed(), self.manifest.clone());
+        self.oracle = Oracle::new(seed, manifest, names, BTreeSet::new());
         self
     }
 

@@ -383,3 +383,35 @@ fn newcomers_that_are_told_forged_histories_catch_up_and_blame_the_tellers() {
     }
     assert!(refused > 0, "no newcomer was told anything forged");
 }
+
+/// Twenty of 23 members leave as many out as they may, and the oracle takes them for honest: their nodes refuse such
+/// values in two attempts, and not in the third.
+#[test]
+fn the_oracle_notices_receipts_that_stay_out_for_long() {
+    let mut scenario = only(Kind::Omit, 22);
+    (scenario.rounds, scenario.run.min_members) = (5, 22);
+    scenario.joins.clear();
+    let broken = |scenario: &Scenario| -> Vec<&'static str> {
+        let outcome = World::new(scenario, 3, None).with_trust().run();
+        outcome.violations.iter().map(|v| v.promise).collect()
+    };
+    assert_eq!(broken(&scenario), ["no timely receipt stays out for long"]);
+    // Too few heights for three in a row, and the same without liars.
+    let short = Scenario {
+        rounds: 2,
+        ..scenario.clone()
+    };
+    assert_eq!(broken(&short), [""; 0]);
+    scenario.liars.clear();
+    assert_eq!(broken(&scenario), [""; 0]);
+}
+
+/// A run that has to be done sooner than it can be is no run that liars have stopped.
+#[test]
+fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
+    let mut scenario = only(Kind::Strangers, 5);
+    (scenario.calm.after_round, scenario.calm.round_within_ms) = (1, 1);
+    let outcome = World::new(&scenario, 3, None).run();
+    let promises: Vec<_> = outcome.violations.iter().map(|v| v.promise).collect();
+    assert_eq!(promises, ["once faults stop, the run finishes"]);
+}
