@@ -18,6 +18,7 @@ mod fork_log;
 mod garbage;
 mod grind;
 mod instead;
+mod lie_sketch;
 mod lying_receipt;
 mod omit;
 mod pick_sheets;
@@ -86,11 +87,13 @@ pub enum Kind {
     Grind,
     /// Forged certificates, blocks and heads for those that are behind.
     ForgeHistory,
+    /// The sketch of a text that it does not have.
+    LieSketch,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 21] = [
+    pub const PROTOCOL: [Self; 22] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -112,6 +115,7 @@ impl Kind {
         Self::PickSheets,
         Self::Grind,
         Self::ForgeHistory,
+        Self::LieSketch,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -137,6 +141,7 @@ impl Kind {
             Self::PickSheets => Box::new(pick_sheets::PickSheets::default()),
             Self::Grind => Box::new(grind::Grind::default()),
             Self::ForgeHistory => Box::new(forge_history::ForgeHistory::default()),
+            Self::LieSketch => Box::new(lie_sketch::LieSketch::new(rng)),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use tributary_protocol::event::Notice;
 use tributary_simulations::behave::Kind;
-use tributary_simulations::record::{History, RoundFacts, What};
-use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario};
+use tributary_simulations::record::{History, IncludedUpdate, RoundFacts, What};
+use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario, WeightsPlan};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
 
@@ -414,4 +414,29 @@ fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
     let outcome = World::new(&scenario, 3, None).run();
     let promises: Vec<_> = outcome.violations.iter().map(|v| v.promise).collect();
     assert_eq!(promises, ["once faults stop, the run finishes"]);
+}
+
+/// Where updates weigh by own text, whoever copies a sketch that it has seen shares the text with those that are admitted
+/// together with it, and has the text of one print where it comes later. What was made up passes for new.
+#[test]
+fn a_copied_sketch_weighs_no_more_than_a_share_of_the_text_behind_it() {
+    let mut scenario = only(Kind::LieSketch, 5);
+    scenario.run.weights = WeightsPlan::Own { full: 1_010 };
+    let (mut copies, mut inventions) = (0, 0);
+    for seed in 1..=4 {
+        let outcome = World::new(&scenario, seed, None).recorded().run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        let lies = |u: &IncludedUpdate| !history.participants[u.peer].behaviour.is_empty();
+        let included = || history.rounds.iter().flat_map(|round| &round.included);
+        let share = |u: &IncludedUpdate| u.weight as f64 / u.tokens as f64;
+        let honest = included().filter(|u| !lies(u)).map(share);
+        let whole = honest.fold(0.0, f64::max);
+        for liar in included().filter(|u| lies(u)).map(share) {
+            assert!(liar > whole || liar < 0.6 * whole, "{liar} of {whole}");
+            copies += usize::from(liar < whole);
+            inventions += usize::from(liar > whole);
+        }
+    }
+    assert!(copies > 0 && inventions > 0, "{copies} {inventions}");
 }

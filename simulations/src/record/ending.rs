@@ -127,6 +127,7 @@ impl Reader<'_> {
             Some(IncludedUpdate {
                 peer: who(&i.receipt.author)?,
                 tokens: i.tokens,
+                weight: i.weight,
                 bytes: i.update.size,
             })
         };

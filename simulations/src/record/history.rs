@@ -231,8 +231,10 @@ pub struct RoundFacts {
 pub struct IncludedUpdate {
     /// Whose.
     pub peer: usize,
-    /// Tokens it weighs.
+    /// Tokens it was trained on.
     pub tokens: u64,
+    /// What it weighs among the others.
+    pub weight: u64,
     /// Size of the update.
     pub bytes: u64,
 }
