@@ -7,15 +7,21 @@
 //! from it is for the oracle to say. One file per kind.
 
 mod broken_update;
+mod contradict;
 mod copy_update;
 mod double_proposal;
 mod double_vote;
 mod flood_invalid;
 mod flood_valid;
+mod forge_history;
 mod fork_log;
 mod garbage;
+mod grind;
+mod instead;
+mod lie_sketch;
 mod lying_receipt;
 mod omit;
+mod pick_sheets;
 mod replay;
 mod second_receipt;
 mod silent_seat;
@@ -26,6 +32,7 @@ pub mod update;
 mod vanish;
 mod withhold;
 
+pub(crate) use grind::key as ground_key;
 pub use stage::Stage;
 
 use rand_chacha::ChaCha8Rng;
@@ -72,11 +79,21 @@ pub enum Kind {
     SecondReceipt,
     /// Speaks under ever new names that nobody admits.
     Strangers,
+    /// As the creator a second genesis; as a member second certificates, with the keys of its friends.
+    Contradict,
+    /// Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out.
+    PickSheets,
+    /// The key and the values, of many, that draw best for itself.
+    Grind,
+    /// Forged certificates, blocks and heads for those that are behind.
+    ForgeHistory,
+    /// The sketch of a text that it does not have.
+    LieSketch,
 }
 
 impl Kind {
     /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 17] = [
+    pub const PROTOCOL: [Self; 22] = [
         Self::ForkLog,
         Self::DoubleVote,
         Self::DoubleProposal,
@@ -94,6 +111,11 @@ impl Kind {
         Self::Omit,
         Self::SecondReceipt,
         Self::Strangers,
+        Self::Contradict,
+        Self::PickSheets,
+        Self::Grind,
+        Self::ForgeHistory,
+        Self::LieSketch,
     ];
 
     fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
@@ -115,6 +137,11 @@ impl Kind {
             Self::Omit => Box::new(omit::Omit::default()),
             Self::SecondReceipt => Box::new(second_receipt::SecondReceipt::default()),
             Self::Strangers => Box::new(strangers::Strangers::new(rng)),
+            Self::Contradict => Box::new(contradict::Contradict::default()),
+            Self::PickSheets => Box::new(pick_sheets::PickSheets::default()),
+            Self::Grind => Box::new(grind::Grind::default()),
+            Self::ForgeHistory => Box::new(forge_history::ForgeHistory::default()),
+            Self::LieSketch => Box::new(lie_sketch::LieSketch::new(rng)),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod chain;
 mod end;
 mod judged;
+mod kept_out;
 mod speech;
 
 pub use judged::Heard;
@@ -22,13 +23,14 @@ use tributary_protocol::limits;
 use tributary_protocol::log::Head;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
-use tributary_protocol::sync;
+use tributary_protocol::{state, sync};
 
 use crate::clock::Micros;
 use crate::machine::Machine;
 use crate::store::Store;
 use chain::Chain;
 use judged::Judged;
+use kept_out::KeptOut;
 use speech::{Sender, Speech};
 
 /// Effects that may wait for one sync. A smoke run stays below 200.
@@ -84,7 +86,11 @@ pub struct Oracle {
     chain: Chain,
     speech: Speech,
     judged: Judged,
+    kept_out: KeptOut,
+    /// The first height that is not known to be decided.
+    undecided: Round,
     peers: Vec<Seen>,
+    names: Vec<PeerId>,
     /// Which of the peers are honest.
     honest: Vec<bool>,
     /// Every name of every dishonest peer.
@@ -107,6 +113,8 @@ struct Seen {
     certified: usize,
     /// Round of the adapter that was compared.
     adapter: Option<Round>,
+    /// The height in which it has just spoken.
+    speaks: Option<Round>,
     finished: bool,
     panicked: bool,
 }
@@ -143,8 +151,11 @@ impl Oracle {
             chain: Chain::new(manifest, liars.clone()),
             speech: Speech::default(),
             judged: Judged::default(),
+            kept_out: KeptOut::default(),
+            undecided: Round(0),
             peers: peers.iter().map(|_| Seen::default()).collect(),
             honest: peers.iter().map(|peer| !liars.contains(peer)).collect(),
+            names: peers,
             liars,
             calm: None,
             stalled: false,
@@ -255,6 +266,7 @@ impl Oracle {
         if self.honest[peer] {
             let outcome = self.judged.answered(gossip, effects, &self.liars);
             self.check(at, peer, outcome);
+            self.peers[peer].speaks = kept_out::speaks(effects, &self.names[peer]);
         }
     }
 
@@ -273,8 +285,7 @@ impl Oracle {
         match outcome {
             Ok(certificates) => {
                 for bytes in certificates {
-                    let outcome = self.chain.add(&bytes);
-                    self.check(at, peer, outcome);
+                    self.certificate(at, peer, &bytes);
                 }
             }
             Err(broken) => self.broken(at, Some(peer), broken),
@@ -300,8 +311,20 @@ impl Oracle {
         }
         for record in records {
             if let Record::Certificate { bytes, .. } = record {
-                let outcome = self.chain.add(bytes);
-                self.check(at, peer, outcome);
+                self.certificate(at, peer, bytes);
+            }
+        }
+    }
+
+    /// A peer holds this certificate for good.
+    fn certificate(&mut self, at: Micros, peer: usize, bytes: &[u8]) {
+        let outcome = self.chain.add(bytes);
+        self.check(at, peer, outcome);
+        while let Some((value, committee)) = self.chain.decided(self.undecided) {
+            let outcome = self.kept_out.decided(value, &committee, &self.liars);
+            self.undecided = self.undecided.next();
+            if let Err(broken) = outcome {
+                self.broken(at, None, broken);
             }
         }
     }
@@ -347,14 +370,19 @@ impl Oracle {
         if !self.honest[peer] {
             return;
         }
+        let spoke = self.peers[peer].speaks.take();
         let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) else {
             self.peers[peer].finished = false;
             return;
         };
+        if let Some(round) = spoke.filter(|round| *round == state::next_round(view.head())) {
+            self.kept_out.spoke(machine.id, round, view.timely());
+        }
         if self.peers[peer].may_have_grown {
             let outcome = self.inspect_ledger(peer, &view);
             self.check(at, peer, outcome);
-            let outcome = end::ledger_is_bounded(machine, &view);
+            let outcome = end::ledger_is_bounded(machine, &view)
+                .and_then(|()| end::contradictions_are_kept_once(machine, &view, &self.liars));
             self.check(at, peer, outcome);
         }
         let outcome = self.inspect_chain(peer, &view);
@@ -478,7 +506,7 @@ impl Oracle {
             calm.deadline = at + calm.within;
         }
         let (within, deadline) = (calm.within, calm.deadline);
-        if at > deadline && self.chain.overrun().is_some() {
+        if at > deadline && !self.chain.is_decidable() {
             self.stalled = true;
         } else if at > deadline {
             let within_s = within / 1_000_000;
@@ -542,6 +570,10 @@ impl Oracle {
             outcomes.push((Some(*peer), here));
             let proven = end::equivocators_are_proven(machine, &self.run, &forked, &self.liars);
             outcomes.push((Some(*peer), proven));
+            if let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) {
+                let scores = end::scores_are_within_honest_ones(&view, &self.liars);
+                outcomes.push((Some(*peer), scores));
+            }
         }
         outcomes.push((None, end::accounts_agree(&honest, &self.run)));
         for (peer, outcome) in outcomes {

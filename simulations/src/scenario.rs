@@ -529,7 +529,11 @@ impl Scenario {
     /// One line for reports.
     pub fn describe(&self) -> String {
         if let Some(draw) = &self.draw {
-            return format!("{}: {}, {} rounds", self.name, draw.describe(), self.rounds);
+            let rounds = match draw.rounds {
+                Some([least, most]) => format!("{least} to {most}"),
+                None => self.rounds.to_string(),
+            };
+            return format!("{}: {}, {rounds} rounds", self.name, draw.describe());
         }
         let link = &self.link;
         let percent = |share: f64| (share * 100.0).round();

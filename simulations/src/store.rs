@@ -42,7 +42,8 @@ fn shared(name: Digest, bytes: Vec<u8>) -> Arc<[u8]> {
 pub struct Store {
     blocks: Vec<Arc<[u8]>>,
     seen: BTreeSet<Digest>,
-    certificates: BTreeSet<(RunId, Round, Vec<u8>)>,
+    /// In the order in which they became durable: of two for one round the first is the one that was followed.
+    certificates: Vec<(RunId, Round, Vec<u8>)>,
     blobs: BTreeMap<BlobHash, Vec<u8>>,
     consensus: BTreeMap<(RunId, Round), Vec<Vec<u8>>>,
     residuals: BTreeMap<RunId, (Round, Vec<u8>)>,
@@ -60,7 +61,10 @@ impl Store {
                 }
             }
             Record::Certificate { run, round, bytes } => {
-                self.certificates.insert((run, round, bytes));
+                let certificate = (run, round, bytes);
+                if !self.certificates.contains(&certificate) {
+                    self.certificates.push(certificate);
+                }
             }
             Record::Blob { hash, bytes } => {
                 self.blobs.insert(hash, bytes);
@@ -95,7 +99,7 @@ impl Store {
         &self.blocks
     }
 
-    /// Certificates of a run, by round.
+    /// Certificates of a run, in the order in which they became durable.
     pub fn certificates(&self, run: &RunId) -> impl Iterator<Item = (Round, &Vec<u8>)> {
         let run = *run;
         (self.certificates.iter())

@@ -12,7 +12,7 @@ mod lies;
 pub use faults::Strike;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -21,9 +21,10 @@ use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Candidate, Command, Input, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
+use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Means, Node, NodeConfig};
-use tributary_protocol::{log, sign};
+use tributary_protocol::sign::{self, SecretKey};
 
 use crate::clock::{Micros, ms};
 use crate::guard;
@@ -147,6 +148,8 @@ pub struct World {
     machines: Vec<Machine>,
     index: BTreeMap<PeerId, usize>,
     everyone: Arc<[PeerId]>,
+    /// Keys of those that lie.
+    friends: Vec<SecretKey>,
     link: Link,
     learner: Box<dyn Learner>,
     manifest: Manifest,
@@ -192,6 +195,7 @@ impl World {
                 liars,
             ),
             everyone: machines.iter().map(|m| m.id).collect(),
+            friends: lies::keys(&machines),
             manifest,
             run,
             trace: Trace::new(sink),
@@ -247,6 +251,14 @@ impl World {
     /// Gives every machine a disk that does not keep its word.
     pub fn with_disks(mut self, disk: Disk) -> Self {
         self.machines.iter_mut().for_each(|m| m.disk = disk);
+        self
+    }
+
+    /// Has the oracle take everybody for honest, to show that it notices what nobody honest does.
+    pub fn with_trust(mut self) -> Self {
+        let names = self.machines.iter().map(|m| m.id).collect();
+        let (seed, manifest) = (self.oracle.seed(), self.manifest.clone());
+        self.oracle = Oracle::new(seed, manifest, names, BTreeSet::new());
         self
     }
 

@@ -4,8 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use tributary_protocol::event::Notice;
 use tributary_simulations::behave::Kind;
-use tributary_simulations::scenario::{self, Kill, Liars, Scenario};
+use tributary_simulations::record::{History, IncludedUpdate, RoundFacts, What};
+use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario, WeightsPlan};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
 
@@ -231,4 +233,210 @@ fn a_crash_at_any_persist_point_loses_nothing_that_was_acknowledged() {
     }
     println!("{points} persist points");
     assert!(points > 100, "only {points} persist points");
+}
+
+/// The creator signs more than one genesis; whoever follows the first keeps one of the others, and no third.
+#[test]
+fn a_second_genesis_is_kept_once_by_everybody_and_stops_nobody() {
+    let scenario = only(Kind::Contradict, 1);
+    let (outcome, lines) = watch(&scenario, 3);
+    kept(&scenario, &outcome);
+    // Everybody but the creator, once each.
+    let found = says(&lines, "Equivocation");
+    assert!(
+        (10..scenario.peers).contains(&found),
+        "{found} peers found out that there are two"
+    );
+}
+
+/// With more than two thirds of the votes liars can certify any height again; what was certified first stands.
+#[test]
+fn heights_that_a_captured_quorum_certifies_again_stand_as_they_were() {
+    let scenario = only(Kind::Contradict, 18);
+    let (outcome, lines) = watch(&scenario, 3);
+    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+    assert_eq!(outcome.rounds_certified, scenario.rounds);
+    // A second genesis exposes one liar, a later height all of them.
+    let found = says(&lines, "Equivocation");
+    assert!(found > 2 * scenario.peers, "only {found} exposures");
+}
+
+/// One of four evaluators and four contributors are friends of each other. Alone among honest sheets theirs moves no
+/// score beyond them; what a proposer leaves out is asked for by voters.
+#[test]
+fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
+    let mut scenario = only(Kind::PickSheets, 5);
+    scenario.evaluators = 4;
+    let honest = Scenario {
+        liars: Vec::new(),
+        ..scenario.clone()
+    };
+    let judged = |scenario: &Scenario| {
+        let outcome = World::new(scenario, 3, None).recorded().run();
+        kept(scenario, &outcome);
+        outcome.history.expect("it was recorded")
+    };
+    let (clean, bent) = (judged(&honest), judged(&scenario));
+    let lies = |peer: usize| !bent.participants[peer].behaviour.is_empty();
+    assert_eq!((1..=4).filter(|peer| lies(*peer)).count(), 1);
+    let left_out = |history: &History| {
+        let sheets = history.rounds.iter().flat_map(|round| &round.sheets);
+        sheets.filter(|sheet| !sheet.certified).count()
+    };
+    let attempts =
+        |history: &History| -> u32 { history.rounds.iter().map(|round| round.attempt).sum() };
+    assert_eq!(left_out(&clean), 0);
+    assert!(
+        left_out(&bent) + attempts(&bent) as usize > 0,
+        "no sheet was left out"
+    );
+}
+
+/// Draws follow from links that nobody knows while keys are made, and that no choice of a proposer moves: over many
+/// heights grinders are in turn, and drawn to train, as often as their number says.
+#[test]
+fn grinding_keys_and_values_gains_no_turns_and_no_places() {
+    let mut scenario = only(Kind::Grind, 5);
+    (scenario.run.participants, scenario.rounds) = (9, 6);
+    (scenario.calm.after_round, scenario.learner.steps) = (5, 1);
+    let (mut turns, mut places) = (Tally::default(), Tally::default());
+    let (mut omissions, mut honestly) = (0, 0);
+    for seed in 1..=24 {
+        let outcome = World::new(&scenario, seed, None).recorded().run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        let lies = |peer: &usize| !history.participants[*peer].behaviour.is_empty();
+        for round in &history.rounds[1..] {
+            let part =
+                |of: &[usize]| of.iter().filter(|p| lies(p)).count() as f64 / of.len() as f64;
+            turns.add(
+                round.in_turn.is_some_and(|peer| lies(&peer)),
+                part(&round.committee),
+            );
+            for peer in &round.expected {
+                places.add(lies(peer), part(&round.contributors));
+            }
+        }
+        if omitted(&history) > 0 {
+            omissions += omitted(&history);
+            let honest = Scenario {
+                liars: Vec::new(),
+                ..scenario.clone()
+            };
+            let twin = World::new(&honest, seed, None).recorded().run();
+            honestly += omitted(&twin.history.expect("it was recorded"));
+        }
+    }
+    println!("turns {turns:?}, places {places:?}, {omissions} omissions, {honestly} without liars");
+    assert!(omissions > honestly, "no value was ever ground");
+    assert!(turns.is_fair(), "{turns:?}");
+    assert!(places.is_fair(), "{places:?}");
+}
+
+/// Contributions of the drawn that no certified value has.
+fn omitted(history: &History) -> usize {
+    let of = |round: &RoundFacts| round.expected.len().saturating_sub(round.included.len());
+    let trained = history.rounds.len().saturating_sub(1);
+    history.rounds[1..trained].iter().map(of).sum()
+}
+
+/// How often something happened beside how often it should have, each time by its own chance.
+#[derive(Debug, Default)]
+struct Tally {
+    happened: f64,
+    expected: f64,
+    variance: f64,
+}
+
+impl Tally {
+    fn add(&mut self, happens: bool, chance: f64) {
+        self.happened += f64::from(u8::from(happens));
+        self.expected += chance;
+        self.variance += chance * (1.0 - chance);
+    }
+
+    /// Within three standard deviations of what chance gives, from above: nobody minds a loss.
+    fn is_fair(&self) -> bool {
+        self.happened <= self.expected + 3.0 * self.variance.sqrt()
+    }
+}
+
+/// Four newcomers ask whoever is there, liars among them, for what was certified and written before they came.
+#[test]
+fn newcomers_that_are_told_forged_histories_catch_up_and_blame_the_tellers() {
+    let mut scenario = only(Kind::ForgeHistory, 5);
+    scenario.joins = (1..=2).map(|round| Change { round, count: 2 }).collect();
+    (scenario.peers, scenario.evaluators) = (26, 2);
+    let mut refused = 0;
+    for seed in 1..=3 {
+        let outcome = World::new(&scenario, seed, None).recorded().run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        for moment in &history.moments {
+            let What::Notice(Notice::Refused { from, .. }) = &moment.what else {
+                continue;
+            };
+            let teller = &history.participants[history.index[from]];
+            assert_eq!(teller.behaviour, "forge_history", "{}", teller.name);
+            refused += usize::from(moment.peer.is_some_and(|peer| peer >= 22));
+        }
+    }
+    assert!(refused > 0, "no newcomer was told anything forged");
+}
+
+/// Twenty of 23 members leave as many out as they may, and the oracle takes them for honest: their nodes refuse such
+/// values in two attempts, and not in the third.
+#[test]
+fn the_oracle_notices_receipts_that_stay_out_for_long() {
+    let mut scenario = only(Kind::Omit, 22);
+    (scenario.rounds, scenario.run.min_members) = (5, 22);
+    scenario.joins.clear();
+    let broken = |scenario: &Scenario| -> Vec<&'static str> {
+        let outcome = World::new(scenario, 3, None).with_trust().run();
+        outcome.violations.iter().map(|v| v.promise).collect()
+    };
+    assert_eq!(broken(&scenario), ["no timely receipt stays out for long"]);
+    // Too few heights for three in a row, and the same without liars.
+    let short = Scenario {
+        rounds: 2,
+        ..scenario.clone()
+    };
+    assert_eq!(broken(&short), [""; 0]);
+    scenario.liars.clear();
+    assert_eq!(broken(&scenario), [""; 0]);
+}
+
+/// A run that has to be done sooner than it can be is no run that liars have stopped.
+#[test]
+fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
+    let mut scenario = only(Kind::Strangers, 5);
+    (scenario.calm.after_round, scenario.calm.round_within_ms) = (1, 1);
+    let outcome = World::new(&scenario, 3, None).run();
+    let promises: Vec<_> = outcome.violations.iter().map(|v| v.promise).collect();
+    assert_eq!(promises, ["once faults stop, the run finishes"]);
+}
+
+/// Where updates weigh by own text, whoever copies a sketch that it has seen shares the text with those that are admitted
+/// together with it, and has the text of one print where it comes later. What was made up passes for new.
+#[test]
+fn a_copied_sketch_weighs_no_more_than_a_share_of_the_text_behind_it() {
+    let mut scenario = only(Kind::LieSketch, 5);
+    scenario.run.weights = WeightsPlan::Own { full: 1_010 };
+    let (mut copies, mut inventions) = (0, 0);
+    for seed in 1..=4 {
+        let outcome = World::new(&scenario, seed, None).recorded().run();
+        kept(&scenario, &outcome);
+        let history = outcome.history.expect("it was recorded");
+        let lies = |u: &IncludedUpdate| !history.participants[u.peer].behaviour.is_empty();
+        let included = || history.rounds.iter().flat_map(|round| &round.included);
+        let share = |u: &IncludedUpdate| u.weight as f64 / u.tokens as f64;
+        let honest = included().filter(|u| !lies(u)).map(share);
+        let whole = honest.fold(0.0, f64::max);
+        for liar in included().filter(|u| lies(u)).map(share) {
+            assert!(liar > whole || liar < 0.6 * whole, "{liar} of {whole}");
+            copies += usize::from(liar < whole);
+            inventions += usize::from(liar > whole);
+        }
+    }
+    assert!(copies > 0 && inventions > 0, "{copies} {inventions}");
 }

@@ -221,11 +221,6 @@ impl Run {
         }
         let late = |i: &Included| !closed.timely.contains(&i.receipt);
         let has = |at: &EntryRef| value.included.iter().any(|i| i.receipt == *at);
-        let omitted = |(peer, at, receipt): &Fitting| {
-            let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
-            let held = self.blobs.contains_key(&receipt.update.hash);
-            drawn && held && closed.counted.contains(peer) && !has(at)
-        };
         let missed = |at: &EntryRef| value.missed.iter().any(|m| m.receipt == *at);
         let unnamed = |(peer, at, _): &Fitting| {
             let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
@@ -235,8 +230,19 @@ impl Run {
         value.included.iter().any(late)
             || !closed.openings.iter().all(opens)
             || self.fitting.iter().any(unnamed)
-            || self.fitting.iter().any(omitted)
+            || self.timely().any(|(_, at, _)| !has(at))
             || closed.sheets.iter().any(|at| !value.sheets.contains(at))
+    }
+
+    /// Receipts of the drawn that had arrived when receipts closed, and whose updates are here: a fair value leaves none
+    /// of them out.
+    pub(super) fn timely(&self) -> impl Iterator<Item = &Fitting> {
+        let counted = self.closed.as_ref().map(|closed| &closed.counted);
+        let is_counted = move |peer| counted.is_some_and(|counted| counted.contains(peer));
+        (self.fitting.iter()).filter(move |(peer, _, receipt)| {
+            let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
+            drawn && is_counted(peer) && self.blobs.contains_key(&receipt.update.hash)
+        })
     }
 
     /// The update of this peer that waits to be revealed: it is on the disk, and not offered.

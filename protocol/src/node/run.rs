@@ -204,6 +204,10 @@ impl<'a> RunView<'a> {
     pub fn arrived(&self) -> (usize, usize) {
         self.0.arrived()
     }
+    /// Authors drawn for the open round whose receipts arrived before receipts closed here and whose updates are here.
+    pub fn timely(&self) -> impl Iterator<Item = PeerId> + 'a {
+        self.0.timely().map(|(peer, _, _)| *peer)
+    }
     /// Whether the closing height is certified and its adapter at hand.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished() && self.0.has_adapter()

@@ -8,11 +8,11 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed};
 use tributary_protocol::event::Effect;
 use tributary_protocol::id::{BlobHash, PeerId};
-use tributary_protocol::round::{Included, RoundValue};
-use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::round::RoundValue;
 use tributary_protocol::wire::Message;
 
 use super::double_vote::own_words;
+use super::instead::rebuilt;
 use super::{Behaviour, Stage};
 use crate::world::NETWORK;
 
@@ -56,40 +56,7 @@ impl DoubleProposal {
 /// The value with one contribution left out, if that many can be spared.
 fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
     let kept = value.included[..value.included.len().checked_sub(1)?].to_vec();
-    with_contributions(value, kept, stage)
-}
-
-/// The value with these of its contributions, if that is one.
-pub(super) fn with_contributions(
-    value: &RoundValue,
-    included: Vec<Included>,
-    stage: &Stage<'_>,
-) -> Option<RoundValue> {
-    let view = stage.view()?;
-    let blob = |hash: BlobHash| Some((hash, stage.scene.store.blob(&hash)?.clone()));
-    let blobs = (value.included.iter())
-        .filter_map(|included| blob(included.update.hash))
-        .collect();
-    let evidence = Evidence {
-        log: view.log(),
-        before: view.adapter().map(|(_, adapter)| adapter),
-        blobs: &blobs,
-        judged: view.chain().last().map(|certificate| &certificate.value),
-    };
-    let choice = Choice {
-        included,
-        missed: value.missed.clone(),
-        joins: value.joins.clone(),
-        call: value.call,
-        openings: value.openings.clone(),
-        leaves: value.leaves.clone(),
-        sheets: value.sheets.clone(),
-        attempt: value.attempt,
-        link: value.link,
-    };
-    let run = stage.scene.run;
-    let built = state::build(stage.scene.manifest, run, view.head(), choice, &evidence);
-    built.ok().map(|(value, _)| value)
+    rebuilt(value, stage, |choice| choice.included = kept)
 }
 
 fn does_not_follow(value: &RoundValue) -> RoundValue {

@@ -55,7 +55,7 @@ pub(super) fn own_words(effect: &Effect, me: PeerId) -> Option<ConsensusMessage>
 }
 
 /// The committee message that arrives, if one does.
-fn heard(input: &Input) -> Option<ConsensusMessage> {
+pub(super) fn heard(input: &Input) -> Option<ConsensusMessage> {
     let (Input::Gossip { bytes, .. } | Input::Direct { bytes, .. }) = input else {
         return None;
     };

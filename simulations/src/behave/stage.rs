@@ -1,5 +1,7 @@
 //! What a liar can see and do: its node, its disk, its key, everybody's names, and a list of acts.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +30,8 @@ pub struct Scene<'a> {
     pub run: RunId,
     /// Everybody, itself included.
     pub peers: &'a [PeerId],
+    /// The keys of all that lie, its own included: liars lend theirs to each other.
+    pub friends: &'a [SecretKey],
     /// What its clocks say.
     pub now: Now,
 }
@@ -118,6 +122,11 @@ impl<'a> Stage<'a> {
         at.map(|at| others[at])
     }
 
+    /// The names of all that lie, its own included.
+    pub fn friends(&self) -> BTreeSet<PeerId> {
+        self.scene.friends.iter().map(SecretKey::peer_id).collect()
+    }
+
     /// Signs a block, if it can be signed at all.
     pub fn sign(&self, block: Block) -> Option<SignedBlock> {
         SignedBlock::sign(block, self.key).ok()
@@ -152,6 +161,11 @@ impl<'a> Stage<'a> {
     pub fn whisper(&mut self, block: &[u8]) {
         let bytes = Message::Block(block.to_vec()).encode();
         let from = self.me;
-        self.acts.whispers.push(Input::Direct { from, bytes });
+        self.tell(Input::Direct { from, bytes });
+    }
+
+    /// Tells its own node something, so that it goes on from there.
+    pub fn tell(&mut self, input: Input) {
+        self.acts.whispers.push(input);
     }
 }

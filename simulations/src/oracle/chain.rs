@@ -29,6 +29,8 @@ pub(super) struct Chain {
     liars: BTreeSet<PeerId>,
     /// The first height in which liars hold enough votes to stop it.
     overrun: Option<Round>,
+    /// Whether liars held a quorum of some committee after the genesis.
+    captured: bool,
 }
 
 impl Chain {
@@ -41,6 +43,7 @@ impl Chain {
             known: BTreeSet::new(),
             liars,
             overrun: None,
+            captured: false,
         }
     }
 
@@ -59,9 +62,33 @@ impl Chain {
     fn watch_committee(&mut self) {
         let head = self.links.last().map(|(_, head)| head);
         let committee = state::committee(&self.manifest, &self.run, head);
+        self.captured |= self.dishonest(&committee) >= committee.quorum();
         if self.dishonest(&committee) > committee.total() - committee.quorum() {
             self.overrun = self.overrun.or(Some(state::next_round(head)));
         }
+    }
+
+    /// Whether honest members alone can decide the open height: they are a quorum of its committee, and enough of them
+    /// train. Where liars once were a quorum themselves, nothing is owed any more: what they certified may rest on what
+    /// nobody else holds.
+    pub(super) fn is_decidable(&self) -> bool {
+        let head = self.links.last().map(|(_, head)| head);
+        let committee = state::committee(&self.manifest, &self.run, head);
+        let votes = committee.total() - self.dishonest(&committee);
+        let round = state::next_round(head);
+        let trains = round > Round(0) && round < self.manifest.closing_round();
+        let contributors = head.into_iter().flat_map(|head| head.roster.contributors());
+        let honest = contributors.filter(|member| !self.liars.contains(&member.peer));
+        let enough = !trains || honest.count() >= self.manifest.min_contributions as usize;
+        votes >= committee.quorum() && enough && !self.captured
+    }
+
+    /// The value of a decided height, and who decided it.
+    pub(super) fn decided(&self, round: Round) -> Option<(&RoundValue, Committee)> {
+        let (value, _) = self.links.get(round.0 as usize)?;
+        let before = round.previous().map(|r| &self.links[r.0 as usize].1);
+        let committee = state::committee(&self.manifest, &self.run, before);
+        Some((value, committee))
     }
 
     pub(super) fn manifest(&self) -> &Manifest {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use tributary_attribution::{Account, Balance, Books, CertifiedRound, Fact};
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::entry::Entry;
 use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::Unverified;
@@ -128,6 +130,90 @@ pub(super) fn ledger_is_bounded(machine: &Machine, view: &RunView<'_>) -> Result
         )),
         false => Ok(()),
     }
+}
+
+/// Of several certificates for one round a disk holds, beside the one that is followed, one for each liar at most that
+/// signed it as well: a contradiction is proven once.
+pub(super) fn contradictions_are_kept_once(
+    machine: &Machine,
+    view: &RunView<'_>,
+    liars: &BTreeSet<PeerId>,
+) -> Result<(), Broken> {
+    const PROMISE: &str = "a contradiction is kept once";
+    let mut exposed = BTreeSet::new();
+    for (round, bytes) in machine.store.certificates(&view.id()) {
+        let Some(followed) = view.chain().get(round.0 as usize) else {
+            continue;
+        };
+        let second = Certificate::decode(bytes).map_err(|why| {
+            (
+                PROMISE,
+                format!("a durable certificate does not decode: {why}"),
+            )
+        })?;
+        if second.value == followed.value {
+            continue;
+        }
+        let signed = |peer: &PeerId| followed.precommits.iter().any(|(other, _)| other == peer);
+        let signers = second.precommits.iter().map(|(peer, _)| *peer);
+        let both: Vec<PeerId> = signers.filter(signed).collect();
+        if let Some(honest) = both.iter().find(|peer| !liars.contains(peer)) {
+            let what = format!(
+                "round {round}: {} is said to have signed two",
+                honest.short()
+            );
+            return Err((PROMISE, what));
+        }
+        let before = exposed.len();
+        exposed.extend(both.into_iter().map(|peer| (round, peer)));
+        if exposed.len() == before {
+            let what = format!("round {round}: a second certificate that exposes nobody new");
+            return Err((PROMISE, what));
+        }
+    }
+    Ok(())
+}
+
+/// While less than a third of the evaluators lie, final scores stay within what honest sheets say.
+pub(super) fn scores_are_within_honest_ones(
+    view: &RunView<'_>,
+    liars: &BTreeSet<PeerId>,
+) -> Result<(), Broken> {
+    const PROMISE: &str = "scores stay within what honest sheets span";
+    let Some(manifest) = view.manifest() else {
+        return Ok(());
+    };
+    let dishonest = manifest.evaluators.iter().filter(|e| liars.contains(e));
+    if 3 * dishonest.count() >= manifest.evaluators.len() {
+        return Ok(());
+    }
+    let sheets: Vec<_> = (view.log().all())
+        .filter_map(|(at, entry)| match entry {
+            Entry::ScoreSheet(sheet) if !liars.contains(&at.author) => Some(sheet),
+            _ => None,
+        })
+        .collect();
+    for certificate in view.chain() {
+        let Some(judged) = certificate.value.round.previous() else {
+            continue;
+        };
+        for last in &certificate.value.scores {
+            let lines = (sheets.iter().filter(|sheet| sheet.round == judged))
+                .flat_map(|sheet| &sheet.scores)
+                .filter(|line| line.peer == last.peer)
+                .map(|line| line.score);
+            let span = lines.clone().min().zip(lines.max());
+            if span.is_none_or(|(least, most)| last.score < least || last.score > most) {
+                let what = format!(
+                    "round {judged}: {} of {} where honest sheets span {span:?}",
+                    last.score.0,
+                    last.peer.short()
+                );
+                return Err((PROMISE, what));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Everybody's books say the same, add up to zero, and never pay more than the budgets.

@@ -72,6 +72,7 @@ pub(crate) fn rounds(
         facts.committee = seats
             .filter_map(|peer| reader.names.get(peer).copied())
             .collect();
+        facts.in_turn = reader.names.get(&committee.proposer(0)).copied();
         let drawn = head.iter().flat_map(|head: &Head| &head.participants);
         facts.expected = reader.named(drawn);
         // A node has followed this chain already, so it can be followed here.
@@ -126,6 +127,7 @@ impl Reader<'_> {
             Some(IncludedUpdate {
                 peer: who(&i.receipt.author)?,
                 tokens: i.tokens,
+                weight: i.weight,
                 bytes: i.update.size,
             })
         };
@@ -133,6 +135,7 @@ impl Reader<'_> {
             round: value.round.0,
             attempt: 0,
             committee: Vec::new(),
+            in_turn: None,
             contributors: Vec::new(),
             expected: Vec::new(),
             included: value.included.iter().filter_map(update).collect(),

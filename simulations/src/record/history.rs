@@ -204,6 +204,8 @@ pub struct RoundFacts {
     pub attempt: u32,
     /// Who was drawn to certify it.
     pub committee: Vec<usize>,
+    /// Who was first in turn to propose it.
+    pub in_turn: Option<usize>,
     /// Contributors that were members when the round was open.
     pub contributors: Vec<usize>,
     /// Those that were drawn for it.
@@ -229,8 +231,10 @@ pub struct RoundFacts {
 pub struct IncludedUpdate {
     /// Whose.
     pub peer: usize,
-    /// Tokens it weighs.
+    /// Tokens it was trained on.
     pub tokens: u64,
+    /// What it weighs among the others.
+    pub weight: u64,
     /// Size of the update.
     pub bytes: u64,
 }

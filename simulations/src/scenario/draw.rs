@@ -19,6 +19,9 @@ use crate::behave::Kind;
 pub struct DrawPlan {
     /// All peers, liars included.
     pub peers: [usize; 2],
+    /// Training rounds; the scenario's own when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<[u32; 2]>,
     /// Contributors drawn for a round; as many as there are when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participants: Option<[usize; 2]>,
@@ -88,6 +91,10 @@ impl DrawPlan {
             ("partitions", self.partitions),
             ("kills", self.kills),
             ("participants", self.participants.unwrap_or_default()),
+            (
+                "rounds",
+                self.rounds.unwrap_or_default().map(|n| n as usize),
+            ),
         ] {
             if least > most {
                 return Err(format!(
@@ -138,6 +145,9 @@ impl Scenario {
     fn draw_people(&mut self, draw: &DrawPlan, rng: &mut ChaCha8Rng) {
         let within =
             |[least, most]: [usize; 2], rng: &mut ChaCha8Rng| rng.random_range(least..=most);
+        if let Some([least, most]) = draw.rounds {
+            self.rounds = rng.random_range(least.max(1)..=most.max(1));
+        }
         self.peers = within(draw.peers, rng);
         self.evaluators = within(draw.evaluators, rng);
         let (late, leavers) = (within(draw.late, rng), within(draw.leavers, rng));

@@ -8,12 +8,12 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 
 use super::{World, stream};
-use crate::behave::{Acts, Liar, Scene};
+use crate::behave::{Acts, Kind, Liar, Scene, ground_key};
 use crate::machine::Machine;
 use crate::scenario::Scenario;
 
-/// Draws the liars among the contributors that are there from the start, the creator left out. Returns
-/// every name that one of them goes by.
+/// Draws the liars among the contributors that are there from the start, the creator left out but for the kind that
+/// needs its place. Returns every name that one of them goes by.
 pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> BTreeSet<PeerId> {
     let first = 1 + scenario.evaluators;
     let candidates = scenario.present_at_start().saturating_sub(first);
@@ -24,13 +24,48 @@ pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> 
     let chosen = sample(&mut rng, candidates, kinds.len().min(candidates));
     let mut names = BTreeSet::new();
     for (at, kind) in chosen.into_iter().zip(kinds) {
-        let machine = &mut machines[first + at];
+        let place = place(kind, scenario, machines).unwrap_or(first + at);
+        if kind == Kind::Grind {
+            grind(scenario, seed, machines, place);
+        }
+        let machine = &mut machines[place];
         let key = SecretKey::from_seed(machine.seed);
         let liar = Liar::new(kind, key, stream(seed, &format!("liar {at}")));
         names.extend(liar.names());
         machine.liar = Some(liar);
     }
     names
+}
+
+/// Where a kind can do more than elsewhere, while nobody else lies there.
+fn place(kind: Kind, scenario: &Scenario, machines: &[Machine]) -> Option<usize> {
+    let is_free = |at: &usize| machines[*at].liar.is_none();
+    match kind {
+        Kind::Contradict => Some(0).filter(is_free),
+        // As many evaluators as scores bear.
+        Kind::PickSheets => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
+        _ => None,
+    }
+}
+
+/// Gives a machine the key that would draw best, were draws by what is known before the run begins. The run's name does
+/// not depend on it: the manifest names creator and evaluators only.
+fn grind(scenario: &Scenario, seed: u64, machines: &mut [Machine], place: usize) {
+    let run = super::cast::manifest(scenario, seed, machines).run_id();
+    let everybody = machines.iter().enumerate();
+    let others: Vec<PeerId> = everybody
+        .filter(|(at, _)| *at != place)
+        .map(|(_, machine)| machine.id)
+        .collect();
+    let machine = &mut machines[place];
+    machine.seed = ground_key(&run, &machine.seed, &others);
+    machine.id = SecretKey::from_seed(machine.seed).peer_id();
+}
+
+/// The keys of the machines that lie.
+pub(super) fn keys(machines: &[Machine]) -> Vec<SecretKey> {
+    let liars = machines.iter().filter(|machine| machine.liar.is_some());
+    liars.map(|m| SecretKey::from_seed(m.seed)).collect()
 }
 
 impl World {
@@ -80,6 +115,7 @@ impl World {
             manifest: &self.manifest,
             run: self.run,
             peers: &self.everyone,
+            friends: &self.friends,
             now: machine.clock.now(self.now),
         }
     }
