@@ -96,6 +96,15 @@ impl Peer {
         serde_json::from_slice(&output.stdout).ok()
     }
 
+    /// Runs a command that must fail, with these variables, and returns what it tells its owner.
+    pub(crate) fn refused(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let mut command = tributary(&self.home);
+        let output = command.args(arguments).envs(variables.iter().copied());
+        let output = output.output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {}", said(&output));
+        said(&output)
+    }
+
     /// Starts the daemon and waits until it answers.
     pub(crate) fn up(&mut self, bootstrap: Option<&str>) {
         self.start(bootstrap.as_slice());
