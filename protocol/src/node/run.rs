@@ -422,10 +422,14 @@ impl Run {
     pub(super) fn want(&mut self, desk: &mut Desk, blob: BlobRef, mut providers: Vec<PeerId>) {
         providers.retain(|peer| *peer != desk.me);
         if let Some(wanted) = self.wanted.get_mut(&blob.hash) {
-            for peer in providers {
-                if !wanted.providers.contains(&peer) {
-                    wanted.providers.push(peer);
-                }
+            providers.retain(|peer| !wanted.providers.contains(peer));
+            let is_news = !providers.is_empty();
+            wanted.providers.extend(providers);
+            if is_news && wanted.has_failed() {
+                // Before it was put up or certified, it may have been sealed: that nobody gave it says nothing now.
+                (wanted.failures, wanted.due) = (0, silence(desk));
+                let providers = wanted.providers.clone();
+                desk.emit(Effect::FetchBlob { blob, providers });
             }
             return;
         }
