@@ -92,7 +92,6 @@ fn newcomer_connects_while_idle_connections_of_fresh_keys_hold_every_place() {
 }
 
 #[test]
-#[ignore = "thousands of handshakes starve a loaded machine; docs/numbers/processes.md says how to run it"]
 fn newcomer_connects_while_keys_that_greeted_hold_every_place() {
     newcomer_gets_in(Siege::GreetedConnections(300));
 }
