@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::daemon::{Peer, text};
 
-/// Alone, the host finishes `alone`; `together` waits for a second member. Both have adapters beyond a MiB.
+/// A run of one round that `members` begin, with an adapter beyond a MiB.
 fn run_file(name: &str, members: u32) -> String {
     format!(
         r#"
@@ -30,7 +30,7 @@ grace_ms = 2_000
     )
 }
 
-fn open(dir: &Path, host: &Peer, name: &str, members: u32) -> String {
+pub(super) fn open(dir: &Path, host: &Peer, name: &str, members: u32) -> String {
     let file = dir.join(format!("{name}.toml"));
     fs::write(&file, run_file(name, members)).unwrap();
     let neutral = text(&dir.join("neutral.txt"), "neighbour");

@@ -203,6 +203,18 @@ impl Peer {
         kib * 1024
     }
 
+    /// Processor time of the daemon so far, in milliseconds.
+    pub(crate) fn processor_ms(&self) -> u64 {
+        processor_ms(
+            &self
+                .daemon
+                .as_ref()
+                .expect("a daemon runs")
+                .id()
+                .to_string(),
+        )
+    }
+
     /// Rounds that this daemon saw certified, with milliseconds from the certificate before.
     pub(crate) fn rounds(&self) -> Vec<(u64, u64)> {
         let log = self.log();
@@ -217,6 +229,15 @@ impl Peer {
             let _ = daemon.wait();
         }
     }
+}
+
+/// Processor time of a process so far, in milliseconds; `self` is this one.
+pub(crate) fn processor_ms(process: &str) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // Behind the name, which may hold anything, user and system time are 12th and 13th, in hundredths of a second.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
 }
 
 /// `.. round 3 certified: 4 contributions, state 01ab, 1234 ms`.
