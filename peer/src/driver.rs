@@ -394,6 +394,9 @@ fn log(notice: &Notice) {
         Notice::Refuted { run, round, why } => {
             tracing::error!("{}", crate::view::refuted_words(run, round, why));
         }
+        Notice::Declined { run, excess } => {
+            tracing::warn!("{}", crate::settings::declined_words(run, excess));
+        }
         Notice::CommandFailed { why, .. } => tracing::warn!("{why}"),
         Notice::Refused { from, why } => {
             tracing::debug!("refused a message that {} handed on: {why}", from.short());

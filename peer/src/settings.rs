@@ -1,5 +1,7 @@
 //! `config.toml` in the home: the owner's settings. Short on purpose.
 
+mod bounds;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,7 @@ use tributary_protocol::limits::MAX_NAME_BYTES;
 
 use crate::home::disk;
 use crate::terminal::Failure;
+pub use bounds::{Bounds, declined_words};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Settings {
     /// Whether to answer other members' questions about this peer's text (`tributary up --evidence`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub evidence: bool,
+    /// What runs may take of this machine.
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
 }
 
 impl Settings {

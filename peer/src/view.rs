@@ -329,6 +329,7 @@ pub fn event(notice: &Notice) -> EventView {
         Notice::Refuted { run, round, .. } => ("refuted", Some(*run), Some(*round)),
         Notice::Refused { .. } => ("refused", None, None),
         Notice::Equivocation { run, .. } => ("equivocation", Some(*run), None),
+        Notice::Declined { run, .. } => ("declined", Some(*run), None),
         Notice::CommandFailed { run, .. } => ("failed", *run, None),
     };
     EventView {
@@ -385,6 +386,7 @@ fn line(notice: &Notice) -> String {
              counts",
             author.short()
         ),
+        Notice::Declined { run, excess } => crate::settings::declined_words(run, excess),
         Notice::CommandFailed { why, .. } => why.clone(),
     }
 }

@@ -1,4 +1,5 @@
-//! Many daemon processes on one machine: floods by a hostile neighbour, kills, a crowd, packet loss.
+//! Many daemon processes on one machine: floods by a hostile neighbour, kills, a crowd, packet loss,
+//! runs that ask for too much.
 //!
 //! The short tests run by default. The long ones print the figures of `docs/numbers/processes.md`; the
 //! page says how to run them.
@@ -7,6 +8,8 @@
 
 #[path = "processes/attacker.rs"]
 mod attacker;
+#[path = "processes/bounds.rs"]
+mod bounds;
 #[path = "processes/crowd.rs"]
 mod crowd;
 #[path = "support/daemon.rs"]

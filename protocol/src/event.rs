@@ -12,6 +12,7 @@ use crate::entry::{Join, ScoreSheet};
 use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::manifest::{Manifest, Training};
+use crate::node::Excess;
 use crate::reject::Rejection;
 use crate::sketch::Sketch;
 use crate::time::Instant;
@@ -376,6 +377,13 @@ pub enum Notice {
         round: Round,
         /// What does not follow.
         why: Rejection,
+    },
+    /// A run asks for more than this peer's means; nothing of it is allocated or fetched.
+    Declined {
+        /// The run.
+        run: RunId,
+        /// What it asks for.
+        excess: Excess,
     },
     /// A wish could not be fulfilled.
     CommandFailed {

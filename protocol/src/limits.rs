@@ -27,7 +27,7 @@ pub const MAX_SEQ: u64 = 1 << 40;
 pub const MAX_PENDING_BLOCKS: usize = 64;
 /// Waiting blocks of one scope, over all authors: 256 of the largest are 12 MiB.
 pub const MAX_PENDING_IN_SCOPE: usize = 4096;
-/// Bytes of the waiting blocks of one scope.
+/// Bytes of the waiting blocks of one scope, with [`ENTRY_BYTES`] for each entry.
 pub const MAX_PENDING_BYTES: usize = 16 << 20;
 /// Blocks of one log that are taken before any round is certified, and from peers that are no members:
 /// a join, a leave, and room for coming back. Whoever wants to say more has to be admitted first.
@@ -48,6 +48,16 @@ pub const REPEAT_JOIN_MS: u64 = 20_000;
 pub const FREE_BLOCKS: u64 = 16;
 /// Blocks of a member's log for each certified round: a receipt, a score sheet, a leave and a join.
 pub const BLOCKS_PER_ROUND: u64 = 4;
+/// Bytes of a member's log beyond those that certified rounds account for: the opening block of the creator, joins with
+/// sketches and the open round are less than two thirds of it.
+pub const FREE_LOG_BYTES: u64 = 192 * 1024;
+/// Bytes of a member's log for each certified round: a receipt, a sheet of 64 scores and, as a join takes a round to be
+/// certified before a leave can be, half a leave and half a join with a sketch; each in a block of its own that names
+/// 64 heads.
+pub const LOG_BYTES_PER_ROUND: u64 = 32 * 1024;
+/// Bytes that an entry counts beside its own where a log's are counted: small entries take a hundred times their bytes
+/// once decoded.
+pub const ENTRY_BYTES: usize = 256;
 /// Logs of one scope, without those of strangers. Four times the largest roster, so that it never decides who is
 /// heard.
 pub const MAX_AUTHORS: usize = 4 * MAX_MEMBERS;

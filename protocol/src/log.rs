@@ -184,6 +184,11 @@ impl SignedBlock {
         3 * self.bytes.len() + entries + size_of::<Block>() + size_of::<Self>()
     }
 
+    /// Bytes that the block counts in its author's log.
+    pub fn weight(&self) -> usize {
+        weight(self.bytes.len(), &self.block)
+    }
+
     /// The block's name.
     pub fn id(&self) -> BlockId {
         self.id
@@ -202,6 +207,10 @@ impl SignedBlock {
             block: self.id,
         }
     }
+}
+
+fn weight(bytes: usize, block: &Block) -> usize {
+    bytes + limits::ENTRY_BYTES * block.entries.len()
 }
 
 /// A block that decodes and keeps all bounds, its signature not yet checked.
@@ -254,6 +263,11 @@ impl Unverified {
     /// Bytes that came.
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes that it would count in its author's log.
+    pub fn weight(&self) -> usize {
+        weight(self.bytes.len(), &self.block)
     }
 
     /// What it claims to say.

@@ -22,7 +22,7 @@ use crate::entry::Entry;
 use crate::hash::Stream;
 use crate::id::{BlockId, NetworkId, PeerId, Scope, Seq};
 use crate::limits;
-use crate::log::SignedBlock;
+use crate::log::{SignedBlock, Unverified};
 use crate::reject::Rejection;
 use crate::round::EntryRef;
 
@@ -246,6 +246,21 @@ impl LogSet {
     pub fn knows(&self, head: &Head) -> bool {
         let log = self.any_log(head.author);
         log.is_some_and(|log| log.is_known(head.seq, &head.block))
+    }
+
+    /// Whether a block keeps its author's log within so many bytes, or is relied on by a certificate, which was within
+    /// bounds where it was made.
+    pub(crate) fn has_room_for(&self, block: &Unverified, most: u64) -> bool {
+        let head = block.head();
+        match self.any_log(head.author) {
+            Some(log) => log.has_room_for(block, most) || self.certified.contains(&head.block),
+            None => block.weight() as u64 <= most,
+        }
+    }
+
+    /// Bytes that the blocks of an author count, those that wait included.
+    pub fn weight(&self, author: PeerId) -> usize {
+        self.any_log(author).map_or(0, AuthorLog::weight)
     }
 
     /// Whether a block stands behind a known fork, too far to say anything about it, with nothing that

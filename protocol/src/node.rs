@@ -6,6 +6,7 @@
 //! not lose leaves as an [`Effect::Persist`] *before* the effects that depend on it, and
 //! [`Node::restore`] takes those records back.
 
+mod afford;
 mod agree;
 mod alarm;
 mod close;
@@ -25,11 +26,13 @@ use crate::event::{Command, Effect, Input, Notice, Record, Timer, Verdict};
 use crate::hash::{Domain, Hasher, Stream};
 use crate::id::{BlobHash, NetworkId, PeerId, RunId};
 use crate::log::Unverified;
+use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::sign::SecretKey;
 use crate::time::Now;
 use crate::wire::Message;
 
+pub use afford::{Budget, Excess, Part};
 pub use alarm::Refuted;
 pub use restore::{RestoreError, Saved};
 pub use run::{Run, RunView};
@@ -60,6 +63,17 @@ pub struct Means {
     /// Components of adapters that are trained, the first ones, where the run's have more; None: all. Each costs
     /// memory and time.
     pub rank: Option<u32>,
+    /// The most that a run may take; None: what the protocol allows. A run that asks for more is declined before
+    /// anything of it is allocated or fetched.
+    pub budget: Option<Budget>,
+}
+
+impl Means {
+    /// Whether the machine can follow a run.
+    fn afford(&self, manifest: &Manifest) -> Result<(), Excess> {
+        self.budget
+            .map_or(Ok(()), |budget| budget.affords(manifest))
+    }
 }
 
 /// See the module.
@@ -168,6 +182,14 @@ impl Node {
         self.runs.get(id).map(Run::view)
     }
 
+    /// Whether this peer would follow a run of this manifest.
+    ///
+    /// # Errors
+    /// What the manifest asks for beyond the peer's means.
+    pub fn affords(&self, manifest: &Manifest) -> Result<(), Excess> {
+        self.desk.config.means.afford(manifest)
+    }
+
     /// The only entrance. Effects are to be carried out in order; see [`crate::event`].
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         self.desk.now = now;
@@ -249,6 +271,9 @@ impl Node {
         let Some(run) = self.runs.get_mut(&id.0) else {
             return Ok(Verdict::Ignore);
         };
+        if run.declined.is_some() {
+            return Ok(Verdict::Ignore);
+        }
         let before = run.facts;
         let verdict = run.on_message(&mut self.desk, from, message, id.1);
         if run.facts != before {

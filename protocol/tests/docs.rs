@@ -13,6 +13,10 @@ macro_rules! limits {
 }
 
 fn values() -> Vec<(&'static str, u128)> {
+    [of_adapters_and_logs(), of_runs_and_messages()].concat()
+}
+
+fn of_adapters_and_logs() -> Vec<(&'static str, u128)> {
     limits![
         MAX_RANK,
         MAX_ALPHA,
@@ -33,7 +37,16 @@ fn values() -> Vec<(&'static str, u128)> {
         REPEAT_JOIN_MS,
         FREE_BLOCKS,
         BLOCKS_PER_ROUND,
+        FREE_LOG_BYTES,
+        LOG_BYTES_PER_ROUND,
+        ENTRY_BYTES,
         MAX_AUTHORS,
+    ]
+    .to_vec()
+}
+
+fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
+    limits![
         MAX_MANIFEST_BYTES,
         MAX_ROUNDS,
         MAX_LOCAL_STEPS,

@@ -101,6 +101,31 @@ fn five_nodes_finish_a_run_with_one_state() {
     );
 }
 
+/// What is sealed when it is first asked for, and certified before it is asked for again, must not be given up for the
+/// adapter as a whole: nobody can judge a step from its outcome, and the others would wait for the sheet.
+#[test]
+fn an_evaluator_that_had_no_update_when_its_round_was_certified_still_scores_it() {
+    let mut net = Net::new(5);
+    let run = start(&mut net, 5, 4);
+    assert!(net.run_until(60_000, |net| certified(net, 0, &run) >= Some(Round(1))));
+    net.without_updates = Some(0);
+    assert!(net.run_until(60_000, |net| certified(net, 0, &run) >= Some(Round(2))));
+    let lacks = |net: &Net| {
+        let view = net.nodes[0].as_ref().expect("running").run(&run);
+        let adapter = view.expect("followed").adapter().map(|(round, _)| *round);
+        adapter < Some(Round(2))
+    };
+    assert!(lacks(&net), "the others certified it meanwhile");
+    net.run_until(100, |_| false);
+    net.without_updates = None;
+    let judged = |net: &Net| {
+        net.scored
+            .iter()
+            .any(|(node, at, _)| (*node, *at) == (0, Round(2)))
+    };
+    assert!(net.run_until(10_000, judged));
+}
+
 #[test]
 fn a_crashed_node_comes_back_and_a_late_one_catches_up() {
     let mut net = Net::new(5);

@@ -146,7 +146,7 @@ fn a_members_log_grows_no_further_than_the_certified_rounds_allow() {
         .map(SignedBlock::head);
     for _ in 0..100 {
         let (seq, prev) = last.map_or((0, None), |head| (head.seq.0 + 1, Some(head.block)));
-        let next = block(&member, run, seq, prev, 200);
+        let next = block(&member, run, seq, prev, 4);
         last = Some(next.head());
         let effects = tell_block(&mut net, 2, &next);
         assert!(!refused(&effects), "it may be right and we may be late");

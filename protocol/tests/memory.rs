@@ -11,15 +11,16 @@ mod net;
 use std::sync::{Mutex, PoisonError};
 
 use attack::{ask, begun, block, opened, round, say, stranger, view};
-use net::{Net, join};
+use net::{Net, join, manifest};
 use peak_alloc::PeakAlloc;
 use tributary_protocol::entry::{Entry, Role};
-use tributary_protocol::event::Record;
+use tributary_protocol::event::{Command, Record};
 use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::{BlockId, PeerId, Round, RunId, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::SignedBlock;
 use tributary_protocol::logset::Head;
+use tributary_protocol::node::{Budget, Means, NodeConfig, Part};
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::sync;
 
@@ -210,6 +211,68 @@ fn peers_compare_what_certificates_admit_and_nothing_else() {
             "node {node} made the admitted join durable"
         );
     }
+}
+
+/// Sixty-four mebibytes an adapter: the first peer opened the run, the second gives less, the third as much.
+#[test]
+fn a_run_that_asks_for_more_than_a_peer_gives_costs_that_peer_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut wide = manifest(PeerId::default(), Vec::new(), 2, 6);
+    wide.adapter.rank = 256;
+    wide.adapter.modules.truncate(1);
+    (
+        wide.adapter.modules[0].inputs,
+        wide.adapter.modules[0].outputs,
+    ) = (1 << 15, 1 << 15);
+    let asked = Budget::of(&wide);
+    assert_eq!(asked.adapter, 64 << 20);
+    let giving = |node: usize, adapter: u64| {
+        let budget = Some(Budget { adapter, ..asked });
+        let means = Means {
+            budget,
+            ..Means::default()
+        };
+        NodeConfig {
+            means,
+            ..net::config(node)
+        }
+    };
+    let configs = vec![
+        net::config(0),
+        giving(1, asked.adapter - 1),
+        giving(2, asked.adapter),
+    ];
+    let mut net = Net::of(configs);
+    wide.creator = net.ids[0];
+    let run = wide.run_id();
+    net.command(0, Command::Create(Box::new(wide)));
+    let mut grown = [0; 3];
+    for (node, grown) in grown.iter_mut().enumerate().skip(1) {
+        let before = MEMORY.current_usage();
+        net.command(node, Command::Follow { run, join: None });
+        let knows = |net: &Net| {
+            let view = view(net, node, &run);
+            view.manifest().is_some() || view.declined().is_some()
+        };
+        assert!(net.run_until(60_000, knows), "the manifest arrives");
+        *grown = MEMORY.current_usage().saturating_sub(before);
+    }
+    println!("declined: {} bytes, followed: {} bytes", grown[1], grown[2]);
+    let declined = *view(&net, 1, &run)
+        .declined()
+        .expect("it asks for too much");
+    assert_eq!(
+        (declined.part, declined.asks),
+        (Part::Adapter, asked.adapter)
+    );
+    assert!(grown[1] < 1 << 20, "{}", grown[1]);
+    assert!(grown[2] >= 64 << 20, "{}", grown[2]);
+    // It stays declined, whatever else is heard of it, and takes no part.
+    ask(&mut net, 1, run);
+    net.run_until(5_000, |_| false);
+    assert!(view(&net, 1, &run).join().is_none());
+    assert!(view(&net, 1, &run).manifest().is_none());
+    assert_eq!(view(&net, 1, &run).awaited_blobs(), 0);
 }
 
 /// The genesis waits for a sixth member; meanwhile every peer forgets what strangers said.

@@ -475,6 +475,7 @@ impl World {
                 upload_rate: (self.scenario.link.adapt)
                     .then_some(self.scenario.link.bandwidth_kib_s * 1024),
                 rank: None,
+                budget: None,
             },
             tick_ms: self.scenario.run.tick_ms,
         };

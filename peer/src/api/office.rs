@@ -24,6 +24,7 @@ use crate::daemon::{Daemon, Stopped};
 use crate::event::Event;
 use crate::home::{Home, HomePaths};
 use crate::model;
+use crate::settings::declined_words;
 use crate::shard::{Committed, neutral};
 use crate::terminal::Failure;
 use crate::verify::holdout::{HoldoutProof, HoldoutReport};
@@ -99,8 +100,18 @@ impl Office {
             .await
     }
 
+    /// Refuses a run that asks for more than the owner gives.
+    async fn afforded(&self, run: RunId) -> Result<(), HostError> {
+        let declined = self.inspect(move |node| node.run(&run).and_then(|r| r.declined().copied()));
+        match declined.await? {
+            Some(excess) => Err(HostError::Refused(declined_words(&run, &excess))),
+            None => Ok(()),
+        }
+    }
+
     /// Follows a run and waits until its manifest is here.
     async fn follow(&self, run: RunId) -> Result<Arc<Manifest>, HostError> {
+        self.afforded(run).await?;
         if self.manifest(run).await?.is_none() {
             self.command(Command::Follow { run, join: None }).await?;
         }
@@ -109,6 +120,7 @@ impl Office {
             if let Some(manifest) = self.manifest(run).await? {
                 return Ok(manifest);
             }
+            self.afforded(run).await?;
             if tokio::time::Instant::now() > deadline {
                 return Err(HostError::Failed(format!(
                     "no connected peer has run {}: {} peers are connected. Check the id and the \
@@ -347,6 +359,10 @@ impl Host for Office {
     async fn create(&self, request: CreateRequest) -> Result<RunBrief, HostError> {
         let manifest = manifest_of(&request.manifest)?;
         let run = manifest.run_id();
+        let asked = manifest.clone();
+        if let Err(excess) = self.inspect(move |node| node.affords(&asked)).await? {
+            return Err(refused(declined_words(&run, &excess)));
+        }
         // Before the run is open: it would have nobody to start it.
         if let Some(join) = &request.join {
             fair(&manifest, join)?;

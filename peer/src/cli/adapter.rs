@@ -22,7 +22,7 @@ use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
 use crate::model;
 use crate::model::learner::ModelLearner;
-use crate::settings::Settings;
+use crate::settings::{Bounds, Settings};
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, bytes};
 use crate::verify::archive::Archive;
@@ -55,6 +55,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             dir,
             bootstrap,
             timeout_s,
+            bounds,
         } => {
             let dir = absolute(&dir)?;
             up::addresses(&bootstrap)?;
@@ -65,7 +66,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             };
             let view = match client {
                 Some(client) => client.post("/v1/adapters/get", &request).await?,
-                None => get_alone(context, request).await?,
+                None => get_alone(context, request, bounds).await?,
             };
             answer(context, &view, &dir)
         }
@@ -179,7 +180,11 @@ fn export_stopped(home: &Path, id: &str, dir: &Path) -> Result<AdapterView, Fail
 
 /// Fetches as a peer of its own: on the given home when it has a key, else on one that is made for
 /// the purpose and removed.
-async fn get_alone(context: &Context, request: FolderRequest) -> Result<AdapterView, Failure> {
+async fn get_alone(
+    context: &Context,
+    request: FolderRequest,
+    bounds: Bounds,
+) -> Result<AdapterView, Failure> {
     if request.bootstrap.is_empty() {
         return Err(Failure::environment(
             "no daemon runs on this home and no --bootstrap address is given, so there is nobody to ask",
@@ -190,7 +195,12 @@ async fn get_alone(context: &Context, request: FolderRequest) -> Result<AdapterV
     let passing = Passing::new(has_key.then(|| context.home.clone()))?;
     let home = Arc::new(Home::open_or_create(&passing.root, &Identity::generate())?);
     let peer = home.identity().peer_id();
+    let settings = Settings::read(&home.paths().config())?;
     let name = Settings::default().name_of(&peer);
+    let means = Means {
+        budget: Some(bounds.or(settings.bounds).budget()),
+        ..Means::default()
+    };
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
     let bootstrap = up::addresses(&request.bootstrap)?;
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
@@ -198,8 +208,7 @@ async fn get_alone(context: &Context, request: FolderRequest) -> Result<AdapterV
         Some(socket) if !socket.ip().is_loopback() => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
         _ => listen,
     };
-    let daemon =
-        Arc::new(up::start(&home, listen, bootstrap, learner, (Means::default(), false)).await?);
+    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (means, false)).await?);
     let office = Office::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     eprintln!(
         "fetching {} from {}",

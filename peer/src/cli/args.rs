@@ -10,6 +10,7 @@ use tributary_trainer::data::Format as DataFormat;
 use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 
 use crate::demo::options::DemoArgs;
+use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
@@ -95,6 +96,9 @@ pub struct UpArgs {
     /// words or more at a time. Off unless asked for here or by `evidence = true` in the home's config.toml.
     #[arg(long)]
     pub evidence: bool,
+    /// What runs may take of this machine.
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 /// Commands about runs.
@@ -197,6 +201,9 @@ pub enum AdapterCommand {
         /// Give up after this many seconds.
         #[arg(long, default_value_t = 120)]
         timeout_s: u64,
+        /// What the run may take of this machine, where no daemon runs: a daemon has bounds of its own.
+        #[command(flatten)]
+        bounds: Bounds,
     },
     /// Check a PEFT folder: every tensor belongs to the base, and the adapter changes its output.
     Verify {

@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let means = Means {
         upload_rate: args.upload_limit.map(|kib| kib * 1024),
         rank: args.rank,
+        budget: Some(args.bounds.or(settings.bounds).budget()),
     };
     let daemon = start(
         &home,

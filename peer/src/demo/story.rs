@@ -144,6 +144,9 @@ impl Story {
                 "{} does not follow what was certified for round {round}: {why}",
                 self.actors[actor].name
             )),
+            Notice::Declined { excess, .. } => {
+                self.warn(format!("{}: {excess}", self.actors[actor].name))
+            }
             Notice::CommandFailed { why, .. } => {
                 self.warn(format!("{}: {why}", self.actors[actor].name))
             }

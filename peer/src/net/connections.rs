@@ -5,7 +5,8 @@
 //! peer opened itself: those have places of their own. Among the rest, the loser is drawn from the
 //! network that holds the most places (see `fair`), there from those of the lowest standing, and there
 //! from the address and the peer that hold the most. So idle connections that never said anything of use
-//! go first, and one network, address or key only ever competes with itself.
+//! go first, and one network, address or key only ever competes with itself. Those that have just come are spared at the
+//! cost of others that have done no more than greet, up to a quarter of the places.
 //!
 //! Pure bookkeeping for both planes; whoever holds the sockets closes them.
 
@@ -108,12 +109,26 @@ impl<K: Ord + Copy> Connections<K> {
             rest.extend(members);
         }
         rest = fair::largest(rest, |(_, held, _)| held.network);
-        let lowest = rest.iter().map(|(_, _, standing)| *standing).min();
+        let lowest = self.first_to_go(rest.iter().map(|(_, _, standing)| *standing).collect());
         rest.retain(|(_, _, standing)| Some(*standing) == lowest);
         rest = fair::largest(rest, |(_, held, _)| held.address);
         rest = fair::largest(rest, |(_, held, _)| held.peer);
         let ids = rest.into_iter().map(|(id, _, _)| id).collect();
         fair::draw(ids, &mut self.dice)
+    }
+
+    /// The standing that the loser is drawn from: the lowest, but a quarter of the places is left to those that have had
+    /// no time to greet yet. Where greetings hold every place, each newcomer would else push out the one before it.
+    fn first_to_go(&self, mut standings: Vec<Standing>) -> Option<Standing> {
+        standings.sort_unstable();
+        let young = standings.partition_point(|standing| *standing <= Standing::Young);
+        let lowest = *standings.first()?;
+        let next = standings.get(young).copied();
+        let spares_young = lowest == Standing::Young && young <= self.places / 4;
+        match next {
+            Some(Standing::Greeted) if spares_young => next,
+            _ => Some(lowest),
+        }
     }
 
     /// A connection is gone.
@@ -157,6 +172,44 @@ mod tests {
         crowd(&mut held, 5000, standing);
         assert!(held.held.contains_key(&1));
         assert_eq!(held.held.len(), PLACES);
+    }
+
+    #[test]
+    fn newcomer_has_time_to_greet_though_peers_that_greeted_hold_every_place() {
+        let mut held = connections();
+        let greeted = |who| match who == peer(1) {
+            true => Standing::Unheard,
+            false => Standing::Greeted,
+        };
+        crowd(&mut held, PLACES as u64, greeted);
+        let came = Instant(9_000_000);
+        held.enter(1, peer(1), Some(LOCAL), came, greeted);
+        // Sixteen a second of them go on coming, each of which has greeted when the next one comes.
+        for n in 0..48 {
+            let now = came.after_ms(n * 60);
+            held.enter(5000 + n, peer(5000 + n), Some(LOCAL), now, greeted);
+        }
+        assert!(held.held.contains_key(&1));
+    }
+
+    #[test]
+    fn many_newcomers_at_once_push_each_other_out_and_no_one_that_greeted() {
+        let mut held = connections();
+        let standing = |who| match who == peer(1) {
+            true => Standing::Greeted,
+            false => Standing::Unheard,
+        };
+        held.enter(1, peer(1), Some(LOCAL), Instant(0), standing);
+        for n in 0..5000 {
+            held.enter(
+                1000 + n,
+                peer(1000 + n),
+                Some(LOCAL),
+                Instant(5_000),
+                standing,
+            );
+        }
+        assert!(held.held.contains_key(&1));
     }
 
     #[test]

@@ -96,6 +96,15 @@ impl Peer {
         serde_json::from_slice(&output.stdout).ok()
     }
 
+    /// Runs a command that must fail, with these variables, and returns what it tells its owner.
+    pub(crate) fn refused(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let mut command = tributary(&self.home);
+        let output = command.args(arguments).envs(variables.iter().copied());
+        let output = output.output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {}", said(&output));
+        said(&output)
+    }
+
     /// Starts the daemon and waits until it answers.
     pub(crate) fn up(&mut self, bootstrap: Option<&str>) {
         self.start(bootstrap.as_slice());
@@ -194,6 +203,18 @@ impl Peer {
         kib * 1024
     }
 
+    /// Processor time of the daemon so far, in milliseconds.
+    pub(crate) fn processor_ms(&self) -> u64 {
+        processor_ms(
+            &self
+                .daemon
+                .as_ref()
+                .expect("a daemon runs")
+                .id()
+                .to_string(),
+        )
+    }
+
     /// Rounds that this daemon saw certified, with milliseconds from the certificate before.
     pub(crate) fn rounds(&self) -> Vec<(u64, u64)> {
         let log = self.log();
@@ -208,6 +229,15 @@ impl Peer {
             let _ = daemon.wait();
         }
     }
+}
+
+/// Processor time of a process so far, in milliseconds; `self` is this one.
+pub(crate) fn processor_ms(process: &str) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // Behind the name, which may hold anything, user and system time are 12th and 13th, in hundredths of a second.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
 }
 
 /// `.. round 3 certified: 4 contributions, state 01ab, 1234 ms`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fork::{EquivocationProof, assertion};
 use crate::id::{BlockId, Seq};
 use crate::limits;
-use crate::log::SignedBlock;
+use crate::log::{Head, SignedBlock, Unverified};
 
 /// What became of a block.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Room {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuthorLog {
     chain: Vec<SignedBlock>,
+    /// What the blocks of `chain` count together, and those that wait.
+    chain_bytes: usize,
     waiting: BTreeMap<Seq, SignedBlock>,
     waiting_bytes: usize,
     proof: Option<EquivocationProof>,
@@ -43,6 +45,11 @@ impl AuthorLog {
             && self.waiting.is_empty()
             && self.proof.is_none()
             && self.kept.is_empty()
+    }
+
+    /// What counts and what waits, together.
+    pub(super) fn weight(&self) -> usize {
+        self.chain_bytes + self.waiting_bytes
     }
 
     pub(super) fn pending_blocks(&self) -> usize {
@@ -114,6 +121,27 @@ impl AuthorLog {
         self.proof.as_ref().is_some_and(|proof| at >= proof.at())
     }
 
+    /// Whether a block keeps the log within so many bytes. Where one follows the last that counts, blocks that wait
+    /// are not held against it, or an author could keep a gap open with them; they fit themselves, so that the log never
+    /// counts more than twice `most`. A block that proves an equivocation is the last that is taken.
+    pub(super) fn has_room_for(&self, block: &Unverified, most: u64) -> bool {
+        let follows = block.block().seq.0 == self.chain.len() as u64;
+        let waiting = if follows { 0 } else { self.waiting_bytes };
+        let bytes = (self.chain_bytes + waiting + block.weight()) as u64;
+        bytes <= most || self.is_contradicted_by(block.head(), block.block().prev)
+    }
+
+    /// Whether something at hand asserts another block for a position that a block speaks of.
+    fn is_contradicted_by(&self, head: Head, prev: Option<BlockId>) -> bool {
+        let before = head.seq.0.checked_sub(1).map(Seq);
+        let says = [Some((head.seq, head.block)), before.zip(prev)];
+        (self.neighbours(head.seq)).any(|other| {
+            let contradicts =
+                |(at, id): &(Seq, BlockId)| assertion(other, *at).is_some_and(|said| said != *id);
+            says.iter().flatten().any(contradicts)
+        })
+    }
+
     /// Adds a block. `room` is what all waiting blocks of the scope together may still take up.
     pub(super) fn insert(
         &mut self,
@@ -137,7 +165,7 @@ impl AuthorLog {
             return Outcome::BehindFork;
         }
         if seq.0 == self.chain.len() as u64 {
-            self.chain.push(block);
+            self.link(block);
             self.advance();
             return Outcome::Counted;
         }
@@ -195,10 +223,11 @@ impl AuthorLog {
         let keep = usize::try_from(at.0).unwrap_or(usize::MAX);
         if keep < self.chain.len() {
             let cut = self.chain.split_off(keep);
+            self.chain_bytes -= cut.iter().map(SignedBlock::weight).sum::<usize>();
             self.kept.extend(cut.into_iter().map(|b| (b.id(), b)));
         }
         let waited: Vec<SignedBlock> = self.waiting.split_off(&at).into_values().collect();
-        self.waiting_bytes -= waited.iter().map(|b| b.bytes().len()).sum::<usize>();
+        self.waiting_bytes -= waited.iter().map(SignedBlock::weight).sum::<usize>();
         let old = self.proof.replace(proof.clone());
         let displaced = old.iter().flat_map(EquivocationProof::blocks);
         let relied_on =
@@ -209,23 +238,28 @@ impl AuthorLog {
     /// Counts what waited for the end of the chain.
     fn advance(&mut self) {
         while let Some(next) = self.waiting.remove(&Seq(self.chain.len() as u64)) {
-            self.waiting_bytes -= next.bytes().len();
-            self.chain.push(next);
+            self.waiting_bytes -= next.weight();
+            self.link(next);
         }
+    }
+
+    fn link(&mut self, block: SignedBlock) {
+        self.chain_bytes += block.weight();
+        self.chain.push(block);
     }
 
     /// Lets a block wait. The bounds push out what is farthest ahead, so that a gap can always be
     /// closed from below.
     fn wait(&mut self, block: SignedBlock, mut room: Room) {
         let seq = block.block().seq;
-        let size = block.bytes().len();
+        let size = block.weight();
         room.blocks = room
             .blocks
             .min(limits::MAX_PENDING_BLOCKS.saturating_sub(self.waiting.len()));
         while room.blocks == 0 || room.bytes < size {
             match self.waiting.last_entry() {
                 Some(last) if *last.key() > seq => {
-                    let out = last.remove().bytes().len();
+                    let out = last.remove().weight();
                     self.waiting_bytes -= out;
                     room.blocks += 1;
                     room.bytes += out;

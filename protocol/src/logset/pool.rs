@@ -64,7 +64,8 @@ impl Pool {
         let author = block.block().author;
         let mut log = self.remove(&author).unwrap_or_default();
         let most = limits::MAX_STRANGER_BLOCKS as usize;
-        let bytes = most * limits::MAX_STRANGER_BLOCK_BYTES;
+        let entries = limits::MAX_STRANGER_ENTRIES * limits::ENTRY_BYTES;
+        let bytes = most * (limits::MAX_STRANGER_BLOCK_BYTES + entries);
         let room = Room {
             blocks: most.saturating_sub(log.pending_blocks()),
             bytes: bytes.saturating_sub(log.pending_bytes()),

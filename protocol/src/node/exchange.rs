@@ -171,6 +171,9 @@ impl Run {
 
     /// Begins to compare ledgers with a peer.
     pub(super) fn open_exchange(&mut self, desk: &mut Desk, to: PeerId) {
+        if self.declined.is_some() {
+            return;
+        }
         let ranges = sync::open(&self.log);
         let certified = self.certified();
         desk.send(

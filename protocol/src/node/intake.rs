@@ -263,13 +263,16 @@ impl Run {
         opens || self.log.log(said.author).is_some() || self.has_admitted(&said.author)
     }
 
-    /// Whether the run's progress lets its author have a block at this position. What a certificate
-    /// relies on, and what may prove an equivocation, stands below any such bound.
+    /// Whether the run's progress lets its author have a block at this position, and so many bytes. What a
+    /// certificate relies on, and what may prove an equivocation, stands below the bound of positions, and is taken
+    /// whatever its bytes.
     fn has_room_for(&self, block: &Unverified) -> bool {
         let said = block.block();
         if self.is_admitted(said) {
             let rounds = self.chain.len() as u64;
-            return said.seq.0 < limits::FREE_BLOCKS + limits::BLOCKS_PER_ROUND * rounds;
+            let bytes = limits::FREE_LOG_BYTES + limits::LOG_BYTES_PER_ROUND * rounds;
+            return said.seq.0 < limits::FREE_BLOCKS + limits::BLOCKS_PER_ROUND * rounds
+                && self.log.has_room_for(block, bytes);
         }
         said.seq.0 < limits::MAX_STRANGER_BLOCKS
             && block.size() <= limits::MAX_STRANGER_BLOCK_BYTES

@@ -153,6 +153,8 @@ impl Node {
                 manifest.creator, self.desk.me
             ));
         }
+        let afforded = self.desk.config.means.afford(&manifest);
+        afforded.map_err(|why| why.to_string())?;
         let id = manifest.run_id();
         if self.runs.contains_key(&id) {
             return Err("this run exists already; change its name or its nonce".into());
@@ -178,6 +180,10 @@ impl Node {
             checked.map_err(|why| why.to_string())?;
         }
         let known = self.runs.contains_key(&id);
+        let declined = self.runs.get(&id).and_then(|run| run.declined);
+        if let Some(excess) = declined {
+            return Err(excess.to_string());
+        }
         let desk = &self.desk;
         let run = self.runs.entry(id).or_insert_with(|| Run::new(id, desk));
         if let Some(Candidate { mut join, sketch }) = candidate {

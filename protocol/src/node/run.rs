@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Desk;
+use super::afford::Excess;
 use super::alarm::{Awaited, Refuted};
 use super::close::Closed;
 use super::collect::{Fitting, Index};
@@ -110,6 +111,8 @@ pub struct Run {
     pub(super) asked_blocks: Option<Instant>,
     /// The certificate that waits for entries it names.
     pub(super) awaited: Option<Awaited>,
+    /// Why this peer does not follow the run: its manifest is known, and asks for too much.
+    pub(super) declined: Option<Excess>,
     /// Why this peer goes no further in the run.
     pub(super) refuted: Option<Refuted>,
     /// When the own join was last flooded again.
@@ -212,6 +215,10 @@ impl<'a> RunView<'a> {
     pub fn is_finished(&self) -> bool {
         self.0.is_finished() && self.0.has_adapter()
     }
+    /// What the run's manifest asks for beyond this peer's means. Nothing of the run is fetched.
+    pub fn declined(&self) -> Option<&'a Excess> {
+        self.0.declined.as_ref()
+    }
     /// The certified value that this peer's own evidence refutes, where it stopped.
     pub fn refuted(&self) -> Option<&'a Refuted> {
         self.0.refuted.as_ref()
@@ -264,6 +271,7 @@ impl Run {
             spoiled: BTreeSet::new(),
             asked_blocks: None,
             awaited: None,
+            declined: None,
             refuted: None,
             repeated: desk.now.monotonic,
             ticking: false,
@@ -428,10 +436,14 @@ impl Run {
     pub(super) fn want(&mut self, desk: &mut Desk, blob: BlobRef, mut providers: Vec<PeerId>) {
         providers.retain(|peer| *peer != desk.me);
         if let Some(wanted) = self.wanted.get_mut(&blob.hash) {
-            for peer in providers {
-                if !wanted.providers.contains(&peer) {
-                    wanted.providers.push(peer);
-                }
+            providers.retain(|peer| !wanted.providers.contains(peer));
+            let is_news = !providers.is_empty();
+            wanted.providers.extend(providers);
+            if is_news && wanted.has_failed() {
+                // Before it was put up or certified, it may have been sealed: that nobody gave it says nothing now.
+                (wanted.failures, wanted.due) = (0, silence(desk));
+                let providers = wanted.providers.clone();
+                desk.emit(Effect::FetchBlob { blob, providers });
             }
             return;
         }
@@ -487,6 +499,7 @@ impl Run {
 
     pub(super) fn on_timer(&mut self, desk: &mut Desk, timer: Timer) {
         match timer {
+            _ if self.declined.is_some() => {}
             Timer::Consensus { .. } if self.refuted.is_some() => {}
             Timer::Tick(_) => self.tick(desk),
             Timer::Fetch(_) => self.fetch_again(desk),
@@ -542,6 +555,9 @@ impl Run {
 
     /// Does everything that the facts at hand allow. Called after every input.
     pub(super) fn advance(&mut self, desk: &mut Desk) {
+        if self.declined.is_some() {
+            return;
+        }
         if !self.ticking {
             self.schedule_tick(desk);
         }
@@ -563,23 +579,6 @@ impl Run {
             }
         }
         self.show_phase(desk);
-    }
-
-    /// Takes the manifest from the creator's first block.
-    pub(super) fn learn_manifest(&mut self, desk: &mut Desk) -> bool {
-        let manifest = self.log.all().find_map(|(_, entry)| match entry {
-            Entry::Create(manifest) if manifest.run_id() == self.id => Some(manifest.clone()),
-            _ => None,
-        });
-        let Some(manifest) = manifest else {
-            return false;
-        };
-        self.feedback
-            .get_or_insert_with(|| Feedback::new(manifest.adapter.parameters()));
-        self.manifest = Some(Arc::from(manifest));
-        self.open_height(desk);
-        desk.notify(Notice::Following(self.id));
-        true
     }
 
     fn show_phase(&mut self, desk: &mut Desk) {

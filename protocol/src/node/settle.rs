@@ -242,20 +242,25 @@ impl Run {
             from.extend(providers.iter().filter(|p| **p != author));
             self.want(desk, blob, from);
         }
-        if behind > 1 || self.updates_failed() {
+        if behind > 1 || self.updates_failed(desk) {
             self.want(desk, target, providers);
         }
     }
 
-    fn updates_failed(&self) -> bool {
-        let Some(certificate) = self.chain.last() else {
+    /// Whether the step should be fetched as a whole. An evaluator asks longer for its updates: it cannot judge a step
+    /// that it did not make.
+    fn updates_failed(&self, desk: &Desk) -> bool {
+        let (Some(manifest), Some(certificate)) = (&self.manifest, self.chain.last()) else {
             return false;
         };
-        (certificate.value.included.iter()).any(|i| {
-            self.wanted
-                .get(&i.update.hash)
-                .is_some_and(Wanted::has_failed)
-        })
+        let judges = manifest.evaluators.binary_search(&desk.me).is_ok();
+        let failed = |wanted: &Wanted| match judges {
+            true => wanted.is_hopeless(),
+            false => wanted.has_failed(),
+        };
+        let updates = certificate.value.included.iter().map(|i| i.update.hash);
+        let mut wanted = updates.filter_map(|hash| self.wanted.get(&hash));
+        wanted.any(failed)
     }
 
     fn derive_step(&mut self, desk: &mut Desk, round: Round) -> bool {

@@ -41,6 +41,8 @@ pub(crate) struct Net {
     pub offered: Vec<BTreeSet<BlobHash>>,
     /// What was scored: by whom, which round, against how many public vectors.
     pub scored: Vec<(usize, Round, usize)>,
+    /// A node that no update reaches.
+    pub without_updates: Option<usize>,
     timers: Vec<BTreeMap<Timer, u64>>,
     subscribed: Vec<BTreeSet<RunId>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -69,6 +71,8 @@ impl Net {
 }
 
 const LATENCY_MS: u64 = 5;
+/// The adapter of [`manifest`]: four factors of rank 2; updates are smaller.
+const ADAPTER_BYTES: u64 = 4 * 2 * 2 * (6 + 4);
 
 pub(crate) fn config(index: usize) -> NodeConfig {
     let mut seed = [7; 32];
@@ -177,6 +181,7 @@ impl Net {
             blobs: vec![BTreeMap::new(); count],
             offered: vec![BTreeSet::new(); count],
             scored: Vec::new(),
+            without_updates: None,
             timers: vec![BTreeMap::new(); count],
             subscribed: vec![BTreeSet::new(); count],
             queue: BinaryHeap::new(),
@@ -277,8 +282,9 @@ impl Net {
                     }
                 }
                 Effect::FetchBlob { blob, .. } => {
-                    let held = (0..self.blobs.len())
-                        .filter(|at| *at == node || self.offered[*at].contains(&blob.hash));
+                    let is_denied = self.without_updates == Some(node) && blob.size < ADAPTER_BYTES;
+                    let gives = |at: usize| !is_denied && self.offered[at].contains(&blob.hash);
+                    let held = (0..self.blobs.len()).filter(|at| *at == node || gives(*at));
                     let found = held
                         .filter_map(|at| self.blobs[at].get(&blob.hash).cloned())
                         .next();

@@ -121,6 +121,15 @@ pub(super) fn ledger_is_bounded(machine: &Machine, view: &RunView<'_>) -> Result
             let what = format!("{counted} blocks of {}, at most {most}", author.short());
             return Err((PROMISE, what));
         }
+        // What waits for the block before it may count once more.
+        let (bytes, most) = (
+            log.weight(author) as u64,
+            2 * (limits::FREE_LOG_BYTES + limits::LOG_BYTES_PER_ROUND * rounds),
+        );
+        if bytes > most {
+            let what = format!("{bytes} bytes of {}, at most {most}", author.short());
+            return Err((PROMISE, what));
+        }
     }
     let (durable, authors) = (machine.store.blocks().len(), log.authors().count());
     match durable > 2 * most * authors {

@@ -251,6 +251,7 @@ fn notice_event(history: &History, notice: &Notice) -> (&'static str, Value) {
             json!({"of_round": round.0, "why": why.to_string()}),
         ),
         Notice::Equivocation { author, .. } => ("equivocation", json!({"author": name(author)})),
+        Notice::Declined { excess, .. } => ("declined", json!({"why": excess.to_string()})),
         Notice::CommandFailed { why, .. } => ("command_failed", json!({"why": why})),
     }
 }

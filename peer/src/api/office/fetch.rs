@@ -10,8 +10,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tributary_protocol::event::Command;
 use tributary_protocol::id::RunId;
+use tributary_protocol::node::Excess;
 
 use super::{HostError, Office, POLL};
+use crate::settings::declined_words;
 
 /// What is known of the search.
 enum Found {
@@ -19,6 +21,8 @@ enum Found {
     Here(RunId),
     /// Still to come: what is waited for.
     Waiting(String),
+    /// The run asks for too much.
+    Declined(RunId, Excess),
 }
 
 /// Follows what it takes until the adapter that `id` names is certified and at hand.
@@ -34,6 +38,9 @@ pub(super) async fn certified(
     loop {
         match look(office, id).await? {
             Found::Here(run) => return Ok(run),
+            Found::Declined(run, excess) => {
+                return Err(HostError::Refused(declined_words(&run, &excess)));
+            }
             Found::Waiting(what) => waiting = what,
         }
         let known: Vec<RunId> = office.daemon.known_runs().into_keys().collect();
@@ -69,6 +76,14 @@ async fn look(office: &Office, id: &str) -> Result<Found, HostError> {
             let mut waiting = "no neighbour has told of such a run".to_owned();
             for run in node.runs() {
                 let by_run = run.id().to_string().starts_with(&id);
+                if let Some(excess) = run.declined() {
+                    if by_run {
+                        return Found::Declined(run.id(), *excess);
+                    }
+                    // The adapter that is looked for may be another run's.
+                    waiting = declined_words(&run.id(), excess);
+                    continue;
+                }
                 let adapter = run.head().map(|head| head.adapter.hash.to_string());
                 if !by_run && !adapter.as_ref().is_some_and(|a| a.starts_with(&id)) {
                     continue;

@@ -33,6 +33,9 @@ pub(super) fn brief_of(run: &NodeRun<'_>) -> RunBrief {
             format!("{word}: {waits}")
         }
         _ if finished => "finished".to_owned(),
+        _ if run.declined().is_some() => {
+            "declined: it asks for more than this peer gives".to_owned()
+        }
         _ => "waiting for its manifest".to_owned(),
     };
     RunBrief {

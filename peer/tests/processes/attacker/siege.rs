@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use iroh::endpoint::{PortmapperConfig, RelayMode, presets};
@@ -33,6 +34,8 @@ pub(crate) enum Siege {
 
 /// Connections of one key on the data plane.
 const PER_KEY: usize = 4;
+/// How long a connection may take to be made.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two greetings of invented contacts.
 const BETWEEN_GREETINGS: Duration = Duration::from_millis(500);
 
@@ -42,9 +45,8 @@ impl Siege {
             Self::MuteSockets(size)
             | Self::IdleConnections(size)
             | Self::GreetedConnections(size)
-            | Self::Contacts(size)
-            // At least one connection of each key.
-            | Self::DataKeys(size) => size,
+            | Self::Contacts(size) => size,
+            Self::DataKeys(keys) => keys * PER_KEY,
         }
     }
 }
@@ -57,7 +59,11 @@ pub(crate) fn besiege(siege: Siege, host: &Target, stop: &AtomicBool) -> u64 {
         Siege::GreetedConnections(size) => {
             many(size, stop, || hold_connection(host.clone(), Some(0)))
         }
-        Siege::DataKeys(keys) => many(keys, stop, || hold_key(host.clone())),
+        Siege::DataKeys(keys) => {
+            let taken = Arc::new(AtomicU64::new(0));
+            many(keys, stop, || hold_key(host.clone(), taken.clone()));
+            taken.load(Ordering::Relaxed)
+        }
         // The host gives one key two places; each task counts a greeting of so many contacts.
         Siege::Contacts(size) => {
             size as u64 * many(1, stop, || hold_connection(host.clone(), Some(size as u32)))
@@ -127,8 +133,8 @@ async fn hold_connection(host: Target, invented: Option<u32>) -> u64 {
     }
 }
 
-/// A key that holds as many connections as it may on the data plane.
-async fn hold_key(host: Target) -> u64 {
+/// A key that holds as many connections as it may on the data plane, and takes each again that it loses.
+async fn hold_key(host: Target, taken: Arc<AtomicU64>) -> u64 {
     let socket = host.socket();
     let bound = Endpoint::builder(presets::Minimal)
         .relay_mode(RelayMode::Disabled)
@@ -141,19 +147,20 @@ async fn hold_key(host: Target) -> u64 {
     let endpoint = bound.expect("a UDP socket");
     let victim = EndpointId::from_bytes(host.peer.as_bytes()).expect("a key");
     let address = EndpointAddr::new(victim).with_addrs([TransportAddr::Ip(socket)]);
-    let (mut held, mut taken) = (Vec::new(), 0);
-    for _ in 0..PER_KEY {
-        let connecting = endpoint.connect(address.clone(), iroh_blobs::ALPN);
-        if let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_secs(3), connecting).await {
-            held.push(connection);
-            taken += 1;
+    let place = || async {
+        loop {
+            let connecting = endpoint.connect(address.clone(), iroh_blobs::ALPN);
+            match tokio::time::timeout(PATIENCE, connecting).await {
+                Ok(Ok(connection)) => {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                    connection.closed().await;
+                }
+                _ => tokio::time::sleep(STEP).await,
+            }
         }
-    }
-    for connection in held {
-        connection.closed().await;
-    }
-    endpoint.close().await;
-    taken
+    };
+    futures::future::join_all((0..PER_KEY).map(|_| place())).await;
+    0
 }
 
 fn hold_mute_sockets(host: &Target, size: usize, stop: &AtomicBool) -> u64 {

@@ -1,0 +1,129 @@
+//! What following a run takes, held against what the machine's owner gives.
+//!
+//! A manifest is a stranger's wish. The protocol's bounds only keep it from being absurd, so a peer weighs it against
+//! bounds of its own before it allocates or fetches anything. Of a run that asks for more nothing further is taken; the
+//! manifest is weighed again after a restart.
+
+use std::sync::Arc;
+
+use super::Desk;
+use super::run::Run;
+use crate::entry::Entry;
+use crate::event::Notice;
+use crate::id::Round;
+use crate::manifest::Manifest;
+use crate::state;
+use crate::update::{Feedback, encoded_len};
+
+/// Bytes of one number of an adapter.
+const NUMBER_BYTES: u64 = size_of::<f32>() as u64;
+
+/// Bytes that a run takes, or the most that it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// One adapter, in memory.
+    pub adapter: u64,
+    /// Everybody's updates of one round, in memory: as they travel, and as vectors of the adapter's length.
+    pub round: u64,
+    /// Adapters and updates of all rounds, on the disk.
+    pub run: u64,
+}
+
+/// A part of a [`Budget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// [`Budget::adapter`].
+    Adapter,
+    /// [`Budget::round`].
+    Round,
+    /// [`Budget::run`].
+    Run,
+}
+
+/// A run asks for more than the machine's owner gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the run asks for {asks} bytes for {}, and at most {most} are given", .part.words())]
+pub struct Excess {
+    /// For what.
+    pub part: Part,
+    /// Bytes that the run may take.
+    pub asks: u64,
+    /// Bytes that it may have.
+    pub most: u64,
+}
+
+impl Part {
+    /// What the bytes are for, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Adapter => "its adapter",
+            Self::Round => "the updates of a round",
+            Self::Run => "all its rounds on the disk",
+        }
+    }
+}
+
+impl Budget {
+    /// The most that a run of this manifest may take: as many contributors as it allows, in every round.
+    pub fn of(manifest: &Manifest) -> Self {
+        let adapter = NUMBER_BYTES * manifest.adapter.parameters() as u64;
+        // A schedule that moves one factor at a time repeats itself after two rounds.
+        let numbers = (1..=2).map(|round| state::update_len(manifest, Round(round)));
+        let numbers = numbers.max().unwrap_or_default();
+        let update = encoded_len(numbers, manifest.codec) as u64;
+        let (members, rounds) = (u64::from(manifest.participants), u64::from(manifest.rounds));
+        let updates = members.saturating_mul(update);
+        // The initial adapter, and the residual of what was not sent.
+        let kept = rounds.saturating_add(2).saturating_mul(adapter);
+        Self {
+            adapter,
+            round: updates.saturating_add(members.saturating_mul(adapter)),
+            run: kept.saturating_add(rounds.saturating_mul(updates)),
+        }
+    }
+
+    /// Whether a run of this manifest stays within this budget.
+    ///
+    /// # Errors
+    /// The first part that does not.
+    pub fn affords(&self, manifest: &Manifest) -> Result<(), Excess> {
+        let asked = Self::of(manifest);
+        for (part, asks, most) in [
+            (Part::Adapter, asked.adapter, self.adapter),
+            (Part::Round, asked.round, self.round),
+            (Part::Run, asked.run, self.run),
+        ] {
+            if asks > most {
+                return Err(Excess { part, asks, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Takes the manifest from the creator's first block, unless it asks for too much.
+    pub(super) fn learn_manifest(&mut self, desk: &mut Desk) -> bool {
+        let manifest = self.log.all().find_map(|(_, entry)| match entry {
+            Entry::Create(manifest) if manifest.run_id() == self.id => Some(manifest.clone()),
+            _ => None,
+        });
+        let Some(manifest) = manifest else {
+            return false;
+        };
+        if let Err(excess) = desk.config.means.afford(&manifest) {
+            self.declined = Some(excess);
+            desk.notify(Notice::Declined {
+                run: self.id,
+                excess,
+            });
+            return false;
+        }
+        self.feedback
+            .get_or_insert_with(|| Feedback::new(manifest.adapter.parameters()));
+        self.manifest = Some(Arc::from(manifest));
+        self.open_height(desk);
+        desk.notify(Notice::Following(self.id));
+        true
+    }
+}
