@@ -2,11 +2,11 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction parity processes scale
+    python3 docs/numbers/update.py demo bitflip decoders extraction newcomers parity processes scale
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
-The other forms, of which `processes` and `scale` are two more, take what `tributary demo --format json`, or the
+The other forms, of which `newcomers`, `processes` and `scale` are three more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
 `reliability.md` and `training.md` are written by their own commands, which they name.
 """
@@ -167,7 +167,6 @@ def decoders(report=None, commit=None):
 
 LONG_TESTS = [
     "hostile::a_minute_of_floods_slows_rounds_to_less_than_twice_their_time",
-    "newcomers::attackers_that_take_up_room_keep_nobody_out_and_slow_rounds_to_less_than_twice_their_time",
     "crowd::twenty_daemons_finish_a_run_with_one_state",
     "kills::two_hundred_kills_lose_nothing_that_was_acknowledged",
     "loss::rounds_certify_through_packet_loss",
@@ -190,7 +189,6 @@ def processes(report=None, commit=None):
     ]
     [minute] = found(r"^minute of floods: (.*)", text)
     [crowd] = found(r"^crowd: (.*)", text)
-    room = found(r"^room (.*)", text)
     kills, losses = found(r"^kills: (.*)", text), found(r"^loss: (.*)", text)
     head = ["flood", "messages that got out", "cut off after", "refused afterwards", "longest way back in"]
 
@@ -202,14 +200,56 @@ def processes(report=None, commit=None):
         "## A hostile neighbour",
         table(head, floods),
         sentence(minute),
-        "## Attackers that take up room",
-        "\n".join(f"- {sentence(line)}" for line in room),
         "## A crowd",
         sentence(crowd),
         "## Kills",
         " ".join(map(sentence, kills)),
         "## Packet loss",
         "\n".join(f"- {sentence(line)}" for line in losses),
+    ])
+
+
+NEWCOMER_TESTS = [
+    "newcomers::attackers_that_take_up_room_keep_nobody_out_and_slow_rounds_to_less_than_twice_their_time",
+    "newcomers::newcomer_fetches_an_adapter_while_64_keys_hold_every_place_of_the_data_plane",
+]
+
+ATTACKS = {
+    "MuteSockets": "mute sockets", "IdleConnections": "connections of fresh keys that say nothing",
+    "GreetedConnections": "connections of fresh keys that greet", "DataKeys": "keys on the data plane",
+    "Contacts": "invented contacts",
+}
+
+
+def newcomers(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        # One after the other: each has the machine for itself.
+        command = ["cargo", "test", "--workspace", "-q", "--test", "processes"]
+        options = ["--", "--include-ignored", "--exact", "--nocapture"]
+        report = "".join(run(*command, name, *options) for name in NEWCOMER_TESTS)
+    text = re.sub(r"^(test .* \.\.\. |\.+)", "", report, flags=re.M)
+    cores = os.cpu_count()
+    [(quiet, peace)] = found(r"^room in peace: daemons (\d+) ms of processor time; (.*)", text)
+    took = r"(\d+) rounds in (\d+) s, one every (\d+) ms"
+    busy = lambda ms, s: f"{100 * int(ms) / (1000 * int(s) * cores):.0f} %"
+    [(_, seconds, every)] = found(took, peace)
+    rows = [("none", "", "", f"{every} ms", "", "", busy(quiet, seconds), "")]
+    rows += [
+        (f"{size} {ATTACKS[kind]}", count(places), f"{int(ms) / 1000:.1f} s", f"{every} ms", ratio, f"{more} MiB",
+         busy(daemons, seconds), busy(attackers, seconds))
+        for kind, size, places, ms, ratio, more, daemons, attackers, _, seconds, every in found(
+            r"^room (\w+)\((\d+)\): (\d+) places taken, newcomer connected after (\d+) ms, (\S+) times the time of a "
+            r"round, (\d+) MiB more memory, daemons (\d+) ms of processor time, attackers (\d+) ms; " + took, text)
+    ]
+    head = ["attack", "places taken", "newcomer connected after", "a round every", "times the time in peace",
+            "more memory", "processor time of the daemons", "of the attackers"]
+    [(adapter, held)] = found(r"has the adapter after (\d+) ms, (\d+) connections of the attacker", text)
+    return "\n\n".join([
+        f"{where} Development profile. Processor times are parts of all {cores} cores.",
+        table(head, rows),
+        f"While 64 keys held every place of the data plane ({held} connections), a newcomer had its adapter after "
+        f"{int(adapter) / 1000:.1f} s.",
     ])
 
 
@@ -292,19 +332,19 @@ def extraction():
 
 
 PAGES = {
-    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "parity": parity, "processes": processes, "scale": scale,
+    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers, "parity": parity, "processes": processes, "scale": scale,
 }
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, processes or scale")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, processes or scale")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["processes"], ["scale"])):
-        arguments.error("--report and --commit belong together, and to one page: decoders, demo, processes or scale")
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["processes"], ["scale"])):
+        arguments.error("--report and --commit belong together, and to one page: decoders, demo, newcomers, processes or scale")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:
