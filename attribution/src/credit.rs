@@ -330,6 +330,7 @@ mod tests {
         let offer = Offer {
             budget: MicroOpen(1_000_000),
             price_per_nat: MicroOpen(50_000_000),
+            arrived: Ppb::ONE,
         };
         let assigned = assign(&scores(&[400_000, -700_000]), &offer).expect("ordered");
         assert_eq!(assigned.outcome, Outcome::NoGain);
@@ -347,6 +348,7 @@ mod tests {
         let offer = Offer {
             budget: MicroOpen(1_000_000),
             price_per_nat: MicroOpen(50_000_000),
+            arrived: Ppb::ONE,
         };
         let worth = |nanonats: &[i64]| {
             let assigned = assign(&scores(nanonats), &offer).expect("ordered");
@@ -383,7 +385,7 @@ mod tests {
             let (nanonats, held): (Vec<i64>, Vec<bool>) = nanonats.into_iter().unzip();
             let mut scores = scores(&nanonats);
             (scores.iter_mut().zip(&held)).filter(|(_, held)| **held).for_each(|(s, _)| hold_back(s));
-            let offer = Offer { budget: MicroOpen(budget), price_per_nat: MicroOpen(price) };
+            let offer = Offer { budget: MicroOpen(budget), price_per_nat: MicroOpen(price), arrived: Ppb::ONE };
             let assigned = assign(&scores, &offer).expect("ordered");
             let credits: u64 = assigned.lines.iter().map(|l| u64::from(l.credit.0)).sum();
             let paid: u128 = assigned.lines.iter().map(|l| l.amount.0).sum();

@@ -98,7 +98,7 @@ pub const MAX_MEMBERS: usize = 16_384;
 pub const MAX_CHANGES_PER_ROUND: usize = 128;
 /// Calls for openings that a creator makes before a genesis: each names as many joins as a round may change, and some
 /// that are called never open.
-pub const MAX_CALLS: usize = 8;
+pub const MAX_CALLS: usize = 4;
 /// Contributions that one round may include, so that its value stays within a control message.
 pub const MAX_INCLUDED: usize = 64;
 /// Turns of a round's factors, before it, whose certified updates its scores are held against: two suffice

@@ -24,6 +24,7 @@ use tributary_protocol::limits;
 use tributary_protocol::log::SignedBlock;
 use tributary_protocol::logset::Head;
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::EntryRef;
 use tributary_protocol::sketch::Sketch;
 
 #[global_allocator]
@@ -87,12 +88,16 @@ fn largest_manifest(creator: PeerId) -> Manifest {
     manifest
 }
 
-fn largest_join() -> Join {
+fn largest_sketch() -> Sketch {
     let prints = (0..4_000u64).map(|n| {
         let digest = hash::digest(Domain::Simulation, &n.to_le_bytes());
         u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("eight bytes"))
     });
-    let sketch = Some(Sketch::keeping(prints));
+    Sketch::keeping(prints)
+}
+
+fn largest_join() -> Join {
+    let sketch = Some(largest_sketch().commit(&key(0).peer_id()));
     Join {
         name: "x".repeat(limits::MAX_NAME_BYTES),
         tokens: limits::MAX_TOKENS,
@@ -100,6 +105,16 @@ fn largest_join() -> Join {
         sketch,
         ..join(1, Role::Both)
     }
+}
+
+fn largest_call() -> Entry {
+    let place = |nth: usize| EntryRef {
+        author: PeerId(Digest::from_bytes([nth as u8; 32])),
+        seq: Seq(1 << 33),
+        block: BlockId(Digest::from_bytes([6; 32])),
+        index: 255,
+    };
+    Entry::Call((0..limits::MAX_CHANGES_PER_ROUND).map(place).collect())
 }
 
 fn largest_receipt(round: u32) -> Entry {
@@ -147,16 +162,23 @@ fn the_largest_log_that_an_honest_member_can_have_fits_with_room() {
     };
     log.say(vec![Entry::Create(Box::new(manifest))]);
     log.say(vec![Entry::Join(largest_join())]);
+    for _ in 0..limits::MAX_CALLS {
+        log.say(vec![largest_call()]);
+    }
+    log.say(vec![Entry::Opening(largest_sketch())]);
+    assert!(log.next.0 <= limits::FREE_BLOCKS);
     let opening = log.weight();
     assert!(opening <= quota(0) * 7 / 8, "{opening}");
     for certified in 1..=ROUNDS {
         log.say(vec![largest_receipt(certified)]);
         log.say(vec![largest_sheet(certified)]);
-        // A leave is certified before the author can join again, and that join before it can leave.
-        log.say(vec![match certified % 2 {
-            0 => Entry::Join(largest_join()),
-            _ => Entry::Leave,
-        }]);
+        // A leave is certified before the author can join again, and that join before it can open its sketch or leave.
+        if certified % 2 == 0 {
+            log.say(vec![Entry::Join(largest_join())]);
+        } else {
+            log.say(vec![Entry::Opening(largest_sketch())]);
+            log.say(vec![Entry::Leave]);
+        }
         let (said, most) = (log.weight(), quota(u64::from(certified)));
         assert!(said <= most * 7 / 8, "round {certified}: {said} of {most}");
         let blocks = limits::FREE_BLOCKS + limits::BLOCKS_PER_ROUND * u64::from(certified);

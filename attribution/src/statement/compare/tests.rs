@@ -43,7 +43,7 @@ fn books(rounds: &[(u128, Scores)]) -> Books {
             offer: Offer {
                 budget: MicroOpen(*budget),
                 price_per_nat: MicroOpen(PRICE),
-                arrived: Ppb::ONE,
+                arrived: tributary_protocol::id::Ppb::ONE,
             },
             scores: scores.collect(),
         })
