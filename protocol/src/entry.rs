@@ -145,7 +145,7 @@ impl Entry {
 }
 
 fn check_call(joins: &[EntryRef]) -> Result<(), Rejection> {
-    if !(1..=limits::MAX_CHANGES_PER_ROUND).contains(&joins.len()) {
+    if !(1..=limits::MAX_CALLED).contains(&joins.len()) {
         return Err(Rejection::Limit("joins of a call"));
     }
     if joins.windows(2).any(|w| w[0].author >= w[1].author) {

@@ -96,9 +96,12 @@ pub const MAX_EVALUATORS: usize = 32;
 pub const MAX_MEMBERS: usize = 16_384;
 /// Joins, opened sketches and leaves that one round certifies; the rest wait for the next.
 pub const MAX_CHANGES_PER_ROUND: usize = 128;
-/// Calls for openings that a creator makes before a genesis: each names as many joins as a round may change, and some
-/// that are called never open.
-pub const MAX_CALLS: usize = 4;
+/// Joins that one call for openings names: with [`MAX_CALLS`] of them and the largest manifest a log stays within
+/// [`FREE_LOG_BYTES`].
+pub const MAX_CALLED: usize = 64;
+/// Calls for openings that a creator makes before a genesis. Where those it called do not open, it waits twice as long
+/// before the next: joins that never open cost a stranger nothing.
+pub const MAX_CALLS: usize = 8;
 /// Contributions that one round may include, so that its value stays within a control message.
 pub const MAX_INCLUDED: usize = 64;
 /// Turns of a round's factors, before it, whose certified updates its scores are held against: two suffice

@@ -14,6 +14,7 @@ mod collect;
 mod exchange;
 mod intake;
 mod membership;
+mod phase;
 mod public;
 mod relay;
 mod restore;

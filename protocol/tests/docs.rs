@@ -62,6 +62,7 @@ fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
         MAX_EVALUATORS,
         MAX_MEMBERS,
         MAX_CHANGES_PER_ROUND,
+        MAX_CALLED,
         MAX_CALLS,
         MAX_INCLUDED,
         PUBLIC_TURNS,

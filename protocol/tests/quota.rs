@@ -114,7 +114,7 @@ fn largest_call() -> Entry {
         block: BlockId(Digest::from_bytes([6; 32])),
         index: 255,
     };
-    Entry::Call((0..limits::MAX_CHANGES_PER_ROUND).map(place).collect())
+    Entry::Call((0..limits::MAX_CALLED).map(place).collect())
 }
 
 fn largest_receipt(round: u32) -> Entry {

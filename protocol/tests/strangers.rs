@@ -436,6 +436,40 @@ fn a_claim_of_tokens_is_no_weight() {
 }
 
 #[test]
+fn joins_that_never_open_do_not_keep_a_genesis_waiting() {
+    let mut net = Net::new(5);
+    let mut manifest = manifest(net.ids[0], Vec::new(), 5, 3);
+    manifest.weights = Weights::Own { full: 1_000 };
+    let (run, round_ms) = (manifest.run_id(), u64::from(manifest.deadlines.round_ms));
+    net.command(0, Command::Create(Box::new(manifest)));
+    // Enough of them for a call, before anybody else comes, and some more later.
+    let says = |net: &mut Net, from: u64| {
+        for nth in from..from + 40 {
+            let mut join = join(nth as usize % 200, Role::Contributor);
+            join.sketch = Some(Digest::from_bytes([7; 32]));
+            let join = Entry::Join(join);
+            tell_all(net, &block(&stranger(nth), run, 0, None, vec![join]));
+        }
+    };
+    says(&mut net, 0);
+    let until = net.now_ms + 3 * round_ms;
+    net.run_until(until, |_| false);
+    for node in 0..5 {
+        let join = Some(with_sketch(node));
+        net.command(node, Command::Follow { run, join });
+    }
+    says(&mut net, 100);
+    let until = net.now_ms + 20 * round_ms;
+    assert!(net.run_until(until, |net| round(net, 0, &run) >= Some(Round(0))));
+    let own = |net: &Net| {
+        let view = view(net, 0, &run);
+        let roster = &view.head().expect("certified").roster;
+        roster.iter().map(|member| member.own).collect::<Vec<_>>()
+    };
+    assert_eq!(own(&net), [1_000; 5]);
+}
+
+#[test]
 fn who_sees_a_join_cannot_take_its_text() {
     let full = 1_000;
     let (mut net, run) = run_of(|m| m.weights = Weights::Own { full }, with_sketch);

@@ -185,7 +185,8 @@ impl Run {
             return false;
         };
         if self.head.is_none() {
-            let decides = self.height.is_some() && !self.awaits_openings(now);
+            let patience_ms = u64::from(manifest.deadlines.round_ms);
+            let decides = self.height.is_some() && !self.awaits_openings(now, patience_ms);
             return decides && self.ready_for_genesis() >= manifest.min_members as usize;
         }
         let (sheets, expected) = self.sheets();

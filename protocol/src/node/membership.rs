@@ -5,6 +5,7 @@
 //! there the creator calls the joins that it has heard, and whoever is called opens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Desk;
 use super::run::Run;
@@ -154,18 +155,17 @@ impl Run {
         self.last_call().map(called).unwrap_or_default()
     }
 
-    /// Joins that wait for the genesis: those that were called, and those that were not.
-    fn gathered(&self, manifest: &Manifest) -> (Vec<EntryRef>, Vec<EntryRef>) {
-        let called = self.called();
+    /// Joins that the genesis could admit.
+    fn gathered(&self) -> impl Iterator<Item = (EntryRef, &Join)> {
+        let manifest = self.manifest.as_ref();
         (self.index.joins.iter())
-            .filter(|(peer, (at, join))| {
+            .filter(move |(peer, (at, join))| {
                 let leave = self.index.leaves.get(peer);
                 let left = leave.is_some_and(|leave| leave.position() > at.position());
-                !left && state::is_eligible(manifest, peer, join) && self.log.entry(at).is_some()
+                let is_eligible = |m: &Arc<Manifest>| state::is_eligible(m, peer, join);
+                !left && manifest.is_some_and(is_eligible) && self.log.entry(at).is_some()
             })
-            .filter(|(_, (_, join))| self.is_to_be_called(join))
-            .map(|(_, (at, _))| *at)
-            .partition(|at| called.contains_key(at))
+            .map(|(_, (at, join))| (*at, join))
     }
 
     /// The creator calls those who have joined, once they are enough; again when not enough of them open.
@@ -175,31 +175,35 @@ impl Run {
         };
         let creates = manifest.creator == desk.me && manifest.weights != Weights::Trained;
         let calls = self.index.calls.iter().filter(|at| at.author == desk.me);
-        if self.head.is_some() || !creates || calls.count() >= limits::MAX_CALLS {
+        let calls = calls.count();
+        if self.head.is_some() || !creates || calls >= limits::MAX_CALLS {
             return;
         }
         let now = desk.now.monotonic;
-        let over = now.after_ms(u64::from(manifest.deadlines.round_ms));
-        if self.called_at.is_none() && self.last_call().is_some() {
+        let round_ms = u64::from(manifest.deadlines.round_ms);
+        if self.called_at.is_none() && calls > 0 {
             // In an earlier life of this peer.
             self.called_at = Some(now);
-            self.wake(desk, over);
+            self.wake(desk, now.after_ms(round_ms));
         }
         let least = manifest.min_members as usize;
-        let (_, mut fresh) = self.gathered(&manifest);
-        let few = self.index.joins.len() < least;
-        if fresh.is_empty() || few || self.awaits_openings(now) || self.ready_for_genesis() >= least
-        {
+        if self.gathered().count() < least || self.ready_for_genesis() >= least {
+            return;
+        }
+        let called = self.called();
+        let fresh =
+            |(at, join): &(EntryRef, &Join)| self.is_to_be_called(join) && !called.contains_key(at);
+        let mut fresh: Vec<EntryRef> = self.gathered().filter(fresh).map(|(at, _)| at).collect();
+        let patience_ms = round_ms << calls.saturating_sub(1);
+        if fresh.is_empty() || self.awaits_openings(now, patience_ms) {
             return;
         }
         let by = (Domain::Committee, &Digest::default());
-        self.draw(by, &mut fresh, limits::MAX_CHANGES_PER_ROUND, |at| {
-            at.author
-        });
+        self.draw(by, &mut fresh, limits::MAX_CALLED, |at| at.author);
         fresh.sort_unstable();
         self.called_at = Some(now);
         self.append(desk, vec![Entry::Call(fresh)], Vec::new());
-        self.wake(desk, over);
+        self.wake(desk, now.after_ms(round_ms));
     }
 
     /// Members that the genesis would have now.
@@ -210,15 +214,11 @@ impl Run {
     }
 
     /// Whether somebody who was called has not opened yet and still has time to.
-    pub(super) fn awaits_openings(&self, now: Instant) -> bool {
-        let Some(manifest) = &self.manifest else {
-            return false;
-        };
-        let (called, _) = self.gathered(manifest);
+    pub(super) fn awaits_openings(&self, now: Instant, patience_ms: u64) -> bool {
+        let called = self.called();
         let is_open = |at: &EntryRef| self.index.openings.contains_key(&at.author);
-        let patience_ms = u64::from(manifest.deadlines.round_ms);
         let over = |since: Instant| now.since_ms(since) >= patience_ms;
-        !called.iter().all(is_open) && !self.called_at.is_some_and(over)
+        !called.keys().all(is_open) && !self.called_at.is_some_and(over)
     }
 
     /// Opens this peer's sketch once its join is certified or called.

@@ -542,17 +542,6 @@ impl Run {
         });
     }
 
-    pub(super) fn enter(&mut self, desk: &mut Desk, phase: Phase) {
-        if self.phase != Some(phase) {
-            self.phase = Some(phase);
-            desk.notify(Notice::Phase {
-                run: self.id,
-                round: self.next(),
-                phase,
-            });
-        }
-    }
-
     /// Does everything that the facts at hand allow. Called after every input.
     pub(super) fn advance(&mut self, desk: &mut Desk) {
         if self.declined.is_some() {
@@ -579,24 +568,5 @@ impl Run {
             }
         }
         self.show_phase(desk);
-    }
-
-    fn show_phase(&mut self, desk: &mut Desk) {
-        let phase = if self.refuted.is_some() {
-            Phase::Stopped
-        } else if self.is_finished() && self.has_adapter() {
-            Phase::Finished
-        } else if self.head.is_none() {
-            Phase::Gather
-        } else if !self.has_adapter() && self.is_on_duty(desk) {
-            Phase::CatchUp
-        } else if self.training == Some(self.next()) {
-            Phase::Train
-        } else if self.is_closed(desk.now.monotonic) {
-            Phase::Agree
-        } else {
-            Phase::Collect
-        };
-        self.enter(desk, phase);
     }
 }

@@ -1,7 +1,8 @@
 //! Joins with the sketch of a text that it does not have: of all the smallest prints that there are, or of somebody
 //! else's text with one print changed.
 //!
-//! It follows the run without joining until it has seen a sketch opened that it can copy.
+//! Nobody's sketch is open before one's own join is certified or called. So whoever copies joins with the smallest prints
+//! first, leaves when it has seen a sketch, and joins again with that.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -15,33 +16,40 @@ use super::{Behaviour, Stage};
 
 /// See the module.
 pub(super) struct LieSketch {
-    copies: bool,
-    /// The join that its owner asked for, while it waits for somebody to copy from.
-    waiting: Option<Candidate>,
+    /// How far it is with copying, if it does.
+    copies: Option<Copying>,
+    /// The join that its owner asked for.
+    wish: Option<Candidate>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Copying {
+    Waits,
+    Leaves,
+    Done,
 }
 
 impl LieSketch {
     pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
         Self {
-            copies: rng.random(),
-            waiting: None,
+            copies: rng.random::<bool>().then_some(Copying::Waits),
+            wish: None,
         }
     }
+}
 
-    /// The sketch that it joins with, once it has one.
-    fn sketch(&self, stage: &Stage<'_>) -> Option<Sketch> {
-        if !self.copies {
-            return Some(smallest());
+/// The first sketch of somebody else's that is open, with one print of its own.
+fn copy_seen(stage: &Stage<'_>) -> Option<Sketch> {
+    let entries = stage.view()?.log().all();
+    let friends = stage.friends();
+    let mut sketches = entries.filter_map(|(at, entry)| match entry {
+        Entry::Opening(sketch) if !friends.contains(&at.author) && at.author != stage.me => {
+            Some(sketch)
         }
-        let entries = stage.view()?.log().all();
-        let friends = stage.friends();
-        let mut sketches = entries.filter_map(|(at, entry)| match entry {
-            Entry::Opening(sketch) if !friends.contains(&at.author) => Some(sketch),
-            _ => None,
-        });
-        let theirs = sketches.find(|sketch| !sketch.is_empty())?;
-        Some(copied(theirs, &stage.me))
-    }
+        _ => None,
+    });
+    let theirs = sketches.find(|sketch| !sketch.is_empty())?;
+    Some(copied(theirs, &stage.me))
 }
 
 /// As many prints as a sketch may have, and no smaller ones.
@@ -66,31 +74,36 @@ impl Behaviour for LieSketch {
         else {
             return Some(input);
         };
-        let sketch = self.sketch(stage);
-        let join = match sketch {
-            Some(sketch) => {
-                candidate.sketch = Some(sketch);
-                Some(candidate)
-            }
-            None => {
-                self.waiting = Some(candidate);
-                None
-            }
+        candidate.sketch = match self.copies {
+            Some(Copying::Done) => copy_seen(stage),
+            _ => Some(smallest()),
         };
+        self.wish = Some(candidate.clone());
+        let join = Some(candidate);
         Some(Input::Command(Command::Follow { run, join }))
     }
 
     fn tick(&mut self, stage: &mut Stage<'_>) {
-        let Some(sketch) = self.waiting.as_ref().and_then(|_| self.sketch(stage)) else {
-            return;
-        };
-        if let Some(mut candidate) = self.waiting.take() {
-            candidate.sketch = Some(sketch);
-            let run = stage.scene.run;
-            stage.tell(Input::Command(Command::Follow {
-                run,
-                join: Some(candidate),
-            }));
+        let me = stage.me;
+        let run = stage.scene.run;
+        let head = stage.view().and_then(|view| view.head());
+        let is_member = head.is_some_and(|head| head.roster.get(&me).is_some());
+        match self.copies {
+            Some(Copying::Waits) if is_member && copy_seen(stage).is_some() => {
+                self.copies = Some(Copying::Leaves);
+                stage.tell(Input::Command(Command::Leave(run)));
+            }
+            Some(Copying::Leaves) if !is_member => {
+                let (Some(mut candidate), Some(sketch)) = (self.wish.take(), copy_seen(stage))
+                else {
+                    return;
+                };
+                self.copies = Some(Copying::Done);
+                candidate.sketch = Some(sketch);
+                let join = Some(candidate);
+                stage.tell(Input::Command(Command::Follow { run, join }));
+            }
+            _ => {}
         }
     }
 }
