@@ -20,8 +20,6 @@ use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 
-/// The member whose key writes what it likes. Its node is gone.
-const LIAR: usize = 4;
 const LEDGERS: u64 = 40;
 
 /// Draws for one ledger.
@@ -31,14 +29,15 @@ fn draws(seed: u64) -> Stream {
     hasher.finalize_xof()
 }
 
-/// Five members with text of their own, and the genesis certified. Names without text weigh next to nothing here.
-fn begun() -> (Net, RunId) {
-    let mut net = Net::new(5);
-    let mut manifest = manifest(net.ids[0], Vec::new(), 5, 5);
+/// Members with text of their own, and the genesis certified. Names without text weigh next to nothing here.
+fn begun(members: usize, rounds: u32) -> (Net, RunId) {
+    let mut net = Net::new(members);
+    let mut manifest = manifest(net.ids[0], Vec::new(), members as u32, rounds);
     manifest.weights = Weights::Own { full: 1_000 };
+    manifest.min_contributions = (members as u32 - 1).clamp(1, 2);
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
-    for node in 0..5 {
+    for node in 0..members {
         let mut prints = draws(1_000 + node as u64);
         let join = Some(Candidate {
             join: join(node, Role::Contributor),
@@ -46,7 +45,7 @@ fn begun() -> (Net, RunId) {
         });
         net.command(node, Command::Follow { run, join });
     }
-    let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
+    let all = |net: &Net| (0..members).all(|node| round(net, node, &run) >= Some(Round(0)));
     assert!(net.run_until(60_000, all), "genesis");
     (net, run)
 }
@@ -73,7 +72,8 @@ fn entry(draws: &mut Stream, net: &Net, run: &RunId) -> Entry {
             let mut join = join(draws.below(200) as usize, roles[draws.below(3) as usize]);
             // A commitment to what is opened now and then.
             let sketch = Sketch::keeping([draws.below(3), 1 << 40]);
-            join.sketch = Some(sketch.commit(&net.ids[LIAR]));
+            let liar = net.ids.last().expect("members");
+            join.sketch = Some(sketch.commit(liar));
             Entry::Join(join)
         }
         5 => Entry::Contribution(Contribution {
@@ -84,7 +84,8 @@ fn entry(draws: &mut Stream, net: &Net, run: &RunId) -> Entry {
                 size: 10 + draws.below(3),
             },
             tokens: 1 + draws.below(40),
-            shard: MerkleRoot(Digest::from_bytes([LIAR as u8 + 1; 32])),
+            // As the last member joined with.
+            shard: MerkleRoot(Digest::from_bytes([net.ids.len() as u8; 32])),
         }),
         _ => Entry::ScoreSheet(ScoreSheet {
             round,
@@ -121,9 +122,9 @@ fn write(draws: &mut Stream, net: &mut Net, run: RunId, author: &SecretKey) {
         for _ in 0..twins {
             let entries = some(draws, net);
             let signed = block(author, run, (seq, prev), Vec::new(), entries);
-            for node in 0..LIAR {
+            for node in 0..net.nodes.len() {
                 // Not everybody hears everything at once.
-                if draws.below(4) > 0 {
+                if draws.below(4) > 0 && net.nodes[node].is_some() {
                     say(net, node, &signed);
                 }
             }
@@ -133,25 +134,42 @@ fn write(draws: &mut Stream, net: &mut Net, run: RunId, author: &SecretKey) {
     }
 }
 
+/// Lets strangers write what they like while members go on to the end. Of four and more, the last is a liar: its node is
+/// gone, and its key writes too.
+fn goes_on(members: usize, rounds: u32, seed: u64) {
+    let mut draws = draws(seed);
+    let (mut net, run) = begun(members, rounds);
+    let liar = Some(members - 1).filter(|_| members >= 4);
+    liar.into_iter().for_each(|liar| net.crash(liar));
+    for _ in 0..=rounds {
+        for nth in 0..draws.below(12) {
+            let author = stranger(seed * 100 + nth);
+            write(&mut draws, &mut net, run, &author);
+        }
+        if let Some(liar) = liar {
+            write(&mut draws, &mut net, run, &key(liar));
+        }
+        let until = net.now_ms + 1_500;
+        net.run_until(until, |_| false);
+    }
+    let honest = liar.unwrap_or(members);
+    let finished = |net: &Net| (0..honest).all(|node| view(net, node, &run).is_finished());
+    assert!(
+        net.run_until(3_600_000, finished),
+        "ledger {seed} of {members} members stops the run"
+    );
+}
+
 #[test]
 fn whatever_logs_hold_the_next_rounds_are_certified() {
-    for seed in 0..LEDGERS {
-        let mut draws = draws(seed);
-        let (mut net, run) = begun();
-        net.crash(LIAR);
-        for _ in 0..6 {
-            for nth in 0..draws.below(12) {
-                let author = stranger(seed * 100 + nth);
-                write(&mut draws, &mut net, run, &author);
-            }
-            write(&mut draws, &mut net, run, &key(LIAR));
-            let until = net.now_ms + 1_500;
-            net.run_until(until, |_| false);
-        }
-        let finished = |net: &Net| (0..LIAR).all(|node| view(net, node, &run).is_finished());
-        assert!(
-            net.run_until(3_600_000, finished),
-            "ledger {seed} stops the run"
-        );
+    (0..LEDGERS).for_each(|seed| goes_on(5, 5, seed));
+}
+
+#[test]
+fn they_are_certified_whatever_the_number_of_members() {
+    // Up to 64 all vote; of more a committee is drawn.
+    for (seed, members) in (1_000..).zip([1, 2, 3, 4, 6, 7, 8, 11, 16, 24, 33, 48, 64, 65, 66, 80])
+    {
+        goes_on(members, 2, seed);
     }
 }
