@@ -1,9 +1,8 @@
 //! The only `select!` over the node's inputs: feeds it what happens, carries out what it wants.
 //!
-//! Effects are carried out in order, and [`Effect::Persist`] is a barrier. A barrier does not stop the
-//! node from thinking: its records go to the store at once, the effects behind it wait in a queue, and
-//! barriers of later inputs join the same commit. When a commit fails nothing behind it is ever done:
-//! the driver stops, and so does the daemon.
+//! Effects are carried out in order, and [`Effect::Persist`] is a barrier
+//! ([`tributary_protocol::outbox`]). When a commit fails nothing behind it is ever done: the driver stops, and so
+//! does the daemon.
 
 mod clock;
 #[cfg(test)]
@@ -19,6 +18,7 @@ use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Command, Effect, Input, Notice};
 use tributary_protocol::id::{BlobHash, BlobRef, PeerId, RunId};
 use tributary_protocol::node::Node;
+use tributary_protocol::outbox::Outbox;
 use tributary_protocol::time::Now;
 
 use crate::event::Event;
@@ -93,19 +93,14 @@ pub(crate) struct Parts<B> {
     pub(crate) health: Health,
 }
 
-/// Waits in the queue.
-enum Step {
-    Do(Effect),
-    Wait(Durable),
-}
-
 /// See the module.
 pub(crate) struct Driver<B> {
     parts: Parts<B>,
     clock: Clock,
     timers: Timers,
-    queue: VecDeque<Step>,
-    barrier: Option<Durable>,
+    outbox: Outbox,
+    /// Commits under way, one for each barrier that is not durable.
+    commits: VecDeque<Durable>,
     fetching: BTreeSet<BlobHash>,
     fetched: mpsc::UnboundedReceiver<(BlobRef, Result<Vec<u8>, String>)>,
     fetch_out: mpsc::UnboundedSender<(BlobRef, Result<Vec<u8>, String>)>,
@@ -131,8 +126,8 @@ impl<B: Brain> Driver<B> {
             parts,
             clock,
             timers: Timers::default(),
-            queue: VecDeque::new(),
-            barrier: None,
+            outbox: Outbox::default(),
+            commits: VecDeque::new(),
             fetching: BTreeSet::new(),
             fetched,
             fetch_out,
@@ -153,13 +148,13 @@ impl<B: Brain> Driver<B> {
             if let Err(why) = self.carry_out() {
                 break Some(why.to_string());
             }
-            if self.stopping && self.barrier.is_none() {
+            if self.stopping && self.commits.is_empty() {
                 break None;
             }
-            let open = self.queue.len() < MAX_QUEUE && !self.stopping;
+            let open = self.outbox.len() < MAX_QUEUE && !self.stopping;
             let wait = self.timers.next().map(|at| self.clock.until(at));
             let wake = tokio::select! {
-                durable = wait_for(&mut self.barrier) => Wake::Durable(durable),
+                durable = wait_for(self.commits.front_mut()) => Wake::Durable(durable),
                 request = self.parts.requests.recv(), if !self.stopping => Wake::Request(request),
                 Some(done) = self.parts.done.recv(), if open => Wake::Work(done),
                 Some((blob, got)) = self.fetched.recv(), if open => Wake::Fetched(blob, got),
@@ -179,11 +174,12 @@ impl<B: Brain> Driver<B> {
     fn on_wake(&mut self, wake: Wake<B>) -> Result<(), String> {
         match wake {
             Wake::Durable(outcome) => {
-                self.barrier = None;
+                self.commits.pop_front();
                 outcome.map_err(|why| {
                     self.parts.health.raise(Warning::Store(why.to_string()));
                     why.to_string()
                 })?;
+                self.outbox.durable();
             }
             Wake::Net(Some(event)) => self.on_net(event),
             Wake::Net(None) => return Err("the network stopped".into()),
@@ -276,15 +272,11 @@ impl<B: Brain> Driver<B> {
 
     /// Records start on their way to the disk at once; everything behind them waits for it.
     fn enqueue(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            self.queue.push_back(match effect {
-                Effect::Persist(records) => {
-                    self.parts.metrics.persisted(&records);
-                    Step::Wait(self.parts.store.persist(records))
-                }
-                other => Step::Do(other),
-            });
-        }
+        let parts = &self.parts;
+        self.outbox.push(effects, |records| {
+            parts.metrics.persisted(&records);
+            self.commits.push_back(parts.store.persist(records));
+        });
     }
 
     /// Does what is due, up to the next barrier.
@@ -293,12 +285,8 @@ impl<B: Brain> Driver<B> {
             self.parts.health.raise(Warning::Store(why.to_string()));
             return Err(why);
         }
-        while self.barrier.is_none() {
-            match self.queue.pop_front() {
-                None => break,
-                Some(Step::Wait(durable)) => self.barrier = Some(durable),
-                Some(Step::Do(effect)) => self.perform(effect),
-            }
+        while let Some(effect) = self.outbox.pop() {
+            self.perform(effect);
         }
         Ok(())
     }
@@ -306,7 +294,7 @@ impl<B: Brain> Driver<B> {
     fn perform(&mut self, effect: Effect) {
         let parts = &mut self.parts;
         match effect {
-            // Barriers never come here: `enqueue` turned them into waits.
+            // A barrier that is passed.
             Effect::Persist(_) => {}
             Effect::Gossip { run, bytes } => parts.net.gossip(run, bytes),
             Effect::Send { to, bytes } => parts.net.send(to, bytes),
@@ -356,8 +344,8 @@ impl<B: Brain> Driver<B> {
     }
 }
 
-async fn wait_for(barrier: &mut Option<Durable>) -> Result<(), StoreError> {
-    match barrier {
+async fn wait_for(commit: Option<&mut Durable>) -> Result<(), StoreError> {
+    match commit {
         Some(durable) => durable.ready().await,
         None => std::future::pending().await,
     }

@@ -37,6 +37,7 @@ mod lot;
 pub mod manifest;
 pub mod merkle;
 pub mod node;
+pub mod outbox;
 pub mod reject;
 pub mod roster;
 pub mod round;

@@ -12,6 +12,7 @@ use tributary_protocol::event::{Effect, Record, Timer, TrainTask};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::node::Node;
+use tributary_protocol::outbox::Outbox;
 use tributary_protocol::sketch::Sketch;
 
 use crate::behave::Liar;
@@ -77,11 +78,11 @@ pub struct Machine {
     pub training: Option<Training>,
     /// Crash after so many more effects.
     pub fuse: Option<u32>,
-    queue: VecDeque<Effect>,
-    /// Persists that the sync under way makes durable.
+    outbox: Outbox,
+    /// Records of barriers on their way to the disk, in order.
+    unsynced: VecDeque<Vec<Record>>,
+    /// Barriers that the sync under way makes durable.
     syncing: usize,
-    /// Persists at the front whose sync is over.
-    durable_ahead: usize,
 }
 
 /// A training under way.
@@ -148,9 +149,9 @@ impl Machine {
             timers: BTreeMap::new(),
             training: None,
             fuse: None,
-            queue: VecDeque::new(),
+            outbox: Outbox::default(),
+            unsynced: VecDeque::new(),
             syncing: 0,
-            durable_ahead: 0,
         }
     }
 
@@ -180,45 +181,39 @@ impl Machine {
 
     /// Appends what the node wants done.
     pub fn enqueue(&mut self, effects: Vec<Effect>) {
-        self.queue.extend(effects);
+        let unsynced = &mut self.unsynced;
+        self.outbox
+            .push(effects, |records| unsynced.push_back(records));
+        if self.disk == Disk::SyncsLater {
+            // It says so, and has written nothing.
+            self.unsynced.drain(..).for_each(|_| self.outbox.durable());
+        }
     }
 
     /// Effects that wait.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.outbox.len()
     }
 
     /// What to do next.
     pub fn next_effect(&mut self) -> Next {
-        match self.queue.front() {
-            None => Next::Wait,
-            Some(Effect::Persist(_)) if self.disk == Disk::SyncsLater => {
-                Next::Do(self.queue.pop_front().expect("front is there"))
-            }
-            Some(Effect::Persist(_)) if self.durable_ahead > 0 => {
-                self.durable_ahead -= 1;
-                Next::Do(self.queue.pop_front().expect("front is there"))
-            }
-            Some(Effect::Persist(_)) if self.syncing > 0 => Next::Wait,
-            Some(Effect::Persist(_)) => {
-                // Group commit: every persist in the queue rides on one sync.
-                self.syncing = self.queue.iter().filter(|e| is_persist(e)).count();
+        match self.outbox.pop() {
+            Some(effect) => Next::Do(effect),
+            None if self.outbox.is_empty() || self.syncing > 0 => Next::Wait,
+            None => {
+                // Group commit: every barrier in the queue rides on one sync.
+                self.syncing = self.unsynced.len();
                 Next::Sync
             }
-            Some(_) => Next::Do(self.queue.pop_front().expect("front is there")),
         }
     }
 
     /// The sync is over: its records are durable, and what waited for them may go on. Returns them.
     pub fn synced(&mut self) -> Vec<Record> {
-        self.durable_ahead = std::mem::take(&mut self.syncing);
-        let mut out = Vec::new();
-        let persists = self.queue.iter_mut().filter(|e| is_persist(e));
-        for effect in persists.take(self.durable_ahead) {
-            if let Effect::Persist(records) = effect {
-                out.append(records);
-            }
-        }
+        let synced = self.unsynced.drain(..std::mem::take(&mut self.syncing));
+        let synced: Vec<Vec<Record>> = synced.collect();
+        synced.iter().for_each(|_| self.outbox.durable());
+        let out = synced.concat();
         out.iter().cloned().for_each(|r| self.store.put(r));
         out
     }
@@ -227,14 +222,11 @@ impl Machine {
     /// else survives. Returns how many survived and how many effects were lost.
     pub fn crash(&mut self, rng: &mut ChaCha8Rng) -> (usize, usize) {
         let survive = rng.random_range(0..=self.syncing);
-        let queue = std::mem::take(&mut self.queue);
-        let lost = queue.len() - survive;
-        let durable = queue.into_iter().filter(is_persist).take(survive);
-        for effect in durable {
-            if let Effect::Persist(records) = effect {
-                records.into_iter().for_each(|r| self.store.put(r));
-            }
-        }
+        let lost = self.outbox.len() - survive;
+        let durable = self.unsynced.drain(..survive).flatten();
+        durable.for_each(|record| self.store.put(record));
+        self.unsynced.clear();
+        self.outbox = Outbox::default();
         match self.disk {
             Disk::ForgetsVotes => self.store.forget_votes(),
             Disk::ForgetsLastBlock => self.store.forget_last_block_of(&self.id),
@@ -243,7 +235,6 @@ impl Machine {
         self.node = None;
         self.boot += 1;
         self.syncing = 0;
-        self.durable_ahead = 0;
         self.topics.clear();
         self.recent.clear();
         self.offered.clear();
@@ -252,8 +243,4 @@ impl Machine {
         self.fuse = None;
         (survive, lost)
     }
-}
-
-fn is_persist(effect: &Effect) -> bool {
-    matches!(effect, Effect::Persist(_))
 }

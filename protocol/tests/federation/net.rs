@@ -19,6 +19,7 @@ use tributary_protocol::manifest::{
     Weights,
 };
 use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
+use tributary_protocol::outbox::Outbox;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state;
 use tributary_protocol::time::{Instant, Now, Timestamp};
@@ -267,9 +268,17 @@ impl Net {
     }
 
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
-        for effect in effects {
+        let mut outbox = Outbox::default();
+        let mut commits = Vec::new();
+        outbox.push(effects, |records| commits.push(records));
+        for records in commits {
+            self.persist(node, records);
+            outbox.durable();
+        }
+        while let Some(effect) = outbox.pop() {
             match effect {
-                Effect::Persist(records) => self.persist(node, records),
+                // A barrier that is passed.
+                Effect::Persist(_) => {}
                 Effect::Gossip { run, bytes } => self.flood(node, run, &bytes),
                 Effect::Send { to, bytes } => {
                     if let Some(other) = self.ids.iter().position(|id| *id == to) {
