@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction newcomers parity processes scale
+    python3 docs/numbers/update.py demo bitflip decoders extraction newcomers parity processes scale strangers
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
@@ -25,7 +25,7 @@ import sys
 import tempfile
 
 # From this round of scenarios/large.toml on everybody is a member.
-FULL = 18
+FULL = 22
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 
@@ -331,8 +331,37 @@ def extraction():
     return f"{where}\n\n" + table(head, rows)
 
 
+def strangers():
+    where = machine()
+    text = run("cargo", "test", "-q", "-p", "tributary-protocol", "--test", "memory", "--", "--nocapture",
+               "--test-threads", "1")
+    [(first, full, twice, joins)] = found(
+        r"(\d+) strangers fill the pool: (\d+) bytes; twice as many: (\d+); joins instead: (\d+)", text)
+    [(said, asked, admitted)] = found(
+        r"(\d+) strangers before and after: asked after round (\d+), admitted by Some\(Round\((\d+)\)\)", text)
+    mib = lambda size: f"{int(size) / 2**20:.0f} MiB"
+    text = run("cargo", "test", "-q", "-p", "tributary-protocol", "--lib", "aggregate::score", "--", "--nocapture",
+               "--test-threads", "1")
+    sheets = found(r"(\d+) of (\d+), (\d+) sheets: (-?\d+) to (-?\d+) of (\d+) to (\d+)", text)
+    inside = lambda low, high, least, most: "yes" if int(least) <= int(low) and int(high) <= int(most) else "no"
+    rows = [
+        (evaluators, liars, needed, f"{least} to {most}", f"{int(low):,} to {high}", inside(low, high, least, most))
+        for liars, evaluators, needed, low, high, least, most in sorted(
+            sheets, key=lambda row: (int(row[1]), -int(row[2])))
+    ]
+    return "\n\n".join([
+        where,
+        table(["strangers that said all they may", "memory of the pool", "after twice as many", "after 12,000 joins", ],
+              [(count(first), mib(full), mib(twice), mib(joins))]),
+        f"With the pool full and {count(said)} strangers in all going on, a newcomer that asked after round {asked} was "
+        f"admitted by round {admitted}.",
+        table(["evaluators", "liars", "fewest sheets that the proposer may take", "honest scores",
+               "certified, over all lies and choices", "inside"], rows),
+    ])
+
+
 PAGES = {
-    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers, "parity": parity, "processes": processes, "scale": scale,
+    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers, "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
 }
 
 

@@ -129,6 +129,9 @@ fn strangers_do_not_close_the_ledger_to_newcomers() {
     let chain = view(&net, 0, &run).chain();
     let admitted = chain.iter().find(|c| admits(c)).map(|c| c.value.round);
     let asked = asked.expect("it says its join");
+    println!(
+        "{said} strangers before and after: asked after round {asked}, admitted by {admitted:?}"
+    );
     assert!(
         admitted.is_some_and(|at| at <= asked.next().next()),
         "asked after {asked}, admitted by {admitted:?}"

@@ -147,6 +147,8 @@ fn one_of_four_and_three_of_ten_liars_with_the_proposer_leave_a_score_in_the_hon
     for (evaluators, liars) in [(4, 1), (7, 2), (10, 3)] {
         let (low, high) = outcomes(evaluators, liars, needed(evaluators));
         let most = 100 + 10 * (evaluators - liars - 1) as i64;
+        let least = needed(evaluators);
+        println!("{liars} of {evaluators}, {least} sheets: {low} to {high} of 100 to {most}");
         assert!(low >= 100 && high <= most, "{low} to {high}");
     }
 }
@@ -154,8 +156,10 @@ fn one_of_four_and_three_of_ten_liars_with_the_proposer_leave_a_score_in_the_hon
 #[test]
 fn two_of_five_liars_leave_it_there_when_no_sheet_is_left_out_and_never_raise_it() {
     let (low, high) = outcomes(5, 2, 5);
+    println!("2 of 5, 5 sheets: {low} to {high} of 100 to 120");
     assert!(low >= 100 && high <= 120, "{low} to {high}");
     let (low, high) = outcomes(5, 2, needed(5));
+    println!("2 of 5, 4 sheets: {low} to {high} of 100 to 120");
     assert!(high <= 120, "{high}");
     assert_eq!(
         low, -MAX_NANO_NATS,
