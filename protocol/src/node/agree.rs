@@ -4,9 +4,11 @@
 use super::Desk;
 use super::run::{Deciding, Run};
 use crate::beacon::Chain;
+use crate::committee::Committee;
 use crate::consensus::{ConsensusMessage, Height, Output, Setting};
 use crate::event::{ConsensusStep, Effect, Record, Timer, Verdict};
 use crate::id::{PeerId, Round};
+use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::state::{self, Missing};
@@ -23,12 +25,13 @@ impl Run {
             return;
         };
         let round = self.next();
-        let committee = state::committee(manifest, &self.id, self.head.as_ref());
         let steps = self.replay.remove(&round);
         self.replay.retain(|at, _| *at > round);
+        let committee = self.committee(manifest);
         if !committee.contains(&desk.me) {
             return;
         }
+        let committee = committee.clone();
         let setting = Setting {
             network: desk.config.network,
             run: self.id,
@@ -63,6 +66,12 @@ impl Run {
             judging: Vec::new(),
         });
         self.carry_out(desk, outputs);
+    }
+
+    /// Who decides the open height. Drawn once for each: of a thousand members that is a thousand hashes.
+    pub(super) fn committee(&self, manifest: &Manifest) -> &Committee {
+        let draw = || state::committee(manifest, &self.id, self.head.as_ref());
+        self.seated.get_or_init(draw)
     }
 
     /// Starts, proposes and judges as far as the facts allow. Returns whether the head moved.
@@ -276,14 +285,15 @@ impl Run {
         let Some(manifest) = &self.manifest else {
             return Ok(Verdict::Ignore);
         };
-        let committee = state::committee(manifest, &self.id, self.head.as_ref());
-        message.admit(&committee)?;
-        if !self.relay.is_worth_a_check(message, bytes, &committee) {
+        let committee =
+            (self.seated).get_or_init(|| state::committee(manifest, &self.id, self.head.as_ref()));
+        message.admit(committee)?;
+        if !self.relay.is_worth_a_check(message, bytes, committee) {
             return Ok(Verdict::Ignore);
         }
-        message.check(&committee, desk.config.network)?;
+        message.check(committee, desk.config.network)?;
         let author = message.author();
-        let heard = self.relay.hear(message, bytes, &committee);
+        let heard = self.relay.hear(message, bytes, committee);
         if heard.contradicts {
             let run = self.id;
             desk.notify(crate::event::Notice::Equivocation { run, author });

@@ -10,7 +10,6 @@ use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::Unverified;
 use crate::reject::Rejection;
-use crate::state;
 use crate::sync::{self, HeadList, RangeDigest};
 use crate::wire::Message;
 
@@ -117,8 +116,7 @@ impl Run {
         if round < next {
             return self.compare_certified(desk, &certificate, bytes);
         }
-        let committee = state::committee(&manifest, &self.id, self.head.as_ref());
-        certificate.verify(&committee, desk.config.network)?;
+        certificate.verify(self.committee(&manifest), desk.config.network)?;
         self.certify(desk, certificate)?;
         Ok(Verdict::Accept)
     }

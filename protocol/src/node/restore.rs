@@ -268,9 +268,9 @@ impl Run {
                 // The contradiction is on the disk: none of its signers is news.
                 self.exposed.extend(signers);
             }
-            let committee = crate::state::committee(&manifest, &self.id, self.head.as_ref());
+            let committee = self.committee(&manifest);
             let next = found.into_iter().find_map(|certificate| {
-                certificate.verify(&committee, network).ok()?;
+                certificate.verify(committee, network).ok()?;
                 let value = &certificate.value;
                 let head =
                     crate::state::follow(&manifest, self.id, self.head.as_ref(), value).ok()?;

@@ -3,6 +3,7 @@
 //! Inputs only record facts; [`Run::advance`] then looks at all facts and does whatever has become
 //! possible. A lost, late or repeated message therefore changes when something happens, never what.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub struct Run {
     pub(super) chain: Vec<Certificate>,
     /// Who decided each of them.
     pub(super) committees: Vec<Committee>,
+    /// Who decides the open height, once somebody asked.
+    pub(super) seated: OnceCell<Committee>,
     /// Members whose contradiction of a certificate is kept, by round.
     pub(super) exposed: BTreeSet<(Round, PeerId)>,
     /// What the chain proves.
@@ -242,6 +245,7 @@ impl Run {
             leaving: false,
             chain: Vec::new(),
             committees: Vec::new(),
+            seated: OnceCell::new(),
             exposed: BTreeSet::new(),
             head: None,
             adapter: None,

@@ -79,7 +79,8 @@ impl Run {
         head: Head,
         certificate: Certificate,
     ) {
-        let committee = state::committee(manifest, &self.id, self.head.as_ref());
+        self.committee(manifest);
+        let committee = self.seated.take().expect("it was just drawn");
         self.head = Some(head);
         self.chain.push(certificate);
         self.committees.push(committee);

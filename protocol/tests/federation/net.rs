@@ -267,7 +267,8 @@ impl Net {
         self.carry_out(node, effects);
     }
 
-    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+    /// What a node wants done, with its records on the disk.
+    fn released(&mut self, node: usize, effects: Vec<Effect>) -> Outbox {
         let mut outbox = Outbox::default();
         let mut commits = Vec::new();
         outbox.push(effects, |records| commits.push(records));
@@ -275,6 +276,11 @@ impl Net {
             self.persist(node, records);
             outbox.durable();
         }
+        outbox
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+        let mut outbox = self.released(node, effects);
         while let Some(effect) = outbox.pop() {
             match effect {
                 // A barrier that is passed.
