@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction newcomers parity processes scale texts
+    python3 docs/numbers/update.py demo bitflip decoders extraction luck newcomers parity processes scale texts
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
@@ -343,7 +343,7 @@ def extraction():
 
 PAGES = {
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers, "parity": parity, "processes": processes, "scale": scale,
-    "texts": bench("texts"),
+    "luck": bench("luck"), "texts": bench("texts"),
 }
 
 
