@@ -2,13 +2,14 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction newcomers parity processes scale strangers
+    python3 docs/numbers/update.py demo bitflip decoders extraction luck newcomers parity processes scale strangers texts
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
 The other forms, of which `newcomers`, `processes` and `scale` are three more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
-`reliability.md` and `training.md` are written by their own commands, which they name.
+`reliability.md`, `training.md` and the pages of `tributary-sim bench` are written by their own commands, which they name;
+those that need nothing but the command can be written from here too.
 """
 
 import argparse
@@ -270,6 +271,15 @@ def parity():
     ])
 
 
+def bench(name):
+    """The tables of `tributary-sim bench NAME`, as its own `--write` puts them into the page."""
+    def figures():
+        run("cargo", "build", "--workspace", "-q")
+        built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        return run(str(built / "debug" / "tributary-sim"), "bench", name).removesuffix("\n")
+    return figures
+
+
 SIZES = [100, 300, 1000]
 
 
@@ -361,7 +371,9 @@ def strangers():
 
 
 PAGES = {
-    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers, "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
+    "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
+    "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
+    "luck": bench("luck"), "texts": bench("texts"),
 }
 
 

@@ -13,6 +13,7 @@ mod agreement;
 mod answers;
 mod bank;
 mod cast;
+pub mod luck;
 mod recipe;
 mod rounds;
 mod tables;

@@ -10,7 +10,7 @@ use tributary_trainer::BaseModel;
 
 use super::{Answer, Format};
 use crate::bench::results::{Part, Results};
-use crate::bench::{attacks, attribution, cost, gaming, learning, page, votes};
+use crate::bench::{attacks, attribution, cost, gaming, learning, page, texts, votes};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -32,6 +32,10 @@ enum Experiment {
     Cost(Shown),
     /// Seats by weight, what grinding and silence gain, and what absence does to decisions.
     Votes(Shown),
+    /// How payouts of equal members differ from run to run, beside their values by retraining: some minutes.
+    Luck(LuckOptions),
+    /// What it gains to claim, split, copy and invent text where weights follow own text.
+    Texts(Shown),
 }
 
 #[derive(clap::Args)]
@@ -45,6 +49,15 @@ struct AttributionOptions {
     out: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(clap::Args)]
+struct LuckOptions {
+    /// The retrained coalitions of other federations, by which rules are judged that would pay differently.
+    #[arg(long, default_value = "simulations/fixtures/bank.bin")]
+    bank: PathBuf,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 #[derive(clap::Args)]
@@ -114,6 +127,8 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         Experiment::Gaming(options) => run_gaming(options),
         Experiment::Cost(options) => run_cost(options),
         Experiment::Votes(options) => run_votes(options),
+        Experiment::Luck(options) => run_luck(options),
+        Experiment::Texts(options) => run_texts(options),
     }
 }
 
@@ -173,6 +188,22 @@ fn run_votes(shown: &Shown) -> Answer {
     let votes = votes::measure(say);
     let command = "tributary-sim bench votes --write docs/numbers/votes.md";
     shown.show("votes", &votes, &votes::markdown(&votes, command))?;
+    Ok(true)
+}
+
+fn run_luck(options: &LuckOptions) -> Answer {
+    let bank = attribution::Bank::read(&options.bank)?;
+    let found = attribution::luck::measure(&bank, say)?;
+    let command = "tributary-sim bench luck --write docs/numbers/luck.md";
+    let markdown = attribution::luck::markdown(&found, command);
+    options.shown.show("luck", &found, &markdown)?;
+    Ok(true)
+}
+
+fn run_texts(shown: &Shown) -> Answer {
+    let found = texts::measure(say)?;
+    let command = "tributary-sim bench texts --write docs/numbers/texts.md";
+    shown.show("texts", &found, &texts::markdown(&found, command))?;
     Ok(true)
 }
 

@@ -144,9 +144,13 @@ impl Bank {
 
     /// The exact Shapley values of [`Bank::worths`].
     pub(super) fn shapley(&self, federation: usize, seed: usize, query: Option<usize>) -> Vec<f64> {
-        let worths = self.worths(federation, seed, query);
-        shapley::of_worths::<Infallible>(MEMBERS, &worths).expect("a full table of finite worths")
+        values(&self.worths(federation, seed, query))
     }
+}
+
+/// The exact Shapley values of a table of worths.
+pub(super) fn values(worths: &[f64]) -> Vec<f64> {
+    shapley::of_worths::<Infallible>(MEMBERS, worths).expect("a full table of finite worths")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tributary_attribution::Coalition;
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::hash::{Digest, Domain, Hasher};
+use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{Ppb, StateHash};
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
 use tributary_trainer::shards::DEMO_SHARDS;
@@ -161,6 +161,13 @@ impl Stage {
             adapter: federation.adapter().clone(),
             rounds,
         }
+    }
+
+    /// A round's hold-out windows, drawn by the adapter it started from.
+    pub(super) fn drawn(&self, closed: &Closed, windows: usize) -> Windows {
+        let before = closed.before.to_bytes();
+        let seed = hash::digest(Domain::Simulation, &before);
+        self.learner.scored().sample(seed.as_bytes(), windows)
     }
 
     pub(super) fn losses(&self, adapter: &Adapter) -> Losses {

@@ -8,7 +8,6 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tributary_attribution::utility::{LossDrop, Utility as _};
 use tributary_attribution::{Coalition, path, shapley};
-use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::limits;
 use tributary_trainer::Windows;
@@ -19,7 +18,7 @@ use crate::federation::{Closed, peer};
 use crate::learner::Measure;
 
 /// Hold-out windows that a round is scored on.
-const SCORE_WINDOWS: usize = 32;
+pub(super) const SCORE_WINDOWS: usize = 32;
 /// Orders of members that the Monte-Carlo estimate draws for a round, and the part of the round's drop below
 /// which the rest of an order is taken to add nothing (GTG-Shapley, arXiv:2109.02053).
 const ORDERS: usize = 6;
@@ -98,11 +97,8 @@ fn timed<R>(work: impl FnOnce() -> R) -> (R, f64) {
     (result, 1e3 * started.elapsed().as_secs_f64())
 }
 
-/// A round's hold-out windows, drawn by the adapter it started from.
 fn drawn(view: &View, round: usize, windows: usize) -> Windows {
-    let before = view.played.rounds[round].before.to_bytes();
-    let seed = hash::digest(Domain::Simulation, &before);
-    (view.stage.learner.scored()).sample(seed.as_bytes(), windows)
+    view.stage.drawn(&view.played.rounds[round], windows)
 }
 
 /// One round as methods see it.
@@ -165,12 +161,16 @@ fn by_path(round: &mut Round) -> Scores {
 
 /// Contributions count as far as they were not public before, as in the daemon.
 fn by_new_path(round: &mut Round) -> Scores {
+    path_integral(round, &public(round.before))
+}
+
+/// What was public before a round: the updates of the last turns of its factors.
+pub(super) fn public(before: &[Closed]) -> Vec<Vec<f32>> {
     // Factors take turns.
-    let from = round.before.len().saturating_sub(2 * limits::PUBLIC_TURNS);
-    let public: Vec<Vec<f32>> = (round.before[from..].iter())
+    let from = before.len().saturating_sub(2 * limits::PUBLIC_TURNS);
+    (before[from..].iter())
         .flat_map(|closed| closed.contributions.iter().map(|(_, c)| c.clone()))
-        .collect();
-    path_integral(round, &public)
+        .collect()
 }
 
 fn path_integral(round: &mut Round, public: &[Vec<f32>]) -> Scores {
