@@ -72,17 +72,8 @@ impl Run {
         let head = self.head.as_ref();
         let nobody = Roster::default();
         let roster = head.map_or(&nobody, |head| &head.roster);
-        let mut joins: Vec<(EntryRef, &Join)> = (self.index.joins.iter())
-            .filter(|(peer, (at, join))| {
-                let leave = self.index.leaves.get(peer);
-                let left = leave.is_some_and(|leave| leave.position() > at.position());
-                !left
-                    && state::is_eligible(manifest, peer, join)
-                    && roster.may_join(at)
-                    && self.log.entry(at).is_some()
-            })
-            .map(|(_, (at, join))| (*at, join))
-            .collect();
+        let may_join = |(at, _): &(EntryRef, &Join)| roster.may_join(at);
+        let mut joins: Vec<(EntryRef, &Join)> = self.gathered().filter(may_join).collect();
         if head.is_none() {
             let called = self.called();
             joins.retain(|(at, join)| self.is_ready(&called, at, join));
@@ -155,7 +146,7 @@ impl Run {
         self.last_call().map(called).unwrap_or_default()
     }
 
-    /// Joins that the genesis could admit.
+    /// Joins that a value could admit, whoever is a member.
     fn gathered(&self) -> impl Iterator<Item = (EntryRef, &Join)> {
         let manifest = self.manifest.as_ref();
         (self.index.joins.iter())
@@ -198,7 +189,10 @@ impl Run {
         if fresh.is_empty() || self.awaits_openings(now, patience_ms) {
             return;
         }
-        let by = (Domain::Committee, &Digest::default());
+        // By what nobody else knows yet, or keys ground for it would come first in every call.
+        let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
+        let beacon = state::next_beacon(self.id, None, &chain.link(self.next()));
+        let by = (Domain::Committee, &beacon);
         self.draw(by, &mut fresh, limits::MAX_CALLED, |at| at.author);
         fresh.sort_unstable();
         self.called_at = Some(now);
