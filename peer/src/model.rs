@@ -8,6 +8,7 @@
 pub mod learner;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -325,21 +326,29 @@ pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), 
             "it exists and is not empty; name a new folder".to_owned(),
         ));
     }
-    let mut partial = dir.as_os_str().to_owned();
-    partial.push(".tmp");
-    let partial = PathBuf::from(partial);
     let write = || -> Result<(), String> {
         let io = |e: std::io::Error| format!("{e}; check the path and the free space");
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(io)?;
-        }
-        std::fs::create_dir_all(&partial).map_err(io)?;
-        tributary_trainer::export_peft(&partial, &manifest.base.name, adapter)
+        let beside = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(beside).map_err(io)?;
+        // Under a name that nothing has yet: whatever lies beside it is somebody's. For anybody to read, as a folder
+        // that its owner makes.
+        let partial = tempfile::Builder::new()
+            .prefix(".tributary-")
+            .permissions(std::fs::Permissions::from_mode(0o777))
+            .tempdir_in(beside)
+            .map_err(io)?;
+        tributary_trainer::export_peft(partial.path(), &manifest.base.name, adapter)
             .map_err(|e| e.to_string())?;
         if dir.is_dir() {
+            // Only an empty one goes.
             std::fs::remove_dir(dir).map_err(io)?;
         }
-        disk::rename(&partial, dir).map_err(io)
+        disk::rename(partial.path(), dir).map_err(io)?;
+        let _ = partial.keep();
+        Ok(())
     };
     write().map_err(fault)
 }

@@ -96,7 +96,12 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
     let empty = at("empty.jsonl");
     std::fs::write(&empty, "{\"title\": \"no text\"}\n").unwrap();
     let out = at("out");
-    let cases: [(&[&str], &str); 6] = [
+    let kept = at("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let thesis = Path::new(&kept).join("thesis.txt");
+    std::fs::write(&thesis, "thesis").unwrap();
+    let cases: [(&[&str], &str); 7] = [
+        (&[&text, "--out", &kept], "not empty"),
         (&["no-such-file.txt", "--out", &out], "no-such-file.txt"),
         (&[&empty, "--out", &out], "line 1"),
         (&[&text, "--out", &text], "rhyme.txt"),
@@ -114,4 +119,39 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
         assert!(error.contains(says), "{arguments:?}: {error}");
         assert!(!Path::new(&out).join("adapter_config.json").exists());
     }
+    assert_eq!(std::fs::read(&thesis).unwrap(), b"thesis");
+    assert!(!Path::new(&kept).join("adapter_config.json").exists());
+}
+
+#[test]
+fn an_adapter_is_replaced_only_when_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let (text, out) = (text(dir.path()), at("out"));
+    let train = |seed: &str, force: &[&str]| {
+        let fixed = [
+            "train",
+            &text,
+            "--out",
+            &out,
+            "--steps",
+            "2",
+            "--batch",
+            "1",
+            "--context",
+            "32",
+            "--rank",
+            "2",
+        ];
+        run(&[&fixed, ["--seed", seed].as_slice(), force].concat())
+    };
+    let written = || std::fs::read(Path::new(&out).join("adapter_model.safetensors")).unwrap();
+    assert!(train("1", &[]).status.success());
+    let first = written();
+    let refused = train("2", &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--force"));
+    assert!(written() == first, "written over");
+    assert!(train("2", &["--force"]).status.success());
+    assert!(written() != first, "still the first");
 }

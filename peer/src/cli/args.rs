@@ -261,9 +261,12 @@ pub struct TrainArgs {
     /// `messages`.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// The PEFT folder to write.
+    /// The PEFT folder to write. One that is not empty is left as it is.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Replace the adapter in a folder that is not empty.
+    #[arg(long)]
+    pub force: bool,
     /// `brook`, or a folder in Hugging Face layout.
     #[arg(long, default_value = "brook")]
     pub base: String,

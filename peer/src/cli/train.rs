@@ -75,6 +75,13 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
 
 fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, Failure> {
     // Found out now rather than after hours of training.
+    if !args.force && is_occupied(&args.out) {
+        return Err(Failure::environment(format!(
+            "{} exists and is not empty; nothing there is written over",
+            args.out.display()
+        ))
+        .hint("give another folder with --out, or --force to replace the adapter that is there"));
+    }
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Failure::environment(format!(
             "cannot make the folder {}: {e}",
@@ -111,6 +118,10 @@ fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, F
     }
     export_peft(&args.out, &args.base, &done.adapter)?;
     Ok(done)
+}
+
+fn is_occupied(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn options(args: &TrainArgs, base: &BaseModel) -> FinetuneOptions {

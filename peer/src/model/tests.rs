@@ -216,3 +216,21 @@ fn a_folder_with_something_in_it_is_not_written_over() {
     assert!(new.join("adapter_model.safetensors").exists());
     drop(back);
 }
+
+#[test]
+fn an_export_touches_nothing_beside_its_folder() {
+    let bench = bench();
+    let dir = tempfile::tempdir().unwrap();
+    let file = crate::config::RunFile::parse(crate::config::example(), "x").unwrap();
+    let manifest = (file.manifest(PeerId::default(), 1, &facts(BROOK).unwrap())).unwrap();
+    let thesis = dir.path().join("mine.tmp/thesis.txt");
+    std::fs::create_dir(dir.path().join("mine.tmp")).unwrap();
+    std::fs::write(&thesis, "thesis").unwrap();
+    // As a shell completes it.
+    export(&dir.path().join("mine/"), &manifest, &bench.adapter).unwrap();
+    assert!(thesis.exists());
+    let beside = std::fs::read_dir(dir.path()).unwrap();
+    let mut names: Vec<_> = beside.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["mine", "mine.tmp"], "nothing is left behind");
+}
