@@ -166,8 +166,20 @@ pub fn home(root: &Path) -> Result<Report, VerifyError> {
         return Err(HomeError::Missing(root.to_owned()).into());
     }
     stopped(&HomePaths::new(root), ".", &mut report)?;
-    report.verified = report.faults.is_empty();
-    Ok(report)
+    Ok(report.concluded())
+}
+
+impl Report {
+    /// With its verdict. Where nothing was checked, nothing is verified.
+    pub(crate) fn concluded(mut self) -> Self {
+        if self.runs.is_empty() && self.faults.is_empty() {
+            self.faults.push(Fault::of(
+                "no run is in this ledger, so nothing was checked",
+            ));
+        }
+        self.verified = self.faults.is_empty();
+        self
+    }
 }
 
 /// Checks one stopped home into `report`, under `name`.
@@ -181,12 +193,16 @@ pub(crate) fn stopped(
         report.findings.len(),
         report.runs.len(),
     );
+    // An auditor's copy has no key: it takes none to check what is signed.
+    let mut has_key = true;
     match crate::identity::Identity::read_file(&paths.key()) {
         Ok(_) => {}
-        Err(IdentityError::Missing(_)) => {
-            return Err(HomeError::Missing(paths.root().to_owned()).into());
-        }
+        Err(IdentityError::Missing(_)) => has_key = false,
         Err(e) => report.faults.push(Fault::of(e)),
+    }
+    if !has_key {
+        let why = format!("{name}: there is no key here; signatures are checked without one");
+        report.notes.push(why);
     }
     files::check(paths, report)?;
     let archive = match LedgerReader::open(paths) {
@@ -203,10 +219,15 @@ pub(crate) fn stopped(
             report.faults.push(Fault::of(e));
             None
         }
-        Err(StoreError::Missing(_)) => {
-            report
-                .notes
-                .push(format!("{name}: this peer has no ledger yet"));
+        Err(StoreError::Missing(_)) if !has_key => {
+            return Err(HomeError::Missing(paths.root().to_owned()).into());
+        }
+        Err(StoreError::Missing(at)) => {
+            let why = format!(
+                "there is no ledger at {}, so nothing was checked",
+                at.display()
+            );
+            report.faults.push(Fault::of(why));
             None
         }
         Err(e) => return Err(e.into()),
@@ -235,8 +256,7 @@ pub async fn running(daemon: &Daemon, paths: &HomePaths) -> Result<Report, Verif
         for run in &mut report.runs {
             ".".clone_into(&mut run.home);
         }
-        report.verified = report.faults.is_empty();
-        Ok(report)
+        Ok(report.concluded())
     });
     checking
         .await

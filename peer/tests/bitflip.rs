@@ -138,6 +138,47 @@ fn a_flipped_bit_is_reported_or_harmless_at_two_hundred_places() {
 }
 
 #[test]
+fn nothing_is_verified_where_nothing_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let peers = small_demo(dir.path()).join("peers");
+    let peer = peers.read_dir().unwrap().next().unwrap().unwrap().path();
+    let home = peer.display().to_string();
+    let command = |of: &[&str]| {
+        let output = cli::run(&[of, ["--home", &home].as_slice()].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let (code, said) = command(&["ledger", "statement", "ffffff"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("no run whose id begins with ffffff"),
+        "{said}"
+    );
+    // An auditor's copy.
+    std::fs::remove_file(peer.join("key")).unwrap();
+    let report = verify::home(&peer).unwrap();
+    assert!(report.verified, "{:?}", report.faults);
+    assert!(report.notes.iter().any(|note| note.contains("no key")));
+    let (code, said) = command(&["ledger", "verify"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("verified: ") && said.contains(" of 1 runs"),
+        "{said}"
+    );
+
+    let other = dir.path().join("other").display().to_string();
+    assert!(cli::run(&["init", "--home", &other]).status.success());
+    let report = verify::home(Path::new(&other)).unwrap();
+    assert!(!report.verified && report.faults[0].reason.contains("nothing was checked"));
+    let output = cli::run(&["ledger", "verify", "--home", &other]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing was verified"));
+}
+
+#[test]
 fn a_flipped_bit_in_what_a_demo_wrote_beside_its_peers_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("demo");

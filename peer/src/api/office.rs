@@ -464,6 +464,10 @@ impl Host for Office {
             Ok::<_, tributary_attribution::fold::FoldError>(runs)
         });
         let runs = statement.await?.map_err(failed)?;
+        if let (Some(id), true) = (only, runs.is_empty()) {
+            let why = format!("run {} has no statement here", id.short());
+            return Err(HostError::Unknown(why));
+        }
         Ok(StatementView::of(me, runs))
     }
 

@@ -16,7 +16,7 @@ use crate::identity::Identity;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
 use crate::verify::archive::Archive;
-use crate::verify::{self, Fault, Report};
+use crate::verify::{self, Fault, Report, RunReport};
 use crate::view::explain::Explanation;
 use crate::view::{StatementView, short};
 
@@ -63,6 +63,12 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
 /// How `ledger verify` ends: well, with faults (exit code 1), or with proof against others (exit code 3).
 fn outcome(report: &Report) -> Result<(), Failure> {
     let first = |found: &[Fault]| found.first().map_or_else(String::new, Fault::to_string);
+    if report.runs.is_empty() && !report.verified {
+        return Err(
+            Failure::check(format!("nothing was verified: {}", first(&report.faults)))
+                .hint("`--home DIR` names another home; if this one followed runs, restore it from a backup"),
+        );
+    }
     if !report.verified {
         return Err(Failure::check(format!(
             "the ledger does not hold, {} faults: {}",
@@ -86,6 +92,17 @@ fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Fail
     let paths = HomePaths::new(root);
     let me = Identity::read_file(&paths.key())?.peer_id();
     let archive = Archive::open(&paths)?;
+    if let Some(id) = &wanted.run {
+        let mut known = archive
+            .books()
+            .map(|(_, book)| book.manifest.run_id().to_string());
+        if !known.any(|run| run.starts_with(id)) {
+            return Err(Failure::check(format!(
+                "no run whose id begins with {id} is in this home"
+            ))
+            .hint("`tributary ledger verify` lists the runs that are"));
+        }
+    }
     let mut runs = Vec::new();
     for (_, book) in archive.books() {
         let run = book.manifest.run_id().to_string();
@@ -134,10 +151,19 @@ fn text(report: &Report) -> String {
     for note in &report.notes {
         out.push_str(&format!("note: {note}\n"));
     }
-    out.push_str(if report.verified {
-        "\nverified: every signature, link, certificate, aggregate, state hash, score, credit and balance\n"
+    let sum = |of: fn(&RunReport) -> u32| report.runs.iter().map(of).sum::<u32>();
+    out.push_str(&if report.verified {
+        format!(
+            "\nverified: {} signatures, {} rounds with {} of {} aggregates, and every link, certificate, state hash, \
+             score, credit and balance of {} runs\n",
+            sum(|run| run.signatures),
+            sum(|run| run.rounds),
+            sum(|run| run.aggregates),
+            sum(|run| run.trained),
+            report.runs.len()
+        )
     } else {
-        "\nNOT VERIFIED\n"
+        "\nNOT VERIFIED\n".to_owned()
     });
     out
 }
@@ -150,6 +176,7 @@ mod tests {
     fn faults_and_findings_end_with_codes_of_their_own() {
         let clean = Report {
             verified: true,
+            runs: vec![RunReport::default()],
             ..Report::default()
         };
         assert!(outcome(&clean).is_ok());

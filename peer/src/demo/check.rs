@@ -19,8 +19,7 @@ pub fn home_or_demo(root: &Path) -> Result<Report, VerifyError> {
     }
     let mut report = Report::default();
     check(root, &mut report)?;
-    report.verified = report.faults.is_empty();
-    Ok(report)
+    Ok(report.concluded())
 }
 
 /// A demo's folder: its own file, every peer's home, and the exported adapter.
