@@ -8,7 +8,6 @@
 pub mod learner;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -335,11 +334,14 @@ pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), 
         std::fs::create_dir_all(beside).map_err(io)?;
         // Under a name that nothing has yet: whatever lies beside it is somebody's. For anybody to read, as a folder
         // that its owner makes.
-        let partial = tempfile::Builder::new()
-            .prefix(".tributary-")
-            .permissions(std::fs::Permissions::from_mode(0o777))
-            .tempdir_in(beside)
-            .map_err(io)?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix(".tributary-");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            folder.permissions(std::fs::Permissions::from_mode(0o777));
+        }
+        let partial = folder.tempdir_in(beside).map_err(io)?;
         tributary_trainer::export_peft(partial.path(), &manifest.base.name, adapter)
             .map_err(|e| e.to_string())?;
         if dir.is_dir() {

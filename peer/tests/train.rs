@@ -124,6 +124,60 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
 }
 
 #[test]
+fn a_training_that_the_system_ends_keeps_its_checkpoint_and_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let (text, out, kept) = (text(dir.path()), at("out"), at("kept"));
+    let mut command = program();
+    let long = [
+        "--steps",
+        "20000",
+        "--every",
+        "10000",
+        "--batch",
+        "1",
+        "--context",
+        "32",
+        "--rank",
+        "2",
+    ];
+    command.args(
+        ["train", &text, "--out", &out, "--checkpoint", &kept]
+            .iter()
+            .chain(&long),
+    );
+    let mut training = Running::start(command, &dir.path().join("log"));
+    training.wait_for(&["step 1/"], PATIENCE);
+    let told = std::process::Command::new("kill")
+        .arg(training.id().to_string())
+        .status();
+    assert!(told.unwrap().success());
+    assert_eq!(training.ended(PATIENCE).code(), Some(130));
+    assert!(Path::new(&kept).join("training.checkpoint").exists());
+    assert!(Path::new(&out).join("adapter_model.safetensors").exists());
+}
+
+#[test]
+fn an_adapter_of_one_step_changes_what_the_model_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let (text, out) = (text(dir.path()), at("out"));
+    json(&[
+        "train",
+        &text,
+        "--out",
+        &out,
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--context",
+        "32",
+    ]);
+    json(&["adapter", "verify", &out]);
+}
+
+#[test]
 fn an_adapter_is_replaced_only_when_asked_to() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| shown(&dir.path().join(name));

@@ -16,6 +16,7 @@ use tributary_trainer::{
 
 use super::Context;
 use super::args::{PackingName, TrainArgs};
+use super::up::interrupted;
 use crate::terminal::Failure;
 
 /// How often a line is written where no bar can be drawn.
@@ -35,6 +36,7 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
     let stop = Arc::new(AtomicBool::new(false));
     let (stopping, live) = (stop.clone(), context.out.live());
     let (base, out) = (args.base.clone(), args.out.clone());
+    let keeps = args.checkpoint.is_some();
     let (done, mut training) = oneshot::channel();
     // A thread of its own: the runtime would wait for its blocking tasks, and a second Ctrl-C must not.
     std::thread::spawn(move || {
@@ -49,9 +51,9 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
     let trained = loop {
         tokio::select! {
             trained = &mut training => break trained,
-            pressed = tokio::signal::ctrl_c() => {
-                if pressed.is_err() || stop.swap(true, Ordering::Relaxed) {
-                    return Err(Failure::environment("stopped at once, nothing was written")
+            told = interrupted() => {
+                if told.is_err() || stop.swap(true, Ordering::Relaxed) {
+                    return Err(Failure::interrupted("stopped at once, nothing was written")
                         .hint("with --checkpoint DIR, --resume goes on from the last one"));
                 }
                 eprintln!("stopping after this step; press again to stop at once");
@@ -70,6 +72,18 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
             "{}\nadapter  {}\nnext: tributary generate --base {base} --adapter {} --prompt TEXT",
             r.summary, r.adapter, r.adapter
         )
+    })?;
+    let summary = &report.summary;
+    if summary.is_complete() {
+        return Ok(());
+    }
+    let failure = Failure::interrupted(format!(
+        "the training was stopped after {} of {} steps; the adapter as it stood is in {}",
+        summary.steps_done, summary.steps, report.adapter
+    ));
+    Err(match keeps {
+        true => failure.hint("the same command with --resume and --force goes on"),
+        false => failure.hint("with --checkpoint DIR a stopped training can go on"),
     })
 }
 

@@ -117,7 +117,8 @@ pub(super) async fn start(
     })
 }
 
-async fn interrupted() -> Result<&'static str, Failure> {
+/// Until somebody ends the command: with a key, or the system.
+pub(super) async fn interrupted() -> Result<&'static str, Failure> {
     let deaf = |e: std::io::Error| {
         Failure::environment(format!("cannot listen for signals: {e}"))
             .hint("the system is out of resources; close other programs")

@@ -20,6 +20,8 @@ enum Kind {
     Environment,
     /// What was checked holds, and proves somebody's misconduct: exit code 3.
     Finding,
+    /// Somebody ended it early: exit code 130.
+    Interrupted,
 }
 
 impl Failure {
@@ -45,6 +47,15 @@ impl Failure {
     pub fn finding(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Finding,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The command was told to stop before it was done, and kept what it had.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Interrupted,
             message: message.into(),
             hint: None,
         }
@@ -79,13 +90,14 @@ impl Failure {
         self
     }
 
-    /// 1, 2 or 3: what was checked is wrong, the command could not be carried out, or what was checked holds and
-    /// proves somebody's misconduct.
+    /// 1, 2, 3 or 130: what was checked is wrong, the command could not be carried out, what was checked holds and
+    /// proves somebody's misconduct, or somebody ended it early.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Check => 1,
             Kind::Environment => 2,
             Kind::Finding => 3,
+            Kind::Interrupted => 130,
         }
     }
 

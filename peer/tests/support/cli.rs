@@ -78,6 +78,19 @@ impl Running {
         });
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&mut self, patience: Duration) -> std::process::ExitStatus {
+        let child = &mut self.child;
+        wait(patience, "end", || {
+            child.try_wait().expect("a child of ours")
+        })
+    }
+
     /// SIGKILL, no chance to clean up.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("a child of ours");

@@ -172,11 +172,13 @@ impl FinetuneOptions {
         }
     }
 
-    /// Steps of the warm-up of so many.
+    /// Steps of the warm-up of so many. The last step has the whole rate: the first of a warm-up has none, so that a
+    /// training of one step would change nothing.
     pub(super) fn warm_up_steps(&self, steps: u32) -> u32 {
-        match self.warm_up < 1.0 {
+        let warm_up = match self.warm_up < 1.0 {
             true => (self.warm_up * f64::from(steps)).ceil() as u32,
             false => self.warm_up as u32,
-        }
+        };
+        warm_up.min(steps.saturating_sub(1))
     }
 }
