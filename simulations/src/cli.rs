@@ -3,6 +3,13 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 all promises and thresholds kept, 1
 //! one of them broken, 2 the command itself failed.
 
+/// A line of the answer, as `println!`; see [`answer`].
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::cli::answer(format_args!($($words)*))
+    };
+}
+
 mod bench;
 mod compare;
 mod list;
@@ -84,10 +91,25 @@ pub fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(why) => {
-            eprintln!("error: {why}");
+            let _ = writeln!(std::io::stderr(), "error: {why}");
             ExitCode::from(2)
         }
     }
+}
+
+/// Writes a line to stdout. Whoever reads it may have enough (`| head`), which ends the program in peace; a disk that
+/// takes no more ends it with exit code 2. Neither is a defect that a panic should report.
+fn answer(line: std::fmt::Arguments<'_>) {
+    let written = writeln!(std::io::stdout(), "{line}");
+    let Err(why) = written else { return };
+    if why.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: the answer cannot be written: {why}"
+    );
+    std::process::exit(2);
 }
 
 /// Shows on stderr how far a command is, when somebody watches; the line is written over.
@@ -130,6 +152,6 @@ fn print_table(rows: &[Vec<String>], words: usize) {
                 false => format!("{cell:>width$}"),
             })
             .collect();
-        println!("{}", line.join("  ").trim_end());
+        say!("{}", line.join("  ").trim_end());
     }
 }

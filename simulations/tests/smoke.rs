@@ -1,7 +1,8 @@
 //! The smoke scenario through the library and through the binary.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use tributary_simulations::machine::Disk;
 use tributary_simulations::scenario::{self, Scenario};
@@ -127,5 +128,38 @@ fn a_missing_scenario_is_an_error_that_says_what_to_do() {
     assert!(
         text.contains("nowhere.toml") && text.contains("built-in"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_reader_that_has_enough_and_a_full_disk_are_no_panics() {
+    let simulator = || Command::new(env!("CARGO_BIN_EXE_tributary-sim"));
+    let mut replay = (simulator().args(["replay", "smoke", "--verbose"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the simulator starts");
+    let mut first = String::new();
+    let answer = replay.stdout.take().expect("it is a pipe");
+    BufReader::new(answer)
+        .read_line(&mut first)
+        .expect("a line");
+    let ended = replay.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        ended.status.success() && !said.contains("panicked"),
+        "{said}"
+    );
+
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut list = simulator();
+    list.args(["list", "--metrics"])
+        .stdout(full.expect("a device of the system"));
+    let ended = list.stderr(Stdio::piped()).output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(
+        said.contains("cannot be written") && !said.contains("panicked"),
+        "{said}"
     );
 }

@@ -106,8 +106,8 @@ impl Shown {
     /// Prints the figures or the table, and writes the page.
     fn show(&self, mark: &str, figures: &impl Serialize, markdown: &str) -> Result<(), String> {
         match self.format {
-            Format::Text => println!("{markdown}"),
-            Format::Json => println!(
+            Format::Text => say!("{markdown}"),
+            Format::Json => say!(
                 "{}",
                 serde_json::to_string(figures).expect("plain figures are JSON")
             ),

@@ -37,7 +37,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     let thresholds: Vec<Threshold> = upper.chain(lower).collect::<Result<_, _>>()?;
     let broken = breaches(&results, &thresholds);
     match arguments.format {
-        Format::Json => println!(
+        Format::Json => say!(
             "{}",
             json!({
                 "schema": "sim-compare/1",
@@ -49,10 +49,10 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         Format::Text => {
             print(&results);
             for breach in &broken {
-                println!("BROKEN {} ({})", breach.what, breach.threshold);
+                say!("BROKEN {} ({})", breach.what, breach.threshold);
             }
             if !thresholds.is_empty() && broken.is_empty() {
-                println!("every threshold was kept");
+                say!("every threshold was kept");
             }
         }
     }
@@ -74,9 +74,12 @@ fn print(results: &[Measured]) {
         .windows(2)
         .filter(|p| p[0].scenario != p[1].scenario)
     {
-        println!(
+        say!(
             "{} is of scenario {}, {} of {}: a difference may come from that",
-            pair[0].name, pair[0].scenario, pair[1].name, pair[1].scenario
+            pair[0].name,
+            pair[0].scenario,
+            pair[1].name,
+            pair[1].scenario
         );
     }
     let first = &results[0];
@@ -84,9 +87,10 @@ fn print(results: &[Measured]) {
         .iter()
         .filter(|r| r.digest == first.digest && r.seed == first.seed)
     {
-        println!(
+        say!(
             "{} and {} are the same run, to the last byte",
-            first.name, same.name
+            first.name,
+            same.name
         );
     }
 }

@@ -16,20 +16,20 @@ pub(super) struct Arguments {
 
 pub(super) fn execute(arguments: &Arguments) -> Answer {
     match (arguments.metrics, arguments.format) {
-        (true, Format::Json) => println!("{}", serde_json::to_string(&METRICS)?),
+        (true, Format::Json) => say!("{}", serde_json::to_string(&METRICS)?),
         (true, Format::Text) => {
             for metric in &METRICS {
-                println!("{:<22} {:<5} {}", metric.name, metric.unit, metric.meaning);
+                say!("{:<22} {:<5} {}", metric.name, metric.unit, metric.meaning);
             }
         }
         (false, Format::Json) => {
-            println!("{}", serde_json::to_string(&scenario::builtin_names())?);
+            say!("{}", serde_json::to_string(&scenario::builtin_names())?);
         }
         (false, Format::Text) => {
             for name in scenario::builtin_names() {
-                println!("{}\n", scenario::load(name)?.describe());
+                say!("{}\n", scenario::load(name)?.describe());
             }
-            println!(
+            say!(
                 "`tributary-sim run NAME` runs one; `new FILE --template NAME` writes one to change."
             );
         }

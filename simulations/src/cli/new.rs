@@ -52,6 +52,6 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|why| format!("cannot write {shown}: {why}; give a path where no file is yet"))?;
-    println!("{shown} is written; next: tributary-sim run {shown} --out result");
+    say!("{shown} is written; next: tributary-sim run {shown} --out result");
     Ok(true)
 }

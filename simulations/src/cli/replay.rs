@@ -57,8 +57,8 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     };
     let same = earlier.digest == outcome.digest.to_string();
     match same {
-        true => println!("the digest is that of the folder: the run went the same way"),
-        false => println!(
+        true => say!("the digest is that of the folder: the run went the same way"),
+        false => say!(
             "the digest of the folder is {}: the run went another way, because the program or the \
              scenario has changed since",
             earlier.digest
@@ -105,7 +105,7 @@ fn tell(arguments: &Arguments, history: &History) -> Result<(), String> {
             .participant
             .is_none_or(|p| moment.peer.is_none_or(|m| m == p));
         if loud && theirs && arguments.round.is_none_or(|round| round == open) {
-            println!("{}", line(history, moment));
+            say!("{}", line(history, moment));
         }
     }
     Ok(())

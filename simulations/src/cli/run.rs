@@ -51,7 +51,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         eprintln!("{} has everything", path.join(folder::PAGE).display());
     }
     match arguments.format {
-        Format::Json => println!("{}", serde_json::to_string(&figures(&run))?),
+        Format::Json => say!("{}", serde_json::to_string(&figures(&run))?),
         Format::Text => {
             print(&run);
             if arguments.out.is_none() {
@@ -97,9 +97,9 @@ fn figures<'a>(run: &'a Run<'_>) -> Figures<'a> {
 /// For people.
 pub(super) fn print(run: &Run<'_>) {
     let outcome = run.outcome;
-    println!("{}", run.scenario.describe());
-    println!("seed {}, digest {}", outcome.seed, outcome.digest);
-    println!(
+    say!("{}", run.scenario.describe());
+    say!("seed {}, digest {}", outcome.seed, outcome.digest);
+    say!(
         "{} of {} rounds certified on every honest peer, {} crashes, {} events in {:.1} virtual \
          seconds, {:.2} s",
         outcome.rounds_certified,
@@ -110,13 +110,13 @@ pub(super) fn print(run: &Run<'_>) {
         run.wall_s,
     );
     if let Some((before, after)) = outcome.loss {
-        println!("common loss {before:.4} before, {after:.4} after");
+        say!("common loss {before:.4} before, {after:.4} after");
     }
     if let Some(missed) = run.missed() {
-        println!("{missed}");
+        say!("{missed}");
     }
     match outcome.violations.is_empty() {
-        true => println!("every promise was kept"),
-        false => (run.all_broken().iter()).for_each(|line| println!("BROKEN {line}")),
+        true => say!("every promise was kept"),
+        false => (run.all_broken().iter()).for_each(|line| say!("BROKEN {line}")),
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     print(&arguments.file, &total);
     if let Some(first) = total.failed.first() {
         let shrunk = shrink(&scenario, first, SHRINK_FOR);
-        println!("{}", shrunk.text());
+        say!("{}", shrunk.text());
     }
     if let Some(path) = &arguments.write {
         write(path, &arguments.file, &scenario, &total)?;
@@ -60,13 +60,13 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
 
 fn print(file: &str, total: &Soak) {
     for outcome in total.failed.iter().take(10) {
-        (outcome.violations.iter()).for_each(|v| println!("BROKEN {v}"));
+        (outcome.violations.iter()).for_each(|v| say!("BROKEN {v}"));
     }
     if let Some(first) = total.failed.first() {
         let seed = first.seed;
-        println!("first failing seed {seed}: tributary-sim replay {file} --seed {seed} --verbose");
+        say!("first failing seed {seed}: tributary-sim replay {file} --seed {seed} --verbose");
     }
-    println!(
+    say!(
         "{} seeds, {} with a violation, {:.2} seeds/s, {:.1} virtual hours",
         total.seeds,
         total.failed.len(),

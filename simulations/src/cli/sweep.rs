@@ -69,7 +69,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         eprintln!("{} has everything", path.join(grid::PAGE).display());
     }
     match arguments.format {
-        Format::Json => println!("{}", sweep::json(&scenario, &cells)),
+        Format::Json => say!("{}", sweep::json(&scenario, &cells)),
         Format::Text => print(&scenario, &cells, &arguments.show),
     }
     Ok(cells
@@ -86,7 +86,7 @@ fn command(arguments: &Arguments, seeds: u64) -> String {
 }
 
 fn print(scenario: &Scenario, cells: &[Cell], show: &[String]) {
-    println!("{}", scenario.describe());
+    say!("{}", scenario.describe());
     let mut heading = vec!["combination".to_owned(), "seeds".to_owned()];
     heading.extend(show.iter().cloned());
     let mut rows = vec![heading];
@@ -107,6 +107,6 @@ fn print(scenario: &Scenario, cells: &[Cell], show: &[String]) {
     super::print_table(&rows, 1);
     for cell in cells {
         let broken = cell.seeds.iter().flat_map(|seed| &seed.broken);
-        broken.for_each(|line| println!("BROKEN {}: {line}", cell.label()));
+        broken.for_each(|line| say!("BROKEN {}: {line}", cell.label()));
     }
 }
