@@ -187,7 +187,7 @@ impl Run {
         if self.head.is_none() {
             let patience_ms = u64::from(manifest.deadlines.round_ms);
             let decides = self.height.is_some() && !self.awaits_openings(now, patience_ms);
-            return decides && self.ready_for_genesis() >= manifest.min_members as usize;
+            return decides && self.is_ready_for_genesis(manifest.min_members as usize);
         }
         let (sheets, expected) = self.sheets();
         let scored = sheets.len() >= expected;

@@ -178,7 +178,7 @@ impl Run {
             self.wake(desk, now.after_ms(round_ms));
         }
         let least = manifest.min_members as usize;
-        if self.gathered().count() < least || self.ready_for_genesis() >= least {
+        if self.gathered().count() < least {
             return;
         }
         let called = self.called();
@@ -186,7 +186,8 @@ impl Run {
             |(at, join): &(EntryRef, &Join)| self.is_to_be_called(join) && !called.contains_key(at);
         let mut fresh: Vec<EntryRef> = self.gathered().filter(fresh).map(|(at, _)| at).collect();
         let patience_ms = round_ms << calls.saturating_sub(1);
-        if fresh.is_empty() || self.awaits_openings(now, patience_ms) {
+        let waits = fresh.is_empty() || self.awaits_openings(now, patience_ms);
+        if waits || self.is_ready_for_genesis(least) {
             return;
         }
         // By what nobody else knows yet, or keys ground for it would come first in every call.
@@ -200,11 +201,14 @@ impl Run {
         self.wake(desk, now.after_ms(round_ms));
     }
 
-    /// Members that the genesis would have now.
-    pub(super) fn ready_for_genesis(&self) -> usize {
+    /// Whether the genesis would have so many members now. Sketches are held against each other only when enough of them
+    /// are open: this is asked at every message that arrives.
+    pub(super) fn is_ready_for_genesis(&self, least: usize) -> bool {
         let mut joins = self.admissible(&Digest::default());
-        self.openings(&mut joins, &Digest::default());
-        joins.len()
+        if joins.len() >= least {
+            self.openings(&mut joins, &Digest::default());
+        }
+        joins.len() >= least
     }
 
     /// Whether somebody who was called has not opened yet and still has time to.
@@ -229,8 +233,10 @@ impl Run {
         };
         let said = self.index.openings.get(&desk.me);
         let is_said = said.is_some_and(|opening| opening.position() > at.position());
-        let is_mine = join.sketch == Some(sketch.commit(&desk.me));
-        if may_open && !is_said && is_mine && !self.is_finished() {
+        if !may_open || is_said || self.is_finished() {
+            return;
+        }
+        if join.sketch == Some(sketch.commit(&desk.me)) {
             self.append(desk, vec![Entry::Opening(sketch.clone())], Vec::new());
         }
     }
