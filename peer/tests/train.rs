@@ -123,29 +123,21 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
     assert!(!Path::new(&kept).join("adapter_config.json").exists());
 }
 
+/// A training of tiny windows: what it learns is beside the point.
+fn tiny<'a>(text: &'a str, out: &'a str, steps: &'a str) -> Vec<&'a str> {
+    let mut of = vec!["train", text, "--out", out, "--steps", steps];
+    of.extend(["--batch", "1", "--context", "32", "--rank", "2"]);
+    of
+}
+
 #[test]
 fn a_training_that_the_system_ends_keeps_its_checkpoint_and_is_no_success() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| shown(&dir.path().join(name));
     let (text, out, kept) = (text(dir.path()), at("out"), at("kept"));
     let mut command = program();
-    let long = [
-        "--steps",
-        "20000",
-        "--every",
-        "10000",
-        "--batch",
-        "1",
-        "--context",
-        "32",
-        "--rank",
-        "2",
-    ];
-    command.args(
-        ["train", &text, "--out", &out, "--checkpoint", &kept]
-            .iter()
-            .chain(&long),
-    );
+    command.args(tiny(&text, &out, "20000"));
+    command.args(["--checkpoint", &kept, "--every", "10000"]);
     let mut training = Running::start(command, &dir.path().join("log"));
     training.wait_for(&["step 1/"], PATIENCE);
     let told = std::process::Command::new("kill")
@@ -162,18 +154,7 @@ fn an_adapter_of_one_step_changes_what_the_model_says() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| shown(&dir.path().join(name));
     let (text, out) = (text(dir.path()), at("out"));
-    json(&[
-        "train",
-        &text,
-        "--out",
-        &out,
-        "--steps",
-        "1",
-        "--batch",
-        "1",
-        "--context",
-        "32",
-    ]);
+    json(&tiny(&text, &out, "1"));
     json(&["adapter", "verify", &out]);
 }
 
@@ -183,21 +164,8 @@ fn an_adapter_is_replaced_only_when_asked_to() {
     let at = |name: &str| shown(&dir.path().join(name));
     let (text, out) = (text(dir.path()), at("out"));
     let train = |seed: &str, force: &[&str]| {
-        let fixed = [
-            "train",
-            &text,
-            "--out",
-            &out,
-            "--steps",
-            "2",
-            "--batch",
-            "1",
-            "--context",
-            "32",
-            "--rank",
-            "2",
-        ];
-        run(&[&fixed, ["--seed", seed].as_slice(), force].concat())
+        let fixed = tiny(&text, &out, "2");
+        run(&[fixed.as_slice(), &["--seed", seed], force].concat())
     };
     let written = || std::fs::read(Path::new(&out).join("adapter_model.safetensors")).unwrap();
     assert!(train("1", &[]).status.success());

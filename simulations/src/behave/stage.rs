@@ -12,7 +12,7 @@ use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, RunView};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::time::Now;
+use tributary_protocol::time::{Now, Timestamp};
 use tributary_protocol::wire::Message;
 
 use crate::store::Store;
@@ -88,6 +88,23 @@ impl<'a> Stage<'a> {
     pub fn flood_bytes(&mut self, bytes: Vec<u8>) {
         let run = self.scene.run;
         self.act(Effect::Gossip { run, bytes });
+    }
+
+    /// Floods the first block of another key's log in the run.
+    pub(super) fn flood_first(&mut self, key: &SecretKey, time: u64, entries: Vec<Entry>) {
+        let block = Block {
+            network: NETWORK,
+            author: key.peer_id(),
+            scope: Scope::Run(self.scene.run),
+            seq: Seq(0),
+            prev: None,
+            seen: Vec::new(),
+            time: Timestamp(time),
+            entries,
+        };
+        if let Ok(signed) = SignedBlock::sign(block, key) {
+            self.flood(&Message::Block(signed.bytes().to_vec()));
+        }
     }
 
     /// Floods a message.

@@ -4,14 +4,10 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, PeerId, Scope, Seq};
-use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::id::{MerkleRoot, PeerId};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::time::Timestamp;
-use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
 
 /// Names that it has; after the last it begins again.
 const NAMES: u64 = 400;
@@ -61,19 +57,7 @@ impl Behaviour for Strangers {
             let nth = self.next % NAMES;
             self.next += 1;
             let key = key(&stage.me, nth);
-            let block = Block {
-                network: NETWORK,
-                author: key.peer_id(),
-                scope: Scope::Run(stage.scene.run),
-                seq: Seq(0),
-                prev: None,
-                seen: Vec::new(),
-                time: Timestamp(nth),
-                entries: wish(nth),
-            };
-            if let Ok(signed) = SignedBlock::sign(block, &key) {
-                stage.flood(&Message::Block(signed.bytes().to_vec()));
-            }
+            stage.flood_first(&key, nth, wish(nth));
         }
     }
 

@@ -6,14 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::hash::{self, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, PeerId, Scope, Seq};
-use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::id::{MerkleRoot, PeerId};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
 
 /// Names that ask to become members.
 const MOST_MEMBERS: u64 = 2;
@@ -70,19 +67,8 @@ impl Behaviour for Sybils {
                 sketch: Some(sketch.commit(&key.peer_id())),
             };
             // The same block each time: an equivocation would cost the name.
-            let block = Block {
-                network: NETWORK,
-                author: key.peer_id(),
-                scope: Scope::Run(stage.scene.run),
-                seq: Seq(0),
-                prev: None,
-                seen: Vec::new(),
-                time: tributary_protocol::time::Timestamp(nth),
-                entries: vec![Entry::Join(join), Entry::Opening(sketch)],
-            };
-            if let Ok(signed) = SignedBlock::sign(block, &key) {
-                stage.flood(&Message::Block(signed.bytes().to_vec()));
-            }
+            let says = vec![Entry::Join(join), Entry::Opening(sketch)];
+            stage.flood_first(&key, nth, says);
         }
     }
 
