@@ -40,7 +40,7 @@ pub mod reference;
 pub mod shapley;
 pub mod statement;
 pub mod utility;
-mod vector;
+pub mod vector;
 
 pub use chart::Account;
 pub use coalition::Coalition;
@@ -52,3 +52,4 @@ pub use path::{PathError, PathScores};
 pub use query::{AnswerShares, Moved, TokenLoss};
 pub use statement::Statement;
 pub use utility::{Gradient, LossGradient, Utility};
+pub use vector::Vector;

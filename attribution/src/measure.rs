@@ -9,6 +9,7 @@ use std::error::Error;
 use tributary_protocol::id::PeerId;
 
 use crate::utility::{Gradient, LossGradient};
+use crate::vector::Vector;
 
 /// Why a hold-out cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -84,20 +85,20 @@ pub enum MeasureError<E: Error + 'static> {
 }
 
 /// Checks that contribution vectors fit an adapter of `parameters` numbers.
-pub(crate) fn check_contributions<E: Error + 'static, C: AsRef<[f32]>>(
+pub(crate) fn check_contributions<E: Error + 'static, C: Vector>(
     parameters: usize,
     contributions: &[(PeerId, C)],
 ) -> Result<(), MeasureError<E>> {
     for (peer, vector) in contributions {
-        let (peer, vector) = (*peer, vector.as_ref());
-        if vector.len() != parameters {
+        let peer = *peer;
+        if vector.count() != parameters {
             return Err(MeasureError::ContributionLength {
                 peer,
                 expected: parameters,
-                found: vector.len(),
+                found: vector.count(),
             });
         }
-        if vector.iter().any(|v| !v.is_finite()) {
+        if !vector.is_finite() {
             return Err(MeasureError::ContributionNotFinite { peer });
         }
     }
@@ -108,12 +109,11 @@ pub(crate) fn check_contributions<E: Error + 'static, C: AsRef<[f32]>>(
 }
 
 /// Checks that what was public before a round fits an adapter of `parameters` numbers.
-pub(crate) fn check_public<E: Error + 'static>(
+pub(crate) fn check_public<E: Error + 'static, V: Vector>(
     parameters: usize,
-    public: &[Vec<f32>],
+    public: &[V],
 ) -> Result<(), MeasureError<E>> {
-    let fits =
-        |vector: &Vec<f32>| vector.len() == parameters && vector.iter().all(|v| v.is_finite());
+    let fits = |vector: &V| vector.count() == parameters && vector.is_finite();
     match public.iter().position(|vector| !fits(vector)) {
         Some(at) => Err(MeasureError::Public {
             at,

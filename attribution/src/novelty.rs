@@ -14,34 +14,38 @@
 //! coefficients depend on nothing but the vectors and their order. How far back one has to look, and what
 //! honest members lose, is measured in `docs/numbers/gaming.md`.
 
-use crate::vector;
+use crate::vector::Vector;
 
 /// Added to the diagonal of the Gram matrix of directions: two equal public vectors (an update and its copy)
 /// would make it singular. Of a public vector this leaves about a millionth.
 const RIDGE: f64 = 1e-6;
 
 /// Vectors that anyone could have read before a round, ready to be taken out of contributions.
-#[derive(Clone, Debug, Default)]
-pub struct Public {
-    vectors: Vec<Vec<f32>>,
+#[derive(Clone, Debug)]
+pub struct Public<V = Vec<f32>> {
+    vectors: Vec<V>,
     lengths: Vec<f64>,
     /// Lower triangle of the Cholesky factor, row after row.
     factor: Vec<Vec<f64>>,
 }
 
-impl Public {
+impl<V: Vector> Public<V> {
     /// Of `vectors`, equally long and finite; those without length say nothing and are left out.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn new(vectors: impl IntoIterator<Item = Vec<f32>>) -> Self {
-        let mut public = Self::default();
+    pub fn new(vectors: impl IntoIterator<Item = V>) -> Self {
+        let mut public = Self {
+            vectors: Vec::new(),
+            lengths: Vec::new(),
+            factor: Vec::new(),
+        };
         for vector in vectors {
-            let wide = vector::wide(&vector);
-            let length = vector::dot(&wide, &vector).sqrt();
+            let wide = vector.wide();
+            let length = vector.dot(&wide).sqrt();
             if length > 0.0 {
                 let products = (public.vectors.iter().zip(&public.lengths))
-                    .map(|(other, other_length)| vector::dot(&wide, other) / length / other_length);
+                    .map(|(other, other_length)| other.dot(&wide) / length / other_length);
                 let row = next_row(&public.factor, products.collect());
                 public.factor.push(row);
                 public.vectors.push(vector);
@@ -52,15 +56,15 @@ impl Public {
     }
 
     /// The vectors that have a length, in the order given.
-    pub fn vectors(&self) -> &[Vec<f32>] {
+    pub fn vectors(&self) -> &[V] {
         &self.vectors
     }
 
     /// `a_k`: what to take of each of [`Self::vectors`] out of `contribution`, which is as long as they.
-    pub fn coefficients(&self, contribution: &[f32]) -> Vec<f64> {
-        let wide = vector::wide(contribution);
+    pub fn coefficients(&self, contribution: &(impl Vector + ?Sized)) -> Vec<f64> {
+        let wide = contribution.wide();
         let mut found: Vec<f64> = (self.vectors.iter().zip(&self.lengths))
-            .map(|(vector, length)| vector::dot(&wide, vector) / length)
+            .map(|(vector, length)| vector.dot(&wide) / length)
             .collect();
         // L y = b, then L^T a = y.
         for k in 0..found.len() {
@@ -80,17 +84,17 @@ impl Public {
     }
 
     /// The new part of `contribution`.
-    pub fn new_part(&self, contribution: &[f32]) -> Vec<f64> {
+    pub fn new_part(&self, contribution: &(impl Vector + ?Sized)) -> Vec<f64> {
         self.without(contribution, &self.coefficients(contribution))
     }
 
     /// The new part of a contribution whose [`Self::coefficients`] are known.
-    pub fn without(&self, contribution: &[f32], coefficients: &[f64]) -> Vec<f64> {
-        let mut left = vector::wide(contribution);
+    pub fn without(&self, contribution: &(impl Vector + ?Sized), coefficients: &[f64]) -> Vec<f64> {
+        let mut left = contribution.wide();
         let known = self.vectors.iter().zip(coefficients);
         // Updates of the factor whose turn it is not have nothing to take out.
         for (vector, coefficient) in known.filter(|(_, coefficient)| **coefficient != 0.0) {
-            vector::add(&mut left, -coefficient, vector);
+            vector.add_to(&mut left, -coefficient);
         }
         left
     }
@@ -148,7 +152,7 @@ mod tests {
             known.extend(public.first().cloned());
             known.push(vec![0.0; 24]);
             let left = length(&Public::new(known).new_part(&sum));
-            let whole = length(&vector::wide(&sum));
+            let whole = length(&sum.wide());
             prop_assert!(left <= 1e-2 * (1.0 + whole), "{left} of {whole}");
         }
 
@@ -169,6 +173,9 @@ mod tests {
     fn what_is_orthogonal_to_the_public_is_new_to_the_last_bit() {
         let public = Public::new([vec![3.0, 0.0, 0.0], vec![0.0, 2.0, 0.0]]);
         assert_eq!(public.new_part(&[0.0, 0.0, 1.5]), [0.0, 0.0, 1.5]);
-        assert_eq!(Public::new([]).new_part(&[1.0, 2.0]), [1.0, 2.0]);
+        assert_eq!(
+            Public::<Vec<f32>>::new([]).new_part(&[1.0, 2.0]),
+            [1.0, 2.0]
+        );
     }
 }

@@ -33,7 +33,7 @@ use crate::interval::{self, Interval, MIN_BATCHES};
 use crate::measure::{HoldOut, MeasureError, check_contributions, check_public};
 use crate::novelty::Public;
 use crate::utility::Gradient;
-use crate::vector;
+use crate::vector::{self, Vector};
 
 /// Gauss-Legendre points on `[0, 1]`, `1/2 -+ 1/sqrt(12)`; both weigh one half.
 pub const NODES: [f64; 2] = [0.211_324_865_405_187_13, 0.788_675_134_594_812_9];
@@ -124,10 +124,10 @@ impl Lowered {
 ///
 /// # Errors
 /// See [`PathError`].
-pub fn score<G: Gradient, C: AsRef<[f32]>>(
+pub fn score<G: Gradient, C: Vector + Clone>(
     before: &[f32],
     contributions: &[(PeerId, C)],
-    public: &[Vec<f32>],
+    public: &[C],
     source: &mut G,
 ) -> Result<PathScores, PathError<G::Error>> {
     check_contributions(before.len(), contributions)?;
@@ -137,13 +137,13 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
         let found = hold_out.batches();
         return Err(PathError::TooFewBatches { found });
     }
-    let step = vector::sum(before.len(), contributions.iter().map(|(_, c)| c.as_ref()));
+    let step = vector::sum(before.len(), contributions.iter().map(|(_, c)| c));
     let points = NODES.map(|s| vector::along(before, &step, s));
     let after = vector::along(before, &step, 1.0);
 
     let public = Public::new(public.iter().cloned());
     let known: Vec<Vec<f64>> = (contributions.iter())
-        .map(|(_, contribution)| public.coefficients(contribution.as_ref()))
+        .map(|(_, contribution)| public.coefficients(contribution))
         .collect();
 
     let weights = hold_out.weights();
@@ -161,16 +161,16 @@ pub fn score<G: Gradient, C: AsRef<[f32]>>(
         }
         (mean_slope.iter_mut().zip(&slope)).for_each(|(mean, slope)| *mean += weight * slope);
         let of_public: Vec<f64> = (public.vectors().iter())
-            .map(|vector| -vector::dot(&slope, vector))
+            .map(|vector| -vector.dot(&slope))
             .collect();
         for ((drops, known), (_, contribution)) in drops.iter_mut().zip(&known).zip(contributions) {
             let old: f64 = known.iter().zip(&of_public).map(|(a, drop)| a * drop).sum();
-            drops.push(-vector::dot(&slope, contribution.as_ref()) - old);
+            drops.push(-contribution.dot(&slope) - old);
             public_drop += weight * old;
         }
     }
     let luck = (contributions.iter().zip(&known)).map(|((_, contribution), known)| {
-        Lowered::of(&mean_slope, &public.without(contribution.as_ref(), known)).luck
+        Lowered::of(&mean_slope, &public.without(contribution, known)).luck
     });
     let peers = contributions.iter().map(|(peer, _)| *peer);
     let intervals: Vec<Interval> = drops.iter().map(|d| interval::of(d, &weights)).collect();

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use tributary_protocol::id::{NanoNats, PeerId, Ppb};
 
 use crate::money;
-use crate::vector;
+use crate::vector::{self, Vector};
 
 /// Names the rule in whatever records shares, so that a later rule is told apart from this one.
 pub const METHOD: &str = "staged-gradient-coupling/2";
@@ -84,18 +84,16 @@ impl Moved {
     ///
     /// # Errors
     /// [`QueryError::Length`] or [`QueryError::Vector`].
-    pub fn add<C: AsRef<[f32]>>(&mut self, round: &[(PeerId, C)]) -> Result<(), QueryError> {
-        let first = round.first().map(|(_, c)| c.as_ref().len());
+    pub fn add<C: Vector>(&mut self, round: &[(PeerId, C)]) -> Result<(), QueryError> {
+        let first = round.first().map(|(_, c)| c.count());
         let known = self.vectors.values().next().map(Vec::len);
         let expected = known.or(first).unwrap_or(0);
         for (peer, vector) in round {
-            check(*peer, vector.as_ref(), expected)?;
+            check(*peer, vector, expected)?;
         }
         for (peer, vector) in round {
             let sum = (self.vectors.entry(*peer)).or_insert_with(|| vec![0.0; expected]);
-            for (sum, value) in sum.iter_mut().zip(vector.as_ref()) {
-                *sum += value;
-            }
+            vector.visit(&mut |at, value| sum[at] += value);
         }
         Ok(())
     }
@@ -106,16 +104,16 @@ impl Moved {
     }
 }
 
-fn check(peer: PeerId, vector: &[f32], expected: usize) -> Result<(), QueryError> {
-    if vector.len() != expected {
-        let found = vector.len();
+fn check(peer: PeerId, vector: &(impl Vector + ?Sized), expected: usize) -> Result<(), QueryError> {
+    if vector.count() != expected {
+        let found = vector.count();
         return Err(QueryError::Length {
             peer,
             expected,
             found,
         });
     }
-    if vector.iter().any(|v| !v.is_finite()) {
+    if !vector.is_finite() {
         return Err(QueryError::Vector(peer));
     }
     Ok(())

@@ -10,7 +10,7 @@ use tributary_protocol::id::PeerId;
 
 use crate::coalition::Coalition;
 use crate::measure::{HoldOut, MeasureError, check_contributions};
-use crate::vector;
+use crate::vector::{self, Vector};
 
 /// A cooperative game: every coalition of players has a worth.
 pub trait Utility {
@@ -69,7 +69,7 @@ pub struct LossDrop<'a, G, C> {
     loss_before: f64,
 }
 
-impl<'a, G: Gradient, C: AsRef<[f32]>> LossDrop<'a, G, C> {
+impl<'a, G: Gradient, C: Vector> LossDrop<'a, G, C> {
     /// Measures the loss of nobody's coalition once. Player `i` is `contributions[i]`.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl<'a, G: Gradient, C: AsRef<[f32]>> LossDrop<'a, G, C> {
     }
 }
 
-impl<G: Gradient, C: AsRef<[f32]>> Utility for LossDrop<'_, G, C> {
+impl<G: Gradient, C: Vector> Utility for LossDrop<'_, G, C> {
     type Error = MeasureError<G::Error>;
 
     fn players(&self) -> usize {
@@ -104,7 +104,7 @@ impl<G: Gradient, C: AsRef<[f32]>> Utility for LossDrop<'_, G, C> {
         }
         let chosen = coalition
             .members()
-            .map(|player| self.contributions[player].1.as_ref());
+            .map(|player| &self.contributions[player].1);
         let step = vector::sum(self.before.len(), chosen);
         let point = vector::along(self.before, &step, 1.0);
         Ok(self.loss_before - self.hold_out.mean_loss(&point)?)

@@ -3,6 +3,106 @@
 //! Numbers are kept in `f32` as certified and combined in `f64`. The order of additions depends on
 //! nothing but the length, so two evaluators with equal gradients get equal scores to the last bit.
 
+use tributary_protocol::aggregate::ContributionVector;
+
+/// A flat vector of which only what is not zero need be told. Contribution vectors of a run are shared and sparse;
+/// research works on plain numbers.
+pub trait Vector {
+    /// Numbers, zeros included.
+    fn count(&self) -> usize;
+
+    /// Tells the numbers in rising order of their places; those that it does not tell are zero.
+    fn visit(&self, tell: &mut dyn FnMut(usize, f32));
+
+    /// Inner product with an equally long vector: element `k` goes to lane `k mod 8`, lanes are added last.
+    fn dot(&self, other: &[f64]) -> f64 {
+        assert_eq!(other.len(), self.count(), "of one adapter");
+        let mut lanes = [0.0f64; LANES];
+        self.visit(&mut |at, value| lanes[at % LANES] += other[at] * f64::from(value));
+        lanes.iter().sum()
+    }
+
+    /// `total += weight * self`.
+    fn add_to(&self, total: &mut [f64], weight: f64) {
+        assert_eq!(total.len(), self.count(), "of one adapter");
+        self.visit(&mut |at, value| total[at] += weight * f64::from(value));
+    }
+
+    /// The same numbers in `f64`.
+    fn wide(&self) -> Vec<f64> {
+        let mut wide = vec![0.0; self.count()];
+        self.add_to(&mut wide, 1.0);
+        wide
+    }
+
+    /// Whether no number is NaN or infinite.
+    fn is_finite(&self) -> bool {
+        let mut finite = true;
+        self.visit(&mut |_, value| finite &= value.is_finite());
+        finite
+    }
+}
+
+impl Vector for ContributionVector {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn visit(&self, tell: &mut dyn FnMut(usize, f32)) {
+        ContributionVector::visit(self, tell);
+    }
+}
+
+impl Vector for [f32] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn visit(&self, tell: &mut dyn FnMut(usize, f32)) {
+        for (at, value) in self.iter().enumerate() {
+            tell(at, *value);
+        }
+    }
+
+    fn dot(&self, other: &[f64]) -> f64 {
+        dot(other, self)
+    }
+
+    fn add_to(&self, total: &mut [f64], weight: f64) {
+        add(total, weight, self);
+    }
+
+    fn is_finite(&self) -> bool {
+        self.iter().all(|value| value.is_finite())
+    }
+}
+
+/// Through to the numbers.
+macro_rules! through {
+    ($type:ty $(, $size:ident)?) => {
+        impl$(<const $size: usize>)? Vector for $type {
+            fn count(&self) -> usize {
+                self[..].count()
+            }
+            fn visit(&self, tell: &mut dyn FnMut(usize, f32)) {
+                self[..].visit(tell);
+            }
+            fn dot(&self, other: &[f64]) -> f64 {
+                self[..].dot(other)
+            }
+            fn add_to(&self, total: &mut [f64], weight: f64) {
+                self[..].add_to(total, weight);
+            }
+            fn is_finite(&self) -> bool {
+                self[..].is_finite()
+            }
+        }
+    };
+}
+through!(Vec<f32>);
+through!(&[f32]);
+through!([f32; N], N);
+
 /// Partial sums kept side by side: one AVX-512 register of `f64`. Part of the result's definition.
 const LANES: usize = 8;
 
@@ -23,16 +123,14 @@ pub(crate) fn dot(a: &[f64], b: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
-/// The same numbers in `f64`.
-pub(crate) fn wide(vector: &[f32]) -> Vec<f64> {
-    vector.iter().map(|value| f64::from(*value)).collect()
-}
-
 /// Sum of vectors of `len` numbers, in the order given.
-pub(crate) fn sum<'a>(len: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<f64> {
+pub(crate) fn sum<'a, V: Vector + 'a>(
+    len: usize,
+    vectors: impl Iterator<Item = &'a V>,
+) -> Vec<f64> {
     let mut total = vec![0.0; len];
     for vector in vectors {
-        add(&mut total, 1.0, vector);
+        vector.add_to(&mut total, 1.0);
     }
     total
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
-use tributary_protocol::id::{BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
+use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
 use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
 use tributary_protocol::sign::SecretKey;
 
@@ -288,7 +288,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Who was asked and what each answered.
-    pub async fn blob(&self, blob: BlobRef, providers: &[PeerId]) -> Result<Vec<u8>, FetchError> {
+    pub async fn blob(&self, blob: BlobRef, providers: &[PeerId]) -> Result<Blob, FetchError> {
         if providers.is_empty() {
             self.net.fetch(blob, &self.net.connected()).await
         } else {

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tributary_protocol::entry::Join;
-use tributary_protocol::event::{Command, Effect, Input, Notice};
-use tributary_protocol::id::{BlobHash, BlobRef, PeerId, RunId};
+use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
+use tributary_protocol::id::{Blob, BlobHash, BlobRef, PeerId, RunId};
 use tributary_protocol::node::Node;
 use tributary_protocol::outbox::Outbox;
 use tributary_protocol::time::Now;
@@ -74,7 +74,7 @@ pub(crate) enum Request<B> {
     /// A look at the brain between two inputs.
     Inspect(Box<dyn FnOnce(&B) + Send>),
     /// Every durable record.
-    Records(oneshot::Sender<Result<Vec<tributary_protocol::event::Record>, StoreError>>),
+    Records(oneshot::Sender<Result<Vec<Record>, StoreError>>),
     /// Finish what is queued and end.
     Stop,
 }
@@ -102,8 +102,8 @@ pub(crate) struct Driver<B> {
     /// Commits under way, one for each barrier that is not durable.
     commits: VecDeque<Durable>,
     fetching: BTreeSet<BlobHash>,
-    fetched: mpsc::UnboundedReceiver<(BlobRef, Result<Vec<u8>, String>)>,
-    fetch_out: mpsc::UnboundedSender<(BlobRef, Result<Vec<u8>, String>)>,
+    fetched: mpsc::UnboundedReceiver<(BlobHash, Result<Blob, String>)>,
+    fetch_out: mpsc::UnboundedSender<(BlobHash, Result<Blob, String>)>,
     stopping: bool,
 }
 
@@ -113,7 +113,7 @@ enum Wake<B> {
     Net(Option<NetEvent>),
     Timer,
     Work(Done),
-    Fetched(BlobRef, Result<Vec<u8>, String>),
+    Fetched(BlobHash, Result<Blob, String>),
     Request(Option<Request<B>>),
     CheckClock,
 }
@@ -157,7 +157,7 @@ impl<B: Brain> Driver<B> {
                 durable = wait_for(self.commits.front_mut()) => Wake::Durable(durable),
                 request = self.parts.requests.recv(), if !self.stopping => Wake::Request(request),
                 Some(done) = self.parts.done.recv(), if open => Wake::Work(done),
-                Some((blob, got)) = self.fetched.recv(), if open => Wake::Fetched(blob, got),
+                Some((hash, got)) = self.fetched.recv(), if open => Wake::Fetched(hash, got),
                 event = self.parts.net_events.next(), if open => Wake::Net(event),
                 () = sleep(wait), if open => Wake::Timer,
                 _ = clock_check.tick() => Wake::CheckClock,
@@ -189,18 +189,15 @@ impl<B: Brain> Driver<B> {
                     self.feed(Input::Timer(timer));
                 }
             }
-            Wake::Work(done) => self.on_work(done),
-            Wake::Fetched(blob, got) => {
-                self.fetching.remove(&blob.hash);
+            Wake::Work(done) => self.on_work(done)?,
+            Wake::Fetched(hash, got) => {
+                self.fetching.remove(&hash);
                 self.parts.metrics.fetched(got.is_ok());
                 match got {
-                    Ok(bytes) => self.feed(Input::Blob {
-                        hash: blob.hash,
-                        bytes,
-                    }),
+                    Ok(blob) => self.feed(Input::Blob(blob)),
                     Err(why) => {
                         tracing::debug!("{why}");
-                        self.feed(Input::BlobFailed(blob.hash));
+                        self.feed(Input::BlobFailed(hash));
                     }
                 }
             }
@@ -225,8 +222,10 @@ impl<B: Brain> Driver<B> {
         });
     }
 
-    fn on_work(&mut self, done: Done) {
+    fn on_work(&mut self, done: Done) -> Result<(), String> {
         match done {
+            Done::Computed(computed) => self.feed(Input::Computed(computed)),
+            Done::Broken(why) => return Err(why),
             Done::Trained(trained) => {
                 self.parts.metrics.trained(trained.tokens);
                 self.feed(Input::Trained(trained));
@@ -242,6 +241,7 @@ impl<B: Brain> Driver<B> {
                 self.tell(Event::Notice(notice));
             }
         }
+        Ok(())
     }
 
     fn on_request(&mut self, request: Request<B>) {
@@ -273,10 +273,12 @@ impl<B: Brain> Driver<B> {
     /// Records start on their way to the disk at once; everything behind them waits for it.
     fn enqueue(&mut self, effects: Vec<Effect>) {
         let parts = &self.parts;
-        self.outbox.push(effects, |records| {
+        let persist = |records: Vec<Record>| {
             parts.metrics.persisted(&records);
             self.commits.push_back(parts.store.persist(records));
-        });
+        };
+        self.outbox
+            .push(effects, persist, |work| parts.bench.compute(work));
     }
 
     /// Does what is due, up to the next barrier.
@@ -296,6 +298,7 @@ impl<B: Brain> Driver<B> {
         match effect {
             // A barrier that is passed.
             Effect::Persist(_) => {}
+            Effect::Compute(work) => parts.bench.compute(work),
             Effect::Gossip { run, bytes } => parts.net.gossip(run, bytes),
             Effect::Send { to, bytes } => parts.net.send(to, bytes),
             Effect::Verdict { id, verdict } => {
@@ -334,7 +337,7 @@ impl<B: Brain> Driver<B> {
         let (net, out) = (self.parts.net.clone(), self.fetch_out.clone());
         tokio::spawn(async move {
             let got = net.fetch(blob, &providers).await.map_err(|e| e.to_string());
-            let _ = out.send((blob, got));
+            let _ = out.send((blob.hash, got));
         });
     }
 

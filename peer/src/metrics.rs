@@ -95,6 +95,7 @@ impl Metrics {
                 Record::Consensus { bytes, .. } => ("consensus", bytes.len()),
                 Record::ConsensusDone { .. } => ("consensus_done", 0),
                 Record::Residual { bytes, .. } => ("residual", bytes.len()),
+                Record::Sent { bytes, .. } => ("sent", bytes.len()),
                 Record::Followed { bytes, .. } => ("followed", bytes.len()),
             };
             self.records.with_label_values(&[kind]).inc();

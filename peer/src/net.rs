@@ -43,7 +43,7 @@ use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
 use tokio::sync::{mpsc, oneshot};
 use tributary_protocol::event::{GossipId, Verdict};
-use tributary_protocol::id::{BlobHash, BlobRef, NetworkId, PeerId, RunId};
+use tributary_protocol::id::{Blob, BlobHash, BlobRef, NetworkId, PeerId, RunId};
 
 use crate::identity::Identity;
 use crate::store::Blobs;
@@ -304,7 +304,7 @@ impl Net {
         &self,
         blob: BlobRef,
         providers: &[PeerId],
-    ) -> Result<Vec<u8>, FetchError> {
+    ) -> Result<Blob, FetchError> {
         self.data.fetch(blob, providers).await
     }
 

@@ -214,7 +214,8 @@ pub(crate) fn stopped(
         Err(
             e @ (StoreError::Damaged { .. }
             | StoreError::DamagedFile { .. }
-            | StoreError::Version { .. }),
+            | StoreError::Version { .. }
+            | StoreError::UnknownTable(_)),
         ) => {
             report.faults.push(Fault::of(e));
             None

@@ -87,9 +87,9 @@ struct Staging {
     /// Rounds of a stage.
     together: u32,
     /// The newest adapter.
-    adapter: Option<Adapter>,
+    adapter: Option<Arc<Adapter>>,
     /// The adapter before the open stage, what was moved in it, and its rounds so far.
-    open: Option<(Adapter, store::Stage, u32)>,
+    open: Option<(Arc<Adapter>, store::Stage, u32)>,
     stages: Vec<Stage>,
 }
 
@@ -177,7 +177,7 @@ impl Provenance {
             names: book.names(),
             commitments: evidence::commitments(run),
             manifest: audited.manifest,
-            adapter,
+            adapter: Arc::unwrap_or_clone(adapter),
             stages: staging.stages,
         })
     }

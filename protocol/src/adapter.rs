@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 
 use crate::hash::{Digest, Domain, Hasher};
 use crate::limits;
@@ -324,8 +325,24 @@ impl Adapter {
     }
 
     /// Canonical bytes: every number as little-endian IEEE 754, in layout order.
+    pub fn as_bytes(&self) -> &[u8] {
+        numbers_as_bytes(&self.values)
+    }
+
+    /// A copy of [`Adapter::as_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+        self.as_bytes().to_vec()
+    }
+
+    /// The canonical bytes, shared with the adapter: nothing is copied.
+    pub fn share(self: &Arc<Self>) -> Bytes {
+        struct Shared(Arc<Adapter>);
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+        }
+        Bytes::from_owner(Shared(Arc::clone(self)))
     }
 
     /// Reads [`Adapter::to_bytes`] back.
@@ -346,6 +363,12 @@ impl Adapter {
             .collect();
         Self::new(shape, values)
     }
+}
+
+/// Numbers as they are written: little-endian, as this machine keeps them.
+pub(crate) fn numbers_as_bytes(values: &[f32]) -> &[u8] {
+    const { assert!(cfg!(target_endian = "little"), "written as kept in memory") };
+    bytemuck::cast_slice(values)
 }
 
 #[cfg(test)]

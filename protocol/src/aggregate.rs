@@ -4,6 +4,10 @@
 //! [`step`] adds the vectors to the adapter. Whatever a rule does, the step is a sum of one vector per
 //! peer: that is what makes credit a matter of arithmetic later. Peers are taken in the order of their
 //! ids and every sum is sequential, so neither arrival nor threads can change a bit.
+//!
+//! In a run, updates stay as they travelled and contribution vectors are an update with a coefficient ([`vectors`],
+//! [`advance`]): nothing of the adapter's length is made but the adapter. Research works on plain vectors ([`combine`],
+//! [`step`]). Both give the same bits.
 
 mod agreement;
 mod clip;
@@ -12,22 +16,70 @@ mod gram;
 mod reference;
 mod robust;
 mod score;
+mod vector;
 
 use crate::id::PeerId;
 use crate::manifest::Aggregation;
-use gram::Gram;
+use crate::update::Packed;
+
+pub use gram::Gram;
 
 pub use score::{final_score, final_scores, judges, middle, needed};
+pub use vector::{ContributionVector, Layout, advance, vectors};
 
-/// One peer's decoded update and its weight.
+/// What a rule asks of an update.
+pub trait Numbers {
+    /// How many numbers it stands for.
+    fn count(&self) -> usize;
+    /// Euclidean length; squares added one after the other in f64.
+    fn norm(&self) -> f64;
+    /// Inner products of all pairs; of one length each.
+    fn products(updates: &[&Self]) -> Gram;
+}
+
+impl Numbers for Vec<f32> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn norm(&self) -> f64 {
+        let mut sum = 0.0;
+        for value in self {
+            sum += f64::from(*value) * f64::from(*value);
+        }
+        sum.sqrt()
+    }
+
+    fn products(updates: &[&Self]) -> Gram {
+        let views: Vec<&[f32]> = updates.iter().map(|update| update.as_slice()).collect();
+        Gram::of(&views)
+    }
+}
+
+/// Of updates that were checked.
+impl Numbers for Packed {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn norm(&self) -> f64 {
+        Packed::norm(self).expect("it was checked")
+    }
+
+    fn products(updates: &[&Self]) -> Gram {
+        Gram::of_packed(updates)
+    }
+}
+
+/// One peer's update and its weight.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Weighted {
+pub struct Weighted<U = Vec<f32>> {
     /// Whose.
     pub peer: PeerId,
     /// What it weighs against the others ([`crate::state::weigh`]). Positive.
     pub weight: u64,
     /// The numbers; of one length for all peers, finite.
-    pub update: Vec<f32>,
+    pub update: U,
 }
 
 /// Contribution vectors, ordered by peer: `c_i = a_i * u_i`, with the [`coefficients`] `a_i`. The product
@@ -55,17 +107,20 @@ pub fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, Vec<f32>
 /// # Panics
 /// If two updates are of one peer or of different lengths, or the weights of all sum to zero or beyond
 /// 64 bits. [`crate::state`] and the decoder have refused such input.
-pub fn coefficients(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, f64, f64)> {
+pub fn coefficients<U: Numbers>(
+    rule: Aggregation,
+    updates: &[Weighted<U>],
+) -> Vec<(PeerId, f64, f64)> {
     let sorted = sorted(updates);
     (sorted.iter().zip(of_sorted(rule, &sorted)))
         .map(|(weighted, (share, coefficient))| (weighted.peer, share, coefficient))
         .collect()
 }
 
-fn sorted(updates: &[Weighted]) -> Vec<&Weighted> {
-    let mut sorted: Vec<&Weighted> = updates.iter().collect();
+fn sorted<U: Numbers>(updates: &[Weighted<U>]) -> Vec<&Weighted<U>> {
+    let mut sorted: Vec<&Weighted<U>> = updates.iter().collect();
     sorted.sort_unstable_by_key(|weighted| weighted.peer);
-    let same_length = |pair: &[&Weighted]| pair[0].update.len() == pair[1].update.len();
+    let same_length = |pair: &[&Weighted<U>]| pair[0].update.count() == pair[1].update.count();
     assert!(
         (sorted.windows(2)).all(|w| w[0].peer < w[1].peer && same_length(w)),
         "one update per peer, all of one length"
@@ -74,19 +129,14 @@ fn sorted(updates: &[Weighted]) -> Vec<&Weighted> {
 }
 
 /// Share of the weight and coefficient of each.
-fn of_sorted(rule: Aggregation, sorted: &[&Weighted]) -> Vec<(f64, f64)> {
+fn of_sorted<U: Numbers>(rule: Aggregation, sorted: &[&Weighted<U>]) -> Vec<(f64, f64)> {
     let weight: u64 = sorted.iter().map(|w| w.weight).sum();
     assert!(weight > 0 || sorted.is_empty(), "updates without weight");
     let shares: Vec<f64> = (sorted.iter())
         .map(|weighted| weighted.weight as f64 / weight as f64)
         .collect();
-    let views = || {
-        sorted
-            .iter()
-            .map(|w| w.update.as_slice())
-            .collect::<Vec<_>>()
-    };
-    let coefficients = robust::coefficients(rule, &shares, || Gram::of(&views()));
+    let updates: Vec<&U> = sorted.iter().map(|weighted| &weighted.update).collect();
+    let coefficients = robust::coefficients(rule, &shares, || U::products(&updates));
     let coefficients = coefficients.unwrap_or_else(|| match rule {
         Aggregation::ClippedMean => (shares.iter().zip(clip::factors(sorted)))
             .map(|(share, factor)| share * factor)

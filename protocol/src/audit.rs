@@ -13,6 +13,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::entry::Entry;
@@ -107,7 +109,7 @@ pub struct Audited {
     /// Round, state hash and roster after the last of them.
     pub head: Head,
     /// The adapter after the last of them; `None` when neither blob nor updates are at hand.
-    pub adapter: Option<Adapter>,
+    pub adapter: Option<Arc<Adapter>>,
     /// Rounds whose adapter was not recomputed, because an update or the adapter before is missing.
     pub unchecked: Vec<Round>,
     /// Blocks that count.
@@ -147,7 +149,7 @@ pub fn audit(
     let mut replay = Replay {
         network,
         run,
-        manifest,
+        manifest: Arc::new(manifest),
         log,
         head: None,
         adapter: None,
@@ -178,7 +180,7 @@ pub fn audit(
         .filter(|a| replay.log.is_equivocator(*a));
     Ok(Audited {
         equivocators: equivocators.collect(),
-        manifest: replay.manifest,
+        manifest: Arc::unwrap_or_clone(replay.manifest),
         values: replay.values,
         head,
         adapter: replay.adapter,
@@ -325,10 +327,10 @@ type Lookup<'a> = &'a mut dyn FnMut(&BlobHash) -> Option<Vec<u8>>;
 struct Replay {
     network: NetworkId,
     run: RunId,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     log: LogSet,
     head: Option<Head>,
-    adapter: Option<Adapter>,
+    adapter: Option<Arc<Adapter>>,
     values: Vec<RoundValue>,
     unchecked: Vec<Round>,
     contradictions: Vec<Contradiction>,
@@ -395,7 +397,7 @@ impl Replay {
     }
 
     /// The certified adapter as a blob, where it cannot be recomputed.
-    fn stored_adapter(&self, blob: Lookup<'_>) -> Result<Option<Adapter>, Fault> {
+    fn stored_adapter(&self, blob: Lookup<'_>) -> Result<Option<Arc<Adapter>>, Fault> {
         let value = self.values.last().expect("a value was followed");
         let fault = |why: &str| Fault::of_round(Some(value.round), format!("adapter: {why}"));
         let Some(bytes) = blob(&value.adapter.hash) else {
@@ -406,12 +408,15 @@ impl Replay {
         }
         let shape = Arc::new(self.manifest.adapter.clone());
         let adapter = Adapter::from_bytes(shape, &bytes);
-        adapter.map(Some).map_err(|why| fault(&why.to_string()))
+        match adapter {
+            Ok(adapter) => Ok(Some(Arc::new(adapter))),
+            Err(why) => Err(fault(&why.to_string())),
+        }
     }
 }
 
 /// The updates at hand of those that a value includes, each checked against its hash and size.
-fn updates(value: &RoundValue, blob: Lookup<'_>) -> Result<BTreeMap<BlobHash, Vec<u8>>, Fault> {
+fn updates(value: &RoundValue, blob: Lookup<'_>) -> Result<BTreeMap<BlobHash, Bytes>, Fault> {
     let mut updates = BTreeMap::new();
     for included in &value.included {
         let hash = included.update.hash;
@@ -424,7 +429,7 @@ fn updates(value: &RoundValue, blob: Lookup<'_>) -> Result<BTreeMap<BlobHash, Ve
                 reason: format!("update {hash}: its content has another hash or size"),
             });
         }
-        updates.insert(hash, bytes);
+        updates.insert(hash, Bytes::from(bytes));
     }
     Ok(updates)
 }

@@ -5,17 +5,22 @@
 //! follows it in the list happens only after its records are durable. That one rule is what makes
 //! every acknowledgement, vote and receipt survive a crash.
 
-use bincode::{Decode, Encode};
+use std::sync::Arc;
 
-use crate::adapter::{Adapter, Trainable};
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+use crate::adapter::{Adapter, AdapterShape, Trainable};
+use crate::aggregate::ContributionVector;
 use crate::entry::{Join, ScoreSheet};
 use crate::hash::Digest;
-use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
+use crate::id::{Blob, BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::manifest::{Manifest, Training};
 use crate::node::Excess;
 use crate::reject::Rejection;
 use crate::sketch::Sketch;
 use crate::time::Instant;
+use crate::work::{Computed, Work};
 
 /// Names one gossip message until the node has judged it.
 pub type GossipId = u64;
@@ -45,17 +50,14 @@ pub enum Input {
     Connected(PeerId),
     /// The last connection to `peer` is gone.
     Disconnected(PeerId),
-    /// A blob asked for by [`Effect::FetchBlob`] is here, its hash verified.
-    Blob {
-        /// Its hash.
-        hash: BlobHash,
-        /// Its content.
-        bytes: Vec<u8>,
-    },
+    /// A blob asked for by [`Effect::FetchBlob`] is here.
+    Blob(Blob),
     /// A blob could not be had from any of the providers; the node decides whether to ask again.
     BlobFailed(BlobHash),
     /// Local training asked for by [`Effect::Train`] is done.
     Trained(Trained),
+    /// What [`Effect::Compute`] asked for is computed.
+    Computed(Box<Computed>),
     /// Scoring asked for by [`Effect::Score`] is done.
     Scored {
         /// The run.
@@ -76,7 +78,7 @@ pub struct Trained {
     pub round: Round,
     /// The state it started from.
     pub base: StateHash,
-    /// New minus old values, flat layout, zero on factors that the round does not train.
+    /// New minus old values, in the flat layout of the task's shape, zero on factors that the round does not train.
     pub delta: Vec<f32>,
     /// Tokens trained on.
     pub tokens: u64,
@@ -154,6 +156,9 @@ pub enum Effect {
     CancelTrain(RunId),
     /// The round closes soon: end the run's training at its next step, and hand back what it gave.
     FinishTrain(RunId),
+    /// Compute this away from the loop; answered by [`Input::Computed`] once. Nobody else sees that it is computed, so
+    /// it waits for no barrier.
+    Compute(Box<Work>),
     /// Score a certified round; answered by [`Input::Scored`].
     Score(Box<ScoreTask>),
     /// Call back with [`Input::Timer`] at `at`. Setting a timer again moves it.
@@ -237,7 +242,7 @@ pub enum Record {
         /// Plain BLAKE3 of the bytes.
         hash: BlobHash,
         /// The content.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// What this committee member saw and said in an undecided height, in order; appended.
     Consensus {
@@ -255,14 +260,24 @@ pub enum Record {
         /// The height.
         round: Round,
     },
-    /// Error feedback of this peer's updates after `round`; replaces the one before.
+    /// Error feedback of this peer's updates; replaces the one before.
     Residual {
         /// The run.
         run: RunId,
-        /// The last round it accounts for.
+        /// Everything before this round is accounted for, and what this peer sent in it is taken out.
         round: Round,
-        /// Encoded residual.
-        bytes: Vec<u8>,
+        /// The residual's numbers.
+        bytes: Bytes,
+    },
+    /// The update that this peer sent last; replaces the one before. Where its round leaves it out, it goes back to error
+    /// feedback.
+    Sent {
+        /// The run.
+        run: RunId,
+        /// Its round.
+        round: Round,
+        /// The encoded update.
+        bytes: Bytes,
     },
     /// This peer follows the run (with the join it asked for); replaces the one before.
     Followed {
@@ -283,11 +298,23 @@ pub struct TrainTask {
     /// The state to start from.
     pub base: StateHash,
     /// The adapter of that state.
-    pub adapter: Adapter,
+    pub adapter: Arc<Adapter>,
+    /// The shape of what this peer trains: the adapter's, or its first components; see [`TrainTask::start`].
+    pub shape: Arc<AdapterShape>,
     /// Which factors move.
     pub trainable: Trainable,
     /// Steps, batch, context, learning rate.
     pub training: Training,
+}
+
+impl TrainTask {
+    /// What training starts from: the adapter, or its first components.
+    pub fn start(&self) -> Arc<Adapter> {
+        match self.shape == *self.adapter.shape() {
+            true => Arc::clone(&self.adapter),
+            false => Arc::new(self.adapter.narrowed(Arc::clone(&self.shape))),
+        }
+    }
 }
 
 /// Work for an evaluator.
@@ -300,12 +327,14 @@ pub struct ScoreTask {
     /// Its state.
     pub state: StateHash,
     /// The adapter before the round.
-    pub before: Adapter,
+    pub before: Arc<Adapter>,
+    /// Which factors the round moved.
+    pub trainable: Trainable,
     /// Included contribution vectors, ordered by peer; `before + sum` is the adapter after the round.
-    pub contributions: Vec<(PeerId, Vec<f32>)>,
-    /// What anyone could have read before the round: certified updates of the last turns of its factors, flat,
+    pub contributions: Arc<[(PeerId, ContributionVector)]>,
+    /// What anyone could have read before the round: certified updates of the last turns of its factors,
     /// oldest round first and by peer within one. What a contribution has in common with their span is not new.
-    pub public: Vec<Vec<f32>>,
+    pub public: Vec<ContributionVector>,
     /// Draws the hold-out windows; taken from the certificate, so nobody can train on them.
     pub seed: Digest,
     /// Windows to draw.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 
 use crate::hash::{Digest, ParseDigestError};
 
@@ -133,6 +134,36 @@ impl BlobRef {
             hash: BlobHash(crate::hash::blob(bytes)),
             size: bytes.len() as u64,
         }
+    }
+}
+
+/// Content with its name, which follows from it. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    hash: BlobHash,
+    bytes: Bytes,
+}
+
+impl Blob {
+    /// Names `bytes` by their hash.
+    pub fn of(bytes: Bytes) -> Self {
+        let hash = BlobHash(crate::hash::blob(&bytes));
+        Self { hash, bytes }
+    }
+
+    /// The content of this name, if it is.
+    pub fn read(hash: BlobHash, bytes: Bytes) -> Option<Self> {
+        Some(Self::of(bytes)).filter(|blob| blob.hash == hash)
+    }
+
+    /// Its name.
+    pub fn hash(&self) -> BlobHash {
+        self.hash
+    }
+
+    /// Its content.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 }
 

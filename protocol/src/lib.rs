@@ -1,7 +1,7 @@
 //! Ids, signed records, logs, rounds, aggregation and consensus of Tributary, without IO.
 //!
 //! ```text
-//!            Input (message, timer, blob, trained, command) + Now
+//!            Input (message, timer, blob, trained, computed, command) + Now
 //!                                │
 //!                          node::Node::handle
 //!        ┌───────────────┬───────┴───────┬──────────────────┐
@@ -48,6 +48,7 @@ pub mod sync;
 pub mod time;
 pub mod update;
 pub mod wire;
+pub mod work;
 
 // The fixture is shared with the integration tests and names the crate as they do.
 #[cfg(test)]

@@ -16,16 +16,18 @@ mod intake;
 mod membership;
 mod phase;
 mod public;
+mod publish;
 mod relay;
 mod restore;
 mod run;
 mod settle;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Command, Effect, Input, Notice, Record, Timer, Verdict};
 use crate::hash::{Domain, Hasher, Stream};
-use crate::id::{BlobHash, NetworkId, PeerId, RunId};
+use crate::id::{Blob, NetworkId, PeerId, RunId};
 use crate::log::Unverified;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
@@ -211,7 +213,7 @@ impl Node {
             Input::Disconnected(peer) => {
                 self.desk.connected.remove(&peer);
             }
-            Input::Blob { hash, bytes } => self.on_blob(hash, &bytes),
+            Input::Blob(blob) => self.on_blob(&blob),
             Input::BlobFailed(hash) => {
                 for run in self.runs.values_mut() {
                     run.on_blob_failed(&mut self.desk, &hash);
@@ -219,7 +221,16 @@ impl Node {
             }
             Input::Trained(trained) => {
                 if let Some(run) = self.runs.get_mut(&trained.run) {
-                    run.on_trained(&mut self.desk, trained);
+                    // Where an update comes of it, the run goes on once that is encoded.
+                    if !run.on_trained(&mut self.desk, trained) {
+                        run.advance(&mut self.desk);
+                    }
+                }
+            }
+            Input::Computed(computed) => {
+                if let Some(run) = self.runs.get_mut(&computed.run)
+                    && run.on_computed(&mut self.desk, computed.outcome)
+                {
                     run.advance(&mut self.desk);
                 }
             }
@@ -232,6 +243,23 @@ impl Node {
             Input::Command(command) => self.on_command(command),
         }
         std::mem::take(&mut self.desk.out)
+    }
+
+    /// Computes what these effects ask for at once, and puts what follows from it in its place: for a world in which
+    /// computing takes no time.
+    pub fn complete(&mut self, effects: Vec<Effect>, now: Now) -> Vec<Effect> {
+        let mut out = Vec::with_capacity(effects.len());
+        for effect in effects {
+            match effect {
+                Effect::Compute(work) => {
+                    let computed = Input::Computed(Box::new(work.run()));
+                    let more = self.handle(computed, now);
+                    out.extend(self.complete(more, now));
+                }
+                other => out.push(other),
+            }
+        }
+        out
     }
 
     fn on_timer(&mut self, timer: Timer) {
@@ -283,12 +311,9 @@ impl Node {
         verdict
     }
 
-    fn on_blob(&mut self, hash: BlobHash, bytes: &[u8]) {
-        if BlobHash(crate::hash::blob(bytes)) != hash {
-            return;
-        }
+    fn on_blob(&mut self, blob: &Blob) {
         for run in self.runs.values_mut() {
-            if run.on_blob(&mut self.desk, hash, bytes) {
+            if run.on_blob(&mut self.desk, blob) {
                 run.advance(&mut self.desk);
             }
         }

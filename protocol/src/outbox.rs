@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 
 use crate::event::{Effect, Record};
+use crate::work::Work;
 
-/// See the module.
+/// The queue between a node and whoever carries out its effects.
 #[derive(Debug, Default)]
 pub struct Outbox {
     queue: VecDeque<Step>,
@@ -28,17 +29,28 @@ enum Step {
 
 impl Outbox {
     /// Appends what a node wants done. `persist` gets the records of each barrier, in order; each of these calls is to be
-    /// answered by one of [`Outbox::durable`] once they are on the disk.
-    pub fn push(&mut self, effects: Vec<Effect>, mut persist: impl FnMut(Vec<Record>)) {
+    /// answered by one of [`Outbox::durable`] once they are on the disk. `compute` gets what is to be computed, which
+    /// begins at once.
+    pub fn push(
+        &mut self,
+        effects: Vec<Effect>,
+        mut persist: impl FnMut(Vec<Record>),
+        mut compute: impl FnMut(Box<Work>),
+    ) {
         for effect in effects {
-            self.queue.push_back(match effect {
+            let step = match effect {
                 Effect::Persist(records) => {
                     persist(records);
                     self.pushed += 1;
                     Step::Wait(self.pushed)
                 }
+                Effect::Compute(work) => {
+                    compute(work);
+                    continue;
+                }
                 other => Step::Do(other),
-            });
+            };
+            self.queue.push_back(step);
         }
     }
 
@@ -109,12 +121,11 @@ mod tests {
         let mut outbox = Outbox::default();
         let mut disk = Vec::new();
         let first = vec![offer(1), Effect::Persist(vec![record(1)]), offer(2)];
-        outbox.push(first, |records| disk.push(records));
+        outbox.push(first, |records| disk.push(records), |_| {});
         outbox.push(
             vec![Effect::Persist(vec![record(2)]), offer(3)],
-            |records| {
-                disk.push(records);
-            },
+            |records| disk.push(records),
+            |_| {},
         );
         assert_eq!(
             disk,
@@ -134,7 +145,7 @@ mod tests {
     fn one_commit_of_several_barriers_frees_all_of_them() {
         let mut outbox = Outbox::default();
         for n in 0..3 {
-            outbox.push(vec![Effect::Persist(vec![record(1)]), offer(n)], drop);
+            outbox.push(vec![Effect::Persist(vec![record(1)]), offer(n)], drop, drop);
         }
         (0..3).for_each(|_| outbox.durable());
         assert_eq!(offered(&mut outbox), [0, 1, 2]);

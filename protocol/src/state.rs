@@ -10,12 +10,15 @@
 mod admission;
 mod bounds;
 mod membership;
+mod step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::adapter::Adapter;
-use crate::aggregate::{self, Weighted};
+use crate::aggregate;
 use crate::entry::{Contribution, Entry, ScoreSheet};
 use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
@@ -24,13 +27,13 @@ use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Joined, Missed, Opened, RoundValue, state_hash};
-use crate::update;
 
 pub use admission::{Opening, admit, called, is_eligible, open, unknown_sketches, votes, weigh};
 use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
+pub use step::{Derived, Step, StepKey};
 
 /// What certificates alone prove of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,9 +160,9 @@ pub struct Evidence<'a> {
     /// All logs of the run.
     pub log: &'a LogSet,
     /// The adapter of the state before; `None` only for the genesis.
-    pub before: Option<&'a Adapter>,
+    pub before: Option<&'a Arc<Adapter>>,
     /// Update blobs by hash.
-    pub blobs: &'a BTreeMap<BlobHash, Vec<u8>>,
+    pub blobs: &'a BTreeMap<BlobHash, Bytes>,
     /// The value certified before (its contributions are what the sheets judge).
     pub judged: Option<&'a RoundValue>,
 }
@@ -201,22 +204,13 @@ pub fn missing(head: Option<&Head>, value: &RoundValue, evidence: &Evidence<'_>)
     out
 }
 
-/// The outcome of a round, recomputed.
-#[derive(Clone, Debug)]
-pub struct Derived {
-    /// The adapter after.
-    pub adapter: Adapter,
-    /// Contribution vectors, ordered by peer; they add up to the step.
-    pub contributions: Vec<(PeerId, Vec<f32>)>,
-}
-
 /// Recomputes a value from the evidence behind it and compares every field.
 ///
 /// # Errors
 /// [`Rejection`] names the first field that does not follow from the evidence. Evidence that has not
 /// arrived is an error too; ask [`missing`] first.
 pub fn derive(
-    manifest: &Manifest,
+    manifest: &Arc<Manifest>,
     head: Option<&Head>,
     value: &RoundValue,
     evidence: &Evidence<'_>,
@@ -251,18 +245,20 @@ pub fn check(
 /// # Errors
 /// [`Rejection`] when an update is missing or the outcome is not the certified adapter.
 pub fn recompute(
-    manifest: &Manifest,
+    manifest: &Arc<Manifest>,
     value: &RoundValue,
     evidence: &Evidence<'_>,
 ) -> Result<Derived, Rejection> {
-    let derived = aggregate(manifest, value, evidence)?;
-    if BlobRef::of(&derived.adapter.to_bytes()) != value.adapter {
-        return Err(Rejection::Contradiction(
-            "adapter does not follow from the contributions",
-        ));
+    let derived = Step::of(manifest, value, evidence)?.take()?;
+    match derived.blob == value.adapter {
+        true => Ok(derived),
+        false => Err(OTHER_ADAPTER),
     }
-    Ok(derived)
 }
+
+/// What is wrong with a value whose updates lead to another adapter.
+pub const OTHER_ADAPTER: Rejection =
+    Rejection::Contradiction("adapter does not follow from the contributions");
 
 fn check_entries(
     manifest: &Manifest,
@@ -390,65 +386,6 @@ fn final_scores(
     aggregate::final_scores(&sheets, &judged.included, &manifest.evaluators)
 }
 
-/// Decodes, combines and applies the updates that `value` includes; does not look at the outcome
-/// that `value` states.
-fn aggregate(
-    manifest: &Manifest,
-    value: &RoundValue,
-    evidence: &Evidence<'_>,
-) -> Result<Derived, Rejection> {
-    let shape = Arc::new(manifest.adapter.clone());
-    let Some(before) = evidence.before else {
-        let seed: Digest = value.run.0;
-        return match value.round {
-            Round(0) => Ok(Derived {
-                adapter: Adapter::init(shape, &seed),
-                contributions: vec![],
-            }),
-            _ => Err(Rejection::Contradiction(
-                "the adapter before is not at hand",
-            )),
-        };
-    };
-    let trainable = manifest.training.schedule.trainable(value.round);
-    let segments = manifest.adapter.trainable_segments(trainable);
-    let len = segments.iter().map(|s| s.len()).sum();
-    let mut weighted = Vec::with_capacity(value.included.len());
-    for included in &value.included {
-        let bytes = (evidence.blobs.get(&included.update.hash))
-            .ok_or(Rejection::Blob("an update is not at hand"))?;
-        if bytes.len() as u64 != included.update.size {
-            return Err(Rejection::Blob(
-                "an update has another size than its receipt says",
-            ));
-        }
-        let update = update::decode(bytes, len, manifest.codec)?;
-        let peer = included.receipt.author;
-        weighted.push(Weighted {
-            peer,
-            weight: included.weight,
-            update,
-        });
-    }
-    let contributions: Vec<(PeerId, Vec<f32>)> =
-        (aggregate::combine(manifest.aggregation, &weighted))
-            .into_iter()
-            .map(|(peer, update)| {
-                (
-                    peer,
-                    update::scatter(&update, &segments, before.values().len()),
-                )
-            })
-            .collect();
-    let values = aggregate::step(before.values(), &contributions);
-    let adapter = Adapter::new(shape, values)
-        .map_err(|_| Rejection::Contradiction("the step leaves the range of f32"))?;
-    Ok(Derived {
-        adapter,
-        contributions,
-    })
-}
-
 /// What a proposer chose to put into a round.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
@@ -477,12 +414,29 @@ pub struct Choice {
 /// # Errors
 /// [`Rejection`] when the choice itself is not allowed; the same checks as [`derive`].
 pub fn build(
+    manifest: &Arc<Manifest>,
+    run: RunId,
+    head: Option<&Head>,
+    choice: Choice,
+    evidence: &Evidence<'_>,
+) -> Result<(RoundValue, Derived), Rejection> {
+    let draft = draft(manifest, run, head, choice, evidence)?;
+    let derived = Step::of(manifest, &draft, evidence)?.take()?;
+    let value = finish(manifest, head, draft, derived.blob)?;
+    Ok((value, derived))
+}
+
+/// The value that follows from a choice, but for the adapter, which takes a [`Step`], and what is named by it.
+///
+/// # Errors
+/// [`Rejection`] when the choice itself is not allowed.
+pub fn draft(
     manifest: &Manifest,
     run: RunId,
     head: Option<&Head>,
     mut choice: Choice,
     evidence: &Evidence<'_>,
-) -> Result<(RoundValue, Derived), Rejection> {
+) -> Result<RoundValue, Rejection> {
     choice.included.sort();
     choice.missed.sort();
     choice.joins.sort();
@@ -509,11 +463,23 @@ pub fn build(
     };
     check_entries(manifest, head, &value, evidence)?;
     value.scores = final_scores(manifest, &value, evidence);
-    let derived = aggregate(manifest, &value, evidence)?;
-    value.adapter = BlobRef::of(&derived.adapter.to_bytes());
-    conclude(manifest, head, &mut value)?;
-    follow(manifest, run, head, &value)?;
-    Ok((value, derived))
+    Ok(value)
+}
+
+/// A [`draft`] with the adapter that its updates lead to.
+///
+/// # Errors
+/// As [`follow`].
+pub fn finish(
+    manifest: &Manifest,
+    head: Option<&Head>,
+    mut draft: RoundValue,
+    adapter: BlobRef,
+) -> Result<RoundValue, Rejection> {
+    draft.adapter = adapter;
+    conclude(manifest, head, &mut draft)?;
+    follow(manifest, draft.run, head, &draft)?;
+    Ok(draft)
 }
 
 /// Fills in what follows from the rest of a value: the beacon and the state's name.

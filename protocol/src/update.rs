@@ -19,6 +19,7 @@
 
 mod dense;
 mod feedback;
+mod packed;
 #[cfg(test)]
 mod reference;
 mod sparse;
@@ -28,6 +29,7 @@ use crate::manifest::UpdateCodec;
 use crate::reject::Rejection;
 
 pub use feedback::Feedback;
+pub use packed::Packed;
 
 /// Numbers of a full chunk; the last chunk may be shorter. 12 bits address one chunk.
 pub const CHUNK: usize = 4096;
@@ -91,14 +93,26 @@ pub fn encode(update: &[f32], codec: UpdateCodec) -> Result<Vec<u8>, UpdateError
     }
     let mut bytes = Vec::with_capacity(encoded_len(update.len(), codec));
     for chunk in update.chunks(CHUNK) {
-        match codec {
-            UpdateCodec::DenseF32 => dense::write_f32(chunk, &mut bytes),
-            UpdateCodec::DenseInt8 => dense::write_int8(chunk, &mut bytes),
-            UpdateCodec::Sparse { top, .. } => sparse::write(chunk, top, &mut bytes),
-        }
+        write_chunk(chunk, codec, &mut bytes);
     }
     debug_assert_eq!(bytes.len(), encoded_len(update.len(), codec));
     Ok(bytes)
+}
+
+fn write_chunk(chunk: &[f32], codec: UpdateCodec, bytes: &mut Vec<u8>) {
+    match codec {
+        UpdateCodec::DenseF32 => dense::write_f32(chunk, bytes),
+        UpdateCodec::DenseInt8 => dense::write_int8(chunk, bytes),
+        UpdateCodec::Sparse { top, .. } => sparse::write(chunk, top, bytes),
+    }
+}
+
+fn read_chunk(bytes: &[u8], codec: UpdateCodec, chunk: &mut [f32]) -> Result<(), &'static str> {
+    match codec {
+        UpdateCodec::DenseF32 => dense::read_f32(bytes, chunk),
+        UpdateCodec::DenseInt8 => dense::read_int8(bytes, chunk),
+        UpdateCodec::Sparse { top, .. } => sparse::read(bytes, top, chunk),
+    }
 }
 
 /// Decodes an update of exactly `len` numbers, in `codec` or a thinner variant, which the length tells.
@@ -115,12 +129,7 @@ pub fn decode(bytes: &[u8], len: usize, codec: UpdateCodec) -> Result<Vec<f32>, 
     let mut rest = bytes;
     for chunk in update.chunks_mut(CHUNK) {
         let (head, tail) = rest.split_at(encoded_len(chunk.len(), codec));
-        match codec {
-            UpdateCodec::DenseF32 => dense::read_f32(head, chunk),
-            UpdateCodec::DenseInt8 => dense::read_int8(head, chunk),
-            UpdateCodec::Sparse { top, .. } => sparse::read(head, top, chunk),
-        }
-        .map_err(Rejection::Blob)?;
+        read_chunk(head, codec, chunk).map_err(Rejection::Blob)?;
         rest = tail;
     }
     if update.iter().any(|v| !in_range(*v)) {

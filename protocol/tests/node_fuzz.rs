@@ -25,9 +25,10 @@ use tributary_protocol::codec;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
-use tributary_protocol::id::{BlobRef, PeerId, Round, RunId, Scope, Seq, StateHash};
+use tributary_protocol::id::{Blob, BlobRef, PeerId, Round, RunId, Scope, Seq, StateHash};
 use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
+use tributary_protocol::node::Node;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state::{committee, conclude, update_size};
@@ -191,6 +192,12 @@ fn input(from: PeerId, at: usize, bytes: Vec<u8>) -> Input {
     }
 }
 
+/// What a node does about an input, once everything is computed.
+fn answers(node: &mut Node, input: Input, now: Now) -> Vec<Effect> {
+    let effects = node.handle(input, now);
+    node.complete(effects, now)
+}
+
 #[test]
 fn mutated_traffic_of_an_outsider_changes_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,7 +215,7 @@ fn mutated_traffic_of_an_outsider_changes_nothing() {
         wall: Timestamp(now_ms),
     };
     for (at, bytes) in kept.into_iter().enumerate() {
-        drop(node.handle(input(from, at, bytes), now));
+        drop(answers(node, input(from, at, bytes), now));
     }
     let mut feed = |messages: usize, mutator: &mut Mutator, corpus: &mut Corpus| {
         let (mut peak, mut kept) = (0, 0);
@@ -218,7 +225,7 @@ fn mutated_traffic_of_an_outsider_changes_nothing() {
             let input = input(from, at, bytes.clone());
             MEMORY.reset_peak_usage();
             let start = MEMORY.current_usage();
-            let effects = node.handle(input, now);
+            let effects = answers(node, input, now);
             peak = peak.max(MEMORY.peak_usage().saturating_sub(start));
             let start = MEMORY.current_usage();
             for why in effects.iter().filter_map(refusal) {
@@ -507,14 +514,13 @@ fn swallow(net: &mut Net, certificate: &Certificate) -> Vec<Effect> {
     };
     let node = net.nodes[VICTIM].as_mut().expect("running");
     let bytes = Message::Certificate(certificate.encode()).encode();
-    let mut effects = node.handle(input(certificate.precommits[0].0, 0, bytes), now);
+    let mut effects = answers(node, input(certificate.precommits[0].0, 0, bytes), now);
     let mut at = 0;
     while at < effects.len() && at < 10_000 {
         if let Effect::FetchBlob { blob, .. } = &effects[at] {
             assert!(blob.size < 100_000, "asks for {} bytes", blob.size);
             let bytes = vec![0; blob.size as usize];
-            let hash = BlobRef::of(&bytes).hash;
-            effects.extend(node.handle(Input::Blob { hash, bytes }, now));
+            effects.extend(answers(node, Input::Blob(Blob::of(bytes.into())), now));
         }
         at += 1;
     }
@@ -590,7 +596,7 @@ fn even_a_committee_that_is_wholly_corrupt_panics_nobody() {
         if let Some(message) = insider.message(at) {
             let encoded = message.encode();
             bytes += encoded.len();
-            drop(node.handle(input(from, at, encoded), now));
+            drop(answers(node, input(from, at, encoded), now));
             sent += 1;
         }
     }

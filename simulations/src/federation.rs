@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use tributary_protocol::adapter::{Adapter, AdapterShape, Segment, Trainable};
-use tributary_protocol::aggregate::{self, Weighted};
+use tributary_protocol::aggregate::{self, ContributionVector, Weighted};
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
@@ -77,6 +77,8 @@ pub struct Sent {
 pub struct Closed {
     /// Which.
     pub round: Round,
+    /// Which factors it moved.
+    pub trainable: Trainable,
     /// The adapter before it.
     pub before: Adapter,
     /// Contribution vectors in the flat layout, ordered by peer.
@@ -167,7 +169,8 @@ impl Federation {
             run: RunId::default(),
             round: self.round,
             base: self.state(),
-            adapter: self.adapter.clone(),
+            adapter: self.adapter.clone().into(),
+            shape: self.adapter.shape().clone(),
             trainable: self.trainable(),
             training: Training {
                 local_steps,
@@ -232,10 +235,11 @@ impl Federation {
         let step = pairs.map(|(after, before)| after - before).collect();
         self.adapter = Adapter::new(before.shape().clone(), after)
             .expect("bounded updates keep the adapter finite");
-        let round = self.round;
+        let (round, trainable) = (self.round, self.trainable());
         self.round = round.next();
         Closed {
             round,
+            trainable,
             before,
             contributions,
             refused,
@@ -289,7 +293,7 @@ impl Federation {
         let Some(narrow) = &self.narrow[member] else {
             return learner.train(member, &task);
         };
-        task.adapter = task.adapter.narrowed(narrow.clone());
+        task.shape = narrow.clone();
         let mut trained = learner.train(member, &task);
         trained.delta = self.adapter.shape().widen(narrow, &trained.delta);
         trained
@@ -300,13 +304,19 @@ impl Closed {
     /// What an evaluator scores, on `windows` windows that `seed` draws.
     /// `public` is what anyone could have read before the round: contributions of the rounds before.
     pub fn score_task(&self, public: Vec<Vec<f32>>, seed: Digest, windows: u32) -> ScoreTask {
+        let contributions = (self.contributions.iter())
+            .map(|(peer, vector)| (*peer, ContributionVector::of(vector)));
         ScoreTask {
             run: RunId::default(),
             round: self.round,
             state: StateHash::default(),
-            before: self.before.clone(),
-            contributions: self.contributions.clone(),
-            public,
+            before: self.before.clone().into(),
+            trainable: self.trainable,
+            contributions: contributions.collect(),
+            public: public
+                .iter()
+                .map(|vector| ContributionVector::of(vector))
+                .collect(),
             seed,
             windows,
         }

@@ -182,8 +182,11 @@ impl Machine {
     /// Appends what the node wants done.
     pub fn enqueue(&mut self, effects: Vec<Effect>) {
         let unsynced = &mut self.unsynced;
-        self.outbox
-            .push(effects, |records| unsynced.push_back(records));
+        self.outbox.push(
+            effects,
+            |records| unsynced.push_back(records),
+            |work| unreachable!("in this world it was computed: {work:?}"),
+        );
         if self.disk == Disk::SyncsLater {
             // It says so, and has written nothing.
             self.unsynced.drain(..).for_each(|_| self.outbox.durable());

@@ -104,8 +104,8 @@ impl Trace {
                 self.hasher.update(from.as_bytes());
                 self.bytes(bytes);
             }
-            Input::Blob { hash, .. } => {
-                self.hasher.update(hash.as_bytes());
+            Input::Blob(blob) => {
+                self.hasher.update(blob.hash().as_bytes());
             }
             Input::Connected(peer) | Input::Disconnected(peer) => {
                 self.hasher.update(peer.as_bytes());
@@ -165,7 +165,8 @@ pub fn input_kind(input: &Input) -> &'static str {
         Input::Gossip { .. } => "gossip",
         Input::Connected(_) => "connected",
         Input::Disconnected(_) => "disconnected",
-        Input::Blob { .. } => "blob",
+        Input::Blob(_) => "blob",
+        Input::Computed(_) => "computed",
         Input::BlobFailed(_) => "blob failed",
         Input::Trained(_) => "trained",
         Input::Scored { .. } => "scored",
@@ -183,6 +184,7 @@ pub fn effect_kind(effect: &Effect) -> &'static str {
         Effect::FetchBlob { .. } => "fetch",
         Effect::OfferBlob(_) => "offer",
         Effect::Train(_) => "train",
+        Effect::Compute(_) => "compute",
         Effect::CancelTrain(_) => "cancel training",
         Effect::FinishTrain(_) => "finish training",
         Effect::Score(_) => "score",

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
@@ -44,9 +45,10 @@ pub struct Store {
     seen: BTreeSet<Digest>,
     /// In the order in which they became durable: of two for one round the first is the one that was followed.
     certificates: Vec<(RunId, Round, Vec<u8>)>,
-    blobs: BTreeMap<BlobHash, Vec<u8>>,
+    blobs: BTreeMap<BlobHash, Bytes>,
     consensus: BTreeMap<(RunId, Round), Vec<Vec<u8>>>,
-    residuals: BTreeMap<RunId, (Round, Vec<u8>)>,
+    residuals: BTreeMap<RunId, (Round, Bytes)>,
+    sent: BTreeMap<RunId, (Round, Bytes)>,
     followed: BTreeMap<RunId, Vec<u8>>,
 }
 
@@ -78,6 +80,9 @@ impl Store {
             Record::Residual { run, round, bytes } => {
                 self.residuals.insert(run, (round, bytes));
             }
+            Record::Sent { run, round, bytes } => {
+                self.sent.insert(run, (round, bytes));
+            }
             Record::Followed { run, bytes } => {
                 self.followed.insert(run, bytes);
             }
@@ -85,7 +90,7 @@ impl Store {
     }
 
     /// A durable blob.
-    pub fn blob(&self, hash: &BlobHash) -> Option<&Vec<u8>> {
+    pub fn blob(&self, hash: &BlobHash) -> Option<&Bytes> {
         self.blobs.get(hash)
     }
 
@@ -158,6 +163,12 @@ impl Store {
             round: *round,
             bytes: bytes.clone(),
         }));
+        let sent = self.sent.iter();
+        records.extend(sent.map(|(run, (round, bytes))| Record::Sent {
+            run: *run,
+            round: *round,
+            bytes: bytes.clone(),
+        }));
         Saved {
             records,
             blobs: self.blobs.keys().copied().collect(),
@@ -177,7 +188,7 @@ mod tests {
         let residual = |byte| Record::Residual {
             run,
             round,
-            bytes: vec![byte],
+            bytes: vec![byte].into(),
         };
         let step = Record::Consensus {
             run,

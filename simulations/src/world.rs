@@ -23,7 +23,7 @@ use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
 use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::node::{Means, Node, NodeConfig};
+use tributary_protocol::node::{Means, Node, NodeConfig, RestoreError};
 use tributary_protocol::sign::{self, SecretKey};
 
 use crate::clock::{Micros, ms};
@@ -384,7 +384,11 @@ impl World {
         let gossip = Heard::of(&input);
         let kind = crate::record::input_kind(&input);
         let now = machine.clock.now(self.now);
-        match guard::catch(|| node.handle(input, now)) {
+        let computed = || {
+            let effects = node.handle(input, now);
+            node.complete(effects, now)
+        };
+        match guard::catch(computed) {
             Ok(effects) => {
                 self.oracle.answered(self.now, to, gossip, &effects);
                 self.want(to, effects);
@@ -486,13 +490,21 @@ impl World {
         }
         let now = machine.clock.now(self.now);
         let saved = machine.store.saved();
-        match guard::catch(|| Node::restore(config, at as u64, saved, now)) {
+        let restore = || {
+            let (mut node, effects) = Node::restore(config, at as u64, saved, now)?;
+            let effects = node.complete(effects, now);
+            Ok((node, effects))
+        };
+        match guard::catch(restore) {
             Ok(Ok((node, effects))) => {
                 machine.node = Some(node);
                 self.oracle.restored(self.now, at, machine);
                 self.want(at, effects);
             }
-            Ok(Err(why)) => self.oracle.not_restored(self.now, at, why.to_string()),
+            Ok(Err(why)) => {
+                let why: RestoreError = why;
+                self.oracle.not_restored(self.now, at, why.to_string());
+            }
             Err(panic) => self.oracle.panicked(self.now, at, "restore", &panic),
         }
     }

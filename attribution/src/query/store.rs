@@ -17,6 +17,7 @@ use std::thread;
 use tributary_protocol::id::PeerId;
 
 use super::{QueryError, check};
+use crate::vector::Vector;
 
 /// Numbers of a chunk. Of [`WIDE`] gradients in `f64` they take 256 KiB, which second-level caches hold.
 const CHUNK: usize = 4096;
@@ -49,20 +50,20 @@ impl Stage {
     ///
     /// # Errors
     /// [`QueryError::Length`] or [`QueryError::Vector`].
-    pub fn add<C: AsRef<[f32]>>(&mut self, round: &[(PeerId, C)]) -> Result<(), QueryError> {
-        let first = round.first().map_or(0, |(_, c)| c.as_ref().len());
+    pub fn add<C: Vector>(&mut self, round: &[(PeerId, C)]) -> Result<(), QueryError> {
+        let first = round.first().map_or(0, |(_, c)| c.count());
         let expected = if self.rows.is_empty() {
             first
         } else {
             self.len
         };
         for (peer, vector) in round {
-            check(*peer, vector.as_ref(), expected)?;
+            check(*peer, vector, expected)?;
         }
         self.len = expected;
         for (peer, vector) in round {
             let row = self.rows.entry(*peer).or_insert_with(Row::nothing);
-            row.add(vector.as_ref());
+            row.add(vector);
         }
         Ok(())
     }
@@ -153,11 +154,9 @@ impl Row {
         }
     }
 
-    fn add(&mut self, vector: &[f32]) {
-        let mut sums = self.whole(vector.len());
-        for (sum, value) in sums.iter_mut().zip(vector) {
-            *sum += value;
-        }
+    fn add(&mut self, vector: &impl Vector) {
+        let mut sums = self.whole(vector.count());
+        vector.visit(&mut |at, value| sums[at] += value);
         let moved = sums.iter().filter(|v| **v != 0.0).count();
         // A place takes as much room as a value.
         *self = match 2 * moved > sums.len() {

@@ -28,7 +28,7 @@ impl Brain for Scripted {
             Input::Timer(_) => format!("timer at {}", now.monotonic.0),
             Input::Connected(_) => "connected".into(),
             Input::Direct { bytes, .. } => format!("direct {}", bytes.len()),
-            Input::Blob { bytes, .. } => format!("blob {}", bytes.len()),
+            Input::Blob(blob) => format!("blob {}", blob.bytes().len()),
             Input::BlobFailed(_) => "blob failed".into(),
             Input::Trained(t) => format!("trained {}", t.tokens),
             Input::Command(_) => "command".into(),
@@ -238,7 +238,7 @@ async fn timers_work_and_blobs_come_back_as_inputs() {
         vec![
             Effect::Persist(vec![Record::Blob {
                 hash: blob.hash,
-                bytes: content,
+                bytes: content.into(),
             }]),
             Effect::FetchBlob {
                 blob,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_attribution::path;
 use tributary_attribution::utility::{self, Gradient};
-use tributary_protocol::adapter::{Adapter, AdapterShape, Factor, Trainable};
+use tributary_protocol::adapter::{Adapter, AdapterShape, Trainable};
 use tributary_protocol::entry::{Join, ScoreSheet};
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
@@ -149,7 +149,7 @@ impl Learner for ModelLearner {
             ..TrainConfig::default()
         };
         let mut session =
-            Session::new(&desk.base, &task.adapter, windows, config).map_err(failed)?;
+            Session::new(&desk.base, &task.start(), windows, config).map_err(failed)?;
         let mut tokens = 0;
         let mut report = |step: &StepReport| {
             tokens += step.predicted;
@@ -227,7 +227,7 @@ impl<'a> Measure<'a> {
         let shape = task.before.shape().clone();
         Ok(Self {
             base,
-            trainable: moved(&shape, &task.contributions),
+            trainable: task.trainable,
             shape,
             batches: batches.map_err(failed)?,
             cancel,
@@ -237,23 +237,6 @@ impl<'a> Measure<'a> {
     fn at(&self, point: &[f32]) -> Result<Adapter, WorkError> {
         self.cancel.check()?;
         Adapter::new(self.shape.clone(), point.to_vec()).map_err(failed)
-    }
-}
-
-/// Which factors the contributions move; derivatives by the others are multiplied by zero anyway.
-fn moved(shape: &AdapterShape, contributions: &[(PeerId, Vec<f32>)]) -> Trainable {
-    let moves = |factor: Factor| {
-        let segments = shape.segments();
-        let mut of_factor = segments.iter().filter(|s| s.factor == factor);
-        of_factor.any(|s| {
-            (contributions.iter())
-                .any(|(_, c)| c.get(s.range()).is_none_or(|c| c.iter().any(|v| *v != 0.0)))
-        })
-    };
-    match (moves(Factor::A), moves(Factor::B)) {
-        (true, false) => Trainable::A,
-        (false, true) => Trainable::B,
-        _ => Trainable::Both,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tributary_protocol::aggregate::ContributionVector;
 use tributary_protocol::entry::Join;
 use tributary_protocol::event::{ScoreTask, TrainTask};
 use tributary_protocol::hash::Domain;
@@ -64,7 +65,8 @@ impl Bench {
             run: self.run,
             round: Round(1),
             base: StateHash(digest(Domain::State, b"0")),
-            adapter: self.adapter.clone(),
+            adapter: self.adapter.clone().into(),
+            shape: self.adapter.shape().clone(),
             trainable: schedule.trainable(Round(1)),
             training: Training {
                 local_steps: 3,
@@ -107,8 +109,9 @@ fn a_learner_trains_what_its_join_committed_to_and_scores_it() {
                 run: bench.run,
                 round: Round(1),
                 state: StateHash::default(),
-                before: bench.adapter.clone(),
-                contributions: vec![(peer, trained.delta)],
+                before: bench.adapter.clone().into(),
+                trainable: task.trainable,
+                contributions: [(peer, ContributionVector::of(&trained.delta))].into(),
                 public: Vec::new(),
                 seed: digest(Domain::ScoreSeed, b"1"),
                 windows: 8,

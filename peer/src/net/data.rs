@@ -19,12 +19,12 @@ use iroh_blobs::store::GcConfig;
 use iroh_blobs::store::mem::{MemStore, Options};
 use iroh_blobs::{BlobFormat, BlobsProtocol, HashAndFormat};
 use tokio::sync::Semaphore;
-use tributary_protocol::id::{BlobHash, BlobRef, PeerId};
+use tributary_protocol::id::{Blob, BlobHash, BlobRef, PeerId};
 
 use super::admission::Admission;
 use super::keys;
 use super::traffic::Meter;
-use crate::store::Blobs;
+use crate::store::{Blobs, StoreError};
 
 /// Downloads at once; more would share the same line.
 const MAX_FETCHES: usize = 8;
@@ -134,11 +134,12 @@ impl DataPlane {
         &self,
         blob: BlobRef,
         providers: &[PeerId],
-    ) -> Result<Vec<u8>, FetchError> {
+    ) -> Result<Blob, FetchError> {
         let (store, hash) = (self.blobs.clone(), blob.hash);
-        let local = tokio::task::spawn_blocking(move || store.read(hash)).await;
+        let read = move || Ok(store.read(hash)?.map(|bytes| Blob::of(bytes.into())));
+        let local: Result<Result<_, StoreError>, _> = tokio::task::spawn_blocking(read).await;
         match local {
-            Ok(Ok(Some(bytes))) => return Ok(bytes),
+            Ok(Ok(Some(found))) => return Ok(found),
             Ok(Err(why)) => {
                 tracing::warn!("{why}; it is set aside and fetched again");
                 let _ = self.blobs.set_aside(hash);
@@ -152,7 +153,7 @@ impl DataPlane {
         let mut tried = Vec::new();
         for provider in providers {
             match self.fetch_from(blob, *provider).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(found) => return Ok(found),
                 Err(why) => tried.push((*provider, why)),
             }
         }
@@ -163,7 +164,7 @@ impl DataPlane {
     }
 
     /// Size first, then content: a provider that lies about the size costs one chunk.
-    async fn fetch_from(&self, blob: BlobRef, provider: PeerId) -> Result<Vec<u8>, String> {
+    async fn fetch_from(&self, blob: BlobRef, provider: PeerId) -> Result<Blob, String> {
         let connection = self.connect(provider).await?;
         let hash = serve::to_iroh(blob.hash);
         let sized = iroh_blobs::get::request::get_verified_size(&connection, &hash);
@@ -189,11 +190,9 @@ impl DataPlane {
             .get_bytes(hash)
             .await
             .map_err(|e| e.to_string())?;
-        let bytes = bytes.to_vec();
-        if BlobRef::of(&bytes) != blob {
-            return Err("sent other bytes than promised".into());
-        }
-        Ok(bytes)
+        let is_whole = bytes.len() as u64 == blob.size;
+        (Blob::read(blob.hash, bytes).filter(|_| is_whole))
+            .ok_or_else(|| "sent other bytes than promised".into())
     }
 
     async fn connect(&self, peer: PeerId) -> Result<Connection, String> {

@@ -122,13 +122,14 @@ async fn two_peers_exchange_direct_messages_gossip_and_blobs() {
     let blob = BlobRef::of(&content);
     let record = tributary_protocol::event::Record::Blob {
         hash: blob.hash,
-        bytes: content.clone(),
+        bytes: content.clone().into(),
     };
     a.store.persist(vec![record]).wait().await.unwrap();
     let refused = b.net.fetch(blob, &[a.id()]).await.unwrap_err();
     assert!(refused.to_string().contains(&a.id().short()), "{refused}");
     a.net.offer(blob.hash);
-    assert_eq!(b.net.fetch(blob, &[a.id()]).await.unwrap(), content);
+    let fetched = b.net.fetch(blob, &[a.id()]).await.unwrap();
+    assert_eq!(fetched.bytes()[..], content[..]);
     let size = content.len() as u64;
     assert_eq!(b.net.traffic().payload_down, size);
     let served = || a.net.traffic_by_peer().get(&b.id()).map(|t| t.payload_up);
@@ -185,12 +186,13 @@ async fn five_peers_that_know_one_address_all_meet_and_all_hear() {
     let blob = BlobRef::of(&content);
     let record = tributary_protocol::event::Record::Blob {
         hash: blob.hash,
-        bytes: content.clone(),
+        bytes: content.clone().into(),
     };
     peers[4].store.persist(vec![record]).wait().await.unwrap();
     peers[4].net.offer(blob.hash);
     let providers = [peers[2].id(), peers[4].id()];
-    assert_eq!(peers[1].net.fetch(blob, &providers).await.unwrap(), content);
+    let fetched = peers[1].net.fetch(blob, &providers).await.unwrap();
+    assert_eq!(fetched.bytes()[..], content[..]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,6 +48,12 @@ pub enum StoreError {
         /// In the program.
         known: u64,
     },
+    /// A table that this program does not know.
+    #[error(
+        "the ledger has a table `{0}` that this program does not know, and it would lose what is in it; use the \
+         version of tributary that wrote it"
+    )]
+    UnknownTable(String),
     /// Another process has the ledger open.
     #[error("{0} is in use by a running daemon; stop the daemon first (`tributary down`)")]
     InUse(PathBuf),

@@ -7,39 +7,75 @@
 //! | certificates | run, round, hash of the bytes| check, order, certificate   |
 //! | consensus    | run, round, order            | check, order, step          |
 //! | residuals    | run                          | check, order, round, bytes  |
+//! | sent         | run                          | check, order, round, update |
 //! | followed     | run                          | check, order, bytes         |
 //!
 //! Numbers in keys are big-endian, so that ranges are in order. `order` counts records as they came,
 //! which gives back each kind in the order it was persisted. `check` is a hash over table, key and the
 //! rest of the value: redb checks its pages, this names the record.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
+use tributary_protocol::codec;
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{Round, RunId};
 
 use super::StoreError;
 
-type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
-const BLOCKS: Bytes = TableDefinition::new("blocks");
-const CERTIFICATES: Bytes = TableDefinition::new("certificates");
-const CONSENSUS: Bytes = TableDefinition::new("consensus");
-const RESIDUALS: Bytes = TableDefinition::new("residuals");
-const FOLLOWED: Bytes = TableDefinition::new("followed");
 
-/// Layout of this file.
-const VERSION: u64 = 1;
+/// A table of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Followed,
+    Blocks,
+    Certificates,
+    Residuals,
+    Sent,
+    Consensus,
+}
+
+impl Table {
+    /// All of them, in the order in which a store gives them back.
+    const ALL: [Self; 6] = [
+        Self::Followed,
+        Self::Blocks,
+        Self::Certificates,
+        Self::Residuals,
+        Self::Sent,
+        Self::Consensus,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Followed => "followed",
+            Self::Blocks => "blocks",
+            Self::Certificates => "certificates",
+            Self::Residuals => "residuals",
+            Self::Sent => "sent",
+            Self::Consensus => "consensus",
+        }
+    }
+
+    fn rows(self) -> Rows {
+        TableDefinition::new(self.name())
+    }
+}
+
+/// Layout of this file. What older layouts lack is made up for in [`migrate`].
+const VERSION: u64 = 2;
 /// Bytes of a value's checksum.
 const CHECK: usize = 16;
 /// Checksum and order.
 const HEAD: usize = CHECK + 8;
 
-/// Makes the tables of an empty ledger, or checks that the version is ours.
+/// Makes the tables of an empty ledger, brings older ones up to date, and refuses what is not ours.
 pub(super) fn prepare(database: &Database) -> Result<(), StoreError> {
     let found = {
         let read = database.begin_read().map_err(|e| fault(e.into()))?;
+        check_names(&read)?;
         match read.open_table(META) {
             Ok(meta) => version_of(&meta)?,
             Err(TableError::TableDoesNotExist(_)) => None,
@@ -47,22 +83,73 @@ pub(super) fn prepare(database: &Database) -> Result<(), StoreError> {
         }
     };
     match found {
-        Some(VERSION) => return Ok(()),
-        Some(found) => {
-            return Err(StoreError::Version {
-                found,
-                known: VERSION,
-            });
-        }
-        None => {}
+        Some(VERSION) => Ok(()),
+        Some(found) if found > VERSION || found == 0 => Err(StoreError::Version {
+            found,
+            known: VERSION,
+        }),
+        Some(found) => migrate(database, found),
+        None => transact(database, |write| {
+            write.open_table(META)?.insert("version", VERSION)?;
+            for table in Table::ALL {
+                write.open_table(table.rows())?;
+            }
+            Ok(())
+        }),
     }
-    transact(database, |write| {
-        write.open_table(META)?.insert("version", VERSION)?;
-        for table in [BLOCKS, CERTIFICATES, CONSENSUS, RESIDUALS, FOLLOWED] {
-            write.open_table(table)?;
+}
+
+/// A table that this version does not know holds records that it would not give back.
+fn check_names(read: &redb::ReadTransaction) -> Result<(), StoreError> {
+    let tables = read.list_tables().map_err(|e| fault(e.into()))?;
+    let ours = |name: &str| name == META.name() || Table::ALL.iter().any(|t| t.name() == name);
+    for table in tables {
+        if !ours(table.name()) {
+            return Err(StoreError::UnknownTable(table.name().to_owned()));
         }
+    }
+    Ok(())
+}
+
+/// From an older layout to this one, in one commit.
+fn migrate(database: &Database, from: u64) -> Result<(), StoreError> {
+    let old = match from {
+        1 => read_rows(database, Table::Residuals)?,
+        _ => Vec::new(),
+    };
+    transact(database, |write| {
+        if from == 1 {
+            split_residuals(write, &old)?;
+        }
+        write.open_table(META)?.insert("version", VERSION)?;
         Ok(())
     })
+}
+
+/// Until version 1 a residual's record held the update that was sent as well: `(feedback, Option<(round, update)>)`.
+fn split_residuals(
+    write: &redb::WriteTransaction,
+    old: &[(u64, Vec<u8>, Vec<u8>)],
+) -> Result<(), redb::Error> {
+    type Old = (Vec<u8>, Option<(Round, Vec<u8>)>);
+    let mut residuals = write.open_table(Table::Residuals.rows())?;
+    let mut sent = write.open_table(Table::Sent.rows())?;
+    for (order, key, rest) in old {
+        let (round, bytes) = rest.split_at(rest.len().min(4));
+        let Ok((feedback, update)) = codec::decode::<Old, { usize::MAX }>(bytes) else {
+            // It could not have been read before either; what is lost is what had not been sent.
+            residuals.remove(key.as_slice())?;
+            continue;
+        };
+        let value = seal(Table::Residuals, key, *order, &[round, &feedback].concat());
+        residuals.insert(key.as_slice(), value.as_slice())?;
+        if let Some((round, update)) = update {
+            let rest = [round.0.to_be_bytes().as_slice(), &update].concat();
+            let value = seal(Table::Sent, key, *order, &rest);
+            sent.insert(key.as_slice(), value.as_slice())?;
+        }
+    }
+    Ok(())
 }
 
 fn version_of(meta: &impl ReadableTable<&'static str, u64>) -> Result<Option<u64>, StoreError> {
@@ -99,13 +186,13 @@ pub(super) fn write(database: &Database, records: &[&Record]) -> Result<(), Stor
             if let Record::ConsensusDone { run, round } = record {
                 forget_height(write, *run, *round)?;
             } else if let Some((table, key, rest)) = place(record, order) {
-                let mut rows = write.open_table(table)?;
+                let mut rows = write.open_table(table.rows())?;
                 // What is content-addressed keeps its first order.
                 let fixed = matches!(record, Record::Block(_) | Record::Certificate { .. });
                 if fixed && rows.get(key.as_slice())?.is_some() {
                     continue;
                 }
-                let value = seal(table_name(&table), &key, order, &rest);
+                let value = seal(table, &key, order, &rest);
                 rows.insert(key.as_slice(), value.as_slice())?;
                 order += 1;
             }
@@ -116,23 +203,29 @@ pub(super) fn write(database: &Database, records: &[&Record]) -> Result<(), Stor
 }
 
 /// Where a record goes; `None` for kinds that are not rows.
-fn place(record: &Record, order: u64) -> Option<(Bytes, Vec<u8>, Vec<u8>)> {
+fn place(record: &Record, order: u64) -> Option<(Table, Vec<u8>, Vec<u8>)> {
     let content = |bytes: &[u8]| hash::blob(bytes).as_bytes().to_vec();
     Some(match record {
-        Record::Block(bytes) => (BLOCKS, content(bytes), bytes.clone()),
+        Record::Block(bytes) => (Table::Blocks, content(bytes), bytes.clone()),
         Record::Certificate { run, round, bytes } => {
             let key = [height(*run, *round), content(bytes)].concat();
-            (CERTIFICATES, key, bytes.clone())
+            (Table::Certificates, key, bytes.clone())
         }
         Record::Consensus { run, round, bytes } => {
             let key = [height(*run, *round), order.to_be_bytes().to_vec()].concat();
-            (CONSENSUS, key, bytes.clone())
+            (Table::Consensus, key, bytes.clone())
         }
         Record::Residual { run, round, bytes } => {
-            let rest = [&round.0.to_be_bytes(), bytes.as_slice()].concat();
-            (RESIDUALS, run.as_bytes().to_vec(), rest)
+            let rest = [&round.0.to_be_bytes(), &bytes[..]].concat();
+            (Table::Residuals, run.as_bytes().to_vec(), rest)
         }
-        Record::Followed { run, bytes } => (FOLLOWED, run.as_bytes().to_vec(), bytes.clone()),
+        Record::Sent { run, round, bytes } => {
+            let rest = [&round.0.to_be_bytes(), &bytes[..]].concat();
+            (Table::Sent, run.as_bytes().to_vec(), rest)
+        }
+        Record::Followed { run, bytes } => {
+            (Table::Followed, run.as_bytes().to_vec(), bytes.clone())
+        }
         Record::Blob { .. } | Record::ConsensusDone { .. } => return None,
     })
 }
@@ -148,26 +241,13 @@ fn forget_height(
 ) -> Result<(), redb::Error> {
     let from = [height(run, round), vec![0; 8]].concat();
     let to = [height(run, round), vec![0xff; 8]].concat();
-    let mut rows = write.open_table(CONSENSUS)?;
+    let mut rows = write.open_table(Table::Consensus.rows())?;
     rows.retain_in(from.as_slice()..=to.as_slice(), |_, _| false)?;
     Ok(())
 }
 
-fn table_name(table: &Bytes) -> &'static str {
-    let name = redb::TableHandle::name(table);
-    let all = [
-        "blocks",
-        "certificates",
-        "consensus",
-        "residuals",
-        "followed",
-    ];
-    all.into_iter()
-        .find(|known| *known == name)
-        .unwrap_or("meta")
-}
-
-fn check(table: &str, key: &[u8], rest: &[u8]) -> [u8; CHECK] {
+fn check(table: Table, key: &[u8], rest: &[u8]) -> [u8; CHECK] {
+    let table = table.name();
     let lengths = [table.len() as u64, key.len() as u64].map(u64::to_be_bytes);
     let text = [table.as_bytes(), key, lengths.as_flattened(), rest].concat();
     let digest = hash::blob(&text);
@@ -176,7 +256,7 @@ fn check(table: &str, key: &[u8], rest: &[u8]) -> [u8; CHECK] {
     out
 }
 
-fn seal(table: &str, key: &[u8], order: u64, rest: &[u8]) -> Vec<u8> {
+fn seal(table: Table, key: &[u8], order: u64, rest: &[u8]) -> Vec<u8> {
     let body = [&order.to_be_bytes(), rest].concat();
     [check(table, key, &body).as_slice(), &body].concat()
 }
@@ -192,63 +272,88 @@ pub(super) fn load(database: &impl ReadableDatabase) -> Result<Vec<Record>, Stor
             known: VERSION,
         });
     }
+    check_names(&read)?;
     let mut out = Vec::new();
-    for table in [FOLLOWED, BLOCKS, CERTIFICATES, RESIDUALS, CONSENSUS] {
-        let rows = read.open_table(table).map_err(|e| fault(e.into()))?;
-        let mut kind = Vec::new();
-        for row in rows.iter().map_err(|e| fault(e.into()))? {
-            let (key, value) = row.map_err(|e| fault(e.into()))?;
-            kind.push(open_row(table_name(&table), key.value(), value.value())?);
-        }
-        kind.sort_by_key(|(order, _)| *order);
-        out.extend(kind.into_iter().map(|(_, record)| record));
+    for table in Table::ALL {
+        let rows = read_rows(database, table)?.into_iter();
+        let records = rows.map(|(_, key, rest)| {
+            record_of(table, &key, &rest)
+                .ok_or_else(|| damaged(table, &key, "its key has a wrong length"))
+        });
+        out.extend(records.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(out)
 }
 
-fn open_row(table: &'static str, key: &[u8], value: &[u8]) -> Result<(u64, Record), StoreError> {
-    let damaged = |why: &str| StoreError::Damaged {
-        table,
+/// The rows of a table in the order in which they were persisted: order, key and value, their checksums checked.
+fn read_rows(
+    database: &impl ReadableDatabase,
+    table: Table,
+) -> Result<Vec<(u64, Vec<u8>, Vec<u8>)>, StoreError> {
+    let read = database.begin_read().map_err(|e| fault(e.into()))?;
+    let rows = match read.open_table(table.rows()) {
+        Ok(rows) => rows,
+        Err(e) => return Err(fault(e.into())),
+    };
+    let mut out = Vec::new();
+    for row in rows.iter().map_err(|e| fault(e.into()))? {
+        let (key, value) = row.map_err(|e| fault(e.into()))?;
+        let (order, rest) = open_row(table, key.value(), value.value())?;
+        out.push((order, key.value().to_vec(), rest.to_vec()));
+    }
+    out.sort_by_key(|(order, _, _)| *order);
+    Ok(out)
+}
+
+fn damaged(table: Table, key: &[u8], why: &str) -> StoreError {
+    StoreError::Damaged {
+        table: table.name(),
         key: data_encoding::HEXLOWER.encode(key),
         why: why.into(),
-    };
-    if value.len() < HEAD || value[..CHECK] != check(table, key, &value[CHECK..]) {
-        return Err(damaged("its checksum does not match"));
     }
-    let order = u64::from_be_bytes(array(&value[CHECK..HEAD]).ok_or_else(|| damaged("order"))?);
-    let rest = &value[HEAD..];
-    let record =
-        record_of(table, key, rest).ok_or_else(|| damaged("its key has a wrong length"))?;
-    Ok((order, record))
+}
+
+fn open_row<'a>(table: Table, key: &[u8], value: &'a [u8]) -> Result<(u64, &'a [u8]), StoreError> {
+    if value.len() < HEAD || value[..CHECK] != check(table, key, &value[CHECK..]) {
+        return Err(damaged(table, key, "its checksum does not match"));
+    }
+    let order = array(&value[CHECK..HEAD]).expect("eight bytes");
+    Ok((u64::from_be_bytes(order), &value[HEAD..]))
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-fn record_of(table: &str, key: &[u8], rest: &[u8]) -> Option<Record> {
+fn record_of(table: Table, key: &[u8], rest: &[u8]) -> Option<Record> {
     let bytes = rest.to_vec();
-    if table == "blocks" {
+    if table == Table::Blocks {
         return (key == hash::blob(rest).as_bytes()).then_some(Record::Block(bytes));
     }
     let run = RunId(Digest::from_bytes(array(key.get(..32)?)?));
     let round = |from: Option<&[u8]>| Some(Round(u32::from_be_bytes(array(from?)?)));
     Some(match table {
-        "certificates" => Record::Certificate {
+        Table::Blocks => unreachable!("returned above"),
+        Table::Certificates => Record::Certificate {
             run,
             round: round(key.get(32..36))?,
             bytes,
         },
-        "consensus" => Record::Consensus {
+        Table::Consensus => Record::Consensus {
             run,
             round: round(key.get(32..36))?,
             bytes,
         },
-        "residuals" => Record::Residual {
+        Table::Residuals => Record::Residual {
             run,
             round: round(rest.get(..4))?,
-            bytes: rest[4..].to_vec(),
+            bytes: rest[4..].to_vec().into(),
         },
-        _ => Record::Followed { run, bytes },
+        Table::Sent => Record::Sent {
+            run,
+            round: round(rest.get(..4))?,
+            bytes: rest[4..].to_vec().into(),
+        },
+        Table::Followed => Record::Followed { run, bytes },
     })
 }

@@ -25,7 +25,7 @@ fn step(round: u32, n: u8) -> Record {
 fn blob(content: &[u8]) -> Record {
     Record::Blob {
         hash: BlobRef::of(content).hash,
-        bytes: content.to_vec(),
+        bytes: content.to_vec().into(),
     }
 }
 
@@ -46,7 +46,12 @@ fn batch(n: u8) -> Vec<Record> {
         Record::Residual {
             run: run(1),
             round: Round(n.into()),
-            bytes: vec![n; 100],
+            bytes: vec![n; 100].into(),
+        },
+        Record::Sent {
+            run: run(1),
+            round: Round(n.into()),
+            bytes: vec![n; 30].into(),
         },
     ]
 }
@@ -66,6 +71,9 @@ fn expected(records: &[Record]) -> Vec<Record> {
             Record::Residual { run: r, .. } => {
                 out.retain(|o| !matches!(o, Record::Residual { run, .. } if run == r));
             }
+            Record::Sent { run: r, .. } => {
+                out.retain(|o| !matches!(o, Record::Sent { run, .. } if run == r));
+            }
             Record::Block(_) | Record::Certificate { .. } if out.contains(record) => continue,
             _ => {}
         }
@@ -83,7 +91,8 @@ fn kind(record: &Record) -> u8 {
         Record::Block(_) => 1,
         Record::Certificate { .. } => 2,
         Record::Residual { .. } => 3,
-        _ => 4,
+        Record::Sent { .. } => 4,
+        _ => 5,
     }
 }
 
@@ -186,6 +195,21 @@ fn version_of_the_future_is_refused() {
     );
 }
 
+#[test]
+fn a_table_that_nobody_knows_is_an_error_and_not_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = HomePaths::new(dir.path());
+    drop(Store::open(&paths).unwrap());
+    let database = Database::open(paths.ledger()).unwrap();
+    let write = database.begin_write().unwrap();
+    let table = redb::TableDefinition::<&[u8], &[u8]>::new("vouchers");
+    write.open_table(table).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let error = Store::open(&paths).unwrap_err();
+    assert!(error.to_string().contains("table `vouchers`"), "{error}");
+}
+
 /// Commits batches to `disk` until it fails; what was acknowledged, and the first refusal.
 fn commit_until_fault(disk: &Disk, folder: &HomePaths) -> (Vec<Record>, Option<StoreError>) {
     let mut acknowledged = Vec::new();
@@ -232,11 +256,16 @@ fn assert_nothing_lost(image: Disk, folder: &HomePaths, acknowledged: &[Record],
     let found = store.load_all().unwrap();
     let want = expected(acknowledged);
     // Of what replaces itself, a later value may have become durable without acknowledgement.
-    let replaced = |r: &Record| matches!(r, Record::Followed { .. } | Record::Residual { .. });
+    let replaced = |r: &Record| {
+        matches!(
+            r,
+            Record::Followed { .. } | Record::Residual { .. } | Record::Sent { .. }
+        )
+    };
     for record in want.iter().filter(|r| !replaced(r)) {
         assert!(found.contains(record), "{context}: lost {record:?}");
     }
-    for kind_wanted in [0, 3] {
+    for kind_wanted in [0, 3, 4] {
         let had = want.iter().any(|r| kind(r) == kind_wanted);
         assert!(
             !had || found.iter().any(|r| kind(r) == kind_wanted),
@@ -350,13 +379,13 @@ fn many_waiting_barriers_share_commits() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
-    fn any_sequence_of_records_comes_back(picks in proptest::collection::vec((0u8..6, 0u8..5), 1..30)) {
+    fn any_sequence_of_records_comes_back(picks in proptest::collection::vec((0u8..7, 0u8..5), 1..30)) {
         let dir = tempfile::tempdir().unwrap();
         let paths = HomePaths::new(dir.path());
         let mut all = Vec::new();
         for (what, n) in picks {
             all.push(match what {
-                5 => Record::ConsensusDone { run: run(1), round: Round(n.into()) },
+                6 => Record::ConsensusDone { run: run(1), round: Round(n.into()) },
                 w => batch(n)[usize::from(w)].clone(),
             });
         }

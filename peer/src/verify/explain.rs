@@ -56,7 +56,7 @@ pub fn explain(
         if value.round == round.round() {
             let own =
                 derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
-            vector = own.map(|(_, vector)| vector.clone());
+            vector = own.map(|(_, vector)| vector.to_vec());
         }
     })
     .map_err(|fault| {

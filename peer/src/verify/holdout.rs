@@ -6,6 +6,8 @@
 //! as well, the losses on the shown windows are computed again and held against the signed sheet.
 
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::{Entry, ScoreSheet};
 use tributary_protocol::hash::Digest;
@@ -233,7 +235,7 @@ pub fn check(
     proof: &HoldoutProof,
 ) -> Result<HoldoutReport, Failure> {
     let scored = Scored::find(archive, &proof.run, proof.round)?;
-    let mut adapters: Vec<Option<Adapter>> = Vec::new();
+    let mut adapters: Vec<Option<Arc<Adapter>>> = Vec::new();
     let round = scored.value.round;
     super::check::audited(archive, scored.run, &mut |value, derived| {
         if value.round == round || Some(value.round) == round.previous() {
@@ -354,7 +356,7 @@ fn recomputed(
     home: &HomePaths,
     scored: &Scored<'_>,
     proof: &HoldoutProof,
-    adapters: Vec<Option<Adapter>>,
+    adapters: Vec<Option<Arc<Adapter>>>,
 ) -> Result<Result<Losses, String>, Failure> {
     let [Some(before), Some(after)] = &adapters[..] else {
         return Ok(Err(

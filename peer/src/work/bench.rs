@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc};
 use tributary_protocol::entry::{Join, ScoreSheet};
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::id::{Round, RunId};
+use tributary_protocol::work::{Computed, Work};
 
 use super::{Cancel, Learner, Slots, WorkError};
 use crate::event::Event;
@@ -17,6 +18,9 @@ pub(crate) enum Done {
     Trained(Trained),
     Scored(RunId, ScoreSheet),
     Failed(RunId, String),
+    Computed(Box<Computed>),
+    /// What the node asked for cannot be answered: it would wait for ever.
+    Broken(String),
 }
 
 /// Hands tasks to the learner, one training per run.
@@ -85,6 +89,19 @@ impl Bench {
         self.spawn(task.run, cancel.clone(), move || {
             let sheet = learner.score(&task, &cancel)?;
             Ok(Done::Scored(task.run, sheet))
+        });
+    }
+
+    /// Computes what the node waits for, on a thread of its own: a training may hold every slot for minutes.
+    pub(crate) fn compute(&self, work: Box<Work>) {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let computed = tokio::task::spawn_blocking(move || work.run()).await;
+            let message = match computed {
+                Ok(computed) => Done::Computed(Box::new(computed)),
+                Err(why) => Done::Broken(format!("the arithmetic of a round failed: {why}")),
+            };
+            let _ = done.send(message);
         });
     }
 

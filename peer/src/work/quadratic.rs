@@ -42,8 +42,9 @@ impl Learner for Quadratic {
         cancel: &Cancel,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Trained, WorkError> {
-        let mut values = task.adapter.values().to_vec();
-        let segments = task.adapter.shape().trainable_segments(task.trainable);
+        let adapter = task.start();
+        let mut values = adapter.values().to_vec();
+        let segments = adapter.shape().trainable_segments(task.trainable);
         let tokens_per_step = u64::from(task.training.batch) * u64::from(task.training.context);
         let mut done = 0;
         for step in 0..task.training.local_steps {
@@ -64,7 +65,7 @@ impl Learner for Quadratic {
                 tokens: u64::from(step + 1) * tokens_per_step,
             });
         }
-        let before = task.adapter.values();
+        let before = adapter.values();
         Ok(Trained {
             run: task.run,
             round: task.round,
@@ -83,10 +84,8 @@ impl Learner for Quadratic {
         cancel.check()?;
         let before = task.before.values();
         let mut after = before.to_vec();
-        for (_, contribution) in &task.contributions {
-            for (value, c) in after.iter_mut().zip(contribution) {
-                *value += c;
-            }
+        for (_, contribution) in task.contributions.iter() {
+            contribution.visit(|at, c| after[at] += c);
         }
         let length = before.len() as f64;
         let slope: Vec<f64> = (before.iter().zip(&after))
@@ -94,11 +93,13 @@ impl Learner for Quadratic {
             .collect();
         let scores = (task.contributions.iter())
             .map(|(peer, c)| {
-                let terms: Vec<f64> = (slope.iter().zip(c))
-                    .map(|(s, c)| s * f64::from(*c))
-                    .collect();
-                let score = NanoNats::from_nats(-terms.iter().sum::<f64>());
-                let squares: f64 = terms.iter().map(|term| term * term).sum();
+                let (mut sum, mut squares) = (0.0, 0.0);
+                c.visit(|at, c| {
+                    let term = slope[at] * f64::from(c);
+                    sum += term;
+                    squares += term * term;
+                });
+                let score = NanoNats::from_nats(-sum);
                 Score {
                     peer: *peer,
                     score,
@@ -127,11 +128,12 @@ mod samples {
     use super::*;
     use std::sync::Arc;
     use tributary_protocol::adapter::{Adapter, AdapterShape, Module, Trainable};
+    use tributary_protocol::aggregate::ContributionVector;
     use tributary_protocol::hash;
     use tributary_protocol::id::{PeerId, Ppb, Round, StateHash};
     use tributary_protocol::manifest::{FactorSchedule, Training};
 
-    fn adapter() -> Adapter {
+    fn adapter() -> Arc<Adapter> {
         let shape = AdapterShape {
             rank: 2,
             alpha: 2,
@@ -141,7 +143,7 @@ mod samples {
                 outputs: 3,
             }],
         };
-        Adapter::new(Arc::new(shape), vec![0.0; 12]).unwrap()
+        Arc::new(Adapter::new(Arc::new(shape), vec![0.0; 12]).unwrap())
     }
 
     pub(crate) fn train_task(round: u32) -> TrainTask {
@@ -150,6 +152,7 @@ mod samples {
             round: Round(round),
             base: StateHash::default(),
             adapter: adapter(),
+            shape: Arc::clone(adapter().shape()),
             trainable: Trainable::Both,
             training: Training {
                 local_steps: 3,
@@ -167,10 +170,14 @@ mod samples {
             round: Round(round),
             state: StateHash::default(),
             before: adapter(),
-            contributions: vec![
-                (PeerId(hash::blob(&[1])), vec![0.5; 12]),
-                (PeerId(hash::blob(&[2])), vec![-0.1; 12]),
-            ],
+            trainable: Trainable::Both,
+            contributions: Arc::new([
+                (PeerId(hash::blob(&[1])), ContributionVector::of(&[0.5; 12])),
+                (
+                    PeerId(hash::blob(&[2])),
+                    ContributionVector::of(&[-0.1; 12]),
+                ),
+            ]),
             public: Vec::new(),
             seed: hash::blob(b"seed"),
             windows: 4,

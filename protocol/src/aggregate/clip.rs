@@ -5,23 +5,14 @@
 //! at most as far as a typical one. Sparse updates overlap in few places, which breaks coordinate-wise
 //! medians; lengths do not have that problem.
 
-use super::Weighted;
+use super::{Numbers, Weighted};
 
 /// One factor per update, in order: `min(1, median norm / norm)`.
-pub(super) fn factors(updates: &[&Weighted]) -> Vec<f64> {
-    let norms: Vec<f64> = updates.iter().map(|w| norm(&w.update)).collect();
+pub(super) fn factors<U: Numbers>(updates: &[&Weighted<U>]) -> Vec<f64> {
+    let norms: Vec<f64> = updates.iter().map(|w| w.update.norm()).collect();
     let limit = median(&norms);
     let factor = |norm: &f64| if *norm > limit { limit / norm } else { 1.0 };
     norms.iter().map(factor).collect()
-}
-
-/// Euclidean length; squares added one after the other in f64.
-fn norm(update: &[f32]) -> f64 {
-    let mut sum = 0.0;
-    for value in update {
-        sum += f64::from(*value) * f64::from(*value);
-    }
-    sum.sqrt()
 }
 
 /// The middle one; of an even count the smaller of the two in the middle, so that the limit is always

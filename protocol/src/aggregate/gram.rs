@@ -11,17 +11,20 @@
 
 use pulp::Arch;
 
+use crate::update::{CHUNK, Packed};
+
 /// f32 sums that run side by side: one register of the widest unit in use.
 const LANES: usize = 16;
 /// Numbers of one stretch: of 64 peers it stays in a second-level cache, and an f32 sum of 64 products
 /// a lane is accurate to about 1e-6.
 const STRETCH: usize = 1024;
+const _: () = assert!(CHUNK.is_multiple_of(STRETCH), "a stretch lies in one chunk");
 /// Rows that are multiplied with one other row at a time, so that each load serves several sums.
 const ROWS: usize = 4;
 
 /// Inner products of vectors, as seen by a rule.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Gram {
+pub struct Gram {
     size: usize,
     /// Row-major, `size * size`.
     products: Vec<f64>,
@@ -41,6 +44,38 @@ impl Gram {
                 || stretch(updates, from, to, &mut products),
             );
         }
+        Self::mirrored(size, products)
+    }
+
+    /// Of updates as they travelled, all of one length and checked: the same bits as those of their numbers. One chunk
+    /// of each is unpacked at a time.
+    pub(super) fn of_packed(updates: &[&Packed]) -> Self {
+        let size = updates.len();
+        let length = updates.first().map_or(0, |update| update.len());
+        let mut products = vec![0.0; size * size];
+        let mut rows = vec![[0.0f32; CHUNK]; size];
+        let arch = Arch::new();
+        for chunk in 0..length.div_ceil(CHUNK) {
+            let m = (length - chunk * CHUNK).min(CHUNK);
+            for (row, update) in rows.iter_mut().zip(updates) {
+                row.fill(0.0);
+                let told = update.visit_chunk(chunk, |at, value| row[at] = value);
+                told.expect("it was checked");
+            }
+            let views: Vec<&[f32]> = rows.iter().map(|row| &row[..m]).collect();
+            for from in (0..m).step_by(STRETCH) {
+                let to = (from + STRETCH).min(m);
+                arch.dispatch(
+                    #[inline(always)]
+                    || stretch(&views, from, to, &mut products),
+                );
+            }
+        }
+        Self::mirrored(size, products)
+    }
+
+    /// With the lower triangle of `products` filled in above the diagonal as well.
+    fn mirrored(size: usize, mut products: Vec<f64>) -> Self {
         for row in 0..size {
             for column in 0..row {
                 products[column * size + row] = products[row * size + column];
@@ -50,12 +85,12 @@ impl Gram {
     }
 
     /// Number of vectors.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 
     /// Inner product of two vectors.
-    pub(super) fn at(&self, row: usize, column: usize) -> f64 {
+    pub fn at(&self, row: usize, column: usize) -> f64 {
         self.products[row * self.size + column]
     }
 

@@ -92,13 +92,13 @@ fn manifest() -> Manifest {
 /// What a peer stores of a run, and what is needed to go on with it.
 #[derive(Clone)]
 struct Archive {
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     blocks: Vec<StoredBlock>,
     certificates: Vec<StoredCertificate>,
     blobs: BTreeMap<BlobHash, Vec<u8>>,
     log: LogSet,
     head: Option<Head>,
-    adapter: Option<Adapter>,
+    adapter: Option<Arc<Adapter>>,
     last: Option<RoundValue>,
 }
 
@@ -166,10 +166,11 @@ impl Archive {
         let proposer = (0..MEMBERS).find(|who| me(*who) == committee.proposer(choice.attempt));
         let round = state::next_round(self.head.as_ref());
         choice.link = self.chain(proposer.expect("a member")).link(round);
+        let blobs = (self.blobs.iter()).map(|(hash, bytes)| (*hash, bytes.clone().into()));
         let evidence = Evidence {
             log: &self.log,
             before: self.adapter.as_ref(),
-            blobs: &self.blobs,
+            blobs: &blobs.collect(),
             judged: self.last.as_ref(),
         };
         let (manifest, head) = (&self.manifest, self.head.as_ref());
@@ -264,7 +265,7 @@ impl Archive {
 }
 
 fn opened() -> Archive {
-    let manifest = manifest();
+    let manifest = Arc::new(manifest());
     let mut archive = Archive {
         log: LogSet::new(NET, Scope::Run(manifest.run_id())),
         manifest,
@@ -275,7 +276,7 @@ fn opened() -> Archive {
         adapter: None,
         last: None,
     };
-    archive.say(0, Entry::Create(Box::new(archive.manifest.clone())));
+    archive.say(0, Entry::Create(Box::new((*archive.manifest).clone())));
     let mut choice = Choice::default();
     for who in 0..MEMBERS {
         let join = Join {
@@ -337,10 +338,10 @@ fn a_finished_run_passes_and_yields_what_moved_it() {
         let derived = derived.expect("everything is at hand");
         let after = derived.adapter.values().to_vec();
         if let Some(before) = adapter.replace(after.clone()) {
-            assert_eq!(
-                crate::aggregate::step(&before, &derived.contributions),
-                after
-            );
+            let plain: Vec<(PeerId, Vec<f32>)> = (derived.contributions.iter())
+                .map(|(peer, vector)| (*peer, vector.to_vec()))
+                .collect();
+            assert_eq!(crate::aggregate::step(&before, &plain), after);
         }
         assert_eq!(BlobRef::of(&derived.adapter.to_bytes()), value.adapter);
         sums.push(derived.contributions.len());

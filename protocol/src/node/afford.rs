@@ -13,7 +13,7 @@ use crate::event::Notice;
 use crate::id::Round;
 use crate::manifest::Manifest;
 use crate::state;
-use crate::update::{Feedback, encoded_len};
+use crate::update::encoded_len;
 
 /// Bytes of one number of an adapter.
 const NUMBER_BYTES: u64 = size_of::<f32>() as u64;
@@ -119,8 +119,7 @@ impl Run {
             });
             return false;
         }
-        self.feedback
-            .get_or_insert_with(|| Feedback::new(manifest.adapter.parameters()));
+        self.own.begin(&manifest);
         self.manifest = Some(Arc::from(manifest));
         self.open_height(desk);
         desk.notify(Notice::Following(self.id));

@@ -11,7 +11,7 @@ use crate::id::{PeerId, Round};
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{self, Missing};
+use crate::state::{self, Choice, Missing};
 use crate::time::Instant;
 use crate::wire::Message;
 
@@ -64,6 +64,7 @@ impl Run {
             round,
             height,
             judging: Vec::new(),
+            draft: None,
         });
         self.carry_out(desk, outputs);
     }
@@ -81,7 +82,7 @@ impl Run {
         if self.next() == before {
             self.propose(desk);
         }
-        if self.next() == before {
+        if self.next() == before && !self.steps.is_computing() {
             self.judge(desk);
         }
         self.next() != before
@@ -112,15 +113,35 @@ impl Run {
         let Some(manifest) = self.manifest.clone() else {
             return;
         };
-        let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
-        let mut choice = self.choose(desk.now.monotonic, chain.link(self.next()));
-        choice.attempt = attempt;
-        let head = self.head.as_ref();
-        let built = state::build(&manifest, self.id, head, choice, &self.evidence());
+        let drafted = self
+            .height
+            .as_mut()
+            .and_then(|deciding| deciding.draft.take());
+        let choice = match drafted {
+            Some((at, choice)) if at == attempt => choice,
+            _ => {
+                let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
+                let choice = self.choose(desk.now.monotonic, chain.link(self.next()));
+                Choice { attempt, ..choice }
+            }
+        };
         // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
         // out and another member proposes.
-        let Ok((value, _)) = built else { return };
-        if let Some(deciding) = &mut self.height {
+        let head = self.head.as_ref();
+        let draft = state::draft(&manifest, self.id, head, choice.clone(), &self.evidence());
+        let Ok(draft) = draft else { return };
+        let adapter = match self.stepped_to(desk, &draft) {
+            Some(Ok(adapter)) => adapter,
+            Some(Err(_)) => return,
+            None => {
+                if let Some(deciding) = &mut self.height {
+                    deciding.draft = Some((attempt, choice));
+                }
+                return;
+            }
+        };
+        let value = state::finish(&manifest, self.head.as_ref(), draft, adapter);
+        if let (Ok(value), Some(deciding)) = (value, &mut self.height) {
             let outputs = deciding.height.propose(attempt, value);
             self.carry_out(desk, outputs);
         }
@@ -133,7 +154,10 @@ impl Run {
         let waiting = std::mem::take(&mut deciding.judging);
         let round = deciding.round;
         for value in waiting {
-            let verdict = self.verdict(desk, &value);
+            let verdict = match self.steps.is_computing() {
+                true => None,
+                false => self.verdict(desk, &value),
+            };
             // An answer may have decided the height and opened the next one.
             let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) else {
                 return;
@@ -173,8 +197,11 @@ impl Run {
                 return None;
             }
             let head = self.head.as_ref();
-            let outcome = state::derive(&manifest, head, value, &self.evidence());
-            return Some(outcome.is_ok());
+            if state::check(&manifest, head, value, &self.evidence()).is_err() {
+                return Some(false);
+            }
+            let adapter = self.stepped_to(desk, value)?;
+            return Some(adapter == Ok(value.adapter));
         }
         let proposers = self
             .height

@@ -144,7 +144,7 @@ impl Run {
 
     /// Goes no further in this run, and says why. Blocks and certificates are served as before.
     pub(super) fn stop(&mut self, desk: &mut Desk, round: Round, why: Rejection) {
-        if self.training.take().is_some() {
+        if self.own.training.take().is_some() {
             desk.emit(Effect::CancelTrain(self.id));
         }
         let run = self.id;

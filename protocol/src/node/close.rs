@@ -15,7 +15,7 @@ use super::Desk;
 use super::collect::Fitting;
 use super::run::Run;
 use crate::event::{Effect, Timer};
-use crate::id::{BlobHash, PeerId};
+use crate::id::PeerId;
 use crate::limits;
 use crate::round::{EntryRef, Included, RoundValue};
 use crate::time::Instant;
@@ -59,7 +59,7 @@ impl Run {
             let over = closed.reveal.after_ms(grace_ms);
             self.wake(desk, over);
         }
-        if let Some(hash) = self.sealed.take() {
+        if let Some(hash) = self.own.sealed.take() {
             desk.emit(Effect::OfferBlob(hash));
         }
     }
@@ -113,7 +113,7 @@ impl Run {
         if let Some(from) = self.grace {
             self.wake(desk, from.after_ms(grace_ms));
         }
-        if self.training.is_some() {
+        if self.own.training.is_some() {
             desk.emit(Effect::FinishTrain(self.id));
         }
         // What is missing may have been said and lost on the way here.
@@ -244,10 +244,5 @@ impl Run {
             let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
             drawn && is_counted(peer) && self.blobs.contains_key(&receipt.update.hash)
         })
-    }
-
-    /// The update of this peer that waits to be revealed: it is on the disk, and not offered.
-    pub(super) fn sealed(&self) -> Option<BlobHash> {
-        self.sealed
     }
 }

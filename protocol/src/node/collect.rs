@@ -1,22 +1,20 @@
-//! Training, publishing and collecting: everything of a round before the committee speaks.
+//! Scoring and collecting: what this peer owes the open height, and what it would put into it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Desk;
 use super::run::Run;
-use crate::adapter::AdapterShape;
 use crate::entry::{Contribution, Entry, Join, ScoreSheet};
-use crate::event::{Effect, Notice, Record, ScoreTask, TrainTask, Trained};
+use crate::event::{Effect, Notice, ScoreTask};
 use crate::hash::{Digest, Domain};
 use crate::id::{BlobRef, PeerId, Round, Seq};
-use crate::limits;
 use crate::lot::Lot;
-use crate::manifest::{Manifest, UpdateCodec};
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Missed};
-use crate::state::{self, Choice, Evidence, Head};
+use crate::state::{self, Choice, Evidence};
 use crate::time::Instant;
-use crate::update;
+use crate::update::Packed;
 
 /// A receipt that may be included in the open height: author, place, content.
 pub(super) type Fitting = (PeerId, EntryRef, Contribution);
@@ -109,38 +107,6 @@ impl Run {
         round.0 >= 1 && manifest.is_some_and(|m| round < m.closing_round())
     }
 
-    fn train(&mut self, desk: &mut Desk) {
-        let round = self.next();
-        let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
-            return;
-        };
-        let drawn = self.trains(desk);
-        let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
-        if !drawn || done || self.training == Some(round) || !self.is_training_round(round) {
-            return;
-        }
-        let Some((_, adapter)) = &self.adapter else {
-            return;
-        };
-        let adapter = match narrow(desk, manifest) {
-            Some(shape) => adapter.narrowed(shape.into()),
-            None => adapter.clone(),
-        };
-        let task = TrainTask {
-            run: self.id,
-            round,
-            base: head.hash,
-            adapter,
-            trainable: manifest.training.schedule.trainable(round),
-            training: manifest.training.clone(),
-        };
-        self.training = Some(round);
-        desk.emit(Effect::Train(Box::new(task)));
-        if self.hurried {
-            desk.emit(Effect::FinishTrain(self.id));
-        }
-    }
-
     fn score(&mut self, desk: &mut Desk) {
         let (Some(manifest), Some(head), Some(stepped)) =
             (&self.manifest, &self.head, &self.stepped)
@@ -166,8 +132,9 @@ impl Run {
             run: self.id,
             round: head.round,
             state: head.hash,
-            before: stepped.before.clone(),
-            contributions: stepped.contributions.clone(),
+            before: Arc::clone(&stepped.before),
+            trainable: manifest.training.schedule.trainable(head.round),
+            contributions: Arc::clone(&stepped.contributions),
             public: Vec::new(),
             seed: value.score_seed(),
             windows: manifest.score_windows,
@@ -178,72 +145,6 @@ impl Run {
         }
         self.scoring = Some(task.round);
         desk.emit(Effect::Score(Box::new(task)));
-    }
-
-    /// Turns the outcome of local training into an update, a receipt and what both leave behind.
-    pub(super) fn on_trained(&mut self, desk: &mut Desk, mut trained: Trained) {
-        let (Some(manifest), Some(feedback)) = (self.manifest.clone(), self.feedback.as_mut())
-        else {
-            return;
-        };
-        if let Some(shape) = narrow(desk, &manifest) {
-            trained.delta = manifest.adapter.widen(&shape, &trained.delta);
-        }
-        if self.training == Some(trained.round) {
-            self.training = None;
-        }
-        let round = state::next_round(self.head.as_ref());
-        let trainable = manifest.training.schedule.trainable(trained.round);
-        let segments = manifest.adapter.trainable_segments(trainable);
-        let fits = self
-            .head
-            .as_ref()
-            .is_some_and(|head| head.hash == trained.base);
-        let Some(head) = self.head.as_ref() else {
-            return;
-        };
-        let Some(member) = head.roster.get(&desk.me) else {
-            return;
-        };
-        let (shard, codec) = (member.root, density(desk, &manifest, head, round));
-        let done = (self.index.receipts.get(&round)).is_some_and(|r| r.contains_key(&desk.me));
-        if trained.round != round || !fits || done {
-            // Too late for its round: the work is kept for the next update.
-            feedback.add(&trained.delta);
-            return;
-        }
-        let update = match feedback.prepare(&trained.delta, &segments, codec) {
-            Ok(update) => update,
-            Err(why) => {
-                let why = format!("round {round}: the trained update cannot be sent: {why}");
-                desk.notify(Notice::CommandFailed {
-                    run: Some(self.id),
-                    why,
-                });
-                return;
-            }
-        };
-        let blob = BlobRef::of(&update);
-        let receipt = Contribution {
-            round,
-            base: trained.base,
-            update: blob,
-            tokens: trained.tokens,
-            shard,
-        };
-        self.sent = Some((round, update.clone()));
-        self.blobs.insert(blob.hash, update.clone());
-        self.archived.insert(blob.hash);
-        let records = vec![
-            Record::Blob {
-                hash: blob.hash,
-                bytes: update,
-            },
-            self.residual_record(),
-        ];
-        self.sealed = Some(blob.hash);
-        self.append(desk, vec![Entry::Contribution(receipt)], records);
-        self.notify_arrival(desk, desk.me);
     }
 
     pub(super) fn on_scored(&mut self, desk: &mut Desk, sheet: ScoreSheet) {
@@ -300,18 +201,13 @@ impl Run {
     /// What may be included: receipts of the drawn whose update is at hand and decodes, and where those are
     /// too few, others in the order of the draw. And what of the drawn was committed to in time and is not at hand.
     /// `members` have the open sketches that the value is to open.
-    fn complete(&self, now: Instant, members: &Roster) -> (Vec<Included>, Vec<Missed>) {
-        let round = self.next();
+    fn complete(&mut self, now: Instant, members: &Roster) -> (Vec<Included>, Vec<Missed>) {
+        self.read_updates();
         let (Some(manifest), Some(head)) = (&self.manifest, &self.head) else {
             return (Vec::new(), Vec::new());
         };
-        let trainable = manifest.training.schedule.trainable(round);
-        let segments = manifest.adapter.trainable_segments(trainable);
-        let len = segments.iter().map(|s| s.len()).sum();
-        let is_here = |receipt: &Contribution| {
-            (self.blobs.get(&receipt.update.hash))
-                .is_some_and(|bytes| update::decode(bytes, len, manifest.codec).is_ok())
-        };
+        let is_here =
+            |receipt: &Contribution| self.readable.get(&receipt.update.hash) == Some(&true);
         let weight = |peer: &PeerId, tokens| state::weigh(manifest, members, peer, tokens);
         let counting = (self.counting(now)).filter(|(peer, _, c)| weight(peer, c.tokens) > 0);
         let (here, missing): (Vec<&Fitting>, Vec<&Fitting>) =
@@ -339,6 +235,21 @@ impl Run {
             out.append(&mut others);
         }
         (out, missed.collect())
+    }
+
+    /// Reads the updates of the open round that are here and were not read yet.
+    fn read_updates(&mut self) {
+        let Some(manifest) = &self.manifest else {
+            return;
+        };
+        let len = state::update_len(manifest, state::next_round(self.head.as_ref()));
+        for (_, _, receipt) in &self.fitting {
+            let hash = receipt.update.hash;
+            if let (Some(bytes), None) = (self.blobs.get(&hash), self.readable.get(&hash)) {
+                let read = Packed::read(bytes.clone(), len, manifest.codec);
+                self.readable.insert(hash, read.is_ok());
+            }
+        }
     }
 
     /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
@@ -418,7 +329,7 @@ impl Run {
     }
 
     /// What this peer would put into the open height, with this link.
-    pub(super) fn choose(&self, now: Instant, link: Digest) -> Choice {
+    pub(super) fn choose(&mut self, now: Instant, link: Digest) -> Choice {
         let beacon = state::next_beacon(self.id, self.head.as_ref(), &link);
         let trains = self.is_training_round(self.next());
         let changes = self
@@ -469,30 +380,4 @@ impl Run {
             judged: self.last_value(),
         }
     }
-}
-
-/// The shape that this peer trains, where it is not the run's.
-fn narrow(desk: &Desk, manifest: &Manifest) -> Option<AdapterShape> {
-    desk.config
-        .means
-        .rank
-        .and_then(|rank| manifest.adapter.narrow(rank))
-}
-
-/// How densely this peer encodes its update: so that its uplink carries a copy for everyone who needs one
-/// within the grace window.
-fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
-    let Some(rate) = desk.config.means.upload_rate else {
-        return manifest.codec;
-    };
-    let members = head.roster.len().saturating_sub(1);
-    // While all decide, all need every update.
-    let all = !head.is_sampled || head.roster.len() <= limits::MAX_COMMITTEE;
-    let copies = match all {
-        true => members,
-        false => members.min(manifest.committee as usize + manifest.evaluators.len()),
-    };
-    let bytes = rate.saturating_mul(u64::from(manifest.deadlines.grace_ms)) / 1_000;
-    let most = bytes / copies.max(1) as u64;
-    update::fitting(most, state::update_len(manifest, round), manifest.codec)
 }

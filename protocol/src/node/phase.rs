@@ -15,7 +15,7 @@ impl Run {
             Phase::Gather
         } else if !self.has_adapter() && self.is_on_duty(desk) {
             Phase::CatchUp
-        } else if self.training == Some(self.next()) {
+        } else if self.own.works_for(self.next()) {
             Phase::Train
         } else if self.is_closed(desk.now.monotonic) {
             Phase::Agree

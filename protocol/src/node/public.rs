@@ -7,30 +7,37 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use super::Desk;
 use super::run::Run;
+use crate::aggregate::{ContributionVector, Layout};
 use crate::id::{BlobHash, BlobRef, PeerId, Round};
 use crate::limits;
 use crate::manifest::Manifest;
-use crate::update;
+use crate::update::Packed;
 
 impl Run {
     /// The vectors that the scores of `round` are held against, flat, oldest round first and by peer within one;
     /// `None` while some of them are on their way.
-    pub(super) fn public_before(&mut self, desk: &mut Desk, round: Round) -> Option<Vec<Vec<f32>>> {
+    pub(super) fn public_before(
+        &mut self,
+        desk: &mut Desk,
+        round: Round,
+    ) -> Option<Vec<ContributionVector>> {
         let manifest = self.manifest.clone()?;
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
         for earlier in turns_before(&manifest, round) {
             let trainable = manifest.training.schedule.trainable(earlier);
-            let segments = manifest.adapter.trainable_segments(trainable);
-            let len = segments.iter().map(|segment| segment.len()).sum();
+            let layout = Layout::new(&manifest.adapter, trainable);
             for (blob, providers) in self.updates_of(earlier) {
                 match self.published.get(&blob.hash) {
-                    // What is certified was decoded by its committee.
-                    Some(bytes) => vectors
-                        .extend((update::decode(bytes, len, manifest.codec).ok()).map(|u| {
-                            update::scatter(&u, &segments, manifest.adapter.parameters())
-                        })),
+                    // What is certified was read by its committee.
+                    Some(bytes) => {
+                        let update = Packed::new(bytes.clone(), layout.len(), manifest.codec);
+                        let whole = |update| ContributionVector::new(update, 1.0, layout.clone());
+                        vectors.extend(update.ok().map(whole));
+                    }
                     None => lacking.push((blob, providers)),
                 }
             }
@@ -44,7 +51,7 @@ impl Run {
     }
 
     /// Keeps an update that later rounds are held against, if this peer evaluates.
-    pub(super) fn keep_public(&mut self, desk: &Desk, hash: BlobHash, bytes: Vec<u8>) {
+    pub(super) fn keep_public(&mut self, desk: &Desk, hash: BlobHash, bytes: Bytes) {
         if self.public_updates(desk).contains(&hash) {
             self.published.insert(hash, bytes);
         }

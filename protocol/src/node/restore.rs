@@ -8,7 +8,7 @@ use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
 use crate::event::{Candidate, Effect, Record};
-use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope};
+use crate::id::{BlobHash, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
 use crate::manifest::Manifest;
@@ -32,16 +32,6 @@ struct Following {
     sketch: Option<Sketch>,
     leaving: bool,
 }
-
-/// What `Record::Residual` says: the error feedback, and the update whose certificate is awaited.
-#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
-struct Residual {
-    feedback: Vec<u8>,
-    sent: Option<(Round, Vec<u8>)>,
-}
-
-/// Bytes of a residual record: the feedback of the largest adapter and one update.
-const MAX_RESIDUAL_BYTES: usize = 2 * limits::MAX_UPDATE_BYTES as usize;
 
 impl Node {
     /// A node that goes on where the records end. Carry out the effects as those of `handle`.
@@ -78,7 +68,14 @@ impl Node {
                 Record::ConsensusDone { run, round } => {
                     node.restored_run(run).replay.retain(|at, _| *at > round);
                 }
-                Record::Residual { run, bytes, .. } => node.restore_residual(run, &bytes)?,
+                Record::Residual { run, round, bytes } => {
+                    let feedback = Feedback::from_bytes(&bytes)
+                        .map_err(|why| RestoreError::new("error feedback", why.to_string()))?;
+                    node.restored_run(run).own.restore_feedback(feedback, round);
+                }
+                Record::Sent { run, round, bytes } => {
+                    node.restored_run(run).own.restore_sent(round, bytes);
+                }
                 Record::Blob { .. } => {}
             }
         }
@@ -100,17 +97,6 @@ impl Node {
         run.join = following.join;
         run.sketch = following.sketch;
         run.leaving = following.leaving;
-        Ok(())
-    }
-
-    fn restore_residual(&mut self, id: RunId, bytes: &[u8]) -> Result<(), RestoreError> {
-        let residual: Residual = codec::decode::<_, MAX_RESIDUAL_BYTES>(bytes)
-            .map_err(|why| RestoreError::new("error feedback", why.to_string()))?;
-        let feedback = Feedback::from_bytes(&residual.feedback)
-            .map_err(|why| RestoreError::new("error feedback", why.to_string()))?;
-        let run = self.restored_run(id);
-        run.feedback = Some(feedback);
-        run.sent = residual.sent;
         Ok(())
     }
 
@@ -229,23 +215,6 @@ fn followed_record(run: &Run) -> Record {
 }
 
 impl Run {
-    pub(super) fn residual_record(&self) -> Record {
-        let feedback = self
-            .feedback
-            .as_ref()
-            .map(Feedback::to_bytes)
-            .unwrap_or_default();
-        let residual = Residual {
-            feedback,
-            sent: self.sent.clone(),
-        };
-        Record::Residual {
-            run: self.id,
-            round: self.next(),
-            bytes: codec::encode(&residual),
-        }
-    }
-
     fn resume(
         &mut self,
         desk: &mut super::Desk,
@@ -292,13 +261,7 @@ impl Run {
             self.extend_chain(&manifest, head, certificate);
         }
         self.set_strangers_aside();
-        let round = self.next();
-        self.sent = self.sent.take().filter(|(at, _)| *at >= round);
-        let sealed = self
-            .sent
-            .as_ref()
-            .map(|(_, update)| BlobRef::of(update).hash);
-        self.sealed = sealed.filter(|hash| self.archived.contains(hash));
+        self.resume_sent(desk);
         self.open_height(desk);
         self.advance(desk);
     }

@@ -7,13 +7,18 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Desk;
 use super::afford::Excess;
 use super::alarm::{Awaited, Refuted};
 use super::close::Closed;
 use super::collect::{Fitting, Index};
+use super::publish::Publishing;
 use super::relay::Relay;
+use super::steps::Steps;
 use crate::adapter::Adapter;
+use crate::aggregate::ContributionVector;
 use crate::certificate::Certificate;
 use crate::committee::Committee;
 use crate::consensus::Height;
@@ -25,9 +30,8 @@ use crate::logset::{Head as LogHead, LogSet};
 use crate::manifest::Manifest;
 use crate::round::{EntryRef, RoundValue};
 use crate::sketch::Sketch;
-use crate::state::{self, Head};
+use crate::state::{self, Choice, Head};
 use crate::time::Instant;
-use crate::update::Feedback;
 
 /// Ticks after which a fetch that nothing was heard of is tried again.
 const TICKS_OF_SILENCE: u64 = 24;
@@ -62,13 +66,15 @@ pub struct Run {
     /// What the chain proves.
     pub(super) head: Option<Head>,
     /// The newest adapter derived or fetched here, and its round.
-    pub(super) adapter: Option<(Round, Adapter)>,
-    /// Contribution vectors of `adapter`'s round and the adapter before, for scoring.
+    pub(super) adapter: Option<(Round, Arc<Adapter>)>,
+    /// What is computed of steps.
+    pub(super) steps: Steps,
+    /// Contribution vectors of `adapter`'s round and the adapter before, for evaluators.
     pub(super) stepped: Option<Stepped>,
     /// Blobs at hand that the current height may need.
-    pub(super) blobs: BTreeMap<BlobHash, Vec<u8>>,
+    pub(super) blobs: BTreeMap<BlobHash, Bytes>,
     /// Updates of the last turns, for evaluators; see `public`.
-    pub(super) published: BTreeMap<BlobHash, Vec<u8>>,
+    pub(super) published: BTreeMap<BlobHash, Bytes>,
     /// Blobs asked for and not here yet.
     pub(super) wanted: BTreeMap<BlobHash, Wanted>,
     /// Blobs of earlier rounds that are durable here.
@@ -80,11 +86,8 @@ pub struct Run {
     pub(super) decided: bool,
     /// Consensus records of an undecided height, given back by the store.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
-    pub(super) feedback: Option<Feedback>,
-    /// The update that waits for its certificate: round and encoded bytes.
-    pub(super) sent: Option<(Round, Vec<u8>)>,
-    /// The round for which a training task is out.
-    pub(super) training: Option<Round>,
+    /// The own updates.
+    pub(super) own: Publishing,
     /// The last round whose scoring was asked for.
     pub(super) scoring: Option<Round>,
     /// When the current height began here.
@@ -95,8 +98,6 @@ pub struct Run {
     pub(super) hurried: bool,
     /// The receipts of the open round, once they are closed here.
     pub(super) closed: Option<Closed>,
-    /// This peer's update of the open round, until it is revealed.
-    pub(super) sealed: Option<BlobHash>,
     /// After how many deadlines it was last drawn whether this peer stands in, and whether it does.
     stands_in: (u32, bool),
     pub(super) phase: Option<Phase>,
@@ -110,6 +111,8 @@ pub struct Run {
     pub(super) relay: Relay,
     /// Updates of the open height that arrived and are none.
     pub(super) spoiled: BTreeSet<BlobHash>,
+    /// Updates of the open height that were read, and whether they are any.
+    pub(super) readable: BTreeMap<BlobHash, bool>,
     /// When blocks were last asked for by name.
     pub(super) asked_blocks: Option<Instant>,
     /// The certificate that waits for entries it names.
@@ -126,8 +129,8 @@ pub struct Run {
 /// A derived round, kept for scoring.
 pub(super) struct Stepped {
     pub(super) round: Round,
-    pub(super) before: Adapter,
-    pub(super) contributions: Vec<(PeerId, Vec<f32>)>,
+    pub(super) before: Arc<Adapter>,
+    pub(super) contributions: Arc<[(PeerId, ContributionVector)]>,
 }
 
 /// An outstanding fetch.
@@ -157,6 +160,8 @@ pub(super) struct Deciding {
     pub(super) height: Height,
     /// Proposed values not judged yet.
     pub(super) judging: Vec<RoundValue>,
+    /// What this peer chose to propose, and in which attempt, while the adapter that it leads to is computed.
+    pub(super) draft: Option<(u32, Choice)>,
 }
 
 /// When a fetch that was just begun is given up, should nothing be heard of it.
@@ -183,7 +188,7 @@ impl<'a> RunView<'a> {
         self.0.head.as_ref()
     }
     /// The newest adapter at hand, with its round.
-    pub fn adapter(&self) -> Option<&'a (Round, Adapter)> {
+    pub fn adapter(&self) -> Option<&'a (Round, Arc<Adapter>)> {
         self.0.adapter.as_ref()
     }
     /// Verified certificates from round 0 on.
@@ -257,15 +262,13 @@ impl Run {
             height: None,
             decided: false,
             replay: BTreeMap::new(),
-            feedback: None,
-            sent: None,
-            training: None,
+            own: Publishing::default(),
+            steps: Steps::default(),
             scoring: None,
             began: desk.now.monotonic,
             grace: None,
             hurried: false,
             closed: None,
-            sealed: None,
             stands_in: (0, false),
             phase: None,
             facts: 0,
@@ -273,6 +276,7 @@ impl Run {
             fitting: Vec::new(),
             relay: Relay::default(),
             spoiled: BTreeSet::new(),
+            readable: BTreeMap::new(),
             asked_blocks: None,
             awaited: None,
             declined: None,
@@ -558,10 +562,10 @@ impl Run {
             return;
         }
         self.retry_awaited(desk);
-        while self.refuted.is_none() {
+        while self.refuted.is_none() && !self.steps.is_computing() {
             self.draw_stand_ins(desk);
             self.settle_adapter(desk);
-            if self.refuted.is_some() {
+            if self.refuted.is_some() || self.steps.is_computing() {
                 break;
             }
             self.take_part(desk);
@@ -571,6 +575,8 @@ impl Run {
                 break;
             }
         }
-        self.show_phase(desk);
+        if !self.steps.is_computing() {
+            self.show_phase(desk);
+        }
     }
 }

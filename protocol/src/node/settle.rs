@@ -4,15 +4,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Desk;
 use super::run::{Run, Stepped, Wanted};
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record, Timer};
-use crate::id::{BlobHash, BlobRef, PeerId, Round};
+use crate::id::{Blob, BlobHash, BlobRef, PeerId, Round};
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
-use crate::state::{self, Evidence, Head};
+use crate::state::{self, Head};
+use crate::update::Packed;
+use crate::work::Load;
 
 impl Run {
     /// Moves the head by a verified certificate.
@@ -44,20 +48,24 @@ impl Run {
                 run: self.id,
                 round,
             },
-            self.residual_record(),
         ]);
+        records.extend(self.residual_record(round.next()));
         desk.persist(records);
         desk.gossip(self.id, &crate::wire::Message::Certificate(bytes));
         let is_included = (certificate.value.included.iter()).any(|i| i.receipt.author == desk.me);
-        if let Some(hash) = self.sealed.take().filter(|_| is_included) {
+        if let Some(hash) = self.own.sealed.take().filter(|_| is_included) {
             // Certified without having been revealed here: a restart had sealed it again.
             desk.emit(Effect::OfferBlob(hash));
         }
         let state = head.hash;
         let included = certificate.value.included.len() as u32;
         self.extend_chain(&manifest, head, certificate);
-        if self.training.is_some_and(|training| training <= round) {
-            self.training = None;
+        if self
+            .own
+            .training
+            .take_if(|training| *training <= round)
+            .is_some()
+        {
             desk.emit(Effect::CancelTrain(self.id));
         }
         desk.notify(Notice::Certified {
@@ -98,30 +106,6 @@ impl Run {
         }
     }
 
-    /// What of one's own update was not included goes back to error feedback.
-    fn settle_feedback(&mut self, desk: &Desk, certificate: &Certificate) {
-        let value = &certificate.value;
-        let Some((round, update)) = self.sent.take() else {
-            return;
-        };
-        if round != value.round {
-            self.sent = (round > value.round).then_some((round, update));
-            return;
-        }
-        if value.included.iter().any(|i| i.receipt.author == desk.me) {
-            return;
-        }
-        let (Some(manifest), Some(feedback)) = (&self.manifest, self.feedback.as_mut()) else {
-            return;
-        };
-        let trainable = manifest.training.schedule.trainable(round);
-        let segments = manifest.adapter.trainable_segments(trainable);
-        let len = segments.iter().map(|s| s.len()).sum();
-        if let Ok(decoded) = crate::update::decode(&update, len, manifest.codec) {
-            feedback.restore(&decoded, &segments);
-        }
-    }
-
     /// Starts the clocks of the height after `head`.
     pub(super) fn open_height(&mut self, desk: &mut Desk) {
         self.began = desk.now.monotonic;
@@ -134,6 +118,9 @@ impl Run {
         self.refit();
         self.relay.clear();
         self.spoiled.clear();
+        self.readable.clear();
+        let certified = self.head.as_ref().map_or(Round(0), |head| head.round);
+        self.steps.forget_before(certified);
         self.forget_needless_wants(desk);
         self.facts += 1;
         if self.is_finished() {
@@ -167,14 +154,8 @@ impl Run {
         if behind == 1 && (self.derive_step(desk, round) || self.refuted.is_some()) {
             return;
         }
-        if let Some(bytes) = self.blobs.remove(&target.hash) {
-            let shape = self.manifest.as_ref().map(|m| Arc::new(m.adapter.clone()));
-            let adapter = shape.map(|shape| Adapter::from_bytes(shape, &bytes));
-            if let Some(Ok(adapter)) = adapter {
-                self.stepped = None;
-                self.keep_adapter(desk, round, adapter, Some(bytes));
-                return;
-            }
+        if self.load_blob(desk, round, target) {
+            return;
         }
         self.want_step(desk, behind, target);
     }
@@ -206,15 +187,32 @@ impl Run {
         {
             return false;
         }
-        let Some(bytes) = self.blobs.remove(&before.hash) else {
+        let earlier = round.previous().expect("a round that includes updates");
+        if !self.load_blob(desk, earlier, before) {
             self.want(desk, before, Vec::new());
-            return true;
+        }
+        true
+    }
+
+    /// Has an adapter read whose bytes are here. Returns whether they are.
+    fn load_blob(&mut self, desk: &mut Desk, round: Round, blob: BlobRef) -> bool {
+        let Some(manifest) = &self.manifest else {
+            return false;
         };
-        let adapter = Adapter::from_bytes(Arc::new(manifest.adapter.clone()), &bytes);
-        self.adapter = (adapter.ok())
-            .zip(round.previous())
-            .map(|(a, round)| (round, a));
-        false
+        let shape = Arc::new(manifest.adapter.clone());
+        let Some(bytes) = self.blobs.remove(&blob.hash) else {
+            return false;
+        };
+        self.load(
+            desk,
+            Load {
+                round,
+                blob,
+                shape,
+                bytes,
+            },
+        );
+        true
     }
 
     /// Asks for the updates of the step when only one is missing, and for the adapter itself.
@@ -264,46 +262,54 @@ impl Run {
         wanted.any(failed)
     }
 
+    /// One step from the adapter at hand. Returns whether there is nothing more to do about it now.
     fn derive_step(&mut self, desk: &mut Desk, round: Round) -> bool {
-        let (Some(manifest), Some(certificate)) = (self.manifest.clone(), self.chain.last()) else {
+        let Some(value) = self.last_value().cloned() else {
             return false;
         };
-        let before = self.adapter.as_ref().map(|(_, adapter)| adapter);
-        let evidence = Evidence {
-            log: &self.log,
-            before,
-            blobs: &self.blobs,
-            judged: None,
+        let adapter = match self.stepped_to(desk, &value) {
+            None => return true,
+            Some(Ok(adapter)) if adapter != value.adapter => Err(state::OTHER_ADAPTER),
+            Some(known) => known,
         };
-        let derived = match state::recompute(&manifest, &certificate.value, &evidence) {
-            Ok(derived) => derived,
+        let blob = match adapter {
+            Ok(blob) => blob,
             Err(why) => {
                 self.refute_adapter(desk, round, why);
                 return false;
             }
         };
-        let before = self.adapter.take().map(|(_, adapter)| adapter);
-        self.stepped = before.map(|before| Stepped {
+        let Some(derived) = self.steps.take(&value) else {
+            // Its outcome is known, and another step was taken since.
+            return self.take_step(desk, &value).is_ok();
+        };
+        let judges =
+            (self.manifest.as_ref()).is_some_and(|m| m.evaluators.binary_search(&desk.me).is_ok());
+        let before = self.adapter.take().filter(|_| judges);
+        self.stepped = before.map(|(_, before)| Stepped {
             round,
             before,
             contributions: derived.contributions,
         });
-        self.keep_adapter(desk, round, derived.adapter, None);
+        self.keep_adapter(desk, derived.adapter, blob, None);
         true
     }
 
     /// The adapter of the head is here: make it durable, offer it, forget what it was made from.
-    fn keep_adapter(
+    pub(super) fn keep_adapter(
         &mut self,
         desk: &mut Desk,
-        round: Round,
-        adapter: Adapter,
-        bytes: Option<Vec<u8>>,
+        adapter: Arc<Adapter>,
+        blob: BlobRef,
+        bytes: Option<Bytes>,
     ) {
-        let bytes = bytes.unwrap_or_else(|| adapter.to_bytes());
-        let hash = BlobHash(crate::hash::blob(&bytes));
+        let Some(round) = self.head.as_ref().map(|head| head.round) else {
+            return;
+        };
+        let hash = blob.hash;
         self.wanted.remove(&hash);
         if self.archived.insert(hash) {
+            let bytes = bytes.unwrap_or_else(|| adapter.share());
             desk.persist(vec![Record::Blob { hash, bytes }]);
         }
         desk.emit(Effect::OfferBlob(hash));
@@ -366,7 +372,8 @@ impl Run {
     }
 
     /// A blob arrived. Returns whether this run had asked for it.
-    pub(super) fn on_blob(&mut self, desk: &mut Desk, hash: BlobHash, bytes: &[u8]) -> bool {
+    pub(super) fn on_blob(&mut self, desk: &mut Desk, blob: &Blob) -> bool {
+        let (hash, bytes) = (blob.hash(), blob.bytes());
         let Some(wanted) = self.wanted.remove(&hash) else {
             return false;
         };
@@ -377,7 +384,11 @@ impl Run {
         let author = (self.index.receipts.get(&round).into_iter().flatten())
             .find(|(_, (_, receipt))| receipt.update.hash == hash)
             .map(|(peer, _)| *peer);
-        if let Some(why) = author.and_then(|_| self.spoils(bytes)) {
+        let spoils = author.and_then(|_| self.spoils(bytes));
+        if author.is_some() {
+            self.readable.insert(hash, spoils.is_none());
+        }
+        if let Some(why) = spoils {
             self.spoiled.insert(hash);
             self.refit();
             let from = author.unwrap_or(desk.me);
@@ -387,12 +398,12 @@ impl Run {
         if self.archived.insert(hash) {
             desk.persist(vec![Record::Blob {
                 hash,
-                bytes: bytes.to_vec(),
+                bytes: bytes.clone(),
             }]);
             desk.emit(Effect::OfferBlob(hash));
         }
-        self.keep_public(desk, hash, bytes.to_vec());
-        self.blobs.insert(hash, bytes.to_vec());
+        self.keep_public(desk, hash, bytes.clone());
+        self.blobs.insert(hash, bytes.clone());
         if let Some(peer) = author {
             self.notify_arrival(desk, peer);
         }
@@ -401,10 +412,10 @@ impl Run {
     }
 
     /// Why bytes are no update of the open round, if they are none.
-    fn spoils(&self, bytes: &[u8]) -> Option<Rejection> {
+    fn spoils(&self, bytes: &Bytes) -> Option<Rejection> {
         let manifest = self.manifest.as_ref()?;
         let len = state::update_len(manifest, self.next());
-        crate::update::decode(bytes, len, manifest.codec).err()
+        Packed::read(bytes.clone(), len, manifest.codec).err()
     }
 
     /// Keeps in memory only what the open height or the missing adapter may need.

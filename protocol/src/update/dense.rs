@@ -10,8 +10,16 @@ pub(super) fn write_f32(chunk: &[f32], bytes: &mut Vec<u8>) {
 }
 
 pub(super) fn read_f32(bytes: &[u8], chunk: &mut [f32]) -> Result<(), &'static str> {
-    for (value, b) in chunk.iter_mut().zip(bytes.chunks_exact(4)) {
-        *value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    visit_f32(bytes, |at, value| chunk[at] = value)
+}
+
+/// Tells every number of a chunk.
+pub(super) fn visit_f32(
+    bytes: &[u8],
+    mut tell: impl FnMut(usize, f32),
+) -> Result<(), &'static str> {
+    for (at, b) in bytes.chunks_exact(4).enumerate() {
+        tell(at, f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     }
     Ok(())
 }
@@ -34,6 +42,14 @@ fn quantise(value: f32, scale: f32) -> i8 {
 }
 
 pub(super) fn read_int8(bytes: &[u8], chunk: &mut [f32]) -> Result<(), &'static str> {
+    visit_int8(bytes, |at, value| chunk[at] = value)
+}
+
+/// Tells every number of a chunk. What it told before an error means nothing.
+pub(super) fn visit_int8(
+    bytes: &[u8],
+    mut tell: impl FnMut(usize, f32),
+) -> Result<(), &'static str> {
     let (scale, ints) = bytes.split_at(4);
     let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
     let zero = scale.to_bits() == 0;
@@ -42,10 +58,10 @@ pub(super) fn read_int8(bytes: &[u8], chunk: &mut [f32]) -> Result<(), &'static 
         return Err("a scale that is negative, tiny or not finite");
     }
     let mut greatest = 0;
-    for (value, byte) in chunk.iter_mut().zip(ints) {
+    for (at, byte) in ints.iter().enumerate() {
         let int = *byte as i8;
         greatest = greatest.max(int.unsigned_abs());
-        *value = f32::from(int) * scale;
+        tell(at, f32::from(int) * scale);
     }
     match (zero, greatest) {
         (true, 0) | (false, 127) => Ok(()),

@@ -5,22 +5,28 @@
 //! whole flat vector: where a round trains one factor only, the other factor's residual waits
 //! unchanged for its turn. It is this peer's private memory; nobody else ever computes it.
 
-use super::{UpdateError, decode, encode, gather};
-use crate::adapter::Segment;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{CHUNK, Packed, UpdateError, encoded_len, in_range, read_chunk, write_chunk};
+use crate::adapter::{Segment, numbers_as_bytes};
+use crate::aggregate::Layout;
 use crate::manifest::UpdateCodec;
 use crate::reject::Rejection;
 
-/// One's own residual, flat layout. See the module.
+/// One's own residual, flat layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feedback {
-    residual: Vec<f32>,
+    /// Shared with a record that is on its way to the disk, for as long as that takes.
+    residual: Arc<Vec<f32>>,
 }
 
 impl Feedback {
     /// No residual yet, for an adapter of `parameters` numbers.
     pub fn new(parameters: usize) -> Self {
         Self {
-            residual: vec![0.0; parameters],
+            residual: Arc::new(vec![0.0; parameters]),
         }
     }
 
@@ -51,16 +57,29 @@ impl Feedback {
             UpdateCodec::Sparse { feedback, .. } => feedback.as_f64() as f32,
             UpdateCodec::DenseF32 | UpdateCodec::DenseInt8 => 1.0,
         };
-        let mut sum = gather(&self.residual, segments);
-        for (sum, delta) in sum.iter_mut().zip(gather(delta, segments)) {
-            *sum = decay * *sum + delta;
+        let wish = |residual: f32, delta: f32| decay * residual + delta;
+        let places = || segments.iter().flat_map(|segment| segment.range());
+        let out_of_range = |at: usize| !in_range(wish(self.residual[at], delta[at]));
+        if let Some(at) = places().position(out_of_range) {
+            return Err(UpdateError::OutOfRange(at));
         }
-        let bytes = encode(&sum, codec)?;
-        let decoded = decode(&bytes, sum.len(), codec).expect("we decode what we encode");
-        for (sum, sent) in sum.iter_mut().zip(&decoded) {
-            *sum -= sent;
+        let layout = Layout::of(segments.to_vec(), delta.len());
+        let mut bytes = Vec::with_capacity(encoded_len(layout.len(), codec));
+        let (mut sum, mut sent) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK));
+        let residual = Arc::make_mut(&mut self.residual);
+        for ranges in layout.chunks() {
+            let flat = || ranges.iter().cloned().flatten();
+            sum.clear();
+            sum.extend(flat().map(|at| wish(residual[at], delta[at])));
+            let from = bytes.len();
+            write_chunk(&sum, codec, &mut bytes);
+            sent.clear();
+            sent.resize(sum.len(), 0.0);
+            read_chunk(&bytes[from..], codec, &mut sent).expect("we decode what we encode");
+            for ((at, sum), sent) in flat().zip(&sum).zip(&sent) {
+                residual[at] = sum - sent;
+            }
         }
-        self.put(&sum, segments, |residual, left| *residual = left);
         Ok(bytes)
     }
 
@@ -74,36 +93,36 @@ impl Feedback {
             self.residual.len(),
             "a delta of the flat layout"
         );
-        for (residual, delta) in self.residual.iter_mut().zip(delta) {
+        let residual = Arc::make_mut(&mut self.residual);
+        for (residual, delta) in residual.iter_mut().zip(delta) {
             *residual += delta;
         }
     }
 
-    /// Takes an update back that was sent but not included: `decoded` from its bytes.
+    /// Takes an update back that was sent but not included.
     ///
     /// # Panics
-    /// If `decoded` is not of these segments.
-    pub fn restore(&mut self, decoded: &[f32], segments: &[Segment]) {
-        self.put(decoded, segments, |residual, sent| *residual += sent);
+    /// If the residual is not of this layout. What of the update cannot be read is left out.
+    pub fn restore(&mut self, update: &Packed, layout: &Layout) {
+        assert_eq!(self.residual.len(), layout.parameters(), "of one adapter");
+        let residual = Arc::make_mut(&mut self.residual);
+        let mut places = layout.places();
+        let read = update.visit(|at, sent| residual[places.stretch(at).0] += sent);
+        debug_assert!(read.is_ok(), "of an update that was checked");
     }
 
-    fn put(&mut self, values: &[f32], segments: &[Segment], change: impl Fn(&mut f32, f32)) {
-        let mut values = values.iter();
-        for segment in segments {
-            for residual in &mut self.residual[segment.range()] {
-                let value = values.next().expect("a value for each number");
-                change(residual, *value);
+    /// Bytes for the store: every number as little-endian f32. They are shared with the residual until it changes.
+    pub fn share(&self) -> Bytes {
+        struct Shared(Arc<Vec<f32>>);
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                numbers_as_bytes(&self.0)
             }
         }
-        assert!(values.next().is_none(), "more values than segments hold");
+        Bytes::from_owner(Shared(Arc::clone(&self.residual)))
     }
 
-    /// Bytes for the store: every number as little-endian f32.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.residual.iter().flat_map(|v| v.to_le_bytes()).collect()
-    }
-
-    /// Reads [`Feedback::to_bytes`] back.
+    /// Reads [`Feedback::share`] back.
     ///
     /// # Errors
     /// [`Rejection::Blob`] when the bytes are not finite numbers.
@@ -117,6 +136,8 @@ impl Feedback {
         if residual.iter().any(|v| !v.is_finite()) {
             return Err(Rejection::Blob("a residual that is not finite"));
         }
-        Ok(Self { residual })
+        Ok(Self {
+            residual: Arc::new(residual),
+        })
     }
 }

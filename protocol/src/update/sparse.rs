@@ -133,6 +133,16 @@ pub(super) fn pack(codes: &[u16], bytes: &mut Vec<u8>) {
 }
 
 pub(super) fn read(bytes: &[u8], top: u16, chunk: &mut [f32]) -> Result<(), &'static str> {
+    visit(bytes, top, chunk.len(), |at, value| chunk[at] = value)
+}
+
+/// Tells the kept numbers of a chunk of `m` in the order of their places. What it told before an error means nothing.
+pub(super) fn visit(
+    bytes: &[u8],
+    top: u16,
+    m: usize,
+    mut tell: impl FnMut(usize, f32),
+) -> Result<(), &'static str> {
     let (levels, packed) = bytes.split_at(LEVELS_BYTES);
     let level = |at: usize| {
         let b = &levels[at..at + 4];
@@ -143,7 +153,7 @@ pub(super) fn read(bytes: &[u8], top: u16, chunk: &mut [f32]) -> Result<(), &'st
     if !positive(low) || !positive(high) {
         return Err("a level that is negative or not finite");
     }
-    let k = kept(chunk.len(), top);
+    let k = kept(m, top);
     let (mut window, mut held, mut source) = (0u32, 0, packed.iter());
     let (mut next, mut highs) = (0usize, 0usize);
     for rank in 0..k {
@@ -156,7 +166,7 @@ pub(super) fn read(bytes: &[u8], top: u16, chunk: &mut [f32]) -> Result<(), &'st
         window >>= CODE_BITS;
         held -= CODE_BITS;
         let at = usize::from(code % HIGH);
-        if at < next || at >= chunk.len() {
+        if at < next || at >= m {
             return Err("indices out of order or beyond the chunk");
         }
         next = at + 1;
@@ -167,7 +177,7 @@ pub(super) fn read(bytes: &[u8], top: u16, chunk: &mut [f32]) -> Result<(), &'st
         if level == 0.0 && (minus || at != rank) {
             return Err("a zero that is not written as a zero");
         }
-        chunk[at] = if minus { -level } else { level };
+        tell(at, if minus { -level } else { level });
     }
     if window != 0 {
         return Err("padding that is not zero");

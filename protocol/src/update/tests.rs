@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::adapter::{AdapterShape, Module, Trainable};
+use crate::aggregate::Layout;
 use crate::id::Ppb;
 
 fn sparse(top: u16) -> UpdateCodec {
@@ -126,7 +127,8 @@ proptest! {
             let decoded = decode(&bytes, 300, codec).expect("our own bytes");
             let included = round % 3 != 1;
             if !included {
-                feedback.restore(&decoded, &segments);
+                let update = Packed::read(bytes.into(), 300, codec).expect("our own bytes");
+                feedback.restore(&update, &Layout::whole(300));
             }
             for at in 0..300 {
                 wanted[at] += f64::from(delta[at]);
@@ -339,7 +341,7 @@ fn residual_of_a_factor_waits_for_its_turn() {
         .expect("in range");
     assert_eq!(gather(feedback.residual(), &a), gather(&delta, &a));
     assert_ne!(gather(feedback.residual(), &b), gather(&delta, &b));
-    let bytes = feedback.to_bytes();
+    let bytes = feedback.share();
     assert_eq!(Feedback::from_bytes(&bytes), Ok(feedback));
     assert!(Feedback::from_bytes(&bytes[1..]).is_err());
     assert!(Feedback::from_bytes(&f32::NAN.to_le_bytes()).is_err());

@@ -97,7 +97,8 @@ pub(crate) fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) 
         bytes: message.encode(),
     };
     let running = net.nodes[node].as_mut().expect("running");
-    running.handle(input, now)
+    let effects = running.handle(input, now);
+    running.complete(effects, now)
 }
 
 /// What `node` holds of a run, with everybody's updates, for a check or a choice.
@@ -109,7 +110,7 @@ pub(crate) fn with_evidence<T>(
 ) -> T {
     let view = view(net, node, run);
     let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
-        .map(|(hash, bytes)| (*hash, bytes.clone()))
+        .map(|(hash, bytes)| (*hash, bytes.clone().into()))
         .collect();
     let evidence = Evidence {
         log: view.log(),

@@ -12,7 +12,7 @@ use tributary_protocol::event::{
 };
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{
-    BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
+    Blob, BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
 };
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
@@ -250,8 +250,10 @@ impl Net {
             records: self.records[node].clone(),
             blobs: self.blobs[node].keys().copied().collect(),
         };
-        let (restored, effects) =
-            Node::restore(config(node), 2, saved, self.now()).expect("records read back");
+        let now = self.now();
+        let (mut restored, effects) =
+            Node::restore(config(node), 2, saved, now).expect("records read back");
+        let effects = restored.complete(effects, now);
         self.nodes[node] = Some(restored);
         self.carry_out(node, effects);
         self.connect(node);
@@ -264,6 +266,7 @@ impl Net {
             return;
         };
         let effects = running.handle(input, now);
+        let effects = running.complete(effects, now);
         self.carry_out(node, effects);
     }
 
@@ -271,7 +274,11 @@ impl Net {
     fn released(&mut self, node: usize, effects: Vec<Effect>) -> Outbox {
         let mut outbox = Outbox::default();
         let mut commits = Vec::new();
-        outbox.push(effects, |records| commits.push(records));
+        outbox.push(
+            effects,
+            |records| commits.push(records),
+            |work| panic!("it was computed: {work:?}"),
+        );
         for records in commits {
             self.persist(node, records);
             outbox.durable();
@@ -304,10 +311,7 @@ impl Net {
                         .filter_map(|at| self.blobs[at].get(&blob.hash).cloned())
                         .next();
                     let input = match found {
-                        Some(bytes) => Input::Blob {
-                            hash: blob.hash,
-                            bytes,
-                        },
+                        Some(bytes) => Input::Blob(Blob::of(bytes.into())),
                         None => Input::BlobFailed(blob.hash),
                     };
                     let due = self.due_input(node, input);
@@ -346,6 +350,7 @@ impl Net {
                     self.offered[node].insert(hash);
                 }
                 Effect::Verdict { .. } | Effect::CancelTrain(_) | Effect::FinishTrain(_) => {}
+                Effect::Compute(work) => panic!("it was computed: {work:?}"),
             }
         }
     }
@@ -354,7 +359,7 @@ impl Net {
         for record in records {
             match record {
                 Record::Blob { hash, bytes } => {
-                    self.blobs[node].insert(hash, bytes);
+                    self.blobs[node].insert(hash, bytes.to_vec());
                 }
                 other => self.records[node].push(other),
             }
@@ -428,7 +433,8 @@ impl Net {
 /// A sheet whose scores are each contribution's squared length: enough to be a sheet.
 fn score(task: &ScoreTask) -> ScoreSheet {
     let scores = task.contributions.iter().map(|(peer, vector)| {
-        let squared: f64 = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+        let mut squared = 0.0;
+        vector.visit(|_, value| squared += f64::from(value) * f64::from(value));
         let score = NanoNats::from_nats(squared);
         Score {
             peer: *peer,

@@ -28,7 +28,10 @@ impl Behaviour for BrokenUpdate {
             return Some(input);
         };
         let hash = update.hash;
-        stage.act(Effect::Persist(vec![Record::Blob { hash, bytes }]));
+        stage.act(Effect::Persist(vec![Record::Blob {
+            hash,
+            bytes: bytes.into(),
+        }]));
         stage.act(Effect::OfferBlob(hash));
         stage.write(vec![Entry::Contribution(receipt)]);
         None

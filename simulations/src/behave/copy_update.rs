@@ -1,6 +1,7 @@
 //! Does no work of its own: waits for the first update of somebody else that it can fetch, and publishes the
 //! same bytes under its own name.
 
+use bytes::Bytes;
 use tributary_protocol::entry::{Contribution, Entry};
 use tributary_protocol::event::{Effect, Input, Record, Trained};
 use tributary_protocol::id::{BlobHash, BlobRef, PeerId};
@@ -53,13 +54,13 @@ impl CopyUpdate {
         }
     }
 
-    fn publish(&mut self, stage: &mut Stage<'_>, hash: BlobHash, bytes: &[u8]) {
+    fn publish(&mut self, stage: &mut Stage<'_>, hash: BlobHash, bytes: &Bytes) {
         let Some((blob, _)) = self.prey.filter(|(blob, _)| blob.hash == hash) else {
             return;
         };
         let signed = self.open.as_ref().and_then(|t| receipt(stage, t, blob));
         if let Some(copied) = signed {
-            let bytes = bytes.to_vec();
+            let bytes = bytes.clone();
             stage.act(Effect::Persist(vec![Record::Blob { hash, bytes }]));
             stage.act(Effect::OfferBlob(hash));
             stage.write(vec![Entry::Contribution(copied)]);
@@ -84,7 +85,7 @@ impl Behaviour for CopyUpdate {
                     self.hunt(stage);
                 }
             }
-            Input::Blob { hash, bytes } => self.publish(stage, *hash, bytes),
+            Input::Blob(blob) => self.publish(stage, blob.hash(), blob.bytes()),
             // Not revealed yet: the next attempt waits for as long as a refusal takes.
             Input::BlobFailed(hash) => {
                 if let Some((blob, author)) = self.prey.filter(|(blob, _)| blob.hash == *hash) {

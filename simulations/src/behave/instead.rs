@@ -77,6 +77,6 @@ pub(super) fn rebuilt(
     };
     change(&mut choice);
     let run = stage.scene.run;
-    let built = state::build(stage.scene.manifest, run, view.head(), choice, &evidence);
+    let built = state::build(view.manifest()?, run, view.head(), choice, &evidence);
     built.ok().map(|(value, _)| value)
 }

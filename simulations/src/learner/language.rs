@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tributary_attribution::{Gradient, LossGradient, path};
+use tributary_attribution::{Gradient, LossGradient, Vector, path};
 use tributary_protocol::adapter::{Adapter, AdapterError, AdapterShape, Trainable};
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
@@ -84,7 +84,7 @@ impl Language {
     /// Losses and gradients of `windows`, by the factors that a round's contributions move.
     pub fn measure_round(
         &self,
-        contributions: &[(PeerId, Vec<f32>)],
+        contributions: &[(PeerId, impl Vector)],
         windows: &Windows,
     ) -> Measure<'_> {
         let vocab = self.base.config().vocab;
@@ -135,7 +135,7 @@ impl Learner for Language {
             ..TrainConfig::default()
         };
         let windows = self.shares[peer].clone();
-        let mut session = Session::new(&self.base, &task.adapter, windows, config)
+        let mut session = Session::new(&self.base, &task.start(), windows, config)
             .expect("shares hold windows, and the adapter is of the base");
         while !session.is_done() {
             match session.step() {
@@ -185,12 +185,16 @@ impl Learner for Language {
 }
 
 /// The factors that the contributions move.
-fn moved(shape: &AdapterShape, contributions: &[(PeerId, Vec<f32>)]) -> Trainable {
+fn moved(shape: &AdapterShape, contributions: &[(PeerId, impl Vector)]) -> Trainable {
+    let mut sizes = vec![0.0f64; shape.parameters()];
+    for (_, contribution) in contributions {
+        contribution.visit(&mut |at, value| sizes[at] += f64::from(value.abs()));
+    }
     let moves = |trainable| {
-        (shape.trainable_segments(trainable).iter()).any(|segment| {
-            let numbers = |c: &[f32]| c[segment.range()].iter().any(|v| *v != 0.0);
-            contributions.iter().any(|(_, c)| numbers(c))
-        })
+        let segments = shape.trainable_segments(trainable);
+        segments
+            .iter()
+            .any(|segment| sizes[segment.range()].iter().any(|size| *size > 0.0))
     };
     match (moves(Trainable::A), moves(Trainable::B)) {
         (true, false) => Trainable::A,

@@ -63,10 +63,11 @@ impl Learner for Quadratic {
     fn train(&self, peer: usize, task: &TrainTask) -> Trained {
         let bowl = &self.peers[peer];
         let mut rng = rng(self.seed, "train", peer, task.round);
-        let start = task.adapter.values();
+        let adapter = task.start();
+        let start = adapter.values();
         let mut moved: Vec<f64> = start.iter().map(|v| f64::from(*v)).collect();
         let rate = task.training.learning_rate.as_f64();
-        let segments = task.adapter.shape().trainable_segments(task.trainable);
+        let segments = adapter.shape().trainable_segments(task.trainable);
         for _ in 0..task.training.local_steps {
             for at in segments.iter().flat_map(|segment| segment.range()) {
                 let noise = self.noise * normal(&mut rng);
@@ -184,6 +185,7 @@ mod tests {
 
     use super::*;
     use tributary_protocol::adapter::{Adapter, AdapterShape, Module, Trainable};
+    use tributary_protocol::aggregate::ContributionVector;
     use tributary_protocol::hash::Digest;
     use tributary_protocol::id::{PeerId, Ppb, RunId, StateHash};
     use tributary_protocol::manifest::{FactorSchedule, Training};
@@ -210,7 +212,8 @@ mod tests {
             run: RunId::default(),
             round: Round(1),
             base: StateHash::default(),
-            adapter: Adapter::init(shape, &Digest::default()),
+            adapter: Adapter::init(Arc::clone(&shape), &Digest::default()).into(),
+            shape,
             trainable,
             training: Training {
                 local_steps: 4,
@@ -247,11 +250,12 @@ mod tests {
     fn scores_add_up_to_the_measured_loss_drop() {
         let (scenario, learner) = learner();
         let task = task(&scenario, Trainable::Both);
-        let vector = |peer| -> Vec<f32> {
+        let vector = |peer| {
             let delta = learner.train(peer, &task).delta;
-            delta.iter().map(|d| d / 3.0).collect()
+            let third: Vec<f32> = delta.iter().map(|d| d / 3.0).collect();
+            ContributionVector::of(&third)
         };
-        let mut contributions: Vec<(PeerId, Vec<f32>)> = (4..7)
+        let mut contributions: Vec<(PeerId, ContributionVector)> = (4..7)
             .map(|peer| (PeerId(Digest::from_bytes([peer as u8; 32])), vector(peer)))
             .collect();
         contributions.sort_by_key(|(peer, _)| *peer);
@@ -262,7 +266,8 @@ mod tests {
                 round: task.round,
                 state: task.base,
                 before: task.adapter.clone(),
-                contributions,
+                trainable: Trainable::Both,
+                contributions: contributions.into(),
                 public: Vec::new(),
                 seed: Digest::default(),
                 windows: 4,

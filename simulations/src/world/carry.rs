@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::Rng;
 use tributary_protocol::event::{Effect, Input, TrainTask};
 use tributary_protocol::hash;
-use tributary_protocol::id::{BlobRef, PeerId, RunId};
+use tributary_protocol::id::{Blob, BlobRef, PeerId, RunId};
 
 use super::{Event, World};
 use crate::clock::{Micros, ms};
@@ -46,6 +46,7 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
     let now = world.now;
     match effect {
         Effect::Persist(_) => {}
+        Effect::Compute(work) => unreachable!("in this world it was computed: {work:?}"),
         Effect::Gossip { run, bytes } => flood(world, at, run, bytes),
         Effect::Send { to, bytes } => {
             world.oracle.sent(now, at, &bytes, &world.machines[at]);
@@ -195,7 +196,7 @@ fn fetch(world: &mut World, at: usize, blob: BlobRef, providers: &[PeerId]) {
     };
     let hash = blob.hash;
     if let Some(bytes) = world.machines[at].store.blob(&hash).cloned() {
-        world.schedule(world.now + ms(1), answer(Input::Blob { hash, bytes }));
+        world.schedule(world.now + ms(1), answer(Input::Blob(Blob::of(bytes))));
         return;
     }
     let mut asked: Micros = world.now;
@@ -213,7 +214,7 @@ fn fetch(world: &mut World, at: usize, blob: BlobRef, providers: &[PeerId]) {
             if let Some(here) = world.link.transfer(provider, at, blob.size, asked, rng) {
                 world.trace.sent(provider, Plane::Payload, bytes.len());
                 world.trace.received(at, Plane::Payload, bytes.len());
-                world.schedule(here, answer(Input::Blob { hash, bytes }));
+                world.schedule(here, answer(Input::Blob(Blob::of(bytes))));
                 return;
             }
         }

@@ -1,7 +1,9 @@
 //! A run made by hand, walked from payouts back to shards, and asked for what it does not hold.
 
 use std::fs;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use tributary_protocol::adapter::{Adapter, AdapterShape, Module};
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};
@@ -107,19 +109,19 @@ fn manifest() -> Manifest {
 /// A run in the making, and the home that its blobs are written to.
 struct Hand {
     dir: tempfile::TempDir,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     records: Vec<Record>,
-    blobs: BTreeMap<BlobHash, Vec<u8>>,
+    blobs: BTreeMap<BlobHash, Bytes>,
     log: LogSet,
     heads: Vec<Head>,
-    adapter: Option<Adapter>,
+    adapter: Option<Arc<Adapter>>,
     last: Option<RoundValue>,
 }
 
 impl Hand {
     /// Everybody has joined, the genesis is certified.
     fn opened() -> Self {
-        let manifest = manifest();
+        let manifest = Arc::new(manifest());
         let run = manifest.run_id();
         let mut hand = Self {
             dir: tempfile::tempdir().unwrap(),
@@ -132,7 +134,7 @@ impl Hand {
             last: None,
         };
         fs::create_dir_all(hand.home().blobs()).unwrap();
-        hand.say(0, Entry::Create(Box::new(manifest)));
+        hand.say(0, Entry::Create(Box::new((*manifest).clone())));
         let joins = (0..MEMBERS).map(|who| {
             let role = if who == 0 {
                 Role::Contributor
@@ -255,7 +257,7 @@ impl Hand {
         let bytes = update::encode(&update, self.manifest.codec).expect("in range");
         let update = BlobRef::of(&bytes);
         fs::write(self.home().blobs().join(update.hash.to_string()), &bytes).unwrap();
-        self.blobs.insert(update.hash, bytes);
+        self.blobs.insert(update.hash, bytes.into());
         let tokens = 10 + who as u64;
         let contribution = Contribution {
             round,

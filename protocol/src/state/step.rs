@@ -1,0 +1,146 @@
+//! The arithmetic of a round: from the adapter before and the updates to the adapter after.
+//!
+//! A [`Step`] holds everything that the outcome depends on and nothing else, so that it can be taken anywhere: on
+//! another thread, by an auditor, once for all proposals that include the same updates ([`Step::key`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Evidence;
+use crate::adapter::Adapter;
+use crate::aggregate::{self, ContributionVector, Layout, Weighted};
+use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId};
+use crate::manifest::Manifest;
+use crate::reject::Rejection;
+use crate::round::RoundValue;
+use crate::update::Packed;
+
+/// See the top of this file.
+#[derive(Clone, Debug)]
+pub struct Step {
+    manifest: Arc<Manifest>,
+    run: RunId,
+    round: Round,
+    before: Option<Arc<Adapter>>,
+    parts: Vec<(PeerId, u64, Bytes)>,
+    key: StepKey,
+}
+
+/// What tells steps of one run apart: of one round, with the same updates at the same weights, they are the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepKey {
+    round: Round,
+    parts: Vec<(PeerId, u64, BlobHash)>,
+}
+
+impl StepKey {
+    /// The round that the step makes.
+    pub fn round(&self) -> Round {
+        self.round
+    }
+
+    /// Of the step that a value names.
+    pub fn of(value: &RoundValue) -> Self {
+        let parts = value.included.iter();
+        Self {
+            round: value.round,
+            parts: parts
+                .map(|i| (i.receipt.author, i.weight, i.update.hash))
+                .collect(),
+        }
+    }
+}
+
+/// The outcome of a step. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Derived {
+    /// The adapter after.
+    pub adapter: Arc<Adapter>,
+    /// Its name.
+    pub blob: BlobRef,
+    /// Contribution vectors, ordered by peer; they add up to the step.
+    pub contributions: Arc<[(PeerId, ContributionVector)]>,
+}
+
+impl Step {
+    /// The step that a value names. Takes nothing else of the value.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the adapter before or an update is not at hand.
+    pub fn of(
+        manifest: &Arc<Manifest>,
+        value: &RoundValue,
+        evidence: &Evidence<'_>,
+    ) -> Result<Self, Rejection> {
+        if evidence.before.is_none() && value.round != Round(0) {
+            return Err(Rejection::Contradiction(
+                "the adapter before is not at hand",
+            ));
+        }
+        let mut parts = Vec::with_capacity(value.included.len());
+        for included in &value.included {
+            let bytes = (evidence.blobs.get(&included.update.hash))
+                .ok_or(Rejection::Blob("an update is not at hand"))?;
+            if bytes.len() as u64 != included.update.size {
+                return Err(Rejection::Blob(
+                    "an update has another size than its receipt says",
+                ));
+            }
+            parts.push((included.receipt.author, included.weight, bytes.clone()));
+        }
+        Ok(Self {
+            manifest: Arc::clone(manifest),
+            run: value.run,
+            round: value.round,
+            before: evidence.before.cloned(),
+            parts,
+            key: StepKey::of(value),
+        })
+    }
+
+    /// What tells it from other steps of the run.
+    pub fn key(&self) -> &StepKey {
+        &self.key
+    }
+
+    /// Decodes, combines and applies the updates. Takes as long as it takes: not for a loop that others wait for.
+    ///
+    /// # Errors
+    /// [`Rejection`] when an update is none, or the outcome leaves the range of f32.
+    pub fn take(&self) -> Result<Derived, Rejection> {
+        let Some(before) = &self.before else {
+            let shape = Arc::new(self.manifest.adapter.clone());
+            return Ok(derived(
+                Adapter::init(shape, &self.run.0).into(),
+                Vec::new(),
+            ));
+        };
+        if self.parts.is_empty() {
+            return Ok(derived(Arc::clone(before), Vec::new()));
+        }
+        let trainable = self.manifest.training.schedule.trainable(self.round);
+        let layout = Layout::new(&self.manifest.adapter, trainable);
+        let mut updates = Vec::with_capacity(self.parts.len());
+        for (peer, weight, bytes) in &self.parts {
+            updates.push(Weighted {
+                peer: *peer,
+                weight: *weight,
+                update: Packed::read(bytes.clone(), layout.len(), self.manifest.codec)?,
+            });
+        }
+        let vectors = aggregate::vectors(self.manifest.aggregation, &updates, &layout);
+        let values = aggregate::advance(before.values(), &vectors);
+        let adapter = Adapter::new(Arc::clone(before.shape()), values)
+            .map_err(|_| Rejection::Contradiction("the step leaves the range of f32"))?;
+        Ok(derived(adapter.into(), vectors))
+    }
+}
+
+fn derived(adapter: Arc<Adapter>, contributions: Vec<(PeerId, ContributionVector)>) -> Derived {
+    Derived {
+        blob: BlobRef::of(adapter.as_bytes()),
+        adapter,
+        contributions: contributions.into(),
+    }
+}
