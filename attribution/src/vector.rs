@@ -101,6 +101,7 @@ macro_rules! through {
 }
 through!(Vec<f32>);
 through!(&[f32]);
+through!(&Vec<f32>);
 through!([f32; N], N);
 
 /// Partial sums kept side by side: one AVX-512 register of `f64`. Part of the result's definition.
