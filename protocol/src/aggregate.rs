@@ -11,12 +11,14 @@ mod gram;
 #[cfg(test)]
 mod reference;
 mod robust;
+mod rule;
 mod score;
 
 use crate::id::PeerId;
 use crate::manifest::Aggregation;
 use gram::Gram;
 
+pub use rule::{Rule, Updates, combine_by};
 pub use score::{final_score, final_scores, judges, middle, needed};
 
 /// One peer's decoded update and its weight.
