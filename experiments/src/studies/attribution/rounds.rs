@@ -95,6 +95,19 @@ pub fn methods() -> Named<dyn Method> {
         "the length of the updates",
         by_rounds(SCORE_WINDOWS, norms),
     );
+    without_looking(&mut add);
+    methods
+}
+
+/// A method of one round.
+type OfRound = fn(&mut Round<'_>) -> Scores;
+
+fn by_rounds(windows: usize, method: OfRound) -> Arc<dyn Method> {
+    Arc::new(move |trial: &Trial<'_>| trial.sum_rounds(windows, method))
+}
+
+/// What any method must beat: it looks at no round.
+fn without_looking(add: &mut impl FnMut(&str, &str, Arc<dyn Method>)) {
     add(
         "by size",
         "the text that a member holds",
@@ -105,14 +118,6 @@ pub fn methods() -> Named<dyn Method> {
         "the same for everyone",
         Arc::new(|_: &Trial<'_>| vec![1.0; MEMBERS]),
     );
-    methods
-}
-
-/// A method of one round.
-type OfRound = fn(&mut Round<'_>) -> Scores;
-
-fn by_rounds(windows: usize, method: OfRound) -> Arc<dyn Method> {
-    Arc::new(move |trial: &Trial<'_>| trial.sum_rounds(windows, method))
 }
 
 /// What retraining with the same seed would tell of each member.
