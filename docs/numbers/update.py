@@ -8,7 +8,7 @@ prints, and replaces what stands between the page's marks. Prose outside the mar
 
 The other forms, of which `newcomers`, `processes` and `scale` are three more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
-`reliability.md`, `training.md` and the pages of `tributary-sim bench` are written by their own commands, which they name;
+`reliability.md`, `training.md` and the pages of `tributary-lab` are written by their own commands, which they name;
 those that need nothing but the command can be written from here too.
 """
 
@@ -271,12 +271,12 @@ def parity():
     ])
 
 
-def bench(name):
-    """The tables of `tributary-sim bench NAME`, as its own `--write` puts them into the page."""
+def study(name):
+    """The tables of `tributary-lab NAME`, as its own `--write` puts them into the page."""
     def figures():
         run("cargo", "build", "--workspace", "-q")
         built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        return run(str(built / "debug" / "tributary-sim"), "bench", name).removesuffix("\n")
+        return run(str(built / "debug" / "tributary-lab"), name).removesuffix("\n")
     return figures
 
 
@@ -373,7 +373,7 @@ def strangers():
 PAGES = {
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
-    "luck": bench("luck"), "texts": bench("texts"),
+    "luck": study("luck"), "texts": study("texts"),
 }
 
 

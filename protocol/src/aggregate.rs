@@ -15,6 +15,7 @@ mod gram;
 #[cfg(test)]
 mod reference;
 mod robust;
+mod rule;
 mod score;
 mod vector;
 
@@ -24,6 +25,7 @@ use crate::update::Packed;
 
 pub use gram::Gram;
 
+pub use rule::{Rule, Updates, combine_by};
 pub use score::{final_score, final_scores, judges, middle, needed};
 pub use vector::{ContributionVector, Layout, advance, vectors};
 

@@ -4,6 +4,8 @@
 //! how Rust text is read in `tidy/text.rs`; both are proven able to fail on small strings. Rules that
 //! need judgement (what a file is about, whether a name fits) are left to readers.
 
+#[path = "tidy/cycles.rs"]
+mod cycles;
 #[path = "tidy/manifests.rs"]
 mod manifests;
 #[path = "tidy/rules.rs"]
@@ -15,7 +17,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates, by folder.
-const CRATES: [&str; 5] = ["protocol", "trainer", "attribution", "peer", "simulations"];
+const CRATES: [&str; 6] = [
+    "protocol",
+    "trainer",
+    "attribution",
+    "peer",
+    "simulations",
+    "experiments",
+];
 
 /// One breach of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +105,23 @@ fn crates_import_only_whom_the_design_allows() {
         let file = format!("{name}/Cargo.toml");
         let text = fs::read_to_string(top().join(&file)).expect("a manifest");
         breaches.extend(manifests::check(name, &file, &text));
+    }
+    report(&breaches);
+}
+
+/// Crates whose top-level modules stand on each other without a circle.
+const LAYERED: [&str; 2] = ["simulations", "experiments"];
+
+#[test]
+fn modules_do_not_need_each_other_in_a_circle() {
+    let mut breaches = Vec::new();
+    for name in LAYERED {
+        let mut paths = Vec::new();
+        files(&top().join(name).join("src"), ".rs", &mut paths);
+        let sources: Vec<(String, String)> = (paths.iter())
+            .map(|path| (named(path), fs::read_to_string(path).expect("UTF-8 source")))
+            .collect();
+        breaches.extend(cycles::check(name, &sources));
     }
     report(&breaches);
 }

@@ -3,8 +3,8 @@
 //! A liar runs the same [`Node`] as everybody and signs with its own key, so whatever it says is as
 //! plausible as a real attacker can make it. A [`Behaviour`] sees what goes into that node and what
 //! comes out, and may change, drop or add on either side; it is called before the disk, so a liar is
-//! free to say what it never kept. Who is a liar is drawn by the world; that nobody honest suffers
-//! from it is for the oracle to say. One file per kind.
+//! free to say what it never kept. The world draws the liars; the oracle says whether anybody honest suffers
+//! from them. A scenario chooses an [`Attack`] by name; each built-in one has a file of its own.
 
 mod broken_update;
 mod contradict;
@@ -32,118 +32,131 @@ pub mod update;
 mod vanish;
 mod withhold;
 
-pub(crate) use grind::key as ground_key;
 pub use stage::Stage;
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 use tributary_protocol::event::{Effect, Input, Timer};
-use tributary_protocol::id::{BlobHash, PeerId};
+use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::sign::SecretKey;
 
-/// What a scenario can call a liar.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Two blocks at one place of its log.
-    ForkLog,
-    /// Two votes in one attempt.
-    DoubleVote,
-    /// Two proposals in one attempt.
-    DoubleProposal,
-    /// Takes its seat in the committee and says nothing there.
-    SilentSeat,
-    /// Falls silent for good after some round.
-    Vanish,
-    /// Announces updates and serves them to nobody, or to a few.
-    Withhold,
-    /// Receipts of wrong sizes, hashes, weights, rounds and shards.
-    LyingReceipt,
-    /// Updates of the right size that do not decode or are not finite.
-    BrokenUpdate,
-    /// Waits for an update of somebody else and publishes it as its own.
-    CopyUpdate,
-    /// As many well-signed blocks, votes and requests as it can.
-    FloodValid,
-    /// As many blocks, votes and certificates that fail one check each.
-    FloodInvalid,
-    /// What it heard before, again and much later.
-    Replay,
-    /// Joins under many names.
-    Sybils,
-    /// Random bytes and damaged messages.
-    Garbage,
-    /// Proposals that leave others' contributions out.
-    Omit,
-    /// A second receipt, for an update of somebody else that it has seen.
-    SecondReceipt,
-    /// Speaks under ever new names that nobody admits.
-    Strangers,
-    /// As the creator a second genesis; as a member second certificates, with the keys of its friends.
-    Contradict,
-    /// Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out.
-    PickSheets,
-    /// The key and the values, of many, that draw best for itself.
-    Grind,
-    /// Forged certificates, blocks and heads for those that are behind.
-    ForgeHistory,
-    /// The sketch of a text that it does not have.
-    LieSketch,
+use crate::named::Named;
+
+/// Who can do more with an attack than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nobody: contributors are drawn.
+    Contributor,
+    /// The creator of the run, while it is honest.
+    Creator,
+    /// An evaluator, while fewer than a third of them lie.
+    Evaluator,
 }
 
-impl Kind {
-    /// The kinds that break the protocol, whatever they contribute.
-    pub const PROTOCOL: [Self; 22] = [
-        Self::ForkLog,
-        Self::DoubleVote,
-        Self::DoubleProposal,
-        Self::SilentSeat,
-        Self::Vanish,
-        Self::Withhold,
-        Self::LyingReceipt,
-        Self::BrokenUpdate,
-        Self::CopyUpdate,
-        Self::FloodValid,
-        Self::FloodInvalid,
-        Self::Replay,
-        Self::Sybils,
-        Self::Garbage,
-        Self::Omit,
-        Self::SecondReceipt,
-        Self::Strangers,
-        Self::Contradict,
-        Self::PickSheets,
-        Self::Grind,
-        Self::ForgeHistory,
-        Self::LieSketch,
-    ];
+/// Makes the key of a liar: by the run, the key that it had, and the names of all others.
+pub type MakeKey = fn(&RunId, &[u8; 32], &[PeerId]) -> [u8; 32];
 
-    fn behaviour(self, rng: &mut ChaCha8Rng) -> Box<dyn Behaviour> {
-        match self {
-            Self::ForkLog => Box::new(fork_log::ForkLog::new(rng)),
-            Self::DoubleVote => Box::new(double_vote::DoubleVote::new(rng)),
-            Self::DoubleProposal => Box::new(double_proposal::DoubleProposal::new(rng)),
-            Self::SilentSeat => Box::new(silent_seat::SilentSeat),
-            Self::Vanish => Box::new(vanish::Vanish::new(rng)),
-            Self::Withhold => Box::new(withhold::Withhold::new(rng)),
-            Self::LyingReceipt => Box::new(lying_receipt::LyingReceipt),
-            Self::BrokenUpdate => Box::new(broken_update::BrokenUpdate),
-            Self::CopyUpdate => Box::new(copy_update::CopyUpdate::default()),
-            Self::FloodValid => Box::new(flood_valid::FloodValid::default()),
-            Self::FloodInvalid => Box::new(flood_invalid::FloodInvalid),
-            Self::Replay => Box::new(replay::Replay::default()),
-            Self::Sybils => Box::new(sybils::Sybils::new(rng)),
-            Self::Garbage => Box::new(garbage::Garbage::default()),
-            Self::Omit => Box::new(omit::Omit::default()),
-            Self::SecondReceipt => Box::new(second_receipt::SecondReceipt::default()),
-            Self::Strangers => Box::new(strangers::Strangers::new(rng)),
-            Self::Contradict => Box::new(contradict::Contradict::default()),
-            Self::PickSheets => Box::new(pick_sheets::PickSheets::default()),
-            Self::Grind => Box::new(grind::Grind::default()),
-            Self::ForgeHistory => Box::new(forge_history::ForgeHistory::default()),
-            Self::LieSketch => Box::new(lie_sketch::LieSketch::new(rng)),
+/// Makes the behaviour of one liar, with draws of its own.
+type MakeBehaviour = dyn Fn(&mut ChaCha8Rng) -> Box<dyn Behaviour> + Send + Sync;
+
+/// One way to be dishonest, which a scenario chooses by name.
+pub struct Attack {
+    make: Box<MakeBehaviour>,
+    place: Place,
+    key: Option<MakeKey>,
+}
+
+impl Attack {
+    /// An attack of contributors. `make` is called for each liar, with draws of its own.
+    pub fn new(
+        make: impl Fn(&mut ChaCha8Rng) -> Box<dyn Behaviour> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            make: Box::new(make),
+            place: Place::Contributor,
+            key: None,
         }
     }
+
+    /// From another place.
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// With a key that was chosen for it.
+    pub fn with_key(mut self, key: MakeKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Who plays it.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// How its key is chosen, if it is.
+    pub fn key(&self) -> Option<MakeKey> {
+        self.key
+    }
+}
+
+/// The names of the built-in attacks, which break the protocol whatever they contribute; families of scenarios draw from
+/// these.
+pub const BUILT_IN: [&str; 22] = [
+    "fork_log",
+    "double_vote",
+    "double_proposal",
+    "silent_seat",
+    "vanish",
+    "withhold",
+    "lying_receipt",
+    "broken_update",
+    "copy_update",
+    "flood_valid",
+    "flood_invalid",
+    "replay",
+    "sybils",
+    "garbage",
+    "omit",
+    "second_receipt",
+    "strangers",
+    "contradict",
+    "pick_sheets",
+    "grind",
+    "forge_history",
+    "lie_sketch",
+];
+
+/// The built-in attacks.
+#[rustfmt::skip]
+pub(crate) fn built_in() -> Named<Attack> {
+    let mut attacks = Named::new("attack");
+    let mut add = |name: &str, about: &str, attack| attacks.add(name, about, Arc::new(attack));
+    add("fork_log", "Two blocks at one place of its log", Attack::new(|rng| Box::new(fork_log::ForkLog::new(rng))));
+    add("double_vote", "Two votes in one attempt", Attack::new(|rng| Box::new(double_vote::DoubleVote::new(rng))));
+    add("double_proposal", "Two proposals in one attempt", Attack::new(|rng| Box::new(double_proposal::DoubleProposal::new(rng))));
+    add("silent_seat", "Takes its seat in the committee and says nothing there", Attack::new(|_| Box::new(silent_seat::SilentSeat)));
+    add("vanish", "Falls silent for good after some round", Attack::new(|rng| Box::new(vanish::Vanish::new(rng))));
+    add("withhold", "Announces updates and serves them to nobody, or to a few", Attack::new(|rng| Box::new(withhold::Withhold::new(rng))));
+    add("lying_receipt", "Receipts of wrong sizes, hashes, weights, rounds and shards", Attack::new(|_| Box::new(lying_receipt::LyingReceipt)));
+    add("broken_update", "Updates of the right size that do not decode or are not finite", Attack::new(|_| Box::new(broken_update::BrokenUpdate)));
+    add("copy_update", "Waits for an update of somebody else and publishes it as its own", Attack::new(|_| Box::new(copy_update::CopyUpdate::default())));
+    add("flood_valid", "As many well-signed blocks, votes and requests as it can", Attack::new(|_| Box::new(flood_valid::FloodValid::default())));
+    add("flood_invalid", "As many blocks, votes and certificates that fail one check each", Attack::new(|_| Box::new(flood_invalid::FloodInvalid)));
+    add("replay", "What it heard before, again and much later", Attack::new(|_| Box::new(replay::Replay::default())));
+    add("sybils", "Joins under many names", Attack::new(|rng| Box::new(sybils::Sybils::new(rng))));
+    add("garbage", "Random bytes and damaged messages", Attack::new(|_| Box::new(garbage::Garbage::default())));
+    add("omit", "Proposals that leave others' contributions out", Attack::new(|_| Box::new(omit::Omit::default())));
+    add("second_receipt", "A second receipt, for an update of somebody else that it has seen", Attack::new(|_| Box::new(second_receipt::SecondReceipt::default())));
+    add("strangers", "Speaks under ever new names that nobody admits", Attack::new(|rng| Box::new(strangers::Strangers::new(rng))));
+    add("contradict", "As the creator a second genesis; as a member second certificates, with the keys of its friends", Attack::new(|_| Box::new(contradict::Contradict::default())).at(Place::Creator));
+    add("pick_sheets", "Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out", Attack::new(|_| Box::new(pick_sheets::PickSheets::default())).at(Place::Evaluator));
+    add("grind", "The key and the values, of many, that draw best for itself", Attack::new(|_| Box::new(grind::Grind::default())).with_key(grind::key));
+    add("forge_history", "Forged certificates, blocks and heads for those that are behind", Attack::new(|_| Box::new(forge_history::ForgeHistory::default())));
+    add("lie_sketch", "The sketch of a text that it does not have", Attack::new(|rng| Box::new(lie_sketch::LieSketch::new(rng))));
+    attacks
 }
 
 /// How one kind of liar bends what its node hears and says. Every method starts out honest.
@@ -174,8 +187,8 @@ pub trait Behaviour {
 
 /// One dishonest participant.
 pub struct Liar {
-    /// What it does.
-    pub kind: Kind,
+    /// The name of what it does.
+    pub attack: String,
     key: SecretKey,
     rng: ChaCha8Rng,
     behaviour: Box<dyn Behaviour>,
@@ -183,10 +196,10 @@ pub struct Liar {
 
 impl Liar {
     /// A liar with the key of its machine.
-    pub fn new(kind: Kind, key: SecretKey, mut rng: ChaCha8Rng) -> Self {
-        let behaviour = kind.behaviour(&mut rng);
+    pub fn new(name: &str, attack: &Attack, key: SecretKey, mut rng: ChaCha8Rng) -> Self {
+        let behaviour = (attack.make)(&mut rng);
         Self {
-            kind,
+            attack: name.to_owned(),
             key,
             rng,
             behaviour,

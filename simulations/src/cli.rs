@@ -10,7 +10,6 @@ macro_rules! say {
     };
 }
 
-mod bench;
 mod compare;
 mod list;
 mod new;
@@ -19,11 +18,16 @@ mod run;
 mod soak;
 mod sweep;
 
+pub use list::print as print_names;
+
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::catalogue::Catalogue;
 
 /// Federations in virtual time: the same node that peers run, on a network as bad as you like.
 #[derive(Parser)]
@@ -56,15 +60,13 @@ enum Command {
     Replay(replay::Arguments),
     /// Run many seeds on all cores and look for broken promises.
     Soak(soak::Arguments),
-    /// Run an experiment and write its page of figures.
-    Bench(bench::Arguments),
-    /// List the built-in scenarios, or the metrics.
+    /// List the scenarios, the metrics, or what a scenario can choose by name.
     List(list::Arguments),
 }
 
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     /// For people.
     Text,
     /// One JSON object on stdout.
@@ -73,20 +75,29 @@ enum Format {
 
 /// Whether everything that was checked is in order; an error when the command could not be carried
 /// out.
-type Answer = Result<bool, Box<dyn Error>>;
+pub type Answer = Result<bool, Box<dyn Error>>;
 
 /// Parses the arguments, carries the command out, and says how it went by the exit code.
 pub fn main() -> ExitCode {
-    let answer = match Arguments::parse().command {
+    main_with(Catalogue::default())
+}
+
+/// [`main`] of a program that has added to the catalogue what is its own.
+pub fn main_with(catalogue: Catalogue) -> ExitCode {
+    let catalogue = Arc::new(catalogue);
+    exit_code(match Arguments::parse().command {
         Command::New(arguments) => new::execute(&arguments),
-        Command::Run(arguments) => run::execute(&arguments),
-        Command::Sweep(arguments) => sweep::execute(&arguments),
+        Command::Run(arguments) => run::execute(&catalogue, &arguments),
+        Command::Sweep(arguments) => sweep::execute(&catalogue, &arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
-        Command::Replay(arguments) => replay::execute(&arguments),
-        Command::Soak(arguments) => soak::execute(&arguments),
-        Command::Bench(arguments) => bench::execute(&arguments),
-        Command::List(arguments) => list::execute(&arguments),
-    };
+        Command::Replay(arguments) => replay::execute(&catalogue, &arguments),
+        Command::Soak(arguments) => soak::execute(&catalogue, &arguments),
+        Command::List(arguments) => list::execute(&catalogue, &arguments),
+    })
+}
+
+/// Says how a command went: an error goes to stderr.
+pub fn exit_code(answer: Answer) -> ExitCode {
     match answer {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -97,9 +108,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes a line to stdout. Whoever reads it may have enough (`| head`), which ends the program in peace; a disk that
+/// Writes a line to stdout. A reader that has enough (`| head`) ends the program in peace; a disk that
 /// takes no more ends it with exit code 2. Neither is a defect that a panic should report.
-fn answer(line: std::fmt::Arguments<'_>) {
+pub fn answer(line: std::fmt::Arguments<'_>) {
     let written = writeln!(std::io::stdout(), "{line}");
     let Err(why) = written else { return };
     if why.kind() == std::io::ErrorKind::BrokenPipe {

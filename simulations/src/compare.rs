@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::plot::{bytes, number};
+use crate::report::folder;
 use crate::report::metrics::{self, METRICS};
-use crate::report::{folder, grid};
-use crate::scenario::nearest;
+use crate::suggest::nearest;
+use crate::sweep::page;
 
 /// Why results cannot be compared.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ impl Measured {
     pub fn read(name: &str) -> Result<Self, CompareError> {
         let given = Path::new(name);
         let path = match given.is_dir() {
-            true if given.join(grid::RESULT).is_file() => given.join(grid::RESULT),
+            true if given.join(page::RESULT).is_file() => given.join(page::RESULT),
             true => given.join(folder::RESULT),
             false => given.to_owned(),
         };

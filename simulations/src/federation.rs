@@ -12,25 +12,25 @@
 use std::sync::Arc;
 
 use tributary_protocol::adapter::{Adapter, AdapterShape, Segment, Trainable};
-use tributary_protocol::aggregate::{self, ContributionVector, Weighted};
+use tributary_protocol::aggregate::{self, ContributionVector, Rule, Weighted};
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
-use tributary_protocol::manifest::{Aggregation, Training, UpdateCodec};
+use tributary_protocol::manifest::{Training, UpdateCodec};
 use tributary_protocol::reject::Rejection;
 use tributary_protocol::update::{self, Feedback, UpdateError};
 
 use crate::learner::Learner;
 
 /// What the members agree on: the settings of a manifest that shape a round.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Terms {
     /// Local steps, batch, context, learning rate, factor schedule.
     pub training: Training,
     /// How updates travel.
     pub codec: UpdateCodec,
-    /// How updates are combined.
-    pub aggregation: Aggregation,
+    /// How updates are combined; an `Aggregation` of the manifest, or a rule that no run can certify.
+    pub rule: Arc<dyn Rule>,
     /// What is done with the combined step.
     pub outer: Outer,
     /// What an update weighs.
@@ -221,7 +221,7 @@ impl Federation {
         }
         let parameters = self.adapter.values().len();
         let contributions: Vec<(PeerId, Vec<f32>)> =
-            (aggregate::combine(self.terms.aggregation, &weighted).into_iter())
+            (aggregate::combine_by(&*self.terms.rule, &weighted).into_iter())
                 .map(|(peer, update)| (peer, update::scatter(&update, &segments, parameters)))
                 .collect();
         let before = self.adapter.clone();

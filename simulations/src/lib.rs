@@ -16,10 +16,11 @@
 //! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug
 //! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`cli`], [`scenario`],
 //! [`world`], [`link`], [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`],
-//! [`record`], [`report`], [`plot`], [`compare`], [`sweep`], [`soak`], [`federation`], [`bench`].
+//! [`record`], [`report`], [`plot`], [`markdown`], [`compare`], [`sweep`], [`soak`], [`federation`]. What a scenario names
+//! (attacks, learners, links) stands in a [`catalogue`], to which a researcher's own program adds.
 
 pub mod behave;
-pub mod bench;
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod compare;
@@ -28,6 +29,9 @@ pub mod guard;
 pub mod learner;
 pub mod link;
 pub mod machine;
+pub mod markdown;
+pub mod named;
+pub mod network;
 pub mod oracle;
 pub mod plot;
 pub mod record;
@@ -35,9 +39,12 @@ pub mod report;
 pub mod scenario;
 pub mod soak;
 pub mod store;
+mod suggest;
 pub mod sweep;
 pub mod world;
 
+pub use catalogue::Catalogue;
+pub use named::Named;
 pub use scenario::{Scenario, ScenarioError};
 pub use soak::{Soak, soak};
 pub use world::{Outcome, World};

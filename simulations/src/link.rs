@@ -1,21 +1,110 @@
 //! The network between peers: latency, loss, duplicates, overtaking, replays, splits, bandwidth.
 //!
-//! A [`Link`] only answers "when, if at all, does this arrive"; carrying it there is the world's work.
+//! A [`Link`] only answers "when, if at all, does this arrive"; carrying it there is the world's work. It keeps the
+//! splits and asks a [`LinkModel`], which a scenario chooses by name, about everything else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Micros, ms};
-use crate::scenario::LinkPlan;
+use crate::named::Named;
+
+/// How messages and blobs travel.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkPlan {
+    /// The name of the model, see [`Catalogue::links`](crate::catalogue::Catalogue::links).
+    #[serde(default = "uniform")]
+    pub model: String,
+    /// Least time from one peer to another.
+    pub latency_ms: u64,
+    /// Drawn on top, 0 to this.
+    pub jitter_ms: u64,
+    /// Share of messages (and of blob transfers) lost.
+    #[serde(default)]
+    pub loss: f64,
+    /// Share of messages delivered twice.
+    #[serde(default)]
+    pub duplicate: f64,
+    /// Share of messages held back so that later ones overtake them.
+    #[serde(default)]
+    pub reorder: f64,
+    /// For how long at most.
+    #[serde(default)]
+    pub reorder_ms: u64,
+    /// Share of messages delivered once more, long after everybody has forgotten them.
+    #[serde(default)]
+    pub replay: f64,
+    /// How long after, at most.
+    #[serde(default)]
+    pub replay_ms: u64,
+    /// Blob transfers.
+    pub bandwidth_kib_s: u64,
+    /// Whether peers know their bandwidth and make sparse updates thinner to fit it.
+    #[serde(default)]
+    pub adapt: bool,
+    /// Connections that each peer opens.
+    pub degree: usize,
+    /// What the model asks for beyond that.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub options: toml::Table,
+}
+
+fn uniform() -> String {
+    "uniform".to_owned()
+}
+
+/// Makes a model from its plan; an error says what to write instead.
+pub type MakeLink = dyn Fn(&LinkPlan) -> Result<Box<dyn LinkModel>, String> + Send + Sync;
+
+/// From one peer to another, by their indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The sender of a message, the provider of a blob.
+    pub from: usize,
+    /// Where it arrives.
+    pub to: usize,
+}
+
+/// When, if at all, something arrives on a network that is whole.
+pub trait LinkModel {
+    /// When a control message sent at `at` arrives.
+    fn message(&self, way: Way, at: Micros, rng: &mut ChaCha8Rng) -> Arrivals;
+
+    /// When a blob of `size` bytes asked for at `at` is here; `None` if the transfer fails.
+    fn transfer(&self, way: Way, size: u64, at: Micros, rng: &mut ChaCha8Rng) -> Option<Micros>;
+
+    /// How long a receiver waits before it gives a provider up.
+    fn give_up(&self) -> Micros;
+
+    /// No faults from now on: whatever is sent arrives once, in a time that has a bound. A model without faults has
+    /// nothing to do.
+    fn calm(&mut self) {}
+}
+
+/// The built-in models.
+pub(crate) fn built_in() -> Named<MakeLink> {
+    let mut links: Named<MakeLink> = Named::new("link model");
+    links.add(
+        "uniform",
+        "every pair of peers alike",
+        Arc::new(|plan: &LinkPlan| match plan.options.is_empty() {
+            true => Ok(Box::new(Uniform::new(plan.clone())) as Box<dyn LinkModel>),
+            false => Err("`link.options` must be empty: `uniform` has none".into()),
+        }),
+    );
+    links
+}
 
 /// The state of the network.
 pub struct Link {
-    plan: LinkPlan,
+    model: Box<dyn LinkModel>,
     /// Splits in force, by their place in the scenario.
     splits: BTreeMap<usize, Split>,
-    calm: bool,
 }
 
 /// The network is split in two.
@@ -37,17 +126,16 @@ pub type Arrivals = [Option<Micros>; 3];
 
 impl Link {
     /// A whole network.
-    pub fn new(plan: LinkPlan) -> Self {
+    pub fn new(model: Box<dyn LinkModel>) -> Self {
         Self {
-            plan,
+            model,
             splits: BTreeMap::new(),
-            calm: false,
         }
     }
 
     /// No faults from now on: latency stays, everything else ends.
     pub fn calm(&mut self) {
-        self.calm = true;
+        self.model.calm();
         self.splits.clear();
     }
 
@@ -69,19 +157,10 @@ impl Link {
 
     /// When a control message sent at `at` arrives.
     pub fn message(&self, from: usize, to: usize, at: Micros, rng: &mut ChaCha8Rng) -> Arrivals {
-        if !self.reaches(from, to) || self.happens(self.plan.loss, rng) {
-            return [None; 3];
+        match self.reaches(from, to) {
+            true => self.model.message(Way { from, to }, at, rng),
+            false => [None; 3],
         }
-        let first = Some(self.arrival(at, rng));
-        let second = match self.happens(self.plan.duplicate, rng) {
-            true => Some(self.arrival(at, rng)),
-            false => None,
-        };
-        let much_later = match self.happens(self.plan.replay, rng) {
-            true => Some(self.arrival(at, rng) + rng.random_range(0..=ms(self.plan.replay_ms))),
-            false => None,
-        };
-        [first, second, much_later]
     }
 
     /// When a blob of `size` bytes asked for at `at` is here; `None` if the transfer fails.
@@ -95,17 +174,32 @@ impl Link {
     ) -> Option<Micros> {
         // A request has to get there, the bytes have to get back.
         let reached = self.reaches(provider, receiver) && self.reaches(receiver, provider);
-        if !reached || self.happens(self.plan.loss, rng) {
-            return None;
+        let way = Way {
+            from: provider,
+            to: receiver,
+        };
+        match reached {
+            true => self.model.transfer(way, size, at, rng),
+            false => None,
         }
-        let sending = size * 1_000_000 / (self.plan.bandwidth_kib_s * 1024);
-        let round_trip = 2 * ms(self.plan.latency_ms + rng.random_range(0..=self.plan.jitter_ms));
-        Some(at + round_trip + sending)
     }
 
     /// How long a receiver waits before it gives a provider up.
     pub fn give_up(&self) -> Micros {
-        4 * ms(self.plan.latency_ms + self.plan.jitter_ms) + ms(500)
+        self.model.give_up()
+    }
+}
+
+/// Every pair of peers alike: a latency, drawn jitter, and shares of messages that are lost, doubled, held back or
+/// replayed.
+struct Uniform {
+    plan: LinkPlan,
+    calm: bool,
+}
+
+impl Uniform {
+    fn new(plan: LinkPlan) -> Self {
+        Self { plan, calm: false }
     }
 
     fn arrival(&self, at: Micros, rng: &mut ChaCha8Rng) -> Micros {
@@ -122,13 +216,49 @@ impl Link {
     }
 }
 
+impl LinkModel for Uniform {
+    fn message(&self, _way: Way, at: Micros, rng: &mut ChaCha8Rng) -> Arrivals {
+        if self.happens(self.plan.loss, rng) {
+            return [None; 3];
+        }
+        let first = Some(self.arrival(at, rng));
+        let second = match self.happens(self.plan.duplicate, rng) {
+            true => Some(self.arrival(at, rng)),
+            false => None,
+        };
+        let much_later = match self.happens(self.plan.replay, rng) {
+            true => Some(self.arrival(at, rng) + rng.random_range(0..=ms(self.plan.replay_ms))),
+            false => None,
+        };
+        [first, second, much_later]
+    }
+
+    fn transfer(&self, _way: Way, size: u64, at: Micros, rng: &mut ChaCha8Rng) -> Option<Micros> {
+        if self.happens(self.plan.loss, rng) {
+            return None;
+        }
+        let sending = size * 1_000_000 / (self.plan.bandwidth_kib_s * 1024);
+        let round_trip = 2 * ms(self.plan.latency_ms + rng.random_range(0..=self.plan.jitter_ms));
+        Some(at + round_trip + sending)
+    }
+
+    fn give_up(&self) -> Micros {
+        4 * ms(self.plan.latency_ms + self.plan.jitter_ms) + ms(500)
+    }
+
+    fn calm(&mut self) {
+        self.calm = true;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rand::SeedableRng;
 
     fn link(loss: f64, duplicate: f64) -> Link {
-        Link::new(LinkPlan {
+        let plan = LinkPlan {
+            model: uniform(),
             latency_ms: 10,
             jitter_ms: 5,
             loss,
@@ -140,7 +270,9 @@ mod tests {
             bandwidth_kib_s: 1,
             adapt: false,
             degree: 1,
-        })
+            options: toml::Table::new(),
+        };
+        Link::new(Box::new(Uniform::new(plan)))
     }
 
     #[test]

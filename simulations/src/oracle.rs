@@ -78,7 +78,7 @@ impl std::fmt::Display for Violation {
 /// A promise with what was seen instead.
 type Broken = (&'static str, String);
 
-/// See the module.
+/// The promises, and what has been seen that bears on them.
 pub struct Oracle {
     seed: u64,
     run: RunId,

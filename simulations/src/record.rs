@@ -25,7 +25,7 @@ pub use history::{
 /// Receives the lines of a timeline.
 pub type Sink = Box<dyn FnMut(&str)>;
 
-/// See the module.
+/// The digest of a run, and what it remembers on request.
 pub struct Trace {
     hasher: Hasher,
     sink: Option<Sink>,

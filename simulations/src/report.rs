@@ -11,11 +11,10 @@
 //! ```
 //!
 //! Everything is a function of the scenario, the seed and the wall time: nothing is measured here.
-//! Rooms: `lanes`, `stall`, [`rows`], [`metrics`], [`figures`], [`page`], [`folder`], [`grid`] (sweeps).
+//! Rooms: `lanes`, `stall`, [`rows`], [`metrics`], [`figures`], [`page`], [`folder`].
 
 pub mod figures;
 pub mod folder;
-pub mod grid;
 mod lanes;
 pub mod metrics;
 pub mod page;

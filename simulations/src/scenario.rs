@@ -8,20 +8,23 @@ pub mod draft;
 mod draw;
 pub mod grid;
 mod load;
-mod suggest;
 
 pub use draw::DrawPlan;
 
 pub use grid::load_with;
-pub use load::{ScenarioError, builtin_names, load, parse, text};
-pub(crate) use suggest::nearest;
+pub use load::{ScenarioError, builtin_names, load, load_from, parse, parse_from, text};
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::Ppb;
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, UpdateCodec, Weights};
 
-use crate::behave::Kind;
+use crate::catalogue::Catalogue;
+use crate::learner::{Learner, LearnerPlan};
+use crate::link::{Link, LinkPlan};
+use crate::named::Unknown;
 
 /// A federation and its world.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -76,6 +79,9 @@ pub struct Scenario {
     /// What the command `sweep` varies, see [`grid::Grid`]; nothing else looks at it.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub sweep: toml::Table,
+    /// What its names mean; not part of the file.
+    #[serde(skip)]
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// What the manifest asks for.
@@ -258,73 +264,6 @@ impl SchedulePlan {
     }
 }
 
-/// What is learnt.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct LearnerPlan {
-    /// Which learner.
-    pub kind: LearnerKind,
-    /// Parameters of the adapter; even.
-    pub dimension: usize,
-    /// Standard deviation of the peers' optima around the common one.
-    pub spread: f64,
-    /// Standard deviation of one training step's gradient, and of one hold-out window.
-    pub noise: f64,
-    /// Gradient steps a round.
-    pub steps: u32,
-    /// Step size.
-    pub learning_rate: f64,
-    /// Virtual time that a peer of ordinary speed trains.
-    pub train_ms: u64,
-    /// How much faster or slower the others are: 0.5 draws factors between 0.5 and 1.5.
-    pub train_spread: f64,
-    /// Virtual time of one scoring.
-    pub score_ms: u64,
-}
-
-/// Which learner.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LearnerKind {
-    /// A convex quadratic per peer with an optimum of its own.
-    Quadratic,
-}
-
-/// How messages and blobs travel.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkPlan {
-    /// Least time from one peer to another.
-    pub latency_ms: u64,
-    /// Drawn on top, 0 to this.
-    pub jitter_ms: u64,
-    /// Share of messages (and of blob transfers) lost.
-    #[serde(default)]
-    pub loss: f64,
-    /// Share of messages delivered twice.
-    #[serde(default)]
-    pub duplicate: f64,
-    /// Share of messages held back so that later ones overtake them.
-    #[serde(default)]
-    pub reorder: f64,
-    /// For how long at most.
-    #[serde(default)]
-    pub reorder_ms: u64,
-    /// Share of messages delivered once more, long after everybody has forgotten them.
-    #[serde(default)]
-    pub replay: f64,
-    /// How long after, at most.
-    #[serde(default)]
-    pub replay_ms: u64,
-    /// Blob transfers.
-    pub bandwidth_kib_s: u64,
-    /// Whether peers know their bandwidth and make sparse updates thinner to fit it.
-    #[serde(default)]
-    pub adapt: bool,
-    /// Connections that each peer opens.
-    pub degree: usize,
-}
-
 /// The network splits in two.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -355,8 +294,8 @@ pub struct Kill {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Liars {
-    /// What they do.
-    pub behaviour: Kind,
+    /// The name of what they do, see [`Catalogue::attacks`].
+    pub behaviour: String,
     /// How many.
     #[serde(default)]
     pub count: usize,
@@ -448,6 +387,37 @@ impl Scenario {
         self.peers - self.joins.iter().map(|j| j.count).sum::<usize>()
     }
 
+    /// What the peers learn, as drawn by a seed.
+    ///
+    /// # Errors
+    /// What is wrong with the plan, and what to write.
+    pub fn make_learner(&self, seed: u64) -> Result<Box<dyn Learner>, String> {
+        let learner = self.catalogue.learners.get(&self.learner.kind);
+        let learner = learner.map_err(|unknown| unknown.to_string())?;
+        (learner.thing)(&self.learner, self.peers, seed)
+    }
+
+    /// The whole network.
+    ///
+    /// # Errors
+    /// What is wrong with the plan, and what to write.
+    pub fn make_link(&self) -> Result<Link, String> {
+        let model = self.catalogue.links.get(&self.link.model);
+        let model = model.map_err(|unknown| unknown.to_string())?;
+        (model.thing)(&self.link).map(Link::new)
+    }
+
+    /// Whether all names are in the catalogue.
+    pub(crate) fn check_names(&self) -> Result<(), Unknown> {
+        let drawn = self.draw.iter().flat_map(|draw| &draw.behaviours);
+        for attack in self.liars.iter().map(|l| &l.behaviour).chain(drawn) {
+            self.catalogue.attacks.get(attack)?;
+        }
+        self.catalogue.learners.get(&self.learner.kind)?;
+        self.catalogue.links.get(&self.link.model)?;
+        Ok(())
+    }
+
     /// Checks what the types cannot say. The message names the key, the value and the remedy.
     pub(crate) fn check(&self) -> Result<(), String> {
         let share = |key: &str, value: f64| match (0.0..=1.0).contains(&value) {
@@ -487,6 +457,9 @@ impl Scenario {
         if self.link.bandwidth_kib_s == 0 {
             return Err("`link.bandwidth_kib_s` is 0: no blob would ever arrive".into());
         }
+        self.check_names().map_err(|unknown| unknown.to_string())?;
+        self.make_link()?;
+        self.make_learner(self.seed)?;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tributary_protocol::hash::{self, Domain};
 
-use crate::bench::page;
+use crate::markdown;
 use crate::scenario::Scenario;
 use crate::world::{Outcome, World};
 
@@ -236,7 +236,7 @@ const BUILD: &str = match cfg!(debug_assertions) {
 /// Puts `figures` between the marks of `scenario` in `text`; a text without them gets them at its end.
 /// Everything outside the marks is written by hand and kept.
 pub fn insert_figures(text: &str, scenario: &str, figures: &str) -> String {
-    page::insert(text, &format!("soak {scenario}"), figures)
+    markdown::insert(text, &format!("soak {scenario}"), figures)
 }
 
 #[cfg(test)]

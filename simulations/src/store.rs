@@ -14,7 +14,7 @@ use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::log::Unverified;
 use tributary_protocol::node::Saved;
 
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 thread_local! {
     /// Blocks on any disk of this thread's world, by hash: they are the same bytes on all.

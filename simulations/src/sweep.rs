@@ -1,5 +1,7 @@
 //! Every combination of a grid, several seeds each, on all cores; one row per combination.
 
+pub mod page;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

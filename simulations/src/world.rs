@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Candidate, Command, Input, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId, Round, RunId};
+use tributary_protocol::id::{MerkleRoot, PeerId, Round, RunId};
 use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Means, Node, NodeConfig, RestoreError};
@@ -28,15 +28,14 @@ use tributary_protocol::sign::{self, SecretKey};
 
 use crate::clock::{Micros, ms};
 use crate::guard;
-use crate::learner::{Learner, Quadratic};
+use crate::learner::Learner;
 use crate::link::Link;
 use crate::machine::{Disk, Machine};
+use crate::network::NETWORK;
 use crate::oracle::{Heard, Oracle, Violation};
 use crate::record::{History, Moment, Plane, Sink, Trace, What, ending};
-use crate::scenario::{LearnerKind, Scenario};
+use crate::scenario::Scenario;
 
-/// The network that every simulated peer belongs to.
-pub const NETWORK: NetworkId = NetworkId(7);
 /// Events that one run may take before it counts as a storm. A smoke run takes a hundredth of it.
 const MAX_EVENTS: u64 = 20_000_000;
 /// Messages under way at once before it counts as a storm: a thousand for each of the largest
@@ -173,9 +172,8 @@ impl World {
         let liars = lies::cast(&scenario, seed, &mut machines);
         let manifest = cast::manifest(&scenario, seed, &machines);
         let run = manifest.run_id();
-        let learner: Box<dyn Learner> = match scenario.learner.kind {
-            LearnerKind::Quadratic => Box::new(Quadratic::new(&scenario, seed)),
-        };
+        let checked = "the scenario's names were checked";
+        let learner = scenario.make_learner(seed).expect(checked);
         let mut world = Self {
             now: 0,
             sequence: 0,
@@ -186,7 +184,7 @@ impl World {
                 .enumerate()
                 .map(|(i, m)| (m.id, i))
                 .collect(),
-            link: Link::new(scenario.link.clone()),
+            link: scenario.make_link().expect(checked),
             learner,
             oracle: Oracle::new(
                 seed,

@@ -5,17 +5,17 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use tributary_protocol::event::Notice;
-use tributary_simulations::behave::Kind;
+use tributary_simulations::behave::BUILT_IN;
 use tributary_simulations::record::{History, IncludedUpdate, RoundFacts, What};
 use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario, WeightsPlan};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
 
 /// The built-in scenario with so many liars of one kind and nothing else that goes wrong.
-fn only(kind: Kind, count: usize) -> Scenario {
+fn only(kind: &str, count: usize) -> Scenario {
     let mut scenario = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
     scenario.liars = vec![Liars {
-        behaviour: kind,
+        behaviour: kind.to_owned(),
         count,
         share: 0.0,
     }];
@@ -53,12 +53,12 @@ fn kept(scenario: &Scenario, outcome: &Outcome) {
 /// Five of 22 members lie, and sixteen of them decide.
 #[test]
 fn five_liars_of_one_kind_harm_nobody() {
-    for kind in Kind::PROTOCOL {
+    for kind in BUILT_IN {
         // Every liar of this kind also has other names, which may take seats.
-        let count = if kind == Kind::Sybils { 1 } else { 5 };
+        let count = if kind == "sybils" { 1 } else { 5 };
         let scenario = only(kind, count);
         let (outcome, _) = watch(&scenario, 3);
-        println!("{kind:?}: {} virtual s", outcome.virtual_us / 1_000_000);
+        println!("{kind}: {} virtual s", outcome.virtual_us / 1_000_000);
         kept(&scenario, &outcome);
     }
 }
@@ -67,12 +67,9 @@ fn five_liars_of_one_kind_harm_nobody() {
 fn those_who_contradict_themselves_are_found_out() {
     let quiet = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
     assert_eq!(says(&watch(&quiet, 3).1, "Equivocation"), 0);
-    for kind in [Kind::ForkLog, Kind::DoubleVote, Kind::DoubleProposal] {
+    for kind in ["fork_log", "double_vote", "double_proposal"] {
         let found = (1..=3).map(|seed| says(&watch(&only(kind, 5), seed).1, "Equivocation"));
-        assert!(
-            found.sum::<usize>() > 0,
-            "{kind:?} did not contradict itself"
-        );
+        assert!(found.sum::<usize>() > 0, "{kind} did not contradict itself");
     }
 }
 
@@ -80,15 +77,15 @@ fn those_who_contradict_themselves_are_found_out() {
 fn what_can_never_be_right_is_refused() {
     let quiet = quiet(scenario::load("liars").expect("the built-in scenario is accepted"));
     assert_eq!(says(&watch(&quiet, 3).1, "Refused"), 0);
-    for kind in [Kind::BrokenUpdate, Kind::FloodInvalid, Kind::Garbage] {
-        assert!(says(&watch(&only(kind, 3), 3).1, "Refused") > 0, "{kind:?}");
+    for kind in ["broken_update", "flood_invalid", "garbage"] {
+        assert!(says(&watch(&only(kind, 3), 3).1, "Refused") > 0, "{kind}");
     }
 }
 
 /// Updates are revealed when receipts are closed: whoever waits for one is late.
 #[test]
 fn a_copied_update_is_announced_too_late_to_count() {
-    let scenario = only(Kind::CopyUpdate, 3);
+    let scenario = only("copy_update", 3);
     let mut copied = 0;
     for seed in 1..=3 {
         let world = World::new(&scenario, seed, None).recorded();
@@ -108,7 +105,7 @@ fn a_copied_update_is_announced_too_late_to_count() {
 /// Half way through the grace window training ends with what it has.
 #[test]
 fn a_slow_member_does_fewer_steps_and_is_in_time() {
-    let mut scenario = only(Kind::SilentSeat, 0);
+    let mut scenario = only("silent_seat", 0);
     scenario.liars.clear();
     scenario.learner.train_spread = 0.9;
     scenario.learner.steps = 10;
@@ -133,9 +130,9 @@ fn a_slow_member_does_fewer_steps_and_is_in_time() {
 /// A silent third of the seats costs time and no round; without it the same seed is faster.
 #[test]
 fn silent_members_cost_attempts() {
-    let mut honest = only(Kind::SilentSeat, 0);
+    let mut honest = only("silent_seat", 0);
     honest.liars.clear();
-    let (fast, slow) = (watch(&honest, 3).0, watch(&only(Kind::SilentSeat, 5), 3).0);
+    let (fast, slow) = (watch(&honest, 3).0, watch(&only("silent_seat", 5), 3).0);
     assert!(
         slow.virtual_us > fast.virtual_us,
         "{} {}",
@@ -146,7 +143,7 @@ fn silent_members_cost_attempts() {
 
 #[test]
 fn a_third_of_the_seats_can_stop_a_run_and_is_noticed() {
-    let mut scenario = only(Kind::SilentSeat, 12);
+    let mut scenario = only("silent_seat", 12);
     scenario.run.min_members = 22;
     scenario.run.min_contributions = 2;
     let outcome = World::new(&scenario, 1, None).run();
@@ -238,7 +235,7 @@ fn a_crash_at_any_persist_point_loses_nothing_that_was_acknowledged() {
 /// The creator signs more than one genesis; whoever follows the first keeps one of the others, and no third.
 #[test]
 fn a_second_genesis_is_kept_once_by_everybody_and_stops_nobody() {
-    let scenario = only(Kind::Contradict, 1);
+    let scenario = only("contradict", 1);
     let (outcome, lines) = watch(&scenario, 3);
     kept(&scenario, &outcome);
     // Everybody but the creator, once each.
@@ -252,7 +249,7 @@ fn a_second_genesis_is_kept_once_by_everybody_and_stops_nobody() {
 /// With more than two thirds of the votes liars can certify any height again; what was certified first stands.
 #[test]
 fn heights_that_a_captured_quorum_certifies_again_stand_as_they_were() {
-    let scenario = only(Kind::Contradict, 18);
+    let scenario = only("contradict", 18);
     let (outcome, lines) = watch(&scenario, 3);
     assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
     assert_eq!(outcome.rounds_certified, scenario.rounds);
@@ -265,7 +262,7 @@ fn heights_that_a_captured_quorum_certifies_again_stand_as_they_were() {
 /// score beyond them; what a proposer leaves out is asked for by voters.
 #[test]
 fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
-    let mut scenario = only(Kind::PickSheets, 5);
+    let mut scenario = only("pick_sheets", 5);
     scenario.evaluators = 4;
     let honest = Scenario {
         liars: Vec::new(),
@@ -296,7 +293,7 @@ fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
 /// heights grinders are in turn, and drawn to train, as often as their number says.
 #[test]
 fn grinding_keys_and_values_gains_no_turns_and_no_places() {
-    let mut scenario = only(Kind::Grind, 5);
+    let mut scenario = only("grind", 5);
     (scenario.run.participants, scenario.rounds) = (9, 6);
     (scenario.calm.after_round, scenario.learner.steps) = (5, 1);
     let (mut turns, mut places) = (Tally::default(), Tally::default());
@@ -364,7 +361,7 @@ impl Tally {
 /// Four newcomers ask whoever is there, liars among them, for what was certified and written before they came.
 #[test]
 fn newcomers_that_are_told_forged_histories_catch_up_and_blame_the_tellers() {
-    let mut scenario = only(Kind::ForgeHistory, 5);
+    let mut scenario = only("forge_history", 5);
     scenario.joins = (1..=2).map(|round| Change { round, count: 2 }).collect();
     (scenario.peers, scenario.evaluators) = (26, 2);
     let mut refused = 0;
@@ -388,7 +385,7 @@ fn newcomers_that_are_told_forged_histories_catch_up_and_blame_the_tellers() {
 /// values in two attempts, and not in the third.
 #[test]
 fn the_oracle_notices_receipts_that_stay_out_for_long() {
-    let mut scenario = only(Kind::Omit, 22);
+    let mut scenario = only("omit", 22);
     (scenario.rounds, scenario.run.min_members) = (5, 22);
     scenario.joins.clear();
     let broken = |scenario: &Scenario| -> Vec<&'static str> {
@@ -409,7 +406,7 @@ fn the_oracle_notices_receipts_that_stay_out_for_long() {
 /// A run that has to be done sooner than it can be is no run that liars have stopped.
 #[test]
 fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
-    let mut scenario = only(Kind::Strangers, 5);
+    let mut scenario = only("strangers", 5);
     (scenario.calm.after_round, scenario.calm.round_within_ms) = (1, 1);
     let outcome = World::new(&scenario, 3, None).run();
     let promises: Vec<_> = outcome.violations.iter().map(|v| v.promise).collect();
@@ -420,7 +417,7 @@ fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
 /// together with it, and has the text of one print where it comes later. What was made up passes for new.
 #[test]
 fn a_copied_sketch_weighs_next_to_nothing() {
-    let mut scenario = only(Kind::LieSketch, 5);
+    let mut scenario = only("lie_sketch", 5);
     scenario.run.weights = WeightsPlan::Own { full: 1_010 };
     let (mut copies, mut inventions) = (0, 0);
     for seed in 1..=4 {

@@ -6,15 +6,20 @@
 use crate::Breach;
 
 /// Our crates that each of them may import.
-const EDGES: [(&str, &[&str]); 5] = [
+const EDGES: [(&str, &[&str]); 6] = [
     ("protocol", &[]),
     ("trainer", &["tributary-protocol"]),
     ("attribution", &["tributary-protocol"]),
     (
         "simulations",
+        &["tributary-protocol", "tributary-attribution"],
+    ),
+    (
+        "experiments",
         &[
             "tributary-protocol",
             "tributary-attribution",
+            "tributary-simulations",
             "tributary-trainer",
         ],
     ),

@@ -9,7 +9,7 @@ use tributary_protocol::state;
 use super::lying_receipt::receipt;
 use super::{Behaviour, Stage};
 
-/// See the module.
+/// Updates of the right size that do not decode or are not finite.
 pub(super) struct BrokenUpdate;
 
 impl Behaviour for BrokenUpdate {

@@ -19,14 +19,14 @@ use tributary_protocol::wire::Message;
 
 use super::double_vote::heard;
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// Versions of one height that it signs beside the first.
 const VERSIONS: u32 = 3;
 /// Ticks between two certificates that it shows.
 const TICKS_BETWEEN: u32 = 3;
 
-/// See the module.
+/// As the creator a second genesis; as a member second certificates, with the keys of its friends.
 #[derive(Default)]
 pub(super) struct Contradict {
     /// How far each peer said that it is.

@@ -10,9 +10,9 @@ use tributary_protocol::wire::Message;
 
 use super::lying_receipt::receipt;
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
-/// See the module.
+/// Waits for an update of somebody else and publishes it as its own.
 #[derive(Default)]
 pub(super) struct CopyUpdate {
     /// What its own training would have been announced with, until it has published.

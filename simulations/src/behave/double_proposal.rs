@@ -14,9 +14,9 @@ use tributary_protocol::wire::Message;
 use super::double_vote::own_words;
 use super::instead::rebuilt;
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
-/// See the module.
+/// Two proposals in one attempt.
 pub(super) struct DoubleProposal {
     second: Vec<PeerId>,
     /// Second proposals by the attempt they stand for, so that repetitions agree.

@@ -11,9 +11,9 @@ use tributary_protocol::id::{PeerId, Round, ValueId};
 use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
-/// See the module.
+/// Two votes in one attempt.
 pub(super) struct DoubleVote {
     /// Whether the two votes go to different peers.
     apart: bool,

@@ -13,12 +13,12 @@ use tributary_protocol::sign::SecretKey;
 use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// Lies each tick.
 const EACH_TICK: usize = 6;
 
-/// See the module.
+/// As many blocks, votes and certificates that fail one check each.
 pub(super) struct FloodInvalid;
 
 /// A block of somebody else's log, signed by nobody who could.

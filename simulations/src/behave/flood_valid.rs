@@ -12,7 +12,7 @@ use tributary_protocol::sync::{self, AuthorRange};
 use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// Blocks that follow its log, each tick.
 const NEXT_EACH_TICK: usize = 2;
@@ -25,7 +25,7 @@ const VOTES_EACH_TICK: u32 = 4;
 /// Requests each tick.
 const REQUESTS_EACH_TICK: usize = 3;
 
-/// See the module.
+/// As many well-signed blocks, votes and requests as it can.
 #[derive(Default)]
 pub(super) struct FloodValid {
     attempt: u32,

@@ -13,14 +13,14 @@ use tributary_protocol::id::{BlobHash, BlockId, PeerId, Seq};
 use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// Ticks between two histories that it tells somebody unasked.
 const TICKS_BETWEEN: u32 = 5;
 /// By how many blocks heads are longer than the logs that they name.
 const LONGER: u64 = 3;
 
-/// See the module.
+/// Forged certificates, blocks and heads for those that are behind.
 #[derive(Default)]
 pub(super) struct ForgeHistory {
     ticks: u32,

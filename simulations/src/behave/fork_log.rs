@@ -11,9 +11,9 @@ use tributary_protocol::log::{Block, Unverified};
 use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
-/// See the module.
+/// Two blocks at one place of its log.
 pub(super) struct ForkLog {
     /// Share of its blocks that it forks, in percent.
     often: u32,

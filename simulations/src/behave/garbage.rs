@@ -12,7 +12,7 @@ const EACH_TICK: usize = 6;
 /// Bytes of the longest piece of noise.
 const LONGEST: usize = 2_000;
 
-/// See the module.
+/// Random bytes and damaged messages.
 #[derive(Default)]
 pub(super) struct Garbage {
     heard: Vec<Vec<u8>>,

@@ -24,7 +24,7 @@ const TURNS: u32 = 16;
 /// The first height whose committee it could sit in.
 const AIM: Round = Round(1);
 
-/// See the module.
+/// The key and the values, of many, that draw best for itself.
 #[derive(Default)]
 pub(super) struct Grind(Instead);
 

@@ -11,7 +11,7 @@ use tributary_protocol::wire::Message;
 
 use super::Stage;
 use super::double_vote::own_words;
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// What a proposer says instead of its node's proposals, by round and attempt, so that repetitions agree.
 #[derive(Default)]

@@ -14,7 +14,7 @@ use tributary_protocol::sketch::Sketch;
 
 use super::{Behaviour, Stage};
 
-/// See the module.
+/// The sketch of a text that it does not have.
 pub(super) struct LieSketch {
     /// How far it is with copying, if it does.
     copies: Option<Copying>,

@@ -11,7 +11,7 @@ use tributary_protocol::state;
 
 use super::{Behaviour, Stage};
 
-/// See the module.
+/// Receipts of wrong sizes, hashes, weights, rounds and shards.
 pub(super) struct LyingReceipt;
 
 /// The receipt that an honest peer would sign for bytes of this name.

@@ -7,7 +7,7 @@ use tributary_protocol::round::{Included, RoundValue};
 use super::instead::{Instead, rebuilt};
 use super::{Behaviour, Stage};
 
-/// See the module.
+/// Proposals that leave others' contributions out.
 #[derive(Default)]
 pub(super) struct Omit(Instead);
 

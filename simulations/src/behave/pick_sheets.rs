@@ -21,7 +21,7 @@ const EXAGGERATION: i64 = 4;
 /// The score that it invents where all are zero: a thousandth of a nat.
 const INVENTED: i64 = 1_000_000;
 
-/// See the module.
+/// Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out.
 #[derive(Default)]
 pub(super) struct PickSheets(Instead);
 

@@ -13,7 +13,7 @@ const EACH_TICK: usize = 6;
 /// Ticks between two receipts that it signs anew.
 const TICKS_BETWEEN_RECEIPTS: u32 = 10;
 
-/// See the module.
+/// What it heard before, again and much later.
 #[derive(Default)]
 pub(super) struct Replay {
     heard: Vec<Vec<u8>>,

@@ -6,7 +6,7 @@ use tributary_protocol::id::Round;
 
 use super::{Behaviour, Stage};
 
-/// See the module.
+/// A second receipt, for an update of somebody else that it has seen.
 #[derive(Default)]
 pub(super) struct SecondReceipt {
     /// The last round in which it committed twice.

@@ -6,7 +6,7 @@ use tributary_protocol::wire::Message;
 
 use super::{Behaviour, Stage};
 
-/// See the module.
+/// Takes its seat in the committee and says nothing there.
 pub(super) struct SilentSeat;
 
 /// Whether an effect says something of the committee's.

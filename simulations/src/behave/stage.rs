@@ -15,8 +15,8 @@ use tributary_protocol::sign::SecretKey;
 use tributary_protocol::time::{Now, Timestamp};
 use tributary_protocol::wire::Message;
 
+use crate::network::NETWORK;
 use crate::store::Store;
-use crate::world::NETWORK;
 
 /// What a liar's machine looks like when it acts.
 pub struct Scene<'a> {
@@ -45,7 +45,7 @@ pub struct Acts {
     pub whispers: Vec<Input>,
 }
 
-/// See the module.
+/// What one liar sees and can do while it acts.
 pub struct Stage<'a> {
     /// Its key.
     pub key: &'a SecretKey,

@@ -12,7 +12,7 @@ use super::{Behaviour, Stage};
 /// Names that it has; after the last it begins again.
 const NAMES: u64 = 400;
 
-/// See the module.
+/// Speaks under ever new names that nobody admits.
 pub(super) struct Strangers {
     next: u64,
     a_tick: u64,

@@ -19,7 +19,7 @@ const REFUSED: u64 = 3;
 /// Ticks between two rounds of knocking at the door.
 const TICKS_BETWEEN: u32 = 4;
 
-/// See the module.
+/// Joins under many names.
 pub(super) struct Sybils {
     members: u64,
     ticks: u32,

@@ -3,7 +3,7 @@
 //! An [`Attack`] is what a group of members agrees on. It sees what the strongest adversary of the
 //! literature sees (all honest updates of the round, before it must publish) and writes one blob each. Some
 //! poison their data instead and train on it as anybody. One file per kind; what becomes of them is measured
-//! by `bench attacks`.
+//! by `tributary-lab attacks`.
 
 mod backdoor;
 mod copy;

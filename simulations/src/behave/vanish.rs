@@ -10,7 +10,7 @@ use super::{Behaviour, Stage};
 /// Rounds after which it may vanish.
 const LATEST: u32 = 2;
 
-/// See the module.
+/// Falls silent for good after some round.
 pub(super) struct Vanish {
     after: Round,
     gone: bool,

@@ -7,7 +7,7 @@ use tributary_protocol::id::{BlobHash, PeerId};
 
 use super::Behaviour;
 
-/// See the module.
+/// Announces updates and serves them to nobody, or to a few.
 pub(super) struct Withhold {
     /// Who gets blobs: those whose id's first byte is below this.
     below: u8,

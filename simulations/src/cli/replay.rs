@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use serde_json::Value;
+use std::sync::Arc;
 
 use super::{Answer, run};
+use crate::catalogue::Catalogue;
 use crate::record::{History, Moment, What};
 use crate::report::{Run, folder};
 use crate::scenario;
@@ -34,7 +36,7 @@ struct Earlier {
     digest: String,
 }
 
-pub(super) fn execute(arguments: &Arguments) -> Answer {
+pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
     let at = Path::new(&arguments.file);
     let (file, earlier) = match at.is_dir() {
         true => (
@@ -43,7 +45,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         ),
         false => (arguments.file.clone(), None),
     };
-    let scenario = scenario::load(&file)?;
+    let scenario = scenario::load_from(catalogue, &file)?;
     let seed = (arguments.seed)
         .or(earlier.as_ref().map(|e| e.seed))
         .unwrap_or(scenario.seed);

@@ -1,9 +1,11 @@
 //! `run`: one seed, its figures, and on request a folder with everything about it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Answer, Format};
+use crate::catalogue::Catalogue;
 use crate::report::{Run, folder};
 use crate::scenario::{self, Scenario};
 use crate::world::{Outcome, World};
@@ -40,8 +42,8 @@ struct Figures<'a> {
     metrics: &'a std::collections::BTreeMap<&'static str, f64>,
 }
 
-pub(super) fn execute(arguments: &Arguments) -> Answer {
-    let scenario = scenario::load_with(&arguments.file, &arguments.set)?;
+pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
+    let scenario = scenario::load_with(catalogue, &arguments.file, &arguments.set)?;
     let seed = arguments.seed.unwrap_or(scenario.seed);
     let (outcome, wall_s) = record(&scenario, seed);
     let drawn = scenario.drawn(seed);

@@ -2,9 +2,11 @@
 //! the smallest scenario that still breaks it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Answer;
+use crate::catalogue::Catalogue;
 use crate::scenario::{self, Scenario};
 use crate::soak::{Soak, earlier_figures, insert_figures, shrink, soak};
 
@@ -33,8 +35,8 @@ pub(super) struct Arguments {
 /// How long a failing seed is cut down at most.
 const SHRINK_FOR: Duration = Duration::from_secs(120);
 
-pub(super) fn execute(arguments: &Arguments) -> Answer {
-    let scenario = scenario::load(&arguments.file)?;
+pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
+    let scenario = scenario::load_from(catalogue, &arguments.file)?;
     let seeds = arguments.seeds;
     let threads = arguments.threads.unwrap_or_else(super::cores).max(1);
     let limit = (arguments.minutes).map(|minutes| Duration::from_secs(60 * minutes));

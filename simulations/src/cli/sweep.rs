@@ -1,13 +1,15 @@
 //! `sweep`: every combination of some keys' values, several seeds each.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Answer, Format};
+use crate::catalogue::Catalogue;
 use crate::plot::number;
-use crate::report::grid;
 use crate::scenario::grid::Grid;
 use crate::scenario::{self, Scenario};
-use crate::sweep::{self, Cell};
+use crate::suggest::nearest;
+use crate::sweep::{self, Cell, page};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -40,8 +42,8 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn execute(arguments: &Arguments) -> Answer {
-    let scenario = scenario::load(&arguments.file)?;
+pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
+    let scenario = scenario::load_from(catalogue, &arguments.file)?;
     let known: Vec<&str> = (crate::report::metrics::METRICS.iter())
         .map(|m| m.name)
         .collect();
@@ -50,7 +52,7 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
         .iter()
         .find(|name| !known.contains(&name.as_str()))
     {
-        return Err(format!("--show: {}", scenario::nearest("metric", wrong, &known)).into());
+        return Err(format!("--show: {}", nearest("metric", wrong, &known)).into());
     }
     let grid = Grid::of(&scenario, &arguments.set)?;
     if grid.axes.is_empty() {
@@ -65,8 +67,8 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     });
     super::progress_over();
     if let Some(path) = &arguments.out {
-        grid::write(&scenario, &cells, &command(arguments, seeds), path)?;
-        eprintln!("{} has everything", path.join(grid::PAGE).display());
+        page::write(&scenario, &cells, &command(arguments, seeds), path)?;
+        eprintln!("{} has everything", path.join(page::PAGE).display());
     }
     match arguments.format {
         Format::Json => say!("{}", sweep::json(&scenario, &cells)),

@@ -2,7 +2,7 @@
 
 use tributary_protocol::adapter::Module;
 use tributary_protocol::id::Ppb;
-use tributary_protocol::manifest::FactorSchedule;
+use tributary_protocol::manifest::{Aggregation, FactorSchedule};
 
 use super::*;
 use crate::learner::Quadratic;
@@ -10,7 +10,8 @@ use crate::learner::Quadratic;
 const MEMBERS: usize = 6;
 
 fn learner() -> Quadratic {
-    Quadratic::new(&crate::scenario::load("smoke").unwrap(), 3)
+    let smoke = crate::scenario::load("smoke").unwrap();
+    Quadratic::new(&smoke.learner, smoke.peers, 3)
 }
 
 fn terms(schedule: FactorSchedule, codec: UpdateCodec) -> Terms {
@@ -23,7 +24,7 @@ fn terms(schedule: FactorSchedule, codec: UpdateCodec) -> Terms {
             schedule,
         },
         codec,
-        aggregation: Aggregation::Mean,
+        rule: Arc::new(Aggregation::Mean),
         outer: Outer::Plain,
         weight: Weight::Tokens,
     }

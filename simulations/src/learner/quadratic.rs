@@ -4,20 +4,16 @@
 //! smallest task on which peers truly disagree, gradients are exact, and scores can be checked by
 //! hand, so a simulated round costs microseconds and still has something to attribute.
 
-use std::convert::Infallible;
-
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tributary_attribution::{Gradient, LossGradient, path};
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::hash::{Domain, Hasher};
 use tributary_protocol::id::Round;
 
-use super::Learner;
-use crate::scenario::Scenario;
+use super::{Learner, LearnerPlan, descend, score_by_path};
 
-/// See the module.
+/// The losses of all peers, drawn around a common one.
 pub struct Quadratic {
     seed: u64,
     noise: f64,
@@ -33,9 +29,8 @@ struct Bowl {
 }
 
 impl Quadratic {
-    /// Draws the peers' losses.
-    pub fn new(scenario: &Scenario, seed: u64) -> Self {
-        let plan = &scenario.learner;
+    /// Draws the losses of so many peers.
+    pub fn new(plan: &LearnerPlan, peers: usize, seed: u64) -> Self {
         let mut rng = rng(seed, "optima", 0, Round(0));
         let common: Vec<f64> = (0..plan.dimension).map(|_| normal(&mut rng)).collect();
         let curvature = (0..plan.dimension).map(|_| rng.random_range(0.2..1.0));
@@ -48,7 +43,7 @@ impl Quadratic {
                 .map(|h| h * rng.random_range(0.5..1.5))
                 .collect(),
         };
-        let peers = (0..scenario.peers).map(|_| draw()).collect();
+        let peers = (0..peers).map(|_| draw()).collect();
         Self {
             seed,
             noise: plan.noise,
@@ -63,42 +58,22 @@ impl Learner for Quadratic {
     fn train(&self, peer: usize, task: &TrainTask) -> Trained {
         let bowl = &self.peers[peer];
         let mut rng = rng(self.seed, "train", peer, task.round);
-        let adapter = task.start();
-        let start = adapter.values();
-        let mut moved: Vec<f64> = start.iter().map(|v| f64::from(*v)).collect();
-        let rate = task.training.learning_rate.as_f64();
-        let segments = adapter.shape().trainable_segments(task.trainable);
-        for _ in 0..task.training.local_steps {
-            for at in segments.iter().flat_map(|segment| segment.range()) {
-                let noise = self.noise * normal(&mut rng);
-                moved[at] -= rate * (bowl.curvature[at] * (moved[at] - bowl.optimum[at]) + noise);
-            }
-        }
-        let delta = (moved.iter().zip(start))
-            .map(|(new, old)| (new - f64::from(*old)) as f32)
-            .collect();
-        let training = &task.training;
-        let windows = u64::from(training.local_steps) * u64::from(training.batch);
-        Trained {
-            run: task.run,
-            round: task.round,
-            base: task.base,
-            delta,
-            tokens: windows * u64::from(training.context),
-        }
+        descend(task, |at, values| {
+            let noise = self.noise * normal(&mut rng);
+            bowl.curvature[at] * (values[at] - bowl.optimum[at]) + noise
+        })
     }
 
     fn score(&self, peer: usize, task: &ScoreTask) -> ScoreSheet {
-        let mut hold_out = HoldOut::new(self, peer, task);
-        path::score(
-            task.before.values(),
-            &task.contributions,
-            // A bowl has hardly more dimensions than two turns have updates: all would have been public.
-            &[],
-            &mut hold_out,
-        )
-        .expect("a finite quadratic on at least two windows can be scored")
-        .sheet(task.round, task.state)
+        let windows = self.hold_out(peer, task);
+        score_by_path(task, |window, point| {
+            let optimum = &windows[window];
+            let terms = point.iter().zip(optimum).zip(&self.curvature);
+            let gradient = terms
+                .map(|((v, o), h)| (h * (f64::from(*v) - o)) as f32)
+                .collect();
+            (half_squares(point, optimum, &self.curvature), gradient)
+        })
     }
 
     fn loss(&self, values: &[f32]) -> f64 {
@@ -106,53 +81,21 @@ impl Learner for Quadratic {
     }
 }
 
-/// Tokens that one window of an evaluator predicts.
-const WINDOW_TOKENS: u64 = 15;
-
-/// An evaluator's hold-out: the common loss, its optimum shaken a little by each window that the
-/// certificate's seed draws.
-struct HoldOut<'a> {
-    curvature: &'a [f64],
-    windows: Vec<Vec<f64>>,
-}
-
-impl<'a> HoldOut<'a> {
-    fn new(task: &'a Quadratic, peer: usize, score: &ScoreTask) -> Self {
+impl Quadratic {
+    /// An evaluator's hold-out: the optimum of the common loss, shaken a little for each window that the certificate's
+    /// seed draws.
+    fn hold_out(&self, peer: usize, task: &ScoreTask) -> Vec<Vec<f64>> {
         let mut hasher = Hasher::new(Domain::Simulation);
-        hasher.update(score.seed.as_bytes());
+        hasher.update(task.seed.as_bytes());
         hasher.update(&(peer as u64).to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
         let mut window = || {
-            let shaken = task.common.iter();
+            let shaken = self.common.iter();
             shaken
-                .map(|at| at + task.noise * normal(&mut rng))
+                .map(|at| at + self.noise * normal(&mut rng))
                 .collect()
         };
-        Self {
-            curvature: &task.curvature,
-            windows: (0..score.windows).map(|_| window()).collect(),
-        }
-    }
-}
-
-impl Gradient for HoldOut<'_> {
-    type Error = Infallible;
-
-    fn batches(&self) -> Vec<u64> {
-        vec![WINDOW_TOKENS; self.windows.len()]
-    }
-
-    fn loss(&mut self, batch: usize, point: &[f32]) -> Result<f64, Infallible> {
-        Ok(half_squares(point, &self.windows[batch], self.curvature))
-    }
-
-    fn loss_gradient(&mut self, batch: usize, point: &[f32]) -> Result<LossGradient, Infallible> {
-        let loss = self.loss(batch, point)?;
-        let terms = point.iter().zip(&self.windows[batch]).zip(self.curvature);
-        let gradient = terms
-            .map(|((v, o), h)| (h * (f64::from(*v) - o)) as f32)
-            .collect();
-        Ok(LossGradient { loss, gradient })
+        (0..task.windows).map(|_| window()).collect()
     }
 }
 
@@ -174,7 +117,7 @@ fn rng(seed: u64, purpose: &str, peer: usize, round: Round) -> ChaCha8Rng {
 }
 
 /// A standard normal draw (Box and Muller, one of the pair).
-pub(super) fn normal(rng: &mut ChaCha8Rng) -> f64 {
+pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
@@ -184,6 +127,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::scenario::Scenario;
     use tributary_protocol::adapter::{Adapter, AdapterShape, Module, Trainable};
     use tributary_protocol::aggregate::ContributionVector;
     use tributary_protocol::hash::Digest;
@@ -192,7 +136,7 @@ mod tests {
 
     fn learner() -> (Scenario, Quadratic) {
         let scenario = crate::scenario::load("smoke").unwrap();
-        let learner = Quadratic::new(&scenario, 3);
+        let learner = Quadratic::new(&scenario.learner, scenario.peers, 3);
         (scenario, learner)
     }
 

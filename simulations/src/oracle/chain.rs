@@ -13,9 +13,9 @@ use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::{self, Head};
 
 use super::Broken;
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
-/// See the module.
+/// The certified rounds, each checked once.
 pub(super) struct Chain {
     run: RunId,
     manifest: Manifest,

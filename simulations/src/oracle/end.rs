@@ -12,7 +12,7 @@ use tributary_protocol::node::RunView;
 
 use super::Broken;
 use crate::machine::Machine;
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// After a restart every durable block of an honest author and every durable certificate is known
 /// again.

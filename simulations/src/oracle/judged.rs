@@ -44,7 +44,7 @@ struct Fate {
     refused: bool,
 }
 
-/// See the module.
+/// What became of each message at honest peers.
 #[derive(Default)]
 pub(super) struct Judged {
     fates: BTreeMap<Digest, Fate>,

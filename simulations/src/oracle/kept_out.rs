@@ -20,7 +20,7 @@ use super::Broken;
 /// Heights in a row at which a timely receipt of one author may stay out.
 const MOST_IN_A_ROW: u32 = 2;
 
-/// See the module.
+/// Timely honest receipts, and for how many heights they have stayed out.
 #[derive(Default)]
 pub(super) struct KeptOut {
     /// Authors in time, by height and by voter.

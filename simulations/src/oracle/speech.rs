@@ -12,12 +12,12 @@ use tributary_protocol::wire::Message;
 
 use super::Broken;
 use crate::machine::Machine;
-use crate::world::NETWORK;
+use crate::network::NETWORK;
 
 /// What a committee member can say once only: kind (`None` is a proposal), round, attempt.
 type Place = (PeerId, Round, u32, Option<VoteKind>);
 
-/// See the module.
+/// Everything that has left an honest peer.
 #[derive(Default)]
 pub(super) struct Speech {
     /// Every block that left some honest peer, whoever wrote it.

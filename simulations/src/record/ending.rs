@@ -25,8 +25,7 @@ pub(crate) fn participants(machines: &[Machine]) -> Vec<Participant> {
             Role::Both => "both",
         },
         behaviour: (machine.liar.as_ref())
-            .and_then(|liar| serde_json::to_value(liar.kind).ok())
-            .and_then(|kind| kind.as_str().map(str::to_owned))
+            .map(|liar| liar.attack.clone())
             .unwrap_or_default(),
         slowness: machine.slowness as f64 / 1_000.0,
     };

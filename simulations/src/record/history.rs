@@ -11,7 +11,7 @@ use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 
 use crate::clock::Micros;
 
-/// See the module.
+/// Everything that reports are made of.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Everybody who took part, by index.

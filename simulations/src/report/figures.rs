@@ -10,7 +10,6 @@ use crate::plot::lanes::{self, Milestone, Stretch};
 use crate::plot::lines::{self, Point, Series};
 use crate::plot::{Axis, NARROW, Shape, byte_unit, bytes, colour, number, ranges};
 use crate::record::What;
-use crate::scenario::LearnerKind;
 
 /// One figure.
 pub struct Figure {
@@ -40,10 +39,9 @@ pub fn figures(run: &Run<'_>) -> Vec<Figure> {
 }
 
 /// The unit of losses and scores.
-pub fn loss_unit(kind: LearnerKind) -> &'static str {
-    match kind {
-        LearnerKind::Quadratic => "no unit",
-    }
+fn loss_unit(run: &Run<'_>) -> &'static str {
+    let learner = run.scenario.make_learner(run.outcome.seed);
+    learner.map_or("", |learner| learner.loss_unit())
 }
 
 fn loss(run: &Run<'_>) -> Option<Figure> {
@@ -98,7 +96,7 @@ fn loss(run: &Run<'_>) -> Option<Figure> {
             points: common,
         },
     ];
-    let unit = loss_unit(run.scenario.learner.kind);
+    let unit = loss_unit(run);
     let axis = Axis {
         label: &format!("loss ({unit})"),
         format: number,
@@ -149,7 +147,7 @@ fn scores(run: &Run<'_>) -> Option<Figure> {
         ],
         false => Vec::new(),
     };
-    let unit = loss_unit(run.scenario.learner.kind);
+    let unit = loss_unit(run);
     let label = format!("score: what it took off the hold-out loss ({unit})");
     let axis = Axis {
         label: &label,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tributary_protocol::hash::{Domain, Hasher};
 
 use super::{Change, Kill, Liars, Partition, Scenario};
-use crate::behave::Kind;
+use crate::behave;
 
 /// Ranges that a seed draws from: least, most.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,9 +33,9 @@ pub struct DrawPlan {
     pub leavers: [usize; 2],
     /// How many lie; never more than the first committee can bear and decide.
     pub liars: [usize; 2],
-    /// What they may do; every protocol-level kind when empty.
+    /// What they may do; every built-in attack when empty.
     #[serde(default)]
-    pub behaviours: Vec<Kind>,
+    pub behaviours: Vec<String>,
     /// Share of messages lost.
     pub loss: [f64; 2],
     /// Share of messages delivered twice.
@@ -162,14 +162,14 @@ impl Scenario {
             liars -= 1;
         }
         self.run.min_members = (present - liars) as u32;
-        let kinds = match draw.behaviours.as_slice() {
-            [] => &Kind::PROTOCOL[..],
-            some => some,
+        let attacks: Vec<&str> = match draw.behaviours.as_slice() {
+            [] => behave::BUILT_IN.to_vec(),
+            some => some.iter().map(String::as_str).collect(),
         };
         self.liars = (0..liars)
-            .filter_map(|_| kinds.choose(rng))
-            .map(|kind| Liars {
-                behaviour: *kind,
+            .filter_map(|_| attacks.choose(rng))
+            .map(|attack| Liars {
+                behaviour: (*attack).to_owned(),
                 count: 1,
                 share: 0.0,
             })

@@ -4,10 +4,14 @@
 //! value TOML, or a bare word. It is applied to the scenario's TOML and read again, so that a misspelt
 //! key is refused with the same advice as in a file.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use toml::Value;
 
-use super::{Scenario, ScenarioError, load, suggest};
+use super::{Scenario, ScenarioError, load_from};
+use crate::catalogue::Catalogue;
+use crate::suggest;
 
 /// One changed key.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,11 +97,15 @@ fn values(text: &str) -> Vec<Value> {
     out
 }
 
-/// Reads a scenario and changes what `set` says, each as `key=value`.
+/// Reads a scenario whose names `catalogue` explains, and changes what `set` says, each as `key=value`.
 ///
 /// # Errors
 /// See [`ScenarioError`].
-pub fn load_with(path: &str, set: &[String]) -> Result<Scenario, ScenarioError> {
+pub fn load_with(
+    catalogue: &Arc<Catalogue>,
+    path: &str,
+    set: &[String],
+) -> Result<Scenario, ScenarioError> {
     let settings: Vec<Setting> = (set.iter())
         .map(|text| {
             let (key, text) = split(text)?;
@@ -107,7 +115,7 @@ pub fn load_with(path: &str, set: &[String]) -> Result<Scenario, ScenarioError> 
             })
         })
         .collect::<Result<_, ScenarioError>>()?;
-    with(path, &load(path)?, &settings)
+    with(path, &load_from(catalogue, path)?, &settings)
 }
 
 /// The scenario with these settings; `path` only names it in errors.
@@ -127,6 +135,7 @@ pub fn with(
         out = Scenario::deserialize(whole.clone())
             .map_err(|why| refused(&setting.to_string(), suggest::explain(why.message())))?;
     }
+    out.catalogue = scenario.catalogue.clone();
     match out.check() {
         Ok(()) => Ok(out),
         Err(why) => Err(ScenarioError::Impossible {
@@ -252,6 +261,7 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::load;
 
     fn set(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -266,7 +276,7 @@ mod tests {
             "run.codec.sparse={ top = 8, feedback = 0.5 }",
             "partitions.0.split=0.5",
         ]);
-        let after = load_with("smoke", &changes).unwrap();
+        let after = load_with(&Arc::default(), "smoke", &changes).unwrap();
         assert_eq!(after.link.loss, 0.0);
         assert_eq!(after.partitions[0].split, 0.5);
         assert_eq!(after.partitions[0].at_ms, before.partitions[0].at_ms);
@@ -293,15 +303,15 @@ mod tests {
 
     #[test]
     fn impossible_settings_are_refused_before_anything_runs() {
-        let error = load_with("smoke", &set(&["link.loss=2"]))
+        let error = load_with(&Arc::default(), "smoke", &set(&["link.loss=2"]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("share from 0 to 1"), "{error}");
-        let error = load_with("smoke", &set(&["partitions.7.split=0"]))
+        let error = load_with(&Arc::default(), "smoke", &set(&["partitions.7.split=0"]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("no place in a list of 1"), "{error}");
-        let error = load_with("smoke", &set(&["link.loss"]))
+        let error = load_with(&Arc::default(), "smoke", &set(&["link.loss"]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("KEY=VALUE"), "{error}");

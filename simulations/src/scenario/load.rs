@@ -2,8 +2,11 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{Scenario, suggest};
+use super::Scenario;
+use crate::catalogue::Catalogue;
+use crate::suggest;
 
 /// The scenarios that the binary carries, so that it works outside the repository.
 const BUILTIN: [(&str, &str); 4] = [
@@ -74,8 +77,16 @@ pub fn builtin_names() -> Vec<&'static str> {
 /// # Errors
 /// See [`ScenarioError`].
 pub fn load(path: &str) -> Result<Scenario, ScenarioError> {
+    load_from(&Arc::default(), path)
+}
+
+/// [`load`] of a scenario whose names `catalogue` explains.
+///
+/// # Errors
+/// See [`ScenarioError`].
+pub fn load_from(catalogue: &Arc<Catalogue>, path: &str) -> Result<Scenario, ScenarioError> {
     let (name, text) = text(path)?;
-    parse(&name, &text)
+    parse_from(catalogue, &name, &text)
 }
 
 /// The text of a scenario as [`load`] finds it, with what errors shall call it.
@@ -108,11 +119,34 @@ pub fn text(path: &str) -> Result<(String, String), ScenarioError> {
 /// # Errors
 /// See [`ScenarioError`].
 pub fn parse(path: &str, text: &str) -> Result<Scenario, ScenarioError> {
-    let scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Refused {
+    parse_from(&Arc::default(), path, text)
+}
+
+/// [`parse`] of a scenario whose names `catalogue` explains.
+///
+/// # Errors
+/// See [`ScenarioError`].
+pub fn parse_from(
+    catalogue: &Arc<Catalogue>,
+    path: &str,
+    text: &str,
+) -> Result<Scenario, ScenarioError> {
+    let mut scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Refused {
         path: path.into(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
         why: suggest::explain(error.message()),
     })?;
+    scenario.catalogue = catalogue.clone();
+    scenario
+        .check_names()
+        .map_err(|unknown| ScenarioError::Refused {
+            path: path.into(),
+            line: line_of(
+                text,
+                text.find(&format!("\"{}\"", unknown.name)).unwrap_or(0),
+            ),
+            why: unknown.to_string(),
+        })?;
     match scenario.check() {
         Ok(()) => Ok(scenario),
         Err(why) => Err(ScenarioError::Impossible {
@@ -154,6 +188,18 @@ mod tests {
             .unwrap();
         assert!(error.contains(&format!("line {line}")), "{error}");
         assert!(error.contains("did you mean `latency_ms`"), "{error}");
+    }
+
+    #[test]
+    fn a_misspelt_name_names_the_line_and_the_nearest_name() {
+        let text = SMOKE.replace("\"quadratic\"", "\"quadratik\"");
+        let error = parse("x.toml", &text).unwrap_err().to_string();
+        let line = 1 + text.lines().position(|l| l.contains("quadratik")).unwrap();
+        assert!(error.contains(&format!("line {line}")), "{error}");
+        assert!(
+            error.contains("unknown learner `quadratik`; did you mean `quadratic`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 
 use super::{World, stream};
-use crate::behave::{Acts, Kind, Liar, Scene, ground_key};
+use crate::behave::{Acts, Liar, MakeKey, Place, Scene};
 use crate::machine::Machine;
 use crate::scenario::Scenario;
 
@@ -17,40 +17,56 @@ use crate::scenario::Scenario;
 pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> BTreeSet<PeerId> {
     let first = 1 + scenario.evaluators;
     let candidates = scenario.present_at_start().saturating_sub(first);
-    let kinds: Vec<_> = (scenario.liars.iter())
-        .flat_map(|liars| std::iter::repeat_n(liars.behaviour, liars.among(scenario.peers)))
+    let attacks: Vec<_> = (scenario.liars.iter())
+        .flat_map(|liars| {
+            let attack = scenario.catalogue.attacks.get(&liars.behaviour);
+            let attack = attack.expect("the scenario's names were checked");
+            std::iter::repeat_n(attack, liars.among(scenario.peers))
+        })
         .collect();
     let mut rng = stream(seed, "liars");
-    let chosen = sample(&mut rng, candidates, kinds.len().min(candidates));
+    let chosen = sample(&mut rng, candidates, attacks.len().min(candidates));
     let mut names = BTreeSet::new();
-    for (at, kind) in chosen.into_iter().zip(kinds) {
-        let place = place(kind, scenario, machines).unwrap_or(first + at);
-        if kind == Kind::Grind {
-            grind(scenario, seed, machines, place);
+    for (at, entry) in chosen.into_iter().zip(attacks) {
+        let attack = &*entry.thing;
+        let place = place(attack.place(), scenario, machines).unwrap_or(first + at);
+        if let Some(make) = attack.key() {
+            choose_key(make, scenario, seed, machines, place);
         }
         let machine = &mut machines[place];
         let key = SecretKey::from_seed(machine.seed);
-        let liar = Liar::new(kind, key, stream(seed, &format!("liar {at}")));
+        let liar = Liar::new(
+            &entry.name,
+            attack,
+            key,
+            stream(seed, &format!("liar {at}")),
+        );
         names.extend(liar.names());
         machine.liar = Some(liar);
     }
     names
 }
 
-/// Where a kind can do more than elsewhere, while nobody else lies there.
-fn place(kind: Kind, scenario: &Scenario, machines: &[Machine]) -> Option<usize> {
+/// Where an attack can do more than elsewhere, while nobody else lies there.
+fn place(place: Place, scenario: &Scenario, machines: &[Machine]) -> Option<usize> {
     let is_free = |at: &usize| machines[*at].liar.is_none();
-    match kind {
-        Kind::Contradict => Some(0).filter(is_free),
+    match place {
+        Place::Creator => Some(0).filter(is_free),
         // As many evaluators as scores bear.
-        Kind::PickSheets => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
-        _ => None,
+        Place::Evaluator => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
+        Place::Contributor => None,
     }
 }
 
-/// Gives a machine the key that would draw best, were draws by what is known before the run begins. The run's name does
-/// not depend on it: the manifest names creator and evaluators only.
-fn grind(scenario: &Scenario, seed: u64, machines: &mut [Machine], place: usize) {
+/// Gives a machine a key that was chosen by what is known before the run begins. The run's name does not depend on it:
+/// the manifest names creator and evaluators only.
+fn choose_key(
+    make: MakeKey,
+    scenario: &Scenario,
+    seed: u64,
+    machines: &mut [Machine],
+    place: usize,
+) {
     let run = super::cast::manifest(scenario, seed, machines).run_id();
     let everybody = machines.iter().enumerate();
     let others: Vec<PeerId> = everybody
@@ -58,7 +74,7 @@ fn grind(scenario: &Scenario, seed: u64, machines: &mut [Machine], place: usize)
         .map(|(_, machine)| machine.id)
         .collect();
     let machine = &mut machines[place];
-    machine.seed = ground_key(&run, &machine.seed, &others);
+    machine.seed = make(&run, &machine.seed, &others);
     machine.id = SecretKey::from_seed(machine.seed).peer_id();
 }
 

@@ -1,0 +1,284 @@
+//! How well attribution agrees with retraining: the coalition bank, and every method beside it.
+//!
+//! Twelve federations of six members ([`cast`]) are retrained for each of their 64 coalitions and several
+//! seeds, with the same federated recipe ([`recipe`]). The losses on a hold-out and on sixty fixed queries are
+//! the *bank* ([`bank`]): from it follow exact Shapley values of retraining, which is what methods claim to
+//! estimate. Those that look at a round ([`rounds`]) or at one answer ([`answers`]) see a single run of all
+//! six, as a network would, and are held against the values of the *other* seeds. So is the retraining of that
+//! seed itself: how well one seed predicts the others is the ceiling.
+//!
+//! The bank takes minutes to hours to build and is kept; methods are compared in seconds.
+
+mod agreement;
+mod answers;
+mod bank;
+mod cast;
+pub mod luck;
+mod recipe;
+mod rounds;
+mod tables;
+mod trial;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tributary_attribution::Coalition;
+use tributary_trainer::{BaseError, DataError};
+
+use tributary_simulations::Named;
+
+use crate::learner::RillError;
+use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
+use agreement::Agreement;
+pub use bank::{Bank, BankError};
+use cast::FEDERATIONS;
+use recipe::{Ground, Stage};
+pub use rounds::methods;
+pub use tables::{Compared, Figure, Figures, markdown};
+pub use trial::{Method, Round, Scores, Trial};
+
+/// Members of each federation.
+pub const MEMBERS: usize = 6;
+/// Coalitions of them.
+pub const COALITIONS: usize = 1 << MEMBERS;
+/// Queries of each federation.
+pub const QUERIES: usize = 60;
+/// Seeds of each federation: of the first adapter and of the order of windows.
+pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
+
+/// Why nothing could be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum AttributionError {
+    /// The base model.
+    #[error(transparent)]
+    Rill(#[from] RillError),
+    /// The base model's folder.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// The text.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The results file.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// The bank.
+    #[error(transparent)]
+    Bank(#[from] BankError),
+}
+
+/// Losses of one retrained coalition, nats per token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    /// On the hold-out, mean over domains.
+    pub hold_out: f32,
+    /// Of each query.
+    pub queries: Vec<f32>,
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.4}", self.hold_out)
+    }
+}
+
+/// One retraining.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    federation: usize,
+    seed: u64,
+    coalition: Coalition,
+}
+
+impl Cell {
+    fn name(&self) -> String {
+        let name = FEDERATIONS[self.federation].name;
+        format!("{name}; seed {}; {:06b}", self.seed, self.coalition.bits())
+    }
+
+    /// Every retraining, federation after federation.
+    fn all() -> Vec<Self> {
+        let federations = 0..FEDERATIONS.len();
+        federations
+            .flat_map(|federation| SEEDS.map(|seed| (federation, seed)))
+            .flat_map(|(federation, seed)| {
+                (0..COALITIONS as u64).map(move |bits| Self {
+                    federation,
+                    seed,
+                    coalition: Coalition::from_bits(bits),
+                })
+            })
+            .collect()
+    }
+}
+
+/// How well does attribution agree with retraining?
+pub struct AttributionStudy {
+    /// The methods that are compared.
+    pub methods: Arc<Named<dyn Method>>,
+}
+
+/// What retrainings share: base model and text, and the federations that were dealt out.
+pub struct Retraining {
+    ground: Ground,
+    stages: BTreeMap<(usize, u64), Stage>,
+}
+
+impl Cells for AttributionStudy {
+    type Cell = Cell;
+    type Result = Losses;
+    type Ground = Retraining;
+    type Error = AttributionError;
+
+    fn cells(&self, _results: &Results<Losses>) -> Vec<Cell> {
+        Cell::all()
+    }
+
+    fn cell_name(&self, cell: &Cell) -> String {
+        cell.name()
+    }
+
+    fn ground(&self) -> Result<Retraining, AttributionError> {
+        Ok(Retraining {
+            ground: Ground::new()?,
+            stages: BTreeMap::new(),
+        })
+    }
+
+    fn compute(&self, shared: &mut Retraining, cell: &Cell) -> Losses {
+        let Retraining { ground, stages } = shared;
+        let stage = (stages.entry((cell.federation, cell.seed)))
+            .or_insert_with(|| ground.stage(&FEDERATIONS[cell.federation], cell.seed));
+        stage.losses(&stage.play(cell.coalition).adapter)
+    }
+}
+
+impl Study for AttributionStudy {
+    fn name(&self) -> &'static str {
+        "attribution"
+    }
+
+    fn about(&self) -> &'static str {
+        "Attribution methods against retrained coalitions; with --out, retrains what is missing there first"
+    }
+
+    fn takes(&self) -> &'static [Takes] {
+        &[Takes::CellsOnRequest, Takes::Bank]
+    }
+
+    fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
+        let mut only = work.only();
+        if work.folder().is_some() {
+            let (results, left) = work.fill(self)?;
+            if left > 0 || !work.is_whole() {
+                return Ok(None);
+            }
+            pack(&results)?.write(work.bank())?;
+            only = "";
+        }
+        if !only.is_empty() && work.writes() {
+            return Err("a page needs all methods: leave out --only, or --write".into());
+        }
+        let bank = Bank::read(work.bank())?;
+        let compared = compare(&bank, &self.methods, &Scope::all(only), |line| {
+            work.say(line)
+        })?;
+        let markdown = markdown(&compared, &work.command());
+        Ok(Some(Outcome::new(&compared.figures(), markdown)))
+    }
+}
+
+/// Packs complete results.
+///
+/// # Errors
+/// When a retraining is missing or its losses do not fit the format.
+pub fn pack(results: &Results<Losses>) -> Result<Bank, AttributionError> {
+    let ground = Ground::new()?;
+    let find = |cell: Cell| results.get(&cell.name()).cloned();
+    Ok(Bank::pack(
+        ground.fingerprint(),
+        |federation, seed, bits| {
+            find(Cell {
+                federation,
+                seed: SEEDS[seed],
+                coalition: Coalition::from_bits(bits),
+            })
+        },
+    )?)
+}
+
+/// What of the bank is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// What the names of wanted methods contain.
+    pub only: &'a str,
+    /// So many federations, the first ones.
+    pub federations: usize,
+    /// So many seeds of each, the first ones.
+    pub seeds: usize,
+}
+
+impl<'a> Scope<'a> {
+    /// The whole bank.
+    pub fn all(only: &'a str) -> Self {
+        Self {
+            only,
+            federations: FEDERATIONS.len(),
+            seeds: SEEDS.len(),
+        }
+    }
+}
+
+/// Runs methods on federations and seeds and holds them against the bank.
+///
+/// # Errors
+/// See [`AttributionError`].
+pub fn compare(
+    bank: &Bank,
+    methods: &Named<dyn Method>,
+    scope: &Scope<'_>,
+    mut progress: impl FnMut(&str),
+) -> Result<Compared, AttributionError> {
+    let ground = Ground::new()?;
+    bank.check(ground.fingerprint())?;
+    let mut compared = Compared::default();
+    // The hybrid is fitted on the federations of the other half.
+    let mut evidence = Vec::new();
+    for (federation, cast) in FEDERATIONS.iter().enumerate().take(scope.federations) {
+        let started = Instant::now();
+        for (seed, number) in SEEDS.into_iter().enumerate().take(scope.seeds) {
+            let stage = ground.stage(cast, number);
+            let played = stage.play(Coalition::full(MEMBERS));
+            let trial = Trial {
+                federation,
+                seed,
+                bank,
+                stage: &stage,
+                played: &played,
+                only: scope.only,
+            };
+            let scored = rounds::measure(&trial, methods);
+            compared.rounds.extend(scored.lines);
+            let found = answers::measure(&trial, &scored.path);
+            compared.answers.extend(found.lines);
+            evidence.push(found.evidence);
+        }
+        let took = started.elapsed().as_secs_f64();
+        progress(&format!("{}: {took:.1} s", cast.name));
+    }
+    compared.answers.extend(answers::hybrid(&evidence));
+    Ok(compared)
+}
+
+/// How one method did in one federation, with one seed, for the hold-out or one query.
+#[derive(Clone, Debug)]
+pub struct Line {
+    method: String,
+    federation: usize,
+    agreement: Agreement,
+    /// Time taken.
+    ms: f64,
+}

@@ -1,0 +1,137 @@
+//! Tests of the plan, the accounts and the tables; a few federations are really run.
+
+use std::collections::BTreeSet;
+
+use tributary_attribution::path;
+
+use super::levers::TODAY;
+use super::*;
+use crate::study::Part;
+
+fn cell(strategy: Strategy) -> Cell {
+    Cell {
+        strategy,
+        tied: false,
+        seed: 1,
+    }
+}
+
+#[test]
+fn every_cell_has_a_name_of_its_own() {
+    let cells = Cell::all();
+    let names: BTreeSet<String> = cells.iter().map(Cell::name).collect();
+    assert_eq!(names.len(), cells.len());
+}
+
+#[test]
+fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
+    let ground = Ground::quick();
+    let idle = compute(&cell(Strategy::Zero), &ground);
+    assert!(idle.paid.values().all(|paid| paid.cheater == 0.0));
+    let sum = |paid: &Paid| paid.cheater + paid.honest.iter().sum::<f64>();
+    assert!(
+        idle.paid
+            .values()
+            .all(|paid| sum(paid) <= f64::from(ROUNDS) + 1e-9)
+    );
+    let dealt = ground.deal(HONEST + 1, HELD, 1);
+    let parts = Strategy::Cut(2).holds(&ground, &dealt, 1);
+    let held: usize = parts.iter().map(Windows::len).sum();
+    assert_eq!((parts.len(), held), (2, HELD));
+    let whole = Strategy::Whole(4).holds(&ground, &dealt, 1);
+    let together: f64 = claims(&whole).iter().sum();
+    assert!((together - 1.0).abs() < 1e-9, "{together}");
+}
+
+/// Random numbers are paid when they happen to help, unless more than that is asked of them.
+#[test]
+fn today_pays_no_free_rider_and_the_honest_from_their_first_rounds() {
+    let ground = Ground::quick();
+    let played = compute(&cell(Strategy::Random), &ground);
+    let (today, before) = (&played.paid[TODAY], &played.paid["updates, 4 rounds"]);
+    assert_eq!(today.cheater, 0.0);
+    assert!(before.cheater > 0.0, "{before:?}");
+    let sum = |paid: &Paid| paid.honest.iter().sum::<f64>();
+    // Of twelve rounds the first may be too early to tell.
+    assert!(sum(today) >= f64::from(ROUNDS) - 1.0 - 1e-9, "{today:?}");
+    assert!(today.honest.iter().all(|paid| *paid > 0.0), "{today:?}");
+}
+
+/// The experiment's slope gives what an evaluator's sheet says, and novelty in both means the same.
+#[test]
+fn scores_of_the_experiment_are_those_of_an_evaluator() {
+    let ground = Ground::quick();
+    let dealt = ground.deal(3, HELD, 1);
+    let held = dealt.into_iter().map(|holding| holding.windows).collect();
+    let learner = ground.learner(held, 1);
+    let mut federation = Federation::new(learner.shape().clone(), 1, 3, terms());
+    let mut history: Vec<Closed> = Vec::new();
+    for _ in 0..4 {
+        let closed = federation.play(&learner, |_| STEPS);
+        let slope = slope(&learner, &closed);
+        let round = Round {
+            closed: &closed,
+            slope: &slope,
+            history: &history,
+        };
+        for (lever, rounds) in [(LEVERS[0], 0), (LEVERS[2], 2)] {
+            let from = history.len().saturating_sub(rounds);
+            let public: Vec<Vec<f32>> = (history[from..].iter())
+                .flat_map(|closed| closed.contributions.iter().map(|(_, c)| c.clone()))
+                .collect();
+            let mut measure = learner.measure_round(&closed.contributions, learner.scored());
+            let (before, contributions) = (closed.before.values(), &closed.contributions);
+            let sheet = path::score(before, contributions, &public, &mut measure).unwrap();
+            for (found, line) in lever
+                .scores(&round, &mut Evidence::default())
+                .iter()
+                .zip(&sheet.scores)
+            {
+                assert!((found - line.score).abs() < 1e-6, "{found} {}", line.score);
+            }
+        }
+        history.push(closed);
+    }
+}
+
+#[test]
+fn tables_hold_a_cheater_against_itself_when_honest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::open(&folder.path().join("results.jsonl")).unwrap();
+    let pairs = || likeness::Pairs {
+        strangers: [0.25, 0.5],
+        names: Some([0.75, 0.875]),
+    };
+    let compute = |cell: &Cell| {
+        let paid = Paid {
+            rounds: 12,
+            cheater: if cell.strategy == Strategy::Honest {
+                1.5
+            } else {
+                3.0
+            },
+            honest: vec![1.5; HONEST],
+        };
+        Ok::<_, ResultsError>(Played {
+            paid: LEVERS
+                .map(|lever| (lever.name.to_owned(), paid.clone()))
+                .into(),
+            likeness: Likeness {
+                round: pairs(),
+                run: pairs(),
+            },
+            asked: None,
+            wall_s: 0.0,
+        })
+    };
+    (results.fill(&Cell::all(), Cell::name, Part::ALL, None, compute)).unwrap();
+    let figures = serde_json::to_value(figures(&results)).unwrap();
+    let copied = (figures.as_array().unwrap().iter())
+        .find(|f| f["strategy"] == "copy, updates open" && f["lever"] == "none")
+        .unwrap();
+    assert_eq!(copied["gain"][0], 2.0);
+    // An eighth of twelve budgets would be fair.
+    assert_eq!(copied["fair_percent"][0], 200.0);
+    let page = markdown(&results, "the command");
+    assert!(page.contains("| copy, updates open | 200.0 ± 0.0") && page.contains("0.88 ± 0.00"));
+}

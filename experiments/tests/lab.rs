@@ -1,0 +1,76 @@
+//! The program as a researcher runs it: what it lists, what it refuses, and what it leaves behind.
+
+use std::process::{Command, Output};
+
+fn lab(arguments: &[&str]) -> Output {
+    (Command::new(env!("CARGO_BIN_EXE_tributary-lab")).args(arguments))
+        .output()
+        .expect("the program starts")
+}
+
+fn words(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn studies_rules_and_methods_are_listed_by_name() {
+    let listed = lab(&["list"]);
+    assert!(listed.status.success());
+    let text = words(&listed.stdout);
+    for name in [
+        "attacks",
+        "luck",
+        "Multi-Krum",
+        "exact Shapley of each round",
+    ] {
+        assert!(text.contains(name), "{name} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_rule_that_nobody_registered_is_refused_with_the_nearest_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().expect("a plain path");
+    let refused = lab(&[
+        "attacks",
+        "--out",
+        out,
+        "--rules",
+        "multi_crum",
+        "--minutes",
+        "0",
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = words(&refused.stderr);
+    assert!(why.contains("did you mean `Multi-Krum`"), "{why}");
+}
+
+#[test]
+fn a_study_without_time_leaves_its_tables_and_says_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().expect("a plain path");
+    let shown = lab(&[
+        "attacks",
+        "--out",
+        out,
+        "--rules",
+        "agreement",
+        "--minutes",
+        "0",
+    ]);
+    assert!(shown.status.success(), "{}", words(&shown.stderr));
+    // The plain mean is there for comparison: two rules, fifteen attacks three times and none, three seeds.
+    let left = format!("{} cells of this part are left", 2 * (15 * 3 + 1) * 3);
+    assert!(
+        words(&shown.stderr).contains(&left),
+        "{}",
+        words(&shown.stderr)
+    );
+    let tables = std::fs::read_to_string(folder.path().join("tables.md")).unwrap();
+    assert!(
+        tables.contains("| agreement |") && tables.contains("| mean |"),
+        "{tables}"
+    );
+    let figures = std::fs::read_to_string(folder.path().join("figures.json")).unwrap();
+    assert_eq!(figures, "[]");
+}
