@@ -15,7 +15,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates, by folder.
-const CRATES: [&str; 5] = ["protocol", "trainer", "attribution", "peer", "simulations"];
+const CRATES: [&str; 6] = [
+    "protocol",
+    "trainer",
+    "attribution",
+    "ledger",
+    "peer",
+    "simulations",
+];
 
 /// One breach of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

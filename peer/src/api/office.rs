@@ -8,6 +8,10 @@ use data_encoding::HEXLOWER;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Notify, broadcast};
+use tributary_ledger::Archive;
+use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{AdapterView, StatementView};
 use tributary_protocol::codec;
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{Candidate, Command, Notice};
@@ -27,10 +31,8 @@ use crate::model;
 use crate::settings::declined_words;
 use crate::shard::{Committed, neutral};
 use crate::terminal::Failure;
-use crate::verify::holdout::{HoldoutProof, HoldoutReport};
-use crate::verify::{self, archive::Archive};
-use crate::view::explain::Explanation;
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
+use crate::verify;
+use crate::view::{EventView, RunBrief, RunView, StatusView};
 use crate::why::{Question, Why};
 use name::{pick, pick_only};
 use show::{brief_of, view_of};
@@ -140,8 +142,9 @@ impl Office {
     ) -> Result<R, HostError> {
         let records = self.daemon.records().await.map_err(failed)?;
         let paths = self.home.paths().clone();
-        let looking =
-            tokio::task::spawn_blocking(move || look(&Archive::of(&records, &paths), &paths));
+        let looking = tokio::task::spawn_blocking(move || {
+            look(&verify::archive_of(&records, &paths), &paths)
+        });
         looking.await.map_err(failed)?.map_err(refused)
     }
 
@@ -474,7 +477,7 @@ impl Host for Office {
     async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
         let me = self.daemon.peer_id();
         let explain = move |archive: &Archive, home: &HomePaths| {
-            verify::explain::explain(archive, home, me, &wanted.receipt)
+            verify::explain(archive, home, me, &wanted.receipt)
         };
         self.on_archive(explain).await
     }

@@ -6,6 +6,10 @@ mod statement;
 
 use std::path::Path;
 
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{StatementView, short};
+use tributary_ledger::{Fault, Report, RunReport};
+
 use super::Context;
 use super::args::LedgerCommand;
 use crate::api::client::Client;
@@ -15,10 +19,7 @@ use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
-use crate::verify::archive::Archive;
-use crate::verify::{self, Fault, Report, RunReport};
-use crate::view::explain::Explanation;
-use crate::view::{StatementView, short};
+use crate::verify;
 
 pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
     let client = Client::try_open(&context.home).await?;
@@ -48,7 +49,7 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
                 None => {
                     let paths = HomePaths::new(&context.home);
                     let me = Identity::read_file(&paths.key())?.peer_id();
-                    verify::explain::explain(&Archive::open(&paths)?, &paths, me, &receipt)?
+                    verify::explain(&verify::archive(&paths)?, &paths, me, &receipt)?
                 }
             };
             context.out.answer(&explanation, explain::text)
@@ -91,7 +92,7 @@ fn outcome(report: &Report) -> Result<(), Failure> {
 fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Failure> {
     let paths = HomePaths::new(root);
     let me = Identity::read_file(&paths.key())?.peer_id();
-    let archive = Archive::open(&paths)?;
+    let archive = verify::archive(&paths)?;
     if let Some(id) = &wanted.run {
         let mut known = archive
             .books()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tributary_ledger::view::short;
 use tributary_protocol::limits::MIN_SPAN_WORDS;
 
 use super::Context;
@@ -11,8 +12,7 @@ use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, one_line};
-use crate::verify::archive::Archive;
-use crate::view::short;
+use crate::verify;
 use crate::why::{self, Outcome, Question, Why};
 
 pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure> {
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure>
         Some(client) => client.post("/v1/why", &question).await?,
         None => {
             let paths = HomePaths::new(&context.home);
-            let mut answered = why::ask(&Archive::open(&paths)?, &paths, &question)?;
+            let mut answered = why::ask(&verify::archive(&paths)?, &paths, &question)?;
             let said = answered.asking().here(&paths);
             answered.hear(&said)?;
             answered.why

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use tributary_ledger::Archive;
+use tributary_ledger::{Fault, Report};
+
 use super::plan::Plan;
 use crate::home::HomePaths;
-use crate::verify::archive::Archive;
 use crate::verify::files::list;
-use crate::verify::{self, Fault, Report, VerifyError, stopped};
+use crate::verify::{self, VerifyError, stopped};
 
 /// Checks a stopped home, or the homes of a demo's peers and what the demo wrote beside them.
 ///

@@ -1,11 +1,11 @@
 //! A run as it is shown.
 
+use tributary_ledger::Book;
 use tributary_protocol::id::PeerId;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView as NodeRun;
 
 use super::{HostError, failed};
-use crate::view::book::Book;
 use crate::view::{RunBrief, RunView, phase_words};
 
 /// Runs `read` on the book of a run whose manifest is known.

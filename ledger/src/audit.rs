@@ -6,13 +6,12 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
 
-use super::archive::{Archive, ArchivedRun};
-use super::{Fault, Report, RunReport};
-use crate::NETWORK;
-use crate::view::book::Book;
+use crate::archive::{Archive, ArchivedRun};
+use crate::book::Book;
+use crate::report::{Fault, Report, RunReport};
 
 /// Checks every run of `archive` into `report`.
-pub(super) fn archive(archive: &Archive, report: &mut Report) {
+pub fn archive(archive: &Archive, report: &mut Report) {
     report.faults.extend(archive.faults.iter().cloned());
     for run in &archive.runs {
         let nothing = run.certificates.is_empty() && run.blocks.len() <= 1;
@@ -35,7 +34,7 @@ pub(super) fn archive(archive: &Archive, report: &mut Report) {
 ///
 /// # Errors
 /// The first fault.
-pub(crate) fn audited(
+pub fn audited(
     archive: &Archive,
     run: &ArchivedRun,
     visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
@@ -52,7 +51,15 @@ pub(crate) fn audited(
         });
     // A blob whose content has changed is reported with the files; here it is missing.
     let mut blob = |hash: &BlobHash| archive.blob(*hash).ok().flatten();
-    audit::audit(NETWORK, run.id, blocks, certificates, &mut blob, visit).map_err(|fault| Fault {
+    audit::audit(
+        archive.network,
+        run.id,
+        blocks,
+        certificates,
+        &mut blob,
+        visit,
+    )
+    .map_err(|fault| Fault {
         author: fault.author.map(|author| author.to_string()),
         sequence: fault.seq.map(|seq| seq.0),
         round: fault.round.map(|round| round.0),

@@ -1,7 +1,7 @@
 //! A run's account as views: rounds with their losses, contributors with their credits.
 //!
 //! Reads a chain of certified values and the logs behind them, wherever they come from: a running
-//! node, or the bytes of a stopped home. Trusts what it is handed; checking is `verify`'s business.
+//! node, or the bytes of a stopped home. Trusts what it is handed; checking is the business of [`crate::audit`].
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::{EntryRef, RoundValue};
 
-use super::{
+use crate::view::{
     AccountView, AdapterView, CauseView, ChangeView, CreditView, LineView, MemberView, PeriodView,
     RoundView, RunStatementView, short,
 };
 
-/// See the module.
+/// A run's certified values, and the logs that they rely on.
 #[derive(Clone, Copy)]
 pub struct Book<'a> {
     /// The run's manifest.

@@ -1,10 +1,10 @@
 //! A home's records put back together: per run its manifest, logs and certificates.
 //!
-//! Only puts together; what does not decode or verify is kept as a fault, and what is there is judged
-//! in `check`. Blobs stay on the disk and are read, with their hash checked, when asked for.
+//! An archive only puts together: it keeps what does not decode as a fault, and [`crate::audit`] judges what is
+//! there. Blobs stay where they are ([`Blobs`]) and are read, with their hash checked, when asked for.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 
 use tributary_protocol::adapter::Adapter;
@@ -13,27 +13,103 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
 use tributary_protocol::hash;
-use tributary_protocol::id::{BlobHash, RunId, Scope, Seq};
+use tributary_protocol::id::{BlobHash, NetworkId, RunId, Scope, Seq};
 use tributary_protocol::log::Unverified;
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state;
 
-use super::Fault;
-use crate::NETWORK;
-use crate::home::HomePaths;
-use crate::store::{LedgerReader, StoreError};
-use crate::terminal::Failure;
+use crate::Remedy;
+use crate::book::Book;
+use crate::report::{Fault, Report};
 use crate::view::AdapterView;
-use crate::view::book::Book;
 
-/// See the module.
+/// Where an archive reads blobs: a folder, or a map in memory.
+pub trait Blobs: Send + Sync {
+    /// The bytes that are kept under `hash`, whatever they are; `None` when there are none.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn bytes(&self, hash: BlobHash) -> io::Result<Option<Vec<u8>>>;
+
+    /// Whether something is kept under `hash`.
+    fn holds(&self, hash: BlobHash) -> bool;
+}
+
+impl Blobs for BTreeMap<BlobHash, Vec<u8>> {
+    fn bytes(&self, hash: BlobHash) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.get(&hash).cloned())
+    }
+
+    fn holds(&self, hash: BlobHash) -> bool {
+        self.contains_key(&hash)
+    }
+}
+
+/// Why a blob that is here cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Its content has changed.
+    #[error("blob {} does not have the hash that is its name", .0.short())]
+    Damaged(BlobHash),
+    /// The system refused.
+    #[error("blob {} cannot be read: {why}", hash.short())]
+    Unreadable {
+        /// Which.
+        hash: BlobHash,
+        /// What the system says.
+        why: io::Error,
+    },
+}
+
+/// Why an archive gives no adapter.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// The run does not verify.
+    #[error("the ledger does not hold: {0}")]
+    Broken(Fault),
+    /// The adapter, or its run's manifest, is not here.
+    #[error("the adapter {0} is not in this home")]
+    Missing(String),
+    /// Its bytes are not what they should be.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// Its bytes are no adapter of the run.
+    #[error("the adapter {id}: {why}")]
+    Shape {
+        /// Which.
+        id: String,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+impl Remedy for AdapterError {
+    fn is_wrong(&self) -> bool {
+        !matches!(self, Self::Missing(_))
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Broken(_) => Some(crate::VERIFY_HINT.to_owned()),
+            Self::Missing(_) => {
+                let hint = "`tributary adapter get ID DIR --bootstrap ADDR` fetches it";
+                Some(hint.to_owned())
+            }
+            Self::Blob(_) | Self::Shape { .. } => None,
+        }
+    }
+}
+
+/// The runs of a home, and its blobs.
 pub struct Archive {
     /// Runs, by id.
     pub runs: Vec<ArchivedRun>,
     /// What could not be put together.
     pub faults: Vec<Fault>,
-    blobs: PathBuf,
+    /// The network that its blocks are for.
+    pub network: NetworkId,
+    blobs: Box<dyn Blobs>,
 }
 
 /// One run of a home.
@@ -49,32 +125,30 @@ pub struct ArchivedRun {
     /// All logs.
     pub log: LogSet,
     /// Every block's bytes, as stored.
-    pub(super) blocks: Vec<Vec<u8>>,
+    pub(crate) blocks: Vec<Vec<u8>>,
 }
 
 impl Archive {
-    /// Reads a stopped home.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn open(paths: &HomePaths) -> Result<Self, StoreError> {
-        let reader = LedgerReader::open(paths)?;
-        Ok(Self::of(reader.records(), paths))
-    }
-
-    /// Puts records together.
-    pub fn of(records: &[Record], paths: &HomePaths) -> Self {
+    /// Puts records together; `blobs` is what they name.
+    pub fn of<'a>(
+        network: NetworkId,
+        records: impl IntoIterator<Item = &'a Record> + Clone,
+        blobs: impl Blobs + 'static,
+    ) -> Self {
         let mut parts: BTreeMap<RunId, ArchivedRun> = BTreeMap::new();
         let mut archive = Self {
             runs: Vec::new(),
             faults: Vec::new(),
-            blobs: paths.blobs(),
+            network,
+            blobs: Box::new(blobs),
         };
         // A log must hear of the certificates that rely on its entries before it hears of its blocks.
-        for record in records {
+        for record in records.clone() {
             match record {
                 Record::Certificate { run, round, bytes } => {
-                    let part = parts.entry(*run).or_insert_with(|| ArchivedRun::new(*run));
+                    let part = parts
+                        .entry(*run)
+                        .or_insert_with(|| ArchivedRun::new(network, *run));
                     match Certificate::decode(bytes) {
                         Ok(certificate) => part.rely_on(certificate),
                         Err(why) => archive.faults.push(
@@ -85,7 +159,9 @@ impl Archive {
                     }
                 }
                 Record::Followed { run, .. } => {
-                    parts.entry(*run).or_insert_with(|| ArchivedRun::new(*run));
+                    parts
+                        .entry(*run)
+                        .or_insert_with(|| ArchivedRun::new(network, *run));
                 }
                 _ => {}
             }
@@ -103,14 +179,16 @@ impl Archive {
     }
 
     fn add_block(&mut self, parts: &mut BTreeMap<RunId, ArchivedRun>, bytes: &[u8]) {
-        let block = match Unverified::decode(bytes, NETWORK) {
+        let block = match Unverified::decode(bytes, self.network) {
             Ok(block) => block,
             Err(why) => return self.faults.push(Fault::of(format!("a block: {why}"))),
         };
         let Scope::Run(run) = block.block().scope else {
             return; // Nothing of this version relies on the network's scope.
         };
-        let part = parts.entry(run).or_insert_with(|| ArchivedRun::new(run));
+        let part = parts
+            .entry(run)
+            .or_insert_with(|| ArchivedRun::new(self.network, run));
         part.blocks.push(bytes.to_vec());
         // A signature that does not verify is for the audit to report.
         if let Ok(signed) = block.verify() {
@@ -121,17 +199,14 @@ impl Archive {
     /// A blob; `None` when it is not here.
     ///
     /// # Errors
-    /// A sentence, when its content does not have the hash that is its name.
-    pub fn blob(&self, hash: BlobHash) -> Result<Option<Vec<u8>>, String> {
-        let path = self.blobs.join(hash.to_string());
-        match std::fs::read(&path) {
-            Ok(bytes) if BlobHash(hash::blob(&bytes)) == hash => Ok(Some(bytes)),
-            Ok(_) => Err(format!(
-                "blob {} does not have the hash that is its name",
-                hash.short()
-            )),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(format!("blob {} cannot be read: {e}", hash.short())),
+    /// [`BlobError`], when its content does not have the hash that is its name, or cannot be read.
+    pub fn blob(&self, hash: BlobHash) -> Result<Option<Vec<u8>>, BlobError> {
+        match self.blobs.bytes(hash) {
+            Ok(Some(bytes)) if BlobHash(hash::blob(&bytes)) != hash => {
+                Err(BlobError::Damaged(hash))
+            }
+            Ok(found) => Ok(found),
+            Err(why) => Err(BlobError::Unreadable { hash, why }),
         }
     }
 
@@ -140,7 +215,7 @@ impl Archive {
         self.runs.iter().filter_map(|run| {
             let manifest = run.manifest.as_ref()?;
             let last = run.certificates.last().map(|c| c.value.adapter.hash);
-            let here = last.is_some_and(|hash| self.blobs.join(hash.to_string()).exists());
+            let here = last.is_some_and(|hash| self.blobs.holds(hash));
             let book = Book {
                 manifest,
                 chain: &run.certificates,
@@ -153,41 +228,37 @@ impl Archive {
     /// The adapter that a view names, with its run's manifest, after checking the run.
     ///
     /// # Errors
-    /// When the run does not verify, or the adapter is not here.
-    pub fn adapter(&self, view: &AdapterView) -> Result<(Manifest, Adapter), Failure> {
-        let mut report = super::Report::default();
-        super::check::archive(self, &mut report);
+    /// [`AdapterError`], when the run does not verify, or the adapter is not here.
+    pub fn adapter(&self, view: &AdapterView) -> Result<(Manifest, Adapter), AdapterError> {
+        let mut report = Report::default();
+        crate::audit::archive(self, &mut report);
         if let Some(fault) = report.faults.first() {
-            return Err(Failure::check(format!("the ledger does not hold: {fault}"))
-                .hint("`tributary ledger verify` shows everything that is wrong"));
+            return Err(AdapterError::Broken(fault.clone()));
         }
-        let missing = || {
-            Failure::environment(format!("the adapter {} is not in this home", view.id))
-                .hint("`tributary adapter get ID DIR --bootstrap ADDR` fetches it")
-        };
+        let missing = || AdapterError::Missing(view.id.clone());
         let found = self.runs.iter().find(|run| run.id.to_string() == view.run);
         let manifest = found
             .and_then(|run| run.manifest.clone())
             .ok_or_else(missing)?;
         let hash = view.id.parse().map_err(|_| missing())?;
-        let bytes = self
-            .blob(hash)
-            .map_err(Failure::check)?
-            .ok_or_else(missing)?;
-        let adapter = Adapter::from_bytes(Arc::new(manifest.adapter.clone()), &bytes)
-            .map_err(|e| Failure::check(format!("the adapter {}: {e}", view.id)))?;
+        let bytes = self.blob(hash)?.ok_or_else(missing)?;
+        let adapter = Adapter::from_bytes(Arc::new(manifest.adapter.clone()), &bytes);
+        let adapter = adapter.map_err(|e| AdapterError::Shape {
+            id: view.id.clone(),
+            why: e.to_string(),
+        })?;
         Ok((manifest, adapter))
     }
 }
 
 impl ArchivedRun {
-    fn new(id: RunId) -> Self {
+    fn new(network: NetworkId, id: RunId) -> Self {
         Self {
             id,
             manifest: None,
             certificates: Vec::new(),
             contradictions: Vec::new(),
-            log: LogSet::new(NETWORK, Scope::Run(id)),
+            log: LogSet::new(network, Scope::Run(id)),
             blocks: Vec::new(),
         }
     }

@@ -1,7 +1,5 @@
 //! A run made by hand, walked from payouts back to shards, and asked for what it does not hold.
 
-use std::fs;
-
 use tributary_protocol::adapter::{Adapter, AdapterShape, Module};
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};
@@ -9,7 +7,7 @@ use tributary_protocol::entry::{Contribution, Join, Role};
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{Digest, Domain, Hasher, digest};
 use tributary_protocol::id::{
-    BlobHash, BlobRef, MerkleRoot, MicroOpen, NanoNats, Ppb, RunId, Scope, Seq,
+    BlobHash, BlobRef, MerkleRoot, MicroOpen, NanoNats, NetworkId, Ppb, RunId, Scope, Seq,
 };
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::LogSet;
@@ -22,9 +20,11 @@ use tributary_protocol::state::{Choice, Evidence};
 use tributary_protocol::time::Timestamp;
 
 use super::*;
-use crate::NETWORK;
-use crate::view::book::receipt_id;
+use crate::Remedy;
+use crate::book::receipt_id;
+use crate::report::Report;
 
+const NETWORK: NetworkId = NetworkId(1);
 const MEMBERS: usize = 4;
 const NAMES: [&str; MEMBERS] = ["ada", "bea", "cyd", "dan"];
 
@@ -104,12 +104,12 @@ fn manifest() -> Manifest {
     }
 }
 
-/// A run in the making, and the home that its blobs are written to.
+/// A run in the making, and the blobs that its home keeps.
 struct Hand {
-    dir: tempfile::TempDir,
     manifest: Manifest,
     records: Vec<Record>,
     blobs: BTreeMap<BlobHash, Vec<u8>>,
+    kept: BTreeMap<BlobHash, Vec<u8>>,
     log: LogSet,
     heads: Vec<Head>,
     adapter: Option<Adapter>,
@@ -122,16 +122,15 @@ impl Hand {
         let manifest = manifest();
         let run = manifest.run_id();
         let mut hand = Self {
-            dir: tempfile::tempdir().unwrap(),
             log: LogSet::new(NETWORK, Scope::Run(run)),
             manifest: manifest.clone(),
             records: vec![],
             blobs: BTreeMap::new(),
+            kept: BTreeMap::new(),
             heads: vec![],
             adapter: None,
             last: None,
         };
-        fs::create_dir_all(hand.home().blobs()).unwrap();
         hand.say(0, Entry::Create(Box::new(manifest)));
         let joins = (0..MEMBERS).map(|who| {
             let role = if who == 0 {
@@ -165,8 +164,8 @@ impl Hand {
         hand
     }
 
-    fn home(&self) -> HomePaths {
-        HomePaths::new(self.dir.path())
+    fn archive(&self) -> Archive {
+        Archive::of(NETWORK, &self.records, self.kept.clone())
     }
 
     fn run(&self) -> RunId {
@@ -254,7 +253,7 @@ impl Hand {
             .collect();
         let bytes = update::encode(&update, self.manifest.codec).expect("in range");
         let update = BlobRef::of(&bytes);
-        fs::write(self.home().blobs().join(update.hash.to_string()), &bytes).unwrap();
+        self.kept.insert(update.hash, bytes.clone());
         self.blobs.insert(update.hash, bytes);
         let tokens = 10 + who as u64;
         let contribution = Contribution {
@@ -311,16 +310,15 @@ impl Hand {
         included
     }
 
-    fn explain(&self, wanted: &str) -> Result<Explanation, Failure> {
-        let home = self.home();
-        explain(&Archive::of(&self.records, &home), &home, id(9), wanted)
+    fn explain(&self, wanted: &str) -> Result<Explanation, ExplainError> {
+        explain(&self.archive(), &|_| ShardText::Elsewhere, id(9), wanted)
     }
 
     fn refused(&self, wanted: &str) -> String {
-        let failure = self
+        let error = self
             .explain(wanted)
             .expect_err("explained what it should not");
-        failure.to_string()
+        format!("{error} ({})", error.hint().unwrap_or_default())
     }
 }
 
@@ -451,8 +449,8 @@ fn a_round_with_too_few_sheets_says_so() {
 
 #[test]
 fn an_update_that_is_not_here_is_named_and_nothing_else_suffers() {
-    let (hand, first, _) = finished();
-    fs::remove_file(hand.home().blobs().join(first[1].update.hash.to_string())).unwrap();
+    let (mut hand, first, _) = finished();
+    hand.kept.remove(&first[1].update.hash);
     let found = hand.explain(&first[0].receipt.block.to_string()).unwrap();
     let open: Vec<&str> = (found.steps.iter().filter(|step| !step.checked))
         .map(|step| step.station.as_str())
@@ -466,11 +464,10 @@ fn an_update_that_is_not_here_is_named_and_nothing_else_suffers() {
 #[test]
 fn a_changed_ledger_is_not_explained() {
     let (mut hand, first, _) = finished();
-    let path = hand.home().blobs().join(first[0].update.hash.to_string());
-    fs::write(&path, b"other").unwrap();
+    hand.kept.insert(first[0].update.hash, b"other".to_vec());
     let why = hand.refused(&first[0].receipt.block.to_string());
     assert!(why.contains("does not have the hash"), "{why}");
-    fs::write(&path, &hand.blobs[&first[0].update.hash]).unwrap();
+    hand.kept = hand.blobs.clone();
     let Some(Record::Certificate { bytes, .. }) = (hand.records.iter_mut()).find(|record| {
         matches!(
             record,
@@ -528,9 +525,8 @@ fn a_second_genesis_is_a_finding_and_changes_no_payout() {
         bytes: second.encode(),
     });
     assert_eq!(shown(&hand), before);
-    let mut report = crate::verify::Report::default();
-    let archive = Archive::of(&hand.records, &hand.home());
-    crate::verify::check::archive(&archive, &mut report);
+    let mut report = Report::default();
+    audit::archive(&hand.archive(), &mut report);
     assert_eq!(report.findings.len(), 1, "{:?}", report.faults);
     let finding = report.findings[0].to_string();
     assert!(
