@@ -4,7 +4,7 @@
 //!   records, blobs ──▶ archive ──▶ audit     does everything that was certified follow?
 //!                         │  └───▶ explain   one payout, walked back to the data behind it
 //!                         └──────▶ holdout   was a round scored on the drawn windows?
-//!                                  book      rounds, members, credits and statements of one run
+//!   records ─────────▶ library                every run, folded once: what readers are shown
 //! ```
 //!
 //! The crate is synchronous: it opens no socket, no database and no file, starts no thread and prints nothing.
@@ -15,15 +15,23 @@ pub mod archive;
 pub mod audit;
 pub mod book;
 pub mod explain;
+#[cfg(test)]
+mod hand;
 pub mod holdout;
+pub mod library;
 mod remedy;
 pub mod report;
 pub mod view;
 
 pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
 pub use book::Book;
+pub use library::{Library, Snapshot, Volume};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};
+
+// The hand-made runs are shared with tests of the peer and name the crate as they do.
+#[cfg(test)]
+extern crate self as tributary_ledger;
 
 /// What to do about a ledger that does not hold.
 const VERIFY_HINT: &str = "`tributary ledger verify` shows everything that is wrong";
