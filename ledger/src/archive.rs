@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::audit;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
-use tributary_protocol::hash;
+use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{BlobHash, NetworkId, RunId, Scope, Seq};
 use tributary_protocol::log::Unverified;
 use tributary_protocol::logset::LogSet;
@@ -21,6 +21,7 @@ use tributary_protocol::state;
 
 use crate::Remedy;
 use crate::book::Book;
+use crate::mark::{Mark, Naming, Outcome};
 use crate::report::{Fault, Report};
 use crate::view::AdapterView;
 
@@ -126,6 +127,15 @@ pub struct ArchivedRun {
     pub log: LogSet,
     /// Every block's bytes, as stored.
     pub(crate) blocks: Vec<Vec<u8>>,
+    /// Blocks whose signatures are still to be checked, while the run is put together.
+    waiting: Vec<Unverified>,
+    naming: Option<Naming>,
+    /// Names the bytes of the run.
+    key: Digest,
+    /// What an audit found of these bytes: an earlier one by its mark, or one of this archive.
+    pub(crate) checked: OnceLock<Outcome>,
+    /// Whether a mark said so.
+    pub(crate) was_marked: bool,
 }
 
 impl Archive {
@@ -134,6 +144,17 @@ impl Archive {
         network: NetworkId,
         records: impl IntoIterator<Item = &'a Record> + Clone,
         blobs: impl Blobs + 'static,
+    ) -> Self {
+        Self::marked(network, records, blobs, &|_| None)
+    }
+
+    /// As [`Archive::of`], taking over what earlier audits of the same bytes found ([`crate::mark`]): the
+    /// signatures of such a run are not checked again.
+    pub fn marked<'a>(
+        network: NetworkId,
+        records: impl IntoIterator<Item = &'a Record> + Clone,
+        blobs: impl Blobs + 'static,
+        marks: &dyn Fn(&RunId) -> Option<Mark>,
     ) -> Self {
         let mut parts: BTreeMap<RunId, ArchivedRun> = BTreeMap::new();
         let mut archive = Self {
@@ -149,6 +170,7 @@ impl Archive {
                     let part = parts
                         .entry(*run)
                         .or_insert_with(|| ArchivedRun::new(network, *run));
+                    part.name(1, bytes);
                     match Certificate::decode(bytes) {
                         Ok(certificate) => part.rely_on(certificate),
                         Err(why) => archive.faults.push(
@@ -172,7 +194,8 @@ impl Archive {
             }
         }
         for part in parts.values_mut() {
-            part.finish();
+            let mark = marks(&part.id);
+            part.finish(archive.blobs.as_ref(), mark);
         }
         archive.runs = parts.into_values().collect();
         archive
@@ -189,11 +212,22 @@ impl Archive {
         let part = parts
             .entry(run)
             .or_insert_with(|| ArchivedRun::new(self.network, run));
+        part.name(0, bytes);
         part.blocks.push(bytes.to_vec());
-        // A signature that does not verify is for the audit to report.
-        if let Ok(signed) = block.verify() {
-            part.log.insert(signed);
-        }
+        part.waiting.push(block);
+    }
+
+    /// Marks for the runs that were audited since the archive was put together, and hold.
+    pub fn new_marks(&self) -> Vec<Mark> {
+        let fresh = self.runs.iter().filter(|run| !run.was_marked);
+        let mark = |run: &ArchivedRun| {
+            Some(Mark {
+                run: run.id,
+                key: run.key,
+                outcome: run.checked.get()?.clone(),
+            })
+        };
+        fresh.filter_map(mark).collect()
     }
 
     /// A blob; `None` when it is not here.
@@ -260,6 +294,11 @@ impl ArchivedRun {
             contradictions: Vec::new(),
             log: LogSet::new(network, Scope::Run(id)),
             blocks: Vec::new(),
+            waiting: Vec::new(),
+            naming: Some(Naming::new(&id)),
+            key: Digest::default(),
+            checked: OnceLock::new(),
+            was_marked: false,
         }
     }
 
@@ -268,10 +307,42 @@ impl ArchivedRun {
         self.certificates.push(certificate);
     }
 
+    fn name(&mut self, kind: u8, bytes: &[u8]) {
+        if let Some(naming) = &mut self.naming {
+            naming.record(kind, bytes);
+        }
+    }
+
+    /// Names what is here, and takes over a mark that has this name.
+    fn take_mark(&mut self, blobs: &dyn Blobs, mark: Option<Mark>) {
+        let mut naming = self.naming.take().expect("a run is finished once");
+        for value in self.certificates.iter().map(|c| &c.value) {
+            for included in &value.included {
+                naming.blob(blobs.holds(included.update.hash));
+            }
+            naming.blob(blobs.holds(value.adapter.hash));
+        }
+        self.key = naming.finish();
+        if let Some(mark) = mark.filter(|mark| mark.key == self.key) {
+            self.was_marked = self.checked.set(mark.outcome).is_ok();
+        }
+    }
+
     /// The manifest is the first entry of its creator's log, and hashes to the run's id.
-    fn finish(&mut self) {
+    fn finish(&mut self, blobs: &dyn Blobs, mark: Option<Mark>) {
         let stored = std::mem::take(&mut self.certificates);
         (self.certificates, self.contradictions) = audit::choose(stored);
+        self.take_mark(blobs, mark);
+        for block in std::mem::take(&mut self.waiting) {
+            let signed = match self.was_marked {
+                true => Ok(block.verified_before()),
+                false => block.verify(),
+            };
+            // A signature that does not verify is for the audit to report.
+            if let Ok(signed) = signed {
+                self.log.insert(signed);
+            }
+        }
         let created = self.log.all().find_map(|(at, entry)| match entry {
             Entry::Create(manifest)
                 if at.author == manifest.creator

@@ -62,15 +62,12 @@ pub fn explain(
     let manifest = found.run.manifest.as_ref();
     let manifest = manifest.ok_or(ExplainError::NoManifest)?;
     let (included, round, next) = found.certified(manifest)?;
-    let mut vector = None;
-    audit::audited(archive, found.run, &mut |value, derived| {
-        if value.round == round.round() {
-            let own =
-                derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
-            vector = own.map(|(_, vector)| vector.clone());
-        }
-    })
-    .map_err(ExplainError::Broken)?;
+    let marked = found.run.checked.get();
+    let recomputed = marked.is_some_and(|m| !m.unchecked.contains(&round.round().0));
+    let vector = match marked {
+        Some(_) => None,
+        None => audited_vector(archive, &found, round.round())?,
+    };
     let book = Book {
         manifest,
         chain: &found.run.certificates,
@@ -85,10 +82,29 @@ pub fn explain(
         included,
         round,
         next,
+        recomputed,
         names: book.names(),
         heads: heads(manifest, found.run)?,
     };
     walk.explain(&book, vector)
+}
+
+/// Audits the run, and gives the vector that the audit recomputed a round's adapter with.
+fn audited_vector(
+    archive: &Archive,
+    found: &Found<'_>,
+    round: Round,
+) -> Result<Option<Vec<f32>>, ExplainError> {
+    let mut vector = None;
+    audit::audited(archive, found.run, &mut |value, derived| {
+        if value.round == round {
+            let own =
+                derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
+            vector = own.map(|(_, vector)| vector.clone());
+        }
+    })
+    .map_err(ExplainError::Broken)?;
+    Ok(vector)
 }
 
 /// States after each certificate, by round.
@@ -111,6 +127,8 @@ struct Walk<'a> {
     included: &'a Included,
     round: &'a Certificate,
     next: &'a Certificate,
+    /// Whether an earlier audit of the same bytes recomputed the round's adapter.
+    recomputed: bool,
     names: BTreeMap<PeerId, String>,
     heads: Vec<Head>,
 }
@@ -352,7 +370,7 @@ impl Walk<'_> {
         derived: Option<Vec<f32>>,
     ) -> Result<(Option<VectorPart>, Step), ExplainError> {
         let updates = self.updates()?;
-        let (Some(derived), Some(updates)) = (derived, updates) else {
+        let (true, Some(updates)) = (derived.is_some() || self.recomputed, updates) else {
             let gone = |i: &&Included| !matches!(self.archive.blob(i.update.hash), Ok(Some(_)));
             let gone = self.round.value.included.iter().filter(gone).count();
             let what = match gone {
@@ -380,7 +398,9 @@ impl Walk<'_> {
             .map(|v| (coefficient * f64::from(*v)) as f32)
             .collect();
         let segments = self.segments();
-        if update::scatter(&scaled, &segments, derived.len()) != derived {
+        let parameters = self.manifest.adapter.parameters();
+        let vector = update::scatter(&scaled, &segments, parameters);
+        if derived.is_some_and(|derived| derived != vector) {
             return Err(ExplainError::Vector);
         }
         let part = VectorPart {
@@ -394,16 +414,28 @@ impl Walk<'_> {
             },
             coefficient: *coefficient,
             update_norm: norm(&weighted.update),
-            vector_norm: norm(&derived),
-            moved: derived.iter().filter(|v| **v != 0.0).count() as u64,
-            parameters: derived.len() as u64,
+            vector_norm: norm(&vector),
+            moved: vector.iter().filter(|v| **v != 0.0).count() as u64,
+            parameters: vector.len() as u64,
         };
-        let how = format!(
-            "decoded the round's {} updates, applied the rule, and added the vectors to the adapter before: \
-             the outcome has the certified hash",
-            updates.len()
-        );
-        Ok((Some(part), holds(Station::Vector, how)))
+        Ok((
+            Some(part),
+            holds(Station::Vector, self.vector_words(updates.len())),
+        ))
+    }
+
+    fn vector_words(&self, count: usize) -> String {
+        match self.recomputed {
+            false => format!(
+                "decoded the round's {count} updates, applied the rule, and added the vectors to the adapter before: \
+                 the outcome has the certified hash"
+            ),
+            true => format!(
+                "decoded the round's {count} updates and applied the rule; that the adapter before and the vectors \
+                 give the certified hash was checked earlier, on the same bytes (`tributary ledger verify --full` \
+                 checks it again)"
+            ),
+        }
     }
 
     fn segments(&self) -> Vec<tributary_protocol::adapter::Segment> {

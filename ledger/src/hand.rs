@@ -259,6 +259,12 @@ impl Hand {
         });
         let after = state::follow(&self.manifest, run, head, &value).expect("a good value");
         self.heads.push(after);
+        // A home keeps the adapter that its run ends with.
+        if value.round == self.manifest.closing_round() {
+            for kept in [&mut self.blobs, &mut self.kept] {
+                kept.insert(value.adapter.hash, derived.adapter.to_bytes());
+            }
+        }
         self.adapter = Some(derived.adapter);
         self.last = Some(value);
     }

@@ -4,6 +4,7 @@
 //!   records, blobs ──▶ archive ──▶ audit     does everything that was certified follow?
 //!                         │  └───▶ explain   one payout, walked back to the data behind it
 //!                         └──────▶ holdout   was a round scored on the drawn windows?
+//!                         └──────▶ mark      what an earlier audit of the same bytes found
 //!   records ─────────▶ library                every run, folded once: what readers are shown
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod explain;
 mod hand;
 pub mod holdout;
 pub mod library;
+pub mod mark;
 mod remedy;
 pub mod report;
 pub mod view;
@@ -26,6 +28,7 @@ pub mod view;
 pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
 pub use book::Book;
 pub use library::{Library, Snapshot, Volume};
+pub use mark::{Mark, Outcome};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};
 

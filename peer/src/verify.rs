@@ -7,7 +7,7 @@
 //! | `blobs/HASH` | the hash that is the name |
 //! | `shards/committed/ROOT.json` | the Merkle root that is the name |
 //! | `shards/NAME/files/HASH.NAME` | the hash in the name |
-//! | `cache/RUN.moved` | its checksum; what does not hold is made again |
+//! | `cache/RUN.moved`, `cache/RUN.checked` | a checksum, a seal; what does not hold is made again |
 //! | `demo.json` of a demo | its checksum; the exported adapter is written again and compared |
 //!
 //! Harmless by construction, because nothing relies on them: `lock` (empty), `config.toml` (the name
@@ -16,12 +16,15 @@
 
 pub(crate) mod files;
 pub mod holdout;
+mod marks;
+
+pub use marks::keep;
 
 use std::path::{Path, PathBuf};
 
 use tributary_ledger::explain::{self, ShardText};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::{Archive, Fault, Remedy, Report, audit};
+use tributary_ledger::{Archive, Fault, Library, Remedy, Report, Snapshot, audit};
 use tributary_protocol::event::Record;
 use tributary_protocol::id::{MerkleRoot, PeerId};
 
@@ -58,17 +61,46 @@ pub enum VerifyError {
     Stopped(String),
 }
 
-/// The archive of a stopped home.
+/// How much of a stopped home is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything.
+    Full,
+    /// All but what an earlier audit of exactly the same bytes found ([`tributary_ledger::mark`]).
+    Marked,
+}
+
+/// The archive of a stopped home, with what earlier audits of the same bytes found.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn archive(paths: &HomePaths) -> Result<Archive, StoreError> {
-    Ok(archive_of(LedgerReader::open(paths)?.records(), paths))
+    let reader = LedgerReader::open(paths)?;
+    Ok(opened(&reader, paths, Depth::Marked))
+}
+
+fn opened(reader: &LedgerReader, paths: &HomePaths, depth: Depth) -> Archive {
+    let blobs = Blobs::read_only(paths.blobs());
+    match depth {
+        Depth::Full => Archive::of(NETWORK, reader.records(), blobs),
+        Depth::Marked => Archive::marked(NETWORK, reader.records(), blobs, &|run| {
+            marks::read(paths, run)
+        }),
+    }
 }
 
 /// The archive of records that were read from a home.
 pub fn archive_of(records: &[Record], paths: &HomePaths) -> Archive {
     Archive::of(NETWORK, records, Blobs::read_only(paths.blobs()))
+}
+
+/// The runs of a stopped home as readers are shown them. Nothing is checked.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn library(paths: &HomePaths) -> Result<Snapshot, StoreError> {
+    let reader = LedgerReader::open(paths)?;
+    Ok(Library::of(NETWORK, reader.records()).snapshot())
 }
 
 /// Explains a payout to the owner `me` of a home.
@@ -86,7 +118,9 @@ pub fn explain(
         Err(e @ ShardError::Damaged { .. }) => ShardText::Damaged(e.to_string()),
         Err(_) => ShardText::Elsewhere,
     };
-    explain::explain(archive, &text, me, wanted).map_err(failure)
+    let explained = explain::explain(archive, &text, me, wanted);
+    keep(archive, home);
+    explained.map_err(failure)
 }
 
 /// As commands fail: what was checked is wrong, or could not be looked at; and what to do.
@@ -105,19 +139,19 @@ pub fn failure(error: impl Remedy) -> Failure {
 ///
 /// # Errors
 /// [`VerifyError`] when it cannot be read at all.
-pub fn home(root: &Path) -> Result<Report, VerifyError> {
+pub fn home(root: &Path, depth: Depth) -> Result<Report, VerifyError> {
     let mut report = Report::default();
     if !root.is_dir() {
         return Err(HomeError::Missing(root.to_owned()).into());
     }
-    stopped(&HomePaths::new(root), ".", &mut report)?;
+    stopped(&HomePaths::new(root), (".", depth), &mut report)?;
     Ok(report.concluded())
 }
 
 /// Checks one stopped home into `report`, under `name`.
 pub(crate) fn stopped(
     paths: &HomePaths,
-    name: &str,
+    (name, depth): (&str, Depth),
     report: &mut Report,
 ) -> Result<Option<Archive>, VerifyError> {
     let before = (
@@ -139,8 +173,9 @@ pub(crate) fn stopped(
     files::check(paths, report)?;
     let archive = match LedgerReader::open(paths) {
         Ok(reader) => {
-            let archive = archive_of(reader.records(), paths);
+            let archive = opened(&reader, paths, depth);
             audit::archive(&archive, report);
+            keep(&archive, paths);
             Some(archive)
         }
         Err(

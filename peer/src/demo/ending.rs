@@ -51,7 +51,7 @@ pub(super) fn report(
     if !folder.is_dir() {
         model::export(&folder, &manifest, &provenance.adapter)?;
     }
-    let checked = super::check::home_or_demo(root)?;
+    let checked = super::check::home_or_demo(root, verify::Depth::Full)?;
     for fault in &checked.faults {
         eprintln!("fault: {fault}");
     }
