@@ -117,6 +117,7 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
 /// A run in the making, and the blobs that its home keeps.
 pub(crate) struct Hand {
     keys: Vec<SecretKey>,
+    ids: Vec<PeerId>,
     pub(crate) manifest: Manifest,
     pub(crate) records: Vec<Record>,
     pub(crate) blobs: BTreeMap<BlobHash, Vec<u8>>,
@@ -134,6 +135,7 @@ impl Hand {
         let run = manifest.run_id();
         let mut hand = Self {
             keys: (0..members).map(key).collect(),
+            ids: (0..members).map(id).collect(),
             log: LogSet::new(NETWORK, Scope::Run(run)),
             manifest: manifest.clone(),
             records: vec![],
@@ -183,8 +185,7 @@ impl Hand {
 
     /// Which member has this id.
     fn who(&self, peer: &PeerId) -> usize {
-        let mut keys = self.keys.iter();
-        let at = keys.position(|key| key.peer_id() == *peer);
+        let at = self.ids.iter().position(|id| id == peer);
         at.expect("a member")
     }
 

@@ -127,8 +127,7 @@ impl Daemon {
     pub async fn start(config: DaemonConfig) -> Result<Self, StartError> {
         let identity = config.home.identity().clone();
         let paths = config.home.paths().clone();
-        let network = config.network;
-        let opened = tokio::task::spawn_blocking(move || open_store(&paths, network)).await;
+        let opened = tokio::task::spawn_blocking(move || open_store(&paths, config.network)).await;
         let (store, saved, librarian) = opened.map_err(|e| StartError::Store(e.to_string()))??;
         let clock = Clock::start();
         let node = NodeConfig {
@@ -181,7 +180,6 @@ impl Daemon {
             },
             clock,
         );
-        let ended = run(driver, first, config.home);
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -193,7 +191,7 @@ impl Daemon {
             health,
             librarian,
             standings: standing,
-            ended,
+            ended: run(driver, first, config.home),
         })
     }
 

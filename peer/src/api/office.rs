@@ -353,8 +353,10 @@ impl Host for Office {
 
     async fn run(&self, id: &str) -> Result<RunView, HostError> {
         let (run, _) = self.followed(id).await?;
+        // In this order a run that is finished here shows all that is certified of it.
+        let standing = self.standing(run);
         let library = self.daemon.library().await;
-        match (self.standing(run), library.run(&run)) {
+        match (standing, library.run(&run)) {
             (Some(standing), Some(volume)) => view_of(&standing, volume),
             _ => Err(HostError::Unknown(format!("run {} is gone", run.short()))),
         }
@@ -425,7 +427,8 @@ impl Host for Office {
     }
 
     async fn adapters(&self) -> Result<Vec<AdapterView>, HostError> {
-        let (library, standings) = (self.daemon.library().await, self.daemon.standings());
+        let standings = self.daemon.standings();
+        let library = self.daemon.library().await;
         let adapters = standings
             .iter()
             .filter_map(|standing| library.run(&standing.run)?.adapter(standing.has_adapter));
