@@ -103,7 +103,7 @@ fn audited_vector(
             vector = own.map(|(_, vector)| vector.clone());
         }
     })
-    .map_err(ExplainError::Broken)?;
+    .map_err(|fault| ExplainError::Broken(Box::new(fault)))?;
     Ok(vector)
 }
 

@@ -168,7 +168,7 @@ impl<'a> Scored<'a> {
         let certificate = certificate.filter(|c| !c.value.included.is_empty());
         let run = found.id;
         let certificate = certificate.ok_or(HoldoutError::Round { run, round })?;
-        let mut heads = explain::heads(manifest, found)?;
+        let mut heads = explain::heads(manifest, found).map_err(Box::new)?;
         Ok(Self {
             scorer,
             run: found,
@@ -262,7 +262,7 @@ pub fn check(
             adapters.push(derived.map(|derived| derived.adapter.clone()));
         }
     })
-    .map_err(HoldoutError::Broken)?;
+    .map_err(|fault| HoldoutError::Broken(Box::new(fault)))?;
     let evaluator: PeerId = parsed(&proof.evaluator, "the evaluator")?;
     let root = scored.root(&evaluator)?;
     check_windows(&scored, &root, proof)?;

@@ -80,7 +80,7 @@ pub enum ExplainError {
     NoManifest,
     /// The audit found a fault.
     #[error("the ledger does not hold: {0}")]
-    Broken(Fault),
+    Broken(Box<Fault>),
     /// A certified value does not follow from the one before.
     #[error("the ledger does not hold: {0}")]
     Unfollowed(Rejection),

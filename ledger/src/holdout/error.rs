@@ -26,7 +26,7 @@ pub enum HoldoutError {
     },
     /// The certificates do not follow from each other.
     #[error(transparent)]
-    Unfollowed(#[from] ExplainError),
+    Unfollowed(#[from] Box<ExplainError>),
     /// The named peer scores nothing.
     #[error("{} was no evaluating member after round {round}", peer.short())]
     NoEvaluator {
@@ -37,7 +37,7 @@ pub enum HoldoutError {
     },
     /// The audit found a fault.
     #[error("the ledger does not hold: {0}")]
-    Broken(Fault),
+    Broken(Box<Fault>),
     /// A field of the proof cannot be read.
     #[error("the proof is damaged: {0} is no id")]
     Damaged(&'static str),

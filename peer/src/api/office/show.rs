@@ -14,7 +14,7 @@ const WITHOUT_OWN_TEXT: &str = "without weight: others committed to all of this 
 /// A run in a few words.
 pub(super) fn brief_of(run: &Standing) -> RunBrief {
     let manifest = run.manifest.as_deref();
-    let of = |f: fn(&Manifest) -> String| manifest.map(|m| f(m)).unwrap_or_default();
+    let of = |f: fn(&Manifest) -> String| manifest.map(f).unwrap_or_default();
     let phase = match run.phase {
         _ if run.is_finished => "finished".to_owned(),
         Some(_) if run.lacks_own_text => WITHOUT_OWN_TEXT.to_owned(),
