@@ -6,6 +6,7 @@
 //! arrive changes no balance. Whether a fact is certified is decided before it comes here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
@@ -45,27 +46,61 @@ impl CertifiedRound {
         manifest: &Manifest,
         values: impl IntoIterator<Item = &'a RoundValue>,
     ) -> Result<Vec<Self>, FoldError> {
-        let mut evidence = Evidence::default();
+        let mut chain = Chain::new(manifest);
         let mut out = Vec::new();
-        let mut expected = Round(0);
-        let mut offer = Offer::of(manifest);
         for value in values {
-            if value.round != expected {
-                return Err(FoldError::Gap(expected));
-            }
-            expected = expected.next();
-            if let Some(round) = value.round.previous().filter(|round| round.0 > 0) {
-                out.push(Self {
-                    run: value.run,
-                    round,
-                    sponsor: manifest.creator,
-                    offer,
-                    scores: evidence.round(&value.scores),
-                });
-            }
-            offer = Offer::of_round(manifest, value);
+            out.extend(chain.push(manifest, value)?);
         }
         Ok(out)
+    }
+}
+
+/// A run's certified values so far, taken one by one: what the next makes final follows from it alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    evidence: Evidence,
+    expected: Round,
+    offer: Offer,
+}
+
+impl Chain {
+    /// Before the genesis.
+    pub fn new(manifest: &Manifest) -> Self {
+        Self {
+            evidence: Evidence::default(),
+            expected: Round(0),
+            offer: Offer::of(manifest),
+        }
+    }
+
+    /// The round that comes next.
+    pub fn expected(&self) -> Round {
+        self.expected
+    }
+
+    /// One value on; the round that it makes final, if any.
+    ///
+    /// # Errors
+    /// [`FoldError::Gap`] when it is not the next.
+    pub fn push(
+        &mut self,
+        manifest: &Manifest,
+        value: &RoundValue,
+    ) -> Result<Option<CertifiedRound>, FoldError> {
+        if value.round != self.expected {
+            return Err(FoldError::Gap(self.expected));
+        }
+        self.expected = self.expected.next();
+        let judged = value.round.previous().filter(|round| round.0 > 0);
+        let judged = judged.map(|round| CertifiedRound {
+            run: value.run,
+            round,
+            sponsor: manifest.creator,
+            offer: self.offer,
+            scores: self.evidence.round(&value.scores),
+        });
+        self.offer = Offer::of_round(manifest, value);
+        Ok(judged)
     }
 }
 
@@ -144,12 +179,18 @@ pub enum FoldError {
 /// # Errors
 /// See [`FoldError`]; never `Conflict` or `Gap`.
 pub fn postings(fact: &Fact) -> Result<Vec<Posting>, FoldError> {
+    Ok(post(fact)?.1)
+}
+
+/// What a round is split into, and the postings of the fact.
+fn post(fact: &Fact) -> Result<(Option<RoundCredits>, Vec<Posting>), FoldError> {
     match fact {
         Fact::Round(round) => {
             let credits = credit::assign(&round.scores, &round.offer)?;
-            round_postings(round, &credits)
+            let postings = round_postings(round, &credits)?;
+            Ok((Some(credits), postings))
         }
-        Fact::Usage(usage) => Ok(fee::postings(usage)?),
+        Fact::Usage(usage) => Ok((None, fee::postings(usage)?)),
     }
 }
 
@@ -175,10 +216,17 @@ fn round_postings(
     Ok(out)
 }
 
-/// Facts and the balances that follow from them.
+/// A fact in the books, with what it is split into where it is a round.
+#[derive(Debug, PartialEq, Eq)]
+struct Posted {
+    fact: Fact,
+    credits: Option<RoundCredits>,
+}
+
+/// Facts and the balances that follow from them. A clone shares the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
-    facts: BTreeMap<FactId, Fact>,
+    facts: BTreeMap<FactId, Arc<Posted>>,
     balances: BTreeMap<(RunId, Account), Balance>,
 }
 
@@ -207,13 +255,14 @@ impl Books {
     pub fn add(&mut self, fact: Fact) -> Result<bool, FoldError> {
         let id = fact.id();
         match self.facts.get(&id) {
-            Some(known) if *known == fact => return Ok(false),
+            Some(known) if known.fact == fact => return Ok(false),
             Some(_) => return Err(FoldError::Conflict(id)),
             None => {}
         }
         let mut moved = BTreeMap::new();
         let mut sum = Balance::default();
-        for posting in postings(&fact)? {
+        let (credits, postings) = post(&fact)?;
+        for posting in postings {
             let key = (id.run(), posting.account);
             let before = moved
                 .get(&key)
@@ -228,7 +277,7 @@ impl Books {
             "postings of {id:?} do not sum to zero"
         );
         self.balances.extend(moved);
-        self.facts.insert(id, fact);
+        self.facts.insert(id, Arc::new(Posted { fact, credits }));
         Ok(true)
     }
 
@@ -255,19 +304,25 @@ impl Books {
 
     /// All facts, ordered by name.
     pub fn facts(&self) -> impl Iterator<Item = &Fact> {
-        self.facts.values()
+        self.facts.values().map(|posted| &posted.fact)
     }
 
-    /// The scored rounds of one run in order, with their credits recomputed.
-    pub fn rounds(&self, run: RunId) -> impl Iterator<Item = (&CertifiedRound, RoundCredits)> {
+    /// The scored rounds of one run in order, with their credits.
+    pub fn rounds(&self, run: RunId) -> impl Iterator<Item = (&CertifiedRound, &RoundCredits)> {
         let of_run = FactId::Round(run, Round(0))..=FactId::Round(run, Round(u32::MAX));
-        self.facts.range(of_run).filter_map(|(_, fact)| match fact {
-            Fact::Round(round) => {
-                let credits = credit::assign(&round.scores, &round.offer);
-                Some((round, credits.expect("checked when the fact was added")))
-            }
+        (self.facts.range(of_run)).filter_map(|(_, posted)| match &posted.fact {
+            Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
             Fact::Usage(_) => None,
         })
+    }
+
+    /// One scored round with its credits.
+    pub fn round(&self, run: RunId, round: Round) -> Option<(&CertifiedRound, &RoundCredits)> {
+        let posted = self.facts.get(&FactId::Round(run, round))?;
+        match &posted.fact {
+            Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
+            Fact::Usage(_) => None,
+        }
     }
 
     /// Runs with at least one fact, ordered.

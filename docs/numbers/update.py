@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction luck newcomers parity processes scale strangers texts
+    python3 docs/numbers/update.py demo bitflip decoders extraction luck newcomers opening parity processes scale strangers texts
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
@@ -43,7 +43,8 @@ def run(*command):
 def tests(*arguments):
     # The whole workspace, so that the build of `cargo test --workspace` is used as it is.
     command = ["cargo", "test", "--workspace", "-q", *arguments]
-    printed = run(*command, "--", "--nocapture", "--test-threads", "1")
+    own = [] if "--" in arguments else ["--"]
+    printed = run(*command, *own, "--nocapture", "--test-threads", "1")
     # The runner's dots stand before the lines of the tests.
     return re.sub(r"^\.+", "", printed, flags=re.M)
 
@@ -370,8 +371,21 @@ def strangers():
     ])
 
 
+def opening(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        report = tests("--test", "opening", "a_thousand_rounds", "--", "--ignored")
+    [(members, rounds, records, size, blobs)] = found(
+        r"(\d+) members, (\d+) rounds: (\d+) blocks and certificates, (\d+) bytes of ledger, (\d+) blobs", report)
+    head = f"{members} members, {count(rounds)} rounds: {count(records)} blocks and certificates, a ledger of " \
+        f"{int(size) / 1e6:.0f} MB, {count(blobs)} blobs."
+    times = found(r"^(ledger .+): ([\d.]+) s$", report)
+    return f"{where}\n\n{head}\n\n" + table(["command", "seconds"], [(f"`{name}`", s) for name, s in times])
+
+
 PAGES = {
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
+    "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
     "luck": study("luck"), "texts": study("texts"),
 }
@@ -384,8 +398,8 @@ def main():
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["processes"], ["scale"])):
-        arguments.error("--report and --commit belong together, and to one page: decoders, demo, newcomers, processes or scale")
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["scale"])):
+        arguments.error("--report and --commit belong together, and to one page: decoders, demo, newcomers, opening, processes or scale")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:

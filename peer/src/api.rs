@@ -30,10 +30,11 @@ use std::path::PathBuf;
 
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{AdapterView, StatementView};
 
-use crate::verify::holdout::{HoldoutProof, HoldoutReport};
-use crate::view::explain::Explanation;
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
+use crate::view::{EventView, RunBrief, RunView, StatusView};
 use crate::why::{Question, Why};
 
 pub use server::{ServeError, Server, serve};

@@ -15,19 +15,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tributary_ledger::{Library, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
 use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
 use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
 use tributary_protocol::sign::SecretKey;
 
-use crate::driver::{Clock, Driver, Parts, Request};
+use crate::driver::{Brain, Clock, Driver, Parts, Request};
 use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
+use crate::librarian::Librarian;
 use crate::metrics::Metrics;
 use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic, Unanswered};
+use crate::standing::Standing;
 use crate::store::{Store, StoreError};
 use crate::work::bench::Bench;
 use crate::work::{Learner, Slots};
@@ -111,6 +114,8 @@ pub struct Daemon {
     events: broadcast::Sender<Event>,
     metrics: Arc<Metrics>,
     health: Health,
+    librarian: Librarian,
+    standings: watch::Receiver<Arc<Vec<Standing>>>,
     ended: watch::Receiver<Option<Stopped>>,
 }
 
@@ -122,8 +127,8 @@ impl Daemon {
     pub async fn start(config: DaemonConfig) -> Result<Self, StartError> {
         let identity = config.home.identity().clone();
         let paths = config.home.paths().clone();
-        let opened = tokio::task::spawn_blocking(move || open_store(&paths)).await;
-        let (store, saved) = opened.map_err(|e| StartError::Store(e.to_string()))??;
+        let opened = tokio::task::spawn_blocking(move || open_store(&paths, config.network)).await;
+        let (store, saved, librarian) = opened.map_err(|e| StartError::Store(e.to_string()))??;
         let clock = Clock::start();
         let node = NodeConfig {
             network: config.network,
@@ -157,6 +162,7 @@ impl Daemon {
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
+        let (standings, standing) = watch::channel(Arc::new(Brain::standings(&node)));
         let driver = Driver::new(
             Parts {
                 brain: node,
@@ -169,10 +175,11 @@ impl Daemon {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 health: health.clone(),
+                librarian: librarian.clone(),
+                standings,
             },
             clock,
         );
-        let ended = run(driver, first, config.home);
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -182,7 +189,9 @@ impl Daemon {
             events,
             metrics,
             health,
-            ended,
+            librarian,
+            standings: standing,
+            ended: run(driver, first, config.home),
         })
     }
 
@@ -228,6 +237,16 @@ impl Daemon {
         })))
         .await?;
         wait.await.map_err(|_| self.why_stopped())
+    }
+
+    /// Where the node stands in each run, as of the last input that was handled.
+    pub(crate) fn standings(&self) -> Arc<Vec<Standing>> {
+        self.standings.borrow().clone()
+    }
+
+    /// What the runs' certificates and logs say, with everything that was said before this call.
+    pub async fn library(&self) -> Snapshot {
+        self.librarian.current().await
     }
 
     /// Connects to a peer now and keeps its address, as if it had been among the bootstrap peers.
@@ -314,6 +333,7 @@ impl Daemon {
     /// Prometheus text of all counters.
     pub fn metrics(&self) -> String {
         let connected = self.net.connected().len();
+        self.metrics.certified(&self.librarian.latest());
         (self.metrics).render(self.net.traffic(), connected, self.net.dropped())
     }
 
@@ -366,14 +386,19 @@ fn run(
     ended
 }
 
-fn open_store(paths: &HomePaths) -> Result<(Store, Saved), StartError> {
+fn open_store(
+    paths: &HomePaths,
+    network: NetworkId,
+) -> Result<(Store, Saved, Librarian), StartError> {
     let failed = |why: StoreError| StartError::Store(why.to_string());
     let store = Store::open(paths).map_err(failed)?;
     let saved = Saved {
         records: store.load_all().map_err(failed)?,
         blobs: store.blob_hashes().map_err(failed)?,
     };
-    Ok((store, saved))
+    let library = Library::of(network, &saved.records);
+    let librarian = Librarian::start(library).map_err(|e| StartError::Store(e.to_string()))?;
+    Ok((store, saved, librarian))
 }
 
 /// Two peers started from one seed still ask different neighbours.

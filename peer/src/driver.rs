@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, PeerId, RunId};
@@ -23,8 +23,10 @@ use tributary_protocol::time::Now;
 
 use crate::event::Event;
 use crate::health::{Health, Warning};
+use crate::librarian::Librarian;
 use crate::metrics::Metrics;
 use crate::net::{Net, NetEvent, NetEvents};
+use crate::standing::Standing;
 use crate::store::{Durable, Store, StoreError};
 use crate::work::bench::{Bench, Done};
 pub(crate) use clock::Clock;
@@ -41,6 +43,10 @@ pub(crate) trait Brain: Send + 'static {
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect>;
     /// Memberships that the owner asked for, for the learner.
     fn joins(&self) -> Vec<(RunId, Join)>;
+    /// Where it stands in each run, for readers.
+    fn standings(&self) -> Vec<Standing> {
+        Vec::new()
+    }
     /// Members of the runs that are not finished.
     fn members(&self) -> BTreeSet<PeerId> {
         BTreeSet::new()
@@ -56,6 +62,10 @@ impl Brain for Node {
         self.runs()
             .filter_map(|run| Some((run.id(), run.join()?.clone())))
             .collect()
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        self.runs().map(|run| Standing::of(&run)).collect()
     }
 
     fn members(&self) -> BTreeSet<PeerId> {
@@ -91,6 +101,8 @@ pub(crate) struct Parts<B> {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
+    pub(crate) librarian: Librarian,
+    pub(crate) standings: watch::Sender<Arc<Vec<Standing>>>,
 }
 
 /// See the module.
@@ -104,6 +116,8 @@ pub(crate) struct Driver<B> {
     fetching: BTreeSet<BlobHash>,
     fetched: mpsc::UnboundedReceiver<(BlobHash, Result<Blob, String>)>,
     fetch_out: mpsc::UnboundedSender<(BlobHash, Result<Blob, String>)>,
+    /// Whether the brain was fed since readers were told where it stands.
+    is_fed: bool,
     stopping: bool,
 }
 
@@ -131,6 +145,7 @@ impl<B: Brain> Driver<B> {
             fetching: BTreeSet::new(),
             fetched,
             fetch_out,
+            is_fed: true,
             stopping: false,
         }
     }
@@ -145,6 +160,7 @@ impl<B: Brain> Driver<B> {
         let mut clock_check = tokio::time::interval(CLOCK_CHECK);
         clock_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let outcome = loop {
+            self.publish();
             if let Err(why) = self.carry_out() {
                 break Some(why.to_string());
             }
@@ -265,7 +281,22 @@ impl<B: Brain> Driver<B> {
         }
     }
 
+    /// Tells readers where the brain stands, where an input changed it.
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.is_fed) {
+            let now = self.parts.brain.standings();
+            self.parts.standings.send_if_modified(|known| {
+                let is_news = **known != now;
+                if is_news {
+                    *known = Arc::new(now);
+                }
+                is_news
+            });
+        }
+    }
+
     fn feed(&mut self, input: Input) {
+        self.is_fed = true;
         let effects = self.parts.brain.handle(input, self.clock.now());
         self.enqueue(effects);
     }
@@ -275,6 +306,7 @@ impl<B: Brain> Driver<B> {
         let parts = &self.parts;
         let persist = |records: Vec<Record>| {
             parts.metrics.persisted(&records);
+            parts.librarian.feed(&records);
             self.commits.push_back(parts.store.persist(records));
         };
         self.outbox

@@ -14,6 +14,7 @@ mod holder;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use tributary_ledger::ArchivedRun;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::fingerprint::{self, Answer, Declined, SpanFault};
 use tributary_protocol::id::{MerkleRoot, PeerId, RunId};
@@ -22,7 +23,6 @@ use tributary_protocol::limits::{MAX_QUESTION_WORDS, MIN_SPAN_WORDS};
 use crate::daemon::Daemon;
 use crate::home::HomePaths;
 use crate::net::Unanswered;
-use crate::verify::archive::ArchivedRun;
 
 pub(crate) use holder::Holder;
 

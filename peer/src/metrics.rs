@@ -6,6 +6,7 @@ use std::time::Instant;
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tributary_ledger::Snapshot;
 use tributary_protocol::event::{Notice, Record, Verdict};
 
 use crate::net::Traffic;
@@ -23,6 +24,7 @@ pub(crate) struct Metrics {
     tokens: IntCounter,
     token_rate: IntGauge,
     traffic: IntGaugeVec,
+    height: IntGaugeVec,
     connected: IntGauge,
     dropped: IntGauge,
     /// When training was last heard of, for the rate.
@@ -57,14 +59,17 @@ impl Metrics {
                 .expect("a name used once");
             made
         };
-        let traffic = IntGaugeVec::new(
-            Opts::new("tributary_bytes", "Bytes on the sockets since the start"),
-            &["plane", "direction"],
-        )
-        .expect("a fixed name");
-        registry
-            .register(Box::new(traffic.clone()))
-            .expect("a name used once");
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntGaugeVec::new(Opts::new(name, help), labels).expect("a fixed name");
+            registry
+                .register(Box::new(made.clone()))
+                .expect("a name used once");
+            made
+        };
+        let help = "Bytes on the sockets since the start";
+        let traffic = gauges("tributary_bytes", help, &["plane", "direction"]);
+        let help = "The last certified height of a run";
+        let height = gauges("tributary_certified_height", help, &["run"]);
         Self {
             rounds: counter("tributary_rounds_certified_total", "Rounds certified"),
             contributions: counter("tributary_contributions_total", "Contributions included"),
@@ -81,6 +86,7 @@ impl Metrics {
             connected: gauge("tributary_connected_peers", "Peers with a connection"),
             dropped: gauge("tributary_dropped_messages", "Dropped by rate limits"),
             traffic,
+            height,
             registry,
             last_trained: Mutex::new(Instant::now()),
         }
@@ -144,6 +150,17 @@ impl Metrics {
             self.token_rate.set((tokens as f64 / seconds) as i64);
         }
         *last = Instant::now();
+    }
+
+    /// How far each run is certified.
+    pub(crate) fn certified(&self, library: &Snapshot) {
+        for volume in library.runs() {
+            if let Some(last) = volume.chain().last() {
+                let run = volume.id().to_string();
+                let height = self.height.with_label_values(&[run.as_str()]);
+                height.set(last.value.round.0.into());
+            }
+        }
     }
 
     /// Prometheus text.

@@ -10,7 +10,6 @@
 
 mod committed;
 mod files;
-pub(crate) mod leaves;
 pub(crate) mod neutral;
 
 use std::path::{Path, PathBuf};

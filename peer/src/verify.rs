@@ -1,4 +1,4 @@
-//! `ledger verify`: re-checks a home from bytes alone.
+//! What a home's bytes are handed to [`tributary_ledger`] as, and `ledger verify` of all that lies in a home.
 //!
 //! | bytes | what covers them |
 //! |---|---|
@@ -7,30 +7,34 @@
 //! | `blobs/HASH` | the hash that is the name |
 //! | `shards/committed/ROOT.json` | the Merkle root that is the name |
 //! | `shards/NAME/files/HASH.NAME` | the hash in the name |
-//! | `cache/RUN.moved` | its checksum; what does not hold is made again |
+//! | `cache/RUN.moved`, `cache/RUN.checked` | a checksum, a seal; what does not hold is made again |
 //! | `demo.json` of a demo | its checksum; the exported adapter is written again and compared |
 //!
 //! Harmless by construction, because nothing relies on them: `lock` (empty), `config.toml` (the name
 //! for future joins), `bases.json` (a hint; what it leads to is hashed), `evidence` (what others were shown within the
 //! hour; nothing is answered from a damaged one), `control.json` (a running daemon's address), free pages of the database, and files that no home has.
 
-pub mod archive;
-
-pub(crate) mod check;
-pub mod explain;
 pub(crate) mod files;
 pub mod holdout;
+mod marks;
+
+pub use marks::keep;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use tributary_protocol::id::{Round, RunId};
+use tributary_ledger::explain::{self, ShardText};
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::{Archive, Fault, Library, Remedy, Report, Snapshot, audit};
+use tributary_protocol::event::Record;
+use tributary_protocol::id::{MerkleRoot, PeerId};
 
+use crate::NETWORK;
 use crate::daemon::{Daemon, StartError};
 use crate::home::{HomeError, HomePaths};
 use crate::identity::IdentityError;
-use crate::store::{LedgerReader, StoreError};
-use archive::Archive;
+use crate::shard::{Committed, ShardError};
+use crate::store::{Blobs, LedgerReader, StoreError};
+use crate::terminal::Failure;
 
 /// Why nothing could be checked. A fault that was found is no error but part of the [`Report`].
 #[derive(Debug, thiserror::Error)]
@@ -57,102 +61,77 @@ pub enum VerifyError {
     Stopped(String),
 }
 
-/// What was checked, and what does not hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Whether everything holds.
-    pub verified: bool,
-    /// Runs, by home.
-    pub runs: Vec<RunReport>,
-    /// What does not hold.
-    pub faults: Vec<Fault>,
-    /// What the home proves against others, and withstood: the ledger holds nevertheless.
-    #[serde(default)]
-    pub findings: Vec<Fault>,
-    /// What was not checked, and why that is no fault.
-    pub notes: Vec<String>,
+/// How much of a stopped home is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything.
+    Full,
+    /// All but what an earlier audit of exactly the same bytes found ([`tributary_ledger::mark`]).
+    Marked,
 }
 
-/// What was checked of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunReport {
-    /// Folder of the home below the one that was asked for; `.` when it is that one.
-    pub home: String,
-    /// The run.
-    pub run: String,
-    /// Certified heights, genesis and closing included.
-    pub rounds: u32,
-    /// Training rounds among them.
-    pub trained: u32,
-    /// Signed blocks.
-    pub blocks: u32,
-    /// Signatures of blocks and certificates.
-    pub signatures: u32,
-    /// Training rounds whose aggregate was recomputed from the updates.
-    pub aggregates: u32,
-    /// Accounts, whose balances sum to zero.
-    pub accounts: u32,
-    /// The last certified state.
-    pub state: String,
+/// The archive of a stopped home, with what earlier audits of the same bytes found.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn archive(paths: &HomePaths) -> Result<Archive, StoreError> {
+    let reader = LedgerReader::open(paths)?;
+    Ok(opened(&reader, paths, Depth::Marked))
 }
 
-/// Something that does not hold, or that somebody did who signed two things.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
-    /// Folder of the home below the one that was asked for.
-    pub home: String,
-    /// The run, if it can be told.
-    pub run: Option<String>,
-    /// Whose statement it is.
-    pub author: Option<String>,
-    /// Its place in the author's log.
-    pub sequence: Option<u64>,
-    /// The round.
-    pub round: Option<u32>,
-    /// What does not hold.
-    pub reason: String,
-}
-
-impl Fault {
-    /// With a reason only.
-    pub fn of(reason: impl ToString) -> Self {
-        Self {
-            reason: reason.to_string(),
-            ..Self::default()
-        }
-    }
-    /// About a run.
-    #[must_use]
-    pub fn in_run(mut self, run: RunId) -> Self {
-        self.run = Some(run.to_string());
-        self
-    }
-    /// About a round.
-    #[must_use]
-    pub fn at(mut self, round: Round) -> Self {
-        self.round = Some(round.0);
-        self
+fn opened(reader: &LedgerReader, paths: &HomePaths, depth: Depth) -> Archive {
+    let blobs = Blobs::read_only(paths.blobs());
+    match depth {
+        Depth::Full => Archive::of(NETWORK, reader.records(), blobs),
+        Depth::Marked => Archive::marked(NETWORK, reader.records(), blobs, &|run| {
+            marks::read(paths, run)
+        }),
     }
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.home.is_empty() && self.home != "." {
-            write!(f, "home {}, ", self.home)?;
-        }
-        if let Some(run) = &self.run {
-            write!(f, "run {}, ", crate::view::short(run))?;
-        }
-        if let Some(round) = self.round {
-            write!(f, "round {round}, ")?;
-        }
-        if let Some(author) = &self.author {
-            write!(f, "author {}, ", crate::view::short(author))?;
-        }
-        if let Some(sequence) = self.sequence {
-            write!(f, "sequence {sequence}, ")?;
-        }
-        f.write_str(&self.reason)
+/// The archive of records that were read from a home.
+pub fn archive_of(records: &[Record], paths: &HomePaths) -> Archive {
+    Archive::of(NETWORK, records, Blobs::read_only(paths.blobs()))
+}
+
+/// The runs of a stopped home as readers are shown them. Nothing is checked.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn library(paths: &HomePaths) -> Result<Snapshot, StoreError> {
+    let reader = LedgerReader::open(paths)?;
+    Ok(Library::of(NETWORK, reader.records()).snapshot())
+}
+
+/// Explains a payout to the owner `me` of a home.
+///
+/// # Errors
+/// As [`explain::explain`].
+pub fn explain(
+    archive: &Archive,
+    home: &HomePaths,
+    me: PeerId,
+    wanted: &str,
+) -> Result<Explanation, Failure> {
+    let text = |root: &MerkleRoot| match Committed::read(home, root) {
+        Ok(_) => ShardText::Here,
+        Err(e @ ShardError::Damaged { .. }) => ShardText::Damaged(e.to_string()),
+        Err(_) => ShardText::Elsewhere,
+    };
+    let explained = explain::explain(archive, &text, me, wanted);
+    keep(archive, home);
+    explained.map_err(failure)
+}
+
+/// As commands fail: what was checked is wrong, or could not be looked at; and what to do.
+pub fn failure(error: impl Remedy) -> Failure {
+    let failure = match error.is_wrong() {
+        true => Failure::check(error.to_string()),
+        false => Failure::environment(error.to_string()),
+    };
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 
@@ -160,32 +139,19 @@ impl std::fmt::Display for Fault {
 ///
 /// # Errors
 /// [`VerifyError`] when it cannot be read at all.
-pub fn home(root: &Path) -> Result<Report, VerifyError> {
+pub fn home(root: &Path, depth: Depth) -> Result<Report, VerifyError> {
     let mut report = Report::default();
     if !root.is_dir() {
         return Err(HomeError::Missing(root.to_owned()).into());
     }
-    stopped(&HomePaths::new(root), ".", &mut report)?;
+    stopped(&HomePaths::new(root), (".", depth), &mut report)?;
     Ok(report.concluded())
-}
-
-impl Report {
-    /// With its verdict. Where nothing was checked, nothing is verified.
-    pub(crate) fn concluded(mut self) -> Self {
-        if self.runs.is_empty() && self.faults.is_empty() {
-            self.faults.push(Fault::of(
-                "no run is in this ledger, so nothing was checked",
-            ));
-        }
-        self.verified = self.faults.is_empty();
-        self
-    }
 }
 
 /// Checks one stopped home into `report`, under `name`.
 pub(crate) fn stopped(
     paths: &HomePaths,
-    name: &str,
+    (name, depth): (&str, Depth),
     report: &mut Report,
 ) -> Result<Option<Archive>, VerifyError> {
     let before = (
@@ -207,8 +173,9 @@ pub(crate) fn stopped(
     files::check(paths, report)?;
     let archive = match LedgerReader::open(paths) {
         Ok(reader) => {
-            let archive = Archive::of(reader.records(), paths);
-            check::archive(&archive, report);
+            let archive = opened(&reader, paths, depth);
+            audit::archive(&archive, report);
+            keep(&archive, paths);
             Some(archive)
         }
         Err(
@@ -253,7 +220,7 @@ pub async fn running(daemon: &Daemon, paths: &HomePaths) -> Result<Report, Verif
     let checking = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
         files::check(&paths, &mut report)?;
-        check::archive(&Archive::of(&records, &paths), &mut report);
+        audit::archive(&archive_of(&records, &paths), &mut report);
         for run in &mut report.runs {
             ".".clone_into(&mut run.home);
         }

@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use tributary_attribution::lexical::{self, Boilerplate, Held};
 use tributary_attribution::query::stretch::{self, Stretch};
 use tributary_attribution::query::{METHOD, TokenLoss, store};
+use tributary_ledger::Book;
+use tributary_ledger::audit;
+use tributary_ledger::{Archive, ArchivedRun};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::fingerprint;
 use tributary_protocol::hash::{self, Digest};
@@ -33,9 +36,6 @@ use crate::evidence::{self, Asking, Commitment, Said};
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
-use crate::verify;
-use crate::verify::archive::{Archive, ArchivedRun};
-use crate::view::book::Book;
 
 pub use layout::{Asked, Evidence, Outcome, Share, Why};
 
@@ -148,7 +148,7 @@ impl Provenance {
         let trained = certified.filter(|c| !c.value.included.is_empty()).count();
         let mut staging = Staging::new(trained as u32);
         let mut outcome = Ok(());
-        let audited = verify::check::audited(archive, run, &mut |_, derived| {
+        let audited = audit::audited(archive, run, &mut |_, derived| {
             if let (Some(derived), Ok(())) = (derived, &outcome) {
                 outcome = staging.add(derived);
             }

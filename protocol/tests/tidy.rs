@@ -17,10 +17,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates, by folder.
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "protocol",
     "trainer",
     "attribution",
+    "ledger",
     "peer",
     "simulations",
     "experiments",

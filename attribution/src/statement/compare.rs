@@ -139,7 +139,7 @@ pub fn periods(books: &Books, run: RunId, peer: PeerId, by: u32) -> Vec<Period> 
         }
         let period = periods.last_mut().expect("just pushed");
         period.last = round.round;
-        period.add(&credits, peer);
+        period.add(credits, peer);
     }
     periods
 }

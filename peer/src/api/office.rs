@@ -8,6 +8,10 @@ use data_encoding::HEXLOWER;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Notify, broadcast};
+use tributary_ledger::Archive;
+use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{AdapterView, StatementView};
 use tributary_protocol::codec;
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{Candidate, Command, Notice};
@@ -26,16 +30,13 @@ use crate::home::{Home, HomePaths};
 use crate::model;
 use crate::settings::declined_words;
 use crate::shard::{Committed, neutral};
+use crate::standing::Standing;
 use crate::terminal::Failure;
-use crate::verify::holdout::{HoldoutProof, HoldoutReport};
-use crate::verify::{self, archive::Archive};
-use crate::view::explain::Explanation;
-use crate::view::{AdapterView, EventView, RunBrief, RunView, StatementView, StatusView};
+use crate::verify;
+use crate::view::{EventView, RunBrief, RunView, StatusView};
 use crate::why::{Question, Why};
 use name::{pick, pick_only};
 use show::{brief_of, view_of};
-
-pub(crate) use show::with_book;
 
 /// How long a wish may take to show in the node.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -75,18 +76,14 @@ impl Office {
             return Ok(run);
         }
         let mut known: Vec<RunId> = self.daemon.known_runs().into_keys().collect();
-        known.extend(
-            self.inspect(|node| node.runs().map(|r| r.id()).collect::<Vec<_>>())
-                .await?,
-        );
+        known.extend(self.daemon.standings().iter().map(|standing| standing.run));
         pick(text, known)
     }
 
     /// A run that the node follows and whose manifest it has.
     async fn followed(&self, id: &str) -> Result<(RunId, Arc<Manifest>), HostError> {
         let run = self.resolve(id).await?;
-        let manifest = self.manifest(run).await?;
-        manifest.map(|m| (run, m)).ok_or_else(|| {
+        self.manifest(run).map(|m| (run, m)).ok_or_else(|| {
             HostError::Unknown(format!(
                 "run {} is not followed here; `tributary run join {}` asks to take part in it",
                 run.short(),
@@ -95,15 +92,19 @@ impl Office {
         })
     }
 
-    async fn manifest(&self, run: RunId) -> Result<Option<Arc<Manifest>>, HostError> {
-        self.inspect(move |node| node.run(&run).and_then(|r| r.manifest().cloned()))
-            .await
+    /// Where the node stands in a run.
+    fn standing(&self, run: RunId) -> Option<Standing> {
+        let all = self.daemon.standings();
+        all.iter().find(|standing| standing.run == run).cloned()
+    }
+
+    fn manifest(&self, run: RunId) -> Option<Arc<Manifest>> {
+        self.standing(run)?.manifest
     }
 
     /// Refuses a run that asks for more than the owner gives.
-    async fn afforded(&self, run: RunId) -> Result<(), HostError> {
-        let declined = self.inspect(move |node| node.run(&run).and_then(|r| r.declined().copied()));
-        match declined.await? {
+    fn afforded(&self, run: RunId) -> Result<(), HostError> {
+        match self.standing(run).and_then(|standing| standing.declined) {
             Some(excess) => Err(HostError::Refused(declined_words(&run, &excess))),
             None => Ok(()),
         }
@@ -111,16 +112,16 @@ impl Office {
 
     /// Follows a run and waits until its manifest is here.
     async fn follow(&self, run: RunId) -> Result<Arc<Manifest>, HostError> {
-        self.afforded(run).await?;
-        if self.manifest(run).await?.is_none() {
+        self.afforded(run)?;
+        if self.manifest(run).is_none() {
             self.command(Command::Follow { run, join: None }).await?;
         }
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            if let Some(manifest) = self.manifest(run).await? {
+            if let Some(manifest) = self.manifest(run) {
                 return Ok(manifest);
             }
-            self.afforded(run).await?;
+            self.afforded(run)?;
             if tokio::time::Instant::now() > deadline {
                 return Err(HostError::Failed(format!(
                     "no connected peer has run {}: {} peers are connected. Check the id and the \
@@ -140,8 +141,9 @@ impl Office {
     ) -> Result<R, HostError> {
         let records = self.daemon.records().await.map_err(failed)?;
         let paths = self.home.paths().clone();
-        let looking =
-            tokio::task::spawn_blocking(move || look(&Archive::of(&records, &paths), &paths));
+        let looking = tokio::task::spawn_blocking(move || {
+            look(&verify::archive_of(&records, &paths), &paths)
+        });
         looking.await.map_err(failed)?.map_err(refused)
     }
 
@@ -183,9 +185,9 @@ impl Office {
         }
     }
 
-    async fn brief(&self, run: RunId) -> Result<RunBrief, HostError> {
-        self.inspect(move |node| node.run(&run).map(|r| brief_of(&r)))
-            .await?
+    fn brief(&self, run: RunId) -> Result<RunBrief, HostError> {
+        self.standing(run)
+            .map(|standing| brief_of(&standing))
             .ok_or_else(|| HostError::Unknown(format!("run {} is not followed here", run.short())))
     }
 
@@ -285,17 +287,18 @@ impl Office {
             .inspect(move |node| {
                 let run = node.run(&run)?;
                 let (round, adapter) = run.adapter()?.clone();
-                let view = with_book(&run, |book| book.adapter(true))??;
-                Some((round, adapter, view, run.manifest()?.clone()))
+                Some((round, adapter, run.manifest()?.clone()))
             })
             .await?;
-        let (round, adapter, view, manifest) = found.ok_or_else(|| {
-            HostError::Unknown(format!(
+        let library = self.daemon.library().await;
+        let view = library.run(&run).and_then(|volume| volume.adapter(true));
+        let (Some((round, adapter, manifest)), Some(view)) = (found, view) else {
+            return Err(HostError::Unknown(format!(
                 "run {} has no certified adapter here yet; `tributary run watch {}` shows its rounds",
                 run.short(),
                 run.short()
-            ))
-        })?;
+            )));
+        };
         let written = tokio::task::spawn_blocking(move || model::export(&dir, &manifest, &adapter));
         written
             .await
@@ -333,8 +336,8 @@ impl Host for Office {
     }
 
     async fn runs(&self) -> Result<Vec<RunBrief>, HostError> {
-        let mut runs: Vec<RunBrief> =
-            (self.inspect(|node| node.runs().map(|r| brief_of(&r)).collect())).await?;
+        let standings = self.daemon.standings();
+        let mut runs: Vec<RunBrief> = standings.iter().map(brief_of).collect();
         for run in self.daemon.known_runs().into_keys() {
             let run = run.to_string();
             if runs.iter().all(|r| r.run != run) {
@@ -350,10 +353,13 @@ impl Host for Office {
 
     async fn run(&self, id: &str) -> Result<RunView, HostError> {
         let (run, _) = self.followed(id).await?;
-        let view = self
-            .inspect(move |node| node.run(&run).as_ref().and_then(view_of))
-            .await?;
-        view.ok_or_else(|| HostError::Unknown(format!("run {} is gone", run.short())))?
+        // In this order a run that is finished here shows all that is certified of it.
+        let standing = self.standing(run);
+        let library = self.daemon.library().await;
+        match (standing, library.run(&run)) {
+            (Some(standing), Some(volume)) => view_of(&standing, volume),
+            _ => Err(HostError::Unknown(format!("run {} is gone", run.short()))),
+        }
     }
 
     async fn create(&self, request: CreateRequest) -> Result<RunBrief, HostError> {
@@ -384,27 +390,31 @@ impl Host for Office {
                 ))
             })?;
         }
-        self.brief(run).await
+        self.brief(run)
     }
 
     async fn join(&self, id: &str, request: JoinRequest) -> Result<RunBrief, HostError> {
         let run = self.resolve(id).await?;
         let manifest = self.follow(run).await?;
         self.ask_to_join(run, &manifest, &request).await?;
-        self.brief(run).await
+        self.brief(run)
     }
 
     async fn leave(&self, id: &str) -> Result<RunBrief, HostError> {
         let (run, _) = self.followed(id).await?;
         self.command(Command::Leave(run)).await?;
-        self.brief(run).await
+        // The node has heard of it once it answers the next request.
+        self.inspect(|_| ()).await?;
+        self.brief(run)
     }
 
     async fn watch(&self, id: &str) -> Result<BoxStream<'static, EventView>, HostError> {
         let (run, _) = self.followed(id).await?;
         let events = self.daemon.subscribe();
-        let finished = self.inspect(move |node| node.run(&run).is_some_and(|r| r.is_finished()));
-        if finished.await? {
+        if self
+            .standing(run)
+            .is_some_and(|standing| standing.is_finished)
+        {
             let line = EventView {
                 kind: "finished".to_owned(),
                 run: Some(run.to_string()),
@@ -417,15 +427,12 @@ impl Host for Office {
     }
 
     async fn adapters(&self) -> Result<Vec<AdapterView>, HostError> {
-        self.inspect(|node| {
-            (node.runs())
-                .filter_map(|r| {
-                    let here = r.adapter().is_some();
-                    with_book(&r, |book| book.adapter(here)).flatten()
-                })
-                .collect()
-        })
-        .await
+        let standings = self.daemon.standings();
+        let library = self.daemon.library().await;
+        let adapters = standings
+            .iter()
+            .filter_map(|standing| library.run(&standing.run)?.adapter(standing.has_adapter));
+        Ok(adapters.collect())
     }
 
     async fn export(&self, request: FolderRequest) -> Result<AdapterView, HostError> {
@@ -454,16 +461,12 @@ impl Host for Office {
             None => None,
         };
         let me = self.daemon.peer_id();
-        let statement = self.inspect(move |node| {
-            let mut runs = Vec::new();
-            for run in node.runs().filter(|r| only.is_none_or(|id| id == r.id())) {
-                if let Some(part) = with_book(&run, |book| book.statement(me, wanted.by)) {
-                    runs.push(part?);
-                }
-            }
-            Ok::<_, tributary_attribution::fold::FoldError>(runs)
-        });
-        let runs = statement.await?.map_err(failed)?;
+        let library = self.daemon.library().await;
+        let wanted_runs = library
+            .runs()
+            .filter(|volume| only.is_none_or(|id| id == volume.id()));
+        let runs = wanted_runs.map(|volume| volume.statement(me, wanted.by));
+        let runs: Vec<_> = runs.collect::<Result<_, _>>().map_err(failed)?;
         if let (Some(id), true) = (only, runs.is_empty()) {
             let why = format!("run {} has no statement here", id.short());
             return Err(HostError::Unknown(why));
@@ -474,7 +477,7 @@ impl Host for Office {
     async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
         let me = self.daemon.peer_id();
         let explain = move |archive: &Archive, home: &HomePaths| {
-            verify::explain::explain(archive, home, me, &wanted.receipt)
+            verify::explain(archive, home, me, &wanted.receipt)
         };
         self.on_archive(explain).await
     }

@@ -16,13 +16,13 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tributary_ledger::holdout::HoldoutProof;
 
 use super::control::{Control, ControlError};
 use super::{
     CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, ProveRequest,
     StatementRequest,
 };
-use crate::verify::holdout::HoldoutProof;
 use crate::why::Question;
 
 /// A running API; stops when dropped or told to.

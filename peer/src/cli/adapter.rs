@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::Notify;
+use tributary_ledger::view::{AdapterView, short};
+use tributary_ledger::{Blobs as _, Volume};
 use tributary_protocol::node::Means;
 use tributary_trainer::device::Request;
 use tributary_trainer::peft::Verified;
@@ -23,10 +25,10 @@ use crate::identity::Identity;
 use crate::model;
 use crate::model::learner::ModelLearner;
 use crate::settings::{Bounds, Settings};
+use crate::store::Blobs;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, bytes};
-use crate::verify::archive::Archive;
-use crate::view::{AdapterView, short};
+use crate::verify;
 
 pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<(), Failure> {
     let client = Client::try_open(&context.home).await?;
@@ -145,15 +147,17 @@ fn table(adapters: &[AdapterView]) -> String {
 }
 
 fn stopped_adapters(home: &Path) -> Result<Vec<AdapterView>, Failure> {
-    let archive = Archive::open(&HomePaths::new(home))?;
-    Ok(archive
-        .books()
-        .filter_map(|(here, book)| book.adapter(here))
-        .collect())
+    let paths = HomePaths::new(home);
+    let library = verify::library(&paths)?;
+    let blobs = Blobs::read_only(paths.blobs());
+    let last = |volume: &Volume| volume.chain().last().map(|c| c.value.adapter.hash);
+    let here = |volume: &Volume| last(volume).is_some_and(|hash| blobs.holds(hash));
+    let adapters = library.runs().map(|volume| volume.adapter(here(volume)));
+    Ok(adapters.flatten().collect())
 }
 
 fn export_stopped(home: &Path, id: &str, dir: &Path) -> Result<AdapterView, Failure> {
-    let archive = Archive::open(&HomePaths::new(home))?;
+    let archive = verify::archive(&HomePaths::new(home))?;
     let mut matches: Vec<AdapterView> = (archive.books())
         .filter_map(|(here, book)| book.adapter(here))
         .filter(|a| a.id.starts_with(id) || a.run.starts_with(id))
@@ -173,7 +177,7 @@ fn export_stopped(home: &Path, id: &str, dir: &Path) -> Result<AdapterView, Fail
             );
         }
     };
-    let (manifest, adapter) = archive.adapter(&view)?;
+    let (manifest, adapter) = archive.adapter(&view).map_err(verify::failure)?;
     model::export(dir, &manifest, &adapter)?;
     Ok(view)
 }

@@ -221,8 +221,12 @@ pub enum AdapterCommand {
 #[derive(Clone, Debug, Subcommand)]
 pub enum LedgerCommand {
     /// Check every byte that this home relies on: signatures, links, certificates, aggregates, states,
-    /// scores, credits and balances.
-    Verify,
+    /// scores, credits and balances. Of a run whose bytes are those of the last check, only that is checked again.
+    Verify {
+        /// Check everything again, whatever was checked before: for a home that somebody else had.
+        #[arg(long)]
+        full: bool,
+    },
     /// Who is owed what, and why, and what changed from one part of a run to the next.
     Statement {
         /// Only this run.

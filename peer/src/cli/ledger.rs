@@ -6,6 +6,10 @@ mod statement;
 
 use std::path::Path;
 
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{StatementView, short};
+use tributary_ledger::{Fault, Report, RunReport};
+
 use super::Context;
 use super::args::LedgerCommand;
 use crate::api::client::Client;
@@ -15,18 +19,18 @@ use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
-use crate::verify::archive::Archive;
-use crate::verify::{self, Fault, Report, RunReport};
-use crate::view::explain::Explanation;
-use crate::view::{StatementView, short};
+use crate::verify::{self, Depth};
 
 pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
     let client = Client::try_open(&context.home).await?;
     match command {
-        LedgerCommand::Verify => {
+        LedgerCommand::Verify { full } => {
             let report: Report = match client {
                 Some(client) => client.get("/v1/ledger/verify").await?,
-                None => home_or_demo(&context.home)?,
+                None => {
+                    let depth = if full { Depth::Full } else { Depth::Marked };
+                    home_or_demo(&context.home, depth)?
+                }
             };
             context.out.answer(&report, text)?;
             outcome(&report)
@@ -48,7 +52,7 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
                 None => {
                     let paths = HomePaths::new(&context.home);
                     let me = Identity::read_file(&paths.key())?.peer_id();
-                    verify::explain::explain(&Archive::open(&paths)?, &paths, me, &receipt)?
+                    verify::explain(&verify::archive(&paths)?, &paths, me, &receipt)?
                 }
             };
             context.out.answer(&explanation, explain::text)
@@ -91,11 +95,9 @@ fn outcome(report: &Report) -> Result<(), Failure> {
 fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Failure> {
     let paths = HomePaths::new(root);
     let me = Identity::read_file(&paths.key())?.peer_id();
-    let archive = Archive::open(&paths)?;
+    let library = verify::library(&paths)?;
     if let Some(id) = &wanted.run {
-        let mut known = archive
-            .books()
-            .map(|(_, book)| book.manifest.run_id().to_string());
+        let mut known = library.runs().map(|volume| volume.id().to_string());
         if !known.any(|run| run.starts_with(id)) {
             return Err(Failure::check(format!(
                 "no run whose id begins with {id} is in this home"
@@ -104,11 +106,12 @@ fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Fail
         }
     }
     let mut runs = Vec::new();
-    for (_, book) in archive.books() {
-        let run = book.manifest.run_id().to_string();
+    for volume in library.runs() {
+        let run = volume.id().to_string();
         if (wanted.run.as_ref()).is_none_or(|id| run.starts_with(id)) {
             runs.push(
-                book.statement(me, wanted.by)
+                volume
+                    .statement(me, wanted.by)
                     .map_err(|e| Failure::check(e.to_string()))?,
             );
         }

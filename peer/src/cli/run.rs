@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use tributary_ledger::view::short;
 use tributary_protocol::codec;
 use tributary_protocol::entry::Role;
 
@@ -19,7 +20,7 @@ use crate::terminal::Failure;
 use crate::terminal::Format;
 use crate::terminal::output::{Align, Table};
 use crate::view::tables::credits_table;
-use crate::view::{RunBrief, RunView, StatusView, short};
+use crate::view::{RunBrief, RunView, StatusView};
 
 pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Failure> {
     let client = Client::open(&context.home)?;
@@ -275,7 +276,7 @@ fn show(run: &RunView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{CreditView, RoundView};
+    use tributary_ledger::view::{CreditView, RoundView};
 
     #[test]
     fn a_run_is_shown_with_its_rounds_and_credits() {

@@ -1,10 +1,12 @@
 //! `tributary status`: what the daemon of this home is doing.
 
+use tributary_ledger::view::short;
+
 use super::Context;
 use crate::api::client::Client;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, bytes};
-use crate::view::{RunBrief, StatusView, short};
+use crate::view::{RunBrief, StatusView};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let status: StatusView = Client::open(&context.home)?.get("/v1/status").await?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tributary_ledger::view::short;
 use tributary_protocol::limits::MIN_SPAN_WORDS;
 
 use super::Context;
@@ -11,9 +12,8 @@ use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, one_line};
-use crate::verify::archive::Archive;
-use crate::view::short;
-use crate::why::{self, Outcome, Question, Why};
+use crate::verify;
+use crate::why::{self, Answered, Outcome, Question, Why};
 
 pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure> {
     let question = Question {
@@ -26,13 +26,21 @@ pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure>
         Some(client) => client.post("/v1/why", &question).await?,
         None => {
             let paths = HomePaths::new(&context.home);
-            let mut answered = why::ask(&Archive::open(&paths)?, &paths, &question)?;
+            let mut answered = ask(&paths, &question)?;
             let said = answered.asking().here(&paths);
             answered.hear(&said)?;
             answered.why
         }
     };
     context.out.answer(&found, text)
+}
+
+/// Answers from a stopped home, and keeps what that established of its runs.
+fn ask(paths: &HomePaths, question: &Question) -> Result<Answered, Failure> {
+    let archive = verify::archive(paths)?;
+    let answered = why::ask(&archive, paths, question);
+    verify::keep(&archive, paths);
+    answered
 }
 
 /// An id as it is given, or that of the adapter in a folder.

@@ -3,27 +3,29 @@
 use std::fs;
 use std::path::Path;
 
+use tributary_ledger::Archive;
+use tributary_ledger::{Fault, Report};
+
 use super::plan::Plan;
 use crate::home::HomePaths;
-use crate::verify::archive::Archive;
 use crate::verify::files::list;
-use crate::verify::{self, Fault, Report, VerifyError, stopped};
+use crate::verify::{self, Depth, VerifyError, stopped};
 
 /// Checks a stopped home, or the homes of a demo's peers and what the demo wrote beside them.
 ///
 /// # Errors
 /// [`VerifyError`] when it cannot be read at all.
-pub fn home_or_demo(root: &Path) -> Result<Report, VerifyError> {
+pub fn home_or_demo(root: &Path, depth: Depth) -> Result<Report, VerifyError> {
     if !Plan::is_home(root) {
-        return verify::home(root);
+        return verify::home(root, depth);
     }
     let mut report = Report::default();
-    check(root, &mut report)?;
+    check(root, depth, &mut report)?;
     Ok(report.concluded())
 }
 
 /// A demo's folder: its own file, every peer's home, and the exported adapter.
-fn check(root: &Path, report: &mut Report) -> Result<(), VerifyError> {
+fn check(root: &Path, depth: Depth, report: &mut Report) -> Result<(), VerifyError> {
     let plan = match Plan::read(root) {
         Ok(plan) => Some(plan),
         Err(e) => {
@@ -38,7 +40,7 @@ fn check(root: &Path, report: &mut Report) -> Result<(), VerifyError> {
             .and_then(|n| n.to_str())
             .unwrap_or_default()
             .to_owned();
-        let archive = match stopped(&HomePaths::new(&path), &name, report) {
+        let archive = match stopped(&HomePaths::new(&path), (&name, depth), report) {
             Ok(archive) => archive,
             // A demo that was killed while it made its homes; the next start makes the rest.
             Err(VerifyError::Home(e)) => {

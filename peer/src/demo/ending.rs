@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tributary_ledger::Book;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::id::PeerId;
 use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
@@ -12,8 +13,7 @@ use super::report::{AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, 
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
-use crate::verify::archive::Archive;
-use crate::view::book::Book;
+use crate::verify;
 use crate::why::{self, Provenance, Question};
 
 /// Tokens of the closing answer.
@@ -32,7 +32,7 @@ pub(super) fn report(
     base: &BaseModel,
     args: &DemoArgs,
 ) -> Result<Report, Failure> {
-    let archive = Archive::open(&HomePaths::new(plan.home(root, 0)))?;
+    let archive = verify::archive(&HomePaths::new(plan.home(root, 0)))?;
     let id = plan.run(base)?;
     let run = archive.runs.iter().find(|run| run.id == id);
     let (Some(run), Some(manifest)) = (run, run.and_then(|run| run.manifest.clone())) else {
@@ -51,7 +51,7 @@ pub(super) fn report(
     if !folder.is_dir() {
         model::export(&folder, &manifest, &provenance.adapter)?;
     }
-    let checked = super::check::home_or_demo(root)?;
+    let checked = super::check::home_or_demo(root, verify::Depth::Full)?;
     for fault in &checked.faults {
         eprintln!("fault: {fault}");
     }

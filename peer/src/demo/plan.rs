@@ -22,7 +22,7 @@ use crate::identity::Identity;
 use crate::model;
 use crate::shard::{passages, read_passages};
 use crate::terminal::Failure;
-use crate::verify::archive::Archive;
+use crate::verify;
 
 /// Evaluators of a demo.
 const EVALUATORS: [&str; 3] = ["judge-1", "judge-2", "judge-3"];
@@ -305,7 +305,7 @@ impl Plan {
     /// Whether every peer's ledger holds the closed run.
     pub fn is_finished(&self, root: &Path) -> bool {
         (0..self.actors().len()).all(|at| {
-            Archive::open(&HomePaths::new(self.home(root, at))).is_ok_and(|archive| {
+            verify::archive(&HomePaths::new(self.home(root, at))).is_ok_and(|archive| {
                 archive.faults.is_empty()
                     && archive.runs.iter().any(|run| {
                         let closing = run.manifest.as_ref().map(Manifest::closing_round);

@@ -1,10 +1,10 @@
 //! What the demo ends with: one JSON object (`demo/1`), or tables for people.
 
 use serde::{Deserialize, Serialize};
+use tributary_ledger::view::{CreditView, short};
 
 use crate::terminal::output::{Align, Table, bytes, duration, one_line};
 use crate::view::tables::credits_table;
-use crate::view::{CreditView, short};
 
 /// `demo/1`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tributary_attribution::lexical::{Shard, TooLong};
+use tributary_ledger::holdout::leaves::{self, Head};
 use tributary_protocol::fingerprint::{self, Secret};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::MerkleRoot;
@@ -13,7 +14,6 @@ use tributary_protocol::merkle;
 use tributary_protocol::sketch::Sketch;
 
 use super::files::{shard_passages, write_whole};
-use super::leaves::{self, Head};
 use super::{ShardError, io, read_passages, split};
 use crate::home::{HomePaths, disk};
 use crate::identity::Identity;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::home::HomePaths;
 use crate::identity::Identity;
+use tributary_ledger::holdout::leaves;
 use tributary_protocol::hash::Digest;
 
 const BASE: (Digest, u32) = (Digest::from_bytes([1; 32]), 64);

@@ -41,7 +41,7 @@ impl Blobs {
     }
 
     /// For reading only: nothing is made or removed.
-    pub(super) fn read_only(folder: PathBuf) -> Self {
+    pub(crate) fn read_only(folder: PathBuf) -> Self {
         Self { folder }
     }
 
@@ -91,11 +91,11 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Damaged`] when the content has changed on the disk; see [`Blobs::set_aside`].
     pub fn read(&self, hash: BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.path(hash);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(StoreError::io("read the blob", &path, &e)),
+        let stored = self.stored(hash);
+        let Some(bytes) =
+            stored.map_err(|e| StoreError::io("read the blob", &self.path(hash), &e))?
+        else {
+            return Ok(None);
         };
         if BlobHash(hash::blob(&bytes)) == hash {
             return Ok(Some(bytes));
@@ -105,6 +105,15 @@ impl Blobs {
             key: hash.to_string(),
             why: "its content does not have the hash that is its name".into(),
         })
+    }
+
+    /// The bytes under a name, whatever they are.
+    fn stored(&self, hash: BlobHash) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(hash)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Moves a damaged blob out of the way (`HASH.damaged`), so that it can be fetched again.
@@ -132,5 +141,15 @@ impl Blobs {
             }
         }
         Ok(out)
+    }
+}
+
+impl tributary_ledger::Blobs for Blobs {
+    fn bytes(&self, hash: BlobHash) -> io::Result<Option<Vec<u8>>> {
+        self.stored(hash)
+    }
+
+    fn holds(&self, hash: BlobHash) -> bool {
+        self.path(hash).exists()
     }
 }

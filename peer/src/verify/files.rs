@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tributary_ledger::{Fault, Report};
 use tributary_protocol::hash;
 use tributary_protocol::id::BlobHash;
 
-use super::{Fault, Report, VerifyError};
+use super::VerifyError;
 use crate::home::HomePaths;
 use crate::shard;
 

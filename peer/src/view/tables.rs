@@ -1,6 +1,7 @@
 //! Tables that more than one command shows.
 
-use super::{CreditView, short};
+use tributary_ledger::view::{CreditView, short};
+
 use crate::terminal::output::{Align, Table};
 
 /// What a positive score that does not count is marked with.

@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tributary_attribution::query::{METHOD, store};
+use tributary_ledger::ArchivedRun;
 use tributary_protocol::adapter::{Adapter, AdapterShape};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::RunId;
 
 use super::{STAGES, Stage};
 use crate::home::{HomePaths, disk};
-use crate::verify::archive::ArchivedRun;
 
 const MAGIC: &[u8; 8] = b"tribmov1";
 const HASH_BYTES: usize = 32;

@@ -6,10 +6,11 @@
 use crate::Breach;
 
 /// Our crates that each of them may import.
-const EDGES: [(&str, &[&str]); 6] = [
+const EDGES: [(&str, &[&str]); 7] = [
     ("protocol", &[]),
     ("trainer", &["tributary-protocol"]),
     ("attribution", &["tributary-protocol"]),
+    ("ledger", &["tributary-protocol", "tributary-attribution"]),
     (
         "simulations",
         &["tributary-protocol", "tributary-attribution"],
@@ -28,6 +29,7 @@ const EDGES: [(&str, &[&str]); 6] = [
         &[
             "tributary-protocol",
             "tributary-attribution",
+            "tributary-ledger",
             "tributary-trainer",
         ],
     ),
@@ -122,6 +124,16 @@ mod tests {
         let fine = "[dependencies]\n# tributary-peer\ntributary-protocol.workspace = true\n";
         assert_eq!(check("simulations", "x", fine), vec![]);
         assert_eq!(check("protocol", "x", fine).len(), 1);
+    }
+
+    #[test]
+    fn the_ledger_stands_below_the_peer_and_beside_the_trainer() {
+        let text = "[dependencies]\ntributary-attribution.workspace = true\ntributary-trainer.workspace = true\n\
+                    tributary-peer.workspace = true\n";
+        assert_eq!(check("ledger", "ledger/Cargo.toml", text).len(), 2);
+        let used = "[dependencies]\ntributary-ledger.workspace = true\n";
+        assert_eq!(check("peer", "peer/Cargo.toml", used), vec![]);
+        assert_eq!(check("attribution", "x", used).len(), 1);
     }
 
     #[test]

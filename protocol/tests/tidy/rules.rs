@@ -49,6 +49,19 @@ const BANNED_IN_PROTOCOL: [(&str, &str); 13] = [
     ("tokio", "return an effect; the runtime belongs to the peer"),
 ];
 
+/// What the ledger may not name: it works out what records say, and leaves everything else to its callers.
+const BANNED_IN_LEDGER: [&str; 9] = [
+    "tokio",
+    "redb",
+    "libp2p",
+    "iroh",
+    "clap",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::env",
+];
+
 /// Libraries that only one folder may name.
 const HOMES: [(&str, &str); 7] = [
     ("libp2p", "peer/src/net"),
@@ -86,6 +99,9 @@ pub(crate) fn check(file: &str, text: &str) -> Vec<Breach> {
     source.homes();
     if file.starts_with("protocol/src/") {
         source.protocol();
+    }
+    if file.starts_with("ledger/src/") {
+        source.ledger();
     }
     source.floats();
     source.breaches.sort_by_key(|b| b.line);
@@ -198,6 +214,28 @@ impl Source<'_> {
         }
     }
 
+    fn ledger(&mut self) {
+        for (line, path) in paths(&self.tokens) {
+            let inside = |banned: &&&str| path.starts_with(&format!("{banned}::"));
+            let banned = BANNED_IN_LEDGER.iter().find(|b| path == **b || inside(b));
+            if let Some(banned) = banned {
+                let what = format!(
+                    "names `{banned}` in the ledger; take plain data, or a trait that the peer implements"
+                );
+                self.breach(line, what);
+            }
+        }
+        let prints: Vec<(usize, String)> = (self.tokens.windows(2))
+            .filter(|w| w[0].1.ends_with("print") || w[0].1.ends_with("println"))
+            .filter(|w| w[1].1 == "!")
+            .map(|w| w[0].clone())
+            .collect();
+        for (line, name) in prints {
+            let what = format!("`{name}!` in the ledger; return what there is to say");
+            self.breach(line, what);
+        }
+    }
+
     /// A type with canonical bytes holds no floats: their text, rounding and NaNs differ.
     fn floats(&mut self) {
         let mut found = Vec::new();
@@ -295,6 +333,29 @@ mod tests {
         }
         let fine = "//! Not std::fs.\nuse crate::time::Instant;\nuse std::time::Duration;\n";
         assert_eq!(breaches("protocol/src/a.rs", fine), []);
+    }
+
+    #[test]
+    fn the_ledger_names_no_runtime_database_network_or_terminal() {
+        for code in [
+            "use tokio::sync::mpsc;",
+            "use redb::Database;",
+            "use libp2p::Swarm;",
+            "use iroh::Endpoint;",
+            "use clap::ValueEnum;",
+            "use std::{fs, io};",
+            "fn a() { println!(\"b\") }",
+            "fn a() { eprint!(\"b\") }",
+        ] {
+            let text = format!("//! A.\n{code}\n");
+            let found = breaches("ledger/src/a.rs", &text);
+            let here = found
+                .iter()
+                .filter(|(_, what)| what.contains("in the ledger"));
+            assert_eq!(here.count(), 1, "{found:?} in {code}");
+        }
+        let fine = "//! Not println!.\nuse std::io;\nfn a() { write!(b, \"c\") }\n";
+        assert_eq!(breaches("ledger/src/a.rs", fine), []);
     }
 
     #[test]

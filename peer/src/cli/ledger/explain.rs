@@ -1,8 +1,9 @@
 //! `tributary ledger explain`, as people read it: station by station, each with how it was checked.
 
+use tributary_ledger::view::explain::{CertificatePart, Explanation, StepPart};
+use tributary_ledger::view::short;
+
 use crate::terminal::output::{Align, Table, bytes};
-use crate::view::explain::{CertificatePart, Explanation, StepPart};
-use crate::view::short;
 use crate::view::tables::not_yet;
 
 /// Columns that sentences are broken at.
@@ -322,7 +323,7 @@ fn shard(e: &Explanation) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::explain::SplitPart;
+    use tributary_ledger::view::explain::SplitPart;
 
     #[test]
     fn a_score_that_does_not_count_yet_says_by_how_much() {

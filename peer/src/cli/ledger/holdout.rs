@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use serde::Serialize;
+use tributary_ledger::holdout::{HoldoutProof, HoldoutReport, Losses};
+use tributary_ledger::view::short;
 
 use super::super::Context;
 use crate::api::ProveRequest;
@@ -10,9 +12,7 @@ use crate::api::client::Client;
 use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::terminal::Failure;
-use crate::verify::archive::Archive;
-use crate::verify::holdout::{self, HoldoutProof, HoldoutReport, Losses};
-use crate::view::short;
+use crate::verify::{self, holdout};
 
 /// What `prove-holdout` answers; the proof is in the file.
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ pub(super) async fn prove(
         None => {
             let paths = HomePaths::new(&context.home);
             let me = Identity::read_file(&paths.key())?.peer_id();
-            let archive = Archive::open(&paths)?;
+            let archive = verify::archive(&paths)?;
             holdout::prove(&archive, &paths, me, (&request.run, request.round))?
         }
     };
@@ -84,7 +84,7 @@ pub(super) async fn check(
         Some(client) => client.post("/v1/ledger/check-holdout", &proof).await?,
         None => {
             let paths = HomePaths::new(&context.home);
-            holdout::check(&Archive::open(&paths)?, &paths, &proof)?
+            holdout::check(&verify::archive(&paths)?, &paths, &proof)?
         }
     };
     context.out.answer(&report, text)

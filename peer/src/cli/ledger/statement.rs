@@ -1,9 +1,10 @@
 //! `tributary ledger statement`, as people read it.
 
+use tributary_ledger::book::short_receipt;
+use tributary_ledger::view::{ChangeView, PeriodView, RunStatementView, StatementView, short};
+
 use crate::terminal::output::{Align, Table};
-use crate::view::book::short_receipt;
 use crate::view::tables::not_yet;
-use crate::view::{ChangeView, PeriodView, RunStatementView, StatementView, short};
 
 pub(super) fn text(statement: &StatementView) -> String {
     let mut out = format!("peer   {}\n", statement.peer);
@@ -152,7 +153,7 @@ fn causes(change: &ChangeView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{CauseView, LineView};
+    use tributary_ledger::view::{CauseView, LineView};
 
     #[test]
     fn lines_and_causes_name_luck_where_it_decides() {

@@ -1,27 +1,29 @@
 //! A run's account as views: rounds with their losses, contributors with their credits.
 //!
-//! Reads a chain of certified values and the logs behind them, wherever they come from: a running
-//! node, or the bytes of a stopped home. Trusts what it is handed; checking is `verify`'s business.
+//! A book reads a chain of certified values and the logs behind them, and folds all of them for each question: it
+//! is the slow and obvious twin of [`crate::library`]. It trusts what it is handed; checking is the business of
+//! [`crate::audit`].
 
 use std::collections::BTreeMap;
 
 use tributary_attribution::chart::Account;
+use tributary_attribution::credit::RoundCredits;
 use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
 use tributary_attribution::statement::Statement;
 use tributary_attribution::statement::compare::{self, Period};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
-use tributary_protocol::id::{PeerId, Round};
+use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::round::{EntryRef, RoundValue};
+use tributary_protocol::round::{EntryRef, Joined, RoundValue};
 
-use super::{
+use crate::view::{
     AccountView, AdapterView, CauseView, ChangeView, CreditView, LineView, MemberView, PeriodView,
     RoundView, RunStatementView, short,
 };
 
-/// See the module.
+/// A run's certified values, and the logs that they rely on.
 #[derive(Clone, Copy)]
 pub struct Book<'a> {
     /// The run's manifest.
@@ -50,61 +52,27 @@ impl Book<'_> {
 
     /// Everyone that was ever admitted, with the latest role.
     pub fn members(&self) -> Vec<MemberView> {
-        let names = self.names();
         let mut members = BTreeMap::new();
-        for value in self.values() {
-            for joined in &value.joins {
-                members.insert(joined.entry.author, *joined);
-            }
-            for opened in &value.openings {
-                if let Some(joined) = members.get_mut(&opened.entry.author) {
-                    joined.own = opened.own;
-                }
-            }
-        }
-        (members.iter())
-            .map(|(peer, joined)| MemberView {
-                peer: peer.to_string(),
-                name: names.get(peer).cloned().unwrap_or_default(),
-                role: role_word(joined.role).to_owned(),
-                tokens: joined.tokens,
-                own_tokens: joined.own,
-            })
-            .collect()
+        self.values().for_each(|value| admit(&mut members, value));
+        member_views(&members, &self.names())
     }
 
     /// Training rounds that are certified.
     pub fn rounds(&self) -> Vec<RoundView> {
         self.values()
             .filter(|value| value.round.0 >= 1 && value.round.0 <= self.manifest.rounds)
-            .map(|value| {
-                let (loss_before, loss_after) = self.losses(value.round);
-                RoundView {
-                    round: value.round.0,
-                    state_hash: value.state.to_string(),
-                    adapter: value.adapter.hash.to_string(),
-                    included: value.included.len() as u32,
-                    loss_before,
-                    loss_after,
-                }
-            })
+            .map(|value| round_view(value, self.losses(value.round)))
             .collect()
     }
 
     /// Medians over the score sheets that the next certificate counts.
     fn losses(&self, round: Round) -> (Option<f64>, Option<f64>) {
         let next = self.values().find(|v| v.round == round.next());
-        let sheets: Vec<&ScoreSheet> = (next.iter().flat_map(|value| &value.sheets))
-            .filter_map(|at| match self.log.entry(at) {
-                Some(Entry::ScoreSheet(sheet)) => Some(sheet),
-                _ => None,
-            })
-            .collect();
-        let of = |which: fn(&ScoreSheet) -> f64| median(sheets.iter().map(|s| which(s)).collect());
-        (
-            of(|s| s.loss_before.as_nats()),
-            of(|s| s.loss_after.as_nats()),
-        )
+        let sheets = next.iter().flat_map(|value| &value.sheets);
+        medians(sheets.filter_map(|at| match self.log.entry(at) {
+            Some(Entry::ScoreSheet(sheet)) => Some(losses(sheet)),
+            _ => None,
+        }))
     }
 
     /// The rounds that the certified values make final, each score with what its author had shown by then.
@@ -139,24 +107,9 @@ impl Book<'_> {
             }
         }
         for (_, round) in books.rounds(run) {
-            for line in &round.lines {
-                let view = views.entry(line.peer()).or_default();
-                let (score, shown) = (&line.tested.score, &line.tested.shown);
-                view.score_nanonats += score.score.0;
-                view.low_nanonats += score.low.0;
-                view.high_nanonats += score.high.0;
-                view.luck_nanonats = u64::try_from(shown.luck()).unwrap_or(u64::MAX);
-                view.beyond_luck = shown.is_beyond_luck();
-                view.credit += u64::from(line.credit.0);
-            }
+            earn(&mut views, round);
         }
-        for (peer, view) in &mut views {
-            view.peer = peer.to_string();
-            view.name = names.get(peer).cloned().unwrap_or_default();
-            let balance = books.balance(run, Account::Contributor(*peer));
-            view.micro_open = u64::try_from(balance.0).unwrap_or(0);
-        }
-        Ok(views.into_values().collect())
+        Ok(credit_views(views, &books, run, &names))
     }
 
     /// `peer`'s part of the account, in periods of `by` rounds (a quarter of the run unless given).
@@ -165,40 +118,8 @@ impl Book<'_> {
     /// As [`Book::books`].
     pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
         let books = self.books()?;
-        let found = Statement::of(&books, peer).runs.pop();
-        let mut view = RunStatementView {
-            run: self.manifest.run_id().to_string(),
-            name: self.manifest.name.clone(),
-            ..RunStatementView::default()
-        };
-        let Some(found) = found else {
-            return Ok(view);
-        };
-        view.unscored = found.unscored.iter().map(|r| r.0).collect();
-        view.lines = (found.lines.iter())
-            .map(|line| LineView {
-                round: line.round.0,
-                receipt: self.receipt(line.round, peer).unwrap_or_default(),
-                score_nanonats: line.score.0,
-                low_nanonats: line.low.0,
-                high_nanonats: line.high.0,
-                luck_nanonats: line.luck.0,
-                beyond_luck: line.is_beyond_luck,
-                credit: line.credit.0.into(),
-                micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
-            })
-            .collect();
-        if !found.lines.is_empty() {
-            let by = by.unwrap_or_else(|| compare::period_of(self.manifest.rounds));
-            view.periods = periods(&compare::periods(&books, found.run, peer, by.max(1)));
-        }
-        view.accounts = (found.accounts.iter())
-            .map(|(account, balance)| AccountView {
-                capacity: account.capacity().to_owned(),
-                micro_open: i64::try_from(balance.0).unwrap_or(i64::MAX),
-            })
-            .collect();
-        Ok(view)
+        let receipt = |round| self.receipt(round, peer);
+        Ok(statement(self.manifest, &books, (peer, by), &receipt))
     }
 
     /// The id of the receipt that a certified round includes of `peer`.
@@ -210,17 +131,144 @@ impl Book<'_> {
 
     /// The adapter after the last certified round.
     pub fn adapter(&self, here: bool) -> Option<AdapterView> {
-        let last = self.values().last()?;
-        Some(AdapterView {
-            id: last.adapter.hash.to_string(),
-            size: last.adapter.size,
-            run: last.run.to_string(),
-            name: self.manifest.name.clone(),
-            base: self.manifest.base.name.clone(),
-            round: last.round.0.min(self.manifest.rounds),
-            here,
-        })
+        Some(adapter_view(self.manifest, self.values().last()?, here))
     }
+}
+
+/// Losses of one round's sheets, before and after it, in nats.
+pub(crate) fn losses(sheet: &ScoreSheet) -> (f64, f64) {
+    (sheet.loss_before.as_nats(), sheet.loss_after.as_nats())
+}
+
+/// Medians of the losses before, and of those after.
+pub(crate) fn medians(sheets: impl Iterator<Item = (f64, f64)>) -> (Option<f64>, Option<f64>) {
+    let (before, after) = sheets.unzip();
+    (median(before), median(after))
+}
+
+/// Takes over who a certified value admits, and whose sketch it opens.
+pub(crate) fn admit(members: &mut BTreeMap<PeerId, Joined>, value: &RoundValue) {
+    for joined in &value.joins {
+        members.insert(joined.entry.author, *joined);
+    }
+    for opened in &value.openings {
+        if let Some(joined) = members.get_mut(&opened.entry.author) {
+            joined.own = opened.own;
+        }
+    }
+}
+
+pub(crate) fn member_views(
+    members: &BTreeMap<PeerId, Joined>,
+    names: &BTreeMap<PeerId, String>,
+) -> Vec<MemberView> {
+    (members.iter())
+        .map(|(peer, joined)| MemberView {
+            peer: peer.to_string(),
+            name: names.get(peer).cloned().unwrap_or_default(),
+            role: role_word(joined.role).to_owned(),
+            tokens: joined.tokens,
+            own_tokens: joined.own,
+        })
+        .collect()
+}
+
+pub(crate) fn round_view(
+    value: &RoundValue,
+    (loss_before, loss_after): (Option<f64>, Option<f64>),
+) -> RoundView {
+    RoundView {
+        round: value.round.0,
+        state_hash: value.state.to_string(),
+        adapter: value.adapter.hash.to_string(),
+        included: value.included.len() as u32,
+        loss_before,
+        loss_after,
+    }
+}
+
+pub(crate) fn adapter_view(manifest: &Manifest, last: &RoundValue, here: bool) -> AdapterView {
+    AdapterView {
+        id: last.adapter.hash.to_string(),
+        size: last.adapter.size,
+        run: last.run.to_string(),
+        name: manifest.name.clone(),
+        base: manifest.base.name.clone(),
+        round: last.round.0.min(manifest.rounds),
+        here,
+    }
+}
+
+/// Adds what one round gave its contributors.
+pub(crate) fn earn(views: &mut BTreeMap<PeerId, CreditView>, round: &RoundCredits) {
+    for line in &round.lines {
+        let view = views.entry(line.peer()).or_default();
+        let (score, shown) = (&line.tested.score, &line.tested.shown);
+        view.score_nanonats += score.score.0;
+        view.low_nanonats += score.low.0;
+        view.high_nanonats += score.high.0;
+        view.luck_nanonats = u64::try_from(shown.luck()).unwrap_or(u64::MAX);
+        view.beyond_luck = shown.is_beyond_luck();
+        view.credit += u64::from(line.credit.0);
+    }
+}
+
+/// What was earned, with names and the accounts' balances.
+pub(crate) fn credit_views(
+    mut views: BTreeMap<PeerId, CreditView>,
+    books: &Books,
+    run: RunId,
+    names: &BTreeMap<PeerId, String>,
+) -> Vec<CreditView> {
+    for (peer, view) in &mut views {
+        view.peer = peer.to_string();
+        view.name = names.get(peer).cloned().unwrap_or_default();
+        let balance = books.balance(run, Account::Contributor(*peer));
+        view.micro_open = u64::try_from(balance.0).unwrap_or(0);
+    }
+    views.into_values().collect()
+}
+
+/// A peer's part of a run's books, in periods of `by` rounds (a quarter of the run unless given).
+pub(crate) fn statement(
+    manifest: &Manifest,
+    books: &Books,
+    (peer, by): (PeerId, Option<u32>),
+    receipt: &dyn Fn(Round) -> Option<String>,
+) -> RunStatementView {
+    let mut view = RunStatementView {
+        run: manifest.run_id().to_string(),
+        name: manifest.name.clone(),
+        ..RunStatementView::default()
+    };
+    let Some(found) = Statement::of(books, peer).runs.pop() else {
+        return view;
+    };
+    view.unscored = found.unscored.iter().map(|r| r.0).collect();
+    view.lines = (found.lines.iter())
+        .map(|line| LineView {
+            round: line.round.0,
+            receipt: receipt(line.round).unwrap_or_default(),
+            score_nanonats: line.score.0,
+            low_nanonats: line.low.0,
+            high_nanonats: line.high.0,
+            luck_nanonats: line.luck.0,
+            beyond_luck: line.is_beyond_luck,
+            credit: line.credit.0.into(),
+            micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
+        })
+        .collect();
+    if !found.lines.is_empty() {
+        let by = by.unwrap_or_else(|| compare::period_of(manifest.rounds));
+        view.periods = periods(&compare::periods(books, found.run, peer, by.max(1)));
+    }
+    view.accounts = (found.accounts.iter())
+        .map(|(account, balance)| AccountView {
+            capacity: account.capacity().to_owned(),
+            micro_open: i64::try_from(balance.0).unwrap_or(i64::MAX),
+        })
+        .collect();
+    view
 }
 
 fn periods(found: &[Period]) -> Vec<PeriodView> {

@@ -12,10 +12,9 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::{EntryRef, Included};
 use tributary_protocol::state::{self, Head};
 
-use super::super::archive::{Archive, ArchivedRun};
-use super::heads;
-use crate::terminal::Failure;
-use crate::view::book::{receipt_id, short_receipt};
+use super::{ExplainError, heads};
+use crate::archive::{Archive, ArchivedRun};
+use crate::book::{receipt_id, short_receipt};
 
 /// How many receipts an error lists.
 const CANDIDATES: usize = 3;
@@ -32,7 +31,7 @@ pub(super) fn receipt<'a>(
     archive: &'a Archive,
     me: PeerId,
     wanted: &str,
-) -> Result<Found<'a>, Failure> {
+) -> Result<Found<'a>, ExplainError> {
     let wanted = wanted.trim().to_lowercase();
     let all = receipts(archive);
     let named: Vec<&Found<'a>> = match wanted.contains('/') {
@@ -49,12 +48,11 @@ pub(super) fn receipt<'a>(
     match named[..] {
         [found] => Ok(Found { ..*found }),
         [] => Err(unknown(&all, me, &wanted)),
-        _ => Err(Failure::environment(format!(
-            "{} receipts of this home are named by {wanted:?}: {}",
-            named.len(),
-            list(named.iter().copied())
-        ))
-        .hint("give more digits, or the place within the block as BLOCK.INDEX")),
+        _ => Err(ExplainError::Ambiguous {
+            count: named.len(),
+            listed: list(named.iter().copied()),
+            wanted,
+        }),
     }
 }
 
@@ -85,14 +83,14 @@ fn by_place<'a, 'b>(
     all: &'b [Found<'a>],
     me: PeerId,
     wanted: &str,
-) -> Result<Vec<&'b Found<'a>>, Failure> {
+) -> Result<Vec<&'b Found<'a>>, ExplainError> {
     let parts: Vec<&str> = wanted.split('/').collect();
     let (run, round, peer) = match parts[..] {
         [run, round] => (run, round, me.to_string()),
         [run, round, peer] => (run, round, peer.to_owned()),
-        _ => return Err(form(wanted)),
+        _ => return Err(ExplainError::Form(wanted.to_owned())),
     };
-    let round: u32 = round.parse().map_err(|_| form(wanted))?;
+    let round: u32 = (round.parse()).map_err(|_| ExplainError::Form(wanted.to_owned()))?;
     let fits = |f: &&Found<'a>| {
         f.run.id.to_string().starts_with(run)
             && f.receipt.round == Round(round)
@@ -110,16 +108,10 @@ fn by_place<'a, 'b>(
     })
 }
 
-fn form(wanted: &str) -> Failure {
-    Failure::environment(format!("{wanted:?} names no receipt"))
-        .hint("give the first digits of one, as `tributary ledger statement` prints them, or RUN/ROUND/PEER")
-}
-
 /// The nearest receipts: those that share the most leading digits, the owner's first among equals.
-fn unknown(all: &[Found<'_>], me: PeerId, wanted: &str) -> Failure {
+fn unknown(all: &[Found<'_>], me: PeerId, wanted: &str) -> ExplainError {
     if all.is_empty() {
-        return Failure::environment("this home holds no receipts: no run of it has trained yet")
-            .hint("`tributary run list` shows the runs; --home names another home");
+        return ExplainError::NoReceipts;
     }
     let shared = |f: &Found<'_>| {
         let block = f.at.block.to_string();
@@ -134,11 +126,11 @@ fn unknown(all: &[Found<'_>], me: PeerId, wanted: &str) -> Failure {
         )
     });
     let listed = list(near.into_iter().take(CANDIDATES));
-    Failure::environment(format!(
-        "none of the {} receipts in this home is named by {wanted:?}; near it: {listed}",
-        all.len()
-    ))
-    .hint("`tributary ledger statement` prints the ids of one's own receipts")
+    ExplainError::Unknown {
+        count: all.len(),
+        wanted: wanted.to_owned(),
+        listed,
+    }
 }
 
 fn list<'a>(found: impl Iterator<Item = &'a Found<'a>>) -> String {
@@ -182,40 +174,27 @@ impl<'a> Found<'a> {
     pub(super) fn certified(
         &self,
         manifest: &Manifest,
-    ) -> Result<(&'a Included, &'a Certificate, &'a Certificate), Failure> {
+    ) -> Result<(&'a Included, &'a Certificate, &'a Certificate), ExplainError> {
         let round = self.receipt.round;
-        let watch = format!(
-            "`tributary run watch {}` shows how far the run is",
-            self.run.id.short()
-        );
+        let run = self.run.id;
         let Some(certificate) = self.certificate(round) else {
-            return Err(Failure::environment(format!(
-                "round {round} of run {} is not certified in this home yet, so its receipts may still be \
-                 left out",
-                self.run.id.short()
-            ))
-            .hint(watch));
+            return Err(ExplainError::Open { run, round });
         };
         let Some(included) = self.included() else {
             return Err(self.left_out(manifest, certificate));
         };
         let Some(next) = self.certificate(round.next()) else {
-            return Err(Failure::environment(format!(
-                "round {round} of run {} is certified and not final yet: the next height carries its score \
-                 sheets",
-                self.run.id.short()
-            ))
-            .hint(watch));
+            return Err(ExplainError::NotFinal { run, round });
         };
         Ok((included, certificate, next))
     }
 
     /// Why the committee did not include it, as far as the ledger tells.
-    fn left_out(&self, manifest: &Manifest, certificate: &Certificate) -> Failure {
+    fn left_out(&self, manifest: &Manifest, certificate: &Certificate) -> ExplainError {
         let round = self.receipt.round;
         let heads = match heads(manifest, self.run) {
             Ok(heads) => heads,
-            Err(failure) => return failure,
+            Err(error) => return error,
         };
         let before = round.previous().and_then(|r| heads.get(r.0 as usize));
         let value = &certificate.value;
@@ -232,12 +211,12 @@ impl<'a> Found<'a> {
             (Some(head), None) => self.refused(manifest, head, value.included.len()),
             (None, _) => "it is for a round that trains nothing".to_owned(),
         };
-        Failure::check(format!(
-            "receipt {} is not among the {} contributions of round {round}, so it earns nothing: {why}",
-            self.at.block.short(),
-            value.included.len()
-        ))
-        .hint("work that was not included goes back to its author's error feedback and into its next update")
+        ExplainError::LeftOut {
+            block: self.at.block,
+            round,
+            included: value.included.len(),
+            why,
+        }
     }
 
     fn refused(&self, manifest: &Manifest, head: &Head, included: usize) -> String {

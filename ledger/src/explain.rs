@@ -5,6 +5,7 @@
 //! round that it had no duty to fetch) is named with where to get it. `find` says which receipt was meant
 //! and why one earned nothing; the arithmetic is [`tributary_attribution::explain`].
 
+mod error;
 mod find;
 #[cfg(test)]
 mod tests;
@@ -18,51 +19,55 @@ use tributary_attribution::fold::{Books, CertifiedRound, Fact};
 use tributary_protocol::aggregate::{self, Weighted};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Score, ScoreSheet};
-use tributary_protocol::id::{MicroOpen, PeerId, Round};
+use tributary_protocol::id::{MerkleRoot, MicroOpen, PeerId, Round};
 use tributary_protocol::manifest::{Aggregation, Manifest};
 use tributary_protocol::round::Included;
 use tributary_protocol::state::{self, Head};
 use tributary_protocol::update;
 
-use super::archive::{Archive, ArchivedRun};
-use crate::home::HomePaths;
-use crate::shard::{Committed, ShardError};
-use crate::terminal::Failure;
-use crate::view::book::{Book, role_word};
+use crate::archive::{Archive, ArchivedRun};
+use crate::audit;
+use crate::book::{Book, role_word};
 use crate::view::explain::{
     CertificatePart, Explanation, PayoutPart, ReceiptPart, SCHEMA, ScorePart, SeatPart, ShardPart,
     SheetPart, SplitPart, StepPart, VectorPart,
 };
+pub use error::ExplainError;
 use find::Found;
 
-/// Explains the payout of the receipt that `wanted` names (see [`crate::cli`] for how), for the owner
-/// `me` of `home`.
+/// What a home holds of the text behind a shard's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardText {
+    /// The text, with that root.
+    Here,
+    /// A text that has another root; why it cannot be used.
+    Damaged(String),
+    /// Nothing: the text is with its owner.
+    Elsewhere,
+}
+
+/// Explains the payout of the receipt that `wanted` names (by its first digits, or as `RUN/ROUND/PEER`), for
+/// the owner `me` of a home. `text` says what the home holds behind the root of a shard.
 ///
 /// # Errors
-/// No such receipt; one that was not included, or whose round is not final yet; a ledger that does not
-/// hold.
+/// [`ExplainError`]: no such receipt; one that was not included, or whose round is not final yet; a ledger that
+/// does not hold.
 pub fn explain(
     archive: &Archive,
-    home: &HomePaths,
+    text: &dyn Fn(&MerkleRoot) -> ShardText,
     me: PeerId,
     wanted: &str,
-) -> Result<Explanation, Failure> {
+) -> Result<Explanation, ExplainError> {
     let found = find::receipt(archive, me, wanted)?;
     let manifest = found.run.manifest.as_ref();
-    let manifest = manifest.ok_or_else(|| Failure::check("the run's manifest is not here"))?;
+    let manifest = manifest.ok_or(ExplainError::NoManifest)?;
     let (included, round, next) = found.certified(manifest)?;
-    let mut vector = None;
-    super::check::audited(archive, found.run, &mut |value, derived| {
-        if value.round == round.round() {
-            let own =
-                derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
-            vector = own.map(|(_, vector)| vector.to_vec());
-        }
-    })
-    .map_err(|fault| {
-        Failure::check(format!("the ledger does not hold: {fault}"))
-            .hint("`tributary ledger verify` shows everything that is wrong")
-    })?;
+    let marked = found.run.checked.get();
+    let recomputed = marked.is_some_and(|m| !m.unchecked.contains(&round.round().0));
+    let vector = match marked {
+        Some(_) => None,
+        None => audited_vector(archive, &found, round.round())?,
+    };
     let book = Book {
         manifest,
         chain: &found.run.certificates,
@@ -70,25 +75,44 @@ pub fn explain(
     };
     let walk = Walk {
         archive,
-        home,
+        text,
         me,
         found: &found,
         manifest,
         included,
         round,
         next,
+        recomputed,
         names: book.names(),
         heads: heads(manifest, found.run)?,
     };
     walk.explain(&book, vector)
 }
 
+/// Audits the run, and gives the vector that the audit recomputed a round's adapter with.
+fn audited_vector(
+    archive: &Archive,
+    found: &Found<'_>,
+    round: Round,
+) -> Result<Option<Vec<f32>>, ExplainError> {
+    let mut vector = None;
+    audit::audited(archive, found.run, &mut |value, derived| {
+        if value.round == round {
+            let own =
+                derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
+            vector = own.map(|(_, vector)| vector.to_vec());
+        }
+    })
+    .map_err(|fault| ExplainError::Broken(Box::new(fault)))?;
+    Ok(vector)
+}
+
 /// States after each certificate, by round.
-pub(super) fn heads(manifest: &Manifest, run: &ArchivedRun) -> Result<Vec<Head>, Failure> {
+pub(super) fn heads(manifest: &Manifest, run: &ArchivedRun) -> Result<Vec<Head>, ExplainError> {
     let mut heads: Vec<Head> = Vec::with_capacity(run.certificates.len());
     for certificate in &run.certificates {
         let head = state::follow(manifest, run.id, heads.last(), &certificate.value);
-        heads.push(head.map_err(|e| Failure::check(format!("the ledger does not hold: {e}")))?);
+        heads.push(head.map_err(ExplainError::Unfollowed)?);
     }
     Ok(heads)
 }
@@ -96,26 +120,30 @@ pub(super) fn heads(manifest: &Manifest, run: &ArchivedRun) -> Result<Vec<Head>,
 /// Everything that the stations need.
 struct Walk<'a> {
     archive: &'a Archive,
-    home: &'a HomePaths,
+    text: &'a dyn Fn(&MerkleRoot) -> ShardText,
     me: PeerId,
     found: &'a Found<'a>,
     manifest: &'a Manifest,
     included: &'a Included,
     round: &'a Certificate,
     next: &'a Certificate,
+    /// Whether an earlier audit of the same bytes recomputed the round's adapter.
+    recomputed: bool,
     names: BTreeMap<PeerId, String>,
     heads: Vec<Head>,
 }
 
 impl Walk<'_> {
-    fn explain(&self, book: &Book<'_>, vector: Option<Vec<f32>>) -> Result<Explanation, Failure> {
+    fn explain(
+        &self,
+        book: &Book<'_>,
+        vector: Option<Vec<f32>>,
+    ) -> Result<Explanation, ExplainError> {
         let peer = self.found.peer();
-        let certified = book
-            .certified()
-            .map_err(|e| Failure::check(e.to_string()))?;
+        let certified = book.certified()?;
         let judged = (certified.iter()).find(|judged| judged.round == self.round.round());
-        let judged = judged.ok_or_else(|| Failure::check("the next height judges no round"))?;
-        let payout = Payout::of(judged, peer).map_err(|e| Failure::check(e.to_string()))?;
+        let judged = judged.ok_or(ExplainError::NotJudged)?;
+        let payout = Payout::of(judged, peer)?;
         let (payout_part, moved) = self.payout(&certified, &payout)?;
         let (score, judged) = self.score()?;
         let (vector, added) = self.vector(vector)?;
@@ -157,22 +185,21 @@ impl Walk<'_> {
         &self,
         certified: &[CertifiedRound],
         payout: &Payout,
-    ) -> Result<(PayoutPart, Step), Failure> {
+    ) -> Result<(PayoutPart, Step), ExplainError> {
         let account = Account::Contributor(payout.peer);
         let upto = |last: Round| {
             let rounds = certified.iter().filter(|round| round.round <= last);
-            let books = Books::of(rounds.cloned().map(Fact::Round))
-                .map_err(|e| Failure::check(e.to_string()))?;
-            Ok::<i128, Failure>(books.balance(self.found.run.id, account).0)
+            let books = Books::of(rounds.cloned().map(Fact::Round))?;
+            Ok::<i128, ExplainError>(books.balance(self.found.run.id, account).0)
         };
         let after = upto(payout.round)?;
         let before = upto(payout.round.previous().unwrap_or_default())?;
         let amount = payout.own().map_or(0, |line| line.amount().0);
         if after - before != amount as i128 {
-            return Err(Failure::check(format!(
-                "the account moved by {} micro-OPEN where the split gives {amount}",
-                after - before
-            )));
+            return Err(ExplainError::Account {
+                moved: after - before,
+                given: amount,
+            });
         }
         let outcome = match payout.outcome {
             Outcome::Paid => "paid",
@@ -237,7 +264,7 @@ impl Walk<'_> {
     }
 
     /// The sheets that the next certificate counts, ranked.
-    fn score(&self) -> Result<(ScorePart, Step), Failure> {
+    fn score(&self) -> Result<(ScorePart, Step), ExplainError> {
         let peer = self.found.peer();
         let mut sheets = BTreeMap::new();
         for at in &self.next.value.sheets {
@@ -255,11 +282,10 @@ impl Walk<'_> {
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]
         {
-            return Err(Failure::check(format!(
-                "the medians of the sheets are a score of {} nanonats and a luck of {}, and {} and {} were \
-                 certified",
-                score.0, luck.0, certified.score.0, certified.luck.0
-            )));
+            return Err(ExplainError::Medians {
+                found: [score, luck],
+                certified: [certified.score, certified.luck],
+            });
         }
         let evaluators = aggregate::judges(&peer, &self.manifest.evaluators);
         let needed = aggregate::needed(evaluators);
@@ -339,9 +365,12 @@ impl Walk<'_> {
     }
 
     /// What the rule made of the update. `derived` is the vector that the audit recomputed the adapter with.
-    fn vector(&self, derived: Option<Vec<f32>>) -> Result<(Option<VectorPart>, Step), Failure> {
+    fn vector(
+        &self,
+        derived: Option<Vec<f32>>,
+    ) -> Result<(Option<VectorPart>, Step), ExplainError> {
         let updates = self.updates()?;
-        let (Some(derived), Some(updates)) = (derived, updates) else {
+        let (true, Some(updates)) = (derived.is_some() || self.recomputed, updates) else {
             let gone = |i: &&Included| !matches!(self.archive.blob(i.update.hash), Ok(Some(_)));
             let gone = self.round.value.included.iter().filter(gone).count();
             let what = match gone {
@@ -363,17 +392,16 @@ impl Walk<'_> {
         let coefficients = aggregate::coefficients(self.manifest.aggregation, &updates);
         let own = updates.iter().zip(&coefficients);
         let own = own.into_iter().find(|(weighted, _)| weighted.peer == peer);
-        let (weighted, (_, share, coefficient)) =
-            own.ok_or_else(|| Failure::check("the round's updates lack this contribution"))?;
+        let (weighted, (_, share, coefficient)) = own.ok_or(ExplainError::NoUpdate)?;
         let scaled = weighted.update.iter();
         let scaled: Vec<f32> = scaled
             .map(|v| (coefficient * f64::from(*v)) as f32)
             .collect();
         let segments = self.segments();
-        if update::scatter(&scaled, &segments, derived.len()) != derived {
-            return Err(Failure::check(
-                "coefficient times update is not the vector that the adapter was recomputed with",
-            ));
+        let parameters = self.manifest.adapter.parameters();
+        let vector = update::scatter(&scaled, &segments, parameters);
+        if derived.is_some_and(|derived| derived != vector) {
+            return Err(ExplainError::Vector);
         }
         let part = VectorPart {
             rule: rule_word(self.manifest.aggregation).to_owned(),
@@ -386,16 +414,28 @@ impl Walk<'_> {
             },
             coefficient: *coefficient,
             update_norm: norm(&weighted.update),
-            vector_norm: norm(&derived),
-            moved: derived.iter().filter(|v| **v != 0.0).count() as u64,
-            parameters: derived.len() as u64,
+            vector_norm: norm(&vector),
+            moved: vector.iter().filter(|v| **v != 0.0).count() as u64,
+            parameters: vector.len() as u64,
         };
-        let how = format!(
-            "decoded the round's {} updates, applied the rule, and added the vectors to the adapter before: \
-             the outcome has the certified hash",
-            updates.len()
-        );
-        Ok((Some(part), holds(Station::Vector, how)))
+        Ok((
+            Some(part),
+            holds(Station::Vector, self.vector_words(updates.len())),
+        ))
+    }
+
+    fn vector_words(&self, count: usize) -> String {
+        match self.recomputed {
+            false => format!(
+                "decoded the round's {count} updates, applied the rule, and added the vectors to the adapter before: \
+                 the outcome has the certified hash"
+            ),
+            true => format!(
+                "decoded the round's {count} updates and applied the rule; that the adapter before and the vectors \
+                 give the certified hash was checked earlier, on the same bytes (`tributary ledger verify --full` \
+                 checks it again)"
+            ),
+        }
     }
 
     fn segments(&self) -> Vec<tributary_protocol::adapter::Segment> {
@@ -404,19 +444,19 @@ impl Walk<'_> {
     }
 
     /// The round's decoded updates in the order of peers; `None` when one is not here.
-    fn updates(&self) -> Result<Option<Vec<Weighted>>, Failure> {
+    fn updates(&self) -> Result<Option<Vec<Weighted>>, ExplainError> {
         let len = self.segments().iter().map(|s| s.len()).sum();
         let mut updates = Vec::new();
         for included in &self.round.value.included {
             let blob = self.archive.blob(included.update.hash);
-            let Some(bytes) = blob.map_err(Failure::check)? else {
+            let Some(bytes) = blob? else {
                 return Ok(None);
             };
             let update = update::decode(&bytes, len, self.manifest.codec);
             updates.push(Weighted {
                 peer: included.receipt.author,
                 weight: included.weight,
-                update: update.map_err(|e| Failure::check(format!("an update: {e}")))?,
+                update: update.map_err(ExplainError::Update)?,
             });
         }
         Ok(Some(updates))
@@ -450,16 +490,14 @@ impl Walk<'_> {
         )
     }
 
-    fn shard(&self) -> Result<(ShardPart, Step), Failure> {
+    fn shard(&self) -> Result<(ShardPart, Step), ExplainError> {
         let peer = self.found.peer();
         let before = self.round.round().previous().unwrap_or_default();
         let member = self.heads[before.0 as usize].roster.get(&peer);
-        let member = member.ok_or_else(|| Failure::check("the contributor was no member"))?;
+        let member = member.ok_or(ExplainError::NoMember)?;
         let root = self.found.receipt.shard;
         if member.root != root {
-            return Err(Failure::check(
-                "the receipt names another shard than the certified join",
-            ));
+            return Err(ExplainError::OtherShard);
         }
         // A member's first round can open its sketch.
         let mut openings = self.round.value.openings.iter();
@@ -473,10 +511,10 @@ impl Walk<'_> {
             sequence: member.joined.seq.0,
             since: member.since.0,
         };
-        let text = match Committed::read(self.home, &root) {
-            Ok(_) => "; the text in this home has that root",
-            Err(e @ ShardError::Damaged { .. }) => return Err(Failure::check(e.to_string())),
-            Err(_) if peer == self.me => {
+        let text = match (self.text)(&root) {
+            ShardText::Here => "; the text in this home has that root",
+            ShardText::Damaged(why) => return Err(ExplainError::Text(why)),
+            ShardText::Elsewhere if peer == self.me => {
                 let what = "the receipt names the root of the certified join, and the text behind it is not \
                             in this home"
                     .to_owned();
@@ -485,7 +523,7 @@ impl Walk<'_> {
                 let station = Station::Shard;
                 return Ok((part, Step { station, check }));
             }
-            Err(_) => "; the text is with its owner alone",
+            ShardText::Elsewhere => "; the text is with its owner alone",
         };
         let how = format!("the receipt names the root of the certified join{text}");
         Ok((part, holds(Station::Shard, how)))

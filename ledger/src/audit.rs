@@ -6,13 +6,13 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
 
-use super::archive::{Archive, ArchivedRun};
-use super::{Fault, Report, RunReport};
-use crate::NETWORK;
-use crate::view::book::Book;
+use crate::archive::{Archive, ArchivedRun};
+use crate::book::Book;
+use crate::mark::Outcome;
+use crate::report::{Fault, Report, RunReport};
 
 /// Checks every run of `archive` into `report`.
-pub(super) fn archive(archive: &Archive, report: &mut Report) {
+pub fn archive(archive: &Archive, report: &mut Report) {
     report.faults.extend(archive.faults.iter().cloned());
     for run in &archive.runs {
         let nothing = run.certificates.is_empty() && run.blocks.len() <= 1;
@@ -31,11 +31,11 @@ pub(super) fn archive(archive: &Archive, report: &mut Report) {
     }
 }
 
-/// The protocol's audit of one run; `visit` sees every round.
+/// The protocol's audit of one run; `visit` sees every round. An archive remembers that a run holds.
 ///
 /// # Errors
 /// The first fault.
-pub(crate) fn audited(
+pub fn audited(
     archive: &Archive,
     run: &ArchivedRun,
     visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
@@ -52,55 +52,73 @@ pub(crate) fn audited(
         });
     // A blob whose content has changed is reported with the files; here it is missing.
     let mut blob = |hash: &BlobHash| archive.blob(*hash).ok().flatten();
-    audit::audit(NETWORK, run.id, blocks, certificates, &mut blob, visit).map_err(|fault| Fault {
+    let found = audit::audit(
+        archive.network,
+        run.id,
+        blocks,
+        certificates,
+        &mut blob,
+        visit,
+    );
+    let audited = found.map_err(|fault| Fault {
         author: fault.author.map(|author| author.to_string()),
         sequence: fault.seq.map(|seq| seq.0),
         round: fault.round.map(|round| round.0),
         ..Fault::of(fault.reason)
-    })
+    })?;
+    if let (outcome, Ok(())) = outcome(archive, run, &audited) {
+        // What was found before of the same bytes is the same.
+        let _ = run.checked.set(outcome);
+    }
+    Ok(audited)
 }
 
+/// Checks one run into `report`, unless that was done before.
 fn run(archive: &Archive, run: &ArchivedRun, report: &mut Report) -> Result<(), Fault> {
-    let audited = audited(archive, run, &mut |_, _| ())?;
+    let (found, verdict) = match run.checked.get() {
+        Some(found) => (found.clone(), Ok(())),
+        None => {
+            let audited = audited(archive, run, &mut |_, _| ())?;
+            outcome(archive, run, &audited)
+        }
+    };
+    report.notes.extend(found.notes);
+    report.findings.extend(found.findings);
+    verdict.map(|()| report.runs.push(found.report))
+}
+
+/// What an audit says of a run, and whether its books and its last adapter hold as well.
+fn outcome(
+    archive: &Archive,
+    run: &ArchivedRun,
+    audited: &Audited,
+) -> (Outcome, Result<(), Fault>) {
     let manifest = &audited.manifest;
     let trains = |round: &Round| round.0 >= 1 && *round < manifest.closing_round();
-    let unchecked = audited
-        .unchecked
-        .iter()
-        .filter(|round| trains(round))
-        .count();
+    let unchecked = audited.unchecked.iter();
+    let unchecked = unchecked.filter(|round| trains(round)).count();
+    let mut notes = Vec::new();
     if unchecked > 0 {
-        report.notes.push(format!(
+        notes.push(format!(
             "run {}: the updates of {unchecked} rounds are not here, so that their aggregates stand on \
              their certificates alone",
             run.id.short()
         ));
     }
     for author in &audited.equivocators {
-        report.notes.push(format!(
+        notes.push(format!(
             "run {}: {} said two different things at one place; the proof is kept and nothing it said \
              from there on counts",
             run.id.short(),
             author.short()
         ));
     }
-    report.findings.extend(findings(run, &audited));
-    let trained = audited
-        .values
-        .iter()
-        .filter(|value| trains(&value.round))
-        .count();
+    let trained = audited.values.iter();
+    let trained = trained.filter(|value| trains(&value.round)).count();
     let certificates = run.certificates.iter().chain(&run.contradictions);
     let precommits: usize = certificates.map(|c| c.precommits.len()).sum();
-    let adapter = audited.head.adapter.hash;
-    if audited.is_finished() && !matches!(archive.blob(adapter), Ok(Some(_))) {
-        let why = format!(
-            "the certified adapter {} is missing or damaged",
-            adapter.short()
-        );
-        return Err(Fault::of(why).at(audited.head.round));
-    }
-    report.runs.push(RunReport {
+    let accounts = accounts(run, manifest);
+    let report = RunReport {
         home: String::new(),
         run: run.id.to_string(),
         rounds: audited.values.len() as u32,
@@ -108,10 +126,24 @@ fn run(archive: &Archive, run: &ArchivedRun, report: &mut Report) -> Result<(), 
         blocks: audited.blocks as u32,
         signatures: (audited.blocks + precommits) as u32,
         aggregates: (trained - unchecked) as u32,
-        accounts: accounts(run, manifest).map_err(Fault::of)?,
+        accounts: *accounts.as_ref().unwrap_or(&0),
         state: audited.head.hash.to_string(),
-    });
-    Ok(())
+    };
+    let found = Outcome {
+        report,
+        notes,
+        findings: findings(run, audited),
+        unchecked: audited.unchecked.iter().map(|round| round.0).collect(),
+    };
+    let adapter = audited.head.adapter.hash;
+    if audited.is_finished() && !matches!(archive.blob(adapter), Ok(Some(_))) {
+        let why = format!(
+            "the certified adapter {} is missing or damaged",
+            adapter.short()
+        );
+        return (found, Err(Fault::of(why).at(audited.head.round)));
+    }
+    (found, accounts.map(|_| ()).map_err(Fault::of))
 }
 
 /// What the home proves against others.

@@ -42,7 +42,7 @@ impl Head {
 }
 
 /// The hash of a hold-out window.
-pub(crate) fn window(salt: &Digest, tokens: &[u32]) -> Digest {
+pub fn window(salt: &Digest, tokens: &[u32]) -> Digest {
     let tokens: Vec<u8> = tokens
         .iter()
         .flat_map(|token| token.to_le_bytes())
@@ -51,6 +51,6 @@ pub(crate) fn window(salt: &Digest, tokens: &[u32]) -> Digest {
 }
 
 /// The hash of a training passage.
-pub(crate) fn passage(salt: &Digest, text: &str) -> Digest {
+pub fn passage(salt: &Digest, text: &str) -> Digest {
     merkle::leaf(&[&[1], salt.as_bytes().as_slice(), text.as_bytes()].concat())
 }

@@ -1,0 +1,40 @@
+//! What a peer's records say, worked out from bytes alone.
+//!
+//! ```text
+//!   records, blobs ──▶ archive ──▶ audit     does everything that was certified follow?
+//!                         │  └───▶ explain   one payout, walked back to the data behind it
+//!                         └──────▶ holdout   was a round scored on the drawn windows?
+//!                         └──────▶ mark      what an earlier audit of the same bytes found
+//!   records ─────────▶ library                every run, folded once: what readers are shown
+//! ```
+//!
+//! The crate is synchronous: it opens no socket, no database and no file, starts no thread and prints nothing.
+//! A home hands in its records as they were stored and its blobs through [`Blobs`]; how an answer is shown is
+//! decided above. Every error says what failed and why, and through [`Remedy`] what to do.
+
+pub mod archive;
+pub mod audit;
+pub mod book;
+pub mod explain;
+#[cfg(test)]
+mod hand;
+pub mod holdout;
+pub mod library;
+pub mod mark;
+mod remedy;
+pub mod report;
+pub mod view;
+
+pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
+pub use book::Book;
+pub use library::{Library, Snapshot, Volume};
+pub use mark::{Mark, Outcome};
+pub use remedy::Remedy;
+pub use report::{Fault, Report, RunReport};
+
+// The hand-made runs are shared with tests of the peer and name the crate as they do.
+#[cfg(test)]
+extern crate self as tributary_ledger;
+
+/// What to do about a ledger that does not hold.
+const VERIFY_HINT: &str = "`tributary ledger verify` shows everything that is wrong";
