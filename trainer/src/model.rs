@@ -213,6 +213,13 @@ impl Model {
         ops::cross_entropy_sum(hidden, self.head_matrix(), &batch.targets)
     }
 
+    /// Negative log likelihood of each of the batch's targets, in nats; zero where nothing is predicted.
+    pub(crate) fn losses(&self, adapter: Option<&Factors>, batch: &Batch) -> Vec<f64> {
+        let hidden = self.hidden(adapter, batch);
+        let found = sliced::cross_entropies(hidden, self.head_matrix(), &batch.targets);
+        found.into_iter().map(f64::from).collect()
+    }
+
     /// The last norm's output, `[rows, hidden]`.
     pub(crate) fn hidden(&self, adapter: Option<&Factors>, batch: &Batch) -> Tensor<2> {
         let table = Arc::new(RopeTable::new(&self.config, batch.context));
