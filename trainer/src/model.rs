@@ -328,4 +328,6 @@ impl Weight<'_> {
 }
 
 #[cfg(test)]
+mod families;
+#[cfg(test)]
 mod tests;
