@@ -19,20 +19,7 @@ pub fn most_tokens(base: &BaseModel) -> usize {
     base.config().max_context.min(MAX_CONTEXT)
 }
 
-/// Loss of `answer` after `prompt`, over the answer's tokens only, and its gradient.
-///
-/// # Errors
-/// See [`GradientError`].
-pub fn answer_loss_and_gradient(
-    base: &BaseModel,
-    adapter: &Adapter,
-    prompt: &str,
-    answer: &str,
-) -> Result<LossGradient, GradientError> {
-    tokens_loss_and_gradient(base, adapter, &base.encode(prompt)?, &base.encode(answer)?)
-}
-
-/// As [`answer_loss_and_gradient`] for token ids, such as those that a generation returned.
+/// Mean loss of `answer` after `prompt`, over the answer's tokens only, and its gradient.
 ///
 /// # Errors
 /// See [`GradientError`].

@@ -7,6 +7,15 @@
 //! product. The same code trains all weights (their tensors are tracked), trains a LoRA adapter (only
 //! its factors are tracked and autodiff skips the gradients of the base) and evaluates (nothing is).
 //! What a batch is made of belongs to `data`, how weights move to `optimizer`.
+//!
+//! A forward pass has three forms, each with a task that no other does as well (`docs/numbers/forms.md`); tests
+//! hold them against each other as whole models (`families`).
+//!
+//! | form | where | why it is there |
+//! |---|---|---|
+//! | `lean` | host memory | losses, and gradients of an adapter: the least time, and about half the memory |
+//! | `ops` on `fused` | host memory | what `lean` has no form for: gradients of all weights, generation, logits |
+//! | `ops` on `plain`, `sliced` | any device | all that a GPU computes, and the slow twin of both |
 
 pub mod files;
 pub mod parameters;

@@ -158,7 +158,7 @@ impl Plan {
     }
 
     /// Tokens of a window at a step.
-    pub fn context_at(&self, step: u64) -> usize {
+    pub(crate) fn context_at(&self, step: u64) -> usize {
         if step as f64 >= self.long_from * self.steps as f64 {
             BLOCK
         } else {

@@ -15,13 +15,17 @@ fn an_answers_loss_is_over_its_own_tokens() {
         let e = evaluate(&base, Some(&adapter), w).unwrap();
         e.nll * e.predicted as f64
     };
-    let answer = answer_loss_and_gradient(&base, &adapter, "abcd", "efg").unwrap();
+    let ask = |prompt: &str, answer: &str| {
+        let [prompt, answer] = [prompt, answer].map(|text| base.encode(text).unwrap());
+        tokens_loss_and_gradient(&base, &adapter, &prompt, &answer)
+    };
+    let answer = ask("abcd", "efg").unwrap();
     assert_eq!(answer.predicted, 3);
     assert!((answer.loss * 3.0 - (sum(&whole) - sum(&start))).abs() < 1e-4);
     // Without a prompt the first token has nothing before it.
-    let bare = answer_loss_and_gradient(&base, &adapter, "", "abcd").unwrap();
+    let bare = ask("", "abcd").unwrap();
     assert_eq!(bare.predicted, 3);
-    let nothing = answer_loss_and_gradient(&base, &adapter, "abc", "");
+    let nothing = ask("abc", "");
     assert!(matches!(nothing, Err(GradientError::Nothing)));
 }
 

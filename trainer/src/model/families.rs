@@ -1,12 +1,7 @@
 //! The forms that a forward pass has, held against each other as whole models: what they give, and what they cost.
 //!
-//! | form | where | what it is for |
-//! |---|---|---|
-//! | `lean` | host memory | losses, and gradients of an adapter |
-//! | `fused` operations | host memory | all weights' gradients, generation, logits |
-//! | `plain` operations, `sliced` head | any device | everything where there is no host memory to read; the slow twin |
-//!
-//! `docs/numbers/forms.md` has the costs and the command that writes them.
+//! Which forms there are, and why, is in `model`. `docs/numbers/forms.md` has the costs and the command that
+//! writes them.
 
 use std::time::{Duration, Instant};
 

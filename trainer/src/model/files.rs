@@ -195,7 +195,7 @@ pub(crate) fn read_folder(
 ///
 /// # Errors
 /// See [`WeightsError`].
-pub fn read_bytes(
+pub(crate) fn read_bytes(
     bytes: &[u8],
     file: &str,
     config: &Config,
