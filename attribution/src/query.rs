@@ -14,12 +14,19 @@
 //! Limits: a linear estimate, blind to what two contributors did only together. How well it agrees with
 //! retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which agrees
 //! better, and gives the shares intervals.
+//!
+//! Rooms: [`staging`] makes stages of a run's rounds, [`store`] holds what was moved in one, [`answer`] asks a
+//! model for the passes that an answer takes, [`stretch`] has the arithmetic, [`layout`] is what programs read.
 
+pub mod answer;
+pub mod layout;
+pub mod staging;
 pub mod store;
 pub mod stretch;
 
 use std::collections::BTreeMap;
 
+use tributary_protocol::adapter::AdapterError;
 use tributary_protocol::id::{NanoNats, PeerId, Ppb};
 
 use crate::money;
@@ -53,6 +60,9 @@ pub enum QueryError {
     /// A contribution with NaN or infinity.
     #[error("the vector of {0} is not finite")]
     Vector(PeerId),
+    /// An adapter half way through a stage that is none.
+    #[error("the adapter half way through a stage cannot be had: {0}")]
+    Middle(#[from] AdapterError),
     /// Gradients of more or fewer stages than the run is looked at in.
     #[error("an answer has gradients of {found} stages where the run has {expected}")]
     Stages {

@@ -2,11 +2,12 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction luck newcomers opening parity processes scale strangers texts
+    python3 docs/numbers/update.py demo bitflip decoders extraction forms luck newcomers opening parity processes scale
+        strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
-The other forms, of which `newcomers`, `processes` and `scale` are three more, take what `tributary demo --format json`, or the
+The other forms, of which `newcomers`, `processes`, `scale`, `forms` and `why` are five more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
 `reliability.md`, `training.md` and the pages of `tributary-lab` are written by their own commands, which they name;
 those that need nothing but the command can be written from here too.
@@ -383,23 +384,48 @@ def opening(report=None, commit=None):
     return f"{where}\n\n{head}\n\n" + table(["command", "seconds"], [(f"`{name}`", s) for name, s in times])
 
 
+def why(report=None, commit=None):
+    where = machine(commit)
+    text = report or run("cargo", "test", "--workspace", "-q", "--test", "answer_cost", "--", "--ignored", "--nocapture")
+    rows = []
+    for tokens, *times, turns in found(
+            r"answer of (\d+) tokens: losses (\S+) ms by prefixes, (\S+) ms in one pass; gradients (\S+) ms, (\S+) ms; "
+            r"of (\d+) turns", text):
+        losses, loss, gradients, gradient = map(float, times)
+        before, after = losses + gradients, loss + gradient
+        rows.append((tokens, turns, f"{losses:.0f} ms", f"{loss:.0f} ms", f"{gradients:.0f} ms", f"{gradient:.0f} ms",
+                     f"{before / 1e3:.1f} s", f"{after / 1e3:.1f} s", f"{before / after:.1f}"))
+    head = ["tokens", "turns", "losses before", "after", "gradients before", "after", "together before", "after", "ratio"]
+    return "\n\n".join([f"{where} Development profile, whose kernels are optimised.", table(head, rows)])
+
+
+def forms(report=None, commit=None):
+    where = machine(commit)
+    text = report or run("cargo", "test", "--workspace", "-q", "--lib", "forms_of_a_model", "--", "--ignored", "--nocapture")
+    rows = found(r"form (\w+) (\w+) (\w+): (\S+) ms, (\d+) MiB", text)
+    head = ["model", "task", "form", "ms", "MiB beyond the model"]
+    return "\n\n".join([f"{where} Development profile, whose kernels are optimised.", table(head, rows)])
+
+
 PAGES = {
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
     "luck": study("luck"), "texts": study("texts"),
+    "forms": forms, "why": why,
 }
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, processes or scale")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, scale or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["scale"])):
-        arguments.error("--report and --commit belong together, and to one page: decoders, demo, newcomers, opening, processes or scale")
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["scale"], ["forms"], ["why"])):
+        arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
+                        "processes, scale or why")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:

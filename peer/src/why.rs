@@ -7,7 +7,6 @@
 //! never change it; `evidence` gathers them. Who asks, and how the outcome is shown, belongs to the callers.
 
 mod cache;
-mod layout;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,20 +15,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tributary_attribution::lexical::{self, Boilerplate, Held};
-use tributary_attribution::query::stretch::{self, Stretch};
-use tributary_attribution::query::{METHOD, TokenLoss, store};
-use tributary_ledger::Book;
+use tributary_attribution::lexical::{self, Held};
+use tributary_attribution::query::METHOD;
+use tributary_attribution::query::answer::{self, AnswerModel};
+use tributary_attribution::query::layout;
+use tributary_attribution::query::staging::{Stage, Staging};
 use tributary_ledger::audit;
-use tributary_ledger::{Archive, ArchivedRun};
+use tributary_ledger::{Archive, ArchivedRun, Book};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::fingerprint;
 use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::state::Derived;
 use tributary_trainer::{
-    BaseModel, GenerateConfig, Windows, evaluate, generate, tokens_loss_and_gradient,
+    BaseModel, GenerateConfig, GradientError, generate, stretch_gradients, token_losses,
 };
 
 use crate::evidence::{self, Asking, Commitment, Said};
@@ -37,15 +36,7 @@ use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 
-pub use layout::{Asked, Evidence, Outcome, Share, Why};
-
-/// Stretches that an answer is cut in for the intervals: each costs a backward pass for every stage.
-const STRETCHES: usize = 8;
-/// Stages that a run is looked at in. Retraining agrees better with more of them, and hardly better with more
-/// than these (`docs/numbers/attribution.md`).
-const STAGES: usize = 4;
-/// Tokens of an answer: its losses are taken prefix by prefix, which grows with the square.
-pub const MAX_ANSWER_TOKENS: usize = 512;
+pub use tributary_attribution::query::layout::{Asked, Evidence, Outcome, Share, Why};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,63 +65,6 @@ pub struct Provenance {
     pub commitments: BTreeMap<PeerId, Commitment>,
 }
 
-/// Some consecutive rounds of a run.
-pub struct Stage {
-    /// The adapter half way through them.
-    pub middle: Adapter,
-    /// Sums of their contribution vectors.
-    pub moved: store::Stage,
-}
-
-/// Collects the rounds of a run in stages.
-struct Staging {
-    /// Rounds of a stage.
-    together: u32,
-    /// The newest adapter.
-    adapter: Option<Arc<Adapter>>,
-    /// The adapter before the open stage, what was moved in it, and its rounds so far.
-    open: Option<(Arc<Adapter>, store::Stage, u32)>,
-    stages: Vec<Stage>,
-}
-
-impl Staging {
-    fn new(rounds: u32) -> Self {
-        Self {
-            together: rounds.div_ceil(STAGES as u32).max(1),
-            adapter: None,
-            open: None,
-            stages: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, derived: &Derived) -> Result<(), String> {
-        if let Some(before) = self.adapter.replace(derived.adapter.clone())
-            && !derived.contributions.is_empty()
-        {
-            let (_, moved, rounds) =
-                (self.open).get_or_insert_with(|| (before, store::Stage::default(), 0));
-            (moved.add(&derived.contributions)).map_err(|why| why.to_string())?;
-            *rounds += 1;
-            if *rounds == self.together {
-                self.close()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<(), String> {
-        let (Some((before, moved, _)), Some(after)) = (self.open.take(), &self.adapter) else {
-            return Ok(());
-        };
-        let ends = before.values().iter().zip(after.values());
-        let values = ends.map(|(before, after)| before + (after - before) / 2.0);
-        let middle = Adapter::new(after.shape().clone(), values.collect());
-        let middle = middle.map_err(|why| why.to_string())?;
-        self.stages.push(Stage { middle, moved });
-        Ok(())
-    }
-}
-
 impl Provenance {
     /// Recomputes every round of `run` from its updates, by the audit.
     ///
@@ -150,11 +84,12 @@ impl Provenance {
         let mut outcome = Ok(());
         let audited = audit::audited(archive, run, &mut |_, derived| {
             if let (Some(derived), Ok(())) = (derived, &outcome) {
-                outcome = staging.add(derived);
+                outcome = staging.add(&derived.adapter, &derived.contributions);
             }
         })
         .map_err(|fault| broken(fault.to_string()))?;
-        outcome.and_then(|()| staging.close()).map_err(broken)?;
+        let stages = outcome.and_then(|()| staging.finish());
+        let stages = stages.map_err(|why| broken(why.to_string()))?;
         let trained = 1..=audited.manifest.rounds;
         let missing = (audited.unchecked.iter())
             .filter(|round| trained.contains(&round.0))
@@ -178,7 +113,7 @@ impl Provenance {
             commitments: evidence::commitments(run),
             manifest: audited.manifest,
             adapter: Arc::unwrap_or_clone(adapter),
-            stages: staging.stages,
+            stages,
         })
     }
 
@@ -299,7 +234,7 @@ impl Answered {
         })?;
         let mut proven = held.iter().zip(judged);
         for (share, said) in self.why.shares.iter_mut().zip(said) {
-            share.asked = Asked::of(said);
+            share.asked = asked(said);
             let Said::Proven(_) = said else { continue };
             for (span, boilerplate) in proven.next().into_iter().flat_map(|(s, j)| s.iter().zip(j))
             {
@@ -324,7 +259,9 @@ impl Answered {
         let loss = |answer: &str| {
             let tokens = |text: &str| self.base.encode(text).map_err(|e| Failure::from_error(&e));
             let text = [tokens(&self.why.prompt)?, tokens(answer)?].concat();
-            sum_of_losses(&self.base, None, &text)
+            let losses = token_losses(&self.base, None, &[], &text);
+            let losses = losses.map_err(|e| Failure::from_error(&e))?;
+            Ok::<f64, Failure>(losses.iter().sum())
         };
         let (before, upto) = (
             &self.why.answer[..bytes.start],
@@ -334,29 +271,14 @@ impl Answered {
     }
 }
 
-impl Asked {
-    fn of(said: &Said) -> Self {
-        let (outcome, why) = match said {
-            Said::Proven(_) => (Outcome::Answered, String::new()),
-            Said::Declined(why) => (Outcome::Declined, why.to_string()),
-            Said::Silent(why) => (Outcome::Silent, why.clone()),
-            Said::False(why) => (Outcome::FalseProof, why.clone()),
-            Said::NotAsked(why) => (Outcome::NotAsked, (*why).to_owned()),
-        };
-        Self {
-            outcome,
-            why,
-            boilerplate: 0,
-        }
-    }
-
-    fn leave_out(&mut self, why: Boilerplate) {
-        self.boilerplate += 1;
-        let why = why.to_string();
-        if !self.why.contains(&why) {
-            let comma = if self.why.is_empty() { "" } else { ", " };
-            self.why = format!("{}{comma}{why}", self.why);
-        }
+/// What is shown of what a contributor said.
+fn asked(said: &Said) -> Asked {
+    match said {
+        Said::Proven(_) => Asked::new(Outcome::Answered, ""),
+        Said::Declined(why) => Asked::new(Outcome::Declined, why.to_string()),
+        Said::Silent(why) => Asked::new(Outcome::Silent, why.clone()),
+        Said::False(why) => Asked::new(Outcome::FalseProof, why.clone()),
+        Said::NotAsked(why) => Asked::new(Outcome::NotAsked, *why),
     }
 }
 
@@ -401,49 +323,59 @@ pub fn id_of_folder(folder: &Path, base: &BaseModel) -> Result<BlobHash, Failure
 pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Result<Why, Failure> {
     let adapter = &provenance.adapter;
     let (asked, said, answer) = answer_of(base, adapter, question)?;
-    if said.is_empty() || said.len() > MAX_ANSWER_TOKENS {
-        return Err(Failure::environment(format!(
-            "the answer has {} tokens, and shares are of 1 to {MAX_ANSWER_TOKENS}",
-            said.len()
-        ))
-        .hint("give another prompt, or an answer with --answer"));
+    let other = "give another prompt, or an answer with --answer";
+    if said.is_empty() {
+        return Err(
+            Failure::environment("the answer has no tokens, so nobody shaped it").hint(other),
+        );
     }
     let started = Instant::now();
-    let losses = losses(base, adapter, &asked, &said)?;
-    let stretches = stretches(base, provenance, &asked, &said, &losses)?;
-    let stages = provenance.stages.iter().map(|stage| &stage.moved);
-    let found = stretch::shares_of_stages(&stretches, &stages.collect::<Vec<_>>());
-    let found = found.map_err(|e| Failure::from_error(&e))?;
-    let mut shares: Vec<Share> = (found.shares.shares.iter().zip(&found.intervals))
-        .map(|(share, [low, high])| Share {
-            peer: share.peer.to_string(),
-            name: (provenance.names.get(&share.peer).cloned()).unwrap_or_default(),
-            datanet: provenance.manifest.datanet.clone(),
-            share_ppb: share.share.0,
-            low_ppb: low.0,
-            high_ppb: high.0,
-            influence_nanonats: share.influence.0,
-            evidence: Vec::new(),
-            asked: Asked::of(&Said::NotAsked("nobody was asked")),
-        })
-        .collect();
-    shares.sort_by_key(|share| (std::cmp::Reverse(share.share_ppb), share.peer.clone()));
-    let mean =
-        |loss: fn(&TokenLoss) -> f64| losses.iter().map(loss).sum::<f64>() / losses.len() as f64;
+    let mut model = Answering {
+        base,
+        prompt: &asked,
+        answer: &said,
+    };
+    let answered = answer::shares(&mut model, adapter, &provenance.stages);
+    let answered = answered.map_err(|e| Failure::from_error(&e).hint(other))?;
+    let (base_nats, adapter_nats) = answered.means();
+    let found = &answered.found;
     Ok(Why {
-        schema: "why/1".to_owned(),
+        schema: layout::SCHEMA.to_owned(),
         run: provenance.manifest.run_id().to_string(),
         adapter: provenance.id().to_string(),
         prompt: question.prompt.clone(),
         answer,
-        base_nats: mean(|loss| loss.base),
-        adapter_nats: mean(|loss| loss.adapter),
+        base_nats,
+        adapter_nats,
         nobody_ppb: found.shares.nobody.0,
-        shares,
+        shares: layout::lines(found, &provenance.names, &provenance.manifest.datanet),
         method: METHOD.to_owned(),
         cost_ms: started.elapsed().as_secs_f64() * 1e3,
         evidence_ms: 0.0,
     })
+}
+
+/// A base model with a prompt and what was answered to it.
+struct Answering<'a> {
+    base: &'a BaseModel,
+    prompt: &'a [u32],
+    answer: &'a [u32],
+}
+
+impl AnswerModel for Answering<'_> {
+    type Error = GradientError;
+
+    fn losses(&mut self, adapter: Option<&Adapter>) -> Result<Vec<f64>, GradientError> {
+        token_losses(self.base, adapter, self.prompt, self.answer)
+    }
+
+    fn gradients(
+        &mut self,
+        adapter: &Adapter,
+        each: usize,
+    ) -> Result<Vec<Vec<f32>>, GradientError> {
+        stretch_gradients(self.base, adapter, self.prompt, self.answer, each)
+    }
 }
 
 /// Tokens of the prompt and of the answer, and the answer's text.
@@ -463,84 +395,4 @@ fn answer_of(
     let given = generate(base, Some(adapter), &question.prompt, &config)
         .map_err(|e| Failure::from_error(&e).during("cannot answer"))?;
     Ok((given.prompt_ids, given.token_ids, given.text))
-}
-
-/// Loss of each token of the answer with and without the adapter.
-fn losses(
-    base: &BaseModel,
-    adapter: &Adapter,
-    prompt: &[u32],
-    answer: &[u32],
-) -> Result<Vec<TokenLoss>, Failure> {
-    let plain = token_losses(base, None, prompt, answer)?;
-    let moved = token_losses(base, Some(adapter), prompt, answer)?;
-    Ok((plain.into_iter().zip(moved))
-        .map(|(base, adapter)| TokenLoss { base, adapter })
-        .collect())
-}
-
-/// Loss of each token of an answer: what a text gets longer by when the token is added.
-fn token_losses(
-    base: &BaseModel,
-    adapter: Option<&Adapter>,
-    prompt: &[u32],
-    answer: &[u32],
-) -> Result<Vec<f64>, Failure> {
-    let text = [prompt, answer].concat();
-    let lengths = prompt.len()..=text.len();
-    let sums = lengths.map(|length| sum_of_losses(base, adapter, &text[..length]));
-    let sums: Vec<f64> = sums.collect::<Result<_, Failure>>()?;
-    // Sums of f32 differ in their last bits; no token has a loss below zero.
-    Ok(sums
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]).max(0.0))
-        .collect())
-}
-
-/// Loss of a text, nats: of all its tokens but the first, which nothing predicts.
-fn sum_of_losses(
-    base: &BaseModel,
-    adapter: Option<&Adapter>,
-    text: &[u32],
-) -> Result<f64, Failure> {
-    if text.len() < 2 {
-        return Ok(0.0);
-    }
-    let windows = Windows::from_tokens(vec![text.to_vec()], text.len(), base.config().vocab)
-        .map_err(|e| Failure::from_error(&e))?;
-    let found = evaluate(base, adapter, &windows).map_err(|e| Failure::from_error(&e))?;
-    Ok(found.nll * found.predicted as f64)
-}
-
-/// The answer in stretches, each with its gradient half way through every stage of the run: influences then
-/// add up to what the run changed in the answer's loss, up to the midpoint rule's error. A gradient at the end
-/// alone only says where a next step would lead.
-fn stretches(
-    base: &BaseModel,
-    provenance: &Provenance,
-    prompt: &[u32],
-    answer: &[u32],
-    losses: &[TokenLoss],
-) -> Result<Vec<Stretch>, Failure> {
-    let text = [prompt, answer].concat();
-    // Without a prompt the first token has nothing before it: it belongs to the first stretch, whose
-    // second token is predicted.
-    let each = answer.len().div_ceil(STRETCHES).max(2);
-    let mut out = Vec::new();
-    for (index, tokens) in losses.chunks(each).enumerate() {
-        let from = prompt.len() + index * each;
-        let (before, said) = text[..from + tokens.len()].split_at(from);
-        let gradient = |stage: &Stage| {
-            let found = tokens_loss_and_gradient(base, &stage.middle, before, said)
-                .map_err(|e| Failure::from_error(&e))?;
-            let weight = found.predicted as f32;
-            Ok(found.gradient.iter().map(|g| weight * g).collect())
-        };
-        let gradients = provenance.stages.iter().map(gradient);
-        out.push(Stretch {
-            gradients: gradients.collect::<Result<_, Failure>>()?,
-            tokens: tokens.to_vec(),
-        });
-    }
-    Ok(out)
 }

@@ -184,7 +184,7 @@ impl BaseModel {
     ///
     /// # Errors
     /// See [`BaseError`].
-    pub fn from_bytes_on(
+    pub(crate) fn from_bytes_on(
         name: &str,
         config: &[u8],
         model: &[u8],
@@ -288,7 +288,7 @@ impl BaseModel {
     }
 
     /// Tokens that end a generation: the configuration's and the tokenizer's.
-    pub fn end_tokens(&self) -> Vec<u32> {
+    pub(crate) fn end_tokens(&self) -> Vec<u32> {
         let mut ids = self.config().eos.clone();
         ids.extend_from_slice(self.0.tokenizer.eos_ids());
         ids.sort_unstable();

@@ -26,7 +26,7 @@ pub const WEIGHTS: &[u8] = include_bytes!("../assets/brook/model.safetensors");
 pub const TOKENIZER: &[u8] = include_bytes!("../assets/brook/tokenizer.json");
 
 /// The files of the folder by name.
-pub const FILES: [(&str, &[u8]); 3] = [
+pub(crate) const FILES: [(&str, &[u8]); 3] = [
     ("config.json", CONFIG),
     ("model.safetensors", WEIGHTS),
     ("tokenizer.json", TOKENIZER),
@@ -49,7 +49,7 @@ pub fn load() -> Result<BaseModel, BaseError> {
 ///
 /// # Errors
 /// Only if the embedded files were changed, or the device cannot be had.
-pub fn load_on(request: Request) -> Result<BaseModel, BaseError> {
+pub(crate) fn load_on(request: Request) -> Result<BaseModel, BaseError> {
     BaseModel::from_bytes_on(NAME, CONFIG, WEIGHTS, TOKENIZER, request)
 }
 

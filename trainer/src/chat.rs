@@ -22,10 +22,10 @@ use crate::data::Message;
 pub use dialect::Date;
 
 /// Largest chat template, in bytes; published ones have up to 20 thousand.
-pub const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 /// Largest `tokenizer_config.json`, in bytes; those that list every added token have some hundred
 /// thousand.
-pub const MAX_TOKENIZER_CONFIG_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_TOKENIZER_CONFIG_BYTES: u64 = 16 << 20;
 /// What one rendering may spend: an instruction or 64 bytes of text cost one. Bounds a rendering to
 /// about 128 MiB and a second; a long conversation needs some thousand.
 const FUEL: u64 = 1 << 21;

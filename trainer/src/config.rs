@@ -252,12 +252,12 @@ impl Config {
     }
 
     /// Width of all query heads together.
-    pub fn query_width(&self) -> usize {
+    pub(crate) fn query_width(&self) -> usize {
         self.heads * self.head_dim
     }
 
     /// Width of all key (or value) heads together.
-    pub fn kv_width(&self) -> usize {
+    pub(crate) fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
@@ -280,7 +280,7 @@ impl Config {
     }
 
     /// The `config.json` that transformers 4 and 5 both read.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let mut rope = json!({"rope_type": "default", "rope_theta": self.rope_theta});
         let mut old = Value::Null;
         if let RopeScaling::Llama3 {

@@ -36,13 +36,14 @@ use crate::tokenizer::TokenizerError;
 
 pub use document::{Document, Encoded};
 pub(crate) use draw::Draw;
-pub use limits::{MAX_CONTEXT, MAX_DATA_BYTES};
+pub use limits::MAX_CONTEXT;
+use limits::MAX_DATA_BYTES;
 pub use pack::{PackReport, Packing};
 pub use read::{Dataset, DatasetError, Format, ReadOptions, UnknownFormat};
 pub use row::{BadRow, Message, Place, Record, Row, RowReport};
 
 /// Tokens of a window unless asked otherwise.
-pub const DEFAULT_CONTEXT: usize = 512;
+pub(crate) const DEFAULT_CONTEXT: usize = 512;
 
 /// Why tokens do not make a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,18 +172,6 @@ impl Windows {
         Self::from_documents(base, [text], context)
     }
 
-    /// Reads one JSON object per line and cuts each `text` by itself; empty lines are skipped.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub fn from_jsonl(base: &BaseModel, lines: &str, context: usize) -> Result<Self, DataError> {
-        Self::from_documents(
-            base,
-            jsonl_texts(lines)?.iter().map(String::as_str),
-            context,
-        )
-    }
-
     /// Reads a `.jsonl` file line by line and any other file as one text.
     ///
     /// # Errors
@@ -196,7 +185,7 @@ impl Windows {
     ///
     /// # Errors
     /// See [`DataError`].
-    pub fn from_documents<'a>(
+    pub(crate) fn from_documents<'a>(
         base: &BaseModel,
         documents: impl IntoIterator<Item = &'a str>,
         context: usize,
@@ -405,7 +394,7 @@ pub(crate) fn jsonl_texts(lines: &str) -> Result<Vec<String>, DataError> {
 ///
 /// # Errors
 /// See [`DataError`].
-pub fn read_texts(path: &Path) -> Result<Vec<String>, DataError> {
+pub(crate) fn read_texts(path: &Path) -> Result<Vec<String>, DataError> {
     let error = |source| DataError::Read {
         path: path.display().to_string(),
         source,

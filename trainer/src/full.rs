@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigError};
 use crate::data::{BatchError, dense_batch};
 use crate::evaluate::Evaluation;
 use crate::model::files::{self, Precision, SaveError, WeightsError};
-use crate::model::parameters::{self, Parameter, Role};
+use crate::model::parameters::{self, Parameter};
 use crate::model::{Model, download};
 use crate::optimizer::{self, AdamW, AdamWConfig};
 
@@ -241,7 +241,7 @@ impl FullTrainer {
     ///
     /// # Errors
     /// See [`SaveError`].
-    pub fn save_checkpoint(&self, folder: &Path) -> Result<(), SaveError> {
+    pub(crate) fn save_checkpoint(&self, folder: &Path) -> Result<(), SaveError> {
         files::write_file(&folder.join("config.json"), self.model.to_json().as_bytes())?;
         let exact = |name: &str, parameters: &[Parameter]| {
             files::write(&folder.join(name), parameters, Precision::F32)
@@ -301,24 +301,6 @@ impl FullTrainer {
         };
         self.parameters.iter().map(cut).collect()
     }
-}
-
-/// How many weights of each role a configuration has; for model cards.
-pub fn parameter_breakdown(config: &Config) -> [(&'static str, usize); 3] {
-    let count = |wanted: &[Role]| {
-        (parameters::slots(config).iter())
-            .filter(|slot| wanted.contains(&slot.role))
-            .map(|slot| slot.shape.iter().product::<usize>())
-            .sum()
-    };
-    [
-        ("embedding", count(&[Role::Embedding])),
-        (
-            "linears",
-            count(&[Role::Linear, Role::Residual, Role::Bias]),
-        ),
-        ("norms", count(&[Role::Norm])),
-    ]
 }
 
 #[cfg(test)]

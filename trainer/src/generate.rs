@@ -13,7 +13,7 @@ use crate::progress::{Control, Progress};
 use crate::tokenizer::TokenizerError;
 
 /// Most tokens of prompt and answer together: bounds the cache, and the cost of one request.
-pub const MAX_GENERATION_TOKENS: usize = 16_384;
+pub(crate) const MAX_GENERATION_TOKENS: usize = 16_384;
 
 /// How to choose tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +116,7 @@ pub fn generate(
 ///
 /// # Errors
 /// See [`GenerateError`].
-pub fn generate_with(
+pub(crate) fn generate_with(
     base: &BaseModel,
     adapter: Option<&Adapter>,
     prompt: &str,

@@ -1,13 +1,12 @@
 //! Loss and gradient at any point, for attribution.
 //!
-//! A path integral needs the gradient of a hold-out's loss at a few points; a share of an answer
-//! needs the gradient of that answer's loss at one. Both are one forward and one backward pass here,
-//! and a dot product per contributor in whoever calls.
+//! A path integral needs the gradient of a hold-out's loss at a few points: one forward and one backward
+//! pass each, and a dot product per contributor in whoever calls. What an answer needs is in `answer`.
 
 use tributary_protocol::adapter::{Adapter, Trainable};
 
 use crate::base::BaseModel;
-use crate::data::{BatchError, Windows, check_ids, padded_batch};
+use crate::data::{BatchError, Windows};
 use crate::evaluate::{BATCH_TOKENS, Evaluation};
 use crate::lora::{Factors, LoraError};
 use crate::model::{Batch, Model, download};
@@ -28,6 +27,14 @@ pub enum GradientError {
     /// Nothing is predicted.
     #[error("no token is predicted: an answer needs a token before it and one of its own")]
     Nothing,
+    /// A text that the model was not made for.
+    #[error("prompt and answer have {found} tokens and the base model reads {most}; shorten one")]
+    TooLong {
+        /// Tokens of both.
+        found: usize,
+        /// The most.
+        most: usize,
+    },
 }
 
 /// A mean loss and its gradient.
@@ -71,35 +78,6 @@ pub fn partial_loss_and_gradient(
     over(base, adapter, trainable, windows.batches(BATCH_TOKENS))
 }
 
-/// Loss of `answer` after `prompt`, over the answer's tokens only, and its gradient.
-///
-/// # Errors
-/// See [`GradientError`].
-pub fn answer_loss_and_gradient(
-    base: &BaseModel,
-    adapter: &Adapter,
-    prompt: &str,
-    answer: &str,
-) -> Result<LossGradient, GradientError> {
-    tokens_loss_and_gradient(base, adapter, &base.encode(prompt)?, &base.encode(answer)?)
-}
-
-/// As [`answer_loss_and_gradient`] for token ids, such as those that a generation returned.
-///
-/// # Errors
-/// See [`GradientError`].
-pub fn tokens_loss_and_gradient(
-    base: &BaseModel,
-    adapter: &Adapter,
-    prompt: &[u32],
-    answer: &[u32],
-) -> Result<LossGradient, GradientError> {
-    let tokens = [prompt, answer].concat();
-    check_ids(&tokens, base.config().vocab)?;
-    let batch = padded_batch(&[&tokens], prompt.len().max(1));
-    over(base, adapter, Trainable::Both, [batch])
-}
-
 /// `sum a_i b_i` in f64, in order.
 ///
 /// # Panics
@@ -112,7 +90,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
         .sum()
 }
 
-fn over(
+pub(crate) fn over(
     base: &BaseModel,
     adapter: &Adapter,
     trainable: Trainable,
@@ -226,25 +204,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn an_answers_loss_is_over_its_own_tokens() {
-        let base = tiny_base();
-        let adapter = random_adapter(&base, 3, 1);
-        let whole = Windows::from_text(&base, "abcdefg", 16).unwrap();
-        let start = Windows::from_text(&base, "abcd", 16).unwrap();
-        let sum = |w: &Windows| {
-            let e = evaluate(&base, Some(&adapter), w).unwrap();
-            e.nll * e.predicted as f64
-        };
-        let answer = answer_loss_and_gradient(&base, &adapter, "abcd", "efg").unwrap();
-        assert_eq!(answer.predicted, 3);
-        assert!((answer.loss * 3.0 - (sum(&whole) - sum(&start))).abs() < 1e-4);
-        // Without a prompt the first token has nothing before it.
-        let bare = answer_loss_and_gradient(&base, &adapter, "", "abcd").unwrap();
-        assert_eq!(bare.predicted, 3);
-        let nothing = answer_loss_and_gradient(&base, &adapter, "abc", "");
-        assert!(matches!(nothing, Err(GradientError::Nothing)));
     }
 }

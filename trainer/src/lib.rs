@@ -16,21 +16,22 @@
 //!  (delta of local steps)      (loss)   (attribution) (answers)
 //! ```
 //!
-//! Rooms: [`base`] and [`config`] load a model, [`data`] reads, cuts and packs text, [`chat`] writes
+//! Rooms: [`base`] and [`config`] load a model, [`data`] reads, cuts and packs text, `chat` writes
 //! conversations, [`session`] trains an adapter, [`finetune`](mod@finetune) does all of it on files,
-//! [`evaluate`](mod@evaluate) scores it, [`gradient`] differentiates it, [`generate`](mod@generate)
-//! answers with it, [`peft`] exchanges it, [`full`] trains a base model from nothing, [`device`] picks
-//! where to compute and [`progress`] reports. [`brook`] is the embedded base model, [`pretrain`] how it
-//! was made, [`shards`] the demo's texts. `model` holds the decoder, `optimizer` AdamW.
+//! [`evaluate()`] scores it, [`gradient`] differentiates it, `answer` does both for one answer,
+//! [`generate`](mod@generate) answers with it, [`peft`] exchanges it, [`full`] trains a base model from
+//! nothing, [`device`] picks where to compute and `progress` reports. [`brook`] is the embedded base model,
+//! [`pretrain`] how it was made, [`shards`] the demo's texts. `model` holds the decoder, `optimizer` AdamW.
 
+mod answer;
 pub mod base;
 pub mod brook;
 pub mod ceiling;
-pub mod chat;
+mod chat;
 pub mod config;
 pub mod data;
 pub mod device;
-pub mod evaluate;
+mod evaluate;
 pub mod finetune;
 pub mod full;
 pub mod generate;
@@ -40,28 +41,27 @@ pub mod hub;
 mod json;
 pub mod lora;
 pub mod model;
-pub mod optimizer;
+mod optimizer;
 pub mod peft;
 pub mod pretrain;
-pub mod progress;
+mod progress;
 pub mod session;
 pub mod shards;
 mod tokenizer;
 
+pub use answer::{most_tokens, stretch_gradients, token_losses, tokens_loss_and_gradient};
 pub use base::{BaseError, BaseModel};
-pub use chat::{ChatError, ChatTemplate};
+pub use chat::{ChatError, ChatTemplate, Date};
 pub use data::{DataError, Dataset, DatasetError, Windows};
 pub use evaluate::{Evaluation, evaluate};
 pub use finetune::{FinetuneError, FinetuneEvent, FinetuneOptions, Finetuned, finetune};
 pub use generate::{GenerateConfig, GenerateError, Generation, generate};
-pub use gradient::{
-    GradientError, LossGradient, answer_loss_and_gradient, dot, loss_and_gradient,
-    tokens_loss_and_gradient,
-};
+pub use gradient::{GradientError, LossGradient, dot, loss_and_gradient};
+pub use optimizer::AdamWConfig;
 pub use peft::{ImportError, export_peft, import_peft};
 pub use progress::{Control, Progress};
 pub use session::{Schedule, Session, SessionError, StepReport, TrainConfig};
-pub use tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
+pub use tokenizer::{Tokenizer, TokenizerError};
 
 #[cfg(test)]
 mod testing;

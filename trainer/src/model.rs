@@ -7,6 +7,15 @@
 //! product. The same code trains all weights (their tensors are tracked), trains a LoRA adapter (only
 //! its factors are tracked and autodiff skips the gradients of the base) and evaluates (nothing is).
 //! What a batch is made of belongs to `data`, how weights move to `optimizer`.
+//!
+//! A forward pass has three forms, each with a task that no other does as well (`docs/numbers/forms.md`); tests
+//! hold them against each other as whole models (`families`).
+//!
+//! | form | where | why it is there |
+//! |---|---|---|
+//! | `lean` | host memory | losses, and gradients of an adapter, with a third to a half less memory than `fused` |
+//! | `ops` on `fused` | host memory | what `lean` has no form for: gradients of all weights, generation, logits |
+//! | `ops` on `plain`, `sliced` | any device | all that a GPU computes, and the slow twin of both |
 
 pub mod files;
 pub mod parameters;
@@ -213,6 +222,13 @@ impl Model {
         ops::cross_entropy_sum(hidden, self.head_matrix(), &batch.targets)
     }
 
+    /// Negative log likelihood of each of the batch's targets, in nats; zero where nothing is predicted.
+    pub(crate) fn losses(&self, adapter: Option<&Factors>, batch: &Batch) -> Vec<f64> {
+        let hidden = self.hidden(adapter, batch);
+        let found = sliced::cross_entropies(hidden, self.head_matrix(), &batch.targets);
+        found.into_iter().map(f64::from).collect()
+    }
+
     /// The last norm's output, `[rows, hidden]`.
     pub(crate) fn hidden(&self, adapter: Option<&Factors>, batch: &Batch) -> Tensor<2> {
         let table = Arc::new(RopeTable::new(&self.config, batch.context));
@@ -320,5 +336,7 @@ impl Weight<'_> {
     }
 }
 
+#[cfg(test)]
+mod families;
 #[cfg(test)]
 mod tests;

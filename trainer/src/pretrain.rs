@@ -23,7 +23,7 @@ use crate::config::{Biases, Config, ConfigError, Family, RopeScaling};
 use crate::data::BatchError;
 use crate::evaluate::Evaluation;
 use crate::full::{FullConfig, FullStepError, FullTrainer, ResumeError};
-use crate::model::files::SaveError;
+use crate::model::files::{self, SaveError};
 use crate::{Tokenizer, TokenizerError};
 
 /// Name of the token that ends each document; the line between documents in a text file.
@@ -158,7 +158,7 @@ impl Plan {
     }
 
     /// Tokens of a window at a step.
-    pub fn context_at(&self, step: u64) -> usize {
+    pub(crate) fn context_at(&self, step: u64) -> usize {
         if step as f64 >= self.long_from * self.steps as f64 {
             BLOCK
         } else {
@@ -326,21 +326,36 @@ fn take_up(run: &Run, config: Config, seed: u64) -> Result<FullTrainer, Pretrain
     Ok(FullTrainer::new(config, FullConfig::default(), seed)?)
 }
 
-/// Writes beside the old checkpoint and swaps, so that a kill leaves one or the other.
+/// Writes beside the old checkpoint and swaps. A failure leaves the old one and nothing of the new; a kill between
+/// the two renames leaves both, under names that say so. Trainings that share a folder by mistake each write their
+/// own, and the checkpoint is one of theirs, whole.
 fn save(trainer: &FullTrainer, run: &Run) -> Result<(), PretrainError> {
-    let (new, old) = (
-        run.folder.join("checkpoint.new"),
-        run.folder.join("checkpoint"),
-    );
-    let model = run.folder.join("model");
-    make_folder(&new)?;
+    let (checkpoint, model) = (run.folder.join("checkpoint"), run.folder.join("model"));
     make_folder(&model)?;
-    trainer.save_checkpoint(&new)?;
+    let unfinished = || {
+        let made = files::unfinished_folder(&checkpoint);
+        made.map_err(|source| file_error(&checkpoint, source))
+    };
+    let new = unfinished()?;
+    trainer.save_checkpoint(new.path())?;
     trainer.save(&model)?;
-    if old.exists() {
-        std::fs::remove_dir_all(&old).map_err(|source| file_error(&old, source))?;
+    // Takes the old checkpoint in, and with it out of the way.
+    let aside = unfinished()?;
+    let old = aside.path().join("old");
+    match std::fs::rename(&checkpoint, &old) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(file_error(&checkpoint, source));
+        }
+        _ => {}
     }
-    std::fs::rename(&new, &old).map_err(|source| file_error(&new, source))
+    if let Err(source) = std::fs::rename(new.path(), &checkpoint) {
+        // Back to where it was; another training's is there when this fails.
+        let _ = std::fs::rename(&old, &checkpoint);
+        return Err(file_error(&checkpoint, source));
+    }
+    // Renamed: nothing is left to remove.
+    let _ = new.keep();
+    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), PretrainError> {

@@ -60,10 +60,10 @@ pub const DEMO_SHARDS: [DemoShard; 7] = [
 
 /// Bytes that a piece of text has at least when it is split: a page or so, longer than the windows
 /// that are scored, so that a hold-out window seldom continues a sentence of the training text.
-pub const PIECE_BYTES: usize = 2_000;
+pub(crate) const PIECE_BYTES: usize = 2_000;
 
 /// One piece in so many is held out.
-pub const HOLD_OUT_EVERY: usize = 10;
+pub(crate) const HOLD_OUT_EVERY: usize = 10;
 
 /// A text in two parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -87,8 +87,12 @@ pub(crate) fn encoded(parameters: &[Parameter]) -> Vec<u8> {
 
 /// Configuration, weights and tokenizer of [`tiny_base`].
 pub(crate) fn tiny_files() -> [Vec<u8>; 3] {
-    let config = tiny_config();
-    let mut parameters = initialise(&config, 11);
+    files_of(&tiny_config())
+}
+
+/// As [`tiny_files`], of another configuration.
+fn files_of(config: &Config) -> [Vec<u8>; 3] {
+    let mut parameters = initialise(config, 11);
     // Larger weights than a fresh model's: attention and gates far from uniform.
     for value in parameters.iter_mut().flat_map(|p| &mut p.values) {
         *value *= 6.0;
@@ -124,7 +128,12 @@ pub(crate) fn tiny_files() -> [Vec<u8>; 3] {
 
 /// A random base model whose tokens are the letters and the space.
 pub(crate) fn tiny_base() -> BaseModel {
-    let [config, model, tokenizer] = tiny_files();
+    base_of(&tiny_config())
+}
+
+/// As [`tiny_base`], of another configuration.
+pub(crate) fn base_of(config: &Config) -> BaseModel {
+    let [config, model, tokenizer] = files_of(config);
     BaseModel::from_bytes("tiny", &config, &model, &tokenizer).unwrap()
 }
 

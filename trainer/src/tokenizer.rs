@@ -22,7 +22,7 @@ const END_NAMES: [&str; 6] = [
 ];
 
 /// Largest `tokenizer.json` that is read, in bytes: the largest published ones (Qwen, Llama 3) are under 20 MiB.
-pub const MAX_TOKENIZER_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_TOKENIZER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Why a tokenizer could not be loaded or used.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +165,8 @@ impl Tokenizer {
     }
 
     /// The id of a token by its exact name, if the vocabulary has it.
-    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+    #[cfg(test)]
+    pub(crate) fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 }

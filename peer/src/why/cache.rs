@@ -5,21 +5,20 @@
 //! the same: one file a run, `cache/RUN.moved`, rebuilt whenever it is missing, damaged or of another chain.
 //! Nothing relies on it.
 //!
-//! Layout: 8 bytes of magic, 32 of the key, u32 stages, then of each the adapter half way through it (u32
-//! count, f32 numbers) and its rows ([`tributary_attribution::query::store`]), and the BLAKE3 of all before.
+//! Layout: 8 bytes of magic, 32 of the key, the stages ([`staging::write`]), and the BLAKE3 of all before.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tributary_attribution::query::{METHOD, store};
+use tributary_attribution::query::METHOD;
+use tributary_attribution::query::staging::{self, STAGES, Stage};
 use tributary_ledger::ArchivedRun;
-use tributary_protocol::adapter::{Adapter, AdapterShape};
+use tributary_protocol::adapter::AdapterShape;
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::RunId;
 
-use super::{STAGES, Stage};
 use crate::home::{HomePaths, disk};
 
 const MAGIC: &[u8; 8] = b"tribmov1";
@@ -52,22 +51,8 @@ pub(super) fn read(
     let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
     let content = (hash::blob(content).as_bytes() == sum).then_some(content)?;
     let mut rest = content.strip_prefix(MAGIC)?.strip_prefix(key.as_bytes())?;
-    let mut stages = Vec::new();
-    for _ in 0..count(&mut rest)? {
-        let bytes = 4usize.checked_mul(count(&mut rest)? as usize)?;
-        let (values, tail) = rest.split_at_checked(bytes)?;
-        rest = tail;
-        let middle = Adapter::from_bytes(shape.clone(), values).ok()?;
-        let moved = store::Stage::read(&mut rest)?;
-        stages.push(Stage { middle, moved });
-    }
+    let stages = staging::read(&mut rest, shape)?;
     rest.is_empty().then_some(stages)
-}
-
-fn count(bytes: &mut &[u8]) -> Option<u32> {
-    let (head, tail) = bytes.split_first_chunk()?;
-    *bytes = tail;
-    Some(u32::from_le_bytes(*head))
 }
 
 /// Keeps stages, in place of what was kept of the run before.
@@ -77,19 +62,8 @@ pub(super) fn write(
     key: &Digest,
     stages: &[Stage],
 ) -> io::Result<()> {
-    let number = |n: usize| {
-        u32::try_from(n)
-            .expect("an adapter has fewer numbers")
-            .to_le_bytes()
-    };
     let mut bytes = [MAGIC.as_slice(), key.as_bytes()].concat();
-    bytes.extend(number(stages.len()));
-    for stage in stages {
-        let values = stage.middle.to_bytes();
-        bytes.extend(number(values.len() / 4));
-        bytes.extend(values);
-        stage.moved.write(&mut bytes);
-    }
+    staging::write(stages, &mut bytes);
     bytes.extend(hash::blob(&bytes).as_bytes());
     disk::make_folder(&home.cache())?;
     let path = path(home, run);
@@ -100,7 +74,8 @@ pub(super) fn write(
 
 #[cfg(test)]
 mod tests {
-    use tributary_protocol::adapter::Module;
+    use tributary_attribution::query::store;
+    use tributary_protocol::adapter::{Adapter, Module};
     use tributary_protocol::id::PeerId;
 
     use super::*;

@@ -174,7 +174,8 @@ impl Date {
     }
 
     /// A day by its number, 0 being 1 January 1970.
-    pub fn from_days(days: u32) -> Self {
+    #[cfg(test)]
+    pub(crate) fn from_days(days: u32) -> Self {
         Self {
             days: i64::from(days),
         }

@@ -3,14 +3,14 @@
 /// Longest window, in tokens. Attention keeps a probability for every pair of them.
 pub const MAX_CONTEXT: usize = 8192;
 /// Largest data file that is read, in bytes: its rows and their tokens are held in memory.
-pub const MAX_DATA_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_DATA_BYTES: u64 = 1 << 30;
 /// Largest row, in bytes: six times a long novel. A longer one is a file without line ends or a quote
 /// that was never closed, and would be parsed as one piece.
-pub const MAX_ROW_BYTES: usize = 16 << 20;
+pub(crate) const MAX_ROW_BYTES: usize = 16 << 20;
 /// Columns of a table: published ones have tens.
-pub const MAX_COLUMNS: usize = 1024;
+pub(crate) const MAX_COLUMNS: usize = 1024;
 /// Messages of one conversation. A chat template is rendered once or twice for each assistant turn, so
 /// the work grows with the square of this.
 pub const MAX_MESSAGES: usize = 256;
 /// Bad rows that a report keeps as examples unless asked otherwise; all of them are counted.
-pub const BAD_ROW_EXAMPLES: usize = 8;
+pub(crate) const BAD_ROW_EXAMPLES: usize = 8;

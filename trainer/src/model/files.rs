@@ -24,8 +24,8 @@ use stream::{Observer, TensorFile};
 
 #[cfg(feature = "hub")]
 pub(crate) use shards::{INDEX, MAX_INDEX_BYTES, shard_names};
-pub(crate) use write::write_file;
 pub use write::{Precision, write};
+pub(crate) use write::{unfinished_folder, write_file};
 
 /// The one file of an unsharded model.
 const SINGLE: &str = "model.safetensors";
@@ -195,7 +195,7 @@ pub(crate) fn read_folder(
 ///
 /// # Errors
 /// See [`WeightsError`].
-pub fn read_bytes(
+pub(crate) fn read_bytes(
     bytes: &[u8],
     file: &str,
     config: &Config,

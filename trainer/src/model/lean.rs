@@ -30,7 +30,8 @@ use tributary_protocol::adapter::{Adapter, Trainable};
 use crate::config::Config;
 use crate::lora::LoraError;
 use crate::model::{Batch, Model};
-use layer::{Layer, Pass};
+use head::Losses;
+use layer::{Layer, Pass, Saved};
 pub(crate) use panels::LANES;
 use panels::{Memory, Panels, Plan, rows_mut};
 use rayon::prelude::*;
@@ -46,6 +47,15 @@ pub(crate) struct Lean {
     config: Config,
     weights: Weights,
     memory: Memory,
+}
+
+/// What to differentiate.
+#[derive(Clone, Copy)]
+struct Back {
+    /// What the sum of the losses is multiplied by.
+    weight: f32,
+    /// Numbers of the adapter.
+    parameters: usize,
 }
 
 impl Lean {
@@ -68,8 +78,23 @@ impl Lean {
         batch: &Batch,
     ) -> Result<f64, LoraError> {
         let factors = Factors::new(&self.config, adapter, None)?;
-        let (sum, _) = inside_the_pool(|| self.run(&factors, batch, 0));
-        Ok(sum)
+        Ok(inside_the_pool(|| self.run(&factors, batch, None)).0.sum)
+    }
+
+    /// Loss of each position of a batch of one window in nats, zero where nothing is predicted.
+    ///
+    /// # Errors
+    /// When the adapter does not fit the model.
+    pub(crate) fn losses(
+        &self,
+        adapter: Option<&Adapter>,
+        batch: &Batch,
+    ) -> Result<Vec<f64>, LoraError> {
+        assert_eq!(batch.windows, 1, "padding lies behind the only window");
+        let factors = Factors::new(&self.config, adapter, None)?;
+        let mut each = inside_the_pool(|| self.run(&factors, batch, None)).0.each;
+        each.truncate(batch.context);
+        Ok(each)
     }
 
     /// Sum of the batch's losses in nats, and the gradient of their mean in the adapter's flat layout,
@@ -84,52 +109,117 @@ impl Lean {
         batch: &Batch,
     ) -> Result<(f64, Vec<f32>), LoraError> {
         let factors = Factors::new(&self.config, Some(adapter), Some(trainable))?;
-        let parameters = adapter.values().len();
-        Ok(inside_the_pool(|| self.run(&factors, batch, parameters)))
+        let back = Back {
+            weight: 1.0 / batch.predicted().max(1) as f32,
+            parameters: adapter.values().len(),
+        };
+        let (losses, gradient) = inside_the_pool(|| self.run(&factors, batch, Some(back)));
+        Ok((losses.sum, gradient))
     }
 
-    /// One pass; backwards too when the factors are trained.
-    fn run(&self, factors: &Factors, batch: &Batch, parameters: usize) -> (f64, Vec<f32>) {
-        let (config, weights) = (&self.config, &self.weights);
+    /// Gradients of the *sum* of the losses of each of `parts`, by both factors, from one forward pass over
+    /// `whole`: batches of one window, of which each part is a beginning of the whole with targets of its own.
+    ///
+    /// # Errors
+    /// When the adapter does not fit the model.
+    pub(crate) fn gradients_of_parts(
+        &self,
+        adapter: &Adapter,
+        whole: &Batch,
+        parts: &[Batch],
+    ) -> Result<Vec<Vec<f32>>, LoraError> {
+        let begins = |part: &Batch| part.windows == 1 && whole.tokens.starts_with(&part.tokens);
+        assert!(
+            whole.windows == 1 && parts.iter().all(begins),
+            "parts are beginnings"
+        );
+        let factors = Factors::new(&self.config, Some(adapter), Some(Trainable::Both))?;
+        let back = Back {
+            weight: 1.0,
+            parameters: adapter.values().len(),
+        };
+        Ok(inside_the_pool(|| {
+            let plan = Plan::new(whole);
+            self.memory.begin(plan.panels);
+            let (x, saved) = self.forward(&self.pass(&plan, &factors));
+            let gradient = |part: &Batch| {
+                let plan = Plan::new(part);
+                let saved = saved.iter().map(|layer| layer.first(plan.panels));
+                let x = x.first(plan.panels);
+                self.backward(&self.pass(&plan, &factors), x, saved, Some(back))
+                    .1
+            };
+            parts.iter().map(gradient).collect()
+        }))
+    }
+
+    /// One pass; backwards too with `back`, and the gradient is empty without.
+    fn run(&self, factors: &Factors, batch: &Batch, back: Option<Back>) -> (Losses, Vec<f32>) {
         let plan = Plan::new(batch);
         self.memory.begin(plan.panels);
-        let turns = Turns::new(config, plan.per_window);
-        let pass = Pass {
-            config,
-            plan: &plan,
-            turns: &turns,
+        let pass = self.pass(&plan, factors);
+        let (x, saved) = self.forward(&pass);
+        self.backward(&pass, x, saved.into_iter(), back)
+    }
+
+    fn pass<'a>(&'a self, plan: &'a Plan, factors: &'a Factors<'a>) -> Pass<'a> {
+        Pass {
+            config: &self.config,
+            turns: Turns::new(&self.config, plan.per_window),
+            plan,
             factors,
-        };
-        let layer = |(index, weights)| Layer {
+        }
+    }
+
+    fn layers<'a>(
+        &'a self,
+        pass: &'a Pass<'a>,
+    ) -> impl DoubleEndedIterator<Item = Layer<'a>> + ExactSizeIterator {
+        let layers = self.weights.layers.iter().enumerate();
+        layers.map(move |(index, weights)| Layer {
             index,
             weights,
-            pass: &pass,
-        };
-        let layers = weights.layers.iter().enumerate().map(layer);
-        let mut x = self.embed(&plan);
+            pass,
+        })
+    }
+
+    /// What the last layer gives, and, where factors are trained, what each layer keeps.
+    fn forward(&self, pass: &Pass) -> (Panels, Vec<Saved>) {
+        let mut x = self.embed(pass.plan);
         let mut saved = Vec::new();
-        for layer in layers.clone() {
+        for layer in self.layers(pass) {
             let (out, kept) = layer.forward(x);
-            if factors.trainable.is_some() {
+            if pass.factors.trainable.is_some() {
                 saved.push(kept);
             }
             x = out;
         }
-        let gain = weights.norm.values();
+        (x, saved)
+    }
+
+    /// The losses of what [`Lean::forward`] gave, and with `back` their gradient in the flat layout.
+    fn backward(
+        &self,
+        pass: &Pass,
+        x: Panels,
+        saved: impl DoubleEndedIterator<Item = Saved>,
+        back: Option<Back>,
+    ) -> (Losses, Vec<f32>) {
+        let (config, gain) = (&self.config, self.weights.norm.values());
         let normed = norm::rms_norm(&x, gain, config.norm_eps);
-        let weight = (factors.trainable).map(|_| 1.0 / batch.predicted().max(1) as f32);
-        let (sum, gradient) = head::losses(&normed, weights.head.values(), &plan, weight);
+        let head = self.weights.head.values();
+        let mut losses = head::losses(&normed, head, pass.plan, back.map(|back| back.weight));
         drop(normed);
-        let mut flat = vec![0.0; parameters];
-        if let Some(dnormed) = gradient {
+        let mut flat = vec![0.0; back.map_or(0, |back| back.parameters)];
+        if let Some(dnormed) = losses.gradient.take() {
             let mut d = x.zeros_beside(config.hidden);
             norm::rms_norm_backward(&mut d, &dnormed, &x, gain, config.norm_eps);
             drop((x, dnormed));
-            for (layer, saved) in layers.rev().zip(saved.into_iter().rev()) {
+            for (layer, saved) in self.layers(pass).rev().zip(saved.rev()) {
                 layer.backward(&mut d, saved, layer.index == 0, &mut flat);
             }
         }
-        (sum, flat)
+        (losses, flat)
     }
 
     /// Rows of the token table as panels.

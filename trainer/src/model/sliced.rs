@@ -10,7 +10,7 @@
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, activation};
 
-use crate::model::{NO_TARGET, ops, upload};
+use crate::model::{NO_TARGET, download, ops, upload};
 
 /// Logits that exist at the same time: 64 MiB as f32. A few arrays of this size live at once, and
 /// many drivers bind no more than 128 MiB as one buffer.
@@ -23,6 +23,23 @@ const LOGITS: usize = 1 << 24;
 pub(crate) fn cross_entropy_sum(hidden: Tensor<2>, head: Tensor<2>, targets: &[i32]) -> Tensor<1> {
     let slice = (LOGITS / head.dims()[0]).max(1);
     in_slices(hidden, head, targets, slice)
+}
+
+/// `-log softmax(hidden head^T)[target]` of every target, zero where there is none. Not recorded.
+///
+/// # Shapes
+/// As [`cross_entropy_sum`], one number per row.
+pub(crate) fn cross_entropies(hidden: Tensor<2>, head: Tensor<2>, targets: &[i32]) -> Vec<f32> {
+    let slice = (LOGITS / head.dims()[0]).max(1);
+    let width = hidden.dims()[1];
+    let of = |(index, targets): (usize, &[i32])| {
+        let start = index * slice;
+        let rows = (hidden.clone()).slice([start..start + targets.len(), 0..width]);
+        let logits = rows.matmul(head.clone().transpose());
+        let picked = picked(&activation::log_softmax(logits, 1), targets);
+        download(-picked)
+    };
+    targets.chunks(slice).enumerate().flat_map(of).collect()
 }
 
 /// As [`cross_entropy_sum`], with the number of rows of a slice.
@@ -68,18 +85,27 @@ pub(super) fn in_slices(
 /// The loss of a slice, `[1]`, and its gradient `softmax - onehot`, zero where nothing is predicted.
 fn losses(logits: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Tensor<2>) {
     let device = logits.device();
-    let rows = targets.len();
     let likelihoods = activation::log_softmax(logits, 1);
     let ids = ids(targets, &device);
-    let counts = targets.iter().map(|t| f32::from(*t != NO_TARGET));
-    let counts = upload(counts.collect(), [rows, 1], &device);
-    let picked = likelihoods.clone().gather(1, ids.clone());
-    let loss = -(picked * counts.clone()).sum();
+    let counts = counts(targets, &device);
+    let loss = -picked(&likelihoods, targets).sum();
     let softmax = likelihoods.exp() * counts.clone();
     (
         loss,
         softmax.scatter(1, ids, -counts, IndexingUpdateOp::Add),
     )
+}
+
+/// The log likelihoods of the targets, `[rows, 1]`, zero where there is none.
+fn picked(likelihoods: &Tensor<2>, targets: &[i32]) -> Tensor<2> {
+    let device = likelihoods.device();
+    likelihoods.clone().gather(1, ids(targets, &device)) * counts(targets, &device)
+}
+
+/// One where something is predicted, else zero, `[rows, 1]`.
+fn counts(targets: &[i32], device: &Device) -> Tensor<2> {
+    let counts = targets.iter().map(|t| f32::from(*t != NO_TARGET));
+    upload(counts.collect(), [targets.len(), 1], device)
 }
 
 /// Targets as columns to pick, `[rows, 1]`; any column where there is none.
@@ -97,7 +123,7 @@ fn with_gradient(total: Tensor<1>, input: Tensor<2>, gradient: Tensor<2>) -> Ten
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{download, plain};
+    use crate::model::plain;
 
     /// Loss and gradients by hidden rows and head, of the inputs that are tracked.
     fn run(

@@ -141,3 +141,92 @@ fn killed_training_goes_on_to_the_same_weights() {
     assert_eq!(lines.len(), 2, "only the last two steps were left");
     assert_eq!(resumed, whole);
 }
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// A trainer that has done nothing, and a run in `folder`.
+fn untrained(folder: &Path, seed: u64) -> (FullTrainer, Run) {
+    let config = Config {
+        hidden: 16,
+        ffn: 24,
+        layers: 1,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 8,
+        ..brook_config(64, 0)
+    };
+    let run = Run {
+        folder: folder.to_path_buf(),
+        log_every: 1,
+        save_every: 1,
+    };
+    let trainer = FullTrainer::new(config, FullConfig::default(), seed);
+    (trainer.expect("new"), run)
+}
+
+#[test]
+fn trainings_that_meet_in_a_folder_leave_one_whole_checkpoint_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let folder = folder.path();
+            scope.spawn(move || {
+                let (trainer, run) = untrained(folder, seed);
+                // Two renames at one moment: the later one fails, and leaves the other's.
+                for _ in 0..5 {
+                    let _ = save(&trainer, &run);
+                }
+            });
+        }
+    });
+    assert_eq!(names(folder.path()), ["checkpoint", "model"]);
+    let resumed = FullTrainer::resume(&folder.path().join("checkpoint"), FullConfig::default());
+    let again = tempfile::tempdir().expect("folder");
+    resumed
+        .expect("a whole checkpoint")
+        .save_checkpoint(again.path())
+        .expect("saved");
+    let weights = |folder: &Path| std::fs::read(folder.join("model.safetensors")).expect("weights");
+    let found = weights(again.path());
+    let whose = (0..4).filter(|seed| {
+        let own = tempfile::tempdir().expect("folder");
+        let (trainer, _) = untrained(own.path(), *seed);
+        trainer.save_checkpoint(own.path()).expect("saved");
+        weights(own.path()) == found
+    });
+    assert_eq!(whose.count(), 1, "it is of one of the trainings");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (trainer, run) = untrained(folder.path(), 1);
+    save(&trainer, &run).expect("saved");
+    std::fs::remove_dir_all(folder.path().join("model")).expect("removed");
+    std::fs::write(folder.path().join("model"), "in the way").expect("written");
+    assert!(save(&trainer, &run).is_err());
+    assert_eq!(names(folder.path()), ["checkpoint", "model"]);
+    let weights = folder.path().join("model/model.safetensors");
+    std::fs::remove_file(folder.path().join("model")).expect("removed");
+    std::fs::create_dir_all(weights.join("in the way")).expect("made");
+    assert!(save(&trainer, &run).is_err());
+    assert_eq!(names(folder.path()), ["checkpoint", "model"]);
+    assert_eq!(
+        names(&folder.path().join("model")),
+        ["config.json", "model.safetensors"]
+    );
+    FullTrainer::resume(&folder.path().join("checkpoint"), FullConfig::default()).expect("whole");
+}

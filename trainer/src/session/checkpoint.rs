@@ -22,7 +22,7 @@ use crate::data::Windows;
 use crate::model::files::{self, SaveError};
 
 /// Version of the layout described above.
-pub const CHECKPOINT_VERSION: u32 = 1;
+pub(crate) const CHECKPOINT_VERSION: u32 = 1;
 /// Largest checkpoint, in bytes: four vectors of the largest adapter, and a header.
 const MAX_CHECKPOINT_BYTES: u64 = 4 * 4 * MAX_ADAPTER_PARAMETERS + (8 << 20);
 

@@ -165,7 +165,7 @@ impl fmt::Display for Bytes {
 
 /// Bytes that can be taken without swapping, where the system tells: the machine's, or fewer where a
 /// container grants fewer.
-pub fn available_bytes() -> Option<u64> {
+pub(crate) fn available_bytes() -> Option<u64> {
     let machine = field("/proc/meminfo", "MemAvailable:")?;
     Some(container_bytes().map_or(machine, |granted| granted.min(machine)))
 }

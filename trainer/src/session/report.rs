@@ -31,7 +31,7 @@ pub struct StepReport {
 
 impl StepReport {
     /// Tokens computed per second.
-    pub fn tokens_per_second(&self) -> f64 {
+    pub(crate) fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / (self.elapsed_ms / 1e3).max(1e-9)
     }
 }

@@ -161,3 +161,49 @@ fn tensors_of_every_kind_and_of_many_chunks_read_as_the_crate_reads_them() {
     assert_eq!(ours, by_the_crate(&bytes));
     assert!(passed == bytes, "every byte passes by once, in order");
 }
+
+fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[test]
+fn writers_that_meet_leave_one_whole_file_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::thread::scope(|scope| {
+        for writer in 0..8u8 {
+            let path = &path;
+            scope.spawn(move || {
+                for _ in 0..10 {
+                    write_file(path, &vec![writer; 100_000 + usize::from(writer)]).unwrap();
+                }
+            });
+        }
+    });
+    let found = std::fs::read(&path).unwrap();
+    assert_eq!(found, vec![found[0]; 100_000 + usize::from(found[0])]);
+    assert_eq!(names(folder.path()), ["model.safetensors"]);
+}
+
+#[test]
+fn a_file_that_cannot_take_its_name_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::fs::create_dir_all(path.join("in the way")).unwrap();
+    let error = write_file(&path, b"new").expect_err("a folder is in the way");
+    assert!(error.to_string().contains("model.safetensors"), "{error}");
+    assert_eq!(names(folder.path()), ["model.safetensors"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_written_file_is_as_open_as_any_new_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+    write_file(&ours, b"x").unwrap();
+    std::fs::write(&plain, b"x").unwrap();
+    assert_eq!(mode(&ours), mode(&plain));
+}

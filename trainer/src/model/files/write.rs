@@ -1,9 +1,11 @@
 //! Weights and other files out to disk, whole or not at all.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use half::bf16;
 use safetensors::tensor::{Dtype, TensorView};
+use tempfile::{Builder, TempDir};
 
 use super::SaveError;
 use crate::model::parameters::Parameter;
@@ -53,26 +55,48 @@ fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
     }
 }
 
-/// Writes beside the target and renames, so that a crash leaves the old file or the new one.
+/// Writes beside the target and renames, so that a crash leaves the old file or the new one, and a failure
+/// nothing else: what was written of it would only keep a full disk full. Writers that meet, also of several
+/// processes, each write a file of their own, and the last to rename stays.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
     let error = |path: &Path| {
         let path = path.display().to_string();
         move |source| SaveError::Write { path, source }
     };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(error(folder))?;
-    }
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = Path::new(&part);
-    let written = std::fs::File::create(part).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    });
-    if written.is_err() {
-        // What was written of it only keeps a full disk full.
-        let _ = std::fs::remove_file(part);
-    }
-    written.map_err(error(part))?;
-    std::fs::rename(part, path).map_err(error(path))
+    let folder = path.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).map_err(error(folder))?;
+    let part = unfinished(path, ".part", 0o666, |builder| builder.tempfile_in(folder));
+    // Removes itself unless it is renamed.
+    let mut part = part.map_err(error(path))?;
+    let written = part.write_all(bytes);
+    let written = written.and_then(|()| part.as_file().sync_all());
+    written.map_err(error(part.path()))?;
+    let renamed = part.persist(path).map_err(|failed| failed.error);
+    renamed.map(drop).map_err(error(path))
+}
+
+/// A folder beside `path` that nobody else uses, to be filled and renamed to `path`; removed with what is in it
+/// when it is dropped before.
+pub(crate) fn unfinished_folder(path: &Path) -> io::Result<TempDir> {
+    let beside = path.parent().unwrap_or(Path::new(""));
+    unfinished(path, ".new", 0o777, |builder| builder.tempdir_in(beside))
+}
+
+/// Makes something named `NAME.RANDOM` and the suffix, exclusively; others may do with it what the process's
+/// mask leaves of `mode`.
+fn unfinished<T>(
+    path: &Path,
+    suffix: &str,
+    mode: u32,
+    make: impl FnOnce(&Builder) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    let mut builder = Builder::new();
+    builder.prefix(&prefix).suffix(suffix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    make(&builder)
 }

@@ -16,19 +16,25 @@ pub(super) const SLICE: usize = 8;
 /// Exponentials that are added in f32 before they go to an f64 sum.
 const RUN: usize = 64;
 
-/// Sum of the losses in nats, and, with `weight`, the gradient of `weight` times it by `hidden`.
-pub(super) fn losses(
-    hidden: &Panels,
-    head: &[f32],
-    plan: &Plan,
-    weight: Option<f32>,
-) -> (f64, Option<Panels>) {
+/// What the head says of a batch.
+pub(super) struct Losses {
+    /// Of all positions, nats.
+    pub(super) sum: f64,
+    /// Of each padded position, nats; zero where nothing is predicted.
+    pub(super) each: Vec<f64>,
+    /// By the hidden values, where it was asked for.
+    pub(super) gradient: Option<Panels>,
+}
+
+/// Losses of the batch, and, with `weight`, the gradient of `weight` times their sum by `hidden`.
+pub(super) fn losses(hidden: &Panels, head: &[f32], plan: &Plan, weight: Option<f32>) -> Losses {
     let width = hidden.features();
     let head = Left::new(head, width);
     let mut gradient = weight.map(|_| hidden.zeros_beside(width));
     let predicts = |panel: &usize| targets(plan, *panel).iter().any(|t| *t != NO_TARGET);
     let chosen: Vec<usize> = (0..hidden.panels()).filter(predicts).collect();
-    let mut total = 0.0;
+    let mut sum = 0.0;
+    let mut each = vec![0.0; plan.targets.len()];
     for chosen in chosen.chunks(SLICE) {
         let picked = hidden.pick(chosen);
         let mut logits = picked.beside(head.rows);
@@ -40,7 +46,7 @@ pub(super) fn losses(
             out: &mut logits,
             add: false,
         }]);
-        let each: Vec<f64> = (logits.par_panels_mut())
+        let found: Vec<[f64; LANES]> = (logits.par_panels_mut())
             .zip(chosen)
             .map(|(logits, panel)| {
                 fast(
@@ -49,7 +55,12 @@ pub(super) fn losses(
                 )
             })
             .collect();
-        total += each.iter().sum::<f64>();
+        // Panel by panel: the order fixes the rounding of every score.
+        let panels = found.iter().map(|panel| panel.iter().sum::<f64>());
+        sum += panels.sum::<f64>();
+        for (panel, found) in chosen.iter().zip(found) {
+            each[panel * LANES..][..LANES].copy_from_slice(&found);
+        }
         if let Some(gradient) = &mut gradient {
             let mut out = picked;
             multiply(vec![Job {
@@ -63,16 +74,20 @@ pub(super) fn losses(
             gradient.put(chosen, &out);
         }
     }
-    (total, gradient)
+    Losses {
+        sum,
+        each,
+        gradient,
+    }
 }
 
 fn targets(plan: &Plan, panel: usize) -> &[i32] {
     &plan.targets[panel * LANES..(panel + 1) * LANES]
 }
 
-/// Sum of a panel's losses; turns logits into `weight (softmax - onehot)` where there is a weight.
+/// Losses of a panel; turns logits into `weight (softmax - onehot)` where there is a weight.
 #[inline(always)]
-fn panel_losses(logits: &mut [f32], targets: &[i32], weight: Option<f32>) -> f64 {
+fn panel_losses(logits: &mut [f32], targets: &[i32], weight: Option<f32>) -> [f64; LANES] {
     let mut at_target = [0.0; LANES];
     for (lane, target) in targets.iter().enumerate() {
         if *target != NO_TARGET {
@@ -102,13 +117,13 @@ fn panel_losses(logits: &mut [f32], targets: &[i32], weight: Option<f32>) -> f64
     if let Some(weight) = weight {
         differentiate(logits, targets, &totals, weight);
     }
-    let mut loss = 0.0;
+    let mut losses = [0.0; LANES];
     for (lane, target) in targets.iter().enumerate() {
         if *target != NO_TARGET {
-            loss += totals[lane].ln() - f64::from(at_target[lane] - largest[lane]);
+            losses[lane] = totals[lane].ln() - f64::from(at_target[lane] - largest[lane]);
         }
     }
-    loss
+    losses
 }
 
 #[inline(always)]

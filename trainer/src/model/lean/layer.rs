@@ -15,7 +15,7 @@ use crate::model::vector::{exp, fast};
 pub(super) struct Pass<'a> {
     pub(super) config: &'a Config,
     pub(super) plan: &'a Plan,
-    pub(super) turns: &'a Turns,
+    pub(super) turns: Turns,
     pub(super) factors: &'a Factors<'a>,
 }
 
@@ -37,6 +37,26 @@ pub(super) struct Saved {
     gate: Panels,
     up: Panels,
     narrow: Narrow,
+}
+
+impl Saved {
+    /// What a pass over the first `panels` would have kept: no position depends on those after it.
+    pub(super) fn first(&self, panels: usize) -> Self {
+        let first = |from: &Panels| from.first(panels);
+        Self {
+            x: first(&self.x),
+            raw: self.raw.as_ref().map(|raw| raw.each_ref().map(first)),
+            q: first(&self.q),
+            k: first(&self.k),
+            v: first(&self.v),
+            mixed: first(&self.mixed),
+            normalisers: first(&self.normalisers),
+            middle: first(&self.middle),
+            gate: first(&self.gate),
+            up: first(&self.up),
+            narrow: (self.narrow.each_ref()).map(|narrow| narrow.as_ref().map(first)),
+        }
+    }
 }
 
 /// A layer in a pass.

@@ -172,6 +172,14 @@ impl Panels {
         self.values.iter_mut().for_each(|value| *value *= factor);
     }
 
+    /// A copy of the first `panels`.
+    pub(super) fn first(&self, panels: usize) -> Self {
+        let mut copy = self.memory.panels(panels, self.features);
+        let length = copy.values.len();
+        copy.values.copy_from_slice(&self.values[..length]);
+        copy
+    }
+
     /// The named panels, side by side.
     pub(super) fn pick(&self, panels: &[usize]) -> Self {
         let mut picked = self.memory.panels(panels.len(), self.features);

@@ -1,6 +1,17 @@
 //! `why/1`: shares of an answer as programs read them.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use tributary_protocol::id::{PeerId, Ppb};
+
+use super::AnswerShare;
+use super::stretch::BoundedShares;
+use crate::lexical::Boilerplate;
+
+/// Name and version of the layout.
+pub const SCHEMA: &str = "why/1";
 
 /// `why/1`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +65,25 @@ pub struct Share {
     pub asked: Asked,
 }
 
+/// The lines of `found`, the largest share first. Nobody was asked for evidence yet.
+pub fn lines(found: &BoundedShares, names: &BTreeMap<PeerId, String>, datanet: &str) -> Vec<Share> {
+    let line = |(share, [low, high]): (&AnswerShare, &[Ppb; 2])| Share {
+        peer: share.peer.to_string(),
+        name: names.get(&share.peer).cloned().unwrap_or_default(),
+        datanet: datanet.to_owned(),
+        share_ppb: share.share.0,
+        low_ppb: low.0,
+        high_ppb: high.0,
+        influence_nanonats: share.influence.0,
+        evidence: Vec::new(),
+        asked: Asked::new(Outcome::NotAsked, "nobody was asked"),
+    };
+    let shares = found.shares.shares.iter().zip(&found.intervals);
+    let mut lines: Vec<Share> = shares.map(line).collect();
+    lines.sort_by_key(|share| (Reverse(share.share_ppb), share.peer.clone()));
+    lines
+}
+
 /// What came of asking a contributor for evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
@@ -65,7 +95,28 @@ pub struct Asked {
     pub boilerplate: u32,
 }
 
-/// See [`Asked`].
+impl Asked {
+    /// Nothing was left out yet.
+    pub fn new(outcome: Outcome, why: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            why: why.into(),
+            boilerplate: 0,
+        }
+    }
+
+    /// Counts a proven span that says nothing, and names each reason once.
+    pub fn leave_out(&mut self, why: Boilerplate) {
+        self.boilerplate += 1;
+        let why = why.to_string();
+        if !self.why.contains(&why) {
+            let comma = if self.why.is_empty() { "" } else { ", " };
+            self.why = format!("{}{comma}{why}", self.why);
+        }
+    }
+}
+
+/// The answer to a question for evidence, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
