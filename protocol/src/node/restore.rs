@@ -118,13 +118,13 @@ impl Node {
         blobs: &BTreeSet<BlobHash>,
     ) {
         let network = self.desk.config.network;
+        let mut sealed = BTreeSet::new();
         for run in self.runs.values_mut() {
             run.archived.clone_from(blobs);
             run.reindex_all();
             self.desk.emit(Effect::Subscribe(run.id));
-            run.resume(&mut self.desk, network, &mut certificates);
+            sealed.extend(run.resume(&mut self.desk, network, &mut certificates));
         }
-        let sealed: BTreeSet<BlobHash> = self.runs.values().filter_map(Run::sealed).collect();
         for hash in blobs.difference(&sealed) {
             self.desk.emit(Effect::OfferBlob(*hash));
         }
@@ -220,12 +220,12 @@ impl Run {
         desk: &mut super::Desk,
         network: crate::id::NetworkId,
         certificates: &mut BTreeMap<(RunId, Round), Vec<Certificate>>,
-    ) {
+    ) -> Option<BlobHash> {
         self.learn_manifest(desk);
         let Some(manifest) = self.manifest.clone() else {
             self.set_strangers_aside();
             self.advance(desk);
-            return;
+            return None;
         };
         while let Some(found) = certificates.remove(&(self.id, self.next())) {
             let round = self.next();
@@ -262,8 +262,11 @@ impl Run {
         }
         self.set_strangers_aside();
         self.resume_sent(desk);
+        // Revealed again by `advance`, once it is time.
+        let sealed = self.sealed();
         self.open_height(desk);
         self.advance(desk);
+        sealed
     }
 }
 
