@@ -10,7 +10,7 @@
 //! adapter. There are no evaluators. Times are those of the processor.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
@@ -44,12 +44,13 @@ const CODEC: UpdateCodec = UpdateCodec::Sparse {
 enum Due {
     Input(usize, Input),
     Timer(usize, Timer, u64),
+    Train(usize, Box<TrainTask>),
 }
 
 struct Members {
     nodes: Vec<Node>,
     ids: Vec<PeerId>,
-    blobs: BTreeMap<BlobHash, Bytes>,
+    blobs: VecDeque<(BlobHash, Bytes)>,
     steps: BTreeMap<StepKey, Derived>,
     timers: Vec<BTreeMap<Timer, u64>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -87,7 +88,7 @@ impl Members {
         let mut work = Vec::new();
         let mut outbox = Outbox::default();
         let mut commits = 0;
-        let blobs = &mut self.blobs;
+        let (blobs, kept) = (&mut self.blobs, self.ids.len());
         outbox.push(
             effects,
             |records| {
@@ -96,7 +97,12 @@ impl Members {
                     if let Record::Blob { hash, bytes } = record
                         && bytes.len() < 1 << 23
                     {
-                        blobs.insert(hash, bytes);
+                        // Updates of rounds that are over lie on a disk.
+                        blobs.retain(|(known, _)| *known != hash);
+                        blobs.push_back((hash, bytes));
+                        if blobs.len() > kept {
+                            blobs.pop_front();
+                        }
                     }
                 }
             },
@@ -169,15 +175,16 @@ impl Members {
                 }
             }
             Effect::FetchBlob { blob, .. } => {
-                let input = match self.blobs.get(&blob.hash) {
-                    Some(bytes) => Input::Blob(Blob::of(bytes.clone())),
+                let found = self.blobs.iter().find(|(hash, _)| *hash == blob.hash);
+                let input = match found {
+                    Some((_, bytes)) => Input::Blob(Blob::of(bytes.clone())),
                     None => Input::BlobFailed(blob.hash),
                 };
                 self.schedule(soon, Due::Input(node, input));
             }
             Effect::Train(task) => {
-                let trained = Input::Trained(train(node, &task));
-                self.schedule(self.now_ms + 20 + node as u64, Due::Input(node, trained));
+                // When all have settled the round before: they share its adapter here.
+                self.schedule(self.now_ms + 500 + node as u64, Due::Train(node, task));
             }
             Effect::SetTimer { timer, at } => {
                 let serial = self.serial + 1;
@@ -199,6 +206,11 @@ impl Members {
             self.now_ms = at;
             match self.due.remove(&serial) {
                 Some(Due::Input(node, input)) => self.input(node, input),
+                Some(Due::Train(node, task)) => {
+                    let trained = train(node, &task);
+                    drop(task);
+                    self.input(node, Input::Trained(trained));
+                }
                 Some(Due::Timer(node, timer, set))
                     if self.timers[node].get(&timer) == Some(&set) =>
                 {
@@ -354,7 +366,7 @@ fn members(count: usize) -> Members {
     Members {
         ids: nodes.iter().map(Node::peer_id).collect(),
         nodes,
-        blobs: BTreeMap::new(),
+        blobs: VecDeque::new(),
         steps: BTreeMap::new(),
         timers: vec![BTreeMap::new(); count],
         queue: BinaryHeap::new(),

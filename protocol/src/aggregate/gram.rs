@@ -19,6 +19,8 @@ const LANES: usize = 16;
 /// a lane is accurate to about 1e-6.
 const STRETCH: usize = 1024;
 const _: () = assert!(CHUNK.is_multiple_of(STRETCH), "a stretch lies in one chunk");
+/// Where at most one number in so many is told, only those are multiplied.
+const SPARSE: usize = 8;
 /// Rows that are multiplied with one other row at a time, so that each load serves several sums.
 const ROWS: usize = 4;
 
@@ -48,23 +50,33 @@ impl Gram {
     }
 
     /// Of updates as they travelled, all of one length and checked: the same bits as those of their numbers. One chunk
-    /// of each is unpacked at a time.
+    /// of each is unpacked at a time, and of sparse ones only what they tell is multiplied.
     pub(super) fn of_packed(updates: &[&Packed]) -> Self {
         let size = updates.len();
         let length = updates.first().map_or(0, |update| update.len());
         let mut products = vec![0.0; size * size];
         let mut rows = vec![[0.0f32; CHUNK]; size];
+        let mut told: Vec<Vec<(usize, f32)>> = vec![Vec::with_capacity(CHUNK); size];
         let arch = Arch::new();
         for chunk in 0..length.div_ceil(CHUNK) {
             let m = (length - chunk * CHUNK).min(CHUNK);
-            for (row, update) in rows.iter_mut().zip(updates) {
+            for ((row, told), update) in rows.iter_mut().zip(&mut told).zip(updates) {
                 row.fill(0.0);
-                let told = update.visit_chunk(chunk, |at, value| row[at] = value);
-                told.expect("it was checked");
+                told.clear();
+                let read = update.visit_chunk(chunk, |at, value| {
+                    row[at] = value;
+                    told.push((at, value));
+                });
+                read.expect("it was checked");
             }
             let views: Vec<&[f32]> = rows.iter().map(|row| &row[..m]).collect();
+            let is_sparse = told.iter().all(|told| told.len() * SPARSE <= m);
             for from in (0..m).step_by(STRETCH) {
                 let to = (from + STRETCH).min(m);
+                if is_sparse {
+                    sparse_stretch(&views, &told, from, to, &mut products);
+                    continue;
+                }
                 arch.dispatch(
                     #[inline(always)]
                     || stretch(&views, from, to, &mut products),
@@ -165,6 +177,47 @@ fn inner(one: &[f64], other: &[f64]) -> f64 {
     sum
 }
 
+/// As [`stretch`], with the numbers of each row that may be other than zero in `told`: a product with zero changes no sum.
+fn sparse_stretch(
+    rows: &[&[f32]],
+    told: &[Vec<(usize, f32)>],
+    from: usize,
+    to: usize,
+    products: &mut [f64],
+) {
+    let size = rows.len();
+    let whole = from + (to - from) / LANES * LANES;
+    for (column, told) in told.iter().enumerate() {
+        let told = &told[told.partition_point(|(at, _)| *at < from)..];
+        let (body, rest) = told.split_at(told.partition_point(|(at, _)| *at < whole));
+        let tail = &rest[..rest.partition_point(|(at, _)| *at < to)];
+        for (row, one) in rows.iter().enumerate().skip(column) {
+            let mut lanes = [0.0f32; LANES];
+            for (at, value) in body {
+                lanes[(at - from) % LANES] += one[*at] * value;
+            }
+            let sum = add_lanes(lanes);
+            let sum = tail
+                .iter()
+                .fold(sum, |sum, (at, value)| sum + one[*at] * value);
+            products[row * size + column] += f64::from(sum);
+        }
+    }
+}
+
+/// Half on half until one is left.
+#[inline(always)]
+fn add_lanes(mut sums: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}
+
 /// Adds the products of the columns `from..to` to the lower triangle.
 #[inline(always)]
 fn stretch(updates: &[&[f32]], from: usize, to: usize, products: &mut [f64]) {
@@ -204,16 +257,8 @@ fn dots<const N: usize>(one: &[f32], others: [&[f32]; N]) -> [f32; N] {
         at += LANES;
     }
     std::array::from_fn(|n| {
-        let mut sums = lanes[n];
-        let mut width = LANES / 2;
-        while width > 0 {
-            for lane in 0..width {
-                sums[lane] += sums[lane + width];
-            }
-            width /= 2;
-        }
         let tail = one[whole..].iter().zip(&others[n][whole..]);
-        tail.fold(sums[0], |sum, (a, b)| sum + a * b)
+        tail.fold(add_lanes(lanes[n]), |sum, (a, b)| sum + a * b)
     })
 }
 
