@@ -4,17 +4,18 @@
 //! cargo bench -p tributary-protocol --profile dev --bench round -- [members] [parameters] [rounds] [alternate|both]
 //! ```
 //! Members on a perfect network in one thread, with an adapter of so many numbers and sparse updates, 64 of 4,096. The
-//! first member's arithmetic is its own; the others take its outcome of each step, which is the same bytes, and send
-//! updates made by the codec from numbers of their own. So what is timed is every `handle` of every member, and what is
+//! first member's arithmetic is its own; the others take its outcome of each step, hold nothing in the place of adapters,
+//! and send updates made by the codec from numbers of their own. What is timed is every `handle` of every member. What is
 //! counted, by the operating system, is the memory of one member beyond that of a run of the same members over a tiny
 //! adapter. There are no evaluators. Times are those of the processor.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
-use tributary_protocol::adapter::{AdapterShape, Module};
+use tributary_protocol::adapter::{Adapter, AdapterShape, Module};
 use tributary_protocol::aggregate::Layout;
 use tributary_protocol::entry::{Join, Role};
 use tributary_protocol::event::{
@@ -30,7 +31,7 @@ use tributary_protocol::manifest::{
 };
 use tributary_protocol::node::{Means, Node, NodeConfig};
 use tributary_protocol::outbox::Outbox;
-use tributary_protocol::state::{Derived, StepKey};
+use tributary_protocol::state::{StepKey, Stepped};
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::update;
 use tributary_protocol::work::{Computed, Outcome, Prepared, Task, Work};
@@ -51,7 +52,9 @@ struct Members {
     nodes: Vec<Node>,
     ids: Vec<PeerId>,
     blobs: VecDeque<(BlobHash, Bytes)>,
-    steps: BTreeMap<StepKey, Derived>,
+    steps: BTreeMap<StepKey, Stepped>,
+    /// What the others hold in the place of adapters.
+    nothing: Arc<Adapter>,
     timers: Vec<BTreeMap<Timer, u64>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     due: BTreeMap<u64, Due>,
@@ -127,12 +130,20 @@ impl Members {
                     let outcome = Outcome::Step(key, Ok(known.clone()));
                     return Computed { run, outcome };
                 }
-                // Of the adapters before the last, members keep none.
-                self.steps.retain(|known, _| known.round() == key.round());
-                let derived = step.take().expect("honest updates");
-                self.steps.insert(key.clone(), derived.clone());
+                let first = self.nodes[0].run(&run).expect("it follows");
+                let step = match first.adapter() {
+                    Some((_, adapter)) => step.starting_at(Arc::clone(adapter)),
+                    None => step,
+                };
+                let stepped = step.foresee().expect("honest updates");
+                self.steps.insert(key.clone(), stepped.clone());
                 self.took("step", start);
-                let outcome = Outcome::Step(key, Ok(derived));
+                let outcome = Outcome::Step(key, Ok(stepped));
+                Computed { run, outcome }
+            }
+            Task::Advance(advance) if node > 0 => {
+                let (round, blob) = (advance.round, advance.stepped.blob);
+                let outcome = Outcome::Advance(round, blob, Ok(Arc::clone(&self.nothing)));
                 Computed { run, outcome }
             }
             Task::Feedback(feedback, changes) if node > 0 => {
@@ -146,8 +157,12 @@ impl Members {
                 Computed { run, outcome }
             }
             task => {
+                let what = match task {
+                    Task::Feedback(..) => "encoding",
+                    _ => "adapter",
+                };
                 let computed = Work { run, task }.run();
-                self.took("encoding", start);
+                self.took(what, start);
                 computed
             }
         }
@@ -207,6 +222,11 @@ impl Members {
             match self.due.remove(&serial) {
                 Some(Due::Input(node, input)) => self.input(node, input),
                 Some(Due::Train(node, task)) => {
+                    if node == 0 {
+                        // Updates of the round before lie on a disk by now.
+                        self.blobs.clear();
+                        self.steps.clear();
+                    }
                     let trained = train(node, &task);
                     drop(task);
                     self.input(node, Input::Trained(trained));
@@ -283,13 +303,7 @@ fn prepared(node: usize, trained: Trained, layout: &Layout) -> Prepared {
     }
 }
 
-fn manifest(
-    creator: PeerId,
-    members: usize,
-    parameters: usize,
-    rounds: u32,
-    schedule: FactorSchedule,
-) -> Manifest {
+fn shape(parameters: usize) -> AdapterShape {
     let (modules, rank) = (28, 16);
     let width = (parameters / modules / rank / 2) as u32;
     let module = |at: usize| Module {
@@ -297,6 +311,20 @@ fn manifest(
         inputs: width,
         outputs: width,
     };
+    AdapterShape {
+        rank: rank as u32,
+        alpha: rank as u32,
+        modules: (0..modules).map(module).collect(),
+    }
+}
+
+fn manifest(
+    creator: PeerId,
+    members: usize,
+    parameters: usize,
+    rounds: u32,
+    schedule: FactorSchedule,
+) -> Manifest {
     Manifest {
         name: "large".into(),
         creator,
@@ -305,11 +333,7 @@ fn manifest(
             name: "none".into(),
             hash: Digest::default(),
         },
-        adapter: AdapterShape {
-            rank: rank as u32,
-            alpha: rank as u32,
-            modules: (0..modules).map(module).collect(),
-        },
+        adapter: shape(parameters),
         datanet: "none".into(),
         rounds,
         training: Training {
@@ -368,6 +392,10 @@ fn members(count: usize) -> Members {
         nodes,
         blobs: VecDeque::new(),
         steps: BTreeMap::new(),
+        nothing: Arc::new(Adapter::init(
+            Arc::new(shape(28 * 16 * 2)),
+            &Digest::default(),
+        )),
         timers: vec![BTreeMap::new(); count],
         queue: BinaryHeap::new(),
         due: BTreeMap::new(),

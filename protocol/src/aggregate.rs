@@ -27,7 +27,7 @@ pub use gram::Gram;
 
 pub use rule::{Rule, Updates, combine_by};
 pub use score::{final_score, final_scores, judges, middle, needed};
-pub use vector::{ContributionVector, Layout, advance, vectors};
+pub use vector::{ContributionVector, Layout, advance, foresee, vectors};
 
 /// What a rule asks of an update.
 pub trait Numbers {

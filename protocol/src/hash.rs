@@ -207,6 +207,29 @@ pub fn blob(bytes: &[u8]) -> Digest {
     Digest(*blake3::hash(bytes).as_bytes())
 }
 
+/// Names content that comes piece by piece.
+#[derive(Default)]
+pub(crate) struct BlobHasher {
+    hasher: blake3::Hasher,
+    size: u64,
+}
+
+impl BlobHasher {
+    /// More of it.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    /// The name of all of it.
+    pub(crate) fn finish(&self) -> crate::id::BlobRef {
+        crate::id::BlobRef {
+            hash: crate::id::BlobHash(Digest(*self.hasher.finalize().as_bytes())),
+            size: self.size,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
-pub use step::{Derived, Step, StepKey};
+pub use step::{Derived, Step, StepKey, Stepped, advanced};
 
 /// What certificates alone prove of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::event::Trained;
 use crate::id::{BlobRef, Round, RunId};
 use crate::manifest::UpdateCodec;
 use crate::reject::Rejection;
-use crate::state::{Derived, Step, StepKey};
+use crate::state::{Step, StepKey, Stepped, advanced};
 use crate::update::{Feedback, Packed, UpdateError};
 
 /// Something to compute for a run.
@@ -29,12 +29,27 @@ pub struct Work {
 /// See [`Work`].
 #[derive(Clone, Debug)]
 pub enum Task {
-    /// What a round makes of the adapter.
+    /// Where a round leads.
     Step(Step),
+    /// The adapter there.
+    Advance(Advance),
     /// An adapter from its bytes.
     Load(Load),
     /// What goes into error feedback and out of it.
     Feedback(Feedback, VecDeque<Change>),
+}
+
+/// A step that was certified.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The round that it makes.
+    pub round: Round,
+    /// The adapter before, which is used up where nobody else holds it; `None` for what a run begins with.
+    pub before: Option<Arc<Adapter>>,
+    /// The shape of both.
+    pub shape: Arc<AdapterShape>,
+    /// Where it leads.
+    pub stepped: Stepped,
 }
 
 /// An adapter that came as a blob.
@@ -108,7 +123,9 @@ pub struct Computed {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Of [`Task::Step`].
-    Step(StepKey, Result<Derived, Rejection>),
+    Step(StepKey, Result<Stepped, Rejection>),
+    /// Of [`Task::Advance`]: the round, and the adapter after it.
+    Advance(Round, BlobRef, Result<Arc<Adapter>, Rejection>),
     /// Of [`Task::Load`].
     Load(Load, Result<Arc<Adapter>, AdapterError>),
     /// Of [`Task::Feedback`], with the updates that were prepared.
@@ -119,7 +136,14 @@ impl Work {
     /// Computes it.
     pub fn run(self) -> Computed {
         let outcome = match self.task {
-            Task::Step(step) => Outcome::Step(step.key().clone(), step.take()),
+            Task::Step(step) => Outcome::Step(step.key().clone(), step.foresee()),
+            Task::Advance(advance) => {
+                let adapter = match advance.before {
+                    Some(before) => advanced(before, &advance.stepped.contributions),
+                    None => Ok(Adapter::init(advance.shape, &self.run.0).into()),
+                };
+                Outcome::Advance(advance.round, advance.stepped.blob, adapter)
+            }
             Task::Load(load) => {
                 let adapter = Adapter::from_bytes(Arc::clone(&load.shape), &load.bytes);
                 Outcome::Load(load, adapter.map(Arc::new))

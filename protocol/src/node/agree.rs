@@ -131,7 +131,7 @@ impl Run {
         let draft = state::draft(&manifest, self.id, head, choice.clone(), &self.evidence());
         let Ok(draft) = draft else { return };
         let adapter = match self.stepped_to(desk, &draft) {
-            Some(Ok(adapter)) => adapter,
+            Some(Ok(stepped)) => stepped.blob,
             Some(Err(_)) => return,
             None => {
                 if let Some(deciding) = &mut self.height {
@@ -200,8 +200,8 @@ impl Run {
             if state::check(&manifest, head, value, &self.evidence()).is_err() {
                 return Some(false);
             }
-            let adapter = self.stepped_to(desk, value)?;
-            return Some(adapter == Ok(value.adapter));
+            let stepped = self.stepped_to(desk, value)?;
+            return Some(stepped.is_ok_and(|stepped| stepped.blob == value.adapter));
         }
         let proposers = self
             .height

@@ -108,8 +108,8 @@ impl Run {
     }
 
     fn score(&mut self, desk: &mut Desk) {
-        let (Some(manifest), Some(head), Some(stepped)) =
-            (&self.manifest, &self.head, &self.stepped)
+        let (Some(manifest), Some(head), Some(scorable)) =
+            (&self.manifest, &self.head, &self.scorable)
         else {
             return;
         };
@@ -119,7 +119,7 @@ impl Run {
                 .get(&desk.me)
                 .is_some_and(|m| m.role.evaluates());
         let done = (self.index.sheets.get(&head.round)).is_some_and(|s| s.contains_key(&desk.me));
-        if !evaluates || done || self.scoring == Some(head.round) || stepped.round != head.round {
+        if !evaluates || done || self.scoring == Some(head.round) || scorable.round != head.round {
             return;
         }
         let Some(value) = self.last_value() else {
@@ -132,9 +132,9 @@ impl Run {
             run: self.id,
             round: head.round,
             state: head.hash,
-            before: Arc::clone(&stepped.before),
+            before: Arc::clone(&scorable.before),
             trainable: manifest.training.schedule.trainable(head.round),
-            contributions: Arc::clone(&stepped.contributions),
+            contributions: Arc::clone(&scorable.contributions),
             public: Vec::new(),
             seed: value.score_seed(),
             windows: manifest.score_windows,

@@ -70,7 +70,7 @@ pub struct Run {
     /// What is computed of steps.
     pub(super) steps: Steps,
     /// Contribution vectors of `adapter`'s round and the adapter before, for evaluators.
-    pub(super) stepped: Option<Stepped>,
+    pub(super) scorable: Option<Scorable>,
     /// Blobs at hand that the current height may need.
     pub(super) blobs: BTreeMap<BlobHash, Bytes>,
     /// Updates of the last turns, for evaluators; see `public`.
@@ -127,7 +127,7 @@ pub struct Run {
 }
 
 /// A derived round, kept for scoring.
-pub(super) struct Stepped {
+pub(super) struct Scorable {
     pub(super) round: Round,
     pub(super) before: Arc<Adapter>,
     pub(super) contributions: Arc<[(PeerId, ContributionVector)]>,
@@ -254,7 +254,7 @@ impl Run {
             exposed: BTreeSet::new(),
             head: None,
             adapter: None,
-            stepped: None,
+            scorable: None,
             published: BTreeMap::new(),
             blobs: BTreeMap::new(),
             wanted: BTreeMap::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Desk;
-use super::run::{Run, Stepped, Wanted};
+use super::run::{Run, Wanted};
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record, Timer};
@@ -267,32 +267,21 @@ impl Run {
         let Some(value) = self.last_value().cloned() else {
             return false;
         };
-        let adapter = match self.stepped_to(desk, &value) {
+        let stepped = match self.stepped_to(desk, &value) {
             None => return true,
-            Some(Ok(adapter)) if adapter != value.adapter => Err(state::OTHER_ADAPTER),
+            Some(Ok(stepped)) if stepped.blob != value.adapter => Err(state::OTHER_ADAPTER),
             Some(known) => known,
         };
-        let blob = match adapter {
-            Ok(blob) => blob,
+        match stepped {
+            Ok(stepped) => {
+                self.advance_adapter(desk, round, stepped);
+                true
+            }
             Err(why) => {
                 self.refute_adapter(desk, round, why);
-                return false;
+                false
             }
-        };
-        let Some(derived) = self.steps.take(&value) else {
-            // Its outcome is known, and another step was taken since.
-            return self.take_step(desk, &value).is_ok();
-        };
-        let judges =
-            (self.manifest.as_ref()).is_some_and(|m| m.evaluators.binary_search(&desk.me).is_ok());
-        let before = self.adapter.take().filter(|_| judges);
-        self.stepped = before.map(|(_, before)| Stepped {
-            round,
-            before,
-            contributions: derived.contributions,
-        });
-        self.keep_adapter(desk, derived.adapter, blob, None);
-        true
+        }
     }
 
     /// The adapter of the head is here: make it durable, offer it, forget what it was made from.
@@ -323,6 +312,8 @@ impl Run {
                 self.want(desk, update.update, vec![update.receipt.author]);
             }
         }
+        // Contributions are kept for evaluators alone.
+        self.steps.forget_before(round.next());
         self.forget_public(desk);
         self.archive_earlier(desk);
         self.began = desk.now.monotonic;

@@ -1,27 +1,29 @@
 //! Steps and adapters that are computed elsewhere.
 //!
-//! What a round makes of the adapter is asked for once for each choice of updates, whoever puts it up, and is known
-//! from then on by what it depends on. Only the outcome of the last one is kept whole: an adapter is large.
+//! Where a round leads is asked for once for each choice of updates, whoever proposes it, and is known from then on by
+//! what it depends on. The adapter itself is made once the step is certified, in the place of the one before: an
+//! adapter is large.
 //! While a step is computed the run decides nothing; it goes on hearing and answering.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Desk;
-use super::run::Run;
+use super::run::{Run, Scorable};
 use crate::adapter::Adapter;
 use crate::event::Effect;
 use crate::id::{BlobRef, Round};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{Derived, Evidence, Step, StepKey};
-use crate::work::{Load, Outcome, Task, Work};
+use crate::state::{Evidence, Step, StepKey, Stepped};
+use crate::work::{Advance, Load, Outcome, Task, Work};
 
 /// What is known of steps, and whether one is being computed.
 #[derive(Default)]
 pub(super) struct Steps {
-    outcomes: BTreeMap<StepKey, Result<BlobRef, Rejection>>,
-    last: Option<(StepKey, Derived)>,
+    outcomes: BTreeMap<StepKey, Result<Stepped, Rejection>>,
     is_computing: bool,
 }
 
@@ -31,51 +33,28 @@ impl Steps {
         self.is_computing
     }
 
-    /// The whole outcome of a step, if it was the last one. It is not kept any longer.
-    pub(super) fn take(&mut self, value: &RoundValue) -> Option<Derived> {
-        let last = (self.last).take_if(|(key, _)| *key == StepKey::of(value));
-        last.map(|(_, derived)| derived)
-    }
-
     /// Forgets steps to rounds before this one.
     pub(super) fn forget_before(&mut self, round: Round) {
         self.outcomes.retain(|key, _| key.round() >= round);
-        self.last.take_if(|(key, _)| key.round() < round);
     }
 
-    fn learn(&mut self, key: StepKey, outcome: Result<Derived, Rejection>) {
-        assert!(self.is_computing, "a step that nobody asked for");
+    fn done(&mut self) {
+        assert!(self.is_computing, "an outcome that nobody asked for");
         self.is_computing = false;
-        let blob = outcome.as_ref().map(|derived| derived.blob);
-        self.outcomes
-            .insert(key.clone(), blob.map_err(Rejection::clone));
-        if let Ok(derived) = outcome {
-            self.last = Some((key, derived));
-        }
     }
 }
 
 impl Run {
-    /// The name of the adapter that a value's updates lead to; `None` while that is computed. Errors are those of
-    /// [`Step::of`] and [`Step::take`].
+    /// Where a value's updates lead; `None` while that is computed. Errors are those of [`Step::of`] and
+    /// [`Step::foresee`].
     pub(super) fn stepped_to(
         &mut self,
         desk: &mut Desk,
         value: &RoundValue,
-    ) -> Option<Result<BlobRef, Rejection>> {
+    ) -> Option<Result<Stepped, Rejection>> {
         if let Some(known) = self.steps.outcomes.get(&StepKey::of(value)) {
             return Some(known.clone());
         }
-        self.take_step(desk, value).err().map(Err)
-    }
-
-    /// Has a value's step computed.
-    pub(super) fn take_step(
-        &mut self,
-        desk: &mut Desk,
-        value: &RoundValue,
-    ) -> Result<(), Rejection> {
-        assert!(!self.steps.is_computing, "one step at a time");
         let manifest = (self.manifest.as_ref()).expect("no value without its run's manifest");
         let before = self.adapter.as_ref();
         let before = before.filter(|(round, _)| round.next() == value.round);
@@ -83,20 +62,45 @@ impl Run {
             before: before.map(|(_, adapter)| adapter),
             ..self.evidence()
         };
-        let step = Step::of(manifest, value, &evidence)?;
-        // Of the adapters of one step the one before, the one after, and no third.
-        self.steps.last = None;
-        self.compute(desk, Task::Step(step));
-        Ok(())
+        match Step::of(manifest, value, &evidence) {
+            Ok(step) => self.compute(desk, Task::Step(step)),
+            Err(why) => return Some(Err(why)),
+        }
+        None
+    }
+
+    /// Has the adapter made that a certified step leads to, from the one at hand, which is used up.
+    pub(super) fn advance_adapter(&mut self, desk: &mut Desk, round: Round, stepped: Stepped) {
+        let manifest = (self.manifest.as_ref()).expect("no step without its run's manifest");
+        let before = self.adapter.take().map(|(_, adapter)| adapter);
+        let judges = manifest.evaluators.binary_search(&desk.me).is_ok();
+        self.scorable = (before.clone().filter(|_| judges)).map(|before| Scorable {
+            round,
+            before,
+            contributions: Arc::clone(&stepped.contributions),
+        });
+        let shape = match &before {
+            Some(before) => Arc::clone(before.shape()),
+            None => Arc::new(manifest.adapter.clone()),
+        };
+        self.compute(
+            desk,
+            Task::Advance(Advance {
+                round,
+                before,
+                shape,
+                stepped,
+            }),
+        );
     }
 
     /// Has an adapter read from its bytes.
     pub(super) fn load(&mut self, desk: &mut Desk, load: Load) {
-        assert!(!self.steps.is_computing, "one adapter at a time");
         self.compute(desk, Task::Load(load));
     }
 
     fn compute(&mut self, desk: &mut Desk, task: Task) {
+        assert!(!self.steps.is_computing, "one at a time");
         self.steps.is_computing = true;
         let run = self.id;
         desk.emit(Effect::Compute(Box::new(Work { run, task })));
@@ -105,12 +109,21 @@ impl Run {
     /// What was asked for is computed. Returns whether anything may follow from it.
     pub(super) fn on_computed(&mut self, desk: &mut Desk, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Step(key, outcome) => self.steps.learn(key, outcome),
+            Outcome::Step(key, outcome) => {
+                self.steps.done();
+                self.steps.outcomes.insert(key, outcome);
+            }
+            Outcome::Advance(round, blob, outcome) => {
+                self.steps.done();
+                match outcome {
+                    Ok(adapter) => self.arrive(desk, round, adapter, blob, None),
+                    Err(why) => self.refute_adapter(desk, round, why),
+                }
+            }
             Outcome::Load(load, adapter) => {
-                assert!(self.steps.is_computing, "an adapter that nobody asked for");
-                self.steps.is_computing = false;
+                self.steps.done();
                 if let Ok(adapter) = adapter {
-                    self.loaded(desk, load, adapter);
+                    self.arrive(desk, load.round, adapter, load.blob, Some(load.bytes));
                 }
             }
             Outcome::Feedback(feedback, prepared) => {
@@ -120,18 +133,22 @@ impl Run {
         true
     }
 
-    /// An adapter that was fetched is here: that of the head, or the one from which the head is one step away.
-    fn loaded(&mut self, desk: &mut Desk, load: Load, adapter: Arc<Adapter>) {
-        let is_heads = (self.head.as_ref()).is_some_and(|head| head.round == load.round);
+    /// An adapter is here: that of the head, or one from which the head is not far.
+    fn arrive(
+        &mut self,
+        desk: &mut Desk,
+        round: Round,
+        adapter: Arc<Adapter>,
+        blob: BlobRef,
+        bytes: Option<Bytes>,
+    ) {
+        let is_heads = self.head.as_ref().is_some_and(|head| head.round == round);
         if is_heads {
-            self.stepped = None;
-            self.keep_adapter(desk, adapter, load.blob, Some(load.bytes));
-        } else if self
-            .adapter
-            .as_ref()
-            .is_none_or(|(round, _)| *round < load.round)
-        {
-            self.adapter = Some((load.round, adapter));
+            // One that was fetched was made by nobody here.
+            self.scorable.take_if(|_| bytes.is_some());
+            self.keep_adapter(desk, adapter, blob, bytes);
+        } else if (self.adapter.as_ref()).is_none_or(|(known, _)| *known < round) {
+            self.adapter = Some((round, adapter));
         }
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Evidence;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, numbers_as_bytes};
 use crate::aggregate::{self, ContributionVector, Layout, Weighted};
+use crate::hash::BlobHasher;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId};
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
@@ -52,7 +53,16 @@ impl StepKey {
     }
 }
 
-/// The outcome of a step. Cheap to clone.
+/// Where a step leads. Cheap to clone, and small: everything that was sent, and no adapter.
+#[derive(Clone, Debug)]
+pub struct Stepped {
+    /// The name of the adapter after.
+    pub blob: BlobRef,
+    /// Contribution vectors, ordered by peer; they add up to the step.
+    pub contributions: Arc<[(PeerId, ContributionVector)]>,
+}
+
+/// The whole outcome of a step. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Derived {
     /// The adapter after.
@@ -99,25 +109,69 @@ impl Step {
         })
     }
 
+    /// The same step, with the adapter before from somewhere else: for drivers that keep adapters apart from nodes.
+    #[must_use]
+    pub fn starting_at(mut self, before: Arc<Adapter>) -> Self {
+        self.before = self.before.and(Some(before));
+        self
+    }
+
     /// What tells it from other steps of the run.
     pub fn key(&self) -> &StepKey {
         &self.key
     }
 
-    /// Decodes, combines and applies the updates. Takes as long as it takes: not for a loop that others wait for.
+    /// Decodes and combines the updates, and names the adapter that they lead to without making it. Takes as long as it
+    /// takes: not for a loop that others wait for.
     ///
     /// # Errors
-    /// [`Rejection`] when an update is none, or the outcome leaves the range of f32.
-    pub fn take(&self) -> Result<Derived, Rejection> {
-        let Some(before) = &self.before else {
-            let shape = Arc::new(self.manifest.adapter.clone());
-            return Ok(derived(
-                Adapter::init(shape, &self.run.0).into(),
-                Vec::new(),
-            ));
+    /// [`Rejection`] when an update cannot be read, or the outcome leaves the range of f32.
+    pub fn foresee(&self) -> Result<Stepped, Rejection> {
+        let contributions = self.vectors()?;
+        let mut hasher = BlobHasher::default();
+        let mut is_finite = true;
+        let mut tell = |stretch: &[f32]| {
+            is_finite &= stretch.iter().all(|value| value.is_finite());
+            hasher.update(numbers_as_bytes(stretch));
         };
-        if self.parts.is_empty() {
-            return Ok(derived(Arc::clone(before), Vec::new()));
+        match &self.before {
+            Some(before) => aggregate::foresee(before.values(), &contributions, &mut tell),
+            None => tell(self.initial().values()),
+        }
+        match is_finite {
+            true => Ok(Stepped {
+                blob: hasher.finish(),
+                contributions: contributions.into(),
+            }),
+            false => Err(OUT_OF_RANGE),
+        }
+    }
+
+    /// Makes the adapter as well.
+    ///
+    /// # Errors
+    /// As [`Step::foresee`].
+    pub fn take(&self) -> Result<Derived, Rejection> {
+        let contributions = self.vectors()?;
+        let adapter = match &self.before {
+            Some(before) => advanced(Arc::clone(before), &contributions)?,
+            None => Arc::new(self.initial()),
+        };
+        Ok(Derived {
+            blob: BlobRef::of(adapter.as_bytes()),
+            adapter,
+            contributions: contributions.into(),
+        })
+    }
+
+    /// What a run begins with.
+    fn initial(&self) -> Adapter {
+        Adapter::init(Arc::new(self.manifest.adapter.clone()), &self.run.0)
+    }
+
+    fn vectors(&self) -> Result<Vec<(PeerId, ContributionVector)>, Rejection> {
+        if self.before.is_none() || self.parts.is_empty() {
+            return Ok(Vec::new());
         }
         let trainable = self.manifest.training.schedule.trainable(self.round);
         let layout = Layout::new(&self.manifest.adapter, trainable);
@@ -129,18 +183,29 @@ impl Step {
                 update: Packed::read(bytes.clone(), layout.len(), self.manifest.codec)?,
             });
         }
-        let vectors = aggregate::vectors(self.manifest.aggregation, &updates, &layout);
-        let values = aggregate::advance(before.values(), &vectors);
-        let adapter = Adapter::new(Arc::clone(before.shape()), values)
-            .map_err(|_| Rejection::Contradiction("the step leaves the range of f32"))?;
-        Ok(derived(adapter.into(), vectors))
+        Ok(aggregate::vectors(
+            self.manifest.aggregation,
+            &updates,
+            &layout,
+        ))
     }
 }
 
-fn derived(adapter: Arc<Adapter>, contributions: Vec<(PeerId, ContributionVector)>) -> Derived {
-    Derived {
-        blob: BlobRef::of(adapter.as_bytes()),
-        adapter,
-        contributions: contributions.into(),
+const OUT_OF_RANGE: Rejection = Rejection::Contradiction("the step leaves the range of f32");
+
+/// The adapter after a step, in the place of the one before where nobody else holds that.
+///
+/// # Errors
+/// [`Rejection`] when the outcome leaves the range of f32.
+pub fn advanced(
+    before: Arc<Adapter>,
+    contributions: &[(PeerId, ContributionVector)],
+) -> Result<Arc<Adapter>, Rejection> {
+    if contributions.is_empty() {
+        return Ok(before);
     }
+    let shape = Arc::clone(before.shape());
+    let values = Arc::unwrap_or_clone(before).into_values();
+    let values = aggregate::advance(values, contributions);
+    (Adapter::new(shape, values).map(Arc::new)).map_err(|_| OUT_OF_RANGE)
 }
