@@ -5,10 +5,10 @@
 //!                                              <- contribution vector <- receipt <- shard root
 //! ```
 //!
-//! [`Payout`] takes the splits apart into quotas, remainders and who got a unit that was left;
-//! [`Verdict`] takes the median apart into the evaluators' judgements. Both are made by the very code
-//! that pays, and say so where they differ from what was certified. A [`Step`] notes how far one station
-//! of the walk was checked. Reading the bytes behind the stations belongs to whoever holds them.
+//! [`Payout`] breaks the splits down into quotas, remainders and the receivers of left-over units; [`Verdict`] breaks
+//! the median down into the evaluators' judgements. The code that pays makes both, and they say where they differ from
+//! what was certified. A [`Step`] notes how far one station of the walk was checked. The caller that holds the bytes
+//! behind the stations reads them.
 
 use tributary_protocol::aggregate;
 use tributary_protocol::entry::Score;

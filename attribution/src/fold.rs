@@ -331,7 +331,7 @@ impl Books {
         runs.into_iter().collect()
     }
 
-    /// Sum of all balances. Zero, always; for whoever prefers to see it.
+    /// Sum of all balances. It is always zero.
     ///
     /// # Errors
     /// [`MoneyError::Overflow`] when balances of one sign leave `i128`.

@@ -16,13 +16,13 @@
 //! A contributor is credited with what is *new* in its contribution: the part of `c_i` that lies in the span of
 //! what was public before the round ([`crate::novelty`]) is nobody's ([`PathScores::public`]).
 //!
-//! Beside each score stands its **luck**: the standard deviation that it would have were the signs of the new
-//! part's numbers drawn by lot, `sqrt(sum_j (g_j c_j)^2)` under the mean gradient `g` over points and batches.
-//! What a score is held against it for is the matter of [`crate::evidence`].
+//! Beside each score stands its **luck**: the standard deviation that it would have if the signs of the new part's
+//! numbers were random, `sqrt(sum_j (g_j c_j)^2)` under the mean gradient `g` over points and batches.
+//! [`crate::evidence`] compares scores with it.
 //!
-//! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For
-//! quadratic losses it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms
-//! the two part (see the crate's README).
+//! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For quadratic losses
+//! it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms the two differ (see the crate's
+//! README).
 
 use std::error::Error;
 

@@ -11,12 +11,12 @@
 //! answer is the part that belongs to nobody. The rest is split over the contributors with positive
 //! influence, in proportion; the others are listed with theirs and get nothing.
 //!
-//! Limits: a linear estimate, blind to what two contributors did only together. How well it agrees with
-//! retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which agrees
-//! better, and gives the shares intervals.
+//! Limits: this is a linear estimate, which does not see what two contributors achieved only together. How well it
+//! agrees with retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which
+//! agrees better, and gives the shares intervals.
 //!
-//! Rooms: [`staging`] makes stages of a run's rounds, [`store`] holds what was moved in one, [`answer`] asks a
-//! model for the passes that an answer takes, [`stretch`] has the arithmetic, [`layout`] is what programs read.
+//! Modules: [`staging`] makes stages of a run's rounds, [`store`] holds what was moved in one, [`answer`] asks a model
+//! for the passes that an answer takes, [`stretch`] has the arithmetic, [`layout`] is what programs read.
 
 pub mod answer;
 pub mod layout;

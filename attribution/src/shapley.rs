@@ -1,8 +1,8 @@
-//! The exact Shapley value: every coalition asked, nothing sampled.
+//! The exact Shapley value: every coalition evaluated, nothing sampled.
 //!
-//! `phi_i = sum over S without i of |S|! (n-|S|-1)! / n! * (v(S + i) - v(S))` (Shapley 1953). It is
-//! the truth that cheaper rules are measured against, and far too dear for a round: 2^n evaluations.
-//! Players are plain indices; who they are is the caller's business.
+//! `phi_i = sum over S without i of |S|! (n-|S|-1)! / n! * (v(S + i) - v(S))` (Shapley 1953). It is the truth that
+//! cheaper rules are measured against, and far too expensive for a round: 2^n evaluations. Players are plain indices;
+//! the caller decides who they are.
 
 use std::error::Error;
 

@@ -1,10 +1,9 @@
 //! One height of a run's committee: Tendermint, without IO.
 //!
-//! [`Height`] wraps malachite's driver, which knows the algorithm (arXiv:1807.04938) and nothing else.
-//! What it leaves to its caller is here: signing and checking signatures, membership, limits on what
-//! one member may make us remember, the write-ahead record that keeps a restarted member from
-//! contradicting itself, and repeating messages over links that lose them. Finding values valid and
-//! building them is left to the node; so are clocks.
+//! [`Height`] wraps malachite's driver, which knows the algorithm (arXiv:1807.04938) and nothing else. What it leaves
+//! to its caller is here: signing and checking signatures, membership, limits on what one member may make us remember,
+//! the write-ahead record that keeps a restarted member from contradicting itself, and repeating messages over links
+//! that lose them. Judging and building values is left to the node, and so are clocks.
 //!
 //! ```text
 //!  start, receive, validated, propose, timeout ──► Height ──► Vec<Output>
@@ -109,7 +108,7 @@ struct Heard {
     judged: bool,
 }
 
-/// One height, seen by one committee member. See the module.
+/// One height of the committee, as one of its members sees it.
 pub struct Height {
     setting: Setting,
     key: SecretKey,

@@ -10,7 +10,7 @@ use crate::codec;
 use crate::hash::{self, Digest, Domain};
 use crate::id::{MicroOpen, PeerId, Ppb, Round, RunId};
 
-/// See the module.
+/// Everything that members of a run agree on before its first round.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Manifest {
     /// Name for people.
@@ -170,7 +170,7 @@ pub enum Aggregation {
 /// What an update weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Weights {
-    /// The tokens it was trained on, whoever holds the same text.
+    /// The tokens it was trained on, whether or not others hold the same text.
     Trained,
     /// The same, in proportion to the member's own tokens ([`crate::sketch`]): text that a member committed before
     /// counts for nobody else. So an owner weighs the same under one name and under many.

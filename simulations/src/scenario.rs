@@ -1,4 +1,4 @@
-//! What a scenario file says: who takes part, how well they learn, how bad the world is.
+//! What a scenario file says: which peers take part, how they learn, and which faults there are.
 //!
 //! A scenario and a seed determine a run completely. Unknown keys are refused with the nearest known
 //! one, because a misspelt fault that silently does not happen is worse than an error. Carrying the

@@ -1,4 +1,4 @@
-//! Shares of one answer, asked of a model: which passes are made, in which order, and what becomes of them.
+//! Shares of one answer: which passes of a model they take, in which order, and what becomes of the results.
 //!
 //! ```text
 //!   losses without the adapter ──┐

@@ -1,5 +1,5 @@
-//! Puts up two values in one attempt, a different one for each half of the network: its node's, and
-//! one that leaves somebody's contribution out (valid as well), or one whose outcome is wrong.
+//! Proposes two values in one attempt, a different one for each half of the network: its node's, and one that leaves
+//! somebody's contribution out (valid as well), or one whose outcome is wrong.
 
 use std::collections::BTreeMap;
 

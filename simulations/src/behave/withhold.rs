@@ -1,5 +1,5 @@
-//! Announces updates and withholds them: from everybody, or from all but a few, so that some members
-//! of a committee can judge what others cannot.
+//! Announces updates and withholds them: from everybody, or from all but a few, so that some members of a committee
+//! can judge values that others cannot.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

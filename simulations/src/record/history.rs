@@ -1,6 +1,6 @@
 //! What a recorded run leaves behind, as plain data that reports are made of.
 //!
-//! Kept beside the digest, never part of it: a run goes the same way whether it is recorded or not.
+//! The history is kept beside the digest and is never part of it: a run is the same whether it is recorded or not.
 //! Peers are named by their index in the scenario, times are virtual.
 
 use std::collections::BTreeMap;

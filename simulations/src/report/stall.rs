@@ -1,8 +1,7 @@
 //! Why a contribution is missing from a round, and what a round waited for.
 //!
-//! Causes are read from what the simulator did to a participant and from what its node said, never
-//! guessed from the outcome; where several things befell it, the first in the order of [`Cause`]
-//! counts.
+//! Causes are read from what the simulator did to a participant and from what its node said, never guessed from the
+//! outcome; where several things happened to it, the first in the order of [`Cause`] counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -64,7 +64,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Draws who is whose neighbour: a ring, so that nobody is alone, and random chords.
+    /// Draws which machines are neighbours: a ring, so that none is alone, and random chords.
     pub(super) fn new(scenario: &Scenario, mut rng: ChaCha8Rng) -> Self {
         let peers = scenario.peers;
         let mut neighbours = BTreeSet::new();
