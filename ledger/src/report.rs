@@ -17,7 +17,7 @@ pub struct Report {
     /// What the home proves against others, and withstood: the ledger holds nevertheless.
     #[serde(default)]
     pub findings: Vec<Fault>,
-    /// What was not checked, and why that is no fault.
+    /// What was not checked, and why that is not a fault.
     pub notes: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! What the ledger says, as plain data for JSON and for tables.
 //!
-//! Ids are written in full, so that every view can be fed to the next command; tables shorten them. How a
-//! view is shown is decided above this crate.
+//! Ids are written in full, so that every view can be fed to the next command; tables shorten them. Callers of this
+//! crate decide how a view is shown.
 
 pub mod explain;
 

@@ -227,8 +227,8 @@ impl Height {
     /// Takes a message of another member.
     ///
     /// # Errors
-    /// [`Rejection`] when the message can never be right: another height, no seat, not the proposer,
-    /// a bad signature. Repetitions and floods are no error, only not fresh.
+    /// [`Rejection`] when the message can never be right: another height, no seat, not the proposer, a bad signature.
+    /// Repetitions and floods are not errors; they are only not fresh.
     pub fn receive(&mut self, message: ConsensusMessage) -> Result<Received, Rejection> {
         self.admit(&message)?;
         let ignored = Ok(Received {

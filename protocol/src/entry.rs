@@ -1,7 +1,7 @@
 //! What an entry of a log can say.
 //!
-//! Entries state facts about their author's doings; they never change the past. Signatures, order and
-//! links belong to the block that carries them (`log`).
+//! Entries state facts about what their author did; they never change the past. Signatures, order and links belong to
+//! the block that carries them (`log`).
 
 use bincode::{Decode, Encode};
 
@@ -44,8 +44,8 @@ pub struct Join {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
-    /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be
-    /// proven later. Who trains on no words has none.
+    /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be proven
+    /// later. A member that trains on no words has none.
     pub fingerprints: Option<MerkleRoot>,
     /// What the links that the author reveals with its proposals are checked against ([`crate::beacon`]). The node
     /// fills it in: it follows from key and run.

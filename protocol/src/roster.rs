@@ -1,8 +1,8 @@
 //! The members of a run after a certified round.
 //!
-//! A pure fold over round values: joins and leaves are the only things that change it. It also keeps
-//! where each member's admission stands, and where those who left said so, because a join or leave
-//! entry stays in its author's log for ever and must not count a second time.
+//! A pure fold over round values: joins and leaves are the only things that change it. It also keeps where each
+//! member's admission stands, and where those who left said so, because a join or leave entry stays in its author's
+//! log forever and must not count a second time.
 
 use std::collections::BTreeSet;
 
@@ -118,7 +118,7 @@ impl Roster {
         self.members.iter().filter(|m| m.role.contributes())
     }
 
-    /// The open sketches of whoever is or was a member, each with the round since which its author was one.
+    /// The open sketches of present and former members, each with the round since which its author was one.
     pub fn sketches(&self) -> impl Iterator<Item = (Round, EntryRef)> {
         let present = self.members.iter().map(|m| (m.since, m.opened));
         let departed = self.departed.iter().map(|d| (d.since, d.opened));
@@ -166,7 +166,7 @@ impl Roster {
     }
 
     /// The roster after `value`: `proposer` has revealed its link, work is counted, leavers are gone, and joiners are
-    /// members from the next round on. The genesis has a proposer that is no member.
+    /// members from the next round on. The genesis has a proposer that is not a member.
     ///
     /// # Errors
     /// [`Rejection::Contradiction`] when a joiner is a member, a leaver is not, or an entry is older

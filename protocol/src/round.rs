@@ -139,7 +139,7 @@ impl RoundValue {
         ValueId(hash::digest(Domain::RoundValue, &codec::encode(self)))
     }
 
-    /// Draws the hold-out windows that evaluators score this round on. Follows from the beacon alone: whoever
+    /// Draws the hold-out windows that evaluators score this round on. Follows from the beacon alone: anybody that
     /// chose what the value holds did not choose them.
     pub fn score_seed(&self) -> Digest {
         hash::digest(Domain::ScoreSeed, self.beacon.as_bytes())

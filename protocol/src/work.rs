@@ -1,6 +1,6 @@
-//! Arithmetic that the node asks for instead of doing it: what takes longer than a message may wait.
+//! Arithmetic that the node asks for instead of doing: whatever takes longer than a message may wait.
 //!
-//! [`Work`] is complete in itself and has one outcome, whoever runs it, wherever and whenever. The daemon runs it on
+//! [`Work`] is complete in itself and has one outcome, whatever runs it, wherever and whenever. The daemon runs it on
 //! another thread; a simulation in which computing takes no time runs it at once ([`crate::node::Node::complete`]).
 
 use std::collections::VecDeque;

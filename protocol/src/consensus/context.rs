@@ -1,6 +1,6 @@
 //! The types that malachite's driver works with, filled with ours.
 //!
-//! Thin wrappers, nothing decides here. Malachite calls an attempt a "round" and a round of a run a
+//! These are thin wrappers; nothing is decided here. Malachite calls an attempt a "round" and a round of a run a
 //! "height"; our words are used everywhere outside this file.
 
 use std::fmt;

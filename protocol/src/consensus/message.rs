@@ -43,8 +43,8 @@ pub struct Vote {
 
 /// Proof that a quorum prevoted for a value in an earlier attempt.
 ///
-/// It carries the votes themselves. A member that voted twice is counted for one vote by some and for
-/// the other by the rest; without the proof each would insist on what it counted, for ever.
+/// It carries the votes themselves. A member that voted twice is counted for one vote by some and for the other by the
+/// rest; without the proof each would insist on what it counted forever.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Polka {
     /// The earlier attempt.
@@ -120,7 +120,7 @@ impl Proposal {
     /// Checks the proof that comes with a value put up again.
     ///
     /// # Errors
-    /// [`Rejection::Certificate`] when it is no quorum of `committee` or not of an earlier attempt,
+    /// [`Rejection::Certificate`] when it is not a quorum of `committee` or not of an earlier attempt,
     /// [`Rejection::Signature`] when a vote does not verify.
     pub fn verify_polka(&self, committee: &Committee, network: NetworkId) -> Result<(), Rejection> {
         let Some(polka) = &self.polka else {

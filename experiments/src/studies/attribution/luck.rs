@@ -1,11 +1,11 @@
 //! How much of a payout is luck: equal members, run after run.
 //!
-//! One federation of six members that hold the same mix of domains, repeated with other seeds: other first adapters and
-//! other orders of windows. Each repetition is scored and paid as a run would be, and all its coalitions are
-//! retrained, so that payouts can be held against exact Shapley values of the very same repetition. What differs between
+//! One federation of six members that hold the same mix of domains, repeated with other seeds: other first adapters
+//! and other orders of windows. Each repetition is scored and paid as a run would be, and all its coalitions are
+//! retrained, so that payouts can be compared with exact Shapley values of the same repetition. What differs between
 //! equal members, or from run to run, is luck in both; payouts may have more of it. Rules that would pay differently
-//! ([`rules`]) are judged by that, and by what they get wrong where members are not equal: the other federations of the
-//! bank.
+//! ([`rules`]) are judged by that, and by what they get wrong where members are not equal: the other federations of
+//! the bank.
 
 mod rules;
 mod tables;

@@ -81,7 +81,7 @@ impl Trial<'_> {
     /// A method's scores of every round on so many drawn windows, summed, by member.
     ///
     /// # Panics
-    /// If the method scores a peer that is no member.
+    /// If the method scores a peer that is not a member.
     pub fn sum_rounds(
         &self,
         windows: usize,

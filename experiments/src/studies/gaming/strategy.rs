@@ -42,7 +42,7 @@ pub(super) enum Strategy {
     Random,
     /// The last step of this factor.
     Echo,
-    /// Half of the numbers of the last step, drawn anew in every round, so that it is no multiple of it.
+    /// Half of the numbers of the last step, drawn anew in every round, so that it is not a multiple of it.
     MaskedEcho,
     /// Its own first updates again and again.
     Stale,

@@ -1,8 +1,8 @@
 //! Tensors out of a safetensors file, one after the other, without holding the file.
 //!
-//! The header is read and checked first; then the numbers pass through one buffer of [`CHUNK`] bytes,
-//! where they are turned into f32, checked to be finite and shown to the caller, who hashes them. So the
-//! bytes that are hashed are the bytes that are used, and the peak is the f32 numbers and the buffer.
+//! The header is read and checked first; then the numbers pass through one buffer of [`CHUNK`] bytes, where they are
+//! turned into f32, checked to be finite and shown to the caller, which hashes them. So the bytes that are hashed are
+//! the bytes that are used, and the peak is the f32 numbers and the buffer.
 
 use std::io::Read;
 
