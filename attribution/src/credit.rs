@@ -45,8 +45,8 @@ pub struct Offer {
     pub budget: MicroOpen,
     /// For each nat per predicted token that it gains.
     pub price_per_nat: MicroOpen,
-    /// Part of the weight that was committed to in time and that the round includes: so much of the rest it pays. Whoever
-    /// leaves others out, or commits and does not send, gains nothing by it.
+    /// Part of the weight that was committed to in time and that the round includes: the round pays that part. A
+    /// member that leaves others out, or commits and does not send, gains nothing by it.
     pub arrived: Ppb,
 }
 
@@ -115,7 +115,7 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// Whose.
+    /// The contributor.
     pub fn peer(&self) -> PeerId {
         self.tested.score.peer
     }

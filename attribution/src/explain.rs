@@ -73,7 +73,7 @@ pub struct PayoutLine {
 }
 
 impl PayoutLine {
-    /// Whose.
+    /// The contributor.
     pub fn peer(&self) -> PeerId {
         self.tested.score.peer
     }
@@ -95,7 +95,7 @@ impl PayoutLine {
 }
 
 impl Payout {
-    /// Lays open what `round` pays `peer`.
+    /// Breaks down what `round` pays `peer`.
     ///
     /// # Errors
     /// See [`ExplainError`].
@@ -157,7 +157,7 @@ pub struct Verdict {
 /// One evaluator's line about one contribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// Who judged.
+    /// The evaluator.
     pub evaluator: PeerId,
     /// What it found.
     pub line: Score,
@@ -240,9 +240,9 @@ impl Station {
 /// One station, and how far it was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which.
+    /// The station.
     pub station: Station,
-    /// How.
+    /// How far it was checked.
     pub check: Check,
 }
 

@@ -144,9 +144,9 @@ impl Fact {
 /// One line of an event: `amount` into (or, negative, out of) `account` of the event's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posting {
-    /// Which account.
+    /// The account.
     pub account: Account,
-    /// How much.
+    /// The amount; negative when it goes out.
     pub amount: Balance,
 }
 

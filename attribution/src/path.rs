@@ -64,7 +64,7 @@ pub struct PathScores {
     pub predicted: u64,
     /// Mean loss before the round, nats per predicted token.
     pub loss_before: f64,
-    /// And after it.
+    /// Mean loss after the round, nats per predicted token.
     pub loss_after: f64,
     /// The part of the drop that was public before the round and is nobody's.
     pub public: f64,
@@ -75,7 +75,7 @@ pub struct PathScores {
 /// What one contribution did to the loss, nats per predicted token; positive lowered it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PathScore {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// The path integral.
     pub score: f64,
@@ -83,7 +83,7 @@ pub struct PathScore {
     pub low: f64,
     /// Upper end of its interval.
     pub high: f64,
-    /// Standard deviation of the score were signs drawn by lot.
+    /// Standard deviation that the score would have with random signs.
     pub luck: f64,
 }
 
@@ -92,7 +92,7 @@ pub struct PathScore {
 pub struct Lowered {
     /// The score, nats per token.
     pub score: f64,
-    /// Its standard deviation were signs drawn by lot.
+    /// The standard deviation that it would have with random signs.
     pub luck: f64,
 }
 

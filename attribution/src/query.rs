@@ -50,7 +50,7 @@ pub enum QueryError {
     /// A vector of another length than the gradient.
     #[error("the vector of {peer} holds {found} numbers where the gradient holds {expected}")]
     Length {
-        /// Whose.
+        /// The contributor.
         peer: PeerId,
         /// Length of the gradient, or of the vectors before.
         expected: usize,
@@ -141,7 +141,7 @@ pub struct AnswerShares {
 /// One contributor's part in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerShare {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// `-<grad, C_i>` in the unit of the gradient's loss; positive made the answer likelier.
     pub influence: NanoNats,

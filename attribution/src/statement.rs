@@ -17,7 +17,7 @@ use crate::money::Balance;
 /// What the books say about one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// Whose.
+    /// The peer.
     pub peer: PeerId,
     /// One part per run that it was scored in or holds an account of, ordered.
     pub runs: Vec<RunStatement>,

@@ -56,7 +56,7 @@ pub enum BlobError {
     /// The system refused.
     #[error("blob {} cannot be read: {why}", hash.short())]
     Unreadable {
-        /// Which.
+        /// The blob.
         hash: BlobHash,
         /// What the system says.
         why: io::Error,
@@ -78,7 +78,7 @@ pub enum AdapterError {
     /// Its bytes are not an adapter of the run.
     #[error("the adapter {id}: {why}")]
     Shape {
-        /// Which.
+        /// The adapter.
         id: String,
         /// What does not fit.
         why: String,

@@ -76,7 +76,7 @@ impl Numbers for Packed {
 /// One peer's update and its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weighted<U = Vec<f32>> {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// What it weighs against the others ([`crate::state::weigh`]). Positive.
     pub weight: u64,

@@ -26,7 +26,7 @@ pub enum Entry {
     Contribution(Contribution),
     /// An evaluator's judgement of a certified round.
     ScoreSheet(ScoreSheet),
-    /// Asks the authors of these joins to open their sketches: they will be held against each other, and not against
+    /// Asks the authors of these joins to open their sketches: they will be compared with each other, and not with
     /// what joins later. Only by the creator, for the genesis; ordered by author.
     Call(Vec<EntryRef>),
     /// Shows the sketch that the author's join committed to.
@@ -104,7 +104,7 @@ pub struct ScoreSheet {
     pub predicted: u64,
     /// Mean loss on the drawn hold-out windows before the round, per predicted token.
     pub loss_before: NanoNats,
-    /// And after it.
+    /// Mean loss after the round.
     pub loss_after: NanoNats,
     /// One line per included contribution, ordered by peer.
     pub scores: Vec<Score>,

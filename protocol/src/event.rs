@@ -162,9 +162,9 @@ pub enum Effect {
     Score(Box<ScoreTask>),
     /// Call back with [`Input::Timer`] at `at`. Setting a timer again moves it.
     SetTimer {
-        /// Which.
+        /// The timer.
         timer: Timer,
-        /// When.
+        /// The time, on the local monotonic clock.
         at: Instant,
     },
     /// Forget a timer.
@@ -360,7 +360,7 @@ pub enum Notice {
         run: RunId,
         /// The round.
         round: Round,
-        /// Whose.
+        /// The contributor.
         peer: PeerId,
         /// Of how many expected this is the how-manieth.
         arrived: u32,
@@ -384,16 +384,16 @@ pub enum Notice {
     Finished(RunId),
     /// Remote input was refused.
     Refused {
-        /// Who sent it.
+        /// The peer that sent it.
         from: PeerId,
-        /// Why.
+        /// The reason.
         why: Rejection,
     },
     /// Two blocks at one place of a log, or two votes: proof of equivocation by `author`.
     Equivocation {
         /// The run.
         run: RunId,
-        /// Who.
+        /// The author.
         author: PeerId,
     },
     /// A certified value does not follow from what this peer holds: it is not followed, and this peer goes no further

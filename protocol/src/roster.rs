@@ -20,7 +20,7 @@ use crate::round::{EntryRef, Opened, RoundValue};
 /// One member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Member {
-    /// Who.
+    /// The member.
     pub peer: PeerId,
     /// What it does.
     pub role: Role,

@@ -35,7 +35,7 @@ pub struct RoundValue {
     pub state: StateHash,
     /// The adapter after, as a blob of `Adapter::to_bytes`.
     pub adapter: BlobRef,
-    /// The attempt in which the value was put up first; it tells who made it.
+    /// The attempt in which the value was first proposed; it tells which member made it.
     pub attempt: u32,
     /// That member's link for this height ([`crate::beacon`]).
     pub link: Digest,
@@ -114,13 +114,13 @@ pub struct Opened {
 /// A contribution's score, final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct FinalScore {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// Median over the evaluators.
     pub score: NanoNats,
     /// Lower end: the least of the evaluators' lower ends that the median keeps.
     pub low: NanoNats,
-    /// Upper end.
+    /// Upper end of its interval, a median as well.
     pub high: NanoNats,
     /// Median of the evaluators' luck: the standard deviation of the score were signs drawn by lot.
     pub luck: NanoNats,

@@ -22,11 +22,11 @@ use crate::update::{Feedback, Packed, UpdateError};
 pub struct Work {
     /// The run.
     pub run: RunId,
-    /// What.
+    /// What to compute.
     pub task: Task,
 }
 
-/// See [`Work`].
+/// What a [`Work`] computes.
 #[derive(Clone, Debug)]
 pub enum Task {
     /// What a round makes of the adapter.
@@ -68,11 +68,11 @@ pub enum Change {
     },
     /// Keep what came too late for its round.
     Keep {
-        /// As of [`Change::Prepare`].
+        /// What training gave, in the layout of `narrow` where there is one.
         delta: Vec<f32>,
-        /// As of [`Change::Prepare`].
+        /// The shape that was trained, where it is not the adapter's.
         narrow: Option<AdapterShape>,
-        /// As of [`Change::Prepare`].
+        /// The adapter's shape.
         shape: AdapterShape,
     },
     /// Take back an update that was sent and not included.
@@ -104,7 +104,7 @@ pub struct Computed {
     pub outcome: Outcome,
 }
 
-/// See [`Computed`].
+/// What came of each [`Task`].
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Of [`Task::Step`].

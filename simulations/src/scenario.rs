@@ -97,13 +97,13 @@ pub struct RunPlan {
     pub participants: u32,
     /// Committee members.
     pub committee: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds after which a round closes without all receipts.
     pub round_ms: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds to wait for the rest once the minimum is there.
     pub grace_ms: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds to wait for a proposal.
     pub propose_ms: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds to wait for votes.
     pub vote_ms: u32,
     /// How often peers compare ledgers and repeat votes; not part of the manifest.
     #[serde(default = "one_second")]
@@ -296,7 +296,7 @@ pub struct Kill {
 pub struct Liars {
     /// The name of what they do, see [`Catalogue::attacks`].
     pub behaviour: String,
-    /// How many.
+    /// The number of liars.
     #[serde(default)]
     pub count: usize,
     /// And this share of all peers, rounded down.

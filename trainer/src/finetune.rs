@@ -50,7 +50,7 @@ pub enum FinetuneError {
     /// An option that makes no training.
     #[error("{option} is {value}, but must be {allowed}")]
     Option {
-        /// Which.
+        /// The option.
         option: &'static str,
         /// What was asked for.
         value: String,

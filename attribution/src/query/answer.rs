@@ -69,7 +69,7 @@ impl Answered {
     }
 }
 
-/// Who shaped an answer of `adapter`, which a run moved in `stages`.
+/// Shares of an answer of `adapter`, which a run moved in `stages`.
 ///
 /// # Errors
 /// When the model fails, or [`QueryError`].

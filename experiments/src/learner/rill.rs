@@ -20,7 +20,7 @@ const CONTEXT: usize = 32;
 /// Windows of a pretraining step.
 const WINDOWS: usize = 16;
 
-/// Why there is no rill.
+/// Why a rill cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RillError {
     /// The vocabulary.

@@ -232,7 +232,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Runs methods on federations and seeds and holds them against the bank.
+/// Runs methods on federations and seeds and compares them with the bank.
 ///
 /// # Errors
 /// See [`AttributionError`].

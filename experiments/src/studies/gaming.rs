@@ -380,8 +380,8 @@ impl Table {
     }
 }
 
-/// What of a round's tokens each member may claim when every token of text counts once in the whole run, for
-/// whoever holds it.
+/// How many of a round's tokens each member may claim when every token of text counts once in the whole run, for
+/// whichever member holds it.
 fn claims(held: &[Windows]) -> Vec<f64> {
     let sketches: Vec<Sketch> = held
         .iter()

@@ -56,7 +56,7 @@ pub struct Row {
     pub names: usize,
     /// Own tokens of all of them over what its own text gives: mean.
     pub gain: f64,
-    /// And in the run where it gains most.
+    /// The same in the run where it gains most.
     pub most: f64,
     /// Votes of all of them over what its own text gives: mean.
     pub votes: f64,

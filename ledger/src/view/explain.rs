@@ -66,14 +66,14 @@ pub struct PayoutPart {
     pub waiting_micro_open: u64,
     /// The contributor's account of the run before the round.
     pub account_before_micro_open: i64,
-    /// And after it.
+    /// The account after the round.
     pub account_after_micro_open: i64,
 }
 
 /// One contributor's part of what the round is worth.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SplitPart {
-    /// Whose.
+    /// The peer.
     pub peer: String,
     /// Its name.
     pub name: String,
@@ -121,7 +121,7 @@ pub struct SheetPart {
     pub score_nanonats: i64,
     /// Lower end of its interval.
     pub low_nanonats: i64,
-    /// Upper end.
+    /// Upper end of that interval.
     pub high_nanonats: i64,
     /// Standard deviation of the score were signs drawn by lot.
     pub luck_nanonats: i64,
@@ -155,7 +155,7 @@ pub struct CertificatePart {
 /// A seat of a committee.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SeatPart {
-    /// Whose.
+    /// The peer.
     pub peer: String,
     /// Its name.
     pub name: String,

@@ -99,7 +99,7 @@ impl Layout {
     }
 }
 
-/// See [`Layout::places`].
+/// Turns positions in an update, asked for in rising order, into positions in the adapter.
 pub(crate) struct Places<'a> {
     left: &'a [Segment],
     /// Numbers of the segments that are behind.

@@ -388,7 +388,7 @@ pub(super) fn offer(proposal: &Signed<Proposal>) -> malachite::SignedProposal<Bf
     malachite::SignedProposal::new(offer, proposal.signature)
 }
 
-/// The driver's form of the proof that comes with a value put up again.
+/// The driver's form of the proof that comes with a value that is proposed again.
 pub(super) fn polka(proposal: &Proposal) -> Option<malachite::PolkaCertificate<Bft>> {
     let polka = proposal.polka.as_ref()?;
     let signature = |(author, signature): &(PeerId, Signature)| {

@@ -53,12 +53,12 @@ pub struct Polka {
     pub prevotes: Vec<(PeerId, Signature)>,
 }
 
-/// What the proposer of an attempt puts up.
+/// What the proposer of an attempt sends.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Proposal {
     /// The attempt within the height, from 0.
     pub attempt: u32,
-    /// The newest quorum of prevotes for this value, if it is put up again.
+    /// The newest quorum of prevotes for this value, if it is proposed again.
     pub polka: Option<Polka>,
     /// The value; it names run and round.
     pub value: RoundValue,
@@ -117,7 +117,7 @@ impl Signed<Proposal> {
 }
 
 impl Proposal {
-    /// Checks the proof that comes with a value put up again.
+    /// Checks the proof that comes with a value that is proposed again.
     ///
     /// # Errors
     /// [`Rejection::Certificate`] when it is not a quorum of `committee` or not of an earlier attempt,
@@ -176,7 +176,7 @@ pub(crate) fn verify_quorum(
 /// A message of the committee, on the wire inside `wire::Message::Consensus`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum ConsensusMessage {
-    /// A value is put up.
+    /// A value is proposed.
     Proposal(Signed<Proposal>),
     /// A vote is cast.
     Vote(Signed<Vote>),

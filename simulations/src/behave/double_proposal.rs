@@ -21,7 +21,7 @@ pub(super) struct DoubleProposal {
     second: Vec<PeerId>,
     /// Second proposals by the attempt they stand for, so that repetitions agree.
     twins: BTreeMap<(u32, u32), Message>,
-    /// Whether it also puts up values that do not follow.
+    /// Whether it also proposes values that do not follow.
     wrong: bool,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct DoubleVote {
     apart: bool,
     /// The peers that are shown the second vote.
     second: Vec<PeerId>,
-    /// The newest value put up, by round: what to vote for where the node votes for nothing.
+    /// The newest value proposed, by round: what to vote for where the node votes for nothing.
     values: BTreeMap<Round, ValueId>,
 }
 

@@ -2,7 +2,7 @@
 //! proposes.
 //!
 //! Its key is the one of hundreds that would be first in turn if the draw followed the beacon that is known when it
-//! joins. Of the values that it may put up (without joins, without leaves, with fewer contributions) it takes the one
+//! joins. Of the values that it may propose (without joins, without leaves, with fewer contributions) it takes the one
 //! after which it is in turn soonest, is drawn to train, and has the largest part of the votes.
 
 use std::cmp::Reverse;
@@ -78,7 +78,7 @@ fn rank(value: &RoundValue, stage: &Stage<'_>) -> Option<(Reverse<u32>, bool, u6
     Some((turns, head.is_participant(&stage.me), part))
 }
 
-/// What it could put up instead of a value.
+/// The values that it could propose instead of a value.
 fn others(value: &RoundValue, stage: &Stage<'_>) -> Vec<RoundValue> {
     let mut out = Vec::new();
     for (joins, leaves) in [(false, true), (true, false), (false, false)] {

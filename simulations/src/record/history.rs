@@ -44,11 +44,11 @@ pub struct Participant {
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// When.
+    /// The time.
     pub at: Micros,
     /// To whom; nobody in particular when it concerns all.
     pub peer: Option<usize>,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
@@ -229,7 +229,7 @@ pub struct RoundFacts {
 /// One contribution of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct IncludedUpdate {
-    /// Whose.
+    /// The contributor, by its index in the scenario.
     pub peer: usize,
     /// Tokens it was trained on.
     pub tokens: u64,
@@ -242,20 +242,20 @@ pub struct IncludedUpdate {
 /// One evaluator's sheet.
 #[derive(Clone, Copy, Debug)]
 pub struct SheetFacts {
-    /// Whose judgement.
+    /// The evaluator, by its index in the scenario.
     pub evaluator: usize,
     /// Whether the next certificate counted it.
     pub certified: bool,
     /// Hold-out loss before the round, nats per predicted token.
     pub loss_before: NanoNats,
-    /// And after it.
+    /// Hold-out loss after the round, nats per predicted token.
     pub loss_after: NanoNats,
 }
 
 /// One contributor's final score of one round.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreFacts {
-    /// Whose.
+    /// The contributor, by its index in the scenario.
     pub peer: usize,
     /// Median over the evaluators, nats per predicted token.
     pub score: NanoNats,
