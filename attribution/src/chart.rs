@@ -11,9 +11,9 @@ use tributary_protocol::id::PeerId;
 /// One account of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
-    /// The run's creator, who pays the budget of every round.
+    /// The run's creator, which pays the budget of every round.
     Sponsor(PeerId),
-    /// Who pays for answers.
+    /// A peer that pays for answers.
     Consumer(PeerId),
     /// Earns by scores of rounds and shares of answers.
     Contributor(PeerId),

@@ -33,7 +33,7 @@ pub enum ExplainError {
     NotScored {
         /// The round.
         round: Round,
-        /// Whose contribution was asked for.
+        /// The peer whose contribution was asked for.
         peer: PeerId,
     },
 }
@@ -43,7 +43,7 @@ pub enum ExplainError {
 pub struct Payout {
     /// The round.
     pub round: Round,
-    /// Whose payout is explained.
+    /// The peer whose payout is explained.
     pub peer: PeerId,
     /// What the round may pay, and for what.
     pub offer: Offer,

@@ -26,7 +26,7 @@ pub struct CertifiedRound {
     pub run: RunId,
     /// The training round that was scored, from 1.
     pub round: Round,
-    /// Who pays: the run's creator.
+    /// The sponsor that pays: the run's creator.
     pub sponsor: PeerId,
     /// What the round may pay.
     pub offer: Offer,

@@ -129,7 +129,7 @@ fn check(peer: PeerId, vector: &(impl Vector + ?Sized), expected: usize) -> Resu
     Ok(())
 }
 
-/// Who shaped one answer. `nobody` and all shares add up to one billion.
+/// Shares of one answer. `nobody` and all shares add up to one billion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerShares {
     /// What the base model would have said anyway, and what no contributor's influence explains.

@@ -40,7 +40,7 @@ pub struct HoldoutProof {
     pub run: String,
     /// The scored round.
     pub round: u32,
-    /// Whose hold-out.
+    /// The evaluator whose hold-out it is.
     pub evaluator: String,
     /// Hash of the base model whose tokens these are.
     pub base: String,
@@ -78,7 +78,7 @@ pub struct HoldoutReport {
     pub run: String,
     /// The scored round.
     pub round: u32,
-    /// Whose hold-out.
+    /// The evaluator whose hold-out it is.
     pub evaluator: String,
     /// The name it gave itself.
     pub name: String,

@@ -51,7 +51,7 @@ pub struct Fault {
     pub home: String,
     /// The run, if it can be told.
     pub run: Option<String>,
-    /// Whose statement it is.
+    /// The author of the statement.
     pub author: Option<String>,
     /// Its place in the author's log.
     pub sequence: Option<u64>,

@@ -48,7 +48,7 @@ pub struct StoredCertificate {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", self.place())]
 pub struct Fault {
-    /// Whose word is at fault, as far as it can be told.
+    /// The author at fault, as far as it can be told.
     pub author: Option<PeerId>,
     /// Where it stands in the author's log.
     pub seq: Option<Seq>,
@@ -95,7 +95,7 @@ impl Fault {
 pub struct Contradiction {
     /// The round that was certified twice.
     pub round: Round,
-    /// Who signed both, ordered by id.
+    /// The members that signed both, ordered by id.
     pub signers: Vec<PeerId>,
 }
 

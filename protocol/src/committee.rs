@@ -152,8 +152,8 @@ impl Committee {
         &self.members
     }
 
-    /// Who proposes in an attempt: as often as its votes, and spread, so that a silent one costs one attempt. The
-    /// turns of members that are gone fall to the next in the order of the lot.
+    /// The proposer of an attempt. A member proposes in proportion to its votes, and its turns are spread, so that a
+    /// silent member costs one attempt. The turns of members that are gone fall to the next in the order of the lot.
     pub fn proposer(&self, attempt: u32) -> PeerId {
         let turn = (self.start).wrapping_add(GOLDEN.wrapping_mul(u64::from(attempt)));
         let mut at = scale(turn, self.drawn.iter().map(|(_, votes)| votes).sum());

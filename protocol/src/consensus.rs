@@ -47,7 +47,7 @@ pub struct Setting {
     pub run: RunId,
     /// The round to be decided.
     pub round: Round,
-    /// Who decides it.
+    /// The members that decide it.
     pub committee: Committee,
     /// How long each step waits.
     pub deadlines: Deadlines,

@@ -113,7 +113,7 @@ pub struct ScoreSheet {
 /// What one contribution did to the loss: positive lowered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Score {
-    /// Whose contribution.
+    /// The contributor.
     pub peer: PeerId,
     /// The path integral, nats per predicted token.
     pub score: NanoNats,
@@ -121,7 +121,7 @@ pub struct Score {
     pub low: NanoNats,
     /// Upper end of the evaluator's interval.
     pub high: NanoNats,
-    /// Standard deviation of the score were the signs of the contribution's numbers drawn by lot.
+    /// Standard deviation that the score would have if the contribution's numbers had random signs.
     pub luck: NanoNats,
 }
 

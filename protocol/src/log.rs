@@ -41,7 +41,7 @@ pub struct Head {
 pub struct Block {
     /// The network it is for.
     pub network: NetworkId,
-    /// Who speaks.
+    /// The author.
     pub author: PeerId,
     /// What the log is about.
     pub scope: Scope,

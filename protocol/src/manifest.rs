@@ -15,7 +15,7 @@ use crate::id::{MicroOpen, PeerId, Ppb, Round, RunId};
 pub struct Manifest {
     /// Name for people.
     pub name: String,
-    /// Who certifies round 0 and pays the budget.
+    /// The peer that certifies round 0 and pays the budget.
     pub creator: PeerId,
     /// Drawn by the creator: two runs with equal settings are two runs.
     pub nonce: u64,
@@ -35,7 +35,7 @@ pub struct Manifest {
     pub aggregation: Aggregation,
     /// What an update weighs.
     pub weights: Weights,
-    /// Who scores rounds. Each commits the Merkle root of its sealed hold-out when it joins.
+    /// The peers that score rounds. Each commits the Merkle root of its sealed hold-out when it joins.
     pub evaluators: Vec<PeerId>,
     /// Hold-out windows that each evaluator scores a round on.
     pub score_windows: u32,

@@ -54,7 +54,7 @@ impl Outbox {
         }
     }
 
-    /// The oldest barrier that was not durable is.
+    /// The oldest barrier that was not durable is durable now.
     ///
     /// # Panics
     /// When none was on its way: a commit that nobody asked for would let something out too early.

@@ -1,8 +1,8 @@
 //! The members of a run after a certified round.
 //!
 //! A pure fold over round values: joins and leaves are the only things that change it. It also keeps where each
-//! member's admission stands, and where those who left said so, because a join or leave entry stays in its author's
-//! log forever and must not count a second time.
+//! member's admission stands, and where former members said that they leave, because a join or leave entry stays in
+//! its author's log forever and must not count a second time.
 
 use std::collections::BTreeSet;
 
@@ -54,9 +54,9 @@ impl Member {
 /// What a height asked members to do, and what it got. Counts who works.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
-    /// Who was asked.
+    /// The members that were asked.
     pub asked: BTreeSet<PeerId>,
-    /// Who did something, asked or not.
+    /// The members that did something, asked or not.
     pub done: BTreeSet<PeerId>,
 }
 

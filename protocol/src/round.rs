@@ -122,7 +122,7 @@ pub struct FinalScore {
     pub low: NanoNats,
     /// Upper end of its interval, a median as well.
     pub high: NanoNats,
-    /// Median of the evaluators' luck: the standard deviation of the score were signs drawn by lot.
+    /// Median of the evaluators' luck: the standard deviation that the score would have with random signs.
     pub luck: NanoNats,
 }
 

@@ -119,7 +119,7 @@ impl Sketch {
     }
 }
 
-/// The part of each joining text that is its own, when `before` holds the sketches of all who were admitted
+/// The part of each joining text that is its own, when `before` holds the sketches of all members that were admitted
 /// before. A text without prints has nothing of its own.
 pub fn own_parts(before: &[&Sketch], joining: &[&Sketch]) -> Vec<Ppb> {
     let asked: BTreeSet<u64> = joining

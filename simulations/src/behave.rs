@@ -43,7 +43,7 @@ use tributary_protocol::sign::SecretKey;
 
 use crate::named::Named;
 
-/// Who can do more with an attack than others.
+/// The participants that can do more with an attack than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Nobody: contributors are drawn.
@@ -91,7 +91,7 @@ impl Attack {
         self
     }
 
-    /// Who plays it.
+    /// The participants that play it.
     pub fn place(&self) -> Place {
         self.place
     }

@@ -50,13 +50,13 @@ pub struct Scenario {
     /// When the network splits.
     #[serde(default)]
     pub partitions: Vec<Partition>,
-    /// Who crashes.
+    /// Peers that crash.
     #[serde(default)]
     pub churn: ChurnPlan,
     /// When many are killed at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kills: Vec<Kill>,
-    /// Who does not follow the protocol.
+    /// Participants that do not follow the protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub liars: Vec<Liars>,
     /// What of all this the seed decides instead.
@@ -68,10 +68,10 @@ pub struct Scenario {
     /// How wrong clocks are.
     #[serde(default)]
     pub clock: ClockPlan,
-    /// Who comes later.
+    /// Peers that come later.
     #[serde(default)]
     pub joins: Vec<Change>,
-    /// Who leaves early.
+    /// Peers that leave early.
     #[serde(default)]
     pub leaves: Vec<Change>,
     /// When faults stop, and what must happen then.
@@ -299,7 +299,7 @@ pub struct Liars {
     /// The number of liars.
     #[serde(default)]
     pub count: usize,
-    /// And this share of all peers, rounded down.
+    /// In addition, this share of all peers, rounded down.
     #[serde(default)]
     pub share: f64,
 }
@@ -311,7 +311,7 @@ impl Liars {
     }
 }
 
-/// Who crashes.
+/// Peers that crash.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChurnPlan {

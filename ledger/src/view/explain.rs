@@ -19,7 +19,7 @@ pub struct Explanation {
     pub run_name: String,
     /// The training round.
     pub round: u32,
-    /// Whose contribution.
+    /// The contributor.
     pub peer: String,
     /// The name it gave itself.
     pub name: String,
@@ -31,9 +31,9 @@ pub struct Explanation {
     pub positive_nanonats: u64,
     /// The final score and the sheets it is the median of.
     pub score: ScorePart,
-    /// Who certified the round.
+    /// The certificate of the round.
     pub certificate: CertificatePart,
-    /// Who certified its scores, one height later.
+    /// The certificate of its scores, one height later.
     pub scored_by: CertificatePart,
     /// What it added to the adapter; `None` where the round's updates are not at hand.
     pub vector: Option<VectorPart>,
@@ -113,7 +113,7 @@ pub struct ScorePart {
 /// One evaluator's line about the contribution.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SheetPart {
-    /// Who judged.
+    /// The evaluator.
     pub evaluator: String,
     /// Its name.
     pub name: String,

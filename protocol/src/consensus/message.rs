@@ -37,7 +37,7 @@ pub struct Vote {
     pub kind: VoteKind,
     /// The value voted for; `None` votes that this attempt comes to nothing.
     pub value: Option<ValueId>,
-    /// Who votes.
+    /// The voter.
     pub author: PeerId,
 }
 
@@ -62,7 +62,7 @@ pub struct Proposal {
     pub polka: Option<Polka>,
     /// The value; it names run and round.
     pub value: RoundValue,
-    /// Who proposes.
+    /// The proposer.
     pub author: PeerId,
 }
 
@@ -221,7 +221,7 @@ impl ConsensusMessage {
         }
     }
 
-    /// Who said it.
+    /// The author.
     pub fn author(&self) -> PeerId {
         match self {
             Self::Proposal(proposal) => proposal.body.author,

@@ -88,7 +88,7 @@ fn other(
     Some(value)
 }
 
-/// Who says, by this message, that which round is certified: a seat speaks at the height after it.
+/// The member that shows, by this message, which round is certified: a seat speaks at the height after it.
 fn says(input: &Input) -> Option<(PeerId, Round)> {
     if let Some(words) = heard(input) {
         return Some((words.author(), words.round().previous()?));

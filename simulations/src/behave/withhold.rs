@@ -9,7 +9,7 @@ use super::Behaviour;
 
 /// Announces updates and serves them to nobody, or to a few.
 pub(super) struct Withhold {
-    /// Who gets blobs: those whose id's first byte is below this.
+    /// Peers whose id's first byte is below this get blobs.
     below: u8,
 }
 

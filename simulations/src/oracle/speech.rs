@@ -29,7 +29,7 @@ pub(super) struct Speech {
     votes: BTreeMap<Place, Option<ValueId>>,
 }
 
-/// Whose message is looked at.
+/// The sender whose messages are checked, and what is known about it.
 pub(super) struct Sender<'a> {
     pub(super) machine: &'a Machine,
     pub(super) run: RunId,
@@ -64,7 +64,7 @@ impl Speech {
         all.filter(|(author, _)| !liars.contains(author))
     }
 
-    /// Those who showed honest peers two histories.
+    /// Authors that showed honest peers two histories.
     pub(super) fn forked(&self) -> BTreeSet<PeerId> {
         self.forked.clone()
     }

@@ -28,7 +28,7 @@ pub struct History {
     open: usize,
 }
 
-/// Who took part.
+/// A participant of the run.
 #[derive(Clone, Debug)]
 pub struct Participant {
     /// Name for people, as in its join.
@@ -202,13 +202,13 @@ pub struct RoundFacts {
     pub round: u32,
     /// Consensus attempts before the one that decided.
     pub attempt: u32,
-    /// Who was drawn to certify it.
+    /// The members that were drawn to certify it.
     pub committee: Vec<usize>,
-    /// Who was first in turn to propose it.
+    /// The member that was first in turn to propose it.
     pub in_turn: Option<usize>,
     /// Contributors that were members when the round was open.
     pub contributors: Vec<usize>,
-    /// Those that were drawn for it.
+    /// The contributors that were drawn for it.
     pub expected: Vec<usize>,
     /// Contributions that made the step.
     pub included: Vec<IncludedUpdate>,

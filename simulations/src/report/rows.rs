@@ -50,7 +50,7 @@ pub struct RoundRow {
     pub hold_out_loss_high: Option<f64>,
     /// Score sheets in the ledger.
     pub sheets: usize,
-    /// Those that the next certificate counted.
+    /// Sheets that the next certificate counted.
     pub sheets_certified: usize,
     /// Whether scores became final.
     pub judged: bool,
@@ -173,9 +173,9 @@ pub struct WaitRow {
     pub name: String,
     /// From its own update to the end of the collection.
     pub waited_s: f64,
-    /// Whose update came last; empty when none came.
+    /// The participant whose update came last; empty when none came.
     pub last: String,
-    /// Whose it went on without, apart by semicolons.
+    /// The participants whose updates it went on without, separated by semicolons.
     pub missing: String,
 }
 

@@ -38,7 +38,7 @@ pub(super) enum Fault {
 /// One crash at a persist point of choice.
 #[derive(Clone, Copy, Debug)]
 pub struct Strike {
-    /// Whom it hits.
+    /// The machines that it hits.
     pub peer: usize,
     /// At which of its syncs, from 0.
     pub sync: u32,

@@ -13,7 +13,7 @@ use super::limits::{BAD_ROW_EXAMPLES, MAX_MESSAGES};
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what the model's template knows.
+    /// The speaker: `system`, `user`, `assistant`, or what the model's template knows.
     pub role: String,
     /// What is said.
     pub content: String,

@@ -34,7 +34,7 @@ enum Form {
 enum Task {
     /// Loss of a batch with an adapter.
     Loss,
-    /// And its gradient by the adapter.
+    /// The loss and its gradient by the adapter.
     Adapter,
     /// Gradient of all weights.
     Weights,

@@ -93,7 +93,7 @@ pub struct Luck {
     pub members: Vec<Member>,
     /// How Shapley values of members differ within a repetition.
     pub between: f64,
-    /// And those of a member between repetitions.
+    /// The same for a member between repetitions.
     pub runs: f64,
     /// Ways of paying; the first is the shipped one.
     pub rules: Vec<Paying>,
@@ -338,7 +338,7 @@ fn beside<'a>(runs: &[&'a Run], nth: usize) -> Vec<&'a Run> {
     others.map(|other| runs[other]).collect()
 }
 
-/// What two names earn with what one would have: over all members and repetitions, of those who earn anything.
+/// What two names earn with what one would have: over all members and repetitions that earn anything.
 fn split(rule: Rule, runs: &[&Run]) -> f64 {
     let mut gains = Vec::new();
     for at in 0..MEMBERS {

@@ -223,7 +223,7 @@ fn synthetic(ground: &Ground, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32
         .collect()
 }
 
-/// What a round leaves for those who publish without training.
+/// What a round leaves for attackers that publish without training.
 pub(super) struct Sight<'a> {
     pub(super) codec: UpdateCodec,
     /// Honest updates of this round as they travel.

@@ -25,7 +25,7 @@ pub(crate) enum Seen<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Who is shown what passes by.
+/// A callback that sees the bytes as they pass by.
 pub(crate) type Observer<'a> = dyn FnMut(Seen<'_>) + Send + 'a;
 
 /// A safetensors file whose header is read and checked.
