@@ -1,7 +1,7 @@
 //! The chart of accounts: every place that OPEN can come from or rest in.
 //!
-//! Accounts are per run; the books keep them apart by run, and a peer's statement adds them up. An
-//! account of a peer is that peer's in this one capacity, so that a statement says what for.
+//! Accounts are per run; the books keep them apart by run, and a peer's statement adds them up. An account of a peer
+//! holds what the peer earned in one capacity, so that a statement can say what it was paid for.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use tributary_protocol::id::PeerId;
 /// One account of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
-    /// The run's creator, who pays the budget of every round.
+    /// The run's creator, which pays the budget of every round.
     Sponsor(PeerId),
-    /// Who pays for answers.
+    /// A peer that pays for answers.
     Consumer(PeerId),
     /// Earns by scores of rounds and shares of answers.
     Contributor(PeerId),
-    /// The author of the base model with this hash, whoever can prove to be it.
+    /// The author of the base model with this hash: the account belongs to anyone that can prove to be it.
     BaseAuthor(Digest),
     /// Served an answer.
     Server(PeerId),

@@ -1,7 +1,7 @@
 //! Sets of up to 64 players as bits of one integer.
 //!
-//! Shapley values ask for the worth of every subset of a group. A coalition is the index of its worth
-//! in a table of 2^n values: player `i` is bit `i`. Who the players are is the caller's business.
+//! Shapley values ask for the worth of every subset of a group. A coalition is the index of its worth in a table of
+//! 2^n values: player `i` is bit `i`. The caller decides who the players are.
 
 use std::fmt;
 

@@ -1,18 +1,18 @@
 //! Credits: what a round's final scores earn, in integers.
 //!
 //! A *score* is measured usefulness and may be negative. The sum of a round's scores is its **gain**: what the
-//! contributions, harmful ones among them, took off the loss of hold-outs, in nats per predicted token. A round pays for
-//! its gain at the manifest's price, and no more than its budget, in the part of the committed weight that arrived
-//! ([`Offer::worth`]); the sponsor keeps the rest. A *credit*
-//! is the contributor's part of the positive scores in billionths, by largest remainder; what the round is worth is
-//! split by the credits as shown, so that anyone recomputes a payment from the statement alone.
+//! contributions, harmful ones among them, took off the loss of hold-outs, in nats per predicted token. A round pays
+//! for its gain at the manifest's price, and no more than its budget, for the part of the committed weight that
+//! arrived ([`Offer::worth`]); the sponsor keeps the rest. A *credit* is the contributor's part of the positive scores
+//! in billionths, by largest remainder; what the round is worth is split by the credits as shown, so that anyone
+//! recomputes a payment from the statement alone.
 //!
 //! - A score of zero or less earns nothing, and stays on record.
 //! - A round whose scores do not add up to more than zero gained nothing: the sponsor pays nothing.
-//! - A score whose author is not beyond luck yet ([`crate::evidence`]) is held back: it earns nothing. Its part is paid in
-//!   and waits in `Account::Unallocated`. Were it the sponsor's, it would pay to keep runs so short, or hold-outs so
-//!   small, that nobody passes; were it the other contributors', each would earn by the others' bad luck; were it its
-//!   author's, luck would be paid after all.
+//! - A score whose author is not beyond luck yet ([`crate::evidence`]) is held back: it earns nothing. Its part is
+//!   paid in and waits in `Account::Unallocated`. If the sponsor got it, it would pay to keep runs so short, or
+//!   hold-outs so small, that nobody passes; if the other contributors got it, each would earn by the others' bad
+//!   luck; if its author got it, luck would be paid after all.
 //! - If there are no scores (too few evaluators answered in time), the work was done and not judged:
 //!   the budget is paid in and waits in `Account::Unallocated`. Otherwise a sponsor could save the
 //!   budget by keeping its evaluators silent.
@@ -45,8 +45,8 @@ pub struct Offer {
     pub budget: MicroOpen,
     /// For each nat per predicted token that it gains.
     pub price_per_nat: MicroOpen,
-    /// Part of the weight that was committed to in time and that the round includes: so much of the rest it pays. Whoever
-    /// leaves others out, or commits and does not send, gains nothing by it.
+    /// Part of the weight that was committed to in time and that the round includes: the round pays that part. A
+    /// member that leaves others out, or commits and does not send, gains nothing by it.
     pub arrived: Ppb,
 }
 
@@ -115,7 +115,7 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// Whose.
+    /// The contributor.
     pub fn peer(&self) -> PeerId {
         self.tested.score.peer
     }

@@ -1,20 +1,20 @@
-//! Who is paid at all: those whose work, over the run so far, is more than luck.
+//! Which scores count: those of authors whose work, over the run so far, is more than luck.
 //!
-//! Negative scores earn nothing and cost nothing, so whoever sends random numbers would be paid in the half of
-//! the rounds in which they happen to help. What chance gives a vector is known: were the signs of its numbers
-//! drawn by lot, its score would have the standard deviation `sqrt(sum (g_j c_j)^2)`, its **luck**, which
-//! evaluators sign beside the score ([`crate::path::Lowered`]). Scores add up over rounds, luck as squares:
+//! Negative scores earn nothing and cost nothing, so a member that sends random numbers would be paid in the half of
+//! the rounds in which they happen to help. What chance gives a vector is known: if the signs of its numbers were
+//! random, its score would have the standard deviation `sqrt(sum (g_j c_j)^2)`, its **luck**, which evaluators sign
+//! beside the score ([`crate::path::Lowered`]). Scores add up over rounds, luck as squares:
 //!
 //! ```text
 //!   a score of round r counts if   sum over rounds <= r of score  >  BEYOND * sqrt(sum of luck^2)
 //! ```
 //!
-//! Honest work passes within a round or two, because its scores agree in sign; a random walk passes once in
-//! hundreds of rounds. Nothing but certified integers is looked at, in the order of rounds, so every peer finds
-//! the same. A [`Tested`] score carries what decided about it, and can be judged without the rounds before.
+//! Honest work passes within a round or two, because its scores agree in sign; a random walk passes once in hundreds
+//! of rounds. The test looks only at certified integers, in the order of rounds, so every peer finds the same. A
+//! [`Tested`] score carries what decided about it, and can be judged without the rounds before.
 //!
-//! What was held back is not made up for once its author passes: it waits unallocated. Who comes back under a new name
-//! begins anew, so nothing is gained by it.
+//! What was held back is not paid later, once its author passes: it waits unallocated. A member that comes back under
+//! a new name begins anew, so it gains nothing by that.
 
 use std::collections::BTreeMap;
 

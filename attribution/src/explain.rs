@@ -5,10 +5,10 @@
 //!                                              <- contribution vector <- receipt <- shard root
 //! ```
 //!
-//! [`Payout`] takes the splits apart into quotas, remainders and who got a unit that was left;
-//! [`Verdict`] takes the median apart into the evaluators' judgements. Both are made by the very code
-//! that pays, and say so where they differ from what was certified. A [`Step`] notes how far one station
-//! of the walk was checked. Reading the bytes behind the stations belongs to whoever holds them.
+//! [`Payout`] breaks the splits down into quotas, remainders and the receivers of left-over units; [`Verdict`] breaks
+//! the median down into the evaluators' judgements. The code that pays makes both, and they say where they differ from
+//! what was certified. A [`Step`] notes how far one station of the walk was checked. The caller that holds the bytes
+//! behind the stations reads them.
 
 use tributary_protocol::aggregate;
 use tributary_protocol::entry::Score;
@@ -33,7 +33,7 @@ pub enum ExplainError {
     NotScored {
         /// The round.
         round: Round,
-        /// Whose contribution was asked for.
+        /// The peer whose contribution was asked for.
         peer: PeerId,
     },
 }
@@ -43,7 +43,7 @@ pub enum ExplainError {
 pub struct Payout {
     /// The round.
     pub round: Round,
-    /// Whose payout is explained.
+    /// The peer whose payout is explained.
     pub peer: PeerId,
     /// What the round may pay, and for what.
     pub offer: Offer,
@@ -73,7 +73,7 @@ pub struct PayoutLine {
 }
 
 impl PayoutLine {
-    /// Whose.
+    /// The contributor.
     pub fn peer(&self) -> PeerId {
         self.tested.score.peer
     }
@@ -95,7 +95,7 @@ impl PayoutLine {
 }
 
 impl Payout {
-    /// Lays open what `round` pays `peer`.
+    /// Breaks down what `round` pays `peer`.
     ///
     /// # Errors
     /// See [`ExplainError`].
@@ -157,7 +157,7 @@ pub struct Verdict {
 /// One evaluator's line about one contribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// Who judged.
+    /// The evaluator.
     pub evaluator: PeerId,
     /// What it found.
     pub line: Score,
@@ -240,9 +240,9 @@ impl Station {
 /// One station, and how far it was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which.
+    /// The station.
     pub station: Station,
-    /// How.
+    /// How far it was checked.
     pub check: Check,
 }
 

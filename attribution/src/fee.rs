@@ -23,7 +23,7 @@ pub enum FeeError {
     /// Shares and nobody's part are not a whole.
     #[error("the answer's shares add up to {0} billionths: they must be one billion")]
     Shares(u64),
-    /// The fee is beyond every sense.
+    /// The fee is larger than any sensible amount.
     #[error(transparent)]
     Money(#[from] MoneyError),
 }
@@ -35,9 +35,9 @@ pub struct Usage {
     pub run: RunId,
     /// Names the answer: hash of its signed record.
     pub answer: Digest,
-    /// Who pays.
+    /// The consumer that pays.
     pub consumer: PeerId,
-    /// Who served.
+    /// The peer that served the answer.
     pub server: PeerId,
     /// The price.
     pub fee: MicroOpen,
@@ -47,7 +47,7 @@ pub struct Usage {
     pub base: Digest,
     /// The committee that certified the adapter.
     pub committee: Vec<PeerId>,
-    /// Who shaped the answer.
+    /// The contributors that shaped the answer.
     pub shares: AnswerShares,
 }
 

@@ -26,7 +26,7 @@ pub struct CertifiedRound {
     pub run: RunId,
     /// The training round that was scored, from 1.
     pub round: Round,
-    /// Who pays: the run's creator.
+    /// The sponsor that pays: the run's creator.
     pub sponsor: PeerId,
     /// What the round may pay.
     pub offer: Offer,
@@ -144,9 +144,9 @@ impl Fact {
 /// One line of an event: `amount` into (or, negative, out of) `account` of the event's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posting {
-    /// Which account.
+    /// The account.
     pub account: Account,
-    /// How much.
+    /// The amount; negative when it goes out.
     pub amount: Balance,
 }
 
@@ -331,7 +331,7 @@ impl Books {
         runs.into_iter().collect()
     }
 
-    /// Sum of all balances. Zero, always; for whoever prefers to see it.
+    /// Sum of all balances. It is always zero.
     ///
     /// # Errors
     /// [`MoneyError::Overflow`] when balances of one sign leave `i128`.

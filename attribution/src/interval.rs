@@ -1,8 +1,8 @@
 //! An interval for a mean over few batches.
 //!
-//! The batches of a hold-out are a sample of the text that the evaluator cares for; another draw
-//! would give other scores. The interval says how much: the weighted mean, plus and minus Student's
-//! quantile times the standard error. It covers the choice of batches, nothing else.
+//! The batches of a hold-out are a sample of the text that the evaluator cares about; another draw would give other
+//! scores. The interval says how different they may be: the weighted mean, plus and minus Student's quantile times the
+//! standard error. It covers the choice of batches and nothing else.
 
 /// Student's t at 0.975 for 1 to 30 degrees of freedom: 95 % lie between minus and plus this.
 const T_975: [f64; 30] = [

@@ -1,12 +1,12 @@
-//! Spans of an answer that stand word for word in a shard, and which of them say anything.
+//! Spans of an answer that stand word for word in a shard, and which of them are more than boilerplate.
 //!
 //! ```text
 //!   holder:  text ──Shard::new──▶ root (committed in its join)      Question ──Allowance::spans──▶ proven spans
 //!   asker:   proven spans of all contributors ──sift──▶ evidence, or why it is none
 //! ```
-//! Evidence stands beside the shares and moves none of them: a root binds what a member committed to before
-//! it trained, not what it then trained on, and whoever refuses to answer would change the payout of others.
-//! The bytes and the proofs are `tributary_protocol::fingerprint`; asking belongs to the peer.
+//! Evidence is shown beside the shares and changes none of them: a root binds what a member committed to before it
+//! trained, and not what it then trained on, and a member that refuses to answer would otherwise change the payout of
+//! others. `tributary_protocol::fingerprint` has the bytes and the proofs; the peer asks the questions.
 
 mod allowance;
 mod matching;
@@ -29,7 +29,7 @@ pub const MIN_SURPRISE_NATS: f64 = 14.0;
 /// Different words of a span at least. Rulings and refrains have fewer.
 pub const MIN_DISTINCT_WORDS: usize = 5;
 
-/// Why a proven span is no evidence.
+/// Why a proven span is not evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Boilerplate {
     /// Fewer than [`MIN_DISTINCT_WORDS`] different words.

@@ -13,14 +13,15 @@
 //!   (one backward pass)                  (postings that sum to zero)
 //! ```
 //!
-//! Above the line of integers, floats measure: an evaluator's score is its own judgement, signed by
-//! it. Below, everything is exact: equal certified facts give equal credits and balances on every
-//! machine. This crate never sees a model; it asks a [`Gradient`] for losses and gradients at points.
+//! Above the line of integers, floats measure: an evaluator's score is its own signed judgement. Below, everything is
+//! exact: equal certified facts give equal credits and balances on every machine. This crate never sees a model; it
+//! asks a [`Gradient`] for losses and gradients at points.
 //!
-//! Rooms: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the
-//! all), [`interval`], [`query`] (shares of one answer), [`lexical`] (spans of an answer that stand in a shard),
-//! [`money`], [`chart`], [`credit`], [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout
-//! laid open), and [`mod@reference`], the slow twins.
+//! Modules: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the score of a
+//! round), [`novelty`] (what of it is new), [`evidence`] (what of it is more than luck), [`interval`], [`query`]
+//! (shares of one answer), [`lexical`] (spans of an answer that stand in a shard), [`money`], [`chart`], [`credit`],
+//! [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
+//! [`mod@reference`], the slow twins.
 
 pub mod chart;
 pub mod coalition;

@@ -20,22 +20,22 @@ pub enum MeasureError<E: Error + 'static> {
     /// A batch predicts nothing, so that its mean loss does not exist.
     #[error("hold-out batch {batch} predicts no token: leave it out")]
     EmptyBatch {
-        /// Which.
+        /// The batch.
         batch: usize,
     },
     /// The pass itself failed.
     #[error("hold-out batch {batch} failed")]
     Pass {
-        /// Which.
+        /// The batch.
         batch: usize,
-        /// Why.
+        /// The cause.
         #[source]
         source: E,
     },
     /// A loss or a gradient that is NaN or infinite: the adapter diverged, or the model is damaged.
     #[error("hold-out batch {batch} gave a {what} that is not finite: the round cannot be scored")]
     NotFinite {
-        /// Which.
+        /// The batch.
         batch: usize,
         /// `loss` or `gradient`.
         what: &'static str,
@@ -43,7 +43,7 @@ pub enum MeasureError<E: Error + 'static> {
     /// A gradient of another length than the adapter.
     #[error("hold-out batch {batch} gave {found} gradient numbers for {expected} parameters")]
     GradientLength {
-        /// Which.
+        /// The batch.
         batch: usize,
         /// Parameters.
         expected: usize,
@@ -53,7 +53,7 @@ pub enum MeasureError<E: Error + 'static> {
     /// A contribution of another length than the adapter.
     #[error("the contribution of {peer} holds {found} numbers for {expected} parameters")]
     ContributionLength {
-        /// Whose.
+        /// The contributor.
         peer: PeerId,
         /// Parameters.
         expected: usize,
@@ -63,7 +63,7 @@ pub enum MeasureError<E: Error + 'static> {
     /// A contribution with NaN or infinity.
     #[error("the contribution of {peer} holds a number that is not finite")]
     ContributionNotFinite {
-        /// Whose.
+        /// The contributor.
         peer: PeerId,
     },
     /// A vector that was public before the round does not fit the adapter, or is not finite.

@@ -1,9 +1,9 @@
 //! Exact splits of whole micro-OPEN, and signed balances.
 //!
-//! Every split gives out exactly what it was given. Three rules, each for its case: [`split`] by
-//! weight with largest remainders (scores, shares), [`split_equal`] per head where no id may be
-//! favoured, so that the rest is dust, and [`Balance`] for what accounts hold. Nothing wraps, nothing
-//! saturates, and [`split`] cannot overflow whatever its weights.
+//! Every split gives out exactly what it was given. There are three rules, each for its case: [`split`] by weight with
+//! largest remainders (scores, shares), [`split_equal`] per head where no id may be favoured, so that the rest is
+//! dust, and [`Balance`] for what accounts hold. Nothing wraps, nothing saturates, and [`split`] cannot overflow
+//! whatever its weights.
 
 use std::fmt;
 
@@ -96,7 +96,7 @@ impl Portion {
     }
 }
 
-/// [`apportion`] with its reasons, for whoever explains a split.
+/// [`apportion`] with its reasons, for code that explains a split.
 pub fn portions<I: Ord>(amount: u128, weights: &[(I, u64)]) -> Option<Vec<Portion>> {
     let total: u128 = weights.iter().map(|(_, w)| u128::from(*w)).sum();
     if total == 0 {

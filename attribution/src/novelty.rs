@@ -1,9 +1,9 @@
-//! What of a contribution was not public before its round.
+//! The part of a contribution that was not public before its round.
 //!
-//! Whoever has read the last rounds can send them back: the last step, somebody's update of a round before,
-//! any mixture of them. Such a vector lowers the loss again, and its sender has trained nothing. So a score
-//! counts only the part of a contribution that is orthogonal to the span of what was **public** (certified
-//! updates of the rounds before):
+//! A member that has read the last rounds can send them back: the last step, another member's update of an earlier
+//! round, or any mixture of them. Such a vector lowers the loss again, and its sender has trained nothing. So a score
+//! counts only the part of a contribution that is orthogonal to the span of what was **public** (certified updates of
+//! the rounds before):
 //!
 //! ```text
 //!   c = sum_k a_k p_k + new        with  <new, p_k> = 0 for every k

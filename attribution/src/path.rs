@@ -16,13 +16,13 @@
 //! A contributor is credited with what is *new* in its contribution: the part of `c_i` that lies in the span of
 //! what was public before the round ([`crate::novelty`]) is nobody's ([`PathScores::public`]).
 //!
-//! Beside each score stands its **luck**: the standard deviation that it would have were the signs of the new
-//! part's numbers drawn by lot, `sqrt(sum_j (g_j c_j)^2)` under the mean gradient `g` over points and batches.
-//! What a score is held against it for is the matter of [`crate::evidence`].
+//! Beside each score stands its **luck**: the standard deviation that it would have if the signs of the new part's
+//! numbers were random, `sqrt(sum_j (g_j c_j)^2)` under the mean gradient `g` over points and batches.
+//! [`crate::evidence`] compares scores with it.
 //!
-//! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For
-//! quadratic losses it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms
-//! the two part (see the crate's README).
+//! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For quadratic losses
+//! it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms the two differ (see the crate's
+//! README).
 
 use std::error::Error;
 
@@ -64,7 +64,7 @@ pub struct PathScores {
     pub predicted: u64,
     /// Mean loss before the round, nats per predicted token.
     pub loss_before: f64,
-    /// And after it.
+    /// Mean loss after the round, nats per predicted token.
     pub loss_after: f64,
     /// The part of the drop that was public before the round and is nobody's.
     pub public: f64,
@@ -75,7 +75,7 @@ pub struct PathScores {
 /// What one contribution did to the loss, nats per predicted token; positive lowered it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PathScore {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// The path integral.
     pub score: f64,
@@ -83,7 +83,7 @@ pub struct PathScore {
     pub low: f64,
     /// Upper end of its interval.
     pub high: f64,
-    /// Standard deviation of the score were signs drawn by lot.
+    /// Standard deviation that the score would have with random signs.
     pub luck: f64,
 }
 
@@ -92,7 +92,7 @@ pub struct PathScore {
 pub struct Lowered {
     /// The score, nats per token.
     pub score: f64,
-    /// Its standard deviation were signs drawn by lot.
+    /// The standard deviation that it would have with random signs.
     pub luck: f64,
 }
 

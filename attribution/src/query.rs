@@ -11,12 +11,12 @@
 //! answer is the part that belongs to nobody. The rest is split over the contributors with positive
 //! influence, in proportion; the others are listed with theirs and get nothing.
 //!
-//! Limits: a linear estimate, blind to what two contributors did only together. How well it agrees with
-//! retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which agrees
-//! better, and gives the shares intervals.
+//! Limits: this is a linear estimate, which does not see what two contributors achieved only together. How well it
+//! agrees with retraining is measured in `docs/attribution.md`. [`stretch`] does the same for a run in stages, which
+//! agrees better, and gives the shares intervals.
 //!
-//! Rooms: [`staging`] makes stages of a run's rounds, [`store`] holds what was moved in one, [`answer`] asks a
-//! model for the passes that an answer takes, [`stretch`] has the arithmetic, [`layout`] is what programs read.
+//! Modules: [`staging`] makes stages of a run's rounds, [`store`] holds what was moved in one, [`answer`] asks a model
+//! for the passes that an answer takes, [`stretch`] has the arithmetic, [`layout`] is what programs read.
 
 pub mod answer;
 pub mod layout;
@@ -50,7 +50,7 @@ pub enum QueryError {
     /// A vector of another length than the gradient.
     #[error("the vector of {peer} holds {found} numbers where the gradient holds {expected}")]
     Length {
-        /// Whose.
+        /// The contributor.
         peer: PeerId,
         /// Length of the gradient, or of the vectors before.
         expected: usize,
@@ -129,7 +129,7 @@ fn check(peer: PeerId, vector: &(impl Vector + ?Sized), expected: usize) -> Resu
     Ok(())
 }
 
-/// Who shaped one answer. `nobody` and all shares add up to one billion.
+/// Shares of one answer. `nobody` and all shares add up to one billion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerShares {
     /// What the base model would have said anyway, and what no contributor's influence explains.
@@ -141,7 +141,7 @@ pub struct AnswerShares {
 /// One contributor's part in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerShare {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// `-<grad, C_i>` in the unit of the gradient's loss; positive made the answer likelier.
     pub influence: NanoNats,

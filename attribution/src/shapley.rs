@@ -1,8 +1,8 @@
-//! The exact Shapley value: every coalition asked, nothing sampled.
+//! The exact Shapley value: every coalition evaluated, nothing sampled.
 //!
-//! `phi_i = sum over S without i of |S|! (n-|S|-1)! / n! * (v(S + i) - v(S))` (Shapley 1953). It is
-//! the truth that cheaper rules are measured against, and far too dear for a round: 2^n evaluations.
-//! Players are plain indices; who they are is the caller's business.
+//! `phi_i = sum over S without i of |S|! (n-|S|-1)! / n! * (v(S + i) - v(S))` (Shapley 1953). It is the truth that
+//! cheaper rules are measured against, and far too expensive for a round: 2^n evaluations. Players are plain indices;
+//! the caller decides who they are.
 
 use std::error::Error;
 
@@ -13,7 +13,7 @@ use crate::utility::Utility;
 /// more doubles both, and no retrained bank of that size exists anyway.
 pub const MAX_EXACT_PLAYERS: usize = 20;
 
-/// Why there is no exact value.
+/// Why an exact value cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum ShapleyError<E: Error + 'static> {
     /// The number of coalitions would explode.
@@ -21,7 +21,7 @@ pub enum ShapleyError<E: Error + 'static> {
         "{players} players have 2^{players} coalitions; the exact value is limited to {MAX_EXACT_PLAYERS} players: use the path integral"
     )]
     TooManyPlayers {
-        /// Asked for.
+        /// The number of players asked for.
         players: usize,
     },
     /// The table of worths does not have 2^n entries.
@@ -35,15 +35,15 @@ pub enum ShapleyError<E: Error + 'static> {
     /// A worth that is NaN or infinite.
     #[error("the worth of coalition {coalition:?} is not finite")]
     NotFinite {
-        /// Whose.
+        /// The coalition.
         coalition: Coalition,
     },
     /// The utility gave up.
     #[error("the worth of coalition {coalition:?} cannot be had")]
     Utility {
-        /// Whose.
+        /// The coalition.
         coalition: Coalition,
-        /// Why.
+        /// The cause.
         #[source]
         source: E,
     },

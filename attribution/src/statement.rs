@@ -1,4 +1,4 @@
-//! A peer's statement: what it did, what that was worth, what it was paid, round by round.
+//! A peer's statement: what it did, what that was worth and what it was paid, round by round.
 //!
 //! Plain data from the books, so that a page or `--format json` renders it as it likes; `Display` is
 //! the text that the command line prints. Everything in it follows from certified facts.
@@ -17,7 +17,7 @@ use crate::money::Balance;
 /// What the books say about one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// Whose.
+    /// The peer.
     pub peer: PeerId,
     /// One part per run that it was scored in or holds an account of, ordered.
     pub runs: Vec<RunStatement>,
@@ -32,7 +32,7 @@ pub struct RunStatement {
     pub run: RunId,
     /// One line per round that this peer was scored in, ordered.
     pub lines: Vec<Line>,
-    /// Rounds of the run without final scores: whoever contributed to them was not judged.
+    /// Rounds of the run without final scores: no contribution to them was judged.
     pub unscored: Vec<Round>,
     /// Sum of the lines' scores: total loss drop by this peer, nats per predicted token.
     pub score: NanoNats,

@@ -1,4 +1,4 @@
-//! What attribution asks of the world: the worth of a coalition, and losses with gradients.
+//! What attribution needs from outside: the worth of a coalition, and losses with gradients.
 //!
 //! The trainer (or a simulation's learner) implements [`Gradient`] over an evaluator's hold-out; a
 //! bank of retrained coalitions implements [`Utility`]. [`LossDrop`] makes the second from the first,

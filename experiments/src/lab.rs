@@ -1,7 +1,7 @@
 //! The command `tributary-lab`: every study by its name.
 //!
-//! A researcher's own program makes a [`Lab`], registers what is its own and hands over to [`Lab::main`]; it
-//! then has every command of this one.
+//! A researcher's own program makes a [`Lab`], registers its own methods and studies, and calls [`Lab::main`]; it then
+//! has every command of this program.
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Members that train real adapters on real text.
 //!
-//! [`Language`] answers the tasks of a round by the trainer; [`Corpus`] deals text out to members; a
-//! [`rill`] is a base model small enough for hundreds of federations.
+//! [`Language`] answers the tasks of a round by the trainer; [`Corpus`] deals text out to members; a [`rill`] is a
+//! tiny base model, small enough for hundreds of federations.
 
 mod corpus;
 mod language;

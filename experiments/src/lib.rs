@@ -1,4 +1,4 @@
-//! Studies that train real adapters, whose tables stand in `docs/numbers/`.
+//! Studies that train real adapters. Their tables are in `docs/numbers/`.
 //!
 //! ```text
 //!   lab ── the command `tributary-lab STUDY`
@@ -10,8 +10,8 @@
 //!   learner ── real LoRA for tributary_simulations::federation
 //! ```
 //!
-//! The simulator itself needs no trainer and is a crate of its own; everything that trains a base model
-//! lies here. Rooms: [`lab`], [`study`], [`studies`], [`learner`].
+//! The simulator itself needs no trainer and is a crate of its own; everything that trains a base model is here.
+//! Modules: [`lab`], [`study`], [`studies`], [`learner`].
 
 pub mod lab;
 pub mod learner;

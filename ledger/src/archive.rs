@@ -1,7 +1,7 @@
 //! A home's records put back together: per run its manifest, logs and certificates.
 //!
-//! An archive only puts together: it keeps what does not decode as a fault, and [`crate::audit`] judges what is
-//! there. Blobs stay where they are ([`Blobs`]) and are read, with their hash checked, when asked for.
+//! An archive does not judge: it keeps what does not decode as a fault, and [`crate::audit`] checks the rest. Blobs
+//! stay where they are ([`Blobs`]) and are read, with their hash checked, when asked for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -56,7 +56,7 @@ pub enum BlobError {
     /// The system refused.
     #[error("blob {} cannot be read: {why}", hash.short())]
     Unreadable {
-        /// Which.
+        /// The blob.
         hash: BlobHash,
         /// What the system says.
         why: io::Error,
@@ -75,10 +75,10 @@ pub enum AdapterError {
     /// Its bytes are not what they should be.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// Its bytes are no adapter of the run.
+    /// Its bytes are not an adapter of the run.
     #[error("the adapter {id}: {why}")]
     Shape {
-        /// Which.
+        /// The adapter.
         id: String,
         /// What does not fit.
         why: String,
@@ -121,7 +121,7 @@ pub struct ArchivedRun {
     pub manifest: Option<Manifest>,
     /// The chain of certificates, one a round.
     pub certificates: Vec<Certificate>,
-    /// Stored certificates that contradict the chain: proof against whoever signed both.
+    /// Stored certificates that contradict the chain: proof against the members that signed both.
     pub contradictions: Vec<Certificate>,
     /// All logs.
     pub log: LogSet,

@@ -1,8 +1,7 @@
 //! A run's account as views: rounds with their losses, contributors with their credits.
 //!
-//! A book reads a chain of certified values and the logs behind them, and folds all of them for each question: it
-//! is the slow and obvious twin of [`crate::library`]. It trusts what it is handed; checking is the business of
-//! [`crate::audit`].
+//! A book reads a chain of certified values and the logs behind them, and folds all of them for each question: it is
+//! the slow and obvious twin of [`crate::library`]. It trusts what it is given; [`crate::audit`] checks.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! `ledger explain`: one payout walked back to the data behind it, each station recomputed.
 //!
-//! Works on an [`Archive`], so it needs nothing but the bytes of a home. The whole run is audited first:
-//! what the walk shows has then been followed from the genesis on. What the home lacks (the updates of a
-//! round that it had no duty to fetch) is named with where to get it. `find` says which receipt was meant
-//! and why one earned nothing; the arithmetic is [`tributary_attribution::explain`].
+//! Works on an [`Archive`], so it needs nothing but the bytes of a home. The whole run is audited first: what the walk
+//! shows has then been followed from the genesis on. What the home lacks (the updates of a round that it did not have
+//! to fetch) is named, with where to get it. `find` says which receipt was meant and why one earned nothing; the
+//! arithmetic is [`tributary_attribution::explain`].
 
 mod error;
 mod find;

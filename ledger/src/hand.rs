@@ -1,6 +1,6 @@
 //! Runs made by hand, block by block and certificate by certificate, for the tests of this crate.
 //!
-//! Also read by tests of the peer, which is why it names the crate from outside.
+//! Tests of the peer read this file too, so it names the crate from outside.
 
 #![allow(
     dead_code,

@@ -1,10 +1,10 @@
 //! Whether an evaluator scored the windows that the certificate drew.
 //!
-//! A join commits to an evaluator's hold-out window by window ([`leaves`]), and a certified round gives the seed
-//! of the draw. So an evaluator can show the drawn windows, and only those, with their paths to the committed
-//! root; anyone who holds the run draws again. Where the base and the round's updates are at hand as well, the
-//! losses on the shown windows are computed again and held against the signed sheet. Drawing windows and
-//! computing losses is the trainer's business ([`Scorer`]).
+//! A join commits to an evaluator's hold-out window by window ([`leaves`]), and a certified round gives the seed of
+//! the draw. So an evaluator can show the drawn windows, and only those, with their paths to the committed root;
+//! anyone who holds the run draws again. Where the base and the round's updates are at hand as well, the losses on the
+//! shown windows are computed again and compared with the signed sheet. The trainer draws windows and computes losses
+//! ([`Scorer`]).
 
 mod error;
 pub mod leaves;
@@ -40,7 +40,7 @@ pub struct HoldoutProof {
     pub run: String,
     /// The scored round.
     pub round: u32,
-    /// Whose hold-out.
+    /// The evaluator whose hold-out it is.
     pub evaluator: String,
     /// Hash of the base model whose tokens these are.
     pub base: String,
@@ -78,7 +78,7 @@ pub struct HoldoutReport {
     pub run: String,
     /// The scored round.
     pub round: u32,
-    /// Whose hold-out.
+    /// The evaluator whose hold-out it is.
     pub evaluator: String,
     /// The name it gave itself.
     pub name: String,

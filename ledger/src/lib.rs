@@ -8,9 +8,9 @@
 //!   records ─────────▶ library                every run, folded once: what readers are shown
 //! ```
 //!
-//! The crate is synchronous: it opens no socket, no database and no file, starts no thread and prints nothing.
-//! A home hands in its records as they were stored and its blobs through [`Blobs`]; how an answer is shown is
-//! decided above. Every error says what failed and why, and through [`Remedy`] what to do.
+//! The crate is synchronous: it opens no socket, no database and no file, starts no thread and prints nothing. A home
+//! hands in its records as they were stored and its blobs through [`Blobs`]; the caller decides how an answer is
+//! shown. Every error says what failed and why, and through [`Remedy`] what to do.
 
 pub mod archive;
 pub mod audit;

@@ -4,8 +4,8 @@
 //! not. Each certificate is folded when it comes, and no question folds anything again. Readers get a
 //! [`Snapshot`], which never changes; making one costs a pointer for every run.
 //!
-//! The library trusts what it is handed, as a home's own daemon may; [`crate::audit`] checks. What it shows is
-//! what [`crate::Book`] works out from the whole chain, which its tests hold it against.
+//! The library trusts what it is given, as a home's own daemon may; [`crate::audit`] checks. It shows what
+//! [`crate::Book`] works out from the whole chain, and its tests compare the two.
 
 #[cfg(test)]
 mod tests;

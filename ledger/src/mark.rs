@@ -9,9 +9,9 @@
 //! |---|---|
 //! | signatures, links, certificates, states, aggregates, sums of accounts | the bytes of blocks and certificates (by the key), checksums of the database, hashes of blobs, roots of shards, the key file |
 //!
-//! Whoever can write a ledger can also hash it, so a mark is sealed with a secret that follows from the home's key:
-//! only the owner of a home can make marks for it. A copy without its key is audited in full, and so is a
-//! home whose owner is not trusted, when the caller hands in no marks.
+//! Anybody that can write a ledger can also hash it, so a mark is sealed with a secret that follows from the home's
+//! key: only the owner of a home can make marks for it. A copy without its key is audited in full, and so is a home
+//! whose owner is not trusted, when the caller hands in no marks.
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
@@ -27,7 +27,7 @@ const SCHEMA: &str = "checked/1";
 pub struct Outcome {
     /// What was checked.
     pub report: RunReport,
-    /// What was not, and why that is no fault.
+    /// What was not, and why that is not a fault.
     pub notes: Vec<String>,
     /// What the run proves against others.
     pub findings: Vec<Fault>,

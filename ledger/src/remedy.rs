@@ -1,4 +1,4 @@
-//! What an error of this crate says beside its message.
+//! What an error of this crate says besides its message.
 
 /// An error that knows whether the ledger is wrong, and what its reader can do.
 pub trait Remedy: std::error::Error {

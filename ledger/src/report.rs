@@ -17,7 +17,7 @@ pub struct Report {
     /// What the home proves against others, and withstood: the ledger holds nevertheless.
     #[serde(default)]
     pub findings: Vec<Fault>,
-    /// What was not checked, and why that is no fault.
+    /// What was not checked, and why that is not a fault.
     pub notes: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ pub struct Fault {
     pub home: String,
     /// The run, if it can be told.
     pub run: Option<String>,
-    /// Whose statement it is.
+    /// The author of the statement.
     pub author: Option<String>,
     /// Its place in the author's log.
     pub sequence: Option<u64>,

@@ -1,7 +1,7 @@
 //! What the ledger says, as plain data for JSON and for tables.
 //!
-//! Ids are written in full, so that every view can be fed to the next command; tables shorten them. How a
-//! view is shown is decided above this crate.
+//! Ids are written in full, so that every view can be fed to the next command; tables shorten them. Callers of this
+//! crate decide how a view is shown.
 
 pub mod explain;
 
@@ -36,7 +36,7 @@ pub struct RoundView {
     pub included: u32,
     /// Median over evaluators of the mean loss before the round, nats per token.
     pub loss_before: Option<f64>,
-    /// And after it.
+    /// The same after the round.
     pub loss_after: Option<f64>,
 }
 
@@ -51,9 +51,9 @@ pub struct CreditView {
     pub score_nanonats: i64,
     /// Lower end of the sum's interval.
     pub low_nanonats: i64,
-    /// Upper end.
+    /// Upper end of that interval.
     pub high_nanonats: i64,
-    /// Standard deviation of the sum were signs drawn by lot.
+    /// Standard deviation that the sum would have with random signs.
     pub luck_nanonats: u64,
     /// Whether the sum is beyond luck: its positive scores count from then on.
     pub beyond_luck: bool,
@@ -85,7 +85,7 @@ pub struct AdapterView {
 /// What a peer did and earned, run by run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatementView {
-    /// Whose.
+    /// The peer.
     pub peer: String,
     /// Runs that mention it.
     pub runs: Vec<RunStatementView>,
@@ -135,7 +135,7 @@ pub struct LineView {
     pub score_nanonats: i64,
     /// Lower end of its interval.
     pub low_nanonats: i64,
-    /// Upper end.
+    /// Upper end of that interval.
     pub high_nanonats: i64,
     /// Standard deviation of the score were signs drawn by lot.
     pub luck_nanonats: i64,

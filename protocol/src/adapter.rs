@@ -291,7 +291,7 @@ impl Adapter {
     /// The first components alone: what a member trains that cannot hold all.
     ///
     /// # Panics
-    /// If `narrow` is no narrowing of this adapter's shape.
+    /// If `narrow` is not a narrowing of this adapter's shape.
     pub fn narrowed(&self, narrow: Arc<AdapterShape>) -> Self {
         assert_eq!(self.shape.narrow(narrow.rank).as_ref(), Some(&*narrow));
         let mut values = vec![0.0; narrow.parameters()];

@@ -1,9 +1,9 @@
 //! From the updates of a round to the step of the model, the same bits on every peer.
 //!
-//! [`combine`] turns each update into its **contribution vector**, weights and clip factors inside;
-//! [`step`] adds the vectors to the adapter. Whatever a rule does, the step is a sum of one vector per
-//! peer: that is what makes credit a matter of arithmetic later. Peers are taken in the order of their
-//! ids and every sum is sequential, so neither arrival nor threads can change a bit.
+//! [`combine`] turns each update into its **contribution vector**, which includes weights and clip factors; [`step`]
+//! adds the vectors to the adapter. Whatever a rule does, the step is a sum of one vector per peer, so that credit is
+//! a matter of arithmetic later. Peers are processed in the order of their ids and every sum is sequential, so neither
+//! the order of arrival nor threads can change a bit.
 //!
 //! In a run, updates stay as they travelled and contribution vectors are an update with a coefficient ([`vectors`],
 //! [`advance`]): nothing of the adapter's length is made but the adapter. Research works on plain vectors ([`combine`],
@@ -76,7 +76,7 @@ impl Numbers for Packed {
 /// One peer's update and its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weighted<U = Vec<f32>> {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// What it weighs against the others ([`crate::state::weigh`]). Positive.
     pub weight: u64,

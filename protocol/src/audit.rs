@@ -1,14 +1,14 @@
-//! A whole run re-checked from bytes alone, offline, trusting nobody.
+//! Checks a whole run again from bytes alone, offline, without trusting anybody.
 //!
-//! The auditor holds what a peer stored: signed blocks, certificates, blobs. It decodes and
-//! verifies each block, links the logs, finds the manifest by its hash, and follows the certificates
-//! from the genesis on: each committee is drawn anew from the roster certified before it, each value
-//! is derived anew by the same functions of [`crate::state`] that its voters used. The first thing that
-//! does not follow is the [`Fault`]. Where a committee certified two values for one round, the chain goes on from the
-//! one that later certificates build on, and at its end from the one that was stored first; the other is evidence
-//! against whoever signed both ([`Contradiction`]) and takes nothing back. Where a peer did not keep the updates of a round, that round's
-//! adapter stands on its certificate alone, and the outcome says so ([`Audited::unchecked`]). Books and payouts are folded from the outcome elsewhere
-//! (`attribution`); reading the store is the caller's part.
+//! The auditor holds what a peer stored: signed blocks, certificates, blobs. It decodes and verifies each block, links
+//! the logs, finds the manifest by its hash, and follows the certificates from the genesis on: each committee is drawn
+//! anew from the roster certified before it, each value is derived anew by the same functions of [`crate::state`] that
+//! its voters used. The first thing that does not follow is the [`Fault`]. Where a committee certified two values for
+//! one round, the chain goes on from the one that later certificates build on, and at its end from the one that was
+//! stored first; the other is proof against the members that signed both ([`Contradiction`]) and takes nothing back.
+//! Where a peer did not keep the updates of a round, that round's adapter rests on its certificate alone, and the
+//! outcome says so ([`Audited::unchecked`]). The crate `attribution` folds books and payouts from the outcome; the
+//! caller reads the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct StoredCertificate {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", self.place())]
 pub struct Fault {
-    /// Whose word is at fault, as far as it can be told.
+    /// The author at fault, as far as it can be told.
     pub author: Option<PeerId>,
     /// Where it stands in the author's log.
     pub seq: Option<Seq>,
@@ -89,13 +89,13 @@ impl Fault {
     }
 }
 
-/// Two certificates with different values for one round: proof against whoever signed both. No fault of the
+/// Two certificates with different values for one round: proof against the members that signed both. No fault of the
 /// ledger that kept it, or a single liar could make every honest home unverifiable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// The round that was certified twice.
     pub round: Round,
-    /// Who signed both, ordered by id.
+    /// The members that signed both, ordered by id.
     pub signers: Vec<PeerId>,
 }
 

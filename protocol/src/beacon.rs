@@ -1,4 +1,4 @@
-//! The run's beacon: a number for every height that nobody could choose.
+//! The run's beacon: for every height a number that nobody could choose.
 //!
 //! Seats, participants, hold-out windows and places at admission are drawn by it. Each member commits, when it
 //! joins, to the end of a chain of hashes that only its key can make, and reveals one link of it with every value
@@ -8,11 +8,11 @@
 //!   committed ◀─hash─ link 0 ◀─hash─ link 1 ◀─hash─ ... ◀─hash─ link `closing`      (link r belongs to height r)
 //!   beacon of r + 1  =  hash(run, r, beacon of r, link r of the member whose value was certified)
 //! ```
-//! A link is fixed before anybody knows at which height it will count, so a proposer has one number to offer, and
-//! the choice to keep silent: then another member's number counts, which it does not know. That is the remaining
-//! bias: who is first in turn may exchange the next beacon for one blind draw, at the price of the round's own
-//! attempt. Who joins cannot aim either: seats and places in a draw go to members that were admitted before the
-//! beacon's last link was revealed ([`crate::state::Head::electorate`], [`crate::roster::Roster::seated`]). Who leaves gives
+//! A link is fixed before anybody knows at which height it will count, so a proposer has one number to offer, and the
+//! choice to keep silent: then another member's number counts, which it does not know. That is the remaining bias: the
+//! member first in turn may exchange the next beacon for one blind draw, at the price of the round's own attempt. A
+//! joiner cannot aim either: seats and places in a draw go to members that were admitted before the beacon's last link
+//! was revealed ([`crate::state::Head::electorate`], [`crate::roster::Roster::seated`]). A member that leaves gives
 //! its own seat up and moves no other.
 //!
 //! The genesis is its creator's alone, and so is the link in it.

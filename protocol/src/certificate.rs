@@ -15,7 +15,7 @@ use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::sign::Signature;
 
-/// See the module.
+/// A round value, signed by more than two thirds of its committee's votes.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Certificate {
     /// What is final.

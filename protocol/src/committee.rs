@@ -1,4 +1,4 @@
-//! Who decides a height: all members while they are few, seats drawn by weight where they are many.
+//! The members that decide a height: all of them while they are few, seats drawn by weight where they are many.
 //!
 //! ```text
 //!   up to 64 with a vote    everybody, with its weight
@@ -35,8 +35,8 @@ pub struct Committee {
 
 impl Committee {
     /// The committee of `round` among an electorate, members with a weight each: all of them up to
-    /// [`limits::MAX_COMMITTEE`], else `size` drawn seats. Who is not `present` any more loses its seats and moves
-    /// nobody else's, so that leaving is no way to draw again.
+    /// [`limits::MAX_COMMITTEE`], else `size` drawn seats. A member that is not `present` any more loses its seats and
+    /// moves nobody else's, so that leaving does not cause another draw.
     ///
     /// # Panics
     /// If nobody is present. If weights add up to more than 2^62.
@@ -152,8 +152,8 @@ impl Committee {
         &self.members
     }
 
-    /// Who proposes in an attempt: as often as its votes, and spread, so that a silent one costs one attempt. The
-    /// turns of who is gone fall to the next in the order of the lot.
+    /// The proposer of an attempt. A member proposes in proportion to its votes, and its turns are spread, so that a
+    /// silent member costs one attempt. The turns of members that are gone fall to the next in the order of the lot.
     pub fn proposer(&self, attempt: u32) -> PeerId {
         let turn = (self.start).wrapping_add(GOLDEN.wrapping_mul(u64::from(attempt)));
         let mut at = scale(turn, self.drawn.iter().map(|(_, votes)| votes).sum());

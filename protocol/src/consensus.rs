@@ -1,10 +1,9 @@
 //! One height of a run's committee: Tendermint, without IO.
 //!
-//! [`Height`] wraps malachite's driver, which knows the algorithm (arXiv:1807.04938) and nothing else.
-//! What it leaves to its caller is here: signing and checking signatures, membership, limits on what
-//! one member may make us remember, the write-ahead record that keeps a restarted member from
-//! contradicting itself, and repeating messages over links that lose them. Finding values valid and
-//! building them is left to the node; so are clocks.
+//! [`Height`] wraps malachite's driver, which knows the algorithm (arXiv:1807.04938) and nothing else. What it leaves
+//! to its caller is here: signing and checking signatures, membership, limits on what one member may make us remember,
+//! the write-ahead record that keeps a restarted member from contradicting itself, and repeating messages over links
+//! that lose them. Judging and building values is left to the node, and so are clocks.
 //!
 //! ```text
 //!  start, receive, validated, propose, timeout ──► Height ──► Vec<Output>
@@ -48,7 +47,7 @@ pub struct Setting {
     pub run: RunId,
     /// The round to be decided.
     pub round: Round,
-    /// Who decides it.
+    /// The members that decide it.
     pub committee: Committee,
     /// How long each step waits.
     pub deadlines: Deadlines,
@@ -109,7 +108,7 @@ struct Heard {
     judged: bool,
 }
 
-/// One height, seen by one committee member. See the module.
+/// One height of the committee, as one of its members sees it.
 pub struct Height {
     setting: Setting,
     key: SecretKey,
@@ -228,8 +227,8 @@ impl Height {
     /// Takes a message of another member.
     ///
     /// # Errors
-    /// [`Rejection`] when the message can never be right: another height, no seat, not the proposer,
-    /// a bad signature. Repetitions and floods are no error, only not fresh.
+    /// [`Rejection`] when the message can never be right: another height, no seat, not the proposer, a bad signature.
+    /// Repetitions and floods are not errors; they are only not fresh.
     pub fn receive(&mut self, message: ConsensusMessage) -> Result<Received, Rejection> {
         self.admit(&message)?;
         let ignored = Ok(Received {

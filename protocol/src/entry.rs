@@ -1,7 +1,7 @@
 //! What an entry of a log can say.
 //!
-//! Entries state facts about their author's doings; they never change the past. Signatures, order and
-//! links belong to the block that carries them (`log`).
+//! Entries state facts about what their author did; they never change the past. Signatures, order and links belong to
+//! the block that carries them (`log`).
 
 use bincode::{Decode, Encode};
 
@@ -26,7 +26,7 @@ pub enum Entry {
     Contribution(Contribution),
     /// An evaluator's judgement of a certified round.
     ScoreSheet(ScoreSheet),
-    /// Asks the authors of these joins to open their sketches: they will be held against each other, and not against
+    /// Asks the authors of these joins to open their sketches: they will be compared with each other, and not with
     /// what joins later. Only by the creator, for the genesis; ordered by author.
     Call(Vec<EntryRef>),
     /// Shows the sketch that the author's join committed to.
@@ -44,8 +44,8 @@ pub struct Join {
     pub root: MerkleRoot,
     /// Tokens behind the root.
     pub tokens: u64,
-    /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be
-    /// proven later. Who trains on no words has none.
+    /// Root over the words that the author trains on ([`crate::fingerprint`]), so that spans of them can be proven
+    /// later. A member that trains on no words has none.
     pub fingerprints: Option<MerkleRoot>,
     /// What the links that the author reveals with its proposals are checked against ([`crate::beacon`]). The node
     /// fills it in: it follows from key and run.
@@ -104,7 +104,7 @@ pub struct ScoreSheet {
     pub predicted: u64,
     /// Mean loss on the drawn hold-out windows before the round, per predicted token.
     pub loss_before: NanoNats,
-    /// And after it.
+    /// Mean loss after the round.
     pub loss_after: NanoNats,
     /// One line per included contribution, ordered by peer.
     pub scores: Vec<Score>,
@@ -113,7 +113,7 @@ pub struct ScoreSheet {
 /// What one contribution did to the loss: positive lowered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Score {
-    /// Whose contribution.
+    /// The contributor.
     pub peer: PeerId,
     /// The path integral, nats per predicted token.
     pub score: NanoNats,
@@ -121,7 +121,7 @@ pub struct Score {
     pub low: NanoNats,
     /// Upper end of the evaluator's interval.
     pub high: NanoNats,
-    /// Standard deviation of the score were the signs of the contribution's numbers drawn by lot.
+    /// Standard deviation that the score would have if the contribution's numbers had random signs.
     pub luck: NanoNats,
 }
 

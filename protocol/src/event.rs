@@ -1,9 +1,8 @@
 //! What goes into the node and what comes out of it.
 //!
-//! The node is the peer's whole brain and does no IO: the daemon and the simulator feed it
-//! [`Input`]s and carry out its [`Effect`]s **in order**. [`Effect::Persist`] is a barrier: whatever
-//! follows it in the list happens only after its records are durable. That one rule is what makes
-//! every acknowledgement, vote and receipt survive a crash.
+//! The node decides everything that a peer does, and does no IO: the daemon and the simulator feed it [`Input`]s and
+//! carry out its [`Effect`]s **in order**. [`Effect::Persist`] is a barrier: what follows it in the list happens only
+//! after its records are durable. That one rule makes every acknowledgement, vote and receipt survive a crash.
 
 use std::sync::Arc;
 
@@ -84,7 +83,7 @@ pub struct Trained {
     pub tokens: u64,
 }
 
-/// Who asks to become a member.
+/// A peer's request to become a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// What the join says. The node fills in its links and, of a sketch, the commitment.
@@ -99,7 +98,7 @@ impl From<Join> for Candidate {
     }
 }
 
-/// A wish of the owner.
+/// A command of the owner.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Open a run. The manifest's creator must be this peer.
@@ -115,7 +114,7 @@ pub enum Command {
     Leave(RunId),
 }
 
-/// Something to do. Carried out in order; see the module.
+/// Something to do. Effects are carried out in order, with [`Effect::Persist`] as a barrier.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Make these durable before anything that follows.
@@ -163,9 +162,9 @@ pub enum Effect {
     Score(Box<ScoreTask>),
     /// Call back with [`Input::Timer`] at `at`. Setting a timer again moves it.
     SetTimer {
-        /// Which.
+        /// The timer.
         timer: Timer,
-        /// When.
+        /// The time, on the local monotonic clock.
         at: Instant,
     },
     /// Forget a timer.
@@ -341,7 +340,7 @@ pub struct ScoreTask {
     pub windows: u32,
 }
 
-/// Something the owner of the machine should hear of.
+/// Something that the owner of the machine should hear of.
 #[derive(Clone, Debug)]
 pub enum Notice {
     /// A run is known and followed.
@@ -361,7 +360,7 @@ pub enum Notice {
         run: RunId,
         /// The round.
         round: Round,
-        /// Whose.
+        /// The contributor.
         peer: PeerId,
         /// Of how many expected this is the how-manieth.
         arrived: u32,
@@ -385,16 +384,16 @@ pub enum Notice {
     Finished(RunId),
     /// Remote input was refused.
     Refused {
-        /// Who sent it.
+        /// The peer that sent it.
         from: PeerId,
-        /// Why.
+        /// The reason.
         why: Rejection,
     },
     /// Two blocks at one place of a log, or two votes: proof of equivocation by `author`.
     Equivocation {
         /// The run.
         run: RunId,
-        /// Who.
+        /// The author.
         author: PeerId,
     },
     /// A certified value does not follow from what this peer holds: it is not followed, and this peer goes no further
@@ -414,7 +413,7 @@ pub enum Notice {
         /// What it asks for.
         excess: Excess,
     },
-    /// A wish could not be fulfilled.
+    /// A command could not be carried out.
     CommandFailed {
         /// The run, if one was meant.
         run: Option<RunId>,

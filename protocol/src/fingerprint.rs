@@ -4,11 +4,11 @@
 //!   text ──words──▶ w0 w1 w2 ..      leaf i = hash(blinding i, w i)      root: in the Join entry
 //!   answer ──words, signed──▶ Question ──▶ holder ──▶ Answer: spans, blindings, one range proof each
 //! ```
-//! A member commits to the root before it trains. Later it can prove that a run of words which somebody else
-//! names stands in its text, and the proof shows no other word: each leaf is blinded by bytes of its own that
-//! only a proof of that leaf gives away. A question carries the words of one answer in their order, so that the
-//! holder can tell what is asked and how much an answer would confirm; hashes would let an asker try as many
-//! guesses as fit. Finding spans, and which of them say anything, belongs to the attribution crate.
+//! A member commits to the root before it trains. Later it can prove that a run of words which somebody else names
+//! stands in its text, and the proof shows no other word: each leaf is blinded by bytes of its own that only a proof
+//! of that leaf gives away. A question carries the words of one answer in their order, so that the holder can tell
+//! what is asked and how much an answer would confirm; hashes would let an asker try as many guesses as fit. The
+//! attribution crate finds spans and tells which of them are more than boilerplate.
 
 use std::fmt;
 use std::ops::Range;
@@ -242,7 +242,7 @@ impl Question {
         codec::encode(self)
     }
 
-    /// Reads a stranger's question. Who signed it is checked by [`Question::check`].
+    /// Reads a stranger's question. [`Question::check`] checks its signature.
     ///
     /// # Errors
     /// [`CodecError`].

@@ -1,6 +1,6 @@
 //! Every bound of the protocol, with its unit and its reason.
 //!
-//! Remote input is measured against these before anything is allocated for it.
+//! Remote input is compared with these before anything is allocated for it.
 
 /// Rank of an adapter. 256 is four times the largest rank in common use.
 pub const MAX_RANK: u32 = 256;
@@ -29,13 +29,13 @@ pub const MAX_PENDING_BLOCKS: usize = 64;
 pub const MAX_PENDING_IN_SCOPE: usize = 4096;
 /// Bytes of the waiting blocks of one scope, with [`ENTRY_BYTES`] for each entry.
 pub const MAX_PENDING_BYTES: usize = 16 << 20;
-/// Blocks of one log that are taken before any round is certified, and from peers that are no members:
-/// a join, a leave, and room for coming back. Whoever wants to say more has to be admitted first.
+/// Blocks of one log that are taken before any round is certified, and from peers that are not members: a join, a
+/// leave, and room for coming back. A peer that wants to say more has to be admitted first.
 pub const MAX_STRANGER_BLOCKS: u64 = 4;
-/// Bytes of a block of a peer that is no member: a join and the largest list of seen heads.
+/// Bytes of a block of a peer that is not a member: a join and the largest list of seen heads.
 pub const MAX_STRANGER_BLOCK_BYTES: usize = 16 * 1024;
-/// Entries of a block of a peer that is no member: a join, and what goes before or after it. Decoded, small
-/// entries take a hundred times their bytes.
+/// Entries of a block of a peer that is not a member: a join, and what goes before or after it. Decoded, small entries
+/// take a hundred times their bytes.
 pub const MAX_STRANGER_ENTRIES: usize = 4;
 /// Bytes of memory that the blocks of all strangers of one scope take: some four thousand joins with sketches, more
 /// than a run admits in thirty rounds. What is beyond is dropped at random.
@@ -85,8 +85,8 @@ pub const MAX_BUDGET_MICRO_OPEN: u128 = 1_000_000_000_000_000_000;
 pub const MAX_PRICE_MICRO_OPEN: u128 = MAX_BUDGET_MICRO_OPEN * 1_000_000;
 /// Tokens one entry may claim: sums over a full roster stay within u64.
 pub const MAX_TOKENS: u64 = 1 << 48;
-/// Billionths of a nat of any loss or score: a million nats a token is no language model's loss, and
-/// sums over a round stay far within i64.
+/// Billionths of a nat of any loss or score: no language model has a loss of a million nats a token, and sums over a
+/// round stay far within i64.
 pub const MAX_NANO_NATS: i64 = 1_000_000_000_000_000;
 /// Bytes of a person-given name (run, Datanet, shard, peer).
 pub const MAX_NAME_BYTES: usize = 64;
@@ -104,8 +104,8 @@ pub const MAX_CALLED: usize = 64;
 pub const MAX_CALLS: usize = 8;
 /// Contributions that one round may include, so that its value stays within a control message.
 pub const MAX_INCLUDED: usize = 64;
-/// Turns of a round's factors, before it, whose certified updates its scores are held against: two suffice
-/// for what is worth replaying (`docs/numbers/gaming.md`), and an evaluator keeps so many rounds' updates.
+/// Turns of a round's factors, before it, whose certified updates its scores are compared with: two suffice for what
+/// is worth replaying (`docs/numbers/gaming.md`), and an evaluator keeps so many rounds' updates.
 pub const PUBLIC_TURNS: usize = 2;
 /// Requests for work that a member may leave unanswered before it has no vote: as many rounds as a machine that
 /// is switched off over a night misses at an hour each, and few enough that absence does not add up to a third.

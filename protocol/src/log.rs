@@ -1,9 +1,9 @@
 //! One author's hash-linked log: blocks, their signatures and their ids.
 //!
-//! A [`Block`] carries up to 256 entries under one signature, names the block before it and the heads
-//! of other logs that its author had seen. On the wire it travels in a fixed envelope of version,
-//! payload and signature. The received bytes are what is stored and hashed: nothing is ever encoded
-//! again. Whether blocks of one author fit together is the business of [`crate::logset`].
+//! A [`Block`] carries up to 256 entries under one signature, names the block before it and the heads of other logs
+//! that its author had seen. On the wire it travels in a fixed envelope of version, payload and signature. The
+//! received bytes are what is stored and hashed: nothing is ever encoded again. [`crate::logset`] decides whether
+//! blocks of one author fit together.
 
 mod share;
 
@@ -41,7 +41,7 @@ pub struct Head {
 pub struct Block {
     /// The network it is for.
     pub network: NetworkId,
-    /// Who speaks.
+    /// The author.
     pub author: PeerId,
     /// What the log is about.
     pub scope: Scope,
@@ -215,8 +215,8 @@ fn weight(bytes: usize, block: &Block) -> usize {
 
 /// A block that decodes and keeps all bounds, its signature not yet checked.
 ///
-/// Floods bring the same block many times: whoever already holds [`Unverified::id`] need not spend a
-/// signature check on it.
+/// Floods bring the same block many times: a peer that already holds [`Unverified::id`] need not spend a signature
+/// check on it.
 #[derive(Clone, Debug)]
 pub struct Unverified {
     bytes: Arc<[u8]>,

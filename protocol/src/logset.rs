@@ -1,19 +1,19 @@
 //! The ledger of one scope: the union of all its logs, a grow-only CRDT.
 //!
-//! Every block asserts two facts about its author's log: which block stands at its own position, and
-//! which stands one before. Blocks that assert different blocks for one position are an equivocation
-//! and prove it by themselves. What counts of a log is its linked part from position 0 up to, and
-//! without, the lowest position with two assertions. That is a function of the *set* of blocks, so
-//! peers that have seen the same blocks agree whatever the order, and what counts of a forked log only
-//! ever shrinks. The slow twin in `reference` states exactly this function.
+//! Every block asserts two facts about its author's log: which block stands at its own position, and which stands one
+//! before. Blocks that assert different blocks for one position are an equivocation and prove it by themselves. The
+//! part of a log that counts is its linked part from position 0 up to, but not including, the lowest position with two
+//! assertions. That is a function of the *set* of blocks, so peers that have seen the same blocks agree whatever the
+//! order, and what counts of a forked log only ever shrinks. The slow twin in `reference` states exactly this
+//! function.
 //!
 //! One thing overrides a fork: what a certificate made final stays final ([`LogSet::certify`]), or an
 //! author could take back what others have already built on.
 //!
-//! Blocks that arrive before their predecessor wait, within bounds; what is dropped for space comes
-//! again by [`crate::sync`]. Logs of strangers, whom no certificate has admitted, stand beside the ledger in a
-//! bounded pool: they can be looked up by author, and take no part in what peers compare. Storage, gossip
-//! and who is a stranger are left to the node.
+//! Blocks that arrive before their predecessor wait, within bounds; what is dropped for space comes again by
+//! [`crate::sync`]. Logs of strangers, whom no certificate has admitted, are kept beside the ledger in a bounded pool:
+//! they can be looked up by author, and take no part in what peers compare. The node does storage and gossip, and
+//! decides which authors are strangers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
@@ -104,7 +104,7 @@ impl LogSet {
         Ok(())
     }
 
-    /// Adds a block, in any order, any number of times. Its author is no stranger from now on.
+    /// Adds a block, in any order, any number of times. Its author is not a stranger from now on.
     pub fn insert(&mut self, signed: SignedBlock) -> Insert {
         if let Err(why) = self.check(&signed) {
             return Insert::Refused(why);
@@ -242,7 +242,8 @@ impl LogSet {
         log.into_iter().flat_map(AuthorLog::left_over)
     }
 
-    /// Whether a block is at hand, without a walk through the log: asked for every block of a flood.
+    /// Whether a block is at hand, without a walk through the log, since the node asks this for every block of a
+    /// flood.
     pub fn knows(&self, head: &Head) -> bool {
         let log = self.any_log(head.author);
         log.is_some_and(|log| log.is_known(head.seq, &head.block))

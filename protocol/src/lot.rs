@@ -1,4 +1,4 @@
-//! Draws by lot among members: rendezvous hashing, so that nobody chooses and everybody agrees.
+//! Draws among members by lot (sortition, by rendezvous hashing): nobody chooses and everybody agrees.
 //!
 //! Every member gets a ticket, the hash of (run, round, [`crate::beacon`], member) under the domain of the
 //! draw; the smallest tickets win. A ticket does not depend on who else takes part: a join or a leave moves at

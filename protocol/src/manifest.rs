@@ -10,12 +10,12 @@ use crate::codec;
 use crate::hash::{self, Digest, Domain};
 use crate::id::{MicroOpen, PeerId, Ppb, Round, RunId};
 
-/// See the module.
+/// Everything that members of a run agree on before its first round.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Manifest {
     /// Name for people.
     pub name: String,
-    /// Who certifies round 0 and pays the budget.
+    /// The peer that certifies round 0 and pays the budget.
     pub creator: PeerId,
     /// Drawn by the creator: two runs with equal settings are two runs.
     pub nonce: u64,
@@ -35,7 +35,7 @@ pub struct Manifest {
     pub aggregation: Aggregation,
     /// What an update weighs.
     pub weights: Weights,
-    /// Who scores rounds. Each commits the Merkle root of its sealed hold-out when it joins.
+    /// The peers that score rounds. Each commits the Merkle root of its sealed hold-out when it joins.
     pub evaluators: Vec<PeerId>,
     /// Hold-out windows that each evaluator scores a round on.
     pub score_windows: u32,
@@ -170,7 +170,7 @@ pub enum Aggregation {
 /// What an update weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Weights {
-    /// The tokens it was trained on, whoever holds the same text.
+    /// The tokens it was trained on, whether or not others hold the same text.
     Trained,
     /// The same, in proportion to the member's own tokens ([`crate::sketch`]): text that a member committed before
     /// counts for nobody else. So an owner weighs the same under one name and under many.

@@ -1,8 +1,8 @@
 //! Binary Merkle trees in the shape of RFC 6962: commit to a list now, prove single members later.
 //!
-//! A tree of n leaves splits at the largest power of two below n; a leaf and an inner node are hashed
-//! under different domains, so that neither can pass for the other. Shards and sealed hold-outs are
-//! committed to this way before training. What a leaf's bytes mean is left to whoever commits.
+//! A tree of n leaves splits at the largest power of two below n; a leaf and an inner node are hashed under different
+//! domains, so that neither can pass for the other. Shards and sealed hold-outs are committed to this way before
+//! training. The author of a commitment decides what a leaf's bytes mean.
 
 mod range;
 
@@ -111,8 +111,8 @@ pub fn prove(leaves: &[Digest], index: usize) -> Option<InclusionProof> {
 impl InclusionProof {
     /// Whether `leaf` stands where the proof says in the list behind `root`.
     ///
-    /// The root does not fix the number of leaves; whoever needs that number commits to it beside the
-    /// root, as a join does with its tokens.
+    /// The root does not fix the number of leaves; a protocol that needs that number commits to it beside the root, as
+    /// a join does with its tokens.
     pub fn verify(&self, root: &MerkleRoot, leaf: &Digest) -> bool {
         if self.index >= self.leaves || self.path.len() > MAX_PROOF_HASHES {
             return false;

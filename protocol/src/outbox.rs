@@ -1,16 +1,16 @@
-//! What a node wants done, in the order in which it may be done.
+//! The effects that a node wants carried out, in the order in which they may be.
 //!
-//! An [`Effect::Persist`] is a barrier: nothing behind it may be seen by anybody before its records are durable. It does
-//! not stop the node from thinking. Records go to the disk as soon as they are pushed, the effects behind them wait
-//! here, and barriers of later inputs join the same commit. Whoever drives a node (daemon, simulator, tests) drives
-//! it through this queue, so that all of them keep the same promise.
+//! An [`Effect::Persist`] is a barrier: nothing after it may be seen by anybody before its records are durable. It
+//! does not stop the node from handling inputs. Records go to the disk as soon as they are pushed, the effects behind
+//! them wait here, and barriers of later inputs join the same commit. Everything that drives a node (daemon,
+//! simulator, tests) drives it through this queue, so that all of them keep the same promise.
 
 use std::collections::VecDeque;
 
 use crate::event::{Effect, Record};
 use crate::work::Work;
 
-/// The queue between a node and whoever carries out its effects.
+/// The queue between a node and the program that carries out its effects.
 #[derive(Debug, Default)]
 pub struct Outbox {
     queue: VecDeque<Step>,
@@ -54,7 +54,7 @@ impl Outbox {
         }
     }
 
-    /// The oldest barrier that was not durable is.
+    /// The oldest barrier that was not durable is durable now.
     ///
     /// # Panics
     /// When none was on its way: a commit that nobody asked for would let something out too early.

@@ -44,8 +44,8 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Whether whoever handed the input on is to blame: it checks the same before it does, so an honest
-    /// program never sends this. What a newer release writes is nobody's fault.
+    /// Whether the neighbour that forwarded the input is to blame: it makes the same check before it forwards, so an
+    /// honest program never sends this. What a newer release writes is nobody's fault.
     pub fn exposes_sender(&self) -> bool {
         match self {
             Self::Codec(CodecError::Version(_)) => false,

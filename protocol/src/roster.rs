@@ -1,8 +1,8 @@
 //! The members of a run after a certified round.
 //!
-//! A pure fold over round values: joins and leaves are the only things that change it. It also keeps
-//! where each member's admission stands, and where those who left said so, because a join or leave
-//! entry stays in its author's log for ever and must not count a second time.
+//! A pure fold over round values: joins and leaves are the only things that change it. It also keeps where each
+//! member's admission stands, and where former members said that they leave, because a join or leave entry stays in
+//! its author's log forever and must not count a second time.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::round::{EntryRef, Opened, RoundValue};
 /// One member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Member {
-    /// Who.
+    /// The member.
     pub peer: PeerId,
     /// What it does.
     pub role: Role,
@@ -54,9 +54,9 @@ impl Member {
 /// What a height asked members to do, and what it got. Counts who works.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
-    /// Who was asked.
+    /// The members that were asked.
     pub asked: BTreeSet<PeerId>,
-    /// Who did something, asked or not.
+    /// The members that did something, asked or not.
     pub done: BTreeSet<PeerId>,
 }
 
@@ -118,7 +118,7 @@ impl Roster {
         self.members.iter().filter(|m| m.role.contributes())
     }
 
-    /// The open sketches of whoever is or was a member, each with the round since which its author was one.
+    /// The open sketches of present and former members, each with the round since which its author was one.
     pub fn sketches(&self) -> impl Iterator<Item = (Round, EntryRef)> {
         let present = self.members.iter().map(|m| (m.since, m.opened));
         let departed = self.departed.iter().map(|d| (d.since, d.opened));
@@ -166,7 +166,7 @@ impl Roster {
     }
 
     /// The roster after `value`: `proposer` has revealed its link, work is counted, leavers are gone, and joiners are
-    /// members from the next round on. The genesis has a proposer that is no member.
+    /// members from the next round on. The genesis has a proposer that is not a member.
     ///
     /// # Errors
     /// [`Rejection::Contradiction`] when a joiner is a member, a leaver is not, or an entry is older

@@ -35,7 +35,7 @@ pub struct RoundValue {
     pub state: StateHash,
     /// The adapter after, as a blob of `Adapter::to_bytes`.
     pub adapter: BlobRef,
-    /// The attempt in which the value was put up first; it tells who made it.
+    /// The attempt in which the value was first proposed; it tells which member made it.
     pub attempt: u32,
     /// That member's link for this height ([`crate::beacon`]).
     pub link: Digest,
@@ -114,15 +114,15 @@ pub struct Opened {
 /// A contribution's score, final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct FinalScore {
-    /// Whose.
+    /// The contributor.
     pub peer: PeerId,
     /// Median over the evaluators.
     pub score: NanoNats,
     /// Lower end: the least of the evaluators' lower ends that the median keeps.
     pub low: NanoNats,
-    /// Upper end.
+    /// Upper end of its interval, a median as well.
     pub high: NanoNats,
-    /// Median of the evaluators' luck: the standard deviation of the score were signs drawn by lot.
+    /// Median of the evaluators' luck: the standard deviation that the score would have with random signs.
     pub luck: NanoNats,
 }
 
@@ -139,7 +139,7 @@ impl RoundValue {
         ValueId(hash::digest(Domain::RoundValue, &codec::encode(self)))
     }
 
-    /// Draws the hold-out windows that evaluators score this round on. Follows from the beacon alone: whoever
+    /// Draws the hold-out windows that evaluators score this round on. Follows from the beacon alone: anybody that
     /// chose what the value holds did not choose them.
     pub fn score_seed(&self) -> Digest {
         hash::digest(Domain::ScoreSeed, self.beacon.as_bytes())

@@ -1,22 +1,22 @@
 //! How much text a member adds to a run: what was committed before it counts once.
 //!
-//! A name is free, text is not. Every eight words in a row of a shard have a **print**, a hash that belongs to
-//! the run; the [`MAX_SKETCH`] smallest prints are the shard's **sketch**. A join commits to it, and its author opens it
-//! once nobody can still commit to the same prints and count as early. Everybody keeps the smallest, so sketches overlap
-//! as the texts do, and whoever holds the sketches can tell what part of a text is new:
+//! A name is free, text is not. Every eight words in a row of a shard have a **print**, a hash that belongs to the
+//! run; the [`MAX_SKETCH`] smallest prints are the shard's **sketch**. A join commits to it, and its author opens it
+//! once nobody can still commit to the same prints and count as early. Everybody keeps the smallest, so sketches
+//! overlap as the texts do, and a peer that holds the sketches can tell what part of a text is new:
 //!
 //! ```text
 //!   own part of i = 1/|S_i| sum over f in S_i of   0         if a member before holds f
 //!                                                  1 / h     if h of those admitted with i do
 //! ```
-//! However a text is cut, copied or overlapped between names, together they count as the text does, and who takes
-//! another's text (or only its prints, which are public once opened) gains nothing and takes nothing.
+//! However a text is cut, copied or overlapped between names, together the names count as the text does. A member that
+//! takes another's text (or only its prints, which are public once opened) gains nothing and takes nothing away.
 //!
-//! A sketch knows its text up to its greatest print only, its **reach**, and a long text's reach is short. So a text is
-//! held against the others again and again: its prints up to a reach against all sketches that reach as far, for every
-//! reach, and the least part that is left stands. A sketch that reaches nowhere, because its text is long or because it
-//! is a lie, then takes away its own witness and nobody else's. Text that was reworded has other prints and passes for
-//! new; so does text that was made up. An excerpt of less than three prints out of the longer text's
+//! A sketch knows its text up to its greatest print only, its **reach**, and a long text's reach is short. So a text
+//! is compared with the others several times: for every reach, its prints up to that reach are compared with all
+//! sketches that reach as far, and the least part that is found new counts. A sketch with a very short reach, because
+//! its text is long or because it is a lie, then removes only itself from these comparisons. Reworded text has other
+//! prints and passes for new; so does invented text. An excerpt of less than three prints out of the longer text's
 //! [`MAX_SKETCH`] cannot be told from new text.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +119,7 @@ impl Sketch {
     }
 }
 
-/// The part of each joining text that is its own, when `before` holds the sketches of all who were admitted
+/// The part of each joining text that is its own, when `before` holds the sketches of all members that were admitted
 /// before. A text without prints has nothing of its own.
 pub fn own_parts(before: &[&Sketch], joining: &[&Sketch]) -> Vec<Ppb> {
     let asked: BTreeSet<u64> = joining

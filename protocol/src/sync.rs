@@ -1,14 +1,13 @@
 //! What to send and what to ask for, given one's own ledger and what another peer says of its own.
 //!
-//! Two steps, both without memory of earlier exchanges, so that a lost message costs a repetition and
-//! nothing else:
+//! Synchronisation has two stateless steps, so that a lost message costs a repetition and nothing else:
 //! 1. **Find the authors that differ.** A [`RangeDigest`] hashes the heads of a range of authors.
 //!    [`refine`] answers a digest that differs with finer ones, and with the heads themselves once a
 //!    range is small. Equal ledgers cost one digest; otherwise the cost is in changed authors times
 //!    the logarithm of all authors, never in entries.
-//! 2. **Ship exact suffixes.** [`compare`] reads a [`HeadList`] and picks the blocks that its sender
-//!    lacks. Forks spread the same way: a [`ForkMark`] stands for a proof, and whoever has a lower or
-//!    plainer one sends both of its blocks.
+//! 2. **Ship exact suffixes.** [`compare`] reads a [`HeadList`] and picks the blocks that its sender lacks. Forks
+//!    spread the same way: a [`ForkMark`] stands for a proof, and a peer that has a lower or plainer proof sends both
+//!    of its blocks.
 //!
 //! Small ledgers may skip step 1 and send [`heads`] at once. When to sync, and with whom, is left to
 //! the node.

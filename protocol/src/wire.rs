@@ -1,8 +1,8 @@
 //! What peers say to each other on the control plane.
 //!
-//! A message is one version byte and the canonical encoding of a [`Message`]. Signed things travel
-//! inside as the opaque bytes their signer wrote, to be decoded by whoever judges them. Every list has
-//! a bound; blobs never travel here but by content hash over the data plane.
+//! A message is one version byte and the canonical encoding of a [`Message`]. Signed things travel inside as the
+//! opaque bytes their signer wrote, to be decoded by the code that judges them. Every list has a bound; blobs never
+//! travel here but by content hash over the data plane.
 
 use bincode::{Decode, Encode};
 

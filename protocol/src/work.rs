@@ -1,6 +1,6 @@
-//! Arithmetic that the node asks for instead of doing it: what takes longer than a message may wait.
+//! Arithmetic that the node asks for instead of doing: whatever takes longer than a message may wait.
 //!
-//! [`Work`] is complete in itself and has one outcome, whoever runs it, wherever and whenever. The daemon runs it on
+//! [`Work`] is complete in itself and has one outcome, whatever runs it, wherever and whenever. The daemon runs it on
 //! another thread; a simulation in which computing takes no time runs it at once ([`crate::node::Node::complete`]).
 
 use std::collections::VecDeque;
@@ -22,11 +22,11 @@ use crate::update::{Feedback, Packed, UpdateError};
 pub struct Work {
     /// The run.
     pub run: RunId,
-    /// What.
+    /// What to compute.
     pub task: Task,
 }
 
-/// See [`Work`].
+/// What a [`Work`] computes.
 #[derive(Clone, Debug)]
 pub enum Task {
     /// Where a round leads.
@@ -83,11 +83,11 @@ pub enum Change {
     },
     /// Keep what came too late for its round.
     Keep {
-        /// As of [`Change::Prepare`].
+        /// What training gave, in the layout of `narrow` where there is one.
         delta: Vec<f32>,
-        /// As of [`Change::Prepare`].
+        /// The shape that was trained, where it is not the adapter's.
         narrow: Option<AdapterShape>,
-        /// As of [`Change::Prepare`].
+        /// The adapter's shape.
         shape: AdapterShape,
     },
     /// Take back an update that was sent and not included.
@@ -119,7 +119,7 @@ pub struct Computed {
     pub outcome: Outcome,
 }
 
-/// See [`Computed`].
+/// What came of each [`Task`].
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Of [`Task::Step`].

@@ -1,10 +1,10 @@
-//! Dishonest participants: a real node whose facts and words are bent.
+//! Dishonest participants (*liars*): a real node whose inputs and effects are altered.
 //!
-//! A liar runs the same [`Node`] as everybody and signs with its own key, so whatever it says is as
-//! plausible as a real attacker can make it. A [`Behaviour`] sees what goes into that node and what
-//! comes out, and may change, drop or add on either side; it is called before the disk, so a liar is
-//! free to say what it never kept. The world draws the liars; the oracle says whether anybody honest suffers
-//! from them. A scenario chooses an [`Attack`] by name; each built-in one has a file of its own.
+//! A liar runs the same [`Node`] as everybody and signs with its own key, so its messages are as plausible as a real
+//! attacker can make them. A [`Behaviour`] sees what goes into that node and what comes out, and may change, drop or
+//! add on either side; it is called before the disk, so a liar is free to say what it never kept. The world draws the
+//! liars; the oracle says whether anybody honest suffers from them. A scenario chooses an [`Attack`] by name; each
+//! built-in one has a file of its own.
 
 mod broken_update;
 mod contradict;
@@ -43,7 +43,7 @@ use tributary_protocol::sign::SecretKey;
 
 use crate::named::Named;
 
-/// Who can do more with an attack than others.
+/// The participants that can do more with an attack than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Nobody: contributors are drawn.
@@ -91,7 +91,7 @@ impl Attack {
         self
     }
 
-    /// Who plays it.
+    /// The participants that play it.
     pub fn place(&self) -> Place {
         self.place
     }

@@ -1,4 +1,4 @@
-//! The command line: one room per command, and the words they share.
+//! The command line: one file per command, and what they share.
 //!
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 all promises and thresholds kept, 1
 //! one of them broken, 2 the command itself failed.

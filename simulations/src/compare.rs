@@ -37,7 +37,7 @@ pub enum CompareError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What does not fit.
         why: String,
     },
     /// A threshold that cannot be meant.

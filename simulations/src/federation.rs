@@ -75,7 +75,7 @@ pub struct Sent {
 /// What a round came to.
 #[derive(Clone, Debug)]
 pub struct Closed {
-    /// Which.
+    /// The round.
     pub round: Round,
     /// Which factors it moved.
     pub trainable: Trainable,

@@ -1,7 +1,7 @@
 //! Catches panics of the node, and only of the node.
 //!
-//! A panicking node is a broken promise that belongs into the report with its place in the source; a
-//! panic of the simulator itself must stay as loud as ever.
+//! A panicking node is a broken promise that belongs in the report, with its place in the source; a panic of the
+//! simulator itself must stay visible.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

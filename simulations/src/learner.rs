@@ -1,7 +1,7 @@
 //! What the peers of a simulated federation learn.
 //!
-//! A learner answers the node's `Train` and `Score` effects from the task alone, so that an answer
-//! depends on nothing but the seed. It stands where the trainer stands in the daemon. A scenario chooses it by name.
+//! A learner answers the node's `Train` and `Score` effects from the task alone, so that an answer depends on nothing
+//! but the seed. It takes the place that the trainer has in the daemon. A scenario chooses it by name.
 
 mod quadratic;
 mod steps;

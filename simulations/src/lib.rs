@@ -13,11 +13,11 @@
 //!        report ── tables, metrics, figures (plot), one page; compare and sweep over them
 //! ```
 //!
-//! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug
-//! report: `tributary-sim replay FILE --seed N --verbose` shows it. Rooms: [`cli`], [`scenario`],
-//! [`world`], [`link`], [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`],
-//! [`record`], [`report`], [`plot`], [`markdown`], [`compare`], [`sweep`], [`soak`], [`federation`]. What a scenario names
-//! (attacks, learners, links) stands in a [`catalogue`], to which a researcher's own program adds.
+//! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug report:
+//! `tributary-sim replay FILE --seed N --verbose` shows it. Modules: [`cli`], [`scenario`], [`world`], [`link`],
+//! [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`], [`record`], [`report`],
+//! [`plot`], [`markdown`], [`compare`], [`sweep`], [`soak`], [`federation`]. What a scenario names (attacks, learners,
+//! links) is in a [`catalogue`], to which a researcher's own program can add.
 
 pub mod behave;
 pub mod catalogue;

@@ -1,7 +1,7 @@
-//! The network between peers: latency, loss, duplicates, overtaking, replays, splits, bandwidth.
+//! The network between peers: latency, loss, duplicates, reordering, replays, partitions, bandwidth.
 //!
 //! A [`Link`] only answers "when, if at all, does this arrive"; carrying it there is the world's work. It keeps the
-//! splits and asks a [`LinkModel`], which a scenario chooses by name, about everything else.
+//! partitions and asks a [`LinkModel`], which a scenario chooses by name, about everything else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

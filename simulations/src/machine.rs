@@ -1,7 +1,7 @@
 //! One simulated machine: a node, its disk, its clocks, and the effects that wait for the disk.
 //!
-//! Effects leave strictly in order. A `Persist` takes a sync; everything behind it waits, and a crash
-//! in between keeps a prefix of the persists under way and none of what waited.
+//! Effects leave strictly in order. A `Persist` takes a sync; everything after it waits. A crash in between keeps a
+//! prefix of the persists under way and nothing of what waited.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,7 +36,7 @@ pub enum Disk {
     ForgetsLastBlock,
 }
 
-/// See the module.
+/// One simulated machine, running or crashed.
 pub struct Machine {
     /// Seed of its key.
     pub seed: [u8; 32],

@@ -1,10 +1,9 @@
 //! Checks the promises after every event.
 //!
-//! The oracle sees what no peer sees: all of them at once, across their crashes, and who of them lies.
-//! It keeps its own copy of the certified chain, of everything that left a peer, and of how far each
-//! ledger had grown, and compares. It never repairs and never steers; the first broken promise ends the
-//! run. Promises are made to honest peers and about honest peers; a liar may do what it likes, except
-//! make anybody's node panic, its own included.
+//! The oracle sees what no peer sees: all peers at once, across their crashes, and which of them lie. It keeps its own
+//! copy of the certified chain, of everything that left a peer, and of how far each ledger had grown, and compares. It
+//! never repairs and never steers; the first broken promise ends the run. The promises are about honest peers and hold
+//! for honest peers; a liar may do what it likes, except make any node panic, its own included.
 
 mod chain;
 mod end;

@@ -1,9 +1,8 @@
 //! What happened: a digest of everything, and on request a timeline for people and a history for
 //! reports.
 //!
-//! The digest covers each event, each effect and the final states, so two runs with one digest went
-//! the same way to the last byte. The timeline and the [`History`] are told beside it and change
-//! nothing.
+//! The digest covers each event, each effect and the final states, so two runs with the same digest are the same to
+//! the last byte. The timeline and the [`History`] are recorded beside it and change nothing.
 
 pub(crate) mod ending;
 mod history;

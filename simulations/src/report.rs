@@ -10,8 +10,8 @@
 //!       events.jsonl, *.csv, │ result.json        figures: SVG ──► page: report.html
 //! ```
 //!
-//! Everything is a function of the scenario, the seed and the wall time: nothing is measured here.
-//! Rooms: `lanes`, `stall`, [`rows`], [`metrics`], [`figures`], [`page`], [`folder`].
+//! Everything is a function of the scenario, the seed and the wall time: nothing is measured here. Modules: `lanes`,
+//! `stall`, [`rows`], [`metrics`], [`figures`], [`page`], [`folder`].
 
 pub mod figures;
 pub mod folder;

@@ -1,4 +1,4 @@
-//! What a scenario file says: who takes part, how well they learn, how bad the world is.
+//! What a scenario file says: which peers take part, how they learn, and which faults there are.
 //!
 //! A scenario and a seed determine a run completely. Unknown keys are refused with the nearest known
 //! one, because a misspelt fault that silently does not happen is worse than an error. Carrying the
@@ -50,13 +50,13 @@ pub struct Scenario {
     /// When the network splits.
     #[serde(default)]
     pub partitions: Vec<Partition>,
-    /// Who crashes.
+    /// Peers that crash.
     #[serde(default)]
     pub churn: ChurnPlan,
     /// When many are killed at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kills: Vec<Kill>,
-    /// Who does not follow the protocol.
+    /// Participants that do not follow the protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub liars: Vec<Liars>,
     /// What of all this the seed decides instead.
@@ -68,10 +68,10 @@ pub struct Scenario {
     /// How wrong clocks are.
     #[serde(default)]
     pub clock: ClockPlan,
-    /// Who comes later.
+    /// Peers that come later.
     #[serde(default)]
     pub joins: Vec<Change>,
-    /// Who leaves early.
+    /// Peers that leave early.
     #[serde(default)]
     pub leaves: Vec<Change>,
     /// When faults stop, and what must happen then.
@@ -97,13 +97,13 @@ pub struct RunPlan {
     pub participants: u32,
     /// Committee members.
     pub committee: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds after which a round closes without all receipts.
     pub round_ms: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds to wait for the rest once the minimum is there.
     pub grace_ms: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds to wait for a proposal.
     pub propose_ms: u32,
-    /// See [`tributary_protocol::manifest::Deadlines`].
+    /// Milliseconds to wait for votes.
     pub vote_ms: u32,
     /// How often peers compare ledgers and repeat votes; not part of the manifest.
     #[serde(default = "one_second")]
@@ -296,10 +296,10 @@ pub struct Kill {
 pub struct Liars {
     /// The name of what they do, see [`Catalogue::attacks`].
     pub behaviour: String,
-    /// How many.
+    /// The number of liars.
     #[serde(default)]
     pub count: usize,
-    /// And this share of all peers, rounded down.
+    /// In addition, this share of all peers, rounded down.
     #[serde(default)]
     pub share: f64,
 }
@@ -311,7 +311,7 @@ impl Liars {
     }
 }
 
-/// Who crashes.
+/// Peers that crash.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChurnPlan {

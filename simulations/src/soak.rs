@@ -1,7 +1,7 @@
 //! Many seeds, on all cores, and the report about them.
 //!
-//! Ten thousand seeds take longer than one wants to wait at once, so figures add up: a soak that goes on
-//! where the one in the report ended is counted together with it.
+//! Ten thousand seeds take longer than one wants to wait at once, so reports add up: a soak that continues where the
+//! soak in the report ended is counted together with it.
 
 mod shrink;
 

@@ -1,4 +1,4 @@
-//! What a simulated peer has on disk, by the same rules as the daemon's tables.
+//! What a simulated peer has on disk, under the same rules as the daemon's tables.
 //!
 //! A record is here only once its sync is over; a crash forgets the rest. [`Store::saved`] is what a
 //! restarted node gets back.

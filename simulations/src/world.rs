@@ -44,7 +44,7 @@ const MAX_UNDER_WAY: usize = 2_000_000;
 
 /// Something that is going to happen.
 enum Event {
-    /// A message or a command arrives, whoever runs there by then.
+    /// A message or a command arrives at whatever process runs there by then.
     Arrive { to: usize, input: Box<Input> },
     /// A gossip message arrives.
     Flood {
@@ -137,7 +137,7 @@ pub struct Outcome {
     pub history: Option<Box<History>>,
 }
 
-/// See the module.
+/// One simulated federation: its machines, its network, its events and everything that watches them.
 pub struct World {
     scenario: Scenario,
     now: Micros,
@@ -453,7 +453,7 @@ impl World {
     }
 }
 
-/// A stream of draws of its own for every purpose.
+/// A separate stream of random draws for every purpose.
 fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut hasher = Hasher::new(Domain::Simulation);
     hasher

@@ -82,7 +82,7 @@ fn what_can_never_be_right_is_refused() {
     }
 }
 
-/// Updates are revealed when receipts are closed: whoever waits for one is late.
+/// Updates are revealed when receipts are closed: a member that waits for one is late.
 #[test]
 fn a_copied_update_is_announced_too_late_to_count() {
     let scenario = only("copy_update", 3);
@@ -232,7 +232,7 @@ fn a_crash_at_any_persist_point_loses_nothing_that_was_acknowledged() {
     assert!(points > 100, "only {points} persist points");
 }
 
-/// The creator signs more than one genesis; whoever follows the first keeps one of the others, and no third.
+/// The creator signs more than one genesis; a peer that follows the first keeps one of the others, and no third.
 #[test]
 fn a_second_genesis_is_kept_once_by_everybody_and_stops_nobody() {
     let scenario = only("contradict", 1);
@@ -358,7 +358,7 @@ impl Tally {
     }
 }
 
-/// Four newcomers ask whoever is there, liars among them, for what was certified and written before they came.
+/// Four newcomers ask the peers that are there, liars among them, for what was certified and written before they came.
 #[test]
 fn newcomers_that_are_told_forged_histories_catch_up_and_blame_the_tellers() {
     let mut scenario = only("forge_history", 5);
@@ -403,7 +403,7 @@ fn the_oracle_notices_receipts_that_stay_out_for_long() {
     assert_eq!(broken(&scenario), [""; 0]);
 }
 
-/// A run that has to be done sooner than it can be is no run that liars have stopped.
+/// A run that has to be done sooner than it can be is not a run that liars have stopped.
 #[test]
 fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
     let mut scenario = only("strangers", 5);
@@ -413,8 +413,8 @@ fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
     assert_eq!(promises, ["once faults stop, the run finishes"]);
 }
 
-/// Where updates weigh by own text, whoever copies a sketch that it has seen shares the text with those that are admitted
-/// together with it, and has the text of one print where it comes later. What was made up passes for new.
+/// Where updates weigh by own text, a member that copies a sketch that it has seen shares the text with those that are
+/// admitted together with it, and has the text of one print where it comes later. What was made up passes for new.
 #[test]
 fn a_copied_sketch_weighs_next_to_nothing() {
     let mut scenario = only("lie_sketch", 5);

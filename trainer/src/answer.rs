@@ -1,9 +1,9 @@
 //! What attribution asks about one answer: the losses of its tokens, and gradients of stretches of it.
 //!
-//! Each question is one forward pass over prompt and answer, however long: no position depends on those
-//! after it, so that the losses of all tokens stand in one pass, and stretches differ in where the
-//! backward pass begins. Taken prefix by prefix, an answer of `n` tokens costs `n` passes
-//! (`docs/numbers/why.md` has what that is worth); the tests do it so, as the slow twin.
+//! Each question is one forward pass over prompt and answer, however long: no position depends on those after it, so
+//! that the losses of all tokens stand in one pass, and stretches differ in where the backward pass begins. Taken
+//! prefix by prefix, an answer of `n` tokens would cost `n` passes (`docs/numbers/why.md` has the difference); the
+//! tests do so, as the slow twin.
 
 use tributary_protocol::adapter::{Adapter, Trainable};
 
@@ -37,7 +37,7 @@ pub fn tokens_loss_and_gradient(
 /// with an adapter. A text's first token is predicted by nothing and loses zero.
 ///
 /// # Errors
-/// See [`GradientError`]; an empty answer has no losses and is no error.
+/// See [`GradientError`]; an empty answer has no losses and is not an error.
 pub fn token_losses(
     base: &BaseModel,
     adapter: Option<&Adapter>,

@@ -143,8 +143,8 @@ impl BaseModel {
         Ok(LOADED.get_or_init(|| base).clone())
     }
 
-    /// The embedded model for the word `brook`, otherwise a folder; a name such as
-    /// `HuggingFaceTB/SmolLM2-135M` that is no folder here is fetched with the feature `hub`.
+    /// The embedded model for the word `brook`, otherwise a folder; a name such as `HuggingFaceTB/SmolLM2-135M` that
+    /// is not a folder here is fetched with the feature `hub`.
     ///
     /// # Errors
     /// See [`BaseError`].

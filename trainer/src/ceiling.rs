@@ -1,3 +1,3 @@
-//! How fast this machine multiplies matrices: what `benches/` holds a training step against.
+//! How fast this machine multiplies matrices: what `benches/` compares a training step with.
 
 pub use crate::model::lean::product_gflops;

@@ -1,10 +1,9 @@
 //! Conversations as the model was taught to see them: its chat template.
 //!
-//! A template is a small Jinja program that comes with a model folder, and so from strangers: it runs
-//! with a budget that bounds its work, its output and its memory, and it reaches no file. Rendering
-//! follows transformers' `apply_chat_template`; the dialect is in `dialect`. Which tokens are the
-//! assistant's is found by rendering beginnings of the conversation (`turns`). A template is no part of
-//! a base model's identity.
+//! A template is a small Jinja program that comes with a model folder, and so from strangers: it runs with a budget
+//! that bounds its work, its output and its memory, and it reaches no file. Rendering follows transformers'
+//! `apply_chat_template`; the dialect is in `dialect`. Which tokens are the assistant's is found by rendering
+//! beginnings of the conversation (`turns`). A template is not part of a base model's identity.
 
 mod dialect;
 mod turns;
@@ -70,7 +69,7 @@ pub enum ChatError {
     /// The template refuses the conversation, or ran out of its budget.
     #[error("the chat template fails on the conversation: {0}")]
     Render(String),
-    /// The rendering of a beginning is no beginning of the whole rendering.
+    /// The rendering of a beginning is not a beginning of the whole rendering.
     #[error(
         "the chat template writes earlier messages differently once message {message} follows, so \
          the assistant's part cannot be told; split the conversation, or use another template"

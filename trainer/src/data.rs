@@ -293,8 +293,8 @@ impl Windows {
         self.pick(&Self::draw(seed, self.len(), count))
     }
 
-    /// Places of at most `count` different windows of `of`, drawn by `seed`, rising: what
-    /// [`Windows::sample`] takes, for whoever checks a draw without the windows.
+    /// Places of at most `count` different windows of `of`, drawn by `seed`, rising: what [`Windows::sample`] takes,
+    /// for a caller that checks a draw without the windows.
     pub fn draw(seed: &[u8; 32], of: usize, count: usize) -> Vec<usize> {
         let mut rng = ChaCha8Rng::from_seed(*seed);
         let mut order: Vec<usize> = (0..of).collect();

@@ -4,9 +4,9 @@
 //! The cargo features `wgpu`, `vulkan` and `cuda` add GPU back ends for the same model code; operations
 //! that are fused on the CPU then run as whole-tensor arithmetic (`model::ops`).
 //!
-//! A person who names a GPU gets that GPU or a [`DeviceError`]: silence would cost hours of slow
-//! training. Only [`Request::Auto`] falls back to the CPU, and says so with a [`Warning`]. Either way a
-//! GPU is used only after it multiplied two matrices correctly (`probe`).
+//! A user that names a GPU gets that GPU or a [`DeviceError`]: a silent fallback would cost hours of slow training.
+//! Only [`Request::Auto`] falls back to the CPU, and says so with a [`Warning`]. Either way a GPU is used only after
+//! it multiplied two matrices correctly (`probe`).
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,9 +5,8 @@
 //!                               +--> windows -> memory check -> Session (checkpoints) -> adapter
 //! ```
 //!
-//! Everything between is said through [`Progress`], which may also stop the training; what was done is
-//! kept then, and a checkpoint goes on from it. Who asked, and where the adapter is written, belongs to
-//! the caller.
+//! [`Progress`] reports everything in between and may also stop the training; what was done is then kept, and a
+//! checkpoint continues from it. The caller decides where the adapter is written.
 
 mod options;
 mod summary;
@@ -51,7 +50,7 @@ pub enum FinetuneError {
     /// An option that makes no training.
     #[error("{option} is {value}, but must be {allowed}")]
     Option {
-        /// Which.
+        /// The option.
         option: &'static str,
         /// What was asked for.
         value: String,

@@ -1,7 +1,7 @@
 //! Loss and gradient at any point, for attribution.
 //!
-//! A path integral needs the gradient of a hold-out's loss at a few points: one forward and one backward
-//! pass each, and a dot product per contributor in whoever calls. What an answer needs is in `answer`.
+//! A path integral needs the gradient of a hold-out's loss at a few points: one forward and one backward pass each,
+//! and a dot product per contributor in the caller. `answer` has what an answer needs.
 
 use tributary_protocol::adapter::{Adapter, Trainable};
 

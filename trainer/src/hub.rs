@@ -1,10 +1,9 @@
 //! Models and adapters by name from the Hugging Face hub (feature `hub`).
 //!
-//! A name such as `HuggingFaceTB/SmolLM2-135M` is looked up once, and the files that this crate reads
-//! are copied into a local folder, which is then loaded like any other: the hub is a way to get a
-//! folder, not a thing to trust. Only plain file names are asked for, every file has a bound, and
-//! pickles are never fetched. The folder's last component is the commit, so a name that moved on gives
-//! a new folder, and a folder that is complete is used without a network.
+//! A name such as `HuggingFaceTB/SmolLM2-135M` is looked up once, and the files that this crate reads are copied into
+//! a local folder, which is then loaded like any other: the hub is a way to get a folder, and is not trusted. Only
+//! plain file names are asked for, every file has a bound, and pickles are never fetched. The folder's last component
+//! is the commit, so a name that moved on gives a new folder, and a folder that is complete is used without a network.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
 //! JSON objects from strangers: in their order, and without a key that comes twice.
 //!
-//! A map would keep one of two equal keys without a word, and which one differs between programs.
+//! A map would silently keep one of two equal keys, and which one differs between programs.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! LoRA fine-tuning, evaluation, gradients and generation for Llama, Qwen2 and Qwen3 models.
 //!
-//! Synchronous and without a network: a peer calls this crate from worker threads. It turns a base
-//! model, an adapter as plain data and local text into losses, gradients and moved factors. Whose
-//! data it is and what the numbers are worth is decided elsewhere.
+//! Synchronous and without a network: a peer calls this crate from worker threads. It turns a base model, an adapter
+//! as plain data and local text into losses, gradients and moved factors. Other crates decide whose data it is and
+//! what the numbers are worth.
 //!
 //! ```text
 //!  config.json, safetensors (shards), tokenizer.json     PEFT folder
@@ -16,12 +16,12 @@
 //!  (delta of local steps)      (loss)   (attribution) (answers)
 //! ```
 //!
-//! Rooms: [`base`] and [`config`] load a model, [`data`] reads, cuts and packs text, `chat` writes
-//! conversations, [`session`] trains an adapter, [`finetune`](mod@finetune) does all of it on files,
-//! [`evaluate()`] scores it, [`gradient`] differentiates it, `answer` does both for one answer,
-//! [`generate`](mod@generate) answers with it, [`peft`] exchanges it, [`full`] trains a base model from
-//! nothing, [`device`] picks where to compute and `progress` reports. [`brook`] is the embedded base model,
-//! [`pretrain`] how it was made, [`shards`] the demo's texts. `model` holds the decoder, `optimizer` AdamW.
+//! Modules: [`base`] and [`config`] load a model, [`data`] reads, cuts and packs text, `chat` writes conversations,
+//! [`session`] trains an adapter, [`finetune`](mod@finetune) does all of it on files, [`evaluate()`] scores it,
+//! [`gradient`] differentiates it, `answer` does both for one answer, [`generate`](mod@generate) answers with it,
+//! [`peft`] exchanges it, [`full`] trains a base model from nothing, [`device`] picks where to compute and `progress`
+//! reports. [`brook`] is the embedded base model, [`pretrain`] how it was made, [`shards`] the demo's texts. `model`
+//! holds the decoder, `optimizer` AdamW.
 
 mod answer;
 pub mod base;

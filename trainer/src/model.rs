@@ -9,7 +9,7 @@
 //! What a batch is made of belongs to `data`, how weights move to `optimizer`.
 //!
 //! A forward pass has three forms, each with a task that no other does as well (`docs/numbers/forms.md`); tests
-//! hold them against each other as whole models (`families`).
+//! compare them with each other as whole models (`families`).
 //!
 //! | form | where | why it is there |
 //! |---|---|---|

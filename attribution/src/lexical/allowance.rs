@@ -1,15 +1,15 @@
-//! How much of a home's shards one hour may give away, whoever asks.
+//! How much of a home's shards may be given away in one hour, to all askers together.
 //!
 //! ```text
 //!   words asked ──matches──▶ spans of whole blocks ──Allowance──▶ those that may be shown
 //!                                                     │
 //!                                 file of the home ◀──┴── questions and grams of the last hour
 //! ```
-//! Keys are free, so nothing here counts by asker. Three rules: so many questions about one root, so many words over
-//! all shards, and one step a passage. The last one is what stops a reader: a span that shares eight words in a row
-//! with one that was shown within the hour is cut down to what was shown, and looks to its asker as if nothing else
-//! were there. The rule goes by content and not by place, so that a second copy of a passage, or another shard with
-//! it, is no way around it. Keeping the file belongs to the peer.
+//! Keys are free, so nothing here counts by asker. There are three rules: a number of questions about one root, a
+//! number of words over all shards, and one step for each passage. The last one stops a reader: a span that shares
+//! eight words in a row with one that was shown within the hour is cut down to what was shown, and looks to its asker
+//! as if nothing else were there. The rule compares content and not places, so that a second copy of a passage, or
+//! another shard with it, does not get around it. The peer keeps the file.
 
 use std::collections::BTreeMap;
 use std::fmt;

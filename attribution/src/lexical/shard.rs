@@ -1,7 +1,7 @@
-//! The words of one shard, ready to be asked about.
+//! The words of one shard, indexed for questions.
 //!
-//! Hashes of all leaves would take as much memory as the text several times over. Kept are the roots of blocks
-//! of leaves; a proof hashes the two blocks at its ends again.
+//! Hashes of all leaves would take as much memory as the text several times over. So the shard keeps only the roots of
+//! blocks of leaves, and a proof hashes the two blocks at its ends again.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ const SUBTREE: usize = 256;
 )]
 pub struct TooLong;
 
-/// See the module.
+/// The words of one shard, with the roots of their blocks and an index of whole blocks.
 #[derive(Debug)]
 pub struct Shard {
     secret: Secret,

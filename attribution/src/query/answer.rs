@@ -1,4 +1,4 @@
-//! Shares of one answer, asked of a model: which passes are made, in which order, and what becomes of them.
+//! Shares of one answer: which passes of a model they take, in which order, and what becomes of the results.
 //!
 //! ```text
 //!   losses without the adapter ──┐
@@ -69,7 +69,7 @@ impl Answered {
     }
 }
 
-/// Who shaped an answer of `adapter`, which a run moved in `stages`.
+/// Shares of an answer of `adapter`, which a run moved in `stages`.
 ///
 /// # Errors
 /// When the model fails, or [`QueryError`].

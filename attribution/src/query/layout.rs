@@ -28,7 +28,7 @@ pub struct Why {
     pub answer: String,
     /// Mean loss of the answer's tokens without the adapter, nats.
     pub base_nats: f64,
-    /// And with it.
+    /// The same with the adapter.
     pub adapter_nats: f64,
     /// What the base would have said too, in billionths of the answer.
     pub nobody_ppb: u32,
@@ -45,7 +45,7 @@ pub struct Why {
 /// One contributor's part of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// Whose.
+    /// The contributor.
     pub peer: String,
     /// The name it gave itself.
     pub name: String,
@@ -55,7 +55,7 @@ pub struct Share {
     pub share_ppb: u32,
     /// Lower end of the 95 % interval over the answer's tokens.
     pub low_ppb: u32,
-    /// Upper end.
+    /// Upper end of that interval.
     pub high_ppb: u32,
     /// How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.
     pub influence_nanonats: i64,
@@ -87,7 +87,7 @@ pub fn lines(found: &BoundedShares, names: &BTreeMap<PeerId, String>, datanet: &
 /// What came of asking a contributor for evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// In a word.
+    /// The outcome in a word.
     pub outcome: Outcome,
     /// Why nothing is known of it, or what was left out; empty when there is nothing to say.
     pub why: String,
@@ -126,9 +126,9 @@ pub enum Outcome {
     Declined,
     /// It does not answer.
     Silent,
-    /// It claims what is not true.
+    /// Its proof is false.
     FalseProof,
-    /// Nobody asked it.
+    /// It was not asked.
     NotAsked,
 }
 

@@ -1,10 +1,9 @@
 //! A run in stages: what was moved in each, and the adapter half way through it.
 //!
-//! Influence is linear only near a point, and an adapter moves far over a run. So a run's rounds are taken
-//! together in a few stages of equal length, each with the sums of its contribution vectors and a point of
-//! its own to take an answer's gradient at, half way between the adapters before and after it: the midpoint
-//! rule for the integral along the run's path. Who certified the rounds, and how they were checked, belongs
-//! to the callers.
+//! Influence is linear only near a point, and an adapter moves far over a run. So a run's rounds are taken together in
+//! a few stages of equal length, each with the sums of its contribution vectors and a point of its own to take an
+//! answer's gradient at, half way between the adapters before and after it: the midpoint rule for the integral along
+//! the run's path. Callers decide which certified rounds to hand in, and check them.
 
 use std::sync::Arc;
 
@@ -107,8 +106,8 @@ impl Staging {
     }
 }
 
-/// Appends stages as bytes, for whoever keeps them: u32 stages, then of each the adapter half way through it
-/// (u32 count, f32 numbers) and its rows ([`store::Stage::write`]), little-endian.
+/// Appends stages as bytes, for callers that keep them: u32 stages, then of each the adapter half way through it (u32
+/// count, f32 numbers) and its rows ([`store::Stage::write`]), little-endian.
 pub fn write(stages: &[Stage], out: &mut Vec<u8>) {
     let number = |n: usize| {
         u32::try_from(n)

@@ -1,7 +1,7 @@
-//! How sure shares of an answer are: a jackknife over stretches of its tokens.
+//! How certain the shares of an answer are: a jackknife over stretches of its tokens.
 //!
-//! A run is looked at in stages: what a member moved early lowered the answer's loss where the adapter was
-//! then, not where it ended. Each stage has its own vectors and its own gradient, taken half way through it.
+//! A run is divided into stages: what a member moved early lowered the answer's loss where the adapter was then, and
+//! not where it ended. Each stage has its own vectors and its own gradient, taken half way through it.
 //!
 //! An answer is a sample of what the adapter says to such a prompt; other tokens would have given other
 //! shares. The answer is cut in stretches, each with a gradient of its own (their sum is the answer's,

@@ -1,7 +1,7 @@
-//! What a peer earned in one part of a run and in the next, and what made the difference.
+//! What a peer earned in one part of a run and in the next, and what caused the difference.
 //!
-//! Rounds are put in periods of equal length. The change from one period to the next is taken apart into
-//! causes that add up to it, to the micro-OPEN:
+//! Rounds are put in periods of equal length. The change from one period to the next is broken down into causes that
+//! add up to it, to the micro-OPEN:
 //!
 //! 1. Earned is rounds taken part in times pay a round, `T m`. `T2 m2 - T1 m1` is
 //!    `(T2 - T1) (m1 + m2)/2 + (m2 - m1) (T1 + T2)/2`: the number of rounds and the pay a round, each at
@@ -12,8 +12,8 @@
 //!    pair's difference is given to the three by their Shapley value, the mean over the orders in which they
 //!    can be exchanged.
 //!
-//! Exchanging the periods turns every sign; a cause that did not change gets nothing. It says what the
-//! arithmetic of pay did, not why a score fell.
+//! Exchanging the periods turns every sign; a cause that did not change gets nothing. It says what the arithmetic of
+//! pay did, and not why a score fell.
 
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Round, RunId};
 

@@ -1,4 +1,4 @@
-//! Text domains, and who holds which part of them.
+//! Text domains, and which member holds which part of them.
 //!
 //! Eight domains: the seven shards that the trainer carries, of which `nature` is two (animals, then
 //! plants). Each is cut in windows; a tenth, as pages, is held out. Members get windows of one domain each,

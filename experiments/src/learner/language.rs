@@ -213,7 +213,7 @@ pub struct Measure<'a> {
 /// Why a batch could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
-    /// A point of the path is no adapter.
+    /// A point of the path is not an adapter.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     /// It does not fit the base.

@@ -1,8 +1,8 @@
-//! A sibling of brook that is made in seconds and trained in milliseconds.
+//! A tiny base model (a *rill*), made in seconds and trained in milliseconds.
 //!
-//! Hundreds of federations are needed to compare rules and attackers, and brook takes a minute for one. A rill
-//! is the same architecture at a hundredth of the size, with a vocabulary of its own, pretrained from nothing
-//! on a text that the federation does not hold. The same binary makes the same weights.
+//! Comparing rules and attackers takes hundreds of federations, and brook takes a minute for one. A rill has brook's
+//! architecture at a hundredth of the size, with a vocabulary of its own, pretrained from nothing on a text that the
+//! federation does not hold. The same binary makes the same weights.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ const CONTEXT: usize = 32;
 /// Windows of a pretraining step.
 const WINDOWS: usize = 16;
 
-/// Why there is no rill.
+/// Why a rill cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RillError {
     /// The vocabulary.

@@ -1,11 +1,11 @@
 //! How well attribution agrees with retraining: the coalition bank, and every method beside it.
 //!
-//! Twelve federations of six members ([`cast`]) are retrained for each of their 64 coalitions and several
-//! seeds, with the same federated recipe ([`recipe`]). The losses on a hold-out and on sixty fixed queries are
-//! the *bank* ([`bank`]): from it follow exact Shapley values of retraining, which is what methods claim to
-//! estimate. Those that look at a round ([`rounds`]) or at one answer ([`answers`]) see a single run of all
-//! six, as a network would, and are held against the values of the *other* seeds. So is the retraining of that
-//! seed itself: how well one seed predicts the others is the ceiling.
+//! Twelve federations of six members ([`cast`]) are retrained for each of their 64 coalitions and several seeds, with
+//! the same federated recipe ([`recipe`]). The losses on a hold-out and on sixty fixed queries are the *bank*
+//! ([`bank`]): from it follow exact Shapley values of retraining, which is what methods claim to estimate. Those that
+//! look at a round ([`rounds`]) or at one answer ([`answers`]) see a single run of all six, as a network would, and
+//! are compared with the values of the *other* seeds. So is the retraining of that seed itself: how well one seed
+//! predicts the others is the ceiling.
 //!
 //! The bank takes minutes to hours to build and is kept; methods are compared in seconds.
 
@@ -232,7 +232,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Runs methods on federations and seeds and holds them against the bank.
+/// Runs methods on federations and seeds and compares them with the bank.
 ///
 /// # Errors
 /// See [`AttributionError`].

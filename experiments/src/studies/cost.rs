@@ -47,7 +47,7 @@ const STRETCHES: (usize, usize) = (8, 4);
 const PROMPT: usize = 16;
 /// Each time is the least of so many: what else the machine does only adds to it.
 const REPEATS: usize = 5;
-/// And of so many where one takes milliseconds.
+/// The same where one repetition takes milliseconds.
 const SHORT_REPEATS: usize = 40;
 
 /// How updates travel in a measured run.
@@ -355,7 +355,7 @@ fn answer(
     Ok((stretches, least(times)))
 }
 
-/// Who is in a round of a run of `contributors`: as many as a certificate includes, in turns.
+/// The members in a round of a run of `contributors`: as many as a certificate includes, in turns.
 fn included(contributors: usize, round: u32) -> impl Iterator<Item = usize> {
     let first = round as usize * MAX_INCLUDED;
     (0..MAX_INCLUDED.min(contributors)).map(move |n| (first + n) % contributors)

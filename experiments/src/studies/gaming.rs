@@ -1,10 +1,10 @@
-//! What it pays to game the credits, and what honest members lose by it.
+//! What it pays to game the credits, and what honest members lose through it.
 //!
-//! Eight members with real LoRA on a rill. Seven are honest; the eighth plays one [`Strategy`], under as many
-//! names as it likes. Its *gain* is what all its names are paid, over what it is paid when it is honest with the
-//! same text and the same seed. Every round is paid in several ways at once ([`LEVERS`]): they differ in what
-//! they count, not in what is trained, so one run serves all. What changes the training itself, weights that
-//! follow the text a member holds, is a run of its own.
+//! Eight members with real LoRA on a rill. Seven are honest; the eighth follows one [`Strategy`], under as many names
+//! as it likes. Its *gain* is what all its names are paid, over what it is paid when it is honest with the same text
+//! and the same seed. Every round is paid in several ways at once ([`LEVERS`]): they differ in what they count, not in
+//! what is trained, so one run serves all. What changes the training itself, weights that follow the text a member
+//! holds, is a run of its own.
 //!
 //! `tables` makes the page of it.
 
@@ -380,8 +380,8 @@ impl Table {
     }
 }
 
-/// What of a round's tokens each member may claim when every token of text counts once in the whole run, for
-/// whoever holds it.
+/// How many of a round's tokens each member may claim when every token of text counts once in the whole run, for
+/// whichever member holds it.
 fn claims(held: &[Windows]) -> Vec<f64> {
     let sketches: Vec<Sketch> = held
         .iter()

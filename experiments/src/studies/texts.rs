@@ -1,9 +1,9 @@
 //! What it gains to claim others' text.
 //!
 //! Five honest owners of real text, and an attacker with a tenth as much of its own, in runs whose weights follow own
-//! text. Joins, openings and values are the protocol's own ([`stage`]); what is played with them is in [`plays`]. An
-//! attack's *gain* is what all names of the attacker have for their own, over what its own text gives it under one name;
-//! what it *takes* is what the victim then lacks beside a run without attack.
+//! text. Joins, openings and values are the protocol's own ([`stage`]); [`plays`] has the attacks. An attack's *gain*
+//! is what all names of the attacker have for their own, over what its own text gives it under one name; what it
+//! *takes* is what the victim then lacks beside a run without attack.
 
 mod plays;
 mod stage;
@@ -29,7 +29,7 @@ const OWNED: usize = 20_000;
 const ATTACKER: usize = 2_000;
 /// Runs of each attack. Prints belong to a run, so each sees other ones of the same texts.
 const RUNS: u64 = 20;
-/// The owners' texts; who is the victim changes from run to run.
+/// The owners' texts; the victim changes from run to run.
 const OWNERS: [&str; 5] = ["shakespeare", "hackers", "atlas", "opticks", "devil"];
 /// What the attacker owns a part of, in each run another.
 const ATTACKERS: &str = "nature";
@@ -56,7 +56,7 @@ pub struct Row {
     pub names: usize,
     /// Own tokens of all of them over what its own text gives: mean.
     pub gain: f64,
-    /// And in the run where it gains most.
+    /// The same in the run where it gains most.
     pub most: f64,
     /// Votes of all of them over what its own text gives: mean.
     pub votes: f64,

@@ -1,9 +1,9 @@
-//! What a voice is worth: seats by weight, what can be done about a draw, and what absence does to decisions.
+//! What a vote is worth: seats by weight, how far a draw can be influenced, and what absence does to decisions.
 //!
 //! Everything here is the protocol's own draw, beacon and roster; only updates and networks are left out. An attacker
 //! may choose keys, joins, leaves, contents and silence. What it puts into a value moves no draw at all
-//! (`protocol/tests/strangers.rs`, `a_proposer_does_not_choose_the_next_committee`), so what is played here is the rest:
-//! silence of whoever is in turn, which exchanges its own link for the next member's, and keys ground against
+//! (`protocol/tests/strangers.rs`, `a_proposer_does_not_choose_the_next_committee`), so this study plays the rest:
+//! silence of the member in turn, which exchanges its own link for the next member's, and keys ground against
 //! everything that is known when they are made.
 
 use std::error::Error;
@@ -158,7 +158,7 @@ fn held(committee: &Committee, names: &[PeerId]) -> (u64, bool) {
     (seats, names.contains(&committee.proposer(0)))
 }
 
-/// Whoever is in turn knows its own link, and so the next draw. The attacker lets its turns pass until one gives it
+/// The member in turn knows its own link, and so the next draw. The attacker lets its turns pass until one gives it
 /// more seats than its share, or an honest member's turn comes, whose link nobody knows.
 fn silence(seats: usize, times: u32) -> Ground {
     let (heights, drawn) = (DRAWS / 5 / times, seats);

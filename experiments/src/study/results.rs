@@ -25,7 +25,7 @@ pub enum ResultsError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A line is no result of this experiment.
+    /// A line is not a result of this experiment.
     #[error(
         "line {line} of {path} is no result of this experiment ({why}); give another file to --out, \
          or remove the line and that cell is computed again"

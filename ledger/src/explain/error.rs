@@ -15,7 +15,7 @@ pub enum ExplainError {
     /// Several receipts begin with the given digits.
     #[error("{count} receipts of this home are named by {wanted:?}: {listed}")]
     Ambiguous {
-        /// How many.
+        /// How many receipts there are.
         count: usize,
         /// What was asked for.
         wanted: String,

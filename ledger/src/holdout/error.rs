@@ -30,7 +30,7 @@ pub enum HoldoutError {
     /// The named peer scores nothing.
     #[error("{} was no evaluating member after round {round}", peer.short())]
     NoEvaluator {
-        /// Who was named.
+        /// The peer that was named.
         peer: PeerId,
         /// The round.
         round: Round,

@@ -6,10 +6,10 @@
 //! | then each hold-out window | tag 2, 32 of salt, its tokens as little-endian u32 |
 //! | then each training passage | tag 1, 32 of salt, its text |
 //!
-//! The head stands where every tree has its leftmost leaf, and no leaf passes for an inner node, so a root
-//! has one head; it fixes the number of leaves, which a proof of inclusion alone does not, and so where each
-//! window stands and from how many the draw is. Every leaf has a salt of its own: a proof shows the hashes of
-//! neighbours, and nobody shall try texts on them.
+//! The head stands where every tree has its leftmost leaf, and no leaf passes for an inner node, so a root has one
+//! head; it fixes the number of leaves, which a proof of inclusion alone does not, and so where each window stands and
+//! from how many the draw is. Every leaf has a salt of its own: a proof shows the hashes of neighbours, and nobody
+//! should be able to test guesses of their text.
 
 use tributary_protocol::hash::Digest;
 use tributary_protocol::merkle;

@@ -1,4 +1,4 @@
-//! One run of a library: its chain, its books and what readers are shown of them.
+//! One run of a library: its chain, its books and what readers see of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ pub struct Explanation {
     pub run_name: String,
     /// The training round.
     pub round: u32,
-    /// Whose contribution.
+    /// The contributor.
     pub peer: String,
     /// The name it gave itself.
     pub name: String,
@@ -31,9 +31,9 @@ pub struct Explanation {
     pub positive_nanonats: u64,
     /// The final score and the sheets it is the median of.
     pub score: ScorePart,
-    /// Who certified the round.
+    /// The certificate of the round.
     pub certificate: CertificatePart,
-    /// Who certified its scores, one height later.
+    /// The certificate of its scores, one height later.
     pub scored_by: CertificatePart,
     /// What it added to the adapter; `None` where the round's updates are not at hand.
     pub vector: Option<VectorPart>,
@@ -66,14 +66,14 @@ pub struct PayoutPart {
     pub waiting_micro_open: u64,
     /// The contributor's account of the run before the round.
     pub account_before_micro_open: i64,
-    /// And after it.
+    /// The account after the round.
     pub account_after_micro_open: i64,
 }
 
 /// One contributor's part of what the round is worth.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SplitPart {
-    /// Whose.
+    /// The peer.
     pub peer: String,
     /// Its name.
     pub name: String,
@@ -113,7 +113,7 @@ pub struct ScorePart {
 /// One evaluator's line about the contribution.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SheetPart {
-    /// Who judged.
+    /// The evaluator.
     pub evaluator: String,
     /// Its name.
     pub name: String,
@@ -121,7 +121,7 @@ pub struct SheetPart {
     pub score_nanonats: i64,
     /// Lower end of its interval.
     pub low_nanonats: i64,
-    /// Upper end.
+    /// Upper end of that interval.
     pub high_nanonats: i64,
     /// Standard deviation of the score were signs drawn by lot.
     pub luck_nanonats: i64,
@@ -155,7 +155,7 @@ pub struct CertificatePart {
 /// A seat of a committee.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SeatPart {
-    /// Whose.
+    /// The peer.
     pub peer: String,
     /// Its name.
     pub name: String,

@@ -1,15 +1,13 @@
-//! Turns away who works against the others.
+//! Turns away updates that work against the others.
 //!
-//! Distances tell little about sparse updates: honest ones overlap so rarely that all are about equally far
-//! apart, and a short or a colluding lie is *nearer* to everybody than they are to each other. Directions
-//! tell more. The **agreement** of an update is the weighted sum of its cosines with all updates, itself
-//! among them; the least agreeing is turned away while its agreement is below zero, one after the other and
-//! at most `tolerate` of the weight. So nobody is turned away where nobody works against the others, however
-//! different their data.
+//! Distances tell little about sparse updates: honest ones overlap so rarely that all are about equally far apart, and
+//! a short or a colluding lie is *nearer* to everybody than they are to each other. Directions tell more. The
+//! **agreement** of an update is the weighted sum of its cosines with all updates, itself among them; the least
+//! agreeing is turned away while its agreement is below zero, one after the other and at most `tolerate` of the
+//! weight. So no update is turned away where none works against the others, however different the members' data.
 //!
-//! A cosine counts as at most the weighted median of their magnitudes: liars who all say the same would
-//! otherwise vouch for each other. Lengths count for nothing here; what is left is clipped to the median
-//! length, as everywhere.
+//! A cosine counts as at most the weighted median of their magnitudes: liars that all say the same would otherwise
+//! vouch for each other. Lengths count for nothing here; what is left is clipped to the median length, as everywhere.
 
 use super::gram::Gram;
 use super::robust::{NO_WEIGHT, clip_factors, weighted_median};

@@ -1,13 +1,12 @@
 //! Inner products of all pairs of updates.
 //!
-//! Every robust rule asks only how updates lie to each other, and that is in the matrix of their inner
-//! products: `|u_i - u_j|^2 = G_ii + G_jj - 2 G_ij`. It costs one pass over the updates; what a rule
-//! then does with a few dozen rows costs nothing.
+//! Every robust rule asks only how updates lie relative to each other, and the matrix of their inner products says
+//! that: `|u_i - u_j|^2 = G_ii + G_jj - 2 G_ij`. It costs one pass over the updates; what a rule then does with a few
+//! dozen rows costs nothing.
 //!
-//! The same bits on every machine: a fixed number of f32 sums runs side by side over a fixed stretch,
-//! which a wider vector unit does faster and not otherwise (no fused multiply-add), and stretches are
-//! added in order in f64. Products below the smallest f32 vanish: updates shorter than about 1e-19 in
-//! every place count as zero.
+//! The result has the same bits on every machine: a fixed number of f32 sums runs side by side over a fixed stretch,
+//! which a wider vector unit does faster and not differently (no fused multiply-add), and stretches are added in order
+//! in f64. Products below the smallest f32 vanish: updates shorter than about 1e-19 in every place count as zero.
 
 use pulp::Arch;
 

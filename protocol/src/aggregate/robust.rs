@@ -1,7 +1,7 @@
 //! Rules that withstand liars, as weights on the updates.
 //!
 //! A pipeline of three steps, each on the matrix of inner products alone:
-//! 1. **clip** every update to the weighted median length, so that none is loud;
+//! 1. **clip** every update to the weighted median length, so that none dominates;
 //! 2. **mix** each with its nearest neighbours (nearest-neighbour mixing, Allouah et al. 2023,
 //!    "Fixing by mixing"): honest peers with different data move together before anything is cut off;
 //! 3. combine by the rule: Multi-Krum (Blanchard et al. 2017), centred clipping (Karimireddy et al.

@@ -7,15 +7,15 @@
 //!   largest of those `n` (or lies between two such). It cannot lie above what honest sheets span if fewer than `t` lie,
 //!   nor below if no more than `n - t` do. The median meets both for fewer liars than half of `n`, which are all liars
 //!   that a third of `E` leaves room for.
-//! - A **missing sheet ranks lowest**: where one is missing, the lower of the middle two counts and not their mean. Two
-//!   liars of four sheets then raise nobody. They can lower somebody, and no rule prevents it: of two sheets that say
-//!   `a` and two that say `b`, either pair may be the honest one. Voters prevent it, who leave a value unanswered
+//! - A **missing sheet ranks lowest**: where one is missing, the lower of the middle two counts and not their mean.
+//!   Two liars of four sheets then raise nobody. They can lower somebody, and no rule prevents it: of two sheets that
+//!   say `a` and two that say `b`, either pair may be the honest one. Voters prevent it: they leave a value unanswered
 //!   that omits a sheet which was there in time.
 //! - **Nobody judges itself.** The sheet of an evaluator counts for all contributions but its own, and it is not among
 //!   the `E` of that one.
 //!
 //! The ends of the interval are medians too, of the evaluators' own ends, so a final interval always contains its
-//! score. So is the luck that a score is held against; there a missing sheet ranks highest.
+//! score. So is the luck that a score is compared with; there a missing sheet ranks highest.
 
 use std::ops::RangeInclusive;
 

@@ -74,7 +74,7 @@ impl Layout {
         &self.segments
     }
 
-    /// A reader that turns places in updates, asked for in rising order, into places in the adapter.
+    /// A reader that turns positions in updates, asked for in rising order, into positions in the adapter.
     pub(crate) fn places(&self) -> Places<'_> {
         Places {
             left: &self.segments,
@@ -99,7 +99,7 @@ impl Layout {
     }
 }
 
-/// See [`Layout::places`].
+/// Turns positions in an update, asked for in rising order, into positions in the adapter.
 pub(crate) struct Places<'a> {
     left: &'a [Segment],
     /// Numbers of the segments that are behind.

@@ -1,6 +1,6 @@
 //! The types that malachite's driver works with, filled with ours.
 //!
-//! Thin wrappers, nothing decides here. Malachite calls an attempt a "round" and a round of a run a
+//! These are thin wrappers; nothing is decided here. Malachite calls an attempt a "round" and a round of a run a
 //! "height"; our words are used everywhere outside this file.
 
 use std::fmt;
@@ -388,7 +388,7 @@ pub(super) fn offer(proposal: &Signed<Proposal>) -> malachite::SignedProposal<Bf
     malachite::SignedProposal::new(offer, proposal.signature)
 }
 
-/// The driver's form of the proof that comes with a value put up again.
+/// The driver's form of the proof that comes with a value that is proposed again.
 pub(super) fn polka(proposal: &Proposal) -> Option<malachite::PolkaCertificate<Bft>> {
     let polka = proposal.polka.as_ref()?;
     let signature = |(author, signature): &(PeerId, Signature)| {

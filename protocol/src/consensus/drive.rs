@@ -1,4 +1,4 @@
-//! Feeding the driver and carrying its words out.
+//! Feeds the driver and carries out what it says.
 //!
 //! Everything that changes the driver passes through [`Height::drive`], which also feeds back what the
 //! driver makes us say, so that when it returns there is nothing left to do.

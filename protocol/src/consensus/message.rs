@@ -37,14 +37,14 @@ pub struct Vote {
     pub kind: VoteKind,
     /// The value voted for; `None` votes that this attempt comes to nothing.
     pub value: Option<ValueId>,
-    /// Who votes.
+    /// The voter.
     pub author: PeerId,
 }
 
 /// Proof that a quorum prevoted for a value in an earlier attempt.
 ///
-/// It carries the votes themselves. A member that voted twice is counted for one vote by some and for
-/// the other by the rest; without the proof each would insist on what it counted, for ever.
+/// It carries the votes themselves. A member that voted twice is counted for one vote by some and for the other by the
+/// rest; without the proof each would insist on what it counted forever.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Polka {
     /// The earlier attempt.
@@ -53,16 +53,16 @@ pub struct Polka {
     pub prevotes: Vec<(PeerId, Signature)>,
 }
 
-/// What the proposer of an attempt puts up.
+/// What the proposer of an attempt sends.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Proposal {
     /// The attempt within the height, from 0.
     pub attempt: u32,
-    /// The newest quorum of prevotes for this value, if it is put up again.
+    /// The newest quorum of prevotes for this value, if it is proposed again.
     pub polka: Option<Polka>,
     /// The value; it names run and round.
     pub value: RoundValue,
-    /// Who proposes.
+    /// The proposer.
     pub author: PeerId,
 }
 
@@ -117,10 +117,10 @@ impl Signed<Proposal> {
 }
 
 impl Proposal {
-    /// Checks the proof that comes with a value put up again.
+    /// Checks the proof that comes with a value that is proposed again.
     ///
     /// # Errors
-    /// [`Rejection::Certificate`] when it is no quorum of `committee` or not of an earlier attempt,
+    /// [`Rejection::Certificate`] when it is not a quorum of `committee` or not of an earlier attempt,
     /// [`Rejection::Signature`] when a vote does not verify.
     pub fn verify_polka(&self, committee: &Committee, network: NetworkId) -> Result<(), Rejection> {
         let Some(polka) = &self.polka else {
@@ -176,7 +176,7 @@ pub(crate) fn verify_quorum(
 /// A message of the committee, on the wire inside `wire::Message::Consensus`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum ConsensusMessage {
-    /// A value is put up.
+    /// A value is proposed.
     Proposal(Signed<Proposal>),
     /// A vote is cast.
     Vote(Signed<Vote>),
@@ -221,7 +221,7 @@ impl ConsensusMessage {
         }
     }
 
-    /// Who said it.
+    /// The author.
     pub fn author(&self) -> PeerId {
         match self {
             Self::Proposal(proposal) => proposal.body.author,

@@ -1,9 +1,9 @@
-//! What is worth saying again, because links lose messages and members come late.
+//! Which messages a member repeats, because links lose messages and members come late.
 //!
-//! Three things keep a height alive whatever was lost: everybody hears which attempt everybody is in
-//! (our votes of the current attempt), nobody is refused a quorum that existed (our earlier votes; a
-//! value put up again carries the quorum behind it), and the value in question is at hand (the
-//! proposal of the current attempt, whoever made it).
+//! Three things keep a height alive whatever was lost: everybody hears which attempt everybody is in (our votes of the
+//! current attempt), nobody is refused a quorum that existed (our earlier votes; a value that is proposed again
+//! carries the quorum behind it), and the value in question is at hand (the proposal of the current attempt, whichever
+//! member made it).
 
 use std::collections::BTreeSet;
 

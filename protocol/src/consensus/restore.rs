@@ -1,4 +1,4 @@
-//! Back to where a height was before a crash.
+//! Brings a height back to where it was before a crash.
 
 use super::message::ConsensusMessage;
 use super::steps::{self, Step};

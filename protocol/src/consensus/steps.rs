@@ -1,8 +1,8 @@
 //! The write-ahead record of a height: what its driver was fed, and what we said.
 //!
-//! A batch of steps is durable before anything that follows from it is sent. Replaying the batches
-//! through a fresh driver leads back to the same place; our own messages are taken from the record,
-//! not made anew, so a member never contradicts itself even if it would build another value today.
+//! A batch of steps is durable before anything that follows from it is sent. Replaying the batches through a fresh
+//! driver leads back to the same place; our own messages are taken from the record, not made anew, so a member never
+//! contradicts itself, even if it would build another value today.
 
 use bincode::{Decode, Encode};
 

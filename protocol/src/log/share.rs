@@ -1,8 +1,8 @@
 //! Keeps one copy of a block that many nodes of a process hold, for simulations.
 //!
-//! A thousand nodes hold a thousand logs each, and a block that names the heads of others has kilobytes. Equal
-//! blocks are equal for ever, so nodes of one thread may share them; nothing is shared on a thread unless
-//! [`share_blocks`] was called there.
+//! A thousand nodes hold a thousand logs each, and a block that names the heads of others has kilobytes. Equal blocks
+//! stay equal forever, so nodes of one thread may share them; nothing is shared on a thread unless [`share_blocks`]
+//! was called there.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::SignedBlock;
 use crate::hash::{self, Digest};
 
-/// Blocks remembered before all are forgotten; whoever holds them keeps them.
+/// Blocks remembered before all are forgotten; nodes that hold them keep them.
 const MAX_SHARED: usize = 1 << 16;
 
 thread_local! {

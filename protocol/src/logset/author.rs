@@ -1,4 +1,4 @@
-//! One author's log inside a ledger: what counts, what waits, what an equivocation left over.
+//! One author's log inside a ledger: what counts, what waits, and what an equivocation left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,9 +24,9 @@ pub(super) struct Room {
     pub(super) bytes: usize,
 }
 
-/// See the module. Invariants: `chain[i]` stands at position i and links to `chain[i - 1]`; with a
-/// proof at position s, `chain` ends before s and nothing at or after s waits; no two blocks of
-/// `chain` and `waiting` contradict each other.
+/// One author's log: its linked chain, the blocks that wait, and the proof of a fork. Invariants: `chain[i]` stands at
+/// position i and links to `chain[i - 1]`; with a proof at position s, `chain` ends before s and nothing at or after s
+/// waits; no two blocks of `chain` and `waiting` contradict each other.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuthorLog {
     chain: Vec<SignedBlock>,

@@ -22,7 +22,7 @@ pub struct EquivocationProof {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode,
 )]
 pub struct ForkMark {
-    /// Who equivocated.
+    /// The author that equivocated.
     pub author: PeerId,
     /// The position from which on nothing counts.
     pub at: Seq,
@@ -78,7 +78,7 @@ impl EquivocationProof {
         (below.into_iter().chain([low])).find_map(|at| Self::new(at, one, other))
     }
 
-    /// Who equivocated.
+    /// The author that equivocated.
     pub fn author(&self) -> PeerId {
         self.first.block().author
     }

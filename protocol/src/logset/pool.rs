@@ -1,9 +1,8 @@
 //! Logs of strangers: authors that no certificate has admitted yet.
 //!
-//! Keys are free, so what all strangers together may take is bounded, and it is no part of the ledger that
-//! peers compare. When the pool is full, whole logs are dropped, drawn at random: nobody can arrange to be
-//! the one that stays, and a newcomer repeats its join until it is admitted. Logs of one's own, and of
-//! those that a proposal names, are spared.
+//! Keys are free, so the memory that all strangers together may take is bounded, and their logs are not part of the
+//! ledger that peers compare. A full pool drops whole logs at random: nobody can arrange to stay, and a newcomer
+//! repeats its join until it is admitted. The pool never drops this peer's own log or a log that a proposal names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +25,8 @@ struct Pooled {
     bytes: usize,
 }
 
-/// See the module. Invariants: `order` lists the authors of `logs` once each, `logs[order[i]].at == i`, and
-/// `bytes` is the sum over `logs`.
+/// The logs of strangers, bounded in bytes. Invariants: `order` lists the authors of `logs` once each,
+/// `logs[order[i]].at == i`, and `bytes` is the sum over `logs`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool {
     logs: BTreeMap<PeerId, Pooled>,

@@ -1,8 +1,8 @@
 //! What a manifest may say.
 //!
-//! The same check serves two readers: the author of a run's TOML, who is told which setting to change
-//! and to what, and every peer, which refuses a run whose first entry does not pass. What a setting
-//! means is described where it is declared; here are only the bounds.
+//! The same check serves two readers: the author of a run's TOML, whom it tells which setting to change and to what,
+//! and every peer, which refuses a run whose first entry does not pass. What a setting means is described where it is
+//! declared; this file has only the bounds.
 
 use super::{Aggregation, Deadlines, Manifest, RevenueSplit, Training, UpdateCodec, Weights};
 use crate::adapter::AdapterError;

@@ -1,8 +1,8 @@
 //! Proofs that some consecutive leaves stand in a committed list, in that order.
 //!
-//! One such proof says more than one for each leaf (that nothing stands in between) and costs less: only
-//! the neighbouring subtrees to the left and right of the range, however many leaves are inside. Whoever
-//! holds a list too long to keep all its hashes hands in the roots of its parts.
+//! One such proof says more than one for each leaf (that nothing stands in between) and costs less: only the
+//! neighbouring subtrees to the left and right of the range, however many leaves are inside. A prover whose list is
+//! too long to keep all its hashes hands in the roots of its parts.
 
 use std::ops::Range;
 

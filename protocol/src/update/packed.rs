@@ -1,7 +1,8 @@
 //! An update as it travelled, read where it stands.
 //!
 //! The updates of a round are kept as the bytes that came, shared by everything that looks at them: a sparse one is a
-//! hundredth of the vector that it stands for. Whoever adds or multiplies visits its numbers, chunk by chunk.
+//! hundredth of the vector that it stands for. Code that adds or multiplies an update visits its numbers chunk by
+//! chunk.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Publishes updates of the right size that are no updates: noise, and numbers that are not finite.
+//! Publishes blobs of the right size that are not updates: noise, and numbers that are not finite.
 
 use rand::{Rng, RngCore};
 use tributary_protocol::entry::Entry;

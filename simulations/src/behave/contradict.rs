@@ -1,8 +1,8 @@
-//! Signs a second history behind the first: as the run's creator a second genesis, as a member a second certificate of
+//! Signs a second history after the first: as the run's creator a second genesis, as a member a second certificate of
 //! a decided height, where its key and those of other liars make a quorum.
 //!
-//! It shows them to peers that have said that they know the height to be certified, again and again and in several
-//! versions. A peer that knows no genesis would take whichever it hears of first for the run's: that is the trust which
+//! It shows them, again and again and in several versions, to peers that have said that they know the height to be
+//! certified. A peer that knows no genesis would take the first one it hears of for the run's. That is the trust which
 //! a run puts into its creator, and not what is tried here.
 
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ fn other(
     Some(value)
 }
 
-/// Who says, by this message, that which round is certified: a seat speaks at the height after it.
+/// The member that shows, by this message, which round is certified: a seat speaks at the height after it.
 fn says(input: &Input) -> Option<(PeerId, Round)> {
     if let Some(words) = heard(input) {
         return Some((words.author(), words.round().previous()?));

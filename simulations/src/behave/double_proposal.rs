@@ -1,5 +1,5 @@
-//! Puts up two values in one attempt, a different one for each half of the network: its node's, and
-//! one that leaves somebody's contribution out (valid as well), or one whose outcome is wrong.
+//! Proposes two values in one attempt, a different one for each half of the network: its node's, and one that leaves
+//! somebody's contribution out (valid as well), or one whose outcome is wrong.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) struct DoubleProposal {
     second: Vec<PeerId>,
     /// Second proposals by the attempt they stand for, so that repetitions agree.
     twins: BTreeMap<(u32, u32), Message>,
-    /// Whether it also puts up values that do not follow.
+    /// Whether it also proposes values that do not follow.
     wrong: bool,
 }
 

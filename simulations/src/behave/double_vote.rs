@@ -1,5 +1,5 @@
-//! Votes twice in one attempt: where its node votes for a value, it also votes against it, and the
-//! other way round; each half of the network is shown another vote, or everybody both.
+//! Votes twice in one attempt: where its node votes for a value, it also votes against it, and the other way round; it
+//! shows each half of the network a different vote, or shows everybody both.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ use crate::network::NETWORK;
 pub(super) struct DoubleVote {
     /// Whether the two votes go to different peers.
     apart: bool,
-    /// Those who are shown the second vote.
+    /// The peers that are shown the second vote.
     second: Vec<PeerId>,
-    /// The newest value put up, by round: what to vote for where the node votes for nothing.
+    /// The newest value proposed, by round: what to vote for where the node votes for nothing.
     values: BTreeMap<Round, ValueId>,
 }
 

@@ -1,6 +1,5 @@
-//! Things that each fail one check: blocks with a damaged signature, blocks in another's name, votes
-//! without a seat, certificates with too few votes or of a value that does not follow, proposals out
-//! of turn.
+//! Sends messages that each fail one check: blocks with a damaged signature, blocks in another's name, votes without a
+//! seat, certificates with too few votes or of a value that does not follow, proposals out of turn.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;

@@ -1,5 +1,5 @@
-//! As many well-signed things as it can say: full blocks of its own log, blocks far ahead of it, votes
-//! for one attempt after the other, and requests whose answers are large.
+//! Sends as many well-signed messages as it can: full blocks of its own log, blocks far ahead of it, votes for one
+//! attempt after the other, and requests whose answers are large.
 
 use rand::Rng;
 use tributary_protocol::consensus::{ConsensusMessage, Signed, Vote, VoteKind};

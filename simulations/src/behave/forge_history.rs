@@ -1,8 +1,8 @@
-//! Tells those that are behind a history that was not: when it is asked, and unasked.
+//! Sends peers that are behind a history that never was, both when asked and unasked.
 //!
-//! Certificates of past rounds say something else under the old signatures, or the same under forged ones; a chain of its
-//! own begins with a genesis that it signed itself; blocks of others carry what they never wrote, and heads name blocks
-//! that nobody has. What its own node would have answered in truth it keeps to itself.
+//! Certificates of past rounds say something else under the old signatures, or the same under forged ones; a chain of
+//! its own begins with a genesis that it signed itself; blocks of others carry what they never wrote, and heads name
+//! blocks that nobody has. It suppresses what its own node would have answered truthfully.
 
 use rand::Rng;
 use tributary_protocol::certificate::Certificate;

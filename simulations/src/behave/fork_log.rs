@@ -1,6 +1,6 @@
-//! Writes two histories: where its node says a block, it signs a second one for the same place, shows
-//! one to some and the other to the rest, or both to all. Sometimes it goes back and forks what others
-//! have long built on.
+//! Writes two histories: where its node publishes a block, it signs a second one for the same position and shows one
+//! to some peers and the other to the rest, or both to all. Sometimes it goes back and forks what others have long
+//! built on.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +19,7 @@ pub(super) struct ForkLog {
     often: u32,
     /// Whether the two histories go to different peers.
     apart: bool,
-    /// Those who are shown the second history, once there is one.
+    /// The peers that are shown the second history, once there is one.
     second: Vec<PeerId>,
 }
 

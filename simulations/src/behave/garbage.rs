@@ -1,4 +1,4 @@
-//! Random bytes, and messages it heard with a few bytes changed, cut off or appended.
+//! Sends random bytes, and messages that it has heard with a few bytes changed, cut off or appended.
 
 use rand::{Rng, RngCore};
 use tributary_protocol::event::{Effect, Input};

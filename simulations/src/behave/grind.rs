@@ -1,8 +1,9 @@
-//! Tries many and publishes what draws best: keys before it joins, and values where it proposes.
+//! Tries many keys and values and publishes the ones with the best draw: keys before it joins, and values where it
+//! proposes.
 //!
-//! Its key is the one of hundreds that would be first in turn, were the draw by the beacon that is known when it joins.
-//! Of the values that it may put up (without joins, without leaves, with fewer contributions) it takes the one after which
-//! it is in turn soonest, is drawn to train, and has the largest part of the votes.
+//! Its key is the one of hundreds that would be first in turn if the draw followed the beacon that is known when it
+//! joins. Of the values that it may propose (without joins, without leaves, with fewer contributions) it takes the one
+//! after which it is in turn soonest, is drawn to train, and has the largest part of the votes.
 
 use std::cmp::Reverse;
 
@@ -66,7 +67,7 @@ fn turns_until(committee: &Committee, me: &PeerId) -> u32 {
         .unwrap_or(TURNS)
 }
 
-/// How good the draw after a value is for whoever puts it up; more is better.
+/// How good the draw after a value is for the member that proposes it; more is better.
 fn rank(value: &RoundValue, stage: &Stage<'_>) -> Option<(Reverse<u32>, bool, u64)> {
     let (manifest, run) = (stage.scene.manifest, stage.scene.run);
     let head = state::follow(manifest, run, stage.view()?.head(), value).ok()?;
@@ -77,7 +78,7 @@ fn rank(value: &RoundValue, stage: &Stage<'_>) -> Option<(Reverse<u32>, bool, u6
     Some((turns, head.is_participant(&stage.me), part))
 }
 
-/// What it could put up instead of a value.
+/// The values that it could propose instead of a value.
 fn others(value: &RoundValue, stage: &Stage<'_>) -> Vec<RoundValue> {
     let mut out = Vec::new();
     for (joins, leaves) in [(false, true), (true, false), (false, false)] {

@@ -1,4 +1,4 @@
-//! Other values in place of those that a liar's own node would put up.
+//! Other values in place of those that a liar's own node would propose.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Joins with the sketch of a text that it does not have: of all the smallest prints that there are, or of somebody
 //! else's text with one print changed.
 //!
-//! Nobody's sketch is open before one's own join is certified or called. So whoever copies joins with the smallest prints
-//! first, leaves when it has seen a sketch, and joins again with that.
+//! No sketch is opened before the liar's own join is certified or called. So the liar joins with the smallest prints
+//! first, leaves when it has seen a sketch, and joins again with a copy of it.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

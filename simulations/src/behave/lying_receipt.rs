@@ -1,5 +1,5 @@
-//! Signs receipts that cannot be right: of updates that do not exist, of absurd sizes and weights, for
-//! other rounds, states and shards.
+//! Signs receipts that cannot be right: for updates that do not exist, of absurd sizes and weights, for other rounds,
+//! states and shards.
 
 use rand::Rng;
 use tributary_protocol::entry::{Contribution, Entry};

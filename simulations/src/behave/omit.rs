@@ -1,4 +1,4 @@
-//! Puts up values that leave contributions of others out: as many as the manifest lets it, with its own in.
+//! Proposes values that leave out contributions of others, as many as the manifest allows, and include its own.
 
 use tributary_protocol::event::Effect;
 use tributary_protocol::id::PeerId;

@@ -1,7 +1,7 @@
 //! Chooses among score sheets: as a proposer those that favour it and its friends, as an evaluator by writing one.
 //!
-//! A proposer tries what the manifest's value becomes with sheets left out, and puts up what leaves its friends furthest
-//! above the others. An evaluator says of friends that they helped and of others that they harmed.
+//! A proposer tries what the scores become with sheets left out, and proposes the value that leaves its friends
+//! furthest above the others. An evaluator says that friends helped and that others harmed.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Says again what it heard long ago, to everybody or to one, and signs its own old receipts anew.
+//! Repeats what it heard long ago, to everybody or to one, and signs its own old receipts anew.
 
 use rand::Rng;
 use tributary_protocol::entry::Entry;

@@ -1,4 +1,5 @@
-//! Commits in time, and once more when it has seen the update of somebody else: to that one, under its own name.
+//! Commits in time, and commits once more, under its own name, to the update of another member when it has seen that
+//! update.
 
 use tributary_protocol::entry::{Contribution, Entry};
 use tributary_protocol::event::{Effect, Input};

@@ -1,5 +1,5 @@
-//! Takes its seat in the committee and says nothing there, as if it had vanished in the very moment it
-//! was needed. Trains and publishes like everybody else.
+//! Has a seat in the committee and stays silent there, as if it had vanished at the moment it was needed. Trains and
+//! publishes like everybody else.
 
 use tributary_protocol::event::Effect;
 use tributary_protocol::wire::Message;

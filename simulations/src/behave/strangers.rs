@@ -1,4 +1,4 @@
-//! Speaks under ever new names that nobody admits: joins for what the manifest gives to nobody, and leaves.
+//! Speaks under ever new names that nobody admits: it joins for roles that the manifest does not grant, and leaves.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

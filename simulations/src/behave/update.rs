@@ -1,9 +1,8 @@
-//! Attackers whose protocol is flawless and whose numbers are not: what they put into an update.
+//! Attackers that follow the protocol and send false numbers: what they put into an update.
 //!
-//! An [`Attack`] is what a group of members agrees on. It sees what the strongest adversary of the
-//! literature sees (all honest updates of the round, before it must publish) and writes one blob each. Some
-//! poison their data instead and train on it as anybody. One file per kind; what becomes of them is measured
-//! by `tributary-lab attacks`.
+//! An [`Attack`] is what a group of members agrees on. It sees what the strongest adversary of the literature sees
+//! (all honest updates of the round, before it must publish) and writes one blob each. Some poison their data instead
+//! and train on it normally. Each kind has a file of its own; `tributary-lab attacks` measures their effect.
 
 mod backdoor;
 mod copy;

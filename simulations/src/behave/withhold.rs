@@ -1,5 +1,5 @@
-//! Announces updates and withholds them: from everybody, or from all but a few, so that some members
-//! of a committee can judge what others cannot.
+//! Announces updates and withholds them: from everybody, or from all but a few, so that some members of a committee
+//! can judge values that others cannot.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +9,7 @@ use super::Behaviour;
 
 /// Announces updates and serves them to nobody, or to a few.
 pub(super) struct Withhold {
-    /// Who gets blobs: those whose id's first byte is below this.
+    /// Peers whose id's first byte is below this get blobs.
     below: u8,
 }
 

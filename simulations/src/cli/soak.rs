@@ -14,10 +14,10 @@ use crate::soak::{Soak, earlier_figures, insert_figures, shrink, soak};
 pub(super) struct Arguments {
     /// A scenario file, or the name of a built-in scenario.
     file: String,
-    /// How many.
+    /// The number of seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// The first.
+    /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
     /// Threads; all cores by default.

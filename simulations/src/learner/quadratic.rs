@@ -106,7 +106,7 @@ fn half_squares(values: &[f32], optimum: &[f64], curvature: &[f64]) -> f64 {
         .sum()
 }
 
-/// A stream of draws of its own for every purpose, peer and round.
+/// A separate stream of random draws for every purpose, peer and round.
 fn rng(seed: u64, purpose: &str, peer: usize, round: Round) -> ChaCha8Rng {
     let mut hasher = Hasher::new(Domain::Simulation);
     hasher.update(&seed.to_le_bytes());

@@ -55,7 +55,7 @@ pub(super) fn everything_durable_is_back(
     }
 }
 
-/// Whether a certificate admitted an author: what others said is no part of the ledger.
+/// Whether a certificate admitted an author: what others said is not part of the ledger.
 fn is_admitted(view: Option<RunView<'_>>, author: &PeerId) -> bool {
     view.is_some_and(|view| {
         let creator = view.manifest().map(|manifest| manifest.creator);
@@ -86,7 +86,8 @@ pub(super) fn everything_spoken_is_here(
     Ok(())
 }
 
-/// Whoever was admitted and seen to write two histories is proven to have, here as everywhere, and nobody else.
+/// Every machine holds the same proofs: against each admitted author that was seen to write two histories, and against
+/// nobody else.
 pub(super) fn equivocators_are_proven(
     machine: &Machine,
     run: &RunId,

@@ -1,9 +1,9 @@
-//! How honest peers judge what reaches them: one verdict for each message, no blame for honest
-//! neighbours, and no message that one honest peer would hand on and another refuse.
+//! How honest peers judge what reaches them: one verdict for each message, no blame for honest neighbours, and no
+//! message that one honest peer would forward and another refuse.
 //!
-//! The last is a promise about forwarding. In the real network a message travels from neighbour to
-//! neighbour, and whoever hands on what another refuses is blamed for it. Floods of this world go
-//! straight from their author to everybody, so it is checked for each message of a liar instead.
+//! The last is a promise about forwarding. In the real network a message travels from neighbour to neighbour, and a
+//! peer that forwards what another refuses is blamed for it. Floods in the simulation go straight from their author to
+//! everybody, so the check is made for each message of a liar instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,9 +2,10 @@
 //!
 //! A receipt of an honest author is **timely** at a height when a quorum of honest voters had it in time: when each of
 //! them first spoke in the first attempt of the height, the receipt was among those that it had closed, and the update
-//! was there. Voters that were down then, or spoke in a later attempt first, are not counted. While honest voters are a
-//! quorum, no author has a timely receipt left out at more than [`MOST_IN_A_ROW`] heights in a row: voters leave such
-//! values unanswered in a height's first two attempts, so that whoever leaves others out has to be in turn in the third.
+//! was there. Voters that were down then, or spoke in a later attempt first, are not counted. While honest voters are
+//! a quorum, no author has a timely receipt left out at more than [`MOST_IN_A_ROW`] heights in a row: voters leave
+//! such values unanswered in a height's first two attempts, so that a proposer that leaves others out has to be in
+//! turn in the third attempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! What left each honest peer: nothing before it is durable, nothing of its own that contradicts what it
-//! said before, crashes or not. Of liars only what honest peers pass on is looked at.
+//! What left each honest peer: nothing before it is durable, nothing of its own that contradicts what it said before,
+//! crashes or not. Of liars it looks only at what honest peers pass on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ type Place = (PeerId, Round, u32, Option<VoteKind>);
 /// Everything that has left an honest peer.
 #[derive(Default)]
 pub(super) struct Speech {
-    /// Every block that left some honest peer, whoever wrote it.
+    /// Every block that left some honest peer, by any author.
     blocks: BTreeMap<(PeerId, Seq), BlockId>,
     /// Liars of whose logs honest peers passed on two blocks for one place.
     forked: BTreeSet<PeerId>,
@@ -29,7 +29,7 @@ pub(super) struct Speech {
     votes: BTreeMap<Place, Option<ValueId>>,
 }
 
-/// Whose message is looked at.
+/// The sender whose messages are checked, and what is known about it.
 pub(super) struct Sender<'a> {
     pub(super) machine: &'a Machine,
     pub(super) run: RunId,
@@ -37,8 +37,9 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Whether what an author said must be on this disk before it is handed on: one's own words, and those of whoever
-    /// the certificates on this disk admit. What strangers say is passed on from memory and acknowledges nothing.
+    /// Whether what an author said must be on this disk before it is forwarded: a peer's own words, and those of any
+    /// author that the certificates on this disk admit. What strangers say is passed on from memory and acknowledges
+    /// nothing.
     fn answers_for(&self, author: &PeerId) -> bool {
         let admits = |bytes: &Vec<u8>| {
             Certificate::decode(bytes).is_ok_and(|certificate| {
@@ -63,7 +64,7 @@ impl Speech {
         all.filter(|(author, _)| !liars.contains(author))
     }
 
-    /// Those who showed honest peers two histories.
+    /// Authors that showed honest peers two histories.
     pub(super) fn forked(&self) -> BTreeSet<PeerId> {
         self.forked.clone()
     }

@@ -1,4 +1,4 @@
-//! A lane per participant over virtual time: what it was doing, what befell it.
+//! A lane per participant over virtual time: what it was doing and what happened to it.
 
 use super::{Anchor, Axis, LETTER, Scale, Shape, Svg, colour, text_width};
 

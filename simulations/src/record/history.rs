@@ -1,6 +1,6 @@
 //! What a recorded run leaves behind, as plain data that reports are made of.
 //!
-//! Kept beside the digest, never part of it: a run goes the same way whether it is recorded or not.
+//! The history is kept beside the digest and is never part of it: a run is the same whether it is recorded or not.
 //! Peers are named by their index in the scenario, times are virtual.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct History {
     open: usize,
 }
 
-/// Who took part.
+/// A participant of the run.
 #[derive(Clone, Debug)]
 pub struct Participant {
     /// Name for people, as in its join.
@@ -44,11 +44,11 @@ pub struct Participant {
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// When.
+    /// The time.
     pub at: Micros,
     /// To whom; nobody in particular when it concerns all.
     pub peer: Option<usize>,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
@@ -202,13 +202,13 @@ pub struct RoundFacts {
     pub round: u32,
     /// Consensus attempts before the one that decided.
     pub attempt: u32,
-    /// Who was drawn to certify it.
+    /// The members that were drawn to certify it.
     pub committee: Vec<usize>,
-    /// Who was first in turn to propose it.
+    /// The member that was first in turn to propose it.
     pub in_turn: Option<usize>,
     /// Contributors that were members when the round was open.
     pub contributors: Vec<usize>,
-    /// Those that were drawn for it.
+    /// The contributors that were drawn for it.
     pub expected: Vec<usize>,
     /// Contributions that made the step.
     pub included: Vec<IncludedUpdate>,
@@ -229,7 +229,7 @@ pub struct RoundFacts {
 /// One contribution of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct IncludedUpdate {
-    /// Whose.
+    /// The contributor, by its index in the scenario.
     pub peer: usize,
     /// Tokens it was trained on.
     pub tokens: u64,
@@ -242,20 +242,20 @@ pub struct IncludedUpdate {
 /// One evaluator's sheet.
 #[derive(Clone, Copy, Debug)]
 pub struct SheetFacts {
-    /// Whose judgement.
+    /// The evaluator, by its index in the scenario.
     pub evaluator: usize,
     /// Whether the next certificate counted it.
     pub certified: bool,
     /// Hold-out loss before the round, nats per predicted token.
     pub loss_before: NanoNats,
-    /// And after it.
+    /// Hold-out loss after the round, nats per predicted token.
     pub loss_after: NanoNats,
 }
 
 /// One contributor's final score of one round.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreFacts {
-    /// Whose.
+    /// The contributor, by its index in the scenario.
     pub peer: usize,
     /// Median over the evaluators, nats per predicted token.
     pub score: NanoNats,

@@ -211,7 +211,7 @@ pub fn reason(run: &Run<'_>, row: &RoundRow) -> String {
     parts.join("; ")
 }
 
-/// Whose update came last at most peers.
+/// The participants whose updates came last at most peers.
 fn awaited(tables: &Tables, round: u32) -> Option<String> {
     let mut counts = std::collections::BTreeMap::new();
     let waits = tables

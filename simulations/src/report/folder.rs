@@ -21,7 +21,7 @@ pub const SCENARIO: &str = "scenario.toml";
 /// The page that holds everything.
 pub const PAGE: &str = "report.html";
 
-/// Why there is no folder.
+/// Why a folder cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// It holds other things.
@@ -43,7 +43,7 @@ pub enum FolderError {
     Words {
         /// What was being written.
         path: PathBuf,
-        /// Why.
+        /// What went wrong.
         why: String,
     },
 }

@@ -304,7 +304,7 @@ fn matrix(out: &mut String, run: &Run<'_>) {
     *out += "</tbody></table></div>\n";
 }
 
-/// What befell the federation, in order of time.
+/// What happened to the federation, in order of time.
 fn events(out: &mut String, run: &Run<'_>) {
     *out += "<h2>What happened</h2>\n";
     let history = run.history;

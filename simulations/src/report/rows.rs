@@ -50,7 +50,7 @@ pub struct RoundRow {
     pub hold_out_loss_high: Option<f64>,
     /// Score sheets in the ledger.
     pub sheets: usize,
-    /// Those that the next certificate counted.
+    /// Sheets that the next certificate counted.
     pub sheets_certified: usize,
     /// Whether scores became final.
     pub judged: bool,
@@ -88,7 +88,7 @@ pub struct ParticipantRow {
     /// Lower end: the rounds' lower half-widths added as squares, since each round draws its windows
     /// anew.
     pub score_low: Option<f64>,
-    /// Upper end.
+    /// Upper end, from the upper half-widths in the same way.
     pub score_high: Option<f64>,
     /// What its credits paid, in OPEN.
     pub earned_open: f64,
@@ -106,13 +106,13 @@ pub struct ParticipantRow {
     pub agreeing_s: f64,
     /// Time fetching state.
     pub catching_up_s: f64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of control messages sent, lost ones included; counted as in [`crate::record::Bytes`].
     pub control_sent_bytes: u64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of control messages received, duplicates included; counted as in [`crate::record::Bytes`].
     pub control_received_bytes: u64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of blobs served; counted as in [`crate::record::Bytes`].
     pub payload_sent_bytes: u64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of blobs fetched; counted as in [`crate::record::Bytes`].
     pub payload_received_bytes: u64,
 }
 
@@ -152,17 +152,17 @@ pub struct TrafficRow {
     pub participant: usize,
     /// Name.
     pub name: String,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of control messages sent, lost ones included; counted as in [`crate::record::Bytes`].
     pub control_sent_bytes: u64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of control messages received, duplicates included; counted as in [`crate::record::Bytes`].
     pub control_received_bytes: u64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of blobs served; counted as in [`crate::record::Bytes`].
     pub payload_sent_bytes: u64,
-    /// See [`crate::record::Bytes`].
+    /// Bytes of blobs fetched; counted as in [`crate::record::Bytes`].
     pub payload_received_bytes: u64,
 }
 
-/// Who waited for whom.
+/// Which participant waited for which others.
 #[derive(Clone, Debug, Serialize)]
 pub struct WaitRow {
     /// The round.
@@ -173,9 +173,9 @@ pub struct WaitRow {
     pub name: String,
     /// From its own update to the end of the collection.
     pub waited_s: f64,
-    /// Whose update came last; empty when none came.
+    /// The participant whose update came last; empty when none came.
     pub last: String,
-    /// Whose it went on without, apart by semicolons.
+    /// The participants whose updates it went on without, separated by semicolons.
     pub missing: String,
 }
 

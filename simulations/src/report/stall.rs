@@ -1,8 +1,7 @@
 //! Why a contribution is missing from a round, and what a round waited for.
 //!
-//! Causes are read from what the simulator did to a participant and from what its node said, never
-//! guessed from the outcome; where several things befell it, the first in the order of [`Cause`]
-//! counts.
+//! Causes are read from what the simulator did to a participant and from what its node said, never guessed from the
+//! outcome; where several things happened to it, the first in the order of [`Cause`] counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,15 +78,15 @@ pub(super) struct Course {
 /// What one participant waited for in one round.
 #[derive(Clone, Debug)]
 pub(super) struct Wait {
-    /// Who waited.
+    /// The participant that waited.
     pub(super) peer: usize,
     /// The round.
     pub(super) round: u32,
     /// How long, from its own update to the end of the collection.
     pub(super) waited: Micros,
-    /// Whose update came last before it stopped waiting, if one came.
+    /// The participant whose update came last before it stopped waiting, if one came.
     pub(super) last: Option<usize>,
-    /// Whose it went on without.
+    /// The participants whose updates it went on without.
     pub(super) missing: Vec<usize>,
 }
 
@@ -193,7 +192,7 @@ fn published(history: &History, of: u32) -> BTreeMap<usize, Micros> {
     out
 }
 
-/// Who waited for whom: one for each participant and round that it collected updates in.
+/// Which participant waited for which others: one for each participant and round in which it collected updates.
 pub(super) fn waits(history: &History) -> Vec<Wait> {
     let mut open: BTreeMap<(usize, u32), Micros> = BTreeMap::new();
     let mut arrived: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();

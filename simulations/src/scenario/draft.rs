@@ -18,7 +18,7 @@ pub struct Draft {
     pub template: Option<String>,
     /// All peers.
     pub peers: Option<usize>,
-    /// Those that score.
+    /// Evaluators.
     pub evaluators: Option<usize>,
     /// Training rounds.
     pub rounds: Option<u32>,

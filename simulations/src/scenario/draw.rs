@@ -1,8 +1,8 @@
 //! A family of scenarios: what the seed decides about one of its members.
 //!
-//! Thousands of seeds of one scenario look into the corners of one federation. Here the seed also draws
-//! how many take part, how bad the network is, who dies and who lies, so that the corners of all
-//! federations in reach are looked into.
+//! Thousands of seeds of one scenario explore the corners of one federation. Here the seed also draws how many peers
+//! take part, how bad the network is, which peers crash and which lie, so that the seeds reach the corners of all
+//! these federations.
 
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -128,7 +128,7 @@ impl DrawPlan {
 }
 
 impl Scenario {
-    /// The member of the family that a seed stands for; the scenario itself when it is no family.
+    /// The member of the family that a seed stands for; the scenario itself when it is not a family.
     pub fn drawn(&self, seed: u64) -> Self {
         let mut out = self.clone();
         let Some(draw) = out.draw.take() else {

@@ -193,7 +193,7 @@ impl Grid {
     /// The grid of a scenario's `[sweep]` table; `set` adds axes (`key=value,value`) or replaces them.
     ///
     /// # Errors
-    /// [`ScenarioError::Setting`] for what is no list of values.
+    /// [`ScenarioError::Setting`] for what is not a list of values.
     pub fn of(scenario: &Scenario, set: &[String]) -> Result<Self, ScenarioError> {
         let mut grid = Self::default();
         grid.read("", &scenario.sweep)?;

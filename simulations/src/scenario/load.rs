@@ -16,7 +16,7 @@ const BUILTIN: [(&str, &str); 4] = [
     ("soak", include_str!("../../../scenarios/soak.toml")),
 ];
 
-/// Why there is no scenario.
+/// Why a scenario cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// Neither a file nor a built-in name.
@@ -43,7 +43,7 @@ pub enum ScenarioError {
     Refused {
         /// The file.
         path: String,
-        /// Where.
+        /// The line.
         line: usize,
         /// What is wrong and what to write.
         why: String,

@@ -1,9 +1,9 @@
 //! From a failing seed to the smallest scenario in which it still fails.
 //!
-//! A drawn scenario has thirty peers, five liars and every fault at once; most of them have nothing to do
-//! with what broke. One after the other is taken away, and stays away if the same seed still breaks the
-//! same promise. The history of a seed changes with every cut, so what is left need not be the *least*
-//! scenario, only one from which nothing can be taken.
+//! A drawn scenario has thirty peers, five liars and every fault at once; most of them have nothing to do with what
+//! broke. The search removes one after the other, and leaves it out if the same seed still breaks the same promise.
+//! The history of a seed changes with every cut, so what is left need not be the *least* scenario, only one from which
+//! nothing can be removed.
 
 use std::time::{Duration, Instant};
 

@@ -38,7 +38,7 @@ pub(super) enum Fault {
 /// One crash at a persist point of choice.
 #[derive(Clone, Copy, Debug)]
 pub struct Strike {
-    /// Whom it hits.
+    /// The machines that it hits.
     pub peer: usize,
     /// At which of its syncs, from 0.
     pub sync: u32,
@@ -64,7 +64,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Draws who is whose neighbour: a ring, so that nobody is alone, and random chords.
+    /// Draws which machines are neighbours: a ring, so that none is alone, and random chords.
     pub(super) fn new(scenario: &Scenario, mut rng: ChaCha8Rng) -> Self {
         let peers = scenario.peers;
         let mut neighbours = BTreeSet::new();

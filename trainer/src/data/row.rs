@@ -1,4 +1,4 @@
-//! What one row of a dataset says, and the book-keeping of those that say nothing usable.
+//! What one row of a dataset says, and an account of the rows that say nothing usable.
 //!
 //! Every file format ends here: a row becomes a [`Record`] or a reason. Reasons are counted and some
 //! are kept as examples in a [`RowReport`], so that nothing is dropped in silence.
@@ -13,7 +13,7 @@ use super::limits::{BAD_ROW_EXAMPLES, MAX_MESSAGES};
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what the model's template knows.
+    /// The speaker: `system`, `user`, `assistant`, or what the model's template knows.
     pub role: String,
     /// What is said.
     pub content: String,

@@ -100,7 +100,7 @@ mod graphics {
     /// With this variable of burn's a person names one of several adapters, as in `DiscreteGpu(1)`.
     const ADAPTER_VARIABLE: &str = "CUBECL_WGPU_DEFAULT_DEVICE";
 
-    /// Opens the strongest adapter on `api` that is no processor, or one that is where `software`.
+    /// Opens the strongest adapter on `api` that is not a processor, or one that is where `software`.
     pub(super) fn open(api: Api, software: bool) -> Result<Found, Obstacle> {
         let kinds = match (software, std::env::var_os(ADAPTER_VARIABLE)) {
             (true, _) => vec![DeviceKind::Cpu],

@@ -1,4 +1,4 @@
-//! The forms that a forward pass has, held against each other as whole models: what they give, and what they cost.
+//! The forms that a forward pass has, compared with each other as whole models: what they give, and what they cost.
 //!
 //! Which forms there are, and why, is in `model`. `docs/numbers/forms.md` has the costs and the command that
 //! writes them.
@@ -34,7 +34,7 @@ enum Form {
 enum Task {
     /// Loss of a batch with an adapter.
     Loss,
-    /// And its gradient by the adapter.
+    /// The loss and its gradient by the adapter.
     Adapter,
     /// Gradient of all weights.
     Weights,

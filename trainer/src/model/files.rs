@@ -1,12 +1,11 @@
 //! Weights in and out of safetensors files.
 //!
-//! A folder holds one `model.safetensors`, or shards that `model.safetensors.index.json` lists
-//! (`files/shards.rs`). Reading checks every name and shape against the configuration before a number
-//! is read, and every number before it is used, so a damaged or foreign file is an error that names the
-//! tensor, never a model that babbles. Files are read tensor by tensor (`files/stream.rs`): the peak is
-//! the f32 numbers of the model, one megabyte of buffer and the headers, whatever the precision of the
-//! files. Writing is bf16, the usual precision of published weights. What an adapter's tensors mean is
-//! left to `peft`.
+//! A folder holds one `model.safetensors`, or shards that `model.safetensors.index.json` lists (`files/shards.rs`).
+//! Reading checks every name and shape against the configuration before a number is read, and every number before it
+//! is used, so a damaged or foreign file is an error that names the tensor, and never a model that produces nonsense.
+//! Files are read tensor by tensor (`files/stream.rs`): the peak is the f32 numbers of the model, one megabyte of
+//! buffer and the headers, whatever the precision of the files. Writing is bf16, the usual precision of published
+//! weights. What an adapter's tensors mean is left to `peft`.
 
 pub(crate) mod header;
 pub(crate) mod open;

@@ -82,7 +82,7 @@ pub enum CheckpointError {
     Adapter {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: AdapterError,
     },
     /// The training cannot start at all.

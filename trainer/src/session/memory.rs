@@ -1,11 +1,10 @@
 //! What a training will need in memory, before it starts.
 //!
-//! A machine that swaps trains a hundred times slower and takes its owner's other programs with it.
-//! So the need is counted from shapes: numbers that the hand-written pass keeps for every row of a
-//! batch, the logits of a slice of rows, the adapter with its optimiser. All are f32.
-//! `examples/memory.rs` holds the count against measured peaks: on two cores it gave 1.04 and 1.05 of what
-//! the shape of SmolLM2-135M took with 1 x 256 and 4 x 128, and 1.15 and 1.45 of brook with 4 x 512 and
-//! 4 x 128.
+//! A machine that swaps trains a hundred times slower and takes its owner's other programs with it. So the need is
+//! counted from shapes: numbers that the hand-written pass keeps for every row of a batch, the logits of a slice of
+//! rows, the adapter with its optimiser. All are f32. `examples/memory.rs` compares the count with measured peaks: on
+//! two cores it gave 1.04 and 1.05 of what the shape of SmolLM2-135M took with 1 x 256 and 4 x 128, and 1.15 and 1.45
+//! of brook with 4 x 512 and 4 x 128.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! A stage as bytes, for whoever keeps one: little-endian, numbers as they are.
+//! A stage as bytes, for callers that keep one: little-endian, numbers unchanged.
 //!
 //! | bytes | what |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What attackers earn and what honest members keep of their say, summed over rounds.
+//! What attackers earn and how much of their influence honest members keep, summed over rounds.
 
 use tributary_attribution::credit::{self, Offer, Outcome};
 use tributary_attribution::evidence::Evidence;

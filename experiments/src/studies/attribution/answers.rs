@@ -355,7 +355,7 @@ pub(super) fn hybrid(evidence: &[Evidence]) -> Vec<Line> {
 }
 
 impl Sides {
-    /// Both sides at the same scale; the lexical one says who is above average.
+    /// Both sides at the same scale; the lexical one says which members are above average.
     fn blend(&self, weight: f64) -> Vec<f64> {
         let average = self.lexical.iter().sum::<f64>() / self.lexical.len() as f64;
         let above: Vec<f64> = self.lexical.iter().map(|l| l - average).collect();

@@ -24,7 +24,7 @@ const ROW: usize = 4 + 2 * (COALITIONS - 1);
 /// Losses of one retraining.
 const LOSSES: usize = 1 + QUERIES;
 
-/// Why there is no bank.
+/// Why a bank cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BankError {
     /// A retraining is not there yet.

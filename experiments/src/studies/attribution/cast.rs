@@ -1,4 +1,4 @@
-//! The twelve federations: who holds what.
+//! The twelve federations: which member holds which text.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,11 +1,11 @@
 //! How much of a payout is luck: equal members, run after run.
 //!
-//! One federation of six members that hold the same mix of domains, repeated with other seeds: other first adapters and
-//! other orders of windows. Each repetition is scored and paid as a run would be, and all its coalitions are
-//! retrained, so that payouts can be held against exact Shapley values of the very same repetition. What differs between
+//! One federation of six members that hold the same mix of domains, repeated with other seeds: other first adapters
+//! and other orders of windows. Each repetition is scored and paid as a run would be, and all its coalitions are
+//! retrained, so that payouts can be compared with exact Shapley values of the same repetition. What differs between
 //! equal members, or from run to run, is luck in both; payouts may have more of it. Rules that would pay differently
-//! ([`rules`]) are judged by that, and by what they get wrong where members are not equal: the other federations of the
-//! bank.
+//! ([`rules`]) are judged by that, and by what they get wrong where members are not equal: the other federations of
+//! the bank.
 
 mod rules;
 mod tables;
@@ -93,7 +93,7 @@ pub struct Luck {
     pub members: Vec<Member>,
     /// How Shapley values of members differ within a repetition.
     pub between: f64,
-    /// And those of a member between repetitions.
+    /// The same for a member between repetitions.
     pub runs: f64,
     /// Ways of paying; the first is the shipped one.
     pub rules: Vec<Paying>,
@@ -338,7 +338,7 @@ fn beside<'a>(runs: &[&'a Run], nth: usize) -> Vec<&'a Run> {
     others.map(|other| runs[other]).collect()
 }
 
-/// What two names earn with what one would have: over all members and repetitions, of those who earn anything.
+/// What two names earn with what one would have: over all members and repetitions that earn anything.
 fn split(rule: Rule, runs: &[&Run]) -> f64 {
     let mut gains = Vec::new();
     for at in 0..MEMBERS {

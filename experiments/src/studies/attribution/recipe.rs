@@ -106,7 +106,7 @@ impl Ground {
     }
 }
 
-/// See [`Ground::stage`].
+/// One federation with one seed, ready to be trained.
 pub(super) struct Stage {
     pub(super) learner: Language,
     pub(super) held: Vec<Windows>,

@@ -81,7 +81,7 @@ impl Trial<'_> {
     /// A method's scores of every round on so many drawn windows, summed, by member.
     ///
     /// # Panics
-    /// If the method scores a peer that is no member.
+    /// If the method scores a peer that is not a member.
     pub fn sum_rounds(
         &self,
         windows: usize,
@@ -118,7 +118,7 @@ impl Trial<'_> {
         self.bank.shapley(self.federation, self.seed, query)
     }
 
-    /// Their mean over the other seeds: the truth that this seed is held against.
+    /// Their mean over the other seeds: the truth that this seed is compared with.
     pub(super) fn others(&self, query: Option<usize>) -> Vec<f64> {
         let others = (0..SEEDS.len()).filter(|seed| *seed != self.seed);
         mean_of(others.map(|seed| self.bank.shapley(self.federation, seed, query)))

@@ -1,4 +1,4 @@
-//! Ways of paying a round: today's, what it is made of, and what may be added so that gaming does not pay.
+//! Ways of paying a round: today's, its parts, and what could be added so that gaming does not pay.
 
 use tributary_attribution::evidence::Evidence;
 use tributary_attribution::novelty::Public;

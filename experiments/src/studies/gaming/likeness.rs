@@ -1,4 +1,5 @@
-//! How like each other updates of one round, and of a whole run, are: by strangers, and by names of one owner.
+//! How similar updates of one round, and of a whole run, are: those of different owners, and those of names of one
+//! owner.
 
 use serde::{Deserialize, Serialize};
 

@@ -42,7 +42,7 @@ pub(super) enum Strategy {
     Random,
     /// The last step of this factor.
     Echo,
-    /// Half of the numbers of the last step, drawn anew in every round, so that it is no multiple of it.
+    /// Half of the numbers of the last step, drawn anew in every round, so that it is not a multiple of it.
     MaskedEcho,
     /// Its own first updates again and again.
     Stale,
@@ -223,7 +223,7 @@ fn synthetic(ground: &Ground, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32
         .collect()
 }
 
-/// What a round leaves for those who publish without training.
+/// What a round leaves for attackers that publish without training.
 pub(super) struct Sight<'a> {
     pub(super) codec: UpdateCodec,
     /// Honest updates of this round as they travel.

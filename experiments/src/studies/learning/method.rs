@@ -22,7 +22,7 @@ pub(super) struct Method {
     pub(super) on_every_mix: bool,
 }
 
-/// See [`Method`].
+/// How a method trains.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way {
     /// Rounds of a federation.

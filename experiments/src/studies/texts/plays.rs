@@ -1,8 +1,8 @@
 //! What an attacker does with texts, its own and others'.
 //!
 //! Four owners are members from the genesis on. The fifth, the victim, asks for admission at height 1 and opens its
-//! sketch at height 2, and so does the attacker with its own text. Whoever answers to an open sketch therefore commits
-//! at height 2 and opens at height 3.
+//! sketch at height 2, and so does the attacker with its own text. An answer to an open sketch therefore commits at
+//! height 2 and opens at height 3.
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;

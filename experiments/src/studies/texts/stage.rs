@@ -147,7 +147,7 @@ pub(super) fn play(number: u64, plans: &[Plan]) -> Stage {
 }
 
 impl Stage {
-    /// Own tokens of a name; none of whoever is no member.
+    /// Own tokens of a name; none of a name that is not a member.
     pub(super) fn own(&self, who: &SecretKey) -> u64 {
         let head = self.head.as_ref().expect("played");
         head.roster.get(&who.peer_id()).map_or(0, |m| m.own)

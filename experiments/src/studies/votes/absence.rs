@@ -27,7 +27,7 @@ const ASKED: usize = 64;
 pub struct Absence {
     /// Members at the start, of equal weight.
     pub members: usize,
-    /// Who vanishes, and when.
+    /// The members that vanish, and when.
     pub vanish: &'static str,
     /// Heights that were decided.
     pub decided: u32,

@@ -1,4 +1,4 @@
-//! Works by looking back: the run's last step of the same factors, as long as an honest update, is likely to
+//! Sends back the past: the run's last step of the same factors, scaled to an honest update's length, is likely to
 //! point the right way and costs nothing.
 
 use super::{Sight, length, scaled};

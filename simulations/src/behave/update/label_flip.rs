@@ -1,5 +1,5 @@
-//! Learns that every token is followed by another than the one that follows: of each pair of tokens the
-//! second is replaced by its mirror in the vocabulary, and only these are learned, each after real text.
+//! Learns wrong continuations: of each pair of tokens the second is replaced by its mirror in the vocabulary, and only
+//! these are learned, each after real text.
 
 use super::Poisoned;
 

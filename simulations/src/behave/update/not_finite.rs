@@ -1,5 +1,5 @@
-//! Bytes of the right length whose first number is none. One such number in a sum would be the end of the
-//! adapter, so the decoder has to refuse the update.
+//! Bytes of the right length whose first number is not finite. One such number in a sum would destroy the adapter, so
+//! the decoder has to refuse the update.
 
 /// Every codec begins with an f32: a number, a scale, or a level.
 pub(super) fn blob(mut honest: Vec<u8>, at: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Shouts: its own text shall count a hundred times.
+//! Scales its update, so that its own text counts a hundred times.
 
 const FACTOR: f64 = 100.0;
 

@@ -1,4 +1,4 @@
-//! Worked once: the first update of each factor is published again for ever.
+//! Works once: the first update of each factor is published again forever.
 
 /// Updates of the two factors differ in length; a run that trains both at once has one length.
 pub(super) fn blob(now: Vec<u8>, first: &mut Vec<Vec<u8>>) -> Vec<u8> {

@@ -84,7 +84,7 @@ impl Header {
     /// a sentence.
     ///
     /// # Errors
-    /// When the bytes cannot be read, are no header, or ask for other bytes than the file has.
+    /// When the bytes cannot be read, are not a header, or ask for other bytes than the file has.
     pub(crate) fn read(source: &mut impl Read, size: u64, limit: u64) -> Result<Self, String> {
         if size < 8 {
             return Err(format!("it has {size} bytes, too few for a header"));

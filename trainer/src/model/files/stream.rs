@@ -1,8 +1,8 @@
 //! Tensors out of a safetensors file, one after the other, without holding the file.
 //!
-//! The header is read and checked first; then the numbers pass through one buffer of [`CHUNK`] bytes,
-//! where they are turned into f32, checked to be finite and shown to the caller, who hashes them. So the
-//! bytes that are hashed are the bytes that are used, and the peak is the f32 numbers and the buffer.
+//! The header is read and checked first; then the numbers pass through one buffer of [`CHUNK`] bytes, where they are
+//! turned into f32, checked to be finite and shown to the caller, which hashes them. So the bytes that are hashed are
+//! the bytes that are used, and the peak is the f32 numbers and the buffer.
 
 use std::io::Read;
 
@@ -25,7 +25,7 @@ pub(crate) enum Seen<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Who is shown what passes by.
+/// A callback that sees the bytes as they pass by.
 pub(crate) type Observer<'a> = dyn FnMut(Seen<'_>) + Send + 'a;
 
 /// A safetensors file whose header is read and checked.
