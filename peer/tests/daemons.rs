@@ -125,6 +125,7 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     }
     let beside = shares(&peers[0], &run);
     let explained = explained(&peers[0], &run);
+    let shown = shown(&peers[0], &run);
     evidence(&peers, &run);
     stranger(dir.path(), &run, &address);
     // The same from the stopped homes, from bytes alone; all were killed.
@@ -133,6 +134,7 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
         peer.verify("stopped");
     }
     assert_eq!(self::explained(&peers[0], &run), explained);
+    assert_eq!(self::shown(&peers[0], &run), shown);
     // Those who were there from the beginning hold every update; who asks makes no difference.
     for peer in &peers[..2] {
         assert_eq!(shares(peer, &run), beside, "{}", peer.name);
@@ -141,6 +143,17 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     let found = quoted(&peers[1], &run, QUOTE);
     assert_piece(&found["bea"].0, QUOTE);
     assert_eq!(found["cyd"], (vec![], "not_asked".to_owned(), 0));
+}
+
+/// What only reads, as a daemon and its stopped home both answer it.
+fn shown(peer: &Peer, run: &str) -> Vec<Value> {
+    let questions: [&[&str]; 4] = [
+        &["run", "list"],
+        &["run", "show", &run[..12]],
+        &["adapter", "list"],
+        &["ledger", "statement"],
+    ];
+    questions.map(|question| peer.ask(question)).into()
 }
 
 /// A payout walked back to its shard, everything checked.
