@@ -135,7 +135,7 @@ impl Client {
         let mut response = self.send(Method::GET, &path, Vec::new()).await?;
         let mut pending = Vec::new();
         while let Some(frame) = response.frame().await {
-            let frame = frame.map_err(broken)?;
+            let frame = frame.map_err(|_| self.ended())?;
             pending.extend_from_slice(&frame.into_data().unwrap_or_default());
             while let Some(end) = pending.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
@@ -173,6 +173,12 @@ impl Client {
             self.control.addr
         );
         Problem::new(Code::NotRunning, text).hint(start(&self.root))
+    }
+
+    /// A stream broke off. The daemon does not wait for its readers when it stops.
+    fn ended(&self) -> Problem {
+        let text = "the daemon has stopped, or the connection to it broke";
+        Problem::new(Code::Stopped, text).hint(start(&self.root))
     }
 
     async fn connect(&self) -> Answer<TcpStream> {

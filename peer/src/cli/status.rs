@@ -11,6 +11,7 @@ use crate::api::client::Client;
 use crate::api::local::Local;
 use crate::api::types::event::EventView;
 use crate::api::types::{EventsRequest, RunBrief, StatusView};
+use crate::problem::Code;
 use crate::terminal::output::{Align, Table, bytes};
 use crate::terminal::{Failure, Format};
 use crate::view::{line, phase_line};
@@ -19,7 +20,11 @@ pub(super) async fn run(context: &Context, args: StatusArgs) -> Result<(), Failu
     if args.watch {
         let client = Client::open(&context.home)?;
         context.out.answer(&client.status().await?, text)?;
-        return follow(context, &client, &EventsRequest::default()).await;
+        let followed = follow(context, &client, &EventsRequest::default()).await;
+        return match followed {
+            Err(failure) if failure.problem().code == Code::Stopped => Ok(()),
+            other => other,
+        };
     }
     let status = Local::of(&context.home).await?.status().await?;
     context.out.answer(&status, text)

@@ -50,9 +50,10 @@ pub(super) async fn stream(
         run,
         _place: place,
     });
-    Ok(stream::iter(now)
-        .chain(stream::unfold(reading, next))
-        .boxed())
+    let daemon = office.daemon.clone();
+    let stopped = async move { daemon.stopped().await };
+    let later = stream::unfold(reading, next).take_until(Box::pin(stopped));
+    Ok(stream::iter(now).chain(later).boxed())
 }
 
 /// The next event that the reader asked for; a stream about a run ends after it is finished, any other when the

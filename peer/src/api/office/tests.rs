@@ -126,4 +126,6 @@ async fn events_begin_with_the_phase_of_each_run_and_readers_have_so_many_places
     };
     assert!(tokio::time::timeout(AT_ONCE, hear).await.unwrap());
     office.daemon.stop().await;
+    let rest = tokio::time::timeout(AT_ONCE, all.collect::<Vec<_>>());
+    assert!(rest.await.is_ok(), "the stream goes on without a daemon");
 }
