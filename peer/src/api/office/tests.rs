@@ -3,6 +3,9 @@
 use std::time::Instant;
 
 use futures::StreamExt;
+use tributary_protocol::entry::Entry;
+use tributary_protocol::event::Record;
+use tributary_protocol::log::Unverified;
 use tributary_protocol::node::Means;
 
 use super::*;
@@ -50,7 +53,7 @@ fn request(office: &Office, root: &std::path::Path, nonce: u64) -> CreateRequest
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_are_answered_at_once_and_a_crash_after_the_answer_loses_nothing() {
+async fn commands_are_answered_at_once_and_the_stopped_home_shows_what_they_did() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("home");
     let office = office(&root).await;
@@ -79,6 +82,44 @@ async fn commands_are_answered_at_once_and_a_crash_after_the_answer_loses_nothin
     let (before, after) = (status.unwrap(), home.status().await.unwrap());
     assert_eq!((after.peer, after.home), (before.peer, before.home));
     assert!(before.running && !after.running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_is_durable_when_answered_and_a_second_one_with_other_data_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("home");
+    let office = office(&root).await;
+    let add = |name: &str| {
+        let file = dir.path().join(name);
+        let text = format!("The {name} counts seven sacks of rye by the door and goes home. ");
+        std::fs::write(&file, text.repeat(40)).unwrap();
+        crate::shard::add(office.home.paths(), "birds", &[file]).unwrap();
+    };
+    add("miller");
+    let request = request(&office, dir.path(), 1);
+    let run = office.create(request).await.unwrap().run;
+    let join = || office.join(&run, JoinRequest::default());
+    join().await.unwrap();
+    join().await.expect("the same again is no other wish");
+    add("ferryman");
+    let asked = Instant::now();
+    let second = join().await.unwrap_err();
+    assert_eq!(second.code, Code::Refused, "{second}");
+    assert!(second.text.contains("other data"), "{second}");
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+
+    let me = office.daemon.peer_id();
+    let records = office.daemon.records().await.unwrap();
+    let joins = records.iter().filter(|record| match record {
+        Record::Block(bytes) => {
+            let block = Unverified::decode(bytes, NETWORK).unwrap();
+            let mut entries = block.block().entries.iter();
+            block.head().author == me && entries.any(|e| matches!(e, Entry::Join(_)))
+        }
+        _ => false,
+    });
+    assert_eq!(joins.count(), 1);
+    office.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
