@@ -20,6 +20,7 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::merkle::{self, InclusionProof};
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Head;
+use utoipa::ToSchema;
 
 use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
@@ -32,7 +33,7 @@ pub use error::HoldoutError;
 const LOSS_TOLERANCE: f64 = 1e-3;
 
 /// `holdout-proof/1`: the windows that a round was scored on, with their place in what was committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HoldoutProof {
     /// Name and version of this layout.
     pub schema: String,
@@ -57,7 +58,7 @@ pub struct HoldoutProof {
 }
 
 /// A shown window.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrawnWindow {
     /// Its place in the hold-out, from 0.
     pub place: u64,
@@ -70,7 +71,7 @@ pub struct DrawnWindow {
 }
 
 /// `holdout-check/1`: what was found of a proof that holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HoldoutReport {
     /// Name and version of this layout.
     pub schema: String,
@@ -101,7 +102,7 @@ pub struct HoldoutReport {
 }
 
 /// Mean losses on the drawn windows, nats a predicted token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Losses {
     /// Before the round.
     pub before: f64,

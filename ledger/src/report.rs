@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::{Round, RunId};
+use utoipa::ToSchema;
 
 use crate::view::short;
 
 /// What was checked, and what does not hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Whether everything holds.
     pub verified: bool,
@@ -22,7 +23,7 @@ pub struct Report {
 }
 
 /// What was checked of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunReport {
     /// Folder of the home below the one that was asked for; `.` when it is that one.
     pub home: String,
@@ -45,7 +46,7 @@ pub struct RunReport {
 }
 
 /// Something that does not hold, or that somebody did who signed two things.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
     /// Folder of the home below the one that was asked for.
     pub home: String,

@@ -7,9 +7,10 @@ pub mod explain;
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::PeerId;
+use utoipa::ToSchema;
 
 /// A member of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// Its id.
     pub peer: String,
@@ -24,7 +25,7 @@ pub struct MemberView {
 }
 
 /// A certified round.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RoundView {
     /// The round.
     pub round: u32,
@@ -41,7 +42,7 @@ pub struct RoundView {
 }
 
 /// What a contributor earned in a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CreditView {
     /// Its id.
     pub peer: String,
@@ -64,7 +65,7 @@ pub struct CreditView {
 }
 
 /// An adapter that some round certified.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AdapterView {
     /// BLAKE3 of its canonical bytes: its id.
     pub id: String,
@@ -83,7 +84,7 @@ pub struct AdapterView {
 }
 
 /// What a peer did and earned, run by run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatementView {
     /// The peer.
     pub peer: String,
@@ -108,7 +109,7 @@ impl StatementView {
 }
 
 /// One run's part of a statement.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunStatementView {
     /// The run.
     pub run: String,
@@ -125,7 +126,7 @@ pub struct RunStatementView {
 }
 
 /// One round's line.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LineView {
     /// The round.
     pub round: u32,
@@ -148,7 +149,7 @@ pub struct LineView {
 }
 
 /// Some consecutive rounds of a statement.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PeriodView {
     /// First round.
     pub first: u32,
@@ -175,7 +176,7 @@ pub struct PeriodView {
 }
 
 /// Why a period paid more or less than the one before.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeView {
     /// Earned now minus earned before.
     pub micro_open: i64,
@@ -184,7 +185,7 @@ pub struct ChangeView {
 }
 
 /// One cause of a change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CauseView {
     /// length, unscored, no-gain, not-beyond-luck, absent, own-score, others-scores, worth.
     pub cause: String,
@@ -193,7 +194,7 @@ pub struct CauseView {
 }
 
 /// One account.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AccountView {
     /// sponsor, contributor, ...
     pub capacity: String,

@@ -22,8 +22,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use args::ApiCommand;
 pub use args::{Cli, Command};
 
+use crate::api::openapi;
 use crate::terminal::Failure;
 use crate::terminal::output::Out;
 
@@ -92,7 +94,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Init(args) => init::run(&context, &args),
         Command::Up(args) => block_on(up::run(&context, args)),
         Command::Down => block_on(up::down(&context)),
-        Command::Status => block_on(status::run(&context)),
+        Command::Status(args) => block_on(status::run(&context, args)),
         Command::Run(command) => block_on(run::run(&context, command)),
         Command::Datanet(command) => block_on(datanet::run(&context, command)),
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
@@ -102,6 +104,9 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Eval(args) => model::eval(&context, &args),
         Command::Generate(args) => model::generate(&context, &args),
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),
+        Command::Api(ApiCommand::Openapi) => {
+            (context.out).answer(&openapi::document(), |_| openapi::text())
+        }
     }
 }
 

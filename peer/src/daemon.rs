@@ -101,6 +101,17 @@ impl StartError {
 #[error("the daemon has stopped{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
 pub struct Stopped(pub Option<String>);
 
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The node does not take it.
+    #[error("{0}")]
+    Refused(String),
+    /// The daemon is gone; whether the command became durable shows when it starts again.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
 type NodeRequest = Request<Node>;
 
 /// A running peer. Dropping it stops it without waiting; prefer [`Daemon::shutdown`].
@@ -214,13 +225,15 @@ impl Daemon {
         self.ended.borrow().clone().unwrap_or(Stopped(None))
     }
 
-    /// Hands a wish to the node. A wish that cannot be fulfilled shows up as
-    /// `Notice::CommandFailed`.
+    /// Hands a command to the node, and returns once the node has taken it and a crash cannot undo it.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn command(&self, command: Command) -> Result<(), Stopped> {
-        self.request(Request::Command(command)).await
+    /// [`CommandError`].
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        let (answer, wait) = oneshot::channel();
+        self.request(Request::Command(command, answer)).await?;
+        let taken = wait.await.map_err(|_| self.why_stopped())?;
+        taken.map_err(CommandError::Refused)
     }
 
     /// Reads the node between two inputs. Keep it short: the node waits meanwhile.
@@ -242,6 +255,11 @@ impl Daemon {
     /// Where the node stands in each run, as of the last input that was handled.
     pub(crate) fn standings(&self) -> Arc<Vec<Standing>> {
         self.standings.borrow().clone()
+    }
+
+    /// As [`Daemon::standings`], to wait on.
+    pub(crate) fn watch_standings(&self) -> watch::Receiver<Arc<Vec<Standing>>> {
+        self.standings.clone()
     }
 
     /// What the runs' certificates and logs say, with everything that was said before this call.

@@ -79,8 +79,8 @@ impl Brain for Node {
 
 /// What the daemon's face asks for.
 pub(crate) enum Request<B> {
-    /// A wish of the owner.
-    Command(Command),
+    /// A command of the owner; the sender hears once it is durable, or why the brain does not take it.
+    Command(Command, oneshot::Sender<Result<(), String>>),
     /// A look at the brain between two inputs.
     Inspect(Box<dyn FnOnce(&B) + Send>),
     /// Every durable record.
@@ -105,7 +105,7 @@ pub(crate) struct Parts<B> {
     pub(crate) standings: watch::Sender<Arc<Vec<Standing>>>,
 }
 
-/// See the module.
+/// Feeds a brain what happens and carries out its effects.
 pub(crate) struct Driver<B> {
     parts: Parts<B>,
     clock: Clock,
@@ -113,12 +113,26 @@ pub(crate) struct Driver<B> {
     outbox: Outbox,
     /// Commits under way, one for each barrier that is not durable.
     commits: VecDeque<Durable>,
+    /// Barriers handed to the store so far.
+    persisted: u64,
+    /// How many of them are durable.
+    durable: u64,
+    /// Commands that were fed and not answered, in order.
+    unanswered: VecDeque<Unanswered>,
     fetching: BTreeSet<BlobHash>,
     fetched: mpsc::UnboundedReceiver<(BlobHash, Result<Blob, String>)>,
     fetch_out: mpsc::UnboundedSender<(BlobHash, Result<Blob, String>)>,
     /// Whether the brain was fed since readers were told where it stands.
     is_fed: bool,
     stopping: bool,
+}
+
+/// A command that waits for the disk.
+struct Unanswered {
+    /// Barriers that have to be durable before.
+    after: u64,
+    outcome: Result<(), String>,
+    answer: oneshot::Sender<Result<(), String>>,
 }
 
 /// What one turn of the loop found.
@@ -142,6 +156,9 @@ impl<B: Brain> Driver<B> {
             timers: Timers::default(),
             outbox: Outbox::default(),
             commits: VecDeque::new(),
+            persisted: 0,
+            durable: 0,
+            unanswered: VecDeque::new(),
             fetching: BTreeSet::new(),
             fetched,
             fetch_out,
@@ -164,6 +181,7 @@ impl<B: Brain> Driver<B> {
             if let Err(why) = self.carry_out() {
                 break Some(why.to_string());
             }
+            self.answer_commands();
             if self.stopping && self.commits.is_empty() {
                 break None;
             }
@@ -196,6 +214,7 @@ impl<B: Brain> Driver<B> {
                     why.to_string()
                 })?;
                 self.outbox.durable();
+                self.durable += 1;
             }
             Wake::Net(Some(event)) => self.on_net(event),
             Wake::Net(None) => return Err("the network stopped".into()),
@@ -262,7 +281,7 @@ impl<B: Brain> Driver<B> {
 
     fn on_request(&mut self, request: Request<B>) {
         match request {
-            Request::Command(command) => {
+            Request::Command(command, answer) => {
                 if let Command::Follow {
                     run,
                     join: Some(join),
@@ -270,7 +289,7 @@ impl<B: Brain> Driver<B> {
                 {
                     self.parts.bench.joined(*run, &join.join);
                 }
-                self.feed(Input::Command(command));
+                self.command(command, answer);
             }
             Request::Inspect(look) => look(&self.parts.brain),
             Request::Records(answer) => {
@@ -278,6 +297,39 @@ impl<B: Brain> Driver<B> {
                 tokio::task::spawn_blocking(move || answer.send(store.load_all()));
             }
             Request::Stop => self.stopping = true,
+        }
+    }
+
+    /// Feeds a command. What the brain says of it at once is its outcome: it refuses by a notice.
+    fn command(&mut self, command: Command, answer: oneshot::Sender<Result<(), String>>) {
+        let about = match &command {
+            Command::Create(manifest) => manifest.run_id(),
+            Command::Follow { run, .. } | Command::Leave(run) => *run,
+        };
+        self.is_fed = true;
+        let effects = (self.parts.brain).handle(Input::Command(command), self.clock.now());
+        let refusal = effects.iter().find_map(|effect| match effect {
+            Effect::Notify(Notice::CommandFailed { run, why })
+                if run.is_none_or(|run| run == about) =>
+            {
+                Some(why.clone())
+            }
+            _ => None,
+        });
+        self.enqueue(effects);
+        self.unanswered.push_back(Unanswered {
+            after: self.persisted,
+            outcome: refusal.map_or(Ok(()), Err),
+            answer,
+        });
+    }
+
+    /// Answers the commands whose records, and all before them, are durable.
+    fn answer_commands(&mut self) {
+        let durable = self.durable;
+        while let Some(command) = self.unanswered.pop_front_if(|c| c.after <= durable) {
+            // The asker may have gone.
+            let _ = command.answer.send(command.outcome);
         }
     }
 
@@ -308,6 +360,7 @@ impl<B: Brain> Driver<B> {
             parts.metrics.persisted(&records);
             parts.librarian.feed(&records);
             self.commits.push_back(parts.store.persist(records));
+            self.persisted += 1;
         };
         self.outbox
             .push(effects, persist, |work| parts.bench.compute(work));
@@ -415,7 +468,8 @@ fn log(notice: &Notice) {
             author.short()
         ),
         Notice::Refuted { run, round, why } => {
-            tracing::error!("{}", crate::view::refuted_words(run, round, why));
+            let (run, why) = (run.to_string(), why.to_string());
+            tracing::error!("{}", crate::view::refuted_words(&run, round.0, &why));
         }
         Notice::Declined { run, excess } => {
             tracing::warn!("{}", crate::settings::declined_words(run, excess));

@@ -22,6 +22,7 @@ mod librarian;
 mod metrics;
 pub mod model;
 pub mod net;
+pub mod problem;
 pub mod settings;
 pub mod shard;
 mod standing;

@@ -39,7 +39,7 @@ use crate::terminal::Failure;
 pub use tributary_attribution::query::layout::{Asked, Evidence, Outcome, Share, Why};
 
 /// What is asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Question {
     /// Adapter or run, in full or by the first digits; empty for the only one.
     pub id: String,

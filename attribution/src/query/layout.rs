@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::{PeerId, Ppb};
+use utoipa::ToSchema;
 
 use super::AnswerShare;
 use super::stretch::BoundedShares;
@@ -14,7 +15,7 @@ use crate::lexical::Boilerplate;
 pub const SCHEMA: &str = "why/1";
 
 /// `why/1`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Why {
     /// Name and version of this layout.
     pub schema: String,
@@ -43,7 +44,7 @@ pub struct Why {
 }
 
 /// One contributor's part of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Share {
     /// The contributor.
     pub peer: String,
@@ -85,7 +86,7 @@ pub fn lines(found: &BoundedShares, names: &BTreeMap<PeerId, String>, datanet: &
 }
 
 /// What came of asking a contributor for evidence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Asked {
     /// The outcome in a word.
     pub outcome: Outcome,
@@ -117,7 +118,7 @@ impl Asked {
 }
 
 /// The answer to a question for evidence, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It named all spans that it holds, or says so.
@@ -133,7 +134,7 @@ pub enum Outcome {
 }
 
 /// A span of an answer that stands in a shard.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// The words.
     pub span: String,

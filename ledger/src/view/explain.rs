@@ -4,12 +4,13 @@
 //! each station of the walk how it was checked, or what is missing.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Name and version of this layout.
 pub const SCHEMA: &str = "explain/1";
 
 /// A payout and what stands behind it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// Name and version of this layout.
     pub schema: String,
@@ -46,7 +47,7 @@ pub struct Explanation {
 }
 
 /// A payout line.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PayoutPart {
     /// paid, no-gain, not-beyond-luck or unscored.
     pub outcome: String,
@@ -71,7 +72,7 @@ pub struct PayoutPart {
 }
 
 /// One contributor's part of what the round is worth.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SplitPart {
     /// The peer.
     pub peer: String,
@@ -98,7 +99,7 @@ pub struct SplitPart {
 }
 
 /// A final score.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScorePart {
     /// The median; `None` when too few sheets came.
     pub score_nanonats: Option<i64>,
@@ -111,7 +112,7 @@ pub struct ScorePart {
 }
 
 /// One evaluator's line about the contribution.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SheetPart {
     /// The evaluator.
     pub evaluator: String,
@@ -136,7 +137,7 @@ pub struct SheetPart {
 }
 
 /// A certificate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CertificatePart {
     /// Its height.
     pub round: u32,
@@ -153,7 +154,7 @@ pub struct CertificatePart {
 }
 
 /// A seat of a committee.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeatPart {
     /// The peer.
     pub peer: String,
@@ -164,7 +165,7 @@ pub struct SeatPart {
 }
 
 /// A contribution vector: the coefficient times the update.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VectorPart {
     /// The run's rule.
     pub rule: String,
@@ -187,7 +188,7 @@ pub struct VectorPart {
 }
 
 /// A receipt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReceiptPart {
     /// The block that carries it: its id.
     pub block: String,
@@ -206,7 +207,7 @@ pub struct ReceiptPart {
 }
 
 /// What stands behind the receipt's shard root.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ShardPart {
     /// The Merkle root.
     pub root: String,
@@ -225,7 +226,7 @@ pub struct ShardPart {
 }
 
 /// How far one station was checked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StepPart {
     /// payout, split, score, certificate, vector, receipt, shard.
     pub station: String,

@@ -10,14 +10,26 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+use tributary_ledger::Report;
+use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{AdapterView, StatementView};
 
 use super::control::{Control, ControlError};
+use super::types::event::EventView;
+use super::types::{
+    CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
+    ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
+};
+use super::{Answer, Reader};
 use crate::home::HomePaths;
-use crate::view::EventView;
+use crate::problem::{Code, Problem};
+use crate::terminal::Failure;
+use crate::why::{Question, Why};
 
 /// How long the daemon may take to accept a connection; it is on this machine.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Bytes of one line of a watched run; far above any event.
+/// Bytes of one line of the event stream; far above any event.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// Speaks to one daemon.
@@ -27,63 +39,22 @@ pub struct Client {
     control: Control,
 }
 
-/// Why the daemon gave no answer, or no good one.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// No daemon, or no way to it.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The file is there, the daemon is not.
-    #[error(
-        "no daemon answers at {addr} ({why}); it was stopped or killed. Start it with `tributary up \
-         --home {home}`"
-    )]
-    Gone {
-        /// Where it was.
-        addr: std::net::SocketAddr,
-        /// Why.
-        why: String,
-        /// Its home.
-        home: String,
-    },
-    /// The connection broke.
-    #[error(
-        "the connection to the daemon broke: {0}; see whether `tributary status` still answers"
-    )]
-    Broken(String),
-    /// The daemon refused.
-    #[error("{why}")]
-    Refused {
-        /// HTTP status.
-        status: StatusCode,
-        /// Why.
-        why: String,
-    },
-    /// An answer that is not what this version expects.
-    #[error(
-        "the daemon's answer is not understood ({0}); daemon and command differ in version, restart the daemon"
-    )]
-    Answer(String),
-}
-
-impl ClientError {
-    /// Whether the reason is that no daemon runs.
-    pub fn not_running(&self) -> bool {
-        matches!(
-            self,
-            Self::Gone { .. } | Self::Control(ControlError::NotRunning(_))
-        )
-    }
-}
-
 impl Client {
     /// The daemon of the home `root`. Only reads `control.json`; the first request shows whether
     /// somebody answers.
     ///
     /// # Errors
-    /// [`ClientError::Control`].
-    pub fn open(root: &Path) -> Result<Self, ClientError> {
-        let control = Control::read(root, &HomePaths::new(root).control())?;
+    /// [`Code::NotRunning`] where no daemon wrote the file.
+    pub fn open(root: &Path) -> Answer<Self> {
+        let read = Control::read(root, &HomePaths::new(root).control());
+        let control = read.map_err(|e| match e {
+            ControlError::NotRunning(_) => Problem::new(
+                Code::NotRunning,
+                format!("no daemon runs on the home {}", root.display()),
+            )
+            .hint(start(root)),
+            other => Failure::from_error(&other).into(),
+        })?;
         Ok(Self {
             root: root.to_owned(),
             control,
@@ -94,91 +65,132 @@ impl Client {
     ///
     /// # Errors
     /// Anything that is wrong beyond that.
-    pub async fn try_open(root: &Path) -> Result<Option<Self>, ClientError> {
-        let client = match Self::open(root) {
-            Ok(client) => client,
-            Err(e) if e.not_running() => return Ok(None),
-            Err(e) => return Err(e),
+    pub async fn try_open(root: &Path) -> Answer<Option<Self>> {
+        let opened = async {
+            let client = Self::open(root)?;
+            client.connect().await?;
+            Ok(client)
         };
-        match client.connect().await {
-            Ok(_) => Ok(Some(client)),
-            Err(e) if e.not_running() => Ok(None),
+        match opened.await {
+            Ok(client) => Ok(Some(client)),
+            Err(Problem {
+                code: Code::NotRunning,
+                ..
+            }) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// `GET path`.
+    /// Opens a run. Answered once that is durable.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        read(self.send(Method::GET, path, Vec::new()).await?).await
+    /// The daemon's.
+    pub async fn create(&self, request: &CreateRequest) -> Answer<RunBrief> {
+        self.post("/v1/runs", request).await
     }
 
-    /// `POST path` with a JSON body.
+    /// Asks for membership. Answered once the wish is durable.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn post<B: Serialize, T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &B,
-    ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|e| ClientError::Answer(e.to_string()))?;
-        read(self.send(Method::POST, path, body).await?).await
+    /// The daemon's.
+    pub async fn join(&self, id: &str, request: &JoinRequest) -> Answer<RunBrief> {
+        self.post(&format!("/v1/runs/{id}/join"), request).await
     }
 
-    /// Hands each event of a run to `each` until the stream ends or `each` says `false`.
+    /// Asks to leave. Answered once the wish is durable.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn watch(
+    /// The daemon's.
+    pub async fn leave(&self, id: &str) -> Answer<RunBrief> {
+        self.post(&format!("/v1/runs/{id}/leave"), &()).await
+    }
+
+    /// Fetches an adapter from the network, checks it, writes it.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn fetch(&self, request: &FetchRequest) -> Answer<AdapterView> {
+        self.post("/v1/adapters/fetch", request).await
+    }
+
+    /// Stops the daemon.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn stop(&self) -> Answer<Stopping> {
+        self.post("/v1/stop", &()).await
+    }
+
+    /// Hands each event to `each` until the stream ends or `each` says `false`.
+    ///
+    /// # Errors
+    /// The daemon's, or that the connection broke.
+    pub async fn events(
         &self,
-        run: &str,
+        request: &EventsRequest,
         mut each: impl FnMut(EventView) -> bool,
-    ) -> Result<(), ClientError> {
-        let path = format!("/v1/runs/{run}/watch");
+    ) -> Answer<()> {
+        let query = request.run.as_ref().map(|run| format!("?run={run}"));
+        let path = format!("/v1/events{}", query.unwrap_or_default());
         let mut response = self.send(Method::GET, &path, Vec::new()).await?;
         let mut pending = Vec::new();
         while let Some(frame) = response.frame().await {
-            let frame = frame.map_err(|e| ClientError::Broken(e.to_string()))?;
+            let frame = frame.map_err(|_| self.ended())?;
             pending.extend_from_slice(&frame.into_data().unwrap_or_default());
             while let Some(end) = pending.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
-                let event = serde_json::from_slice(&line)
-                    .map_err(|e| ClientError::Answer(e.to_string()))?;
-                if !each(event) {
-                    return Ok(());
+                // The name repeats what the data says; comments only keep the connection open.
+                if let Some(data) = line.strip_prefix(b"data:") {
+                    let event = serde_json::from_slice(data).map_err(not_understood)?;
+                    if !each(event) {
+                        return Ok(());
+                    }
                 }
             }
             if pending.len() > MAX_LINE_BYTES {
-                return Err(ClientError::Answer("a line without end".to_owned()));
+                return Err(not_understood("a line without end"));
             }
         }
         Ok(())
     }
 
-    async fn connect(&self) -> Result<TcpStream, ClientError> {
-        let addr = self.control.addr;
-        let gone = |why: String| ClientError::Gone {
-            addr,
-            why,
-            home: self.root.display().to_string(),
-        };
-        match tokio::time::timeout(CONNECT, TcpStream::connect(addr)).await {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
+        read(self.send(Method::GET, path, Vec::new()).await?).await
+    }
+
+    async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Answer<T> {
+        let body = serde_json::to_vec(body).map_err(not_understood)?;
+        read(self.send(Method::POST, path, body).await?).await
+    }
+
+    fn gone(&self, why: &str) -> Problem {
+        let text = format!(
+            "no daemon answers at {} ({why}); it was stopped or killed",
+            self.control.addr
+        );
+        Problem::new(Code::NotRunning, text).hint(start(&self.root))
+    }
+
+    /// A stream broke off. The daemon does not wait for its readers when it stops.
+    fn ended(&self) -> Problem {
+        let text = "the daemon has stopped, or the connection to it broke";
+        Problem::new(Code::Stopped, text).hint(start(&self.root))
+    }
+
+    async fn connect(&self) -> Answer<TcpStream> {
+        let connecting = TcpStream::connect(self.control.addr);
+        match tokio::time::timeout(CONNECT, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(e)) => Err(gone(e.to_string())),
-            Err(_) => Err(gone("no answer in 5 s".to_owned())),
+            Ok(Err(e)) => Err(self.gone(&e.to_string())),
+            Err(_) => Err(self.gone("no answer in 5 s")),
         }
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<Response<Incoming>, ClientError> {
-        let broken = |e: hyper::Error| ClientError::Broken(e.to_string());
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Answer<Response<Incoming>> {
         let io = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
             .await
@@ -191,31 +203,87 @@ impl Client {
             .header("authorization", format!("Bearer {}", self.control.token))
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|e| ClientError::Broken(e.to_string()))?;
+            .map_err(|e| Problem::new(Code::Malformed, format!("{path:?} is no request: {e}")))?;
         let response = sender.send_request(request).await.map_err(broken)?;
-        if response.status().is_success() {
+        let status = response.status();
+        if status.is_success() {
             return Ok(response);
         }
-        let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
             // Another process got the port of a daemon that was killed.
-            return Err(ClientError::Gone {
-                addr: self.control.addr,
-                why: "something else listens there".to_owned(),
-                home: self.root.display().to_string(),
-            });
+            return Err(self.gone("something else listens there"));
         }
-        let body: serde_json::Value = read(response).await.unwrap_or_default();
-        let why = match body["error"].as_str() {
-            Some(why) => why.to_owned(),
-            None => format!("the daemon answered {status}"),
-        };
-        Err(ClientError::Refused { status, why })
+        let refusal: Answer<Problem> = read(response).await;
+        Err(refusal.unwrap_or_else(|_| not_understood(format!("the daemon answered {status}"))))
     }
 }
 
-async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
-    let body = response.into_body().collect().await;
-    let bytes = (body.map_err(|e| ClientError::Broken(e.to_string()))?).to_bytes();
-    serde_json::from_slice(&bytes).map_err(|e| ClientError::Answer(e.to_string()))
+impl Reader for Client {
+    async fn status(&self) -> Answer<StatusView> {
+        self.get("/v1/status").await
+    }
+
+    async fn runs(&self) -> Answer<Vec<RunBrief>> {
+        self.get("/v1/runs").await
+    }
+
+    async fn run(&self, id: &str) -> Answer<RunView> {
+        self.get(&format!("/v1/runs/{id}")).await
+    }
+
+    async fn adapters(&self) -> Answer<Vec<AdapterView>> {
+        self.get("/v1/adapters").await
+    }
+
+    async fn export(&self, request: ExportRequest) -> Answer<AdapterView> {
+        self.post("/v1/adapters/export", &request).await
+    }
+
+    async fn verify(&self) -> Answer<Report> {
+        self.get("/v1/ledger/verify").await
+    }
+
+    async fn statement(&self, request: StatementRequest) -> Answer<StatementView> {
+        let run = request.run.iter().map(|run| format!("run={run}"));
+        let by = request.by.iter().map(|by| format!("by={by}"));
+        let query: Vec<String> = run.chain(by).collect();
+        self.get(&format!("/v1/ledger/statement?{}", query.join("&")))
+            .await
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Answer<Explanation> {
+        self.post("/v1/ledger/explain", &request).await
+    }
+
+    async fn prove_holdout(&self, request: ProveRequest) -> Answer<HoldoutProof> {
+        self.post("/v1/ledger/prove-holdout", &request).await
+    }
+
+    async fn check_holdout(&self, proof: HoldoutProof) -> Answer<HoldoutReport> {
+        self.post("/v1/ledger/check-holdout", &proof).await
+    }
+
+    async fn why(&self, question: Question) -> Answer<Why> {
+        self.post("/v1/why", &question).await
+    }
+}
+
+fn start(root: &Path) -> String {
+    format!("`tributary up --home {}` starts it", root.display())
+}
+
+fn broken(e: hyper::Error) -> Problem {
+    let text = format!("the connection to the daemon broke: {e}");
+    Problem::new(Code::NotUnderstood, text).hint("see whether `tributary status` still answers")
+}
+
+fn not_understood(why: impl std::fmt::Display) -> Problem {
+    let text = format!("the daemon's answer is not understood: {why}");
+    Problem::new(Code::NotUnderstood, text)
+        .hint("daemon and command differ in version: restart the daemon")
+}
+
+async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Answer<T> {
+    let body = response.into_body().collect().await.map_err(broken)?;
+    serde_json::from_slice(&body.to_bytes()).map_err(not_understood)
 }

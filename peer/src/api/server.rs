@@ -1,29 +1,23 @@
-//! The routes, the token check, and the life of the listener.
+//! The routes, the token check, and the life of the listener. What each route does is in `server/routes.rs`.
+
+pub(super) mod routes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Path as Segment, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use futures::StreamExt;
-use serde::Serialize;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tributary_ledger::holdout::HoldoutProof;
 
+use super::Host;
 use super::control::{Control, ControlError};
-use super::{
-    CreateRequest, ExplainRequest, FolderRequest, Host, HostError, JoinRequest, ProveRequest,
-    StatementRequest,
-};
-use crate::why::Question;
+use crate::problem::{Code, Problem};
 
 /// A running API; stops when dropped or told to.
 #[derive(Debug)]
@@ -119,33 +113,34 @@ impl Drop for Server {
 pub(super) fn router<H: Host>(host: Arc<H>, token: &str) -> Router {
     let expected = format!("Bearer {token}");
     Router::new()
-        .route("/v1/status", get(status::<H>))
-        .route("/v1/runs", get(runs::<H>).post(create::<H>))
-        .route("/v1/runs/{id}", get(run::<H>))
-        .route("/v1/runs/{id}/join", post(join::<H>))
-        .route("/v1/runs/{id}/leave", post(leave::<H>))
-        .route("/v1/runs/{id}/watch", get(watch::<H>))
-        .route("/v1/adapters", get(adapters::<H>))
-        .route("/v1/adapters/export", post(export::<H>))
-        .route("/v1/adapters/get", post(fetch::<H>))
-        .route("/v1/ledger/verify", get(verify::<H>))
-        .route("/v1/ledger/statement", get(statement::<H>))
-        .route("/v1/ledger/explain", post(explain::<H>))
-        .route("/v1/ledger/prove-holdout", post(prove_holdout::<H>))
-        .route("/v1/ledger/check-holdout", post(check_holdout::<H>))
-        .route("/v1/why", post(why::<H>))
-        .route("/v1/stop", post(stop::<H>))
-        .route("/metrics", get(metrics::<H>))
-        .fallback(|| async {
-            refusal(
-                StatusCode::NOT_FOUND,
-                "no such route; client and daemon differ in version",
-            )
-        })
+        .route("/v1/status", get(routes::status::<H>))
+        .route("/v1/runs", get(routes::runs::<H>).post(routes::create::<H>))
+        .route("/v1/runs/{id}", get(routes::run::<H>))
+        .route("/v1/runs/{id}/join", post(routes::join::<H>))
+        .route("/v1/runs/{id}/leave", post(routes::leave::<H>))
+        .route("/v1/events", get(routes::events::<H>))
+        .route("/v1/adapters", get(routes::adapters::<H>))
+        .route("/v1/adapters/export", post(routes::export::<H>))
+        .route("/v1/adapters/fetch", post(routes::fetch::<H>))
+        .route("/v1/ledger/verify", get(routes::verify::<H>))
+        .route("/v1/ledger/statement", get(routes::statement::<H>))
+        .route("/v1/ledger/explain", post(routes::explain::<H>))
+        .route("/v1/ledger/prove-holdout", post(routes::prove_holdout::<H>))
+        .route("/v1/ledger/check-holdout", post(routes::check_holdout::<H>))
+        .route("/v1/why", post(routes::why::<H>))
+        .route("/v1/stop", post(routes::stop::<H>))
+        .route("/metrics", get(routes::metrics::<H>))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
         .layer(middleware::from_fn(move |request, next| {
             authorise(expected.clone(), request, next)
         }))
         .with_state(host)
+}
+
+async fn unknown() -> Problem {
+    Problem::new(Code::UnknownRoute, "there is no such route")
+        .hint("client and daemon differ in version: restart the daemon")
 }
 
 async fn authorise(expected: String, request: Request, next: Next) -> Response {
@@ -153,10 +148,11 @@ async fn authorise(expected: String, request: Request, next: Next) -> Response {
     if given.is_some_and(|given| same(given.as_bytes(), expected.as_bytes())) {
         next.run(request).await
     } else {
-        refusal(
-            StatusCode::UNAUTHORIZED,
+        Problem::new(
+            Code::Unauthorised,
             "the bearer token of control.json is missing or wrong",
         )
+        .into_response()
     }
 }
 
@@ -165,129 +161,27 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
 }
 
-fn refusal(status: StatusCode, why: &str) -> Response {
-    (status, Json(json!({ "error": why }))).into_response()
-}
-
-fn answer<T: Serialize>(outcome: Result<T, HostError>) -> Response {
-    match outcome {
-        Ok(value) => Json(value).into_response(),
-        Err(error) => {
-            let status = match &error {
-                HostError::Unknown(_) => StatusCode::NOT_FOUND,
-                HostError::Refused(_) => StatusCode::BAD_REQUEST,
-                HostError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            refusal(status, &error.to_string())
+/// The HTTP status that goes with a code.
+fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::Malformed | Code::AmbiguousId => StatusCode::BAD_REQUEST,
+        Code::Unauthorised => StatusCode::UNAUTHORIZED,
+        Code::UnknownRoute | Code::UnknownId | Code::NotFollowed | Code::NoAdapter => {
+            StatusCode::NOT_FOUND
+        }
+        Code::Refused | Code::BeyondBounds => StatusCode::CONFLICT,
+        Code::TooManyReaders => StatusCode::TOO_MANY_REQUESTS,
+        Code::CheckFailed => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::Unreachable => StatusCode::GATEWAY_TIMEOUT,
+        Code::Stopped | Code::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
+        Code::NotUnderstood | Code::Misconduct | Code::Interrupted | Code::Environment => {
+            StatusCode::INTERNAL_SERVER_ERROR
         }
     }
 }
 
-async fn status<H: Host>(State(host): State<Arc<H>>) -> Response {
-    answer(host.status().await)
-}
-
-async fn runs<H: Host>(State(host): State<Arc<H>>) -> Response {
-    answer(host.runs().await)
-}
-
-async fn run<H: Host>(State(host): State<Arc<H>>, Segment(id): Segment<String>) -> Response {
-    answer(host.run(&id).await)
-}
-
-async fn create<H: Host>(
-    State(host): State<Arc<H>>,
-    Json(request): Json<CreateRequest>,
-) -> Response {
-    answer(host.create(request).await)
-}
-
-async fn join<H: Host>(
-    State(host): State<Arc<H>>,
-    Segment(id): Segment<String>,
-    Json(request): Json<JoinRequest>,
-) -> Response {
-    answer(host.join(&id, request).await)
-}
-
-async fn leave<H: Host>(State(host): State<Arc<H>>, Segment(id): Segment<String>) -> Response {
-    answer(host.leave(&id).await)
-}
-
-async fn watch<H: Host>(State(host): State<Arc<H>>, Segment(id): Segment<String>) -> Response {
-    let events = match host.watch(&id).await {
-        Ok(events) => events,
-        Err(error) => return answer::<()>(Err(error)),
-    };
-    let lines = events.map(|event| {
-        let mut line = serde_json::to_vec(&event).map_err(std::io::Error::other)?;
-        line.push(b'\n');
-        Ok::<_, std::io::Error>(Bytes::from(line))
-    });
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    ([(header::CONTENT_TYPE, kind)], Body::from_stream(lines)).into_response()
-}
-
-async fn adapters<H: Host>(State(host): State<Arc<H>>) -> Response {
-    answer(host.adapters().await)
-}
-
-async fn export<H: Host>(
-    State(host): State<Arc<H>>,
-    Json(request): Json<FolderRequest>,
-) -> Response {
-    answer(host.export(request).await)
-}
-
-async fn fetch<H: Host>(
-    State(host): State<Arc<H>>,
-    Json(request): Json<FolderRequest>,
-) -> Response {
-    answer(host.get(request).await)
-}
-
-async fn verify<H: Host>(State(host): State<Arc<H>>) -> Response {
-    answer(host.verify().await)
-}
-
-async fn statement<H: Host>(
-    State(host): State<Arc<H>>,
-    Query(request): Query<StatementRequest>,
-) -> Response {
-    answer(host.statement(request).await)
-}
-
-async fn explain<H: Host>(
-    State(host): State<Arc<H>>,
-    Json(request): Json<ExplainRequest>,
-) -> Response {
-    answer(host.explain(request).await)
-}
-
-async fn prove_holdout<H: Host>(
-    State(host): State<Arc<H>>,
-    Json(request): Json<ProveRequest>,
-) -> Response {
-    answer(host.prove_holdout(request).await)
-}
-
-async fn check_holdout<H: Host>(
-    State(host): State<Arc<H>>,
-    Json(proof): Json<HoldoutProof>,
-) -> Response {
-    answer(host.check_holdout(proof).await)
-}
-
-async fn why<H: Host>(State(host): State<Arc<H>>, Json(question): Json<Question>) -> Response {
-    answer(host.why(question).await)
-}
-
-async fn stop<H: Host>(State(host): State<Arc<H>>) -> Response {
-    host.stop();
-    Json(json!({ "stopping": true })).into_response()
-}
-
-async fn metrics<H: Host>(State(host): State<Arc<H>>) -> Response {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, kind)], host.metrics()).into_response()
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (status_of(self.code), axum::Json(self)).into_response()
+    }
 }

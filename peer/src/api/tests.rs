@@ -6,9 +6,15 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::client::{Client, ClientError};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+
+use super::client::Client;
+use super::types::{RoleName, RunPhase};
 use super::*;
 use crate::home::HomePaths;
+use crate::problem::Code;
 
 /// Knows one run.
 struct OneRun;
@@ -22,27 +28,27 @@ impl OneRun {
             ..RunBrief::default()
         }
     }
-    fn known(id: &str) -> Result<(), HostError> {
+    fn known(id: &str) -> Answer<()> {
         if Self::brief().run.starts_with(id) {
             Ok(())
         } else {
-            Err(HostError::Unknown(format!("no run {id} here")))
+            Err(Problem::new(Code::UnknownId, format!("no run {id} here")))
         }
     }
 }
 
-impl Host for OneRun {
-    async fn status(&self) -> Result<StatusView, HostError> {
+impl Reader for OneRun {
+    async fn status(&self) -> Answer<StatusView> {
         Ok(StatusView {
             name: "alice".to_owned(),
             runs: vec![Self::brief()],
             ..StatusView::default()
         })
     }
-    async fn runs(&self) -> Result<Vec<RunBrief>, HostError> {
+    async fn runs(&self) -> Answer<Vec<RunBrief>> {
         Ok(vec![Self::brief()])
     }
-    async fn run(&self, id: &str) -> Result<RunView, HostError> {
+    async fn run(&self, id: &str) -> Answer<RunView> {
         Self::known(id)?;
         Ok(RunView {
             brief: Self::brief(),
@@ -51,73 +57,80 @@ impl Host for OneRun {
             ..RunView::default()
         })
     }
-    async fn create(&self, request: CreateRequest) -> Result<RunBrief, HostError> {
-        if request.manifest.is_empty() {
-            return Err(HostError::Refused("the manifest is empty".to_owned()));
-        }
-        Ok(Self::brief())
-    }
-    async fn join(&self, id: &str, request: JoinRequest) -> Result<RunBrief, HostError> {
-        Self::known(id)?;
-        Ok(RunBrief {
-            phase: request.role,
-            ..Self::brief()
-        })
-    }
-    async fn leave(&self, id: &str) -> Result<RunBrief, HostError> {
-        Self::known(id)?;
-        Err(HostError::Failed("the disk is full".to_owned()))
-    }
-    async fn watch(&self, id: &str) -> Result<BoxStream<'static, EventView>, HostError> {
-        Self::known(id)?;
-        let event = |round| EventView {
-            round: Some(round),
-            line: "x".repeat(9_000),
-            ..EventView::default()
-        };
-        Ok(futures::stream::iter((0..50).map(event)).boxed())
-    }
-    async fn adapters(&self) -> Result<Vec<AdapterView>, HostError> {
+    async fn adapters(&self) -> Answer<Vec<AdapterView>> {
         Ok(Vec::new())
     }
-    async fn export(&self, request: FolderRequest) -> Result<AdapterView, HostError> {
+    async fn export(&self, request: ExportRequest) -> Answer<AdapterView> {
         Self::known(&request.id)?;
         Ok(AdapterView::default())
     }
-    async fn get(&self, _: FolderRequest) -> Result<AdapterView, HostError> {
-        Ok(AdapterView::default())
+    async fn verify(&self) -> Answer<Report> {
+        Ok(Report {
+            verified: true,
+            ..Report::default()
+        })
     }
-    async fn verify(&self) -> Result<serde_json::Value, HostError> {
-        Ok(serde_json::json!({"verified": true}))
-    }
-    async fn statement(&self, wanted: StatementRequest) -> Result<StatementView, HostError> {
+    async fn statement(&self, wanted: StatementRequest) -> Answer<StatementView> {
         Ok(StatementView {
             peer: format!("{:?} by {:?}", wanted.run, wanted.by),
             ..StatementView::default()
         })
     }
-    async fn explain(&self, wanted: ExplainRequest) -> Result<Explanation, HostError> {
+    async fn explain(&self, wanted: ExplainRequest) -> Answer<Explanation> {
         Self::known(&wanted.receipt)?;
         Ok(Explanation {
             round: 4,
             ..Explanation::default()
         })
     }
-    async fn prove_holdout(&self, wanted: ProveRequest) -> Result<HoldoutProof, HostError> {
+    async fn prove_holdout(&self, wanted: ProveRequest) -> Answer<HoldoutProof> {
         Self::known(&wanted.run)?;
         Ok(HoldoutProof {
             round: wanted.round,
             ..HoldoutProof::default()
         })
     }
-    async fn check_holdout(&self, proof: HoldoutProof) -> Result<HoldoutReport, HostError> {
+    async fn check_holdout(&self, proof: HoldoutProof) -> Answer<HoldoutReport> {
         Ok(HoldoutReport {
             round: proof.round + 1,
             ..HoldoutReport::default()
         })
     }
-    async fn why(&self, question: Question) -> Result<Why, HostError> {
-        Err(HostError::Unknown(format!("no run {} here", question.id)))
+    async fn why(&self, question: Question) -> Answer<Why> {
+        Self::known(&question.id)?;
+        Err(Problem::new(Code::CheckFailed, "the run does not hold"))
+    }
+}
+
+impl Host for OneRun {
+    async fn create(&self, request: CreateRequest) -> Answer<RunBrief> {
+        if request.manifest.is_empty() {
+            return Err(Problem::new(Code::Malformed, "the manifest is empty"));
+        }
+        Ok(Self::brief())
+    }
+    async fn join(&self, id: &str, request: JoinRequest) -> Answer<RunBrief> {
+        Self::known(id)?;
+        Ok(RunBrief {
+            name: format!("{:?}", request.role),
+            phase: RunPhase::Gather,
+            ..Self::brief()
+        })
+    }
+    async fn leave(&self, id: &str) -> Answer<RunBrief> {
+        Self::known(id)?;
+        Err(Problem::new(Code::Environment, "the disk is full").hint("free some space"))
+    }
+    async fn events(&self, request: EventsRequest) -> Answer<BoxStream<'static, EventView>> {
+        Self::known(request.run.as_deref().unwrap_or_default())?;
+        let event = |events| EventView::Failed {
+            run: None,
+            why: format!("{events} {}", "x\n".repeat(4_000)),
+        };
+        Ok(futures::stream::iter((0..50).map(event)).boxed())
+    }
+    async fn fetch(&self, _: FetchRequest) -> Answer<AdapterView> {
+        Ok(AdapterView::default())
     }
     fn stop(&self) {}
     fn metrics(&self) -> String {
@@ -137,74 +150,138 @@ fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// What the API says to a request of no client of ours.
+async fn raw(server: &Server, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+    let control = server.control();
+    let stream = tokio::net::TcpStream::connect(control.addr).await.unwrap();
+    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("authorization", format!("Bearer {}", control.token))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_owned())))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
 #[tokio::test]
-async fn client_gets_the_views_that_the_host_gives() {
+async fn client_gets_the_answers_that_the_host_gives() {
     let (_dir, _server, client) = started().await;
-    let status: StatusView = client.get("/v1/status").await.unwrap();
-    assert_eq!(status.name, "alice");
-    let run: RunView = client.get("/v1/runs/abab").await.unwrap();
+    assert_eq!(client.status().await.unwrap().name, "alice");
+    assert_eq!(client.runs().await.unwrap(), [OneRun::brief()]);
+    let run = client.run("abab").await.unwrap();
     assert_eq!((run.brief, run.budget_micro_open), (OneRun::brief(), 5));
     let join = JoinRequest {
-        role: "both".to_owned(),
+        role: RoleName::Both,
         ..JoinRequest::default()
     };
-    let brief: RunBrief = client.post("/v1/runs/ab/join", &join).await.unwrap();
-    assert_eq!(brief.phase, "both");
+    let brief = client.join("ab", &join).await.unwrap();
+    assert_eq!(
+        (brief.name.as_str(), brief.phase),
+        ("Both", RunPhase::Gather)
+    );
     let wanted = StatementRequest {
         run: Some("ab".to_owned()),
         by: Some(3),
     };
-    let statement: StatementView = client.get(&wanted.path()).await.unwrap();
+    let statement = client.statement(wanted).await.unwrap();
     assert_eq!(statement.peer, r#"Some("ab") by Some(3)"#);
+    assert!(client.verify().await.unwrap().verified);
     let explain = |receipt: &str| ExplainRequest {
         receipt: receipt.to_owned(),
     };
-    let found: Explanation = (client.post("/v1/ledger/explain", &explain("ab")).await).unwrap();
-    assert_eq!(found.round, 4);
+    assert_eq!(client.explain(explain("ab")).await.unwrap().round, 4);
     let wanted = ProveRequest {
         run: "ab".to_owned(),
         round: 6,
     };
-    let proof: HoldoutProof = (client.post("/v1/ledger/prove-holdout", &wanted).await).unwrap();
-    let report: HoldoutReport = (client.post("/v1/ledger/check-holdout", &proof).await).unwrap();
-    assert_eq!(report.round, 7);
-    let wanted = explain("cd");
-    let unknown = client.post::<_, Explanation>("/v1/ledger/explain", &wanted);
-    assert_eq!(unknown.await.unwrap_err().to_string(), "no run cd here");
+    let proof = client.prove_holdout(wanted).await.unwrap();
+    assert_eq!(client.check_holdout(proof).await.unwrap().round, 7);
+    let unknown = client.explain(explain("cd")).await.unwrap_err();
+    assert_eq!(
+        (unknown.code, unknown.text.as_str()),
+        (Code::UnknownId, "no run cd here")
+    );
 }
 
 #[tokio::test]
-async fn refusals_reach_the_client_with_their_reason() {
+async fn refusals_reach_the_client_with_code_text_and_hint() {
     let (_dir, _server, client) = started().await;
-    let error = client.get::<RunView>("/v1/runs/cd").await.unwrap_err();
-    assert_eq!(error.to_string(), "no run cd here");
-    let full = client.post::<_, RunBrief>("/v1/runs/ab/leave", &()).await;
-    assert_eq!(full.unwrap_err().to_string(), "the disk is full");
-    let unknown = client.get::<RunView>("/v2/none").await.unwrap_err();
-    assert!(unknown.to_string().contains("version"), "{unknown}");
+    let full = client.leave("ab").await.unwrap_err();
+    let said = Problem::new(Code::Environment, "the disk is full").hint("free some space");
+    assert_eq!(full, said);
+    let question = Question {
+        id: "ab".to_owned(),
+        prompt: String::new(),
+        answer: None,
+        max_tokens: 1,
+    };
+    let failure: crate::terminal::Failure = client.why(question).await.unwrap_err().into();
+    assert_eq!(failure.exit_code(), 1, "as in a stopped home: {failure}");
 }
 
 #[tokio::test]
-async fn a_watched_run_arrives_line_by_line_and_can_be_left() {
+async fn whatever_is_asked_a_refusal_is_a_code_and_a_text() {
+    let (_dir, server, _client) = started().await;
+    for (method, path, body, status, code) in [
+        ("GET", "/v2/none", "", 404, "unknown_route"),
+        ("DELETE", "/v1/runs", "", 404, "unknown_route"),
+        ("POST", "/v1/runs", "{\"manifest\":", 400, "malformed"),
+        (
+            "POST",
+            "/v1/runs/ab/join",
+            r#"{"role":"king"}"#,
+            400,
+            "malformed",
+        ),
+        ("GET", "/v1/ledger/statement?by=often", "", 400, "malformed"),
+        ("GET", "/v1/runs/cd", "", 404, "unknown_id"),
+        ("POST", "/v1/runs/ab/leave", "null", 500, "environment"),
+    ] {
+        let (given, problem) = raw(&server, method, path, body).await;
+        assert_eq!(given, status, "{method} {path}: {problem}");
+        assert_eq!(problem["code"], code, "{method} {path}");
+        assert!(
+            problem["text"].as_str().is_some_and(|t| !t.is_empty()),
+            "{problem}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn events_arrive_one_by_one_and_a_reader_may_leave() {
     let (_dir, _server, client) = started().await;
-    let mut seen = Vec::new();
-    client
-        .watch("ab", |event| {
-            seen.push(event.round.unwrap());
-            true
-        })
-        .await
-        .unwrap();
+    let of = |run: &str| EventsRequest {
+        run: Some(run.to_owned()),
+    };
+    let (known, unknown) = (of("ab"), of("cd"));
+    let mut seen: Vec<u32> = Vec::new();
+    let all = client.events(&known, |event| {
+        let EventView::Failed { why, .. } = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(why.lines().count(), 4_000, "the text is whole");
+        seen.push(why.split(' ').next().unwrap().parse().unwrap());
+        true
+    });
+    all.await.unwrap();
     assert_eq!(seen, (0..50).collect::<Vec<u32>>());
     let mut count = 0;
-    client
-        .watch("ab", |_| {
-            count += 1;
-            count < 3
-        })
-        .await
-        .unwrap();
+    let some = client.events(&known, |_| {
+        count += 1;
+        count < 3
+    });
+    some.await.unwrap();
     assert_eq!(count, 3);
+    let unknown = client.events(&unknown, |_| true).await.unwrap_err();
+    assert_eq!(unknown.code, Code::UnknownId);
 }
 
 #[tokio::test]
@@ -215,8 +292,8 @@ async fn without_the_token_nothing_is_answered() {
     control.token.replace_range(..1, "g"); // No hexadecimal digit, so surely another token.
     control.write(&path).unwrap();
     let thief = Client::open(dir.path()).unwrap();
-    let error = thief.get::<StatusView>("/v1/status").await.unwrap_err();
-    assert!(error.not_running(), "{error}");
+    let error = thief.status().await.unwrap_err();
+    assert_eq!(error.code, Code::NotRunning, "{error}");
 }
 
 #[tokio::test]
@@ -230,7 +307,7 @@ async fn a_stopped_daemon_is_told_from_a_running_one() {
     let path = HomePaths::new(dir.path()).control();
     control.write(&path).unwrap();
     assert!(Client::try_open(dir.path()).await.unwrap().is_none());
-    let error = client.get::<StatusView>("/v1/status").await.unwrap_err();
+    let error = client.status().await.unwrap_err();
     assert!(error.to_string().contains("tributary up"), "{error}");
 }
 
@@ -243,8 +320,6 @@ async fn a_port_in_use_and_a_public_address_are_refused_with_the_mend() {
     assert!(error.to_string().contains("port 0"), "{error}");
     let public = serve(Arc::new(OneRun), "0.0.0.0:0".parse().unwrap(), &file).await;
     assert!(matches!(public, Err(ServeError::NotLoopback(_))));
-    assert!(matches!(
-        Client::open(&dir.path().join("none")),
-        Err(ClientError::Control(_))
-    ));
+    let none = Client::open(&dir.path().join("none")).unwrap_err();
+    assert_eq!(none.code, Code::NotRunning);
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tributary_ledger::view::{AdapterView, short};
-use tributary_ledger::{Blobs as _, Volume};
 use tributary_protocol::node::Means;
 use tributary_trainer::device::Request;
 use tributary_trainer::peft::Verified;
@@ -17,40 +16,31 @@ use tributary_trainer::peft::Verified;
 use super::args::AdapterCommand;
 use super::run::absolute;
 use super::{Context, up};
-use crate::api::client::Client;
+use crate::api::local::Local;
 use crate::api::office::Office;
-use crate::api::{FolderRequest, Host};
+use crate::api::types::{ExportRequest, FetchRequest};
+use crate::api::{Host, Reader};
 use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
-use crate::model;
 use crate::model::learner::ModelLearner;
 use crate::settings::{Bounds, Settings};
-use crate::store::Blobs;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, bytes};
-use crate::verify;
 
 pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<(), Failure> {
-    let client = Client::try_open(&context.home).await?;
+    let local = Local::of(&context.home).await?;
     match command {
         AdapterCommand::List => {
-            let adapters = match client {
-                Some(client) => client.get("/v1/adapters").await?,
-                None => stopped_adapters(&context.home)?,
-            };
+            let adapters = local.adapters().await?;
             context.out.answer(&adapters, |adapters| table(adapters))
         }
         AdapterCommand::Export { id, dir } => {
             let dir = absolute(&dir)?;
-            let view = match client {
-                Some(client) => {
-                    client
-                        .post("/v1/adapters/export", &request(&id, &dir))
-                        .await?
-                }
-                None => export_stopped(&context.home, &id, &dir)?,
+            let request = ExportRequest {
+                id,
+                dir: dir.clone(),
             };
-            answer(context, &view, &dir)
+            answer(context, &local.export(request).await?, &dir)
         }
         AdapterCommand::Get {
             id,
@@ -61,14 +51,15 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
         } => {
             let dir = absolute(&dir)?;
             up::addresses(&bootstrap)?;
-            let request = FolderRequest {
+            let request = FetchRequest {
+                id,
+                dir: dir.clone(),
                 bootstrap,
                 timeout_s,
-                ..request(&id, &dir)
             };
-            let view = match client {
-                Some(client) => client.post("/v1/adapters/get", &request).await?,
-                None => get_alone(context, request, bounds).await?,
+            let view = match local {
+                Local::Running(client) => client.fetch(&request).await?,
+                Local::Stopped(_) => get_alone(context, request, bounds).await?,
             };
             answer(context, &view, &dir)
         }
@@ -93,15 +84,6 @@ fn verify(context: &Context, dir: &Path, base: &str) -> Result<(), Failure> {
         verified,
     };
     context.out.answer(&report, |r| r.verified.to_string())
-}
-
-fn request(id: &str, dir: &Path) -> FolderRequest {
-    FolderRequest {
-        id: id.to_owned(),
-        dir: dir.to_owned(),
-        bootstrap: Vec::new(),
-        timeout_s: 0,
-    }
 }
 
 fn answer(context: &Context, view: &AdapterView, dir: &Path) -> Result<(), Failure> {
@@ -146,47 +128,11 @@ fn table(adapters: &[AdapterView]) -> String {
     table.render()
 }
 
-fn stopped_adapters(home: &Path) -> Result<Vec<AdapterView>, Failure> {
-    let paths = HomePaths::new(home);
-    let library = verify::library(&paths)?;
-    let blobs = Blobs::read_only(paths.blobs());
-    let last = |volume: &Volume| volume.chain().last().map(|c| c.value.adapter.hash);
-    let here = |volume: &Volume| last(volume).is_some_and(|hash| blobs.holds(hash));
-    let adapters = library.runs().map(|volume| volume.adapter(here(volume)));
-    Ok(adapters.flatten().collect())
-}
-
-fn export_stopped(home: &Path, id: &str, dir: &Path) -> Result<AdapterView, Failure> {
-    let archive = verify::archive(&HomePaths::new(home))?;
-    let mut matches: Vec<AdapterView> = (archive.books())
-        .filter_map(|(here, book)| book.adapter(here))
-        .filter(|a| a.id.starts_with(id) || a.run.starts_with(id))
-        .collect();
-    let view = match matches.len() {
-        0 => {
-            return Err(Failure::environment(format!(
-                "no run of this home has a certified adapter whose id starts with {id:?}"
-            ))
-            .hint("`tributary adapter list` shows what is here, `adapter get` fetches others"));
-        }
-        1 => matches.remove(0),
-        many => {
-            return Err(
-                Failure::environment(format!("{many} ids start with {id:?}"))
-                    .hint("give more digits"),
-            );
-        }
-    };
-    let (manifest, adapter) = archive.adapter(&view).map_err(verify::failure)?;
-    model::export(dir, &manifest, &adapter)?;
-    Ok(view)
-}
-
 /// Fetches as a peer of its own: on the given home when it has a key, else on one that is made for
 /// the purpose and removed.
 async fn get_alone(
     context: &Context,
-    request: FolderRequest,
+    request: FetchRequest,
     bounds: Bounds,
 ) -> Result<AdapterView, Failure> {
     if request.bootstrap.is_empty() {
@@ -219,9 +165,9 @@ async fn get_alone(
         short(&request.id),
         request.bootstrap.join(", ")
     );
-    let outcome = office.get(request).await;
+    let outcome = office.fetch(request).await;
     daemon.stop().await;
-    outcome.map_err(|e| Failure::environment(e.to_string()))
+    Ok(outcome?)
 }
 
 /// A home for the length of one command.

@@ -9,6 +9,7 @@ use tributary_trainer::Schedule;
 use tributary_trainer::data::Format as DataFormat;
 use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 
+use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
 use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
@@ -37,8 +38,8 @@ pub enum Command {
     Up(UpArgs),
     /// Stop the daemon.
     Down,
-    /// What the daemon is doing.
-    Status,
+    /// What this peer is doing, or where it stood when its daemon stopped.
+    Status(StatusArgs),
     /// Open, join and watch runs.
     #[command(subcommand)]
     Run(RunCommand),
@@ -61,6 +62,24 @@ pub enum Command {
     Generate(GenerateArgs),
     /// A federated run from start to finish in one process, over real sockets.
     Demo(DemoArgs),
+    /// The contract of the control API, for programs.
+    #[command(subcommand)]
+    Api(ApiCommand),
+}
+
+/// Options of `status`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct StatusArgs {
+    /// Go on with everything that happens, until the daemon stops. Needs the daemon.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Commands about the control API.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ApiCommand {
+    /// Print the OpenAPI document of this version, as `docs/openapi.json` has it.
+    Openapi,
 }
 
 /// Options of `init`.
@@ -151,17 +170,6 @@ pub enum RunCommand {
         /// The run's id, or its first digits.
         id: String,
     },
-}
-
-/// What a member does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RoleName {
-    /// Trains on its shard.
-    Contributor,
-    /// Scores rounds on its hold-out.
-    Evaluator,
-    /// Both.
-    Both,
 }
 
 /// Commands about data.

@@ -4,63 +4,40 @@ mod explain;
 mod holdout;
 mod statement;
 
-use std::path::Path;
-
-use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{StatementView, short};
+use tributary_ledger::view::short;
 use tributary_ledger::{Fault, Report, RunReport};
 
 use super::Context;
 use super::args::LedgerCommand;
-use crate::api::client::Client;
-use crate::api::{ExplainRequest, ProveRequest, StatementRequest};
-use crate::demo::check::home_or_demo;
-use crate::home::HomePaths;
-use crate::identity::Identity;
+use crate::api::Reader;
+use crate::api::local::Local;
+use crate::api::types::{ExplainRequest, ProveRequest, StatementRequest};
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
-use crate::verify::{self, Depth};
+use crate::verify::Depth;
 
 pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
-    let client = Client::try_open(&context.home).await?;
+    let local = Local::of(&context.home).await?;
     match command {
         LedgerCommand::Verify { full } => {
-            let report: Report = match client {
-                Some(client) => client.get("/v1/ledger/verify").await?,
-                None => {
-                    let depth = if full { Depth::Full } else { Depth::Marked };
-                    home_or_demo(&context.home, depth)?
-                }
-            };
+            let depth = if full { Depth::Full } else { Depth::Marked };
+            let report = local.checking(depth).verify().await?;
             context.out.answer(&report, text)?;
             outcome(&report)
         }
         LedgerCommand::Statement { id, by } => {
-            let wanted = StatementRequest { run: id, by };
-            let statement: StatementView = match client {
-                Some(client) => client.get(&wanted.path()).await?,
-                None => stopped(&context.home, &wanted)?,
-            };
+            let asked = StatementRequest { run: id, by };
+            let statement = local.statement(asked).await?;
             context.out.answer(&statement, statement::text)
         }
         LedgerCommand::Explain { receipt } => {
-            let explanation: Explanation = match client {
-                Some(client) => {
-                    let wanted = ExplainRequest { receipt };
-                    client.post("/v1/ledger/explain", &wanted).await?
-                }
-                None => {
-                    let paths = HomePaths::new(&context.home);
-                    let me = Identity::read_file(&paths.key())?.peer_id();
-                    verify::explain(&verify::archive(&paths)?, &paths, me, &receipt)?
-                }
-            };
+            let explanation = local.explain(ExplainRequest { receipt }).await?;
             context.out.answer(&explanation, explain::text)
         }
         LedgerCommand::ProveHoldout { run, round, file } => {
-            holdout::prove(context, client, ProveRequest { run, round }, &file).await
+            holdout::prove(context, &local, ProveRequest { run, round }, &file).await
         }
-        LedgerCommand::CheckHoldout { file } => holdout::check(context, client, &file).await,
+        LedgerCommand::CheckHoldout { file } => holdout::check(context, &local, &file).await,
     }
 }
 
@@ -90,33 +67,6 @@ fn outcome(report: &Report) -> Result<(), Failure> {
         first(&report.findings)
     ))
     .hint("tell the members of the run; statements and exports of this home go on"))
-}
-
-fn stopped(root: &Path, wanted: &StatementRequest) -> Result<StatementView, Failure> {
-    let paths = HomePaths::new(root);
-    let me = Identity::read_file(&paths.key())?.peer_id();
-    let library = verify::library(&paths)?;
-    if let Some(id) = &wanted.run {
-        let mut known = library.runs().map(|volume| volume.id().to_string());
-        if !known.any(|run| run.starts_with(id)) {
-            return Err(Failure::check(format!(
-                "no run whose id begins with {id} is in this home"
-            ))
-            .hint("`tributary ledger verify` lists the runs that are"));
-        }
-    }
-    let mut runs = Vec::new();
-    for volume in library.runs() {
-        let run = volume.id().to_string();
-        if (wanted.run.as_ref()).is_none_or(|id| run.starts_with(id)) {
-            runs.push(
-                volume
-                    .statement(me, wanted.by)
-                    .map_err(|e| Failure::check(e.to_string()))?,
-            );
-        }
-    }
-    Ok(StatementView::of(me, runs))
 }
 
 fn text(report: &Report) -> String {

@@ -1,35 +1,34 @@
-//! `tributary run ...`: open, join, list, show and watch runs, through the daemon.
+//! `tributary run ...`: open, join, leave and watch runs through the daemon; list and show them without one as well.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use tributary_ledger::view::short;
 use tributary_protocol::codec;
-use tributary_protocol::entry::Role;
 
 use super::Context;
-use super::args::{RoleName, RunCommand};
-use super::status::runs_table;
+use super::args::RunCommand;
+use super::status::{follow, runs_table};
+use crate::api::Reader;
 use crate::api::client::Client;
-use crate::api::{CreateRequest, JoinRequest};
+use crate::api::local::Local;
+use crate::api::types::{CreateRequest, EventsRequest, JoinRequest, RoleName, RunBrief, RunView};
 use crate::config::RunFile;
 use crate::model;
 use crate::shard::neutral;
-use crate::terminal::Failure;
-use crate::terminal::Format;
 use crate::terminal::output::{Align, Table};
+use crate::terminal::{Failure, Format};
+use crate::view::phase_line;
 use crate::view::tables::credits_table;
-use crate::view::{RunBrief, RunView, StatusView};
 
 pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Failure> {
-    let client = Client::open(&context.home)?;
+    let root = &context.home;
     match command {
         RunCommand::Create {
             file,
             join,
             holdout,
-        } => create(context, &client, &file, join, &holdout).await,
+        } => create(context, &Client::open(root)?, &file, join, &holdout).await,
         RunCommand::Join {
             id,
             role,
@@ -38,27 +37,25 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             base,
         } => {
             let request = JoinRequest {
-                role: role_name(role).to_owned(),
+                role,
                 datanet,
                 holdout: absolute_all(&holdout)?,
                 base: base.as_deref().map(absolute).transpose()?,
             };
-            let run: RunBrief = client
-                .post(&format!("/v1/runs/{id}/join"), &request)
-                .await?;
+            let run = Client::open(root)?.join(&id, &request).await?;
             context.out.answer(&run, |run| {
                 format!(
                     "asked to join run {} ({}) as {}; members join at the next round\n\
                      next: tributary run watch {}",
                     short(&run.run),
                     run.name,
-                    request.role,
+                    role_word(role),
                     short(&run.run)
                 )
             })
         }
         RunCommand::Leave { id } => {
-            let run: RunBrief = client.post(&format!("/v1/runs/{id}/leave"), &()).await?;
+            let run = Client::open(root)?.leave(&id).await?;
             context.out.answer(&run, |run| {
                 format!(
                     "asked to leave run {} ({}) at the next round",
@@ -68,14 +65,14 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             })
         }
         RunCommand::List => {
-            let runs: Vec<RunBrief> = client.get("/v1/runs").await?;
+            let runs: Vec<RunBrief> = Local::of(root).await?.runs().await?;
             context.out.answer(&runs, |runs| runs_table(runs))
         }
         RunCommand::Show { id } => {
-            let run: RunView = client.get(&format!("/v1/runs/{id}")).await?;
+            let run = Local::of(root).await?.run(&id).await?;
             context.out.answer(&run, show)
         }
-        RunCommand::Watch { id } => watch(context, &client, &id).await,
+        RunCommand::Watch { id } => watch(context, &Client::open(root)?, id).await,
     }
 }
 
@@ -87,7 +84,7 @@ async fn create(
     holdout: &[PathBuf],
 ) -> Result<(), Failure> {
     let file = RunFile::read(path)?;
-    let status: StatusView = client.get("/v1/status").await?;
+    let status = client.status().await?;
     let creator = status.peer.parse().map_err(|e| {
         Failure::environment(format!(
             "the daemon's id {:?} is not understood: {e}",
@@ -115,7 +112,7 @@ async fn create(
         join: match role {
             None => None,
             Some(role) => Some(JoinRequest {
-                role: role_name(role).to_owned(),
+                role,
                 datanet: None,
                 holdout: absolute_all(holdout)?,
                 base: folder,
@@ -123,11 +120,11 @@ async fn create(
         },
     };
     if let Some(role) = role
-        && let Ok(Some(warning)) = neutral::check(&manifest, wanted(role), !holdout.is_empty())
+        && let Ok(Some(warning)) = neutral::check(&manifest, role.into(), !holdout.is_empty())
     {
         eprintln!("warning: {warning}");
     }
-    let run: RunBrief = client.post("/v1/runs", &request).await?;
+    let run = client.create(&request).await?;
     context.out.answer(&run, |run| {
         let address = status.addresses.first().map_or("ADDR", String::as_str);
         format!(
@@ -149,15 +146,7 @@ fn nonce() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn wanted(role: RoleName) -> Role {
-    match role {
-        RoleName::Contributor => Role::Contributor,
-        RoleName::Evaluator => Role::Evaluator,
-        RoleName::Both => Role::Both,
-    }
-}
-
-fn role_name(role: RoleName) -> &'static str {
+fn role_word(role: RoleName) -> &'static str {
     match role {
         RoleName::Contributor => "contributor",
         RoleName::Evaluator => "evaluator",
@@ -180,32 +169,13 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-async fn watch(context: &Context, client: &Client, id: &str) -> Result<(), Failure> {
-    let run: RunView = client.get(&format!("/v1/runs/{id}")).await?;
-    let json = context.out.format() == Format::Json;
-    if !json {
-        eprintln!(
-            "run {} ({}), {}",
-            short(&run.brief.run),
-            run.brief.name,
-            run.brief.phase
-        );
+async fn watch(context: &Context, client: &Client, id: String) -> Result<(), Failure> {
+    let run = client.run(&id).await?.brief;
+    if context.out.format() == Format::Text {
+        eprintln!("run {} ({})", short(&run.run), run.name);
     }
-    let mut stdout = std::io::stdout();
-    client
-        .watch(&run.brief.run, |event| {
-            let line = if json {
-                serde_json::to_string(&event).unwrap_or_default()
-            } else {
-                event.line
-            };
-            // A closed pipe ends the watch; that is how `| head` says it has enough.
-            writeln!(stdout, "{line}")
-                .and_then(|()| stdout.flush())
-                .is_ok()
-        })
-        .await?;
-    Ok(())
+    let request = EventsRequest { run: Some(run.run) };
+    follow(context, client, &request).await
 }
 
 fn show(run: &RunView) -> String {
@@ -217,7 +187,7 @@ fn show(run: &RunView) -> String {
         run.brief.base,
         run.brief.datanet,
         run.creator,
-        run.brief.phase,
+        phase_line(run.brief.phase),
         tributary_protocol::id::MicroOpen(run.price_per_nat_micro_open.into()),
         tributary_protocol::id::MicroOpen(run.budget_micro_open.into()),
     );

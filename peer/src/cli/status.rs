@@ -1,28 +1,79 @@
-//! `tributary status`: what the daemon of this home is doing.
+//! `tributary status`: what the peer of this home is doing, and with `--watch` what happens to it.
+
+use std::io::Write;
 
 use tributary_ledger::view::short;
 
 use super::Context;
+use super::args::StatusArgs;
+use crate::api::Reader;
 use crate::api::client::Client;
-use crate::terminal::Failure;
+use crate::api::local::Local;
+use crate::api::types::event::EventView;
+use crate::api::types::{EventsRequest, RunBrief, StatusView};
+use crate::problem::Code;
 use crate::terminal::output::{Align, Table, bytes};
-use crate::view::{RunBrief, StatusView};
+use crate::terminal::{Failure, Format};
+use crate::view::{line, phase_line};
 
-pub(super) async fn run(context: &Context) -> Result<(), Failure> {
-    let status: StatusView = Client::open(&context.home)?.get("/v1/status").await?;
+pub(super) async fn run(context: &Context, args: StatusArgs) -> Result<(), Failure> {
+    if args.watch {
+        let client = Client::open(&context.home)?;
+        context.out.answer(&client.status().await?, text)?;
+        let followed = follow(context, &client, &EventsRequest::default()).await;
+        return match followed {
+            Err(failure) if failure.problem().code == Code::Stopped => Ok(()),
+            other => other,
+        };
+    }
+    let status = Local::of(&context.home).await?.status().await?;
     context.out.answer(&status, text)
+}
+
+/// Prints events as they happen: each as JSON, or those that people want to read as a line.
+pub(super) async fn follow(
+    context: &Context,
+    client: &Client,
+    request: &EventsRequest,
+) -> Result<(), Failure> {
+    let is_json = context.out.format() == Format::Json;
+    let mut stdout = std::io::stdout();
+    let print = |event: EventView| {
+        let text = match &event {
+            _ if is_json => serde_json::to_string(&event).unwrap_or_default(),
+            // A line a step is for programs.
+            EventView::Training { .. } => return true,
+            _ => match (&request.run, event.run()) {
+                (None, Some(run)) => format!("{}  {}", short(run), line(&event)),
+                _ => line(&event),
+            },
+        };
+        // A closed pipe ends the watch; that is how `| head` says it has enough.
+        writeln!(stdout, "{text}")
+            .and_then(|()| stdout.flush())
+            .is_ok()
+    };
+    Ok(client.events(request, print).await?)
 }
 
 fn text(status: &StatusView) -> String {
     let mut out = format!(
-        "peer       {}\nname       {}\nhome       {}\nconnected  {}\ntraffic    {} up, {} down\n",
-        status.peer,
-        status.name,
-        status.home,
-        status.connected.len(),
-        bytes(status.bytes_up),
-        bytes(status.bytes_down),
+        "peer       {}\nname       {}\nhome       {}\n",
+        status.peer, status.name, status.home,
     );
+    if status.running {
+        out.push_str(&format!(
+            "connected  {}\ntraffic    {} up, {} down\n",
+            status.connected.len(),
+            bytes(status.bytes_up),
+            bytes(status.bytes_down),
+        ));
+    } else {
+        out.push_str(&format!(
+            "daemon     not running; `tributary up --home {}` starts it\n",
+            status.home
+        ));
+    }
     for address in &status.addresses {
         out.push_str(&format!("address    {address}\n"));
     }
@@ -59,7 +110,7 @@ pub(super) fn runs_table(runs: &[RunBrief]) -> String {
             run.base.clone(),
             format!("{certified}/{}", run.rounds),
             run.members.to_string(),
-            run.phase.clone(),
+            phase_line(run.phase),
         ]);
     }
     table.render()
@@ -68,6 +119,7 @@ pub(super) fn runs_table(runs: &[RunBrief]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::RunPhase;
 
     #[test]
     fn status_names_the_address_that_others_need() {
@@ -79,7 +131,7 @@ mod tests {
                 name: "poets".to_owned(),
                 certified: Some(7),
                 rounds: 6,
-                phase: "finished".to_owned(),
+                phase: RunPhase::Finished,
                 ..RunBrief::default()
             }],
             ..StatusView::default()

@@ -4,6 +4,7 @@ use clap::CommandFactory;
 use std::path::Path;
 
 use super::*;
+use crate::problem::Code;
 use crate::terminal::Format;
 use args::{AdapterCommand, RunCommand};
 
@@ -128,7 +129,7 @@ fn a_missing_home_says_how_to_make_one() {
 fn without_a_daemon_commands_say_how_to_start_it() {
     let dir = tempfile::tempdir().unwrap();
     dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
-    for line in ["status", "run list", "run watch ab", "down"] {
+    for line in ["status --watch", "run leave ab", "run watch ab", "down"] {
         let failure = failed(dir.path(), line);
         assert_eq!(failure.exit_code(), 2);
         assert!(
@@ -138,6 +139,26 @@ fn without_a_daemon_commands_say_how_to_start_it() {
     }
     let failure = failed(dir.path(), "adapter get ab out");
     assert!(failure.to_string().contains("--bootstrap"), "{failure}");
+}
+
+#[test]
+fn a_stopped_home_answers_what_only_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
+    for line in ["status", "run list", "adapter list", "ledger statement"] {
+        let line = format!("--home {} {line}", dir.path().display());
+        dispatch(parsed(&line).unwrap()).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+    let failure = failed(dir.path(), "run show ab");
+    assert_eq!(failure.problem().code, Code::UnknownId, "{failure}");
+    let nowhere = dir.path().join("none");
+    for line in ["status", "run list", "adapter list"] {
+        let failure = failed(&nowhere, line);
+        assert!(
+            failure.to_string().contains("tributary init"),
+            "{line}: {failure}"
+        );
+    }
 }
 
 #[test]

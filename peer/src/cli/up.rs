@@ -12,6 +12,7 @@ use crate::NETWORK;
 use crate::api::client::Client;
 use crate::api::office::Office;
 use crate::api::serve;
+use crate::api::types::event::EventView;
 use crate::daemon::{Daemon, DaemonConfig, StartError};
 use crate::event::Event;
 use crate::home::Home;
@@ -75,7 +76,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
 
 /// Tells the daemon of the home to stop.
 pub(super) async fn down(context: &Context) -> Result<(), Failure> {
-    let answer: serde_json::Value = Client::open(&context.home)?.post("/v1/stop", &()).await?;
+    let answer = Client::open(&context.home)?.stop().await?;
     context
         .out
         .answer(&answer, |_| "the daemon stops".to_owned())
@@ -144,21 +145,20 @@ pub(super) async fn interrupted() -> Result<&'static str, Failure> {
 /// The log of a daemon, for people: a few lines a round, with what the driver logs itself.
 async fn tell(mut events: broadcast::Receiver<Event>) {
     loop {
-        let notice = match events.recv().await {
-            Ok(Event::Notice(notice)) => notice,
-            Ok(Event::Training { .. }) => continue,
+        let event = match events.recv().await {
+            Ok(event) => event,
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::debug!("{missed} events were not logged: they came too fast");
                 continue;
             }
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        let line = view::event(&notice).line;
-        match notice {
-            Notice::Phase { .. } => tracing::info!("{line}"),
-            Notice::Contributed { .. } => tracing::debug!("{line}"),
-            // The driver logs these where they happen.
-            _ => {}
+        let said = || view::line(&EventView::of(&event));
+        match event {
+            Event::Notice(Notice::Phase { .. }) => tracing::info!("{}", said()),
+            Event::Notice(Notice::Contributed { .. }) => tracing::debug!("{}", said()),
+            // The driver logs these where they happen, and steps of training are too many.
+            Event::Notice(_) | Event::Training { .. } => {}
         }
     }
 }

@@ -7,13 +7,12 @@ use tributary_protocol::limits::MIN_SPAN_WORDS;
 
 use super::Context;
 use super::args::WhyArgs;
-use crate::api::client::Client;
-use crate::home::HomePaths;
+use crate::api::Reader;
+use crate::api::local::Local;
 use crate::model;
 use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, one_line};
-use crate::verify;
-use crate::why::{self, Answered, Outcome, Question, Why};
+use crate::why::{self, Outcome, Question, Why};
 
 pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure> {
     let question = Question {
@@ -22,25 +21,8 @@ pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure>
         answer: args.answer,
         max_tokens: args.max_tokens,
     };
-    let found: Why = match Client::try_open(&context.home).await? {
-        Some(client) => client.post("/v1/why", &question).await?,
-        None => {
-            let paths = HomePaths::new(&context.home);
-            let mut answered = ask(&paths, &question)?;
-            let said = answered.asking().here(&paths);
-            answered.hear(&said)?;
-            answered.why
-        }
-    };
+    let found = Local::of(&context.home).await?.why(question).await?;
     context.out.answer(&found, text)
-}
-
-/// Answers from a stopped home, and keeps what that established of its runs.
-fn ask(paths: &HomePaths, question: &Question) -> Result<Answered, Failure> {
-    let archive = verify::archive(paths)?;
-    let answered = why::ask(&archive, paths, question);
-    verify::keep(&archive, paths);
-    answered
 }
 
 /// An id as it is given, or that of the adapter in a folder.

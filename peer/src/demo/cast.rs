@@ -204,7 +204,7 @@ impl Cast {
                 let run = node.run(&run)?;
                 let phase = run
                     .phase()
-                    .map_or("no phase", |p| crate::view::phase_words(p).0);
+                    .map_or("no phase", |p| crate::view::phase_words(p.into()).0);
                 Some((run.head().map(|h| h.round.0), phase, run.arrived()))
             });
             let state = match seen.await {

@@ -119,12 +119,12 @@ async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Faul
 }
 
 impl Rig {
-    async fn next_script(&self) {
-        let wish = Command::Leave(RunId::default());
-        assert!(
-            self.requests.send(Request::Command(wish)).await.is_ok(),
-            "the driver is gone"
-        );
+    async fn next_script(&self) -> oneshot::Receiver<Result<(), String>> {
+        let (answer, wait) = oneshot::channel();
+        let command = Request::Command(Command::Leave(RunId::default()), answer);
+        let sent = self.requests.send(command).await;
+        assert!(sent.is_ok(), "the driver is gone");
+        wait
     }
 
     async fn until_seen(&self, what: &str) {
@@ -191,6 +191,40 @@ async fn effects_behind_a_barrier_happen_once_it_is_durable_and_in_order() {
     drop((store, dir));
 }
 
+/// What the next command comes to.
+async fn answered(rig: &Rig) -> Result<(), String> {
+    let wait = rig.next_script().await;
+    tokio::time::timeout(LIMIT, wait).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_is_answered_once_it_is_durable_or_with_its_refusal() {
+    let refusal = |run, why: &str| {
+        Effect::Notify(Notice::CommandFailed {
+            run,
+            why: why.to_owned(),
+        })
+    };
+    let elsewhere = Some(RunId(hash::blob(b"another run")));
+    let script = vec![
+        vec![
+            refusal(elsewhere, "none of its business"),
+            Effect::Persist(vec![block(1)]),
+        ],
+        vec![refusal(Some(RunId::default()), "the run is full")],
+        Vec::new(),
+    ];
+    let rig = rig(script, Vec::new(), Fault::Never).await;
+    assert_eq!(answered(&rig).await, Ok(()));
+    let (records, wait) = oneshot::channel();
+    assert!(rig.requests.send(Request::Records(records)).await.is_ok());
+    assert_eq!(wait.await.unwrap().unwrap(), [block(1)]);
+    let refused = Err("the run is full".to_owned());
+    assert_eq!(answered(&rig).await, refused);
+    assert_eq!(answered(&rig).await, Ok(()));
+    assert_eq!(rig.stop().await, None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
     let persist = |n| Effect::Persist(vec![block(n)]);
@@ -204,7 +238,7 @@ async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
         ],
     ];
     let mut rig = rig(script, Vec::new(), Fault::FullAt(0)).await;
-    rig.next_script().await;
+    let answer = rig.next_script().await;
     let ended = tokio::time::timeout(LIMIT, rig.ended).await;
     let why = ended
         .expect("the driver goes on")
@@ -215,6 +249,7 @@ async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
         "{why}"
     );
     assert!(rig.events.try_recv().is_err(), "something was acknowledged");
+    assert!(answer.await.is_err(), "the command was acknowledged");
     assert!(matches!(rig.health.now(1, 0)[..], [Warning::Store(_)]));
 }
 

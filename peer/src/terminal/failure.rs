@@ -1,69 +1,39 @@
 //! How a command fails: what failed and why, what to do, and the exit code.
 
-use serde_json::json;
-
 use super::Format;
+use crate::problem::{Code, Problem};
 
-/// See the module.
+/// A [`Problem`] on its way to the person at the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    kind: Kind,
-    message: String,
-    hint: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// What was checked is wrong: exit code 1.
-    Check,
-    /// Arguments, files, network, disk: exit code 2.
-    Environment,
-    /// What was checked holds, and proves somebody's misconduct: exit code 3.
-    Finding,
-    /// Somebody ended it early: exit code 130.
-    Interrupted,
-}
+pub struct Failure(Problem);
 
 impl Failure {
     /// The thing that the command checks is not in order.
     pub fn check(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Check,
-            message: message.into(),
-            hint: None,
-        }
+        Self(Problem::new(Code::CheckFailed, message))
     }
 
     /// The command could not be carried out.
     pub fn environment(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Environment,
-            message: message.into(),
-            hint: None,
-        }
+        Self(Problem::new(Code::Environment, message))
     }
 
     /// What the command checks is in order, and proves that somebody broke the rules.
     pub fn finding(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Finding,
-            message: message.into(),
-            hint: None,
-        }
+        Self(Problem::new(Code::Misconduct, message))
     }
 
     /// The command was told to stop before it was done, and kept what it had.
     pub fn interrupted(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Interrupted,
-            message: message.into(),
-            hint: None,
-        }
+        Self(Problem::new(Code::Interrupted, message))
     }
 
-    /// As [`Failure::environment`], from an error whose message says all; the causes are appended
-    /// unless the message quotes them already.
+    /// A [`Problem`] stays as it is. Any other error says that the command could not be carried out; the
+    /// causes are appended unless the message quotes them already.
     pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        if let Some(problem) = error.downcast_ref::<Problem>() {
+            return Self(problem.clone());
+        }
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
@@ -78,41 +48,49 @@ impl Failure {
 
     /// Adds what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self(self.0.hint(hint))
     }
 
     /// Puts what was being done before the message.
     #[must_use]
     pub fn during(mut self, doing: &str) -> Self {
-        self.message = format!("{doing}: {}", self.message);
+        self.0.text = format!("{doing}: {}", self.0.text);
         self
     }
 
     /// 1, 2, 3 or 130: what was checked is wrong, the command could not be carried out, what was checked holds and
     /// proves somebody's misconduct, or somebody ended it early.
     pub fn exit_code(&self) -> u8 {
-        match self.kind {
-            Kind::Check => 1,
-            Kind::Environment => 2,
-            Kind::Finding => 3,
-            Kind::Interrupted => 130,
+        match self.0.code {
+            Code::CheckFailed => 1,
+            Code::Misconduct => 3,
+            Code::Interrupted => 130,
+            _ => 2,
         }
     }
 
     /// The message without the hint.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.text
+    }
+
+    /// For programs.
+    pub fn problem(&self) -> &Problem {
+        &self.0
     }
 
     /// Prints to stderr; as one JSON object when that format was asked for.
     pub fn print(&self, format: Format) {
+        let problem = &self.0;
         match format {
-            Format::Json => eprintln!("{}", json!({"error": self.message, "hint": self.hint})),
+            Format::Json => {
+                let line = serde_json::to_string(problem);
+                eprintln!("{}", line.expect("a code and two texts always serialise"));
+            }
             Format::Text => {
-                eprintln!("error: {}", self.message);
-                if let Some(hint) = &self.hint {
+                eprintln!("error: {}", problem.text);
+                if let Some(hint) = &problem.hint {
                     eprintln!("  try: {hint}");
                 }
             }
@@ -122,11 +100,7 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, " (try: {hint})"),
-            None => Ok(()),
-        }
+        self.0.fmt(f)
     }
 }
 
@@ -135,5 +109,11 @@ impl std::fmt::Display for Failure {
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::from_error(&error)
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        failure.0
     }
 }

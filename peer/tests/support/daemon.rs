@@ -109,8 +109,8 @@ impl Peer {
     pub(crate) fn up(&mut self, bootstrap: Option<&str>) {
         self.start(bootstrap.as_slice());
         self.until("the daemon answers", || {
-            let output = tributary(&self.home).arg("status").output().unwrap();
-            output.status.success()
+            let status = self.try_ask(&["status"]);
+            status.is_some_and(|status| status["running"] == true)
         });
     }
 

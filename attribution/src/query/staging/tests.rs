@@ -38,7 +38,7 @@ fn rounds_fall_in_four_stages_at_most_each_with_its_middle() {
         let stages = run(rounds);
         stages.iter().map(|s| s.middle.values()[0]).collect()
     };
-    assert_eq!(middles(0), []);
+    assert!(middles(0).is_empty());
     assert_eq!(middles(1), [0.5]);
     assert_eq!(middles(4), [0.5, 1.5, 2.5, 3.5]);
     assert_eq!(middles(8), [1.0, 3.0, 5.0, 7.0]);

@@ -12,8 +12,12 @@ use tributary_protocol::event::Command;
 use tributary_protocol::id::RunId;
 use tributary_protocol::node::Excess;
 
-use super::{HostError, Office, POLL};
+use super::{Answer, Office, beyond};
+use crate::problem::{Code, Problem};
 use crate::settings::declined_words;
+
+/// How often neighbours' runs are looked at while nothing changes here.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What is known of the search.
 enum Found {
@@ -26,12 +30,9 @@ enum Found {
 }
 
 /// Follows what it takes until the adapter that `id` names is certified and at hand.
-pub(super) async fn certified(
-    office: &Office,
-    id: &str,
-    timeout: Duration,
-) -> Result<RunId, HostError> {
+pub(super) async fn certified(office: &Office, id: &str, timeout: Duration) -> Answer<RunId> {
     let deadline = Instant::now() + timeout;
+    let mut standings = office.daemon.watch_standings();
     let as_run: Option<RunId> = id.parse().ok();
     let mut asked = Vec::new();
     let mut waiting;
@@ -39,7 +40,7 @@ pub(super) async fn certified(
         match look(office, id).await? {
             Found::Here(run) => return Ok(run),
             Found::Declined(run, excess) => {
-                return Err(HostError::Refused(declined_words(&run, &excess)));
+                return Err(beyond(declined_words(&run, &excess)));
             }
             Found::Waiting(what) => waiting = what,
         }
@@ -58,18 +59,20 @@ pub(super) async fn certified(
             office.command(Command::Follow { run, join: None }).await?;
         }
         if Instant::now() > deadline {
-            return Err(HostError::Failed(format!(
-                "no certified adapter for {id} in {} s: {waiting}. Connected peers: {}. Check the id \
-                 and the --bootstrap address",
+            let text = format!(
+                "no certified adapter for {id} in {} s: {waiting}. Connected peers: {}",
                 timeout.as_secs(),
                 office.daemon.connected().len()
-            )));
+            );
+            return Err(Problem::new(Code::Unreachable, text)
+                .hint("check the id and the --bootstrap address"));
         }
-        tokio::time::sleep(POLL).await;
+        // Where the node stands wakes this up; of what neighbours follow it has to ask.
+        let _ = tokio::time::timeout(LOOK_AGAIN, standings.changed()).await;
     }
 }
 
-async fn look(office: &Office, id: &str) -> Result<Found, HostError> {
+async fn look(office: &Office, id: &str) -> Answer<Found> {
     let id = id.to_owned();
     office
         .inspect(move |node| {

@@ -2,26 +2,31 @@
 
 use tributary_protocol::id::RunId;
 
-use super::HostError;
+use crate::problem::{Code, Problem};
 
-pub(super) fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, HostError> {
+pub(in crate::api) fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, Problem> {
     known.sort_unstable();
     known.dedup();
     known.retain(|run| run.to_string().starts_with(text));
     pick_only(text, known)
 }
 
-pub(super) fn pick_only(text: &str, matches: Vec<RunId>) -> Result<RunId, HostError> {
+pub(in crate::api) fn pick_only(text: &str, matches: Vec<RunId>) -> Result<RunId, Problem> {
     match matches.as_slice() {
         [run] => Ok(*run),
-        [] => Err(HostError::Unknown(format!(
-            "nothing here has an id that starts with {text:?}; `tributary run list` shows what is \
-             known, and a run that no neighbour follows needs its id in full (64 digits)"
-        ))),
-        many => Err(HostError::Refused(format!(
-            "{} ids start with {text:?}; give more digits",
-            many.len()
-        ))),
+        [] => Err(Problem::new(
+            Code::UnknownId,
+            format!("nothing here has an id that starts with {text:?}"),
+        )
+        .hint(
+            "`tributary run list` shows what is known; a run that no neighbour follows needs its id in full \
+             (64 digits)",
+        )),
+        many => Err(Problem::new(
+            Code::AmbiguousId,
+            format!("{} ids start with {text:?}", many.len()),
+        )
+        .hint("give more digits")),
     }
 }
 
@@ -39,7 +44,8 @@ mod tests {
         assert_eq!(pick(&full[..12], runs.clone()), Ok(runs[3]));
         let twice = [runs.clone(), runs.clone()].concat();
         assert_eq!(pick(&full, twice), Ok(runs[3]), "known from two places");
-        assert!(matches!(pick("", runs.clone()), Err(HostError::Refused(_))));
-        assert!(matches!(pick("zz", runs), Err(HostError::Unknown(_))));
+        let code = |text| pick(text, runs.clone()).unwrap_err().code;
+        assert_eq!(code(""), Code::AmbiguousId);
+        assert_eq!(code("zz"), Code::UnknownId);
     }
 }

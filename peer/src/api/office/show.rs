@@ -4,29 +4,40 @@ use tributary_ledger::Volume;
 use tributary_protocol::id::PeerId;
 use tributary_protocol::manifest::Manifest;
 
-use super::{HostError, failed};
+use super::{Answer, failed};
+use crate::api::types::event::EventView;
+use crate::api::types::{RunBrief, RunPhase, RunView};
 use crate::standing::Standing;
-use crate::view::{RunBrief, RunView, phase_words};
 
-const WITHOUT_OWN_TEXT: &str = "without weight: others committed to all of this shard's text before; \
-    leave, add text of your own and join again";
+/// What a run is doing.
+fn phase_of(run: &Standing) -> RunPhase {
+    match run.phase {
+        _ if run.is_finished => RunPhase::Finished,
+        Some(_) if run.lacks_own_text => RunPhase::WithoutOwnText,
+        Some(phase) => phase.into(),
+        None if run.declined.is_some() => RunPhase::Declined,
+        None => RunPhase::AwaitingManifest,
+    }
+}
+
+/// What the stream of events begins with.
+pub(super) fn now_of(run: &Standing) -> EventView {
+    match run.is_finished {
+        true => EventView::Finished {
+            run: run.run.to_string(),
+        },
+        false => EventView::Phase {
+            run: run.run.to_string(),
+            round: run.certified.map_or(0, |round| round.0 + 1),
+            phase: phase_of(run),
+        },
+    }
+}
 
 /// A run in a few words.
 pub(super) fn brief_of(run: &Standing) -> RunBrief {
     let manifest = run.manifest.as_deref();
     let of = |f: fn(&Manifest) -> String| manifest.map(f).unwrap_or_default();
-    let phase = match run.phase {
-        _ if run.is_finished => "finished".to_owned(),
-        Some(_) if run.lacks_own_text => WITHOUT_OWN_TEXT.to_owned(),
-        Some(phase) => {
-            let (word, waits) = phase_words(phase);
-            format!("{word}: {waits}")
-        }
-        None if run.declined.is_some() => {
-            "declined: it asks for more than this peer gives".to_owned()
-        }
-        None => "waiting for its manifest".to_owned(),
-    };
     RunBrief {
         run: run.run.to_string(),
         name: of(|m| m.name.clone()),
@@ -34,17 +45,26 @@ pub(super) fn brief_of(run: &Standing) -> RunBrief {
         base: of(|m| m.base.name.clone()),
         certified: run.certified.map(|round| round.0),
         rounds: manifest.map_or(0, |m| m.rounds),
-        phase,
+        phase: phase_of(run),
         members: run.members,
         finished: run.is_finished,
     }
 }
 
 /// Everything about a run.
-pub(super) fn view_of(run: &Standing, volume: &Volume) -> Result<RunView, HostError> {
+pub(super) fn view_of(run: &Standing, volume: &Volume) -> Answer<RunView> {
+    full_of(brief_of(run), volume, run.has_adapter)
+}
+
+/// What a run's certificates say, beside what is known of it here.
+pub(in crate::api) fn full_of(
+    brief: RunBrief,
+    volume: &Volume,
+    has_adapter: bool,
+) -> Answer<RunView> {
     let manifest = volume.manifest();
     Ok(RunView {
-        brief: brief_of(run),
+        brief,
         creator: manifest.creator.to_string(),
         evaluators: manifest.evaluators.iter().map(PeerId::to_string).collect(),
         budget_micro_open: u64::try_from(manifest.budget_per_round.0).unwrap_or(u64::MAX),
@@ -52,6 +72,6 @@ pub(super) fn view_of(run: &Standing, volume: &Volume) -> Result<RunView, HostEr
         roster: volume.members(),
         history: volume.rounds(),
         credits: volume.credits().map_err(failed)?,
-        adapter: volume.adapter(run.has_adapter),
+        adapter: volume.adapter(has_adapter),
     })
 }

@@ -7,12 +7,10 @@ use tributary_ledger::holdout::{HoldoutProof, HoldoutReport, Losses};
 use tributary_ledger::view::short;
 
 use super::super::Context;
-use crate::api::ProveRequest;
-use crate::api::client::Client;
-use crate::home::HomePaths;
-use crate::identity::Identity;
+use crate::api::Reader;
+use crate::api::local::Local;
+use crate::api::types::ProveRequest;
 use crate::terminal::Failure;
-use crate::verify::{self, holdout};
 
 /// What `prove-holdout` answers; the proof is in the file.
 #[derive(Serialize)]
@@ -28,19 +26,11 @@ struct Written<'a> {
 
 pub(super) async fn prove(
     context: &Context,
-    client: Option<Client>,
+    local: &Local,
     request: ProveRequest,
     file: &Path,
 ) -> Result<(), Failure> {
-    let proof: HoldoutProof = match client {
-        Some(client) => client.post("/v1/ledger/prove-holdout", &request).await?,
-        None => {
-            let paths = HomePaths::new(&context.home);
-            let me = Identity::read_file(&paths.key())?.peer_id();
-            let archive = verify::archive(&paths)?;
-            holdout::prove(&archive, &paths, me, (&request.run, request.round))?
-        }
-    };
+    let proof = local.prove_holdout(request).await?;
     let text = serde_json::to_vec(&proof)?;
     std::fs::write(file, text).map_err(|e| {
         Failure::environment(format!("cannot write {}: {e}", file.display()))
@@ -68,11 +58,7 @@ pub(super) async fn prove(
     })
 }
 
-pub(super) async fn check(
-    context: &Context,
-    client: Option<Client>,
-    file: &Path,
-) -> Result<(), Failure> {
+pub(super) async fn check(context: &Context, local: &Local, file: &Path) -> Result<(), Failure> {
     let bytes = std::fs::read(file).map_err(|e| {
         Failure::environment(format!("cannot read {}: {e}", file.display())).hint("check the path")
     })?;
@@ -80,13 +66,7 @@ pub(super) async fn check(
         Failure::check(format!("{} is no proof of a hold-out: {e}", file.display()))
             .hint("ask the evaluator for what `tributary ledger prove-holdout` writes")
     })?;
-    let report: HoldoutReport = match client {
-        Some(client) => client.post("/v1/ledger/check-holdout", &proof).await?,
-        None => {
-            let paths = HomePaths::new(&context.home);
-            holdout::check(&verify::archive(&paths)?, &paths, &proof)?
-        }
-    };
+    let report = local.check_holdout(proof).await?;
     context.out.answer(&report, text)
 }
 

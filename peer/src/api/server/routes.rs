@@ -1,0 +1,334 @@
+//! What each route asks of the host, with its line of the contract.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use tributary_ledger::Report;
+use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::explain::Explanation;
+use tributary_ledger::view::{AdapterView, StatementView};
+
+use crate::api::types::event::EventView;
+use crate::api::types::{
+    CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
+    ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
+};
+use crate::api::{Answer, Host};
+use crate::problem::{Code, Problem};
+use crate::why::{Question, Why};
+
+/// A JSON body; what cannot be read is refused in the shape of every refusal.
+pub(in crate::api) struct Body<T>(T);
+
+/// A query string, likewise.
+pub(in crate::api) struct Query<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let read = Json::from_request(request, state).await;
+        let Json(value) = read.map_err(|why| malformed(why.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let read = axum::extract::Query::from_request_parts(parts, state).await;
+        let axum::extract::Query(value) = read.map_err(|why| malformed(why.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
+fn malformed(why: String) -> Problem {
+    Problem::new(Code::Malformed, why)
+}
+
+fn json<T>(answer: Answer<T>) -> Answer<Json<T>> {
+    answer.map(Json)
+}
+
+/// How the peer is.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    tag = "peer",
+    responses((status = 200, body = StatusView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn status<H: Host>(
+    State(host): State<Arc<H>>,
+) -> Answer<Json<StatusView>> {
+    json(host.status().await)
+}
+
+/// Runs that the peer follows, and those that its neighbours follow.
+#[utoipa::path(
+    get,
+    path = "/v1/runs",
+    tag = "runs",
+    responses((status = 200, body = Vec<RunBrief>, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn runs<H: Host>(
+    State(host): State<Arc<H>>,
+) -> Answer<Json<Vec<RunBrief>>> {
+    json(host.runs().await)
+}
+
+/// One run: settings, members, rounds, credits.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{id}",
+    tag = "runs",
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    responses((status = 200, body = RunView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn run<H: Host>(
+    State(host): State<Arc<H>>,
+    Path(id): Path<String>,
+) -> Answer<Json<RunView>> {
+    json(host.run(&id).await)
+}
+
+/// Opens a run. Answered once that is durable.
+#[utoipa::path(
+    post,
+    path = "/v1/runs",
+    tag = "runs",
+    request_body = CreateRequest,
+    responses((status = 200, body = RunBrief, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn create<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<CreateRequest>,
+) -> Answer<Json<RunBrief>> {
+    json(host.create(request).await)
+}
+
+/// Asks for membership. Answered once the wish is durable; members join at the next round.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/join",
+    tag = "runs",
+    request_body = JoinRequest,
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    responses((status = 200, body = RunBrief, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn join<H: Host>(
+    State(host): State<Arc<H>>,
+    Path(id): Path<String>,
+    Body(request): Body<JoinRequest>,
+) -> Answer<Json<RunBrief>> {
+    json(host.join(&id, request).await)
+}
+
+/// Asks to leave. Answered once the wish is durable; members leave at the next round.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/leave",
+    tag = "runs",
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    responses((status = 200, body = RunBrief, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn leave<H: Host>(
+    State(host): State<Arc<H>>,
+    Path(id): Path<String>,
+) -> Answer<Json<RunBrief>> {
+    json(host.leave(&id).await)
+}
+
+/// Certified adapters of the home.
+#[utoipa::path(
+    get,
+    path = "/v1/adapters",
+    tag = "adapters",
+    responses((status = 200, body = Vec<AdapterView>, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn adapters<H: Host>(
+    State(host): State<Arc<H>>,
+) -> Answer<Json<Vec<AdapterView>>> {
+    json(host.adapters().await)
+}
+
+/// Writes a certified adapter of the home as a PEFT folder.
+#[utoipa::path(
+    post,
+    path = "/v1/adapters/export",
+    tag = "adapters",
+    request_body = ExportRequest,
+    responses((status = 200, body = AdapterView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn export<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<ExportRequest>,
+) -> Answer<Json<AdapterView>> {
+    json(host.export(request).await)
+}
+
+/// Fetches an adapter from the network, checks it against its certificates and writes it as a PEFT folder.
+#[utoipa::path(
+    post,
+    path = "/v1/adapters/fetch",
+    tag = "adapters",
+    request_body = FetchRequest,
+    responses((status = 200, body = AdapterView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn fetch<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<FetchRequest>,
+) -> Answer<Json<AdapterView>> {
+    json(host.fetch(request).await)
+}
+
+/// Checks everything that the home relies on.
+#[utoipa::path(
+    get,
+    path = "/v1/ledger/verify",
+    tag = "ledger",
+    responses((status = 200, body = Report, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn verify<H: Host>(State(host): State<Arc<H>>) -> Answer<Json<Report>> {
+    json(host.verify().await)
+}
+
+/// What the peer did and earned.
+#[utoipa::path(
+    get,
+    path = "/v1/ledger/statement",
+    tag = "ledger",
+    params(StatementRequest),
+    responses((status = 200, body = StatementView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn statement<H: Host>(
+    State(host): State<Arc<H>>,
+    Query(request): Query<StatementRequest>,
+) -> Answer<Json<StatementView>> {
+    json(host.statement(request).await)
+}
+
+/// Why a contribution was paid what it was.
+#[utoipa::path(
+    post,
+    path = "/v1/ledger/explain",
+    tag = "ledger",
+    request_body = ExplainRequest,
+    responses((status = 200, body = Explanation, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn explain<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<ExplainRequest>,
+) -> Answer<Json<Explanation>> {
+    json(host.explain(request).await)
+}
+
+/// Which hold-out windows this evaluator scored a round on, and that it had committed to them.
+#[utoipa::path(
+    post,
+    path = "/v1/ledger/prove-holdout",
+    tag = "ledger",
+    request_body = ProveRequest,
+    responses((status = 200, body = HoldoutProof, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn prove_holdout<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<ProveRequest>,
+) -> Answer<Json<HoldoutProof>> {
+    json(host.prove_holdout(request).await)
+}
+
+/// Whether such a proof of an evaluator holds.
+#[utoipa::path(
+    post,
+    path = "/v1/ledger/check-holdout",
+    tag = "ledger",
+    request_body = HoldoutProof,
+    responses((status = 200, body = HoldoutReport, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn check_holdout<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<HoldoutProof>,
+) -> Answer<Json<HoldoutReport>> {
+    json(host.check_holdout(request).await)
+}
+
+/// Who shaped an answer of an adapter.
+#[utoipa::path(
+    post,
+    path = "/v1/why",
+    tag = "ledger",
+    request_body = Question,
+    responses((status = 200, body = Why, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn why<H: Host>(
+    State(host): State<Arc<H>>,
+    Body(request): Body<Question>,
+) -> Answer<Json<Why>> {
+    json(host.why(request).await)
+}
+
+/// A stream of server-sent events: the phase of each run now, and then what happens. A reader that falls
+/// 4,096 events behind is told how many it missed.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "peer",
+    params(EventsRequest),
+    responses(
+        (
+            status = 200,
+            body = EventView,
+            content_type = "text/event-stream",
+            description = "One event each: its name is the `kind`, its data the JSON"
+        ),
+        (status = "default", body = Problem, description = "Why not"),
+    ),
+)]
+pub(in crate::api) async fn events<H: Host>(
+    State(host): State<Arc<H>>,
+    Query(request): Query<EventsRequest>,
+) -> Answer<Response> {
+    let events = host.events(request).await?;
+    let frames = events.map(|event| Event::default().event(event.kind()).json_data(&event));
+    Ok(Sse::new(frames)
+        .keep_alive(KeepAlive::default())
+        .into_response())
+}
+
+/// Stops the daemon.
+#[utoipa::path(
+    post,
+    path = "/v1/stop",
+    tag = "peer",
+    responses(
+        (status = 200, body = Stopping, description = "OK"),
+        (status = "default", body = Problem, description = "Why not"),
+    ),
+)]
+pub(in crate::api) async fn stop<H: Host>(State(host): State<Arc<H>>) -> Json<Stopping> {
+    host.stop();
+    Json(Stopping { stopping: true })
+}
+
+/// Counters of the daemon as Prometheus text.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "peer",
+    responses(
+        (status = 200, body = String, content_type = "text/plain", description = "OK"),
+        (status = "default", body = Problem, description = "Why not"),
+    ),
+)]
+pub(in crate::api) async fn metrics<H: Host>(State(host): State<Arc<H>>) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+    ([(header::CONTENT_TYPE, kind)], host.metrics()).into_response()
+}
