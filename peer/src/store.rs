@@ -16,6 +16,7 @@ mod blobs;
 #[cfg(test)]
 pub(crate) mod disk;
 mod error;
+mod memory;
 mod reader;
 mod tables;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::home::HomePaths;
 
 pub use blobs::Blobs;
 pub use error::StoreError;
+pub(crate) use reader::LedgerFile;
 pub use reader::LedgerReader;
 
 /// Jobs that one commit takes at most; bounds the memory of a batch.

@@ -277,7 +277,7 @@ pub(super) fn load(database: &impl ReadableDatabase) -> Result<Vec<Record>, Stor
     for table in Table::ALL {
         let rows = read_rows(database, table)?.into_iter();
         let records = rows.map(|(_, key, rest)| {
-            record_of(table, &key, &rest)
+            record_of(table, &key, rest)
                 .ok_or_else(|| damaged(table, &key, "its key has a wrong length"))
         });
         out.extend(records.collect::<Result<Vec<_>, _>>()?);
@@ -325,10 +325,9 @@ fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-fn record_of(table: Table, key: &[u8], rest: &[u8]) -> Option<Record> {
-    let bytes = rest.to_vec();
+fn record_of(table: Table, key: &[u8], bytes: Vec<u8>) -> Option<Record> {
     if table == Table::Blocks {
-        return (key == hash::blob(rest).as_bytes()).then_some(Record::Block(bytes));
+        return (key == hash::blob(&bytes).as_bytes()).then(|| Record::Block(bytes));
     }
     let run = RunId(Digest::from_bytes(array(key.get(..32)?)?));
     let round = |from: Option<&[u8]>| Some(Round(u32::from_be_bytes(array(from?)?)));
@@ -346,13 +345,13 @@ fn record_of(table: Table, key: &[u8], rest: &[u8]) -> Option<Record> {
         },
         Table::Residuals => Record::Residual {
             run,
-            round: round(rest.get(..4))?,
-            bytes: rest[4..].to_vec().into(),
+            round: round(bytes.get(..4))?,
+            bytes: bytes[4..].to_vec().into(),
         },
         Table::Sent => Record::Sent {
             run,
-            round: round(rest.get(..4))?,
-            bytes: rest[4..].to_vec().into(),
+            round: round(bytes.get(..4))?,
+            bytes: bytes[4..].to_vec().into(),
         },
         Table::Followed => Record::Followed { run, bytes },
     })
