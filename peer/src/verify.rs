@@ -34,7 +34,7 @@ use crate::daemon::{Daemon, StartError};
 use crate::home::{HomeError, HomePaths};
 use crate::identity::IdentityError;
 use crate::shard::{Committed, ShardError};
-use crate::store::{Blobs, LedgerFile, LedgerReader, StoreError};
+use crate::store::{Blobs, Checks, LedgerFile, LedgerReader, StoreError};
 use crate::terminal::Failure;
 
 /// Why nothing could be checked. A fault that was found is no error but part of the [`Report`].
@@ -77,8 +77,17 @@ pub enum Depth {
 /// # Errors
 /// [`StoreError`].
 pub fn archive(paths: &HomePaths) -> Result<Archive, StoreError> {
-    let reader = LedgerReader::open(paths)?;
-    Ok(opened(&reader, paths, Depth::Marked))
+    Ok(opened(&decoded(paths)?, paths, Depth::Marked))
+}
+
+/// The ledger of a stopped home. Pages and rows of a file that was checked as a whole are not checked again.
+fn decoded(paths: &HomePaths) -> Result<LedgerReader, StoreError> {
+    let file = LedgerFile::read(paths)?;
+    let checked = marks::glance(paths).is_some_and(|glance| glance.ledger == file.hash());
+    file.decode(match checked {
+        true => Checks::MadeBefore,
+        false => Checks::Made,
+    })
 }
 
 fn opened(reader: &LedgerReader, paths: &HomePaths, depth: Depth) -> Archive {
@@ -101,7 +110,7 @@ pub fn archive_of(records: &[Record], paths: &HomePaths) -> Archive {
 /// # Errors
 /// [`StoreError`].
 pub fn library(paths: &HomePaths) -> Result<Snapshot, StoreError> {
-    let reader = LedgerReader::open(paths)?;
+    let reader = decoded(paths)?;
     Ok(Library::of(NETWORK, reader.records()).snapshot())
 }
 
@@ -222,7 +231,7 @@ fn ledger(
     let (found, archive) = match before.filter(|g| (g.ledger, g.blobs) == (ledger, blobs)) {
         Some(glance) => (glance.report, None),
         None => {
-            let archive = opened(&file.decode()?, paths, depth);
+            let archive = opened(&file.decode(Checks::Made)?, paths, depth);
             let mut found = Report::default();
             audit::archive(&archive, &mut found);
             keep(&archive, paths);

@@ -17,6 +17,15 @@ use super::memory::Memory;
 use super::{Blobs, StoreError, error, tables};
 use crate::home::HomePaths;
 
+/// What is checked of a file beside its layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// Every page and row.
+    Made,
+    /// Nothing: the caller knows that the same bytes were checked before.
+    MadeBefore,
+}
+
 /// The file of a stopped peer's ledger, nothing of it decoded.
 #[derive(Debug)]
 pub(crate) struct LedgerFile {
@@ -46,13 +55,13 @@ impl LedgerFile {
         hash::blob(&self.bytes)
     }
 
-    /// Decodes it, and checks every page and row.
+    /// Decodes it.
     ///
     /// # Errors
     /// [`StoreError::DamagedFile`] and [`StoreError::Damaged`] say what does not hold.
-    pub(crate) fn decode(self) -> Result<LedgerReader, StoreError> {
+    pub(crate) fn decode(self, checks: Checks) -> Result<LedgerReader, StoreError> {
         let Self { path, bytes, blobs } = self;
-        let records = error::guarded(&path, || load(&path, bytes))??;
+        let records = error::guarded(&path, || load(&path, bytes, checks))??;
         Ok(LedgerReader { records, blobs })
     }
 }
@@ -71,7 +80,7 @@ impl LedgerReader {
     /// [`StoreError::InUse`] while a daemon runs on it; [`StoreError::Missing`];
     /// [`StoreError::DamagedFile`] and [`StoreError::Damaged`] say what does not hold.
     pub fn open(paths: &HomePaths) -> Result<Self, StoreError> {
-        LedgerFile::read(paths)?.decode()
+        LedgerFile::read(paths)?.decode(Checks::Made)
     }
 
     /// Every record except blobs, each kind in the order it was persisted.
@@ -105,7 +114,7 @@ fn check_unlocked(paths: &HomePaths) -> Result<(), StoreError> {
     }
 }
 
-fn load(path: &Path, bytes: Vec<u8>) -> Result<Vec<Record>, StoreError> {
+fn load(path: &Path, bytes: Vec<u8>, checks: Checks) -> Result<Vec<Record>, StoreError> {
     if bytes.is_empty() {
         return Err(StoreError::DamagedFile {
             path: path.to_owned(),
@@ -113,9 +122,9 @@ fn load(path: &Path, bytes: Vec<u8>) -> Result<Vec<Record>, StoreError> {
         });
     }
     let mut builder = Database::builder();
-    builder.set_check_integrity_on_open(true);
+    builder.set_check_integrity_on_open(checks == Checks::Made);
     let database = builder
         .create_with_backend(Memory::new(bytes))
         .map_err(|e| StoreError::opening(path, e))?;
-    tables::load(&database)
+    tables::load(&database, checks)
 }
