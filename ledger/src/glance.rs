@@ -52,3 +52,31 @@ impl Glance {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: Digest = Digest::from_bytes([7; 32]);
+
+    #[test]
+    fn a_glance_that_was_tampered_with_or_sealed_by_another_is_none() {
+        let glance = Glance {
+            ledger: Digest::from_bytes([1; 32]),
+            blobs: Digest::from_bytes([2; 32]),
+            report: Report {
+                notes: vec!["a note".to_owned()],
+                ..Report::default()
+            },
+        };
+        let kept = glance.seal(&SECRET);
+        assert_eq!(Glance::open(&kept, &SECRET), Some(glance.clone()));
+        assert_eq!(Glance::open(&kept, &Digest::from_bytes([8; 32])), None);
+        for at in 0..kept.len() {
+            let mut bad = kept.clone();
+            bad[at] ^= 1;
+            let opened = Glance::open(&bad, &SECRET);
+            assert!(opened.is_none_or(|same| same == glance), "byte {at}");
+        }
+    }
+}

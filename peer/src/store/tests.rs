@@ -280,7 +280,7 @@ fn crash_at_every_write_and_sync_loses_nothing_acknowledged() {
     let folder = HomePaths::new(dir.path());
     let calm = prepared(Fault::Never);
     let (all, none) = commit_until_fault(&calm, &folder);
-    assert!(none.is_none() && all.len() == 25);
+    assert!(none.is_none() && all.len() == 5 * batch(1).len());
     let operations = calm.operations();
     assert!(
         operations > 50,

@@ -636,7 +636,6 @@ fn chain_of(archive: &Archive) -> Vec<Certificate> {
 }
 
 fn resumed(archive: &Archive, earlier: &Earlier) -> (Result<Audited, Fault>, Vec<Round>) {
-    let mut asked = 0;
     let mut visited = Vec::new();
     let found = resume(
         NET,
@@ -644,16 +643,12 @@ fn resumed(archive: &Archive, earlier: &Earlier) -> (Result<Audited, Fault>, Vec
         (&archive.log, archive.blocks.len()),
         &chain_of(archive),
         earlier,
-        &mut |hash| {
-            asked += 1;
-            archive.blobs.get(hash).cloned()
-        },
+        &mut |hash| archive.blobs.get(hash).cloned(),
         &mut |value, derived| {
             assert!(derived.is_some(), "every update is here");
             visited.push(value.round);
         },
     );
-    assert!(asked > 0 || earlier.rounds == 0, "an adapter was read");
     (found, visited)
 }
 
