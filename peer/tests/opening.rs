@@ -57,7 +57,7 @@ struct Scene {
 
 impl Scene {
     fn new(root: &Path, made: &hand::Hand, split: usize, old: &BTreeSet<BlobHash>) -> Self {
-        let home = Home::create(&root.join("home")).unwrap();
+        let home = Home::create(root.join("home")).unwrap();
         let paths = home.paths().clone();
         fs::create_dir_all(paths.blobs()).unwrap();
         let (mut new, mut blobs) = (BTreeMap::new(), Vec::new());

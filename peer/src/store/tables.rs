@@ -24,6 +24,9 @@ use super::{Checks, StoreError};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
+/// Order, key and value of a row.
+type Row = (u64, Vec<u8>, Vec<u8>);
+
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 
 /// A table of records.
@@ -127,10 +130,7 @@ fn migrate(database: &Database, from: u64) -> Result<(), StoreError> {
 }
 
 /// Until version 1 a residual's record held the update that was sent as well: `(feedback, Option<(round, update)>)`.
-fn split_residuals(
-    write: &redb::WriteTransaction,
-    old: &[(u64, Vec<u8>, Vec<u8>)],
-) -> Result<(), redb::Error> {
+fn split_residuals(write: &redb::WriteTransaction, old: &[Row]) -> Result<(), redb::Error> {
     type Old = (Vec<u8>, Option<(Round, Vec<u8>)>);
     let mut residuals = write.open_table(Table::Residuals.rows())?;
     let mut sent = write.open_table(Table::Sent.rows())?;
@@ -293,7 +293,7 @@ fn read_rows(
     database: &impl ReadableDatabase,
     table: Table,
     checks: Checks,
-) -> Result<Vec<(u64, Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Vec<Row>, StoreError> {
     let read = database.begin_read().map_err(|e| fault(e.into()))?;
     let rows = match read.open_table(table.rows()) {
         Ok(rows) => rows,
