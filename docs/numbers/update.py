@@ -380,8 +380,8 @@ def opening(report=None, commit=None):
         r"(\d+) members, (\d+) rounds: (\d+) blocks and certificates, (\d+) bytes of ledger, (\d+) blobs", report)
     head = f"{members} members, {count(rounds)} rounds: {count(records)} blocks and certificates, a ledger of " \
         f"{int(size) / 1e6:.0f} MB, {count(blobs)} blobs."
-    times = found(r"^(ledger .+): ([\d.]+) s$", report)
-    return f"{where}\n\n{head}\n\n" + table(["command", "seconds"], [(f"`{name}`", s) for name, s in times])
+    times = found(r"^((?:ledger|why) .+): ([\d.]+) s, ([\d.]+) s of processor$", report)
+    return f"{where}\n\n{head}\n\n" + table(["command", "seconds", "of the processor"], times)
 
 
 def why(report=None, commit=None):

@@ -8,20 +8,20 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::audit;
+use tributary_protocol::audit::{self, Earlier};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest};
-use tributary_protocol::id::{BlobHash, NetworkId, RunId, Scope, Seq};
-use tributary_protocol::log::Unverified;
+use tributary_protocol::id::{BlobHash, NetworkId, Round, RunId, Scope, Seq};
+use tributary_protocol::log::{SignedBlock, Unverified};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state;
 
 use crate::Remedy;
 use crate::book::Book;
-use crate::mark::{Mark, Naming, Outcome};
+use crate::mark::{Mark, Naming, Outcome, Reach};
 use crate::report::{Fault, Report};
 use crate::view::AdapterView;
 
@@ -35,6 +35,9 @@ pub trait Blobs: Send + Sync {
 
     /// Whether something is kept under `hash`.
     fn holds(&self, hash: BlobHash) -> bool;
+
+    /// The names of all that is kept, in any order; none where they cannot be listed.
+    fn names(&self) -> Vec<BlobHash>;
 }
 
 impl Blobs for BTreeMap<BlobHash, Vec<u8>> {
@@ -44,6 +47,10 @@ impl Blobs for BTreeMap<BlobHash, Vec<u8>> {
 
     fn holds(&self, hash: BlobHash) -> bool {
         self.contains_key(&hash)
+    }
+
+    fn names(&self) -> Vec<BlobHash> {
+        self.keys().copied().collect()
     }
 }
 
@@ -125,13 +132,18 @@ pub struct ArchivedRun {
     pub contradictions: Vec<Certificate>,
     /// All logs.
     pub log: LogSet,
-    /// Every block's bytes, as stored.
-    pub(crate) blocks: Vec<Vec<u8>>,
+    /// Blocks whose signatures hold, as stored, and the bytes of those whose do not.
+    pub(crate) blocks: Vec<SignedBlock>,
+    pub(crate) unsigned: Vec<Vec<u8>>,
     /// Blocks whose signatures are still to be checked, while the run is put together.
     waiting: Vec<Unverified>,
     naming: Option<Naming>,
-    /// Names the bytes of the run.
+    mark: Option<Mark>,
+    /// How much there is of the run, and the name of its bytes.
+    reach: Reach,
     key: Digest,
+    /// What a mark says of the run as it was, where an audit can go on from there.
+    pub(crate) earlier: Option<Earlier>,
     /// What an audit found of these bytes: an earlier one by its mark, or one of this archive.
     pub(crate) checked: OnceLock<Outcome>,
     /// Whether a mark said so.
@@ -157,6 +169,7 @@ impl Archive {
         marks: &dyn Fn(&RunId) -> Option<Mark>,
     ) -> Self {
         let mut parts: BTreeMap<RunId, ArchivedRun> = BTreeMap::new();
+        let new = |run: &RunId| ArchivedRun::new(network, *run, marks(run));
         let mut archive = Self {
             runs: Vec::new(),
             faults: Vec::new(),
@@ -167,10 +180,8 @@ impl Archive {
         for record in records.clone() {
             match record {
                 Record::Certificate { run, round, bytes } => {
-                    let part = parts
-                        .entry(*run)
-                        .or_insert_with(|| ArchivedRun::new(network, *run));
-                    part.name(1, bytes);
+                    let part = parts.entry(*run).or_insert_with(|| new(run));
+                    part.naming().certificate(bytes);
                     match Certificate::decode(bytes) {
                         Ok(certificate) => part.rely_on(certificate),
                         Err(why) => archive.faults.push(
@@ -181,27 +192,31 @@ impl Archive {
                     }
                 }
                 Record::Followed { run, .. } => {
-                    parts
-                        .entry(*run)
-                        .or_insert_with(|| ArchivedRun::new(network, *run));
+                    parts.entry(*run).or_insert_with(|| new(run));
                 }
                 _ => {}
             }
         }
         for record in records {
             if let Record::Block(bytes) = record {
-                archive.add_block(&mut parts, bytes);
+                archive.add_block(&mut parts, &new, bytes);
             }
         }
+        let mut here = archive.blobs.names();
+        here.sort_unstable();
         for part in parts.values_mut() {
-            let mark = marks(&part.id);
-            part.finish(archive.blobs.as_ref(), mark);
+            part.finish(&here);
         }
         archive.runs = parts.into_values().collect();
         archive
     }
 
-    fn add_block(&mut self, parts: &mut BTreeMap<RunId, ArchivedRun>, bytes: &[u8]) {
+    fn add_block(
+        &mut self,
+        parts: &mut BTreeMap<RunId, ArchivedRun>,
+        new: &dyn Fn(&RunId) -> ArchivedRun,
+        bytes: &[u8],
+    ) {
         let block = match Unverified::decode(bytes, self.network) {
             Ok(block) => block,
             Err(why) => return self.faults.push(Fault::of(format!("a block: {why}"))),
@@ -209,11 +224,8 @@ impl Archive {
         let Scope::Run(run) = block.block().scope else {
             return; // Nothing of this version relies on the network's scope.
         };
-        let part = parts
-            .entry(run)
-            .or_insert_with(|| ArchivedRun::new(self.network, run));
-        part.name(0, bytes);
-        part.blocks.push(bytes.to_vec());
+        let part = parts.entry(run).or_insert_with(|| new(&run));
+        part.naming().block(bytes);
         part.waiting.push(block);
     }
 
@@ -223,6 +235,7 @@ impl Archive {
         let mark = |run: &ArchivedRun| {
             Some(Mark {
                 run: run.id,
+                reach: run.reach,
                 key: run.key,
                 outcome: run.checked.get()?.clone(),
             })
@@ -286,7 +299,7 @@ impl Archive {
 }
 
 impl ArchivedRun {
-    fn new(network: NetworkId, id: RunId) -> Self {
+    fn new(network: NetworkId, id: RunId, mark: Option<Mark>) -> Self {
         Self {
             id,
             manifest: None,
@@ -294,9 +307,13 @@ impl ArchivedRun {
             contradictions: Vec::new(),
             log: LogSet::new(network, Scope::Run(id)),
             blocks: Vec::new(),
+            unsigned: Vec::new(),
             waiting: Vec::new(),
-            naming: Some(Naming::new(&id)),
+            naming: Some(Naming::new(&id, mark.as_ref())),
+            mark,
+            reach: Reach::default(),
             key: Digest::default(),
+            earlier: None,
             checked: OnceLock::new(),
             was_marked: false,
         }
@@ -307,43 +324,83 @@ impl ArchivedRun {
         self.certificates.push(certificate);
     }
 
-    fn name(&mut self, kind: u8, bytes: &[u8]) {
-        if let Some(naming) = &mut self.naming {
-            naming.record(kind, bytes);
-        }
+    fn naming(&mut self) -> &mut Naming {
+        let naming = self.naming.as_mut();
+        naming.expect("records come before a run is finished")
     }
 
-    /// Names what is here, and takes over a mark that has this name.
-    fn take_mark(&mut self, blobs: &dyn Blobs, mark: Option<Mark>) {
-        let mut naming = self.naming.take().expect("a run is finished once");
+    /// Names what is here, and takes over a mark that holds for it, or for what came first. Returns for how many
+    /// blocks it does.
+    fn take_mark(&mut self, here: &[BlobHash]) -> usize {
+        let naming = self.naming.take().expect("a run is finished once");
+        let mut flags = Vec::new();
+        // Flags that belong to the rounds before each.
+        let mut upto = vec![0];
         for value in self.certificates.iter().map(|c| &c.value) {
-            for included in &value.included {
-                naming.blob(blobs.holds(included.update.hash));
+            let updates = value.included.iter().map(|included| included.update.hash);
+            for hash in updates.chain([value.adapter.hash]) {
+                flags.push(here.binary_search(&hash).is_ok());
             }
-            naming.blob(blobs.holds(value.adapter.hash));
+            upto.push(flags.len());
         }
-        self.key = naming.finish();
-        if let Some(mark) = mark.filter(|mark| mark.key == self.key) {
-            self.was_marked = self.checked.set(mark.outcome).is_ok();
+        self.reach = naming.reach(self.certificates.len());
+        self.key = naming.all(&flags);
+        let holds = |mark: &Mark| {
+            let first = upto.get(mark.reach.rounds).map(|upto| &flags[..*upto]);
+            first.is_some_and(|first| naming.first(first) == Some(mark.key))
+        };
+        let Some(mark) = self.mark.take().filter(holds) else {
+            return 0;
+        };
+        let Mark { reach, outcome, .. } = mark;
+        // A round that was certified twice may go on elsewhere now.
+        if self.contradictions.is_empty() && reach.certificates == reach.rounds {
+            let unchecked = outcome.unchecked.iter().copied().map(Round);
+            self.earlier = Some(Earlier {
+                rounds: reach.rounds,
+                unchecked: unchecked.collect(),
+                is_visited: false,
+            });
         }
+        if reach == self.reach {
+            self.was_marked = self.checked.set(outcome).is_ok();
+        }
+        reach.blocks
     }
 
     /// The manifest is the first entry of its creator's log, and hashes to the run's id.
-    fn finish(&mut self, blobs: &dyn Blobs, mark: Option<Mark>) {
+    fn finish(&mut self, here: &[BlobHash]) {
         let stored = std::mem::take(&mut self.certificates);
         (self.certificates, self.contradictions) = audit::choose(stored);
-        self.take_mark(blobs, mark);
-        for block in std::mem::take(&mut self.waiting) {
-            let signed = match self.was_marked {
-                true => Ok(block.verified_before()),
-                false => block.verify(),
-            };
-            // A signature that does not verify is for the audit to report.
-            if let Ok(signed) = signed {
-                self.log.insert(signed);
+        let verified = self.take_mark(here);
+        for (at, block) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+            if at < verified {
+                self.blocks.push(block.verified_before());
+                continue;
+            }
+            let bytes = block.bytes().to_vec();
+            match block.verify() {
+                Ok(signed) => self.blocks.push(signed),
+                // It is for the audit to report.
+                Err(_) => self.unsigned.push(bytes),
             }
         }
-        let created = self.log.all().find_map(|(at, entry)| match entry {
+        for signed in &self.blocks {
+            self.log.insert(signed.clone());
+        }
+        self.manifest = self.created();
+        let authors: Vec<_> = self.log.authors().collect();
+        let is_plain = self.manifest.is_some()
+            && self.unsigned.is_empty()
+            && self.log.waiting() == 0
+            && !authors.into_iter().any(|a| self.log.is_equivocator(a));
+        if !is_plain {
+            self.earlier = None;
+        }
+    }
+
+    fn created(&self) -> Option<Manifest> {
+        self.log.all().find_map(|(at, entry)| match entry {
             Entry::Create(manifest)
                 if at.author == manifest.creator
                     && (at.seq, at.index) == (Seq(0), 0)
@@ -352,7 +409,6 @@ impl ArchivedRun {
                 Some((**manifest).clone())
             }
             _ => None,
-        });
-        self.manifest = created;
+        })
     }
 }

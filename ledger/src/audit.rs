@@ -1,7 +1,9 @@
 //! What must hold of an archive, run by run, round by round.
 
-use tributary_protocol::audit::{self, Audited, Contradiction, StoredBlock, StoredCertificate};
-use tributary_protocol::id::{BlobHash, PeerId, Round};
+use tributary_protocol::audit::{
+    self, Audited, Contradiction, Earlier, StoredBlock, StoredCertificate,
+};
+use tributary_protocol::id::{BlobHash, NetworkId, PeerId, Round};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
@@ -15,7 +17,8 @@ use crate::report::{Fault, Report, RunReport};
 pub fn archive(archive: &Archive, report: &mut Report) {
     report.faults.extend(archive.faults.iter().cloned());
     for run in &archive.runs {
-        let nothing = run.certificates.is_empty() && run.blocks.len() <= 1;
+        let blocks = run.blocks.len() + run.unsigned.len();
+        let nothing = run.certificates.is_empty() && blocks <= 1;
         if nothing && run.manifest.is_none() {
             let note = format!(
                 "run {}: followed, nothing of it has arrived",
@@ -31,7 +34,8 @@ pub fn archive(archive: &Archive, report: &mut Report) {
     }
 }
 
-/// The protocol's audit of one run; `visit` sees every round. An archive remembers that a run holds.
+/// The protocol's audit of one run; `visit` sees every round. An archive remembers that a run holds. What a mark says
+/// that it was verified is only recomputed.
 ///
 /// # Errors
 /// The first fault.
@@ -40,26 +44,53 @@ pub fn audited(
     run: &ArchivedRun,
     visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
 ) -> Result<Audited, Fault> {
-    let blocks = run.blocks.iter().map(|bytes| StoredBlock {
-        filed: None,
-        bytes: bytes.clone(),
+    let visited = run.earlier.as_ref().map(|earlier| Earlier {
+        is_visited: true,
+        ..earlier.clone()
     });
-    let certificates = (run.certificates.iter())
-        .chain(&run.contradictions)
-        .map(|certificate| StoredCertificate {
-            filed: Some(certificate.value.round),
-            bytes: certificate.encode(),
-        });
+    looked_at(archive, run, visited.as_ref(), visit)
+}
+
+/// As [`audited`], for a run that went on since it was marked: only what is new is checked. Other runs are left as
+/// they are.
+///
+/// # Errors
+/// The first fault.
+pub(crate) fn caught_up(archive: &Archive, run: &ArchivedRun) -> Result<(), Fault> {
+    let earlier = run.earlier.as_ref().filter(|earlier| {
+        let last = earlier.rounds.checked_sub(1);
+        let last = last.and_then(|last| run.certificates.get(last));
+        // The next round builds on this adapter.
+        last.is_some_and(|c| matches!(archive.blob(c.value.adapter.hash), Ok(Some(_))))
+    });
+    match earlier {
+        Some(_) if run.checked.get().is_none() => {
+            looked_at(archive, run, earlier, &mut |_, _| ()).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn looked_at(
+    archive: &Archive,
+    run: &ArchivedRun,
+    earlier: Option<&Earlier>,
+    visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
+) -> Result<Audited, Fault> {
     // A blob whose content has changed is reported with the files; here it is missing.
     let mut blob = |hash: &BlobHash| archive.blob(*hash).ok().flatten();
-    let found = audit::audit(
-        archive.network,
-        run.id,
-        blocks,
-        certificates,
-        &mut blob,
-        visit,
-    );
+    let found = match (earlier, &run.manifest) {
+        (Some(earlier), Some(manifest)) => audit::resume(
+            archive.network,
+            manifest,
+            (&run.log, run.blocks.len()),
+            &run.certificates,
+            earlier,
+            &mut blob,
+            visit,
+        ),
+        _ => in_full(archive.network, run, &mut blob, visit),
+    };
     let audited = found.map_err(|fault| Fault {
         author: fault.author.map(|author| author.to_string()),
         sequence: fault.seq.map(|seq| seq.0),
@@ -73,8 +104,28 @@ pub fn audited(
     Ok(audited)
 }
 
+/// From the genesis, trusting nobody.
+fn in_full(
+    network: NetworkId,
+    run: &ArchivedRun,
+    blob: &mut dyn FnMut(&BlobHash) -> Option<Vec<u8>>,
+    visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
+) -> Result<Audited, audit::Fault> {
+    let blocks = run.blocks.iter().map(|signed| signed.bytes().to_vec());
+    let blocks = blocks.chain(run.unsigned.iter().cloned());
+    let blocks = blocks.map(|bytes| StoredBlock { filed: None, bytes });
+    let certificates = (run.certificates.iter())
+        .chain(&run.contradictions)
+        .map(|certificate| StoredCertificate {
+            filed: Some(certificate.value.round),
+            bytes: certificate.encode(),
+        });
+    audit::audit(network, run.id, blocks, certificates, blob, visit)
+}
+
 /// Checks one run into `report`, unless that was done before.
 fn run(archive: &Archive, run: &ArchivedRun, report: &mut Report) -> Result<(), Fault> {
+    caught_up(archive, run)?;
     let (found, verdict) = match run.checked.get() {
         Some(found) => (found.clone(), Ok(())),
         None => {

@@ -62,6 +62,8 @@ pub fn explain(
     let manifest = found.run.manifest.as_ref();
     let manifest = manifest.ok_or(ExplainError::NoManifest)?;
     let (included, round, next) = found.certified(manifest)?;
+    let broken = |fault| ExplainError::Broken(Box::new(fault));
+    audit::caught_up(archive, found.run).map_err(broken)?;
     let marked = found.run.checked.get();
     let recomputed = marked.is_some_and(|m| !m.unchecked.contains(&round.round().0));
     let vector = match marked {

@@ -5,6 +5,7 @@
 //!                         │  └───▶ explain   one payout, walked back to the data behind it
 //!                         └──────▶ holdout   was a round scored on the drawn windows?
 //!                         └──────▶ mark      what an earlier audit of the same bytes found
+//!   files, names ────▶ seen, glance         which blobs were hashed; what a home that did not change was found to be
 //!   records ─────────▶ library                every run, folded once: what readers are shown
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod archive;
 pub mod audit;
 pub mod book;
 pub mod explain;
+pub mod glance;
 #[cfg(test)]
 mod hand;
 pub mod holdout;
@@ -23,14 +25,18 @@ pub mod library;
 pub mod mark;
 mod remedy;
 pub mod report;
+mod seal;
+pub mod seen;
 pub mod view;
 
 pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
 pub use book::Book;
+pub use glance::Glance;
 pub use library::{Library, Snapshot, Volume};
 pub use mark::{Mark, Outcome};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};
+pub use seen::{Look, Seen};
 
 // The hand-made runs are shared with tests of the peer and name the crate as they do.
 #[cfg(test)]

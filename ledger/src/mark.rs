@@ -5,9 +5,17 @@
 //! the run in the order in which they are stored, and over which of the blobs that the run names are here; where one
 //! bit of that differs, the key does, and the run is audited again.
 //!
+//! A run that went on has the marked records first and new ones behind them. Where the key holds for those first ones,
+//! the audit goes on from there ([`tributary_protocol::audit::resume()`]), so that one more round costs one round. It
+//! starts from the genesis where a round was certified twice, somebody equivocated, a block waits for another, or the
+//! adapter that the next round builds on is not here.
+//!
 //! | taken from a mark | looked at again every time |
 //! |---|---|
-//! | signatures, links, certificates, states, aggregates, sums of accounts | the bytes of blocks and certificates (by the key), checksums of the database, hashes of blobs, roots of shards, the key file |
+//! | signatures, links, certificates, states, aggregates, sums of accounts | the bytes of blocks and certificates (by the key), checksums of the database, roots of shards, the key file |
+//!
+//! [`crate::glance`] says what is looked at of a home in which nothing has changed at all, and [`crate::seen`] how
+//! blobs are told that were not written since they were hashed.
 //!
 //! Anybody that can write a ledger can also hash it, so a mark is sealed with a secret that follows from the home's
 //! key: only the owner of a home can make marks for it. A copy without its key is audited in full, and so is a home
@@ -18,9 +26,10 @@ use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::RunId;
 
 use crate::report::{Fault, RunReport};
+use crate::seal;
 
 /// Name and version of this layout. A program that audits otherwise takes another.
-const SCHEMA: &str = "checked/1";
+const SCHEMA: &str = "checked/2";
 
 /// What an audit found of a run that holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,12 +44,23 @@ pub struct Outcome {
     pub unchecked: Vec<u32>,
 }
 
+/// How many records of a run an audit looked at: the first of each kind, in the order in which they are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reach {
+    pub(crate) blocks: usize,
+    pub(crate) certificates: usize,
+    /// Rounds of the chain that the certificates make.
+    pub(crate) rounds: usize,
+}
+
 /// An [`Outcome`] under the name of the bytes that it holds for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
     /// The run.
     pub run: RunId,
-    /// Names the bytes.
+    /// Which of its records.
+    pub(crate) reach: Reach,
+    /// Names their bytes.
     pub(crate) key: Digest,
     /// What was found of them.
     pub(crate) outcome: Outcome,
@@ -48,148 +68,132 @@ pub struct Mark {
 
 /// A mark as it is kept.
 #[derive(Serialize, Deserialize)]
-struct Sealed {
-    schema: String,
+struct Kept {
     run: String,
+    reach: Reach,
     key: String,
     outcome: Outcome,
-    seal: String,
-}
-
-impl Sealed {
-    /// Covers every field but itself.
-    fn seal(&self, secret: &Digest) -> Option<String> {
-        let covered = (&self.schema, &self.run, &self.key, &self.outcome);
-        let bytes = serde_json::to_vec(&covered).ok()?;
-        let mut hasher = Hasher::new(Domain::Simulation);
-        hasher.update(b"checked mark").update(secret.as_bytes());
-        Some(hasher.update(&bytes).finalize().to_string())
-    }
 }
 
 impl Mark {
     /// The bytes to keep, sealed.
     pub fn seal(&self, secret: &Digest) -> Vec<u8> {
-        let mut sealed = Sealed {
-            schema: SCHEMA.to_owned(),
+        let kept = Kept {
             run: self.run.to_string(),
+            reach: self.reach,
             key: self.key.to_string(),
             outcome: self.outcome.clone(),
-            seal: String::new(),
         };
-        sealed.seal = sealed.seal(secret).expect("plain data");
-        serde_json::to_vec(&sealed).expect("plain data")
+        seal::json(SCHEMA, &kept, secret)
     }
 
     /// A mark that was kept; `None` when its seal is not this secret's, or it is of another version.
     pub fn open(bytes: &[u8], secret: &Digest) -> Option<Self> {
-        let sealed: Sealed = serde_json::from_slice(bytes).ok()?;
-        let holds = sealed.schema == SCHEMA && sealed.seal(secret)? == sealed.seal;
-        let run = sealed.run.parse().ok()?;
-        let key = sealed.key.parse().ok()?;
-        let outcome = sealed.outcome;
-        holds.then_some(Self { run, key, outcome })
+        let kept: Kept = seal::from_json(SCHEMA, bytes, secret)?;
+        Some(Self {
+            run: kept.run.parse().ok()?,
+            reach: kept.reach,
+            key: kept.key.parse().ok()?,
+            outcome: kept.outcome,
+        })
+    }
+}
+
+/// Names the records of one kind as they come, and the first of them.
+struct Names {
+    hasher: Hasher,
+    count: usize,
+    /// How many are the first ones, and their name once they have come.
+    first: (usize, Option<Digest>),
+}
+
+impl Names {
+    fn new(kind: &[u8], run: &RunId, first: usize) -> Self {
+        let mut hasher = Hasher::new(Domain::Simulation);
+        hasher.update(b"checked bytes").update(SCHEMA.as_bytes());
+        hasher.update(run.as_bytes()).update(kind);
+        let mut names = Self {
+            hasher,
+            count: 0,
+            first: (first, None),
+        };
+        names.note();
+        names
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let length = (bytes.len() as u64).to_le_bytes();
+        self.hasher.update(&length).update(bytes);
+        self.count += 1;
+        self.note();
+    }
+
+    fn note(&mut self) {
+        if self.count == self.first.0 {
+            self.first.1 = Some(self.hasher.clone().finalize());
+        }
     }
 }
 
 /// Names the bytes of a run as they come.
-pub(crate) struct Naming(Hasher);
+pub(crate) struct Naming {
+    blocks: Names,
+    certificates: Names,
+}
 
 impl Naming {
-    pub(crate) fn new(run: &RunId) -> Self {
-        let mut hasher = Hasher::new(Domain::Simulation);
-        hasher.update(b"checked bytes").update(SCHEMA.as_bytes());
-        hasher.update(run.as_bytes());
-        Self(hasher)
+    /// Of a run that may have a mark.
+    pub(crate) fn new(run: &RunId, mark: Option<&Mark>) -> Self {
+        let first = mark.map(|mark| mark.reach).unwrap_or_default();
+        Self {
+            blocks: Names::new(b"blocks", run, first.blocks),
+            certificates: Names::new(b"certificates", run, first.certificates),
+        }
     }
 
-    /// One more record of a kind.
-    pub(crate) fn record(&mut self, kind: u8, bytes: &[u8]) {
-        let length = (bytes.len() as u64).to_le_bytes();
-        self.0.update(&[kind]).update(&length).update(bytes);
+    pub(crate) fn block(&mut self, bytes: &[u8]) {
+        self.blocks.add(bytes);
     }
 
-    /// Whether a named blob is here.
-    pub(crate) fn blob(&mut self, is_here: bool) {
-        self.0.update(&[u8::from(is_here)]);
+    pub(crate) fn certificate(&mut self, bytes: &[u8]) {
+        self.certificates.add(bytes);
     }
 
-    pub(crate) fn finish(self) -> Digest {
-        self.0.finalize()
+    /// How far the records go that came, where the certificates make so many rounds.
+    pub(crate) fn reach(&self, rounds: usize) -> Reach {
+        Reach {
+            blocks: self.blocks.count,
+            certificates: self.certificates.count,
+            rounds,
+        }
     }
+
+    /// Names all that came, and `here`, for every blob that the certificates name, whether it is here.
+    pub(crate) fn all(&self, here: &[bool]) -> Digest {
+        let names = [&self.blocks, &self.certificates].map(|n| n.hasher.clone().finalize());
+        key(names, here)
+    }
+
+    /// Names what came first; `None` where less came.
+    pub(crate) fn first(&self, here: &[bool]) -> Option<Digest> {
+        Some(key(
+            [self.blocks.first.1?, self.certificates.first.1?],
+            here,
+        ))
+    }
+}
+
+fn key(names: [Digest; 2], here: &[bool]) -> Digest {
+    let mut hasher = Hasher::new(Domain::Simulation);
+    hasher.update(b"checked run");
+    for name in names {
+        hasher.update(name.as_bytes());
+    }
+    for is_here in here {
+        hasher.update(&[u8::from(*is_here)]);
+    }
+    hasher.finalize()
 }
 
 #[cfg(test)]
-mod tests {
-    use tributary_protocol::event::Record;
-
-    use super::*;
-    use crate::hand::{Hand, NETWORK, finished};
-    use crate::{Archive, Report, audit};
-
-    const SECRET: Digest = Digest::from_bytes([7; 32]);
-
-    /// What opening a home with these kept marks reports, and the marks that are to be kept from then on.
-    fn opened(records: &[Record], hand: &Hand, kept: &[u8]) -> (Report, bool, Vec<Mark>) {
-        let kept = |run: &RunId| Mark::open(kept, &SECRET).filter(|mark| mark.run == *run);
-        let archive = Archive::marked(NETWORK, records, hand.kept.clone(), &kept);
-        let was_marked = archive.runs.iter().any(|run| run.was_marked);
-        let mut report = Report::default();
-        audit::archive(&archive, &mut report);
-        (report.concluded(), was_marked, archive.new_marks())
-    }
-
-    fn mark(hand: &Hand) -> Vec<u8> {
-        let (report, was_marked, marks) = opened(&hand.records, hand, b"");
-        assert!(report.verified && !was_marked, "{:?}", report.faults);
-        marks[0].seal(&SECRET)
-    }
-
-    #[test]
-    fn a_marked_run_reports_what_its_audit_reported() {
-        let (hand, _, _) = finished();
-        let kept = mark(&hand);
-        let (first, _, _) = opened(&hand.records, &hand, b"");
-        let (second, was_marked, marks) = opened(&hand.records, &hand, &kept);
-        assert!(was_marked && marks.is_empty(), "nothing new is to be kept");
-        assert_eq!(first, second);
-    }
-
-    #[test]
-    fn no_mark_hides_a_changed_record_or_a_lost_blob() {
-        let (mut hand, first, _) = finished();
-        let kept = mark(&hand);
-        for at in 0..hand.records.len() {
-            let mut records = hand.records.clone();
-            let (Record::Block(bytes) | Record::Certificate { bytes, .. }) = &mut records[at]
-            else {
-                panic!("a run is blocks and certificates");
-            };
-            let last = bytes.len() - 1;
-            bytes[last] ^= 1;
-            let (report, was_marked, marks) = opened(&records, &hand, &kept);
-            assert!(!was_marked && !report.verified, "record {at}");
-            assert!(marks.is_empty(), "a run with a fault is marked");
-            records.remove(at);
-            assert!(!opened(&records, &hand, &kept).1, "record {at} is gone");
-        }
-        hand.kept.remove(&first[0].update.hash);
-        let (report, was_marked, _) = opened(&hand.records, &hand, &kept);
-        assert!(!was_marked && report.runs[0].aggregates < 3, "{report:?}");
-    }
-
-    #[test]
-    fn a_mark_that_was_tampered_with_or_sealed_by_another_is_none() {
-        let (hand, _, _) = finished();
-        let kept = mark(&hand);
-        for at in 0..kept.len() {
-            let mut bad = kept.clone();
-            bad[at] ^= 1;
-            let opened = Mark::open(&bad, &SECRET);
-            let same = opened.is_none() || opened == Mark::open(&kept, &SECRET);
-            assert!(same, "byte {at} says something else");
-        }
-        assert!(Mark::open(&kept, &SECRET).is_some());
-        assert!(Mark::open(&kept, &Digest::from_bytes([8; 32])).is_none());
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ mod blobs;
 #[cfg(test)]
 pub(crate) mod disk;
 mod error;
+mod memory;
 mod reader;
 mod tables;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::home::HomePaths;
 pub use blobs::Blobs;
 pub use error::StoreError;
 pub use reader::LedgerReader;
+pub(crate) use reader::{Checks, LedgerFile};
 
 /// Jobs that one commit takes at most; bounds the memory of a batch.
 const MAX_BATCH: usize = 256;
@@ -145,7 +147,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] names the table and the key.
     pub fn load_all(&self) -> Result<Vec<Record>, StoreError> {
-        tables::load(&*self.database)
+        tables::load(&*self.database, Checks::Made)
     }
 
     /// Hashes of the blobs that are durable.

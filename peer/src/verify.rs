@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `key` | its checksum |
 //! | `ledger.redb` | page checksums, a checksum a row, and then what the rows say: signatures, links, certificates, aggregates, states, scores, credits |
-//! | `blobs/HASH` | the hash that is the name |
+//! | `blobs/HASH` | the hash that is the name; a file that looks as it did when it was hashed is not read again, except in full |
 //! | `shards/committed/ROOT.json` | the Merkle root that is the name |
 //! | `shards/NAME/files/HASH.NAME` | the hash in the name |
-//! | `cache/RUN.moved`, `cache/RUN.checked` | a checksum, a seal; what does not hold is made again |
+//! | `cache/RUN.moved`, `cache/*.checked` | a checksum, a seal; what does not hold is made again |
 //! | `demo.json` of a demo | its checksum; the exported adapter is written again and compared |
 //!
 //! Harmless by construction, because nothing relies on them: `lock` (empty), `config.toml` (the name
@@ -24,8 +24,9 @@ use std::path::{Path, PathBuf};
 
 use tributary_ledger::explain::{self, ShardText};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::{Archive, Fault, Library, Remedy, Report, Snapshot, audit};
+use tributary_ledger::{Archive, Fault, Glance, Library, Remedy, Report, Snapshot, audit};
 use tributary_protocol::event::Record;
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MerkleRoot, PeerId};
 
 use crate::NETWORK;
@@ -33,7 +34,7 @@ use crate::daemon::{Daemon, StartError};
 use crate::home::{HomeError, HomePaths};
 use crate::identity::IdentityError;
 use crate::shard::{Committed, ShardError};
-use crate::store::{Blobs, LedgerReader, StoreError};
+use crate::store::{Blobs, Checks, LedgerFile, LedgerReader, StoreError};
 use crate::terminal::Failure;
 
 /// Why nothing could be checked. A fault that was found is no error but part of the [`Report`].
@@ -66,7 +67,8 @@ pub enum VerifyError {
 pub enum Depth {
     /// Everything.
     Full,
-    /// All but what an earlier audit of exactly the same bytes found ([`tributary_ledger::mark`]).
+    /// All but what an earlier audit of exactly the same bytes found ([`tributary_ledger::mark`]), and hashes of
+    /// blobs whose files were not written since ([`tributary_ledger::seen`]).
     Marked,
 }
 
@@ -75,8 +77,17 @@ pub enum Depth {
 /// # Errors
 /// [`StoreError`].
 pub fn archive(paths: &HomePaths) -> Result<Archive, StoreError> {
-    let reader = LedgerReader::open(paths)?;
-    Ok(opened(&reader, paths, Depth::Marked))
+    Ok(opened(&decoded(paths)?, paths, Depth::Marked))
+}
+
+/// The ledger of a stopped home. Pages and rows of a file that was checked as a whole are not checked again.
+fn decoded(paths: &HomePaths) -> Result<LedgerReader, StoreError> {
+    let file = LedgerFile::read(paths)?;
+    let checked = marks::glance(paths).is_some_and(|glance| glance.ledger == file.hash());
+    file.decode(match checked {
+        true => Checks::MadeBefore,
+        false => Checks::Made,
+    })
 }
 
 fn opened(reader: &LedgerReader, paths: &HomePaths, depth: Depth) -> Archive {
@@ -99,7 +110,7 @@ pub fn archive_of(records: &[Record], paths: &HomePaths) -> Archive {
 /// # Errors
 /// [`StoreError`].
 pub fn library(paths: &HomePaths) -> Result<Snapshot, StoreError> {
-    let reader = LedgerReader::open(paths)?;
+    let reader = decoded(paths)?;
     Ok(Library::of(NETWORK, reader.records()).snapshot())
 }
 
@@ -148,7 +159,8 @@ pub fn home(root: &Path, depth: Depth) -> Result<Report, VerifyError> {
     Ok(report.concluded())
 }
 
-/// Checks one stopped home into `report`, under `name`.
+/// Checks one stopped home into `report`, under `name`. There is no archive where the ledger is damaged, or the same as
+/// at the last check.
 pub(crate) fn stopped(
     paths: &HomePaths,
     (name, depth): (&str, Depth),
@@ -170,14 +182,9 @@ pub(crate) fn stopped(
         let why = format!("{name}: there is no key here; signatures are checked without one");
         report.notes.push(why);
     }
-    files::check(paths, report)?;
-    let archive = match LedgerReader::open(paths) {
-        Ok(reader) => {
-            let archive = opened(&reader, paths, depth);
-            audit::archive(&archive, report);
-            keep(&archive, paths);
-            Some(archive)
-        }
+    let blobs = files::check(paths, depth, report)?;
+    let archive = match ledger(paths, depth, blobs, report) {
+        Ok(archive) => archive,
         Err(
             e @ (StoreError::Damaged { .. }
             | StoreError::DamagedFile { .. }
@@ -210,6 +217,43 @@ pub(crate) fn stopped(
     Ok(archive)
 }
 
+/// Checks the ledger of a stopped home, beside the blobs of a name. No archive where everything is as it was at the
+/// last check.
+fn ledger(
+    paths: &HomePaths,
+    depth: Depth,
+    blobs: Digest,
+    report: &mut Report,
+) -> Result<Option<Archive>, StoreError> {
+    let file = LedgerFile::read(paths)?;
+    let ledger = file.hash();
+    let before = marks::glance(paths).filter(|_| depth == Depth::Marked);
+    let (found, archive) = match before.filter(|g| (g.ledger, g.blobs) == (ledger, blobs)) {
+        Some(glance) => (glance.report, None),
+        None => {
+            let archive = opened(&file.decode(Checks::Made)?, paths, depth);
+            let mut found = Report::default();
+            audit::archive(&archive, &mut found);
+            keep(&archive, paths);
+            (found, Some(archive))
+        }
+    };
+    if archive.is_some() && found.faults.is_empty() {
+        let report = found.clone();
+        let glance = Glance {
+            ledger,
+            blobs,
+            report,
+        };
+        marks::keep_glance(paths, &glance);
+    }
+    report.runs.extend(found.runs);
+    report.faults.extend(found.faults);
+    report.findings.extend(found.findings);
+    report.notes.extend(found.notes);
+    Ok(archive)
+}
+
 /// Checks the home of a running daemon: what is durable at this moment.
 ///
 /// # Errors
@@ -219,7 +263,7 @@ pub async fn running(daemon: &Daemon, paths: &HomePaths) -> Result<Report, Verif
     let paths = paths.clone();
     let checking = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
-        files::check(&paths, &mut report)?;
+        files::check(&paths, Depth::Full, &mut report)?;
         audit::archive(&archive_of(&records, &paths), &mut report);
         for run in &mut report.runs {
             ".".clone_into(&mut run.home);

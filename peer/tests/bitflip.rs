@@ -41,6 +41,8 @@ fn records(home: &Path) -> Vec<Record> {
 /// Flips one bit, looks, and flips it back.
 fn flipped<T>(path: &Path, bit: u64, look: impl FnOnce() -> T) -> T {
     let good = std::fs::read(path).unwrap();
+    // What is kept between checks is written anew, and may be shorter than when the place was drawn.
+    let bit = bit % (good.len() as u64 * 8);
     let mut bad = good.clone();
     bad[(bit / 8) as usize] ^= 1 << (bit % 8);
     std::fs::write(path, &bad).unwrap();

@@ -8,7 +8,10 @@
 //! stored first; the other is proof against the members that signed both ([`Contradiction`]) and takes nothing back.
 //! Where a peer did not keep the updates of a round, that round's adapter rests on its certificate alone, and the
 //! outcome says so ([`Audited::unchecked`]). The crate `attribution` folds books and payouts from the outcome; the
-//! caller reads the store.
+//! caller reads the store. A run that only went on since an earlier audit is taken up where that one stopped
+//! ([`resume()`]).
+
+mod resume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +28,8 @@ use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::state::{self, Derived, Evidence, Head};
+
+pub use resume::{Earlier, resume};
 
 /// A block as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,48 +151,14 @@ pub fn audit(
     let manifest = find_manifest(run, &blocks)?;
     let counted = blocks.len();
     let log = link(network, run, &certificates, blocks)?;
-    let mut replay = Replay {
-        network,
-        run,
-        manifest: Arc::new(manifest),
-        log,
-        head: None,
-        adapter: None,
-        values: Vec::new(),
-        unchecked: Vec::new(),
-        contradictions: Vec::new(),
-    };
+    let mut replay = Replay::new(network, run, Arc::new(manifest), &log);
     for certificate in certificates {
         let others = others.remove(&certificate.round()).unwrap_or_default();
         replay.compare(&certificate, &others)?;
-        let derived = replay.step(certificate, blob)?;
-        let value = replay.values.last().expect("a value was just followed");
-        visit(value, derived.as_ref());
-        replay.adapter = match derived {
-            Some(derived) => Some(derived.adapter),
-            None => replay.stored_adapter(blob)?,
-        };
+        replay.verify(&certificate)?;
+        replay.go_on(certificate, blob, visit)?;
     }
-    let Some(head) = replay.head else {
-        return Err(Fault::of_round(
-            None,
-            "no certificate: the run has no genesis",
-        ));
-    };
-    let authors: Vec<PeerId> = replay.log.authors().collect();
-    let equivocators = authors
-        .into_iter()
-        .filter(|a| replay.log.is_equivocator(*a));
-    Ok(Audited {
-        equivocators: equivocators.collect(),
-        manifest: Arc::unwrap_or_clone(replay.manifest),
-        values: replay.values,
-        head,
-        adapter: replay.adapter,
-        unchecked: replay.unchecked,
-        contradictions: replay.contradictions,
-        blocks: counted,
-    })
+    replay.finish(counted)
 }
 
 /// Certificates of one run that contradict those of its chain, by round.
@@ -324,11 +295,11 @@ fn link(
 type Lookup<'a> = &'a mut dyn FnMut(&BlobHash) -> Option<Vec<u8>>;
 
 /// A run as far as its certificates were followed.
-struct Replay {
+struct Replay<'a> {
     network: NetworkId,
     run: RunId,
     manifest: Arc<Manifest>,
-    log: LogSet,
+    log: &'a LogSet,
     head: Option<Head>,
     adapter: Option<Arc<Adapter>>,
     values: Vec<RoundValue>,
@@ -336,7 +307,66 @@ struct Replay {
     contradictions: Vec<Contradiction>,
 }
 
-impl Replay {
+impl<'a> Replay<'a> {
+    /// Before the genesis.
+    fn new(network: NetworkId, run: RunId, manifest: Arc<Manifest>, log: &'a LogSet) -> Self {
+        Self {
+            network,
+            run,
+            manifest,
+            log,
+            head: None,
+            adapter: None,
+            values: Vec::new(),
+            unchecked: Vec::new(),
+            contradictions: Vec::new(),
+        }
+    }
+
+    /// What was established, of a run with so many blocks.
+    fn finish(self, blocks: usize) -> Result<Audited, Fault> {
+        let Some(head) = self.head else {
+            let reason = "no certificate: the run has no genesis";
+            return Err(Fault::of_round(None, reason));
+        };
+        let authors: Vec<PeerId> = self.log.authors().collect();
+        let equivocators = authors.into_iter().filter(|a| self.log.is_equivocator(*a));
+        Ok(Audited {
+            equivocators: equivocators.collect(),
+            manifest: Arc::unwrap_or_clone(self.manifest),
+            values: self.values,
+            head,
+            adapter: self.adapter,
+            unchecked: self.unchecked,
+            contradictions: self.contradictions,
+            blocks,
+        })
+    }
+
+    /// A quorum of the committee that the state before gives.
+    fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
+        let committee = state::committee(&self.manifest, &self.run, self.head.as_ref());
+        (certificate.verify(&committee, self.network))
+            .map_err(|why| Fault::of_round(Some(certificate.round()), why))
+    }
+
+    /// One round on, shown to `visit`, with the adapter after it where it can be had.
+    fn go_on(
+        &mut self,
+        certificate: Certificate,
+        blob: Lookup<'_>,
+        visit: &mut dyn FnMut(&RoundValue, Option<&Derived>),
+    ) -> Result<(), Fault> {
+        let derived = self.step(certificate, blob)?;
+        let value = self.values.last().expect("a value was just followed");
+        visit(value, derived.as_ref());
+        self.adapter = match derived {
+            Some(derived) => Some(derived.adapter),
+            None => self.stored_adapter(blob)?,
+        };
+        Ok(())
+    }
+
     /// Notes who signed another value for the round that is next; what no quorum signed has no place in a store.
     fn compare(&mut self, chosen: &Certificate, others: &[Certificate]) -> Result<(), Fault> {
         let round = chosen.round();
@@ -353,8 +383,7 @@ impl Replay {
         Ok(())
     }
 
-    /// One round on: quorum of the right committee, then everything its value says. `None` when the
-    /// adapter could not be recomputed.
+    /// One round on: everything that the value says. `None` when the adapter could not be recomputed.
     fn step(
         &mut self,
         certificate: Certificate,
@@ -363,8 +392,6 @@ impl Replay {
         let round = certificate.round();
         let fault = |why: Rejection| Fault::of_round(Some(round), why);
         let head = self.head.as_ref();
-        let committee = state::committee(&self.manifest, &self.run, head);
-        (certificate.verify(&committee, self.network)).map_err(fault)?;
         let value = certificate.value;
         let after = state::follow(&self.manifest, self.run, head, &value).map_err(fault)?;
         if let Some(at) = state::relied(&value).find(|at| self.log.entry(at).is_none()) {
@@ -377,7 +404,7 @@ impl Replay {
         }
         let updates = updates(&value, blob)?;
         let evidence = Evidence {
-            log: &self.log,
+            log: self.log,
             before: self.adapter.as_ref(),
             blobs: &updates,
             judged: self.values.last(),

@@ -141,6 +141,7 @@ impl Domain {
 }
 
 /// An incremental hash under one domain.
+#[derive(Clone)]
 pub struct Hasher(blake3::Hasher);
 
 impl Hasher {

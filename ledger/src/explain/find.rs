@@ -3,8 +3,6 @@
 //! A receipt is named by the first digits of the block that carries it, as `ledger statement` prints
 //! them, with `.INDEX` where the block holds several, or by its place, `RUN/ROUND` or `RUN/ROUND/PEER`.
 
-use std::collections::BTreeMap;
-
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Contribution, Entry};
 use tributary_protocol::id::{PeerId, Round};
@@ -63,13 +61,16 @@ fn receipts(archive: &Archive) -> Vec<Found<'_>> {
         let counted = run.log.all().map(|(at, entry)| (at, Some(entry)));
         let values = run.certificates.iter().map(|c| &c.value);
         let relied = values.flat_map(|v| v.included.iter().map(|i| i.receipt));
-        let relied = relied.map(|at| (at, run.log.entry(&at)));
-        let all: BTreeMap<EntryRef, Contribution> = (counted.chain(relied))
+        let behind = relied.filter(|at| run.log.is_equivocator(at.author));
+        let behind = behind.map(|at| (at, run.log.entry(&at)));
+        let mut all: Vec<(EntryRef, Contribution)> = (counted.chain(behind))
             .filter_map(|(at, entry)| match entry {
                 Some(Entry::Contribution(receipt)) => Some((at, *receipt)),
                 _ => None,
             })
             .collect();
+        all.sort_by_key(|(at, _)| *at);
+        all.dedup_by_key(|(at, _)| *at);
         out.extend(
             all.into_iter()
                 .map(|(at, receipt)| Found { run, at, receipt }),

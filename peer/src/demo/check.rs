@@ -49,7 +49,7 @@ fn check(root: &Path, depth: Depth, report: &mut Report) -> Result<(), VerifyErr
             }
             Err(e) => return Err(e),
         };
-        exported = exported.or(archive);
+        exported = exported.or(Some((HomePaths::new(&path), archive)));
     }
     let expected = plan.as_ref().map_or(0, |plan| plan.actors().len());
     let homes = list(&Plan::peers_folder(root))?.len();
@@ -58,7 +58,11 @@ fn check(root: &Path, depth: Depth, report: &mut Report) -> Result<(), VerifyErr
         report.faults.push(Fault::of(why));
     }
     let folder = Plan::adapter_folder(root);
-    if let (true, Some(archive)) = (folder.is_dir(), exported)
+    // Where a ledger is as it was, nothing of it was decoded yet; one that is damaged is reported already.
+    let archive = exported.filter(|_| folder.is_dir());
+    let archive =
+        archive.and_then(|(home, archive)| archive.or_else(|| verify::archive(&home).ok()));
+    if let Some(archive) = archive
         && let Err(why) = same_adapter(&archive, &folder)
     {
         report.faults.push(Fault::of(why));

@@ -152,4 +152,10 @@ impl tributary_ledger::Blobs for Blobs {
     fn holds(&self, hash: BlobHash) -> bool {
         self.path(hash).exists()
     }
+
+    fn names(&self) -> Vec<BlobHash> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        entries.filter_map(name).collect()
+    }
 }

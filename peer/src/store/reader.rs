@@ -6,16 +6,65 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::Database;
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use tributary_protocol::event::Record;
+use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::BlobHash;
 
+use super::memory::Memory;
 use super::{Blobs, StoreError, error, tables};
 use crate::home::HomePaths;
+
+/// What is checked of a file beside its layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// Every page and row.
+    Made,
+    /// Nothing: the caller knows that the same bytes were checked before.
+    MadeBefore,
+}
+
+/// The file of a stopped peer's ledger, nothing of it decoded.
+#[derive(Debug)]
+pub(crate) struct LedgerFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    blobs: Blobs,
+}
+
+impl LedgerFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while a daemon runs on the home; [`StoreError::Missing`]; the failures of the disk.
+    pub(crate) fn read(paths: &HomePaths) -> Result<Self, StoreError> {
+        let path = paths.ledger();
+        if !path.is_file() {
+            return Err(StoreError::Missing(path));
+        }
+        check_unlocked(paths)?;
+        let bytes = fs::read(&path).map_err(|e| StoreError::io("read the ledger", &path, &e))?;
+        let blobs = Blobs::read_only(paths.blobs());
+        Ok(Self { path, bytes, blobs })
+    }
+
+    /// BLAKE3 of every byte.
+    pub(crate) fn hash(&self) -> Digest {
+        hash::blob(&self.bytes)
+    }
+
+    /// Decodes it.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedFile`] and [`StoreError::Damaged`] say what does not hold.
+    pub(crate) fn decode(self, checks: Checks) -> Result<LedgerReader, StoreError> {
+        let Self { path, bytes, blobs } = self;
+        let records = error::guarded(&path, || load(&path, bytes, checks))??;
+        Ok(LedgerReader { records, blobs })
+    }
+}
 
 /// Everything a stopped peer keeps.
 #[derive(Debug)]
@@ -31,17 +80,7 @@ impl LedgerReader {
     /// [`StoreError::InUse`] while a daemon runs on it; [`StoreError::Missing`];
     /// [`StoreError::DamagedFile`] and [`StoreError::Damaged`] say what does not hold.
     pub fn open(paths: &HomePaths) -> Result<Self, StoreError> {
-        let path = paths.ledger();
-        if !path.is_file() {
-            return Err(StoreError::Missing(path));
-        }
-        check_unlocked(paths)?;
-        let bytes = fs::read(&path).map_err(|e| StoreError::io("read the ledger", &path, &e))?;
-        let records = error::guarded(&path, || load(&path, &bytes))??;
-        Ok(Self {
-            records,
-            blobs: Blobs::read_only(paths.blobs()),
-        })
+        LedgerFile::read(paths)?.decode(Checks::Made)
     }
 
     /// Every record except blobs, each kind in the order it was persisted.
@@ -75,22 +114,17 @@ fn check_unlocked(paths: &HomePaths) -> Result<(), StoreError> {
     }
 }
 
-fn load(path: &Path, bytes: &[u8]) -> Result<Vec<Record>, StoreError> {
+fn load(path: &Path, bytes: Vec<u8>, checks: Checks) -> Result<Vec<Record>, StoreError> {
     if bytes.is_empty() {
         return Err(StoreError::DamagedFile {
             path: path.to_owned(),
             why: "it is empty".into(),
         });
     }
-    let backend = InMemoryBackend::new();
-    backend
-        .set_len(bytes.len() as u64)
-        .and_then(|()| backend.write(0, bytes))
-        .map_err(|e| StoreError::io("copy the ledger", path, &e))?;
     let mut builder = Database::builder();
-    builder.set_check_integrity_on_open(true);
+    builder.set_check_integrity_on_open(checks == Checks::Made);
     let database = builder
-        .create_with_backend(backend)
+        .create_with_backend(Memory::new(bytes))
         .map_err(|e| StoreError::opening(path, e))?;
-    tables::load(&database)
+    tables::load(&database, checks)
 }

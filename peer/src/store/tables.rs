@@ -20,9 +20,12 @@ use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{Round, RunId};
 
-use super::StoreError;
+use super::{Checks, StoreError};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Order, key and value of a row.
+type Row = (u64, Vec<u8>, Vec<u8>);
 
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 
@@ -114,7 +117,7 @@ fn check_names(read: &redb::ReadTransaction) -> Result<(), StoreError> {
 /// From an older layout to this one, in one commit.
 fn migrate(database: &Database, from: u64) -> Result<(), StoreError> {
     let old = match from {
-        1 => read_rows(database, Table::Residuals)?,
+        1 => read_rows(database, Table::Residuals, Checks::Made)?,
         _ => Vec::new(),
     };
     transact(database, |write| {
@@ -127,10 +130,7 @@ fn migrate(database: &Database, from: u64) -> Result<(), StoreError> {
 }
 
 /// Until version 1 a residual's record held the update that was sent as well: `(feedback, Option<(round, update)>)`.
-fn split_residuals(
-    write: &redb::WriteTransaction,
-    old: &[(u64, Vec<u8>, Vec<u8>)],
-) -> Result<(), redb::Error> {
+fn split_residuals(write: &redb::WriteTransaction, old: &[Row]) -> Result<(), redb::Error> {
     type Old = (Vec<u8>, Option<(Round, Vec<u8>)>);
     let mut residuals = write.open_table(Table::Residuals.rows())?;
     let mut sent = write.open_table(Table::Sent.rows())?;
@@ -262,7 +262,10 @@ fn seal(table: Table, key: &[u8], order: u64, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Every row of a database, each kind in the order it was persisted.
-pub(super) fn load(database: &impl ReadableDatabase) -> Result<Vec<Record>, StoreError> {
+pub(super) fn load(
+    database: &impl ReadableDatabase,
+    checks: Checks,
+) -> Result<Vec<Record>, StoreError> {
     let read = database.begin_read().map_err(|e| fault(e.into()))?;
     let meta = read.open_table(META).map_err(|e| fault(e.into()))?;
     let found = version_of(&meta)?.unwrap_or(0);
@@ -275,9 +278,9 @@ pub(super) fn load(database: &impl ReadableDatabase) -> Result<Vec<Record>, Stor
     check_names(&read)?;
     let mut out = Vec::new();
     for table in Table::ALL {
-        let rows = read_rows(database, table)?.into_iter();
+        let rows = read_rows(database, table, checks)?.into_iter();
         let records = rows.map(|(_, key, rest)| {
-            record_of(table, &key, &rest)
+            record_of(table, &key, rest, checks)
                 .ok_or_else(|| damaged(table, &key, "its key has a wrong length"))
         });
         out.extend(records.collect::<Result<Vec<_>, _>>()?);
@@ -285,11 +288,12 @@ pub(super) fn load(database: &impl ReadableDatabase) -> Result<Vec<Record>, Stor
     Ok(out)
 }
 
-/// The rows of a table in the order in which they were persisted: order, key and value, their checksums checked.
+/// The rows of a table in the order in which they were persisted: order, key and value.
 fn read_rows(
     database: &impl ReadableDatabase,
     table: Table,
-) -> Result<Vec<(u64, Vec<u8>, Vec<u8>)>, StoreError> {
+    checks: Checks,
+) -> Result<Vec<Row>, StoreError> {
     let read = database.begin_read().map_err(|e| fault(e.into()))?;
     let rows = match read.open_table(table.rows()) {
         Ok(rows) => rows,
@@ -298,7 +302,7 @@ fn read_rows(
     let mut out = Vec::new();
     for row in rows.iter().map_err(|e| fault(e.into()))? {
         let (key, value) = row.map_err(|e| fault(e.into()))?;
-        let (order, rest) = open_row(table, key.value(), value.value())?;
+        let (order, rest) = open_row(table, key.value(), value.value(), checks)?;
         out.push((order, key.value().to_vec(), rest.to_vec()));
     }
     out.sort_by_key(|(order, _, _)| *order);
@@ -313,8 +317,14 @@ fn damaged(table: Table, key: &[u8], why: &str) -> StoreError {
     }
 }
 
-fn open_row<'a>(table: Table, key: &[u8], value: &'a [u8]) -> Result<(u64, &'a [u8]), StoreError> {
-    if value.len() < HEAD || value[..CHECK] != check(table, key, &value[CHECK..]) {
+fn open_row<'a>(
+    table: Table,
+    key: &[u8],
+    value: &'a [u8],
+    checks: Checks,
+) -> Result<(u64, &'a [u8]), StoreError> {
+    let holds = || value[..CHECK] == check(table, key, &value[CHECK..]);
+    if value.len() < HEAD || (checks == Checks::Made && !holds()) {
         return Err(damaged(table, key, "its checksum does not match"));
     }
     let order = array(&value[CHECK..HEAD]).expect("eight bytes");
@@ -325,10 +335,10 @@ fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-fn record_of(table: Table, key: &[u8], rest: &[u8]) -> Option<Record> {
-    let bytes = rest.to_vec();
+fn record_of(table: Table, key: &[u8], bytes: Vec<u8>, checks: Checks) -> Option<Record> {
     if table == Table::Blocks {
-        return (key == hash::blob(rest).as_bytes()).then_some(Record::Block(bytes));
+        let holds = checks == Checks::MadeBefore || key == hash::blob(&bytes).as_bytes();
+        return holds.then_some(Record::Block(bytes));
     }
     let run = RunId(Digest::from_bytes(array(key.get(..32)?)?));
     let round = |from: Option<&[u8]>| Some(Round(u32::from_be_bytes(array(from?)?)));
@@ -346,13 +356,13 @@ fn record_of(table: Table, key: &[u8], rest: &[u8]) -> Option<Record> {
         },
         Table::Residuals => Record::Residual {
             run,
-            round: round(rest.get(..4))?,
-            bytes: rest[4..].to_vec().into(),
+            round: round(bytes.get(..4))?,
+            bytes: bytes[4..].to_vec().into(),
         },
         Table::Sent => Record::Sent {
             run,
-            round: round(rest.get(..4))?,
-            bytes: rest[4..].to_vec().into(),
+            round: round(bytes.get(..4))?,
+            bytes: bytes[4..].to_vec().into(),
         },
         Table::Followed => Record::Followed { run, bytes },
     })

@@ -627,3 +627,92 @@ fn a_fault_reads_as_a_sentence() {
         "{found}"
     );
 }
+
+/// The chain, as certificates.
+fn chain_of(archive: &Archive) -> Vec<Certificate> {
+    let stored = archive.certificates.iter();
+    let decoded = stored.map(|stored| Certificate::decode(&stored.bytes).expect("certified"));
+    decoded.collect()
+}
+
+fn resumed(archive: &Archive, earlier: &Earlier) -> (Result<Audited, Fault>, Vec<Round>) {
+    let mut visited = Vec::new();
+    let found = resume(
+        NET,
+        &archive.manifest,
+        (&archive.log, archive.blocks.len()),
+        &chain_of(archive),
+        earlier,
+        &mut |hash| archive.blobs.get(hash).cloned(),
+        &mut |value, derived| {
+            assert!(derived.is_some(), "every update is here");
+            visited.push(value.round);
+        },
+    );
+    (found, visited)
+}
+
+/// A finished run that keeps the adapter after every round, as a home does.
+fn with_adapters() -> (Archive, Audited) {
+    let mut archive = finished();
+    let mut adapters = Vec::new();
+    let clean = archive.audit_with(&mut |value, derived| {
+        let adapter = &derived.expect("every update is here").adapter;
+        adapters.push((value.adapter.hash, adapter.to_bytes()));
+    });
+    archive.blobs.extend(adapters);
+    (archive, clean.expect("nothing is wrong"))
+}
+
+#[test]
+fn an_audit_taken_up_anywhere_ends_as_one_from_the_genesis() {
+    let (archive, clean) = with_adapters();
+    let last = clean.values.len();
+    for rounds in 0..=last {
+        let earlier = Earlier {
+            rounds,
+            ..Earlier::default()
+        };
+        let (found, visited) = resumed(&archive, &earlier);
+        let found = found.expect("nothing is wrong");
+        assert_eq!((&found.values, &found.head), (&clean.values, &clean.head));
+        let ends = [&found, &clean].map(|audited| audited.adapter.as_ref().map(|a| a.to_bytes()));
+        assert_eq!(ends[0], ends[1]);
+        assert_eq!(found.blocks, clean.blocks);
+        assert_eq!(visited.len(), last - rounds, "one round costs one round");
+    }
+    let again = Earlier {
+        rounds: last,
+        is_visited: true,
+        ..Earlier::default()
+    };
+    let (found, visited) = resumed(&archive, &again);
+    assert_eq!(visited.len(), last);
+    assert_eq!(found.expect("nothing is wrong").head, clean.head);
+}
+
+#[test]
+fn what_comes_after_an_earlier_audit_is_checked_in_full() {
+    let (archive, clean) = with_adapters();
+    let last = clean.values.len();
+    let earlier = Earlier {
+        rounds: last - 1,
+        ..Earlier::default()
+    };
+    let mut chain = chain_of(&archive);
+    let other = chain[last - 2].precommits[0].1;
+    chain[last - 1].precommits[0].1 = other;
+    let mut forged = archive.clone();
+    forged.certificates[last - 1].bytes = chain[last - 1].encode();
+    let (found, _) = resumed(&forged, &earlier);
+    let fault = found.expect_err("a signature of another round");
+    assert_eq!(fault.round, Some(Round(last as u32 - 1)));
+
+    let mut spoilt = archive;
+    spoilt
+        .blobs
+        .insert(clean.values[last - 2].adapter.hash, vec![1, 2, 3]);
+    let (found, _) = resumed(&spoilt, &earlier);
+    let fault = found.expect_err("the adapter that is built on");
+    assert!(fault.reason.starts_with("adapter"), "{fault}");
+}
