@@ -2,8 +2,8 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction forms luck newcomers opening parity processes scale
-        strangers texts why
+    python3 docs/numbers/update.py demo bitflip decoders extraction forms luck newcomers opening parity processes
+        round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
@@ -384,6 +384,21 @@ def opening(report=None, commit=None):
     return f"{where}\n\n{head}\n\n" + table(["command", "seconds", "of the processor"], times)
 
 
+def round_cost(report=None, commit=None):
+    where, rows = machine(commit), []
+    for schedule in ("alternate", "both"):
+        text = run("cargo", "bench", "-q", "-p", "tributary-protocol", "--profile", "dev", "--bench", "round", "--",
+                   "64", "40000000", "3", schedule)
+        [(members, parameters)] = found(r"^(\d+) members, (\d+) parameters", text)
+        [(times, high, most)] = found(r"^handle: (\d+) times, p99.9 ([\d.]+) ms, most ([\d.]+) ms$", text)
+        [peak] = found(r"^peak memory: ([\d.]+) adapters", text)
+        took = dict(found(r"^(\w+): \d+ times, median ([\d.]+) s$", text))
+        rows.append((schedule, members, count(parameters), count(times), f"{high} ms", f"{most} ms", peak,
+                     f"{took['step']} s", f"{took['adapter']} s", f"{took['encoding']} s"))
+    head = ["factors", "members", "numbers", "inputs", "p99.9", "most", "adapters of memory", "step", "adapter", "encoding"]
+    return "\n\n".join([f"{where} Development profile; times are those of the processor.", table(head, rows)])
+
+
 def why(report=None, commit=None):
     where = machine(commit)
     text = report or run("cargo", "test", "--workspace", "-q", "--test", "answer_cost", "--", "--ignored", "--nocapture")
@@ -412,7 +427,7 @@ PAGES = {
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
     "luck": study("luck"), "texts": study("texts"),
-    "forms": forms, "why": why,
+    "forms": forms, "why": why, "round": round_cost,
 }
 
 

@@ -13,7 +13,7 @@ use crate::home::disk;
 use crate::terminal::Failure;
 pub use bounds::{Bounds, declined_words};
 
-/// See the module.
+/// The owner's settings, as `config.toml` in the home holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {

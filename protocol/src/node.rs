@@ -79,7 +79,7 @@ impl Means {
     }
 }
 
-/// See the module.
+/// One peer's state machine: the runs it follows, and the effects it wants carried out.
 pub struct Node {
     desk: Desk,
     runs: BTreeMap<RunId, Run>,

@@ -31,7 +31,7 @@ const INTRODUCTIONS: usize = 3;
 /// How long the finished peers may look for updates of rounds they missed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// The demo's peers, each with a home and a daemon.
 pub(super) struct Cast {
     run: RunId,
     names: Vec<String>,

@@ -36,7 +36,7 @@ const MAX_PEERS: usize = 24;
 /// OPEN a round.
 const BUDGET: &str = "10";
 
-/// See the module.
+/// The choices of a demo, fixed at its first start and kept in `demo.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Seed of keys and draws.

@@ -10,7 +10,7 @@ use super::story::Show;
 /// Steps of the overall bar; fine enough that it moves every second.
 const TICKS: u64 = 1000;
 
-/// See the module.
+/// The live part of the demo's output.
 #[derive(Debug)]
 pub struct Screen {
     bars: Option<Bars>,

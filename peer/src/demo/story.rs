@@ -44,7 +44,7 @@ pub struct Seen {
     pub took_ms: u64,
 }
 
-/// See the module.
+/// Turns the events of the demo's peers into a few lines for a person.
 #[derive(Debug)]
 pub struct Story {
     actors: Vec<Actor>,

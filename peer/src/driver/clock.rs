@@ -10,7 +10,7 @@ use tributary_protocol::time::{Instant, Now, Timestamp};
 /// A jump of the wall clock worth reporting, in milliseconds.
 const JUMP_MS: i64 = 5_000;
 
-/// See the module.
+/// The monotonic clock and the wall clock of a running peer.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: tokio::time::Instant,

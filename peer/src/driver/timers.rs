@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tributary_protocol::event::Timer;
 use tributary_protocol::time::Instant;
 
-/// See the module.
+/// The node's timers, each with the moment at which it goes off.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     by_name: BTreeMap<Timer, Instant>,

@@ -73,7 +73,7 @@ fn now() -> Timestamp {
     Timestamp(since.map_or(0, |since| since.as_millis() as u64))
 }
 
-/// See the module.
+/// Answers other members' questions about the shards of this home.
 pub(crate) struct Holder {
     home: HomePaths,
     peer: PeerId,

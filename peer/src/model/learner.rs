@@ -35,7 +35,7 @@ struct Desk {
     holdout: Option<Windows>,
 }
 
-/// See the module.
+/// Trains and scores the real model of each run, on the text that this peer committed to.
 pub struct ModelLearner {
     home: HomePaths,
     peer: PeerId,

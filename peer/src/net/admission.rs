@@ -91,7 +91,7 @@ impl Line {
     }
 }
 
-/// See the module. Cheap to clone.
+/// The one admission policy of both network stacks. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Admission {
     books: Arc<Mutex<Books>>,

@@ -79,7 +79,7 @@ struct Link {
     opened: bool,
 }
 
-/// See the module.
+/// The contacts that this peer knows, and which of them it should dial now.
 #[derive(Debug)]
 pub(super) struct Book {
     me: PeerId,

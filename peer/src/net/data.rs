@@ -58,7 +58,7 @@ pub enum FetchError {
 /// Where to reach a peer's data plane. Kept by the control plane.
 pub(super) type Addresses = Arc<Mutex<BTreeMap<PeerId, Vec<SocketAddr>>>>;
 
-/// See the module. Cheap to clone.
+/// The iroh endpoint that serves and fetches blobs. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct DataPlane {
     endpoint: Endpoint,

@@ -50,7 +50,7 @@ impl Lines {
     }
 }
 
-/// See the module.
+/// The libp2p behaviour that admits and closes connections of the control plane.
 pub(super) struct Gate {
     admission: Admission,
     lines: Lines,

@@ -182,7 +182,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A transport whose incoming handshakes share a bounded number of places. See the module.
+/// A transport whose incoming handshakes share a bounded number of places.
 pub(super) struct Handshakes<T> {
     inner: Boxed<(PeerId, T)>,
     places: Places,

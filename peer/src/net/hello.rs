@@ -59,7 +59,7 @@ pub(super) struct Contact {
     pub(super) runs: Vec<RunId>,
 }
 
-/// See the module.
+/// The greeting of two connected peers: addresses, followed runs and contacts of the sender.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Hello {
     version: u8,

@@ -52,7 +52,7 @@ pub(super) enum Order {
     Stop(oneshot::Sender<()>),
 }
 
-/// See the module.
+/// The task that owns the swarm of the control plane.
 pub(super) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,

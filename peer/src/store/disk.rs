@@ -35,7 +35,7 @@ enum Change {
     Length(usize),
 }
 
-/// See the module; clones share one disk.
+/// A disk that loses writes until they are synced. Clones share one disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk(Arc<Mutex<State>>);
 

@@ -12,7 +12,7 @@ use super::{Cancel, Learner, Progress, WorkError};
 /// Step towards the target in one local step.
 const RATE: f32 = 0.1;
 
-/// See the module.
+/// A learner without a model, which pulls every number towards one target.
 #[derive(Clone, Copy, Debug)]
 pub struct Quadratic {
     target: f32,

@@ -41,7 +41,7 @@ const TICKS_BETWEEN_FETCHES: u64 = 3;
 /// committed to a moment ago is elsewhere a moment later.
 const RETRY_MS: u64 = 250;
 
-/// See the module.
+/// Everything that one peer knows and wants in one run.
 pub struct Run {
     pub(super) id: RunId,
     pub(super) manifest: Option<Arc<Manifest>>,

@@ -17,7 +17,7 @@ use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::update::Packed;
 
-/// See the top of this file.
+/// One round's computation, complete with everything that its outcome depends on.
 #[derive(Clone, Debug)]
 pub struct Step {
     manifest: Arc<Manifest>,
