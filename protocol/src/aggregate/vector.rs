@@ -154,7 +154,7 @@ impl ContributionVector {
 
     /// Numbers of the adapter.
     pub fn len(&self) -> usize {
-        self.layout.parameters
+        self.layout.parameters()
     }
 
     /// Whether the adapter has no numbers; no checked shape allows that.
