@@ -13,6 +13,7 @@ mod close;
 mod collect;
 mod exchange;
 mod intake;
+mod invariants;
 mod membership;
 mod phase;
 mod public;

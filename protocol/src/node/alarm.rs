@@ -34,6 +34,13 @@ pub(super) struct Awaited {
     is_told: bool,
 }
 
+impl Awaited {
+    /// The height that it decides.
+    pub(super) fn round(&self) -> Round {
+        self.certificate.round()
+    }
+}
+
 impl Run {
     /// Whether this peer is, or was before a restart, at the head: it holds what the next value is to be compared with.
     fn is_at_head(&self) -> bool {

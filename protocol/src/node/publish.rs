@@ -61,6 +61,32 @@ impl Publishing {
         self.sent = Some((round, update));
     }
 
+    /// Asserts what holds of them between two inputs, with this round open.
+    pub(super) fn assert_invariants(&self, open: Round, is_known: bool) {
+        let is_here = self.feedback.is_some();
+        assert!(!(self.is_away && is_here), "error feedback is in one place");
+        assert!(
+            self.is_away || is_here || !is_known,
+            "a run that is known has error feedback"
+        );
+        assert!(
+            self.is_away || self.changes.is_empty(),
+            "nothing waits for error feedback that is here"
+        );
+        assert!(
+            self.training.is_none_or(|round| round == open),
+            "training is for the open round"
+        );
+        assert!(
+            self.sent.as_ref().is_none_or(|(round, _)| *round >= open),
+            "what was certified is settled"
+        );
+        assert!(
+            self.sealed.is_none() || self.sent.is_some(),
+            "only what was sent is sealed"
+        );
+    }
+
     /// Nothing is left out yet, where nothing was restored.
     pub(super) fn begin(&mut self, manifest: &Manifest) {
         let parameters = manifest.adapter.parameters();

@@ -578,5 +578,8 @@ impl Run {
         if !self.steps.is_computing() {
             self.show_phase(desk);
         }
+        if cfg!(debug_assertions) {
+            self.assert_invariants();
+        }
     }
 }
