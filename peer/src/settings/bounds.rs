@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 const MOST: u64 = 1 << 40;
 /// An adapter of 64 Mi numbers: rank 16 on every linear of a model of thirteen billion.
 const ADAPTER_MIB: u64 = 256;
-/// Updates of a round with 64 members in adapters of 16 Mi numbers, within the memory of an ordinary machine.
+/// Updates of a round with 64 members in adapters of 60 Mi numbers, within the memory of an ordinary machine.
 const ROUND_MIB: u64 = 4 << 10;
 /// A part of an ordinary disk that its owner would miss, and a hundred rounds of the above.
 const RUN_MIB: u64 = 32 << 10;
@@ -28,7 +28,7 @@ pub struct Bounds {
     #[arg(long, env = "TRIBUTARY_MAX_ADAPTER_MIB", value_name = "MIB", value_parser = mib())]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_adapter_mib: Option<u64>,
-    /// MiB of memory that everybody's updates of one round may take. Default: 4096, or what config.toml says.
+    /// MiB of memory that one round may take: everybody's updates, and the adapters that are held at a time. Default: 4096, or what config.toml says.
     #[arg(long, env = "TRIBUTARY_MAX_ROUND_MIB", value_name = "MIB", value_parser = mib())]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_round_mib: Option<u64>,

@@ -15,6 +15,10 @@ use crate::manifest::Manifest;
 use crate::state;
 use crate::update::encoded_len;
 
+/// Adapters in f32 that a round takes in memory. A member that trains and decides takes three
+/// (`docs/numbers/round.md`); an evaluator holds the step and two mean gradients in f64, three points of the path, a
+/// gradient, and what the trainer needs for one.
+const ROUND_ADAPTERS: u64 = 16;
 /// Bytes of one number of an adapter.
 const NUMBER_BYTES: u64 = size_of::<f32>() as u64;
 
@@ -23,7 +27,7 @@ const NUMBER_BYTES: u64 = size_of::<f32>() as u64;
 pub struct Budget {
     /// One adapter, in memory.
     pub adapter: u64,
-    /// Everybody's updates of one round, in memory: as they travel, and as vectors of the adapter's length.
+    /// One round, in memory: everybody's updates as they travel, and the adapters that are held at a time.
     pub round: u64,
     /// Adapters and updates of all rounds, on the disk.
     pub run: u64,
@@ -57,7 +61,7 @@ impl Part {
     pub fn words(self) -> &'static str {
         match self {
             Self::Adapter => "its adapter",
-            Self::Round => "the updates of a round",
+            Self::Round => "one round",
             Self::Run => "all its rounds on the disk",
         }
     }
@@ -77,7 +81,7 @@ impl Budget {
         let kept = rounds.saturating_add(2).saturating_mul(adapter);
         Self {
             adapter,
-            round: updates.saturating_add(members.saturating_mul(adapter)),
+            round: updates.saturating_add(ROUND_ADAPTERS * adapter),
             run: kept.saturating_add(rounds.saturating_mul(updates)),
         }
     }
