@@ -39,6 +39,9 @@ pub struct LearnerPlan {
     pub train_spread: f64,
     /// Virtual time of one scoring.
     pub score_ms: u64,
+    /// Virtual time of an ordinary peer for each computation that its node asks for. Zero: at once.
+    #[serde(default)]
+    pub compute_ms: u64,
     /// What the learner asks for beyond that.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub options: toml::Table,

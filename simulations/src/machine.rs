@@ -14,6 +14,7 @@ use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::node::Node;
 use tributary_protocol::outbox::Outbox;
 use tributary_protocol::sketch::Sketch;
+use tributary_protocol::work::Work;
 
 use crate::behave::Liar;
 use crate::clock::{Clock, Micros, ms};
@@ -78,6 +79,8 @@ pub struct Machine {
     pub training: Option<Training>,
     /// Crash after so many more effects.
     pub fuse: Option<u32>,
+    /// What the node asked to have computed and was not begun.
+    pub asked: Vec<Box<Work>>,
     outbox: Outbox,
     /// Records of barriers on their way to the disk, in order.
     unsynced: VecDeque<Vec<Record>>,
@@ -149,6 +152,7 @@ impl Machine {
             timers: BTreeMap::new(),
             training: None,
             fuse: None,
+            asked: Vec::new(),
             outbox: Outbox::default(),
             unsynced: VecDeque::new(),
             syncing: 0,
@@ -181,11 +185,11 @@ impl Machine {
 
     /// Appends what the node wants done.
     pub fn enqueue(&mut self, effects: Vec<Effect>) {
-        let unsynced = &mut self.unsynced;
+        let (unsynced, asked) = (&mut self.unsynced, &mut self.asked);
         self.outbox.push(
             effects,
             |records| unsynced.push_back(records),
-            |work| unreachable!("in this world it was computed: {work:?}"),
+            |work| asked.push(work),
         );
         if self.disk == Disk::SyncsLater {
             // It says so, and has written nothing.
@@ -229,6 +233,7 @@ impl Machine {
         let durable = self.unsynced.drain(..survive).flatten();
         durable.for_each(|record| self.store.put(record));
         self.unsynced.clear();
+        self.asked.clear();
         self.outbox = Outbox::default();
         match self.disk {
             Disk::ForgetsVotes => self.store.forget_votes(),

@@ -109,6 +109,8 @@ impl Trace {
             Input::Connected(peer) | Input::Disconnected(peer) => {
                 self.hasher.update(peer.as_bytes());
             }
+            // It follows from what was traced.
+            Input::Computed(_) => {}
             Input::Trained(trained) => {
                 for value in &trained.delta {
                     self.hasher.update(&value.to_le_bytes());

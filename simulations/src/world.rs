@@ -25,6 +25,7 @@ use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Means, Node, NodeConfig, RestoreError};
 use tributary_protocol::sign::{self, SecretKey};
+use tributary_protocol::work::Work;
 
 use crate::clock::{Micros, ms};
 use crate::guard;
@@ -72,6 +73,12 @@ enum Event {
     },
     /// Training ends, if it was not superseded.
     Trained { to: usize, boot: u32, token: u64 },
+    /// What a node asked to have computed is.
+    Computed {
+        to: usize,
+        boot: u32,
+        work: Box<Work>,
+    },
     /// Scoring ends.
     Scored {
         to: usize,
@@ -323,6 +330,9 @@ impl World {
             Event::Trained { to, boot, token } if is_current(self, to, boot) => {
                 self.trained(to, token);
             }
+            Event::Computed { to, boot, work } if is_current(self, to, boot) => {
+                self.hand(to, Input::Computed(Box::new(work.run())));
+            }
             Event::Scored { to, boot, task } if is_current(self, to, boot) => {
                 let sheet = self.learner.score(to, &task);
                 self.feed(
@@ -382,9 +392,13 @@ impl World {
         let gossip = Heard::of(&input);
         let kind = crate::record::input_kind(&input);
         let now = machine.clock.now(self.now);
+        let at_once = self.scenario.learner.compute_ms == 0;
         let computed = || {
             let effects = node.handle(input, now);
-            node.complete(effects, now)
+            match at_once {
+                true => node.complete(effects, now),
+                false => effects,
+            }
         };
         match guard::catch(computed) {
             Ok(effects) => {
@@ -488,9 +502,13 @@ impl World {
         }
         let now = machine.clock.now(self.now);
         let saved = machine.store.saved();
+        let at_once = self.scenario.learner.compute_ms == 0;
         let restore = || {
             let (mut node, effects) = Node::restore(config, at as u64, saved, now)?;
-            let effects = node.complete(effects, now);
+            let effects = match at_once {
+                true => node.complete(effects, now),
+                false => effects,
+            };
             Ok((node, effects))
         };
         match guard::catch(restore) {

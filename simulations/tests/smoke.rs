@@ -163,3 +163,20 @@ fn a_reader_that_has_enough_and_a_full_disk_are_no_panics() {
         "{said}"
     );
 }
+
+/// In a daemon a round's arithmetic takes its time beside the loop, and anything may happen meanwhile.
+#[test]
+fn every_promise_holds_where_computing_takes_as_long_as_a_message_or_a_vote() {
+    let scenario = scenario::load("soak").expect("the built-in scenario is accepted");
+    for (seed, compute_ms) in (1..=16).zip([30, 400, 2_000].into_iter().cycle()) {
+        let mut slow = scenario.clone();
+        slow.learner.compute_ms = compute_ms;
+        let outcome = World::new(&slow, seed, None).run();
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed}, {compute_ms} ms: {:#?}",
+            outcome.violations
+        );
+        assert!(outcome.rounds_certified > 0, "seed {seed}");
+    }
+}

@@ -46,7 +46,7 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
     let now = world.now;
     match effect {
         Effect::Persist(_) => {}
-        Effect::Compute(work) => unreachable!("in this world it was computed: {work:?}"),
+        Effect::Compute(_) => unreachable!("the outbox hands it on at once"),
         Effect::Gossip { run, bytes } => flood(world, at, run, bytes),
         Effect::Send { to, bytes } => {
             world.oracle.sent(now, at, &bytes, &world.machines[at]);

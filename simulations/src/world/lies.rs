@@ -7,8 +7,9 @@ use tributary_protocol::event::{Effect, Input};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 
-use super::{World, stream};
+use super::{Event, World, stream};
 use crate::behave::{Acts, Liar, MakeKey, Place, Scene};
+use crate::clock::ms;
 use crate::machine::Machine;
 use crate::scenario::Scenario;
 
@@ -115,8 +116,20 @@ impl World {
         self.act(at, acts);
     }
 
+    /// What its node asked for takes a machine its time, whatever waits for its disk.
+    fn begin_computing(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let takes = ms(self.scenario.learner.compute_ms) * machine.slowness / 1_000;
+        let boot = machine.boot;
+        for work in std::mem::take(&mut machine.asked) {
+            let done = Event::Computed { to: at, boot, work };
+            self.schedule(self.now + takes, done);
+        }
+    }
+
     fn act(&mut self, at: usize, acts: Acts) {
         self.machines[at].enqueue(acts.effects);
+        self.begin_computing(at);
         self.carry_out(at);
         for whisper in acts.whispers {
             self.hand(at, whisper);
