@@ -36,7 +36,7 @@ use crate::home::HomePaths;
 pub use blobs::Blobs;
 pub use error::StoreError;
 pub use reader::LedgerReader;
-pub(crate) use reader::{Checks, LedgerFile};
+pub(crate) use reader::{Checks, LedgerFile, is_in_use};
 
 /// Jobs that one commit takes at most; bounds the memory of a batch.
 const MAX_BATCH: usize = 256;
