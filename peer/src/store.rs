@@ -36,7 +36,7 @@ use crate::home::HomePaths;
 pub use blobs::Blobs;
 pub use error::StoreError;
 pub use reader::LedgerReader;
-pub(crate) use reader::{Checks, LedgerFile, is_in_use};
+pub(crate) use reader::{Checks, LedgerFile};
 
 /// Jobs that one commit takes at most; bounds the memory of a batch.
 const MAX_BATCH: usize = 256;

@@ -1,7 +1,6 @@
 //! The peer of a home on this machine, whether its daemon runs or not.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
@@ -14,13 +13,8 @@ use super::types::{
     ExplainRequest, ExportRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
 };
 use super::{Answer, Reader};
-use crate::home::HomePaths;
-use crate::store::is_in_use;
 use crate::verify::Depth;
 use crate::why::{Question, Why};
-
-/// How long a daemon may take from its lock to its first answer.
-const STARTING: Duration = Duration::from_secs(10);
 
 /// Who answers for a home.
 #[derive(Clone, Debug)]
@@ -32,21 +26,15 @@ pub enum Local {
 }
 
 impl Local {
-    /// Finds out who answers for the home `root`. A daemon that has begun and does not answer yet is waited for.
+    /// Finds out who answers for the home `root`.
     ///
     /// # Errors
     /// When `control.json` is damaged.
     pub async fn of(root: &Path) -> Answer<Self> {
-        let (paths, began) = (HomePaths::new(root), Instant::now());
-        loop {
-            if let Some(client) = Client::try_open(root).await? {
-                return Ok(Self::Running(client));
-            }
-            if !is_in_use(&paths) || began.elapsed() > STARTING {
-                return Ok(Self::Stopped(StoppedHome::new(root)));
-            }
-            tokio::time::sleep(STARTING / 100).await;
-        }
+        Ok(match Client::try_open(root).await? {
+            Some(client) => Self::Running(client),
+            None => Self::Stopped(StoppedHome::new(root)),
+        })
     }
 
     /// How much of a stopped home is checked. A daemon always checks everything.

@@ -105,11 +105,6 @@ impl LedgerReader {
     }
 }
 
-/// Whether a daemon runs on a home, or begins to.
-pub(crate) fn is_in_use(paths: &HomePaths) -> bool {
-    check_unlocked(paths).is_err()
-}
-
 /// The lock is only looked at: a daemon that starts meanwhile does no harm to a reader of a copy.
 fn check_unlocked(paths: &HomePaths) -> Result<(), StoreError> {
     match File::open(paths.lock()).map(|lock| lock.try_lock_shared()) {
