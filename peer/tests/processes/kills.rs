@@ -183,14 +183,7 @@ fn storm(kills: usize, rounds: u32) {
         let next = peers[(at + 1) % PEERS].address();
         peers[at].start(&[&address, &next]);
         if kill % 10 == 9 || kill + 1 == kills {
-            // While it starts, neither its files nor the daemon answer.
-            let mut view = None;
-            peers[at].until("it answers after the kill", || {
-                view = peers[at].try_ask(&["run", "show", &run]);
-                view.as_ref()
-                    .is_some_and(|view| !view["certified"].is_null())
-            });
-            lost += acknowledged.compare(at, &view.expect("it answered"));
+            lost += acknowledged.compare(at, &peers[at].certified_view(&run));
         }
     }
     let killed_s = started.elapsed().as_secs();

@@ -172,6 +172,17 @@ impl Peer {
         self.try_ask(&["run", "show", run])?["certified"].as_u64()
     }
 
+    /// Waits for a view of the run with a certified round: while a daemon starts, neither it nor its files answer.
+    pub(crate) fn certified_view(&self, run: &str) -> Value {
+        let mut view = None;
+        self.until("it answers with a certified round", || {
+            view = self.try_ask(&["run", "show", run]);
+            view.as_ref()
+                .is_some_and(|view| !view["certified"].is_null())
+        });
+        view.expect("it answered")
+    }
+
     pub(crate) fn finished(&self, run: &str) -> bool {
         let view = self.try_ask(&["run", "show", run]);
         view.is_some_and(|view| view["finished"] == true)
