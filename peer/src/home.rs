@@ -20,6 +20,8 @@ pub(crate) mod disk;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::identity::{Identity, IdentityError};
 
@@ -201,15 +203,25 @@ impl Home {
     }
 }
 
+/// How long somebody who only looks at a home may hold its lock, by far.
+const GLANCE: Duration = Duration::from_millis(500);
+
 fn take_lock(paths: &HomePaths) -> Result<File, HomeError> {
     let path = paths.lock();
     let mut options = disk::private();
     options.read(true).create(true).truncate(false);
     let file = (options.open(&path)).map_err(|e| io_error("open the lock file", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(HomeError::Locked(paths.root.clone())),
-        Err(TryLockError::Error(e)) => Err(io_error("lock", &path, e)),
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A command that reads the home looks at the lock by sharing it for a moment.
+            Err(TryLockError::WouldBlock) if began.elapsed() < GLANCE => {
+                thread::sleep(GLANCE / 20);
+            }
+            Err(TryLockError::WouldBlock) => return Err(HomeError::Locked(paths.root.clone())),
+            Err(TryLockError::Error(e)) => return Err(io_error("lock", &path, e)),
+        }
     }
 }
 
@@ -248,6 +260,20 @@ mod tests {
         let name = first.identity().peer_id();
         drop(first);
         assert_eq!(Home::open(&root).unwrap().identity().peer_id(), name);
+    }
+
+    #[test]
+    fn a_reader_that_looks_at_the_lock_keeps_no_daemon_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Home::create(dir.path()).unwrap());
+        let lock = File::open(HomePaths::new(dir.path()).lock()).unwrap();
+        lock.try_lock_shared().unwrap();
+        let looks = thread::spawn(move || {
+            thread::sleep(GLANCE / 10);
+            drop(lock);
+        });
+        Home::open(dir.path()).expect("the reader looked away");
+        looks.join().unwrap();
     }
 
     #[test]

@@ -367,3 +367,47 @@ fn record_of(table: Table, key: &[u8], bytes: Vec<u8>, checks: Checks) -> Option
         Table::Followed => Record::Followed { run, bytes },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// A ledger as version 1 left it: an update that was sent stood in the residual's record.
+    #[test]
+    fn a_ledger_of_version_one_gives_its_residual_and_what_was_sent() {
+        let database = Database::builder()
+            .create_with_backend(InMemoryBackend::new())
+            .unwrap();
+        let run = RunId(hash::blob(b"run"));
+        let old: (Vec<u8>, Option<(Round, Vec<u8>)>) = (vec![1; 8], Some((Round(3), vec![9; 5])));
+        let rest = [&3u32.to_be_bytes(), codec::encode(&old).as_slice()].concat();
+        transact(&database, |write| {
+            write.open_table(META)?.insert("version", 1)?;
+            for table in Table::ALL.into_iter().filter(|table| *table != Table::Sent) {
+                write.open_table(table.rows())?;
+            }
+            let key = run.as_bytes().as_slice();
+            let value = seal(Table::Residuals, key, 0, &rest);
+            write
+                .open_table(Table::Residuals.rows())?
+                .insert(key, value.as_slice())?;
+            Ok(())
+        })
+        .unwrap();
+        prepare(&database).unwrap();
+        let residual = Record::Residual {
+            run,
+            round: Round(3),
+            bytes: vec![1; 8].into(),
+        };
+        let sent = Record::Sent {
+            run,
+            round: Round(3),
+            bytes: vec![9; 5].into(),
+        };
+        assert_eq!(load(&database, Checks::Made).unwrap(), [residual, sent]);
+        prepare(&database).expect("it is migrated once");
+    }
+}
