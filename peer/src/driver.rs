@@ -113,10 +113,6 @@ pub(crate) struct Driver<B> {
     outbox: Outbox,
     /// Commits under way, one for each barrier that is not durable.
     commits: VecDeque<Durable>,
-    /// Barriers handed to the store so far.
-    persisted: u64,
-    /// How many of them are durable.
-    durable: u64,
     /// Commands that were fed and not answered, in order.
     unanswered: VecDeque<Unanswered>,
     fetching: BTreeSet<BlobHash>,
@@ -156,8 +152,6 @@ impl<B: Brain> Driver<B> {
             timers: Timers::default(),
             outbox: Outbox::default(),
             commits: VecDeque::new(),
-            persisted: 0,
-            durable: 0,
             unanswered: VecDeque::new(),
             fetching: BTreeSet::new(),
             fetched,
@@ -214,7 +208,6 @@ impl<B: Brain> Driver<B> {
                     why.to_string()
                 })?;
                 self.outbox.durable();
-                self.durable += 1;
             }
             Wake::Net(Some(event)) => self.on_net(event),
             Wake::Net(None) => return Err("the network stopped".into()),
@@ -318,7 +311,7 @@ impl<B: Brain> Driver<B> {
         });
         self.enqueue(effects);
         self.unanswered.push_back(Unanswered {
-            after: self.persisted,
+            after: self.outbox.pushed(),
             outcome: refusal.map_or(Ok(()), Err),
             answer,
         });
@@ -326,8 +319,9 @@ impl<B: Brain> Driver<B> {
 
     /// Answers the commands whose records, and all before them, are durable.
     fn answer_commands(&mut self) {
-        let durable = self.durable;
-        while let Some(command) = self.unanswered.pop_front_if(|c| c.after <= durable) {
+        let outbox = &self.outbox;
+        let is_durable = |command: &mut Unanswered| outbox.has_reached(command.after);
+        while let Some(command) = self.unanswered.pop_front_if(is_durable) {
             // The asker may have gone.
             let _ = command.answer.send(command.outcome);
         }
@@ -360,7 +354,6 @@ impl<B: Brain> Driver<B> {
             parts.metrics.persisted(&records);
             parts.librarian.feed(&records);
             self.commits.push_back(parts.store.persist(records));
-            self.persisted += 1;
         };
         self.outbox
             .push(effects, persist, |work| parts.bench.compute(work));

@@ -77,6 +77,16 @@ impl Outbox {
         }
     }
 
+    /// Barriers pushed so far: what happened until now is durable once [`Outbox::has_reached`] as many.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Whether so many barriers are durable.
+    pub fn has_reached(&self, barriers: u64) -> bool {
+        self.durable >= barriers
+    }
+
     /// Effects and barriers that are not out yet.
     pub fn len(&self) -> usize {
         self.queue.len()
