@@ -9,11 +9,13 @@
 mod afford;
 mod agree;
 mod alarm;
+mod certified;
 mod close;
 mod collect;
 mod exchange;
-mod intake;
+mod height;
 mod invariants;
+mod known;
 mod membership;
 mod phase;
 mod public;
@@ -21,8 +23,10 @@ mod publish;
 mod relay;
 mod restore;
 mod run;
+mod score;
 mod settle;
 mod steps;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +43,8 @@ use crate::wire::Message;
 pub use afford::{Budget, Excess, Part};
 pub use alarm::Refuted;
 pub use restore::{RestoreError, Saved};
-pub use run::{Run, RunView};
+pub use run::Run;
+pub use view::RunView;
 
 /// What a node needs to know before its first input.
 #[derive(Clone)]
@@ -301,12 +306,12 @@ impl Node {
         let Some(run) = self.runs.get_mut(&id.0) else {
             return Ok(Verdict::Ignore);
         };
-        if run.declined.is_some() {
+        if run.declined().is_some() {
             return Ok(Verdict::Ignore);
         }
-        let before = run.facts;
+        let before = run.ledger.facts;
         let verdict = run.on_message(&mut self.desk, from, message, id.1);
-        if run.facts != before {
+        if run.ledger.facts != before {
             run.advance(&mut self.desk);
         }
         verdict

@@ -2,382 +2,100 @@
 //! for a timer.
 
 use super::Desk;
-use super::run::{Deciding, Run};
+use super::certified::Certified;
+use super::known::{Known, Ledger};
+use super::run::OpenRun;
 use crate::beacon::Chain;
+use crate::certificate::Certificate;
 use crate::committee::Committee;
 use crate::consensus::{ConsensusMessage, Height, Output, Setting};
-use crate::event::{ConsensusStep, Effect, Record, Timer, Verdict};
-use crate::id::{PeerId, Round};
-use crate::manifest::Manifest;
+use crate::event::{ConsensusStep, Effect, Notice, Record, Timer, Verdict};
+use crate::id::{Round, RunId};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::state::{self, Choice, Missing};
-use crate::time::Instant;
 use crate::wire::Message;
 
-/// Milliseconds between two requests for blocks by name: an answer takes a round trip.
-const ASK_EVERY_MS: u64 = 1_000;
+/// This peer's seat in the open height.
+pub(super) struct Seat {
+    height: Height,
+    /// Proposed values not judged yet.
+    pub(super) judging: Vec<RoundValue>,
+    /// What this peer chose to propose, and in which attempt, while the adapter that it leads to is computed.
+    draft: Option<(u32, Choice)>,
+}
 
-impl Run {
-    /// Takes the seat of the open height, if this peer has one: anew, or where its record ends.
-    pub(super) fn sit(&mut self, desk: &mut Desk) {
-        let Some(manifest) = &self.manifest else {
-            return;
-        };
-        let round = self.next();
-        let steps = self.replay.remove(&round);
-        self.replay.retain(|at, _| *at > round);
-        let committee = self.committee(manifest);
+impl Seat {
+    /// Takes the seat of the open height, if this peer has one: anew, or where its record ends. Also returns what
+    /// follows from the record.
+    fn take(
+        desk: &mut Desk,
+        certified: &Certified,
+        committee: &Committee,
+        record: Option<&[Vec<u8>]>,
+    ) -> Option<(Self, Vec<Output>)> {
         if !committee.contains(&desk.me) {
-            return;
+            return None;
         }
-        let committee = committee.clone();
+        let round = certified.next();
         let setting = Setting {
             network: desk.config.network,
-            run: self.id,
+            run: certified.id,
             round,
-            committee,
-            deadlines: manifest.deadlines,
+            committee: committee.clone(),
+            deadlines: certified.manifest.deadlines,
         };
         let key = desk.key.clone();
-        let (height, outputs) = match &steps {
-            None => match Height::new(setting, key) {
-                Ok(height) => (height, Vec::new()),
-                Err(_) => return,
-            },
+        let (height, outputs) = match record {
+            None => (Height::new(setting, key).ok()?, Vec::new()),
             Some(steps) => match Height::restore(setting, key, steps) {
                 Ok(restored) => restored,
                 Err(why) => {
                     // Without its record this member could contradict itself: it stays silent.
-                    desk.notify(crate::event::Notice::CommandFailed {
-                        run: Some(self.id),
+                    desk.notify(Notice::CommandFailed {
+                        run: Some(certified.id),
                         why: format!(
                             "round {round}: the record of this committee seat is damaged ({why}); \
                              this peer does not vote in this round"
                         ),
                     });
-                    return;
+                    return None;
                 }
             },
         };
-        self.height = Some(Deciding {
-            round,
+        let seat = Self {
             height,
             judging: Vec::new(),
             draft: None,
-        });
-        self.carry_out(desk, outputs);
-    }
-
-    /// Who decides the open height. Drawn once for each: of a thousand members that is a thousand hashes.
-    pub(super) fn committee(&self, manifest: &Manifest) -> &Committee {
-        let draw = || state::committee(manifest, &self.id, self.head.as_ref());
-        self.seated.get_or_init(draw)
-    }
-
-    /// Starts, proposes and judges as far as the facts allow. Returns whether the head moved.
-    pub(super) fn decide(&mut self, desk: &mut Desk) -> bool {
-        let before = self.next();
-        self.start_height(desk);
-        if self.next() == before {
-            self.propose(desk);
-        }
-        if self.next() == before && !self.steps.is_computing() {
-            self.judge(desk);
-        }
-        self.next() != before
-    }
-
-    fn start_height(&mut self, desk: &mut Desk) {
-        let closed = self.is_closed(desk.now.monotonic);
-        let Some(deciding) = &mut self.height else {
-            return;
         };
-        if deciding.height.is_started() {
-            return;
-        }
-        // Others that already speak have closed their collection: what they propose can be judged.
-        if closed || deciding.height.has_heard() {
-            let outputs = deciding.height.start();
-            self.carry_out(desk, outputs);
-        }
+        Some((seat, outputs))
     }
 
-    fn propose(&mut self, desk: &mut Desk) {
-        let Some(attempt) = self.height.as_ref().and_then(|d| d.height.wants_value()) else {
-            return;
-        };
-        if !self.is_closed(desk.now.monotonic) {
-            return;
+    /// Starts, where the height may be proposed here, or others have begun to: what they propose can be judged.
+    fn start(&mut self, is_closed: bool) -> Vec<Output> {
+        if self.height.is_started() || !(is_closed || self.height.has_heard()) {
+            return Vec::new();
         }
-        let Some(manifest) = self.manifest.clone() else {
-            return;
-        };
-        let drafted = self
-            .height
-            .as_mut()
-            .and_then(|deciding| deciding.draft.take());
-        let choice = match drafted {
-            Some((at, choice)) if at == attempt => choice,
-            _ => {
-                let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
-                let choice = self.choose(desk.now.monotonic, chain.link(self.next()));
-                Choice { attempt, ..choice }
-            }
-        };
-        // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
-        // out and another member proposes.
-        let head = self.head.as_ref();
-        let draft = state::draft(&manifest, self.id, head, choice.clone(), &self.evidence());
-        let Ok(draft) = draft else { return };
-        let adapter = match self.stepped_to(desk, &draft) {
-            Some(Ok(stepped)) => stepped.blob,
-            Some(Err(_)) => return,
-            None => {
-                if let Some(deciding) = &mut self.height {
-                    deciding.draft = Some((attempt, choice));
-                }
-                return;
-            }
-        };
-        let value = state::finish(&manifest, self.head.as_ref(), draft, adapter);
-        if let (Ok(value), Some(deciding)) = (value, &mut self.height) {
-            let outputs = deciding.height.propose(attempt, value);
-            self.carry_out(desk, outputs);
-        }
+        self.height.start()
     }
 
-    fn judge(&mut self, desk: &mut Desk) {
-        let Some(deciding) = &mut self.height else {
-            return;
-        };
-        let waiting = std::mem::take(&mut deciding.judging);
-        let round = deciding.round;
-        for value in waiting {
-            let verdict = match self.steps.is_computing() {
-                true => None,
-                false => self.verdict(desk, &value),
-            };
-            // An answer may have decided the height and opened the next one.
-            let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) else {
-                return;
-            };
-            match verdict {
-                Some(valid) => {
-                    let outputs = deciding.height.validated(value.id(), valid);
-                    self.carry_out(desk, outputs);
-                }
-                None => deciding.judging.push(value),
-            }
-        }
-    }
-
-    /// Whether a proposed value is valid; `None` while something it rests on is missing, came too late or was left out.
-    fn verdict(&mut self, desk: &mut Desk, value: &RoundValue) -> Option<bool> {
-        let manifest = self.manifest.clone()?;
-        if state::follow(&manifest, self.id, self.head.as_ref(), value).is_err() {
-            return Some(false);
-        }
-        if self.head.is_some() && !self.has_adapter() {
-            return None;
-        }
-        if value
-            .included
-            .iter()
-            .any(|i| self.spoiled.contains(&i.update.hash))
-        {
-            return Some(false);
-        }
-        self.rely_on_forked(value);
-        let head = self.head.as_ref();
-        let missing = state::missing(head, value, &self.evidence());
-        if missing.is_empty() {
-            let attempt = self.height.as_ref().map_or(0, |d| d.height.attempt());
-            if self.is_unfair(value, attempt) {
-                return None;
-            }
-            let head = self.head.as_ref();
-            if state::check(&manifest, head, value, &self.evidence()).is_err() {
-                return Some(false);
-            }
-            let stepped = self.stepped_to(desk, value)?;
-            return Some(stepped.is_ok_and(|stepped| stepped.blob == value.adapter));
-        }
-        let proposers = self
-            .height
-            .as_ref()
-            .map(|d| d.height.proposers_of(value.id()));
-        let mut blocks = Vec::new();
-        for lack in missing {
-            match lack {
-                Missing::Blob(blob, author) => {
-                    let others = proposers.iter().flatten().filter(|peer| **peer != author);
-                    let providers = std::iter::once(&author).chain(others).copied().collect();
-                    self.want(desk, blob, providers);
-                }
-                Missing::Entry(at) => blocks.push((at.author, at.block)),
-            }
-        }
-        self.ask_for_blocks(desk, blocks);
-        None
-    }
-
-    /// Judges a proposal as if its authors had not equivocated.
-    ///
-    /// Whether a value is valid may depend on the value alone, never on which forks this peer has heard
-    /// of: members that judge one value differently can each be locked where the others cannot follow,
-    /// and the height never ends. Honest proposers leave equivocators out; a dishonest one that does not
-    /// gives an equivocator nothing that it could not have had by writing one history.
-    pub(super) fn rely_on_forked(&mut self, value: &RoundValue) {
-        let lacking: Vec<_> = state::relied(value)
-            .filter(|at| self.log.is_equivocator(at.author) && self.log.entry(at).is_none())
-            .collect();
-        lacking.iter().for_each(|at| self.log.certify(at));
-    }
-
-    /// Asks a neighbour for blocks that a proposal names, once a second.
-    pub(super) fn ask_for_blocks(
+    /// Carries out what the height asks for, up to a decision, which is returned.
+    fn carry_out(
         &mut self,
         desk: &mut Desk,
-        mut blocks: Vec<(PeerId, crate::id::BlockId)>,
-    ) {
-        let now = desk.now.monotonic;
-        let lately = |asked: Instant| now.since_ms(asked) < ASK_EVERY_MS;
-        if blocks.is_empty() || self.asked_blocks.is_some_and(lately) {
-            return;
-        }
-        self.asked_blocks = Some(now);
-        blocks.sort_unstable();
-        blocks.dedup();
-        blocks.truncate(crate::limits::MAX_WANTED_BLOCKS);
-        for peer in desk.draw_neighbours(2) {
-            let blocks = blocks.clone();
-            desk.send(
-                peer,
-                &Message::WantBlocks {
-                    run: self.id,
-                    blocks,
-                },
-            );
-        }
-    }
-
-    pub(super) fn on_consensus(
-        &mut self,
-        desk: &mut Desk,
-        from: PeerId,
-        bytes: &[u8],
-    ) -> Result<Verdict, Rejection> {
-        let message = ConsensusMessage::decode(bytes)?;
-        if self.refuted.is_some() {
-            return Ok(Verdict::Ignore);
-        }
-        let round = message.round();
-        let next = self.next();
-        if round > next {
-            // They are ahead: what they decided is on its way, or asked for here.
-            self.open_exchange(desk, from);
-            return Ok(Verdict::Ignore);
-        }
-        if round < next {
-            // They missed a certificate.
-            if message.author() == from {
-                self.send_certificates(desk, from, round);
-            }
-            return Ok(Verdict::Ignore);
-        }
-        if let Some(deciding) = &mut self.height {
-            let attempt = deciding.height.attempt();
-            let received = deciding.height.receive(message)?;
-            let moved = deciding.height.attempt() != attempt;
-            self.facts += u64::from(received.fresh || moved);
-            self.carry_out(desk, received.outputs);
-            let fresh = received.fresh;
-            return Ok(if fresh {
-                Verdict::Accept
-            } else {
-                Verdict::Ignore
-            });
-        }
-        self.relay_consensus(desk, &message, bytes)
-    }
-
-    /// Without a seat: pass on what a member of the committee would take.
-    fn relay_consensus(
-        &mut self,
-        desk: &mut Desk,
-        message: &ConsensusMessage,
-        bytes: &[u8],
-    ) -> Result<Verdict, Rejection> {
-        let Some(manifest) = &self.manifest else {
-            return Ok(Verdict::Ignore);
-        };
-        let committee =
-            (self.seated).get_or_init(|| state::committee(manifest, &self.id, self.head.as_ref()));
-        message.admit(committee)?;
-        if !self.relay.is_worth_a_check(message, bytes, committee) {
-            return Ok(Verdict::Ignore);
-        }
-        message.check(committee, desk.config.network)?;
-        let author = message.author();
-        let heard = self.relay.hear(message, bytes, committee);
-        if heard.contradicts {
-            let run = self.id;
-            desk.notify(crate::event::Notice::Equivocation { run, author });
-        }
-        Ok(if heard.is_near {
-            Verdict::Accept
-        } else {
-            Verdict::Ignore
-        })
-    }
-
-    pub(super) fn on_consensus_timeout(
-        &mut self,
-        desk: &mut Desk,
-        round: Round,
-        attempt: u32,
-        step: ConsensusStep,
-    ) {
-        if let Some(deciding) = self.height.as_mut().filter(|d| d.round == round) {
-            let outputs = deciding.height.timeout(attempt, step);
-            self.carry_out(desk, outputs);
-        }
-    }
-
-    /// Repeats what this seat said, for members whose link lost it: flooded, and to each member by
-    /// itself, because a flood that others remember is not carried again.
-    pub(super) fn rebroadcast(&mut self, desk: &mut Desk) {
-        let Some(deciding) = &self.height else {
-            return;
-        };
-        let members = deciding.height.setting().committee.members();
-        for bytes in deciding.height.rebroadcast() {
-            let message = Message::Consensus(bytes);
-            for member in members {
-                desk.send(*member, &message);
-            }
-            desk.gossip(self.id, &message);
-        }
-    }
-
-    fn carry_out(&mut self, desk: &mut Desk, outputs: Vec<Output>) {
-        let Some(round) = self.height.as_ref().map(|d| d.round) else {
-            return;
-        };
+        run: RunId,
+        outputs: Vec<Output>,
+    ) -> Option<Certificate> {
+        let round = self.height.setting().round;
         for output in outputs {
             match output {
                 Output::Persist(bytes) => {
-                    desk.persist(vec![Record::Consensus {
-                        run: self.id,
-                        round,
-                        bytes,
-                    }]);
+                    desk.persist(vec![Record::Consensus { run, round, bytes }]);
                 }
-                Output::Broadcast(bytes) => desk.gossip(self.id, &Message::Consensus(bytes)),
+                Output::Broadcast(bytes) => desk.gossip(run, &Message::Consensus(bytes)),
                 Output::SetTimer { attempt, step, ms } => {
                     let timer = Timer::Consensus {
-                        run: self.id,
+                        run,
                         round,
                         attempt,
                         step,
@@ -387,27 +105,250 @@ impl Run {
                 }
                 // Asked for again by `propose`, which looks at `Height::wants_value`.
                 Output::NeedValue { .. } => {}
-                Output::Validate(value) => {
-                    if let Some(deciding) = &mut self.height {
-                        deciding.judging.push(value);
-                    }
-                }
-                Output::Decided(certificate) => {
-                    // The value was judged before it was voted for; a quorum of liars may still
-                    // decide one that does not follow, which halts this run here and nowhere else.
-                    if let Err(why) = self.certify(desk, certificate) {
-                        desk.notify(crate::event::Notice::Refused { from: desk.me, why });
-                    }
-                    return;
-                }
-                Output::Evidence(author) => {
-                    let notice = crate::event::Notice::Equivocation {
-                        run: self.id,
-                        author,
-                    };
-                    desk.notify(notice);
-                }
+                Output::Validate(value) => self.judging.push(value),
+                Output::Decided(certificate) => return Some(certificate),
+                Output::Evidence(author) => desk.notify(Notice::Equivocation { run, author }),
             }
+        }
+        None
+    }
+
+    /// Repeats what this seat said, for members whose link lost it: flooded, and to each member by
+    /// itself, because a flood that others remember is not carried again.
+    pub(super) fn rebroadcast(&self, desk: &mut Desk, run: RunId) {
+        let members = self.height.setting().committee.members();
+        for bytes in self.height.rebroadcast() {
+            let message = Message::Consensus(bytes);
+            for member in members {
+                desk.send(*member, &message);
+            }
+            desk.gossip(run, &message);
+        }
+    }
+
+    /// Asserts that the seat is of the height of this round.
+    pub(super) fn assert_invariants(&self, open: Round) {
+        let setting = self.height.setting();
+        assert_eq!(setting.round, open, "a seat decides the open height");
+        assert!(
+            self.judging.iter().all(|value| value.round == open),
+            "only values of the open height are judged"
+        );
+        assert!(
+            (self.draft.iter()).all(|(attempt, choice)| choice.attempt == *attempt),
+            "a draft is of its attempt"
+        );
+        assert!(
+            self.draft.is_none() || self.height.is_started(),
+            "only a height that has started is proposed"
+        );
+    }
+}
+
+impl OpenRun {
+    /// Takes this peer's seat in the open height, and does what its record leads to.
+    pub(super) fn sit(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+        let round = self.height.round;
+        let record = self.replay.remove(&round);
+        self.replay.retain(|at, _| *at > round);
+        let committee = self.height.committee(&self.certified);
+        let taken = Seat::take(desk, &self.certified, committee, record.as_deref());
+        let Some((seat, outputs)) = taken else {
+            return;
+        };
+        self.height.seat = Some(seat);
+        self.carry_out(desk, ledger, outputs);
+    }
+
+    /// Starts, proposes and judges as far as the facts allow. Returns whether the head moved.
+    pub(super) fn decide(&mut self, desk: &mut Desk, ledger: &mut Ledger) -> bool {
+        let before = self.height.round;
+        self.start_deciding(desk, ledger);
+        if self.height.round == before {
+            self.propose(desk, ledger);
+        }
+        if self.height.round == before && !self.settling.steps.is_computing() {
+            self.judge(desk, ledger);
+        }
+        self.height.round != before
+    }
+
+    fn start_deciding(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+        let known = Known::new(&self.certified, ledger);
+        let is_closed = self.height.is_closed(known, desk.now.monotonic);
+        if let Some(seat) = &mut self.height.seat {
+            let outputs = seat.start(is_closed);
+            self.carry_out(desk, ledger, outputs);
+        }
+    }
+
+    fn propose(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+        let now = desk.now.monotonic;
+        let known = Known::new(&self.certified, ledger);
+        let seat = self.height.seat.as_ref();
+        let Some(attempt) = seat.and_then(|seat| seat.height.wants_value()) else {
+            return;
+        };
+        if !self.height.is_closed(known, now) {
+            return;
+        }
+        let drafted = self.height.seat.as_mut().and_then(|seat| seat.draft.take());
+        let choice = match drafted {
+            Some((at, choice)) if at == attempt => choice,
+            _ => {
+                let closing = known.manifest().closing_round();
+                let link = Chain::new(&desk.key, &known.id(), closing).link(self.height.round);
+                let choice = self.height.choose(known, now, link);
+                Choice { attempt, ..choice }
+            }
+        };
+        let Some(seat) = &mut self.height.seat else {
+            return;
+        };
+        // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
+        // out and another member proposes.
+        let (manifest, head) = (known.manifest(), known.head());
+        let evidence = self.settling.evidence(known);
+        let draft = state::draft(manifest, known.id(), head, choice.clone(), &evidence);
+        let Ok(draft) = draft else { return };
+        let adapter = match self.settling.stepped_to(desk, known, &draft) {
+            Some(Ok(stepped)) => stepped.blob,
+            Some(Err(_)) => return,
+            None => {
+                seat.draft = Some((attempt, choice));
+                return;
+            }
+        };
+        if let Ok(value) = state::finish(manifest, head, draft, adapter) {
+            let outputs = seat.height.propose(attempt, value);
+            self.carry_out(desk, ledger, outputs);
+        }
+    }
+
+    fn judge(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+        let round = self.height.round;
+        let Some(seat) = &mut self.height.seat else {
+            return;
+        };
+        for value in std::mem::take(&mut seat.judging) {
+            let verdict = match self.settling.steps.is_computing() {
+                true => None,
+                false => self.verdict(desk, ledger, &value),
+            };
+            // An answer may have decided the height and opened the next one.
+            if self.height.round != round {
+                return;
+            }
+            let seat = self.height.seat.as_mut();
+            let seat = seat.expect("a seat is kept as long as its height");
+            match verdict {
+                Some(valid) => {
+                    let outputs = seat.height.validated(value.id(), valid);
+                    self.carry_out(desk, ledger, outputs);
+                }
+                None => seat.judging.push(value),
+            }
+        }
+    }
+
+    /// Whether a proposed value is valid; `None` while something it rests on is missing, came too late or was left out.
+    fn verdict(
+        &mut self,
+        desk: &mut Desk,
+        ledger: &mut Ledger,
+        value: &RoundValue,
+    ) -> Option<bool> {
+        if self.certified.follow(value).is_err() {
+            return Some(false);
+        }
+        let head = self.certified.head();
+        if head.is_some() && !self.settling.has_adapter(&self.certified) {
+            return None;
+        }
+        let mut updates = value.included.iter().map(|i| i.update.hash);
+        if updates.any(|hash| self.height.receipts.is_spoiled(&hash)) {
+            return Some(false);
+        }
+        ledger.rely_on_forked(value);
+        let known = Known::new(&self.certified, ledger);
+        let evidence = self.settling.evidence(known);
+        let missing = state::missing(head, value, &evidence);
+        let seat = self.height.seat.as_ref()?;
+        if missing.is_empty() {
+            if self.height.is_unfair(known, value, seat.height.attempt()) {
+                return None;
+            }
+            if state::check(known.manifest(), head, value, &evidence).is_err() {
+                return Some(false);
+            }
+            let stepped = self.settling.stepped_to(desk, known, value)?;
+            return Some(stepped.is_ok_and(|stepped| stepped.blob == value.adapter));
+        }
+        let proposers = seat.height.proposers_of(value.id());
+        let mut blocks = Vec::new();
+        for lack in missing {
+            match lack {
+                Missing::Blob(blob, author) => {
+                    let others = proposers.iter().filter(|peer| **peer != author);
+                    let providers = std::iter::once(&author).chain(others).copied().collect();
+                    ledger.want(desk, blob, providers);
+                }
+                Missing::Entry(at) => blocks.push((at.author, at.block)),
+            }
+        }
+        ledger.ask_for_blocks(desk, blocks);
+        None
+    }
+
+    /// A message of the open height.
+    pub(super) fn on_consensus(
+        &mut self,
+        desk: &mut Desk,
+        ledger: &mut Ledger,
+        message: ConsensusMessage,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let Some(seat) = &mut self.height.seat else {
+            return self.height.relay(desk, &self.certified, &message, bytes);
+        };
+        let attempt = seat.height.attempt();
+        let received = seat.height.receive(message)?;
+        let moved = seat.height.attempt() != attempt;
+        ledger.facts += u64::from(received.fresh || moved);
+        self.carry_out(desk, ledger, received.outputs);
+        Ok(match received.fresh {
+            true => Verdict::Accept,
+            false => Verdict::Ignore,
+        })
+    }
+
+    pub(super) fn on_consensus_timeout(
+        &mut self,
+        desk: &mut Desk,
+        ledger: &mut Ledger,
+        (round, attempt): (Round, u32),
+        step: ConsensusStep,
+    ) {
+        if self.height.round != round {
+            return;
+        }
+        if let Some(seat) = &mut self.height.seat {
+            let outputs = seat.height.timeout(attempt, step);
+            self.carry_out(desk, ledger, outputs);
+        }
+    }
+
+    fn carry_out(&mut self, desk: &mut Desk, ledger: &mut Ledger, outputs: Vec<Output>) {
+        let run = self.certified.id;
+        let Some(seat) = &mut self.height.seat else {
+            return;
+        };
+        // The value was judged before it was voted for; a quorum of liars may still
+        // decide one that does not follow, which halts this run here and nowhere else.
+        if let Some(certificate) = seat.carry_out(desk, run, outputs)
+            && let Err(why) = self.certify(desk, ledger, certificate)
+        {
+            desk.notify(Notice::Refused { from: desk.me, why });
         }
     }
 }

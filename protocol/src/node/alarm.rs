@@ -7,11 +7,12 @@
 //! further in this run. A peer that catches up has nothing to compare with and follows certificates alone.
 
 use super::Desk;
-use super::run::Run;
+use super::known::{Known, Ledger};
+use super::run::OpenRun;
+use super::settle::Settling;
 use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record};
 use crate::id::{BlockId, PeerId, Round};
-use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::state;
@@ -41,36 +42,71 @@ impl Awaited {
     }
 }
 
-impl Run {
+impl Known<'_> {
+    /// Blocks with entries that a value names and that do not count here.
+    fn lacking(self, value: &RoundValue) -> Vec<(PeerId, BlockId)> {
+        (state::relied(value))
+            .filter(|at| self.log().entry(at).is_none())
+            .map(|at| (at.author, at.block))
+            .collect()
+    }
+}
+
+impl Settling {
     /// Whether this peer is, or was before a restart, at the head: it holds what the next value is to be compared with.
-    fn is_at_head(&self) -> bool {
-        let head = self.head.as_ref();
-        let durable = head.is_some_and(|head| self.archived.contains(&head.adapter.hash));
-        self.has_adapter() || durable
+    fn is_at_head(&self, known: Known<'_>) -> bool {
+        let blobs = &known.ledger.replica.blobs;
+        let durable = |head: &state::Head| blobs.is_durable(&head.adapter.hash);
+        self.has_adapter(known.certified) || known.head().is_some_and(durable)
     }
 
+    /// What of a value does not follow from the entries behind it, all of which are here. Without all earlier sketches
+    /// nobody can tell what text of a new one is its author's own: such a value stands on its certificate.
+    pub(super) fn refutation(&self, known: Known<'_>, value: &RoundValue) -> Option<Rejection> {
+        let head = known.head();
+        let openers = value.openings.iter().map(|o| o.entry.author);
+        let blind = !state::unknown_sketches(head, openers, known.log()).is_empty();
+        if blind || !known.lacking(value).is_empty() {
+            return None;
+        }
+        state::check(known.manifest(), head, value, &self.evidence(known)).err()
+    }
+
+    /// Whether everything is here that leads to the adapter of `round`, so that another one refutes the certificate.
+    pub(super) fn refutes(&self, known: Known<'_>, round: Round) -> bool {
+        let Some(value) = known.certified.last_value() else {
+            return false;
+        };
+        let here = (value.included.iter()).all(|i| known.has_blob(&i.update.hash));
+        here && (round == Round(0) || self.adapter.is_some())
+    }
+}
+
+impl OpenRun {
     /// Whether the head may move by a verified certificate now. If not, it is kept until the entries that it names
     /// are here, or it is refuted.
     pub(super) fn may_follow(
         &mut self,
         desk: &mut Desk,
-        manifest: &Manifest,
+        ledger: &mut Ledger,
         certificate: &Certificate,
     ) -> bool {
         if self.refuted.is_some() {
             return false;
         }
-        if !self.is_at_head() {
+        let known = Known::new(&self.certified, ledger);
+        if !self.settling.is_at_head(known) {
             return true;
         }
         let value = &certificate.value;
-        self.rely_on_forked(value);
-        let lacking = self.lacking(value);
+        ledger.rely_on_forked(value);
+        let known = Known::new(&self.certified, ledger);
+        let lacking = known.lacking(value);
         if !lacking.is_empty() {
-            self.ask_for_blocks(desk, lacking);
-            let same = |awaited: &Awaited| awaited.certificate.value == certificate.value;
-            if !self.awaited.as_ref().is_some_and(same) {
-                self.awaited = Some(Awaited {
+            ledger.ask_for_blocks(desk, lacking);
+            let same = |awaited: &Awaited| awaited.certificate.value == *value;
+            if !self.height.awaited.as_ref().is_some_and(same) {
+                self.height.awaited = Some(Awaited {
                     certificate: certificate.clone(),
                     since: desk.now.monotonic,
                     is_told: false,
@@ -78,12 +114,12 @@ impl Run {
             }
             return false;
         }
-        self.awaited = None;
-        let Some(why) = self.refutation(manifest, value) else {
+        self.height.awaited = None;
+        let Some(why) = self.settling.refutation(known, value) else {
             return true;
         };
         desk.persist(vec![Record::Certificate {
-            run: self.id,
+            run: self.certified.id,
             round: value.round,
             bytes: certificate.encode(),
         }]);
@@ -91,70 +127,49 @@ impl Run {
         false
     }
 
-    /// Blocks with entries that a value names and that do not count here.
-    fn lacking(&self, value: &RoundValue) -> Vec<(PeerId, BlockId)> {
-        (state::relied(value))
-            .filter(|at| self.log.entry(at).is_none())
-            .map(|at| (at.author, at.block))
-            .collect()
-    }
-
-    /// What of a value does not follow from the entries behind it, all of which are here. Without all earlier sketches
-    /// nobody can tell what text of a new one is its author's own: such a value stands on its certificate.
-    pub(super) fn refutation(&self, manifest: &Manifest, value: &RoundValue) -> Option<Rejection> {
-        let head = self.head.as_ref();
-        let openers = value.openings.iter().map(|o| o.entry.author);
-        let blind = !state::unknown_sketches(head, openers, &self.log).is_empty();
-        if blind || !self.lacking(value).is_empty() {
-            return None;
-        }
-        state::check(manifest, head, value, &self.evidence()).err()
-    }
-
     /// Tries again to follow the certificate that waits for its entries.
-    pub(super) fn retry_awaited(&mut self, desk: &mut Desk) {
-        let next = self.next();
-        self.awaited
-            .take_if(|awaited| awaited.certificate.round() != next);
-        let Some(awaited) = &mut self.awaited else {
+    pub(super) fn retry_awaited(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+        let Some(awaited) = &mut self.height.awaited else {
             return;
         };
         let waited_ms = desk.now.monotonic.since_ms(awaited.since);
-        let patience_ms = self.manifest.as_ref().map_or(0, |m| m.deadlines.round_ms);
+        let patience_ms = self.certified.manifest.deadlines.round_ms;
         if waited_ms >= u64::from(patience_ms) && !awaited.is_told {
             awaited.is_told = true;
             desk.notify(Notice::Refuted {
-                run: self.id,
-                round: next,
+                run: self.certified.id,
+                round: self.height.round,
                 why: Rejection::Certificate("nobody gives the entries that its value names"),
             });
         }
         let certificate = awaited.certificate.clone();
-        if let Err(why) = self.certify(desk, certificate) {
-            self.awaited = None;
+        if let Err(why) = self.certify(desk, ledger, certificate) {
+            self.height.awaited = None;
             desk.notify(Notice::Refused { from: desk.me, why });
         }
     }
 
-    /// The updates at hand do not lead to the adapter of the certified head.
-    pub(super) fn refute_adapter(&mut self, desk: &mut Desk, round: Round, why: Rejection) {
-        let Some(certificate) = self.chain.last() else {
-            return;
-        };
-        let included = &certificate.value.included;
-        let here = (included.iter()).all(|i| self.blobs.contains_key(&i.update.hash));
-        let starts = round == Round(0) || self.adapter.is_some();
-        if here && starts && self.refuted.is_none() {
+    /// The updates at hand may not lead to the adapter of the certified head.
+    pub(super) fn refute_adapter(
+        &mut self,
+        desk: &mut Desk,
+        ledger: &Ledger,
+        round: Round,
+        why: Rejection,
+    ) {
+        let known = Known::new(&self.certified, ledger);
+        if self.refuted.is_none() && self.settling.refutes(known, round) {
             self.stop(desk, round, why);
         }
     }
 
     /// Goes no further in this run, and says why. Blocks and certificates are served as before.
     pub(super) fn stop(&mut self, desk: &mut Desk, round: Round, why: Rejection) {
-        if self.own.training.take().is_some() {
-            desk.emit(Effect::CancelTrain(self.id));
+        assert!(self.refuted.is_none(), "a run is stopped once");
+        let run = self.certified.id;
+        if self.own.stop_training() {
+            desk.emit(Effect::CancelTrain(run));
         }
-        let run = self.id;
         desk.notify(Notice::Refuted { run, round, why });
         self.refuted = Some(Refuted { round, why });
     }

@@ -10,27 +10,32 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Desk;
-use super::run::Run;
+use super::certified::Certified;
+use super::known::Ledger;
+use super::settle::Settling;
 use crate::aggregate::{ContributionVector, Layout};
-use crate::id::{BlobHash, BlobRef, PeerId, Round};
+use crate::id::{BlobHash, BlobRef, Round};
 use crate::limits;
 use crate::manifest::Manifest;
+use crate::replica::Wanted;
 use crate::update::Packed;
 
-impl Run {
+impl Settling {
     /// The vectors that the scores of `round` are held against, flat, oldest round first and by peer within one;
     /// `None` while some of them are on their way.
     pub(super) fn public_before(
-        &mut self,
+        &self,
         desk: &mut Desk,
+        certified: &Certified,
+        ledger: &mut Ledger,
         round: Round,
     ) -> Option<Vec<ContributionVector>> {
-        let manifest = self.manifest.clone()?;
+        let manifest = &certified.manifest;
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
-        for earlier in turns_before(&manifest, round) {
+        for earlier in turns_before(manifest, round) {
             let trainable = manifest.training.schedule.trainable(earlier);
             let layout = Layout::new(&manifest.adapter, trainable);
-            for (blob, providers) in self.updates_of(earlier) {
+            for (blob, providers) in certified.updates_of(earlier) {
                 match self.published.get(&blob.hash) {
                     // What is certified was read by its committee.
                     Some(bytes) => {
@@ -42,56 +47,49 @@ impl Run {
                 }
             }
         }
-        let comes = |blob: &BlobRef| self.wanted.get(&blob.hash).is_none_or(|w| !w.is_hopeless());
-        let waits = lacking.iter().any(|(blob, _)| comes(blob));
+        let blobs = &ledger.replica.blobs;
+        let is_hopeless =
+            |blob: &BlobRef| blobs.wanted(&blob.hash).is_some_and(Wanted::is_hopeless);
+        let waits = lacking.iter().any(|(blob, _)| !is_hopeless(blob));
         for (blob, providers) in lacking {
-            self.want(desk, blob, providers);
+            ledger.want(desk, blob, providers);
         }
         (!waits).then_some(vectors)
     }
 
     /// Keeps an update that later rounds are held against, if this peer evaluates.
-    pub(super) fn keep_public(&mut self, desk: &Desk, hash: BlobHash, bytes: Bytes) {
-        if self.public_updates(desk).contains(&hash) {
+    pub(super) fn keep_public(
+        &mut self,
+        desk: &Desk,
+        certified: &Certified,
+        hash: BlobHash,
+        bytes: Bytes,
+    ) {
+        if public_updates(desk, certified).contains(&hash) {
             self.published.insert(hash, bytes);
         }
     }
 
     /// Forgets updates of turns that are over.
-    pub(super) fn forget_public(&mut self, desk: &Desk) {
-        let kept = self.public_updates(desk);
+    pub(super) fn forget_public(&mut self, desk: &Desk, certified: &Certified) {
+        let kept = public_updates(desk, certified);
         self.published.retain(|hash, _| kept.contains(hash));
     }
+}
 
-    /// Updates that an evaluator may need for the round certified last or the open one.
-    pub(super) fn public_updates(&self, desk: &Desk) -> BTreeSet<BlobHash> {
-        let Some(manifest) = &self.manifest else {
-            return BTreeSet::new();
-        };
-        if manifest.evaluators.binary_search(&desk.me).is_err() {
-            return BTreeSet::new();
-        }
-        let next = self.next();
-        let last = next.previous().unwrap_or(next);
-        let rounds = [turns_before(manifest, last), turns_before(manifest, next)].concat();
-        (rounds.into_iter())
-            .flat_map(|round| self.updates_of(round))
-            .map(|(blob, _)| blob.hash)
-            .collect()
+/// Updates that an evaluator may need for the round certified last or the open one.
+pub(super) fn public_updates(desk: &Desk, certified: &Certified) -> BTreeSet<BlobHash> {
+    if !certified.is_evaluator(&desk.me) {
+        return BTreeSet::new();
     }
-
-    /// Updates that a certified round includes, with who should have them.
-    fn updates_of(&self, round: Round) -> Vec<(BlobRef, Vec<PeerId>)> {
-        let certificate = self.chain.get(round.0 as usize);
-        (certificate.iter())
-            .flat_map(|certificate| {
-                let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
-                let providers = move |author| std::iter::once(author).chain(signers.clone());
-                (certificate.value.included.iter())
-                    .map(move |i| (i.update, providers(i.receipt.author).collect()))
-            })
-            .collect()
-    }
+    let manifest = &certified.manifest;
+    let next = certified.next();
+    let last = next.previous().unwrap_or(next);
+    let rounds = [turns_before(manifest, last), turns_before(manifest, next)].concat();
+    (rounds.into_iter())
+        .flat_map(|round| certified.updates_of(round))
+        .map(|(blob, _)| blob.hash)
+        .collect()
 }
 
 /// The last rounds before `round` that trained one of its factors, oldest first.

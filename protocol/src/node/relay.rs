@@ -6,11 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Desk;
+use super::certified::Certified;
+use super::height::OpenHeight;
 use crate::committee::Committee;
 use crate::consensus::{ConsensusMessage, VoteKind};
+use crate::event::{Notice, Verdict};
 use crate::hash::{self, Digest};
 use crate::id::PeerId;
 use crate::limits;
+use crate::reject::Rejection;
 
 /// A place in which a member can say one thing only: `None` is a proposal.
 type Slot = (PeerId, u32, Option<VoteKind>);
@@ -42,11 +47,6 @@ fn slot(message: &ConsensusMessage) -> Slot {
 }
 
 impl Relay {
-    /// Forgets everything: another height is open.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// Whether a message is new, and neither one too many for its place nor of an attempt that its author
     /// is known to have reached and nobody else.
     pub(super) fn is_worth_a_check(
@@ -90,5 +90,49 @@ impl Relay {
             is_near: true,
             contradicts: said.len() > 1 && self.exposed.insert(author),
         }
+    }
+
+    /// Asserts that memory is bounded, and nobody is exposed by what it has not said.
+    pub(super) fn assert_invariants(&self) {
+        let mut said = self.said.iter();
+        assert!(
+            said.all(|((author, attempt, _), said)| {
+                said.len() <= limits::MAX_RELAYED_PER_SLOT
+                    && self.furthest.get(author) >= Some(attempt)
+            }),
+            "what was passed on is bounded, and of attempts that its author has reached"
+        );
+        let mut exposed = self.exposed.iter();
+        assert!(
+            exposed.all(|peer| self.furthest.contains_key(peer)),
+            "only a member that was heard contradicts itself"
+        );
+    }
+}
+
+impl OpenHeight {
+    /// Without a seat: passes on what a member of the committee would take.
+    pub(super) fn relay(
+        &mut self,
+        desk: &mut Desk,
+        certified: &Certified,
+        message: &ConsensusMessage,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let (run, author) = (certified.id, message.author());
+        let committee = self.committee.get_or_init(|| certified.draw_committee());
+        message.admit(committee)?;
+        if !self.relay.is_worth_a_check(message, bytes, committee) {
+            return Ok(Verdict::Ignore);
+        }
+        message.check(committee, desk.config.network)?;
+        let heard = self.relay.hear(message, bytes, committee);
+        if heard.contradicts {
+            desk.notify(Notice::Equivocation { run, author });
+        }
+        Ok(match heard.is_near {
+            true => Verdict::Accept,
+            false => Verdict::Ignore,
+        })
     }
 }

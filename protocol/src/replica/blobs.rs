@@ -1,0 +1,232 @@
+//! Blobs that a replica asks for, has at hand, and knows to be durable.
+//!
+//! A blob is asked for until it comes or nobody wants it any more. What nobody gave is asked for again soon, and less
+//! and less often: what was named a moment ago is elsewhere a moment later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::event::{Effect, Record};
+use crate::id::{Blob, BlobHash, BlobRef, PeerId};
+use crate::time::Instant;
+
+/// Ticks after which a fetch that nothing was heard of is tried again.
+const TICKS_OF_SILENCE: u64 = 24;
+/// Ticks at most between two attempts for a blob that nobody had.
+const TICKS_BETWEEN_FETCHES: u64 = 3;
+/// Milliseconds before the second attempt; each further one waits twice as long. What was certified or
+/// committed to a moment ago is elsewhere a moment later.
+const RETRY_MS: u64 = 250;
+/// Failed attempts after which nobody is expected to give a blob: some seconds of asking.
+const HOPELESS: u32 = 5;
+
+/// An outstanding fetch.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    blob: BlobRef,
+    providers: Vec<PeerId>,
+    /// When it is asked for again.
+    due: Instant,
+    /// Attempts that failed.
+    failures: u32,
+}
+
+impl Wanted {
+    /// Whether somebody was asked and did not give it.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Nobody gave it in some seconds of asking.
+    pub fn is_hopeless(&self) -> bool {
+        self.failures >= HOPELESS
+    }
+}
+
+/// Blobs of one scope.
+pub struct Blobs {
+    me: PeerId,
+    tick_ms: u64,
+    /// Asked for and not here yet.
+    wanted: BTreeMap<BlobHash, Wanted>,
+    /// Durable here.
+    durable: BTreeSet<BlobHash>,
+    /// In memory.
+    at_hand: BTreeMap<BlobHash, Bytes>,
+}
+
+impl Blobs {
+    pub(super) fn new(me: PeerId, tick_ms: u64) -> Self {
+        Self {
+            me,
+            tick_ms,
+            wanted: BTreeMap::new(),
+            durable: BTreeSet::new(),
+            at_hand: BTreeMap::new(),
+        }
+    }
+
+    /// When a fetch that was just begun is given up, should nothing be heard of it.
+    fn silence(&self, now: Instant) -> Instant {
+        now.after_ms(TICKS_OF_SILENCE * self.tick_ms)
+    }
+
+    /// Asks for a blob unless it is on its way.
+    pub fn want(
+        &mut self,
+        now: Instant,
+        blob: BlobRef,
+        mut providers: Vec<PeerId>,
+    ) -> Option<Effect> {
+        let due = self.silence(now);
+        providers.retain(|peer| *peer != self.me);
+        if let Some(wanted) = self.wanted.get_mut(&blob.hash) {
+            providers.retain(|peer| !wanted.providers.contains(peer));
+            let is_news = !providers.is_empty();
+            wanted.providers.extend(providers);
+            if !is_news || !wanted.has_failed() {
+                return None;
+            }
+            // Before it was named by these, it may have been sealed: that nobody gave it says nothing now.
+            (wanted.failures, wanted.due) = (0, due);
+            let providers = wanted.providers.clone();
+            return Some(Effect::FetchBlob { blob, providers });
+        }
+        let wanted = Wanted {
+            blob,
+            providers: providers.clone(),
+            due,
+            failures: 0,
+        };
+        self.wanted.insert(blob.hash, wanted);
+        Some(Effect::FetchBlob { blob, providers })
+    }
+
+    /// Nobody who was asked had it. Returns whether it was wanted.
+    pub fn failed(&mut self, now: Instant, hash: &BlobHash) -> bool {
+        let Some(wanted) = self.wanted.get_mut(hash) else {
+            return false;
+        };
+        let most = TICKS_BETWEEN_FETCHES * self.tick_ms;
+        let wait = (RETRY_MS << wanted.failures.min(16)).min(most);
+        wanted.failures = wanted.failures.saturating_add(1);
+        wanted.due = now.after_ms(wait);
+        true
+    }
+
+    /// When the next attempt for a blob that nobody gave is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        let failed = self.wanted.values().filter(|wanted| wanted.has_failed());
+        failed.map(|wanted| wanted.due).min()
+    }
+
+    /// Asks again for what is due: whoever was named, and after the second failure some neighbours too.
+    pub fn again(&mut self, now: Instant, neighbours: &[PeerId]) -> Vec<Effect> {
+        let again = self.silence(now);
+        let mut out = Vec::new();
+        for wanted in self.wanted.values_mut().filter(|w| now >= w.due) {
+            wanted.due = again;
+            let mut providers = wanted.providers.clone();
+            if wanted.failures != 1 {
+                providers.extend(neighbours.iter().filter(|p| !wanted.providers.contains(p)));
+            }
+            let blob = wanted.blob;
+            out.push(Effect::FetchBlob { blob, providers });
+        }
+        out
+    }
+
+    /// A blob arrived, and is not waited for any longer. Returns whether it was asked for in this size.
+    pub fn arrived(&mut self, blob: &Blob) -> bool {
+        let wanted = self.wanted.remove(&blob.hash());
+        wanted.is_some_and(|wanted| wanted.blob.size == blob.bytes().len() as u64)
+    }
+
+    /// A blob is to be durable and offered from now on: the effects, none where it is already.
+    pub fn keep(&mut self, hash: BlobHash, bytes: impl FnOnce() -> Bytes) -> Option<Effect> {
+        let is_new = self.durable.insert(hash);
+        is_new.then(|| {
+            let bytes = bytes();
+            Effect::Persist(vec![Record::Blob { hash, bytes }])
+        })
+    }
+
+    /// Notes that a blob is durable, or is made so by the caller.
+    pub fn note_durable(&mut self, hash: BlobHash) {
+        self.durable.insert(hash);
+    }
+
+    /// Takes back which blobs are durable.
+    pub fn restore(&mut self, durable: &BTreeSet<BlobHash>) {
+        self.durable.clone_from(durable);
+    }
+
+    /// Whether a blob is durable here.
+    pub fn is_durable(&self, hash: &BlobHash) -> bool {
+        self.durable.contains(hash)
+    }
+
+    /// Takes a blob into memory.
+    pub fn insert(&mut self, hash: BlobHash, bytes: Bytes) {
+        self.at_hand.insert(hash, bytes);
+    }
+
+    /// Takes a blob out of memory.
+    pub fn remove(&mut self, hash: &BlobHash) -> Option<Bytes> {
+        self.at_hand.remove(hash)
+    }
+
+    /// A blob, if it is in memory.
+    pub fn get(&self, hash: &BlobHash) -> Option<&Bytes> {
+        self.at_hand.get(hash)
+    }
+
+    /// Whether a blob is in memory.
+    pub fn has(&self, hash: &BlobHash) -> bool {
+        self.at_hand.contains_key(hash)
+    }
+
+    /// Everything in memory.
+    pub fn at_hand(&self) -> &BTreeMap<BlobHash, Bytes> {
+        &self.at_hand
+    }
+
+    /// Forgets blobs in memory that are not of these.
+    pub fn retain(&mut self, is_needed: impl Fn(&BlobHash) -> bool) {
+        self.at_hand.retain(|hash, _| is_needed(hash));
+    }
+
+    /// An outstanding fetch.
+    pub fn wanted(&self, hash: &BlobHash) -> Option<&Wanted> {
+        self.wanted.get(hash)
+    }
+
+    /// Blobs that are asked for and have not arrived.
+    pub fn outstanding(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Waits for a blob no longer.
+    pub fn forget(&mut self, hash: &BlobHash) {
+        self.wanted.remove(hash);
+    }
+
+    /// Waits only for blobs that are needed.
+    pub fn forget_needless(&mut self, needed: &BTreeSet<BlobHash>) {
+        self.wanted.retain(|hash, _| needed.contains(hash));
+    }
+
+    pub(super) fn assert_invariants(&self) {
+        let mut wanted = self.wanted.iter();
+        assert!(
+            wanted.all(|(hash, wanted)| wanted.blob.hash == *hash),
+            "a fetch stands under the name of its blob"
+        );
+        let mut wanted = self.wanted.values();
+        assert!(
+            wanted.all(|wanted| !wanted.providers.contains(&self.me)),
+            "nobody asks itself for a blob"
+        );
+    }
+}
