@@ -210,6 +210,19 @@ pub(crate) fn working(before: &SignedBlock) -> Block {
     }
 }
 
+/// A block of a scope that is not a run.
+pub(crate) fn publishing() -> Block {
+    let blob = BlobRef {
+        hash: BlobHash(any_digest(8)),
+        size: 300,
+    };
+    Block {
+        scope: Scope::Network,
+        entries: vec![Entry::Publish(blob)],
+        ..block(&key(1), None, 3)
+    }
+}
+
 fn place(author: PeerId, index: u8) -> EntryRef {
     EntryRef {
         author,

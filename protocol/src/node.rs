@@ -5,6 +5,10 @@
 //! effects, which is what lets a simulation replay a federation from a seed. Everything a crash may
 //! not lose leaves as an [`Effect::Persist`] *before* the effects that depend on it, and
 //! [`Node::restore`] takes those records back.
+//!
+//! A contribution is followed top to bottom through `publish` (made, published), `exchange` (received), `collect`
+//! (collected), `close` (closed), `agree` (agreed) and `settle` (settled). What is known at any moment is in `known` and
+//! `certified`, what belongs to the open height in `height`; `run` says what follows what.
 
 mod afford;
 mod agree;
@@ -148,6 +152,7 @@ impl Desk {
             pool.swap(at, other);
         }
         pool.truncate(count);
+        assert!(!pool.contains(&self.me), "nobody is its own neighbour");
         pool
     }
 }
@@ -201,6 +206,10 @@ impl Node {
 
     /// The only entrance. Effects are to be carried out in order; see [`crate::event`].
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        assert!(
+            self.desk.out.is_empty(),
+            "effects are handed out with their input"
+        );
         self.desk.now = now;
         match input {
             Input::Timer(timer) => self.on_timer(timer),
@@ -247,6 +256,9 @@ impl Node {
                 }
             }
             Input::Command(command) => self.on_command(command),
+        }
+        if cfg!(debug_assertions) {
+            self.assert_effects();
         }
         std::mem::take(&mut self.desk.out)
     }

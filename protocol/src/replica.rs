@@ -248,3 +248,6 @@ fn records<'a>(blocks: impl Iterator<Item = &'a SignedBlock>) -> Vec<Record> {
     let bytes = blocks.map(|block| block.bytes().to_vec());
     bytes.map(Record::Block).collect()
 }
+
+#[cfg(test)]
+mod tests;

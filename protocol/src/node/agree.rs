@@ -106,7 +106,10 @@ impl Seat {
                 // Asked for again by `propose`, which looks at `Height::wants_value`.
                 Output::NeedValue { .. } => {}
                 Output::Validate(value) => self.judging.push(value),
-                Output::Decided(certificate) => return Some(certificate),
+                Output::Decided(certificate) => {
+                    assert_eq!(certificate.round(), round, "a seat decides its height");
+                    return Some(certificate);
+                }
                 Output::Evidence(author) => desk.notify(Notice::Equivocation { run, author }),
             }
         }
@@ -220,6 +223,11 @@ impl OpenRun {
             }
         };
         if let Ok(value) = state::finish(manifest, head, draft, adapter) {
+            assert_eq!(
+                value.round, self.height.round,
+                "the open height is proposed"
+            );
+            assert_eq!(value.attempt, attempt, "a value is of its attempt");
             let outputs = seat.height.propose(attempt, value);
             self.carry_out(desk, ledger, outputs);
         }
@@ -261,6 +269,7 @@ impl OpenRun {
         if self.certified.follow(value).is_err() {
             return Some(false);
         }
+        assert_eq!(value.round, self.height.round, "the open height is judged");
         let head = self.certified.head();
         if head.is_some() && !self.settling.has_adapter(&self.certified) {
             return None;

@@ -99,6 +99,10 @@ impl OpenRun {
             return true;
         }
         let value = &certificate.value;
+        assert_eq!(
+            value.round, self.height.round,
+            "certificates are followed in order"
+        );
         ledger.rely_on_forked(value);
         let known = Known::new(&self.certified, ledger);
         let lacking = known.lacking(value);

@@ -55,6 +55,11 @@ impl Closed {
             timely.is_superset(&self.counted),
             "what is counted was in time"
         );
+        let mut sheets = self.sheets.windows(2);
+        assert!(
+            sheets.all(|pair| pair[0].author < pair[1].author),
+            "one sheet of an evaluator"
+        );
     }
 }
 
@@ -102,6 +107,7 @@ impl OpenHeight {
         known: Known<'_>,
         is_training: bool,
     ) -> Option<Closed> {
+        assert!(self.closed.is_none(), "receipts close once");
         let (manifest, head) = (known.manifest(), known.head()?);
         let now = desk.now.monotonic;
         let expected = head.participants.len();
@@ -134,6 +140,7 @@ impl OpenHeight {
         if seal_ms > 0 {
             wake(desk, known.id(), self.round, reveal);
         }
+        assert!(reveal >= now, "updates are revealed behind closed receipts");
         let timely = self.eligible(known, now).map(|(_, at, _)| *at).collect();
         Some(Closed {
             timely,

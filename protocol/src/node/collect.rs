@@ -177,6 +177,7 @@ impl OpenHeight {
     /// What this peer would put into the open height, with this link.
     pub(super) fn choose(&mut self, known: Known<'_>, now: Instant, link: Digest) -> Choice {
         let beacon = state::next_beacon(known.id(), known.head(), &link);
+        assert_eq!(self.round, known.next(), "the open height is chosen for");
         // Nothing changes the roster at the closing height.
         let changes = self.round < known.manifest().closing_round();
         let (mut joins, mut openings, mut leaves) = (Vec::new(), Vec::new(), Vec::new());
@@ -248,6 +249,10 @@ impl OpenHeight {
             known.draw(by, &mut others, most, |i| i.receipt.author);
             out.append(&mut others);
         }
+        assert!(
+            out.len() <= head.participants.len(),
+            "no more are included than were drawn"
+        );
         (out, missed.collect())
     }
 

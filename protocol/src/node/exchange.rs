@@ -219,6 +219,10 @@ impl Run {
             records,
             dropped,
         } = taken;
+        assert!(
+            is_news || !(has_grown || is_forked || has_gap),
+            "only what is new changes anything"
+        );
         self.ledger.facts += u64::from(is_news);
         self.ledger.forget(&dropped);
         if has_grown {
@@ -382,6 +386,12 @@ impl OpenRun {
         let mut certificates = Vec::new();
         let mut bytes = 0;
         for certificate in self.certified.chain().iter().skip(first.0 as usize) {
+            let at = first.0 as usize + certificates.len();
+            assert_eq!(
+                certificate.round().0 as usize,
+                at,
+                "certificates without gaps"
+            );
             let encoded = certificate.encode();
             bytes += encoded.len() + 8;
             if bytes > limits::MAX_DIRECT_BYTES - 1024 {

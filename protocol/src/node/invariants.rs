@@ -3,8 +3,49 @@
 //! Every machine states its own invariants beside its code; here is what holds between machines. The simulator and all
 //! tests run with them. A liar can make a peer do useless work; it cannot bring about what is excluded here.
 
+use super::Node;
 use super::known::Known;
 use super::run::{OpenRun, Run};
+use crate::event::Effect;
+use crate::limits;
+
+impl Node {
+    /// Asserts what holds of the effects of one input.
+    pub(super) fn assert_effects(&self) {
+        let me = self.desk.me;
+        for effect in &self.desk.out {
+            match effect {
+                Effect::Send { to, bytes } => {
+                    assert_ne!(*to, me, "nothing is sent to oneself");
+                    assert!(bytes.len() <= limits::MAX_DIRECT_BYTES, "a message fits");
+                }
+                Effect::Gossip { run, bytes } => {
+                    assert!(self.runs.contains_key(run), "a run that is followed");
+                    assert!(bytes.len() <= limits::MAX_GOSSIP_BYTES, "a flood fits");
+                }
+                Effect::FetchBlob { blob, providers } => {
+                    assert!(!providers.contains(&me), "nobody is asked for its own");
+                    assert!(blob.size > 0, "something is fetched");
+                }
+                Effect::OfferBlob(hash) => {
+                    let mut runs = self.runs.values();
+                    assert!(
+                        runs.any(|run| run.ledger.replica.blobs.is_durable(hash)),
+                        "what is offered is on the disk, or before it in line"
+                    );
+                }
+                Effect::Compute(work) => {
+                    let run = self.runs.get(&work.run);
+                    assert!(
+                        run.is_some_and(|run| run.open().is_some()),
+                        "an open run computes"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+}
 
 impl Run {
     /// Asserts everything.

@@ -63,7 +63,7 @@ impl Index {
                 self.openings.insert(author, at);
             }
             Entry::Call(_) => self.calls.push(at),
-            Entry::Create(_) => {}
+            Entry::Create(_) | Entry::Publish(_) => {}
         }
     }
 
@@ -136,7 +136,11 @@ impl Ledger {
         let done = self.index.sorted.get(&author).copied();
         for (at, entry) in self.replica.log().entries(author) {
             if done.is_none_or(|done| at.seq > done) {
-                self.index.sorted.insert(author, at.seq);
+                let before = self.index.sorted.insert(author, at.seq);
+                assert!(
+                    before <= Some(at.seq),
+                    "logs are sorted in from their start"
+                );
                 self.index.add(at, entry);
             }
         }
@@ -361,7 +365,9 @@ impl<'a> Known<'a> {
             }
             _ => false,
         };
-        (sheets.values().filter(fits).copied().collect(), expected)
+        let sheets: Vec<EntryRef> = sheets.values().filter(fits).copied().collect();
+        assert!(sheets.len() <= expected, "one sheet of each evaluator");
+        (sheets, expected)
     }
 }
 

@@ -131,6 +131,7 @@ impl Known<'_> {
         self.draw((Domain::Committee, beacon), &mut joins, most, |(at, _)| {
             at.author
         });
+        assert!(joins.len() <= most, "no more join than a round may change");
         let mut room = roster.room();
         joins.retain(|(at, _)| {
             let returns = roster.has_known(&at.author);
@@ -161,6 +162,10 @@ impl Known<'_> {
             // Somebody has to certify what comes.
             out.pop();
         }
+        assert!(
+            out.len() < roster.len() || !joins.is_empty() || out.is_empty(),
+            "somebody stays"
+        );
         out
     }
 
@@ -249,6 +254,10 @@ impl Known<'_> {
                 };
                 joins.retain(is_open);
             }
+            assert!(
+                opened.len() <= entries.len(),
+                "only what was said is opened"
+            );
             if opened.len() == entries.len() {
                 return opened;
             }
@@ -335,6 +344,7 @@ impl OpenHeight {
         let by = (Domain::Committee, &beacon);
         known.draw(by, &mut fresh, limits::MAX_CALLED, |at| at.author);
         fresh.sort_unstable();
+        assert!(!fresh.is_empty(), "a call names somebody");
         self.called_at = Some(now);
         Some(fresh)
     }

@@ -30,6 +30,11 @@ impl Settling {
         ledger: &mut Ledger,
         round: Round,
     ) -> Option<Vec<ContributionVector>> {
+        assert_eq!(
+            Some(round),
+            certified.round(),
+            "the round certified last is scored"
+        );
         let manifest = &certified.manifest;
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
         for earlier in turns_before(manifest, round) {
@@ -99,5 +104,9 @@ fn turns_before(manifest: &Manifest, round: Round) -> Vec<Round> {
     let before = (1..round.0).rev().map(Round).filter(trains);
     let mut found: Vec<Round> = before.take(limits::PUBLIC_TURNS).collect();
     found.reverse();
+    assert!(
+        found.iter().all(|at| *at < round) && found.is_sorted(),
+        "public is what came before, oldest first"
+    );
     found
 }

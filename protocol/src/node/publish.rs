@@ -115,6 +115,11 @@ impl Publishing {
     ) {
         let (round, manifest) = (known.next(), known.manifest());
         let Some(head) = known.head() else { return };
+        assert_eq!(
+            **adapter.shape(),
+            manifest.adapter,
+            "training is of the run's shape"
+        );
         let is_done = known.index().has_receipt(&desk.me, round);
         if is_done || self.works_for(round) || !known.certified.is_training_round(round) {
             return;
@@ -132,6 +137,7 @@ impl Publishing {
             trainable: manifest.training.schedule.trainable(round),
             training: manifest.training.clone(),
         };
+        assert!(self.training.is_none(), "one training at a time");
         self.training = Some(round);
         desk.emit(Effect::Train(Box::new(task)));
         if is_hurried {
@@ -197,7 +203,49 @@ impl Publishing {
         let task = Task::Feedback(feedback, std::mem::take(&mut self.changes));
         desk.emit(Effect::Compute(Box::new(Work { run, task })));
     }
+}
 
+impl OpenRun {
+    /// Error feedback is back. Returns whether updates came with it, which are published now.
+    pub(super) fn on_feedback(
+        &mut self,
+        desk: &mut Desk,
+        ledger: &mut Ledger,
+        feedback: Feedback,
+        prepared: Vec<Prepared>,
+    ) -> bool {
+        let known_before = self.own.feedback.replace(feedback);
+        assert!(
+            known_before.is_none(),
+            "nobody else has this peer's feedback"
+        );
+        self.own.is_dirty = true;
+        let is_news = !prepared.is_empty();
+        for prepared in prepared {
+            self.publish(desk, ledger, prepared);
+        }
+        self.own.send_feedback(desk, self.certified.id);
+        is_news
+    }
+
+    /// Signs a receipt for an update, and makes it, the update and what it leaves behind durable together. The update
+    /// stays sealed until the receipts of the round are closed.
+    fn publish(&mut self, desk: &mut Desk, ledger: &mut Ledger, prepared: Prepared) {
+        let known = Known::new(&self.certified, ledger);
+        let Some(signing) = self.own.sign(desk, known, prepared) else {
+            return;
+        };
+        let hash = signing.receipt.update.hash;
+        ledger.replica.blobs.insert(hash, signing.update);
+        ledger.replica.blobs.note_durable(hash);
+        let receipt = Entry::Contribution(signing.receipt);
+        self.append(desk, ledger, receipt, signing.records);
+        let known = Known::new(&self.certified, ledger);
+        self.height.notify_arrival(desk, known, desk.me);
+    }
+}
+
+impl Publishing {
     /// Turns an encoded update into a receipt and what it makes durable with it; `None` where the round went on
     /// without it.
     fn sign(&mut self, desk: &mut Desk, known: Known<'_>, prepared: Prepared) -> Option<Signing> {
@@ -229,6 +277,15 @@ impl Publishing {
             tokens: trained.tokens,
             shard,
         };
+        assert_eq!(
+            blob.size,
+            update.len() as u64,
+            "a receipt says how long its update is"
+        );
+        assert!(
+            self.sent.as_ref().is_none_or(|(sent, _)| *sent == round),
+            "what was sent for earlier rounds is settled"
+        );
         let records = self.records(known.id(), round, blob, &update);
         self.sent = Some((round, update.clone()));
         self.sealed = Some(blob.hash);
@@ -281,6 +338,10 @@ impl Publishing {
     /// its round left it out and the process died before that was written.
     pub(super) fn resume(&mut self, desk: &mut Desk, certified: &Certified, blobs: &Blobs) {
         let next = certified.next();
+        assert!(
+            self.training.is_none(),
+            "nothing trains before the records are read"
+        );
         let Some((round, update)) = (self.sent).take_if(|(round, _)| *round < next) else {
             let sent = self.sent.as_ref();
             let hash = sent.map(|(_, update)| BlobHash(crate::hash::blob(update)));
@@ -322,46 +383,6 @@ impl Publishing {
             self.sealed.is_none() || self.sent.is_some(),
             "only what was sent is sealed"
         );
-    }
-}
-
-impl OpenRun {
-    /// Error feedback is back. Returns whether updates came with it, which are published now.
-    pub(super) fn on_feedback(
-        &mut self,
-        desk: &mut Desk,
-        ledger: &mut Ledger,
-        feedback: Feedback,
-        prepared: Vec<Prepared>,
-    ) -> bool {
-        let known_before = self.own.feedback.replace(feedback);
-        assert!(
-            known_before.is_none(),
-            "nobody else has this peer's feedback"
-        );
-        self.own.is_dirty = true;
-        let is_news = !prepared.is_empty();
-        for prepared in prepared {
-            self.publish(desk, ledger, prepared);
-        }
-        self.own.send_feedback(desk, self.certified.id);
-        is_news
-    }
-
-    /// Signs a receipt for an update, and makes it, the update and what it leaves behind durable together. The update
-    /// stays sealed until the receipts of the round are closed.
-    fn publish(&mut self, desk: &mut Desk, ledger: &mut Ledger, prepared: Prepared) {
-        let known = Known::new(&self.certified, ledger);
-        let Some(signing) = self.own.sign(desk, known, prepared) else {
-            return;
-        };
-        let hash = signing.receipt.update.hash;
-        ledger.replica.blobs.insert(hash, signing.update);
-        ledger.replica.blobs.note_durable(hash);
-        let receipt = Entry::Contribution(signing.receipt);
-        self.append(desk, ledger, receipt, signing.records);
-        let known = Known::new(&self.certified, ledger);
-        self.height.notify_arrival(desk, known, desk.me);
     }
 }
 

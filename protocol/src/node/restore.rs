@@ -261,6 +261,10 @@ impl OpenRun {
         ledger: &mut Ledger,
         certificates: &mut BTreeMap<(RunId, Round), Vec<Certificate>>,
     ) {
+        assert!(
+            self.certified.chain().len() <= 1,
+            "the record of a seat decides the genesis at most"
+        );
         let (run, network) = (self.certified.id, desk.config.network);
         while let Some(found) = certificates.remove(&(run, self.certified.next())) {
             let round = self.certified.next();

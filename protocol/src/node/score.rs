@@ -40,6 +40,9 @@ impl Settling {
         if !evaluates || is_done || is_asked || value.included.is_empty() {
             return None;
         }
+        let scored = scorable.contributions.iter().map(|(peer, _)| *peer);
+        let included = value.included.iter().map(|i| i.receipt.author);
+        assert!(scored.eq(included), "what is scored is what was included");
         let manifest = &certified.manifest;
         let mut task = ScoreTask {
             run: certified.id,

@@ -187,6 +187,10 @@ impl Settling {
         let (Some(round), Some(value)) = (certified.round(), certified.last_value()) else {
             return;
         };
+        assert_eq!(
+            blob, value.adapter,
+            "the adapter that is kept is the certified one"
+        );
         let hash = blob.hash;
         let blobs = &mut ledger.replica.blobs;
         blobs.forget(&hash);
@@ -226,6 +230,16 @@ impl Settling {
         assert!(
             self.scoring.is_none_or(is_behind),
             "only certified rounds are scored"
+        );
+        let is_current = |scorable: &Scorable| Some(scorable.round) == certified.round();
+        let is_ordered = |scorable: &Scorable| {
+            let peers = scorable.contributions.windows(2);
+            peers.into_iter().all(|pair| pair[0].0 < pair[1].0)
+        };
+        let mut scorable = self.scorable.iter();
+        assert!(
+            scorable.all(|scorable| !is_current(scorable) || is_ordered(scorable)),
+            "one contribution of a peer is scored, ordered by peer"
         );
         let shape = &certified.manifest.adapter;
         assert!(
@@ -313,6 +327,7 @@ impl OpenRun {
             return Ok(());
         }
         let (run, round, state) = (self.certified.id, head.round, head.hash);
+        assert_eq!(round, self.height.round, "the open height is certified");
         let took_ms = desk.now.monotonic.since_ms(self.height.began);
         ledger.rely_on(value);
         self.own.settle(desk, &self.certified, value);
@@ -355,12 +370,17 @@ impl OpenRun {
     pub(super) fn open_height(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
         let next = OpenHeight::new(self.certified.next(), desk.now.monotonic);
         let ended = std::mem::replace(&mut self.height, next);
+        assert!(
+            ended.round <= self.height.round,
+            "heights do not come again"
+        );
         self.settling.has_decided = ended.seat.is_some();
         self.begin_height(desk, ledger);
     }
 
     /// Takes a seat in the open height, and starts its clocks.
     pub(super) fn begin_height(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+        assert!(self.height.seat.is_none(), "a seat is taken once");
         let known = Known::new(&self.certified, ledger);
         self.height.receipts.refit(known);
         let certified = self.certified.round().unwrap_or(Round(0));

@@ -84,6 +84,11 @@ impl Settling {
         known: Known<'_>,
         value: &RoundValue,
     ) -> Option<Result<Stepped, Rejection>> {
+        let open = known.next();
+        assert!(
+            value.round == open || value.round.next() == open,
+            "steps are asked for at the head"
+        );
         if let Some(known) = self.steps.outcomes.get(&StepKey::of(value)) {
             return Some(known.clone());
         }
@@ -108,6 +113,12 @@ impl Settling {
         round: Round,
         stepped: Stepped,
     ) {
+        let from = self.adapter.as_ref().map(|(round, _)| *round);
+        assert_eq!(
+            from,
+            round.previous(),
+            "a step starts from the adapter before"
+        );
         let before = self.adapter.take().map(|(_, adapter)| adapter);
         let judges = certified.is_evaluator(&desk.me);
         self.scorable = (before.clone().filter(|_| judges)).map(|before| Scorable {
@@ -175,6 +186,10 @@ impl OpenRun {
         bytes: Option<Bytes>,
     ) {
         let settling = &mut self.settling;
+        assert!(
+            Some(round) <= self.certified.round(),
+            "no adapter before its certificate"
+        );
         if self.certified.round() == Some(round) {
             // One that was fetched was made by nobody here.
             settling.scorable.take_if(|_| bytes.is_some());

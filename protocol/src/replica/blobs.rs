@@ -1,9 +1,11 @@
 //! Blobs that a replica asks for, has at hand, and knows to be durable.
 //!
-//! A blob is asked for until it comes or nobody wants it any more. What nobody gave is asked for again soon, and less
+//! A blob is asked for until it comes or nobody wants it any more. It is asked for in each size that somebody names it
+//! with, so that a liar that names it with another one keeps nobody from it. What nobody gave is asked for again soon, and less
 //! and less often: what was named a moment ago is elsewhere a moment later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -24,7 +26,6 @@ const HOPELESS: u32 = 5;
 /// An outstanding fetch.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    blob: BlobRef,
     providers: Vec<PeerId>,
     /// When it is asked for again.
     due: Instant,
@@ -49,7 +50,7 @@ pub struct Blobs {
     me: PeerId,
     tick_ms: u64,
     /// Asked for and not here yet.
-    wanted: BTreeMap<BlobHash, Wanted>,
+    wanted: BTreeMap<BlobRef, Wanted>,
     /// Durable here.
     durable: BTreeSet<BlobHash>,
     /// In memory.
@@ -81,7 +82,7 @@ impl Blobs {
     ) -> Option<Effect> {
         let due = self.silence(now);
         providers.retain(|peer| *peer != self.me);
-        if let Some(wanted) = self.wanted.get_mut(&blob.hash) {
+        if let Some(wanted) = self.wanted.get_mut(&blob) {
             providers.retain(|peer| !wanted.providers.contains(peer));
             let is_news = !providers.is_empty();
             wanted.providers.extend(providers);
@@ -94,25 +95,25 @@ impl Blobs {
             return Some(Effect::FetchBlob { blob, providers });
         }
         let wanted = Wanted {
-            blob,
             providers: providers.clone(),
             due,
             failures: 0,
         };
-        self.wanted.insert(blob.hash, wanted);
+        self.wanted.insert(blob, wanted);
         Some(Effect::FetchBlob { blob, providers })
     }
 
     /// Nobody who was asked had it. Returns whether it was wanted.
     pub fn failed(&mut self, now: Instant, hash: &BlobHash) -> bool {
-        let Some(wanted) = self.wanted.get_mut(hash) else {
-            return false;
-        };
         let most = TICKS_BETWEEN_FETCHES * self.tick_ms;
-        let wait = (RETRY_MS << wanted.failures.min(16)).min(most);
-        wanted.failures = wanted.failures.saturating_add(1);
-        wanted.due = now.after_ms(wait);
-        true
+        let mut was_wanted = false;
+        for (_, wanted) in self.wanted.range_mut(sizes_of(hash)) {
+            let wait = (RETRY_MS << wanted.failures.min(16)).min(most);
+            wanted.failures = wanted.failures.saturating_add(1);
+            wanted.due = now.after_ms(wait);
+            was_wanted = true;
+        }
+        was_wanted
     }
 
     /// When the next attempt for a blob that nobody gave is due.
@@ -125,13 +126,13 @@ impl Blobs {
     pub fn again(&mut self, now: Instant, neighbours: &[PeerId]) -> Vec<Effect> {
         let again = self.silence(now);
         let mut out = Vec::new();
-        for wanted in self.wanted.values_mut().filter(|w| now >= w.due) {
+        for (blob, wanted) in self.wanted.iter_mut().filter(|(_, w)| now >= w.due) {
             wanted.due = again;
             let mut providers = wanted.providers.clone();
             if wanted.failures != 1 {
                 providers.extend(neighbours.iter().filter(|p| !wanted.providers.contains(p)));
             }
-            let blob = wanted.blob;
+            let blob = *blob;
             out.push(Effect::FetchBlob { blob, providers });
         }
         out
@@ -139,8 +140,13 @@ impl Blobs {
 
     /// A blob arrived, and is not waited for any longer. Returns whether it was asked for in this size.
     pub fn arrived(&mut self, blob: &Blob) -> bool {
-        let wanted = self.wanted.remove(&blob.hash());
-        wanted.is_some_and(|wanted| wanted.blob.size == blob.bytes().len() as u64)
+        let named = BlobRef {
+            hash: blob.hash(),
+            size: blob.bytes().len() as u64,
+        };
+        let was_wanted = self.wanted.contains_key(&named);
+        self.forget(&named.hash);
+        was_wanted
     }
 
     /// A blob is to be durable and offered from now on: the effects, none where it is already.
@@ -199,7 +205,7 @@ impl Blobs {
 
     /// An outstanding fetch.
     pub fn wanted(&self, hash: &BlobHash) -> Option<&Wanted> {
-        self.wanted.get(hash)
+        self.wanted.range(sizes_of(hash)).map(|(_, w)| w).next()
     }
 
     /// Blobs that are asked for and have not arrived.
@@ -209,24 +215,25 @@ impl Blobs {
 
     /// Waits for a blob no longer.
     pub fn forget(&mut self, hash: &BlobHash) {
-        self.wanted.remove(hash);
+        self.wanted.retain(|blob, _| blob.hash != *hash);
     }
 
     /// Waits only for blobs that are needed.
     pub fn forget_needless(&mut self, needed: &BTreeSet<BlobHash>) {
-        self.wanted.retain(|hash, _| needed.contains(hash));
+        self.wanted.retain(|blob, _| needed.contains(&blob.hash));
     }
 
     pub(super) fn assert_invariants(&self) {
-        let mut wanted = self.wanted.iter();
-        assert!(
-            wanted.all(|(hash, wanted)| wanted.blob.hash == *hash),
-            "a fetch stands under the name of its blob"
-        );
         let mut wanted = self.wanted.values();
         assert!(
             wanted.all(|wanted| !wanted.providers.contains(&self.me)),
             "nobody asks itself for a blob"
         );
     }
+}
+
+/// A blob under every size.
+fn sizes_of(hash: &BlobHash) -> RangeInclusive<BlobRef> {
+    let sized = |size| BlobRef { hash: *hash, size };
+    sized(0)..=sized(u64::MAX)
 }
