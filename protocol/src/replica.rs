@@ -177,7 +177,7 @@ impl Replica {
         Some(blocks)
     }
 
-    /// What of strangers to say again to one neighbour: the own log if it is one, and a drawn other one. Whoever holds
+    /// What of strangers to say again to one neighbour: the own log if it is one, and a drawn other one. A peer that holds
     /// them may drop them at any time.
     pub fn strangers_again(&self, draws: &mut Stream) -> Option<Vec<Vec<u8>>> {
         let count = self.log.strangers().len();

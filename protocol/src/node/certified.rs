@@ -17,7 +17,7 @@ pub(super) struct Certified {
     pub(super) manifest: Arc<Manifest>,
     /// Verified certificates from round 0 on, without gaps.
     chain: Vec<Certificate>,
-    /// Who decided each of them.
+    /// The committee that decided each of them.
     committees: Vec<Committee>,
     /// What the chain proves; `None` before the genesis.
     head: Option<Head>,
@@ -87,7 +87,7 @@ impl Certified {
         self.head.as_ref().is_some_and(|head| head.is_sampled)
     }
 
-    /// Who decides the open height. Of a thousand members that is a thousand hashes.
+    /// Draws the committee of the open height. Of a thousand members that is a thousand hashes.
     pub(super) fn draw_committee(&self) -> Committee {
         state::committee(&self.manifest, &self.id, self.head.as_ref())
     }

@@ -24,7 +24,7 @@ pub(super) struct OpenHeight {
     pub(super) round: Round,
     /// When it began here, or its adapter was at hand.
     pub(super) began: Instant,
-    /// Who decides it, once somebody asked.
+    /// Its committee, once somebody asked.
     pub(super) committee: OnceCell<Committee>,
     /// After how many deadlines it was last drawn whether this peer stands in, and whether it does.
     stands_in: (u32, bool),
@@ -62,7 +62,7 @@ impl OpenHeight {
         }
     }
 
-    /// Who decides it.
+    /// Its committee.
     pub(super) fn committee(&self, certified: &Certified) -> &Committee {
         self.committee.get_or_init(|| certified.draw_committee())
     }

@@ -122,7 +122,7 @@ impl Blobs {
         failed.map(|wanted| wanted.due).min()
     }
 
-    /// Asks again for what is due: whoever was named, and after the second failure some neighbours too.
+    /// Asks again for what is due: the peers that were named, and after the second failure some neighbours too.
     pub fn again(&mut self, now: Instant, neighbours: &[PeerId]) -> Vec<Effect> {
         let again = self.silence(now);
         let mut out = Vec::new();

@@ -139,7 +139,7 @@ impl Replica {
                     ..Taken::judged(Ok(Verdict::Accept))
                 }
             }
-            // Whoever sent it may not have heard of the fork.
+            // Its sender may not have heard of the fork.
             Insert::Refused(Rejection::Equivocator) => Taken::judged(Ok(Verdict::Ignore)),
             Insert::Refused(why) => Taken::judged(Err(why)),
         }
@@ -181,7 +181,7 @@ impl Replica {
         }
     }
 
-    /// Puts a stranger's block into the pool, and names whoever had to make room for it. This peer's own log
+    /// Puts a stranger's block into the pool, and names the strangers that made room for it. This peer's own log
     /// stays.
     fn pool(
         &mut self,
