@@ -23,10 +23,10 @@
 //! [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
 //! [`mod@reference`], the slow twins.
 
-pub mod chart;
+pub mod account;
 pub mod coalition;
 pub mod credit;
-pub mod evidence;
+pub mod significance;
 pub mod explain;
 pub mod fee;
 pub mod fold;
@@ -43,7 +43,7 @@ pub mod statement;
 pub mod utility;
 pub mod vector;
 
-pub use chart::Account;
+pub use account::Account;
 pub use coalition::Coalition;
 pub use credit::{Credit, Outcome, RoundCredits};
 pub use fold::{Books, CertifiedRound, Fact, Posting};

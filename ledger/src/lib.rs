@@ -6,7 +6,7 @@
 //!                         └──────▶ holdout   was a round scored on the drawn windows?
 //!                         └──────▶ mark      what an earlier audit of the same bytes found
 //!   files, names ────▶ seen, glance         which blobs were hashed; what a home that did not change was found to be
-//!   records ─────────▶ library                every run, folded once: what readers are shown
+//!   records ─────────▶ index                every run, folded once: what readers are shown
 //! ```
 //!
 //! The crate is synchronous: it opens no socket, no database and no file, starts no thread and prints nothing. A home
@@ -15,13 +15,13 @@
 
 pub mod archive;
 pub mod audit;
-pub mod book;
+pub mod account;
 pub mod explain;
 pub mod glance;
 #[cfg(test)]
-mod hand;
+mod fixture;
 pub mod holdout;
-pub mod library;
+pub mod index;
 pub mod mark;
 mod remedy;
 pub mod report;
@@ -30,9 +30,9 @@ pub mod seen;
 pub mod view;
 
 pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
-pub use book::Book;
+pub use account::RunAccount;
 pub use glance::Glance;
-pub use library::{Library, Snapshot, Volume};
+pub use index::{LedgerIndex, Snapshot, IndexedRun};
 pub use mark::{Mark, Outcome};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};

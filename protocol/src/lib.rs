@@ -33,7 +33,7 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod logset;
-mod lot;
+mod sortition;
 pub mod manifest;
 pub mod merkle;
 pub mod node;

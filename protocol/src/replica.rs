@@ -14,7 +14,7 @@ use crate::event::Record;
 use crate::hash::Stream;
 use crate::id::{BlockId, NetworkId, PeerId, Scope, Seq};
 use crate::limits;
-use crate::log::{Block, Head, SignedBlock};
+use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::LogSet;
 use crate::reject::Rejection;
 use crate::round::EntryRef;
@@ -109,10 +109,10 @@ impl Replica {
 
     /// Heads of other logs, for the block's `seen` list: as many as fit, those after our own id first
     /// so that a large roster is covered by all authors together.
-    fn seen(&self) -> Vec<Head> {
+    fn seen(&self) -> Vec<LogHead> {
         let me = self.me;
         let others = (self.log.heads().into_iter()).filter(|head| head.author != me);
-        let (mut after, before): (Vec<Head>, Vec<Head>) = others.partition(|h| h.author > me);
+        let (mut after, before): (Vec<LogHead>, Vec<LogHead>) = others.partition(|h| h.author > me);
         after.extend(before);
         after.truncate(limits::MAX_SEEN_HEADS);
         after.sort_unstable_by_key(|head| head.author);
@@ -141,7 +141,7 @@ impl Replica {
 
     /// The answer to a request for blocks by name.
     pub fn named(&self, wanted: &[(PeerId, BlockId)]) -> Vec<Vec<u8>> {
-        let mut budget = sync::Budget::new(sync::MAX_ANSWER_BYTES);
+        let mut budget = sync::SizeLimit::new(sync::MAX_ANSWER_BYTES);
         for (author, id) in wanted {
             let Some(block) = self.log.block(*author, id) else {
                 continue;
@@ -187,7 +187,7 @@ impl Replica {
         let drawn = self.log.strangers()[draws.below(count as u64) as usize];
         let mine = self.log.is_stranger(self.me).then_some(self.me);
         let others = Some(drawn).filter(|drawn| *drawn != self.me);
-        let mut budget = sync::Budget::new(sync::MAX_ANSWER_BYTES);
+        let mut budget = sync::SizeLimit::new(sync::MAX_ANSWER_BYTES);
         for block in mine.into_iter().chain(others).flat_map(|a| self.said_by(a)) {
             budget.push(block);
         }

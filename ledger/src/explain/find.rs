@@ -12,7 +12,7 @@ use tributary_protocol::state::{self, Head};
 
 use super::{ExplainError, heads};
 use crate::archive::{Archive, ArchivedRun};
-use crate::book::{receipt_id, short_receipt};
+use crate::account::{receipt_id, short_receipt};
 
 /// How many receipts an error lists.
 const CANDIDATES: usize = 3;

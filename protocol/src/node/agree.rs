@@ -13,7 +13,7 @@ use crate::event::{ConsensusStep, Effect, Notice, Record, Timer, Verdict};
 use crate::id::{Round, RunId};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{self, Choice, Missing};
+use crate::state::{self, Selection, MissingEntry};
 use crate::wire::Message;
 
 /// This peer's seat in the open height.
@@ -22,7 +22,7 @@ pub(super) struct Seat {
     /// Proposed values not judged yet.
     pub(super) judging: Vec<RoundValue>,
     /// What this peer chose to propose, and in which attempt, while the adapter that it leads to is computed.
-    draft: Option<(u32, Choice)>,
+    draft: Option<(u32, Selection)>,
 }
 
 impl Seat {
@@ -110,7 +110,7 @@ impl Seat {
                     assert_eq!(certificate.round(), round, "a seat decides its height");
                     return Some(certificate);
                 }
-                Output::Evidence(author) => desk.notify(Notice::Equivocation { run, author }),
+                Output::Equivocation(author) => desk.notify(Notice::Equivocation { run, author }),
             }
         }
         None
@@ -138,7 +138,7 @@ impl Seat {
             "only values of the open height are judged"
         );
         assert!(
-            (self.draft.iter()).all(|(attempt, choice)| choice.attempt == *attempt),
+            (self.draft.iter()).all(|(attempt, selection)| selection.attempt == *attempt),
             "a draft is of its attempt"
         );
         assert!(
@@ -196,13 +196,13 @@ impl OpenRun {
             return;
         }
         let drafted = self.height.seat.as_mut().and_then(|seat| seat.draft.take());
-        let choice = match drafted {
-            Some((at, choice)) if at == attempt => choice,
+        let selection = match drafted {
+            Some((at, selection)) if at == attempt => selection,
             _ => {
                 let closing = known.manifest().closing_round();
                 let link = Chain::new(&desk.key, &known.id(), closing).link(self.height.round);
-                let choice = self.height.choose(known, now, link);
-                Choice { attempt, ..choice }
+                let selection = self.height.choose(known, now, link);
+                Selection { attempt, ..selection }
             }
         };
         let Some(seat) = &mut self.height.seat else {
@@ -211,14 +211,14 @@ impl OpenRun {
         // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
         // out and another member proposes.
         let (manifest, head) = (known.manifest(), known.head());
-        let evidence = self.settling.evidence(known);
-        let draft = state::draft(manifest, known.id(), head, choice.clone(), &evidence);
+        let sources = self.settling.evidence(known);
+        let draft = state::draft(manifest, known.id(), head, selection.clone(), &sources);
         let Ok(draft) = draft else { return };
         let adapter = match self.settling.stepped_to(desk, known, &draft) {
             Some(Ok(stepped)) => stepped.blob,
             Some(Err(_)) => return,
             None => {
-                seat.draft = Some((attempt, choice));
+                seat.draft = Some((attempt, selection));
                 return;
             }
         };
@@ -280,14 +280,14 @@ impl OpenRun {
         }
         ledger.rely_on_forked(value);
         let known = Known::new(&self.certified, ledger);
-        let evidence = self.settling.evidence(known);
-        let missing = state::missing(head, value, &evidence);
+        let sources = self.settling.evidence(known);
+        let missing = state::missing(head, value, &sources);
         let seat = self.height.seat.as_ref()?;
         if missing.is_empty() {
             if self.height.is_unfair(known, value, seat.height.attempt()) {
                 return None;
             }
-            if state::check(known.manifest(), head, value, &evidence).is_err() {
+            if state::check(known.manifest(), head, value, &sources).is_err() {
                 return Some(false);
             }
             let stepped = self.settling.stepped_to(desk, known, value)?;
@@ -297,12 +297,12 @@ impl OpenRun {
         let mut blocks = Vec::new();
         for lack in missing {
             match lack {
-                Missing::Blob(blob, author) => {
+                MissingEntry::Blob(blob, author) => {
                     let others = proposers.iter().filter(|peer| **peer != author);
                     let providers = std::iter::once(&author).chain(others).copied().collect();
                     ledger.want(desk, blob, providers);
                 }
-                Missing::Entry(at) => blocks.push((at.author, at.block)),
+                MissingEntry::Entry(at) => blocks.push((at.author, at.block)),
             }
         }
         ledger.ask_for_blocks(desk, blocks);

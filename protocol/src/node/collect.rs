@@ -16,7 +16,7 @@ use crate::id::{BlobHash, BlobRef, PeerId};
 use crate::reject::Rejection;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Missed};
-use crate::state::{self, Choice};
+use crate::state::{self, Selection};
 use crate::time::Instant;
 use crate::update::Packed;
 
@@ -68,7 +68,7 @@ impl Receipts {
         let Some(member) = known.head().and_then(|head| head.roster.get(peer)) else {
             return false;
         };
-        if member.own > 0 {
+        if member.own_tokens > 0 {
             return true;
         }
         let Some(at) = known.index().openings.get(peer) else {
@@ -175,7 +175,7 @@ impl OpenHeight {
     }
 
     /// What this peer would put into the open height, with this link.
-    pub(super) fn choose(&mut self, known: Known<'_>, now: Instant, link: Digest) -> Choice {
+    pub(super) fn choose(&mut self, known: Known<'_>, now: Instant, link: Digest) -> Selection {
         let beacon = state::next_beacon(known.id(), known.head(), &link);
         assert_eq!(self.round, known.next(), "the open height is chosen for");
         // Nothing changes the roster at the closing height.
@@ -193,7 +193,7 @@ impl OpenHeight {
             Some(members) => self.complete(known, now, &members),
             None => (Vec::new(), Vec::new()),
         };
-        Choice {
+        Selection {
             included,
             missed,
             joins,

@@ -13,7 +13,7 @@ use crate::hash::{Digest, Domain};
 use crate::id::{BlobHash, BlobRef, BlockId, PeerId, Round, RunId, Scope, Seq};
 use crate::log::Block;
 use crate::logset::LogSet;
-use crate::lot::Lot;
+use crate::sortition::Sortition;
 use crate::manifest::Manifest;
 use crate::replica::{Admission, Appended, Replica, Room};
 use crate::round::{EntryRef, RoundValue};
@@ -334,7 +334,7 @@ impl<'a> Known<'a> {
         if list.len() <= most {
             return;
         }
-        let lot = Lot {
+        let lot = Sortition {
             domain,
             run: &self.certified.id,
             round: self.next(),

@@ -77,7 +77,7 @@ impl Membership {
         let (at, join) = known.index().joins.get(&desk.me)?;
         let may_open = match known.head() {
             Some(head) => {
-                (head.roster.get(&desk.me)).is_some_and(|m| m.own == 0 && m.joined == *at)
+                (head.roster.get(&desk.me)).is_some_and(|m| m.own_tokens == 0 && m.joined == *at)
             }
             None => known.called().contains_key(at),
         };
@@ -95,7 +95,7 @@ impl Membership {
         let (Some(join), Some(head)) = (&self.join, known.head()) else {
             return false;
         };
-        let mut members = head.roster.iter().filter(|member| member.own == 0);
+        let mut members = head.roster.iter().filter(|member| member.own_tokens == 0);
         let is_mine = |at: &EntryRef| {
             let join_of = known.index().joins.get(&at.author);
             join_of.is_some_and(|(_, said)| said == join)
@@ -221,7 +221,7 @@ impl Known<'_> {
         let head = self.head();
         let may_open = |peer: &PeerId| match head {
             Some(head) => (head.roster.get(peer))
-                .is_some_and(|member| member.own == 0 && member.role.contributes()),
+                .is_some_and(|member| member.own_tokens == 0 && member.role.contributes()),
             None => joins.iter().any(|joined| joined.entry.author == *peer),
         };
         let mut entries: Vec<EntryRef> = (self.index().openings.iter())
@@ -250,7 +250,7 @@ impl Known<'_> {
             let opened = state::open(&opening, &entries);
             if head.is_none() {
                 let is_open = |joined: &Joined| {
-                    joined.own > 0 || opened.iter().any(|o| o.entry.author == joined.entry.author)
+                    joined.own_tokens > 0 || opened.iter().any(|o| o.entry.author == joined.entry.author)
                 };
                 joins.retain(is_open);
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Desk;
-use super::afford::Excess;
+use super::bounds::Excess;
 use super::alarm::Refuted;
 use super::certified::Certified;
 use super::height::OpenHeight;
@@ -278,7 +278,7 @@ impl Run {
         let Some(manifest) = self.ledger.manifest() else {
             return false;
         };
-        if let Err(excess) = desk.config.means.afford(&manifest) {
+        if let Err(excess) = desk.config.resources.admit(&manifest) {
             self.stage = Stage::Declined(excess);
             desk.notify(Notice::Declined { run, excess });
             return false;

@@ -19,7 +19,7 @@ use crate::event::{Effect, Notice, Record, Timer};
 use crate::id::{BlobHash, BlobRef, PeerId, Round};
 use crate::reject::Rejection;
 use crate::replica::Wanted;
-use crate::state::{self, Evidence};
+use crate::state::{self, RoundSources};
 use crate::wire::Message;
 use crate::work::Load;
 
@@ -59,9 +59,9 @@ impl Settling {
     }
 
     /// What is at hand to build or check a value of the open height.
-    pub(super) fn evidence<'a>(&'a self, known: Known<'a>) -> Evidence<'a> {
+    pub(super) fn evidence<'a>(&'a self, known: Known<'a>) -> RoundSources<'a> {
         let adapter = self.adapter.as_ref().map(|(_, adapter)| adapter);
-        Evidence {
+        RoundSources {
             log: known.log(),
             before: adapter.filter(|_| self.has_adapter(known.certified)),
             blobs: known.ledger.replica.blobs.at_hand(),

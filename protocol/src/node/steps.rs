@@ -21,7 +21,7 @@ use crate::event::Effect;
 use crate::id::{BlobRef, Round, RunId};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{Evidence, Step, StepKey, Stepped};
+use crate::state::{RoundSources, Step, StepKey, Stepped};
 use crate::work::{Advance, Load, Outcome, Task, Work};
 
 /// What is known of steps, and whether one is being computed.
@@ -94,11 +94,11 @@ impl Settling {
         }
         let before = self.adapter.as_ref();
         let before = before.filter(|(round, _)| round.next() == value.round);
-        let evidence = Evidence {
+        let sources = RoundSources {
             before: before.map(|(_, adapter)| adapter),
             ..self.evidence(known)
         };
-        match Step::of(&known.certified.manifest, value, &evidence) {
+        match Step::of(&known.certified.manifest, value, &sources) {
             Ok(step) => self.steps.compute(desk, known.id(), Task::Step(step)),
             Err(why) => return Some(Err(why)),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::afford::Excess;
+use super::bounds::Excess;
 use super::alarm::Refuted;
 use super::known::Known;
 use super::run::{OpenRun, Run};
