@@ -90,17 +90,16 @@ fn keep(mut library: Library, queue: &mpsc::Receiver<Job>, published: &RwLock<Sn
 }
 
 #[cfg(test)]
-#[path = "../../ledger/src/hand.rs"]
-mod hand;
-
 #[cfg(test)]
 mod tests {
+    use tributary_ledger::hand::finished;
+
     use super::*;
     use crate::NETWORK;
 
     #[tokio::test]
     async fn a_reader_sees_everything_that_was_handed_on_before_it_asked() {
-        let (made, _, _) = hand::finished();
+        let (made, _, _) = finished();
         let librarian = Librarian::start(Library::new(NETWORK)).unwrap();
         assert_eq!(librarian.current().await.runs().count(), 0);
         for records in made.records.chunks(3) {
