@@ -24,7 +24,7 @@ use tributary_protocol::event::{
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, MerkleRoot, NetworkId, PeerId, Ppb, RunId};
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec};
-use tributary_protocol::node::{Means, Node, NodeConfig};
+use tributary_protocol::node::{Node, NodeConfig, Resources};
 use tributary_protocol::outbox::Outbox;
 use tributary_protocol::state::{StepKey, Stepped};
 use tributary_protocol::test_utils::net;
@@ -342,7 +342,7 @@ fn members(count: usize) -> Members {
             network: NetworkId(9),
             seed,
             archive: false,
-            means: Means::default(),
+            resources: Resources::default(),
             tick_ms: 2_000,
         }
     };

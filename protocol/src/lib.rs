@@ -35,7 +35,6 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod logset;
-mod lot;
 pub mod manifest;
 pub mod merkle;
 pub mod node;
@@ -45,6 +44,7 @@ pub mod roster;
 pub mod round;
 pub mod sign;
 pub mod sketch;
+mod sortition;
 pub mod state;
 pub mod sync;
 #[cfg(feature = "test-utils")]

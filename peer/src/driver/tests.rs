@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tributary_ledger::Library;
+use tributary_ledger::LedgerIndex;
 use tributary_protocol::event::{Record, Timer, Verdict};
 use tributary_protocol::hash;
 use tributary_protocol::id::{NetworkId, Round};
@@ -23,7 +23,7 @@ struct Scripted {
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl Brain for Scripted {
+impl DrivenNode for Scripted {
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let text = match &input {
             Input::Timer(_) => format!("timer at {}", now.monotonic.0),
@@ -101,8 +101,8 @@ async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Faul
         events: sender,
         metrics: Arc::new(Metrics::new()),
         health: health.clone(),
-        librarian: Librarian::start(Library::new(NetworkId(5))).unwrap(),
-        standings: watch::Sender::default(),
+        indexer: Indexer::start(LedgerIndex::new(NetworkId(5))).unwrap(),
+        progress: watch::Sender::default(),
     };
     let driver = Driver::new(parts, Clock::start());
     Rig {

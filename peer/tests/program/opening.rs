@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tributary_ledger::hand::Hand;
+use tributary_ledger::fixture::RunBuilder;
 use tributary_peer::home::{Home, HomePaths};
 use tributary_peer::store::Store;
 use tributary_peer::verify;
@@ -25,8 +25,8 @@ const TOGETHER: usize = 4096;
 
 /// A run of `members` over `rounds`, each judged by the three evaluators, and how many records and blobs there were
 /// before the last round. Every adapter is kept, as a home does.
-fn run(members: usize, rounds: u32) -> (Hand, usize, BTreeSet<BlobHash>) {
-    let mut made = Hand::opened(members, rounds);
+fn run(members: usize, rounds: u32) -> (RunBuilder, usize, BTreeSet<BlobHash>) {
+    let mut made = RunBuilder::opened(members, rounds);
     let everybody: Vec<usize> = (0..members).collect();
     let mut before = (0, BTreeSet::new());
     for round in 1..=rounds {
@@ -54,7 +54,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(root: &Path, made: &Hand, split: usize, old: &BTreeSet<BlobHash>) -> Self {
+    fn new(root: &Path, made: &RunBuilder, split: usize, old: &BTreeSet<BlobHash>) -> Self {
         let home = Home::create(root.join("home")).unwrap();
         let paths = home.paths().clone();
         fs::create_dir_all(paths.blobs()).unwrap();

@@ -7,11 +7,11 @@ use crate::event::{Command, Effect, Input};
 use crate::hash::{self, Domain};
 use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq};
 use crate::log::{Block, SignedBlock};
-use crate::logset::Head;
+use crate::logset::LogHead;
 use crate::node::RunView;
 use crate::round::{EntryRef, Included, RoundValue};
 use crate::sign::SecretKey;
-use crate::state::{self, Choice, Evidence};
+use crate::state::{self, RoundSources, Selection};
 use crate::time::{Instant, Now, Timestamp};
 use crate::wire::Message;
 
@@ -68,7 +68,7 @@ pub fn block(
     key: &SecretKey,
     run: RunId,
     at: (u64, Option<BlockId>),
-    seen: Vec<Head>,
+    seen: Vec<LogHead>,
     entries: Vec<Entry>,
 ) -> SignedBlock {
     let block = Block {
@@ -112,19 +112,19 @@ pub fn with_evidence<T>(
     net: &Net,
     node: usize,
     run: &RunId,
-    look: impl FnOnce(&RunView<'_>, &Evidence<'_>) -> T,
+    look: impl FnOnce(&RunView<'_>, &RoundSources<'_>) -> T,
 ) -> T {
     let view = view(net, node, run);
     let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
         .map(|(hash, bytes)| (*hash, bytes.clone().into()))
         .collect();
-    let evidence = Evidence {
+    let sources = RoundSources {
         log: view.log(),
         before: view.adapter().map(|(_, adapter)| adapter),
         blobs: &blobs,
         judged: view.chain().last().map(|certificate| &certificate.value),
     };
-    look(&view, &evidence)
+    look(&view, &sources)
 }
 
 /// What the first proposer of the open height would put up from these receipts, from what `node` holds.
@@ -134,7 +134,7 @@ pub fn value_of(
     run: &RunId,
     keep: impl Fn(&EntryRef, &Contribution) -> bool,
 ) -> RoundValue {
-    with_evidence(net, node, run, |view, evidence| {
+    with_evidence(net, node, run, |view, sources| {
         let included = (view.log().all())
             .filter_map(|(at, entry)| match entry {
                 Entry::Contribution(c) if keep(&at, c) => Some(Included {
@@ -146,13 +146,13 @@ pub fn value_of(
                 _ => None,
             })
             .collect();
-        let choice = Choice {
+        let selection = Selection {
             included,
             link: net.first_link(node, run),
-            ..Choice::default()
+            ..Selection::default()
         };
         let manifest = view.manifest().expect("it is known");
-        let built = state::build(manifest, *run, view.head(), choice, evidence);
+        let built = state::build(manifest, *run, view.head(), selection, sources);
         built.expect("all of it is here").0
     })
 }

@@ -10,7 +10,7 @@ use crate::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round,
     RunId, Scope, Seq, StateHash,
 };
-use crate::log::{Block, Head, SignedBlock};
+use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::ForkMark;
 use crate::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
@@ -190,7 +190,7 @@ pub fn opening() -> Block {
     let manifest = manifest();
     Block {
         scope: Scope::Run(manifest.run_id()),
-        seen: vec![Head {
+        seen: vec![LogHead {
             author: peer(2),
             seq: Seq(300),
             block: BlockId(any_digest(3)),
@@ -255,13 +255,13 @@ pub fn value() -> RoundValue {
             role: Role::Both,
             root: MerkleRoot(any_digest(5)),
             tokens: 66_000,
-            own: 0,
+            own_tokens: 0,
             beacon: any_digest(0x14),
         }],
         call: Some(place(peer(1), 6)),
         openings: vec![Opened {
             entry: place(peer(6), 7),
-            own: 49_500,
+            own_tokens: 49_500,
         }],
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],
@@ -346,7 +346,7 @@ pub fn consensus_messages() -> [(&'static str, ConsensusMessage); 2] {
     ]
 }
 
-fn comparison(run: RunId, head: Head) -> [(&'static str, Message); 2] {
+fn comparison(run: RunId, head: LogHead) -> [(&'static str, Message); 2] {
     let list = HeadList {
         range: AuthorRange::ALL,
         heads: vec![head],

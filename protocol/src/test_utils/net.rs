@@ -11,7 +11,7 @@ use crate::event::{Command, Effect, Input, Notice, Record, ScoreTask, Timer, Tra
 use crate::hash::Digest;
 use crate::id::{Blob, BlobHash, MerkleRoot, NanoNats, NetworkId, PeerId, Ppb, Round, RunId};
 use crate::manifest::{Manifest, Weights};
-use crate::node::{Means, Node, NodeConfig, Saved};
+use crate::node::{Node, NodeConfig, Resources, Saved};
 use crate::outbox::Outbox;
 use crate::sign::SecretKey;
 use crate::state;
@@ -84,7 +84,7 @@ pub fn config(index: usize) -> NodeConfig {
         network: NetworkId(9),
         seed,
         archive: true,
-        means: Means::default(),
+        resources: Resources::default(),
         tick_ms: 200,
     }
 }

@@ -5,7 +5,7 @@ use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Role};
-use tributary_protocol::event::{Candidate, Command, Effect, Input, Notice, Record};
+use tributary_protocol::event::{Command, Effect, Input, JoinRequest, Notice, Record};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, PeerId, Round, RunId, Seq, StateHash, ValueId,
@@ -17,14 +17,14 @@ use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::state::{self, Choice, Head};
+use tributary_protocol::state::{self, LogHead, Selection};
 use tributary_protocol::test_utils::attack::{
     self, NET, round, stranger, tell, value_of, view, with_evidence,
 };
 use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 use tributary_protocol::wire::Message;
 
-fn run_of<J: Into<Candidate>>(
+fn run_of<J: Into<JoinRequest>>(
     change: impl Fn(&mut Manifest),
     joins: impl Fn(usize) -> J,
 ) -> (Net, RunId) {
@@ -171,16 +171,16 @@ fn judged(
     run: &RunId,
     value: &mut RoundValue,
 ) -> (Result<(), Rejection>, Result<(), Rejection>) {
-    with_evidence(net, node, run, |view, evidence| {
+    with_evidence(net, node, run, |view, sources| {
         let manifest = view.manifest().expect("known");
-        let choice = Choice {
+        let selection = Selection {
             included: value.included.clone(),
             link: value.link,
-            ..Choice::default()
+            ..Selection::default()
         };
         state::conclude(manifest, view.head(), value).expect("a roster follows");
-        let built = state::build(manifest, *run, view.head(), choice, evidence).map(|_| ());
-        (built, state::check(manifest, view.head(), value, evidence))
+        let built = state::build(manifest, *run, view.head(), selection, sources).map(|_| ());
+        (built, state::check(manifest, view.head(), value, sources))
     })
 }
 
@@ -373,8 +373,8 @@ fn prints(of: u64, count: u64) -> Vec<u64> {
     (0..count).map(print).collect()
 }
 
-fn with_sketch(node: usize) -> Candidate {
-    Candidate {
+fn with_sketch(node: usize) -> JoinRequest {
+    JoinRequest {
         join: join(node, Role::Contributor),
         sketch: Some(Sketch::keeping(prints(node as u64, 4_000))),
     }
@@ -459,7 +459,10 @@ fn joins_that_never_open_do_not_keep_a_genesis_waiting() {
     let own = |net: &Net| {
         let view = view(net, 0, &run);
         let roster = &view.head().expect("certified").roster;
-        roster.iter().map(|member| member.own).collect::<Vec<_>>()
+        roster
+            .iter()
+            .map(|member| member.own_tokens)
+            .collect::<Vec<_>>()
     };
     assert_eq!(own(&net), [1_000; 5]);
 }
@@ -508,7 +511,7 @@ fn who_sees_a_join_cannot_take_its_text() {
     assert!(net.run_until(120_000, |net| round(net, 0, &run) >= next));
     let view = view(&net, 0, &run);
     let roster = &view.head().expect("certified").roster;
-    let own = |peer: &PeerId| roster.get(peer).map(|member| member.own);
+    let own = |peer: &PeerId| roster.get(peer).map(|member| member.own_tokens);
     assert_eq!(own(&victim.peer_id()), Some(1_000));
     assert!(all.iter().all(|thief| own(thief) == Some(0)));
 }
@@ -532,14 +535,14 @@ fn a_proposer_does_not_choose_the_next_committee() {
         role: Role::Contributor,
         root: MerkleRoot(hash::digest(Domain::Simulation, &root.to_le_bytes())),
         tokens: 1_000,
-        own: 1_000,
+        own_tokens: 1_000,
         beacon: chain(n).commitment(),
     };
     let mut genesis = empty_value(run, Round(0));
     genesis.joins = (0..90).map(|n| joined(n, 0)).collect();
     genesis.joins.sort();
     genesis.adapter.size = 4 * manifest.adapter.parameters() as u64;
-    let after = |head: Option<&Head>, mut value: RoundValue| {
+    let after = |head: Option<&LogHead>, mut value: RoundValue| {
         state::conclude(&manifest, head, &mut value).expect("a change of members");
         state::follow(&manifest, run, head, &value)
     };
