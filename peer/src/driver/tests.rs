@@ -1,7 +1,6 @@
 //! A brain of the node's shape that does what it is told, on real sockets and a real store.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use tributary_ledger::Library;
 use tributary_protocol::event::{Record, Timer, Verdict};
 use tributary_protocol::hash;
@@ -35,7 +34,7 @@ impl Brain for Scripted {
             Input::Command(_) => "command".into(),
             _ => "other".into(),
         };
-        self.seen.lock().unwrap().push(text);
+        self.seen.lock().push(text);
         match input {
             Input::Command(_) => self.script.pop_front().unwrap_or_default(),
             Input::Gossip { id, .. } => vec![Effect::Verdict {
@@ -129,22 +128,12 @@ impl Rig {
 
     async fn until_seen(&self, what: &str) {
         let wait = async {
-            while !self
-                .seen
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|s| s.starts_with(what))
-            {
+            while !self.seen.lock().iter().any(|s| s.starts_with(what)) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let found = tokio::time::timeout(LIMIT, wait).await;
-        assert!(
-            found.is_ok(),
-            "never saw {what}: {:?}",
-            self.seen.lock().unwrap()
-        );
+        assert!(found.is_ok(), "never saw {what}: {:?}", self.seen.lock());
     }
 
     async fn stop(self) -> Option<String> {
@@ -250,7 +239,10 @@ async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
     );
     assert!(rig.events.try_recv().is_err(), "something was acknowledged");
     assert!(answer.await.is_err(), "the command was acknowledged");
-    assert!(matches!(rig.health.now(1, 0)[..], [Warning::Store(_)]));
+    assert!(matches!(
+        rig.health.now(1, 0, std::time::Instant::now())[..],
+        [Warning::Store(_)]
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,7 +287,7 @@ async fn timers_work_and_blobs_come_back_as_inputs() {
     for what in ["blob 5000", "blob failed", "trained 24", "timer at"] {
         rig.until_seen(what).await;
     }
-    let seen = rig.seen.lock().unwrap().clone();
+    let seen = rig.seen.lock().clone();
     let fired: Vec<_> = seen
         .iter()
         .filter_map(|s| s.strip_prefix("timer at "))
@@ -318,7 +310,7 @@ async fn two_drivers_talk() {
     a.until_seen("direct 777").await;
     let (looked, wait) = oneshot::channel();
     let look = Box::new(move |brain: &Scripted| {
-        let _ = looked.send(brain.seen.lock().unwrap().len());
+        let _ = looked.send(brain.seen.lock().len());
     });
     assert!(a.requests.send(Request::Inspect(look)).await.is_ok());
     assert!(wait.await.unwrap() >= 2);
