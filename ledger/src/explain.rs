@@ -12,9 +12,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use tributary_attribution::chart::Account;
+use tributary_attribution::account::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::explain::{Check, Payout, Station, Step, Verdict};
+use tributary_attribution::explain::{Check, MedianBasis, Payout, Station, Step};
 use tributary_attribution::fold::{Books, CertifiedRound, Fact};
 use tributary_protocol::aggregate::{self, Weighted};
 use tributary_protocol::certificate::Certificate;
@@ -25,9 +25,9 @@ use tributary_protocol::round::Included;
 use tributary_protocol::state::{self, Head};
 use tributary_protocol::update;
 
+use crate::account::{RunAccount, role_word};
 use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
-use crate::book::{Book, role_word};
 use crate::view::explain::{
     CertificatePart, Explanation, PayoutPart, ReceiptPart, SCHEMA, ScorePart, SeatPart, ShardPart,
     SheetPart, SplitPart, StepPart, VectorPart,
@@ -70,7 +70,7 @@ pub fn explain(
         Some(_) => None,
         None => audited_vector(archive, &found, round.round())?,
     };
-    let book = Book {
+    let account = RunAccount {
         manifest,
         chain: &found.run.certificates,
         log: &found.run.log,
@@ -85,10 +85,10 @@ pub fn explain(
         round,
         next,
         recomputed,
-        names: book.names(),
+        names: account.names(),
         heads: heads(manifest, found.run)?,
     };
-    walk.explain(&book, vector)
+    walk.explain(&account, vector)
 }
 
 /// Audits the run, and gives the vector that the audit recomputed a round's adapter with.
@@ -138,11 +138,11 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn explain(
         &self,
-        book: &Book<'_>,
+        account: &RunAccount<'_>,
         vector: Option<Vec<f32>>,
     ) -> Result<Explanation, ExplainError> {
         let peer = self.found.peer();
-        let certified = book.certified()?;
+        let certified = account.certified()?;
         let judged = (certified.iter()).find(|judged| judged.round == self.round.round());
         let judged = judged.ok_or(ExplainError::NotJudged)?;
         let payout = Payout::of(judged, peer)?;
@@ -196,7 +196,7 @@ impl Walk<'_> {
         };
         let after = upto(payout.round)?;
         let before = upto(payout.round.previous().unwrap_or_default())?;
-        let amount = payout.own().map_or(0, |line| line.amount().0);
+        let amount = payout.explained_line().map_or(0, |line| line.amount().0);
         if after - before != amount as i128 {
             return Err(ExplainError::Account {
                 moved: after - before,
@@ -234,7 +234,7 @@ impl Walk<'_> {
                 score_nanonats: line.tested.score.score.0,
                 luck_nanonats: line.tested.score.luck.0,
                 shown_nanonats: narrow(line.tested.shown.scores),
-                bar_nanonats: u64::try_from(line.tested.shown.bar()).unwrap_or(u64::MAX),
+                bar_nanonats: u64::try_from(line.tested.shown.threshold()).unwrap_or(u64::MAX),
                 beyond_luck: line.tested.shown.is_beyond_luck(),
                 credit: line.credit().0.into(),
                 credit_rounded_up: line.credit.is_some_and(|part| part.is_topped),
@@ -279,7 +279,7 @@ impl Walk<'_> {
             .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
-        let verdict = Verdict::of(&peer, lines, &self.manifest.evaluators);
+        let verdict = MedianBasis::of(&peer, lines, &self.manifest.evaluators);
         let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]
@@ -508,7 +508,7 @@ impl Walk<'_> {
             root: root.to_string(),
             role: role_word(member.role).to_owned(),
             tokens: member.tokens,
-            own_tokens: opened.map_or(member.own, |opened| opened.own),
+            own_tokens: opened.map_or(member.own_tokens, |opened| opened.own_tokens),
             block: member.joined.block.to_string(),
             sequence: member.joined.seq.0,
             since: member.since.0,

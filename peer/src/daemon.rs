@@ -16,22 +16,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tributary_ledger::{Library, Snapshot};
+use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
 use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
-use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
+use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::sign::SecretKey;
 
-use crate::driver::{Brain, Clock, Driver, Parts, Request};
+use crate::driver::{Clock, DrivenNode, Driver, Parts, Request};
 use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
-use crate::librarian::Librarian;
+use crate::indexer::Indexer;
 use crate::metrics::Metrics;
 use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic, Unanswered};
-use crate::standing::Standing;
+use crate::progress::RunProgress;
 use crate::store::{Store, StoreError};
 use crate::work::bench::Bench;
 use crate::work::{Learner, Slots};
@@ -61,7 +61,7 @@ pub struct DaemonConfig {
     /// Whether to keep the updates of every round, so that `ledger verify` can re-check each aggregate.
     pub archive: bool,
     /// What the machine can give.
-    pub means: Means,
+    pub resources: Resources,
     /// Whether to answer members' questions about this peer's shards.
     pub evidence: bool,
 }
@@ -126,8 +126,8 @@ pub struct Daemon {
     events: broadcast::Sender<Event>,
     metrics: Arc<Metrics>,
     health: Health,
-    librarian: Librarian,
-    standings: watch::Receiver<Arc<Vec<Standing>>>,
+    indexer: Indexer,
+    progress: watch::Receiver<Arc<Vec<RunProgress>>>,
     ended: watch::Receiver<Option<Stopped>>,
 }
 
@@ -140,13 +140,13 @@ impl Daemon {
         let identity = config.home.identity().clone();
         let paths = config.home.paths().clone();
         let opened = tokio::task::spawn_blocking(move || open_store(&paths, config.network)).await;
-        let (store, saved, librarian) = opened.map_err(|e| StartError::Store(e.to_string()))??;
+        let (store, saved, indexer) = opened.map_err(|e| StartError::Store(e.to_string()))??;
         let clock = Clock::start();
         let node = NodeConfig {
             network: config.network,
             seed: *identity.seed(),
             archive: config.archive,
-            means: config.means,
+            resources: config.resources,
             tick_ms: TICK_MS,
         };
         let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())
@@ -174,7 +174,7 @@ impl Daemon {
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
-        let (standings, standing) = watch::channel(Arc::new(Brain::standings(&node)));
+        let (progress, run_progress) = watch::channel(Arc::new(DrivenNode::progress(&node)));
         let driver = Driver::new(
             Parts {
                 brain: node,
@@ -187,8 +187,8 @@ impl Daemon {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 health: health.clone(),
-                librarian: librarian.clone(),
-                standings,
+                indexer: indexer.clone(),
+                progress,
             },
             clock,
         );
@@ -201,8 +201,8 @@ impl Daemon {
             events,
             metrics,
             health,
-            librarian,
-            standings: standing,
+            indexer,
+            progress: run_progress,
             ended: run(driver, first, config.home),
         })
     }
@@ -254,18 +254,18 @@ impl Daemon {
     }
 
     /// Where the node stands in each run, as of the last input that was handled.
-    pub(crate) fn standings(&self) -> Arc<Vec<Standing>> {
-        self.standings.borrow().clone()
+    pub(crate) fn progress(&self) -> Arc<Vec<RunProgress>> {
+        self.progress.borrow().clone()
     }
 
     /// As [`Daemon::standings`], to wait on.
-    pub(crate) fn watch_standings(&self) -> watch::Receiver<Arc<Vec<Standing>>> {
-        self.standings.clone()
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<Arc<Vec<RunProgress>>> {
+        self.progress.clone()
     }
 
     /// What the runs' certificates and logs say, with everything that was said before this call.
-    pub async fn library(&self) -> Snapshot {
-        self.librarian.current().await
+    pub async fn index(&self) -> Snapshot {
+        self.indexer.current().await
     }
 
     /// Connects to a peer now and keeps its address, as if it had been among the bootstrap peers.
@@ -352,7 +352,7 @@ impl Daemon {
     /// Prometheus text of all counters.
     pub fn metrics(&self) -> String {
         let connected = self.net.connected().len();
-        self.metrics.certified(&self.librarian.latest());
+        self.metrics.certified(&self.indexer.latest());
         (self.metrics).render(self.net.traffic(), connected, self.net.dropped())
     }
 
@@ -408,16 +408,16 @@ fn run(
 fn open_store(
     paths: &HomePaths,
     network: NetworkId,
-) -> Result<(Store, Saved, Librarian), StartError> {
+) -> Result<(Store, Saved, Indexer), StartError> {
     let failed = |why: StoreError| StartError::Store(why.to_string());
     let store = Store::open(paths).map_err(failed)?;
     let saved = Saved {
         records: store.load_all().map_err(failed)?,
         blobs: store.blob_hashes().map_err(failed)?,
     };
-    let library = Library::of(network, &saved.records);
-    let librarian = Librarian::start(library).map_err(|e| StartError::Store(e.to_string()))?;
-    Ok((store, saved, librarian))
+    let index = LedgerIndex::of(network, &saved.records);
+    let indexer = Indexer::start(index).map_err(|e| StartError::Store(e.to_string()))?;
+    Ok((store, saved, indexer))
 }
 
 /// Two peers started from one seed still ask different neighbours.

@@ -21,7 +21,7 @@ use tributary_attribution::query::answer::{self, AnswerModel};
 use tributary_attribution::query::layout;
 use tributary_attribution::query::staging::{Stage, Staging};
 use tributary_ledger::audit;
-use tributary_ledger::{Archive, ArchivedRun, Book};
+use tributary_ledger::{Archive, ArchivedRun, RunAccount};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::fingerprint;
 use tributary_protocol::hash::{self, Digest};
@@ -31,12 +31,12 @@ use tributary_trainer::{
     BaseModel, GenerateConfig, GradientError, generate, stretch_gradients, token_losses,
 };
 
-use crate::evidence::{self, Asking, Commitment, Said};
+use crate::evidence::{self, Commitment, Inquiry, Reply};
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 
-pub use tributary_attribution::query::layout::{Asked, Evidence, Outcome, Share, Why};
+pub use tributary_attribution::query::layout::{Asked, Outcome, ProvenSpan, Share, Why};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -103,13 +103,13 @@ impl Provenance {
         }
         let adapter = audited.adapter;
         let adapter = adapter.ok_or_else(|| broken("its last adapter is missing".to_owned()))?;
-        let book = Book {
+        let account = RunAccount {
             manifest: &audited.manifest,
             chain: &run.certificates,
             log: &run.log,
         };
         Ok(Self {
-            names: book.names(),
+            names: account.names(),
             commitments: evidence::commitments(run),
             manifest: audited.manifest,
             adapter: Arc::unwrap_or_clone(adapter),
@@ -149,12 +149,12 @@ impl Provenance {
         let last = run.certificates.last()?.value.adapter.hash;
         let bytes = archive.blob(last).ok().flatten()?;
         let adapter = Adapter::from_bytes(shape, &bytes).ok()?;
-        let book = Book {
+        let account = RunAccount {
             manifest: &manifest,
             chain: &run.certificates,
             log: &run.log,
         };
-        let names = book.names();
+        let names = account.names();
         Some(Self {
             commitments: evidence::commitments(run),
             manifest,
@@ -200,12 +200,12 @@ pub struct Answered {
 
 impl Answered {
     /// What to ask the contributors, in the order of their shares.
-    pub fn asking(&self) -> Asking {
+    pub fn asking(&self) -> Inquiry {
         let commitment = |share: &Share| {
             let peer = share.peer.parse().unwrap_or_default();
             (peer, self.commitments.get(&peer).copied())
         };
-        Asking {
+        Inquiry {
             run: self.run,
             words: (fingerprint::words(&self.why.answer).map(|(_, word)| word)).collect(),
             contributors: self.why.shares.iter().map(commitment).collect(),
@@ -216,13 +216,13 @@ impl Answered {
     ///
     /// # Errors
     /// When the base model cannot be asked what it would have said.
-    pub fn hear(&mut self, said: &[Said]) -> Result<(), Failure> {
+    pub fn hear(&mut self, said: &[Reply]) -> Result<(), Failure> {
         let places: Vec<(Range<usize>, String)> = fingerprint::words(&self.why.answer).collect();
         let words: Vec<String> = places.iter().map(|(_, word)| word.clone()).collect();
         let bytes = |span: &Range<usize>| places[span.start].0.start..places[span.end - 1].0.end;
         let held: Held = (said.iter())
             .filter_map(|said| match said {
-                Said::Proven(spans) => Some(spans.clone()),
+                Reply::Proven(spans) => Some(spans.clone()),
                 _ => None,
             })
             .collect();
@@ -235,14 +235,14 @@ impl Answered {
         let mut proven = held.iter().zip(judged);
         for (share, said) in self.why.shares.iter_mut().zip(said) {
             share.asked = asked(said);
-            let Said::Proven(_) = said else { continue };
+            let Reply::Proven(_) = said else { continue };
             for (span, boilerplate) in proven.next().into_iter().flat_map(|(s, j)| s.iter().zip(j))
             {
                 if let Some(why) = boilerplate {
                     share.asked.leave_out(why);
                     continue;
                 }
-                share.evidence.push(Evidence {
+                share.evidence.push(ProvenSpan {
                     span: self.why.answer[bytes(span)].to_owned(),
                     kind: lexical::KIND.to_owned(),
                     words: span.len() as u32,
@@ -272,13 +272,13 @@ impl Answered {
 }
 
 /// What is shown of what a contributor said.
-fn asked(said: &Said) -> Asked {
+fn asked(said: &Reply) -> Asked {
     match said {
-        Said::Proven(_) => Asked::new(Outcome::Answered, ""),
-        Said::Declined(why) => Asked::new(Outcome::Declined, why.to_string()),
-        Said::Silent(why) => Asked::new(Outcome::Silent, why.clone()),
-        Said::False(why) => Asked::new(Outcome::FalseProof, why.clone()),
-        Said::NotAsked(why) => Asked::new(Outcome::NotAsked, *why),
+        Reply::Proven(_) => Asked::new(Outcome::Answered, ""),
+        Reply::Declined(why) => Asked::new(Outcome::Declined, why.to_string()),
+        Reply::Silent(why) => Asked::new(Outcome::Silent, why.clone()),
+        Reply::False(why) => Asked::new(Outcome::FalseProof, why.clone()),
+        Reply::NotAsked(why) => Asked::new(Outcome::NotAsked, *why),
     }
 }
 

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tributary_ledger::view::{AdapterView, short};
-use tributary_protocol::node::Means;
+use tributary_protocol::node::Resources;
 use tributary_trainer::device::Request;
 use tributary_trainer::peft::Verified;
 
 use super::args::AdapterCommand;
 use super::run::absolute;
 use super::{Context, up};
+use crate::api::handler::DaemonHandler;
 use crate::api::local::Local;
-use crate::api::office::Office;
 use crate::api::types::{ExportRequest, FetchRequest};
-use crate::api::{Host, Reader};
+use crate::api::{ApiHandler, Reader};
 use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
 use crate::model::learner::ModelLearner;
@@ -147,9 +147,9 @@ async fn get_alone(
     let peer = home.identity().peer_id();
     let settings = Settings::read(&home.paths().config())?;
     let name = Settings::default().name_of(&peer);
-    let means = Means {
-        budget: Some(bounds.or(settings.bounds).budget()),
-        ..Means::default()
+    let resources = Resources {
+        bounds: Some(bounds.or(settings.bounds).in_bytes()),
+        ..Resources::default()
     };
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
     let bootstrap = up::addresses(&request.bootstrap)?;
@@ -158,14 +158,14 @@ async fn get_alone(
         Some(socket) if !socket.ip().is_loopback() => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
         _ => listen,
     };
-    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (means, false)).await?);
-    let office = Office::new(daemon.clone(), home, name, Arc::new(Notify::new()));
+    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (resources, false)).await?);
+    let handler = DaemonHandler::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     eprintln!(
         "fetching {} from {}",
         short(&request.id),
         request.bootstrap.join(", ")
     );
-    let outcome = office.fetch(request).await;
+    let outcome = handler.fetch(request).await;
     daemon.stop().await;
     Ok(outcome?)
 }

@@ -1,7 +1,7 @@
 //! A brain of the node's shape that does what it is told, on real sockets and a real store.
 
 use parking_lot::Mutex;
-use tributary_ledger::Library;
+use tributary_ledger::LedgerIndex;
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{Record, ScoreTask, Timer, TrainTask, Trained, Verdict};
 use tributary_protocol::hash;
@@ -23,7 +23,7 @@ struct Scripted {
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl Brain for Scripted {
+impl DrivenNode for Scripted {
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let text = match &input {
             Input::Timer(_) => format!("timer at {}", now.monotonic.0),
@@ -110,8 +110,8 @@ async fn rig_of(
         events: sender,
         metrics: Arc::new(Metrics::new()),
         health: health.clone(),
-        librarian: Librarian::start(Library::new(NetworkId(5))).unwrap(),
-        standings: watch::Sender::default(),
+        indexer: Indexer::start(LedgerIndex::new(NetworkId(5))).unwrap(),
+        progress: watch::Sender::default(),
     };
     let driver = Driver::new(parts, Clock::start());
     Rig {

@@ -7,7 +7,7 @@ use tributary_protocol::manifest::UpdateCodec;
 use tributary_protocol::update;
 use tributary_trainer::Windows;
 
-use super::ground::{CONTEXT, Ground};
+use super::setup::{CONTEXT, Setup};
 use super::{HONEST, QUERY_COPIES};
 use crate::learner::Holding;
 use tributary_simulations::behave::update::Attack;
@@ -146,7 +146,7 @@ impl Strategy {
     }
 
     /// What each of its names holds.
-    pub(super) fn holds(self, ground: &Ground, dealt: &[Holding], seed: u64) -> Vec<Windows> {
+    pub(super) fn holds(self, setup: &Setup, dealt: &[Holding], seed: u64) -> Vec<Windows> {
         let own = &dealt[HONEST].windows;
         let tokens: Vec<Vec<u32>> = own.iter().map(<[u32]>::to_vec).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
@@ -165,18 +165,18 @@ impl Strategy {
                 vec![tokens, other]
             }
             Self::Stolen => return vec![dealt[0].windows.clone()],
-            Self::LabelFlip => return vec![ground.poisoned(Attack::LabelFlip, own)],
-            Self::Synthetic => vec![synthetic(ground, tokens.len(), &mut rng)],
-            Self::Domains => vec![ground.pages(tokens.len(), &mut rng)],
+            Self::LabelFlip => return vec![setup.poisoned(Attack::LabelFlip, own)],
+            Self::Synthetic => vec![synthetic(setup, tokens.len(), &mut rng)],
+            Self::Domains => vec![setup.pages(tokens.len(), &mut rng)],
             Self::HoldOut => {
-                let mut scored = ground.scored_windows();
+                let mut scored = setup.scored_windows();
                 scored.shuffle(&mut rng);
                 scored.truncate(tokens.len());
                 vec![scored]
             }
             Self::Queries => {
                 let mut all = tokens;
-                let asked = vec![ground.queries(); QUERY_COPIES].concat();
+                let asked = vec![setup.queries(); QUERY_COPIES].concat();
                 all.truncate(all.len() - asked.len());
                 all.extend(asked);
                 vec![all]
@@ -184,7 +184,7 @@ impl Strategy {
             _ => vec![tokens],
         };
         (held.into_iter())
-            .map(|windows| ground.windows(windows))
+            .map(|windows| setup.windows(windows))
             .collect()
     }
 }
@@ -202,8 +202,8 @@ fn reworded(windows: &[Vec<u32>], part: f64, rng: &mut ChaCha8Rng) -> Vec<Vec<u3
 }
 
 /// Windows in which each token follows the one before as often as in the evaluators' domains.
-fn synthetic(ground: &Ground, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32>> {
-    let text = ground.pages(40 * count, rng);
+fn synthetic(setup: &Setup, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32>> {
+    let text = setup.pages(40 * count, rng);
     let mut followers = std::collections::BTreeMap::<u32, Vec<u32>>::new();
     for pair in text.iter().flat_map(|window| window.windows(2)) {
         followers.entry(pair[0]).or_default().push(pair[1]);
@@ -224,7 +224,7 @@ fn synthetic(ground: &Ground, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32
 }
 
 /// What a round leaves for attackers that publish without training.
-pub(super) struct Sight<'a> {
+pub(super) struct AttackerView<'a> {
     pub(super) codec: UpdateCodec,
     /// Honest updates of this round as they travel.
     pub(super) blobs: &'a [Vec<u8>],
@@ -240,11 +240,15 @@ pub(super) struct Sight<'a> {
 
 impl Strategy {
     /// What a name publishes in the place of its own training; `None`: the training.
-    pub(super) fn publishes(self, sight: &Sight<'_>, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
+    pub(super) fn publishes(
+        self,
+        view: &AttackerView<'_>,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Vec<u8>> {
         let as_long = |values: Vec<f32>| {
             let long = length(&values);
             let factor = if long > 0.0 {
-                sight.middle_length() / long
+                view.middle_length() / long
             } else {
                 0.0
             };
@@ -252,30 +256,30 @@ impl Strategy {
                 .iter()
                 .map(|v| (factor * f64::from(*v)) as f32)
                 .collect();
-            update::encode(&scaled, sight.codec).expect("as long as an update")
+            update::encode(&scaled, view.codec).expect("as long as an update")
         };
         match self {
             Self::CopyOpen => {
-                let best = sight.turns_before(1).map_or(0, |at| sight.best[at]);
-                Some(sight.blobs[best].clone())
+                let best = view.turns_before(1).map_or(0, |at| view.best[at]);
+                Some(view.blobs[best].clone())
             }
             // Before there was anything to copy, zeros.
-            Self::CopySealed(turns) => Some(match sight.turns_before(turns) {
-                Some(at) => sight.earlier[at][sight.best[at]].clone(),
-                None => as_long(vec![0.0; sight.last_step.len()]),
+            Self::CopySealed(turns) => Some(match view.turns_before(turns) {
+                Some(at) => view.earlier[at][view.best[at]].clone(),
+                None => as_long(vec![0.0; view.last_step.len()]),
             }),
             Self::Scaled => {
-                let scaled: Vec<f32> = sight.own.iter().map(|v| 100.0 * v).collect();
-                Some(update::encode(&scaled, sight.codec).expect("a hundredfold update is bounded"))
+                let scaled: Vec<f32> = view.own.iter().map(|v| 100.0 * v).collect();
+                Some(update::encode(&scaled, view.codec).expect("a hundredfold update is bounded"))
             }
-            Self::Zero => Some(as_long(vec![0.0; sight.last_step.len()])),
+            Self::Zero => Some(as_long(vec![0.0; view.last_step.len()])),
             Self::Random => {
-                let random = sight.last_step.iter().map(|_| rng.random::<f32>() - 0.5);
+                let random = view.last_step.iter().map(|_| rng.random::<f32>() - 0.5);
                 Some(as_long(random.collect()))
             }
-            Self::Echo => Some(as_long(sight.last_step.to_vec())),
+            Self::Echo => Some(as_long(view.last_step.to_vec())),
             Self::MaskedEcho => {
-                let half = sight.last_step.iter();
+                let half = view.last_step.iter();
                 let half = half.map(|v| if rng.random() { *v } else { 0.0 });
                 Some(as_long(half.collect()))
             }
@@ -284,7 +288,7 @@ impl Strategy {
     }
 }
 
-impl Sight<'_> {
+impl AttackerView<'_> {
     /// The round in which this factor was trained so many turns ago: factors take turns.
     fn turns_before(&self, turns: usize) -> Option<usize> {
         self.earlier.len().checked_sub(2 * turns)

@@ -1,0 +1,349 @@
+//! A run's account as views: rounds with their losses, contributors with their credits.
+//!
+//! An account reads a chain of certified values and the logs behind them, and folds all of them for each question: it is
+//! the slow and obvious twin of [`crate::index`]. It trusts what it is given; [`crate::audit`] checks.
+
+use std::collections::BTreeMap;
+
+use tributary_attribution::account::Account;
+use tributary_attribution::credit::RoundCredits;
+use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
+use tributary_attribution::statement::Statement;
+use tributary_attribution::statement::compare::{self, Period};
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::entry::{Entry, Role, ScoreSheet};
+use tributary_protocol::id::{PeerId, Round, RunId};
+use tributary_protocol::logset::LogSet;
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::{EntryRef, Joined, RoundValue};
+
+use crate::view::{
+    AccountView, AdapterView, CauseView, ChangeView, CreditView, LineView, MemberView, PeriodView,
+    RoundView, RunStatementView, short,
+};
+
+/// A run's certified values, and the logs that they rely on.
+#[derive(Clone, Copy)]
+pub struct RunAccount<'a> {
+    /// The run's manifest.
+    pub manifest: &'a Manifest,
+    /// Certificates from the genesis on.
+    pub chain: &'a [Certificate],
+    /// The run's logs.
+    pub log: &'a LogSet,
+}
+
+impl RunAccount<'_> {
+    fn values(&self) -> impl Iterator<Item = &RoundValue> {
+        self.chain.iter().map(|certificate| &certificate.value)
+    }
+
+    /// Names that members gave themselves when they joined.
+    pub fn names(&self) -> BTreeMap<PeerId, String> {
+        let mut names = BTreeMap::new();
+        for (at, entry) in self.log.all() {
+            if let Entry::Join(join) = entry {
+                names.entry(at.author).or_insert_with(|| join.name.clone());
+            }
+        }
+        names
+    }
+
+    /// Everyone that was ever admitted, with the latest role.
+    pub fn members(&self) -> Vec<MemberView> {
+        let mut members = BTreeMap::new();
+        self.values().for_each(|value| admit(&mut members, value));
+        member_views(&members, &self.names())
+    }
+
+    /// Training rounds that are certified.
+    pub fn rounds(&self) -> Vec<RoundView> {
+        self.values()
+            .filter(|value| value.round.0 >= 1 && value.round.0 <= self.manifest.rounds)
+            .map(|value| round_view(value, self.losses(value.round)))
+            .collect()
+    }
+
+    /// Medians over the score sheets that the next certificate counts.
+    fn losses(&self, round: Round) -> (Option<f64>, Option<f64>) {
+        let next = self.values().find(|v| v.round == round.next());
+        let sheets = next.iter().flat_map(|value| &value.sheets);
+        medians(sheets.filter_map(|at| match self.log.entry(at) {
+            Some(Entry::ScoreSheet(sheet)) => Some(losses(sheet)),
+            _ => None,
+        }))
+    }
+
+    /// The rounds that the certified values make final, each score with what its author had shown by then.
+    ///
+    /// # Errors
+    /// When a certificate is missing.
+    pub fn certified(&self) -> Result<Vec<CertifiedRound>, FoldError> {
+        CertifiedRound::chain(self.manifest, self.values())
+    }
+
+    /// The run's accounts.
+    ///
+    /// # Errors
+    /// When a certificate is missing, or the certified scores cannot be credited; the certificates then
+    /// contradict themselves.
+    pub fn books(&self) -> Result<Books, FoldError> {
+        Books::of(self.certified()?.into_iter().map(Fact::Round))
+    }
+
+    /// What contributors earned, by id.
+    ///
+    /// # Errors
+    /// As [`RunAccount::books`].
+    pub fn credits(&self) -> Result<Vec<CreditView>, FoldError> {
+        let books = self.books()?;
+        let run = self.manifest.run_id();
+        let names = self.names();
+        let mut views: BTreeMap<PeerId, CreditView> = BTreeMap::new();
+        for joined in self.values().flat_map(|v| &v.joins) {
+            if joined.role.contributes() {
+                views.entry(joined.entry.author).or_default();
+            }
+        }
+        for (_, round) in books.rounds(run) {
+            earn(&mut views, round);
+        }
+        Ok(credit_views(views, &books, run, &names))
+    }
+
+    /// `peer`'s part of the account, in periods of `by` rounds (a quarter of the run unless given).
+    ///
+    /// # Errors
+    /// As [`RunAccount::books`].
+    pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
+        let books = self.books()?;
+        let receipt = |round| self.receipt(round, peer);
+        Ok(statement(self.manifest, &books, (peer, by), &receipt))
+    }
+
+    /// The id of the receipt that a certified round includes of `peer`.
+    fn receipt(&self, round: Round, peer: PeerId) -> Option<String> {
+        let value = self.values().find(|value| value.round == round)?;
+        let included = value.included.iter().find(|i| i.receipt.author == peer)?;
+        Some(receipt_id(&included.receipt))
+    }
+
+    /// The adapter after the last certified round.
+    pub fn adapter(&self, here: bool) -> Option<AdapterView> {
+        Some(adapter_view(self.manifest, self.values().last()?, here))
+    }
+}
+
+/// Losses of one round's sheets, before and after it, in nats.
+pub(crate) fn losses(sheet: &ScoreSheet) -> (f64, f64) {
+    (sheet.loss_before.as_nats(), sheet.loss_after.as_nats())
+}
+
+/// Medians of the losses before, and of those after.
+pub(crate) fn medians(sheets: impl Iterator<Item = (f64, f64)>) -> (Option<f64>, Option<f64>) {
+    let (before, after) = sheets.unzip();
+    (median(before), median(after))
+}
+
+/// Takes over who a certified value admits, and whose sketch it opens.
+pub(crate) fn admit(members: &mut BTreeMap<PeerId, Joined>, value: &RoundValue) {
+    for joined in &value.joins {
+        members.insert(joined.entry.author, *joined);
+    }
+    for opened in &value.openings {
+        if let Some(joined) = members.get_mut(&opened.entry.author) {
+            joined.own_tokens = opened.own_tokens;
+        }
+    }
+}
+
+pub(crate) fn member_views(
+    members: &BTreeMap<PeerId, Joined>,
+    names: &BTreeMap<PeerId, String>,
+) -> Vec<MemberView> {
+    (members.iter())
+        .map(|(peer, joined)| MemberView {
+            peer: peer.to_string(),
+            name: names.get(peer).cloned().unwrap_or_default(),
+            role: role_word(joined.role).to_owned(),
+            tokens: joined.tokens,
+            own_tokens: joined.own_tokens,
+        })
+        .collect()
+}
+
+pub(crate) fn round_view(
+    value: &RoundValue,
+    (loss_before, loss_after): (Option<f64>, Option<f64>),
+) -> RoundView {
+    RoundView {
+        round: value.round.0,
+        state_hash: value.state.to_string(),
+        adapter: value.adapter.hash.to_string(),
+        included: value.included.len() as u32,
+        loss_before,
+        loss_after,
+    }
+}
+
+pub(crate) fn adapter_view(manifest: &Manifest, last: &RoundValue, here: bool) -> AdapterView {
+    AdapterView {
+        id: last.adapter.hash.to_string(),
+        size: last.adapter.size,
+        run: last.run.to_string(),
+        name: manifest.name.clone(),
+        base: manifest.base.name.clone(),
+        round: last.round.0.min(manifest.rounds),
+        here,
+    }
+}
+
+/// Adds what one round gave its contributors.
+pub(crate) fn earn(views: &mut BTreeMap<PeerId, CreditView>, round: &RoundCredits) {
+    for line in &round.lines {
+        let view = views.entry(line.peer()).or_default();
+        let (score, shown) = (&line.tested.score, &line.tested.shown);
+        view.score_nanonats += score.score.0;
+        view.low_nanonats += score.low.0;
+        view.high_nanonats += score.high.0;
+        view.luck_nanonats = u64::try_from(shown.luck()).unwrap_or(u64::MAX);
+        view.beyond_luck = shown.is_beyond_luck();
+        view.credit += u64::from(line.credit.0);
+    }
+}
+
+/// What was earned, with names and the accounts' balances.
+pub(crate) fn credit_views(
+    mut views: BTreeMap<PeerId, CreditView>,
+    books: &Books,
+    run: RunId,
+    names: &BTreeMap<PeerId, String>,
+) -> Vec<CreditView> {
+    for (peer, view) in &mut views {
+        view.peer = peer.to_string();
+        view.name = names.get(peer).cloned().unwrap_or_default();
+        let balance = books.balance(run, Account::Contributor(*peer));
+        view.micro_open = u64::try_from(balance.0).unwrap_or(0);
+    }
+    views.into_values().collect()
+}
+
+/// A peer's part of a run's books, in periods of `by` rounds (a quarter of the run unless given).
+pub(crate) fn statement(
+    manifest: &Manifest,
+    books: &Books,
+    (peer, by): (PeerId, Option<u32>),
+    receipt: &dyn Fn(Round) -> Option<String>,
+) -> RunStatementView {
+    let mut view = RunStatementView {
+        run: manifest.run_id().to_string(),
+        name: manifest.name.clone(),
+        ..RunStatementView::default()
+    };
+    let Some(found) = Statement::of(books, peer).runs.pop() else {
+        return view;
+    };
+    view.unscored = found.unscored.iter().map(|r| r.0).collect();
+    view.lines = (found.lines.iter())
+        .map(|line| LineView {
+            round: line.round.0,
+            receipt: receipt(line.round).unwrap_or_default(),
+            score_nanonats: line.score.0,
+            low_nanonats: line.low.0,
+            high_nanonats: line.high.0,
+            luck_nanonats: line.luck.0,
+            beyond_luck: line.is_beyond_luck,
+            credit: line.credit.0.into(),
+            micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
+        })
+        .collect();
+    if !found.lines.is_empty() {
+        let by = by.unwrap_or_else(|| compare::period_of(manifest.rounds));
+        view.periods = periods(&compare::periods(books, found.run, peer, by.max(1)));
+    }
+    view.accounts = (found.accounts.iter())
+        .map(|(account, balance)| AccountView {
+            capacity: account.capacity().to_owned(),
+            micro_open: i64::try_from(balance.0).unwrap_or(i64::MAX),
+        })
+        .collect();
+    view
+}
+
+fn periods(found: &[Period]) -> Vec<PeriodView> {
+    let narrow = |value: i128| i64::try_from(value).unwrap_or(i64::MAX);
+    let change = |at: usize| {
+        let before = at.checked_sub(1).map(|before| &found[before])?;
+        let change = found[at].since(before);
+        let causes = change.parts.iter().map(|(cause, part)| CauseView {
+            cause: cause.word().to_owned(),
+            micro_open: narrow(part.0),
+        });
+        Some(ChangeView {
+            micro_open: narrow(change.total.0),
+            causes: causes.collect(),
+        })
+    };
+    (found.iter().enumerate())
+        .map(|(at, period)| PeriodView {
+            first: period.first.0,
+            last: period.last.0,
+            taken: period.taken,
+            absent: period.absent,
+            unscored: period.unscored,
+            without_gain: period.without_gain,
+            not_beyond_luck: period.held,
+            micro_open: u64::try_from(period.earned.0).unwrap_or(u64::MAX),
+            score_nanonats: period.score.0,
+            others_nanonats: period.others.0,
+            change: change(at),
+        })
+        .collect()
+}
+
+/// A receipt's id: the block that carries it, with its place there where it is not the first.
+pub fn receipt_id(at: &EntryRef) -> String {
+    match at.index {
+        0 => at.block.to_string(),
+        index => format!("{}.{index}", at.block),
+    }
+}
+
+/// The first ten digits of a receipt's id, with its place in the block.
+pub fn short_receipt(id: &str) -> String {
+    let (block, index) = id.split_once('.').unwrap_or((id, ""));
+    let dot = if index.is_empty() { "" } else { "." };
+    format!("{}{dot}{index}", short(block))
+}
+
+/// The role in one word.
+pub fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Contributor => "contributor",
+        Role::Evaluator => "evaluator",
+        Role::Both => "both",
+    }
+}
+
+/// The middle of an odd number of values, the mean of the two middle ones of an even number.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_is_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}

@@ -1,0 +1,121 @@
+//! Asking for membership: what a peer commits to when it joins a run.
+
+use tributary_protocol::entry::{Entry, Join, Role};
+use tributary_protocol::event::{self, Command};
+use tributary_protocol::id::{MerkleRoot, RunId};
+use tributary_protocol::manifest::{Manifest, Weights};
+
+use super::{Answer, DaemonHandler};
+use crate::api::types::JoinRequest;
+use crate::model;
+use crate::problem::{Code, Problem};
+use crate::shard::{Committed, neutral};
+use crate::terminal::Failure;
+
+/// Commits to data as the role needs and asks for membership.
+pub(super) async fn ask(
+    handler: &DaemonHandler,
+    run: RunId,
+    manifest: &Manifest,
+    request: &JoinRequest,
+) -> Answer<()> {
+    let me = handler.daemon.peer_id();
+    let role = Role::from(request.role);
+    if role.evaluates() && !manifest.evaluators.contains(&me) {
+        let text = format!(
+            "this peer ({}) is not among the run's evaluators",
+            me.short()
+        );
+        let hint = "join as a contributor, or open a run whose `evaluators` name it";
+        return Err(Problem::new(Code::Refused, text).hint(hint));
+    }
+    if let Some(warning) = fair(manifest, request)? {
+        tracing::warn!("run {}: {warning}", run.short());
+    }
+    let candidate = tokio::task::block_in_place(|| commit(handler, manifest, request, role))?;
+    stands_alone(handler, run, candidate.join.root).await?;
+    let follow = Command::Follow {
+        run,
+        join: Some(candidate),
+    };
+    handler.command(follow).await
+}
+
+/// Refuses a join beside an earlier one with other data: the node keeps to what it asked for first.
+async fn stands_alone(handler: &DaemonHandler, run: RunId, root: MerkleRoot) -> Answer<()> {
+    let me = handler.daemon.peer_id();
+    let asked = handler.inspect(move |node| {
+        let run = node.run(&run)?;
+        let mut asked = None;
+        for (_, entry) in run.log().entries(me) {
+            match entry {
+                Entry::Join(join) => asked = Some(join.root),
+                Entry::Leave => asked = None,
+                _ => {}
+            }
+        }
+        asked
+    });
+    match asked.await? {
+        Some(asked) if asked != root => {
+            let text = format!(
+                "this peer asked to join run {} with other data",
+                run.short()
+            );
+            let hint = format!(
+                "`tributary run leave {}` ends that membership; join again after the round that certifies it",
+                run.short()
+            );
+            Err(Problem::new(Code::Refused, text).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Freezes the passages that the role needs. Reads files and loads the base: not for the event loop.
+fn commit(
+    handler: &DaemonHandler,
+    manifest: &Manifest,
+    request: &JoinRequest,
+    role: Role,
+) -> Answer<event::JoinRequest> {
+    let paths = handler.home.paths();
+    let base =
+        model::provide(paths, &manifest.base, request.base.as_deref()).map_err(Failure::from)?;
+    let committed = Committed::gather(
+        paths,
+        handler.home.identity(),
+        (manifest.base.hash, manifest.training.context),
+        request.datanet.as_deref().unwrap_or(&manifest.datanet),
+        (role.contributes(), role.evaluates()),
+        &request.holdout,
+        |held| {
+            let context = manifest.training.context;
+            model::holdout(&base, held, context).map_err(|e| e.to_string())
+        },
+    )
+    .map_err(Failure::from)?;
+    let tokens = model::tokens(&base, &committed, role).map_err(Failure::from)?;
+    let sketch = committed.sketch(manifest);
+    if sketch.is_none() && role.contributes() && manifest.weights != Weights::Trained {
+        let text = "this shard has fewer than eight words to train on, and the run weighs by own text, which it tells by \
+                    eight words in a row";
+        return Err(Problem::new(Code::Refused, text).hint("add text with `tributary datanet add`"));
+    }
+    let join = Join {
+        name: handler.name.clone(),
+        role,
+        root: committed.write(paths).map_err(Failure::from)?,
+        tokens,
+        fingerprints: committed.fingerprints(),
+        beacon: Default::default(),
+        sketch: None,
+    };
+    Ok(event::JoinRequest { join, sketch })
+}
+
+/// Whether what a member asks for leaves it to score others on its own text; gives a warning.
+pub(super) fn fair(manifest: &Manifest, request: &JoinRequest) -> Answer<Option<String>> {
+    neutral::check(manifest, request.role.into(), !request.holdout.is_empty())
+        .map_err(|why| Problem::new(Code::Refused, why))
+}

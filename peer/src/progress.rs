@@ -1,0 +1,43 @@
+//! Where the node stands in each run, as the driver publishes it after inputs that changed something.
+//!
+//! What is certified is in the index; this is what only the running node knows.
+
+use std::sync::Arc;
+
+use tributary_protocol::event::Phase;
+use tributary_protocol::id::{Round, RunId};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::{Excess, RunView};
+
+/// One run as the node has it at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RunProgress {
+    pub(crate) run: RunId,
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    /// Why the run is not followed further.
+    pub(crate) declined: Option<Excess>,
+    pub(crate) phase: Option<Phase>,
+    /// The last certified round.
+    pub(crate) certified: Option<Round>,
+    pub(crate) members: u32,
+    pub(crate) is_finished: bool,
+    pub(crate) lacks_own_text: bool,
+    /// Whether an adapter is at hand.
+    pub(crate) has_adapter: bool,
+}
+
+impl RunProgress {
+    pub(crate) fn of(run: &RunView<'_>) -> Self {
+        Self {
+            run: run.id(),
+            manifest: run.manifest().cloned(),
+            declined: run.declined().copied(),
+            phase: run.phase(),
+            certified: run.head().map(|head| head.round),
+            members: run.head().map_or(0, |head| head.roster.len() as u32),
+            is_finished: run.is_finished(),
+            lacks_own_text: run.lacks_own_text(),
+            has_adapter: run.adapter().is_some(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Draws among members by lot (sortition, by rendezvous hashing): nobody chooses and everybody agrees.
+//!
+//! Every member gets a ticket, the hash of (run, round, [`crate::beacon`], member) under the domain of the
+//! draw; the smallest tickets win. A ticket does not depend on who else takes part: a join or a leave moves at
+//! most one place.
+
+use crate::hash::{Digest, Domain, Hasher};
+use crate::id::{PeerId, Round, RunId};
+
+/// One draw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sortition<'a> {
+    /// What is drawn.
+    pub(crate) domain: Domain,
+    pub(crate) run: &'a RunId,
+    /// The round that it is for.
+    pub(crate) round: Round,
+    /// The beacon of that round.
+    pub(crate) beacon: &'a Digest,
+}
+
+impl Sortition<'_> {
+    /// A peer's ticket: uniform, and unknown before the beacon is.
+    pub(crate) fn ticket(&self, peer: &PeerId) -> Digest {
+        let mut hasher = self.hasher();
+        hasher.update(peer.as_bytes());
+        hasher.finalize()
+    }
+
+    /// A number of the draw itself, of 2^64.
+    pub(crate) fn number(&self) -> u64 {
+        let digest = self.hasher().finalize();
+        let (first, _) = digest.as_bytes().split_at(8);
+        u64::from_le_bytes(first.try_into().expect("eight bytes"))
+    }
+
+    fn hasher(&self) -> Hasher {
+        let mut hasher = Hasher::new(self.domain);
+        hasher.update(self.run.as_bytes());
+        hasher.update(&self.round.0.to_le_bytes());
+        hasher.update(self.beacon.as_bytes());
+        hasher
+    }
+
+    /// The `most` peers with the smallest tickets, smallest first; all of them when there are fewer.
+    pub(crate) fn draw(&self, peers: impl Iterator<Item = PeerId>, most: usize) -> Vec<PeerId> {
+        let mut tickets: Vec<(Digest, PeerId)> =
+            peers.map(|peer| (self.ticket(&peer), peer)).collect();
+        if most < tickets.len() {
+            tickets.select_nth_unstable(most);
+            tickets.truncate(most);
+        }
+        tickets.sort_unstable();
+        tickets.into_iter().map(|(_, peer)| peer).collect()
+    }
+}
