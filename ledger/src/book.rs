@@ -152,7 +152,7 @@ pub(crate) fn admit(members: &mut BTreeMap<PeerId, Joined>, value: &RoundValue) 
     }
     for opened in &value.openings {
         if let Some(joined) = members.get_mut(&opened.entry.author) {
-            joined.own = opened.own;
+            joined.own_tokens = opened.own_tokens;
         }
     }
 }
@@ -167,7 +167,7 @@ pub(crate) fn member_views(
             name: names.get(peer).cloned().unwrap_or_default(),
             role: role_word(joined.role).to_owned(),
             tokens: joined.tokens,
-            own_tokens: joined.own,
+            own_tokens: joined.own_tokens,
         })
         .collect()
 }

@@ -508,7 +508,7 @@ impl Walk<'_> {
             root: root.to_string(),
             role: role_word(member.role).to_owned(),
             tokens: member.tokens,
-            own_tokens: opened.map_or(member.own, |opened| opened.own),
+            own_tokens: opened.map_or(member.own_tokens, |opened| opened.own_tokens),
             block: member.joined.block.to_string(),
             sequence: member.joined.seq.0,
             since: member.since.0,

@@ -29,7 +29,7 @@ use tributary_protocol::manifest::{
 };
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::{self, Choice, Evidence, Head};
+use tributary_protocol::state::{self, Head, RoundSources, Selection};
 use tributary_protocol::time::Timestamp;
 use tributary_protocol::update;
 
@@ -168,15 +168,15 @@ impl Hand {
                 role,
                 root: join.root,
                 tokens: join.tokens,
-                own: join.tokens,
+                own_tokens: join.tokens,
                 beacon: join.beacon,
                 entry: hand.say(who, Entry::Join(join)),
             }
         });
         let joins = joins.collect();
-        hand.certify(Choice {
+        hand.certify(Selection {
             joins,
-            ..Choice::default()
+            ..Selection::default()
         });
         hand
     }
@@ -220,14 +220,14 @@ impl Hand {
     }
 
     /// Certifies what follows from a choice, under the names of the whole committee.
-    pub(crate) fn certify(&mut self, mut choice: Choice) {
+    pub(crate) fn certify(&mut self, mut selection: Selection) {
         let (run, head) = (self.run(), self.heads.last());
-        let proposer = state::committee(&self.manifest, &run, head).proposer(choice.attempt);
+        let proposer = state::committee(&self.manifest, &run, head).proposer(selection.attempt);
         let proposer = self.who(&proposer);
         let chain = chain(&self.manifest, proposer);
-        choice.link = chain.link(state::next_round(head));
+        selection.link = chain.link(state::next_round(head));
         let blobs = (self.blobs.iter()).map(|(hash, bytes)| (*hash, bytes.clone().into()));
-        let evidence = Evidence {
+        let sources = RoundSources {
             log: &self.log,
             before: self.adapter.as_ref(),
             blobs: &blobs.collect(),
@@ -237,8 +237,8 @@ impl Hand {
             &Arc::new(self.manifest.clone()),
             run,
             head,
-            choice,
-            &evidence,
+            selection,
+            &sources,
         );
         let (value, derived) = built.expect("a good choice");
         let precommits = state::committee(&self.manifest, &run, head);
@@ -344,10 +344,10 @@ impl Hand {
             .iter()
             .map(|who| self.contribute(*who))
             .collect();
-        self.certify(Choice {
+        self.certify(Selection {
             included: included.clone(),
             sheets,
-            ..Choice::default()
+            ..Selection::default()
         });
         included
     }
@@ -362,9 +362,9 @@ pub(crate) fn finished() -> (Hand, Vec<Included>, Included) {
     hand.round(&[0, 1, 2], &[1, 2, 3]);
     hand.round(&[0, 1, 2, 3], &[2]);
     let sheets = [1, 2].map(|who| hand.judge(who)).into();
-    hand.certify(Choice {
+    hand.certify(Selection {
         sheets,
-        ..Choice::default()
+        ..Selection::default()
     });
     (hand, first, late)
 }

@@ -153,7 +153,7 @@ impl Shelf {
     }
 
     fn add_block(&mut self, block: &Unverified) {
-        let log::Head { author, seq, .. } = block.head();
+        let log::LogHead { author, seq, .. } = block.head();
         for (index, entry) in block.block().entries.iter().enumerate() {
             let at = EntryRef {
                 author,

@@ -19,7 +19,7 @@ use tributary_ledger::{Library, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
 use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
-use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
+use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::sign::SecretKey;
 
 use crate::driver::{Brain, Clock, Driver, Parts, Request};
@@ -60,7 +60,7 @@ pub struct DaemonConfig {
     /// Whether to keep the updates of every round, so that `ledger verify` can re-check each aggregate.
     pub archive: bool,
     /// What the machine can give.
-    pub means: Means,
+    pub resources: Resources,
     /// Whether to answer members' questions about this peer's shards.
     pub evidence: bool,
 }
@@ -145,7 +145,7 @@ impl Daemon {
             network: config.network,
             seed: *identity.seed(),
             archive: config.archive,
-            means: config.means,
+            resources: config.resources,
             tick_ms: TICK_MS,
         };
         let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())

@@ -29,7 +29,7 @@ use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
     Weights,
 };
-use tributary_protocol::node::{Means, Node, NodeConfig};
+use tributary_protocol::node::{Node, NodeConfig, Resources};
 use tributary_protocol::outbox::Outbox;
 use tributary_protocol::state::{StepKey, Stepped};
 use tributary_protocol::time::{Instant, Now, Timestamp};
@@ -380,7 +380,7 @@ fn members(count: usize) -> Members {
             network: NetworkId(9),
             seed,
             archive: false,
-            means: Means::default(),
+            resources: Resources::default(),
             tick_ms: 2_000,
         }
     };

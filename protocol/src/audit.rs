@@ -27,7 +27,7 @@ use crate::logset::{Insert, LogSet};
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{self, Derived, Evidence, Head};
+use crate::state::{self, Derived, Head, RoundSources};
 
 pub use resume::{Earlier, resume};
 
@@ -403,16 +403,16 @@ impl<'a> Replay<'a> {
             });
         }
         let updates = updates(&value, blob)?;
-        let evidence = Evidence {
+        let sources = RoundSources {
             log: self.log,
             before: self.adapter.as_ref(),
             blobs: &updates,
             judged: self.values.last(),
         };
-        state::check(&self.manifest, head, &value, &evidence).map_err(fault)?;
+        state::check(&self.manifest, head, &value, &sources).map_err(fault)?;
         let here = round == Round(0) || self.adapter.is_some();
-        let derived = match here && state::missing(head, &value, &evidence).is_empty() {
-            true => Some(state::recompute(&self.manifest, &value, &evidence).map_err(fault)?),
+        let derived = match here && state::missing(head, &value, &sources).is_empty() {
+            true => Some(state::recompute(&self.manifest, &value, &sources).map_err(fault)?),
             false => {
                 self.unchecked.push(round);
                 None

@@ -14,7 +14,7 @@
 use crate::hash::{Digest, Domain};
 use crate::id::{PeerId, Round, RunId};
 use crate::limits;
-use crate::lot::Lot;
+use crate::sortition::Sortition;
 
 /// The fractional part of the golden ratio, of 2^64.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -48,7 +48,7 @@ impl Committee {
         present: impl Fn(&PeerId) -> bool,
         size: usize,
     ) -> Self {
-        let lot = Lot {
+        let lot = Sortition {
             domain: Domain::Committee,
             run,
             round,

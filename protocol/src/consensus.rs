@@ -32,7 +32,7 @@ use crate::round::RoundValue;
 use crate::sign::SecretKey;
 
 use context::{Attempt, Bft, Seats};
-use steps::Step;
+use steps::LoggedStep;
 
 pub(crate) use message::verify_quorum;
 pub use message::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
@@ -80,7 +80,7 @@ pub enum Output {
     /// The round is final. Nothing more comes from this height.
     Decided(Certificate),
     /// Two messages of this member contradict each other. Said once per member.
-    Evidence(PeerId),
+    Equivocation(PeerId),
 }
 
 /// What became of a message.
@@ -102,7 +102,7 @@ enum Slot {
 }
 
 /// A proposal that arrived with a good signature, and how far it got.
-struct Heard {
+struct ReceivedProposal {
     message: Signed<Proposal>,
     /// Given to the driver, with its value's validity.
     judged: bool,
@@ -116,22 +116,22 @@ pub struct Height {
     driver: Driver<Bft>,
     started: bool,
     /// Proposals by attempt and value, of others and our own.
-    proposals: BTreeMap<(u32, ValueId), Heard>,
+    proposals: BTreeMap<(u32, ValueId), ReceivedProposal>,
     /// The node's answers.
     verdicts: BTreeMap<ValueId, bool>,
     /// Our own messages; never two for one slot.
-    own: BTreeMap<(u32, Slot), ConsensusMessage>,
+    sent: BTreeMap<(u32, Slot), ConsensusMessage>,
     /// The highest attempt that each other member was heard in.
     furthest: BTreeMap<PeerId, u32>,
     /// Verified messages from before the start.
     early: BTreeMap<PeerId, Vec<ConsensusMessage>>,
     /// Steps not yet handed out to be persisted.
-    unwritten: Vec<Step>,
+    unwritten: Vec<LoggedStep>,
     unwritten_bytes: usize,
     /// Timers of the current attempt that have not gone off.
     timers: BTreeSet<ConsensusStep>,
     /// The attempt that waits for [`Height::propose`].
-    wanted: Option<u32>,
+    awaits_value: Option<u32>,
     exposed: BTreeSet<PeerId>,
     decided: Option<Certificate>,
     /// While the record is replayed nothing is recorded again and nobody runs ahead of it.
@@ -159,13 +159,13 @@ impl Height {
             started: false,
             proposals: BTreeMap::new(),
             verdicts: BTreeMap::new(),
-            own: BTreeMap::new(),
+            sent: BTreeMap::new(),
             furthest: BTreeMap::new(),
             early: BTreeMap::new(),
             unwritten: Vec::new(),
             unwritten_bytes: 0,
             timers: BTreeSet::new(),
-            wanted: None,
+            awaits_value: None,
             exposed: BTreeSet::new(),
             decided: None,
             replaying: false,
@@ -200,7 +200,7 @@ impl Height {
 
     /// The attempt for which [`Output::NeedValue`] is unanswered.
     pub fn wants_value(&self) -> Option<u32> {
-        self.wanted
+        self.awaits_value
     }
 
     /// Members that put this value up: they hold what it rests on.
@@ -213,7 +213,7 @@ impl Height {
     pub fn start(&mut self) -> Vec<Output> {
         if !self.started {
             self.started = true;
-            self.record(Step::Started, 1);
+            self.record(LoggedStep::Started, 1);
             self.enter(Attempt::ZERO);
             for messages in std::mem::take(&mut self.early).into_values() {
                 for message in messages {
@@ -281,8 +281,8 @@ impl Height {
     pub fn propose(&mut self, attempt: u32, value: RoundValue) -> Vec<Output> {
         let fits = value.run == self.setting.run && value.round == self.setting.round;
         assert!(fits, "a value of another height was proposed");
-        if self.wanted == Some(attempt) && self.decided.is_none() {
-            self.wanted = None;
+        if self.awaits_value == Some(attempt) && self.decided.is_none() {
+            self.awaits_value = None;
             self.offer_value(attempt, value);
         }
         self.finish()
@@ -292,7 +292,7 @@ impl Height {
     pub fn timeout(&mut self, attempt: u32, step: ConsensusStep) -> Vec<Output> {
         let current = self.started && attempt == self.attempt();
         if current && self.decided.is_none() && self.timers.remove(&step) {
-            self.record(Step::TimedOut { attempt, step }, 8);
+            self.record(LoggedStep::TimedOut { attempt, step }, 8);
             self.time_out(attempt, step);
         }
         self.finish()
@@ -343,7 +343,7 @@ impl Height {
         known >= 2 && !self.is_backed(attempt, id)
     }
 
-    fn proposals_of(&self, attempt: u32) -> impl Iterator<Item = (&ValueId, &Heard)> {
+    fn proposals_of(&self, attempt: u32) -> impl Iterator<Item = (&ValueId, &ReceivedProposal)> {
         let least = ValueId::default();
         let next = attempt.saturating_add(1);
         (self.proposals.range((attempt, least)..(next, least))).map(|((_, id), heard)| (id, heard))

@@ -85,14 +85,14 @@ pub struct Trained {
 
 /// A peer's request to become a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct JoinRequest {
     /// What the join says. The node fills in its links and, of a sketch, the commitment.
     pub join: Join,
     /// The sketch that it commits to and later opens. Needed of contributors where updates weigh by own text.
     pub sketch: Option<Sketch>,
 }
 
-impl From<Join> for Candidate {
+impl From<Join> for JoinRequest {
     fn from(join: Join) -> Self {
         Self { join, sketch: None }
     }
@@ -108,7 +108,7 @@ pub enum Command {
         /// The run.
         run: RunId,
         /// Membership asked for; `None` only replicates.
-        join: Option<Candidate>,
+        join: Option<JoinRequest>,
     },
     /// Leave a run at the next round; go on replicating it.
     Leave(RunId),

@@ -59,9 +59,9 @@ fn stands_alone(letter: char) -> bool {
 
 /// Hash of [`BLOCK_WORDS`] words in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub struct Gram([u8; 16]);
+pub struct Shingle([u8; 16]);
 
-impl Gram {
+impl Shingle {
     /// Of these words.
     pub fn of<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Self {
         let mut hasher = Hasher::new(Domain::Gram);
@@ -89,8 +89,8 @@ impl Gram {
 }
 
 /// The grams of a text's words, one from each word on that has enough behind it.
-pub fn grams(words: &[String]) -> impl Iterator<Item = Gram> {
-    words.windows(BLOCK_WORDS).map(Gram::of)
+pub fn grams(words: &[String]) -> impl Iterator<Item = Shingle> {
+    words.windows(BLOCK_WORDS).map(Shingle::of)
 }
 
 fn split_digest(digest: &Digest) -> [[u8; 16]; 2] {

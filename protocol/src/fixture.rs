@@ -12,7 +12,7 @@ use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round,
     RunId, Scope, Seq, StateHash,
 };
-use tributary_protocol::log::{Block, Head, SignedBlock};
+use tributary_protocol::log::{Block, LogHead, SignedBlock};
 use tributary_protocol::logset::ForkMark;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
@@ -184,7 +184,7 @@ pub(crate) fn opening() -> Block {
     let manifest = manifest();
     Block {
         scope: Scope::Run(manifest.run_id()),
-        seen: vec![Head {
+        seen: vec![LogHead {
             author: peer(2),
             seq: Seq(300),
             block: BlockId(any_digest(3)),
@@ -249,13 +249,13 @@ pub(crate) fn value() -> RoundValue {
             role: Role::Both,
             root: MerkleRoot(any_digest(5)),
             tokens: 66_000,
-            own: 0,
+            own_tokens: 0,
             beacon: any_digest(0x14),
         }],
         call: Some(place(peer(1), 6)),
         openings: vec![Opened {
             entry: place(peer(6), 7),
-            own: 49_500,
+            own_tokens: 49_500,
         }],
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],
@@ -336,7 +336,7 @@ pub(crate) fn consensus_messages() -> [(&'static str, ConsensusMessage); 2] {
     ]
 }
 
-fn comparison(run: RunId, head: Head) -> [(&'static str, Message); 2] {
+fn comparison(run: RunId, head: LogHead) -> [(&'static str, Message); 2] {
     let list = HeadList {
         range: AuthorRange::ALL,
         heads: vec![head],

@@ -27,7 +27,7 @@ pub const ENVELOPE_VERSION: u8 = 1;
 
 /// The newest block of one author's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Head {
+pub struct LogHead {
     /// The log's author.
     pub author: PeerId,
     /// The block's position.
@@ -50,7 +50,7 @@ pub struct Block {
     /// The block before; `None` exactly at position 0.
     pub prev: Option<BlockId>,
     /// Heads of other logs that the author had seen, ordered by author, at most one each.
-    pub seen: Vec<Head>,
+    pub seen: Vec<LogHead>,
     /// The author's wall clock, a claim for people to read.
     pub time: Timestamp,
     /// What is said, 1 to [`limits::MAX_BLOCK_ENTRIES`] entries.
@@ -200,8 +200,8 @@ impl SignedBlock {
     }
 
     /// Its position and name, as a head.
-    pub fn head(&self) -> Head {
-        Head {
+    pub fn head(&self) -> LogHead {
+        LogHead {
             author: self.block.author,
             seq: self.block.seq,
             block: self.id,
@@ -276,8 +276,8 @@ impl Unverified {
     }
 
     /// Where it claims to stand.
-    pub fn head(&self) -> Head {
-        Head {
+    pub fn head(&self) -> LogHead {
+        LogHead {
             author: self.block.author,
             seq: self.block.seq,
             block: self.id,

@@ -32,7 +32,7 @@ mod pool;
 #[cfg(test)]
 mod reference;
 
-pub use crate::log::Head;
+pub use crate::log::LogHead;
 use author::{AuthorLog, Outcome, Room};
 pub use fork::{EquivocationProof, ForkMark};
 use pool::Pool;
@@ -244,7 +244,7 @@ impl LogSet {
 
     /// Whether a block is at hand, without a walk through the log, since the node asks this for every block of a
     /// flood.
-    pub fn knows(&self, head: &Head) -> bool {
+    pub fn knows(&self, head: &LogHead) -> bool {
         let log = self.any_log(head.author);
         log.is_some_and(|log| log.is_known(head.seq, &head.block))
     }
@@ -266,7 +266,7 @@ impl LogSet {
 
     /// Whether a block stands behind a known fork, too far to say anything about it, with nothing that
     /// relies on it: no use to anybody, which is seen without checking its signature.
-    pub fn is_useless(&self, head: &Head) -> bool {
+    pub fn is_useless(&self, head: &LogHead) -> bool {
         let proof = self.proof(head.author);
         // A block speaks of its own position and of the one before.
         let behind = proof.is_some_and(|proof| head.seq.0 > proof.at().0.saturating_add(1));
@@ -284,7 +284,7 @@ impl LogSet {
     }
 
     /// The last counted block of every author that has one, ordered by author; without strangers.
-    pub fn heads(&self) -> Vec<Head> {
+    pub fn heads(&self) -> Vec<LogHead> {
         let lasts = self.logs.values().filter_map(AuthorLog::last);
         lasts.map(SignedBlock::head).collect()
     }
@@ -321,9 +321,9 @@ impl LogSet {
 
     /// The counted blocks that a peer with `theirs` lacks, oldest first within each log, at most
     /// `max_bytes` in all. Forks are left to [`crate::sync::compare`].
-    pub fn suffix(&self, theirs: &[Head], max_bytes: usize) -> Vec<Vec<u8>> {
+    pub fn suffix(&self, theirs: &[LogHead], max_bytes: usize) -> Vec<Vec<u8>> {
         let theirs: BTreeMap<PeerId, Seq> = theirs.iter().map(|h| (h.author, h.seq)).collect();
-        let mut budget = crate::sync::Budget::new(max_bytes);
+        let mut budget = crate::sync::SizeLimit::new(max_bytes);
         for (author, log) in &self.logs {
             let from = theirs.get(author).map_or(0, |seq| seq.0.saturating_add(1));
             for block in log.chain_from(Seq(from)) {
@@ -358,7 +358,7 @@ fn told(outcome: Outcome, have: Option<Seq>) -> Insert {
 }
 
 fn entries_of(block: &SignedBlock) -> impl Iterator<Item = (EntryRef, &Entry)> {
-    let Head {
+    let LogHead {
         author,
         seq,
         block: id,

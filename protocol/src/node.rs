@@ -6,9 +6,9 @@
 //! not lose leaves as an [`Effect::Persist`] *before* the effects that depend on it, and
 //! [`Node::restore`] takes those records back.
 
-mod afford;
 mod agree;
 mod alarm;
+mod bounds;
 mod close;
 mod collect;
 mod exchange;
@@ -36,8 +36,8 @@ use crate::sign::SecretKey;
 use crate::time::Now;
 use crate::wire::Message;
 
-pub use afford::{Budget, Excess, Part};
 pub use alarm::Refuted;
+pub use bounds::{Bounds, Excess, Resource};
 pub use restore::{RestoreError, Saved};
 pub use run::{Run, RunView};
 
@@ -53,14 +53,14 @@ pub struct NodeConfig {
     /// draws only some of its contributors for a round.
     pub archive: bool,
     /// What the machine can give.
-    pub means: Means,
+    pub resources: Resources,
     /// How often heads are compared and unheard messages repeated, in milliseconds.
     pub tick_ms: u64,
 }
 
 /// What a machine can give. By default whatever a run asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Means {
+pub struct Resources {
     /// Bytes a second that updates may take of the uplink; None: as many as they need. Sparse updates are made
     /// thinner until one reaches every member within the grace window.
     pub upload_rate: Option<u64>,
@@ -69,14 +69,13 @@ pub struct Means {
     pub rank: Option<u32>,
     /// The most that a run may take; None: what the protocol allows. A run that asks for more is declined before
     /// anything of it is allocated or fetched.
-    pub budget: Option<Budget>,
+    pub bounds: Option<Bounds>,
 }
 
-impl Means {
+impl Resources {
     /// Whether the machine can follow a run.
-    fn afford(&self, manifest: &Manifest) -> Result<(), Excess> {
-        self.budget
-            .map_or(Ok(()), |budget| budget.affords(manifest))
+    fn admit(&self, manifest: &Manifest) -> Result<(), Excess> {
+        self.bounds.map_or(Ok(()), |bounds| bounds.admit(manifest))
     }
 }
 
@@ -190,8 +189,8 @@ impl Node {
     ///
     /// # Errors
     /// What the manifest asks for beyond the peer's means.
-    pub fn affords(&self, manifest: &Manifest) -> Result<(), Excess> {
-        self.desk.config.means.afford(manifest)
+    pub fn admit(&self, manifest: &Manifest) -> Result<(), Excess> {
+        self.desk.config.resources.admit(manifest)
     }
 
     /// The only entrance. Effects are to be carried out in order; see [`crate::event`].

@@ -13,7 +13,7 @@ use crate::work::Work;
 /// The queue between a node and the program that carries out its effects.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    queue: VecDeque<Step>,
+    queue: VecDeque<Queued>,
     /// Barriers pushed so far.
     pushed: u64,
     /// How many of them are durable, in order.
@@ -21,7 +21,7 @@ pub struct Outbox {
 }
 
 #[derive(Debug)]
-enum Step {
+enum Queued {
     Do(Effect),
     /// Until so many barriers are durable.
     Wait(u64),
@@ -42,13 +42,13 @@ impl Outbox {
                 Effect::Persist(records) => {
                     persist(records);
                     self.pushed += 1;
-                    Step::Wait(self.pushed)
+                    Queued::Wait(self.pushed)
                 }
                 Effect::Compute(work) => {
                     compute(work);
                     continue;
                 }
-                other => Step::Do(other),
+                other => Queued::Do(other),
             };
             self.queue.push_back(step);
         }
@@ -67,13 +67,13 @@ impl Outbox {
     /// comes out as well, without its records.
     pub fn pop(&mut self) -> Option<Effect> {
         let durable = self.durable;
-        let ready = |step: &mut Step| match step {
-            Step::Do(_) => true,
-            Step::Wait(upto) => *upto <= durable,
+        let ready = |step: &mut Queued| match step {
+            Queued::Do(_) => true,
+            Queued::Wait(upto) => *upto <= durable,
         };
         match self.queue.pop_front_if(ready)? {
-            Step::Do(effect) => Some(effect),
-            Step::Wait(_) => Some(Effect::Persist(Vec::new())),
+            Queued::Do(effect) => Some(effect),
+            Queued::Wait(_) => Some(Effect::Persist(Vec::new())),
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Member {
     /// Tokens behind the root.
     pub tokens: u64,
     /// How many of them count as its own: none of a text whose sketch is not open yet.
-    pub own: u64,
+    pub own_tokens: u64,
     /// First round it takes part in: the one after it was admitted.
     pub since: Round,
     /// The join entry that admitted it.
@@ -213,7 +213,7 @@ impl Roster {
                 role: joined.role,
                 root: joined.root,
                 tokens: joined.tokens,
-                own: joined.own,
+                own_tokens: joined.own_tokens,
                 since: value.round.next(),
                 joined: joined.entry,
                 opened: None,
@@ -261,12 +261,15 @@ impl Roster {
             };
             let member = &mut self.members[at];
             let follows = opened.entry.position() > member.joined.position();
-            if member.own > 0 || !follows || !(1..=member.tokens).contains(&opened.own) {
+            if member.own_tokens > 0
+                || !follows
+                || !(1..=member.tokens).contains(&opened.own_tokens)
+            {
                 return Err(Rejection::Contradiction(
                     "a sketch that is not to be opened",
                 ));
             }
-            member.own = opened.own;
+            member.own_tokens = opened.own_tokens;
             member.opened = Some(opened.entry);
         }
         Ok(())

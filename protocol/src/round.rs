@@ -97,7 +97,7 @@ pub struct Joined {
     /// Tokens behind the root.
     pub tokens: u64,
     /// How many of them count as its own: none of a text whose sketch is not open yet.
-    pub own: u64,
+    pub own_tokens: u64,
     /// What its links are checked against.
     pub beacon: Digest,
 }
@@ -108,7 +108,7 @@ pub struct Opened {
     /// The entry with the sketch.
     pub entry: EntryRef,
     /// How many of the member's tokens count as its own.
-    pub own: u64,
+    pub own_tokens: u64,
 }
 
 /// A contribution's score, final.

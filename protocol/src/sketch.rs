@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 
 use crate::codec;
-use crate::fingerprint::{self, Gram};
+use crate::fingerprint::{self, Shingle};
 use crate::hash::{Digest, Domain, Hasher};
 use crate::id::{PeerId, Ppb, RunId};
 use crate::limits::MAX_SKETCH;
@@ -42,7 +42,7 @@ pub struct Sketch(Vec<u64>);
 impl Sketch {
     /// Of the words that a member trains on.
     pub fn of(run: RunId, words: &[String]) -> Self {
-        let print = |gram: Gram| {
+        let print = |gram: Shingle| {
             let mut hasher = Hasher::new(Domain::Sketch);
             hasher.update(run.as_bytes()).update(gram.as_bytes());
             let digest = hasher.finalize();

@@ -1,7 +1,7 @@
 //! The certified state of a run, and the one rule by which a round moves it.
 //!
 //! [`Head`] is what certificates alone prove: round, roster, hashes. It follows a chain of round
-//! values without any log or blob, which is how a newcomer catches up. [`Evidence`] lends the logs
+//! values without any log or blob, which is how a newcomer catches up. [`RoundSources`] lends the logs
 //! and updates behind a value; with it [`derive`] recomputes everything a committee member signs for
 //! and an auditor re-checks, so there is exactly one implementation of "what this round makes of the
 //! adapter". [`build`] chooses the same fields from what has arrived, so that a proposal is valid by
@@ -156,7 +156,7 @@ fn strictly_ordered(mut peers: impl Iterator<Item = PeerId>) -> bool {
 }
 
 /// What stands behind a value: the run's logs, the adapter before, and update blobs.
-pub struct Evidence<'a> {
+pub struct RoundSources<'a> {
     /// All logs of the run.
     pub log: &'a LogSet,
     /// The adapter of the state before; `None` only for the genesis.
@@ -169,7 +169,7 @@ pub struct Evidence<'a> {
 
 /// What is still to be fetched before a value can be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingEntry {
     /// An entry of a log that has not arrived.
     Entry(EntryRef),
     /// An update blob, with the peer that made it.
@@ -190,15 +190,19 @@ pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
 }
 
 /// Everything that [`derive`] would need and `evidence` lacks.
-pub fn missing(head: Option<&Head>, value: &RoundValue, evidence: &Evidence<'_>) -> Vec<Missing> {
-    let entries = relied(value).filter(|entry| evidence.log.entry(entry).is_none());
-    let mut out: Vec<Missing> = entries.map(Missing::Entry).collect();
+pub fn missing(
+    head: Option<&Head>,
+    value: &RoundValue,
+    sources: &RoundSources<'_>,
+) -> Vec<MissingEntry> {
+    let entries = relied(value).filter(|entry| sources.log.entry(entry).is_none());
+    let mut out: Vec<MissingEntry> = entries.map(MissingEntry::Entry).collect();
     let openers = value.openings.iter().map(|o| o.entry.author);
-    let sketches = unknown_sketches(head, openers, evidence.log);
-    out.extend(sketches.into_iter().map(Missing::Entry));
+    let sketches = unknown_sketches(head, openers, sources.log);
+    out.extend(sketches.into_iter().map(MissingEntry::Entry));
     for included in &value.included {
-        if !evidence.blobs.contains_key(&included.update.hash) {
-            out.push(Missing::Blob(included.update, included.receipt.author));
+        if !sources.blobs.contains_key(&included.update.hash) {
+            out.push(MissingEntry::Blob(included.update, included.receipt.author));
         }
     }
     out
@@ -213,10 +217,10 @@ pub fn derive(
     manifest: &Arc<Manifest>,
     head: Option<&Head>,
     value: &RoundValue,
-    evidence: &Evidence<'_>,
+    sources: &RoundSources<'_>,
 ) -> Result<Derived, Rejection> {
-    check(manifest, head, value, evidence)?;
-    recompute(manifest, value, evidence)
+    check(manifest, head, value, sources)?;
+    recompute(manifest, value, sources)
 }
 
 /// Everything that [`derive`] compares except the adapter: for auditors that do not hold the updates.
@@ -227,11 +231,11 @@ pub fn check(
     manifest: &Manifest,
     head: Option<&Head>,
     value: &RoundValue,
-    evidence: &Evidence<'_>,
+    sources: &RoundSources<'_>,
 ) -> Result<(), Rejection> {
     follow(manifest, value.run, head, value)?;
-    check_entries(manifest, head, value, evidence)?;
-    if final_scores(manifest, value, evidence) != value.scores {
+    check_entries(manifest, head, value, sources)?;
+    if final_scores(manifest, value, sources) != value.scores {
         return Err(Rejection::Contradiction(
             "final scores do not follow from the sheets",
         ));
@@ -247,9 +251,9 @@ pub fn check(
 pub fn recompute(
     manifest: &Arc<Manifest>,
     value: &RoundValue,
-    evidence: &Evidence<'_>,
+    sources: &RoundSources<'_>,
 ) -> Result<Derived, Rejection> {
-    let derived = Step::of(manifest, value, evidence)?.take()?;
+    let derived = Step::of(manifest, value, sources)?.take()?;
     match derived.blob == value.adapter {
         true => Ok(derived),
         false => Err(OTHER_ADAPTER),
@@ -264,13 +268,13 @@ fn check_entries(
     manifest: &Manifest,
     head: Option<&Head>,
     value: &RoundValue,
-    evidence: &Evidence<'_>,
+    sources: &RoundSources<'_>,
 ) -> Result<(), Rejection> {
     let contradiction = |what| Err(Rejection::Contradiction(what));
     let included = (value.included.iter()).map(|i| (&i.receipt, i.tokens, Some(i.update)));
     let missed = (value.missed.iter()).map(|m| (&m.receipt, m.tokens, None));
     for (at, tokens, update) in included.chain(missed) {
-        let Some(Entry::Contribution(receipt)) = evidence.log.entry(at) else {
+        let Some(Entry::Contribution(receipt)) = sources.log.entry(at) else {
             return contradiction("a contribution has no receipt");
         };
         let is_same = update.is_none_or(|update| receipt.update == update);
@@ -278,13 +282,13 @@ fn check_entries(
         if !matches || !receipt_fits(manifest, receipt, &at.author, head) {
             return contradiction("a receipt is not for this round and state");
         }
-        if !is_first(evidence.log, at, receipt.round) {
+        if !is_first(sources.log, at, receipt.round) {
             return contradiction("a receipt is not its author's first for the round");
         }
     }
     let mut joins = Vec::with_capacity(value.joins.len());
     for joined in &value.joins {
-        let Some(Entry::Join(join)) = evidence.log.entry(&joined.entry) else {
+        let Some(Entry::Join(join)) = sources.log.entry(&joined.entry) else {
             return contradiction("a new member has no join entry");
         };
         joins.push((joined.entry, join));
@@ -298,19 +302,19 @@ fn check_entries(
         head,
         joins: &value.joins,
         call: value.call,
-        log: evidence.log,
+        log: sources.log,
     };
     if open(&opening, &openings) != value.openings {
         return contradiction("a sketch is opened with what its entries do not say");
     }
     for leave in &value.leaves {
-        if evidence.log.entry(leave) != Some(&Entry::Leave) {
+        if sources.log.entry(leave) != Some(&Entry::Leave) {
             return contradiction("a member is removed without its leave entry");
         }
     }
     for sheet in &value.sheets {
-        let judged = evidence.log.entry(sheet).and_then(as_sheet);
-        let fits = |s: &ScoreSheet| sheet_fits(manifest, s, &sheet.author, head, evidence.judged);
+        let judged = sources.log.entry(sheet).and_then(as_sheet);
+        let fits = |s: &ScoreSheet| sheet_fits(manifest, s, &sheet.author, head, sources.judged);
         if !judged.is_some_and(fits) {
             return contradiction("a score sheet does not judge the round before");
         }
@@ -375,20 +379,20 @@ pub fn sheet_fits(
 fn final_scores(
     manifest: &Manifest,
     value: &RoundValue,
-    evidence: &Evidence<'_>,
+    sources: &RoundSources<'_>,
 ) -> Vec<crate::round::FinalScore> {
-    let Some(judged) = evidence.judged else {
+    let Some(judged) = sources.judged else {
         return Vec::new();
     };
     let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
-        .filter_map(|at| Some((at.author, evidence.log.entry(at).and_then(as_sheet)?)))
+        .filter_map(|at| Some((at.author, sources.log.entry(at).and_then(as_sheet)?)))
         .collect();
     aggregate::final_scores(&sheets, &judged.included, &manifest.evaluators)
 }
 
 /// What a proposer chose to put into a round.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct Selection {
     /// Contributions, any order.
     pub included: Vec<Included>,
     /// Contributions that were committed to in time and did not come, any order.
@@ -417,11 +421,11 @@ pub fn build(
     manifest: &Arc<Manifest>,
     run: RunId,
     head: Option<&Head>,
-    choice: Choice,
-    evidence: &Evidence<'_>,
+    selection: Selection,
+    sources: &RoundSources<'_>,
 ) -> Result<(RoundValue, Derived), Rejection> {
-    let draft = draft(manifest, run, head, choice, evidence)?;
-    let derived = Step::of(manifest, &draft, evidence)?.take()?;
+    let draft = draft(manifest, run, head, selection, sources)?;
+    let derived = Step::of(manifest, &draft, sources)?.take()?;
     let value = finish(manifest, head, draft, derived.blob)?;
     Ok((value, derived))
 }
@@ -434,35 +438,35 @@ pub fn draft(
     manifest: &Manifest,
     run: RunId,
     head: Option<&Head>,
-    mut choice: Choice,
-    evidence: &Evidence<'_>,
+    mut selection: Selection,
+    sources: &RoundSources<'_>,
 ) -> Result<RoundValue, Rejection> {
-    choice.included.sort();
-    choice.missed.sort();
-    choice.joins.sort();
-    choice.openings.sort();
-    choice.leaves.sort();
-    choice.sheets.sort();
+    selection.included.sort();
+    selection.missed.sort();
+    selection.joins.sort();
+    selection.openings.sort();
+    selection.leaves.sort();
+    selection.sheets.sort();
     let mut value = RoundValue {
         run,
         round: next_round(head),
         previous: head.map_or(StateHash::default(), |head| head.hash),
         state: StateHash::default(),
         adapter: BlobRef::default(),
-        attempt: choice.attempt,
-        link: choice.link,
+        attempt: selection.attempt,
+        link: selection.link,
         beacon: Digest::default(),
-        included: choice.included,
-        missed: choice.missed,
-        joins: choice.joins,
-        call: choice.call,
-        openings: choice.openings,
-        leaves: choice.leaves,
-        sheets: choice.sheets,
+        included: selection.included,
+        missed: selection.missed,
+        joins: selection.joins,
+        call: selection.call,
+        openings: selection.openings,
+        leaves: selection.leaves,
+        sheets: selection.sheets,
         scores: Vec::new(),
     };
-    check_entries(manifest, head, &value, evidence)?;
-    value.scores = final_scores(manifest, &value, evidence);
+    check_entries(manifest, head, &value, sources)?;
+    value.scores = final_scores(manifest, &value, sources);
     Ok(value)
 }
 

@@ -21,7 +21,7 @@ use crate::codec;
 use crate::hash::{Digest, Domain, Hasher};
 use crate::id::{PeerId, Seq};
 use crate::limits;
-use crate::log::{Head, SignedBlock};
+use crate::log::{LogHead, SignedBlock};
 use crate::logset::{EquivocationProof, ForkMark, LogSet};
 
 /// Authors of a range below which heads are cheaper than finer digests.
@@ -87,7 +87,7 @@ pub struct HeadList {
     /// The authors.
     pub range: AuthorRange,
     /// The last counted block of each, ordered by author.
-    pub heads: Vec<Head>,
+    pub heads: Vec<LogHead>,
     /// Proven equivocations, ordered by author.
     pub forks: Vec<ForkMark>,
 }
@@ -198,10 +198,10 @@ pub struct Plan {
 /// Compares heads; the blocks take at most `max_bytes` with their lengths
 /// ([`MAX_ANSWER_BYTES`] at most, and at least one block's worth to get anywhere).
 pub fn compare(mine: &LogSet, theirs: &[HeadList], max_bytes: usize) -> Plan {
-    let mut budget = Budget::new(max_bytes);
+    let mut budget = SizeLimit::new(max_bytes);
     let mut behind = false;
     for list in theirs {
-        let heads: BTreeMap<PeerId, &Head> = list.heads.iter().map(|h| (h.author, h)).collect();
+        let heads: BTreeMap<PeerId, &LogHead> = list.heads.iter().map(|h| (h.author, h)).collect();
         let forks: BTreeMap<PeerId, &ForkMark> = list.forks.iter().map(|f| (f.author, f)).collect();
         let mut authors: Vec<PeerId> = (mine.logs_in(list.range).map(|(author, _)| *author))
             .chain(heads.keys().copied())
@@ -246,9 +246,9 @@ fn answer(mine: &LogSet, ranges: impl Iterator<Item = AuthorRange>) -> Vec<HeadL
 fn compare_log(
     mine: &LogSet,
     author: PeerId,
-    head: Option<&Head>,
+    head: Option<&LogHead>,
     fork: Option<&ForkMark>,
-    budget: &mut Budget,
+    budget: &mut SizeLimit,
 ) -> bool {
     let Some(log) = mine.log(author) else {
         // What is in the pool becomes part of the ledger by a certificate, not by asking for it.
@@ -295,13 +295,13 @@ fn compare_log(
     }
 }
 
-fn send_proof(proof: &EquivocationProof, budget: &mut Budget) {
+fn send_proof(proof: &EquivocationProof, budget: &mut SizeLimit) {
     for block in proof.blocks() {
         budget.push(block);
     }
 }
 
-fn send(blocks: &[SignedBlock], end: u64, budget: &mut Budget) {
+fn send(blocks: &[SignedBlock], end: u64, budget: &mut SizeLimit) {
     for block in blocks {
         if block.block().seq.0 >= end || !budget.push(block) {
             return;
@@ -310,12 +310,12 @@ fn send(blocks: &[SignedBlock], end: u64, budget: &mut Budget) {
 }
 
 /// Blocks of one answer, up to a number of bytes.
-pub(crate) struct Budget {
+pub(crate) struct SizeLimit {
     left: usize,
     pub(crate) blocks: Vec<Vec<u8>>,
 }
 
-impl Budget {
+impl SizeLimit {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             left: max_bytes,

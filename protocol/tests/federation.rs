@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use net::{Net, join, manifest};
 use tributary_protocol::entry::Role;
-use tributary_protocol::event::{Candidate, Command};
+use tributary_protocol::event::{Command, JoinRequest};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
 use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec, Weights};
 use tributary_protocol::sketch::Sketch;
@@ -249,7 +249,7 @@ fn a_round_takes_only_the_drawn_and_costs_members_without_a_seat_no_update() {
 #[test]
 fn a_member_that_trains_fewer_components_moves_those_and_no_others() {
     let mut configs: Vec<_> = (0..4).map(net::config).collect();
-    configs[3].means.rank = Some(1);
+    configs[3].resources.rank = Some(1);
     let mut net = Net::of(configs);
     let run = start_with(&mut net, 4, 2, |manifest| {
         manifest.codec = UpdateCodec::DenseF32;
@@ -276,7 +276,7 @@ fn a_member_that_trains_fewer_components_moves_those_and_no_others() {
 fn a_slow_uplink_sends_thinner_updates_and_is_included() {
     let mut configs: Vec<_> = (0..4).map(net::config).collect();
     // Three copies in a second: 20 bytes each.
-    configs[3].means.upload_rate = Some(60);
+    configs[3].resources.upload_rate = Some(60);
     let mut net = Net::of(configs);
     let codec = UpdateCodec::DenseF32;
     let run = start_with(&mut net, 4, 2, |manifest| {
@@ -354,7 +354,7 @@ fn text_weighs_once_however_many_names_hold_it() {
         } else {
             Role::Contributor
         };
-        let join = Some(Candidate {
+        let join = Some(JoinRequest {
             join: join(node, role),
             sketch,
         });
@@ -378,7 +378,7 @@ fn text_weighs_once_however_many_names_hold_it() {
         .and_then(|node| node.run(&run))
         .expect("it follows");
     let roster = &view.head().expect("finished").roster;
-    let own = |node: usize| roster.get(&net.ids[node]).map(|member| member.own);
+    let own = |node: usize| roster.get(&net.ids[node]).map(|member| member.own_tokens);
     assert_eq!(own(1), Some(1_000));
     assert_eq!((own(2), own(3)), (Some(500), Some(500)));
     assert_eq!((own(4), own(5)), (Some(0), Some(500)));

@@ -10,7 +10,7 @@ mod net;
 use attack::{block, round, say, stranger, view};
 use net::{Net, join, key, manifest};
 use tributary_protocol::entry::{Contribution, Entry, Role, Score, ScoreSheet};
-use tributary_protocol::event::{Candidate, Command};
+use tributary_protocol::event::{Command, JoinRequest};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
 use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, NanoNats, Round, RunId, Seq, StateHash,
@@ -39,7 +39,7 @@ fn begun(members: usize, rounds: u32) -> (Net, RunId) {
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..members {
         let mut prints = draws(1_000 + node as u64);
-        let join = Some(Candidate {
+        let join = Some(JoinRequest {
             join: join(node, Role::Contributor),
             sketch: Some(Sketch::keeping((0..2_000).map(|_| prints.next_u64()))),
         });

@@ -106,7 +106,7 @@ fn roster() -> Roster {
 fn drawn(roster: &Roster) -> Vec<u8> {
     let run = manifest().run_id();
     let beacon = beacon::follow(&run, Round(2), &any_digest(6), &any_digest(7));
-    let weights = roster.iter().map(|member| (member.peer, member.own));
+    let weights = roster.iter().map(|member| (member.peer, member.own_tokens));
     let committee = Committee::draw(&run, Round(3), &beacon, weights, |_| true, 4);
     (0..8)
         .flat_map(|attempt| *committee.proposer(attempt).as_bytes())

@@ -162,7 +162,7 @@ fn a_stranger_may_say_little_more_than_that_it_wants_to_join() {
     let stranger = SecretKey::from_seed([201; 32]);
     let huge = Block {
         seen: (0..64u8)
-            .map(|nth| tributary_protocol::logset::Head {
+            .map(|nth| tributary_protocol::logset::LogHead {
                 author: PeerId(Digest::from_bytes([nth; 32])),
                 seq: Seq(0),
                 block: BlockId::default(),

@@ -19,8 +19,8 @@ use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::{BlockId, PeerId, Round, RunId, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::SignedBlock;
-use tributary_protocol::logset::Head;
-use tributary_protocol::node::{Budget, Means, NodeConfig, Part};
+use tributary_protocol::logset::LogHead;
+use tributary_protocol::node::{Bounds, NodeConfig, Resource, Resources};
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::sync;
 
@@ -33,9 +33,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// What a person may read here: a peer's memory for all that strangers say.
 const PROMISE: usize = 64 << 20;
 
-fn heads() -> Vec<Head> {
+fn heads() -> Vec<LogHead> {
     (0..limits::MAX_SEEN_HEADS as u8)
-        .map(|nth| Head {
+        .map(|nth| LogHead {
             author: PeerId(hash::Digest::from_bytes([nth; 32])),
             seq: Seq(0),
             block: BlockId::default(),
@@ -227,16 +227,16 @@ fn a_run_that_asks_for_more_than_a_peer_gives_costs_that_peer_nothing() {
         wide.adapter.modules[0].inputs,
         wide.adapter.modules[0].outputs,
     ) = (1 << 15, 1 << 15);
-    let asked = Budget::of(&wide);
+    let asked = Bounds::of(&wide);
     assert_eq!(asked.adapter, 64 << 20);
     let giving = |node: usize, adapter: u64| {
-        let budget = Some(Budget { adapter, ..asked });
-        let means = Means {
-            budget,
-            ..Means::default()
+        let bounds = Some(Bounds { adapter, ..asked });
+        let resources = Resources {
+            bounds,
+            ..Resources::default()
         };
         NodeConfig {
-            means,
+            resources,
             ..net::config(node)
         }
     };
@@ -266,7 +266,7 @@ fn a_run_that_asks_for_more_than_a_peer_gives_costs_that_peer_nothing() {
         .expect("it asks for too much");
     assert_eq!(
         (declined.part, declined.asks),
-        (Part::Adapter, asked.adapter)
+        (Resource::Adapter, asked.adapter)
     );
     assert!(grown[1] < 1 << 20, "{}", grown[1]);
     assert!(grown[2] >= 64 << 20, "{}", grown[2]);

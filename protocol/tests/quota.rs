@@ -22,7 +22,7 @@ use tributary_protocol::id::{
 };
 use tributary_protocol::limits;
 use tributary_protocol::log::SignedBlock;
-use tributary_protocol::logset::Head;
+use tributary_protocol::logset::LogHead;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::sketch::Sketch;
@@ -43,9 +43,9 @@ fn quota(certificates: u64) -> u64 {
     limits::FREE_LOG_BYTES + limits::LOG_BYTES_PER_ROUND * certificates
 }
 
-fn heads() -> Vec<Head> {
+fn heads() -> Vec<LogHead> {
     (0..limits::MAX_SEEN_HEADS as u8)
-        .map(|nth| Head {
+        .map(|nth| LogHead {
             author: PeerId(Digest::from_bytes([nth; 32])),
             seq: Seq(limits::MAX_SEQ),
             block: BlockId(Digest::from_bytes([nth; 32])),

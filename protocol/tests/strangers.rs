@@ -14,7 +14,7 @@ use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Role};
-use tributary_protocol::event::{Candidate, Command, Effect, Input, Notice, Record};
+use tributary_protocol::event::{Command, Effect, Input, JoinRequest, Notice, Record};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, PeerId, Round, RunId, Seq, StateHash, ValueId,
@@ -26,10 +26,10 @@ use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::state::{self, Choice, Head};
+use tributary_protocol::state::{self, Head, Selection};
 use tributary_protocol::wire::Message;
 
-fn run_of<J: Into<Candidate>>(
+fn run_of<J: Into<JoinRequest>>(
     change: impl Fn(&mut Manifest),
     joins: impl Fn(usize) -> J,
 ) -> (Net, RunId) {
@@ -176,16 +176,16 @@ fn judged(
     run: &RunId,
     value: &mut RoundValue,
 ) -> (Result<(), Rejection>, Result<(), Rejection>) {
-    with_evidence(net, node, run, |view, evidence| {
+    with_evidence(net, node, run, |view, sources| {
         let manifest = view.manifest().expect("known");
-        let choice = Choice {
+        let selection = Selection {
             included: value.included.clone(),
             link: value.link,
-            ..Choice::default()
+            ..Selection::default()
         };
         state::conclude(manifest, view.head(), value).expect("a roster follows");
-        let built = state::build(manifest, *run, view.head(), choice, evidence).map(|_| ());
-        (built, state::check(manifest, view.head(), value, evidence))
+        let built = state::build(manifest, *run, view.head(), selection, sources).map(|_| ());
+        (built, state::check(manifest, view.head(), value, sources))
     })
 }
 
@@ -378,8 +378,8 @@ fn prints(of: u64, count: u64) -> Vec<u64> {
     (0..count).map(print).collect()
 }
 
-fn with_sketch(node: usize) -> Candidate {
-    Candidate {
+fn with_sketch(node: usize) -> JoinRequest {
+    JoinRequest {
         join: join(node, Role::Contributor),
         sketch: Some(Sketch::keeping(prints(node as u64, 4_000))),
     }
@@ -464,7 +464,10 @@ fn joins_that_never_open_do_not_keep_a_genesis_waiting() {
     let own = |net: &Net| {
         let view = view(net, 0, &run);
         let roster = &view.head().expect("certified").roster;
-        roster.iter().map(|member| member.own).collect::<Vec<_>>()
+        roster
+            .iter()
+            .map(|member| member.own_tokens)
+            .collect::<Vec<_>>()
     };
     assert_eq!(own(&net), [1_000; 5]);
 }
@@ -513,7 +516,7 @@ fn who_sees_a_join_cannot_take_its_text() {
     assert!(net.run_until(120_000, |net| round(net, 0, &run) >= next));
     let view = view(&net, 0, &run);
     let roster = &view.head().expect("certified").roster;
-    let own = |peer: &PeerId| roster.get(peer).map(|member| member.own);
+    let own = |peer: &PeerId| roster.get(peer).map(|member| member.own_tokens);
     assert_eq!(own(&victim.peer_id()), Some(1_000));
     assert!(all.iter().all(|thief| own(thief) == Some(0)));
 }
@@ -537,7 +540,7 @@ fn a_proposer_does_not_choose_the_next_committee() {
         role: Role::Contributor,
         root: MerkleRoot(hash::digest(Domain::Simulation, &root.to_le_bytes())),
         tokens: 1_000,
-        own: 1_000,
+        own_tokens: 1_000,
         beacon: chain(n).commitment(),
     };
     let mut genesis = empty_value(run, Round(0));

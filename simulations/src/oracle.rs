@@ -19,7 +19,7 @@ use tributary_protocol::event::{Effect, Notice, Record};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::limits;
-use tributary_protocol::log::Head;
+use tributary_protocol::log::LogHead;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
 use tributary_protocol::{state, sync};
@@ -103,7 +103,7 @@ pub struct Oracle {
 #[derive(Default)]
 struct Seen {
     /// Ledger heads at the last look, since the last boot.
-    heads: Vec<Head>,
+    heads: Vec<LogHead>,
     /// What peers compare to see whether their ledgers are the same, at the last look.
     ledger: Option<Digest>,
     /// Something was persisted since the last look. Whatever enters a ledger is.

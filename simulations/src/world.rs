@@ -18,12 +18,12 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Join;
-use tributary_protocol::event::{Candidate, Command, Input, ScoreTask, Timer};
+use tributary_protocol::event::{Command, Input, JoinRequest, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, PeerId, Round, RunId};
 use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::node::{Means, Node, NodeConfig, RestoreError};
+use tributary_protocol::node::{Node, NodeConfig, Resources, RestoreError};
 use tributary_protocol::sign::{self, SecretKey};
 use tributary_protocol::work::Work;
 
@@ -487,11 +487,11 @@ impl World {
             seed: machine.seed,
             // Every other peer keeps what an audit needs.
             archive: at.is_multiple_of(2),
-            means: Means {
+            resources: Resources {
                 upload_rate: (self.scenario.link.adapt)
                     .then_some(self.scenario.link.bandwidth_kib_s * 1024),
                 rank: None,
-                budget: None,
+                bounds: None,
             },
             tick_ms: self.scenario.run.tick_ms,
         };
@@ -556,7 +556,7 @@ impl World {
             at,
             Input::Command(Command::Follow {
                 run,
-                join: Some(Candidate {
+                join: Some(JoinRequest {
                     join,
                     sketch: Some(Machine::sketch(at)),
                 }),

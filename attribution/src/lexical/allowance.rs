@@ -16,7 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use tributary_protocol::fingerprint::{Gram, Span, grams};
+use tributary_protocol::fingerprint::{Shingle, Span, grams};
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::limits::{BLOCK_WORDS, MAX_SPANS};
 use tributary_protocol::time::Timestamp;
@@ -79,7 +79,7 @@ impl Allowance {
     /// What may be shown: first what was shown before, then one new run after the other. A run that is held back is
     /// left out before anything is chosen: if it stood in the way of another one, it would show by that.
     fn allowed(&mut self, shard: &Shard, words: &[String], now: Timestamp) -> Vec<Match> {
-        let grams: Vec<Gram> = grams(words).collect();
+        let grams: Vec<Shingle> = grams(words).collect();
         let runs = Runs::find(&grams, shard);
         let seen = |shown: &BTreeMap<u64, Timestamp>| -> Vec<bool> {
             let grams = grams.iter();

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use tributary_protocol::fingerprint::Gram;
+use tributary_protocol::fingerprint::Shingle;
 use tributary_protocol::limits::{BLOCK_WORDS, MIN_SPAN_WORDS};
 
 use super::shard::Shard;
@@ -28,7 +28,7 @@ pub struct Match {
 
 /// Runs of at least [`MIN_SPAN_WORDS`] words, in the order of the text and without overlap: the longest of all,
 /// then the longest to its left and to its right. Of equally long ones the first, at its first place.
-pub fn matches(grams: &[Gram], shard: &Shard) -> Vec<Match> {
+pub fn matches(grams: &[Shingle], shard: &Shard) -> Vec<Match> {
     Runs::find(grams, shard).pick(|_, blocks| blocks)
 }
 
@@ -36,7 +36,7 @@ pub fn matches(grams: &[Gram], shard: &Shard) -> Vec<Match> {
 pub(super) struct Runs(Vec<BTreeMap<usize, usize>>);
 
 impl Runs {
-    pub(super) fn find(grams: &[Gram], shard: &Shard) -> Self {
+    pub(super) fn find(grams: &[Shingle], shard: &Shard) -> Self {
         let mut out: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); grams.len()];
         for (at, gram) in grams.iter().enumerate().rev() {
             let next = out.get(at + BLOCK_WORDS);

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use tributary_protocol::fingerprint::{self, Gram, Secret, Span};
+use tributary_protocol::fingerprint::{self, Secret, Shingle, Span};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::limits::{BLOCK_WORDS, MAX_SPANS, MIN_SPAN_WORDS};
@@ -100,17 +100,17 @@ impl Shard {
     }
 
     /// The gram that starts at a word; there must be enough words behind it.
-    pub(super) fn gram(&self, at: usize) -> Gram {
-        Gram::of((at..at + BLOCK_WORDS).map(|at| self.word(at)))
+    pub(super) fn gram(&self, at: usize) -> Shingle {
+        Shingle::of((at..at + BLOCK_WORDS).map(|at| self.word(at)))
     }
 
     /// Whether a gram stands at a word.
-    pub(super) fn has(&self, gram: &Gram, at: usize) -> bool {
+    pub(super) fn has(&self, gram: &Shingle, at: usize) -> bool {
         at + BLOCK_WORDS <= self.words() && self.gram(at) == *gram
     }
 
     /// The first `most` blocks that are a gram, in order.
-    pub(super) fn places(&self, gram: &Gram, most: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn places(&self, gram: &Shingle, most: usize) -> impl Iterator<Item = usize> {
         let key = gram.key();
         let first = self.index.partition_point(|(other, _)| *other < key);
         let same = self.index[first..]
@@ -147,7 +147,7 @@ impl Shard {
 
     /// The longest runs of blocks that `words` and the shard have in common, in their order.
     pub(super) fn matches(&self, words: &[String]) -> Vec<Match> {
-        let grams: Vec<Gram> = fingerprint::grams(words).collect();
+        let grams: Vec<Shingle> = fingerprint::grams(words).collect();
         let mut found = matches(&grams, self);
         found.sort_by_key(|span| (std::cmp::Reverse(span.words), span.from));
         found.truncate(MAX_SPANS);

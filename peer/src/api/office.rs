@@ -339,7 +339,7 @@ impl Host for Office {
         let manifest = manifest_of(&request.manifest)?;
         let run = manifest.run_id();
         let asked = manifest.clone();
-        if let Err(excess) = self.inspect(move |node| node.affords(&asked)).await? {
+        if let Err(excess) = self.inspect(move |node| node.admit(&asked)).await? {
             return Err(beyond(declined_words(&run, &excess)));
         }
         // Before the run is open: it would have nobody to start it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tributary_ledger::view::{AdapterView, short};
-use tributary_protocol::node::Means;
+use tributary_protocol::node::Resources;
 use tributary_trainer::device::Request;
 use tributary_trainer::peft::Verified;
 
@@ -147,9 +147,9 @@ async fn get_alone(
     let peer = home.identity().peer_id();
     let settings = Settings::read(&home.paths().config())?;
     let name = Settings::default().name_of(&peer);
-    let means = Means {
-        budget: Some(bounds.or(settings.bounds).budget()),
-        ..Means::default()
+    let resources = Resources {
+        bounds: Some(bounds.or(settings.bounds).in_bytes()),
+        ..Resources::default()
     };
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
     let bootstrap = up::addresses(&request.bootstrap)?;
@@ -158,7 +158,7 @@ async fn get_alone(
         Some(socket) if !socket.ip().is_loopback() => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
         _ => listen,
     };
-    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (means, false)).await?);
+    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (resources, false)).await?);
     let office = Office::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     eprintln!(
         "fetching {} from {}",

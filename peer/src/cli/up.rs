@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, broadcast};
 use tributary_protocol::event::Notice;
-use tributary_protocol::node::Means;
+use tributary_protocol::node::Resources;
 
 use super::Context;
 use super::args::UpArgs;
@@ -30,17 +30,17 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
-    let means = Means {
+    let resources = Resources {
         upload_rate: args.upload_limit.map(|kib| kib * 1024),
         rank: args.rank,
-        budget: Some(args.bounds.or(settings.bounds).budget()),
+        bounds: Some(args.bounds.or(settings.bounds).in_bytes()),
     };
     let daemon = start(
         &home,
         args.listen,
         bootstrap,
         learner,
-        (means, args.evidence || settings.evidence),
+        (resources, args.evidence || settings.evidence),
     )
     .await?;
     let daemon = Arc::new(daemon);
@@ -95,7 +95,7 @@ pub(super) async fn start(
     listen: std::net::SocketAddr,
     bootstrap: Vec<Address>,
     learner: Arc<ModelLearner>,
-    (means, evidence): (Means, bool),
+    (resources, evidence): (Resources, bool),
 ) -> Result<Daemon, Failure> {
     Daemon::start(DaemonConfig {
         home: home.clone(),
@@ -105,7 +105,7 @@ pub(super) async fn start(
         learner,
         slots: Slots::new(1),
         archive: true,
-        means,
+        resources,
         evidence,
     })
     .await

@@ -18,7 +18,7 @@ use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
     Weights,
 };
-use tributary_protocol::node::Means;
+use tributary_protocol::node::Resources;
 
 use super::*;
 use crate::evidence::{Asking, Commitment, Said};
@@ -116,7 +116,7 @@ async fn start_with(
         learner: Arc::new(Quadratic::new(n as f32)),
         slots: slots.clone(),
         archive: true,
-        means: Means::default(),
+        resources: Resources::default(),
         evidence,
     })
     .await
@@ -252,7 +252,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         learner: Arc::new(Quadratic::new(0.0)),
         slots,
         archive: false,
-        means: Means::default(),
+        resources: Resources::default(),
         evidence: true,
     })
     .await;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc};
 use tributary_protocol::entry::{Entry, Join, Role};
-use tributary_protocol::event::{Candidate, Command, Notice};
+use tributary_protocol::event::{Command, JoinRequest, Notice};
 use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::node::Means;
+use tributary_protocol::node::Resources;
 use tributary_trainer::BaseModel;
 
 use super::plan::Plan;
@@ -93,7 +93,7 @@ impl Cast {
             learner: Arc::new(learner),
             slots,
             archive: true,
-            means: Means::default(),
+            resources: Resources::default(),
             evidence: true,
         })
         .await
@@ -115,7 +115,7 @@ impl Cast {
     }
 
     /// Asks for membership, unless an earlier start did.
-    async fn join(&self, at: usize, join: Candidate) -> Result<(), Failure> {
+    async fn join(&self, at: usize, join: JoinRequest) -> Result<(), Failure> {
         let (daemon, run) = (&self.daemons[at], self.run);
         let me = daemon.peer_id();
         let asked = daemon.inspect(move |node| {
@@ -241,7 +241,7 @@ fn make(
     at: usize,
     manifest: &Manifest,
     base: &BaseModel,
-) -> Result<(Home, Candidate), Failure> {
+) -> Result<(Home, JoinRequest), Failure> {
     let identity = plan.identity(at);
     let home = Home::open_or_create(plan.home(root, at), &identity)?;
     let actor = plan.actors().swap_remove(at);
@@ -273,7 +273,7 @@ fn make(
         sketch: None,
     };
     let sketch = committed.sketch(manifest);
-    Ok((home, Candidate { join, sketch }))
+    Ok((home, JoinRequest { join, sketch }))
 }
 
 /// Tells a home where a base other than `brook` is, so that its daemon finds it alone.

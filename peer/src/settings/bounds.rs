@@ -6,7 +6,7 @@
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::RunId;
-use tributary_protocol::node::{Budget, Excess, Part};
+use tributary_protocol::node::{Bounds as RunBounds, Excess, Resource};
 
 /// Bytes of a MiB.
 const MIB: u64 = 1 << 20;
@@ -58,9 +58,9 @@ impl Bounds {
     }
 
     /// In bytes, with defaults for what is not set.
-    pub fn budget(&self) -> Budget {
+    pub fn in_bytes(&self) -> RunBounds {
         let bytes = |set: Option<u64>, default| set.unwrap_or(default).min(MOST) * MIB;
-        Budget {
+        RunBounds {
             adapter: bytes(self.max_adapter_mib, ADAPTER_MIB),
             round: bytes(self.max_round_mib, ROUND_MIB),
             run: bytes(self.max_run_mib, RUN_MIB),
@@ -71,9 +71,9 @@ impl Bounds {
 /// What the owner hears of a run that asks for too much, and how to let it have that.
 pub fn declined_words(run: &RunId, excess: &Excess) -> String {
     let name = match excess.part {
-        Part::Adapter => "max_adapter_mib",
-        Part::Round => "max_round_mib",
-        Part::Run => "max_run_mib",
+        Resource::Adapter => "max_adapter_mib",
+        Resource::Round => "max_round_mib",
+        Resource::Run => "max_run_mib",
     };
     let (asks, most) = (excess.asks.div_ceil(MIB), excess.most / MIB);
     let (option, variable) = (name.replace('_', "-"), name.to_uppercase());
@@ -98,10 +98,10 @@ mod tests {
             ..Bounds::default()
         };
         let file: Bounds = toml::from_str("max_adapter_mib = 9\nmax_run_mib = 11\n").unwrap();
-        let budget = option.or(file).budget();
-        assert_eq!(budget.adapter, 7 << 20);
-        assert_eq!(budget.run, 11 << 20);
-        assert_eq!(budget.round, Bounds::default().budget().round);
+        let bytes = option.or(file).in_bytes();
+        assert_eq!(bytes.adapter, 7 << 20);
+        assert_eq!(bytes.run, 11 << 20);
+        assert_eq!(bytes.round, Bounds::default().in_bytes().round);
         assert!(toml::from_str::<Bounds>("adapter_mib = 9\n").is_err());
     }
 
@@ -109,7 +109,7 @@ mod tests {
     fn a_declined_run_is_told_with_what_would_let_it_in() {
         let run = RunId(digest(Domain::Manifest, b"large"));
         let excess = Excess {
-            part: Part::Adapter,
+            part: Resource::Adapter,
             asks: (300 << 20) + 1,
             most: 256 << 20,
         };
@@ -127,6 +127,6 @@ mod tests {
             max_adapter_mib: Some(301),
             ..Bounds::default()
         };
-        assert!(raised.budget().adapter >= excess.asks, "the mend mends");
+        assert!(raised.in_bytes().adapter >= excess.asks, "the mend mends");
     }
 }

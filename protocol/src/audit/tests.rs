@@ -13,7 +13,7 @@ use crate::manifest::{
 };
 use crate::round::{EntryRef, Included};
 use crate::sign::SecretKey;
-use crate::state::Choice;
+use crate::state::Selection;
 use crate::time::Timestamp;
 use crate::update;
 
@@ -144,8 +144,8 @@ impl Archive {
     }
 
     /// Certifies what follows from a choice, under the names of the whole committee.
-    fn certify(&mut self, choice: Choice) {
-        let (value, derived) = self.build(choice);
+    fn certify(&mut self, selection: Selection) {
+        let (value, derived) = self.build(selection);
         let head = state::follow(&self.manifest, self.run(), self.head.as_ref(), &value);
         let certificate = self.signed(&value);
         self.certificates.push(StoredCertificate {
@@ -161,20 +161,20 @@ impl Archive {
         Chain::new(&key(who), &self.run(), self.manifest.closing_round())
     }
 
-    fn build(&self, mut choice: Choice) -> (RoundValue, Derived) {
+    fn build(&self, mut selection: Selection) -> (RoundValue, Derived) {
         let committee = state::committee(&self.manifest, &self.run(), self.head.as_ref());
-        let proposer = (0..MEMBERS).find(|who| me(*who) == committee.proposer(choice.attempt));
+        let proposer = (0..MEMBERS).find(|who| me(*who) == committee.proposer(selection.attempt));
         let round = state::next_round(self.head.as_ref());
-        choice.link = self.chain(proposer.expect("a member")).link(round);
+        selection.link = self.chain(proposer.expect("a member")).link(round);
         let blobs = (self.blobs.iter()).map(|(hash, bytes)| (*hash, bytes.clone().into()));
-        let evidence = Evidence {
+        let sources = RoundSources {
             log: &self.log,
             before: self.adapter.as_ref(),
             blobs: &blobs.collect(),
             judged: self.last.as_ref(),
         };
         let (manifest, head) = (&self.manifest, self.head.as_ref());
-        state::build(manifest, self.run(), head, choice, &evidence).expect("a good choice")
+        state::build(manifest, self.run(), head, selection, &sources).expect("a good choice")
     }
 
     fn signed(&self, value: &RoundValue) -> Certificate {
@@ -277,7 +277,7 @@ fn opened() -> Archive {
         last: None,
     };
     archive.say(0, Entry::Create(Box::new((*archive.manifest).clone())));
-    let mut choice = Choice::default();
+    let mut selection = Selection::default();
     for who in 0..MEMBERS {
         let join = Join {
             name: format!("member {who}"),
@@ -294,9 +294,9 @@ fn opened() -> Archive {
         };
         let entry = archive.say(who, Entry::Join(join.clone()));
         let joined = state::admit(&archive.manifest, &[(entry, &join)]);
-        choice.joins.extend(joined);
+        selection.joins.extend(joined);
     }
-    archive.certify(choice);
+    archive.certify(selection);
     archive
 }
 
@@ -305,22 +305,22 @@ fn finished() -> Archive {
     let mut archive = opened();
     let mut draws = Hasher::new(Domain::Simulation).finalize_xof();
     for round in 1..=ROUNDS {
-        let mut choice = Choice::default();
+        let mut selection = Selection::default();
         for who in (0..MEMBERS - 1).filter(|who| *who != round as usize) {
-            choice.included.push(archive.contribute(who, &mut draws));
+            selection.included.push(archive.contribute(who, &mut draws));
         }
         if round > 1 {
-            choice.sheets = [1, 2, 3].map(|who| archive.judge(who)).to_vec();
+            selection.sheets = [1, 2, 3].map(|who| archive.judge(who)).to_vec();
         }
         if round == 2 {
-            choice.leaves.push(archive.say(4, Entry::Leave));
+            selection.leaves.push(archive.say(4, Entry::Leave));
         }
-        archive.certify(choice);
+        archive.certify(selection);
     }
     let sheets = [1, 3].map(|who| archive.judge(who)).to_vec();
-    archive.certify(Choice {
+    archive.certify(Selection {
         sheets,
-        ..Choice::default()
+        ..Selection::default()
     });
     archive
 }
@@ -501,16 +501,16 @@ fn a_lying_quorum_is_found() {
     let mut archive = opened();
     let mut draws = Hasher::new(Domain::Simulation).finalize_xof();
     let included = [0, 1, 2].map(|who| archive.contribute(who, &mut draws));
-    archive.certify(Choice {
+    archive.certify(Selection {
         included: included.to_vec(),
-        ..Choice::default()
+        ..Selection::default()
     });
     let included = [0, 1, 2].map(|who| archive.contribute(who, &mut draws));
     let sheets = [1, 2, 3].map(|who| archive.judge(who)).to_vec();
-    let (value, _) = archive.build(Choice {
+    let (value, _) = archive.build(Selection {
         included: included.to_vec(),
         sheets,
-        ..Choice::default()
+        ..Selection::default()
     });
     type Lie = fn(&mut RoundValue);
     let lies: [(&str, Lie); 8] = [

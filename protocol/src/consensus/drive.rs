@@ -11,8 +11,8 @@ use malachite::{NilOrVal, Timeout, TimeoutKind, Validity, VoteType};
 
 use super::context::{self, Attempt, Ballot, Bft, Candidate, Offer};
 use super::message::{ConsensusMessage, Polka, Proposal, Signed, VoteKind};
-use super::steps::{self, Step};
-use super::{Heard, Height, Output, Slot};
+use super::steps::{self, LoggedStep};
+use super::{Height, Output, ReceivedProposal, Slot};
 use crate::certificate::Certificate;
 use crate::event::ConsensusStep;
 use crate::id::{PeerId, ValueId};
@@ -32,7 +32,7 @@ impl Height {
         if near {
             match message {
                 ConsensusMessage::Vote(vote) => {
-                    self.record(Step::Heard(vote), 256);
+                    self.record(LoggedStep::Heard(vote), 256);
                     self.drive(driver::Input::Vote(context::ballot(&vote)));
                 }
                 ConsensusMessage::Proposal(proposal) => self.hear_proposal(proposal),
@@ -50,7 +50,7 @@ impl Height {
         }
         let verdict = self.verdicts.get(&id).copied();
         let asked = self.proposals.keys().any(|(_, value)| *value == id);
-        let heard = Heard {
+        let heard = ReceivedProposal {
             message: message.clone(),
             judged: verdict.is_some(),
         };
@@ -66,7 +66,10 @@ impl Height {
     pub(super) fn judge(&mut self, proposal: Signed<Proposal>, valid: bool) {
         let offer = context::offer(&proposal);
         let polka = context::polka(&proposal.body);
-        self.record(Step::Judged(proposal, valid), limits::MAX_CONSENSUS_BYTES);
+        self.record(
+            LoggedStep::Judged(proposal, valid),
+            limits::MAX_CONSENSUS_BYTES,
+        );
         if let Some(polka) = polka {
             self.drive(driver::Input::PolkaCertificate(polka));
         }
@@ -81,7 +84,7 @@ impl Height {
     pub(super) fn time_out(&mut self, attempt: u32, step: ConsensusStep) {
         let kind = match step {
             ConsensusStep::Propose => {
-                self.wanted = None;
+                self.awaits_value = None;
                 TimeoutKind::Propose
             }
             ConsensusStep::Prevote => TimeoutKind::Prevote,
@@ -99,7 +102,7 @@ impl Height {
 
     fn entry(&mut self, attempt: Attempt) -> driver::Input<Bft> {
         self.timers.clear();
-        self.wanted = None;
+        self.awaits_value = None;
         let number = context::number(attempt);
         let proposer = self.setting.committee.proposer(number);
         driver::Input::NewRound(self.setting.round, attempt, proposer)
@@ -120,7 +123,7 @@ impl Height {
             return;
         };
         if target > self.attempt() {
-            self.record(Step::Skipped(target), 8);
+            self.record(LoggedStep::Skipped(target), 8);
             self.skip(target);
         }
     }
@@ -155,7 +158,7 @@ impl Height {
                     driver::Output::ScheduleTimeout(timeout) => self.set_timer(timeout),
                     driver::Output::GetValue(_, attempt, _) => {
                         let attempt = context::number(attempt);
-                        self.wanted = Some(attempt);
+                        self.awaits_value = Some(attempt);
                         self.out.push(Output::NeedValue { attempt });
                     }
                 }
@@ -166,7 +169,7 @@ impl Height {
 
     fn say_proposal(&mut self, offer: &Offer) -> driver::Input<Bft> {
         let slot = (context::number(offer.attempt), Slot::Proposal);
-        let said = match self.own.get(&slot) {
+        let said = match self.sent.get(&slot) {
             Some(ConsensusMessage::Proposal(said)) => said.clone(),
             _ => {
                 let body = Proposal {
@@ -186,7 +189,7 @@ impl Height {
         };
         let id = said.body.value.id();
         self.verdicts.insert(id, true);
-        let heard = Heard {
+        let heard = ReceivedProposal {
             message: said.clone(),
             judged: true,
         };
@@ -221,7 +224,7 @@ impl Height {
             VoteKind::Prevote => (body.attempt, Slot::Prevote),
             VoteKind::Precommit => (body.attempt, Slot::Precommit),
         };
-        let said = match self.own.get(&slot) {
+        let said = match self.sent.get(&slot) {
             Some(ConsensusMessage::Vote(said)) => *said,
             _ => {
                 let said = Signed::vote(body, self.setting.network, &self.key);
@@ -235,9 +238,9 @@ impl Height {
     /// Keeps, records and sends one of our own messages. Never called twice for one slot.
     fn say(&mut self, slot: (u32, Slot), message: ConsensusMessage, size: usize) {
         self.out.push(Output::Broadcast(message.encode()));
-        self.unwritten.push(Step::Said(message.clone()));
+        self.unwritten.push(LoggedStep::Said(message.clone()));
         self.unwritten_bytes += size;
-        let before = self.own.insert(slot, message);
+        let before = self.sent.insert(slot, message);
         assert!(before.is_none(), "we spoke twice in one slot");
     }
 
@@ -253,7 +256,7 @@ impl Height {
             precommits,
         };
         self.timers.clear();
-        self.wanted = None;
+        self.awaits_value = None;
         self.decided = Some(certificate.clone());
         self.out.push(Output::Decided(certificate));
     }
@@ -296,12 +299,12 @@ impl Height {
 
     fn expose(&mut self, author: PeerId) {
         if self.exposed.insert(author) {
-            self.out.push(Output::Evidence(author));
+            self.out.push(Output::Equivocation(author));
         }
     }
 
     /// Notes a step for the record; `size` is at least its encoded size.
-    pub(super) fn record(&mut self, step: Step, size: usize) {
+    pub(super) fn record(&mut self, step: LoggedStep, size: usize) {
         if !self.replaying {
             self.unwritten.push(step);
             self.unwritten_bytes += size;

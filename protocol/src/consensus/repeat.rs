@@ -21,7 +21,7 @@ impl Height {
         }
         let now = self.attempt();
         let since = now.saturating_sub(limits::REPEATED_ATTEMPTS);
-        let own = (self.own.range((since, Slot::Proposal)..))
+        let own = (self.sent.range((since, Slot::Proposal)..))
             .filter(|((attempt, slot), _)| *attempt == now || *slot != Slot::Proposal)
             .map(|(_, message)| message.encode());
         let proposals = (self.proposals_of(now))

@@ -1,8 +1,8 @@
 //! Brings a height back to where it was before a crash.
 
 use super::message::ConsensusMessage;
-use super::steps::{self, Step};
-use super::{Heard, Height, Output, Setting, Slot, VoteKind, context};
+use super::steps::{self, LoggedStep};
+use super::{Height, Output, ReceivedProposal, Setting, Slot, VoteKind, context};
 use crate::codec::CodecError;
 use crate::reject::Rejection;
 use crate::sign::SecretKey;
@@ -60,16 +60,18 @@ impl Height {
             height.replay(step)?;
         }
         height.replaying = false;
-        height.out.retain(|o| matches!(o, Output::Evidence(_)));
+        height.out.retain(|o| matches!(o, Output::Equivocation(_)));
         height.resume();
         let outputs = height.finish();
         Ok((height, outputs))
     }
 
     /// Takes what we said out of the record, before anything could be said anew.
-    fn recall(&mut self, steps: &[Step]) -> Result<(), RestoreError> {
+    fn recall(&mut self, steps: &[LoggedStep]) -> Result<(), RestoreError> {
         for step in steps {
-            let Step::Said(message) = step else { continue };
+            let LoggedStep::Said(message) = step else {
+                continue;
+            };
             if message.author() != self.me || self.admit(message).is_err() {
                 return Err(RestoreError::Misfit);
             }
@@ -80,55 +82,57 @@ impl Height {
                     VoteKind::Precommit => Slot::Precommit,
                 },
             };
-            self.own.insert((message.attempt(), slot), message.clone());
+            self.sent.insert((message.attempt(), slot), message.clone());
         }
         Ok(())
     }
 
-    fn replay(&mut self, step: Step) -> Result<(), RestoreError> {
-        if self.started == matches!(step, Step::Started) {
+    fn replay(&mut self, step: LoggedStep) -> Result<(), RestoreError> {
+        if self.started == matches!(step, LoggedStep::Started) {
             return Err(RestoreError::Misfit);
         }
         if self.decided.is_some() {
             return Ok(());
         }
         match step {
-            Step::Started => {
+            LoggedStep::Started => {
                 self.started = true;
                 self.enter(context::Attempt::ZERO);
             }
-            Step::Heard(vote) => {
+            LoggedStep::Heard(vote) => {
                 let (author, attempt) = (vote.body.author, vote.body.attempt);
                 (self.admit(&ConsensusMessage::Vote(vote))).map_err(|_| RestoreError::Misfit)?;
                 let furthest = self.furthest.entry(author).or_insert(attempt);
                 *furthest = attempt.max(*furthest);
                 self.drive(driver::Input::Vote(context::ballot(&vote)));
             }
-            Step::Judged(proposal, valid) => {
+            LoggedStep::Judged(proposal, valid) => {
                 let message = ConsensusMessage::Proposal(proposal.clone());
                 self.admit(&message).map_err(|_| RestoreError::Misfit)?;
                 let id = proposal.body.value.id();
                 self.verdicts.insert(id, valid);
-                let heard = Heard {
+                let heard = ReceivedProposal {
                     message: proposal.clone(),
                     judged: true,
                 };
                 self.proposals.insert((proposal.body.attempt, id), heard);
                 self.judge(proposal, valid);
             }
-            Step::TimedOut { attempt, step } if attempt == self.attempt() => {
+            LoggedStep::TimedOut { attempt, step } if attempt == self.attempt() => {
                 self.timers.remove(&step);
                 self.time_out(attempt, step);
             }
-            Step::Skipped(target) if target > self.attempt() => self.skip(target),
-            Step::TimedOut { .. } | Step::Skipped(_) => return Err(RestoreError::Misfit),
+            LoggedStep::Skipped(target) if target > self.attempt() => self.skip(target),
+            LoggedStep::TimedOut { .. } | LoggedStep::Skipped(_) => {
+                return Err(RestoreError::Misfit);
+            }
             // A value built by us is the one thing that only our own words tell.
-            Step::Said(ConsensusMessage::Proposal(said)) if said.body.polka.is_none() => {
-                if self.wanted.take() == Some(said.body.attempt) {
+            LoggedStep::Said(ConsensusMessage::Proposal(said)) if said.body.polka.is_none() => {
+                if self.awaits_value.take() == Some(said.body.attempt) {
                     self.offer_value(said.body.attempt, said.body.value);
                 }
             }
-            Step::Said(_) => {}
+            LoggedStep::Said(_) => {}
         }
         Ok(())
     }
@@ -149,7 +153,7 @@ impl Height {
             let timer = self.timer(attempt, step);
             self.out.push(timer);
         }
-        if let Some(attempt) = self.wanted {
+        if let Some(attempt) = self.awaits_value {
             self.out.push(Output::NeedValue { attempt });
         }
     }

@@ -18,7 +18,7 @@ pub(super) const FLUSH_BYTES: usize = 128 * 1024;
 
 /// One thing that happened to a height, in the order of happening.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Step {
+pub(super) enum LoggedStep {
     /// The height was started.
     Started,
     /// A vote of another member, verified.
@@ -33,10 +33,10 @@ pub(super) enum Step {
     Said(ConsensusMessage),
 }
 
-pub(super) fn encode(batch: &[Step]) -> Vec<u8> {
+pub(super) fn encode(batch: &[LoggedStep]) -> Vec<u8> {
     codec::encode(&batch.to_vec())
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Step>, CodecError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<LoggedStep>, CodecError> {
     codec::decode::<_, MAX_BATCH_BYTES>(bytes)
 }

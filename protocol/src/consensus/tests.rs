@@ -253,7 +253,7 @@ fn a_value_put_up_again_needs_its_quorum_of_prevotes() {
     let outputs = last.validated(value(1).id(), true);
     let prevote = vote(3, 2, VoteKind::Prevote, Some(value(1).id()));
     assert!(said(&outputs).contains(&prevote));
-    assert!(outputs.contains(&Output::Evidence(key(0).peer_id())));
+    assert!(outputs.contains(&Output::Equivocation(key(0).peer_id())));
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn equivocators_are_named_once() {
         &mut voter,
         vote(2, 0, VoteKind::Prevote, Some(value(1).id())),
     );
-    assert!(outputs.contains(&Output::Evidence(key(2).peer_id())));
+    assert!(outputs.contains(&Output::Equivocation(key(2).peer_id())));
     let outputs = hear(
         &mut voter,
         vote(2, 0, VoteKind::Prevote, Some(value(3).id())),
@@ -329,7 +329,7 @@ fn equivocators_are_named_once() {
     assert!(outputs.is_empty());
     hear(&mut voter, proposal(0, 0, None, value(1)));
     let outputs = hear(&mut voter, proposal(0, 0, None, value(3)));
-    assert!(outputs.contains(&Output::Evidence(key(0).peer_id())));
+    assert!(outputs.contains(&Output::Equivocation(key(0).peer_id())));
 }
 
 #[test]

@@ -69,8 +69,8 @@ fn case_and_punctuation_are_no_part_of_a_word() {
 
 #[test]
 fn a_gram_depends_on_its_words_and_on_where_they_end() {
-    assert_eq!(Gram::of(["ab", "c"]), Gram::of(["ab", "c"]));
-    assert_ne!(Gram::of(["ab", "c"]), Gram::of(["a", "bc"]));
+    assert_eq!(Shingle::of(["ab", "c"]), Shingle::of(["ab", "c"]));
+    assert_ne!(Shingle::of(["ab", "c"]), Shingle::of(["a", "bc"]));
     let (text, few) = (split(TEXT), split("one two three four five six seven"));
     assert_eq!(grams(&text).count(), text.len() - BLOCK_WORDS + 1);
     assert_eq!(grams(&few).count(), 0);

@@ -109,12 +109,12 @@ fn too_many_entries_heads_or_blocks_are_refused() {
     let many = vec![Entry::Leave; limits::MAX_BLOCK_ENTRIES + 1];
     let limit = refused(|b| b.entries = many);
     assert_eq!(limit, Rejection::Limit("entries of a block"));
-    let head = |n: usize| Head {
+    let head = |n: usize| LogHead {
         author: PeerId(any_digest(n as u8)),
         seq: Seq(0),
         block: BlockId(any_digest(1)),
     };
-    let heads: Vec<Head> = (0..=limits::MAX_SEEN_HEADS).map(head).collect();
+    let heads: Vec<LogHead> = (0..=limits::MAX_SEEN_HEADS).map(head).collect();
     let ordered = heads[..3].to_vec();
     let limit = refused(|b| b.seen = heads);
     assert_eq!(limit, Rejection::Limit("seen heads of a block"));
@@ -125,7 +125,7 @@ fn too_many_entries_heads_or_blocks_are_refused() {
     assert!(block.check().is_err(), "order");
     block.seen = vec![ordered[0], ordered[0]];
     assert!(block.check().is_err(), "repeated");
-    block.seen = vec![Head {
+    block.seen = vec![LogHead {
         author: block.author,
         ..ordered[0]
     }];

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fork::{EquivocationProof, assertion};
 use crate::id::{BlockId, Seq};
 use crate::limits;
-use crate::log::{Head, SignedBlock, Unverified};
+use crate::log::{LogHead, SignedBlock, Unverified};
 
 /// What became of a block.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl AuthorLog {
     }
 
     /// Whether something at hand asserts another block for a position that a block speaks of.
-    fn is_contradicted_by(&self, head: Head, prev: Option<BlockId>) -> bool {
+    fn is_contradicted_by(&self, head: LogHead, prev: Option<BlockId>) -> bool {
         let before = head.seq.0.checked_sub(1).map(Seq);
         let says = [Some((head.seq, head.block)), before.zip(prev)];
         (self.neighbours(head.seq)).any(|other| {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{EquivocationProof, ForkMark, Head};
+use super::{EquivocationProof, ForkMark, LogHead};
 use crate::id::{BlockId, PeerId, Seq};
 use crate::log::SignedBlock;
 
 /// Blocks that count and the fork, author by author; authors without either are left out.
-pub(super) type Ledger = BTreeMap<PeerId, (Vec<Head>, Option<ForkMark>)>;
+pub(super) type Ledger = BTreeMap<PeerId, (Vec<LogHead>, Option<ForkMark>)>;
 
 pub(super) fn ledger(blocks: &[SignedBlock]) -> Ledger {
     let authors: BTreeSet<PeerId> = blocks.iter().map(|b| b.block().author).collect();
@@ -26,7 +26,7 @@ fn asserts(block: &SignedBlock) -> Vec<(Seq, BlockId)> {
     out
 }
 
-fn log(blocks: Vec<&SignedBlock>) -> (Vec<Head>, Option<ForkMark>) {
+fn log(blocks: Vec<&SignedBlock>) -> (Vec<LogHead>, Option<ForkMark>) {
     let mut said: BTreeMap<Seq, BTreeSet<BlockId>> = BTreeMap::new();
     for (at, id) in blocks.iter().flat_map(|b| asserts(b)) {
         said.entry(at).or_default().insert(id);

@@ -27,7 +27,7 @@ fn set() -> LogSet {
 }
 
 fn at(block: &SignedBlock) -> EntryRef {
-    let Head { author, seq, block } = block.head();
+    let LogHead { author, seq, block } = block.head();
     EntryRef {
         author,
         seq,

@@ -11,7 +11,7 @@ use crate::id::{PeerId, Round};
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{self, Choice, Missing};
+use crate::state::{self, MissingEntry, Selection};
 use crate::time::Instant;
 use crate::wire::Message;
 
@@ -117,25 +117,28 @@ impl Run {
             .height
             .as_mut()
             .and_then(|deciding| deciding.draft.take());
-        let choice = match drafted {
-            Some((at, choice)) if at == attempt => choice,
+        let selection = match drafted {
+            Some((at, selection)) if at == attempt => selection,
             _ => {
                 let chain = Chain::new(&desk.key, &self.id, manifest.closing_round());
-                let choice = self.choose(desk.now.monotonic, chain.link(self.next()));
-                Choice { attempt, ..choice }
+                let selection = self.choose(desk.now.monotonic, chain.link(self.next()));
+                Selection {
+                    attempt,
+                    ..selection
+                }
             }
         };
         // Not allowed to be built yet (too few contributions, adapter not at hand): the attempt times
         // out and another member proposes.
         let head = self.head.as_ref();
-        let draft = state::draft(&manifest, self.id, head, choice.clone(), &self.evidence());
+        let draft = state::draft(&manifest, self.id, head, selection.clone(), &self.sources());
         let Ok(draft) = draft else { return };
         let adapter = match self.stepped_to(desk, &draft) {
             Some(Ok(stepped)) => stepped.blob,
             Some(Err(_)) => return,
             None => {
                 if let Some(deciding) = &mut self.height {
-                    deciding.draft = Some((attempt, choice));
+                    deciding.draft = Some((attempt, selection));
                 }
                 return;
             }
@@ -190,14 +193,14 @@ impl Run {
         }
         self.rely_on_forked(value);
         let head = self.head.as_ref();
-        let missing = state::missing(head, value, &self.evidence());
+        let missing = state::missing(head, value, &self.sources());
         if missing.is_empty() {
             let attempt = self.height.as_ref().map_or(0, |d| d.height.attempt());
             if self.is_unfair(value, attempt) {
                 return None;
             }
             let head = self.head.as_ref();
-            if state::check(&manifest, head, value, &self.evidence()).is_err() {
+            if state::check(&manifest, head, value, &self.sources()).is_err() {
                 return Some(false);
             }
             let stepped = self.stepped_to(desk, value)?;
@@ -210,12 +213,12 @@ impl Run {
         let mut blocks = Vec::new();
         for lack in missing {
             match lack {
-                Missing::Blob(blob, author) => {
+                MissingEntry::Blob(blob, author) => {
                     let others = proposers.iter().flatten().filter(|peer| **peer != author);
                     let providers = std::iter::once(&author).chain(others).copied().collect();
                     self.want(desk, blob, providers);
                 }
-                Missing::Entry(at) => blocks.push((at.author, at.block)),
+                MissingEntry::Entry(at) => blocks.push((at.author, at.block)),
             }
         }
         self.ask_for_blocks(desk, blocks);
@@ -400,7 +403,7 @@ impl Run {
                     }
                     return;
                 }
-                Output::Evidence(author) => {
+                Output::Equivocation(author) => {
                     let notice = crate::event::Notice::Equivocation {
                         run: self.id,
                         author,

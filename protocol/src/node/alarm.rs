@@ -108,7 +108,7 @@ impl Run {
         if blind || !self.lacking(value).is_empty() {
             return None;
         }
-        state::check(manifest, head, value, &self.evidence()).err()
+        state::check(manifest, head, value, &self.sources()).err()
     }
 
     /// Tries again to follow the certificate that waits for its entries.

@@ -9,10 +9,10 @@ use crate::entry::{Contribution, Entry, Join, ScoreSheet};
 use crate::event::{Effect, Notice, ScoreTask};
 use crate::hash::{Digest, Domain};
 use crate::id::{BlobRef, PeerId, Round, Seq};
-use crate::lot::Lot;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Missed};
-use crate::state::{self, Choice, Evidence};
+use crate::sortition::Sortition;
+use crate::state::{self, RoundSources, Selection};
 use crate::time::Instant;
 use crate::update::Packed;
 
@@ -265,7 +265,7 @@ impl Run {
         if list.len() <= most {
             return;
         }
-        let lot = Lot {
+        let lot = Sortition {
             domain,
             run: &self.id,
             round: self.next(),
@@ -329,7 +329,7 @@ impl Run {
     }
 
     /// What this peer would put into the open height, with this link.
-    pub(super) fn choose(&mut self, now: Instant, link: Digest) -> Choice {
+    pub(super) fn choose(&mut self, now: Instant, link: Digest) -> Selection {
         let beacon = state::next_beacon(self.id, self.head.as_ref(), &link);
         let trains = self.is_training_round(self.next());
         let changes = self
@@ -354,7 +354,7 @@ impl Run {
             Some(members) => self.complete(now, &members),
             None => (Vec::new(), Vec::new()),
         };
-        Choice {
+        Selection {
             included,
             missed,
             joins,
@@ -368,8 +368,8 @@ impl Run {
     }
 
     /// What is at hand to build or check a value of the open height.
-    pub(super) fn evidence(&self) -> Evidence<'_> {
-        Evidence {
+    pub(super) fn sources(&self) -> RoundSources<'_> {
+        RoundSources {
             log: &self.log,
             before: if self.has_adapter() {
                 self.adapter.as_ref().map(|(_, a)| a)

@@ -269,7 +269,7 @@ impl Run {
     }
 
     fn send_blocks(&mut self, desk: &mut Desk, to: PeerId, wanted: &[(PeerId, BlockId)]) {
-        let mut budget = sync::Budget::new(sync::MAX_ANSWER_BYTES);
+        let mut budget = sync::SizeLimit::new(sync::MAX_ANSWER_BYTES);
         for (author, id) in wanted {
             let Some(block) = self.log.block(*author, id) else {
                 continue;

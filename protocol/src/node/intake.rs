@@ -228,7 +228,7 @@ impl Run {
         let drawn = self.log.strangers()[desk.draws.below(count as u64) as usize];
         let mine = self.log.is_stranger(desk.me).then_some(desk.me);
         let others = Some(drawn).filter(|drawn| *drawn != desk.me);
-        let mut budget = sync::Budget::new(sync::MAX_ANSWER_BYTES);
+        let mut budget = sync::SizeLimit::new(sync::MAX_ANSWER_BYTES);
         for block in mine.into_iter().chain(others).flat_map(|a| self.said_by(a)) {
             budget.push(block);
         }

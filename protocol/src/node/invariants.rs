@@ -94,7 +94,7 @@ impl Run {
         );
         let draft = (self.height.iter()).find_map(|deciding| deciding.draft.as_ref());
         assert!(
-            draft.is_none_or(|(attempt, choice)| choice.attempt == *attempt),
+            draft.is_none_or(|(attempt, selection)| selection.attempt == *attempt),
             "a draft is of its attempt"
         );
         assert!(

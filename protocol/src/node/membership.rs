@@ -227,7 +227,7 @@ impl Run {
         };
         let may_open = match &self.head {
             Some(head) => {
-                (head.roster.get(&desk.me)).is_some_and(|m| m.own == 0 && m.joined == *at)
+                (head.roster.get(&desk.me)).is_some_and(|m| m.own_tokens == 0 && m.joined == *at)
             }
             None => self.called().contains_key(at),
         };
@@ -253,7 +253,7 @@ impl Run {
         let head = self.head.as_ref();
         let may_open = |peer: &PeerId| match head {
             Some(head) => (head.roster.get(peer))
-                .is_some_and(|member| member.own == 0 && member.role.contributes()),
+                .is_some_and(|member| member.own_tokens == 0 && member.role.contributes()),
             None => joins.iter().any(|joined| joined.entry.author == *peer),
         };
         let mut entries: Vec<EntryRef> = (self.index.openings.iter())
@@ -282,7 +282,8 @@ impl Run {
             let opened = state::open(&opening, &entries);
             if head.is_none() {
                 let is_open = |joined: &Joined| {
-                    joined.own > 0 || opened.iter().any(|o| o.entry.author == joined.entry.author)
+                    joined.own_tokens > 0
+                        || opened.iter().any(|o| o.entry.author == joined.entry.author)
                 };
                 joins.retain(is_open);
             }
@@ -307,7 +308,7 @@ impl Run {
         let Some(member) = head.and_then(|head| head.roster.get(peer)) else {
             return false;
         };
-        if member.own > 0 {
+        if member.own_tokens > 0 {
             return true;
         }
         let Some(at) = self.index.openings.get(peer).copied() else {
@@ -342,7 +343,7 @@ impl Run {
         let (Some(join), Some(head)) = (&self.join, &self.head) else {
             return false;
         };
-        let mut members = head.roster.iter().filter(|member| member.own == 0);
+        let mut members = head.roster.iter().filter(|member| member.own_tokens == 0);
         let is_mine = |at: &EntryRef| {
             let join_of = self.index.joins.get(&at.author);
             join_of.is_some_and(|(_, said)| said == join)

@@ -328,7 +328,7 @@ impl Run {
 /// The shape that this peer trains, where it is not the run's.
 fn narrow(desk: &Desk, manifest: &Manifest) -> Option<AdapterShape> {
     desk.config
-        .means
+        .resources
         .rank
         .and_then(|rank| manifest.adapter.narrow(rank))
 }
@@ -336,7 +336,7 @@ fn narrow(desk: &Desk, manifest: &Manifest) -> Option<AdapterShape> {
 /// How densely this peer encodes its update: so that its uplink carries a copy for everyone who needs one
 /// within the grace window.
 fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
-    let Some(rate) = desk.config.means.upload_rate else {
+    let Some(rate) = desk.config.resources.upload_rate else {
         return manifest.codec;
     };
     let members = head.roster.len().saturating_sub(1);

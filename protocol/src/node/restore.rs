@@ -7,7 +7,7 @@ use super::{Node, NodeConfig};
 use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
-use crate::event::{Candidate, Effect, Record};
+use crate::event::{Effect, JoinRequest, Record};
 use crate::id::{BlobHash, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
@@ -139,8 +139,8 @@ impl Node {
                 manifest.creator, self.desk.me
             ));
         }
-        let afforded = self.desk.config.means.afford(&manifest);
-        afforded.map_err(|why| why.to_string())?;
+        let admitted = self.desk.config.resources.admit(&manifest);
+        admitted.map_err(|why| why.to_string())?;
         let id = manifest.run_id();
         if self.runs.contains_key(&id) {
             return Err("this run exists already; change its name or its nonce".into());
@@ -159,7 +159,11 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn follow(&mut self, id: RunId, candidate: Option<Candidate>) -> Result<(), String> {
+    pub(super) fn follow(
+        &mut self,
+        id: RunId,
+        candidate: Option<JoinRequest>,
+    ) -> Result<(), String> {
         if let Some(candidate) = &candidate {
             let sketch = candidate.sketch.as_ref().map_or(Ok(()), Sketch::check);
             let checked = candidate.join.check().and(sketch);
@@ -172,7 +176,7 @@ impl Node {
         }
         let desk = &self.desk;
         let run = self.runs.entry(id).or_insert_with(|| Run::new(id, desk));
-        if let Some(Candidate { mut join, sketch }) = candidate {
+        if let Some(JoinRequest { mut join, sketch }) = candidate {
             if let Some(sketch) = &sketch {
                 join.sketch = Some(sketch.commit(&self.desk.me));
             }

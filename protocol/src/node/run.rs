@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Desk;
-use super::afford::Excess;
 use super::alarm::{Awaited, Refuted};
+use super::bounds::Excess;
 use super::close::Closed;
 use super::collect::{Fitting, Index};
 use super::publish::Publishing;
@@ -26,11 +26,11 @@ use crate::entry::{Entry, Join};
 use crate::event::{Effect, Notice, Phase, Record, Timer};
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, Scope, Seq};
 use crate::log::{Block, SignedBlock};
-use crate::logset::{Head as LogHead, LogSet};
+use crate::logset::{LogHead, LogSet};
 use crate::manifest::Manifest;
 use crate::round::{EntryRef, RoundValue};
 use crate::sketch::Sketch;
-use crate::state::{self, Choice, Head};
+use crate::state::{self, Head, Selection};
 use crate::time::Instant;
 
 /// Ticks after which a fetch that nothing was heard of is tried again.
@@ -161,7 +161,7 @@ pub(super) struct Deciding {
     /// Proposed values not judged yet.
     pub(super) judging: Vec<RoundValue>,
     /// What this peer chose to propose, and in which attempt, while the adapter that it leads to is computed.
-    pub(super) draft: Option<(u32, Choice)>,
+    pub(super) draft: Option<(u32, Selection)>,
 }
 
 /// When a fetch that was just begun is given up, should nothing be heard of it.

@@ -17,7 +17,7 @@ use crate::event::Effect;
 use crate::id::{BlobRef, Round};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{Evidence, Step, StepKey, Stepped};
+use crate::state::{RoundSources, Step, StepKey, Stepped};
 use crate::work::{Advance, Load, Outcome, Task, Work};
 
 /// What is known of steps, and whether one is being computed.
@@ -58,11 +58,11 @@ impl Run {
         let manifest = (self.manifest.as_ref()).expect("no value without its run's manifest");
         let before = self.adapter.as_ref();
         let before = before.filter(|(round, _)| round.next() == value.round);
-        let evidence = Evidence {
+        let sources = RoundSources {
             before: before.map(|(_, adapter)| adapter),
-            ..self.evidence()
+            ..self.sources()
         };
-        match Step::of(manifest, value, &evidence) {
+        match Step::of(manifest, value, &sources) {
             Ok(step) => self.compute(desk, Task::Step(step)),
             Err(why) => return Some(Err(why)),
         }

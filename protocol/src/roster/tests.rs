@@ -34,7 +34,7 @@ fn value(round: u32, joins: &[EntryRef], leaves: &[EntryRef]) -> RoundValue {
         role: Role::Both,
         root: MerkleRoot::default(),
         tokens: 7,
-        own: 7,
+        own_tokens: 7,
         beacon: chain(entry.author.0.as_bytes()[0]).commitment(),
     };
     RoundValue {

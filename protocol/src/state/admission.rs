@@ -19,10 +19,10 @@ use crate::state::Head;
 pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64) -> u64 {
     match (roster.get(author), manifest.weights) {
         (None, _) => 0,
-        (Some(member), _) if member.own == 0 => 0,
+        (Some(member), _) if member.own_tokens == 0 => 0,
         (Some(_), Weights::Trained) => tokens,
         (Some(member), Weights::Own { full }) => {
-            let own = u128::from(member.own.min(full));
+            let own = u128::from(member.own_tokens.min(full));
             let weight = u128::from(tokens) * own / u128::from(full.max(1));
             u64::try_from(weight).unwrap_or(u64::MAX).max(1)
         }
@@ -34,9 +34,9 @@ pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64)
 /// sketch.
 pub fn votes(manifest: &Manifest, member: &Member) -> u64 {
     match manifest.weights {
-        _ if member.is_idle() || member.own == 0 => 0,
+        _ if member.is_idle() || member.own_tokens == 0 => 0,
         Weights::Trained => 1,
-        Weights::Own { full } => member.own.min(full).max(1),
+        Weights::Own { full } => member.own_tokens.min(full).max(1),
     }
 }
 
@@ -61,13 +61,13 @@ pub fn admit(manifest: &Manifest, joins: &[(EntryRef, &Join)]) -> Vec<Joined> {
             role: join.role,
             root: join.root,
             tokens: join.tokens,
-            own: own_at_first(manifest, join.role, join.tokens),
+            own_tokens: initial_own_tokens(manifest, join.role, join.tokens),
             beacon: join.beacon,
         })
         .collect()
 }
 
-fn own_at_first(manifest: &Manifest, role: Role, tokens: u64) -> u64 {
+fn initial_own_tokens(manifest: &Manifest, role: Role, tokens: u64) -> u64 {
     match shows_text(manifest, role) {
         true => 0,
         false => tokens,
@@ -77,7 +77,7 @@ fn own_at_first(manifest: &Manifest, role: Role, tokens: u64) -> u64 {
 /// What of a value's joins, call and openings can be told without any log.
 pub(super) fn check(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection> {
     let contradiction = |what| Err(Rejection::Contradiction(what));
-    let begins = |j: &Joined| j.own == own_at_first(manifest, j.role, j.tokens);
+    let begins = |j: &Joined| j.own_tokens == initial_own_tokens(manifest, j.role, j.tokens);
     if !value.joins.iter().all(begins) {
         return contradiction("a join has text of its own before its sketch is open");
     }
@@ -133,7 +133,7 @@ pub fn called(log: &LogSet, call: &EntryRef) -> BTreeMap<EntryRef, u32> {
 }
 
 /// A sketch that may be opened.
-struct Shown<'a> {
+struct OpeningCheck<'a> {
     entry: EntryRef,
     sketch: &'a Sketch,
     tokens: u64,
@@ -147,11 +147,11 @@ struct Shown<'a> {
 ///
 /// Text counts for whoever committed to it first, by rounds; who committed in one round and opens in one shares.
 pub fn open(opening: &Opening<'_>, entries: &[EntryRef]) -> Vec<Opened> {
-    let shown: Vec<Shown<'_>> = entries.iter().filter_map(|at| opening.show(at)).collect();
+    let shown: Vec<OpeningCheck<'_>> = entries.iter().filter_map(|at| opening.show(at)).collect();
     let turns: BTreeSet<u32> = shown.iter().map(|shown| shown.turn).collect();
     let mut out = Vec::with_capacity(shown.len());
     for turn in turns {
-        let joining: Vec<&Shown<'_>> = shown.iter().filter(|s| s.turn == turn).collect();
+        let joining: Vec<&OpeningCheck<'_>> = shown.iter().filter(|s| s.turn == turn).collect();
         let opens = |at: &EntryRef| shown.iter().any(|s| s.entry.author == at.author);
         let roster = opening.head.iter().flat_map(|head| head.roster.sketches());
         let before = (roster.filter(|(since, at)| since.0 <= turn && !opens(at)))
@@ -168,11 +168,11 @@ pub fn open(opening: &Opening<'_>, entries: &[EntryRef]) -> Vec<Opened> {
 
 impl Opening<'_> {
     /// The sketch of an entry, if its author committed to it and may open it now.
-    fn show(&self, at: &EntryRef) -> Option<Shown<'_>> {
+    fn show(&self, at: &EntryRef) -> Option<OpeningCheck<'_>> {
         let sketch = sketch_at(self.log, at).filter(|sketch| !sketch.is_empty())?;
         let (joined, role, tokens, turn) = match self.head {
             Some(head) => {
-                let member = head.roster.get(&at.author).filter(|m| m.own == 0)?;
+                let member = head.roster.get(&at.author).filter(|m| m.own_tokens == 0)?;
                 (member.joined, member.role, member.tokens, member.since.0)
             }
             None => {
@@ -186,7 +186,7 @@ impl Opening<'_> {
         };
         let is_committed = join.sketch == Some(sketch.commit(&at.author));
         let may = shows_text(self.manifest, role) && at.position() > joined.position();
-        (is_committed && may).then_some(Shown {
+        (is_committed && may).then_some(OpeningCheck {
             entry: *at,
             sketch,
             tokens,
@@ -195,7 +195,7 @@ impl Opening<'_> {
     }
 }
 
-impl Shown<'_> {
+impl OpeningCheck<'_> {
     /// Tokens of its own: of those claimed, no more than the sketch has words for.
     fn count(&self, part: Ppb) -> Option<Opened> {
         let words = self
@@ -203,11 +203,11 @@ impl Shown<'_> {
             .runs()
             .saturating_mul(limits::MAX_TOKENS_PER_WORD);
         let held = u128::from(self.tokens.min(words));
-        let own = held * u128::from(part.0) / u128::from(Ppb::ONE.0);
-        let own = u64::try_from(own).unwrap_or(u64::MAX).max(1);
+        let own_tokens = held * u128::from(part.0) / u128::from(Ppb::ONE.0);
+        let own_tokens = u64::try_from(own_tokens).unwrap_or(u64::MAX).max(1);
         (part > Ppb(0)).then_some(Opened {
             entry: self.entry,
-            own,
+            own_tokens,
         })
     }
 }

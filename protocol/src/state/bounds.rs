@@ -87,7 +87,8 @@ pub(super) fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<()
     let most = round_tokens(manifest);
     let mut trained =
         (value.included.iter().map(|i| i.tokens)).chain(value.missed.iter().map(|m| m.tokens));
-    let held = |j: &Joined| (1..=limits::MAX_TOKENS).contains(&j.tokens) && j.own <= j.tokens;
+    let held =
+        |j: &Joined| (1..=limits::MAX_TOKENS).contains(&j.tokens) && j.own_tokens <= j.tokens;
     if !(trained.all(|tokens| (1..=most).contains(&tokens)) && value.joins.iter().all(held)) {
         return Err(Rejection::Limit("tokens"));
     }

@@ -5,11 +5,11 @@ use crate::beacon;
 use crate::committee::Committee;
 use crate::hash::{Digest, Domain};
 use crate::id::{PeerId, Round, RunId};
-use crate::lot::Lot;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::roster::{Member, Roster, Work};
 use crate::round::RoundValue;
+use crate::sortition::Sortition;
 
 /// The draw of contributors for the round after `round`, by ticket. While all are drawn, those who have just been
 /// admitted are. Whoever has not opened its sketch in its first round is not waited for.
@@ -20,19 +20,19 @@ pub(super) fn draw(
     roster: &Roster,
     most: usize,
 ) -> Vec<PeerId> {
-    let lot = Lot {
+    let lot = Sortition {
         domain: Domain::Participants,
         run: &run,
         round: round.next(),
         beacon,
     };
     if roster.contributors().count() <= most {
-        let may_open = |m: &&Member| m.own > 0 || m.since == round.next();
+        let may_open = |m: &&Member| m.own_tokens > 0 || m.since == round.next();
         let contributors = roster.contributors().filter(may_open);
         return lot.draw(contributors.map(|member| member.peer), most);
     }
     let seated = roster.seated(round.next());
-    let contributors = seated.filter(|member| member.role.contributes() && member.own > 0);
+    let contributors = seated.filter(|member| member.role.contributes() && member.own_tokens > 0);
     lot.draw(contributors.map(|member| member.peer), most)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Evidence;
+use super::RoundSources;
 use crate::adapter::{Adapter, numbers_as_bytes};
 use crate::aggregate::{self, ContributionVector, Layout, Weighted};
 use crate::hash::BlobHasher;
@@ -81,16 +81,16 @@ impl Step {
     pub fn of(
         manifest: &Arc<Manifest>,
         value: &RoundValue,
-        evidence: &Evidence<'_>,
+        sources: &RoundSources<'_>,
     ) -> Result<Self, Rejection> {
-        if evidence.before.is_none() && value.round != Round(0) {
+        if sources.before.is_none() && value.round != Round(0) {
             return Err(Rejection::Contradiction(
                 "the adapter before is not at hand",
             ));
         }
         let mut parts = Vec::with_capacity(value.included.len());
         for included in &value.included {
-            let bytes = (evidence.blobs.get(&included.update.hash))
+            let bytes = (sources.blobs.get(&included.update.hash))
                 .ok_or(Rejection::Blob("an update is not at hand"))?;
             if bytes.len() as u64 != included.update.size {
                 return Err(Rejection::Blob(
@@ -103,7 +103,7 @@ impl Step {
             manifest: Arc::clone(manifest),
             run: value.run,
             round: value.round,
-            before: evidence.before.cloned(),
+            before: sources.before.cloned(),
             parts,
             key: StepKey::of(value),
         })

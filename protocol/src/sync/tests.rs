@@ -170,7 +170,7 @@ fn head_lists_cut_into_pages_cover_every_author() {
     let set = filled(&blocks);
     let parts = cut(&set, AuthorRange::ALL, 16);
     assert_eq!(parts.len(), 3);
-    let heads: Vec<Head> = parts.iter().flat_map(|r| list(&set, *r).heads).collect();
+    let heads: Vec<LogHead> = parts.iter().flat_map(|r| list(&set, *r).heads).collect();
     assert_eq!(heads, set.heads());
     assert!(
         parts

@@ -4,13 +4,13 @@ use super::*;
 use crate::fixture::*;
 use crate::hash::Digest;
 use crate::id::Seq;
-use crate::log::Head;
+use crate::log::LogHead;
 use crate::logset::ForkMark;
 
 fn list() -> HeadList {
     HeadList {
         range: AuthorRange::ALL,
-        heads: vec![Head {
+        heads: vec![LogHead {
             author: peer(1),
             seq: Seq(300),
             block: BlockId(any_digest(2)),
@@ -150,7 +150,7 @@ fn the_largest_answers_fit_one_direct_message() {
     let full = HeadList {
         range: AuthorRange::ALL,
         heads: (0..limits::MAX_HEADS_PER_MESSAGE)
-            .map(|n| Head {
+            .map(|n| LogHead {
                 author: ids(n),
                 seq: Seq(limits::MAX_SEQ),
                 block: BlockId(any_digest(2)),

@@ -7,11 +7,11 @@ use tributary_protocol::event::{Command, Effect, Input};
 use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq};
 use tributary_protocol::log::{Block, SignedBlock};
-use tributary_protocol::logset::Head;
+use tributary_protocol::logset::LogHead;
 use tributary_protocol::node::RunView;
 use tributary_protocol::round::{EntryRef, Included, RoundValue};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::state::{self, RoundSources, Selection};
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::wire::Message;
 
@@ -62,7 +62,7 @@ pub(crate) fn block(
     key: &SecretKey,
     run: RunId,
     at: (u64, Option<BlockId>),
-    seen: Vec<Head>,
+    seen: Vec<LogHead>,
     entries: Vec<Entry>,
 ) -> SignedBlock {
     let block = Block {
@@ -106,19 +106,19 @@ pub(crate) fn with_evidence<T>(
     net: &Net,
     node: usize,
     run: &RunId,
-    look: impl FnOnce(&RunView<'_>, &Evidence<'_>) -> T,
+    look: impl FnOnce(&RunView<'_>, &RoundSources<'_>) -> T,
 ) -> T {
     let view = view(net, node, run);
     let blobs: BTreeMap<_, _> = (net.blobs.iter().flatten())
         .map(|(hash, bytes)| (*hash, bytes.clone().into()))
         .collect();
-    let evidence = Evidence {
+    let sources = RoundSources {
         log: view.log(),
         before: view.adapter().map(|(_, adapter)| adapter),
         blobs: &blobs,
         judged: view.chain().last().map(|certificate| &certificate.value),
     };
-    look(&view, &evidence)
+    look(&view, &sources)
 }
 
 /// What the first proposer of the open height would put up from these receipts, from what `node` holds.
@@ -128,7 +128,7 @@ pub(crate) fn value_of(
     run: &RunId,
     keep: impl Fn(&EntryRef, &Contribution) -> bool,
 ) -> RoundValue {
-    with_evidence(net, node, run, |view, evidence| {
+    with_evidence(net, node, run, |view, sources| {
         let included = (view.log().all())
             .filter_map(|(at, entry)| match entry {
                 Entry::Contribution(c) if keep(&at, c) => Some(Included {
@@ -140,13 +140,13 @@ pub(crate) fn value_of(
                 _ => None,
             })
             .collect();
-        let choice = Choice {
+        let selection = Selection {
             included,
             link: net.first_link(node, run),
-            ..Choice::default()
+            ..Selection::default()
         };
         let manifest = view.manifest().expect("it is known");
-        let built = state::build(manifest, *run, view.head(), choice, evidence);
+        let built = state::build(manifest, *run, view.head(), selection, sources);
         built.expect("all of it is here").0
     })
 }

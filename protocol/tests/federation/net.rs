@@ -18,7 +18,7 @@ use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
     Weights,
 };
-use tributary_protocol::node::{Means, Node, NodeConfig, Saved};
+use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::outbox::Outbox;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state;
@@ -82,7 +82,7 @@ pub(crate) fn config(index: usize) -> NodeConfig {
         network: NetworkId(9),
         seed,
         archive: true,
-        means: Means::default(),
+        resources: Resources::default(),
         tick_ms: 200,
     }
 }

@@ -5,7 +5,7 @@ use tributary_protocol::consensus::{ConsensusMessage, Proposal, Vote, VoteKind};
 use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
-use tributary_protocol::log::{Block, Head};
+use tributary_protocol::log::{Block, LogHead};
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec, Weights};
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::sign::Signature;
@@ -73,13 +73,13 @@ impl Out {
         self.raw(blob.hash.as_bytes()).int(blob.size)
     }
 
-    fn head(&mut self, head: &Head) {
+    fn head(&mut self, head: &LogHead) {
         self.raw(head.author.as_bytes())
             .int(head.seq.0)
             .raw(head.block.as_bytes());
     }
 
-    fn place(&mut self, place: &EntryRef) -> &mut Self {
+    fn entry_ref(&mut self, place: &EntryRef) -> &mut Self {
         self.raw(place.author.as_bytes())
             .int(place.seq.0)
             .raw(place.block.as_bytes())
@@ -219,7 +219,7 @@ fn entry(o: &mut Out, entry: &Entry) {
         }
         Entry::Call(joins) => {
             o.int(5u8).list(joins, |o, place| {
-                o.place(place);
+                o.entry_ref(place);
             });
         }
         Entry::Opening(sketch) => {
@@ -257,29 +257,29 @@ fn write_value(o: &mut Out, v: &RoundValue) {
     o.int(v.attempt).raw(v.link.as_bytes());
     o.raw(v.beacon.as_bytes());
     o.list(&v.included, |o, i| {
-        o.place(&i.receipt).blob(&i.update);
+        o.entry_ref(&i.receipt).blob(&i.update);
         o.int(i.tokens).int(i.weight);
     });
     o.list(&v.missed, |o, m| {
-        o.place(&m.receipt).int(m.tokens).int(m.weight);
+        o.entry_ref(&m.receipt).int(m.tokens).int(m.weight);
     });
     o.list(&v.joins, |o, j| {
-        o.place(&j.entry)
+        o.entry_ref(&j.entry)
             .role(j.role)
             .raw(j.root.as_bytes())
             .int(j.tokens)
-            .int(j.own)
+            .int(j.own_tokens)
             .raw(j.beacon.as_bytes());
     });
     o.option(v.call, |o, call| {
-        o.place(&call);
+        o.entry_ref(&call);
     });
     o.list(&v.openings, |o, opened| {
-        o.place(&opened.entry).int(opened.own);
+        o.entry_ref(&opened.entry).int(opened.own_tokens);
     });
     for places in [&v.leaves, &v.sheets] {
         o.list(places, |o, place| {
-            o.place(place);
+            o.entry_ref(place);
         });
     }
     o.list(&v.scores, |o, s| {

@@ -56,7 +56,7 @@ impl DoubleProposal {
 /// The value with one contribution left out, if that many can be spared.
 fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
     let kept = value.included[..value.included.len().checked_sub(1)?].to_vec();
-    rebuilt(value, stage, |choice| choice.included = kept)
+    rebuilt(value, stage, |selection| selection.included = kept)
 }
 
 fn does_not_follow(value: &RoundValue) -> RoundValue {

@@ -82,14 +82,15 @@ fn rank(value: &RoundValue, stage: &Stage<'_>) -> Option<(Reverse<u32>, bool, u6
 fn others(value: &RoundValue, stage: &Stage<'_>) -> Vec<RoundValue> {
     let mut out = Vec::new();
     for (joins, leaves) in [(false, true), (true, false), (false, false)] {
-        out.extend(rebuilt(value, stage, |choice| {
-            choice.joins.retain(|_| joins);
-            choice.leaves.retain(|_| leaves);
+        out.extend(rebuilt(value, stage, |selection| {
+            selection.joins.retain(|_| joins);
+            selection.leaves.retain(|_| leaves);
         }));
     }
     for included in &value.included {
         if included.receipt.author != stage.me {
-            let kept = |choice: &mut state::Choice| choice.included.retain(|i| i != included);
+            let kept =
+                |selection: &mut state::Selection| selection.included.retain(|i| i != included);
             out.extend(rebuilt(value, stage, kept));
         }
     }

@@ -6,7 +6,7 @@ use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed};
 use tributary_protocol::event::Effect;
 use tributary_protocol::id::BlobHash;
 use tributary_protocol::round::RoundValue;
-use tributary_protocol::state::{self, Choice, Evidence};
+use tributary_protocol::state::{self, RoundSources, Selection};
 use tributary_protocol::wire::Message;
 
 use super::Stage;
@@ -51,20 +51,20 @@ impl Instead {
 pub(super) fn rebuilt(
     value: &RoundValue,
     stage: &Stage<'_>,
-    change: impl FnOnce(&mut Choice),
+    change: impl FnOnce(&mut Selection),
 ) -> Option<RoundValue> {
     let view = stage.view()?;
     let blob = |hash: BlobHash| Some((hash, stage.scene.store.blob(&hash)?.clone()));
     let blobs = (value.included.iter())
         .filter_map(|included| blob(included.update.hash))
         .collect();
-    let evidence = Evidence {
+    let sources = RoundSources {
         log: view.log(),
         before: view.adapter().map(|(_, adapter)| adapter),
         blobs: &blobs,
         judged: view.chain().last().map(|certificate| &certificate.value),
     };
-    let mut choice = Choice {
+    let mut selection = Selection {
         included: value.included.clone(),
         missed: value.missed.clone(),
         joins: value.joins.clone(),
@@ -75,8 +75,8 @@ pub(super) fn rebuilt(
         attempt: value.attempt,
         link: value.link,
     };
-    change(&mut choice);
+    change(&mut selection);
     let run = stage.scene.run;
-    let built = state::build(view.manifest()?, run, view.head(), choice, &evidence);
+    let built = state::build(view.manifest()?, run, view.head(), selection, &sources);
     built.ok().map(|(value, _)| value)
 }

@@ -7,7 +7,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Entry;
-use tributary_protocol::event::{Candidate, Command, Input};
+use tributary_protocol::event::{Command, Input, JoinRequest};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::limits;
 use tributary_protocol::sketch::Sketch;
@@ -19,7 +19,7 @@ pub(super) struct LieSketch {
     /// How far it is with copying, if it does.
     copies: Option<Copying>,
     /// The join that its owner asked for.
-    wish: Option<Candidate>,
+    wish: Option<JoinRequest>,
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -25,7 +25,7 @@ impl Behaviour for Omit {
         self.0.say(stage, effect, |value, stage| {
             let least = stage.scene.manifest.min_contributions as usize;
             let kept = (value.included.len() > least).then(|| fewest(value, &stage.me, least))?;
-            rebuilt(value, stage, |choice| choice.included = kept)
+            rebuilt(value, stage, |selection| selection.included = kept)
         });
     }
 }

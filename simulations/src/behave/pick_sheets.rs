@@ -70,7 +70,7 @@ fn picked(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
     let friends = stage.friends();
     let mut best = (favour(value, &friends), None);
     for sheets in sets(&value.sheets) {
-        let Some(other) = rebuilt(value, stage, |choice| choice.sheets = sheets) else {
+        let Some(other) = rebuilt(value, stage, |selection| selection.sheets = sheets) else {
             continue;
         };
         let favour = favour(&other, &friends);

@@ -20,7 +20,7 @@ use tributary_protocol::manifest::{
 use tributary_protocol::round::{EntryRef, Included, Opened, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::state::{self, Evidence, Head, Opening};
+use tributary_protocol::state::{self, Head, Opening, RoundSources};
 use tributary_protocol::time::Timestamp;
 
 /// Heights that are played, the genesis among them.
@@ -150,7 +150,7 @@ impl Stage {
     /// Own tokens of a name; none of a name that is not a member.
     pub(super) fn own(&self, who: &SecretKey) -> u64 {
         let head = self.head.as_ref().expect("played");
-        head.roster.get(&who.peer_id()).map_or(0, |m| m.own)
+        head.roster.get(&who.peer_id()).map_or(0, |m| m.own_tokens)
     }
 
     /// What its voice weighs in decisions.
@@ -286,13 +286,13 @@ impl Stage {
     fn check(&mut self, round: Round, value: &mut RoundValue) {
         let head = self.head.as_ref();
         state::conclude(&self.manifest, head, value).expect("a change of members");
-        let evidence = Evidence {
+        let sources = RoundSources {
             log: &self.log,
             before: None,
             blobs: &BTreeMap::new(),
             judged: None,
         };
-        let checked = state::check(&self.manifest, head, value, &evidence);
+        let checked = state::check(&self.manifest, head, value, &sources);
         assert_eq!(checked, Ok(()), "a valid value of height {}", round.0);
         let next = state::follow(&self.manifest, self.run, head, value);
         self.head = Some(next.expect("it was checked"));

@@ -102,7 +102,7 @@ impl Members {
             role: Role::Contributor,
             root: MerkleRoot::default(),
             tokens: 1,
-            own: 1,
+            own_tokens: 1,
             beacon: chain.commitment(),
         };
         let mut value = self.value(0, 0);

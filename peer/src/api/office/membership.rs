@@ -1,7 +1,7 @@
 //! Asking for membership: what a peer commits to when it joins a run.
 
 use tributary_protocol::entry::{Entry, Join, Role};
-use tributary_protocol::event::{Candidate, Command};
+use tributary_protocol::event::{self, Command};
 use tributary_protocol::id::{MerkleRoot, RunId};
 use tributary_protocol::manifest::{Manifest, Weights};
 
@@ -78,7 +78,7 @@ fn commit(
     manifest: &Manifest,
     request: &JoinRequest,
     role: Role,
-) -> Answer<Candidate> {
+) -> Answer<event::JoinRequest> {
     let paths = office.home.paths();
     let base =
         model::provide(paths, &manifest.base, request.base.as_deref()).map_err(Failure::from)?;
@@ -111,7 +111,7 @@ fn commit(
         beacon: Default::default(),
         sketch: None,
     };
-    Ok(Candidate { join, sketch })
+    Ok(event::JoinRequest { join, sketch })
 }
 
 /// Whether what a member asks for leaves it to score others on its own text; gives a warning.

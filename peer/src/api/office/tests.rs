@@ -6,7 +6,7 @@ use futures::StreamExt;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
 use tributary_protocol::log::Unverified;
-use tributary_protocol::node::Means;
+use tributary_protocol::node::Resources;
 
 use super::*;
 use crate::NETWORK;
@@ -29,7 +29,7 @@ async fn office(root: &std::path::Path) -> Office {
         learner: Arc::new(Quadratic::new(0.0)),
         slots: Slots::new(1),
         archive: true,
-        means: Means::default(),
+        resources: Resources::default(),
         evidence: false,
     });
     let daemon = Arc::new(daemon.await.unwrap());

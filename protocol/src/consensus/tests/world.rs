@@ -120,7 +120,7 @@ impl World {
                 h.attempt(),
                 h.driver.step(),
                 h.timers,
-                h.wanted,
+                h.awaits_value,
                 h.driver.valid_value(),
             ),
         };
@@ -271,7 +271,7 @@ impl World {
                     self.schedule(who, takes, Event::Judge(value));
                 }
                 Output::Decided(certificate) => self.certify(who, certificate),
-                Output::Evidence(author) => {
+                Output::Equivocation(author) => {
                     let author = self.position(author);
                     let behaviour = self.members[author].behaviour;
                     assert_eq!(behaviour, Behaviour::Liar, "seed {}: slander", self.seed);

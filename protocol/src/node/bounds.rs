@@ -24,7 +24,7 @@ const NUMBER_BYTES: u64 = size_of::<f32>() as u64;
 
 /// Bytes that a run takes, or the most that it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct Bounds {
     /// One adapter, in memory.
     pub adapter: u64,
     /// One round, in memory: everybody's updates as they travel, and the adapters that are held at a time.
@@ -33,14 +33,14 @@ pub struct Budget {
     pub run: u64,
 }
 
-/// A part of a [`Budget`].
+/// A part of a [`Bounds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// [`Budget::adapter`].
+pub enum Resource {
+    /// [`Bounds::adapter`].
     Adapter,
-    /// [`Budget::round`].
+    /// [`Bounds::round`].
     Round,
-    /// [`Budget::run`].
+    /// [`Bounds::run`].
     Run,
 }
 
@@ -49,14 +49,14 @@ pub enum Part {
 #[error("the run asks for {asks} bytes for {}, and at most {most} are given", .part.words())]
 pub struct Excess {
     /// For what.
-    pub part: Part,
+    pub part: Resource,
     /// Bytes that the run may take.
     pub asks: u64,
     /// Bytes that it may have.
     pub most: u64,
 }
 
-impl Part {
+impl Resource {
     /// What the bytes are for, in words.
     pub fn words(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl Part {
     }
 }
 
-impl Budget {
+impl Bounds {
     /// The most that a run of this manifest may take: as many contributors as it allows, in every round.
     pub fn of(manifest: &Manifest) -> Self {
         let adapter = NUMBER_BYTES * manifest.adapter.parameters() as u64;
@@ -90,12 +90,12 @@ impl Budget {
     ///
     /// # Errors
     /// The first part that does not.
-    pub fn affords(&self, manifest: &Manifest) -> Result<(), Excess> {
+    pub fn admit(&self, manifest: &Manifest) -> Result<(), Excess> {
         let asked = Self::of(manifest);
         for (part, asks, most) in [
-            (Part::Adapter, asked.adapter, self.adapter),
-            (Part::Round, asked.round, self.round),
-            (Part::Run, asked.run, self.run),
+            (Resource::Adapter, asked.adapter, self.adapter),
+            (Resource::Round, asked.round, self.round),
+            (Resource::Run, asked.run, self.run),
         ] {
             if asks > most {
                 return Err(Excess { part, asks, most });
@@ -115,7 +115,7 @@ impl Run {
         let Some(manifest) = manifest else {
             return false;
         };
-        if let Err(excess) = desk.config.means.afford(&manifest) {
+        if let Err(excess) = desk.config.resources.admit(&manifest) {
             self.declined = Some(excess);
             desk.notify(Notice::Declined {
                 run: self.id,

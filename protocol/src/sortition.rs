@@ -9,7 +9,7 @@ use crate::id::{PeerId, Round, RunId};
 
 /// One draw.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lot<'a> {
+pub(crate) struct Sortition<'a> {
     /// What is drawn.
     pub(crate) domain: Domain,
     pub(crate) run: &'a RunId,
@@ -19,7 +19,7 @@ pub(crate) struct Lot<'a> {
     pub(crate) beacon: &'a Digest,
 }
 
-impl Lot<'_> {
+impl Sortition<'_> {
     /// A peer's ticket: uniform, and unknown before the beacon is.
     pub(crate) fn ticket(&self, peer: &PeerId) -> Digest {
         let mut hasher = self.hasher();
