@@ -21,8 +21,8 @@ use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
-use crate::evidence::Tested;
 use crate::money::{self, MAX_AMOUNT, MoneyError};
+use crate::significance::TestedScore;
 
 /// Nanonats in a nat.
 const NANO: u128 = 1_000_000_000;
@@ -107,7 +107,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
     /// The final score, and what its author had shown with it.
-    pub tested: Tested,
+    pub tested: TestedScore,
     /// Part of the round; nothing while it is held back.
     pub credit: Ppb,
     /// What that is of the round's worth.
@@ -140,8 +140,8 @@ pub struct RoundCredits {
 ///
 /// # Errors
 /// See [`CreditError`].
-pub fn assign(scores: &[Tested], offer: &Offer) -> Result<RoundCredits, CreditError> {
-    let is_out_of_order = |pair: &&[Tested]| pair[0].score.peer >= pair[1].score.peer;
+pub fn assign(scores: &[TestedScore], offer: &Offer) -> Result<RoundCredits, CreditError> {
+    let is_out_of_order = |pair: &&[TestedScore]| pair[0].score.peer >= pair[1].score.peer;
     if let Some(pair) = scores.windows(2).find(is_out_of_order) {
         return Err(CreditError::Order(pair[1].score.peer));
     }
@@ -187,7 +187,7 @@ pub fn assign(scores: &[Tested], offer: &Offer) -> Result<RoundCredits, CreditEr
 }
 
 /// Sum of all scores of a round, in nanonats.
-pub(crate) fn gain(scores: &[Tested]) -> i128 {
+pub(crate) fn gain(scores: &[TestedScore]) -> i128 {
     (scores.iter())
         .map(|tested| i128::from(tested.score.score.0))
         .sum()
@@ -195,7 +195,7 @@ pub(crate) fn gain(scores: &[Tested]) -> i128 {
 
 /// Each contributor's part of the positive scores in billionths, whether it counts yet or not; nothing in a round without
 /// a gain.
-fn shares(scores: &[Tested], gain: i128) -> Vec<(PeerId, u64)> {
+fn shares(scores: &[TestedScore], gain: i128) -> Vec<(PeerId, u64)> {
     let weights = weights(scores);
     let parts = (gain > 0).then(|| money::apportion(u128::from(Ppb::ONE.0), &weights));
     let parts = parts.flatten().unwrap_or_else(|| vec![0; scores.len()]);
@@ -205,7 +205,7 @@ fn shares(scores: &[Tested], gain: i128) -> Vec<(PeerId, u64)> {
 }
 
 /// What is split by: the positive scores, in nanonats.
-pub(crate) fn weights(scores: &[Tested]) -> Vec<(PeerId, u64)> {
+pub(crate) fn weights(scores: &[TestedScore]) -> Vec<(PeerId, u64)> {
     (scores.iter())
         .map(|tested| (tested.score.peer, tested.positive()))
         .collect()
@@ -219,12 +219,12 @@ mod tests {
     use tributary_protocol::round::FinalScore;
 
     use super::*;
-    use crate::evidence::Shown;
+    use crate::significance::CumulativeScore;
 
     /// Of authors that have shown enough.
-    fn scores(nanonats: &[i64]) -> Vec<Tested> {
+    fn scores(nanonats: &[i64]) -> Vec<TestedScore> {
         (nanonats.iter().enumerate())
-            .map(|(n, &score)| Tested {
+            .map(|(n, &score)| TestedScore {
                 score: FinalScore {
                     peer: PeerId(Digest::from_bytes([n as u8; 32])),
                     score: NanoNats(score),
@@ -232,7 +232,7 @@ mod tests {
                     high: NanoNats(score.saturating_add(5)),
                     luck: NanoNats(1),
                 },
-                shown: Shown {
+                shown: CumulativeScore {
                     scores: 4,
                     squares: 1,
                 },
@@ -240,7 +240,7 @@ mod tests {
             .collect()
     }
 
-    fn hold_back(tested: &mut Tested) {
+    fn hold_back(tested: &mut TestedScore) {
         tested.shown.scores = 3;
     }
 

@@ -5,7 +5,7 @@
 //!                                              <- contribution vector <- receipt <- shard root
 //! ```
 //!
-//! [`Payout`] breaks the splits down into quotas, remainders and the receivers of left-over units; [`Verdict`] breaks
+//! [`Payout`] breaks the splits down into quotas, remainders and the receivers of left-over units; [`MedianBasis`] breaks
 //! the median down into the evaluators' judgements. The code that pays makes both, and they say where they differ from
 //! what was certified. A [`Step`] notes how far one station of the walk was checked. The caller that holds the bytes
 //! behind the stations reads them.
@@ -15,9 +15,9 @@ use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
 
 use crate::credit::{self, CreditError, Offer, Outcome};
-use crate::evidence::Tested;
 use crate::fold::CertifiedRound;
 use crate::money::{self, Portion};
+use crate::significance::TestedScore;
 
 /// Why a payout cannot be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +65,7 @@ pub struct Payout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PayoutLine {
     /// The final score, and what its author had shown with it.
-    pub tested: Tested,
+    pub tested: TestedScore,
     /// `10^9 * score / positive` in whole billionths; `None` without a gain. It waits while the score is held back.
     pub credit: Option<Portion>,
     /// `worth * credit / 10^9` in whole micro-OPEN.
@@ -136,14 +136,14 @@ impl Payout {
     }
 
     /// The line that is explained; `None` when the round has no scores.
-    pub fn own(&self) -> Option<&PayoutLine> {
+    pub fn explained_line(&self) -> Option<&PayoutLine> {
         self.lines.iter().find(|line| line.peer() == self.peer)
     }
 }
 
 /// The evaluators' judgements of one contribution, from the lowest up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct MedianBasis {
     /// What each evaluator but the contributor signed, and whether its score is (or is half of) the median.
     pub judgements: Vec<Judgement>,
     /// How many the final score needs.
@@ -165,7 +165,7 @@ pub struct Judgement {
     pub is_middle: bool,
 }
 
-impl Verdict {
+impl MedianBasis {
     /// Ranks what evaluators found of `peer`, of whom `evaluators` (ordered) might have said something; `None` where
     /// none did. What `peer` said of itself is left out.
     pub fn of(
@@ -269,7 +269,7 @@ mod tests {
     use tributary_protocol::round::{FinalScore, Included};
 
     use super::*;
-    use crate::evidence::Shown;
+    use crate::significance::CumulativeScore;
 
     fn peer(n: u8) -> PeerId {
         PeerId(Digest::from_bytes([n; 32]))
@@ -284,9 +284,9 @@ mod tests {
             luck: NanoNats(1),
         });
         // Without luck so far, whoever scores is beyond it.
-        let scores = scores.map(|score| Tested {
+        let scores = scores.map(|score| TestedScore {
             score,
-            shown: Shown {
+            shown: CumulativeScore {
                 scores: score.score.0.into(),
                 squares: 0,
             },
@@ -318,7 +318,7 @@ mod tests {
     fn the_unit_that_is_left_goes_to_the_largest_remainder() {
         let payout = Payout::of(&round(&[2, 1, -2], 10), peer(0)).expect("scored");
         assert_eq!(payout.lines[1].peer(), peer(1));
-        let own = payout.own().expect("scored");
+        let own = payout.explained_line().expect("scored");
         assert_eq!((payout.positive, payout.outcome), (3, Outcome::Paid));
         assert_eq!((payout.gain, payout.worth), (1, MicroOpen(10)));
         let credit = own.credit.expect("paid");
@@ -332,10 +332,16 @@ mod tests {
     #[test]
     fn a_round_without_scores_explains_that_nothing_is_paid() {
         let payout = Payout::of(&round(&[], 10), peer(0)).expect("no scores");
-        assert_eq!((payout.outcome, payout.own()), (Outcome::Unscored, None));
+        assert_eq!(
+            (payout.outcome, payout.explained_line()),
+            (Outcome::Unscored, None)
+        );
         let nobody = Payout::of(&round(&[-1, 0], 10), peer(1)).expect("scored");
         assert_eq!(nobody.outcome, Outcome::NoGain);
-        assert_eq!(nobody.own().expect("scored").amount(), MicroOpen(0));
+        assert_eq!(
+            nobody.explained_line().expect("scored").amount(),
+            MicroOpen(0)
+        );
     }
 
     #[test]
@@ -344,7 +350,7 @@ mod tests {
         round.scores[2].shown.squares = 100;
         let payout = Payout::of(&round, peer(2)).expect("scored");
         assert_eq!((payout.positive, payout.outcome), (8, Outcome::Paid));
-        let own = payout.own().expect("scored");
+        let own = payout.explained_line().expect("scored");
         assert!(own.tested.is_held_back() && own.amount() == MicroOpen(0));
         assert_eq!(own.amount.expect("a gain").whole(), payout.waiting.0);
         assert_eq!(payout.waiting, MicroOpen(6));
@@ -367,10 +373,10 @@ mod tests {
     fn the_median_names_the_judgements_it_rests_on() {
         let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
         let of = |found: &[(PeerId, Score)], expected| {
-            Verdict::of(&peer(9), found.iter().copied(), &evaluators(expected)).expect("judged")
+            MedianBasis::of(&peer(9), found.iter().copied(), &evaluators(expected)).expect("judged")
         };
         let middle =
-            |v: &Verdict| -> Vec<bool> { v.judgements.iter().map(|j| j.is_middle).collect() };
+            |v: &MedianBasis| -> Vec<bool> { v.judgements.iter().map(|j| j.is_middle).collect() };
         let odd = of(&found, 3);
         assert_eq!((odd.score, odd.needed), (NanoNats(2), 3));
         assert_eq!(middle(&odd), [false, true, false]);
@@ -378,16 +384,16 @@ mod tests {
         assert_eq!((even.score, middle(&even)), (NanoNats(-1), vec![true; 2]));
         let few = of(&found, 5);
         assert_eq!((few.score, middle(&few)), (NanoNats(0), vec![false; 3]));
-        assert_eq!(Verdict::of(&peer(9), [], &evaluators(3)), None);
+        assert_eq!(MedianBasis::of(&peer(9), [], &evaluators(3)), None);
     }
 
     #[test]
     fn what_an_evaluator_says_of_itself_is_no_judgement() {
         let found = [(peer(0), line(900)), (peer(1), line(2))];
-        let own = Verdict::of(&peer(0), found, &evaluators(2)).expect("judged");
+        let own = MedianBasis::of(&peer(0), found, &evaluators(2)).expect("judged");
         assert_eq!((own.score, own.judgements.len()), (NanoNats(2), 1));
         assert_eq!(own.judgements[0].evaluator, peer(1));
-        assert_eq!(Verdict::of(&peer(0), [found[0]], &evaluators(1)), None);
+        assert_eq!(MedianBasis::of(&peer(0), [found[0]], &evaluators(1)), None);
     }
 
     proptest! {
@@ -442,7 +448,7 @@ mod tests {
             let certified = aggregate::final_scores(&views, &included, &evaluators);
             prop_assert_eq!(certified.is_empty(), scores.len() < aggregate::needed(evaluators.len()));
             let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));
-            let verdict = Verdict::of(&peer(3), found, &evaluators);
+            let verdict = MedianBasis::of(&peer(3), found, &evaluators);
             for certified in certified {
                 let Some(verdict) = &verdict else {
                     prop_assert_eq!(certified.score, NanoNats(0));

@@ -9,7 +9,7 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb, RunId};
 use tributary_protocol::manifest::RevenueSplit;
 
-use crate::chart::Account;
+use crate::account::Account;
 use crate::fold::Posting;
 use crate::money::{self, Balance, MoneyError};
 use crate::query::AnswerShares;

@@ -13,11 +13,11 @@ use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
-use crate::chart::Account;
+use crate::account::Account;
 use crate::credit::{self, CreditError, Offer, RoundCredits};
-use crate::evidence::{Evidence, Tested};
 use crate::fee::{self, FeeError, Usage};
 use crate::money::{Balance, MoneyError};
+use crate::significance::{Significance, TestedScore};
 
 /// A training round whose scores (or their absence) are final.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct CertifiedRound {
     pub offer: Offer,
     /// Final scores, ordered by peer, each with what its author had shown by then; empty when too few sheets
     /// arrived.
-    pub scores: Vec<Tested>,
+    pub scores: Vec<TestedScore>,
 }
 
 impl CertifiedRound {
@@ -58,7 +58,7 @@ impl CertifiedRound {
 /// A run's certified values so far, taken one by one: what the next makes final follows from it alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    evidence: Evidence,
+    significance: Significance,
     expected: Round,
     offer: Offer,
 }
@@ -67,7 +67,7 @@ impl Chain {
     /// Before the genesis.
     pub fn new(manifest: &Manifest) -> Self {
         Self {
-            evidence: Evidence::default(),
+            significance: Significance::default(),
             expected: Round(0),
             offer: Offer::of(manifest),
         }
@@ -97,7 +97,7 @@ impl Chain {
             round,
             sponsor: manifest.creator,
             offer: self.offer,
-            scores: self.evidence.round(&value.scores),
+            scores: self.significance.round(&value.scores),
         });
         self.offer = Offer::of_round(manifest, value);
         Ok(judged)

@@ -23,10 +23,9 @@
 //! [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
 //! [`mod@reference`], the slow twins.
 
-pub mod chart;
+pub mod account;
 pub mod coalition;
 pub mod credit;
-pub mod evidence;
 pub mod explain;
 pub mod fee;
 pub mod fold;
@@ -39,11 +38,12 @@ pub mod path;
 pub mod query;
 pub mod reference;
 pub mod shapley;
+pub mod significance;
 pub mod statement;
 pub mod utility;
 pub mod vector;
 
-pub use chart::Account;
+pub use account::Account;
 pub use coalition::Coalition;
 pub use credit::{Credit, Outcome, RoundCredits};
 pub use fold::{Books, CertifiedRound, Fact, Posting};

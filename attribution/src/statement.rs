@@ -9,7 +9,7 @@ use std::fmt;
 
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round, RunId};
 
-use crate::chart::Account;
+use crate::account::Account;
 use crate::credit::Outcome;
 use crate::fold::Books;
 use crate::money::Balance;
@@ -209,15 +209,15 @@ mod tests {
 
     use super::*;
     use crate::credit::Offer;
-    use crate::evidence::{Shown, Tested};
     use crate::fold::{CertifiedRound, Fact};
+    use crate::significance::{CumulativeScore, TestedScore};
 
     fn peer(n: u8) -> PeerId {
         PeerId(Digest::from_bytes([n; 32]))
     }
 
     fn round(round: u32, scores: &[(u8, i64)]) -> Fact {
-        let score = |&(n, score): &(u8, i64)| Tested {
+        let score = |&(n, score): &(u8, i64)| TestedScore {
             score: FinalScore {
                 peer: peer(n),
                 score: NanoNats(score),
@@ -226,7 +226,7 @@ mod tests {
                 luck: NanoNats(2_000_000),
             },
             // Beyond luck is what scores more than six million.
-            shown: Shown {
+            shown: CumulativeScore {
                 scores: score.into(),
                 squares: 4_000_000_000_000,
             },

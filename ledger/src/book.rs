@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary_attribution::chart::Account;
+use tributary_attribution::account::Account;
 use tributary_attribution::credit::RoundCredits;
 use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
 use tributary_attribution::statement::Statement;

@@ -12,9 +12,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use tributary_attribution::chart::Account;
+use tributary_attribution::account::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::explain::{Check, Payout, Station, Step, Verdict};
+use tributary_attribution::explain::{Check, MedianBasis, Payout, Station, Step};
 use tributary_attribution::fold::{Books, CertifiedRound, Fact};
 use tributary_protocol::aggregate::{self, Weighted};
 use tributary_protocol::certificate::Certificate;
@@ -196,7 +196,7 @@ impl Walk<'_> {
         };
         let after = upto(payout.round)?;
         let before = upto(payout.round.previous().unwrap_or_default())?;
-        let amount = payout.own().map_or(0, |line| line.amount().0);
+        let amount = payout.explained_line().map_or(0, |line| line.amount().0);
         if after - before != amount as i128 {
             return Err(ExplainError::Account {
                 moved: after - before,
@@ -234,7 +234,7 @@ impl Walk<'_> {
                 score_nanonats: line.tested.score.score.0,
                 luck_nanonats: line.tested.score.luck.0,
                 shown_nanonats: narrow(line.tested.shown.scores),
-                bar_nanonats: u64::try_from(line.tested.shown.bar()).unwrap_or(u64::MAX),
+                bar_nanonats: u64::try_from(line.tested.shown.threshold()).unwrap_or(u64::MAX),
                 beyond_luck: line.tested.shown.is_beyond_luck(),
                 credit: line.credit().0.into(),
                 credit_rounded_up: line.credit.is_some_and(|part| part.is_topped),
@@ -279,7 +279,7 @@ impl Walk<'_> {
             .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
-        let verdict = Verdict::of(&peer, lines, &self.manifest.evaluators);
+        let verdict = MedianBasis::of(&peer, lines, &self.manifest.evaluators);
         let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]

@@ -36,7 +36,7 @@ use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 
-pub use tributary_attribution::query::layout::{Asked, Evidence, Outcome, Share, Why};
+pub use tributary_attribution::query::layout::{Asked, Outcome, ProvenSpan, Share, Why};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -242,7 +242,7 @@ impl Answered {
                     share.asked.leave_out(why);
                     continue;
                 }
-                share.evidence.push(Evidence {
+                share.evidence.push(ProvenSpan {
                     span: self.why.answer[bytes(span)].to_owned(),
                     kind: lexical::KIND.to_owned(),
                     words: span.len() as u32,

@@ -6,9 +6,9 @@ use tributary_protocol::manifest::RevenueSplit;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
 use super::*;
-use crate::evidence::Shown;
 use crate::money::MAX_AMOUNT;
 use crate::query::{AnswerShare, AnswerShares};
+use crate::significance::CumulativeScore;
 
 fn peer(n: u8) -> PeerId {
     PeerId(Digest::from_bytes([n; 32]))
@@ -29,12 +29,12 @@ fn score(n: usize, score: i64) -> FinalScore {
 }
 
 /// With as much shown as luck alone may give, or one nanonat more.
-fn tested(score: FinalScore, is_held: bool) -> Tested {
-    let shown = Shown {
+fn tested(score: FinalScore, is_held: bool) -> TestedScore {
+    let shown = CumulativeScore {
         scores: if is_held { 6 } else { 7 },
         squares: 4,
     };
-    Tested { score, shown }
+    TestedScore { score, shown }
 }
 
 fn round(of: u8, round: u32, budget: u128, scores: &[i64]) -> CertifiedRound {
@@ -241,7 +241,7 @@ fn a_chain_is_walked_from_its_genesis_without_a_hole() {
     values[5].scores[0].score = NanoNats(4);
     let facts = CertifiedRound::chain(&manifest, &values).expect("a chain");
     let counts: Vec<Vec<u64>> = (facts.iter())
-        .map(|fact| fact.scores.iter().map(Tested::counts).collect())
+        .map(|fact| fact.scores.iter().map(TestedScore::counts).collect())
         .collect();
     assert_eq!(counts, [vec![0], vec![], vec![5], vec![4]]);
     // What is known later changes nothing about what was known before.

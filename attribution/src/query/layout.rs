@@ -61,7 +61,7 @@ pub struct Share {
     /// How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.
     pub influence_nanonats: i64,
     /// Spans of the answer that its text is proven to hold, without boilerplate.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<ProvenSpan>,
     /// What came of asking it for them.
     pub asked: Asked,
 }
@@ -135,7 +135,7 @@ pub enum Outcome {
 
 /// A span of an answer that stands in a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Evidence {
+pub struct ProvenSpan {
     /// The words.
     pub span: String,
     /// How it was matched.

@@ -62,7 +62,7 @@ pub struct Period {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pay {
     worth: MicroOpen,
-    own: i64,
+    own_score: i64,
     /// Sum of the others' positive scores.
     others: u64,
 }
@@ -176,10 +176,10 @@ impl Period {
                     self.earned = MicroOpen(self.earned.0 + own.amount.0);
                     self.rounds.push(Pay {
                         worth: credits.worth,
-                        own: own.tested.score.score.0,
+                        own_score: own.tested.score.score.0,
                         others,
                     });
-                    self.score = self.mean(|pay| i128::from(pay.own));
+                    self.score = self.mean(|pay| i128::from(pay.own_score));
                     self.others = self.mean(|pay| i128::from(pay.others));
                 }
             },
@@ -249,7 +249,7 @@ fn by_pairs(before: &[Pay], after: &[Pay]) -> [f64; 3] {
 /// The Shapley value of exchanging worth, own score and others' scores of one round for another's.
 fn exchanged(from: &Pay, to: &Pay) -> [f64; 3] {
     let pay = |worth: &Pay, own: &Pay, others: &Pay| {
-        let (own, others) = (own.own.max(0) as f64, others.others as f64);
+        let (own, others) = (own.own_score.max(0) as f64, others.others as f64);
         match own > 0.0 {
             true => worth.worth.0 as f64 * (own / (own + others)),
             false => 0.0,

@@ -1,8 +1,8 @@
 //! What the rule cannot do, kept as tests so that the README's list stays true.
 
 use tributary_attribution::credit::{self, Offer};
-use tributary_attribution::evidence::Evidence;
 use tributary_attribution::path;
+use tributary_attribution::significance::Significance;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 use tributary_protocol::round::FinalScore;
 
@@ -18,7 +18,7 @@ fn amounts(scores: &[i64]) -> Vec<u128> {
             luck: NanoNats(0),
         })
         .collect();
-    let tested = Evidence::default().round(&scores);
+    let tested = Significance::default().round(&scores);
     let offer = Offer {
         budget: MicroOpen(1000),
         price_per_nat: MicroOpen(u128::MAX),
@@ -39,7 +39,7 @@ fn a_helpful_and_a_harmful_name_earn_more_than_their_sum() {
 /// What has been shown is shown: who worked may send anything until luck has caught up with it.
 #[test]
 fn past_work_carries_random_numbers_for_some_rounds() {
-    let mut evidence = Evidence::default();
+    let mut significance = Significance::default();
     let mut round = |score: i64| {
         let score = FinalScore {
             peer: peer(1),
@@ -48,7 +48,7 @@ fn past_work_carries_random_numbers_for_some_rounds() {
             high: NanoNats(score),
             luck: NanoNats(100),
         };
-        evidence.round(&[score])[0].counts()
+        significance.round(&[score])[0].counts()
     };
     assert_eq!(round(1000), 1000);
     // 1000 + n > 300 sqrt(1 + n) up to n = 10, and not again before luck itself has added up to it.

@@ -24,8 +24,8 @@ use std::time::Instant;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tributary_attribution::evidence::Evidence;
 use tributary_attribution::path::NODES;
+use tributary_attribution::significance::Significance;
 use tributary_attribution::utility::Gradient as _;
 use tributary_protocol::id::Ppb;
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
@@ -258,7 +258,7 @@ struct Table {
     first: Vec<Vec<u8>>,
     paid: BTreeMap<String, Paid>,
     /// By lever, as what was paid.
-    evidence: BTreeMap<&'static str, Evidence>,
+    significance: BTreeMap<&'static str, Significance>,
     rng: ChaCha8Rng,
 }
 
@@ -285,7 +285,7 @@ impl Table {
             paid: LEVERS
                 .map(|lever| (lever.name.to_owned(), empty.clone()))
                 .into(),
-            evidence: BTreeMap::new(),
+            significance: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(cell.seed ^ 0xdec0),
         }
     }
@@ -310,8 +310,8 @@ impl Table {
         // Until it replays, a replayer has worked.
         let counts = self.strategy != Strategy::Stale || self.history.len() >= 2;
         for lever in LEVERS {
-            let evidence = self.evidence.entry(lever.name).or_default();
-            let scores = lever.scores(&round, evidence);
+            let significance = self.significance.entry(lever.name).or_default();
+            let scores = lever.scores(&round, significance);
             let paid = self.paid.get_mut(lever.name);
             pay(
                 paid.expect("a place for each lever"),
@@ -320,7 +320,7 @@ impl Table {
                 counts,
             );
         }
-        let scores = LEVERS[0].scores(&round, &mut Evidence::default());
+        let scores = LEVERS[0].scores(&round, &mut Significance::default());
         let score_of = |member: &usize| {
             let at = closed
                 .contributions

@@ -118,10 +118,10 @@ fn evidence(why: &Why) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::why::{Asked, Evidence, Share};
+    use crate::why::{Asked, ProvenSpan, Share};
 
     fn share(name: &str, outcome: Outcome, spans: &[&str], boilerplate: u32) -> Share {
-        let evidence = spans.iter().map(|span| Evidence {
+        let evidence = spans.iter().map(|span| ProvenSpan {
             span: (*span).to_owned(),
             kind: String::new(),
             words: 8,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tributary_attribution::credit;
-use tributary_attribution::evidence::{Evidence, Tested};
+use tributary_attribution::significance::{Significance, TestedScore};
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
@@ -58,12 +58,12 @@ pub(crate) fn rounds(
         .collect();
     let mut members = BTreeMap::new();
     let mut head = None;
-    let mut evidence = Evidence::default();
+    let mut significance = Significance::default();
     let mut out = Vec::with_capacity(values.len());
     for (at, (attempt, value)) in values.iter().enumerate() {
         let next = values.get(at + 1).map(|(_, value)| *value);
         let mut facts = reader.facts(value, next);
-        let tested = next.map_or(Vec::new(), |next| evidence.round(&next.scores));
+        let tested = next.map_or(Vec::new(), |next| significance.round(&next.scores));
         facts.scores = reader.scores(value, &tested);
         facts.attempt = *attempt;
         let committee = state::committee(manifest, run, head.as_ref());
@@ -173,7 +173,7 @@ impl Reader<'_> {
     }
 
     /// What a round's final scores pay.
-    fn scores(&self, value: &RoundValue, tested: &[Tested]) -> Vec<ScoreFacts> {
+    fn scores(&self, value: &RoundValue, tested: &[TestedScore]) -> Vec<ScoreFacts> {
         let offer = credit::Offer::of_round(self.manifest, value);
         let Ok(credits) = credit::assign(tested, &offer) else {
             return Vec::new();

@@ -6,8 +6,8 @@ use tributary_protocol::round::FinalScore;
 
 use super::*;
 use crate::credit::Offer;
-use crate::evidence::{Shown, Tested};
 use crate::fold::{CertifiedRound, Fact};
+use crate::significance::{CumulativeScore, TestedScore};
 
 const BUDGET: u128 = 10_000_000;
 /// With it, one nanonat is worth the usual budget.
@@ -23,7 +23,7 @@ type Scores = Option<Vec<(u8, i64)>>;
 
 fn books(rounds: &[(u128, Scores)]) -> Books {
     let facts = (rounds.iter().zip(1u32..)).map(|((budget, scores), round)| {
-        let scores = scores.iter().flatten().map(|(who, score)| Tested {
+        let scores = scores.iter().flatten().map(|(who, score)| TestedScore {
             score: FinalScore {
                 peer: peer(*who),
                 score: NanoNats(*score),
@@ -31,7 +31,7 @@ fn books(rounds: &[(u128, Scores)]) -> Books {
                 high: NanoNats(*score),
                 luck: NanoNats(1),
             },
-            shown: Shown {
+            shown: CumulativeScore {
                 scores: (*score).into(),
                 squares: u128::from(BEYOND_LUCK.unsigned_abs() - 1).pow(2) / 9,
             },

@@ -1,7 +1,7 @@
 //! What attackers earn and how much of their influence honest members keep, summed over rounds.
 
 use tributary_attribution::credit::{self, Offer, Outcome};
-use tributary_attribution::evidence::Evidence;
+use tributary_attribution::significance::Significance;
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
@@ -19,7 +19,7 @@ const ANY_GAIN: Offer = Offer {
 /// Credits and voices, summed over rounds.
 pub(super) struct Account {
     attackers: usize,
-    evidence: Evidence,
+    significance: Significance,
     /// Sum of the attackers' credits, in rounds.
     earned: f64,
     pub(super) paid_rounds: u32,
@@ -33,7 +33,7 @@ impl Account {
     pub(super) fn new(attackers: usize) -> Self {
         Self {
             attackers,
-            evidence: Evidence::default(),
+            significance: Significance::default(),
             earned: 0.0,
             paid_rounds: 0,
             refused: 0,
@@ -66,7 +66,7 @@ impl Account {
                 luck: line.luck,
             })
             .collect();
-        let tested = self.evidence.round(&scores);
+        let tested = self.significance.round(&scores);
         let credits = credit::assign(&tested, &ANY_GAIN).expect("a sheet in order of peers");
         if credits.outcome == Outcome::Paid {
             self.paid_rounds += 1;

@@ -1,8 +1,8 @@
 //! Ways of paying a round: today's, its parts, and what could be added so that gaming does not pay.
 
-use tributary_attribution::evidence::Evidence;
 use tributary_attribution::novelty::Public;
 use tributary_attribution::path::Lowered;
+use tributary_attribution::significance::Significance;
 use tributary_protocol::id::{NanoNats, PeerId};
 use tributary_protocol::round::FinalScore;
 
@@ -31,7 +31,7 @@ pub(super) struct Lever {
     pub(super) name: &'static str,
     reach: Reach,
     /// Whether a score counts only once its author's are beyond luck.
-    evidence: bool,
+    significance: bool,
     /// Whether contributions that are alike earn together what one would.
     alike: bool,
 }
@@ -40,7 +40,7 @@ const fn lever(name: &'static str, reach: Reach) -> Lever {
     Lever {
         name,
         reach,
-        evidence: false,
+        significance: false,
         alike: false,
     }
 }
@@ -53,15 +53,15 @@ pub(super) const LEVERS: [Lever; 8] = [
     lever("updates, 4 rounds", Reach::Updates(4)),
     lever("updates, all rounds", Reach::Updates(usize::MAX)),
     Lever {
-        evidence: true,
+        significance: true,
         ..lever("updates, 2 rounds + evidence", Reach::Updates(2))
     },
     Lever {
-        evidence: true,
+        significance: true,
         ..lever(TODAY, Reach::Updates(4))
     },
     Lever {
-        evidence: true,
+        significance: true,
         alike: true,
         ..lever("updates, 4 rounds + evidence, alike", Reach::Updates(4))
     },
@@ -78,16 +78,16 @@ pub(super) struct Round<'a> {
 
 impl Lever {
     /// What counts of each contribution to a round, in their order. `evidence` has the rounds before.
-    pub(super) fn scores(&self, round: &Round<'_>, evidence: &mut Evidence) -> Vec<f64> {
+    pub(super) fn scores(&self, round: &Round<'_>, significance: &mut Significance) -> Vec<f64> {
         let public = Public::new(self.public(round.history));
         let contributions = &round.closed.contributions;
         let lowered: Vec<(PeerId, Lowered)> = (contributions.iter())
             .map(|(peer, c)| (*peer, Lowered::of(round.slope, &public.new_part(c))))
             .collect();
         let certified: Vec<FinalScore> = lowered.iter().map(certified).collect();
-        let tested = evidence.round(&certified).into_iter();
+        let tested = significance.round(&certified).into_iter();
         let counts = (tested.zip(&lowered)).map(|(tested, (_, lowered))| {
-            match self.evidence && tested.is_held_back() {
+            match self.significance && tested.is_held_back() {
                 true => 0.0,
                 false => lowered.score,
             }

@@ -83,7 +83,7 @@ fn scores_of_the_experiment_are_those_of_an_evaluator() {
             let (before, contributions) = (closed.before.values(), &closed.contributions);
             let sheet = path::score(before, contributions, &public, &mut measure).unwrap();
             for (found, line) in lever
-                .scores(&round, &mut Evidence::default())
+                .scores(&round, &mut Significance::default())
                 .iter()
                 .zip(&sheet.scores)
             {

@@ -10,7 +10,7 @@
 //! ```
 
 use tributary_attribution::credit::{self, Offer};
-use tributary_attribution::evidence::{Evidence, Shown, Tested};
+use tributary_attribution::significance::{CumulativeScore, Significance, TestedScore};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 use tributary_protocol::round::FinalScore;
@@ -127,11 +127,11 @@ impl Rule {
     /// What each author is paid over a run, micro-OPEN. `others` are runs of the same federation with other seeds.
     pub(super) fn payouts(self, run: &Run, others: &[&Run]) -> Vec<f64> {
         let mut paid = vec![0.0; run.first().map_or(0, Vec::len)];
-        let mut evidence = Evidence::default();
+        let mut significance = Significance::default();
         for (round, lines) in run.iter().enumerate() {
             assert_eq!(lines.len(), paid.len(), "the same authors in each round");
             let scores: Vec<FinalScore> = lines.iter().map(|line| line.score).collect();
-            let mut tested = evidence.round(&scores);
+            let mut tested = significance.round(&scores);
             let squares = |luck: Luck| squares(luck, &run[..=round], others, &tested);
             match self {
                 SHIPPED => {}
@@ -187,7 +187,7 @@ pub(super) fn split(run: &Run, at: usize) -> Run {
 }
 
 /// The square of what luck is in the sum of each author's scores up to a round, the last of `rounds`.
-fn squares(luck: Luck, rounds: &[Vec<Line>], others: &[&Run], tested: &[Tested]) -> Vec<f64> {
+fn squares(luck: Luck, rounds: &[Vec<Line>], others: &[&Run], tested: &[TestedScore]) -> Vec<f64> {
     let of = |at: usize| match luck {
         Luck::Signs => tested[at].shown.squares as f64,
         Luck::Halves => rounds.iter().map(|lines| lines[at].halves.powi(2)).sum(),
@@ -206,14 +206,14 @@ pub(super) fn sum(rounds: &[Vec<Line>], at: usize) -> f64 {
 }
 
 /// Puts another luck in the place of that of signs.
-fn bar(tested: &mut [Tested], squares: &[f64]) {
+fn bar(tested: &mut [TestedScore], squares: &[f64]) {
     for (tested, squares) in tested.iter_mut().zip(squares) {
         let scores = match squares {
             // Without luck nothing is held back, not even after harm.
             0.0 => 1,
             _ => tested.shown.scores,
         };
-        tested.shown = Shown {
+        tested.shown = CumulativeScore {
             scores,
             squares: *squares as u128,
         };
@@ -222,7 +222,7 @@ fn bar(tested: &mut [Tested], squares: &[f64]) {
 
 /// Moves the scores that count towards what they would be by weight: as far as luck explains how their authors' sums
 /// differ, or all the way.
-fn share(tested: &mut [Tested], weights: &[f64], squares: Option<&[f64]>) {
+fn share(tested: &mut [TestedScore], weights: &[f64], squares: Option<&[f64]>) {
     let counting: Vec<usize> = (0..tested.len())
         .filter(|at| tested[*at].counts() > 0)
         .collect();

@@ -11,7 +11,7 @@
 //!
 //! Honest work passes within a round or two, because its scores agree in sign; a random walk passes once in hundreds
 //! of rounds. The test looks only at certified integers, in the order of rounds, so every peer finds the same. A
-//! [`Tested`] score carries what decided about it, and can be judged without the rounds before.
+//! [`TestedScore`] score carries what decided about it, and can be judged without the rounds before.
 //!
 //! What was held back is not paid later, once its author passes: it waits unallocated. A member that comes back under
 //! a new name begins anew, so it gains nothing by that.
@@ -26,14 +26,14 @@ pub const BEYOND: u128 = 3;
 
 /// What a contributor has shown in the rounds so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct CumulativeScore {
     /// Sum of its final scores, in nanonats.
     pub scores: i128,
     /// Sum of the squares of their luck, in square nanonats.
     pub squares: u128,
 }
 
-impl Shown {
+impl CumulativeScore {
     /// With one more round. Saturates far beyond what a sheet may say in as many rounds as a run may have.
     fn and(self, score: &FinalScore) -> Self {
         let luck = u128::from(score.luck.0.unsigned_abs());
@@ -50,26 +50,26 @@ impl Shown {
 
     /// What the sum has to exceed, in whole nanonats. A whole number is beyond a root exactly if it is beyond
     /// the root rounded down.
-    pub fn bar(&self) -> u128 {
+    pub fn threshold(&self) -> u128 {
         BEYOND.pow(2).saturating_mul(self.squares).isqrt()
     }
 
     /// Whether it is more than chance would give.
     pub fn is_beyond_luck(&self) -> bool {
-        self.scores > 0 && self.scores.unsigned_abs() > self.bar()
+        self.scores > 0 && self.scores.unsigned_abs() > self.threshold()
     }
 }
 
 /// A final score, and what its author had shown with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tested {
+pub struct TestedScore {
     /// The score.
     pub score: FinalScore,
     /// Of all rounds up to its own.
-    pub shown: Shown,
+    pub shown: CumulativeScore,
 }
 
-impl Tested {
+impl TestedScore {
     /// What is paid for, in nanonats: the score, or nothing where it is not positive or its author not yet beyond luck.
     pub fn counts(&self) -> u64 {
         match self.shown.is_beyond_luck() {
@@ -91,18 +91,18 @@ impl Tested {
 
 /// What each contributor of a run has shown in the rounds so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    shown: BTreeMap<PeerId, Shown>,
+pub struct Significance {
+    shown: BTreeMap<PeerId, CumulativeScore>,
 }
 
-impl Evidence {
+impl Significance {
     /// Adds one round, after all before it, and tests its scores, in the same order.
-    pub fn round(&mut self, scores: &[FinalScore]) -> Vec<Tested> {
+    pub fn round(&mut self, scores: &[FinalScore]) -> Vec<TestedScore> {
         (scores.iter())
             .map(|score| {
                 let shown = self.shown.entry(score.peer).or_default();
                 *shown = shown.and(score);
-                Tested {
+                TestedScore {
                     score: *score,
                     shown: *shown,
                 }
@@ -136,8 +136,8 @@ mod tests {
 
     /// What counts of one contributor's scores, round after round.
     fn counts(rounds: &[(i64, i64)]) -> Vec<u64> {
-        let mut evidence = Evidence::default();
-        let one = |&(found, luck): &(i64, i64)| evidence.round(&[score(1, found, luck)])[0];
+        let mut significance = Significance::default();
+        let one = |&(found, luck): &(i64, i64)| significance.round(&[score(1, found, luck)])[0];
         rounds.iter().map(one).map(|t| t.counts()).collect()
     }
 
@@ -152,24 +152,24 @@ mod tests {
 
     #[test]
     fn what_is_not_positive_never_counts_and_is_not_held_back() {
-        let mut evidence = Evidence::default();
-        let proven = evidence.round(&[score(1, 100, 1), score(2, 0, 0)]);
+        let mut significance = Significance::default();
+        let proven = significance.round(&[score(1, 100, 1), score(2, 0, 0)]);
         assert!(proven[0].shown.is_beyond_luck() && !proven[1].shown.is_beyond_luck());
         for found in [-5, 0] {
-            let tested = evidence.round(&[score(1, found, 1)])[0];
+            let tested = significance.round(&[score(1, found, 1)])[0];
             assert_eq!((tested.counts(), tested.is_held_back()), (0, false));
         }
-        let fallen = evidence.round(&[score(1, -96, 1)])[0];
+        let fallen = significance.round(&[score(1, -96, 1)])[0];
         assert!(!fallen.shown.is_beyond_luck(), "harm stays on record");
-        assert!(evidence.round(&[score(1, 1, 1)])[0].is_held_back());
+        assert!(significance.round(&[score(1, 1, 1)])[0].is_held_back());
     }
 
     #[test]
     fn nobody_passes_by_the_work_of_another() {
-        let mut evidence = Evidence::default();
-        evidence.round(&[score(1, 1_000, 1)]);
-        let tested = evidence.round(&[score(1, 5, 5), score(2, 5, 5)]);
-        let counts: Vec<u64> = tested.iter().map(Tested::counts).collect();
+        let mut significance = Significance::default();
+        significance.round(&[score(1, 1_000, 1)]);
+        let tested = significance.round(&[score(1, 5, 5), score(2, 5, 5)]);
+        let counts: Vec<u64> = tested.iter().map(TestedScore::counts).collect();
         assert_eq!(counts, [5, 0]);
     }
 
@@ -177,16 +177,16 @@ mod tests {
     fn the_longest_run_of_the_largest_scores_is_judged_exactly() {
         let rounds = u128::from(MAX_ROUNDS);
         let most = u128::from(MAX_NANO_NATS.unsigned_abs());
-        let at = |scores: u128| Shown {
+        let at = |scores: u128| CumulativeScore {
             scores: scores as i128,
             squares: rounds * most * most,
         };
-        let bar = at(0).bar();
+        let bar = at(0).threshold();
         assert!(bar * bar <= 9 * at(0).squares && (bar + 1) * (bar + 1) > 9 * at(0).squares);
         assert!(!at(bar).is_beyond_luck() && at(bar + 1).is_beyond_luck());
         // A committee that certifies what no sheet may say makes nobody panic.
         let absurd = score(1, i64::MIN, i64::MIN);
-        let shown = (0..9).fold(Shown::default(), |shown, _| shown.and(&absurd));
+        let shown = (0..9).fold(CumulativeScore::default(), |shown, _| shown.and(&absurd));
         assert_eq!((shown.is_beyond_luck(), shown.squares), (false, u128::MAX));
     }
 
@@ -198,11 +198,11 @@ mod tests {
             ),
             shrink in 0u32..40,
         ) {
-            let mut evidence = Evidence::default();
+            let mut significance = Significance::default();
             let (mut sum, mut squares) = (0.0f64, 0.0f64);
             for (found, luck) in rounds {
                 let luck = luck >> shrink;
-                let tested = evidence.round(&[score(1, found, luck)])[0];
+                let tested = significance.round(&[score(1, found, luck)])[0];
                 sum += found as f64;
                 squares += (luck as f64).powi(2);
                 let shown = tested.shown;
