@@ -20,7 +20,7 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::state;
 
 use crate::Remedy;
-use crate::book::Book;
+use crate::account::RunAccount;
 use crate::mark::{Mark, Naming, Outcome, Reach};
 use crate::report::{Fault, Report};
 use crate::view::AdapterView;
@@ -258,17 +258,17 @@ impl Archive {
     }
 
     /// Runs whose manifest is here, as books, and whether the last adapter is here too.
-    pub fn books(&self) -> impl Iterator<Item = (bool, Book<'_>)> {
+    pub fn books(&self) -> impl Iterator<Item = (bool, RunAccount<'_>)> {
         self.runs.iter().filter_map(|run| {
             let manifest = run.manifest.as_ref()?;
             let last = run.certificates.last().map(|c| c.value.adapter.hash);
             let here = last.is_some_and(|hash| self.blobs.holds(hash));
-            let book = Book {
+            let account = RunAccount {
                 manifest,
                 chain: &run.certificates,
                 log: &run.log,
             };
-            Some((here, book))
+            Some((here, account))
         })
     }
 

@@ -8,8 +8,8 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
 
+use crate::account::RunAccount;
 use crate::archive::{Archive, ArchivedRun};
-use crate::book::Book;
 use crate::mark::Outcome;
 use crate::report::{Fault, Report, RunReport};
 
@@ -213,12 +213,12 @@ fn findings(run: &ArchivedRun, audited: &Audited) -> Vec<Fault> {
 
 /// Folds the certified scores into balances; they must sum to zero.
 fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<u32, String> {
-    let book = Book {
+    let account = RunAccount {
         manifest,
         chain: &run.certificates,
         log: &run.log,
     };
-    let books = book.books().map_err(|e| format!("credits: {e}"))?;
+    let books = account.books().map_err(|e| format!("credits: {e}"))?;
     let total = books.total().map_err(|e| format!("balances: {e}"))?;
     if total.0 != 0 {
         return Err(format!(

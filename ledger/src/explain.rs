@@ -25,9 +25,9 @@ use tributary_protocol::round::Included;
 use tributary_protocol::state::{self, Head};
 use tributary_protocol::update;
 
+use crate::account::{RunAccount, role_word};
 use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
-use crate::book::{Book, role_word};
 use crate::view::explain::{
     CertificatePart, Explanation, PayoutPart, ReceiptPart, SCHEMA, ScorePart, SeatPart, ShardPart,
     SheetPart, SplitPart, StepPart, VectorPart,
@@ -70,7 +70,7 @@ pub fn explain(
         Some(_) => None,
         None => audited_vector(archive, &found, round.round())?,
     };
-    let book = Book {
+    let account = RunAccount {
         manifest,
         chain: &found.run.certificates,
         log: &found.run.log,
@@ -85,10 +85,10 @@ pub fn explain(
         round,
         next,
         recomputed,
-        names: book.names(),
+        names: account.names(),
         heads: heads(manifest, found.run)?,
     };
-    walk.explain(&book, vector)
+    walk.explain(&account, vector)
 }
 
 /// Audits the run, and gives the vector that the audit recomputed a round's adapter with.
@@ -138,11 +138,11 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn explain(
         &self,
-        book: &Book<'_>,
+        account: &RunAccount<'_>,
         vector: Option<Vec<f32>>,
     ) -> Result<Explanation, ExplainError> {
         let peer = self.found.peer();
-        let certified = book.certified()?;
+        let certified = account.certified()?;
         let judged = (certified.iter()).find(|judged| judged.round == self.round.round());
         let judged = judged.ok_or(ExplainError::NotJudged)?;
         let payout = Payout::of(judged, peer)?;

@@ -22,9 +22,9 @@ use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Head;
 use utoipa::ToSchema;
 
+use crate::account::RunAccount;
 use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
-use crate::book::Book;
 use crate::explain;
 pub use error::HoldoutError;
 
@@ -270,7 +270,7 @@ pub fn check(
     let root = scored.root(&evaluator)?;
     check_windows(&scored, &root, proof)?;
     let predicted = proof.drawn.iter().map(|w| w.tokens.len() as u64 - 1).sum();
-    let names = Book {
+    let names = RunAccount {
         manifest: scored.manifest,
         chain: &scored.run.certificates,
         log: &scored.run.log,

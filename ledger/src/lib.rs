@@ -6,22 +6,22 @@
 //!                         └──────▶ holdout   was a round scored on the drawn windows?
 //!                         └──────▶ mark      what an earlier audit of the same bytes found
 //!   files, names ────▶ seen, glance         which blobs were hashed; what a home that did not change was found to be
-//!   records ─────────▶ library                every run, folded once: what readers are shown
+//!   records ─────────▶ index                every run, folded once: what readers are shown
 //! ```
 //!
 //! The crate is synchronous: it opens no socket, no database and no file, starts no thread and prints nothing. A home
 //! hands in its records as they were stored and its blobs through [`Blobs`]; the caller decides how an answer is
 //! shown. Every error says what failed and why, and through [`Remedy`] what to do.
 
+pub mod account;
 pub mod archive;
 pub mod audit;
-pub mod book;
 pub mod explain;
-pub mod glance;
 #[cfg(test)]
-mod hand;
+mod fixture;
+pub mod glance;
 pub mod holdout;
-pub mod library;
+pub mod index;
 pub mod mark;
 mod remedy;
 pub mod report;
@@ -29,10 +29,10 @@ mod seal;
 pub mod seen;
 pub mod view;
 
+pub use account::RunAccount;
 pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
-pub use book::Book;
 pub use glance::Glance;
-pub use library::{Library, Snapshot, Volume};
+pub use index::{IndexedRun, LedgerIndex, Snapshot};
 pub use mark::{Mark, Outcome};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tributary_ledger::{Library, Snapshot};
+use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
 use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
@@ -27,7 +27,7 @@ use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
-use crate::librarian::Librarian;
+use crate::indexer::Indexer;
 use crate::metrics::Metrics;
 use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic, Unanswered};
 use crate::standing::Standing;
@@ -125,7 +125,7 @@ pub struct Daemon {
     events: broadcast::Sender<Event>,
     metrics: Arc<Metrics>,
     health: Health,
-    librarian: Librarian,
+    indexer: Indexer,
     standings: watch::Receiver<Arc<Vec<Standing>>>,
     ended: watch::Receiver<Option<Stopped>>,
 }
@@ -139,7 +139,7 @@ impl Daemon {
         let identity = config.home.identity().clone();
         let paths = config.home.paths().clone();
         let opened = tokio::task::spawn_blocking(move || open_store(&paths, config.network)).await;
-        let (store, saved, librarian) = opened.map_err(|e| StartError::Store(e.to_string()))??;
+        let (store, saved, indexer) = opened.map_err(|e| StartError::Store(e.to_string()))??;
         let clock = Clock::start();
         let node = NodeConfig {
             network: config.network,
@@ -186,7 +186,7 @@ impl Daemon {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 health: health.clone(),
-                librarian: librarian.clone(),
+                indexer: indexer.clone(),
                 standings,
             },
             clock,
@@ -200,7 +200,7 @@ impl Daemon {
             events,
             metrics,
             health,
-            librarian,
+            indexer,
             standings: standing,
             ended: run(driver, first, config.home),
         })
@@ -263,8 +263,8 @@ impl Daemon {
     }
 
     /// What the runs' certificates and logs say, with everything that was said before this call.
-    pub async fn library(&self) -> Snapshot {
-        self.librarian.current().await
+    pub async fn index(&self) -> Snapshot {
+        self.indexer.current().await
     }
 
     /// Connects to a peer now and keeps its address, as if it had been among the bootstrap peers.
@@ -351,7 +351,7 @@ impl Daemon {
     /// Prometheus text of all counters.
     pub fn metrics(&self) -> String {
         let connected = self.net.connected().len();
-        self.metrics.certified(&self.librarian.latest());
+        self.metrics.certified(&self.indexer.latest());
         (self.metrics).render(self.net.traffic(), connected, self.net.dropped())
     }
 
@@ -407,16 +407,16 @@ fn run(
 fn open_store(
     paths: &HomePaths,
     network: NetworkId,
-) -> Result<(Store, Saved, Librarian), StartError> {
+) -> Result<(Store, Saved, Indexer), StartError> {
     let failed = |why: StoreError| StartError::Store(why.to_string());
     let store = Store::open(paths).map_err(failed)?;
     let saved = Saved {
         records: store.load_all().map_err(failed)?,
         blobs: store.blob_hashes().map_err(failed)?,
     };
-    let library = Library::of(network, &saved.records);
-    let librarian = Librarian::start(library).map_err(|e| StartError::Store(e.to_string()))?;
-    Ok((store, saved, librarian))
+    let index = LedgerIndex::of(network, &saved.records);
+    let indexer = Indexer::start(index).map_err(|e| StartError::Store(e.to_string()))?;
+    Ok((store, saved, indexer))
 }
 
 /// Two peers started from one seed still ask different neighbours.

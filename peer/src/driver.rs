@@ -23,7 +23,7 @@ use tributary_protocol::time::Now;
 
 use crate::event::Event;
 use crate::health::{Health, Warning};
-use crate::librarian::Librarian;
+use crate::indexer::Indexer;
 use crate::metrics::Metrics;
 use crate::net::{Net, NetEvent, NetEvents};
 use crate::standing::Standing;
@@ -101,7 +101,7 @@ pub(crate) struct Parts<B> {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
-    pub(crate) librarian: Librarian,
+    pub(crate) indexer: Indexer,
     pub(crate) standings: watch::Sender<Arc<Vec<Standing>>>,
 }
 
@@ -352,7 +352,7 @@ impl<B: Brain> Driver<B> {
         let parts = &self.parts;
         let persist = |records: Vec<Record>| {
             parts.metrics.persisted(&records);
-            parts.librarian.feed(&records);
+            parts.indexer.feed(&records);
             self.commits.push_back(parts.store.persist(records));
         };
         self.outbox

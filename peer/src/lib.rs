@@ -18,7 +18,7 @@ pub mod evidence;
 pub mod health;
 pub mod home;
 pub mod identity;
-mod librarian;
+mod indexer;
 mod metrics;
 pub mod model;
 pub mod net;

@@ -153,10 +153,10 @@ impl Metrics {
     }
 
     /// How far each run is certified.
-    pub(crate) fn certified(&self, library: &Snapshot) {
-        for volume in library.runs() {
-            if let Some(last) = volume.chain().last() {
-                let run = volume.id().to_string();
+    pub(crate) fn certified(&self, index: &Snapshot) {
+        for run_index in index.runs() {
+            if let Some(last) = run_index.chain().last() {
+                let run = run_index.id().to_string();
                 let height = self.height.with_label_values(&[run.as_str()]);
                 height.set(last.value.round.0.into());
             }

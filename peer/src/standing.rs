@@ -1,6 +1,6 @@
 //! Where the node stands in each run, as the driver publishes it after inputs that changed something.
 //!
-//! What is certified is in the library; this is what only the running node knows.
+//! What is certified is in the index; this is what only the running node knows.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use tributary_ledger::explain::{self, ShardText};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::{Archive, Fault, Glance, Library, Remedy, Report, Snapshot, audit};
+use tributary_ledger::{Archive, Fault, Glance, LedgerIndex, Remedy, Report, Snapshot, audit};
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MerkleRoot, PeerId};
@@ -109,9 +109,9 @@ pub fn archive_of(records: &[Record], paths: &HomePaths) -> Archive {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn library(paths: &HomePaths) -> Result<Snapshot, StoreError> {
+pub fn index(paths: &HomePaths) -> Result<Snapshot, StoreError> {
     let reader = decoded(paths)?;
-    Ok(Library::of(NETWORK, reader.records()).snapshot())
+    Ok(LedgerIndex::of(NETWORK, reader.records()).snapshot())
 }
 
 /// Explains a payout to the owner `me` of a home.

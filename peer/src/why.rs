@@ -21,7 +21,7 @@ use tributary_attribution::query::answer::{self, AnswerModel};
 use tributary_attribution::query::layout;
 use tributary_attribution::query::staging::{Stage, Staging};
 use tributary_ledger::audit;
-use tributary_ledger::{Archive, ArchivedRun, Book};
+use tributary_ledger::{Archive, ArchivedRun, RunAccount};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::fingerprint;
 use tributary_protocol::hash::{self, Digest};
@@ -103,13 +103,13 @@ impl Provenance {
         }
         let adapter = audited.adapter;
         let adapter = adapter.ok_or_else(|| broken("its last adapter is missing".to_owned()))?;
-        let book = Book {
+        let account = RunAccount {
             manifest: &audited.manifest,
             chain: &run.certificates,
             log: &run.log,
         };
         Ok(Self {
-            names: book.names(),
+            names: account.names(),
             commitments: evidence::commitments(run),
             manifest: audited.manifest,
             adapter: Arc::unwrap_or_clone(adapter),
@@ -149,12 +149,12 @@ impl Provenance {
         let last = run.certificates.last()?.value.adapter.hash;
         let bytes = archive.blob(last).ok().flatten()?;
         let adapter = Adapter::from_bytes(shape, &bytes).ok()?;
-        let book = Book {
+        let account = RunAccount {
             manifest: &manifest,
             chain: &run.certificates,
             log: &run.log,
         };
-        let names = book.names();
+        let names = account.names();
         Some(Self {
             commitments: evidence::commitments(run),
             manifest,

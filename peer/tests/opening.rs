@@ -7,8 +7,8 @@
 
 #[path = "support/cli.rs"]
 mod cli;
-#[path = "../../ledger/src/hand.rs"]
-mod hand;
+#[path = "../../ledger/src/fixture.rs"]
+mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,8 +27,8 @@ const TOGETHER: usize = 4096;
 
 /// A run of `members` over `rounds`, each judged by the three evaluators, and how many records and blobs there were
 /// before the last round. Every adapter is kept, as a home does.
-fn run(members: usize, rounds: u32) -> (hand::Hand, usize, BTreeSet<BlobHash>) {
-    let mut made = hand::Hand::opened(members, rounds);
+fn run(members: usize, rounds: u32) -> (fixture::RunBuilder, usize, BTreeSet<BlobHash>) {
+    let mut made = fixture::RunBuilder::opened(members, rounds);
     let everybody: Vec<usize> = (0..members).collect();
     let mut before = (0, BTreeSet::new());
     for round in 1..=rounds {
@@ -56,7 +56,12 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(root: &Path, made: &hand::Hand, split: usize, old: &BTreeSet<BlobHash>) -> Self {
+    fn new(
+        root: &Path,
+        made: &fixture::RunBuilder,
+        split: usize,
+        old: &BTreeSet<BlobHash>,
+    ) -> Self {
         let home = Home::create(root.join("home")).unwrap();
         let paths = home.paths().clone();
         fs::create_dir_all(paths.blobs()).unwrap();

@@ -11,8 +11,8 @@ use tributary_protocol::round::{EntryRef, Included};
 use tributary_protocol::state::{self, Head};
 
 use super::{ExplainError, heads};
+use crate::account::{receipt_id, short_receipt};
 use crate::archive::{Archive, ArchivedRun};
-use crate::book::{receipt_id, short_receipt};
 
 /// How many receipts an error lists.
 const CANDIDATES: usize = 3;

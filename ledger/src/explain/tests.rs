@@ -6,13 +6,13 @@ use tributary_protocol::event::Record;
 
 use super::*;
 use crate::Remedy;
-use crate::book::receipt_id;
-use crate::hand::{Hand, NAMES, NETWORK, finished, id, key, root};
+use crate::account::receipt_id;
+use crate::fixture::{NAMES, NETWORK, RunBuilder, finished, id, key, root};
 use crate::report::Report;
 
 const MEMBERS: usize = 4;
 
-impl Hand {
+impl RunBuilder {
     fn explain(&self, wanted: &str) -> Result<Explanation, ExplainError> {
         explain(&self.archive(), &|_| ShardText::Elsewhere, id(9), wanted)
     }
@@ -27,9 +27,9 @@ impl Hand {
 
 #[test]
 fn every_station_of_a_payout_is_checked() {
-    let (hand, first, _) = finished();
+    let (builder, first, _) = finished();
     let id = receipt_id(&first[2].receipt);
-    let found = hand.explain(&id[..10]).unwrap();
+    let found = builder.explain(&id[..10]).unwrap();
     assert_eq!((found.round, found.name.as_str()), (1, NAMES[2]));
     let stations: Vec<&str> = found.steps.iter().map(|s| s.station.as_str()).collect();
     let walk = [
@@ -85,9 +85,9 @@ fn every_station_of_a_payout_is_checked() {
 
 #[test]
 fn the_account_moves_by_what_the_rounds_paid() {
-    let (hand, first, _) = finished();
-    let run = hand.run().short();
-    let rounds = [1, 2, 3].map(|n| hand.explain(&format!("{run}/{n}/cyd")).unwrap().payout);
+    let (builder, first, _) = finished();
+    let run = builder.run().short();
+    let rounds = [1, 2, 3].map(|n| builder.explain(&format!("{run}/{n}/cyd")).unwrap().payout);
     assert_eq!(rounds[0].account_before_micro_open, 0);
     for pair in rounds.windows(2) {
         assert_eq!(
@@ -100,17 +100,19 @@ fn the_account_moves_by_what_the_rounds_paid() {
         (rounds[1].outcome.as_str(), rounds[1].micro_open),
         ("unscored", 0)
     );
-    let by_id = hand.explain(&first[2].receipt.block.to_string()).unwrap();
+    let by_id = builder
+        .explain(&first[2].receipt.block.to_string())
+        .unwrap();
     assert_eq!(by_id.payout, rounds[0]);
 }
 
 /// Places are in the order of ids, and the first place's median is 50 where three times its luck is 90.
 #[test]
 fn a_score_that_is_held_back_shows_what_it_lacks() {
-    let (hand, _, _) = finished();
+    let (builder, _, _) = finished();
     let least = (0..MEMBERS).min_by_key(|who| id(*who)).unwrap();
-    let found = hand
-        .explain(&format!("{}/1/{}", hand.run().short(), NAMES[least]))
+    let found = builder
+        .explain(&format!("{}/1/{}", builder.run().short(), NAMES[least]))
         .unwrap();
     let own = (found.split.iter())
         .find(|line| line.peer == found.peer)
@@ -125,9 +127,9 @@ fn a_score_that_is_held_back_shows_what_it_lacks() {
 
 #[test]
 fn a_round_with_too_few_sheets_says_so() {
-    let (hand, _, _) = finished();
-    let found = hand
-        .explain(&format!("{}/2/ada", hand.run().short()))
+    let (builder, _, _) = finished();
+    let found = builder
+        .explain(&format!("{}/2/ada", builder.run().short()))
         .unwrap();
     assert_eq!((found.score.score_nanonats, found.score.needed), (None, 3));
     assert_eq!(found.score.sheets.len(), 1);
@@ -136,9 +138,11 @@ fn a_round_with_too_few_sheets_says_so() {
 
 #[test]
 fn an_update_that_is_not_here_is_named_and_nothing_else_suffers() {
-    let (mut hand, first, _) = finished();
-    hand.kept.remove(&first[1].update.hash);
-    let found = hand.explain(&first[0].receipt.block.to_string()).unwrap();
+    let (mut builder, first, _) = finished();
+    builder.kept.remove(&first[1].update.hash);
+    let found = builder
+        .explain(&first[0].receipt.block.to_string())
+        .unwrap();
     let open: Vec<&str> = (found.steps.iter().filter(|step| !step.checked))
         .map(|step| step.station.as_str())
         .collect();
@@ -150,12 +154,12 @@ fn an_update_that_is_not_here_is_named_and_nothing_else_suffers() {
 
 #[test]
 fn a_changed_ledger_is_not_explained() {
-    let (mut hand, first, _) = finished();
-    hand.kept.insert(first[0].update.hash, b"other".to_vec());
-    let why = hand.refused(&first[0].receipt.block.to_string());
+    let (mut builder, first, _) = finished();
+    builder.kept.insert(first[0].update.hash, b"other".to_vec());
+    let why = builder.refused(&first[0].receipt.block.to_string());
     assert!(why.contains("does not have the hash"), "{why}");
-    hand.kept = hand.blobs.clone();
-    let Some(Record::Certificate { bytes, .. }) = (hand.records.iter_mut()).find(|record| {
+    builder.kept = builder.blobs.clone();
+    let Some(Record::Certificate { bytes, .. }) = (builder.records.iter_mut()).find(|record| {
         matches!(
             record,
             Record::Certificate {
@@ -169,20 +173,20 @@ fn a_changed_ledger_is_not_explained() {
     let mut certificate = Certificate::decode(bytes).unwrap();
     certificate.precommits[0].1.0[3] ^= 1;
     *bytes = certificate.encode();
-    let why = hand.refused(&first[0].receipt.block.to_string());
+    let why = builder.refused(&first[0].receipt.block.to_string());
     assert!(why.contains("the ledger does not hold"), "{why}");
 }
 
 /// The creator owes the budget: a second genesis of its own must not stop anybody's payouts from being shown.
 #[test]
 fn a_second_genesis_is_a_finding_and_changes_no_payout() {
-    let (mut hand, first, _) = finished();
+    let (mut builder, first, _) = finished();
     let wanted = first[0].receipt.block.to_string();
-    let shown = |hand: &Hand| {
-        let explanation = hand.explain(&wanted).expect("the ledger holds");
+    let shown = |builder: &RunBuilder| {
+        let explanation = builder.explain(&wanted).expect("the ledger holds");
         serde_json::to_value(explanation).expect("it is plain data")
     };
-    let before = shown(&hand);
+    let before = shown(&builder);
     let is_genesis = |record: &&Record| {
         matches!(
             record,
@@ -192,13 +196,13 @@ fn a_second_genesis_is_a_finding_and_changes_no_payout() {
             }
         )
     };
-    let Some(Record::Certificate { bytes, .. }) = hand.records.iter().find(is_genesis) else {
+    let Some(Record::Certificate { bytes, .. }) = builder.records.iter().find(is_genesis) else {
         panic!("the genesis is certified");
     };
     let mut second = Certificate::decode(bytes).expect("it was written here");
     second.value.joins.pop();
     let body = Vote {
-        run: hand.run(),
+        run: builder.run(),
         round: Round(0),
         attempt: 0,
         kind: VoteKind::Precommit,
@@ -206,14 +210,14 @@ fn a_second_genesis_is_a_finding_and_changes_no_payout() {
         author: id(0),
     };
     second.precommits = vec![(id(0), Signed::vote(body, NETWORK, &key(0)).signature)];
-    hand.records.push(Record::Certificate {
-        run: hand.run(),
+    builder.records.push(Record::Certificate {
+        run: builder.run(),
         round: Round(0),
         bytes: second.encode(),
     });
-    assert_eq!(shown(&hand), before);
+    assert_eq!(shown(&builder), before);
     let mut report = Report::default();
-    audit::archive(&hand.archive(), &mut report);
+    audit::archive(&builder.archive(), &mut report);
     assert_eq!(report.findings.len(), 1, "{:?}", report.faults);
     let finding = report.findings[0].to_string();
     assert!(
@@ -224,26 +228,26 @@ fn a_second_genesis_is_a_finding_and_changes_no_payout() {
 
 #[test]
 fn a_receipt_that_came_late_is_told_from_one_that_was_refused() {
-    let (hand, _, late) = finished();
-    let why = hand.refused(&late.receipt.block.to_string());
+    let (builder, _, late) = finished();
+    let why = builder.refused(&late.receipt.block.to_string());
     assert!(why.contains("late"), "{why}");
-    let mut hand = hand;
+    let mut builder = builder;
     let stale = Contribution {
         round: Round(3),
-        base: hand.heads[0].hash,
+        base: builder.heads[0].hash,
         update: late.update,
         tokens: 10,
         shard: root(3),
     };
-    let at = hand.say(3, Entry::Contribution(stale));
-    let why = hand.refused(&at.block.to_string());
+    let at = builder.say(3, Entry::Contribution(stale));
+    let why = builder.refused(&at.block.to_string());
     assert!(why.contains("was included instead"), "{why}");
     let stale = Contribution {
         round: Round(2),
         ..stale
     };
-    let at = hand.say(3, Entry::Contribution(stale));
-    let why = hand.refused(&at.block.to_string());
+    let at = builder.say(3, Entry::Contribution(stale));
+    let why = builder.refused(&at.block.to_string());
     assert!(
         why.contains("refused: it was trained from another state"),
         "{why}"
@@ -252,27 +256,27 @@ fn a_receipt_that_came_late_is_told_from_one_that_was_refused() {
 
 #[test]
 fn rounds_that_are_open_or_not_final_say_when_to_ask_again() {
-    let mut hand = Hand::opened(4, 3);
-    let first = hand.round(&[0, 1], &[]);
-    let why = hand.refused(&first[0].receipt.block.to_string());
+    let mut builder = RunBuilder::opened(4, 3);
+    let first = builder.round(&[0, 1], &[]);
+    let why = builder.refused(&first[0].receipt.block.to_string());
     assert!(
         why.contains("not final yet") && why.contains("run watch"),
         "{why}"
     );
-    let open = hand.contribute(2);
-    let why = hand.refused(&open.receipt.block.to_string());
+    let open = builder.contribute(2);
+    let why = builder.refused(&open.receipt.block.to_string());
     assert!(why.contains("not certified in this home yet"), "{why}");
 }
 
 #[test]
 fn an_unknown_receipt_is_answered_with_those_near_it() {
-    let (hand, first, _) = finished();
+    let (builder, first, _) = finished();
     let known = first[3].receipt.block.to_string();
     let typo = format!("{}{}", &known[..6], "zzzz");
-    let why = hand.refused(&typo);
+    let why = builder.refused(&typo);
     assert!(why.contains(&format!("near it: {}", &known[..10])), "{why}");
-    assert!(hand.refused("").contains("are named by"), "one of many");
-    assert!(hand.refused("1/2/3/4").contains("RUN/ROUND/PEER"));
-    let nobody = hand.refused(&format!("{}/1/eve", hand.run().short()));
+    assert!(builder.refused("").contains("are named by"), "one of many");
+    assert!(builder.refused("1/2/3/4").contains("RUN/ROUND/PEER"));
+    let nobody = builder.refused(&format!("{}/1/eve", builder.run().short()));
     assert!(nobody.contains("named by"), "{nobody}");
 }

@@ -190,8 +190,10 @@ impl Office {
                 Some((round, adapter, run.manifest()?.clone()))
             })
             .await?;
-        let library = self.daemon.library().await;
-        let view = library.run(&run).and_then(|volume| volume.adapter(true));
+        let index = self.daemon.index().await;
+        let view = index
+            .run(&run)
+            .and_then(|run_index| run_index.adapter(true));
         let (Some((round, adapter, manifest)), Some(view)) = (found, view) else {
             let text = format!("run {} has no certified adapter here yet", run.short());
             let hint = format!("`tributary run watch {}` shows its rounds", run.short());
@@ -254,19 +256,19 @@ impl Reader for Office {
         let (run, _) = self.followed(id).await?;
         // In this order a run that is finished here shows all that is certified of it.
         let standing = self.standing(run);
-        let library = self.daemon.library().await;
-        match (standing, library.run(&run)) {
-            (Some(standing), Some(volume)) => view_of(&standing, volume),
+        let index = self.daemon.index().await;
+        match (standing, index.run(&run)) {
+            (Some(standing), Some(run_index)) => view_of(&standing, run_index),
             _ => Err(not_followed(run)),
         }
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
         let standings = self.daemon.standings();
-        let library = self.daemon.library().await;
+        let index = self.daemon.index().await;
         let adapters = standings
             .iter()
-            .filter_map(|standing| library.run(&standing.run)?.adapter(standing.has_adapter));
+            .filter_map(|standing| index.run(&standing.run)?.adapter(standing.has_adapter));
         Ok(adapters.collect())
     }
 
@@ -286,11 +288,11 @@ impl Reader for Office {
             None => None,
         };
         let me = self.daemon.peer_id();
-        let library = self.daemon.library().await;
-        let wanted_runs = library
+        let index = self.daemon.index().await;
+        let wanted_runs = index
             .runs()
-            .filter(|volume| only.is_none_or(|id| id == volume.id()));
-        let runs = wanted_runs.map(|volume| volume.statement(me, wanted.by));
+            .filter(|run_index| only.is_none_or(|id| id == run_index.id()));
+        let runs = wanted_runs.map(|run_index| run_index.statement(me, wanted.by));
         let runs: Vec<_> = runs.collect::<Result<_, _>>().map_err(failed)?;
         if let (Some(id), true) = (only, runs.is_empty()) {
             return Err(not_followed(id));

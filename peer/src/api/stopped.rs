@@ -1,6 +1,6 @@
 //! A home whose daemon does not run, read as the API would show it.
 //!
-//! What is certified comes from the home's own records, folded by [`tributary_ledger::Library`] as a daemon folds
+//! What is certified comes from the home's own records, folded by [`tributary_ledger::LedgerIndex`] as a daemon folds
 //! them; only what a running node knows is missing. Files are read on the calling thread: a command has nothing else
 //! to do meanwhile.
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
-use tributary_ledger::{Blobs as _, Report, Snapshot, Volume};
+use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
 use tributary_protocol::id::{PeerId, RunId};
 
 use super::office::{full_of, pick};
@@ -66,9 +66,9 @@ impl StoppedHome {
     }
 
     /// The runs as they were last written. A home that no daemon was ever started on has none.
-    fn library(&self) -> Answer<Snapshot> {
-        match verify::library(&self.paths) {
-            Ok(library) => Ok(library),
+    fn index(&self) -> Answer<Snapshot> {
+        match verify::index(&self.paths) {
+            Ok(index) => Ok(index),
             Err(StoreError::Missing(_)) if self.paths.key().exists() => Ok(Snapshot::default()),
             Err(StoreError::Missing(_)) => Err(self.missing()),
             Err(e) => Err(Failure::from(e).into()),
@@ -76,8 +76,8 @@ impl StoppedHome {
     }
 
     /// Whether the adapter of a run's last certificate is here.
-    fn has_adapter(&self, volume: &Volume) -> bool {
-        let last = volume.chain().last();
+    fn has_adapter(&self, run_index: &IndexedRun) -> bool {
+        let last = run_index.chain().last();
         let blobs = Blobs::read_only(self.paths.blobs());
         last.is_some_and(|certificate| blobs.holds(certificate.value.adapter.hash))
     }
@@ -91,12 +91,15 @@ impl StoppedHome {
     }
 }
 
-fn brief(volume: &Volume) -> RunBrief {
-    let manifest = volume.manifest();
-    let certified = volume.chain().last().map(|certificate| certificate.round());
+fn brief(run_index: &IndexedRun) -> RunBrief {
+    let manifest = run_index.manifest();
+    let certified = run_index
+        .chain()
+        .last()
+        .map(|certificate| certificate.round());
     let finished = certified == Some(manifest.closing_round());
     RunBrief {
-        run: volume.id().to_string(),
+        run: run_index.id().to_string(),
         name: manifest.name.clone(),
         datanet: manifest.datanet.clone(),
         base: manifest.base.name.clone(),
@@ -106,13 +109,13 @@ fn brief(volume: &Volume) -> RunBrief {
             true => RunPhase::Finished,
             false => RunPhase::Offline,
         },
-        members: u32::try_from(volume.members().len()).unwrap_or(u32::MAX),
+        members: u32::try_from(run_index.members().len()).unwrap_or(u32::MAX),
         finished,
     }
 }
 
-fn resolve(library: &Snapshot, id: &str) -> Answer<RunId> {
-    pick(id, library.runs().map(Volume::id).collect())
+fn resolve(index: &Snapshot, id: &str) -> Answer<RunId> {
+    pick(id, index.runs().map(IndexedRun::id).collect())
 }
 
 impl Reader for StoppedHome {
@@ -131,19 +134,19 @@ impl Reader for StoppedHome {
     }
 
     async fn runs(&self) -> Answer<Vec<RunBrief>> {
-        Ok(self.library()?.runs().map(brief).collect())
+        Ok(self.index()?.runs().map(brief).collect())
     }
 
     async fn run(&self, id: &str) -> Answer<RunView> {
-        let library = self.library()?;
-        let run = resolve(&library, id)?;
-        let volume = library.run(&run).expect("the run was picked from it");
-        full_of(brief(volume), volume, self.has_adapter(volume))
+        let index = self.index()?;
+        let run = resolve(&index, id)?;
+        let run_index = index.run(&run).expect("the run was picked from it");
+        full_of(brief(run_index), run_index, self.has_adapter(run_index))
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
-        let library = self.library()?;
-        let adapters = library.runs().map(|v| v.adapter(self.has_adapter(v)));
+        let index = self.index()?;
+        let adapters = index.runs().map(|v| v.adapter(self.has_adapter(v)));
         Ok(adapters.flatten().collect())
     }
 
@@ -151,7 +154,7 @@ impl Reader for StoppedHome {
         let id = &request.id;
         self.archived(|archive| {
             let mut matches: Vec<AdapterView> = (archive.books())
-                .filter_map(|(here, book)| book.adapter(here))
+                .filter_map(|(here, account)| account.adapter(here))
                 .filter(|a| a.id.starts_with(id) || a.run.starts_with(id))
                 .collect();
             let view = match matches.len() {
@@ -183,12 +186,12 @@ impl Reader for StoppedHome {
 
     async fn statement(&self, request: StatementRequest) -> Answer<StatementView> {
         let me = self.peer()?;
-        let library = self.library()?;
+        let index = self.index()?;
         let only = match &request.run {
-            Some(id) => Some(resolve(&library, id)?),
+            Some(id) => Some(resolve(&index, id)?),
             None => None,
         };
-        let asked = (library.runs()).filter(|volume| only.is_none_or(|id| id == volume.id()));
+        let asked = (index.runs()).filter(|run_index| only.is_none_or(|id| id == run_index.id()));
         let runs: Result<Vec<_>, _> = asked.map(|v| v.statement(me, request.by)).collect();
         let runs = runs.map_err(|e| Problem::new(Code::CheckFailed, e.to_string()))?;
         Ok(StatementView::of(me, runs))

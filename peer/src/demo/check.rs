@@ -73,7 +73,7 @@ fn check(root: &Path, depth: Depth, report: &mut Report) -> Result<(), VerifyErr
 /// Writes the certified adapter again and compares every byte.
 fn same_adapter(archive: &Archive, folder: &Path) -> Result<(), String> {
     let view = (archive.books())
-        .find_map(|(here, book)| book.adapter(here))
+        .find_map(|(here, account)| account.adapter(here))
         .ok_or("the exported adapter belongs to no certified run")?;
     let (manifest, adapter) = archive.adapter(&view).map_err(|e| e.to_string())?;
     let again = folder.with_extension("check");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tributary_ledger::Book;
+use tributary_ledger::RunAccount;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::id::PeerId;
 use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
@@ -41,7 +41,7 @@ pub(super) fn report(
                 .hint("call the demo again with the same --home: it resumes"),
         );
     };
-    let book = Book {
+    let account = RunAccount {
         manifest: &manifest,
         chain: &run.certificates,
         log: &run.log,
@@ -58,13 +58,15 @@ pub(super) fn report(
     let mut states: Vec<&str> = checked.runs.iter().map(|r| r.state.as_str()).collect();
     let complete = states.len() == plan.actors().len();
     states.dedup();
-    let mut credits = book.credits().map_err(|e| Failure::check(e.to_string()))?;
+    let mut credits = account
+        .credits()
+        .map_err(|e| Failure::check(e.to_string()))?;
     let order = |name: &String| plan.contributors.iter().position(|n| n == name);
     credits.sort_by_key(|c| order(&c.name));
     Ok(Report {
         schema: "demo/1".to_owned(),
         run: id.to_string(),
-        rounds: rounds(plan, &book),
+        rounds: rounds(plan, &account),
         domains: domains(plan, base, &provenance.adapter)?,
         credits: (credits.iter())
             .map(|c| CreditLine {
@@ -75,7 +77,7 @@ pub(super) fn report(
             })
             .collect(),
         adapter: AdapterLine {
-            id: book.adapter(true).map(|a| a.id).unwrap_or_default(),
+            id: account.adapter(true).map(|a| a.id).unwrap_or_default(),
             path: folder.display().to_string(),
         },
         state_hashes_equal: complete && states.len() == 1,
@@ -100,8 +102,8 @@ fn program() -> String {
     }
 }
 
-fn rounds(plan: &Plan, book: &Book<'_>) -> Vec<RoundLine> {
-    (book.rounds().into_iter())
+fn rounds(plan: &Plan, account: &RunAccount<'_>) -> Vec<RoundLine> {
+    (account.rounds().into_iter())
         .map(|round| {
             // A round that was certified while nobody measured (the process was killed) has none.
             let measured = plan.measured.get(&round.round).copied().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tributary_ledger::Library;
+use tributary_ledger::LedgerIndex;
 use tributary_protocol::event::{Record, Timer, Verdict};
 use tributary_protocol::hash;
 use tributary_protocol::id::{NetworkId, Round};
@@ -101,7 +101,7 @@ async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Faul
         events: sender,
         metrics: Arc::new(Metrics::new()),
         health: health.clone(),
-        librarian: Librarian::start(Library::new(NetworkId(5))).unwrap(),
+        indexer: Indexer::start(LedgerIndex::new(NetworkId(5))).unwrap(),
         standings: watch::Sender::default(),
     };
     let driver = Driver::new(parts, Clock::start());

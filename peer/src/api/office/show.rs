@@ -1,6 +1,6 @@
 //! A run as it is shown.
 
-use tributary_ledger::Volume;
+use tributary_ledger::IndexedRun;
 use tributary_protocol::id::PeerId;
 use tributary_protocol::manifest::Manifest;
 
@@ -52,26 +52,26 @@ pub(super) fn brief_of(run: &Standing) -> RunBrief {
 }
 
 /// Everything about a run.
-pub(super) fn view_of(run: &Standing, volume: &Volume) -> Answer<RunView> {
-    full_of(brief_of(run), volume, run.has_adapter)
+pub(super) fn view_of(run: &Standing, run_index: &IndexedRun) -> Answer<RunView> {
+    full_of(brief_of(run), run_index, run.has_adapter)
 }
 
 /// What a run's certificates say, beside what is known of it here.
 pub(in crate::api) fn full_of(
     brief: RunBrief,
-    volume: &Volume,
+    run_index: &IndexedRun,
     has_adapter: bool,
 ) -> Answer<RunView> {
-    let manifest = volume.manifest();
+    let manifest = run_index.manifest();
     Ok(RunView {
         brief,
         creator: manifest.creator.to_string(),
         evaluators: manifest.evaluators.iter().map(PeerId::to_string).collect(),
         budget_micro_open: u64::try_from(manifest.budget_per_round.0).unwrap_or(u64::MAX),
         price_per_nat_micro_open: u64::try_from(manifest.price_per_nat.0).unwrap_or(u64::MAX),
-        roster: volume.members(),
-        history: volume.rounds(),
-        credits: volume.credits().map_err(failed)?,
-        adapter: volume.adapter(has_adapter),
+        roster: run_index.members(),
+        history: run_index.rounds(),
+        credits: run_index.credits().map_err(failed)?,
+        adapter: run_index.adapter(has_adapter),
     })
 }

@@ -1,6 +1,6 @@
 //! `tributary ledger statement`, as people read it.
 
-use tributary_ledger::book::short_receipt;
+use tributary_ledger::account::short_receipt;
 use tributary_ledger::view::{ChangeView, PeriodView, RunStatementView, StatementView, short};
 
 use crate::terminal::output::{Align, Table};

@@ -1,15 +1,15 @@
 //! Every run of a home as readers see it, folded once and then kept up to date record by record.
 //!
-//! A [`Library`] takes records in the order in which they became durable: blocks and certificates, repeated or
+//! A [`LedgerIndex`] takes records in the order in which they became durable: blocks and certificates, repeated or
 //! not. Each certificate is folded when it comes, and no question folds anything again. Readers get a
 //! [`Snapshot`], which never changes; making one costs a pointer for every run.
 //!
-//! The library trusts what it is given, as a home's own daemon may; [`crate::audit`] checks. It shows what
-//! [`crate::Book`] works out from the whole chain, and its tests compare the two.
+//! The index trusts what it is given, as a home's own daemon may; [`crate::audit`] checks. It shows what
+//! [`crate::RunAccount`] works out from the whole chain, and its tests compare the two.
 
+mod run;
 #[cfg(test)]
 mod tests;
-mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,38 +23,38 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::{audit, log};
 
-use crate::book;
-pub use volume::Volume;
+use crate::account;
+pub use run::IndexedRun;
 
 /// Where an entry stands in its author's log: the block's position, and the place within it.
-type Place = (Seq, u8);
+type EntryPosition = (Seq, u8);
 
 /// The runs of a home, folded as far as their records have come.
-pub struct Library {
+pub struct LedgerIndex {
     network: NetworkId,
-    runs: BTreeMap<RunId, Shelf>,
+    runs: BTreeMap<RunId, RunFold>,
     published: Snapshot,
 }
 
 /// The runs at one moment. A clone shares everything.
 #[derive(Clone, Default)]
 pub struct Snapshot {
-    runs: Arc<BTreeMap<RunId, Arc<Volume>>>,
+    runs: Arc<BTreeMap<RunId, Arc<IndexedRun>>>,
 }
 
 impl Snapshot {
     /// Runs whose manifest is known, by id.
-    pub fn runs(&self) -> impl Iterator<Item = &Volume> {
+    pub fn runs(&self) -> impl Iterator<Item = &IndexedRun> {
         self.runs.values().map(Arc::as_ref)
     }
 
     /// One of them.
-    pub fn run(&self, run: &RunId) -> Option<&Volume> {
+    pub fn run(&self, run: &RunId) -> Option<&IndexedRun> {
         self.runs.get(run).map(Arc::as_ref)
     }
 }
 
-impl Library {
+impl LedgerIndex {
     /// Without any run.
     pub fn new(network: NetworkId) -> Self {
         Self {
@@ -66,9 +66,9 @@ impl Library {
 
     /// Of the records of a home.
     pub fn of<'a>(network: NetworkId, records: impl IntoIterator<Item = &'a Record>) -> Self {
-        let mut library = Self::new(network);
-        library.extend(records);
-        library
+        let mut index = Self::new(network);
+        index.extend(records);
+        index
     }
 
     /// Takes records over. What does not decode is left out: the audit reports it.
@@ -80,18 +80,18 @@ impl Library {
                     if let Ok(certificate) = Certificate::decode(bytes)
                         && certificate.run() == *run
                     {
-                        self.shelf(*run).add_certificate(certificate);
+                        self.fold(*run).add_certificate(certificate);
                     }
                 }
                 _ => {}
             }
         }
         // Certificates that came before the manifest, or in another order, are folded together.
-        self.runs.values_mut().for_each(Shelf::catch_up);
+        self.runs.values_mut().for_each(RunFold::catch_up);
     }
 
-    fn shelf(&mut self, run: RunId) -> &mut Shelf {
-        self.runs.entry(run).or_insert_with(|| Shelf::new(run))
+    fn fold(&mut self, run: RunId) -> &mut RunFold {
+        self.runs.entry(run).or_insert_with(|| RunFold::new(run))
     }
 
     fn add_block(&mut self, bytes: &[u8]) {
@@ -99,19 +99,19 @@ impl Library {
             return;
         };
         if let Scope::Run(run) = block.block().scope {
-            self.shelf(run).add_block(&block);
+            self.fold(run).add_block(&block);
         }
     }
 
     /// What readers see from now on. Runs that did not change since the last are shared with it.
     pub fn snapshot(&mut self) -> Snapshot {
-        if self.runs.values().any(|shelf| shelf.is_changed) {
+        if self.runs.values().any(|fold| fold.is_changed) {
             let mut runs = BTreeMap::clone(&self.published.runs);
-            let changed = self.runs.values_mut().filter(|shelf| shelf.is_changed);
-            for shelf in changed {
-                shelf.is_changed = false;
-                if let Some(volume) = &shelf.volume {
-                    runs.insert(shelf.run, Arc::new(volume.clone()));
+            let changed = self.runs.values_mut().filter(|fold| fold.is_changed);
+            for fold in changed {
+                fold.is_changed = false;
+                if let Some(indexed) = &fold.indexed {
+                    runs.insert(fold.run, Arc::new(indexed.clone()));
                 }
             }
             self.published.runs = Arc::new(runs);
@@ -121,24 +121,24 @@ impl Library {
 }
 
 /// One run in the making.
-struct Shelf {
+struct RunFold {
     run: RunId,
     manifest: Option<Arc<Manifest>>,
     /// Every certificate in the order in which it came; of equal values the first.
     stored: Vec<Arc<Certificate>>,
     /// The first join of each author: its place and the name it gave.
-    names: BTreeMap<PeerId, (Place, String)>,
+    names: BTreeMap<PeerId, (EntryPosition, String)>,
     /// Losses of the sheets that came.
     sheets: BTreeMap<EntryRef, (f64, f64)>,
     /// `None` while the manifest is missing.
-    volume: Option<Volume>,
+    indexed: Option<IndexedRun>,
     /// Whether certificates wait that the volume does not follow.
     is_behind: bool,
     /// Whether the volume differs from the published one.
     is_changed: bool,
 }
 
-impl Shelf {
+impl RunFold {
     fn new(run: RunId) -> Self {
         Self {
             run,
@@ -146,7 +146,7 @@ impl Shelf {
             stored: Vec::new(),
             names: BTreeMap::new(),
             sheets: BTreeMap::new(),
-            volume: None,
+            indexed: None,
             is_behind: false,
             is_changed: false,
         }
@@ -164,7 +164,7 @@ impl Shelf {
             match entry {
                 Entry::Create(manifest) => self.open(manifest),
                 Entry::Join(join) => self.name(author, (seq, at.index), &join.name),
-                Entry::ScoreSheet(sheet) => self.add_sheet(at, book::losses(sheet)),
+                Entry::ScoreSheet(sheet) => self.add_sheet(at, account::losses(sheet)),
                 _ => {}
             }
         }
@@ -177,7 +177,7 @@ impl Shelf {
         }
         let manifest = Arc::new(manifest.clone());
         self.manifest = Some(manifest.clone());
-        self.volume = Some(Volume::new(self.run, manifest, self.known_names()));
+        self.indexed = Some(IndexedRun::new(self.run, manifest, self.known_names()));
         self.is_behind = !self.stored.is_empty();
         self.is_changed = true;
     }
@@ -189,42 +189,42 @@ impl Shelf {
             .collect()
     }
 
-    fn name(&mut self, author: PeerId, place: Place, name: &str) {
+    fn name(&mut self, author: PeerId, place: EntryPosition, name: &str) {
         let known = self.names.get(&author);
         if known.is_some_and(|(known, _)| *known <= place) {
             return;
         }
         self.names.insert(author, (place, name.to_owned()));
-        if let Some(volume) = &mut self.volume {
-            volume.name(author, name);
+        if let Some(indexed) = &mut self.indexed {
+            indexed.name(author, name);
             self.is_changed = true;
         }
     }
 
     fn add_sheet(&mut self, at: EntryRef, losses: (f64, f64)) {
         self.sheets.insert(at, losses);
-        if let Some(volume) = &mut self.volume {
-            self.is_changed |= volume.hear(&at, &self.sheets);
+        if let Some(indexed) = &mut self.indexed {
+            self.is_changed |= indexed.hear(&at, &self.sheets);
         }
     }
 
     fn add_certificate(&mut self, certificate: Certificate) {
         let is_known = |known: &Arc<Certificate>| known.value == certificate.value;
         // A chain is long and a repetition recent, or everything comes again from the start.
-        let next = self.volume.as_ref().map(Volume::next);
+        let next = self.indexed.as_ref().map(IndexedRun::next);
         let may_repeat = next != Some(certificate.round()) || self.is_behind;
         if may_repeat && self.stored.iter().rev().any(is_known) {
             return;
         }
         let certificate = Arc::new(certificate);
         self.stored.push(certificate.clone());
-        match &mut self.volume {
-            Some(volume) if !self.is_behind && volume.goes_on(&certificate) => {
-                volume.fold(certificate, &self.sheets);
+        match &mut self.indexed {
+            Some(indexed) if !self.is_behind && indexed.goes_on(&certificate) => {
+                indexed.fold(certificate, &self.sheets);
                 self.is_changed = true;
             }
             // Another value for a round that is folded decides nothing until one builds on it.
-            Some(volume) if certificate.round() < volume.next() => {}
+            Some(indexed) if certificate.round() < indexed.next() => {}
             _ => self.is_behind = true,
         }
     }
@@ -234,25 +234,25 @@ impl Shelf {
         let (true, Some(manifest)) = (self.is_behind, &self.manifest) else {
             return;
         };
-        let mut volume = Volume::new(self.run, manifest.clone(), self.known_names());
+        let mut indexed = IndexedRun::new(self.run, manifest.clone(), self.known_names());
         let stored: Vec<Certificate> = self.stored.iter().map(|c| (**c).clone()).collect();
         let (chain, _) = audit::choose(stored);
         let mut waiting = false;
         for certificate in chain {
-            waiting |= certificate.round() != volume.next();
+            waiting |= certificate.round() != indexed.next();
             match waiting {
-                true => volume.lacks_a_certificate(),
-                false => volume.fold(Arc::new(certificate), &self.sheets),
+                true => indexed.lacks_a_certificate(),
+                false => indexed.fold(Arc::new(certificate), &self.sheets),
             }
         }
         self.is_behind = waiting;
-        self.volume = Some(volume);
+        self.indexed = Some(indexed);
         self.is_changed = true;
     }
 
     /// The last round that is folded.
     #[cfg(test)]
     fn certified(&self) -> Option<tributary_protocol::id::Round> {
-        self.volume.as_ref()?.next().previous()
+        self.indexed.as_ref()?.next().previous()
     }
 }

@@ -117,7 +117,7 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
 }
 
 /// A run in the making, and the blobs that its home keeps.
-pub(crate) struct Hand {
+pub(crate) struct RunBuilder {
     keys: Vec<SecretKey>,
     ids: Vec<PeerId>,
     pub(crate) manifest: Manifest,
@@ -130,12 +130,12 @@ pub(crate) struct Hand {
     pub(crate) last: Option<RoundValue>,
 }
 
-impl Hand {
+impl RunBuilder {
     /// Everybody has joined, the genesis is certified.
     pub(crate) fn opened(members: usize, rounds: u32) -> Self {
         let manifest = manifest(members, rounds);
         let run = manifest.run_id();
-        let mut hand = Self {
+        let mut builder = Self {
             keys: (0..members).map(key).collect(),
             ids: (0..members).map(id).collect(),
             log: LogSet::new(NETWORK, Scope::Run(run)),
@@ -147,7 +147,7 @@ impl Hand {
             adapter: None,
             last: None,
         };
-        hand.say(0, Entry::Create(Box::new(manifest)));
+        builder.say(0, Entry::Create(Box::new(manifest)));
         let joins = (0..members).map(|who| {
             let role = match EVALUATORS.contains(&who) {
                 true => Role::Both,
@@ -161,7 +161,7 @@ impl Hand {
                 root: root(who),
                 tokens: 1_000,
                 fingerprints: None,
-                beacon: chain(&hand.manifest, who).commitment(),
+                beacon: chain(&builder.manifest, who).commitment(),
                 sketch: None,
             };
             Joined {
@@ -170,15 +170,15 @@ impl Hand {
                 tokens: join.tokens,
                 own_tokens: join.tokens,
                 beacon: join.beacon,
-                entry: hand.say(who, Entry::Join(join)),
+                entry: builder.say(who, Entry::Join(join)),
             }
         });
         let joins = joins.collect();
-        hand.certify(Selection {
+        builder.certify(Selection {
             joins,
             ..Selection::default()
         });
-        hand
+        builder
     }
 
     pub(crate) fn archive(&self) -> tributary_ledger::Archive {
@@ -355,16 +355,16 @@ impl Hand {
 
 /// Rounds 1 to 3 and the closing height of four members; round 2 is judged by one evaluator of three, and dan's
 /// receipt for it is left out.
-pub(crate) fn finished() -> (Hand, Vec<Included>, Included) {
-    let mut hand = Hand::opened(4, 3);
-    let first = hand.round(&[0, 1, 2, 3], &[]);
-    let late = hand.contribute(3);
-    hand.round(&[0, 1, 2], &[1, 2, 3]);
-    hand.round(&[0, 1, 2, 3], &[2]);
-    let sheets = [1, 2].map(|who| hand.judge(who)).into();
-    hand.certify(Selection {
+pub(crate) fn finished() -> (RunBuilder, Vec<Included>, Included) {
+    let mut builder = RunBuilder::opened(4, 3);
+    let first = builder.round(&[0, 1, 2, 3], &[]);
+    let late = builder.contribute(3);
+    builder.round(&[0, 1, 2], &[1, 2, 3]);
+    builder.round(&[0, 1, 2, 3], &[2]);
+    let sheets = [1, 2].map(|who| builder.judge(who)).into();
+    builder.certify(Selection {
         sheets,
         ..Selection::default()
     });
-    (hand, first, late)
+    (builder, first, late)
 }

@@ -1,7 +1,7 @@
 //! A run's account as views: rounds with their losses, contributors with their credits.
 //!
-//! A book reads a chain of certified values and the logs behind them, and folds all of them for each question: it is
-//! the slow and obvious twin of [`crate::library`]. It trusts what it is given; [`crate::audit`] checks.
+//! A account reads a chain of certified values and the logs behind them, and folds all of them for each question: it is
+//! the slow and obvious twin of [`crate::index`]. It trusts what it is given; [`crate::audit`] checks.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::view::{
 
 /// A run's certified values, and the logs that they rely on.
 #[derive(Clone, Copy)]
-pub struct Book<'a> {
+pub struct RunAccount<'a> {
     /// The run's manifest.
     pub manifest: &'a Manifest,
     /// Certificates from the genesis on.
@@ -33,7 +33,7 @@ pub struct Book<'a> {
     pub log: &'a LogSet,
 }
 
-impl Book<'_> {
+impl RunAccount<'_> {
     fn values(&self) -> impl Iterator<Item = &RoundValue> {
         self.chain.iter().map(|certificate| &certificate.value)
     }
@@ -94,7 +94,7 @@ impl Book<'_> {
     /// What contributors earned, by id.
     ///
     /// # Errors
-    /// As [`Book::books`].
+    /// As [`RunAccount::books`].
     pub fn credits(&self) -> Result<Vec<CreditView>, FoldError> {
         let books = self.books()?;
         let run = self.manifest.run_id();
@@ -114,7 +114,7 @@ impl Book<'_> {
     /// `peer`'s part of the account, in periods of `by` rounds (a quarter of the run unless given).
     ///
     /// # Errors
-    /// As [`Book::books`].
+    /// As [`RunAccount::books`].
     pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
         let books = self.books()?;
         let receipt = |round| self.receipt(round, peer);

@@ -1,4 +1,4 @@
-//! One run of a library: its chain, its books and what readers see of them.
+//! One run of a index: its chain, its books and what readers see of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::{EntryRef, Joined};
 
-use crate::book::{self, receipt_id};
+use crate::account::{self, receipt_id};
 use crate::view::{AdapterView, CreditView, MemberView, RoundView, RunStatementView};
 
 /// Losses of score sheets, before and after their round.
@@ -17,7 +17,7 @@ type Sheets = BTreeMap<EntryRef, (f64, f64)>;
 
 /// A run as far as it is certified. A clone shares certificates, rounds and posted facts.
 #[derive(Clone)]
-pub struct Volume {
+pub struct IndexedRun {
     run: RunId,
     manifest: Arc<Manifest>,
     chain: Vec<Arc<Certificate>>,
@@ -34,7 +34,7 @@ pub struct Volume {
     awaited: BTreeMap<EntryRef, Round>,
 }
 
-impl Volume {
+impl IndexedRun {
     pub(super) fn new(
         run: RunId,
         manifest: Arc<Manifest>,
@@ -79,12 +79,12 @@ impl Volume {
         if let Err(why) = self.post(&certificate) {
             self.trouble.get_or_insert(why);
         }
-        book::admit(&mut self.members, value);
+        account::admit(&mut self.members, value);
         for joined in value.joins.iter().filter(|j| j.role.contributes()) {
             self.earned.entry(joined.entry.author).or_default();
         }
         if (1..=self.manifest.rounds).contains(&value.round.0) {
-            let view = book::round_view(value, (None, None));
+            let view = account::round_view(value, (None, None));
             self.rounds.push(Arc::new(view));
         }
         let judged = value.round.previous();
@@ -106,7 +106,7 @@ impl Volume {
         self.books.add(Fact::Round(round))?;
         let posted = self.books.round(self.run, judged);
         let (_, credits) = posted.expect("the round was just posted");
-        book::earn(&mut self.earned, credits);
+        account::earn(&mut self.earned, credits);
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl Volume {
         let place = round.0.checked_sub(1).map(|at| at as usize);
         if let (Some(next), Some(view)) = (next, place.and_then(|at| self.rounds.get_mut(at))) {
             let counted = next.value.sheets.iter();
-            let losses = book::medians(counted.filter_map(|at| sheets.get(at).copied()));
+            let losses = account::medians(counted.filter_map(|at| sheets.get(at).copied()));
             let view = Arc::make_mut(view);
             (view.loss_before, view.loss_after) = losses;
         }
@@ -157,7 +157,7 @@ impl Volume {
 
     /// Everyone that was ever admitted, with the latest role.
     pub fn members(&self) -> Vec<MemberView> {
-        book::member_views(&self.members, &self.names)
+        account::member_views(&self.members, &self.names)
     }
 
     /// Training rounds that are certified.
@@ -180,16 +180,16 @@ impl Volume {
     /// What contributors earned, by id.
     ///
     /// # Errors
-    /// As [`Volume::books`].
+    /// As [`IndexedRun::books`].
     pub fn credits(&self) -> Result<Vec<CreditView>, FoldError> {
         let (books, earned) = (self.books()?, self.earned.clone());
-        Ok(book::credit_views(earned, books, self.run, &self.names))
+        Ok(account::credit_views(earned, books, self.run, &self.names))
     }
 
     /// `peer`'s part of the account, in periods of `by` rounds (a quarter of the run unless given).
     ///
     /// # Errors
-    /// As [`Volume::books`].
+    /// As [`IndexedRun::books`].
     pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
         let receipt = |round: Round| {
             let included = &self.chain.get(round.0 as usize)?.value.included;
@@ -197,12 +197,17 @@ impl Volume {
             Some(receipt_id(&own.receipt))
         };
         let books = self.books()?;
-        Ok(book::statement(&self.manifest, books, (peer, by), &receipt))
+        Ok(account::statement(
+            &self.manifest,
+            books,
+            (peer, by),
+            &receipt,
+        ))
     }
 
     /// The adapter after the last certified round; `here` says whether its bytes are at hand.
     pub fn adapter(&self, here: bool) -> Option<AdapterView> {
         let last = self.chain.last()?;
-        Some(book::adapter_view(&self.manifest, &last.value, here))
+        Some(account::adapter_view(&self.manifest, &last.value, here))
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the library of a running daemon, on a thread of its own.
+//! Keeps the index of a running daemon, on a thread of its own.
 //!
 //! The driver hands every block and certificate on as it sends them to the disk, which costs it a copy of their
 //! bytes. The thread folds them and swaps the snapshot that readers take. So no question of the owner's is worked
@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use tokio::sync::oneshot;
-use tributary_ledger::{Library, Snapshot};
+use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::Record;
 
 /// Batches that are folded before readers see a new snapshot: a newcomer's whole history comes at once.
@@ -19,25 +19,25 @@ enum Job {
     Tell(oneshot::Sender<()>),
 }
 
-/// Hands records to the library, and readers what it makes of them. Cheap to clone; the thread ends with the last.
+/// Hands records to the index, and readers what it makes of them. Cheap to clone; the thread ends with the last.
 #[derive(Clone)]
-pub(crate) struct Librarian {
+pub(crate) struct Indexer {
     jobs: mpsc::Sender<Job>,
     latest: Arc<RwLock<Snapshot>>,
 }
 
-impl Librarian {
-    /// Goes on from a library of what is stored already.
+impl Indexer {
+    /// Goes on from a index of what is stored already.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(mut library: Library) -> std::io::Result<Self> {
+    pub(crate) fn start(mut index: LedgerIndex) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        let latest = Arc::new(RwLock::new(library.snapshot()));
+        let latest = Arc::new(RwLock::new(index.snapshot()));
         let published = latest.clone();
         std::thread::Builder::new()
-            .name("tributary-library".into())
-            .spawn(move || keep(library, &queue, &published))?;
+            .name("tributary-index".into())
+            .spawn(move || keep(index, &queue, &published))?;
         Ok(Self { jobs, latest })
     }
 
@@ -70,17 +70,17 @@ impl Librarian {
     }
 }
 
-fn keep(mut library: Library, queue: &mpsc::Receiver<Job>, published: &RwLock<Snapshot>) {
+fn keep(mut index: LedgerIndex, queue: &mpsc::Receiver<Job>, published: &RwLock<Snapshot>) {
     while let Ok(first) = queue.recv() {
         let waiting = std::iter::once(first).chain(queue.try_iter());
         let mut asking = Vec::new();
         for job in waiting.take(MAX_BATCH) {
             match job {
-                Job::Records(records) => library.extend(&records),
+                Job::Records(records) => index.extend(&records),
                 Job::Tell(reader) => asking.push(reader),
             }
         }
-        let snapshot = library.snapshot();
+        let snapshot = index.snapshot();
         *published.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         for reader in asking {
             // A reader may have stopped waiting.
@@ -90,8 +90,8 @@ fn keep(mut library: Library, queue: &mpsc::Receiver<Job>, published: &RwLock<Sn
 }
 
 #[cfg(test)]
-#[path = "../../ledger/src/hand.rs"]
-mod hand;
+#[path = "../../ledger/src/fixture.rs"]
+mod fixture;
 
 #[cfg(test)]
 mod tests {
@@ -100,16 +100,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_sees_everything_that_was_handed_on_before_it_asked() {
-        let (made, _, _) = hand::finished();
-        let librarian = Librarian::start(Library::new(NETWORK)).unwrap();
-        assert_eq!(librarian.current().await.runs().count(), 0);
+        let (made, _, _) = fixture::finished();
+        let indexer = Indexer::start(LedgerIndex::new(NETWORK)).unwrap();
+        assert_eq!(indexer.current().await.runs().count(), 0);
         for records in made.records.chunks(3) {
-            librarian.feed(records);
+            indexer.feed(records);
         }
-        let snapshot = librarian.current().await;
-        let volume = snapshot.run(&made.run()).expect("the run was handed on");
-        let certified = volume.chain().last().map(|c| c.value.round.0);
+        let snapshot = indexer.current().await;
+        let run_index = snapshot.run(&made.run()).expect("the run was handed on");
+        let certified = run_index.chain().last().map(|c| c.value.round.0);
         assert_eq!(certified, Some(4));
-        assert_eq!(librarian.latest().runs().count(), 1);
+        assert_eq!(indexer.latest().runs().count(), 1);
     }
 }
