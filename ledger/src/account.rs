@@ -1,6 +1,6 @@
 //! A run's account as views: rounds with their losses, contributors with their credits.
 //!
-//! A account reads a chain of certified values and the logs behind them, and folds all of them for each question: it is
+//! An account reads a chain of certified values and the logs behind them, and folds all of them for each question: it is
 //! the slow and obvious twin of [`crate::index`]. It trusts what it is given; [`crate::audit`] checks.
 
 use std::collections::BTreeMap;

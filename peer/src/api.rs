@@ -1,7 +1,7 @@
 //! The control API: how this machine's own commands and programs reach its peer.
 //!
 //! HTTP with JSON on a loopback address. Whoever may read `control.json` in the home (mode 0600) has
-//! the bearer token and is the owner; nobody else gets an answer. The routes ask a [`Host`], so that
+//! the bearer token and is the owner; nobody else gets an answer. The routes ask an [`ApiHandler`], so that
 //! this room knows nothing of networks and stores, and a test needs neither. Anything for other
 //! machines is not served here.
 //!
@@ -10,14 +10,14 @@
 //! home all are one, so that an answer has one shape wherever it comes from:
 //!
 //! ```text
-//!   command line ──▶ local::Local ──▶ client::Client ──HTTP──▶ server ──▶ office::Office   (a daemon runs)
+//!   command line ──▶ local::Local ──▶ client::Client ──HTTP──▶ server ──▶ handler::DaemonHandler   (a daemon runs)
 //!                         └─────────▶ stopped::Stopped ──▶ the home's files               (none runs)
 //! ```
 
 pub mod client;
 pub mod control;
+pub mod handler;
 pub mod local;
-pub mod office;
 pub mod openapi;
 pub mod stopped;
 pub mod types;
@@ -80,7 +80,7 @@ pub trait Reader: Send + Sync {
 
 /// What the API needs of a daemon. A command is answered once the node has taken it and a crash cannot undo it,
 /// or with the reason why not.
-pub trait Host: Reader + 'static {
+pub trait ApiHandler: Reader + 'static {
     /// Opens a run.
     fn create(&self, request: CreateRequest) -> impl Future<Output = Answer<RunBrief>> + Send;
     /// Asks for membership.

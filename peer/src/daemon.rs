@@ -22,7 +22,7 @@ use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId
 use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::sign::SecretKey;
 
-use crate::driver::{Brain, Clock, Driver, Parts, Request};
+use crate::driver::{Clock, DrivenNode, Driver, Parts, Request};
 use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
@@ -30,7 +30,7 @@ use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
 use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic, Unanswered};
-use crate::standing::Standing;
+use crate::progress::RunProgress;
 use crate::store::{Store, StoreError};
 use crate::work::bench::Bench;
 use crate::work::{Learner, Slots};
@@ -126,7 +126,7 @@ pub struct Daemon {
     metrics: Arc<Metrics>,
     health: Health,
     indexer: Indexer,
-    standings: watch::Receiver<Arc<Vec<Standing>>>,
+    progress: watch::Receiver<Arc<Vec<RunProgress>>>,
     ended: watch::Receiver<Option<Stopped>>,
 }
 
@@ -173,7 +173,7 @@ impl Daemon {
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
-        let (standings, standing) = watch::channel(Arc::new(Brain::standings(&node)));
+        let (progress, run_progress) = watch::channel(Arc::new(DrivenNode::progress(&node)));
         let driver = Driver::new(
             Parts {
                 brain: node,
@@ -187,7 +187,7 @@ impl Daemon {
                 metrics: metrics.clone(),
                 health: health.clone(),
                 indexer: indexer.clone(),
-                standings,
+                progress,
             },
             clock,
         );
@@ -201,7 +201,7 @@ impl Daemon {
             metrics,
             health,
             indexer,
-            standings: standing,
+            progress: run_progress,
             ended: run(driver, first, config.home),
         })
     }
@@ -253,13 +253,13 @@ impl Daemon {
     }
 
     /// Where the node stands in each run, as of the last input that was handled.
-    pub(crate) fn standings(&self) -> Arc<Vec<Standing>> {
-        self.standings.borrow().clone()
+    pub(crate) fn progress(&self) -> Arc<Vec<RunProgress>> {
+        self.progress.borrow().clone()
     }
 
     /// As [`Daemon::standings`], to wait on.
-    pub(crate) fn watch_standings(&self) -> watch::Receiver<Arc<Vec<Standing>>> {
-        self.standings.clone()
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<Arc<Vec<RunProgress>>> {
+        self.progress.clone()
     }
 
     /// What the runs' certificates and logs say, with everything that was said before this call.

@@ -11,14 +11,14 @@
 //! it reports is what is on the disk. Killed at any moment and started again on the same folder, the
 //! peers go on where their ledgers end.
 
-mod cast;
 pub mod check;
 mod ending;
+pub mod narrator;
 pub mod options;
+mod peers;
 pub mod plan;
 pub mod report;
 pub mod screen;
-pub mod story;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,11 +29,11 @@ use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::output::Out;
 use crate::terminal::{Failure, Format};
-use cast::Cast;
+use narrator::{Narrator, Show};
 use options::DemoArgs;
+use peers::DemoPeers;
 use plan::{Measured, Plan};
 use screen::Screen;
-use story::{Show, Story};
 
 /// How often the peers are looked at besides their events.
 const LOOK: Duration = Duration::from_secs(1);
@@ -108,47 +108,52 @@ async fn play(
     screen: &Screen,
 ) -> Result<Plan, Failure> {
     screen.waiting("start: making homes and sockets for every peer");
-    let mut cast = Cast::start(root, &plan, base).await?;
-    let mut story = Story::new(plan.actors(), plan.rounds, plan.steps);
+    let mut demo_peers = DemoPeers::start(root, &plan, base).await?;
+    let mut narrator = Narrator::new(plan.actors(), plan.rounds, plan.steps);
     let mut look = tokio::time::interval(LOOK);
     let mut heard = Instant::now();
-    while !story.is_finished() {
+    while !narrator.is_finished() {
         tokio::select! {
-            event = cast.next() => {
+            event = demo_peers.next() => {
                 let (actor, event) = event?;
                 heard = Instant::now();
-                for show in story.on(actor, &event) {
+                for show in narrator.on(actor, &event) {
                     screen.show(&show);
                 }
-                cast.measure(actor, &event);
-                note_rounds(root, &mut plan, &cast, &story)?;
+                demo_peers.measure(actor, &event);
+                note_rounds(root, &mut plan, &demo_peers, &narrator)?;
             }
             _ = look.tick() => {
                 // Events can be missed, and a restarted peer may have had everything from the start.
-                for actor in cast.finished().await? {
-                    story.finish(actor);
+                for actor in demo_peers.finished().await? {
+                    narrator.finish(actor);
                 }
                 if heard.elapsed() > SILENCE {
                     heard = Instant::now();
-                    screen.line(&format!("warning: {}", cast.silence().await));
+                    screen.line(&format!("warning: {}", demo_peers.silence().await));
                 }
             }
         }
     }
     screen.show(&Show::Done(1.0));
     screen.waiting("stop: closing every peer");
-    cast.shutdown().await;
+    demo_peers.shutdown().await;
     Ok(plan)
 }
 
 /// Keeps what was measured of a round once every peer has certified it.
-fn note_rounds(root: &Path, plan: &mut Plan, cast: &Cast, story: &Story) -> Result<(), Failure> {
+fn note_rounds(
+    root: &Path,
+    plan: &mut Plan,
+    demo_peers: &DemoPeers,
+    narrator: &Narrator,
+) -> Result<(), Failure> {
     let peers = plan.actors().len();
     for round in (1..=plan.rounds)
         .filter(|r| !plan.measured.contains_key(r))
         .collect::<Vec<_>>()
     {
-        let mut took: Vec<u64> = story
+        let mut took: Vec<u64> = narrator
             .seen(Round(round))
             .map(|(_, seen)| seen.took_ms)
             .collect();
@@ -156,7 +161,7 @@ fn note_rounds(root: &Path, plan: &mut Plan, cast: &Cast, story: &Story) -> Resu
             continue;
         }
         took.sort_unstable();
-        let (up, down) = cast.traffic_max(Round(round));
+        let (up, down) = demo_peers.traffic_max(Round(round));
         let measured = Measured {
             bytes_up_max: up,
             bytes_down_max: down,

@@ -26,7 +26,7 @@ use crate::health::{Health, Warning};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
 use crate::net::{Net, NetEvent, NetEvents};
-use crate::standing::Standing;
+use crate::progress::RunProgress;
 use crate::store::{Durable, Store, StoreError};
 use crate::work::bench::{Bench, Done};
 pub(crate) use clock::Clock;
@@ -38,13 +38,13 @@ const MAX_QUEUE: usize = 8192;
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// What is driven: the node, or a double of the same shape in tests.
-pub(crate) trait Brain: Send + 'static {
+pub(crate) trait DrivenNode: Send + 'static {
     /// See `Node::handle`.
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect>;
     /// Memberships that the owner asked for, for the learner.
     fn joins(&self) -> Vec<(RunId, Join)>;
     /// Where it stands in each run, for readers.
-    fn standings(&self) -> Vec<Standing> {
+    fn progress(&self) -> Vec<RunProgress> {
         Vec::new()
     }
     /// Members of the runs that are not finished.
@@ -53,7 +53,7 @@ pub(crate) trait Brain: Send + 'static {
     }
 }
 
-impl Brain for Node {
+impl DrivenNode for Node {
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         Self::handle(self, input, now)
     }
@@ -64,8 +64,8 @@ impl Brain for Node {
             .collect()
     }
 
-    fn standings(&self) -> Vec<Standing> {
-        self.runs().map(|run| Standing::of(&run)).collect()
+    fn progress(&self) -> Vec<RunProgress> {
+        self.runs().map(|run| RunProgress::of(&run)).collect()
     }
 
     fn members(&self) -> BTreeSet<PeerId> {
@@ -102,7 +102,7 @@ pub(crate) struct Parts<B> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) indexer: Indexer,
-    pub(crate) standings: watch::Sender<Arc<Vec<Standing>>>,
+    pub(crate) progress: watch::Sender<Arc<Vec<RunProgress>>>,
 }
 
 /// Feeds a brain what happens and carries out its effects.
@@ -142,7 +142,7 @@ enum Wake<B> {
     CheckClock,
 }
 
-impl<B: Brain> Driver<B> {
+impl<B: DrivenNode> Driver<B> {
     /// `clock` must be the one whose time the brain was restored with.
     pub(crate) fn new(parts: Parts<B>, clock: Clock) -> Self {
         let (fetch_out, fetched) = mpsc::unbounded_channel();
@@ -330,8 +330,8 @@ impl<B: Brain> Driver<B> {
     /// Tells readers where the brain stands, where an input changed it.
     fn publish(&mut self) {
         if std::mem::take(&mut self.is_fed) {
-            let now = self.parts.brain.standings();
-            self.parts.standings.send_if_modified(|known| {
+            let now = self.parts.brain.progress();
+            self.parts.progress.send_if_modified(|known| {
                 let is_news = **known != now;
                 if is_news {
                     *known = Arc::new(now);

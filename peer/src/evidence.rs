@@ -4,7 +4,7 @@
 //!   certified joins ──commitments──▶ ask ──question──▶ each contributor's daemon (holder)
 //!                                     │ ◀──spans and proofs── checked against the certified root
 //!                                     ▼
-//!                                 Said: of each, what is proven, or why nothing is known
+//!                                 Reply: of each, what is proven, or why nothing is known
 //! ```
 //! A proof is checked before anybody sees it. Who does not answer is no holder of nothing: it is named as
 //! silent. What of the proven is boilerplate is judged by `tributary_attribution::lexical`.
@@ -40,7 +40,7 @@ pub struct Commitment {
 
 /// What is asked, and of whom.
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub struct Inquiry {
     /// The run.
     pub run: RunId,
     /// Words of the answer.
@@ -51,7 +51,7 @@ pub struct Asking {
 
 /// What came of asking one contributor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Reply {
     /// Spans that stand in what it committed to, as ranges of the answer's words; it says that these are all.
     Proven(Vec<Range<usize>>),
     /// It answers no such question.
@@ -88,14 +88,16 @@ pub fn commitments(run: &ArchivedRun) -> BTreeMap<PeerId, Commitment> {
     trained
 }
 
-impl Asking {
+impl Inquiry {
     /// What can be said without asking: too short an answer, or a shard of this home.
-    fn at_home(&self, home: &HomePaths, commitment: Option<Commitment>) -> Option<Said> {
+    fn at_home(&self, home: &HomePaths, commitment: Option<Commitment>) -> Option<Reply> {
         if self.words.len() < MIN_SPAN_WORDS {
-            return Some(Said::NotAsked("the answer is shorter than a span"));
+            return Some(Reply::NotAsked("the answer is shorter than a span"));
         }
         let Some(commitment) = commitment else {
-            return Some(Said::NotAsked("it committed to no words before it trained"));
+            return Some(Reply::NotAsked(
+                "it committed to no words before it trained",
+            ));
         };
         let shard = holder::open(home, &commitment)?;
         let spans = shard.spans(&self.words[..self.words.len().min(MAX_QUESTION_WORDS)]);
@@ -103,35 +105,38 @@ impl Asking {
     }
 
     /// Reads and checks an answer.
-    fn judge(&self, commitment: &Commitment, answer: Result<&[u8], Unanswered>) -> Said {
+    fn judge(&self, commitment: &Commitment, answer: Result<&[u8], Unanswered>) -> Reply {
         let bytes = match answer {
             Ok(bytes) => bytes,
             Err(Unanswered::Apart) => {
-                return Said::NotAsked("this peer has no connection to it");
+                return Reply::NotAsked("this peer has no connection to it");
             }
-            Err(why) => return Said::Silent(why.to_string()),
+            Err(why) => return Reply::Silent(why.to_string()),
         };
         match Answer::decode(bytes).map(|answer| answer.found) {
             Ok(Ok(spans)) => {
                 let proven = fingerprint::check(&commitment.fingerprints, &self.words, &spans);
-                proven.map_or_else(|why: SpanFault| Said::False(why.to_string()), Said::Proven)
+                proven.map_or_else(
+                    |why: SpanFault| Reply::False(why.to_string()),
+                    Reply::Proven,
+                )
             }
-            Ok(Err(why)) => Said::Declined(why),
-            Err(why) => Said::False(format!("its answer cannot be read: {why}")),
+            Ok(Err(why)) => Reply::Declined(why),
+            Err(why) => Reply::False(format!("its answer cannot be read: {why}")),
         }
     }
 
     /// Looks into the shards of this home and nowhere else. Reads files.
-    pub(crate) fn here(&self, home: &HomePaths) -> Vec<Said> {
+    pub(crate) fn here(&self, home: &HomePaths) -> Vec<Reply> {
         let said = |(_, commitment): &(PeerId, Option<Commitment>)| {
             let at_home = self.at_home(home, *commitment);
-            at_home.unwrap_or(Said::NotAsked("no daemon runs on this home"))
+            at_home.unwrap_or(Reply::NotAsked("no daemon runs on this home"))
         };
         self.contributors.iter().map(said).collect()
     }
 
     /// Asks every contributor, all at once; the outcomes are in their order.
-    pub(crate) async fn everywhere(&self, daemon: &Daemon, home: &HomePaths) -> Vec<Said> {
+    pub(crate) async fn everywhere(&self, daemon: &Daemon, home: &HomePaths) -> Vec<Reply> {
         let each = self.contributors.iter().enumerate();
         let asking = each.map(|(at, (peer, commitment))| async move {
             let at_home = tokio::task::block_in_place(|| self.at_home(home, *commitment));
@@ -143,9 +148,9 @@ impl Asking {
                     self.judge(commitment, answer.as_deref().map_err(Clone::clone))
                 }
                 (None, Some(_)) if at < MAX_ASKED => {
-                    Said::NotAsked("its shard is no longer in this home")
+                    Reply::NotAsked("its shard is no longer in this home")
                 }
-                (None, _) => Said::NotAsked("too many contributors have larger shares"),
+                (None, _) => Reply::NotAsked("too many contributors have larger shares"),
             }
         });
         futures::future::join_all(asking).await

@@ -27,7 +27,7 @@ pub(crate) struct Indexer {
 }
 
 impl Indexer {
-    /// Goes on from a index of what is stored already.
+    /// Goes on from an index of what is stored already.
     ///
     /// # Errors
     /// When the system gives no thread.

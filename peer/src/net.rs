@@ -11,14 +11,14 @@
 
 mod address;
 mod admission;
-mod book;
 mod connections;
+mod contacts;
+mod control_admission;
 mod data;
 mod fair;
 mod frames;
 #[cfg(test)]
 mod fuzz;
-mod gate;
 mod gossip;
 mod handshakes;
 mod hello;
@@ -210,7 +210,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         network: config.network,
         me,
         data_ports: data.ports(),
-        book: book::Book::new(me, config.bootstrap, fair::dice()),
+        contacts: contacts::Contacts::new(me, config.bootstrap, fair::dice()),
         started: tokio::time::Instant::now(),
         questions: questions::Questions::new(config.holder),
         state: State::default(),

@@ -31,7 +31,7 @@ use tributary_trainer::{
     BaseModel, GenerateConfig, GradientError, generate, stretch_gradients, token_losses,
 };
 
-use crate::evidence::{self, Asking, Commitment, Said};
+use crate::evidence::{self, Commitment, Inquiry, Reply};
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
@@ -200,12 +200,12 @@ pub struct Answered {
 
 impl Answered {
     /// What to ask the contributors, in the order of their shares.
-    pub fn asking(&self) -> Asking {
+    pub fn asking(&self) -> Inquiry {
         let commitment = |share: &Share| {
             let peer = share.peer.parse().unwrap_or_default();
             (peer, self.commitments.get(&peer).copied())
         };
-        Asking {
+        Inquiry {
             run: self.run,
             words: (fingerprint::words(&self.why.answer).map(|(_, word)| word)).collect(),
             contributors: self.why.shares.iter().map(commitment).collect(),
@@ -216,13 +216,13 @@ impl Answered {
     ///
     /// # Errors
     /// When the base model cannot be asked what it would have said.
-    pub fn hear(&mut self, said: &[Said]) -> Result<(), Failure> {
+    pub fn hear(&mut self, said: &[Reply]) -> Result<(), Failure> {
         let places: Vec<(Range<usize>, String)> = fingerprint::words(&self.why.answer).collect();
         let words: Vec<String> = places.iter().map(|(_, word)| word.clone()).collect();
         let bytes = |span: &Range<usize>| places[span.start].0.start..places[span.end - 1].0.end;
         let held: Held = (said.iter())
             .filter_map(|said| match said {
-                Said::Proven(spans) => Some(spans.clone()),
+                Reply::Proven(spans) => Some(spans.clone()),
                 _ => None,
             })
             .collect();
@@ -235,7 +235,7 @@ impl Answered {
         let mut proven = held.iter().zip(judged);
         for (share, said) in self.why.shares.iter_mut().zip(said) {
             share.asked = asked(said);
-            let Said::Proven(_) = said else { continue };
+            let Reply::Proven(_) = said else { continue };
             for (span, boilerplate) in proven.next().into_iter().flat_map(|(s, j)| s.iter().zip(j))
             {
                 if let Some(why) = boilerplate {
@@ -272,13 +272,13 @@ impl Answered {
 }
 
 /// What is shown of what a contributor said.
-fn asked(said: &Said) -> Asked {
+fn asked(said: &Reply) -> Asked {
     match said {
-        Said::Proven(_) => Asked::new(Outcome::Answered, ""),
-        Said::Declined(why) => Asked::new(Outcome::Declined, why.to_string()),
-        Said::Silent(why) => Asked::new(Outcome::Silent, why.clone()),
-        Said::False(why) => Asked::new(Outcome::FalseProof, why.clone()),
-        Said::NotAsked(why) => Asked::new(Outcome::NotAsked, *why),
+        Reply::Proven(_) => Asked::new(Outcome::Answered, ""),
+        Reply::Declined(why) => Asked::new(Outcome::Declined, why.to_string()),
+        Reply::Silent(why) => Asked::new(Outcome::Silent, why.clone()),
+        Reply::False(why) => Asked::new(Outcome::FalseProof, why.clone()),
+        Reply::NotAsked(why) => Asked::new(Outcome::NotAsked, *why),
     }
 }
 

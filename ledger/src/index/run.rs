@@ -1,4 +1,4 @@
-//! One run of a index: its chain, its books and what readers see of them.
+//! One run of an index: its chain, its books and what readers see of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

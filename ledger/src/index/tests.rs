@@ -1,4 +1,4 @@
-//! A index shows what the slow twin works out, however its records come.
+//! An index shows what the slow twin works out, however its records come.
 
 use serde_json::{Value, json};
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::Host;
+use super::ApiHandler;
 use super::control::{Control, ControlError};
 use crate::problem::{Code, Problem};
 
@@ -51,12 +51,12 @@ pub enum ServeError {
     Control(#[from] ControlError),
 }
 
-/// Serves `host` on `addr` and tells clients in `file` how to get there.
+/// Serves `handler` on `addr` and tells clients in `file` how to get there.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve<H: Host>(
-    host: Arc<H>,
+pub async fn serve<H: ApiHandler>(
+    handler: Arc<H>,
     addr: SocketAddr,
     file: &Path,
 ) -> Result<Server, ServeError> {
@@ -66,7 +66,7 @@ pub async fn serve<H: Host>(
     let bind = |source| ServeError::Bind { addr, source };
     let listener = TcpListener::bind(addr).await.map_err(bind)?;
     let control = Control::new(listener.local_addr().map_err(bind)?);
-    let router = router(host, &control.token);
+    let router = router(handler, &control.token);
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let serving = axum::serve(listener, router).into_future();
@@ -110,7 +110,7 @@ impl Drop for Server {
 }
 
 /// All routes behind the token.
-pub(super) fn router<H: Host>(host: Arc<H>, token: &str) -> Router {
+pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
     let expected = format!("Bearer {token}");
     Router::new()
         .route("/v1/status", get(routes::status::<H>))
@@ -135,7 +135,7 @@ pub(super) fn router<H: Host>(host: Arc<H>, token: &str) -> Router {
         .layer(middleware::from_fn(move |request, next| {
             authorise(expected.clone(), request, next)
         }))
-        .with_state(host)
+        .with_state(handler)
 }
 
 async fn unknown() -> Problem {

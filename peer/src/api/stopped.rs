@@ -12,7 +12,7 @@ use tributary_ledger::view::{AdapterView, StatementView};
 use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
 use tributary_protocol::id::{PeerId, RunId};
 
-use super::office::{full_of, pick};
+use super::handler::{full_of, pick};
 use super::types::{
     ExplainRequest, ExportRequest, ProveRequest, RunBrief, RunPhase, RunView, StatementRequest,
     StatusView,

@@ -102,7 +102,7 @@ impl Reader for OneRun {
     }
 }
 
-impl Host for OneRun {
+impl ApiHandler for OneRun {
     async fn create(&self, request: CreateRequest) -> Answer<RunBrief> {
         if request.manifest.is_empty() {
             return Err(Problem::new(Code::Malformed, "the manifest is empty"));

@@ -16,10 +16,10 @@ use tributary_trainer::peft::Verified;
 use super::args::AdapterCommand;
 use super::run::absolute;
 use super::{Context, up};
+use crate::api::handler::DaemonHandler;
 use crate::api::local::Local;
-use crate::api::office::Office;
 use crate::api::types::{ExportRequest, FetchRequest};
-use crate::api::{Host, Reader};
+use crate::api::{ApiHandler, Reader};
 use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
 use crate::model::learner::ModelLearner;
@@ -159,13 +159,13 @@ async fn get_alone(
         _ => listen,
     };
     let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (resources, false)).await?);
-    let office = Office::new(daemon.clone(), home, name, Arc::new(Notify::new()));
+    let handler = DaemonHandler::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     eprintln!(
         "fetching {} from {}",
         short(&request.id),
         request.bootstrap.join(", ")
     );
-    let outcome = office.fetch(request).await;
+    let outcome = handler.fetch(request).await;
     daemon.stop().await;
     Ok(outcome?)
 }

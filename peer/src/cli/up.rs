@@ -10,7 +10,7 @@ use super::Context;
 use super::args::UpArgs;
 use crate::NETWORK;
 use crate::api::client::Client;
-use crate::api::office::Office;
+use crate::api::handler::DaemonHandler;
 use crate::api::serve;
 use crate::api::types::event::EventView;
 use crate::daemon::{Daemon, DaemonConfig, StartError};
@@ -45,9 +45,9 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     .await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
-    let office = Office::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
+    let handler = DaemonHandler::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
     let file = home.paths().control();
-    let server = serve(Arc::new(office), args.control, &file)
+    let server = serve(Arc::new(handler), args.control, &file)
         .await
         .map_err(|e| Failure::from_error(&e))?;
     tracing::info!(

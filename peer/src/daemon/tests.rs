@@ -21,7 +21,7 @@ use tributary_protocol::manifest::{
 use tributary_protocol::node::Resources;
 
 use super::*;
-use crate::evidence::{Asking, Commitment, Said};
+use crate::evidence::{Commitment, Inquiry, Reply};
 use crate::identity::Identity;
 use crate::shard::Committed;
 use crate::store::LedgerReader;
@@ -361,7 +361,7 @@ async fn met(daemon: &Daemon, peers: &[PeerId]) {
 const ANSWER: &str = "It is said that at dawn the miller opens the upper sluice and counts seven sacks of rye by the river.";
 
 /// Peers 0, that holds `TEXT`, and 1, both admitted to a run; and what to ask 0 about `ANSWER`.
-async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Asking) {
+async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Inquiry) {
     let holder = start(root, 0, Vec::new(), slots).await;
     let asker = start(root, 1, holder.addresses(), slots).await;
     met(&asker, &[holder.peer_id()]).await;
@@ -376,7 +376,7 @@ async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Asking) {
     let other: String = (0..16).map(|n| format!("other{n} ")).collect();
     join_with_text((root, 1), &asker, run, &other).await;
     admitted(&holder, run, asker.peer_id()).await;
-    let asking = Asking {
+    let asking = Inquiry {
         run,
         words: words(ANSWER).map(|(_, word)| word).collect(),
         contributors: vec![(holder.peer_id(), Some(commitment))],
@@ -394,20 +394,20 @@ async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believe
     met(&asker, &[closed.peer_id(), liar]).await;
     let commitment = asking.contributors[0].1;
     let contributors = [holder.peer_id(), liar, closed.peer_id(), PeerId::default()];
-    let asking = Asking {
+    let asking = Inquiry {
         contributors: contributors.map(|peer| (peer, commitment)).into(),
         ..asking
     };
     let home = HomePaths::new(root.join("1"));
     let said = asking.everywhere(&asker, &home).await;
-    assert_eq!(said[0], Said::Proven(vec![4..20]));
+    assert_eq!(said[0], Reply::Proven(vec![4..20]));
     assert!(
-        matches!(&said[1], Said::False(why) if why.contains("committed")),
+        matches!(&said[1], Reply::False(why) if why.contains("committed")),
         "{said:?}"
     );
-    assert_eq!(said[2], Said::Declined(Declined::Closed));
+    assert_eq!(said[2], Reply::Declined(Declined::Closed));
     assert!(
-        matches!(said[3], Said::NotAsked(_)),
+        matches!(said[3], Reply::NotAsked(_)),
         "no connection: {said:?}"
     );
     // A root that the holder never said it joined with.
@@ -415,20 +415,20 @@ async fn a_quoted_shard_is_proven_over_sockets_and_a_lying_holder_is_not_believe
         fingerprints: MerkleRoot::default(),
         ..commitment
     });
-    let asking = Asking {
+    let asking = Inquiry {
         contributors: vec![(holder.peer_id(), unknown)],
         ..asking
     };
     assert_eq!(
         asking.everywhere(&asker, &home).await,
-        [Said::Declined(Declined::Gone)]
+        [Reply::Declined(Declined::Gone)]
     );
     // Who goes on asking is no longer heard, and that is no answer.
     let mut last = Vec::new();
     for _ in 0..10 {
         last = asking.everywhere(&asker, &home).await;
     }
-    assert!(matches!(last[..], [Said::Silent(_)]), "{last:?}");
+    assert!(matches!(last[..], [Reply::Silent(_)]), "{last:?}");
     for daemon in [asker, closed, holder] {
         daemon.shutdown().await;
     }
@@ -443,7 +443,7 @@ async fn a_peer_that_never_was_a_member_is_told_nothing_even_with_a_members_ques
     met(&stranger, &[holder.peer_id()]).await;
     let elsewhere = HomePaths::new(root.join("2"));
     let said = asking.everywhere(&stranger, &elsewhere).await;
-    assert_eq!(said, [Said::Declined(Declined::Stranger)]);
+    assert_eq!(said, [Reply::Declined(Declined::Stranger)]);
     let fingerprints = asking.contributors[0].1.unwrap().fingerprints;
     let about = (asking.run, fingerprints);
     let members = Question::new((&asker.key, asker.network), about.0, about.1, &asking.words);

@@ -14,8 +14,8 @@ use tributary_protocol::manifest::Manifest;
 use tributary_trainer::BaseModel;
 use tributary_trainer::shards::{self, DEMO_SHARDS};
 
+use super::narrator::DemoPeer;
 use super::options::DemoArgs;
-use super::story::Actor;
 use crate::config::{BaseFacts, RunFile};
 use crate::home::{HomePaths, disk};
 use crate::identity::Identity;
@@ -218,14 +218,14 @@ impl Plan {
     }
 
     /// Contributors, then evaluators.
-    pub fn actors(&self) -> Vec<Actor> {
+    pub fn actors(&self) -> Vec<DemoPeer> {
         let names = self
             .contributors
             .iter()
             .map(String::as_str)
             .chain(EVALUATORS);
         (names.enumerate())
-            .map(|(at, name)| Actor {
+            .map(|(at, name)| DemoPeer {
                 peer: self.identity(at).peer_id(),
                 name: name.to_owned(),
                 trains: at < self.contributors.len(),

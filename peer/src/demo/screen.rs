@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::story::Show;
+use super::narrator::Show;
 
 /// Steps of the overall bar; fine enough that it moves every second.
 const TICKS: u64 = 1000;

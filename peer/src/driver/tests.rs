@@ -23,7 +23,7 @@ struct Scripted {
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl Brain for Scripted {
+impl DrivenNode for Scripted {
     fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         let text = match &input {
             Input::Timer(_) => format!("timer at {}", now.monotonic.0),
@@ -102,7 +102,7 @@ async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Faul
         metrics: Arc::new(Metrics::new()),
         health: health.clone(),
         indexer: Indexer::start(LedgerIndex::new(NetworkId(5))).unwrap(),
-        standings: watch::Sender::default(),
+        progress: watch::Sender::default(),
     };
     let driver = Driver::new(parts, Clock::start());
     Rig {

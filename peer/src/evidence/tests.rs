@@ -25,8 +25,8 @@ fn committed(home: &HomePaths, text: &str) -> Commitment {
     }
 }
 
-fn asking(answer: &str, contributors: &[Option<Commitment>]) -> Asking {
-    Asking {
+fn asking(answer: &str, contributors: &[Option<Commitment>]) -> Inquiry {
+    Inquiry {
         run: RunId::default(),
         words: words(answer).map(|(_, word)| word).collect(),
         contributors: contributors
@@ -47,18 +47,18 @@ fn a_shard_of_this_home_is_searched_and_others_are_not_asked() {
     };
     let quote = "He said: at dawn the miller opens the upper sluice and counts seven sacks of rye by the window.";
     let said = asking(quote, &[Some(mine), Some(elsewhere), None]).here(&home);
-    assert_eq!(said[0], Said::Proven(vec![2..18]));
+    assert_eq!(said[0], Reply::Proven(vec![2..18]));
     assert!(
-        matches!(said[1], Said::NotAsked(why) if why.contains("daemon")),
+        matches!(said[1], Reply::NotAsked(why) if why.contains("daemon")),
         "{said:?}"
     );
     assert!(
-        matches!(said[2], Said::NotAsked(why) if why.contains("committed")),
+        matches!(said[2], Reply::NotAsked(why) if why.contains("committed")),
         "{said:?}"
     );
     let short = asking("the miller opens the sluice", &[Some(mine)]).here(&home);
     assert!(
-        matches!(short[0], Said::NotAsked(why) if why.contains("shorter")),
+        matches!(short[0], Reply::NotAsked(why) if why.contains("shorter")),
         "{short:?}"
     );
 }
@@ -77,15 +77,15 @@ fn spans_of_another_text_than_the_committed_one_are_refused() {
         Answer::new(Ok(shard.spans(&asking.words))).encode()
     };
     let said = asking.judge(&honest, Ok(&spans(&honest)));
-    assert_eq!(said, Said::Proven(vec![0..16]));
+    assert_eq!(said, Reply::Proven(vec![0..16]));
     // Everything about the other text's proof is in order but the root.
     let lie = asking.judge(&honest, Ok(&spans(&other)));
     assert!(
-        matches!(&lie, Said::False(why) if why.contains("committed")),
+        matches!(&lie, Reply::False(why) if why.contains("committed")),
         "{lie:?}"
     );
     let noise = asking.judge(&honest, Ok(b"\x01\x09"));
-    assert!(matches!(noise, Said::False(_)), "{noise:?}");
+    assert!(matches!(noise, Reply::False(_)), "{noise:?}");
 }
 
 #[test]
@@ -125,11 +125,11 @@ fn who_does_not_answer_is_never_said_to_hold_nothing() {
     let mine = committed(&HomePaths::new(dir.path()), TEXT);
     let asking = asking(TEXT, &[Some(mine)]);
     let said = |answer: Result<&[u8], Unanswered>| asking.judge(&mine, answer);
-    assert!(matches!(said(Err(Unanswered::Apart)), Said::NotAsked(_)));
+    assert!(matches!(said(Err(Unanswered::Apart)), Reply::NotAsked(_)));
     assert!(matches!(
         said(Err(Unanswered::Silent("gone".into()))),
-        Said::Silent(_)
+        Reply::Silent(_)
     ));
     let closed = Answer::new(Err(Declined::Closed)).encode();
-    assert_eq!(said(Ok(&closed)), Said::Declined(Declined::Closed));
+    assert_eq!(said(Ok(&closed)), Reply::Declined(Declined::Closed));
 }

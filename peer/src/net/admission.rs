@@ -7,7 +7,7 @@
 //! slowed down: it would cut off the honest ones with the liar. What its sockets may hold is bounded by
 //! places that change hands, see `handshakes`.
 //!
-//! Pure bookkeeping over times that are handed in; the gate closes connections, see `gate`.
+//! Pure bookkeeping over times that are handed in; the control plane closes connections, see `control_admission`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::time::Instant;
 
-use super::connections::Standing;
+use super::connections::Priority;
 use super::fair;
-use super::limit::{Allowance, Doorstep, Kind};
+use super::limit::{Allowance, ConnectionAllowance, Kind};
 
 /// How long a key or an address is refused: long enough that coming back is no way to flood, short
 /// enough that a machine that was merely broken is taken back the same hour.
@@ -67,12 +67,12 @@ pub(super) enum Refused {
 
 /// Bytes that arrived on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct SocketMeter {
     arrived: AtomicU64,
     cut: AtomicBool,
 }
 
-impl Line {
+impl SocketMeter {
     pub(super) fn add(&self, bytes: usize) {
         self.arrived.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -94,42 +94,47 @@ impl Line {
 /// The one admission policy of both network stacks. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Admission {
-    books: Arc<Mutex<Books>>,
+    neighbours: Arc<Mutex<Neighbours>>,
     started: std::time::Instant,
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            books: Arc::default(),
+            neighbours: Arc::default(),
             started: std::time::Instant::now(),
         }
     }
 }
 
 impl Admission {
-    fn open(&self) -> (MutexGuard<'_, Books>, Instant) {
+    fn open(&self) -> (MutexGuard<'_, Neighbours>, Instant) {
         let now = Instant(self.started.elapsed().as_millis() as u64);
-        let books = self.books.lock();
-        (books.unwrap_or_else(PoisonError::into_inner), now)
+        let neighbours = self.neighbours.lock();
+        (neighbours.unwrap_or_else(PoisonError::into_inner), now)
     }
 
     /// Whether somebody at this address may connect. Asked before any handshake.
     pub(super) fn may_connect(&self, from: IpAddr) -> Result<(), Refused> {
-        let (mut books, now) = self.open();
-        books.may_connect(from, now)
+        let (mut neighbours, now) = self.open();
+        neighbours.may_connect(from, now)
     }
 
     /// Whether a peer is refused at the moment.
     pub(super) fn may_speak(&self, peer: PeerId) -> Result<(), Refused> {
-        let (mut books, now) = self.open();
-        books.may_speak(peer, now)
+        let (mut neighbours, now) = self.open();
+        neighbours.may_speak(peer, now)
     }
 
     /// A connection of a peer is up; `from` and `line` are known of control connections.
-    pub(super) fn connected(&self, peer: PeerId, from: Option<IpAddr>, line: Option<Arc<Line>>) {
-        let (mut books, now) = self.open();
-        books.connected(peer, from, line, now);
+    pub(super) fn connected(
+        &self,
+        peer: PeerId,
+        from: Option<IpAddr>,
+        line: Option<Arc<SocketMeter>>,
+    ) {
+        let (mut neighbours, now) = self.open();
+        neighbours.connected(peer, from, line, now);
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -142,19 +147,19 @@ impl Admission {
     }
 
     /// A neighbour has shown to be worth its place.
-    pub(super) fn raise(&self, peer: PeerId, standing: Standing) {
-        let (mut books, now) = self.open();
-        let neighbour = books.neighbour(peer, now);
-        neighbour.standing = neighbour.standing.max(standing);
+    pub(super) fn raise(&self, peer: PeerId, priority: Priority) {
+        let (mut neighbours, now) = self.open();
+        let neighbour = neighbours.neighbour(peer, now);
+        neighbour.priority = neighbour.priority.max(priority);
     }
 
-    pub(super) fn standing(&self, peer: PeerId) -> Standing {
-        let (books, _) = self.open();
-        if books.members.contains(&peer) {
-            return Standing::Member;
+    pub(super) fn priority(&self, peer: PeerId) -> Priority {
+        let (neighbours, _) = self.open();
+        if neighbours.members.contains(&peer) {
+            return Priority::Member;
         }
-        let neighbour = books.neighbours.get(&peer);
-        neighbour.map_or(Standing::Unheard, |neighbour| neighbour.standing)
+        let neighbour = neighbours.neighbours.get(&peer);
+        neighbour.map_or(Priority::Unheard, |neighbour| neighbour.priority)
     }
 
     /// The address that a peer was last seen at.
@@ -164,34 +169,34 @@ impl Admission {
 
     /// Whether what a neighbour sent may be heard. The last thing that is forgiven cuts it off.
     pub(super) fn hear(&self, peer: PeerId, kind: Kind, bytes: usize) -> bool {
-        let (mut books, now) = self.open();
-        books.hear(peer, kind, bytes, now)
+        let (mut neighbours, now) = self.open();
+        neighbours.hear(peer, kind, bytes, now)
     }
 
     /// A message that we asked for or sent ourselves, and that came back as bytes on the line.
     pub(super) fn expect(&self, peer: PeerId, bytes: usize) {
-        let (mut books, _) = self.open();
-        books.expect(peer, bytes);
+        let (mut neighbours, _) = self.open();
+        neighbours.expect(peer, bytes);
     }
 
     /// A neighbour did what no honest program does; a few times are forgiven.
     pub(super) fn blame(&self, peer: PeerId, fault: Fault) {
-        let (mut books, now) = self.open();
-        if !books.neighbour(peer, now).allowance.forgive_fault(now) {
-            books.cut_off(peer, fault, now);
+        let (mut neighbours, now) = self.open();
+        if !neighbours.neighbour(peer, now).allowance.forgive_fault(now) {
+            neighbours.cut_off(peer, fault, now);
         }
     }
 
     /// Closes the door on a peer at once.
     pub(super) fn cut_off(&self, peer: PeerId, fault: Fault) {
-        let (mut books, now) = self.open();
-        books.cut_off(peer, fault, now);
+        let (mut neighbours, now) = self.open();
+        neighbours.cut_off(peer, fault, now);
     }
 
     /// Compares what arrived on the sockets with what was heard.
     pub(super) fn audit(&self) {
-        let (mut books, now) = self.open();
-        books.audit(now);
+        let (mut neighbours, now) = self.open();
+        neighbours.audit(now);
     }
 
     /// Peers cut off since the last call, whose connections are to be closed.
@@ -204,20 +209,20 @@ impl Admission {
 #[derive(Debug)]
 struct Neighbour {
     allowance: Allowance,
-    standing: Standing,
+    priority: Priority,
     from: Option<IpAddr>,
     seen: Instant,
-    lines: Vec<(Arc<Line>, u64)>,
+    lines: Vec<(Arc<SocketMeter>, u64)>,
     /// Bytes that messages accounted for since the last audit.
     heard: u64,
 }
 
 /// The state behind [`Admission`].
 #[derive(Debug, Default)]
-struct Books {
+struct Neighbours {
     neighbours: BTreeMap<PeerId, Neighbour>,
     members: BTreeSet<PeerId>,
-    doorsteps: BTreeMap<IpAddr, (Doorstep, Instant)>,
+    newcomers: BTreeMap<IpAddr, (ConnectionAllowance, Instant)>,
     refused_peers: BTreeMap<PeerId, (Instant, Option<IpAddr>)>,
     refused_addresses: BTreeMap<IpAddr, Instant>,
     to_close: Vec<PeerId>,
@@ -228,11 +233,11 @@ fn is_shared(ip: IpAddr) -> bool {
     ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
-impl Books {
+impl Neighbours {
     fn may_connect(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
         let from = fair::address(from);
         // Whoever else dials from this machine would be slowed down with the one that dials without end;
-        // places are given by `handshakes` and `gate`.
+        // places are given by `handshakes` and `control_admission`.
         if is_shared(from) {
             return Ok(());
         }
@@ -242,16 +247,16 @@ impl Books {
             }
             self.refused_addresses.remove(&from);
         }
-        if self.doorsteps.len() >= MAX_ADDRESSES && !self.doorsteps.contains_key(&from) {
-            forget_first(&mut self.doorsteps, |(_, seen)| *seen);
+        if self.newcomers.len() >= MAX_ADDRESSES && !self.newcomers.contains_key(&from) {
+            forget_first(&mut self.newcomers, |(_, seen)| *seen);
         }
-        let fresh = || (Doorstep::new(now), now);
-        let (doorstep, seen) = self.doorsteps.entry(from).or_insert_with(fresh);
+        let fresh = || (ConnectionAllowance::new(now), now);
+        let (allowance, seen) = self.newcomers.entry(from).or_insert_with(fresh);
         *seen = now;
-        if doorstep.admit(now) {
+        if allowance.admit(now) {
             return Ok(());
         }
-        if !doorstep.forgive(now) {
+        if !allowance.forgive(now) {
             self.refuse_address(from, now);
         }
         Err(Refused::TooOften)
@@ -290,7 +295,7 @@ impl Books {
         }
         let neighbour = (self.neighbours.entry(peer)).or_insert_with(|| Neighbour {
             allowance: Allowance::new(now),
-            standing: Standing::default(),
+            priority: Priority::default(),
             from: None,
             seen: now,
             lines: Vec::new(),
@@ -304,7 +309,7 @@ impl Books {
         &mut self,
         peer: PeerId,
         from: Option<IpAddr>,
-        line: Option<Arc<Line>>,
+        line: Option<Arc<SocketMeter>>,
         now: Instant,
     ) {
         let neighbour = self.neighbour(peer, now);

@@ -4,7 +4,7 @@
 //! a cache in memory that is filled from it when somebody asks, and forgets what was not asked for
 //! lately. So nothing acknowledged lives only in iroh, and a blob is on the disk once.
 
-mod door;
+mod admission;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -101,9 +101,11 @@ impl DataPlane {
             admission.clone(),
         );
         let served = BlobsProtocol::new(&cache, Some(events));
-        let served = door::Door::new(served, admission.clone());
+        let served = admission::DataAdmission::new(served, admission.clone());
         let router = Router::builder(endpoint.clone())
-            .incoming_filter(Arc::new(move |incoming| door::let_in(&admission, incoming)))
+            .incoming_filter(Arc::new(move |incoming| {
+                admission::let_in(&admission, incoming)
+            }))
             .accept(iroh_blobs::ALPN, served)
             .spawn();
         Ok(Self {

@@ -27,8 +27,8 @@ use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 
 use super::address::Address;
+use super::control_admission::UnknownSockets;
 use super::fair;
-use super::gate::Lines;
 
 /// Handshakes at once that others began: each holds a few kilobytes and, once it speaks, a signature
 /// check. A run of 128 members may begin together.
@@ -119,11 +119,11 @@ impl HalfOpen {
 #[derive(Clone)]
 pub(super) struct Places {
     half_open: Arc<Mutex<HalfOpen>>,
-    lines: Lines,
+    lines: UnknownSockets,
 }
 
 impl Places {
-    pub(super) fn new(lines: Lines) -> Self {
+    pub(super) fn new(lines: UnknownSockets) -> Self {
         let half_open = HalfOpen::new(MAX_HANDSHAKES, fair::dice());
         Self {
             half_open: Arc::new(Mutex::new(half_open)),
@@ -189,7 +189,7 @@ pub(super) struct Handshakes<T> {
 }
 
 impl<T> Handshakes<T> {
-    pub(super) fn new(inner: Boxed<(PeerId, T)>, lines: Lines) -> Self {
+    pub(super) fn new(inner: Boxed<(PeerId, T)>, lines: UnknownSockets) -> Self {
         Self {
             inner,
             places: Places::new(lines),
@@ -235,7 +235,7 @@ impl<T: Send + 'static> Transport for Handshakes<T> {
             _ => None,
         };
         let places = self.places.clone();
-        // The place is taken when the handshake is first polled: what the gate refuses takes none.
+        // The place is taken when the handshake is first polled: what the control plane refuses takes none.
         Poll::Ready(event.map_upgrade(|handshake| places.hold(from, handshake).boxed()))
     }
 }

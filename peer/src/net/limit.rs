@@ -186,12 +186,12 @@ impl Allowance {
 
 /// Connections that one address may open.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Doorstep {
+pub(super) struct ConnectionAllowance {
     connections: Bucket,
     patience: Bucket,
 }
 
-impl Doorstep {
+impl ConnectionAllowance {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             connections: Bucket::new(CONNECTION_BURST, CONNECTIONS_PER_SECOND, now),

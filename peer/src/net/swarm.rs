@@ -12,14 +12,14 @@ use tributary_protocol::id::NetworkId;
 use tributary_protocol::limits::{MAX_DIRECT_BYTES, MAX_EVIDENCE_BYTES, MAX_QUESTION_BYTES};
 
 use super::admission::Admission;
+use super::control_admission::{ControlAdmission, UnknownSockets};
 use super::frames::{Frames, Room};
-use super::gate::{Gate, Lines};
 use super::gossip::{self, Gossip};
 use super::handshakes::Handshakes;
 use super::hello::MAX_HELLO_BYTES;
 use super::traffic::{Counted, Meter};
 
-/// Connections that this peer opened; those of others are counted by `gate`.
+/// Connections that this peer opened; those of others are counted by `control_admission`.
 const MAX_CONNECTIONS: u32 = 256;
 /// Dials at once; those that others begin are counted by `handshakes`.
 const MAX_DIALS: u32 = 64;
@@ -40,7 +40,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
-    pub(super) gate: Gate,
+    pub(super) control_admission: ControlAdmission,
     pub(super) ping: ping::Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) hello: request_response::Behaviour<Frames>,
@@ -83,10 +83,10 @@ pub(super) fn build(
         .with_agent_version(format!("tributary/{}", env!("CARGO_PKG_VERSION")))
         .with_hide_listen_addrs(true)
         .with_interval(Duration::from_secs(3600));
-    let (room, lines) = (Room::default(), Lines::default());
+    let (room, lines) = (Room::default(), UnknownSockets::default());
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
-        gate: Gate::new(admission.clone(), lines.clone()),
+        control_admission: ControlAdmission::new(admission.clone(), lines.clone()),
         ping: ping::Behaviour::new(ping::Config::new()),
         identify: identify::Behaviour::new(agent),
         hello: frames(

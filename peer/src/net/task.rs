@@ -19,8 +19,8 @@ use tributary_protocol::time::Instant;
 
 use super::address::{Address, socket_multiaddr};
 use super::admission::Fault;
-use super::book::{Book, Target};
-use super::connections::Standing;
+use super::connections::Priority;
+use super::contacts::{Contacts, Target};
 use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
@@ -61,7 +61,7 @@ pub(super) struct Task {
     pub(super) network: NetworkId,
     pub(super) me: PeerId,
     pub(super) data_ports: Vec<SocketAddr>,
-    pub(super) book: Book,
+    pub(super) contacts: Contacts,
     pub(super) started: tokio::time::Instant,
     pub(super) questions: Questions,
     pub(super) state: State,
@@ -134,7 +134,7 @@ impl Task {
             Order::Verdict(id, verdict) => self.judge(id, verdict),
             Order::Subscribe(run) => self.subscribe(run),
             Order::Dial(address) => {
-                self.book.keep(address);
+                self.contacts.keep(address);
                 self.on_beat();
             }
             Order::Ask(to, question, reply) => self.ask(to, question, reply),
@@ -179,7 +179,7 @@ impl Task {
         if verdict == Verdict::Accept
             && let Some(peer) = keys::from_libp2p(&source)
         {
-            self.shared.admission.raise(peer, Standing::Useful);
+            self.shared.admission.raise(peer, Priority::Useful);
         }
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
@@ -192,7 +192,7 @@ impl Task {
 
     fn on_beat(&mut self) {
         let now = self.now();
-        for (target, sockets) in self.book.due(&self.state.runs, now) {
+        for (target, sockets) in self.contacts.due(&self.state.runs, now) {
             self.dial(target, sockets);
         }
         self.shared.admission.audit();
@@ -204,8 +204,8 @@ impl Task {
             .collect();
         // Whoever is worth most first, then whoever was told longest ago.
         behind.sort_by_cached_key(|peer| {
-            let standing = self.shared.admission.standing(*peer);
-            (Reverse(standing), self.state.told.get(peer).copied())
+            let priority = self.shared.admission.priority(*peer);
+            (Reverse(priority), self.state.told.get(peer).copied())
         });
         behind.truncate(MAX_TOLD);
         for peer in behind {
@@ -227,7 +227,7 @@ impl Task {
     }
 
     fn version(&self) -> u64 {
-        self.book.version() + self.state.own_version
+        self.contacts.version() + self.state.own_version
     }
 
     fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
@@ -254,12 +254,12 @@ impl Task {
             Ok(()) => {
                 self.state.dials.insert(connection, target);
             }
-            Err(_) => self.book.failed(target, self.now()),
+            Err(_) => self.contacts.failed(target, self.now()),
         }
     }
 
     fn greeting(&mut self, to: &PeerId) -> Vec<u8> {
-        let known = self.book.worth_telling(to, MAX_KNOWN);
+        let known = self.contacts.worth_telling(to, MAX_KNOWN);
         let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
             .filter_map(|address| Address(address.clone()).socket())
             .collect();
@@ -317,17 +317,17 @@ impl Task {
                 return;
             }
         };
-        self.book.introduce(hello.me);
+        self.contacts.introduce(hello.me);
         for contact in hello.known {
-            self.book.hear(peer, contact);
+            self.contacts.hear(peer, contact);
         }
-        if self.state.shared_revision != self.book.revision() {
-            self.state.shared_revision = self.book.revision();
+        if self.state.shared_revision != self.contacts.revision() {
+            self.state.shared_revision = self.contacts.revision();
             self.share_addresses();
         }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
-            self.book.greeted(peer);
-            self.shared.admission.raise(peer, Standing::Greeted);
+            self.contacts.greeted(peer);
+            self.shared.admission.raise(peer, Priority::Greeted);
             self.report(NetEvent::Connected(peer));
             self.publish_connected();
         }
@@ -335,12 +335,12 @@ impl Task {
 
     /// The data plane and the status page read these.
     fn share_addresses(&self) {
-        let table = (self.book.contacts())
+        let table = (self.contacts.contacts())
             .map(|c| (c.peer, c.data.iter().map(|s| (*s).into()).collect()))
             .collect();
         *lock(&self.shared.data_addresses) = table;
         let mut runs: BTreeMap<RunId, Vec<PeerId>> = BTreeMap::new();
-        for contact in self.book.contacts() {
+        for contact in self.contacts.contacts() {
             for run in &contact.runs {
                 runs.entry(*run).or_default().push(contact.peer);
             }
@@ -380,7 +380,7 @@ impl Task {
             } => {
                 if let Some(target) = self.state.dials.remove(&connection_id) {
                     tracing::debug!("could not reach {target:?}: {error}");
-                    self.book.failed(target, self.now());
+                    self.contacts.failed(target, self.now());
                 }
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
@@ -403,7 +403,7 @@ impl Task {
             let _ = self.swarm.disconnect_peer_id(name);
             return;
         };
-        self.book.on_connected(peer, at, opened);
+        self.contacts.on_connected(peer, at, opened);
         if dialed && !self.state.told.contains_key(&peer) {
             self.greet(peer);
         }
@@ -414,7 +414,7 @@ impl Task {
             return;
         };
         let now = self.now();
-        self.book.on_disconnected(peer, now);
+        self.contacts.on_disconnected(peer, now);
         self.state.told.remove(&peer);
         if self.state.greeted.remove(&peer) {
             self.report(NetEvent::Disconnected(peer));

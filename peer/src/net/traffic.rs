@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use tributary_protocol::id::PeerId;
 
-use super::admission::Line;
+use super::admission::SocketMeter;
 
 /// Bytes since the start. Control is counted on the TCP sockets (with the overhead of Noise and Yamux)
 /// in the totals, and as message payloads in the figures of one neighbour; payload is blob content.
@@ -96,11 +96,11 @@ impl Meter {
 pub(super) struct Counted<S> {
     inner: S,
     meter: Meter,
-    line: Arc<Line>,
+    line: Arc<SocketMeter>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(inner: S, meter: Meter, line: Arc<Line>) -> Self {
+    pub(super) fn new(inner: S, meter: Meter, line: Arc<SocketMeter>) -> Self {
         Self { inner, meter, line }
     }
 }

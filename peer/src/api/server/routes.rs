@@ -1,4 +1,4 @@
-//! What each route asks of the host, with its line of the contract.
+//! What each route asks of the handler, with its line of the contract.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::api::types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
 };
-use crate::api::{Answer, Host};
+use crate::api::{Answer, ApiHandler};
 use crate::problem::{Code, Problem};
 use crate::why::{Question, Why};
 
@@ -65,10 +65,10 @@ fn json<T>(answer: Answer<T>) -> Answer<Json<T>> {
     tag = "peer",
     responses((status = 200, body = StatusView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn status<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn status<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
 ) -> Answer<Json<StatusView>> {
-    json(host.status().await)
+    json(handler.status().await)
 }
 
 /// Runs that the peer follows, and those that its neighbours follow.
@@ -78,10 +78,10 @@ pub(in crate::api) async fn status<H: Host>(
     tag = "runs",
     responses((status = 200, body = Vec<RunBrief>, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn runs<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn runs<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
 ) -> Answer<Json<Vec<RunBrief>>> {
-    json(host.runs().await)
+    json(handler.runs().await)
 }
 
 /// One run: settings, members, rounds, credits.
@@ -92,11 +92,11 @@ pub(in crate::api) async fn runs<H: Host>(
     params(("id" = String, Path, description = "The run, in full or by its first digits")),
     responses((status = 200, body = RunView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn run<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn run<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Path(id): Path<String>,
 ) -> Answer<Json<RunView>> {
-    json(host.run(&id).await)
+    json(handler.run(&id).await)
 }
 
 /// Opens a run. Answered once that is durable.
@@ -107,11 +107,11 @@ pub(in crate::api) async fn run<H: Host>(
     request_body = CreateRequest,
     responses((status = 200, body = RunBrief, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn create<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn create<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<CreateRequest>,
 ) -> Answer<Json<RunBrief>> {
-    json(host.create(request).await)
+    json(handler.create(request).await)
 }
 
 /// Asks for membership. Answered once the wish is durable; members join at the next round.
@@ -123,12 +123,12 @@ pub(in crate::api) async fn create<H: Host>(
     params(("id" = String, Path, description = "The run, in full or by its first digits")),
     responses((status = 200, body = RunBrief, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn join<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn join<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Path(id): Path<String>,
     Body(request): Body<JoinRequest>,
 ) -> Answer<Json<RunBrief>> {
-    json(host.join(&id, request).await)
+    json(handler.join(&id, request).await)
 }
 
 /// Asks to leave. Answered once the wish is durable; members leave at the next round.
@@ -139,11 +139,11 @@ pub(in crate::api) async fn join<H: Host>(
     params(("id" = String, Path, description = "The run, in full or by its first digits")),
     responses((status = 200, body = RunBrief, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn leave<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn leave<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Path(id): Path<String>,
 ) -> Answer<Json<RunBrief>> {
-    json(host.leave(&id).await)
+    json(handler.leave(&id).await)
 }
 
 /// Certified adapters of the home.
@@ -153,10 +153,10 @@ pub(in crate::api) async fn leave<H: Host>(
     tag = "adapters",
     responses((status = 200, body = Vec<AdapterView>, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn adapters<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn adapters<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
 ) -> Answer<Json<Vec<AdapterView>>> {
-    json(host.adapters().await)
+    json(handler.adapters().await)
 }
 
 /// Writes a certified adapter of the home as a PEFT folder.
@@ -167,11 +167,11 @@ pub(in crate::api) async fn adapters<H: Host>(
     request_body = ExportRequest,
     responses((status = 200, body = AdapterView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn export<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn export<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<ExportRequest>,
 ) -> Answer<Json<AdapterView>> {
-    json(host.export(request).await)
+    json(handler.export(request).await)
 }
 
 /// Fetches an adapter from the network, checks it against its certificates and writes it as a PEFT folder.
@@ -182,11 +182,11 @@ pub(in crate::api) async fn export<H: Host>(
     request_body = FetchRequest,
     responses((status = 200, body = AdapterView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn fetch<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn fetch<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<FetchRequest>,
 ) -> Answer<Json<AdapterView>> {
-    json(host.fetch(request).await)
+    json(handler.fetch(request).await)
 }
 
 /// Checks everything that the home relies on.
@@ -196,8 +196,10 @@ pub(in crate::api) async fn fetch<H: Host>(
     tag = "ledger",
     responses((status = 200, body = Report, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn verify<H: Host>(State(host): State<Arc<H>>) -> Answer<Json<Report>> {
-    json(host.verify().await)
+pub(in crate::api) async fn verify<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+) -> Answer<Json<Report>> {
+    json(handler.verify().await)
 }
 
 /// What the peer did and earned.
@@ -208,11 +210,11 @@ pub(in crate::api) async fn verify<H: Host>(State(host): State<Arc<H>>) -> Answe
     params(StatementRequest),
     responses((status = 200, body = StatementView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn statement<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn statement<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Query(request): Query<StatementRequest>,
 ) -> Answer<Json<StatementView>> {
-    json(host.statement(request).await)
+    json(handler.statement(request).await)
 }
 
 /// Why a contribution was paid what it was.
@@ -223,11 +225,11 @@ pub(in crate::api) async fn statement<H: Host>(
     request_body = ExplainRequest,
     responses((status = 200, body = Explanation, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn explain<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn explain<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<ExplainRequest>,
 ) -> Answer<Json<Explanation>> {
-    json(host.explain(request).await)
+    json(handler.explain(request).await)
 }
 
 /// Which hold-out windows this evaluator scored a round on, and that it had committed to them.
@@ -238,11 +240,11 @@ pub(in crate::api) async fn explain<H: Host>(
     request_body = ProveRequest,
     responses((status = 200, body = HoldoutProof, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn prove_holdout<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn prove_holdout<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<ProveRequest>,
 ) -> Answer<Json<HoldoutProof>> {
-    json(host.prove_holdout(request).await)
+    json(handler.prove_holdout(request).await)
 }
 
 /// Whether such a proof of an evaluator holds.
@@ -253,11 +255,11 @@ pub(in crate::api) async fn prove_holdout<H: Host>(
     request_body = HoldoutProof,
     responses((status = 200, body = HoldoutReport, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn check_holdout<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn check_holdout<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<HoldoutProof>,
 ) -> Answer<Json<HoldoutReport>> {
-    json(host.check_holdout(request).await)
+    json(handler.check_holdout(request).await)
 }
 
 /// Who shaped an answer of an adapter.
@@ -268,11 +270,11 @@ pub(in crate::api) async fn check_holdout<H: Host>(
     request_body = Question,
     responses((status = 200, body = Why, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn why<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn why<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Body(request): Body<Question>,
 ) -> Answer<Json<Why>> {
-    json(host.why(request).await)
+    json(handler.why(request).await)
 }
 
 /// A stream of server-sent events: the phase of each run now, and then what happens. A reader that falls
@@ -292,11 +294,11 @@ pub(in crate::api) async fn why<H: Host>(
         (status = "default", body = Problem, description = "Why not"),
     ),
 )]
-pub(in crate::api) async fn events<H: Host>(
-    State(host): State<Arc<H>>,
+pub(in crate::api) async fn events<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
     Query(request): Query<EventsRequest>,
 ) -> Answer<Response> {
-    let events = host.events(request).await?;
+    let events = handler.events(request).await?;
     let frames = events.map(|event| Event::default().event(event.kind()).json_data(&event));
     Ok(Sse::new(frames)
         .keep_alive(KeepAlive::default())
@@ -313,8 +315,8 @@ pub(in crate::api) async fn events<H: Host>(
         (status = "default", body = Problem, description = "Why not"),
     ),
 )]
-pub(in crate::api) async fn stop<H: Host>(State(host): State<Arc<H>>) -> Json<Stopping> {
-    host.stop();
+pub(in crate::api) async fn stop<H: ApiHandler>(State(handler): State<Arc<H>>) -> Json<Stopping> {
+    handler.stop();
     Json(Stopping { stopping: true })
 }
 
@@ -328,7 +330,7 @@ pub(in crate::api) async fn stop<H: Host>(State(host): State<Arc<H>>) -> Json<St
         (status = "default", body = Problem, description = "Why not"),
     ),
 )]
-pub(in crate::api) async fn metrics<H: Host>(State(host): State<Arc<H>>) -> Response {
+pub(in crate::api) async fn metrics<H: ApiHandler>(State(handler): State<Arc<H>>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, kind)], host.metrics()).into_response()
+    ([(header::CONTENT_TYPE, kind)], handler.metrics()).into_response()
 }

@@ -87,7 +87,7 @@ fn place_given_back_costs_nobody_his() {
 
 #[tokio::test]
 async fn handshake_that_ends_gives_its_place_back_and_one_that_loses_it_fails() {
-    let lines = Lines::default();
+    let lines = UnknownSockets::default();
     let half_open = Arc::new(Mutex::new(HalfOpen::new(1, StdRng::from_seed([7; 32]))));
     let places = Places { half_open, lines };
     let done = places

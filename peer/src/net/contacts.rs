@@ -2,7 +2,7 @@
 //!
 //! Pure bookkeeping: the network task feeds it greetings and outcomes of dials, and asks whom to try.
 //!
-//! Anybody can invent peers, so the book has two parts. *Tried* contacts answered a dial of ours with the
+//! Anybody can invent peers, so contacts has two parts. *Tried* contacts answered a dial of ours with the
 //! right key. All others are *new*: hearsay, or what a peer that dialed us says of itself. When either
 //! part is full somebody is drawn to go: among the new from the network, and there from the teller, that
 //! brought the most; among the tried from the network that has the most. So a teller that invents peers
@@ -81,7 +81,7 @@ struct Link {
 
 /// The contacts that this peer knows, and which of them it should dial now.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct Contacts {
     me: PeerId,
     bootstrap: Vec<Address>,
     /// Who answered at a bootstrap address that names nobody.
@@ -96,7 +96,7 @@ pub(super) struct Book {
     dice: StdRng,
 }
 
-impl Book {
+impl Contacts {
     pub(super) fn new(me: PeerId, bootstrap: Vec<Address>, dice: StdRng) -> Self {
         Self {
             me,

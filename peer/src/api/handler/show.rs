@@ -7,10 +7,10 @@ use tributary_protocol::manifest::Manifest;
 use super::{Answer, failed};
 use crate::api::types::event::EventView;
 use crate::api::types::{RunBrief, RunPhase, RunView};
-use crate::standing::Standing;
+use crate::progress::RunProgress;
 
 /// What a run is doing.
-fn phase_of(run: &Standing) -> RunPhase {
+fn phase_of(run: &RunProgress) -> RunPhase {
     match run.phase {
         _ if run.is_finished => RunPhase::Finished,
         Some(_) if run.lacks_own_text => RunPhase::WithoutOwnText,
@@ -21,7 +21,7 @@ fn phase_of(run: &Standing) -> RunPhase {
 }
 
 /// What the stream of events begins with.
-pub(super) fn now_of(run: &Standing) -> EventView {
+pub(super) fn now_of(run: &RunProgress) -> EventView {
     match run.is_finished {
         true => EventView::Finished {
             run: run.run.to_string(),
@@ -35,7 +35,7 @@ pub(super) fn now_of(run: &Standing) -> EventView {
 }
 
 /// A run in a few words.
-pub(super) fn brief_of(run: &Standing) -> RunBrief {
+pub(super) fn brief_of(run: &RunProgress) -> RunBrief {
     let manifest = run.manifest.as_deref();
     let of = |f: fn(&Manifest) -> String| manifest.map(f).unwrap_or_default();
     RunBrief {
@@ -52,7 +52,7 @@ pub(super) fn brief_of(run: &Standing) -> RunBrief {
 }
 
 /// Everything about a run.
-pub(super) fn view_of(run: &Standing, run_index: &IndexedRun) -> Answer<RunView> {
+pub(super) fn view_of(run: &RunProgress, run_index: &IndexedRun) -> Answer<RunView> {
     full_of(brief_of(run), run_index, run.has_adapter)
 }
 

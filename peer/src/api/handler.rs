@@ -1,4 +1,4 @@
-//! The real [`Host`]: answers the owner's requests with a running [`Daemon`].
+//! The real [`ApiHandler`]: answers the owner's requests with a running [`Daemon`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use super::types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunPhase, RunView, StatementRequest, StatusView,
 };
-use super::{Answer, Host, Reader};
+use super::{Answer, ApiHandler, Reader};
 use crate::daemon::{CommandError, Daemon, Stopped};
 use crate::home::{Home, HomePaths};
 use crate::model;
 use crate::problem::{Code, Problem};
+use crate::progress::RunProgress;
 use crate::settings::declined_words;
-use crate::standing::Standing;
 use crate::terminal::Failure;
 use crate::verify;
 use crate::why::{Question, Why};
@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MAX_READERS: usize = 32;
 
 /// Answers with a daemon and its home.
-pub struct Office {
+pub struct DaemonHandler {
     daemon: Arc<Daemon>,
     home: Arc<Home>,
     name: String,
@@ -53,7 +53,7 @@ pub struct Office {
     readers: Arc<Semaphore>,
 }
 
-impl Office {
+impl DaemonHandler {
     /// For a daemon on `home`, whose owner is called `name`. `stop` is notified when the owner asks
     /// the daemon to stop.
     pub fn new(daemon: Arc<Daemon>, home: Arc<Home>, name: String, stop: Arc<Notify>) -> Self {
@@ -79,7 +79,12 @@ impl Office {
             return Ok(run);
         }
         let mut known: Vec<RunId> = self.daemon.known_runs().into_keys().collect();
-        known.extend(self.daemon.standings().iter().map(|standing| standing.run));
+        known.extend(
+            self.daemon
+                .progress()
+                .iter()
+                .map(|run_progress| run_progress.run),
+        );
         pick(text, known)
     }
 
@@ -92,18 +97,23 @@ impl Office {
     }
 
     /// Where the node stands in a run.
-    fn standing(&self, run: RunId) -> Option<Standing> {
-        let all = self.daemon.standings();
-        all.iter().find(|standing| standing.run == run).cloned()
+    fn run_progress(&self, run: RunId) -> Option<RunProgress> {
+        let all = self.daemon.progress();
+        all.iter()
+            .find(|run_progress| run_progress.run == run)
+            .cloned()
     }
 
     fn manifest(&self, run: RunId) -> Option<Arc<Manifest>> {
-        self.standing(run)?.manifest
+        self.run_progress(run)?.manifest
     }
 
     /// Refuses a run that asks for more than the owner gives.
     fn afforded(&self, run: RunId) -> Answer<()> {
-        match self.standing(run).and_then(|standing| standing.declined) {
+        match self
+            .run_progress(run)
+            .and_then(|run_progress| run_progress.declined)
+        {
             Some(excess) => Err(beyond(declined_words(&run, &excess))),
             None => Ok(()),
         }
@@ -115,10 +125,10 @@ impl Office {
         if self.manifest(run).is_none() {
             self.command(Command::Follow { run, join: None }).await?;
         }
-        let mut standings = self.daemon.watch_standings();
-        let settled = standings.wait_for(|all| {
-            let standing = all.iter().find(|standing| standing.run == run);
-            standing.is_some_and(|s| s.manifest.is_some() || s.declined.is_some())
+        let mut progress = self.daemon.watch_progress();
+        let settled = progress.wait_for(|all| {
+            let run_progress = all.iter().find(|run_progress| run_progress.run == run);
+            run_progress.is_some_and(|s| s.manifest.is_some() || s.declined.is_some())
         });
         // Where the daemon stops meanwhile, the next question to it says so.
         let in_time = tokio::time::timeout(PATIENCE, settled).await.is_ok();
@@ -159,8 +169,8 @@ impl Office {
     }
 
     fn brief(&self, run: RunId) -> Answer<RunBrief> {
-        self.standing(run)
-            .map(|standing| brief_of(&standing))
+        self.run_progress(run)
+            .map(|run_progress| brief_of(&run_progress))
             .ok_or_else(|| not_followed(run))
     }
 
@@ -211,7 +221,7 @@ impl Office {
     }
 }
 
-impl Reader for Office {
+impl Reader for DaemonHandler {
     async fn status(&self) -> Answer<StatusView> {
         let runs = self.runs().await?;
         let traffic = self.daemon.traffic();
@@ -237,8 +247,8 @@ impl Reader for Office {
     }
 
     async fn runs(&self) -> Answer<Vec<RunBrief>> {
-        let standings = self.daemon.standings();
-        let mut runs: Vec<RunBrief> = standings.iter().map(brief_of).collect();
+        let progress = self.daemon.progress();
+        let mut runs: Vec<RunBrief> = progress.iter().map(brief_of).collect();
         for run in self.daemon.known_runs().into_keys() {
             let run = run.to_string();
             if runs.iter().all(|r| r.run != run) {
@@ -255,20 +265,22 @@ impl Reader for Office {
     async fn run(&self, id: &str) -> Answer<RunView> {
         let (run, _) = self.followed(id).await?;
         // In this order a run that is finished here shows all that is certified of it.
-        let standing = self.standing(run);
+        let run_progress = self.run_progress(run);
         let index = self.daemon.index().await;
-        match (standing, index.run(&run)) {
-            (Some(standing), Some(run_index)) => view_of(&standing, run_index),
+        match (run_progress, index.run(&run)) {
+            (Some(run_progress), Some(run_index)) => view_of(&run_progress, run_index),
             _ => Err(not_followed(run)),
         }
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
-        let standings = self.daemon.standings();
+        let progress = self.daemon.progress();
         let index = self.daemon.index().await;
-        let adapters = standings
-            .iter()
-            .filter_map(|standing| index.run(&standing.run)?.adapter(standing.has_adapter));
+        let adapters = progress.iter().filter_map(|run_progress| {
+            index
+                .run(&run_progress.run)?
+                .adapter(run_progress.has_adapter)
+        });
         Ok(adapters.collect())
     }
 
@@ -336,7 +348,7 @@ impl Reader for Office {
     }
 }
 
-impl Host for Office {
+impl ApiHandler for DaemonHandler {
     async fn create(&self, request: CreateRequest) -> Answer<RunBrief> {
         let manifest = manifest_of(&request.manifest)?;
         let run = manifest.run_id();

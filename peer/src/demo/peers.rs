@@ -32,7 +32,7 @@ const INTRODUCTIONS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The demo's peers, each with a home and a daemon.
-pub(super) struct Cast {
+pub(super) struct DemoPeers {
     run: RunId,
     names: Vec<String>,
     daemons: Vec<Daemon>,
@@ -45,14 +45,14 @@ pub(super) struct Cast {
     traffic: BTreeMap<Round, BTreeMap<usize, (u64, u64)>>,
 }
 
-impl Cast {
+impl DemoPeers {
     /// Makes or opens every home, starts every daemon, and has them open and join the run.
     pub(super) async fn start(root: &Path, plan: &Plan, base: &BaseModel) -> Result<Self, Failure> {
         let manifest = plan.manifest(base)?;
         let run = manifest.run_id();
         let slots = Slots::new(std::thread::available_parallelism().map_or(1, usize::from));
         let (heard, events) = mpsc::unbounded_channel();
-        let mut cast = Self {
+        let mut demo_peers = Self {
             run,
             names: plan.actors().into_iter().map(|a| a.name).collect(),
             daemons: Vec::new(),
@@ -62,21 +62,21 @@ impl Cast {
             traffic: BTreeMap::new(),
         };
         let mut joins = Vec::new();
-        for at in 0..cast.names.len() {
+        for at in 0..demo_peers.names.len() {
             let (home, join) =
                 tokio::task::block_in_place(|| make(root, plan, at, &manifest, base))?;
-            let daemon = cast.daemon(home, slots.clone()).await?;
+            let daemon = demo_peers.daemon(home, slots.clone()).await?;
             tokio::spawn(forward(at, daemon.subscribe(), heard.clone()));
             let traffic = total(&daemon);
-            cast.daemons.push(daemon);
-            cast.last.push(traffic);
+            demo_peers.daemons.push(daemon);
+            demo_peers.last.push(traffic);
             joins.push(join);
         }
-        cast.open(plan.creator(), manifest).await?;
+        demo_peers.open(plan.creator(), manifest).await?;
         for (at, join) in joins.into_iter().enumerate() {
-            cast.join(at, join).await?;
+            demo_peers.join(at, join).await?;
         }
-        Ok(cast)
+        Ok(demo_peers)
     }
 
     async fn daemon(&self, home: Home, slots: Slots) -> Result<Daemon, Failure> {

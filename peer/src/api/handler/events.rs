@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Answer, Office};
+use super::{Answer, DaemonHandler};
 use crate::api::types::EventsRequest;
 use crate::api::types::event::EventView;
 use crate::event::Event;
@@ -25,22 +25,22 @@ struct Reading {
 }
 
 pub(super) async fn stream(
-    office: &Office,
+    handler: &DaemonHandler,
     request: EventsRequest,
 ) -> Answer<BoxStream<'static, EventView>> {
     let run = match &request.run {
-        Some(id) => Some(office.followed(id).await?.0.to_string()),
+        Some(id) => Some(handler.followed(id).await?.0.to_string()),
         None => None,
     };
-    let place = office.readers.clone().try_acquire_owned().map_err(|_| {
+    let place = handler.readers.clone().try_acquire_owned().map_err(|_| {
         let text = format!("{} readers follow events already", super::MAX_READERS);
         Problem::new(Code::TooManyReaders, text).hint("end one of them")
     })?;
     // Before the phases are looked at, so that nothing falls between.
-    let events = office.daemon.subscribe();
-    let standings = office.daemon.standings();
-    let asked = standings.iter().filter(|standing| {
-        let is_asked = |asked: &String| *asked == standing.run.to_string();
+    let events = handler.daemon.subscribe();
+    let progress = handler.daemon.progress();
+    let asked = progress.iter().filter(|run_progress| {
+        let is_asked = |asked: &String| *asked == run_progress.run.to_string();
         run.as_ref().is_none_or(is_asked)
     });
     let now: Vec<EventView> = asked.map(super::show::now_of).collect();
@@ -50,7 +50,7 @@ pub(super) async fn stream(
         run,
         _place: place,
     });
-    let daemon = office.daemon.clone();
+    let daemon = handler.daemon.clone();
     let stopped = async move { daemon.stopped().await };
     let later = stream::unfold(reading, next).take_until(Box::pin(stopped));
     Ok(stream::iter(now).chain(later).boxed())

@@ -11,7 +11,7 @@ use tributary_protocol::node::{Excess, RunView};
 
 /// One run as the node has it at a moment.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Standing {
+pub(crate) struct RunProgress {
     pub(crate) run: RunId,
     pub(crate) manifest: Option<Arc<Manifest>>,
     /// Why the run is not followed further.
@@ -26,7 +26,7 @@ pub(crate) struct Standing {
     pub(crate) has_adapter: bool,
 }
 
-impl Standing {
+impl RunProgress {
     pub(crate) fn of(run: &RunView<'_>) -> Self {
         Self {
             run: run.id(),

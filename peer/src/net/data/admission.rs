@@ -1,4 +1,4 @@
-//! The door of the data plane: asks [`Admission`] before a connection is made, closes those of
+//! Admission to the data plane: asks [`Admission`] before a connection is made, closes those of
 //! peers that were cut off on either plane, and gives the places for handshakes (`handshakes`) and for
 //! connections (`connections`) by the rules of the control plane.
 
@@ -15,8 +15,8 @@ use tributary_protocol::id::PeerId;
 
 use super::super::admission::Admission;
 use super::super::connections::Connections;
+use super::super::control_admission::UnknownSockets;
 use super::super::fair;
-use super::super::gate::Lines;
 use super::super::handshakes::Places;
 use super::super::keys;
 
@@ -45,7 +45,7 @@ pub(super) fn let_in(admission: &Admission, incoming: &Incoming) -> IncomingFilt
 
 /// Blobs for peers that are not refused.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct DataAdmission {
     blobs: BlobsProtocol,
     admission: Admission,
     handshakes: Places,
@@ -60,13 +60,13 @@ struct Served {
     next: u64,
 }
 
-impl std::fmt::Debug for Door {
+impl std::fmt::Debug for DataAdmission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").finish_non_exhaustive()
+        f.debug_struct("DataAdmission").finish_non_exhaustive()
     }
 }
 
-impl Door {
+impl DataAdmission {
     pub(super) fn new(blobs: BlobsProtocol, admission: Admission) -> Self {
         let places = Connections::new(MAX_CONNECTIONS, fair::dice());
         let served = Served {
@@ -78,7 +78,7 @@ impl Door {
             blobs,
             admission,
             // Packets of a handshake are not counted: none is known to be silent.
-            handshakes: Places::new(Lines::default()),
+            handshakes: Places::new(UnknownSockets::default()),
             served: Arc::new(Mutex::new(served)),
         }
     }
@@ -93,13 +93,19 @@ impl Door {
         let mut served = self.served();
         let id = served.next;
         served.next += 1;
-        let standing = |peer| self.admission.standing(peer);
-        if let Some((loser, _)) = served.places.enter(id, peer, from, now, standing) {
+        let priority = |peer| self.admission.priority(peer);
+        if let Some((loser, _)) = served.places.enter(id, peer, from, now, priority) {
             served.stay.remove(&loser);
         }
         let (stay, lost) = oneshot::channel();
         served.stay.insert(id, stay);
-        (Place { door: self, id }, lost)
+        (
+            Place {
+                admission: self,
+                id,
+            },
+            lost,
+        )
     }
 
     async fn until_cut_off(&self, peer: PeerId) {
@@ -111,19 +117,19 @@ impl Door {
 
 /// Gives a place back when its connection ends.
 struct Place<'a> {
-    door: &'a Door,
+    admission: &'a DataAdmission,
     id: u64,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut served = self.door.served();
+        let mut served = self.admission.served();
         served.places.leave(&self.id);
         served.stay.remove(&self.id);
     }
 }
 
-impl ProtocolHandler for Door {
+impl ProtocolHandler for DataAdmission {
     async fn on_accepting(&self, accepting: Accepting) -> Result<Connection, AcceptError> {
         let from = match accepting.remote_addr() {
             IncomingAddr::Ip(socket) => Some(socket),

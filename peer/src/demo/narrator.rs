@@ -13,7 +13,7 @@ use crate::terminal::output::duration;
 
 /// One of the demo's peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
+pub struct DemoPeer {
     /// Its id.
     pub peer: PeerId,
     /// Its name.
@@ -46,8 +46,8 @@ pub struct Seen {
 
 /// Turns the events of the demo's peers into a few lines for a person.
 #[derive(Debug)]
-pub struct Story {
-    actors: Vec<Actor>,
+pub struct Narrator {
+    actors: Vec<DemoPeer>,
     rounds: u32,
     steps: u32,
     said: BTreeSet<(Round, Phase)>,
@@ -59,9 +59,9 @@ pub struct Story {
     warned: BTreeSet<String>,
 }
 
-impl Story {
+impl Narrator {
     /// Of a run of `rounds` rounds in which every contributor makes `steps` steps a round.
-    pub fn new(actors: Vec<Actor>, rounds: u32, steps: u32) -> Self {
+    pub fn new(actors: Vec<DemoPeer>, rounds: u32, steps: u32) -> Self {
         Self {
             actors,
             rounds,
@@ -221,7 +221,7 @@ impl Story {
         }
     }
 
-    fn contributors(&self) -> impl Iterator<Item = (usize, &Actor)> {
+    fn contributors(&self) -> impl Iterator<Item = (usize, &DemoPeer)> {
         self.actors.iter().enumerate().filter(|(_, a)| a.trains)
     }
 
@@ -294,13 +294,13 @@ mod tests {
         PeerId(digest(Domain::Simulation, name.as_bytes()))
     }
 
-    fn story() -> Story {
-        let actor = |name: &str, trains| Actor {
+    fn narrator() -> Narrator {
+        let actor = |name: &str, trains| DemoPeer {
             peer: peer(name),
             name: name.to_owned(),
             trains,
         };
-        Story::new(
+        Narrator::new(
             vec![actor("amy", true), actor("bo", true), actor("eve", false)],
             2,
             10,
@@ -347,34 +347,34 @@ mod tests {
 
     #[test]
     fn a_phase_is_told_once_and_says_what_it_waits_for() {
-        let mut story = story();
-        let first = story.on(0, &phase(1, Phase::Collect));
+        let mut narrator = narrator();
+        let first = narrator.on(0, &phase(1, Phase::Collect));
         assert_eq!(
             lines(&first),
             ["round 1/2 collect: 0 of 2 updates here, waiting for amy, bo"]
         );
-        assert_eq!(story.on(1, &phase(1, Phase::Collect)), []);
+        assert_eq!(narrator.on(1, &phase(1, Phase::Collect)), []);
         assert_eq!(
-            story.on(2, &contributed(1, "amy")),
+            narrator.on(2, &contributed(1, "amy")),
             [Show::Waiting(
                 "round 1/2 collect: 1 of 2 updates here, waiting for bo".to_owned()
             )]
         );
-        assert_eq!(story.on(0, &contributed(1, "amy")), [], "told twice");
+        assert_eq!(narrator.on(0, &contributed(1, "amy")), [], "told twice");
     }
 
     #[test]
     fn a_late_phase_of_a_certified_round_is_not_told() {
-        let mut story = story();
-        assert_eq!(lines(&story.on(0, &certified(1))).len(), 1);
-        assert_eq!(lines(&story.on(1, &certified(1))).len(), 0);
-        assert_eq!(story.on(2, &phase(1, Phase::Agree)), []);
-        assert_eq!(story.seen(Round(1)).count(), 2);
+        let mut narrator = narrator();
+        assert_eq!(lines(&narrator.on(0, &certified(1))).len(), 1);
+        assert_eq!(lines(&narrator.on(1, &certified(1))).len(), 0);
+        assert_eq!(narrator.on(2, &phase(1, Phase::Agree)), []);
+        assert_eq!(narrator.seen(Round(1)).count(), 2);
     }
 
     #[test]
     fn progress_only_grows_and_the_end_is_when_every_peer_has_all() {
-        let mut story = story();
+        let mut narrator = narrator();
         let mut last = 0.0;
         let training = |step| Event::Training {
             run: RunId::default(),
@@ -390,24 +390,24 @@ mod tests {
         events.extend((1..=10).flat_map(|s| [(0, training(s)), (1, training(s))]));
         events.extend([(0, certified(1)), (0, certified(2)), (0, certified(3))]);
         for (actor, event) in events {
-            for show in story.on(actor, &event) {
+            for show in narrator.on(actor, &event) {
                 if let Show::Done(done) = show {
                     assert!(done >= last, "{done} after {last}");
                     last = done;
                 }
             }
         }
-        assert!(last > 0.9 && !story.is_finished());
-        (0..3).for_each(|actor| story.finish(actor));
-        assert!(story.is_finished());
+        assert!(last > 0.9 && !narrator.is_finished());
+        (0..3).for_each(|actor| narrator.finish(actor));
+        assert!(narrator.is_finished());
     }
 
     #[test]
     fn start_and_closing_have_names_of_their_own() {
-        let mut story = story();
-        let start = story.on(0, &certified(0));
+        let mut narrator = narrator();
+        let start = narrator.on(0, &certified(0));
         assert_eq!(lines(&start), ["start certified in 1.5 s: 3 members"]);
-        let sheets = story.on(0, &phase(3, Phase::Collect));
+        let sheets = narrator.on(0, &phase(3, Phase::Collect));
         assert_eq!(
             lines(&sheets),
             ["closing collect: waiting for score sheets"]

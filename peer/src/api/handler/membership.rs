@@ -5,7 +5,7 @@ use tributary_protocol::event::{self, Command};
 use tributary_protocol::id::{MerkleRoot, RunId};
 use tributary_protocol::manifest::{Manifest, Weights};
 
-use super::{Answer, Office};
+use super::{Answer, DaemonHandler};
 use crate::api::types::JoinRequest;
 use crate::model;
 use crate::problem::{Code, Problem};
@@ -14,12 +14,12 @@ use crate::terminal::Failure;
 
 /// Commits to data as the role needs and asks for membership.
 pub(super) async fn ask(
-    office: &Office,
+    handler: &DaemonHandler,
     run: RunId,
     manifest: &Manifest,
     request: &JoinRequest,
 ) -> Answer<()> {
-    let me = office.daemon.peer_id();
+    let me = handler.daemon.peer_id();
     let role = Role::from(request.role);
     if role.evaluates() && !manifest.evaluators.contains(&me) {
         let text = format!(
@@ -32,19 +32,19 @@ pub(super) async fn ask(
     if let Some(warning) = fair(manifest, request)? {
         tracing::warn!("run {}: {warning}", run.short());
     }
-    let candidate = tokio::task::block_in_place(|| commit(office, manifest, request, role))?;
-    stands_alone(office, run, candidate.join.root).await?;
+    let candidate = tokio::task::block_in_place(|| commit(handler, manifest, request, role))?;
+    stands_alone(handler, run, candidate.join.root).await?;
     let follow = Command::Follow {
         run,
         join: Some(candidate),
     };
-    office.command(follow).await
+    handler.command(follow).await
 }
 
 /// Refuses a join beside an earlier one with other data: the node keeps to what it asked for first.
-async fn stands_alone(office: &Office, run: RunId, root: MerkleRoot) -> Answer<()> {
-    let me = office.daemon.peer_id();
-    let asked = office.inspect(move |node| {
+async fn stands_alone(handler: &DaemonHandler, run: RunId, root: MerkleRoot) -> Answer<()> {
+    let me = handler.daemon.peer_id();
+    let asked = handler.inspect(move |node| {
         let run = node.run(&run)?;
         let mut asked = None;
         for (_, entry) in run.log().entries(me) {
@@ -74,17 +74,17 @@ async fn stands_alone(office: &Office, run: RunId, root: MerkleRoot) -> Answer<(
 
 /// Freezes the passages that the role needs. Reads files and loads the base: not for the event loop.
 fn commit(
-    office: &Office,
+    handler: &DaemonHandler,
     manifest: &Manifest,
     request: &JoinRequest,
     role: Role,
 ) -> Answer<event::JoinRequest> {
-    let paths = office.home.paths();
+    let paths = handler.home.paths();
     let base =
         model::provide(paths, &manifest.base, request.base.as_deref()).map_err(Failure::from)?;
     let committed = Committed::gather(
         paths,
-        office.home.identity(),
+        handler.home.identity(),
         (manifest.base.hash, manifest.training.context),
         request.datanet.as_deref().unwrap_or(&manifest.datanet),
         (role.contributes(), role.evaluates()),
@@ -103,7 +103,7 @@ fn commit(
         return Err(Problem::new(Code::Refused, text).hint("add text with `tributary datanet add`"));
     }
     let join = Join {
-        name: office.name.clone(),
+        name: handler.name.clone(),
         role,
         root: committed.write(paths).map_err(Failure::from)?,
         tokens,

@@ -1,4 +1,4 @@
-//! The door of the control plane: asks [`Admission`] before a connection is made, closes those of
+//! Admission to the control plane: asks [`Admission`] before a connection is made, closes those of
 //! peers that were cut off, and gives the places of those that others opened, see `connections`.
 
 use std::collections::BTreeMap;
@@ -16,19 +16,19 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::address::Address;
-use super::admission::{Admission, Line};
+use super::admission::{Admission, SocketMeter};
 use super::connections::Connections;
 use super::fair;
 use super::keys;
 
 /// Counters of sockets whose peer is not known yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines(Arc<Mutex<BTreeMap<SocketAddr, Weak<Line>>>>);
+pub(super) struct UnknownSockets(Arc<Mutex<BTreeMap<SocketAddr, Weak<SocketMeter>>>>);
 
-impl Lines {
+impl UnknownSockets {
     /// The counter of a new socket. Those of sockets that are gone are forgotten.
-    pub(super) fn open(&self, remote: &Multiaddr) -> Arc<Line> {
-        let line = Arc::new(Line::default());
+    pub(super) fn open(&self, remote: &Multiaddr) -> Arc<SocketMeter> {
+        let line = Arc::new(SocketMeter::default());
         if let Some(socket) = Address(remote.clone()).socket() {
             let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             held.retain(|_, line| line.strong_count() > 0);
@@ -44,27 +44,27 @@ impl Lines {
         line.is_some_and(|line| line.arrived() > 0)
     }
 
-    fn take(&self, remote: SocketAddr) -> Option<Arc<Line>> {
+    fn take(&self, remote: SocketAddr) -> Option<Arc<SocketMeter>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.remove(&remote)?.upgrade()
     }
 }
 
 /// The libp2p behaviour that admits and closes connections of the control plane.
-pub(super) struct Gate {
+pub(super) struct ControlAdmission {
     admission: Admission,
-    lines: Lines,
+    lines: UnknownSockets,
     incoming: Connections<ConnectionId>,
     /// Sockets of incoming connections, by name.
-    sockets: BTreeMap<ConnectionId, Weak<Line>>,
+    sockets: BTreeMap<ConnectionId, Weak<SocketMeter>>,
     to_close: Vec<(libp2p::PeerId, CloseConnection)>,
 }
 
 /// Connections that others opened. Gossip needs six, a fully meshed run sixty-four.
 const MAX_INCOMING: usize = 256;
 
-impl Gate {
-    pub(super) fn new(admission: Admission, lines: Lines) -> Self {
+impl ControlAdmission {
+    pub(super) fn new(admission: Admission, lines: UnknownSockets) -> Self {
         Self {
             admission,
             lines,
@@ -93,8 +93,8 @@ impl Gate {
             let socket = line.as_ref().map(Arc::downgrade).unwrap_or_default();
             self.sockets.insert(id, socket);
             let (admission, now) = (&self.admission, self.admission.now());
-            let standing = |peer| admission.standing(peer);
-            let loser = self.incoming.enter(id, peer, from, now, standing);
+            let priority = |peer| admission.priority(peer);
+            let loser = self.incoming.enter(id, peer, from, now, priority);
             if let Some((id, peer)) = loser {
                 self.close(id, peer);
             }
@@ -118,7 +118,7 @@ impl Gate {
     }
 }
 
-impl NetworkBehaviour for Gate {
+impl NetworkBehaviour for ControlAdmission {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 

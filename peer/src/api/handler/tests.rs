@@ -1,4 +1,4 @@
-//! An office over a real daemon: commands are answered at once, and a stopped home agrees with it.
+//! A handler over a real daemon: commands are answered at once, and a stopped home agrees with it.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::work::quadratic::Quadratic;
 /// Far below what polling would take, and enough for a loaded machine to sync a file.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-async fn office(root: &std::path::Path) -> Office {
+async fn handler(root: &std::path::Path) -> DaemonHandler {
     let home = Arc::new(Home::create(root).unwrap());
     let daemon = Daemon::start(DaemonConfig {
         home: home.clone(),
@@ -33,17 +33,17 @@ async fn office(root: &std::path::Path) -> Office {
         evidence: false,
     });
     let daemon = Arc::new(daemon.await.unwrap());
-    Office::new(daemon, home, "ada".to_owned(), Arc::new(Notify::new()))
+    DaemonHandler::new(daemon, home, "ada".to_owned(), Arc::new(Notify::new()))
 }
 
-fn request(office: &Office, root: &std::path::Path, nonce: u64) -> CreateRequest {
+fn request(handler: &DaemonHandler, root: &std::path::Path, nonce: u64) -> CreateRequest {
     let file = root.join("run.toml");
     let text = "name = \"valley\"\nbase = \"brook\"\ndatanet = \"birds\"\nrounds = 2\n";
     std::fs::write(&file, text).unwrap();
     let file = RunFile::read(&file).unwrap();
     let base = model::facts(&file.base).unwrap();
     let manifest = file
-        .manifest(office.daemon.peer_id(), nonce, &base)
+        .manifest(handler.daemon.peer_id(), nonce, &base)
         .unwrap();
     CreateRequest {
         manifest: HEXLOWER.encode(&codec::encode(&manifest)),
@@ -56,24 +56,24 @@ fn request(office: &Office, root: &std::path::Path, nonce: u64) -> CreateRequest
 async fn commands_are_answered_at_once_and_the_stopped_home_shows_what_they_did() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("home");
-    let office = office(&root).await;
-    let request = request(&office, dir.path(), 1);
+    let handler = handler(&root).await;
+    let request = request(&handler, dir.path(), 1);
     let asked = Instant::now();
-    let run = office.create(request.clone()).await.unwrap();
-    let again = office.create(request).await.unwrap_err();
+    let run = handler.create(request.clone()).await.unwrap();
+    let again = handler.create(request).await.unwrap_err();
     assert_eq!(again.code, Code::Refused, "{again}");
     assert!(again.text.contains("exists already"), "{again}");
-    let left = office.leave(&run.run).await.unwrap();
+    let left = handler.leave(&run.run).await.unwrap();
     assert_eq!((&left.run, left.phase), (&run.run, RunPhase::Gather));
     assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
-    let unknown = office.leave("zz").await.unwrap_err();
+    let unknown = handler.leave("zz").await.unwrap_err();
     assert_eq!(unknown.code, Code::UnknownId);
 
-    let (running, status) = (office.run(&run.run).await.unwrap(), office.status().await);
-    office.daemon.stop().await;
-    let stopped = office.leave(&run.run).await.unwrap_err();
+    let (running, status) = (handler.run(&run.run).await.unwrap(), handler.status().await);
+    handler.daemon.stop().await;
+    let stopped = handler.leave(&run.run).await.unwrap_err();
     assert_eq!(stopped.code, Code::Stopped, "{stopped}");
-    drop(office);
+    drop(handler);
     let home = StoppedHome::new(&root);
     let mut shown = home.run(&run.run).await.unwrap();
     assert_eq!(shown.brief.phase, RunPhase::Offline);
@@ -88,17 +88,17 @@ async fn commands_are_answered_at_once_and_the_stopped_home_shows_what_they_did(
 async fn a_join_is_durable_when_answered_and_a_second_one_with_other_data_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("home");
-    let office = office(&root).await;
+    let handler = handler(&root).await;
     let add = |name: &str| {
         let file = dir.path().join(name);
         let text = format!("The {name} counts seven sacks of rye by the door and goes home. ");
         std::fs::write(&file, text.repeat(40)).unwrap();
-        crate::shard::add(office.home.paths(), "birds", &[file]).unwrap();
+        crate::shard::add(handler.home.paths(), "birds", &[file]).unwrap();
     };
     add("miller");
-    let request = request(&office, dir.path(), 1);
-    let run = office.create(request).await.unwrap().run;
-    let join = || office.join(&run, JoinRequest::default());
+    let request = request(&handler, dir.path(), 1);
+    let run = handler.create(request).await.unwrap().run;
+    let join = || handler.join(&run, JoinRequest::default());
     join().await.unwrap();
     join().await.expect("the same again is no other wish");
     add("ferryman");
@@ -108,8 +108,8 @@ async fn a_join_is_durable_when_answered_and_a_second_one_with_other_data_is_ref
     assert!(second.text.contains("other data"), "{second}");
     assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
 
-    let me = office.daemon.peer_id();
-    let records = office.daemon.records().await.unwrap();
+    let me = handler.daemon.peer_id();
+    let records = handler.daemon.records().await.unwrap();
     let joins = records.iter().filter(|record| match record {
         Record::Block(bytes) => {
             let block = Unverified::decode(bytes, NETWORK).unwrap();
@@ -119,21 +119,21 @@ async fn a_join_is_durable_when_answered_and_a_second_one_with_other_data_is_ref
         _ => false,
     });
     assert_eq!(joins.count(), 1);
-    office.daemon.stop().await;
+    handler.daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_begin_with_the_phase_of_each_run_and_readers_have_so_many_places() {
     let dir = tempfile::tempdir().unwrap();
-    let office = office(&dir.path().join("home")).await;
-    let request = request(&office, dir.path(), 1);
-    let run = office.create(request).await.unwrap().run;
+    let handler = handler(&dir.path().join("home")).await;
+    let request = request(&handler, dir.path(), 1);
+    let run = handler.create(request).await.unwrap().run;
     let asked = EventsRequest {
         run: Some(run.clone()),
     };
     let mut readers = Vec::new();
     for _ in 0..MAX_READERS {
-        readers.push(office.events(asked.clone()).await.unwrap());
+        readers.push(handler.events(asked.clone()).await.unwrap());
     }
     let first = readers[0].next().await;
     let phase = RunPhase::Gather;
@@ -145,14 +145,14 @@ async fn events_begin_with_the_phase_of_each_run_and_readers_have_so_many_places
             phase
         })
     );
-    let refused = office.events(asked.clone()).await.err();
+    let refused = handler.events(asked.clone()).await.err();
     assert_eq!(refused.map(|e| e.code), Some(Code::TooManyReaders));
     readers.pop();
-    assert!(office.events(asked).await.is_ok(), "a place is free again");
+    assert!(handler.events(asked).await.is_ok(), "a place is free again");
 
-    let mut all = office.events(EventsRequest::default()).await.unwrap();
-    let second = self::request(&office, dir.path(), 2);
-    let second = office.create(second).await.unwrap().run;
+    let mut all = handler.events(EventsRequest::default()).await.unwrap();
+    let second = self::request(&handler, dir.path(), 2);
+    let second = handler.create(second).await.unwrap().run;
     let hear = async {
         while let Some(event) = all.next().await {
             if event
@@ -166,7 +166,7 @@ async fn events_begin_with_the_phase_of_each_run_and_readers_have_so_many_places
         false
     };
     assert!(tokio::time::timeout(AT_ONCE, hear).await.unwrap());
-    office.daemon.stop().await;
+    handler.daemon.stop().await;
     let rest = tokio::time::timeout(AT_ONCE, all.collect::<Vec<_>>());
     assert!(rest.await.is_ok(), "the stream goes on without a daemon");
 }

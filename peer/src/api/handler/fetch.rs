@@ -12,7 +12,7 @@ use tributary_protocol::event::Command;
 use tributary_protocol::id::RunId;
 use tributary_protocol::node::Excess;
 
-use super::{Answer, Office, beyond};
+use super::{Answer, DaemonHandler, beyond};
 use crate::problem::{Code, Problem};
 use crate::settings::declined_words;
 
@@ -30,21 +30,25 @@ enum Found {
 }
 
 /// Follows what it takes until the adapter that `id` names is certified and at hand.
-pub(super) async fn certified(office: &Office, id: &str, timeout: Duration) -> Answer<RunId> {
+pub(super) async fn certified(
+    handler: &DaemonHandler,
+    id: &str,
+    timeout: Duration,
+) -> Answer<RunId> {
     let deadline = Instant::now() + timeout;
-    let mut standings = office.daemon.watch_standings();
+    let mut progress = handler.daemon.watch_progress();
     let as_run: Option<RunId> = id.parse().ok();
     let mut asked = Vec::new();
     let mut waiting;
     loop {
-        match look(office, id).await? {
+        match look(handler, id).await? {
             Found::Here(run) => return Ok(run),
             Found::Declined(run, excess) => {
                 return Err(beyond(declined_words(&run, &excess)));
             }
             Found::Waiting(what) => waiting = what,
         }
-        let known: Vec<RunId> = office.daemon.known_runs().into_keys().collect();
+        let known: Vec<RunId> = handler.daemon.known_runs().into_keys().collect();
         let named = known.iter().any(|run| run.to_string().starts_with(id));
         // When a neighbour follows a run of that id there is no need to look into others.
         let candidates = match as_run {
@@ -56,25 +60,25 @@ pub(super) async fn certified(office: &Office, id: &str, timeout: Duration) -> A
                 continue;
             }
             asked.push(run);
-            office.command(Command::Follow { run, join: None }).await?;
+            handler.command(Command::Follow { run, join: None }).await?;
         }
         if Instant::now() > deadline {
             let text = format!(
                 "no certified adapter for {id} in {} s: {waiting}. Connected peers: {}",
                 timeout.as_secs(),
-                office.daemon.connected().len()
+                handler.daemon.connected().len()
             );
             return Err(Problem::new(Code::Unreachable, text)
                 .hint("check the id and the --bootstrap address"));
         }
         // Where the node stands wakes this up; of what neighbours follow it has to ask.
-        let _ = tokio::time::timeout(LOOK_AGAIN, standings.changed()).await;
+        let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
     }
 }
 
-async fn look(office: &Office, id: &str) -> Answer<Found> {
+async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
     let id = id.to_owned();
-    office
+    handler
         .inspect(move |node| {
             let mut waiting = "no neighbour has told of such a run".to_owned();
             for run in node.runs() {
