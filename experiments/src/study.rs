@@ -90,7 +90,7 @@ pub trait Cells {
     /// What one computation gives, with a line for people.
     type Result: Serialize + DeserializeOwned + std::fmt::Display;
     /// What all cells share and is costly to prepare: base model, text.
-    type Ground;
+    type Setup;
     /// Why nothing can be computed.
     type Error: From<ResultsError>;
 
@@ -104,10 +104,10 @@ pub trait Cells {
     ///
     /// # Errors
     /// The study's own.
-    fn ground(&self) -> Result<Self::Ground, Self::Error>;
+    fn setup(&self) -> Result<Self::Setup, Self::Error>;
 
     /// Computes one cell.
-    fn compute(&self, ground: &mut Self::Ground, cell: &Self::Cell) -> Self::Result;
+    fn compute(&self, setup: &mut Self::Setup, cell: &Self::Cell) -> Self::Result;
 }
 
 /// What every study takes.
@@ -319,7 +319,7 @@ pub(crate) fn fill<S: Cells>(
     limit: Option<Duration>,
 ) -> Result<usize, S::Error> {
     let started = std::time::Instant::now();
-    let mut ground = None;
+    let mut setup = None;
     let mut known = None;
     loop {
         let mut cells = study.cells(results);
@@ -331,11 +331,11 @@ pub(crate) fn fill<S: Cells>(
             part,
             remaining,
             |cell| {
-                let ground = match &mut ground {
-                    Some(ground) => ground,
-                    none => none.insert(study.ground()?),
+                let setup = match &mut setup {
+                    Some(setup) => setup,
+                    none => none.insert(study.setup()?),
                 };
-                let result = study.compute(ground, cell);
+                let result = study.compute(setup, cell);
                 eprintln!("{}: {result}", study.cell_name(cell));
                 Ok::<_, S::Error>(result)
             },
@@ -357,7 +357,7 @@ mod tests {
     impl Cells for Two {
         type Cell = u32;
         type Result = f64;
-        type Ground = u32;
+        type Setup = u32;
         type Error = ResultsError;
 
         fn cells(&self, results: &Results<f64>) -> Vec<u32> {
@@ -371,13 +371,13 @@ mod tests {
             format!("cell {cell}")
         }
 
-        fn ground(&self) -> Result<u32, ResultsError> {
+        fn setup(&self) -> Result<u32, ResultsError> {
             Ok(10)
         }
 
-        fn compute(&self, ground: &mut u32, cell: &u32) -> f64 {
-            *ground += 1;
-            f64::from(*ground * 100 + cell)
+        fn compute(&self, setup: &mut u32, cell: &u32) -> f64 {
+            *setup += 1;
+            f64::from(*setup * 100 + cell)
         }
     }
 

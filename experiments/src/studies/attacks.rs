@@ -1,6 +1,6 @@
 //! What liars can do to a federation's adapter and to its credits, under each aggregation rule.
 //!
-//! Fifteen members with real LoRA on a rill (see `learner`), of whom none, two, three or five are attackers
+//! Fifteen members with real LoRA on a tiny model (see `learner`), of whom none, two, three or five are attackers
 //! of one kind ([`Attack`]). Every round is scored as an evaluator scores it, by the path integral on held-out
 //! windows, and credited as the ledger does. What is asked of a rule: how much worse is the adapter than one
 //! without attackers, what do attackers earn, and does any honest member lose its voice?
@@ -33,7 +33,7 @@ use tributary_simulations::behave::update::{Attack, Group, Sight, Trigger};
 use tributary_simulations::federation::{Federation, Outer, Sent, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
 
-use crate::learner::{Corpus, Language, Mix, RillError, rill};
+use crate::learner::{Corpus, Language, Mix, TinyModelError, tiny_model};
 
 use account::Account;
 pub use tables::{figures, markdown};
@@ -60,9 +60,9 @@ const HELD: usize = (ROUNDS * STEPS * BATCH) as usize;
 const HOLD_OUT: usize = 48;
 /// Hold-out windows that a round is scored on.
 const SCORE_WINDOWS: u32 = 16;
-/// Pretraining steps of the rill.
+/// Pretraining steps of the tiny model.
 const PRETRAINING: u64 = 600;
-/// What the rill is pretrained on; no member holds it.
+/// What the tiny model is pretrained on; no member holds it.
 const PRETRAINED_ON: &str = "genesis";
 /// How the other domains are dealt out.
 const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
@@ -91,7 +91,7 @@ const CLEAN: &str = "mean";
 pub enum AttacksError {
     /// The base model.
     #[error(transparent)]
-    Rill(#[from] RillError),
+    TinyModel(#[from] TinyModelError),
     /// The text.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -206,7 +206,7 @@ impl Comparison {
 impl Cells for Comparison {
     type Cell = Cell;
     type Result = Withstood;
-    type Ground = Ground;
+    type Setup = Setup;
     type Error = AttacksError;
 
     /// Clean cells first, then a fifth of attackers (which targets are about), then the others.
@@ -235,12 +235,12 @@ impl Cells for Comparison {
         cell_name(&cell.name, cell.attack, cell.seed)
     }
 
-    fn ground(&self) -> Result<Ground, AttacksError> {
-        Ground::new()
+    fn setup(&self) -> Result<Setup, AttacksError> {
+        Setup::new()
     }
 
-    fn compute(&self, ground: &mut Ground, cell: &Cell) -> Withstood {
-        compute(cell, ground)
+    fn compute(&self, setup: &mut Setup, cell: &Cell) -> Withstood {
+        compute(cell, setup)
     }
 }
 
@@ -271,16 +271,16 @@ impl Study for AttacksStudy {
 }
 
 /// Base model and text, shared by all cells.
-pub struct Ground {
+pub struct Setup {
     base: BaseModel,
     corpus: Corpus,
     base_loss: Option<f64>,
 }
 
-impl Ground {
+impl Setup {
     fn new() -> Result<Self, AttacksError> {
         let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-        let base = rill(shard.expect("a shard of the trainer").text, PRETRAINING)?;
+        let base = tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?;
         let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
         Ok(Self {
             corpus: corpus.retain(|name| name != PRETRAINED_ON),
@@ -356,10 +356,10 @@ impl Cell {
     }
 }
 
-fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
+fn compute(cell: &Cell, setup: &mut Setup) -> Withstood {
     let started = Instant::now();
-    let learner = ground.learner(cell);
-    let base_loss = *(ground.base_loss)
+    let learner = setup.learner(cell);
+    let base_loss = *(setup.base_loss)
         .get_or_insert_with(|| crate::learner::mean(&learner.domain_losses(None)));
     let mut federation = Federation::new(learner.shape().clone(), cell.seed, MEMBERS, cell.terms());
     let mut group = cell
@@ -413,7 +413,7 @@ fn compute(cell: &Cell, ground: &mut Ground) -> Withstood {
         least_voice: account.least_voice(),
         refused: account.refused,
         phrase: (backdoor || cell.attack.is_none())
-            .then(|| phrase(ground, federation.adapter()))
+            .then(|| phrase(setup, federation.adapter()))
             .filter(|phrase| phrase.is_finite()),
         wall_s: started.elapsed().as_secs_f64(),
     }
@@ -511,16 +511,16 @@ fn decoded(federation: &Federation, sent: &[Sent]) -> Vec<Option<Vec<f32>>> {
 }
 
 /// How likely the model says the backdoor's phrase after its trigger, geometric mean over tokens and places.
-fn phrase(ground: &Ground, adapter: &Adapter) -> f64 {
+fn phrase(setup: &Setup, adapter: &Adapter) -> f64 {
     const TEXT: usize = 12;
-    let Trigger { trigger, phrase } = Trigger::of(ground.vocab());
-    let domains = ground.corpus.domains.iter();
+    let Trigger { trigger, phrase } = Trigger::of(setup.vocab());
+    let domains = setup.corpus.domains.iter();
     let losses: Vec<f64> = domains
         .flat_map(|domain| domain.hold_out.iter().take(4))
         .filter(|window| window.len() >= TEXT)
         .map(|window| {
             let prompt = [&window[..TEXT], &trigger].concat();
-            tokens_loss_and_gradient(&ground.base, adapter, &prompt, &phrase)
+            tokens_loss_and_gradient(&setup.base, adapter, &prompt, &phrase)
                 .map_or(f64::NAN, |found| found.loss)
         })
         .collect();

@@ -1,6 +1,6 @@
 //! How well attribution agrees with retraining: the coalition bank, and every method beside it.
 //!
-//! Twelve federations of six members ([`cast`]) are retrained for each of their 64 coalitions and several seeds, with
+//! Twelve federations of six members ([`federations`]) are retrained for each of their 64 coalitions and several seeds, with
 //! the same federated recipe ([`recipe`]). The losses on a hold-out and on sixty fixed queries are the *bank*
 //! ([`bank`]): from it follow exact Shapley values of retraining, which is what methods claim to estimate. Those that
 //! look at a round ([`rounds`]) or at one answer ([`answers`]) see a single run of all six, as a network would, and
@@ -12,7 +12,7 @@
 mod agreement;
 mod answers;
 mod bank;
-mod cast;
+mod federations;
 pub mod luck;
 mod recipe;
 mod rounds;
@@ -31,12 +31,12 @@ use tributary_trainer::{BaseError, DataError};
 
 use tributary_simulations::Named;
 
-use crate::learner::RillError;
+use crate::learner::TinyModelError;
 use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
 use agreement::Agreement;
 pub use bank::{Bank, BankError};
-use cast::FEDERATIONS;
-use recipe::{Ground, Stage};
+use federations::FEDERATIONS;
+use recipe::{Setup, Stage};
 pub use rounds::methods;
 pub use tables::{Compared, Figure, Figures, markdown};
 pub use trial::{Method, Round, Scores, Trial};
@@ -55,7 +55,7 @@ pub const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
 pub enum AttributionError {
     /// The base model.
     #[error(transparent)]
-    Rill(#[from] RillError),
+    TinyModel(#[from] TinyModelError),
     /// The base model's folder.
     #[error(transparent)]
     Base(#[from] BaseError),
@@ -123,14 +123,14 @@ pub struct AttributionStudy {
 
 /// What retrainings share: base model and text, and the federations that were dealt out.
 pub struct Retraining {
-    ground: Ground,
+    setup: Setup,
     stages: BTreeMap<(usize, u64), Stage>,
 }
 
 impl Cells for AttributionStudy {
     type Cell = Cell;
     type Result = Losses;
-    type Ground = Retraining;
+    type Setup = Retraining;
     type Error = AttributionError;
 
     fn cells(&self, _results: &Results<Losses>) -> Vec<Cell> {
@@ -141,17 +141,17 @@ impl Cells for AttributionStudy {
         cell.name()
     }
 
-    fn ground(&self) -> Result<Retraining, AttributionError> {
+    fn setup(&self) -> Result<Retraining, AttributionError> {
         Ok(Retraining {
-            ground: Ground::new()?,
+            setup: Setup::new()?,
             stages: BTreeMap::new(),
         })
     }
 
     fn compute(&self, shared: &mut Retraining, cell: &Cell) -> Losses {
-        let Retraining { ground, stages } = shared;
+        let Retraining { setup, stages } = shared;
         let stage = (stages.entry((cell.federation, cell.seed)))
-            .or_insert_with(|| ground.stage(&FEDERATIONS[cell.federation], cell.seed));
+            .or_insert_with(|| setup.stage(&FEDERATIONS[cell.federation], cell.seed));
         stage.losses(&stage.play(cell.coalition).adapter)
     }
 }
@@ -196,10 +196,10 @@ impl Study for AttributionStudy {
 /// # Errors
 /// When a retraining is missing or its losses do not fit the format.
 pub fn pack(results: &Results<Losses>) -> Result<Bank, AttributionError> {
-    let ground = Ground::new()?;
+    let setup = Setup::new()?;
     let find = |cell: Cell| results.get(&cell.name()).cloned();
     Ok(Bank::pack(
-        ground.fingerprint(),
+        setup.fingerprint(),
         |federation, seed, bits| {
             find(Cell {
                 federation,
@@ -242,15 +242,15 @@ pub fn compare(
     scope: &Scope<'_>,
     mut progress: impl FnMut(&str),
 ) -> Result<Compared, AttributionError> {
-    let ground = Ground::new()?;
-    bank.check(ground.fingerprint())?;
+    let setup = Setup::new()?;
+    bank.check(setup.fingerprint())?;
     let mut compared = Compared::default();
     // The hybrid is fitted on the federations of the other half.
-    let mut evidence = Vec::new();
+    let mut fits = Vec::new();
     for (federation, cast) in FEDERATIONS.iter().enumerate().take(scope.federations) {
         let started = Instant::now();
         for (seed, number) in SEEDS.into_iter().enumerate().take(scope.seeds) {
-            let stage = ground.stage(cast, number);
+            let stage = setup.stage(cast, number);
             let played = stage.play(Coalition::full(MEMBERS));
             let trial = Trial {
                 federation,
@@ -264,12 +264,12 @@ pub fn compare(
             compared.rounds.extend(scored.lines);
             let found = answers::measure(&trial, &scored.path);
             compared.answers.extend(found.lines);
-            evidence.push(found.evidence);
+            fits.push(found.fits);
         }
         let took = started.elapsed().as_secs_f64();
         progress(&format!("{}: {took:.1} s", cast.name));
     }
-    compared.answers.extend(answers::hybrid(&evidence));
+    compared.answers.extend(answers::hybrid(&fits));
     Ok(compared)
 }
 

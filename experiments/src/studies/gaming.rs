@@ -1,17 +1,17 @@
 //! What it pays to game the credits, and what honest members lose through it.
 //!
-//! Eight members with real LoRA on a rill. Seven are honest; the eighth follows one [`Strategy`], under as many names
+//! Eight members with real LoRA on a tiny model. Seven are honest; the eighth follows one [`Strategy`], under as many names
 //! as it likes. Its *gain* is what all its names are paid, over what it is paid when it is honest with the same text
-//! and the same seed. Every round is paid in several ways at once ([`LEVERS`]): they differ in what they count, not in
+//! and the same seed. Every round is paid in several ways at once ([`PAYMENT_RULES`]): they differ in what they count, not in
 //! what is trained, so one run serves all. What changes the training itself, weights that follow the text a member
 //! holds, is a run of its own.
 //!
 //! `tables` makes the page of it.
 
 mod answers;
-mod ground;
-mod levers;
 mod likeness;
+mod payments;
+mod setup;
 mod strategy;
 mod tables;
 
@@ -33,12 +33,12 @@ use tributary_protocol::sketch::{self, Sketch};
 use tributary_protocol::update;
 use tributary_trainer::{DataError, Windows};
 
-use crate::learner::{Language, RillError};
+use crate::learner::{Language, TinyModelError};
 use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
 use answers::Asked;
-use ground::{CONTEXT, Ground, prints};
-use levers::{LEVERS, Round};
 use likeness::Likeness;
+use payments::{PAYMENT_RULES, Round};
+use setup::{CONTEXT, Setup, prints};
 use strategy::{Sight, Strategy};
 use tributary_simulations::federation::{Closed, Federation, Outer, Sent, Terms, Weight, peer};
 
@@ -78,7 +78,7 @@ const RULE: Aggregation = Aggregation::Agreement {
 pub enum GamingError {
     /// The base model.
     #[error(transparent)]
-    Rill(#[from] RillError),
+    TinyModel(#[from] TinyModelError),
     /// The text.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -123,9 +123,9 @@ struct Paid {
 
 impl fmt::Display for Played {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for lever in LEVERS {
-            let paid = self.paid.get(lever.name).map_or(f64::NAN, |p| p.cheater);
-            write!(f, "{}: {paid:.2}, ", lever.name)?;
+        for rule in PAYMENT_RULES {
+            let paid = self.paid.get(rule.name).map_or(f64::NAN, |p| p.cheater);
+            write!(f, "{}: {paid:.2}, ", rule.name)?;
         }
         write!(f, "{:.1} s", self.wall_s)
     }
@@ -181,7 +181,7 @@ pub struct GamingStudy;
 impl Cells for GamingStudy {
     type Cell = Cell;
     type Result = Played;
-    type Ground = Ground;
+    type Setup = Setup;
     type Error = GamingError;
 
     fn cells(&self, _results: &Results<Played>) -> Vec<Cell> {
@@ -192,12 +192,12 @@ impl Cells for GamingStudy {
         cell.name()
     }
 
-    fn ground(&self) -> Result<Ground, GamingError> {
-        Ground::new()
+    fn setup(&self) -> Result<Setup, GamingError> {
+        Setup::new()
     }
 
-    fn compute(&self, ground: &mut Ground, cell: &Cell) -> Played {
-        compute(cell, ground)
+    fn compute(&self, setup: &mut Setup, cell: &Cell) -> Played {
+        compute(cell, setup)
     }
 }
 
@@ -221,22 +221,22 @@ impl Study for GamingStudy {
     }
 }
 
-fn compute(cell: &Cell, ground: &Ground) -> Played {
+fn compute(cell: &Cell, setup: &Setup) -> Played {
     let started = Instant::now();
-    let dealt = ground.deal(HONEST + 1, HELD, cell.seed);
+    let dealt = setup.deal(HONEST + 1, HELD, cell.seed);
     let honest = dealt[..HONEST]
         .iter()
         .map(|holding| holding.windows.clone());
     let mut held: Vec<Windows> = honest.collect();
-    held.extend(cell.strategy.holds(ground, &dealt, cell.seed));
-    let mut table = Table::new(cell, ground.learner(held.clone(), cell.seed), &held);
+    held.extend(cell.strategy.holds(setup, &dealt, cell.seed));
+    let mut table = Table::new(cell, setup.learner(held.clone(), cell.seed), &held);
     for _ in 0..ROUNDS {
         table.round();
     }
     let answers = matches!(cell.strategy, Strategy::Honest | Strategy::Queries);
     Played {
         likeness: Likeness::of(&table.history),
-        asked: (answers && !cell.tied).then(|| Asked::of(ground, &table.history)),
+        asked: (answers && !cell.tied).then(|| Asked::of(setup, &table.history)),
         paid: table.paid,
         wall_s: started.elapsed().as_secs_f64(),
     }
@@ -282,8 +282,8 @@ impl Table {
             blobs: Vec::new(),
             best: Vec::new(),
             first: Vec::new(),
-            paid: LEVERS
-                .map(|lever| (lever.name.to_owned(), empty.clone()))
+            paid: PAYMENT_RULES
+                .map(|rule| (rule.name.to_owned(), empty.clone()))
                 .into(),
             significance: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(cell.seed ^ 0xdec0),
@@ -309,10 +309,10 @@ impl Table {
         };
         // Until it replays, a replayer has worked.
         let counts = self.strategy != Strategy::Stale || self.history.len() >= 2;
-        for lever in LEVERS {
-            let significance = self.significance.entry(lever.name).or_default();
-            let scores = lever.scores(&round, significance);
-            let paid = self.paid.get_mut(lever.name);
+        for rule in PAYMENT_RULES {
+            let significance = self.significance.entry(rule.name).or_default();
+            let scores = rule.scores(&round, significance);
+            let paid = self.paid.get_mut(rule.name);
             pay(
                 paid.expect("a place for each lever"),
                 &closed,
@@ -320,7 +320,7 @@ impl Table {
                 counts,
             );
         }
-        let scores = LEVERS[0].scores(&round, &mut Significance::default());
+        let scores = PAYMENT_RULES[0].scores(&round, &mut Significance::default());
         let score_of = |member: &usize| {
             let at = closed
                 .contributions

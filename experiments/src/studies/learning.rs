@@ -196,7 +196,7 @@ fn measured(results: &Results<Learned>) -> Vec<Cell> {
 pub struct LearningStudy;
 
 /// The base model, and its text.
-pub struct Ground {
+pub struct Setup {
     base: BaseModel,
     corpus: Corpus,
 }
@@ -204,7 +204,7 @@ pub struct Ground {
 impl Cells for LearningStudy {
     type Cell = Cell;
     type Result = Learned;
-    type Ground = Ground;
+    type Setup = Setup;
     type Error = LearningError;
 
     /// Measured cells are known once their method's rates were tried.
@@ -216,14 +216,14 @@ impl Cells for LearningStudy {
         cell.name()
     }
 
-    fn ground(&self) -> Result<Ground, LearningError> {
+    fn setup(&self) -> Result<Setup, LearningError> {
         let base = BaseModel::brook()?;
         let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
-        Ok(Ground { base, corpus })
+        Ok(Setup { base, corpus })
     }
 
-    fn compute(&self, ground: &mut Ground, cell: &Cell) -> Learned {
-        compute(cell, &ground.base, &ground.corpus)
+    fn compute(&self, setup: &mut Setup, cell: &Cell) -> Learned {
+        compute(cell, &setup.base, &setup.corpus)
     }
 }
 

@@ -5,8 +5,8 @@
 //! is what all names of the attacker have for their own, over what its own text gives it under one name; what it
 //! *takes* is what the victim then lacks beside a run without attack.
 
-mod plays;
-mod stage;
+mod attacks;
+mod run;
 mod text;
 
 use std::error::Error;
@@ -19,8 +19,8 @@ use tributary_trainer::{BaseError, BaseModel, TokenizerError};
 use tributary_simulations::markdown::table;
 
 use crate::study::{Outcome, Study, Work};
-use plays::{FAILING, HOLDING, Play, Scene};
-use stage::{FULL, Stage};
+use attacks::{FAILING, HOLDING, Scene, TextAttack};
+use run::{FULL, TextRun};
 use text::Text;
 
 /// Words of an honest owner.
@@ -107,7 +107,7 @@ impl Study for TextsStudy {
 pub fn measure(mut say: impl FnMut(&str)) -> Result<Texts, TextsError> {
     let scenes = scenes(RUNS)?;
     let quiet: Vec<Quiet> = scenes.iter().map(Quiet::of).collect();
-    let mut rows = |plays: &[Play]| -> Vec<Row> {
+    let mut rows = |plays: &[TextAttack]| -> Vec<Row> {
         (plays.iter())
             .map(|play| {
                 say(&play.name());
@@ -160,7 +160,7 @@ impl Quiet {
     fn of(scene: &Scene) -> Self {
         let fair = scene.fair();
         let plans = [scene.honest(2), vec![fair.clone()]].concat();
-        let stage = stage::play(scene.number, &plans);
+        let stage = run::play(scene.number, &plans);
         Self {
             fair: held(&stage, [&fair.key]),
             owners: owners(scene, &stage),
@@ -169,20 +169,20 @@ impl Quiet {
 }
 
 /// Own tokens and votes of these names together.
-fn held<'a>(stage: &Stage, names: impl IntoIterator<Item = &'a SecretKey>) -> (u64, u64) {
+fn held<'a>(stage: &TextRun, names: impl IntoIterator<Item = &'a SecretKey>) -> (u64, u64) {
     let each = names
         .into_iter()
         .map(|key| (stage.own(key), stage.votes(key)));
     each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-fn owners(scene: &Scene, stage: &Stage) -> Vec<u64> {
+fn owners(scene: &Scene, stage: &TextRun) -> Vec<u64> {
     (0..scene.owners.len())
         .map(|nth| stage.own(&scene.owner(nth)))
         .collect()
 }
 
-fn row(play: Play, scenes: &[Scene], quiet: &[Quiet]) -> Row {
+fn row(play: TextAttack, scenes: &[Scene], quiet: &[Quiet]) -> Row {
     let mut row = Row {
         plays: play.name(),
         names: 0,
@@ -195,12 +195,12 @@ fn row(play: Play, scenes: &[Scene], quiet: &[Quiet]) -> Row {
     for (scene, quiet) in scenes.iter().zip(quiet) {
         let attack = scene.attack(play);
         let plans = [scene.honest(play.victim_opens()), attack.clone()].concat();
-        let stage = stage::play(scene.number, &plans);
+        let stage = run::play(scene.number, &plans);
         let (own, votes) = held(&stage, attack.iter().map(|plan| &plan.key));
         // By accident one has the victim's text, and would have all of it.
         let victims = quiet.owners[scene.owners.len() - 1];
         let fair = match play {
-            Play::Accident => (victims, victims.min(FULL)),
+            TextAttack::Accident => (victims, victims.min(FULL)),
             _ => quiet.fair,
         };
         let gain = own as f64 / fair.0 as f64;

@@ -46,7 +46,7 @@ pub struct Split {
 
 /// Expected seats of an attacker with a fifth of the weight, over its share.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ground {
+pub struct Grinding {
     /// What it plays.
     pub plays: &'static str,
     /// All names, equal.
@@ -67,7 +67,7 @@ pub struct Votes {
     /// One weight under several names.
     pub splits: Vec<Split>,
     /// An attacker that grinds.
-    pub ground: Vec<Ground>,
+    pub ground: Vec<Grinding>,
     /// Members that vanish.
     pub absences: Vec<Absence>,
 }
@@ -160,7 +160,7 @@ fn held(committee: &Committee, names: &[PeerId]) -> (u64, bool) {
 
 /// The member in turn knows its own link, and so the next draw. The attacker lets its turns pass until one gives it
 /// more seats than its share, or an honest member's turn comes, whose link nobody knows.
-fn silence(seats: usize, times: u32) -> Ground {
+fn silence(seats: usize, times: u32) -> Grinding {
     let (heights, drawn) = (DRAWS / 5 / times, seats);
     let (names, honest) = (NAMES * times, OTHERS * times);
     let ours: Vec<PeerId> = (0..names).map(|nth| name(b"ours", nth)).collect();
@@ -189,7 +189,7 @@ fn silence(seats: usize, times: u32) -> Ground {
         }
         beacon = next.expect("somebody proposes");
     }
-    Ground {
+    Grinding {
         plays: "silence of its names in turn, until a draw suits it",
         members: names + honest,
         seats: drawn,
@@ -203,7 +203,7 @@ fn silence(seats: usize, times: u32) -> Ground {
 
 /// Makes keys whose tickets are the smallest under the beacon that is known when they join. They vote two heights
 /// later, under another.
-fn keys() -> Ground {
+fn keys() -> Grinding {
     let heights = 200u32;
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let (mut seats, mut turns) = (0, 0);
@@ -225,7 +225,7 @@ fn keys() -> Ground {
         }
     }
     let (played, share) = (heights * 100, f64::from(NAMES) / f64::from(NAMES + OTHERS));
-    Ground {
+    Grinding {
         plays: "keys ground against the beacon that is known when they join",
         members: NAMES + OTHERS,
         seats: SEATS,

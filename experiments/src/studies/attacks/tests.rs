@@ -60,21 +60,21 @@ fn who_lies_under_sealed_updates_knows_those_of_the_factor_s_last_turn() {
     assert_eq!(Seen::new(false).newest(update(1)), update(1));
 }
 
-/// A quick ground: a rill that has hardly learnt anything and a text of a few pages.
+/// A quick setup: a tiny model that has hardly learnt anything and a text of a few pages.
 #[test]
 fn broken_numbers_are_refused_and_free_riders_earn_nothing() {
-    let base = rill(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).unwrap();
+    let base = tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).unwrap();
     let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT).unwrap();
-    let mut ground = Ground {
+    let mut setup = Setup {
         corpus: corpus.retain(|name| name == "opticks" || name == "atlas"),
         base,
         base_loss: None,
     };
-    let broken = compute(&cell(Attack::NotFinite), &mut ground);
+    let broken = compute(&cell(Attack::NotFinite), &mut setup);
     assert_eq!(broken.refused, 3 * ROUNDS);
     assert_eq!(broken.credit, Some(0.0));
     assert!(broken.loss.unwrap() < broken.base_loss);
-    let idle = compute(&cell(Attack::FreeRiderZero), &mut ground);
+    let idle = compute(&cell(Attack::FreeRiderZero), &mut setup);
     assert_eq!((idle.refused, idle.credit), (0, Some(0.0)));
     assert!((idle.least_voice - 1.0).abs() < 1e-6, "the mean hears all");
 }

@@ -43,11 +43,11 @@ const METHODS: [&str; 14] = [
 /// What became of a federation's queries.
 pub(super) struct Found {
     pub(super) lines: Vec<Line>,
-    pub(super) evidence: Evidence,
+    pub(super) fits: HybridFit,
 }
 
 /// What the hybrid is fitted on, and judged by.
-pub(super) struct Evidence {
+pub(super) struct HybridFit {
     federation: usize,
     queries: Vec<Sides>,
 }
@@ -65,7 +65,7 @@ struct Sides {
 pub(super) fn measure(trial: &Trial<'_>, credit: &[f64]) -> Found {
     let mut found = Found {
         lines: Vec::new(),
-        evidence: Evidence {
+        fits: HybridFit {
             federation: trial.federation,
             queries: Vec::new(),
         },
@@ -121,7 +121,7 @@ pub(super) fn measure(trial: &Trial<'_>, credit: &[f64]) -> Found {
         if trial.wants(HYBRID) {
             let (gradient, gradient_ms) = timed(|| probe.by_stage(query, 3, 0.5));
             let (lexical, lexical_ms) = timed(|| index.scores(query));
-            found.evidence.queries.push(Sides {
+            found.fits.queries.push(Sides {
                 gradient,
                 lexical,
                 truth: trial.others(Some(at)),
@@ -327,9 +327,9 @@ impl Index {
 }
 
 /// Gradient and lexical scores together, the weight fitted on the federations of the other half.
-pub(super) fn hybrid(evidence: &[Evidence]) -> Vec<Line> {
+pub(super) fn hybrid(fits: &[HybridFit]) -> Vec<Line> {
     let fitted = |half: usize| {
-        let others = || evidence.iter().filter(move |e| e.federation % 2 != half);
+        let others = || fits.iter().filter(move |e| e.federation % 2 != half);
         let quality = |weight: f64| {
             let queries = others().flat_map(|e| &e.queries);
             queries
@@ -342,7 +342,7 @@ pub(super) fn hybrid(evidence: &[Evidence]) -> Vec<Line> {
         best.expect("weights to choose from")
     };
     let weights = [fitted(0), fitted(1)];
-    let lines = evidence.iter().flat_map(|e| {
+    let lines = fits.iter().flat_map(|e| {
         let weight = weights[e.federation % 2];
         e.queries.iter().map(move |query| Line {
             method: HYBRID.to_owned(),

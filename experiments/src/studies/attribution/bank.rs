@@ -14,7 +14,7 @@ use std::path::Path;
 use tributary_attribution::shapley;
 use tributary_protocol::hash::Digest;
 
-use super::cast::FEDERATIONS;
+use super::federations::FEDERATIONS;
 use super::{COALITIONS, Losses, MEMBERS, QUERIES, SEEDS};
 
 /// Units of a nat.

@@ -21,8 +21,8 @@ use tributary_trainer::Windows;
 
 use super::agreement::Agreement;
 use super::bank::{self, Bank};
-use super::cast::FEDERATIONS;
-use super::recipe::{Ground, Played, Stage};
+use super::federations::FEDERATIONS;
+use super::recipe::{Played, Setup, Stage};
 use super::rounds::{SCORE_WINDOWS, public};
 use super::{AttributionError, COALITIONS, MEMBERS, SEEDS};
 use tributary_simulations::federation::peer;
@@ -140,10 +140,10 @@ impl Study for LuckStudy {
 /// # Errors
 /// See [`AttributionError`].
 pub fn measure(bank: &Bank, progress: impl Fn(&str) + Sync) -> Result<Luck, AttributionError> {
-    let ground = Ground::new()?;
-    bank.check(ground.fingerprint())?;
+    let setup = Setup::new()?;
+    bank.check(setup.fingerprint())?;
     let repeated = in_parallel(REPETITIONS as usize, |nth| {
-        let stage = ground.stage(&FEDERATIONS[ALIKE], 1 + nth as u64);
+        let stage = setup.stage(&FEDERATIONS[ALIKE], 1 + nth as u64);
         let repetition = repetition(&stage);
         progress(&format!(
             "repetition {}: {:.4?}",
@@ -154,7 +154,7 @@ pub fn measure(bank: &Bank, progress: impl Fn(&str) + Sync) -> Result<Luck, Attr
     });
     let others = in_parallel(FEDERATIONS.len() * SEEDS.len(), |nth| {
         let (federation, seed) = (nth / SEEDS.len(), SEEDS[nth % SEEDS.len()]);
-        let stage = ground.stage(&FEDERATIONS[federation], seed);
+        let stage = setup.stage(&FEDERATIONS[federation], seed);
         let played = stage.play(Coalition::full(MEMBERS));
         judged(&stage, &played, SCORE_WINDOWS)
     });

@@ -10,12 +10,12 @@ use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, Update
 use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, Windows, evaluate};
 
-use super::cast::{Cast, FEDERATIONS};
+use super::federations::{FEDERATIONS, FederationSpec};
 use super::{AttributionError, Losses, MEMBERS, QUERIES};
 use tributary_simulations::federation::{Closed, Federation, Outer, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
 
-use crate::learner::{Corpus, Language, rill};
+use crate::learner::{Corpus, Language, tiny_model};
 
 /// Rounds; even.
 pub(super) const ROUNDS: u32 = 12;
@@ -31,9 +31,9 @@ pub(super) const RANK: u32 = 4;
 pub(super) const RATE: f64 = 1e-2;
 /// Hold-out windows of each domain: these for losses and scores, in turns, and as many again for queries.
 const HOLD_OUT: usize = 48;
-/// Pretraining steps of the rill.
+/// Pretraining steps of the tiny model.
 const PRETRAINING: u64 = 600;
-/// What the rill is pretrained on; no member holds it.
+/// What the tiny model is pretrained on; no member holds it.
 const PRETRAINED_ON: &str = "genesis";
 /// How updates travel: the default of a run, denser, because the whole adapter is one chunk or two.
 const CODEC: UpdateCodec = UpdateCodec::Sparse {
@@ -42,16 +42,16 @@ const CODEC: UpdateCodec = UpdateCodec::Sparse {
 };
 
 /// Base model and text, shared by all federations.
-pub(super) struct Ground {
+pub(super) struct Setup {
     base: BaseModel,
     corpus: Corpus,
     queries: Vec<Windows>,
 }
 
-impl Ground {
+impl Setup {
     pub(super) fn new() -> Result<Self, AttributionError> {
         let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-        let base = rill(shard.expect("a shard of the trainer").text, PRETRAINING)?;
+        let base = tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?;
         let mut corpus = Corpus::new(&base, CONTEXT, 2 * HOLD_OUT)?;
         corpus = corpus.retain(|name| name != PRETRAINED_ON);
         let vocab = base.config().vocab;
@@ -80,7 +80,7 @@ impl Ground {
         let mut hasher = Hasher::new(Domain::Simulation);
         hasher.update(b"coalition bank 1");
         hasher.update(self.base.hash().as_bytes());
-        let names = FEDERATIONS.iter().map(|cast| cast.name);
+        let names = FEDERATIONS.iter().map(|federation| federation.name);
         let names: Vec<&str> = names.collect();
         let recipe =
             format!("{names:?} {ROUNDS} {STEPS} {BATCH} {CONTEXT} {RANK} {RATE} {CODEC:?}");
@@ -89,10 +89,12 @@ impl Ground {
     }
 
     /// A federation with a seed, ready to be trained.
-    pub(super) fn stage(&self, cast: &Cast, seed: u64) -> Stage {
-        let nth = FEDERATIONS.iter().position(|other| other.name == cast.name);
+    pub(super) fn stage(&self, federation: &FederationSpec, seed: u64) -> Stage {
+        let nth = FEDERATIONS
+            .iter()
+            .position(|other| other.name == federation.name);
         let vocab = self.base.config().vocab;
-        let held = cast.deal(&self.corpus, vocab, nth.unwrap_or(0) as u64);
+        let held = federation.deal(&self.corpus, vocab, nth.unwrap_or(0) as u64);
         let hold_outs: Vec<Windows> = (self.corpus.domains.iter())
             .map(|domain| domain.hold_out.clone())
             .collect();

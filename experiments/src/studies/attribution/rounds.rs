@@ -283,16 +283,16 @@ fn norms(round: &mut Round<'_>) -> Scores {
 mod tests {
     use super::*;
     use crate::studies::attribution::bank::Bank;
-    use crate::studies::attribution::cast::FEDERATIONS;
-    use crate::studies::attribution::recipe::Ground;
+    use crate::studies::attribution::federations::FEDERATIONS;
+    use crate::studies::attribution::recipe::Setup;
     use crate::studies::attribution::{Losses, QUERIES};
     use tributary_simulations::learner::Learner as _;
 
     /// The path integral is held against the exact values of the same game, on a real federation.
     #[test]
     fn path_scores_are_nearly_the_exact_values_of_a_round() {
-        let ground = Ground::new().unwrap();
-        let bank = Bank::pack(ground.fingerprint(), |_, _, bits| {
+        let setup = Setup::new().unwrap();
+        let bank = Bank::pack(setup.fingerprint(), |_, _, bits| {
             let loss = 4.0 - 0.01 * bits.count_ones() as f32;
             Some(Losses {
                 hold_out: loss,
@@ -300,7 +300,7 @@ mod tests {
             })
         });
         let bank = bank.unwrap();
-        let stage = ground.stage(&FEDERATIONS[1], 1);
+        let stage = setup.stage(&FEDERATIONS[1], 1);
         let played = stage.play(Coalition::full(MEMBERS));
         let trial = Trial {
             federation: 1,

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::cast::FEDERATIONS;
+use super::federations::FEDERATIONS;
 use super::recipe::{BATCH, CONTEXT, RANK, RATE, ROUNDS, STEPS};
 use super::{COALITIONS, Line, MEMBERS, QUERIES, SEEDS};
 use tributary_simulations::markdown::table;

@@ -11,7 +11,7 @@ use tributary_protocol::manifest::RevenueSplit;
 use tributary_trainer::{BaseModel, Windows, evaluate, tokens_loss_and_gradient};
 
 use super::HONEST;
-use super::ground::Ground;
+use super::setup::Setup;
 use crate::learner::mean;
 use tributary_simulations::federation::{Closed, peer};
 
@@ -47,18 +47,18 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(ground: &Ground, history: &[Closed]) -> Self {
+    pub(super) fn of(setup: &Setup, history: &[Closed]) -> Self {
         let stages: Vec<(Adapter, Moved)> = history.chunks(STAGE).map(stage).collect();
         let last = &history[history.len() - 1];
         let shape = last.before.shape().clone();
         let after = added(last.before.values(), &last.step, 1.0);
         let adapter = Adapter::new(shape, after).expect("a small step stays finite");
         let mut found = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for window in ground.queries() {
+        for window in setup.queries() {
             let (prompt, answer) = window.split_at(PROMPT);
-            let moved: Vec<TokenLoss> = losses(ground.base(), &adapter, prompt, answer);
+            let moved: Vec<TokenLoss> = losses(setup.base(), &adapter, prompt, answer);
             let gradient = |(middle, _): &(Adapter, Moved)| {
-                let found = tokens_loss_and_gradient(ground.base(), middle, prompt, answer);
+                let found = tokens_loss_and_gradient(setup.base(), middle, prompt, answer);
                 let found = found.expect("a window has a gradient");
                 let tokens = found.predicted as f32;
                 found.gradient.iter().map(|g| tokens * g).collect()

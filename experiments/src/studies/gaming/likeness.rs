@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::HONEST;
-use super::levers::cosine;
+use super::payments::cosine;
 use tributary_simulations::federation::{Closed, peer};
 
 /// Cosines of contributions.

@@ -7,7 +7,7 @@ use tributary_protocol::manifest::UpdateCodec;
 use tributary_protocol::update;
 use tributary_trainer::Windows;
 
-use super::ground::{CONTEXT, Ground};
+use super::setup::{CONTEXT, Setup};
 use super::{HONEST, QUERY_COPIES};
 use crate::learner::Holding;
 use tributary_simulations::behave::update::Attack;
@@ -146,7 +146,7 @@ impl Strategy {
     }
 
     /// What each of its names holds.
-    pub(super) fn holds(self, ground: &Ground, dealt: &[Holding], seed: u64) -> Vec<Windows> {
+    pub(super) fn holds(self, setup: &Setup, dealt: &[Holding], seed: u64) -> Vec<Windows> {
         let own = &dealt[HONEST].windows;
         let tokens: Vec<Vec<u32>> = own.iter().map(<[u32]>::to_vec).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
@@ -165,18 +165,18 @@ impl Strategy {
                 vec![tokens, other]
             }
             Self::Stolen => return vec![dealt[0].windows.clone()],
-            Self::LabelFlip => return vec![ground.poisoned(Attack::LabelFlip, own)],
-            Self::Synthetic => vec![synthetic(ground, tokens.len(), &mut rng)],
-            Self::Domains => vec![ground.pages(tokens.len(), &mut rng)],
+            Self::LabelFlip => return vec![setup.poisoned(Attack::LabelFlip, own)],
+            Self::Synthetic => vec![synthetic(setup, tokens.len(), &mut rng)],
+            Self::Domains => vec![setup.pages(tokens.len(), &mut rng)],
             Self::HoldOut => {
-                let mut scored = ground.scored_windows();
+                let mut scored = setup.scored_windows();
                 scored.shuffle(&mut rng);
                 scored.truncate(tokens.len());
                 vec![scored]
             }
             Self::Queries => {
                 let mut all = tokens;
-                let asked = vec![ground.queries(); QUERY_COPIES].concat();
+                let asked = vec![setup.queries(); QUERY_COPIES].concat();
                 all.truncate(all.len() - asked.len());
                 all.extend(asked);
                 vec![all]
@@ -184,7 +184,7 @@ impl Strategy {
             _ => vec![tokens],
         };
         (held.into_iter())
-            .map(|windows| ground.windows(windows))
+            .map(|windows| setup.windows(windows))
             .collect()
     }
 }
@@ -202,8 +202,8 @@ fn reworded(windows: &[Vec<u32>], part: f64, rng: &mut ChaCha8Rng) -> Vec<Vec<u3
 }
 
 /// Windows in which each token follows the one before as often as in the evaluators' domains.
-fn synthetic(ground: &Ground, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32>> {
-    let text = ground.pages(40 * count, rng);
+fn synthetic(setup: &Setup, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32>> {
+    let text = setup.pages(40 * count, rng);
     let mut followers = std::collections::BTreeMap::<u32, Vec<u32>>::new();
     for pair in text.iter().flat_map(|window| window.windows(2)) {
         followers.entry(pair[0]).or_default().push(pair[1]);

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::levers::LEVERS;
 use super::likeness::Pairs;
+use super::payments::PAYMENT_RULES;
 use super::strategy::Strategy;
 use super::{
     BATCH, CONTEXT, Cell, HELD, HONEST, Paid, Played, QUERIES, RANK, ROUNDS, Results, SEEDS, STEPS,
@@ -17,7 +17,7 @@ use tributary_simulations::markdown::{over_seeds, table, with_half};
 pub struct Figure {
     strategy: String,
     tied: bool,
-    lever: &'static str,
+    rule: &'static str,
     /// What the cheater is paid, over what it is paid when honest.
     gain: Option<[f64; 2]>,
     /// What it is paid, per cent of a fair share.
@@ -65,10 +65,10 @@ impl<'a> Row<'a> {
     }
 
     /// A figure of each seed: from what was paid here, and what is paid when all are honest.
-    fn each(&self, lever: &str, of: impl Fn(&Paid, &Paid) -> f64) -> Vec<Option<f64>> {
+    fn each(&self, rule: &str, of: impl Fn(&Paid, &Paid) -> f64) -> Vec<Option<f64>> {
         let pairs = self.cells.iter().zip(&self.honest);
         pairs
-            .map(|(cell, honest)| Some(of(cell.paid.get(lever)?, honest.paid.get(lever)?)))
+            .map(|(cell, honest)| Some(of(cell.paid.get(rule)?, honest.paid.get(rule)?)))
             .collect()
     }
 }
@@ -105,13 +105,13 @@ fn rows(results: &Results<Played>) -> Vec<Row<'_>> {
 pub fn figures(results: &Results<Played>) -> Vec<Figure> {
     let pair = |figures: &[Option<f64>]| over_seeds(figures).map(|found| [found.mean, found.half]);
     let of = |row: &Row<'_>| {
-        LEVERS.map(|lever| Figure {
+        PAYMENT_RULES.map(|rule| Figure {
             strategy: row.strategy.name(),
             tied: row.tied,
-            lever: lever.name,
-            gain: pair(&row.each(lever.name, gain)),
-            fair_percent: pair(&row.each(lever.name, of_fair)),
-            honest_percent: pair(&row.each(lever.name, median_honest)),
+            rule: rule.name,
+            gain: pair(&row.each(rule.name, gain)),
+            fair_percent: pair(&row.each(rule.name, of_fair)),
+            honest_percent: pair(&row.each(rule.name, median_honest)),
         })
     };
     rows(results).iter().flat_map(of).collect()
@@ -125,13 +125,13 @@ pub fn markdown(results: &Results<Played>, command: &str) -> String {
         let kept = rows.iter().filter(|row| keep(row));
         let lines: Vec<Vec<String>> = kept
             .map(|row| {
-                let cells = LEVERS.map(|lever| {
-                    with_half(over_seeds(&row.each(lever.name, of)), digits, "none paid")
+                let cells = PAYMENT_RULES.map(|rule| {
+                    with_half(over_seeds(&row.each(rule.name, of)), digits, "none paid")
                 });
                 [vec![row.title()], cells.to_vec()].concat()
             })
             .collect();
-        let heads = LEVERS.map(|lever| lever.name);
+        let heads = PAYMENT_RULES.map(|rule| rule.name);
         table(&[&["strategy"], &heads[..]].concat(), &lines)
     };
     let is_honest = |row: &Row<'_>| row.strategy == Strategy::Honest;
@@ -181,12 +181,12 @@ fn cost(rows: &[Row<'_>]) -> String {
         let sum: f64 = all.iter().sum();
         all.iter().map(|part| part / sum).collect()
     };
-    let lines: Vec<Vec<String>> = (LEVERS.iter())
-        .map(|lever| {
+    let lines: Vec<Vec<String>> = (PAYMENT_RULES.iter())
+        .map(|rule| {
             let each = |of: &dyn Fn(&[f64], &[f64]) -> f64| {
                 let found = row.cells.iter().map(|cell| {
-                    let none = parts(cell.paid.get(LEVERS[0].name)?);
-                    Some(of(&parts(cell.paid.get(lever.name)?), &none))
+                    let none = parts(cell.paid.get(PAYMENT_RULES[0].name)?);
+                    Some(of(&parts(cell.paid.get(rule.name)?), &none))
                 });
                 over_seeds(&found.collect::<Vec<_>>())
             };
@@ -198,9 +198,9 @@ fn cost(rows: &[Row<'_>]) -> String {
                 let ratios = here.iter().zip(none).map(|(h, n)| 100.0 * h / n);
                 ratios.fold(f64::INFINITY, f64::min)
             });
-            let rounds = row.each(lever.name, |paid, _| f64::from(paid.rounds));
+            let rounds = row.each(rule.name, |paid, _| f64::from(paid.rounds));
             vec![
-                lever.name.to_owned(),
+                rule.name.to_owned(),
                 with_half(moved, 1, ""),
                 with_half(least, 1, ""),
                 with_half(over_seeds(&rounds), 1, ""),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tributary_attribution::path;
 
-use super::levers::TODAY;
+use super::payments::TODAY;
 use super::*;
 use crate::study::Part;
 
@@ -25,8 +25,8 @@ fn every_cell_has_a_name_of_its_own() {
 
 #[test]
 fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
-    let ground = Ground::quick();
-    let idle = compute(&cell(Strategy::Zero), &ground);
+    let setup = Setup::quick();
+    let idle = compute(&cell(Strategy::Zero), &setup);
     assert!(idle.paid.values().all(|paid| paid.cheater == 0.0));
     let sum = |paid: &Paid| paid.cheater + paid.honest.iter().sum::<f64>();
     assert!(
@@ -34,11 +34,11 @@ fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
             .values()
             .all(|paid| sum(paid) <= f64::from(ROUNDS) + 1e-9)
     );
-    let dealt = ground.deal(HONEST + 1, HELD, 1);
-    let parts = Strategy::Cut(2).holds(&ground, &dealt, 1);
+    let dealt = setup.deal(HONEST + 1, HELD, 1);
+    let parts = Strategy::Cut(2).holds(&setup, &dealt, 1);
     let held: usize = parts.iter().map(Windows::len).sum();
     assert_eq!((parts.len(), held), (2, HELD));
-    let whole = Strategy::Whole(4).holds(&ground, &dealt, 1);
+    let whole = Strategy::Whole(4).holds(&setup, &dealt, 1);
     let together: f64 = claims(&whole).iter().sum();
     assert!((together - 1.0).abs() < 1e-9, "{together}");
 }
@@ -46,8 +46,8 @@ fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
 /// Random numbers are paid when they happen to help, unless more than that is asked of them.
 #[test]
 fn today_pays_no_free_rider_and_the_honest_from_their_first_rounds() {
-    let ground = Ground::quick();
-    let played = compute(&cell(Strategy::Random), &ground);
+    let setup = Setup::quick();
+    let played = compute(&cell(Strategy::Random), &setup);
     let (today, before) = (&played.paid[TODAY], &played.paid["updates, 4 rounds"]);
     assert_eq!(today.cheater, 0.0);
     assert!(before.cheater > 0.0, "{before:?}");
@@ -60,10 +60,10 @@ fn today_pays_no_free_rider_and_the_honest_from_their_first_rounds() {
 /// The experiment's slope gives what an evaluator's sheet says, and novelty in both means the same.
 #[test]
 fn scores_of_the_experiment_are_those_of_an_evaluator() {
-    let ground = Ground::quick();
-    let dealt = ground.deal(3, HELD, 1);
+    let setup = Setup::quick();
+    let dealt = setup.deal(3, HELD, 1);
     let held = dealt.into_iter().map(|holding| holding.windows).collect();
-    let learner = ground.learner(held, 1);
+    let learner = setup.learner(held, 1);
     let mut federation = Federation::new(learner.shape().clone(), 1, 3, terms());
     let mut history: Vec<Closed> = Vec::new();
     for _ in 0..4 {
@@ -74,7 +74,7 @@ fn scores_of_the_experiment_are_those_of_an_evaluator() {
             slope: &slope,
             history: &history,
         };
-        for (lever, rounds) in [(LEVERS[0], 0), (LEVERS[2], 2)] {
+        for (rule, rounds) in [(PAYMENT_RULES[0], 0), (PAYMENT_RULES[2], 2)] {
             let from = history.len().saturating_sub(rounds);
             let public: Vec<Vec<f32>> = (history[from..].iter())
                 .flat_map(|closed| closed.contributions.iter().map(|(_, c)| c.clone()))
@@ -82,7 +82,7 @@ fn scores_of_the_experiment_are_those_of_an_evaluator() {
             let mut measure = learner.measure_round(&closed.contributions, learner.scored());
             let (before, contributions) = (closed.before.values(), &closed.contributions);
             let sheet = path::score(before, contributions, &public, &mut measure).unwrap();
-            for (found, line) in lever
+            for (found, line) in rule
                 .scores(&round, &mut Significance::default())
                 .iter()
                 .zip(&sheet.scores)
@@ -113,8 +113,8 @@ fn tables_hold_a_cheater_against_itself_when_honest() {
             honest: vec![1.5; HONEST],
         };
         Ok::<_, ResultsError>(Played {
-            paid: LEVERS
-                .map(|lever| (lever.name.to_owned(), paid.clone()))
+            paid: PAYMENT_RULES
+                .map(|rule| (rule.name.to_owned(), paid.clone()))
                 .into(),
             likeness: Likeness {
                 round: pairs(),

@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn played(play: Play, runs: u64) -> Row {
+fn played(attack: TextAttack, runs: u64) -> Row {
     let scenes = scenes(runs).expect("the trainer's texts");
     let quiet: Vec<Quiet> = scenes.iter().map(Quiet::of).collect();
-    row(play, &scenes, &quiet)
+    row(attack, &scenes, &quiet)
 }
 
 #[test]
@@ -22,27 +22,31 @@ fn a_fair_owner_has_every_token_of_its_text() {
 
 #[test]
 fn others_text_gains_nothing_under_any_number_of_names() {
-    for play in [Play::Appended(30), Play::Alone(10), Play::OnePrint] {
-        let row = played(play, 2);
+    for attack in [
+        TextAttack::Appended(30),
+        TextAttack::Alone(10),
+        TextAttack::OnePrint,
+    ] {
+        let row = played(attack, 2);
         assert!(row.most <= AIM, "{row:?}");
         assert!(row.victim >= 0.999 && row.others >= 0.999, "{row:?}");
     }
-    for play in [Play::Repeated, Play::Opened] {
-        let row = played(play, 1);
+    for attack in [TextAttack::Repeated, TextAttack::Opened] {
+        let row = played(attack, 1);
         assert_eq!((row.names, row.most, row.victim), (65, 1.0, 1.0), "{row:?}");
     }
 }
 
 #[test]
 fn those_who_commit_to_one_text_at_one_height_share_it() {
-    let row = played(Play::Accident, 1);
+    let row = played(TextAttack::Accident, 1);
     assert!((row.gain - 0.5).abs() < 0.01, "{row:?}");
     assert!((row.victim - 0.5).abs() < 0.01, "{row:?}");
 }
 
 #[test]
 fn what_was_never_anybodys_text_passes_for_new() {
-    let row = played(Play::Invented, 1);
+    let row = played(TextAttack::Invented, 1);
     assert!(row.gain > 5.0, "{row:?}");
     assert!(row.victim >= 0.999, "{row:?}");
 }

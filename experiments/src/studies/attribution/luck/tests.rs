@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn a_federation_is_judged_as_evaluators_sign_it() {
-    let ground = Ground::new().expect("the trainer's texts");
-    let stage = ground.stage(&FEDERATIONS[ALIKE], 1);
+    let setup = Setup::new().expect("the trainer's texts");
+    let stage = setup.stage(&FEDERATIONS[ALIKE], 1);
     let played = stage.play(Coalition::full(MEMBERS));
     let run = judged(&stage, &played, SCORE_WINDOWS);
     assert_eq!(run.len(), played.rounds.len());

@@ -46,7 +46,7 @@ pub(super) struct Plan {
 }
 
 /// A run, height after height.
-pub(super) struct Stage {
+pub(super) struct TextRun {
     manifest: Manifest,
     run: RunId,
     log: LogSet,
@@ -116,12 +116,12 @@ pub(super) fn manifest(number: u64) -> Manifest {
 }
 
 /// Plays the run of this number to its last height.
-pub(super) fn play(number: u64, plans: &[Plan]) -> Stage {
+pub(super) fn play(number: u64, plans: &[Plan]) -> TextRun {
     let manifest = manifest(number);
     let run = manifest.run_id();
     let creator = key("creator", number);
     let keys = plans.iter().map(|plan| &plan.key).chain([&creator]);
-    let mut stage = Stage {
+    let mut stage = TextRun {
         log: LogSet::new(NETWORK, Scope::Run(run)),
         keys: keys.map(|key| (key.peer_id(), key.clone())).collect(),
         manifest: manifest.clone(),
@@ -146,7 +146,7 @@ pub(super) fn play(number: u64, plans: &[Plan]) -> Stage {
     stage
 }
 
-impl Stage {
+impl TextRun {
     /// Own tokens of a name; none of a name that is not a member.
     pub(super) fn own(&self, who: &SecretKey) -> u64 {
         let head = self.head.as_ref().expect("played");

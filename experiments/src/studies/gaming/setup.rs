@@ -8,16 +8,16 @@ use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, Windows};
 
 use super::{GamingError, QUERIES, RANK};
-use crate::learner::{Corpus, Holding, Language, Mix, rill};
+use crate::learner::{Corpus, Holding, Language, Mix, tiny_model};
 use tributary_simulations::behave::update::Attack;
 
 /// Tokens of a window.
 pub(super) const CONTEXT: usize = 32;
 /// Hold-out windows of each domain; every second one is scored on.
 const HOLD_OUT: usize = 48;
-/// Pretraining steps of the rill.
+/// Pretraining steps of the tiny model.
 const PRETRAINING: u64 = 600;
-/// What the rill is pretrained on; no member holds it.
+/// What the tiny model is pretrained on; no member holds it.
 const PRETRAINED_ON: &str = "genesis";
 /// How the other domains are dealt out.
 const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
@@ -25,15 +25,15 @@ const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
 const RUN: usize = 8;
 
 /// Base model and text, shared by all cells.
-pub struct Ground {
+pub struct Setup {
     base: BaseModel,
     corpus: Corpus,
 }
 
-impl Ground {
+impl Setup {
     pub(super) fn new() -> Result<Self, GamingError> {
         let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-        let base = rill(shard.expect("a shard of the trainer").text, PRETRAINING)?;
+        let base = tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?;
         let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
         Ok(Self {
             corpus: corpus.retain(|name| name != PRETRAINED_ON),
@@ -41,10 +41,10 @@ impl Ground {
         })
     }
 
-    /// A quick one for tests: a rill that has hardly learnt anything.
+    /// A quick one for tests: a tiny model that has hardly learnt anything.
     #[cfg(test)]
     pub(super) fn quick() -> Self {
-        let base = rill(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).expect("a rill");
+        let base = tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).expect("a tiny model");
         let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT).expect("a corpus");
         Self {
             corpus: corpus.retain(|name| name == "opticks" || name == "atlas"),

@@ -27,7 +27,7 @@ pub(super) enum Reach {
 
 /// A way of paying.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lever {
+pub(super) struct PaymentRule {
     pub(super) name: &'static str,
     reach: Reach,
     /// Whether a score counts only once its author's are beyond luck.
@@ -36,8 +36,8 @@ pub(super) struct Lever {
     alike: bool,
 }
 
-const fn lever(name: &'static str, reach: Reach) -> Lever {
-    Lever {
+const fn rule(name: &'static str, reach: Reach) -> PaymentRule {
+    PaymentRule {
         name,
         reach,
         significance: false,
@@ -46,24 +46,24 @@ const fn lever(name: &'static str, reach: Reach) -> Lever {
 }
 
 /// The first is what everything is compared with; [`TODAY`] is what evaluators and the ledger do.
-pub(super) const LEVERS: [Lever; 8] = [
-    lever("none", Reach::Nothing),
-    lever("steps, 2 rounds", Reach::Steps(2)),
-    lever("updates, 2 rounds", Reach::Updates(2)),
-    lever("updates, 4 rounds", Reach::Updates(4)),
-    lever("updates, all rounds", Reach::Updates(usize::MAX)),
-    Lever {
+pub(super) const PAYMENT_RULES: [PaymentRule; 8] = [
+    rule("none", Reach::Nothing),
+    rule("steps, 2 rounds", Reach::Steps(2)),
+    rule("updates, 2 rounds", Reach::Updates(2)),
+    rule("updates, 4 rounds", Reach::Updates(4)),
+    rule("updates, all rounds", Reach::Updates(usize::MAX)),
+    PaymentRule {
         significance: true,
-        ..lever("updates, 2 rounds + evidence", Reach::Updates(2))
+        ..rule("updates, 2 rounds + evidence", Reach::Updates(2))
     },
-    Lever {
+    PaymentRule {
         significance: true,
-        ..lever(TODAY, Reach::Updates(4))
+        ..rule(TODAY, Reach::Updates(4))
     },
-    Lever {
+    PaymentRule {
         significance: true,
         alike: true,
-        ..lever("updates, 4 rounds + evidence, alike", Reach::Updates(4))
+        ..rule("updates, 4 rounds + evidence, alike", Reach::Updates(4))
     },
 ];
 
@@ -76,7 +76,7 @@ pub(super) struct Round<'a> {
     pub(super) history: &'a [Closed],
 }
 
-impl Lever {
+impl PaymentRule {
     /// What counts of each contribution to a round, in their order. `evidence` has the rounds before.
     pub(super) fn scores(&self, round: &Round<'_>, significance: &mut Significance) -> Vec<f64> {
         let public = Public::new(self.public(round.history));

@@ -1,6 +1,6 @@
-//! A tiny base model (a *rill*), made in seconds and trained in milliseconds.
+//! A tiny base model, made in seconds and trained in milliseconds.
 //!
-//! Comparing rules and attackers takes hundreds of federations, and brook takes a minute for one. A rill has brook's
+//! Comparing rules and attackers takes hundreds of federations, and brook takes a minute for one. A tiny model has brook's
 //! architecture at a hundredth of the size, with a vocabulary of its own, pretrained from nothing on a text that the
 //! federation does not hold. The same binary makes the same weights.
 
@@ -20,9 +20,9 @@ const CONTEXT: usize = 32;
 /// Windows of a pretraining step.
 const WINDOWS: usize = 16;
 
-/// Why a rill cannot be made.
+/// Why a tiny model cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum RillError {
+pub enum TinyModelError {
     /// The vocabulary.
     #[error(transparent)]
     Vocabulary(#[from] VocabularyError),
@@ -61,8 +61,8 @@ impl Drop for Scratch {
 /// Pretrains a model on `text` for `steps` steps, with a vocabulary learnt from it.
 ///
 /// # Errors
-/// See [`RillError`].
-pub fn rill(text: &str, steps: u64) -> Result<BaseModel, RillError> {
+/// See [`TinyModelError`].
+pub fn tiny_model(text: &str, steps: u64) -> Result<BaseModel, TinyModelError> {
     let json = vocabulary::learn(text.split("\n\n"), VOCABULARY)?;
     let tokenizer = Tokenizer::from_bytes(json.as_bytes())?;
     let tokens = tokenizer.encode(text)?;
@@ -101,10 +101,10 @@ fn config(tokenizer: &Tokenizer) -> Config {
 }
 
 /// By way of a folder, as every base model comes.
-fn load(trainer: &FullTrainer, tokenizer: &str) -> Result<BaseModel, RillError> {
-    let unique = format!("tributary-rill-{}-{:p}", std::process::id(), trainer);
+fn load(trainer: &FullTrainer, tokenizer: &str) -> Result<BaseModel, TinyModelError> {
+    let unique = format!("tributary-tiny-{}-{:p}", std::process::id(), trainer);
     let folder = Scratch(std::env::temp_dir().join(unique));
-    let failed = |why: String| RillError::Folder {
+    let failed = |why: String| TinyModelError::Folder {
         path: folder.0.display().to_string(),
         why,
     };
@@ -129,13 +129,13 @@ mod tests {
                 .sample(&[1; 32], 32);
             evaluate(base, None, &windows).unwrap().nll
         };
-        let (fresh, trained) = (rill(text, 1).unwrap(), rill(text, 60).unwrap());
+        let (fresh, trained) = (tiny_model(text, 1).unwrap(), tiny_model(text, 60).unwrap());
         assert!(
             loss(&trained) < loss(&fresh) - 1.0,
             "{} {}",
             loss(&fresh),
             loss(&trained)
         );
-        assert_eq!(rill(text, 60).unwrap().hash(), trained.hash());
+        assert_eq!(tiny_model(text, 60).unwrap().hash(), trained.hash());
     }
 }

@@ -15,7 +15,7 @@ const HELD: usize = 64;
 const TINY: usize = 6;
 
 /// A federation.
-pub(super) struct Cast {
+pub(super) struct FederationSpec {
     pub(super) name: &'static str,
     mix: Mix,
     /// What is out of the ordinary, by member.
@@ -40,63 +40,63 @@ const fn dirichlet(concentration: f64) -> Mix {
 }
 
 /// All federations, in the order of the bank.
-pub(super) const FEDERATIONS: [Cast; 12] = [
-    Cast {
+pub(super) const FEDERATIONS: [FederationSpec; 12] = [
+    FederationSpec {
         name: "alike",
         mix: dirichlet(100.0),
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "one domain each",
         mix: Mix::Domains { first: 0 },
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "one domain each, others",
         mix: Mix::Domains { first: 1 },
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "pairs",
         mix: Mix::Pairs { first: 0 },
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "pairs, other domains",
         mix: Mix::Pairs { first: 3 },
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "skewed",
         mix: dirichlet(0.5),
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "very skewed",
         mix: dirichlet(0.1),
         twists: &[],
     },
-    Cast {
+    FederationSpec {
         name: "duplicated",
         mix: Mix::Domains { first: 0 },
         twists: &[(5, Twist::CopyOf(0))],
     },
-    Cast {
+    FederationSpec {
         name: "tiny",
         mix: dirichlet(0.5),
         twists: &[(4, Twist::Tiny), (5, Twist::Tiny)],
     },
-    Cast {
+    FederationSpec {
         name: "noisy",
         mix: dirichlet(0.5),
         twists: &[(4, Twist::Noisy), (5, Twist::Noisy)],
     },
-    Cast {
+    FederationSpec {
         name: "mislabelled",
         mix: dirichlet(0.5),
         twists: &[(5, Twist::Mislabelled)],
     },
-    Cast {
+    FederationSpec {
         name: "everything",
         mix: Mix::Domains { first: 2 },
         twists: &[
@@ -108,7 +108,7 @@ pub(super) const FEDERATIONS: [Cast; 12] = [
     },
 ];
 
-impl Cast {
+impl FederationSpec {
     /// Every member's windows; the same for all seeds.
     pub(super) fn deal(&self, corpus: &Corpus, vocab: usize, nth: u64) -> Vec<Windows> {
         let dealt = corpus.deal(self.mix, MEMBERS, HELD, nth);

@@ -11,7 +11,7 @@ use tributary_protocol::limits::MAX_SKETCH;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 
-use super::stage::{self, Plan, key};
+use super::run::{self, Plan, key};
 use super::text::Text;
 
 /// Names that the attacker has at most.
@@ -25,7 +25,7 @@ const SCRAP: usize = 40;
 
 /// One attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Play {
+pub(super) enum TextAttack {
     /// Its own text under so many names.
     Split(usize),
     /// Its own text, whole, under so many names.
@@ -59,34 +59,34 @@ pub(super) enum Play {
 }
 
 /// What no rule rewards: what is claimed, split or copied.
-pub(super) const HOLDING: [Play; 16] = [
-    Play::Split(2),
-    Play::Split(16),
-    Play::Split(NAMES),
-    Play::Same(16),
-    Play::Appended(1),
-    Play::Appended(3),
-    Play::Appended(10),
-    Play::Appended(30),
-    Play::Alone(1),
-    Play::Alone(3),
-    Play::Alone(10),
-    Play::Alone(30),
-    Play::OnePrint,
-    Play::Repeated,
-    Play::Opened,
-    Play::Accident,
+pub(super) const HOLDING: [TextAttack; 16] = [
+    TextAttack::Split(2),
+    TextAttack::Split(16),
+    TextAttack::Split(NAMES),
+    TextAttack::Same(16),
+    TextAttack::Appended(1),
+    TextAttack::Appended(3),
+    TextAttack::Appended(10),
+    TextAttack::Appended(30),
+    TextAttack::Alone(1),
+    TextAttack::Alone(3),
+    TextAttack::Alone(10),
+    TextAttack::Alone(30),
+    TextAttack::OnePrint,
+    TextAttack::Repeated,
+    TextAttack::Opened,
+    TextAttack::Accident,
 ];
 
 /// What the rule cannot tell from honest new text, and what it only bounds.
-pub(super) const FAILING: [Play; 7] = [
-    Play::Claimed,
-    Play::Forged,
-    Play::Invented,
-    Play::Reworded,
-    Play::Scraps,
-    Play::Earlier(30),
-    Play::Withheld,
+pub(super) const FAILING: [TextAttack; 7] = [
+    TextAttack::Claimed,
+    TextAttack::Forged,
+    TextAttack::Invented,
+    TextAttack::Reworded,
+    TextAttack::Scraps,
+    TextAttack::Earlier(30),
+    TextAttack::Withheld,
 ];
 
 /// Texts of one run.
@@ -103,7 +103,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new(number: u64, owners: Vec<Text>, own: Text) -> Self {
-        let run = stage::manifest(number).run_id();
+        let run = run::manifest(number).run_id();
         Self {
             sketches: owners.iter().map(|text| text.sketch(run)).collect(),
             number,
@@ -220,40 +220,40 @@ impl Scene {
     }
 
     /// The names of an attack.
-    pub(super) fn attack(&self, play: Play) -> Vec<Plan> {
+    pub(super) fn attack(&self, play: TextAttack) -> Vec<Plan> {
         let beside = |more: Vec<Plan>| [vec![self.fair()], more].concat();
         let (text, sketch) = self.victim();
         let second = |sketch: Sketch, tokens, joins, opens| {
             beside(vec![plan(self.name(1), tokens, sketch, joins, opens)])
         };
         match play {
-            Play::Split(names) => {
+            TextAttack::Split(names) => {
                 let parts = self.own.cut(names).into_iter().enumerate();
                 parts.map(|(nth, part)| self.shows(nth, &part, 1)).collect()
             }
-            Play::Same(names) => (0..names)
+            TextAttack::Same(names) => (0..names)
                 .map(|nth| self.shows(nth, &self.own, 1))
                 .collect(),
-            Play::Appended(percent) => {
+            TextAttack::Appended(percent) => {
                 vec![self.shows(0, &self.own.and(&self.excerpt(percent)), 2)]
             }
-            Play::Alone(percent) => beside(vec![self.shows(1, &self.excerpt(percent), 2)]),
-            Play::OnePrint => second(one_print(sketch), text.tokens(), 2, 3),
-            Play::Repeated => beside(self.repeated()),
-            Play::Opened | Play::Withheld => beside(self.thieves(2).collect()),
-            Play::Accident => vec![self.shows(0, text, 1)],
-            Play::Forged => second(Sketch::keeping(0..MAX_SKETCH as u64), CLAIM, 0, 0),
-            Play::Claimed => vec![Plan {
+            TextAttack::Alone(percent) => beside(vec![self.shows(1, &self.excerpt(percent), 2)]),
+            TextAttack::OnePrint => second(one_print(sketch), text.tokens(), 2, 3),
+            TextAttack::Repeated => beside(self.repeated()),
+            TextAttack::Opened | TextAttack::Withheld => beside(self.thieves(2).collect()),
+            TextAttack::Accident => vec![self.shows(0, text, 1)],
+            TextAttack::Forged => second(Sketch::keeping(0..MAX_SKETCH as u64), CLAIM, 0, 0),
+            TextAttack::Claimed => vec![Plan {
                 tokens: CLAIM,
                 ..self.fair()
             }],
-            Play::Scraps => beside(self.scraps()),
-            Play::Reworded => {
+            TextAttack::Scraps => beside(self.scraps()),
+            TextAttack::Reworded => {
                 let (reworded, _) = text.reworded(self.run, sketch);
                 beside(vec![self.shows(1, &reworded, 2)])
             }
-            Play::Invented => beside(vec![self.shows(1, &self.invented(), 1)]),
-            Play::Earlier(percent) => beside(vec![self.shows(1, &self.excerpt(percent), 0)]),
+            TextAttack::Invented => beside(vec![self.shows(1, &self.invented(), 1)]),
+            TextAttack::Earlier(percent) => beside(vec![self.shows(1, &self.excerpt(percent), 0)]),
         }
     }
 }
@@ -275,7 +275,7 @@ fn one_print(sketch: &Sketch) -> Sketch {
     Sketch::keeping(kept.iter().copied().chain([last - 1]))
 }
 
-impl Play {
+impl TextAttack {
     /// For people.
     pub(super) fn name(self) -> String {
         match self {
