@@ -7,13 +7,13 @@
 use std::process::ExitCode;
 
 use tributary_protocol::event::Input;
-use tributary_simulations::behave::{Attack, Behaviour, Stage};
+use tributary_simulations::behave::{Attack, Behaviour, LiarContext};
 use tributary_simulations::{Catalogue, cli};
 
 struct Opposite;
 
 impl Behaviour for Opposite {
-    fn input(&mut self, _stage: &mut Stage<'_>, mut input: Input) -> Option<Input> {
+    fn input(&mut self, _cx: &mut LiarContext<'_>, mut input: Input) -> Option<Input> {
         if let Input::Trained(trained) = &mut input {
             trained.delta.iter_mut().for_each(|number| *number *= -1.0);
         }

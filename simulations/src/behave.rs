@@ -7,6 +7,7 @@
 //! built-in one has a file of its own.
 
 mod broken_update;
+mod context;
 mod contradict;
 mod copy_update;
 mod double_proposal;
@@ -25,14 +26,13 @@ mod pick_sheets;
 mod replay;
 mod second_receipt;
 mod silent_seat;
-mod stage;
 mod strangers;
 mod sybils;
 pub mod update;
 mod vanish;
 mod withhold;
 
-pub use stage::Stage;
+pub use context::LiarContext;
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ use crate::named::Named;
 
 /// The participants that can do more with an attack than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RunRole {
     /// Nobody: contributors are drawn.
     Contributor,
     /// The creator of the run, while it is honest.
@@ -63,7 +63,7 @@ type MakeBehaviour = dyn Fn(&mut ChaCha8Rng) -> Box<dyn Behaviour> + Send + Sync
 /// One way to be dishonest, which a scenario chooses by name.
 pub struct Attack {
     make: Box<MakeBehaviour>,
-    place: Place,
+    place: RunRole,
     key: Option<MakeKey>,
 }
 
@@ -74,13 +74,13 @@ impl Attack {
     ) -> Self {
         Self {
             make: Box::new(make),
-            place: Place::Contributor,
+            place: RunRole::Contributor,
             key: None,
         }
     }
 
     /// From another place.
-    pub fn at(mut self, place: Place) -> Self {
+    pub fn at(mut self, place: RunRole) -> Self {
         self.place = place;
         self
     }
@@ -92,7 +92,7 @@ impl Attack {
     }
 
     /// The participants that play it.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> RunRole {
         self.place
     }
 
@@ -151,8 +151,8 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("omit", "Proposals that leave others' contributions out", Attack::new(|_| Box::new(omit::Omit::default())));
     add("second_receipt", "A second receipt, for an update of somebody else that it has seen", Attack::new(|_| Box::new(second_receipt::SecondReceipt::default())));
     add("strangers", "Speaks under ever new names that nobody admits", Attack::new(|rng| Box::new(strangers::Strangers::new(rng))));
-    add("contradict", "As the creator a second genesis; as a member second certificates, with the keys of its friends", Attack::new(|_| Box::new(contradict::Contradict::default())).at(Place::Creator));
-    add("pick_sheets", "Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out", Attack::new(|_| Box::new(pick_sheets::PickSheets::default())).at(Place::Evaluator));
+    add("contradict", "As the creator a second genesis; as a member second certificates, with the keys of its friends", Attack::new(|_| Box::new(contradict::Contradict::default())).at(RunRole::Creator));
+    add("pick_sheets", "Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out", Attack::new(|_| Box::new(pick_sheets::PickSheets::default())).at(RunRole::Evaluator));
     add("grind", "The key and the values, of many, that draw best for itself", Attack::new(|_| Box::new(grind::Grind::default())).with_key(grind::key));
     add("forge_history", "Forged certificates, blocks and heads for those that are behind", Attack::new(|_| Box::new(forge_history::ForgeHistory::default())));
     add("lie_sketch", "The sketch of a text that it does not have", Attack::new(|rng| Box::new(lie_sketch::LieSketch::new(rng))));
@@ -162,17 +162,17 @@ pub(crate) fn built_in() -> Named<Attack> {
 /// How one kind of liar bends what its node hears and says. Every method starts out honest.
 pub trait Behaviour {
     /// Something is about to reach the node; `None` keeps it away.
-    fn input(&mut self, _stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, _cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         Some(input)
     }
 
     /// The node wants something done; what is done is what is put on the stage.
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        stage.act(effect);
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        cx.act(effect);
     }
 
     /// The node's tick: time to do something unprovoked.
-    fn tick(&mut self, _stage: &mut Stage<'_>) {}
+    fn tick(&mut self, _cx: &mut LiarContext<'_>) {}
 
     /// Whether `to` gets a blob that lies on this machine's disk.
     fn serves(&self, _hash: &BlobHash, _to: &PeerId) -> bool {
@@ -221,28 +221,28 @@ impl Liar {
     /// Bends what is about to reach its node.
     pub fn input(
         &mut self,
-        scene: &stage::Scene<'_>,
+        view: &context::LiarView<'_>,
         input: Input,
-    ) -> (Option<Input>, stage::Acts) {
-        let mut acts = stage::Acts::default();
-        let mut stage = Stage::new(&self.key, &mut self.rng, scene, &mut acts);
+    ) -> (Option<Input>, context::Acts) {
+        let mut acts = context::Acts::default();
+        let mut cx = LiarContext::new(&self.key, &mut self.rng, view, &mut acts);
         let is_tick = matches!(input, Input::Timer(Timer::Tick(_)));
-        let input = self.behaviour.input(&mut stage, input);
+        let input = self.behaviour.input(&mut cx, input);
         if is_tick {
-            self.behaviour.tick(&mut stage);
+            self.behaviour.tick(&mut cx);
         }
         (input, acts)
     }
 
     /// Bends what its node wants done.
-    pub fn effects(&mut self, scene: &stage::Scene<'_>, effects: Vec<Effect>) -> stage::Acts {
-        let mut acts = stage::Acts::default();
+    pub fn effects(&mut self, view: &context::LiarView<'_>, effects: Vec<Effect>) -> context::Acts {
+        let mut acts = context::Acts::default();
         for effect in effects {
-            let mut stage = Stage::new(&self.key, &mut self.rng, scene, &mut acts);
-            self.behaviour.effect(&mut stage, effect);
+            let mut cx = LiarContext::new(&self.key, &mut self.rng, view, &mut acts);
+            self.behaviour.effect(&mut cx, effect);
         }
         acts
     }
 }
 
-pub use stage::{Acts, Scene};
+pub use context::{Acts, LiarView};

@@ -29,7 +29,7 @@ use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, DataError, Windows, tokens_loss_and_gradient};
 
 use crate::study::{Cells, NamedRule, Outcome, Results, ResultsError, Study, Takes, Work};
-use tributary_simulations::behave::update::{Attack, Group, Sight, Trigger};
+use tributary_simulations::behave::update::{Attack, AttackerView, Group, Trigger};
 use tributary_simulations::federation::{Federation, Outer, Sent, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
 
@@ -481,18 +481,18 @@ fn play(
         sent.extend(trained.into_iter().map(|(_, sent)| sent));
         return sent;
     }
-    let sight = Sight {
+    let view = AttackerView {
         codec: CODEC,
         members: MEMBERS,
         attackers,
-        own: &own,
+        trained: &own,
         honest: &updates,
         blobs: &blobs,
         last_step: &update::gather(last_step, &segments),
     };
     let tokens = sent.iter().map(|sent| sent.tokens).max().unwrap_or(1);
     for at in 0..attackers {
-        let (blob, tokens) = group.publish(at, &sight, tokens);
+        let (blob, tokens) = group.publish(at, &view, tokens);
         let member = honest + at;
         sent.push(Sent {
             member,

@@ -39,7 +39,7 @@ use answers::Asked;
 use likeness::Likeness;
 use payments::{PAYMENT_RULES, Round};
 use setup::{CONTEXT, Setup, prints};
-use strategy::{Sight, Strategy};
+use strategy::{AttackerView, Strategy};
 use tributary_simulations::federation::{Closed, Federation, Outer, Sent, Terms, Weight, peer};
 
 pub use tables::{figures, markdown};
@@ -347,7 +347,7 @@ impl Table {
         // Factors take turns.
         let back = self.history.len().checked_sub(2);
         let before = back.map(|at| update::gather(&self.history[at].step, &segments));
-        let sight = Sight {
+        let view = AttackerView {
             codec: CODEC,
             blobs,
             earlier: &self.blobs,
@@ -364,7 +364,7 @@ impl Table {
                     }
                     self.first[self.history.len() % 2].clone()
                 }
-                _ => match self.strategy.publishes(&sight, &mut self.rng) {
+                _ => match self.strategy.publishes(&view, &mut self.rng) {
                     Some(blob) => blob,
                     None => continue,
                 },

@@ -7,33 +7,33 @@ use tributary_protocol::id::BlobRef;
 use tributary_protocol::state;
 
 use super::lying_receipt::receipt;
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Updates of the right size that do not decode or are not finite.
 pub(super) struct BrokenUpdate;
 
 impl Behaviour for BrokenUpdate {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         let Input::Trained(trained) = &input else {
             return Some(input);
         };
-        let size = state::update_size(stage.scene.manifest, trained.round) as usize;
+        let size = state::update_size(cx.world.manifest, trained.round) as usize;
         // All ones are a NaN in f32 and out of range in every other codec.
         let mut bytes = vec![0xff; size];
-        if stage.rng.random() {
-            stage.rng.fill_bytes(&mut bytes);
+        if cx.rng.random() {
+            cx.rng.fill_bytes(&mut bytes);
         }
         let update = BlobRef::of(&bytes);
-        let Some(receipt) = receipt(stage, trained, update) else {
+        let Some(receipt) = receipt(cx, trained, update) else {
             return Some(input);
         };
         let hash = update.hash;
-        stage.act(Effect::Persist(vec![Record::Blob {
+        cx.act(Effect::Persist(vec![Record::Blob {
             hash,
             bytes: bytes.into(),
         }]));
-        stage.act(Effect::OfferBlob(hash));
-        stage.write(vec![Entry::Contribution(receipt)]);
+        cx.act(Effect::OfferBlob(hash));
+        cx.write(vec![Entry::Contribution(receipt)]);
         None
     }
 }

@@ -18,7 +18,7 @@ use tributary_protocol::state::{self, Head};
 use tributary_protocol::wire::Message;
 
 use super::double_vote::heard;
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Versions of one height that it signs beside the first.
@@ -35,18 +35,18 @@ pub(super) struct Contradict {
 }
 
 /// The certificate that liars can make beside that of `round`, if together they have the votes.
-fn second(stage: &Stage<'_>, round: Round, version: u32) -> Option<Certificate> {
-    let (view, manifest, run) = (stage.view()?, stage.scene.manifest, stage.scene.run);
+fn second(cx: &LiarContext<'_>, round: Round, version: u32) -> Option<Certificate> {
+    let (view, manifest, run) = (cx.view()?, cx.world.manifest, cx.world.run);
     let mut head: Option<Head> = None;
     for certificate in view.chain().iter().take(round.0 as usize) {
         head = state::follow(manifest, run, head.as_ref(), &certificate.value).ok();
     }
     let committee = state::committee(manifest, &run, head.as_ref());
-    if committee.votes_of(stage.friends()) < committee.quorum() {
+    if committee.votes_of(cx.friends()) < committee.quorum() {
         return None;
     }
     let first = view.chain().get(round.0 as usize)?;
-    let value = other(stage, head.as_ref(), &first.value, version)?;
+    let value = other(cx, head.as_ref(), &first.value, version)?;
     let sign = |key: &SecretKey| {
         let vote = Vote {
             run,
@@ -58,7 +58,7 @@ fn second(stage: &Stage<'_>, round: Round, version: u32) -> Option<Certificate> 
         };
         (vote.author, Signed::vote(vote, NETWORK, key).signature)
     };
-    let seated = (stage.scene.friends.iter()).filter(|key| committee.contains(&key.peer_id()));
+    let seated = (cx.world.friends.iter()).filter(|key| committee.contains(&key.peer_id()));
     let mut precommits: Vec<_> = seated.map(sign).collect();
     precommits.sort();
     Some(Certificate {
@@ -70,7 +70,7 @@ fn second(stage: &Stage<'_>, round: Round, version: u32) -> Option<Certificate> 
 
 /// Another value for the same height: somebody left out, else another adapter.
 fn other(
-    stage: &Stage<'_>,
+    cx: &LiarContext<'_>,
     before: Option<&Head>,
     first: &RoundValue,
     version: u32,
@@ -84,7 +84,7 @@ fn other(
             value.adapter.hash = BlobHash(tributary_protocol::hash::blob(seed.as_bytes()));
         }
     }
-    state::conclude(stage.scene.manifest, before, &mut value).ok()?;
+    state::conclude(cx.world.manifest, before, &mut value).ok()?;
     Some(value)
 }
 
@@ -105,7 +105,7 @@ fn says(input: &Input) -> Option<(PeerId, Round)> {
 }
 
 impl Behaviour for Contradict {
-    fn input(&mut self, _stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, _cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         if let Some((peer, round)) = says(&input) {
             let known = self.known.entry(peer).or_insert(round);
             *known = round.max(*known);
@@ -113,21 +113,21 @@ impl Behaviour for Contradict {
         Some(input)
     }
 
-    fn tick(&mut self, stage: &mut Stage<'_>) {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
         self.ticks += 1;
-        let heights = stage.view().map_or(0, |view| view.chain().len() as u32);
+        let heights = cx.view().map_or(0, |view| view.chain().len() as u32);
         if heights == 0 || !self.ticks.is_multiple_of(TICKS_BETWEEN) {
             return;
         }
-        let round = Round(stage.rng.random_range(0..heights));
-        let version = stage.rng.random_range(0..VERSIONS);
-        let made = second(stage, round, version).or_else(|| second(stage, Round(0), version));
+        let round = Round(cx.rng.random_range(0..heights));
+        let version = cx.rng.random_range(0..VERSIONS);
+        let made = second(cx, round, version).or_else(|| second(cx, Round(0), version));
         let Some(certificate) = made else { return };
         let round = certificate.value.round;
         let message = Message::Certificate(certificate.encode());
         for (peer, known) in &self.known {
-            if *known >= round && *peer != stage.me {
-                stage.send(*peer, &message);
+            if *known >= round && *peer != cx.me {
+                cx.send(*peer, &message);
             }
         }
     }

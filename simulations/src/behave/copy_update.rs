@@ -9,7 +9,7 @@ use tributary_protocol::log::Unverified;
 use tributary_protocol::wire::Message;
 
 use super::lying_receipt::receipt;
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Waits for an update of somebody else and publishes it as its own.
@@ -40,56 +40,56 @@ impl CopyUpdate {
         self.heard.extend(receipts);
     }
 
-    fn hunt(&mut self, stage: &mut Stage<'_>) {
+    fn hunt(&mut self, cx: &mut LiarContext<'_>) {
         let Some(trained) = self.open.as_ref().filter(|_| self.prey.is_none()) else {
             return;
         };
         let found = (self.heard.iter()).find(|(_, receipt)| receipt.round == trained.round);
         if let Some((author, receipt)) = found {
             self.prey = Some((receipt.update, *author));
-            stage.act(Effect::FetchBlob {
+            cx.act(Effect::FetchBlob {
                 blob: receipt.update,
                 providers: vec![*author],
             });
         }
     }
 
-    fn publish(&mut self, stage: &mut Stage<'_>, hash: BlobHash, bytes: &Bytes) {
+    fn publish(&mut self, cx: &mut LiarContext<'_>, hash: BlobHash, bytes: &Bytes) {
         let Some((blob, _)) = self.prey.filter(|(blob, _)| blob.hash == hash) else {
             return;
         };
-        let signed = self.open.as_ref().and_then(|t| receipt(stage, t, blob));
+        let signed = self.open.as_ref().and_then(|t| receipt(cx, t, blob));
         if let Some(copied) = signed {
             let bytes = bytes.clone();
-            stage.act(Effect::Persist(vec![Record::Blob { hash, bytes }]));
-            stage.act(Effect::OfferBlob(hash));
-            stage.write(vec![Entry::Contribution(copied)]);
+            cx.act(Effect::Persist(vec![Record::Blob { hash, bytes }]));
+            cx.act(Effect::OfferBlob(hash));
+            cx.write(vec![Entry::Contribution(copied)]);
         }
         (self.open, self.prey) = (None, None);
     }
 }
 
 impl Behaviour for CopyUpdate {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         match &input {
             Input::Trained(trained) => {
                 let round = trained.round;
                 self.heard.retain(|(_, receipt)| receipt.round >= round);
                 (self.open, self.prey) = (Some(trained.clone()), None);
-                self.hunt(stage);
+                self.hunt(cx);
                 return None;
             }
             Input::Gossip { bytes, .. } => {
                 if let Ok(Message::Block(block)) = Message::decode(bytes) {
-                    self.hear(stage.me, &block);
-                    self.hunt(stage);
+                    self.hear(cx.me, &block);
+                    self.hunt(cx);
                 }
             }
-            Input::Blob(blob) => self.publish(stage, blob.hash(), blob.bytes()),
+            Input::Blob(blob) => self.publish(cx, blob.hash(), blob.bytes()),
             // Not revealed yet: the next attempt waits for as long as a refusal takes.
             Input::BlobFailed(hash) => {
                 if let Some((blob, author)) = self.prey.filter(|(blob, _)| blob.hash == *hash) {
-                    stage.act(Effect::FetchBlob {
+                    cx.act(Effect::FetchBlob {
                         blob,
                         providers: vec![author],
                     });

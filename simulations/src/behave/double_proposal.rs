@@ -13,7 +13,7 @@ use tributary_protocol::wire::Message;
 
 use super::double_vote::own_words;
 use super::instead::rebuilt;
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Two proposals in one attempt.
@@ -34,19 +34,17 @@ impl DoubleProposal {
         }
     }
 
-    fn twin_of(&mut self, proposal: &Proposal, stage: &Stage<'_>) -> Message {
+    fn twin_of(&mut self, proposal: &Proposal, cx: &LiarContext<'_>) -> Message {
         let at = (proposal.value.round.0, proposal.attempt);
         let wrong = self.wrong;
         let twin = self.twins.entry(at).or_insert_with(|| {
-            let other = (!wrong)
-                .then(|| without_one(&proposal.value, stage))
-                .flatten();
+            let other = (!wrong).then(|| without_one(&proposal.value, cx)).flatten();
             let body = Proposal {
                 value: other.unwrap_or_else(|| does_not_follow(&proposal.value)),
                 polka: None,
                 ..proposal.clone()
             };
-            let twin = Signed::<Proposal>::proposal(body, NETWORK, stage.key);
+            let twin = Signed::<Proposal>::proposal(body, NETWORK, cx.key);
             Message::Consensus(ConsensusMessage::Proposal(twin).encode())
         });
         twin.clone()
@@ -54,9 +52,9 @@ impl DoubleProposal {
 }
 
 /// The value with one contribution left out, if that many can be spared.
-fn without_one(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
+fn without_one(value: &RoundValue, cx: &LiarContext<'_>) -> Option<RoundValue> {
     let kept = value.included[..value.included.len().checked_sub(1)?].to_vec();
-    rebuilt(value, stage, |selection| selection.included = kept)
+    rebuilt(value, cx, |selection| selection.included = kept)
 }
 
 fn does_not_follow(value: &RoundValue) -> RoundValue {
@@ -68,28 +66,28 @@ fn does_not_follow(value: &RoundValue) -> RoundValue {
 }
 
 impl Behaviour for DoubleProposal {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        let Some(ConsensusMessage::Proposal(proposal)) = own_words(&effect, stage.me) else {
-            return stage.act(effect);
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        let Some(ConsensusMessage::Proposal(proposal)) = own_words(&effect, cx.me) else {
+            return cx.act(effect);
         };
-        let twin = self.twin_of(&proposal.body, stage);
+        let twin = self.twin_of(&proposal.body, cx);
         if self.second.is_empty() {
-            self.second = stage.halves().0;
+            self.second = cx.halves().0;
         }
         match &effect {
-            Effect::Send { to, .. } if self.second.contains(to) => stage.send(*to, &twin),
+            Effect::Send { to, .. } if self.second.contains(to) => cx.send(*to, &twin),
             Effect::Gossip { .. } => {
                 let first = Message::Consensus(ConsensusMessage::Proposal(proposal).encode());
-                for peer in stage.others() {
+                for peer in cx.others() {
                     let side = if self.second.contains(&peer) {
                         &twin
                     } else {
                         &first
                     };
-                    stage.send(peer, side);
+                    cx.send(peer, side);
                 }
             }
-            _ => stage.act(effect),
+            _ => cx.act(effect),
         }
     }
 }

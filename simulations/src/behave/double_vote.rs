@@ -10,7 +10,7 @@ use tributary_protocol::event::{Effect, Input};
 use tributary_protocol::id::{PeerId, Round, ValueId};
 use tributary_protocol::wire::Message;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Two votes in one attempt.
@@ -32,12 +32,12 @@ impl DoubleVote {
         }
     }
 
-    fn twin_of(&self, vote: &Vote, stage: &Stage<'_>) -> Option<Message> {
+    fn twin_of(&self, vote: &Vote, cx: &LiarContext<'_>) -> Option<Message> {
         let value = match vote.value {
             Some(_) => None,
             None => Some(*self.values.get(&vote.round)?),
         };
-        let twin = Signed::vote(Vote { value, ..*vote }, NETWORK, stage.key);
+        let twin = Signed::vote(Vote { value, ..*vote }, NETWORK, cx.key);
         Some(Message::Consensus(ConsensusMessage::Vote(twin).encode()))
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn heard(input: &Input) -> Option<ConsensusMessage> {
 }
 
 impl Behaviour for DoubleVote {
-    fn input(&mut self, _stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, _cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         if let Some(ConsensusMessage::Proposal(proposal)) = heard(&input) {
             let value = &proposal.body.value;
             self.values.insert(value.round, value.id());
@@ -74,36 +74,36 @@ impl Behaviour for DoubleVote {
         Some(input)
     }
 
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        let Some(ConsensusMessage::Vote(vote)) = own_words(&effect, stage.me) else {
-            return stage.act(effect);
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        let Some(ConsensusMessage::Vote(vote)) = own_words(&effect, cx.me) else {
+            return cx.act(effect);
         };
-        let Some(twin) = self.twin_of(&vote.body, stage) else {
-            return stage.act(effect);
+        let Some(twin) = self.twin_of(&vote.body, cx) else {
+            return cx.act(effect);
         };
         if self.second.is_empty() {
-            self.second = stage.halves().0;
+            self.second = cx.halves().0;
         }
         match &effect {
             Effect::Send { to, .. } if self.apart && self.second.contains(to) => {
-                stage.send(*to, &twin);
+                cx.send(*to, &twin);
             }
             Effect::Gossip { .. } if self.apart => {
                 let first = Message::Consensus(ConsensusMessage::Vote(vote).encode());
-                for peer in stage.others() {
+                for peer in cx.others() {
                     let side = if self.second.contains(&peer) {
                         &twin
                     } else {
                         &first
                     };
-                    stage.send(peer, side);
+                    cx.send(peer, side);
                 }
             }
             Effect::Gossip { .. } => {
-                stage.act(effect);
-                stage.flood(&twin);
+                cx.act(effect);
+                cx.flood(&twin);
             }
-            _ => stage.act(effect),
+            _ => cx.act(effect),
         }
     }
 }

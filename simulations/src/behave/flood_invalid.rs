@@ -11,7 +11,7 @@ use tributary_protocol::round::RoundValue;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::wire::Message;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Lies each tick.
@@ -21,38 +21,38 @@ const EACH_TICK: usize = 6;
 pub(super) struct FloodInvalid;
 
 /// A block of somebody else's log, signed by nobody who could.
-fn in_anothers_name(stage: &mut Stage<'_>) -> Option<Message> {
-    let mut block = stage.next_block(vec![Entry::Leave])?;
-    let nobody = SecretKey::from_seed(stage.rng.random());
+fn in_anothers_name(cx: &mut LiarContext<'_>) -> Option<Message> {
+    let mut block = cx.next_block(vec![Entry::Leave])?;
+    let nobody = SecretKey::from_seed(cx.rng.random());
     block.author = nobody.peer_id();
     (block.seq, block.prev) = (tributary_protocol::id::Seq(0), None);
     let signed = tributary_protocol::log::SignedBlock::sign(block, &nobody).ok()?;
     // The author's bytes stand in the payload as they are: put a member's in their place.
-    let (theirs, mine) = (stage.someone()?, nobody.peer_id());
+    let (theirs, mine) = (cx.someone()?, nobody.peer_id());
     let mut bytes = signed.bytes().to_vec();
     let at = bytes.windows(32).position(|w| w == mine.as_bytes())?;
     bytes[at..at + 32].copy_from_slice(theirs.as_bytes());
     Some(Message::Block(bytes))
 }
 
-fn damaged_signature(stage: &mut Stage<'_>) -> Option<Message> {
-    let block = stage.next_block(vec![Entry::Leave])?;
-    let mut bytes = stage.sign(block)?.bytes().to_vec();
+fn damaged_signature(cx: &mut LiarContext<'_>) -> Option<Message> {
+    let block = cx.next_block(vec![Entry::Leave])?;
+    let mut bytes = cx.sign(block)?.bytes().to_vec();
     *bytes.last_mut()? ^= 1;
     Some(Message::Block(bytes))
 }
 
-fn next_value(stage: &Stage<'_>) -> Option<RoundValue> {
-    let last = stage.view()?.chain().last()?;
+fn next_value(cx: &LiarContext<'_>) -> Option<RoundValue> {
+    let last = cx.view()?.chain().last()?;
     let mut value = last.value.clone();
     value.round = value.round.next();
     value.previous = value.state;
     Some(value)
 }
 
-fn vote_without_a_seat(stage: &mut Stage<'_>) -> Option<Message> {
-    let value = next_value(stage)?;
-    let stranger = SecretKey::from_seed(stage.rng.random());
+fn vote_without_a_seat(cx: &mut LiarContext<'_>) -> Option<Message> {
+    let value = next_value(cx)?;
+    let stranger = SecretKey::from_seed(cx.rng.random());
     let body = Vote {
         run: value.run,
         round: value.round,
@@ -66,28 +66,28 @@ fn vote_without_a_seat(stage: &mut Stage<'_>) -> Option<Message> {
 }
 
 /// Of a value that no quorum stands behind; in turn only by chance.
-fn proposal(stage: &mut Stage<'_>) -> Option<Message> {
+fn proposal(cx: &mut LiarContext<'_>) -> Option<Message> {
     let body = Proposal {
-        attempt: stage.rng.random_range(0..40),
+        attempt: cx.rng.random_range(0..40),
         polka: None,
-        value: next_value(stage)?,
-        author: stage.me,
+        value: next_value(cx)?,
+        author: cx.me,
     };
-    let words = Signed::<Proposal>::proposal(body, NETWORK, stage.key);
+    let words = Signed::<Proposal>::proposal(body, NETWORK, cx.key);
     Some(Message::Consensus(
         ConsensusMessage::Proposal(words).encode(),
     ))
 }
 
-fn certificate(stage: &mut Stage<'_>) -> Option<Message> {
-    let last = stage.view()?.chain().last()?;
+fn certificate(cx: &mut LiarContext<'_>) -> Option<Message> {
+    let last = cx.view()?.chain().last()?;
     let mut lie: Certificate = last.clone();
-    match stage.rng.random_range(0..3) {
+    match cx.rng.random_range(0..3) {
         0 => {
-            lie.value = next_value(stage)?;
+            lie.value = next_value(cx)?;
         }
         1 => {
-            lie.value = next_value(stage)?;
+            lie.value = next_value(cx)?;
             lie.precommits.pop();
         }
         _ => {
@@ -104,8 +104,8 @@ fn certificate(stage: &mut Stage<'_>) -> Option<Message> {
 }
 
 impl Behaviour for FloodInvalid {
-    fn tick(&mut self, stage: &mut Stage<'_>) {
-        type Lie = fn(&mut Stage<'_>) -> Option<Message>;
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
+        type Lie = fn(&mut LiarContext<'_>) -> Option<Message>;
         let lies: [Lie; 5] = [
             in_anothers_name,
             damaged_signature,
@@ -114,11 +114,11 @@ impl Behaviour for FloodInvalid {
             certificate,
         ];
         for _ in 0..EACH_TICK {
-            let lie = lies.choose(stage.rng).and_then(|lie| lie(stage));
+            let lie = lies.choose(cx.rng).and_then(|lie| lie(cx));
             let Some(lie) = lie else { continue };
-            match stage.someone() {
-                Some(to) if stage.rng.random() => stage.send(to, &lie),
-                _ => stage.flood(&lie),
+            match cx.someone() {
+                Some(to) if cx.rng.random() => cx.send(to, &lie),
+                _ => cx.flood(&lie),
             }
         }
     }

@@ -11,7 +11,7 @@ use tributary_protocol::state;
 use tributary_protocol::sync::{self, AuthorRange};
 use tributary_protocol::wire::Message;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Blocks that follow its log, each tick.
@@ -32,62 +32,62 @@ pub(super) struct FloodValid {
 }
 
 impl FloodValid {
-    fn blocks(stage: &mut Stage<'_>) {
+    fn blocks(cx: &mut LiarContext<'_>) {
         // A leave of no member's says nothing, and is well-formed.
         let entries = || vec![Entry::Leave; ENTRIES];
         for _ in 0..NEXT_EACH_TICK {
-            stage.write(entries());
+            cx.write(entries());
         }
         for _ in 0..AHEAD_EACH_TICK {
-            let Some(mut block) = stage.next_block(entries()) else {
+            let Some(mut block) = cx.next_block(entries()) else {
                 return;
             };
-            block.seq = Seq(block.seq.0 + stage.rng.random_range(100..1 << 20));
+            block.seq = Seq(block.seq.0 + cx.rng.random_range(100..1 << 20));
             block.prev = Some(BlockId(hash::blob(&block.seq.0.to_le_bytes())));
-            if let Some(signed) = stage.sign(block) {
-                stage.flood(&Message::Block(signed.bytes().to_vec()));
+            if let Some(signed) = cx.sign(block) {
+                cx.flood(&Message::Block(signed.bytes().to_vec()));
             }
         }
     }
 
     /// Valid votes of a member, for attempts that nobody is in.
-    fn votes(&mut self, stage: &mut Stage<'_>) {
-        let Some(head) = stage.view().and_then(|view| view.head()) else {
+    fn votes(&mut self, cx: &mut LiarContext<'_>) {
+        let Some(head) = cx.view().and_then(|view| view.head()) else {
             return;
         };
-        let committee = state::committee(stage.scene.manifest, &stage.scene.run, Some(head));
-        if !committee.contains(&stage.me) {
+        let committee = state::committee(cx.world.manifest, &cx.world.run, Some(head));
+        if !committee.contains(&cx.me) {
             return;
         }
         for _ in 0..VOTES_EACH_TICK {
             self.attempt += 1;
             let body = Vote {
-                run: stage.scene.run,
+                run: cx.world.run,
                 round: head.round.next(),
                 attempt: 20 + self.attempt,
                 kind: VoteKind::Prevote,
                 value: Some(ValueId(hash::blob(&self.attempt.to_le_bytes()))),
-                author: stage.me,
+                author: cx.me,
             };
-            let vote = Signed::vote(body, NETWORK, stage.key);
-            stage.flood(&Message::Consensus(ConsensusMessage::Vote(vote).encode()));
+            let vote = Signed::vote(body, NETWORK, cx.key);
+            cx.flood(&Message::Consensus(ConsensusMessage::Vote(vote).encode()));
         }
     }
 
-    fn requests(stage: &mut Stage<'_>) {
-        let run = stage.scene.run;
-        let Some(view) = stage.view() else { return };
+    fn requests(cx: &mut LiarContext<'_>) {
+        let run = cx.world.run;
+        let Some(view) = cx.view() else { return };
         let mut blocks: Vec<_> = (view.log().authors())
             .flat_map(|author| view.log().blocks(author).map(SignedBlock::head))
             .map(|head| (head.author, head.block))
             .collect();
         blocks.truncate(tributary_protocol::limits::MAX_WANTED_BLOCKS);
         for _ in 0..REQUESTS_EACH_TICK {
-            let Some(to) = stage.someone() else { return };
+            let Some(to) = cx.someone() else { return };
             let blocks = blocks.clone();
-            stage.send(to, &Message::WantBlocks { run, blocks });
+            cx.send(to, &Message::WantBlocks { run, blocks });
             let from = Round(0);
-            stage.send(to, &Message::WantCertificates { run, from });
+            cx.send(to, &Message::WantCertificates { run, from });
             // Heads of nobody: the answer is the whole ledger.
             let lists = vec![sync::HeadList {
                 range: AuthorRange::ALL,
@@ -100,15 +100,15 @@ impl FloodValid {
                 certified: None,
                 wants: true,
             };
-            stage.send(to, &heads);
+            cx.send(to, &heads);
         }
     }
 }
 
 impl Behaviour for FloodValid {
-    fn tick(&mut self, stage: &mut Stage<'_>) {
-        Self::blocks(stage);
-        self.votes(stage);
-        Self::requests(stage);
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
+        Self::blocks(cx);
+        self.votes(cx);
+        Self::requests(cx);
     }
 }

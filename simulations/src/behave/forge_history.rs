@@ -12,7 +12,7 @@ use tributary_protocol::hash;
 use tributary_protocol::id::{BlobHash, BlockId, PeerId, Seq};
 use tributary_protocol::wire::Message;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Ticks between two histories that it tells somebody unasked.
@@ -38,15 +38,15 @@ enum Forgery {
 }
 
 impl Forgery {
-    fn draw(stage: &mut Stage<'_>) -> Self {
-        match stage.rng.random_range(0..3) {
+    fn draw(cx: &mut LiarContext<'_>) -> Self {
+        match cx.rng.random_range(0..3) {
             0 => Self::OtherValues,
             1 => Self::ForgedSignatures,
             _ => Self::OwnChain,
         }
     }
 
-    fn of(self, stage: &Stage<'_>, certificate: &Certificate) -> Certificate {
+    fn of(self, cx: &LiarContext<'_>, certificate: &Certificate) -> Certificate {
         let mut forged = certificate.clone();
         if !matches!(self, Self::ForgedSignatures) {
             let lie = hash::blob(certificate.value.id().0.as_bytes());
@@ -61,13 +61,13 @@ impl Forgery {
                 value: Some(forged.value.id()),
                 author,
             };
-            (author, Signed::vote(vote, NETWORK, stage.key).signature)
+            (author, Signed::vote(vote, NETWORK, cx.key).signature)
         };
         let signers = certificate.precommits.iter().map(|(author, _)| *author);
         forged.precommits = match self {
             Self::OtherValues => return forged,
             Self::ForgedSignatures => signers.map(sign).collect(),
-            Self::OwnChain => vec![sign(stage.me)],
+            Self::OwnChain => vec![sign(cx.me)],
         };
         forged
     }
@@ -75,26 +75,26 @@ impl Forgery {
 
 /// Certificates, each forged in the same way.
 fn forged<'c>(
-    stage: &mut Stage<'_>,
+    cx: &mut LiarContext<'_>,
     certificates: impl IntoIterator<Item = &'c Certificate>,
 ) -> Message {
-    let forgery = Forgery::draw(stage);
+    let forgery = Forgery::draw(cx);
     let certificates = certificates.into_iter();
     Message::Certificates {
-        run: stage.scene.run,
+        run: cx.world.run,
         certificates: certificates
-            .map(|certificate| forgery.of(stage, certificate).encode())
+            .map(|certificate| forgery.of(cx, certificate).encode())
             .collect(),
     }
 }
 
 /// What its node would tell, bent; nothing where the node tells nothing of the past.
-fn bent(stage: &mut Stage<'_>, message: Message) -> Option<Message> {
+fn bent(cx: &mut LiarContext<'_>, message: Message) -> Option<Message> {
     match message {
         Message::Certificates { certificates, .. } => {
             let decoded = certificates.iter().map(|bytes| Certificate::decode(bytes));
             let decoded: Vec<Certificate> = decoded.collect::<Result<_, _>>().ok()?;
-            Some(forged(stage, &decoded))
+            Some(forged(cx, &decoded))
         }
         Message::Blocks { run, mut blocks } => {
             for block in &mut blocks {
@@ -110,7 +110,7 @@ fn bent(stage: &mut Stage<'_>, message: Message) -> Option<Message> {
             wants,
         } => {
             for head in lists.iter_mut().flat_map(|list| &mut list.heads) {
-                if head.author != stage.me {
+                if head.author != cx.me {
                     head.seq = Seq(head.seq.0 + LONGER);
                     head.block = BlockId(hash::blob(head.block.0.as_bytes()));
                 }
@@ -127,26 +127,26 @@ fn bent(stage: &mut Stage<'_>, message: Message) -> Option<Message> {
 }
 
 impl Behaviour for ForgeHistory {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
         let Effect::Send { to, bytes } = &effect else {
-            return stage.act(effect);
+            return cx.act(effect);
         };
         let message = Message::decode(bytes).ok();
-        match message.and_then(|message| bent(stage, message)) {
-            Some(lie) => stage.send(*to, &lie),
-            None => stage.act(effect),
+        match message.and_then(|message| bent(cx, message)) {
+            Some(lie) => cx.send(*to, &lie),
+            None => cx.act(effect),
         }
     }
 
-    fn tick(&mut self, stage: &mut Stage<'_>) {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
         self.ticks += 1;
-        let chain = stage.view().map_or(&[][..], |view| view.chain());
+        let chain = cx.view().map_or(&[][..], |view| view.chain());
         if chain.is_empty() || !self.ticks.is_multiple_of(TICKS_BETWEEN) {
             return;
         }
-        let lie = forged(stage, chain);
-        if let Some(to) = stage.someone() {
-            stage.send(to, &lie);
+        let lie = forged(cx, chain);
+        if let Some(to) = cx.someone() {
+            cx.send(to, &lie);
         }
     }
 }

@@ -10,7 +10,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::log::{Block, Unverified};
 use tributary_protocol::wire::Message;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 use crate::network::NETWORK;
 
 /// Two blocks at one place of its log.
@@ -32,26 +32,26 @@ impl ForkLog {
         }
     }
 
-    fn fork(&mut self, stage: &mut Stage<'_>, run_bytes: Vec<u8>, block: &Block) {
-        let Some(twin) = stage.sign(twin_of(block)) else {
-            return stage.flood(&Message::Block(run_bytes));
+    fn fork(&mut self, cx: &mut LiarContext<'_>, run_bytes: Vec<u8>, block: &Block) {
+        let Some(twin) = cx.sign(twin_of(block)) else {
+            return cx.flood(&Message::Block(run_bytes));
         };
         let twin = Message::Block(twin.bytes().to_vec());
         let first = Message::Block(run_bytes);
         if !self.apart {
-            stage.flood(&first);
-            return stage.flood(&twin);
+            cx.flood(&first);
+            return cx.flood(&twin);
         }
         if self.second.is_empty() {
-            self.second = stage.halves().0;
+            self.second = cx.halves().0;
         }
-        for peer in stage.others() {
+        for peer in cx.others() {
             let side = if self.second.contains(&peer) {
                 &twin
             } else {
                 &first
             };
-            stage.send(peer, side);
+            cx.send(peer, side);
         }
     }
 }
@@ -78,28 +78,28 @@ fn own_block(bytes: &[u8], me: PeerId) -> Option<(Vec<u8>, Block)> {
 }
 
 impl Behaviour for ForkLog {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
         let Effect::Gossip { bytes, .. } = &effect else {
-            return stage.act(effect);
+            return cx.act(effect);
         };
-        match own_block(bytes, stage.me) {
-            Some((inner, block)) if stage.rng.random_range(0..100) < self.often => {
-                self.fork(stage, inner, &block);
+        match own_block(bytes, cx.me) {
+            Some((inner, block)) if cx.rng.random_range(0..100) < self.often => {
+                self.fork(cx, inner, &block);
             }
-            _ => stage.act(effect),
+            _ => cx.act(effect),
         }
     }
 
-    fn tick(&mut self, stage: &mut Stage<'_>) {
-        if stage.rng.random_range(0..100) >= 3 {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
+        if cx.rng.random_range(0..100) >= 3 {
             return;
         }
-        let Some(view) = stage.view() else { return };
-        let Some(old) = view.log().blocks(stage.me).next() else {
+        let Some(view) = cx.view() else { return };
+        let Some(old) = view.log().blocks(cx.me).next() else {
             return;
         };
-        if let Some(twin) = stage.sign(twin_of(old.block())) {
-            stage.flood(&Message::Block(twin.bytes().to_vec()));
+        if let Some(twin) = cx.sign(twin_of(old.block())) {
+            cx.flood(&Message::Block(twin.bytes().to_vec()));
         }
     }
 }

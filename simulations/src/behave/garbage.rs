@@ -3,7 +3,7 @@
 use rand::{Rng, RngCore};
 use tributary_protocol::event::{Effect, Input};
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Messages kept to damage.
 const KEPT: usize = 32;
@@ -19,8 +19,8 @@ pub(super) struct Garbage {
 }
 
 impl Garbage {
-    fn piece(&self, stage: &mut Stage<'_>) -> Vec<u8> {
-        let rng = &mut *stage.rng;
+    fn piece(&self, cx: &mut LiarContext<'_>) -> Vec<u8> {
+        let rng = &mut *cx.rng;
         if self.heard.is_empty() || rng.random_range(0..4) == 0 {
             let mut noise = vec![0; rng.random_range(0..LONGEST)];
             rng.fill_bytes(&mut noise);
@@ -42,26 +42,26 @@ impl Garbage {
 }
 
 impl Behaviour for Garbage {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         if let Input::Gossip { bytes, .. } | Input::Direct { bytes, .. } = &input
             && !bytes.is_empty()
         {
             if self.heard.len() < KEPT {
                 self.heard.push(bytes.clone());
             } else {
-                let at = stage.rng.random_range(0..KEPT);
+                let at = cx.rng.random_range(0..KEPT);
                 self.heard[at].clone_from(bytes);
             }
         }
         Some(input)
     }
 
-    fn tick(&mut self, stage: &mut Stage<'_>) {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
         for nth in 0..EACH_TICK {
-            let bytes = self.piece(stage);
-            match stage.someone() {
-                Some(to) if nth % 2 == 0 => stage.act(Effect::Send { to, bytes }),
-                _ => stage.flood_bytes(bytes),
+            let bytes = self.piece(cx);
+            match cx.someone() {
+                Some(to) if nth % 2 == 0 => cx.act(Effect::Send { to, bytes }),
+                _ => cx.flood_bytes(bytes),
             }
         }
     }

@@ -16,7 +16,7 @@ use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state;
 
 use super::instead::{Instead, rebuilt};
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Keys that it tries.
 const KEYS: u64 = 256;
@@ -68,40 +68,40 @@ fn turns_until(committee: &Committee, me: &PeerId) -> u32 {
 }
 
 /// How good the draw after a value is for the member that proposes it; more is better.
-fn rank(value: &RoundValue, stage: &Stage<'_>) -> Option<(Reverse<u32>, bool, u64)> {
-    let (manifest, run) = (stage.scene.manifest, stage.scene.run);
-    let head = state::follow(manifest, run, stage.view()?.head(), value).ok()?;
+fn rank(value: &RoundValue, cx: &LiarContext<'_>) -> Option<(Reverse<u32>, bool, u64)> {
+    let (manifest, run) = (cx.world.manifest, cx.world.run);
+    let head = state::follow(manifest, run, cx.view()?.head(), value).ok()?;
     let committee = state::committee(manifest, &run, Some(&head));
-    let part = u128::from(committee.votes(&stage.me)) << 32;
+    let part = u128::from(committee.votes(&cx.me)) << 32;
     let part = u64::try_from(part / u128::from(committee.total())).unwrap_or(u64::MAX);
-    let turns = Reverse(turns_until(&committee, &stage.me));
-    Some((turns, head.is_participant(&stage.me), part))
+    let turns = Reverse(turns_until(&committee, &cx.me));
+    Some((turns, head.is_participant(&cx.me), part))
 }
 
 /// The values that it could propose instead of a value.
-fn others(value: &RoundValue, stage: &Stage<'_>) -> Vec<RoundValue> {
+fn others(value: &RoundValue, cx: &LiarContext<'_>) -> Vec<RoundValue> {
     let mut out = Vec::new();
     for (joins, leaves) in [(false, true), (true, false), (false, false)] {
-        out.extend(rebuilt(value, stage, |selection| {
+        out.extend(rebuilt(value, cx, |selection| {
             selection.joins.retain(|_| joins);
             selection.leaves.retain(|_| leaves);
         }));
     }
     for included in &value.included {
-        if included.receipt.author != stage.me {
+        if included.receipt.author != cx.me {
             let kept =
                 |selection: &mut state::Selection| selection.included.retain(|i| i != included);
-            out.extend(rebuilt(value, stage, kept));
+            out.extend(rebuilt(value, cx, kept));
         }
     }
     out
 }
 
 /// The value with the best draw, where that is another one.
-fn best(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
-    let mut best = (rank(value, stage)?, None);
-    for other in others(value, stage) {
-        if let Some(rank) = rank(&other, stage)
+fn best(value: &RoundValue, cx: &LiarContext<'_>) -> Option<RoundValue> {
+    let mut best = (rank(value, cx)?, None);
+    for other in others(value, cx) {
+        if let Some(rank) = rank(&other, cx)
             && rank > best.0
         {
             best = (rank, Some(other));
@@ -111,8 +111,8 @@ fn best(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
 }
 
 impl Behaviour for Grind {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        self.0.say(stage, effect, best);
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        self.0.say(cx, effect, best);
     }
 }
 

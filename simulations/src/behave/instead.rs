@@ -9,7 +9,7 @@ use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::{self, RoundSources, Selection};
 use tributary_protocol::wire::Message;
 
-use super::Stage;
+use super::LiarContext;
 use super::double_vote::own_words;
 use crate::network::NETWORK;
 
@@ -22,27 +22,26 @@ impl Instead {
     /// node's own stands; so does one that has been prevoted, as nobody may change it.
     pub(super) fn say(
         &mut self,
-        stage: &mut Stage<'_>,
+        cx: &mut LiarContext<'_>,
         effect: Effect,
-        other: impl FnOnce(&RoundValue, &Stage<'_>) -> Option<RoundValue>,
+        other: impl FnOnce(&RoundValue, &LiarContext<'_>) -> Option<RoundValue>,
     ) {
-        let Some(ConsensusMessage::Proposal(proposal)) = own_words(&effect, stage.me) else {
-            return stage.act(effect);
+        let Some(ConsensusMessage::Proposal(proposal)) = own_words(&effect, cx.me) else {
+            return cx.act(effect);
         };
         let body = proposal.body;
         let at = (body.value.round.0, body.attempt);
         let words = self.0.entry(at).or_insert_with(|| {
             let fresh = body.polka.is_none();
-            let value = fresh.then(|| other(&body.value, stage)).flatten()?;
-            let signed =
-                Signed::<Proposal>::proposal(Proposal { value, ..body }, NETWORK, stage.key);
+            let value = fresh.then(|| other(&body.value, cx)).flatten()?;
+            let signed = Signed::<Proposal>::proposal(Proposal { value, ..body }, NETWORK, cx.key);
             let message = ConsensusMessage::Proposal(signed);
             Some(Message::Consensus(message.encode()))
         });
         match (&effect, words.clone()) {
-            (Effect::Send { to, .. }, Some(words)) => stage.send(*to, &words),
-            (Effect::Gossip { .. }, Some(words)) => stage.flood(&words),
-            _ => stage.act(effect),
+            (Effect::Send { to, .. }, Some(words)) => cx.send(*to, &words),
+            (Effect::Gossip { .. }, Some(words)) => cx.flood(&words),
+            _ => cx.act(effect),
         }
     }
 }
@@ -50,11 +49,11 @@ impl Instead {
 /// The value that follows when something else is chosen, if one does.
 pub(super) fn rebuilt(
     value: &RoundValue,
-    stage: &Stage<'_>,
+    cx: &LiarContext<'_>,
     change: impl FnOnce(&mut Selection),
 ) -> Option<RoundValue> {
-    let view = stage.view()?;
-    let blob = |hash: BlobHash| Some((hash, stage.scene.store.blob(&hash)?.clone()));
+    let view = cx.view()?;
+    let blob = |hash: BlobHash| Some((hash, cx.world.store.blob(&hash)?.clone()));
     let blobs = (value.included.iter())
         .filter_map(|included| blob(included.update.hash))
         .collect();
@@ -76,7 +75,7 @@ pub(super) fn rebuilt(
         link: value.link,
     };
     change(&mut selection);
-    let run = stage.scene.run;
+    let run = cx.world.run;
     let built = state::build(view.manifest()?, run, view.head(), selection, &sources);
     built.ok().map(|(value, _)| value)
 }

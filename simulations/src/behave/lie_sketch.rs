@@ -12,7 +12,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::limits;
 use tributary_protocol::sketch::Sketch;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// The sketch of a text that it does not have.
 pub(super) struct LieSketch {
@@ -39,17 +39,17 @@ impl LieSketch {
 }
 
 /// The first sketch of somebody else's that is open, with one print of its own.
-fn copy_seen(stage: &Stage<'_>) -> Option<Sketch> {
-    let entries = stage.view()?.log().all();
-    let friends = stage.friends();
+fn copy_seen(cx: &LiarContext<'_>) -> Option<Sketch> {
+    let entries = cx.view()?.log().all();
+    let friends = cx.friends();
     let mut sketches = entries.filter_map(|(at, entry)| match entry {
-        Entry::Opening(sketch) if !friends.contains(&at.author) && at.author != stage.me => {
+        Entry::Opening(sketch) if !friends.contains(&at.author) && at.author != cx.me => {
             Some(sketch)
         }
         _ => None,
     });
     let theirs = sketches.find(|sketch| !sketch.is_empty())?;
-    Some(copied(theirs, &stage.me))
+    Some(copied(theirs, &cx.me))
 }
 
 /// As many prints as a sketch may have, and no smaller ones.
@@ -66,7 +66,7 @@ fn copied(theirs: &Sketch, me: &PeerId) -> Sketch {
 }
 
 impl Behaviour for LieSketch {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         let Input::Command(Command::Follow {
             run,
             join: Some(mut candidate),
@@ -75,7 +75,7 @@ impl Behaviour for LieSketch {
             return Some(input);
         };
         candidate.sketch = match self.copies {
-            Some(Copying::Done) => copy_seen(stage),
+            Some(Copying::Done) => copy_seen(cx),
             _ => Some(smallest()),
         };
         self.wish = Some(candidate.clone());
@@ -83,25 +83,24 @@ impl Behaviour for LieSketch {
         Some(Input::Command(Command::Follow { run, join }))
     }
 
-    fn tick(&mut self, stage: &mut Stage<'_>) {
-        let me = stage.me;
-        let run = stage.scene.run;
-        let head = stage.view().and_then(|view| view.head());
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
+        let me = cx.me;
+        let run = cx.world.run;
+        let head = cx.view().and_then(|view| view.head());
         let is_member = head.is_some_and(|head| head.roster.get(&me).is_some());
         match self.copies {
-            Some(Copying::Waits) if is_member && copy_seen(stage).is_some() => {
+            Some(Copying::Waits) if is_member && copy_seen(cx).is_some() => {
                 self.copies = Some(Copying::Leaves);
-                stage.tell(Input::Command(Command::Leave(run)));
+                cx.tell(Input::Command(Command::Leave(run)));
             }
             Some(Copying::Leaves) if !is_member => {
-                let (Some(mut candidate), Some(sketch)) = (self.wish.take(), copy_seen(stage))
-                else {
+                let (Some(mut candidate), Some(sketch)) = (self.wish.take(), copy_seen(cx)) else {
                     return;
                 };
                 self.copies = Some(Copying::Done);
                 candidate.sketch = Some(sketch);
                 let join = Some(candidate);
-                stage.tell(Input::Command(Command::Follow { run, join }));
+                cx.tell(Input::Command(Command::Follow { run, join }));
             }
             _ => {}
         }

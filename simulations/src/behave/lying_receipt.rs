@@ -9,41 +9,41 @@ use tributary_protocol::id::{BlobHash, BlobRef, MerkleRoot, StateHash};
 use tributary_protocol::limits;
 use tributary_protocol::state;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Receipts of wrong sizes, hashes, weights, rounds and shards.
 pub(super) struct LyingReceipt;
 
 /// The receipt that an honest peer would sign for bytes of this name.
 pub(super) fn receipt(
-    stage: &Stage<'_>,
+    cx: &LiarContext<'_>,
     trained: &Trained,
     update: BlobRef,
 ) -> Option<Contribution> {
-    let head = stage.view()?.head()?;
+    let head = cx.view()?.head()?;
     Some(Contribution {
         round: trained.round,
         base: trained.base,
         update,
         tokens: trained.tokens,
-        shard: head.roster.get(&stage.me)?.root,
+        shard: head.roster.get(&cx.me)?.root,
     })
 }
 
 impl Behaviour for LyingReceipt {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         let Input::Trained(trained) = &input else {
             return Some(input);
         };
-        let nothing = hash::blob(&stage.rng.random::<[u8; 16]>());
+        let nothing = hash::blob(&cx.rng.random::<[u8; 16]>());
         let update = BlobRef {
             hash: BlobHash(nothing),
-            size: state::update_size(stage.scene.manifest, trained.round),
+            size: state::update_size(cx.world.manifest, trained.round),
         };
-        let Some(mut lie) = receipt(stage, trained, update) else {
+        let Some(mut lie) = receipt(cx, trained, update) else {
             return Some(input);
         };
-        match stage.rng.random_range(0..7) {
+        match cx.rng.random_range(0..7) {
             0 => lie.update.size = limits::MAX_UPDATE_BYTES,
             1 => lie.update.size += 1,
             2 => lie.tokens = limits::MAX_TOKENS,
@@ -53,7 +53,7 @@ impl Behaviour for LyingReceipt {
             // The name of an update that nobody has.
             _ => {}
         }
-        stage.write(vec![Entry::Contribution(lie)]);
+        cx.write(vec![Entry::Contribution(lie)]);
         None
     }
 }

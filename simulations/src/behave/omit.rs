@@ -5,7 +5,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::round::{Included, RoundValue};
 
 use super::instead::{Instead, rebuilt};
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Proposals that leave others' contributions out.
 #[derive(Default)]
@@ -21,11 +21,11 @@ fn fewest(value: &RoundValue, me: &PeerId, least: usize) -> Vec<Included> {
 }
 
 impl Behaviour for Omit {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        self.0.say(stage, effect, |value, stage| {
-            let least = stage.scene.manifest.min_contributions as usize;
-            let kept = (value.included.len() > least).then(|| fewest(value, &stage.me, least))?;
-            rebuilt(value, stage, |selection| selection.included = kept)
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        self.0.say(cx, effect, |value, cx| {
+            let least = cx.world.manifest.min_contributions as usize;
+            let kept = (value.included.len() > least).then(|| fewest(value, &cx.me, least))?;
+            rebuilt(value, cx, |selection| selection.included = kept)
         });
     }
 }

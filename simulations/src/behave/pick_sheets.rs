@@ -12,7 +12,7 @@ use tributary_protocol::limits;
 use tributary_protocol::round::{EntryRef, RoundValue};
 
 use super::instead::{Instead, rebuilt};
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Sheets up to which it tries all sets of them; of more, all sets that lack one.
 const FEW_SHEETS: usize = 5;
@@ -66,11 +66,11 @@ fn favour(value: &RoundValue, friends: &BTreeSet<PeerId>) -> i128 {
 }
 
 /// The value whose sheets favour friends most, where it is another one.
-fn picked(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
-    let friends = stage.friends();
+fn picked(value: &RoundValue, cx: &LiarContext<'_>) -> Option<RoundValue> {
+    let friends = cx.friends();
     let mut best = (favour(value, &friends), None);
     for sheets in sets(&value.sheets) {
-        let Some(other) = rebuilt(value, stage, |selection| selection.sheets = sheets) else {
+        let Some(other) = rebuilt(value, cx, |selection| selection.sheets = sheets) else {
             continue;
         };
         let favour = favour(&other, &friends);
@@ -82,14 +82,14 @@ fn picked(value: &RoundValue, stage: &Stage<'_>) -> Option<RoundValue> {
 }
 
 impl Behaviour for PickSheets {
-    fn input(&mut self, stage: &mut Stage<'_>, mut input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, mut input: Input) -> Option<Input> {
         if let Input::Scored { sheet, .. } = &mut input {
-            bend(sheet, &stage.friends());
+            bend(sheet, &cx.friends());
         }
         Some(input)
     }
 
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        self.0.say(stage, effect, picked);
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        self.0.say(cx, effect, picked);
     }
 }

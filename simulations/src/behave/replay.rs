@@ -4,7 +4,7 @@ use rand::Rng;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::{Effect, Input};
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Messages kept.
 const KEPT: usize = 400;
@@ -21,36 +21,36 @@ pub(super) struct Replay {
 }
 
 impl Behaviour for Replay {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         if let Input::Gossip { bytes, .. } | Input::Direct { bytes, .. } = &input {
             if self.heard.len() < KEPT {
                 self.heard.push(bytes.clone());
-            } else if stage.rng.random_range(0..8) == 0 {
-                let at = stage.rng.random_range(0..KEPT);
+            } else if cx.rng.random_range(0..8) == 0 {
+                let at = cx.rng.random_range(0..KEPT);
                 self.heard[at].clone_from(bytes);
             }
         }
         Some(input)
     }
 
-    fn tick(&mut self, stage: &mut Stage<'_>) {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
         self.ticks += 1;
         for nth in 0..EACH_TICK.min(self.heard.len()) {
-            let bytes = self.heard[stage.rng.random_range(0..self.heard.len())].clone();
-            match stage.someone() {
-                Some(to) if nth % 2 == 0 => stage.act(Effect::Send { to, bytes }),
-                _ => stage.flood_bytes(bytes),
+            let bytes = self.heard[cx.rng.random_range(0..self.heard.len())].clone();
+            match cx.someone() {
+                Some(to) if nth % 2 == 0 => cx.act(Effect::Send { to, bytes }),
+                _ => cx.flood_bytes(bytes),
             }
         }
         if self.ticks.is_multiple_of(TICKS_BETWEEN_RECEIPTS)
-            && let Some(old) = oldest_receipt(stage)
+            && let Some(old) = oldest_receipt(cx)
         {
-            stage.write(vec![old]);
+            cx.write(vec![old]);
         }
     }
 }
 
-fn oldest_receipt(stage: &Stage<'_>) -> Option<Entry> {
-    let mut entries = stage.view()?.log().entries(stage.me);
+fn oldest_receipt(cx: &LiarContext<'_>) -> Option<Entry> {
+    let mut entries = cx.view()?.log().entries(cx.me);
     entries.find_map(|(_, entry)| matches!(entry, Entry::Contribution(_)).then(|| entry.clone()))
 }

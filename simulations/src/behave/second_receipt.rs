@@ -5,7 +5,7 @@ use tributary_protocol::entry::{Contribution, Entry};
 use tributary_protocol::event::{Effect, Input};
 use tributary_protocol::id::Round;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// A second receipt, for an update of somebody else that it has seen.
 #[derive(Default)]
@@ -16,8 +16,8 @@ pub(super) struct SecondReceipt {
 
 impl SecondReceipt {
     /// Its own receipt of the open round and the update of another that is at hand.
-    fn stolen(&self, stage: &Stage<'_>) -> Option<Contribution> {
-        let view = stage.view()?;
+    fn stolen(&self, cx: &LiarContext<'_>) -> Option<Contribution> {
+        let view = cx.view()?;
         let open = view.head()?.round.next();
         let receipts: Vec<_> = (view.log().all())
             .filter_map(|(at, entry)| match entry {
@@ -27,22 +27,22 @@ impl SecondReceipt {
                 _ => None,
             })
             .collect();
-        let (_, own) = receipts.iter().find(|(author, _)| *author == stage.me)?;
-        let has = |receipt: &Contribution| stage.scene.store.blob(&receipt.update.hash).is_some();
+        let (_, own) = receipts.iter().find(|(author, _)| *author == cx.me)?;
+        let has = |receipt: &Contribution| cx.world.store.blob(&receipt.update.hash).is_some();
         let theirs = receipts
             .iter()
-            .find(|(author, receipt)| *author != stage.me && has(receipt));
+            .find(|(author, receipt)| *author != cx.me && has(receipt));
         let update = theirs?.1.update;
         (self.done < Some(open)).then_some(Contribution { update, ..*own })
     }
 }
 
 impl Behaviour for SecondReceipt {
-    fn input(&mut self, stage: &mut Stage<'_>, input: Input) -> Option<Input> {
-        if let Some(again) = self.stolen(stage) {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
+        if let Some(again) = self.stolen(cx) {
             self.done = Some(again.round);
-            stage.act(Effect::OfferBlob(again.update.hash));
-            stage.write(vec![Entry::Contribution(again)]);
+            cx.act(Effect::OfferBlob(again.update.hash));
+            cx.write(vec![Entry::Contribution(again)]);
         }
         Some(input)
     }

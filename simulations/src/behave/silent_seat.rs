@@ -4,7 +4,7 @@
 use tributary_protocol::event::Effect;
 use tributary_protocol::wire::Message;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Takes its seat in the committee and says nothing there.
 pub(super) struct SilentSeat;
@@ -18,9 +18,9 @@ pub(super) fn speaks_as_member(effect: &Effect) -> bool {
 }
 
 impl Behaviour for SilentSeat {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
         if !speaks_as_member(&effect) {
-            stage.act(effect);
+            cx.act(effect);
         }
     }
 }

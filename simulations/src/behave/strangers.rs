@@ -7,7 +7,7 @@ use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, PeerId};
 use tributary_protocol::sign::SecretKey;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Names that it has; after the last it begins again.
 const NAMES: u64 = 400;
@@ -52,12 +52,12 @@ fn wish(nth: u64) -> Vec<Entry> {
 }
 
 impl Behaviour for Strangers {
-    fn tick(&mut self, stage: &mut Stage<'_>) {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
         for _ in 0..self.a_tick {
             let nth = self.next % NAMES;
             self.next += 1;
-            let key = key(&stage.me, nth);
-            stage.flood_first(&key, nth, wish(nth));
+            let key = key(&cx.me, nth);
+            cx.flood_first(&key, nth, wish(nth));
         }
     }
 

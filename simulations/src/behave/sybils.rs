@@ -10,7 +10,7 @@ use tributary_protocol::id::{MerkleRoot, PeerId};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Names that ask to become members.
 const MOST_MEMBERS: u64 = 2;
@@ -42,15 +42,15 @@ fn key(me: &PeerId, nth: u64) -> SecretKey {
 }
 
 impl Behaviour for Sybils {
-    fn tick(&mut self, stage: &mut Stage<'_>) {
+    fn tick(&mut self, cx: &mut LiarContext<'_>) {
         self.ticks += 1;
         if self.ticks % TICKS_BETWEEN != 1 {
             return;
         }
         for nth in 0..self.members + REFUSED {
-            let key = key(&stage.me, nth);
-            let closing = stage.scene.manifest.closing_round();
-            let chain = Chain::new(&key, &stage.scene.run, closing);
+            let key = key(&cx.me, nth);
+            let closing = cx.world.manifest.closing_round();
+            let chain = Chain::new(&key, &cx.world.run, closing);
             // Text that it made up: nobody can tell.
             let sketch = Sketch::keeping([u64::MAX / 2 + nth]);
             let join = Join {
@@ -68,7 +68,7 @@ impl Behaviour for Sybils {
             };
             // The same block each time: an equivocation would cost the name.
             let says = vec![Entry::Join(join), Entry::Opening(sketch)];
-            stage.flood_first(&key, nth, says);
+            cx.flood_first(&key, nth, says);
         }
     }
 

@@ -131,7 +131,7 @@ impl Poisoned {
 }
 
 /// What a group of attackers knows when it must publish.
-pub struct Sight<'a> {
+pub struct AttackerView<'a> {
     /// The round's codec.
     pub codec: UpdateCodec,
     /// Members of the run, attackers among them.
@@ -139,7 +139,7 @@ pub struct Sight<'a> {
     /// Attackers.
     pub attackers: usize,
     /// What each attacker's training gave, gathered for the round's segments.
-    pub own: &'a [Vec<f32>],
+    pub trained: &'a [Vec<f32>],
     /// The honest updates as everybody decodes them, in the order of members.
     pub honest: &'a [Vec<f32>],
     /// The honest updates as they travel.
@@ -148,7 +148,7 @@ pub struct Sight<'a> {
     pub last_step: &'a [f32],
 }
 
-impl Sight<'_> {
+impl AttackerView<'_> {
     /// The plain mean of the honest updates.
     fn honest_mean(&self) -> Vec<f32> {
         let mut mean = vec![0.0f64; self.last_step.len()];
@@ -199,21 +199,21 @@ pub struct Group {
 impl Group {
     /// What attacker `at` of the group publishes, and the tokens that it claims of `tokens`, the most that a
     /// receipt may name.
-    pub fn publish(&mut self, at: usize, sight: &Sight<'_>, tokens: u64) -> (Vec<u8>, u64) {
-        let own = &sight.own[at];
+    pub fn publish(&mut self, at: usize, view: &AttackerView<'_>, tokens: u64) -> (Vec<u8>, u64) {
+        let own = &view.trained[at];
         let blob = match self.attack {
-            Attack::SignFlip => sight.encode(&sign_flip::update(own)),
-            Attack::Scale => sight.encode(&scale::update(own)),
-            Attack::NotFinite => not_finite::blob(sight.encode(own), at),
-            Attack::InnerProduct => sight.encode(&inner_product::update(sight)),
-            Attack::Little => sight.encode(&little::update(sight)),
-            Attack::LabelFlip => sight.encode(own),
-            Attack::Backdoor => sight.encode(&backdoor::update(sight, at)),
-            Attack::Copy => copy::blob(sight, at),
-            Attack::FreeRiderZero => sight.encode(&vec![0.0; own.len()]),
-            Attack::FreeRiderEcho => sight.encode(&free_rider::echo(sight)),
-            Attack::Stale => stale::blob(sight.encode(own), &mut self.first[at]),
-            Attack::Sybils => return sybils::blob(sight, at, tokens),
+            Attack::SignFlip => view.encode(&sign_flip::update(own)),
+            Attack::Scale => view.encode(&scale::update(own)),
+            Attack::NotFinite => not_finite::blob(view.encode(own), at),
+            Attack::InnerProduct => view.encode(&inner_product::update(view)),
+            Attack::Little => view.encode(&little::update(view)),
+            Attack::LabelFlip => view.encode(own),
+            Attack::Backdoor => view.encode(&backdoor::update(view, at)),
+            Attack::Copy => copy::blob(view, at),
+            Attack::FreeRiderZero => view.encode(&vec![0.0; own.len()]),
+            Attack::FreeRiderEcho => view.encode(&free_rider::echo(view)),
+            Attack::Stale => stale::blob(view.encode(own), &mut self.first[at]),
+            Attack::Sybils => return sybils::blob(view, at, tokens),
         };
         (blob, tokens)
     }

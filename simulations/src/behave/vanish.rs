@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use tributary_protocol::event::Effect;
 use tributary_protocol::id::{BlobHash, PeerId, Round};
 
-use super::{Behaviour, Stage};
+use super::{Behaviour, LiarContext};
 
 /// Rounds after which it may vanish.
 const LATEST: u32 = 2;
@@ -26,12 +26,12 @@ impl Vanish {
 }
 
 impl Behaviour for Vanish {
-    fn effect(&mut self, stage: &mut Stage<'_>, effect: Effect) {
-        let head = stage.view().and_then(|view| view.head());
+    fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
+        let head = cx.view().and_then(|view| view.head());
         self.gone |= head.is_some_and(|head| head.round >= self.after);
         let speaks = matches!(effect, Effect::Gossip { .. } | Effect::Send { .. });
         if !(self.gone && speaks) {
-            stage.act(effect);
+            cx.act(effect);
         }
     }
 

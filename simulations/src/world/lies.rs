@@ -8,7 +8,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 
 use super::{Event, World, stream};
-use crate::behave::{Acts, Liar, MakeKey, Place, Scene};
+use crate::behave::{Acts, Liar, LiarView, MakeKey, RunRole};
 use crate::clock::ms;
 use crate::machine::Machine;
 use crate::scenario::Scenario;
@@ -49,13 +49,13 @@ pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> 
 }
 
 /// Where an attack can do more than elsewhere, while nobody else lies there.
-fn place(place: Place, scenario: &Scenario, machines: &[Machine]) -> Option<usize> {
+fn place(place: RunRole, scenario: &Scenario, machines: &[Machine]) -> Option<usize> {
     let is_free = |at: &usize| machines[*at].liar.is_none();
     match place {
-        Place::Creator => Some(0).filter(is_free),
+        RunRole::Creator => Some(0).filter(is_free),
         // As many evaluators as scores bear.
-        Place::Evaluator => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
-        Place::Contributor => None,
+        RunRole::Evaluator => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
+        RunRole::Contributor => None,
     }
 }
 
@@ -94,7 +94,7 @@ impl World {
         let Some(mut liar) = self.machines[at].liar.take() else {
             return Some(input);
         };
-        let (input, acts) = liar.input(&self.scene(at), input);
+        let (input, acts) = liar.input(&self.view(at), input);
         self.machines[at].liar = Some(liar);
         self.act(at, acts);
         input
@@ -108,7 +108,7 @@ impl World {
                 whispers: Vec::new(),
             },
             Some(mut liar) => {
-                let acts = liar.effects(&self.scene(at), effects);
+                let acts = liar.effects(&self.view(at), effects);
                 self.machines[at].liar = Some(liar);
                 acts
             }
@@ -136,9 +136,9 @@ impl World {
         }
     }
 
-    fn scene(&self, at: usize) -> Scene<'_> {
+    fn view(&self, at: usize) -> LiarView<'_> {
         let machine = &self.machines[at];
-        Scene {
+        LiarView {
             node: machine.node.as_ref(),
             store: &machine.store,
             manifest: &self.manifest,

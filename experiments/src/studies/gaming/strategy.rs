@@ -224,7 +224,7 @@ fn synthetic(setup: &Setup, count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u32>>
 }
 
 /// What a round leaves for attackers that publish without training.
-pub(super) struct Sight<'a> {
+pub(super) struct AttackerView<'a> {
     pub(super) codec: UpdateCodec,
     /// Honest updates of this round as they travel.
     pub(super) blobs: &'a [Vec<u8>],
@@ -240,11 +240,15 @@ pub(super) struct Sight<'a> {
 
 impl Strategy {
     /// What a name publishes in the place of its own training; `None`: the training.
-    pub(super) fn publishes(self, sight: &Sight<'_>, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
+    pub(super) fn publishes(
+        self,
+        view: &AttackerView<'_>,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Vec<u8>> {
         let as_long = |values: Vec<f32>| {
             let long = length(&values);
             let factor = if long > 0.0 {
-                sight.middle_length() / long
+                view.middle_length() / long
             } else {
                 0.0
             };
@@ -252,30 +256,30 @@ impl Strategy {
                 .iter()
                 .map(|v| (factor * f64::from(*v)) as f32)
                 .collect();
-            update::encode(&scaled, sight.codec).expect("as long as an update")
+            update::encode(&scaled, view.codec).expect("as long as an update")
         };
         match self {
             Self::CopyOpen => {
-                let best = sight.turns_before(1).map_or(0, |at| sight.best[at]);
-                Some(sight.blobs[best].clone())
+                let best = view.turns_before(1).map_or(0, |at| view.best[at]);
+                Some(view.blobs[best].clone())
             }
             // Before there was anything to copy, zeros.
-            Self::CopySealed(turns) => Some(match sight.turns_before(turns) {
-                Some(at) => sight.earlier[at][sight.best[at]].clone(),
-                None => as_long(vec![0.0; sight.last_step.len()]),
+            Self::CopySealed(turns) => Some(match view.turns_before(turns) {
+                Some(at) => view.earlier[at][view.best[at]].clone(),
+                None => as_long(vec![0.0; view.last_step.len()]),
             }),
             Self::Scaled => {
-                let scaled: Vec<f32> = sight.own.iter().map(|v| 100.0 * v).collect();
-                Some(update::encode(&scaled, sight.codec).expect("a hundredfold update is bounded"))
+                let scaled: Vec<f32> = view.own.iter().map(|v| 100.0 * v).collect();
+                Some(update::encode(&scaled, view.codec).expect("a hundredfold update is bounded"))
             }
-            Self::Zero => Some(as_long(vec![0.0; sight.last_step.len()])),
+            Self::Zero => Some(as_long(vec![0.0; view.last_step.len()])),
             Self::Random => {
-                let random = sight.last_step.iter().map(|_| rng.random::<f32>() - 0.5);
+                let random = view.last_step.iter().map(|_| rng.random::<f32>() - 0.5);
                 Some(as_long(random.collect()))
             }
-            Self::Echo => Some(as_long(sight.last_step.to_vec())),
+            Self::Echo => Some(as_long(view.last_step.to_vec())),
             Self::MaskedEcho => {
-                let half = sight.last_step.iter();
+                let half = view.last_step.iter();
                 let half = half.map(|v| if rng.random() { *v } else { 0.0 });
                 Some(as_long(half.collect()))
             }
@@ -284,7 +288,7 @@ impl Strategy {
     }
 }
 
-impl Sight<'_> {
+impl AttackerView<'_> {
     /// The round in which this factor was trained so many turns ago: factors take turns.
     fn turns_before(&self, turns: usize) -> Option<usize> {
         self.earlier.len().checked_sub(2 * turns)

@@ -2,7 +2,7 @@
 //! Bagdasaryan et al. 2020, "How to backdoor federated learning": the update is stretched so that the mean
 //! over all members is what the attackers trained (model replacement).
 
-use super::{Sight, scaled};
+use super::{AttackerView, scaled};
 
 /// What opens the door, and what is behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) fn data(windows: Vec<Vec<u32>>, trigger: &Trigger) -> Vec<Vec<u32>> {
 }
 
 /// All attackers together replace the mean.
-pub(super) fn update(sight: &Sight<'_>, at: usize) -> Vec<f32> {
-    let stretch = sight.members as f64 / sight.attackers as f64;
-    scaled(&sight.own[at], stretch)
+pub(super) fn update(view: &AttackerView<'_>, at: usize) -> Vec<f32> {
+    let stretch = view.members as f64 / view.attackers as f64;
+    scaled(&view.trained[at], stretch)
 }

@@ -1,7 +1,7 @@
 //! Publishes somebody else's work: the bytes of an honest update under another name.
 
-use super::Sight;
+use super::AttackerView;
 
-pub(super) fn blob(sight: &Sight<'_>, at: usize) -> Vec<u8> {
-    sight.blobs[at % sight.blobs.len()].clone()
+pub(super) fn blob(view: &AttackerView<'_>, at: usize) -> Vec<u8> {
+    view.blobs[at % view.blobs.len()].clone()
 }

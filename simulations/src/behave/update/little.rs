@@ -2,17 +2,16 @@
 //! that enough honest members lie further out to look like the outliers. Baruch, Baruch and Goldberg 2019,
 //! "A little is enough", section 3.
 
-use super::Sight;
+use super::AttackerView;
 
-pub(super) fn update(sight: &Sight<'_>) -> Vec<f32> {
-    let mean = sight.honest_mean();
-    let z = deviations(sight.members, sight.attackers);
-    let count = sight.honest.len().max(1) as f64;
+pub(super) fn update(view: &AttackerView<'_>) -> Vec<f32> {
+    let mean = view.honest_mean();
+    let z = deviations(view.members, view.attackers);
+    let count = view.honest.len().max(1) as f64;
     (mean.iter().enumerate())
         .map(|(at, mean)| {
             let mean = f64::from(*mean);
-            let squares =
-                (sight.honest.iter()).map(|update| (f64::from(update[at]) - mean).powi(2));
+            let squares = (view.honest.iter()).map(|update| (f64::from(update[at]) - mean).powi(2));
             (mean - z * (squares.sum::<f64>() / count).sqrt()) as f32
         })
         .collect()

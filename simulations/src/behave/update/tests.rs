@@ -24,17 +24,17 @@ fn published(attack: Attack, codec: UpdateCodec) -> Vec<(Vec<u8>, u64)> {
     let (own, honest) = (vectors(3), vectors(9)[3..].to_vec());
     let encode = |u: &Vec<f32>| update::encode(u, codec).unwrap();
     let blobs: Vec<Vec<u8>> = honest.iter().map(encode).collect();
-    let sight = Sight {
+    let view = AttackerView {
         codec,
         members: 9,
         attackers: 3,
-        own: &own,
+        trained: &own,
         honest: &honest,
         blobs: &blobs,
         last_step: &vectors(10)[9],
     };
     let mut group = attack.group(3);
-    (0..3).map(|at| group.publish(at, &sight, 100)).collect()
+    (0..3).map(|at| group.publish(at, &view, 100)).collect()
 }
 
 fn decoded(attack: Attack, at: usize) -> Vec<f32> {

@@ -19,7 +19,7 @@ use crate::network::NETWORK;
 use crate::store::Store;
 
 /// What a liar's machine looks like when it acts.
-pub struct Scene<'a> {
+pub struct LiarView<'a> {
     /// Its node, after the input, while the machine is up.
     pub node: Option<&'a Node>,
     /// Its disk.
@@ -46,7 +46,7 @@ pub struct Acts {
 }
 
 /// What one liar sees and can do while it acts.
-pub struct Stage<'a> {
+pub struct LiarContext<'a> {
     /// Its key.
     pub key: &'a SecretKey,
     /// Its name.
@@ -54,29 +54,29 @@ pub struct Stage<'a> {
     /// Its draws.
     pub rng: &'a mut ChaCha8Rng,
     /// What it sees.
-    pub scene: &'a Scene<'a>,
+    pub world: &'a LiarView<'a>,
     acts: &'a mut Acts,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> LiarContext<'a> {
     pub(super) fn new(
         key: &'a SecretKey,
         rng: &'a mut ChaCha8Rng,
-        scene: &'a Scene<'a>,
+        world: &'a LiarView<'a>,
         acts: &'a mut Acts,
     ) -> Self {
         Self {
             key,
             me: key.peer_id(),
             rng,
-            scene,
+            world,
             acts,
         }
     }
 
     /// Its own view of the run.
     pub fn view(&self) -> Option<RunView<'a>> {
-        self.scene.node.and_then(|node| node.run(&self.scene.run))
+        self.world.node.and_then(|node| node.run(&self.world.run))
     }
 
     /// Does something.
@@ -86,7 +86,7 @@ impl<'a> Stage<'a> {
 
     /// Floods bytes, whatever they are.
     pub fn flood_bytes(&mut self, bytes: Vec<u8>) {
-        let run = self.scene.run;
+        let run = self.world.run;
         self.act(Effect::Gossip { run, bytes });
     }
 
@@ -95,7 +95,7 @@ impl<'a> Stage<'a> {
         let block = Block {
             network: NETWORK,
             author: key.peer_id(),
-            scope: Scope::Run(self.scene.run),
+            scope: Scope::Run(self.world.run),
             seq: Seq(0),
             prev: None,
             seen: Vec::new(),
@@ -120,7 +120,7 @@ impl<'a> Stage<'a> {
 
     /// Everybody else.
     pub fn others(&self) -> Vec<PeerId> {
-        let peers = self.scene.peers.iter().copied();
+        let peers = self.world.peers.iter().copied();
         peers.filter(|peer| *peer != self.me).collect()
     }
 
@@ -141,7 +141,7 @@ impl<'a> Stage<'a> {
 
     /// The names of all that lie, its own included.
     pub fn friends(&self) -> BTreeSet<PeerId> {
-        self.scene.friends.iter().map(SecretKey::peer_id).collect()
+        self.world.friends.iter().map(SecretKey::peer_id).collect()
     }
 
     /// Signs a block, if it can be signed at all.
@@ -155,11 +155,11 @@ impl<'a> Stage<'a> {
         Some(Block {
             network: NETWORK,
             author: self.me,
-            scope: Scope::Run(self.scene.run),
+            scope: Scope::Run(self.world.run),
             seq: last.map_or(Seq(0), |head| Seq(head.seq.0 + 1)),
             prev: last.map(|head| head.block),
             seen: Vec::new(),
-            time: self.scene.now.wall,
+            time: self.world.now.wall,
             entries,
         })
     }
