@@ -88,8 +88,8 @@ impl Shingle {
     }
 }
 
-/// The grams of a text's words, one from each word on that has enough behind it.
-pub fn grams(words: &[String]) -> impl Iterator<Item = Shingle> {
+/// The shingles of a text's words, one from each word on that has enough behind it.
+pub fn shingles(words: &[String]) -> impl Iterator<Item = Shingle> {
     words.windows(BLOCK_WORDS).map(Shingle::of)
 }
 

@@ -158,7 +158,7 @@ pub const MAX_SKETCH: usize = 1024;
 /// Tokens that a run of eight words, or the word it begins with, may stand for in a claim of own text. Tokenizers of
 /// today's models take one to three a word.
 pub const MAX_TOKENS_PER_WORD: u64 = 4;
-/// Words of a gram, and of a block of a shard. Holders confirm whole blocks only: a peer that knows one has to get
+/// Words of a shingle, and of a block of a shard. Holders confirm whole blocks only: a peer that knows one has to get
 /// all words of the next right at once.
 pub const BLOCK_WORDS: usize = 8;
 /// Words of the shortest span that a holder gives: two blocks, so that eight known words are never enough, wherever

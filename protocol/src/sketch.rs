@@ -42,14 +42,14 @@ pub struct Sketch(Vec<u64>);
 impl Sketch {
     /// Of the words that a member trains on.
     pub fn of(run: RunId, words: &[String]) -> Self {
-        let print = |gram: Shingle| {
+        let print = |shingle: Shingle| {
             let mut hasher = Hasher::new(Domain::Sketch);
-            hasher.update(run.as_bytes()).update(gram.as_bytes());
+            hasher.update(run.as_bytes()).update(shingle.as_bytes());
             let digest = hasher.finalize();
             let (first, _) = digest.as_bytes().split_at(8);
             u64::from_le_bytes(first.try_into().expect("eight bytes"))
         };
-        Self::keeping(fingerprint::grams(words).map(print))
+        Self::keeping(fingerprint::shingles(words).map(print))
     }
 
     /// Of all prints of a shard, in any order, repeated or not.

@@ -3,7 +3,7 @@
 //! ```text
 //!   words asked ──matches──▶ spans of whole blocks ──Allowance──▶ those that may be shown
 //!                                                     │
-//!                                 file of the home ◀──┴── questions and grams of the last hour
+//!                                 file of the home ◀──┴── questions and shingles of the last hour
 //! ```
 //! Keys are free, so nothing here counts by asker. There are three rules: a number of questions about one root, a
 //! number of words over all shards, and one step for each passage. The last one stops a reader: a span that shares
@@ -16,7 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use tributary_protocol::fingerprint::{Shingle, Span, grams};
+use tributary_protocol::fingerprint::{Shingle, Span, shingles};
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::limits::{BLOCK_WORDS, MAX_SPANS};
 use tributary_protocol::time::Timestamp;
@@ -48,7 +48,7 @@ pub struct NotAnAllowance(usize);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
     questions: Vec<(MerkleRoot, Timestamp)>,
-    /// When each gram was shown first, by its key.
+    /// When each shingle was shown first, by its key.
     shown: BTreeMap<u64, Timestamp>,
 }
 
@@ -79,16 +79,18 @@ impl Allowance {
     /// What may be shown: first what was shown before, then one new run after the other. A run that is held back is
     /// left out before anything is chosen: if it stood in the way of another one, it would show by that.
     fn allowed(&mut self, shard: &Shard, words: &[String], now: Timestamp) -> Vec<Match> {
-        let grams: Vec<Shingle> = grams(words).collect();
-        let runs = Runs::find(&grams, shard);
+        let shingles: Vec<Shingle> = shingles(words).collect();
+        let runs = Runs::find(&shingles, shard);
         let seen = |shown: &BTreeMap<u64, Timestamp>| -> Vec<bool> {
-            let grams = grams.iter();
-            grams.map(|gram| shown.contains_key(&gram.key())).collect()
+            let shingles = shingles.iter();
+            shingles
+                .map(|shingle| shown.contains_key(&shingle.key()))
+                .collect()
         };
         let known = seen(&self.shown);
         let shown_blocks = |from: usize, blocks: usize| {
-            let grams = known[from..].iter().take_while(|known| **known).count();
-            blocks.min(grams.div_ceil(BLOCK_WORDS))
+            let shingles = known[from..].iter().take_while(|known| **known).count();
+            blocks.min(shingles.div_ceil(BLOCK_WORDS))
         };
         let mut found = runs.pick(shown_blocks);
         found.sort_by_key(|span| (std::cmp::Reverse(span.words), span.from));
@@ -103,8 +105,8 @@ impl Allowance {
             let Some(new) = runs.longest_beside(new_blocks, &found) else {
                 break;
             };
-            let keys = grams[new.from..=new.from + new.words - BLOCK_WORDS].iter();
-            self.shown.extend(keys.map(|gram| (gram.key(), now)));
+            let keys = shingles[new.from..=new.from + new.words - BLOCK_WORDS].iter();
+            self.shown.extend(keys.map(|shingle| (shingle.key(), now)));
             found.push(new);
             found.sort_by_key(|span| span.from);
         }
@@ -119,7 +121,7 @@ impl Allowance {
     }
 }
 
-/// The grams inside of so many blocks, one at least, from a word of a text on.
+/// The shingles inside of so many blocks, one at least, from a word of a text on.
 fn inner(from: usize, blocks: usize) -> Range<usize> {
     from..from + (blocks.max(1) - 1) * BLOCK_WORDS + 1
 }

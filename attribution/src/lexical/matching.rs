@@ -12,7 +12,7 @@ use tributary_protocol::limits::{BLOCK_WORDS, MIN_SPAN_WORDS};
 
 use super::shard::Shard;
 
-/// Places of one gram that are looked at: what stands in more of them is a template, and any will do.
+/// Places of one shingle that are looked at: what stands in more of them is a template, and any will do.
 const MAX_PLACES: usize = 16;
 
 /// A run of words that stands in a text and in a shard.
@@ -28,30 +28,30 @@ pub struct Match {
 
 /// Runs of at least [`MIN_SPAN_WORDS`] words, in the order of the text and without overlap: the longest of all,
 /// then the longest to its left and to its right. Of equally long ones the first, at its first place.
-pub fn matches(grams: &[Shingle], shard: &Shard) -> Vec<Match> {
-    Runs::find(grams, shard).pick(|_, blocks| blocks)
+pub fn matches(shingles: &[Shingle], shard: &Shard) -> Vec<Match> {
+    Runs::find(shingles, shard).pick(|_, blocks| blocks)
 }
 
-/// For each gram of a text the runs that start there: place in the shard and number of blocks.
+/// For each shingle of a text the runs that start there: place in the shard and number of blocks.
 pub(super) struct Runs(Vec<BTreeMap<usize, usize>>);
 
 impl Runs {
-    pub(super) fn find(grams: &[Shingle], shard: &Shard) -> Self {
-        let mut out: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); grams.len()];
-        for (at, gram) in grams.iter().enumerate().rev() {
+    pub(super) fn find(shingles: &[Shingle], shard: &Shard) -> Self {
+        let mut out: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); shingles.len()];
+        for (at, shingle) in shingles.iter().enumerate().rev() {
             let next = out.get(at + BLOCK_WORDS);
             let run = |place: usize| match next.and_then(|runs| runs.get(&(place + BLOCK_WORDS))) {
                 Some(run) => run + 1,
                 // The place behind may be one that was not looked at.
                 None => {
-                    let text = grams[at..].iter().step_by(BLOCK_WORDS);
+                    let text = shingles[at..].iter().step_by(BLOCK_WORDS);
                     let places = (place..).step_by(BLOCK_WORDS);
                     text.zip(places)
-                        .take_while(|(gram, place)| shard.has(gram, *place))
+                        .take_while(|(shingle, place)| shard.has(shingle, *place))
                         .count()
                 }
             };
-            out[at] = (shard.places(gram, MAX_PLACES))
+            out[at] = (shard.places(shingle, MAX_PLACES))
                 .map(|place| (place, run(place)))
                 .collect();
         }
@@ -61,7 +61,7 @@ impl Runs {
     fn words(&self) -> usize {
         match self.0.len() {
             0 => 0,
-            grams => grams + BLOCK_WORDS - 1,
+            shingles => shingles + BLOCK_WORDS - 1,
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Shard {
     ends: Vec<u32>,
     /// Roots of [`SUBTREE`] leaves each, of the last the rest.
     subtrees: Vec<Digest>,
-    /// Where each whole block stands, by the first bytes of its gram.
+    /// Where each whole block stands, by the first bytes of its shingle.
     index: Vec<(u64, u32)>,
 }
 
@@ -47,7 +47,9 @@ impl Shard {
     pub fn new(text: &str, secret: Secret) -> Result<Self, TooLong> {
         let mut shard = Self::without_index(text, secret)?;
         let places = (0..(shard.words() + 1).saturating_sub(BLOCK_WORDS)).step_by(BLOCK_WORDS);
-        shard.index = places.map(|at| (shard.gram(at).key(), at as u32)).collect();
+        shard.index = places
+            .map(|at| (shard.shingle(at).key(), at as u32))
+            .collect();
         shard.index.sort_unstable();
         Ok(shard)
     }
@@ -99,25 +101,25 @@ impl Shard {
         &self.text[start as usize..self.ends[at] as usize]
     }
 
-    /// The gram that starts at a word; there must be enough words behind it.
-    pub(super) fn gram(&self, at: usize) -> Shingle {
+    /// The shingle that starts at a word; there must be enough words behind it.
+    pub(super) fn shingle(&self, at: usize) -> Shingle {
         Shingle::of((at..at + BLOCK_WORDS).map(|at| self.word(at)))
     }
 
-    /// Whether a gram stands at a word.
-    pub(super) fn has(&self, gram: &Shingle, at: usize) -> bool {
-        at + BLOCK_WORDS <= self.words() && self.gram(at) == *gram
+    /// Whether a shingle stands at a word.
+    pub(super) fn has(&self, shingle: &Shingle, at: usize) -> bool {
+        at + BLOCK_WORDS <= self.words() && self.shingle(at) == *shingle
     }
 
-    /// The first `most` blocks that are a gram, in order.
-    pub(super) fn places(&self, gram: &Shingle, most: usize) -> impl Iterator<Item = usize> {
-        let key = gram.key();
+    /// The first `most` blocks that are a shingle, in order.
+    pub(super) fn places(&self, shingle: &Shingle, most: usize) -> impl Iterator<Item = usize> {
+        let key = shingle.key();
         let first = self.index.partition_point(|(other, _)| *other < key);
         let same = self.index[first..]
             .iter()
             .take_while(move |(k, _)| *k == key);
         let places = same.take(most).map(|(_, at)| *at as usize);
-        places.filter(move |at| self.has(gram, *at))
+        places.filter(move |at| self.has(shingle, *at))
     }
 
     /// The root over some leaves, hashed anew.
@@ -147,8 +149,8 @@ impl Shard {
 
     /// The longest runs of blocks that `words` and the shard have in common, in their order.
     pub(super) fn matches(&self, words: &[String]) -> Vec<Match> {
-        let grams: Vec<Shingle> = fingerprint::grams(words).collect();
-        let mut found = matches(&grams, self);
+        let shingles: Vec<Shingle> = fingerprint::shingles(words).collect();
+        let mut found = matches(&shingles, self);
         found.sort_by_key(|span| (std::cmp::Reverse(span.words), span.from));
         found.truncate(MAX_SPANS);
         found.sort_by_key(|span| span.from);

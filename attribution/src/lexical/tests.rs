@@ -6,7 +6,7 @@
 )]
 
 use proptest::prelude::*;
-use tributary_protocol::fingerprint::{Secret, Span, check, grams, words};
+use tributary_protocol::fingerprint::{Secret, Span, check, shingles, words};
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::limits::{BLOCK_WORDS, MAX_QUESTION_WORDS, MAX_SPANS, MIN_SPAN_WORDS};
 use tributary_protocol::time::Timestamp;
@@ -301,7 +301,7 @@ fn a_refrain_is_boilerplate_and_the_base_is_not_asked_about_it() {
 }
 
 proptest! {
-    /// Few different words, so that runs overlap, repeat and touch. Each gram stands in few places.
+    /// Few different words, so that runs overlap, repeat and touch. Each shingle stands in few places.
     #[test]
     fn spans_are_those_of_the_slow_twin(
         shard in prop::collection::vec(0u8..2, 0..90),
@@ -316,7 +316,7 @@ proptest! {
         let spoken = |letters: &[u8]| letters.iter().map(|l| format!("w{l} ")).collect::<String>();
         let (text, spoken) = (split(&spoken(&text)), spoken(&shard));
         let held = Shard::new(&spoken, secret()).unwrap();
-        let asked: Vec<_> = grams(&text).collect();
+        let asked: Vec<_> = shingles(&text).collect();
         let found = matches(&asked, &held);
         let slow = reference::common_spans(&text, &split(&spoken), (BLOCK_WORDS, MIN_SPAN_WORDS));
         let spans = |of: &[Match]| of.iter().map(|m| (m.from, m.words)).collect::<Vec<_>>();

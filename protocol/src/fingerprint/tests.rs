@@ -72,8 +72,8 @@ fn a_gram_depends_on_its_words_and_on_where_they_end() {
     assert_eq!(Shingle::of(["ab", "c"]), Shingle::of(["ab", "c"]));
     assert_ne!(Shingle::of(["ab", "c"]), Shingle::of(["a", "bc"]));
     let (text, few) = (split(TEXT), split("one two three four five six seven"));
-    assert_eq!(grams(&text).count(), text.len() - BLOCK_WORDS + 1);
-    assert_eq!(grams(&few).count(), 0);
+    assert_eq!(shingles(&text).count(), text.len() - BLOCK_WORDS + 1);
+    assert_eq!(shingles(&few).count(), 0);
 }
 
 #[test]
