@@ -258,20 +258,11 @@ fn manifest() -> Manifest {
     use tributary_protocol::adapter::AdapterShape;
     use tributary_protocol::manifest::*;
     Manifest {
+        version: Version::V1,
         name: "r".into(),
         creator: peer(3),
         nonce: 0,
-        base: Base {
-            name: "b".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![],
-        },
         datanet: "d".into(),
-        rounds: 2,
         training: Training {
             local_steps: 1,
             batch: 1,
@@ -279,24 +270,47 @@ fn manifest() -> Manifest {
             learning_rate: Ppb(1),
             schedule: FactorSchedule::Both,
         },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: vec![],
-        score_windows: 1,
-        committee: 1,
-        min_members: 1,
-        min_contributions: 1,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 1,
-            grace_ms: 1,
-            propose_ms: 1,
-            vote_ms: 1,
+        model: Model {
+            base: Base {
+                name: "b".into(),
+                hash: Digest::default(),
+            },
+            adapter: AdapterShape {
+                rank: 1,
+                alpha: 1,
+                modules: vec![],
+            },
         },
-        budget_per_round: MicroOpen(77),
-        price_per_nat: MicroOpen(11),
-        revenue: usage(0, 0, 0, 0).revenue,
+        plan: RoundPlan {
+            rounds: 2,
+            min_contributions: 1,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 1,
+                grace_ms: 1,
+                propose_ms: 1,
+                vote_ms: 1,
+            },
+        },
+        updates: Updates {
+            codec: UpdateCodec::DenseF32,
+            aggregation: Aggregation::Mean,
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators: vec![],
+            windows: 1,
+        },
+        membership: Membership {
+            committee: 1,
+            min_members: 1,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(77),
+            price_per_nat: MicroOpen(11),
+            revenue: usage(0, 0, 0, 0).revenue,
+        },
     }
 }
 
