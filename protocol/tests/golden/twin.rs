@@ -248,7 +248,8 @@ pub(crate) fn block(b: &Block) -> Vec<u8> {
     let mut o = Out::default();
     o.int(b.network.0).raw(b.author.as_bytes());
     match b.scope {
-        Scope::Network => o.int(0u8),
+        Scope::Account(peer) => o.int(0u8).raw(peer.as_bytes()),
+        Scope::Datanet(datanet) => o.int(2u8).raw(datanet.0.as_bytes()),
         Scope::Run(run) => o.int(1u8).run(&run),
     };
     o.int(b.seq.0).option(b.prev, |o, prev| {
