@@ -14,7 +14,7 @@ use tributary_protocol::manifest::{
 use tributary_protocol::sign::SecretKey;
 
 use crate::machine::Machine;
-use crate::scenario::Scenario;
+use crate::scenario::{RunPlan, Scenario};
 
 /// Peer 0 creates the run and trains; the evaluators follow; then everyone else; late joiners last.
 pub(super) fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> Vec<Machine> {
@@ -102,19 +102,23 @@ pub(super) fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> 
             committee: run.committee,
             min_members: run.min_members,
         },
-        payment: Payment {
-            budget_per_round: MicroOpen(u128::from(run.budget_per_round)),
-            price_per_nat: match run.price_per_nat {
-                0 => MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
-                price => MicroOpen(u128::from(price)),
-            },
-            revenue: RevenueSplit {
-                contributors: Ppb(700_000_000),
-                base_author: Ppb(100_000_000),
-                server: Ppb(100_000_000),
-                committee: Ppb(50_000_000),
-                stakers: Ppb(50_000_000),
-            },
+        payment: payment(run),
+    }
+}
+
+fn payment(run: &RunPlan) -> Payment {
+    Payment {
+        budget_per_round: MicroOpen(u128::from(run.budget_per_round)),
+        price_per_nat: match run.price_per_nat {
+            0 => MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
+            price => MicroOpen(u128::from(price)),
+        },
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(100_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
         },
     }
 }
