@@ -24,8 +24,8 @@ use tributary_protocol::id::{
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
@@ -65,20 +65,11 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
         outputs: 24,
     };
     Manifest {
+        version: Version::V1,
         name: "walked".into(),
         creator: id(0),
         nonce: 5,
-        base: Base {
-            name: "none".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 2,
-            alpha: 4,
-            modules: vec![module],
-        },
         datanet: "test".into(),
-        rounds,
         training: Training {
             local_steps: 4,
             batch: 1,
@@ -86,32 +77,55 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
             learning_rate: Ppb(1_000_000),
             schedule: FactorSchedule::Alternate,
         },
-        codec: UpdateCodec::Sparse {
-            top: 1024,
-            feedback: Ppb(950_000_000),
+        model: Model {
+            base: Base {
+                name: "none".into(),
+                hash: Digest::default(),
+            },
+            adapter: AdapterShape {
+                rank: 2,
+                alpha: 4,
+                modules: vec![module],
+            },
         },
-        aggregation: Aggregation::ClippedMean,
-        weights: Weights::Trained,
-        evaluators,
-        score_windows: 4,
-        committee: members as u32,
-        min_members: members as u32,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 4_000,
-            grace_ms: 1_000,
-            propose_ms: 500,
-            vote_ms: 300,
+        plan: RoundPlan {
+            rounds,
+            min_contributions: 2,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 4_000,
+                grace_ms: 1_000,
+                propose_ms: 500,
+                vote_ms: 300,
+            },
         },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
+        updates: Updates {
+            codec: UpdateCodec::Sparse {
+                top: 1024,
+                feedback: Ppb(950_000_000),
+            },
+            aggregation: Aggregation::ClippedMean,
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators,
+            windows: 4,
+        },
+        membership: Membership {
+            committee: members as u32,
+            min_members: members as u32,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(1_000_000),
+            price_per_nat: MicroOpen(50_000_000),
+            revenue: RevenueSplit {
+                contributors: Ppb(700_000_000),
+                base_author: Ppb(100_000_000),
+                server: Ppb(100_000_000),
+                committee: Ppb(50_000_000),
+                stakers: Ppb(50_000_000),
+            },
         },
     }
 }
@@ -292,7 +306,7 @@ impl RunBuilder {
         let update: Vec<f32> = (0..len)
             .map(|_| (draws.next_u64() % 2001) as f32 / 1000.0 - 1.0)
             .collect();
-        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let bytes = update::encode(&update, self.manifest.updates.codec).expect("in range");
         let update = BlobRef::of(&bytes);
         self.kept.insert(update.hash, bytes.clone());
         self.blobs.insert(update.hash, bytes);

@@ -342,7 +342,7 @@ pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), 
             folder.permissions(std::fs::Permissions::from_mode(0o777));
         }
         let partial = folder.tempdir_in(beside).map_err(io)?;
-        tributary_trainer::export_peft(partial.path(), &manifest.base.name, adapter)
+        tributary_trainer::export_peft(partial.path(), &manifest.model.base.name, adapter)
             .map_err(|e| e.to_string())?;
         if dir.is_dir() {
             // Only an empty one goes.

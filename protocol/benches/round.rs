@@ -26,8 +26,8 @@ use tributary_protocol::id::{
     Blob, BlobHash, BlobRef, MerkleRoot, MicroOpen, NetworkId, PeerId, Ppb, RunId,
 };
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::node::{Node, NodeConfig, Resources};
 use tributary_protocol::outbox::Outbox;
@@ -326,16 +326,11 @@ fn manifest(
     schedule: FactorSchedule,
 ) -> Manifest {
     Manifest {
+        version: Version::V1,
         name: "large".into(),
         creator,
         nonce: 1,
-        base: Base {
-            name: "none".into(),
-            hash: Digest::default(),
-        },
-        adapter: shape(parameters),
         datanet: "none".into(),
-        rounds,
         training: Training {
             local_steps: 4,
             batch: 1,
@@ -343,31 +338,50 @@ fn manifest(
             learning_rate: Ppb(100_000_000),
             schedule,
         },
-        codec: CODEC,
-        aggregation: Aggregation::Agreement {
-            tolerate: Ppb(200_000_000),
+        model: Model {
+            base: Base {
+                name: "none".into(),
+                hash: Digest::default(),
+            },
+            adapter: shape(parameters),
         },
-        weights: Weights::Trained,
-        evaluators: Vec::new(),
-        score_windows: 4,
-        committee: 64,
-        min_members: members as u32,
-        min_contributions: members as u32,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 60_000,
-            grace_ms: 10_000,
-            propose_ms: 5_000,
-            vote_ms: 3_000,
+        plan: RoundPlan {
+            rounds,
+            min_contributions: members as u32,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 60_000,
+                grace_ms: 10_000,
+                propose_ms: 5_000,
+                vote_ms: 3_000,
+            },
         },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
+        updates: Updates {
+            codec: CODEC,
+            aggregation: Aggregation::Agreement {
+                tolerate: Ppb(200_000_000),
+            },
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators: Vec::new(),
+            windows: 4,
+        },
+        membership: Membership {
+            committee: 64,
+            min_members: members as u32,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(1_000_000),
+            price_per_nat: MicroOpen(50_000_000),
+            revenue: RevenueSplit {
+                contributors: Ppb(700_000_000),
+                base_author: Ppb(100_000_000),
+                server: Ppb(100_000_000),
+                committee: Ppb(50_000_000),
+                stakers: Ppb(50_000_000),
+            },
         },
     }
 }

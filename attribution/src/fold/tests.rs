@@ -1,7 +1,7 @@
 //! What each fact moves, and that repeated and refused ones leave the books alone.
 
 use proptest::prelude::*;
-use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Seq};
+use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Scope, Seq};
 use tributary_protocol::manifest::RevenueSplit;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
@@ -258,20 +258,11 @@ fn manifest() -> Manifest {
     use tributary_protocol::adapter::AdapterShape;
     use tributary_protocol::manifest::*;
     Manifest {
+        version: Version::V1,
         name: "r".into(),
         creator: peer(3),
         nonce: 0,
-        base: Base {
-            name: "b".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![],
-        },
         datanet: "d".into(),
-        rounds: 2,
         training: Training {
             local_steps: 1,
             batch: 1,
@@ -279,24 +270,47 @@ fn manifest() -> Manifest {
             learning_rate: Ppb(1),
             schedule: FactorSchedule::Both,
         },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: vec![],
-        score_windows: 1,
-        committee: 1,
-        min_members: 1,
-        min_contributions: 1,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 1,
-            grace_ms: 1,
-            propose_ms: 1,
-            vote_ms: 1,
+        model: Model {
+            base: Base {
+                name: "b".into(),
+                hash: Digest::default(),
+            },
+            adapter: AdapterShape {
+                rank: 1,
+                alpha: 1,
+                modules: vec![],
+            },
         },
-        budget_per_round: MicroOpen(77),
-        price_per_nat: MicroOpen(11),
-        revenue: usage(0, 0, 0, 0).revenue,
+        plan: RoundPlan {
+            rounds: 2,
+            min_contributions: 1,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 1,
+                grace_ms: 1,
+                propose_ms: 1,
+                vote_ms: 1,
+            },
+        },
+        updates: Updates {
+            codec: UpdateCodec::DenseF32,
+            aggregation: Aggregation::Mean,
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators: vec![],
+            windows: 1,
+        },
+        membership: Membership {
+            committee: 1,
+            min_members: 1,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(77),
+            price_per_nat: MicroOpen(11),
+            revenue: usage(0, 0, 0, 0).revenue,
+        },
     }
 }
 
@@ -353,10 +367,10 @@ proptest! {
 
     #[test]
     fn balances_are_the_plain_sum_of_postings(facts in facts()) {
-        let mut plain: BTreeMap<(RunId, Account), i128> = BTreeMap::new();
+        let mut plain: BTreeMap<(Scope, Account), i128> = BTreeMap::new();
         for fact in &facts {
             for posting in postings(fact).expect("good fact") {
-                *plain.entry((fact.id().run(), posting.account)).or_default() += posting.amount.0;
+                *plain.entry((fact.id().scope(), posting.account)).or_default() += posting.amount.0;
             }
         }
         let books = Books::of(facts).expect("good facts");

@@ -16,8 +16,8 @@ use tributary_protocol::id::{
     BlobRef, BlockId, MicroOpen, NanoNats, PeerId, Ppb, Round, Seq, StateHash,
 };
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::round::{EntryRef, FinalScore, Included, RoundValue};
 
@@ -57,24 +57,11 @@ struct Federation {
 
 fn manifest() -> Manifest {
     Manifest {
+        version: Version::V1,
         name: "quadratic".into(),
         creator: peer(SPONSOR),
         nonce: 1,
-        base: Base {
-            name: "bowl".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![Module {
-                name: "bowl".into(),
-                inputs: PARAMETERS as u32 / 2,
-                outputs: PARAMETERS as u32 / 2,
-            }],
-        },
         datanet: "bowls".into(),
-        rounds: ROUNDS,
         training: Training {
             local_steps: 5,
             batch: 1,
@@ -82,29 +69,56 @@ fn manifest() -> Manifest {
             learning_rate: Ppb(100_000_000),
             schedule: FactorSchedule::Both,
         },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: (20..20 + EVALUATORS).map(peer).collect(),
-        score_windows: 4,
-        committee: 3,
-        min_members: 5,
-        min_contributions: 5,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 1000,
-            grace_ms: 100,
-            propose_ms: 100,
-            vote_ms: 100,
+        model: Model {
+            base: Base {
+                name: "bowl".into(),
+                hash: Digest::default(),
+            },
+            adapter: AdapterShape {
+                rank: 1,
+                alpha: 1,
+                modules: vec![Module {
+                    name: "bowl".into(),
+                    inputs: PARAMETERS as u32 / 2,
+                    outputs: PARAMETERS as u32 / 2,
+                }],
+            },
         },
-        budget_per_round: BUDGET,
-        price_per_nat: PRICE,
-        revenue: RevenueSplit {
-            contributors: Ppb::ONE,
-            base_author: Ppb(0),
-            server: Ppb(0),
-            committee: Ppb(0),
-            stakers: Ppb(0),
+        plan: RoundPlan {
+            rounds: ROUNDS,
+            min_contributions: 5,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 1000,
+                grace_ms: 100,
+                propose_ms: 100,
+                vote_ms: 100,
+            },
+        },
+        updates: Updates {
+            codec: UpdateCodec::DenseF32,
+            aggregation: Aggregation::Mean,
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators: (20..20 + EVALUATORS).map(peer).collect(),
+            windows: 4,
+        },
+        membership: Membership {
+            committee: 3,
+            min_members: 5,
+        },
+        payment: Payment {
+            budget_per_round: BUDGET,
+            price_per_nat: PRICE,
+            revenue: RevenueSplit {
+                contributors: Ppb::ONE,
+                base_author: Ppb(0),
+                server: Ppb(0),
+                committee: Ppb(0),
+                stakers: Ppb(0),
+            },
         },
     }
 }
@@ -182,13 +196,15 @@ fn run() -> Federation {
         if !trains {
             continue;
         }
-        let given = aggregate::combine(manifest.aggregation, &weighted);
+        let given = aggregate::combine(manifest.updates.aggregation, &weighted);
         let judged: Vec<ScoreSheet> = (0..EVALUATORS)
             .map(|number| sheet(number, Round(round), &adapter, &given))
             .collect();
-        let signed: Vec<(PeerId, &ScoreSheet)> =
-            (manifest.evaluators.iter()).copied().zip(&judged).collect();
-        scores = aggregate::final_scores(&signed, &included, &manifest.evaluators);
+        let signed: Vec<(PeerId, &ScoreSheet)> = (manifest.scoring.evaluators.iter())
+            .copied()
+            .zip(&judged)
+            .collect();
+        scores = aggregate::final_scores(&signed, &included, &manifest.scoring.evaluators);
         adapter = aggregate::step(&adapter, &given);
         moved.add(&given).expect("vectors of one adapter");
         sheets.push(judged);
@@ -298,12 +314,12 @@ fn one_lying_evaluator_of_three_moves_nobody_out_of_the_honest_range() {
         line.score = NanoNats(if number == IDLE { i64::MAX } else { i64::MIN });
     }
     let sheets = [&honest[0], &honest[1], &lying];
-    let signed: Vec<(PeerId, &ScoreSheet)> = (federation.manifest.evaluators.iter())
+    let signed: Vec<(PeerId, &ScoreSheet)> = (federation.manifest.scoring.evaluators.iter())
         .copied()
         .zip(sheets)
         .collect();
     let judged = &federation.values[1].included;
-    let found = aggregate::final_scores(&signed, judged, &federation.manifest.evaluators);
+    let found = aggregate::final_scores(&signed, judged, &federation.manifest.scoring.evaluators);
     for (number, found) in found.iter().enumerate() {
         let (a, b) = (
             honest[0].scores[number].score,

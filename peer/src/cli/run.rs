@@ -94,7 +94,7 @@ async fn create(
     })?;
     let base = model::facts(&file.base)?;
     let manifest = file.manifest(creator, nonce(), &base)?;
-    let evaluates = manifest.evaluators.contains(&creator);
+    let evaluates = manifest.scoring.evaluators.contains(&creator);
     let folder = if file.base == model::BROOK {
         None
     } else {

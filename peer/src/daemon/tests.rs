@@ -15,8 +15,8 @@ use tributary_protocol::fingerprint::{Answer, Declined, Question, Secret, words}
 use tributary_protocol::hash;
 use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::node::Resources;
 
@@ -32,24 +32,11 @@ const ROUNDS: u32 = 3;
 
 fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
     Manifest {
+        version: Version::V1,
         name: "numbers".into(),
         creator,
         nonce: 1,
-        base: Base {
-            name: "none".into(),
-            hash: hash::blob(b"no model"),
-        },
-        adapter: AdapterShape {
-            rank: 2,
-            alpha: 2,
-            modules: vec![Module {
-                name: "m".into(),
-                inputs: 64,
-                outputs: 64,
-            }],
-        },
         datanet: "numbers".into(),
-        rounds: ROUNDS,
         training: Training {
             local_steps: 5,
             batch: 2,
@@ -57,29 +44,56 @@ fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
             learning_rate: Ppb(1_000_000),
             schedule: FactorSchedule::Alternate,
         },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: vec![evaluator],
-        score_windows: 4,
-        committee: 4,
-        min_members: 4,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 20_000,
-            grace_ms: 1_000,
-            propose_ms: 1_500,
-            vote_ms: 800,
+        model: Model {
+            base: Base {
+                name: "none".into(),
+                hash: hash::blob(b"no model"),
+            },
+            adapter: AdapterShape {
+                rank: 2,
+                alpha: 2,
+                modules: vec![Module {
+                    name: "m".into(),
+                    inputs: 64,
+                    outputs: 64,
+                }],
+            },
         },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(600_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(200_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
+        plan: RoundPlan {
+            rounds: ROUNDS,
+            min_contributions: 2,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 20_000,
+                grace_ms: 1_000,
+                propose_ms: 1_500,
+                vote_ms: 800,
+            },
+        },
+        updates: Updates {
+            codec: UpdateCodec::DenseF32,
+            aggregation: Aggregation::Mean,
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators: vec![evaluator],
+            windows: 4,
+        },
+        membership: Membership {
+            committee: 4,
+            min_members: 4,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(1_000_000),
+            price_per_nat: MicroOpen(50_000_000),
+            revenue: RevenueSplit {
+                contributors: Ppb(600_000_000),
+                base_author: Ppb(100_000_000),
+                server: Ppb(200_000_000),
+                committee: Ppb(50_000_000),
+                stakers: Ppb(50_000_000),
+            },
         },
     }
 }
@@ -366,7 +380,10 @@ async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Inquiry) {
     let asker = start(root, 1, holder.addresses(), slots).await;
     met(&asker, &[holder.peer_id()]).await;
     let manifest = Manifest {
-        min_members: 2,
+        membership: Membership {
+            min_members: 2,
+            ..manifest(holder.peer_id(), holder.peer_id()).membership
+        },
         ..manifest(holder.peer_id(), holder.peer_id())
     };
     let run = manifest.run_id();

@@ -15,8 +15,8 @@ use tributary_protocol::id::{
     Blob, BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
 };
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::outbox::Outbox;
@@ -112,20 +112,11 @@ pub(crate) fn manifest(
         outputs: 4,
     };
     Manifest {
+        version: Version::V1,
         name: "test".into(),
         creator,
         nonce: 1,
-        base: Base {
-            name: "none".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 2,
-            alpha: 4,
-            modules: vec![module("q"), module("v")],
-        },
         datanet: "test".into(),
-        rounds,
         training: Training {
             local_steps: 4,
             batch: 1,
@@ -133,32 +124,55 @@ pub(crate) fn manifest(
             learning_rate: Ppb(100_000_000),
             schedule: FactorSchedule::Alternate,
         },
-        codec: UpdateCodec::Sparse {
-            top: 64,
-            feedback: Ppb(950_000_000),
+        model: Model {
+            base: Base {
+                name: "none".into(),
+                hash: Digest::default(),
+            },
+            adapter: AdapterShape {
+                rank: 2,
+                alpha: 4,
+                modules: vec![module("q"), module("v")],
+            },
         },
-        aggregation: Aggregation::ClippedMean,
-        weights: Weights::Trained,
-        evaluators,
-        score_windows: 4,
-        committee: 4,
-        min_members: members,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 4_000,
-            grace_ms: 1_000,
-            propose_ms: 500,
-            vote_ms: 300,
+        plan: RoundPlan {
+            rounds,
+            min_contributions: 2,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 4_000,
+                grace_ms: 1_000,
+                propose_ms: 500,
+                vote_ms: 300,
+            },
         },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
+        updates: Updates {
+            codec: UpdateCodec::Sparse {
+                top: 64,
+                feedback: Ppb(950_000_000),
+            },
+            aggregation: Aggregation::ClippedMean,
+            weights: Weights::Trained,
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators,
+            windows: 4,
+        },
+        membership: Membership {
+            committee: 4,
+            min_members: members,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(1_000_000),
+            price_per_nat: MicroOpen(50_000_000),
+            revenue: RevenueSplit {
+                contributors: Ppb(700_000_000),
+                base_author: Ppb(100_000_000),
+                server: Ppb(100_000_000),
+                committee: Ppb(50_000_000),
+                stakers: Ppb(50_000_000),
+            },
         },
     }
 }
