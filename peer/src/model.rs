@@ -9,8 +9,8 @@ pub mod learner;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::Digest;
@@ -127,7 +127,7 @@ pub fn open_on(name: &str, device: Request) -> Result<BaseModel, ModelError> {
 
 fn embedded() -> Result<BaseModel, ModelError> {
     static BROOK_HASH: Mutex<Option<Digest>> = Mutex::new(None);
-    let mut hash = BROOK_HASH.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hash = BROOK_HASH.lock();
     if let Some(base) = hash.as_ref().and_then(loaded) {
         return Ok(base);
     }
@@ -142,13 +142,13 @@ fn embedded() -> Result<BaseModel, ModelError> {
 }
 
 fn loaded(hash: &Digest) -> Option<BaseModel> {
-    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = LOADED.lock();
     loaded.get(hash).cloned()
 }
 
 /// The first of equal bases that was loaded, so that later ones free their memory.
 fn share(base: BaseModel) -> BaseModel {
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = LOADED.lock();
     loaded.entry(base.hash()).or_insert(base).clone()
 }
 
