@@ -54,8 +54,8 @@ impl Offer {
     /// What a run offers for a round of which everything arrived.
     pub fn of(manifest: &Manifest) -> Self {
         Self {
-            budget: manifest.budget_per_round,
-            price_per_nat: manifest.price_per_nat,
+            budget: manifest.payment.budget_per_round,
+            price_per_nat: manifest.payment.price_per_nat,
             arrived: Ppb::ONE,
         }
     }

@@ -58,13 +58,13 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
     let mut manifest = net::manifest(id(0), evaluators, members as u32, rounds);
     manifest.name = "walked".into();
     manifest.nonce = 5;
-    manifest.adapter = net::shape(2, &["q"], (40, 24));
+    manifest.model.adapter = net::shape(2, &["q"], (40, 24));
     manifest.training.learning_rate = Ppb(1_000_000);
-    manifest.codec = UpdateCodec::Sparse {
+    manifest.updates.codec = UpdateCodec::Sparse {
         top: 1024,
         feedback: Ppb(950_000_000),
     };
-    manifest.committee = members as u32;
+    manifest.membership.committee = members as u32;
     manifest
 }
 
@@ -255,7 +255,7 @@ impl RunBuilder {
         let update: Vec<f32> = (0..len)
             .map(|_| (draws.next_u64() % 2001) as f32 / 1000.0 - 1.0)
             .collect();
-        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let bytes = update::encode(&update, self.manifest.updates.codec).expect("in range");
         let update = BlobRef::of(&bytes);
         self.kept.insert(update.hash, bytes.clone());
         self.blobs.insert(update.hash, bytes);

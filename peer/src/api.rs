@@ -24,6 +24,8 @@ pub mod types;
 
 mod server;
 
+use std::time::Duration;
+
 use futures::stream::BoxStream;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
@@ -39,6 +41,9 @@ use types::{
 };
 
 pub use server::{ServeError, Server, serve};
+
+/// How often a stream of events says that it is alive when nothing happens.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a question comes to.
 pub type Answer<T> = Result<T, Problem>;

@@ -13,6 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tributary_ledger::{LedgerIndex, Snapshot};
@@ -357,8 +358,8 @@ impl Daemon {
 
     /// Warnings that hold now, each with what to do.
     pub fn health(&self) -> Vec<Warning> {
-        self.health
-            .now(self.net.connected().len(), self.net.dropped())
+        let connected = self.net.connected().len();
+        (self.health).now(connected, self.net.dropped(), Instant::now())
     }
 
     /// Resolves when the daemon has stopped: told to, or by itself (a full disk, a fault of the

@@ -1,8 +1,8 @@
 //! Counters that matter, in Prometheus' text format.
 
-use std::sync::Mutex;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -143,8 +143,7 @@ impl Metrics {
     /// `tokens` since the last call.
     pub(crate) fn trained(&self, tokens: u64) {
         self.tokens.inc_by(tokens);
-        let mut last =
-            (self.last_trained.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last_trained.lock();
         let seconds = last.elapsed().as_secs_f64();
         if seconds > 0.0 {
             self.token_rate.set((tokens as f64 / seconds) as i64);

@@ -319,18 +319,18 @@ fn manifest(
     schedule: FactorSchedule,
 ) -> Manifest {
     let mut manifest = net::manifest(creator, Vec::new(), members as u32, rounds);
-    manifest.adapter = shape(parameters);
+    manifest.model.adapter = shape(parameters);
     manifest.training.schedule = schedule;
-    manifest.codec = CODEC;
-    manifest.aggregation = Aggregation::Agreement {
+    manifest.updates.codec = CODEC;
+    manifest.updates.aggregation = Aggregation::Agreement {
         tolerate: Ppb(200_000_000),
     };
-    manifest.committee = 64;
-    manifest.min_contributions = members as u32;
-    manifest.deadlines.round_ms = 60_000;
-    manifest.deadlines.grace_ms = 10_000;
-    manifest.deadlines.propose_ms = 5_000;
-    manifest.deadlines.vote_ms = 3_000;
+    manifest.membership.committee = 64;
+    manifest.plan.min_contributions = members as u32;
+    manifest.plan.deadlines.round_ms = 60_000;
+    manifest.plan.deadlines.grace_ms = 10_000;
+    manifest.plan.deadlines.propose_ms = 5_000;
+    manifest.plan.deadlines.vote_ms = 3_000;
     manifest
 }
 

@@ -433,7 +433,7 @@ impl<'a> Replay<'a> {
         if BlobRef::of(&bytes) != value.adapter {
             return Err(fault("its content has another hash or size"));
         }
-        let shape = Arc::new(self.manifest.adapter.clone());
+        let shape = Arc::new(self.manifest.model.adapter.clone());
         let adapter = Adapter::from_bytes(shape, &bytes);
         match adapter {
             Ok(adapter) => Ok(Some(Arc::new(adapter))),

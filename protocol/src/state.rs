@@ -10,6 +10,7 @@
 mod admission;
 mod bounds;
 mod membership;
+mod result;
 mod step;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
+pub use result::RoundResult;
 pub use step::{Derived, Step, StepKey, Stepped, advanced};
 
 /// What certificates alone prove of a run.
@@ -121,7 +123,7 @@ pub fn follow(
     }
     // The genesis has nobody before it.
     let electorate = electorate(manifest, head.map_or(&roster, |head| &head.roster));
-    let most = manifest.participants as usize;
+    let most = manifest.plan.participants as usize;
     let is_sampled = roster.contributors().count() > most;
     let mut participants = draw(run, round, &value.beacon, &roster, most);
     participants.sort_unstable();
@@ -368,7 +370,7 @@ pub fn sheet_fits(
     let (Some(head), Some(judged)) = (head, judged) else {
         return false;
     };
-    manifest.evaluators.binary_search(author).is_ok()
+    manifest.scoring.evaluators.binary_search(author).is_ok()
         && (head.roster.get(author)).is_some_and(|member| member.role.evaluates())
         && sheet.round == head.round
         && sheet.state == head.hash
@@ -387,7 +389,7 @@ fn final_scores(
     let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
         .filter_map(|at| Some((at.author, sources.log.entry(at).and_then(as_sheet)?)))
         .collect();
-    aggregate::final_scores(&sheets, &judged.included, &manifest.evaluators)
+    aggregate::final_scores(&sheets, &judged.included, &manifest.scoring.evaluators)
 }
 
 /// What a proposer chose to put into a round.

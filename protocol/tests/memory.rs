@@ -216,11 +216,11 @@ fn peers_compare_what_certificates_admit_and_nothing_else() {
 fn a_run_that_asks_for_more_than_a_peer_gives_costs_that_peer_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut wide = manifest(PeerId::default(), Vec::new(), 2, 6);
-    wide.adapter.rank = 256;
-    wide.adapter.modules.truncate(1);
+    wide.model.adapter.rank = 256;
+    wide.model.adapter.modules.truncate(1);
     (
-        wide.adapter.modules[0].inputs,
-        wide.adapter.modules[0].outputs,
+        wide.model.adapter.modules[0].inputs,
+        wide.model.adapter.modules[0].outputs,
     ) = (1 << 15, 1 << 15);
     let asked = Bounds::of(&wide);
     assert_eq!(asked.adapter, 64 << 20);

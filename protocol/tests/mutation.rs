@@ -198,7 +198,7 @@ fn the_update_and_adapter_decoders_withstand_mutation() {
         .map(|at| ((at * 37) % 101) as f32 / 64.0 - 0.75)
         .collect();
     let codecs = [
-        ("sparse update", manifest().codec),
+        ("sparse update", manifest().updates.codec),
         ("int8 update", UpdateCodec::DenseInt8),
         ("f32 update", UpdateCodec::DenseF32),
     ];
@@ -208,7 +208,7 @@ fn the_update_and_adapter_decoders_withstand_mutation() {
             outcome(update::decode(bytes, flat.len(), codec))
         });
     }
-    let shape = Arc::new(manifest().adapter);
+    let shape = Arc::new(manifest().model.adapter);
     let seed = Adapter::init(shape.clone(), &any_digest(1)).to_bytes();
     feed("adapter", &[seed], |bytes| {
         outcome(Adapter::from_bytes(shape.clone(), bytes))

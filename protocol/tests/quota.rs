@@ -68,13 +68,13 @@ impl Log {
 
 fn largest_manifest(creator: PeerId) -> Manifest {
     let mut manifest = manifest(creator, Vec::new(), 2, ROUNDS);
-    let module = manifest.adapter.modules[0].clone();
-    manifest.adapter.modules.clear();
+    let module = manifest.model.adapter.modules[0].clone();
+    manifest.model.adapter.modules.clear();
     for nth in 0..limits::MAX_MODULES {
         let mut module = module.clone();
         module.name = format!("{nth:0>36}");
         (module.inputs, module.outputs) = (4096, 4096);
-        manifest.adapter.modules.push(module);
+        manifest.model.adapter.modules.push(module);
     }
     let bytes = codec::encode(&manifest).len();
     assert!(bytes > limits::MAX_MANIFEST_BYTES * 9 / 10, "{bytes}");

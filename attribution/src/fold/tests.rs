@@ -1,7 +1,7 @@
 //! What each fact moves, and that repeated and refused ones leave the books alone.
 
 use proptest::prelude::*;
-use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Seq};
+use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Scope, Seq};
 use tributary_protocol::manifest::RevenueSplit;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
@@ -257,10 +257,10 @@ fn a_chain_is_walked_from_its_genesis_without_a_hole() {
 fn manifest() -> Manifest {
     let mut manifest = tributary_protocol::test_utils::fixture::manifest();
     manifest.creator = peer(3);
-    manifest.rounds = 2;
-    manifest.budget_per_round = MicroOpen(77);
-    manifest.price_per_nat = MicroOpen(11);
-    manifest.revenue = usage(0, 0, 0, 0).revenue;
+    manifest.plan.rounds = 2;
+    manifest.payment.budget_per_round = MicroOpen(77);
+    manifest.payment.price_per_nat = MicroOpen(11);
+    manifest.payment.revenue = usage(0, 0, 0, 0).revenue;
     manifest
 }
 
@@ -317,10 +317,10 @@ proptest! {
 
     #[test]
     fn balances_are_the_plain_sum_of_postings(facts in facts()) {
-        let mut plain: BTreeMap<(RunId, Account), i128> = BTreeMap::new();
+        let mut plain: BTreeMap<(Scope, Account), i128> = BTreeMap::new();
         for fact in &facts {
             for posting in postings(fact).expect("good fact") {
-                *plain.entry((fact.id().run(), posting.account)).or_default() += posting.amount.0;
+                *plain.entry((fact.id().scope(), posting.account)).or_default() += posting.amount.0;
             }
         }
         let books = Books::of(facts).expect("good facts");

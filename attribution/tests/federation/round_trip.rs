@@ -58,15 +58,15 @@ fn manifest() -> Manifest {
     let evaluators = (20..20 + EVALUATORS).map(peer).collect();
     let mut manifest = net::manifest(peer(SPONSOR), evaluators, 5, ROUNDS);
     let side = PARAMETERS as u32 / 2;
-    manifest.adapter = net::shape(1, &["bowl"], (side, side));
+    manifest.model.adapter = net::shape(1, &["bowl"], (side, side));
     manifest.training.schedule = FactorSchedule::Both;
-    manifest.codec = UpdateCodec::DenseF32;
-    manifest.aggregation = Aggregation::Mean;
-    manifest.committee = 3;
-    manifest.min_contributions = 5;
-    manifest.budget_per_round = BUDGET;
-    manifest.price_per_nat = PRICE;
-    manifest.revenue = RevenueSplit {
+    manifest.updates.codec = UpdateCodec::DenseF32;
+    manifest.updates.aggregation = Aggregation::Mean;
+    manifest.membership.committee = 3;
+    manifest.plan.min_contributions = 5;
+    manifest.payment.budget_per_round = BUDGET;
+    manifest.payment.price_per_nat = PRICE;
+    manifest.payment.revenue = RevenueSplit {
         contributors: Ppb::ONE,
         base_author: Ppb(0),
         server: Ppb(0),
@@ -149,13 +149,15 @@ fn run() -> Federation {
         if !trains {
             continue;
         }
-        let given = aggregate::combine(manifest.aggregation, &weighted);
+        let given = aggregate::combine(manifest.updates.aggregation, &weighted);
         let judged: Vec<ScoreSheet> = (0..EVALUATORS)
             .map(|number| sheet(number, Round(round), &adapter, &given))
             .collect();
-        let signed: Vec<(PeerId, &ScoreSheet)> =
-            (manifest.evaluators.iter()).copied().zip(&judged).collect();
-        scores = aggregate::final_scores(&signed, &included, &manifest.evaluators);
+        let signed: Vec<(PeerId, &ScoreSheet)> = (manifest.scoring.evaluators.iter())
+            .copied()
+            .zip(&judged)
+            .collect();
+        scores = aggregate::final_scores(&signed, &included, &manifest.scoring.evaluators);
         adapter = aggregate::step(&adapter, &given);
         moved.add(&given).expect("vectors of one adapter");
         sheets.push(judged);
@@ -265,12 +267,12 @@ fn one_lying_evaluator_of_three_moves_nobody_out_of_the_honest_range() {
         line.score = NanoNats(if number == IDLE { i64::MAX } else { i64::MIN });
     }
     let sheets = [&honest[0], &honest[1], &lying];
-    let signed: Vec<(PeerId, &ScoreSheet)> = (federation.manifest.evaluators.iter())
+    let signed: Vec<(PeerId, &ScoreSheet)> = (federation.manifest.scoring.evaluators.iter())
         .copied()
         .zip(sheets)
         .collect();
     let judged = &federation.values[1].included;
-    let found = aggregate::final_scores(&signed, judged, &federation.manifest.evaluators);
+    let found = aggregate::final_scores(&signed, judged, &federation.manifest.scoring.evaluators);
     for (number, found) in found.iter().enumerate() {
         let (a, b) = (
             honest[0].scores[number].score,

@@ -244,7 +244,7 @@ impl<'a> Found<'a> {
                  fewer than {} of those drawn contribute",
                 head.participants.len(),
                 head.roster.contributors().count(),
-                manifest.min_contributions
+                manifest.plan.min_contributions
             );
         }
         format!(

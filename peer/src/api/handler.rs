@@ -361,7 +361,11 @@ impl ApiHandler for DaemonHandler {
             membership::fair(&manifest, join)?;
         }
         let provided = tokio::task::block_in_place(|| {
-            model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
+            model::provide(
+                self.home.paths(),
+                &manifest.model.base,
+                request.base.as_deref(),
+            )
         });
         provided.map_err(Failure::from)?;
         self.command(Command::Create(Box::new(manifest.clone())))

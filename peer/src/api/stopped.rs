@@ -102,9 +102,9 @@ fn brief(run_index: &IndexedRun) -> RunBrief {
         run: run_index.id().to_string(),
         name: manifest.name.clone(),
         datanet: manifest.datanet.clone(),
-        base: manifest.base.name.clone(),
+        base: manifest.model.base.name.clone(),
         certified: certified.map(|round| round.0),
-        rounds: manifest.rounds,
+        rounds: manifest.plan.rounds,
         phase: match finished {
             true => RunPhase::Finished,
             false => RunPhase::Offline,

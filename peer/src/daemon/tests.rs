@@ -29,13 +29,13 @@ const ROUNDS: u32 = 3;
 
 fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
     let mut manifest = test_utils::net::manifest(creator, vec![evaluator], 4, ROUNDS);
-    manifest.adapter = test_utils::net::shape(2, &["m"], (64, 64));
-    manifest.codec = UpdateCodec::DenseF32;
-    manifest.aggregation = Aggregation::Mean;
-    manifest.deadlines.round_ms = 20_000;
-    manifest.deadlines.grace_ms = 1_000;
-    manifest.deadlines.propose_ms = 1_500;
-    manifest.deadlines.vote_ms = 800;
+    manifest.model.adapter = test_utils::net::shape(2, &["m"], (64, 64));
+    manifest.updates.codec = UpdateCodec::DenseF32;
+    manifest.updates.aggregation = Aggregation::Mean;
+    manifest.plan.deadlines.round_ms = 20_000;
+    manifest.plan.deadlines.grace_ms = 1_000;
+    manifest.plan.deadlines.propose_ms = 1_500;
+    manifest.plan.deadlines.vote_ms = 800;
     manifest
 }
 
@@ -321,7 +321,7 @@ async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Inquiry) {
     let asker = start(root, 1, holder.addresses(), slots).await;
     met(&asker, &[holder.peer_id()]).await;
     let mut manifest = manifest(holder.peer_id(), holder.peer_id());
-    manifest.min_members = 2;
+    manifest.membership.min_members = 2;
     let run = manifest.run_id();
     let create = Command::Create(Box::new(manifest));
     holder.command(create).await.unwrap();

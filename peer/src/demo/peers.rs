@@ -252,7 +252,7 @@ fn make(
         ))
         .hint("name another folder with --home"));
     }
-    let reading = (manifest.base.hash, manifest.training.context);
+    let reading = (manifest.model.base.hash, manifest.training.context);
     let (role, train, holdout) = if actor.trains {
         (Role::Contributor, plan.texts[at].train.clone(), Vec::new())
     } else {
@@ -279,7 +279,7 @@ fn make(
 /// Tells a home where a base other than `brook` is, so that its daemon finds it alone.
 fn provide(home: &HomePaths, plan: &Plan, manifest: &Manifest) -> Result<(), Failure> {
     if plan.base != model::BROOK {
-        model::provide(home, &manifest.base, Some(Path::new(&plan.base)))?;
+        model::provide(home, &manifest.model.base, Some(Path::new(&plan.base)))?;
     }
     Ok(())
 }

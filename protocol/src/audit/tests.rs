@@ -33,9 +33,9 @@ fn manifest() -> Manifest {
     let mut manifest = net::manifest(me(0), evaluators, MEMBERS as u32, ROUNDS);
     manifest.name = "audited".into();
     manifest.nonce = 5;
-    manifest.adapter = net::shape(2, &["q"], (40, 24));
+    manifest.model.adapter = net::shape(2, &["q"], (40, 24));
     manifest.training.learning_rate = Ppb(1_000_000);
-    manifest.codec = UpdateCodec::Sparse {
+    manifest.updates.codec = UpdateCodec::Sparse {
         top: 1024,
         feedback: Ppb(950_000_000),
     };
@@ -168,12 +168,12 @@ impl Archive {
         let head = self.head.as_ref().expect("after the genesis");
         let (round, base) = (head.round.next(), head.hash);
         let trainable = self.manifest.training.schedule.trainable(round);
-        let segments = self.manifest.adapter.trainable_segments(trainable);
+        let segments = self.manifest.model.adapter.trainable_segments(trainable);
         let len: usize = segments.iter().map(|s| s.len()).sum();
         let update: Vec<f32> = (0..len)
             .map(|_| draws.below(2001) as f32 / 1000.0 - 1.0)
             .collect();
-        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let bytes = update::encode(&update, self.manifest.updates.codec).expect("in range");
         let update = BlobRef::of(&bytes);
         self.blobs.insert(update.hash, bytes);
         let tokens = 10 + who as u64;
@@ -291,13 +291,14 @@ fn a_finished_run_passes_and_yields_what_moved_it() {
         let derived = derived.expect("everything is at hand");
         let after = derived.adapter.values().to_vec();
         if let Some(before) = adapter.replace(after.clone()) {
-            let plain: Vec<(PeerId, Vec<f32>)> = (derived.contributions.iter())
-                .map(|(peer, vector)| (*peer, vector.to_vec()))
-                .collect();
+            let plain: Vec<(PeerId, Vec<f32>)> =
+                (derived.result.open().expect("an open round").iter())
+                    .map(|(peer, vector)| (*peer, vector.to_vec()))
+                    .collect();
             assert_eq!(crate::aggregate::step(&before, &plain), after);
         }
         assert_eq!(BlobRef::of(&derived.adapter.to_bytes()), value.adapter);
-        sums.push(derived.contributions.len());
+        sums.push(derived.result.peers().len());
     });
     let audited = audited.expect("nothing is wrong");
     assert_eq!(sums, [0, 3, 3, 3, 0]);

@@ -55,7 +55,7 @@ fn blocks_out_of_order_wait_and_then_count() {
 
 #[test]
 fn blocks_of_another_scope_or_network_are_refused() {
-    let mut set = LogSet::new(NET, Scope::Network);
+    let mut set = LogSet::new(NET, Scope::Account(key(1).peer_id()));
     let block = signed(&key(1), None, 0);
     let refused = set.insert(block.clone());
     assert!(matches!(

@@ -37,7 +37,7 @@ impl Run {
             run: self.id,
             round,
             committee,
-            deadlines: manifest.deadlines,
+            deadlines: manifest.plan.deadlines,
         };
         let key = desk.key.clone();
         let (height, outputs) = match &steps {

@@ -120,7 +120,10 @@ impl Run {
             return;
         };
         let waited_ms = desk.now.monotonic.since_ms(awaited.since);
-        let patience_ms = self.manifest.as_ref().map_or(0, |m| m.deadlines.round_ms);
+        let patience_ms = self
+            .manifest
+            .as_ref()
+            .map_or(0, |m| m.plan.deadlines.round_ms);
         if waited_ms >= u64::from(patience_ms) && !awaited.is_told {
             awaited.is_told = true;
             desk.notify(Notice::Refuted {

@@ -55,7 +55,7 @@ impl Run {
             return;
         }
         if !std::mem::replace(&mut closed.revealed, true) {
-            let grace_ms = u64::from(manifest.deadlines.grace_ms);
+            let grace_ms = u64::from(manifest.plan.deadlines.grace_ms);
             let over = closed.reveal.after_ms(grace_ms);
             self.wake(desk, over);
         }
@@ -69,12 +69,12 @@ impl Run {
         let now = desk.now.monotonic;
         let expected = head.participants.len();
         let counted: BTreeSet<PeerId> = self.eligible(now).map(|(peer, _, _)| *peer).collect();
-        if counted.len() < manifest.min_contributions as usize {
+        if counted.len() < manifest.plan.min_contributions as usize {
             return None;
         }
         let all = counted.len() >= expected;
-        let grace_ms = u64::from(manifest.deadlines.grace_ms);
-        let deadline = (self.began).after_ms(u64::from(manifest.deadlines.round_ms));
+        let grace_ms = u64::from(manifest.plan.deadlines.grace_ms);
+        let deadline = (self.began).after_ms(u64::from(manifest.plan.deadlines.round_ms));
         if !all && self.grace.is_none() {
             self.grace = Some(now);
             self.wake(desk, now.after_ms(grace_ms / 2));
@@ -88,7 +88,11 @@ impl Run {
             return None;
         }
         // Who is expected and has committed cannot commit again: with all of them there is nothing to hold.
-        let seal_ms = if all { 0 } else { manifest.deadlines.seal_ms() };
+        let seal_ms = if all {
+            0
+        } else {
+            manifest.plan.deadlines.seal_ms()
+        };
         let reveal = now.after_ms(seal_ms);
         if seal_ms > 0 {
             self.wake(desk, reveal);
@@ -155,7 +159,10 @@ impl Run {
     }
 
     fn has_minimum(&self, updates: usize) -> bool {
-        let least = self.manifest.as_ref().map(|m| m.min_contributions as usize);
+        let least = self
+            .manifest
+            .as_ref()
+            .map(|m| m.plan.min_contributions as usize);
         least.is_some_and(|least| updates >= least)
     }
 
@@ -175,7 +182,7 @@ impl Run {
         let (Some(closed), Some(manifest)) = (&self.closed, &self.manifest) else {
             return false;
         };
-        now >= (closed.reveal).after_ms(u64::from(manifest.deadlines.grace_ms))
+        now >= (closed.reveal).after_ms(u64::from(manifest.plan.deadlines.grace_ms))
     }
 
     /// Whether the open height may be proposed: all counted updates and all sheets are here, or the minimum
@@ -185,14 +192,14 @@ impl Run {
             return false;
         };
         if self.head.is_none() {
-            let patience_ms = u64::from(manifest.deadlines.round_ms);
+            let patience_ms = u64::from(manifest.plan.deadlines.round_ms);
             let decides = self.height.is_some() && !self.awaits_openings(now, patience_ms);
-            return decides && self.is_ready_for_genesis(manifest.min_members as usize);
+            return decides && self.is_ready_for_genesis(manifest.membership.min_members as usize);
         }
         let (sheets, expected) = self.sheets();
         let scored = sheets.len() >= expected;
         if !self.is_training_round(self.next()) {
-            let deadline = (self.began).after_ms(u64::from(manifest.deadlines.round_ms));
+            let deadline = (self.began).after_ms(u64::from(manifest.plan.deadlines.round_ms));
             return scored || now >= deadline;
         }
         let Some(closed) = &self.closed else {

@@ -113,7 +113,7 @@ impl Run {
         else {
             return;
         };
-        let evaluates = manifest.evaluators.binary_search(&desk.me).is_ok()
+        let evaluates = manifest.scoring.evaluators.binary_search(&desk.me).is_ok()
             && head
                 .roster
                 .get(&desk.me)
@@ -137,7 +137,7 @@ impl Run {
             contributions: Arc::clone(&scorable.contributions),
             public: Vec::new(),
             seed: value.score_seed(),
-            windows: manifest.score_windows,
+            windows: manifest.scoring.windows,
         };
         match self.public_before(desk, task.round) {
             Some(public) => task.public = public,
@@ -228,7 +228,7 @@ impl Run {
         });
         let (mut out, mut others): (Vec<Included>, Vec<Included>) =
             all.partition(|i| head.is_participant(&i.receipt.author));
-        if out.len() < manifest.min_contributions as usize {
+        if out.len() < manifest.plan.min_contributions as usize {
             let most = head.participants.len() - out.len();
             let by = (Domain::Participants, &head.beacon);
             self.draw(by, &mut others, most, |i| i.receipt.author);
@@ -246,7 +246,7 @@ impl Run {
         for (_, _, receipt) in &self.fitting {
             let hash = receipt.update.hash;
             if let (Some(bytes), None) = (self.blobs.get(&hash), self.readable.get(&hash)) {
-                let read = Packed::read(bytes.clone(), len, manifest.codec);
+                let read = Packed::read(bytes.clone(), len, manifest.updates.codec);
                 self.readable.insert(hash, read.is_ok());
             }
         }
@@ -278,7 +278,10 @@ impl Run {
     /// Contributions complete here and contributions expected.
     pub(super) fn arrived(&self) -> (usize, usize) {
         let Some(head) = &self.head else {
-            let expected = self.manifest.as_ref().map_or(0, |m| m.min_members as usize);
+            let expected = self
+                .manifest
+                .as_ref()
+                .map_or(0, |m| m.membership.min_members as usize);
             return (self.index.joins.len(), expected);
         };
         let round = self.next();
@@ -313,7 +316,7 @@ impl Run {
         {
             return (Vec::new(), 0);
         }
-        let expected = (manifest.evaluators.iter())
+        let expected = (manifest.scoring.evaluators.iter())
             .filter(|peer| head.roster.get(peer).is_some_and(|m| m.role.evaluates()))
             .count();
         let Some(sheets) = self.index.sheets.get(&head.round) else {

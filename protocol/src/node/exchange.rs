@@ -24,7 +24,7 @@ pub(super) fn run_of(
             let block = Unverified::decode(bytes, network)?;
             match block.block().scope {
                 Scope::Run(run) => Some((run, Some(block))),
-                Scope::Network => None,
+                Scope::Account(_) | Scope::Datanet(_) => None,
             }
         }
         Message::Certificate(bytes) => Some((Certificate::decode(bytes)?.value.run, None)),

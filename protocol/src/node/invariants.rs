@@ -67,7 +67,10 @@ impl Run {
             self.scoring.is_none_or(behind),
             "only certified rounds are scored"
         );
-        let shape = self.manifest.as_ref().map(|manifest| &manifest.adapter);
+        let shape = self
+            .manifest
+            .as_ref()
+            .map(|manifest| &manifest.model.adapter);
         assert!(
             (self.adapter.iter()).all(|(_, adapter)| Some(&**adapter.shape()) == shape),
             "the adapter is of the run's shape"

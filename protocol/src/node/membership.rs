@@ -121,7 +121,8 @@ impl Run {
 
     /// The creator's last call, while it matters.
     pub(super) fn last_call(&self) -> Option<EntryRef> {
-        let manifest = (self.manifest.as_ref()).filter(|m| m.weights != Weights::Trained)?;
+        let manifest =
+            (self.manifest.as_ref()).filter(|m| m.updates.weights != Weights::Trained)?;
         let calls = self.index.calls.iter().rev();
         let mut counting = calls.filter(|at| self.log.entry(at).is_some());
         let last = counting.find(|at| at.author == manifest.creator)?;
@@ -131,7 +132,7 @@ impl Run {
     /// Whether the author of a join has to be called for the genesis.
     fn is_to_be_called(&self, join: &Join) -> bool {
         let manifest = self.manifest.as_ref();
-        manifest.is_some_and(|m| m.weights != Weights::Trained) && join.role.contributes()
+        manifest.is_some_and(|m| m.updates.weights != Weights::Trained) && join.role.contributes()
     }
 
     /// Whether the genesis may admit a join: its author was called and has opened, or shows no text.
@@ -164,20 +165,20 @@ impl Run {
         let Some(manifest) = self.manifest.clone() else {
             return;
         };
-        let creates = manifest.creator == desk.me && manifest.weights != Weights::Trained;
+        let creates = manifest.creator == desk.me && manifest.updates.weights != Weights::Trained;
         let calls = self.index.calls.iter().filter(|at| at.author == desk.me);
         let calls = calls.count();
         if self.head.is_some() || !creates || calls >= limits::MAX_CALLS {
             return;
         }
         let now = desk.now.monotonic;
-        let round_ms = u64::from(manifest.deadlines.round_ms);
+        let round_ms = u64::from(manifest.plan.deadlines.round_ms);
         if self.called_at.is_none() && calls > 0 {
             // In an earlier life of this peer.
             self.called_at = Some(now);
             self.wake(desk, now.after_ms(round_ms));
         }
-        let least = manifest.min_members as usize;
+        let least = manifest.membership.min_members as usize;
         if self.gathered().count() < least {
             return;
         }
@@ -247,7 +248,7 @@ impl Run {
         let Some(manifest) = self.manifest.as_ref() else {
             return Vec::new();
         };
-        if manifest.weights == Weights::Trained {
+        if manifest.updates.weights == Weights::Trained {
             return Vec::new();
         }
         let head = self.head.as_ref();

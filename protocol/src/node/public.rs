@@ -29,12 +29,13 @@ impl Run {
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
         for earlier in turns_before(&manifest, round) {
             let trainable = manifest.training.schedule.trainable(earlier);
-            let layout = Layout::new(&manifest.adapter, trainable);
+            let layout = Layout::new(&manifest.model.adapter, trainable);
             for (blob, providers) in self.updates_of(earlier) {
                 match self.published.get(&blob.hash) {
                     // What is certified was read by its committee.
                     Some(bytes) => {
-                        let update = Packed::new(bytes.clone(), layout.len(), manifest.codec);
+                        let update =
+                            Packed::new(bytes.clone(), layout.len(), manifest.updates.codec);
                         let whole = |update| ContributionVector::new(update, 1.0, layout.clone());
                         vectors.extend(update.ok().map(whole));
                     }
@@ -68,7 +69,7 @@ impl Run {
         let Some(manifest) = &self.manifest else {
             return BTreeSet::new();
         };
-        if manifest.evaluators.binary_search(&desk.me).is_err() {
+        if manifest.scoring.evaluators.binary_search(&desk.me).is_err() {
             return BTreeSet::new();
         }
         let next = self.next();

@@ -89,14 +89,14 @@ impl Publishing {
 
     /// Nothing is left out yet, where nothing was restored.
     pub(super) fn begin(&mut self, manifest: &Manifest) {
-        let parameters = manifest.adapter.parameters();
+        let parameters = manifest.model.adapter.parameters();
         (self.feedback).get_or_insert_with(|| Feedback::new(parameters));
     }
 }
 
 fn layout(manifest: &Manifest, round: Round) -> Layout {
     let trainable = manifest.training.schedule.trainable(round);
-    Layout::new(&manifest.adapter, trainable)
+    Layout::new(&manifest.model.adapter, trainable)
 }
 
 impl Run {
@@ -149,7 +149,7 @@ impl Run {
             return false;
         }
         let round = head.round.next();
-        let (narrow, shape) = (narrow(desk, &manifest), manifest.adapter.clone());
+        let (narrow, shape) = (narrow(desk, &manifest), manifest.model.adapter.clone());
         let is_late = trained.round != round
             || trained.base != head.hash
             || self.own.works_for(round)
@@ -236,7 +236,7 @@ impl Run {
             let back = Change::Return {
                 update,
                 layout: layout(&manifest, trained.round),
-                codec: manifest.codec,
+                codec: manifest.updates.codec,
             };
             return self.own.changes.push_back(back);
         };
@@ -296,7 +296,7 @@ impl Run {
         let change = Change::Return {
             update,
             layout: layout(&manifest, round),
-            codec: manifest.codec,
+            codec: manifest.updates.codec,
         };
         self.change_feedback(desk, change);
     }
@@ -330,23 +330,29 @@ fn narrow(desk: &Desk, manifest: &Manifest) -> Option<AdapterShape> {
     desk.config
         .resources
         .rank
-        .and_then(|rank| manifest.adapter.narrow(rank))
+        .and_then(|rank| manifest.model.adapter.narrow(rank))
 }
 
 /// How densely this peer encodes its update: so that its uplink carries a copy for everyone who needs one
 /// within the grace window.
 fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
     let Some(rate) = desk.config.resources.upload_rate else {
-        return manifest.codec;
+        return manifest.updates.codec;
     };
     let members = head.roster.len().saturating_sub(1);
     // While all decide, all need every update.
     let all = !head.is_sampled || head.roster.len() <= limits::MAX_COMMITTEE;
     let copies = match all {
         true => members,
-        false => members.min(manifest.committee as usize + manifest.evaluators.len()),
+        false => {
+            members.min(manifest.membership.committee as usize + manifest.scoring.evaluators.len())
+        }
     };
-    let bytes = rate.saturating_mul(u64::from(manifest.deadlines.grace_ms)) / 1_000;
+    let bytes = rate.saturating_mul(u64::from(manifest.plan.deadlines.grace_ms)) / 1_000;
     let most = bytes / copies.max(1) as u64;
-    update::fitting(most, state::update_len(manifest, round), manifest.codec)
+    update::fitting(
+        most,
+        state::update_len(manifest, round),
+        manifest.updates.codec,
+    )
 }

@@ -352,7 +352,7 @@ impl Run {
         let Some(manifest) = &self.manifest else {
             return 0;
         };
-        let passed = now.since_ms(self.began) / u64::from(manifest.deadlines.round_ms).max(1);
+        let passed = now.since_ms(self.began) / u64::from(manifest.plan.deadlines.round_ms).max(1);
         u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
@@ -364,7 +364,7 @@ impl Run {
         };
         !head.is_sampled
             || self.height.is_some()
-            || manifest.evaluators.binary_search(&desk.me).is_ok()
+            || manifest.scoring.evaluators.binary_search(&desk.me).is_ok()
     }
 
     /// Whether this peer keeps the updates of all rounds, to check the whole run again from bytes.

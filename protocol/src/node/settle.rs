@@ -131,7 +131,9 @@ impl Run {
             return;
         };
         if self.head.is_some() {
-            let at = self.began.after_ms(u64::from(manifest.deadlines.round_ms));
+            let at = self
+                .began
+                .after_ms(u64::from(manifest.plan.deadlines.round_ms));
             let timer = Timer::RoundDeadline(self.id, self.next());
             desk.emit(Effect::SetTimer { timer, at });
         }
@@ -175,7 +177,7 @@ impl Run {
             return false;
         };
         let sheets = self.index.sheets.get(&round);
-        let owes = manifest.evaluators.binary_search(&desk.me).is_ok()
+        let owes = manifest.scoring.evaluators.binary_search(&desk.me).is_ok()
             && !value.included.is_empty()
             && value.included.iter().all(|i| durable(&i.update))
             && !sheets.is_some_and(|sheets| sheets.contains_key(&desk.me));
@@ -199,7 +201,7 @@ impl Run {
         let Some(manifest) = &self.manifest else {
             return false;
         };
-        let shape = Arc::new(manifest.adapter.clone());
+        let shape = Arc::new(manifest.model.adapter.clone());
         let Some(bytes) = self.blobs.remove(&blob.hash) else {
             return false;
         };
@@ -223,7 +225,7 @@ impl Run {
         let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
         let authors = certificate.value.included.iter().map(|i| i.receipt.author);
         // Who decided or judges a round has its adapter at once; authors may be off duty by now.
-        let evaluators = manifest.evaluators.iter().copied();
+        let evaluators = manifest.scoring.evaluators.iter().copied();
         let mut providers: Vec<PeerId> = signers.chain(evaluators).collect();
         if self.head.as_ref().is_none_or(|head| !head.is_sampled) {
             providers.extend(authors);
@@ -252,7 +254,7 @@ impl Run {
         let (Some(manifest), Some(certificate)) = (&self.manifest, self.chain.last()) else {
             return false;
         };
-        let judges = manifest.evaluators.binary_search(&desk.me).is_ok();
+        let judges = manifest.scoring.evaluators.binary_search(&desk.me).is_ok();
         let failed = |wanted: &Wanted| match judges {
             true => wanted.is_hopeless(),
             false => wanted.has_failed(),
@@ -406,7 +408,7 @@ impl Run {
     fn spoils(&self, bytes: &Bytes) -> Option<Rejection> {
         let manifest = self.manifest.as_ref()?;
         let len = state::update_len(manifest, self.next());
-        Packed::read(bytes.clone(), len, manifest.codec).err()
+        Packed::read(bytes.clone(), len, manifest.updates.codec).err()
     }
 
     /// Keeps in memory only what the open height or the missing adapter may need.

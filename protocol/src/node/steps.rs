@@ -73,15 +73,16 @@ impl Run {
     pub(super) fn advance_adapter(&mut self, desk: &mut Desk, round: Round, stepped: Stepped) {
         let manifest = (self.manifest.as_ref()).expect("no step without its run's manifest");
         let before = self.adapter.take().map(|(_, adapter)| adapter);
-        let judges = manifest.evaluators.binary_search(&desk.me).is_ok();
-        self.scorable = (before.clone().filter(|_| judges)).map(|before| Scorable {
+        let judges = manifest.scoring.evaluators.binary_search(&desk.me).is_ok();
+        let contributions = stepped.result.open().filter(|_| judges);
+        self.scorable = (before.clone().zip(contributions)).map(|(before, each)| Scorable {
             round,
             before,
-            contributions: Arc::clone(&stepped.contributions),
+            contributions: Arc::clone(each),
         });
         let shape = match &before {
             Some(before) => Arc::clone(before.shape()),
-            None => Arc::new(manifest.adapter.clone()),
+            None => Arc::new(manifest.model.adapter.clone()),
         };
         self.compute(
             desk,

@@ -13,8 +13,8 @@ use crate::id::{
 use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::ForkMark;
 use crate::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use crate::merkle::RangeProof;
 use crate::round::{EntryRef, FinalScore, Included, Joined, Missed, Opened, RoundValue};
@@ -52,24 +52,11 @@ pub fn manifest() -> Manifest {
     let mut evaluators = vec![peer(2), peer(3)];
     evaluators.sort();
     Manifest {
+        version: Version::V1,
         name: "letters".into(),
         creator: peer(1),
         nonce: 42,
-        base: Base {
-            name: "brook".into(),
-            hash: any_digest(4),
-        },
-        adapter: AdapterShape {
-            rank: 4,
-            alpha: 8,
-            modules: vec![Module {
-                name: "model.layers.0.self_attn.q_proj".into(),
-                inputs: 16,
-                outputs: 24,
-            }],
-        },
         datanet: "letters".into(),
-        rounds: 6,
         training: Training {
             local_steps: 20,
             batch: 4,
@@ -77,32 +64,59 @@ pub fn manifest() -> Manifest {
             learning_rate: Ppb(1_000_000),
             schedule: FactorSchedule::Alternate,
         },
-        codec: UpdateCodec::Sparse {
-            top: 64,
-            feedback: Ppb(950_000_000),
+        model: Model {
+            base: Base {
+                name: "brook".into(),
+                hash: any_digest(4),
+            },
+            adapter: AdapterShape {
+                rank: 4,
+                alpha: 8,
+                modules: vec![Module {
+                    name: "model.layers.0.self_attn.q_proj".into(),
+                    inputs: 16,
+                    outputs: 24,
+                }],
+            },
         },
-        aggregation: Aggregation::ClippedMean,
-        weights: Weights::Own { full: 20_480 },
-        evaluators,
-        score_windows: 16,
-        committee: 4,
-        min_members: 3,
-        min_contributions: 2,
-        participants: 16,
-        deadlines: Deadlines {
-            round_ms: 60_000,
-            grace_ms: 500,
-            propose_ms: 1_000,
-            vote_ms: 500,
+        plan: RoundPlan {
+            rounds: 6,
+            min_contributions: 2,
+            participants: 16,
+            deadlines: Deadlines {
+                round_ms: 60_000,
+                grace_ms: 500,
+                propose_ms: 1_000,
+                vote_ms: 500,
+            },
         },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
+        updates: Updates {
+            codec: UpdateCodec::Sparse {
+                top: 64,
+                feedback: Ppb(950_000_000),
+            },
+            aggregation: Aggregation::ClippedMean,
+            weights: Weights::Own { full: 20_480 },
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators,
+            windows: 16,
+        },
+        membership: Membership {
+            committee: 4,
+            min_members: 3,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(1_000_000),
+            price_per_nat: MicroOpen(50_000_000),
+            revenue: RevenueSplit {
+                contributors: Ppb(700_000_000),
+                base_author: Ppb(100_000_000),
+                server: Ppb(100_000_000),
+                committee: Ppb(50_000_000),
+                stakers: Ppb(50_000_000),
+            },
         },
     }
 }

@@ -108,24 +108,24 @@ pub fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: 
     manifest.name = "test".into();
     manifest.creator = creator;
     manifest.nonce = 1;
-    manifest.base.name = "none".into();
-    manifest.base.hash = Digest::default();
-    manifest.adapter = shape(2, &["q", "v"], (6, 4));
+    manifest.model.base.name = "none".into();
+    manifest.model.base.hash = Digest::default();
+    manifest.model.adapter = shape(2, &["q", "v"], (6, 4));
     manifest.datanet = "test".into();
-    manifest.rounds = rounds;
+    manifest.plan.rounds = rounds;
     manifest.training.local_steps = 4;
     manifest.training.batch = 1;
     manifest.training.context = 8;
     manifest.training.learning_rate = Ppb(100_000_000);
-    manifest.weights = Weights::Trained;
-    manifest.evaluators = evaluators;
-    manifest.score_windows = 4;
-    manifest.min_members = members;
-    manifest.participants = 64;
-    manifest.deadlines.round_ms = 4_000;
-    manifest.deadlines.grace_ms = 1_000;
-    manifest.deadlines.propose_ms = 500;
-    manifest.deadlines.vote_ms = 300;
+    manifest.updates.weights = Weights::Trained;
+    manifest.scoring.evaluators = evaluators;
+    manifest.scoring.windows = 4;
+    manifest.membership.min_members = members;
+    manifest.plan.participants = 64;
+    manifest.plan.deadlines.round_ms = 4_000;
+    manifest.plan.deadlines.grace_ms = 1_000;
+    manifest.plan.deadlines.propose_ms = 500;
+    manifest.plan.deadlines.vote_ms = 300;
     manifest
 }
 

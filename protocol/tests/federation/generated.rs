@@ -26,8 +26,8 @@ fn draws(seed: u64) -> Stream {
 fn begun(members: usize, rounds: u32) -> (Net, RunId) {
     let mut net = Net::new(members);
     let mut manifest = manifest(net.ids[0], Vec::new(), members as u32, rounds);
-    manifest.weights = Weights::Own { full: 1_000 };
-    manifest.min_contributions = (members as u32 - 1).clamp(1, 2);
+    manifest.updates.weights = Weights::Own { full: 1_000 };
+    manifest.plan.min_contributions = (members as u32 - 1).clamp(1, 2);
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     for node in 0..members {

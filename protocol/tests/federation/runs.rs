@@ -203,8 +203,8 @@ fn a_round_takes_only_the_drawn_and_costs_members_without_a_seat_no_update() {
     let (members, rounds, drawn) = (65, 6, 3);
     let mut net = Net::new(members);
     let run = start_with(&mut net, members, rounds, |manifest| {
-        manifest.participants = drawn;
-        manifest.committee = 4;
+        manifest.plan.participants = drawn;
+        manifest.membership.committee = 4;
     });
     let done = net.run_until(240_000, |net| all_finished(net, &run, members));
     assert!(done, "{:?}", finished(&net, &run));
@@ -248,19 +248,23 @@ fn a_member_that_trains_fewer_components_moves_those_and_no_others() {
     configs[3].resources.rank = Some(1);
     let mut net = Net::of(configs);
     let run = start_with(&mut net, 4, 2, |manifest| {
-        manifest.codec = UpdateCodec::DenseF32;
+        manifest.updates.codec = UpdateCodec::DenseF32;
         manifest.training.schedule = FactorSchedule::Both;
     });
     let done = net.run_until(120_000, |net| all_finished(net, &run, 4));
     assert!(done, "{:?}", finished(&net, &run));
     let view = (net.nodes[0].as_ref().and_then(|node| node.run(&run))).expect("followed");
     let manifest = view.manifest().expect("known").clone();
-    let narrow = manifest.adapter.narrow(1).expect("one of two components");
-    let whole = manifest.adapter.parameters();
-    let kept = manifest.adapter.widen(&narrow, &vec![1.0; whole / 2]);
+    let narrow = manifest
+        .model
+        .adapter
+        .narrow(1)
+        .expect("one of two components");
+    let whole = manifest.model.adapter.parameters();
+    let kept = manifest.model.adapter.widen(&narrow, &vec![1.0; whole / 2]);
     for included in &view.chain()[1].value.included {
         let bytes = &net.blobs[0][&included.update.hash];
-        let update = update::decode(bytes, whole, manifest.codec).expect("it was included");
+        let update = update::decode(bytes, whole, manifest.updates.codec).expect("it was included");
         let outside = (update.iter().zip(&kept)).filter(|(v, kept)| **v != 0.0 && **kept == 0.0);
         let few = included.receipt.author == net.ids[3];
         assert_eq!(outside.count() == 0, few);
@@ -276,7 +280,7 @@ fn a_slow_uplink_sends_thinner_updates_and_is_included() {
     let mut net = Net::of(configs);
     let codec = UpdateCodec::DenseF32;
     let run = start_with(&mut net, 4, 2, |manifest| {
-        manifest.codec = match manifest.codec {
+        manifest.updates.codec = match manifest.updates.codec {
             UpdateCodec::Sparse { feedback, .. } => UpdateCodec::Sparse {
                 top: 4_096,
                 feedback,
@@ -290,7 +294,7 @@ fn a_slow_uplink_sends_thinner_updates_and_is_included() {
     let manifest = view.manifest().expect("known").clone();
     let round = &view.chain()[1].value;
     let len = tributary_protocol::state::update_len(&manifest, round.round);
-    let dense = update::encoded_len(len, manifest.codec) as u64;
+    let dense = update::encoded_len(len, manifest.updates.codec) as u64;
     assert_eq!(round.included.len(), 4);
     for included in &round.included {
         let slow = included.receipt.author == net.ids[3];
@@ -309,8 +313,8 @@ fn others_stand_in_when_the_drawn_are_absent() {
     let members = 12;
     let mut net = Net::new(members);
     let run = start_with(&mut net, members, 3, |manifest| {
-        manifest.participants = 3;
-        manifest.min_contributions = 2;
+        manifest.plan.participants = 3;
+        manifest.plan.min_contributions = 2;
     });
     let begun = net.run_until(60_000, |net| certified(net, 0, &run) == Some(Round(0)));
     assert!(begun, "the genesis is certified");
@@ -341,7 +345,7 @@ fn text(from: u64) -> Option<Sketch> {
 fn text_weighs_once_however_many_names_hold_it() {
     let mut net = Net::new(6);
     let mut manifest = manifest(net.ids[0], vec![net.ids[0]], 4, 6);
-    manifest.weights = Weights::Own { full: 1_000 };
+    manifest.updates.weights = Weights::Own { full: 1_000 };
     let run = manifest.run_id();
     net.command(0, Command::Create(Box::new(manifest)));
     let follow = |net: &mut Net, node: usize, sketch| {

@@ -17,7 +17,7 @@ use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::state::{self, LogHead, Selection};
+use tributary_protocol::state::{self, Head, Selection};
 use tributary_protocol::test_utils::attack::{
     self, NET, round, stranger, tell, value_of, view, with_evidence,
 };
@@ -404,7 +404,7 @@ fn join_and_open(net: &mut Net, run: RunId, who: &SecretKey, sketch: Sketch, tok
 /// What an update of node 1 and one of a stranger weigh, after the stranger joined a run in which `full` own tokens
 /// are full weight, with these prints and the largest claim of tokens.
 fn weights(full: u64, of_stranger: Vec<u64>) -> [u64; 2] {
-    let (mut net, run) = run_of(|m| m.weights = Weights::Own { full }, with_sketch);
+    let (mut net, run) = run_of(|m| m.updates.weights = Weights::Own { full }, with_sketch);
     let liar = stranger(2);
     let sketch = Sketch::keeping(of_stranger);
     join_and_open(&mut net, run, &liar, sketch, limits::MAX_TOKENS);
@@ -434,8 +434,11 @@ fn a_claim_of_tokens_is_no_weight() {
 fn joins_that_never_open_do_not_keep_a_genesis_waiting() {
     let mut net = Net::new(5);
     let mut manifest = manifest(net.ids[0], Vec::new(), 5, 3);
-    manifest.weights = Weights::Own { full: 1_000 };
-    let (run, round_ms) = (manifest.run_id(), u64::from(manifest.deadlines.round_ms));
+    manifest.updates.weights = Weights::Own { full: 1_000 };
+    let (run, round_ms) = (
+        manifest.run_id(),
+        u64::from(manifest.plan.deadlines.round_ms),
+    );
     net.command(0, Command::Create(Box::new(manifest)));
     // Enough of them for a call, before anybody else comes, and some more later.
     let says = |net: &mut Net, from: u64| {
@@ -470,7 +473,7 @@ fn joins_that_never_open_do_not_keep_a_genesis_waiting() {
 #[test]
 fn who_sees_a_join_cannot_take_its_text() {
     let full = 1_000;
-    let (mut net, run) = run_of(|m| m.weights = Weights::Own { full }, with_sketch);
+    let (mut net, run) = run_of(|m| m.updates.weights = Weights::Own { full }, with_sketch);
     let victim = stranger(10);
     let sketch = Sketch::keeping(prints(70, 4_000));
     let mut mine = join(70, Role::Contributor);
@@ -521,7 +524,7 @@ fn a_proposer_does_not_choose_the_next_committee() {
     let run = RunId(hash::digest(Domain::Simulation, b"run"));
     let manifest = {
         let mut manifest = manifest(stranger(0).peer_id(), Vec::new(), 90, 9);
-        manifest.committee = 7;
+        manifest.membership.committee = 7;
         manifest
     };
     let chain = |n: u64| Chain::new(&stranger(n), &run, manifest.closing_round());
@@ -541,8 +544,8 @@ fn a_proposer_does_not_choose_the_next_committee() {
     let mut genesis = empty_value(run, Round(0));
     genesis.joins = (0..90).map(|n| joined(n, 0)).collect();
     genesis.joins.sort();
-    genesis.adapter.size = 4 * manifest.adapter.parameters() as u64;
-    let after = |head: Option<&LogHead>, mut value: RoundValue| {
+    genesis.adapter.size = 4 * manifest.model.adapter.parameters() as u64;
+    let after = |head: Option<&Head>, mut value: RoundValue| {
         state::conclude(&manifest, head, &mut value).expect("a change of members");
         state::follow(&manifest, run, head, &value)
     };

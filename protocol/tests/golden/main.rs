@@ -117,13 +117,13 @@ fn links() -> [Digest; 2] {
 
 /// Everything made of floats: adapters and updates.
 fn numbers() -> Vec<Vector> {
-    let shape = std::sync::Arc::new(manifest().adapter);
+    let shape = std::sync::Arc::new(manifest().model.adapter);
     let adapter = Adapter::init(shape, &any_digest(1));
     let blob = BlobRef::of(&adapter.to_bytes());
     let flat: Vec<f32> = (0..160)
         .map(|at| ((at * 37) % 101) as f32 / 64.0 - 0.75)
         .collect();
-    let sparse = manifest().codec;
+    let sparse = manifest().updates.codec;
     let encoded = |codec| update::encode(&flat, codec).expect("in range");
     let leaves: Vec<_> = (0u8..5).map(|n| merkle::leaf(&[n])).collect();
     let proof = merkle::prove(&leaves, 2).expect("a leaf");

@@ -153,10 +153,10 @@ fn every_line_of_the_events_is_json_in_order_of_time() {
         .map(|e| e["at_s"].as_f64().expect("a time"))
         .collect();
     assert!(times.windows(2).all(|pair| pair[0] <= pair[1]));
-    let of = |kind: &str| events.iter().filter(|e| e["event"] == kind).count();
+    let of = |kind: &str| events.iter().filter(|e| e["kind"] == kind).count();
     assert_eq!(of("first_certificate"), 5);
     assert_eq!(of("split"), 1);
-    let follow = events.iter().filter(|e| e["event"] == "following");
+    let follow = events.iter().filter(|e| e["kind"] == "following");
     let who: BTreeSet<&str> = follow.filter_map(|e| e["participant"].as_str()).collect();
     assert_eq!(who.len(), 8, "every peer follows the run: {who:?}");
     assert_eq!(of("crash"), of("restart"));

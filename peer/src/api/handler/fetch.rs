@@ -109,7 +109,7 @@ async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
                 waiting = if here {
                     format!(
                         "the run has certified round {} of {}",
-                        head.round, manifest.rounds
+                        head.round, manifest.plan.rounds
                     )
                 } else {
                     format!("the adapter of round {} is being fetched", head.round)

@@ -1,4 +1,4 @@
-//! Whom a contacts knows and dials when others tell the truth, and when they invent peers.
+//! Whom the table of contacts knows and dials when others tell the truth, and when they invent peers.
 
 use rand::SeedableRng;
 

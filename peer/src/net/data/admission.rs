@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::endpoint::{Accepting, Connection, Incoming, IncomingAddr};
 use iroh::protocol::{AcceptError, IncomingFilterOutcome, ProtocolHandler};
 use iroh_blobs::BlobsProtocol;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tributary_protocol::id::PeerId;
 
@@ -84,7 +85,7 @@ impl DataAdmission {
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        self.served.lock()
     }
 
     /// Takes a place, if need be another's. The receiver ends when it is lost.
