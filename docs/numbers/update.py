@@ -115,7 +115,7 @@ def demo(report=None, commit=None):
 
 def bitflip():
     where = machine()
-    text = tests("--test", "bitflip")
+    text = tests("--test", "program", "bitflip")
     [(reported, flips)] = found(r"^(\d+) of (\d+) flips reported", text)
     harmless = sum(int(n) for n in re.findall(r'": (\d+)', text.split("harmless:")[1].split("}")[0]))
     if int(reported) + harmless != int(flips):
@@ -375,7 +375,7 @@ def strangers():
 def opening(report=None, commit=None):
     where = machine(commit)
     if report is None:
-        report = tests("--test", "opening", "a_thousand_rounds", "--", "--ignored")
+        report = tests("--test", "program", "a_thousand_rounds", "--", "--ignored")
     [(members, rounds, records, size, blobs)] = found(
         r"(\d+) members, (\d+) rounds: (\d+) blocks and certificates, (\d+) bytes of ledger, (\d+) blobs", report)
     head = f"{members} members, {count(rounds)} rounds: {count(records)} blocks and certificates, a ledger of " \

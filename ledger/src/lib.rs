@@ -13,12 +13,19 @@
 //! hands in its records as they were stored and its blobs through [`Blobs`]; the caller decides how an answer is
 //! shown. Every error says what failed and why, and through [`Remedy`] what to do.
 
+#![warn(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
 pub mod account;
 pub mod archive;
 pub mod audit;
 pub mod explain;
-#[cfg(test)]
-mod fixture;
+#[cfg(feature = "test-utils")]
+pub mod fixture;
 pub mod glance;
 pub mod holdout;
 pub mod index;
@@ -37,10 +44,6 @@ pub use mark::{Mark, Outcome};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};
 pub use seen::{Look, Seen};
-
-// The hand-made runs are shared with tests of the peer and name the crate as they do.
-#[cfg(test)]
-extern crate self as tributary_ledger;
 
 /// What to do about a ledger that does not hold.
 const VERIFY_HINT: &str = "`tributary ledger verify` shows everything that is wrong";

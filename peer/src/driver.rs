@@ -400,7 +400,6 @@ impl<B: DrivenNode> Driver<B> {
             Effect::FinishTrain(run) => parts.bench.hurry(run),
             Effect::Score(task) => parts.bench.score(task),
             Effect::SetTimer { timer, at } => self.timers.set(timer, at),
-            Effect::CancelTimer(timer) => self.timers.cancel(&timer),
             Effect::Subscribe(run) => parts.net.subscribe(run),
             Effect::Notify(notice) => {
                 parts.metrics.notice(&notice);

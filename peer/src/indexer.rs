@@ -88,17 +88,16 @@ fn keep(mut index: LedgerIndex, queue: &mpsc::Receiver<Job>, published: &RwLock<
 }
 
 #[cfg(test)]
-#[path = "../../ledger/src/fixture.rs"]
-mod fixture;
-
 #[cfg(test)]
 mod tests {
+    use tributary_ledger::fixture::finished;
+
     use super::*;
     use crate::NETWORK;
 
     #[tokio::test]
     async fn a_reader_sees_everything_that_was_handed_on_before_it_asked() {
-        let (made, _, _) = fixture::finished();
+        let (made, _, _) = finished();
         let indexer = Indexer::start(LedgerIndex::new(NETWORK)).unwrap();
         assert_eq!(indexer.current().await.runs().count(), 0);
         for records in made.records.chunks(3) {

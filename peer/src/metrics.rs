@@ -195,7 +195,7 @@ mod tests {
         metrics.persisted(&[Record::Block(vec![0; 10]), Record::Block(vec![0; 5])]);
         metrics.notice(&Notice::Refused {
             from: PeerId::default(),
-            why: Rejection::Late,
+            why: Rejection::Network,
         });
         let traffic = Traffic {
             payload_up: 77,
@@ -205,7 +205,7 @@ mod tests {
         for line in [
             "tributary_records_total{kind=\"block\"} 2",
             "tributary_record_bytes_total{kind=\"block\"} 15",
-            "tributary_refused_total{code=\"7\"} 1",
+            "tributary_refused_total{code=\"3\"} 1",
             "tributary_bytes{direction=\"up\",plane=\"payload\"} 77",
             "tributary_connected_peers 3",
         ] {

@@ -167,8 +167,6 @@ pub enum Effect {
         /// The time, on the local monotonic clock.
         at: Instant,
     },
-    /// Forget a timer.
-    CancelTimer(Timer),
     /// Join the run's gossip topic.
     Subscribe(RunId),
     /// Tell the owner.

@@ -2,7 +2,7 @@
 //!
 //! [`Head`] is what certificates alone prove: round, roster, hashes. It follows a chain of round
 //! values without any log or blob, which is how a newcomer catches up. [`RoundSources`] lends the logs
-//! and updates behind a value; with it [`derive`] recomputes everything a committee member signs for
+//! and updates behind a value; with it [`derive()`] recomputes everything a committee member signs for
 //! and an auditor re-checks, so there is exactly one implementation of "what this round makes of the
 //! adapter". [`build`] chooses the same fields from what has arrived, so that a proposal is valid by
 //! construction.
@@ -191,7 +191,7 @@ pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
         .chain(others)
 }
 
-/// Everything that [`derive`] would need and `evidence` lacks.
+/// Everything that [`derive()`] would need and `evidence` lacks.
 pub fn missing(
     head: Option<&Head>,
     value: &RoundValue,
@@ -225,10 +225,10 @@ pub fn derive(
     recompute(manifest, value, sources)
 }
 
-/// Everything that [`derive`] compares except the adapter: for auditors that do not hold the updates.
+/// Everything that [`derive()`] compares except the adapter: for auditors that do not hold the updates.
 ///
 /// # Errors
-/// As [`derive`].
+/// As [`derive()`].
 pub fn check(
     manifest: &Manifest,
     head: Option<&Head>,
@@ -418,7 +418,7 @@ pub struct Selection {
 /// Builds the value that follows from a choice, with the adapter it leads to.
 ///
 /// # Errors
-/// [`Rejection`] when the choice itself is not allowed; the same checks as [`derive`].
+/// [`Rejection`] when the choice itself is not allowed; the same checks as [`derive()`].
 pub fn build(
     manifest: &Arc<Manifest>,
     run: RunId,

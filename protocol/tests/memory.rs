@@ -1,17 +1,8 @@
 //! Strangers, whose keys are free, fill nothing that all share: what they say costs bounded memory, no disk, and
 //! keeps no newcomer out.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests that vote")]
-mod attack;
-#[allow(dead_code, reason = "shared with tests of whole runs")]
-#[path = "federation/net.rs"]
-mod net;
-
 use std::sync::{Mutex, PoisonError};
 
-use attack::{ask, begun, block, opened, round, say, stranger, view};
-use net::{Net, join, manifest};
 use peak_alloc::PeakAlloc;
 use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::event::{Command, Record};
@@ -23,6 +14,10 @@ use tributary_protocol::logset::LogHead;
 use tributary_protocol::node::{Bounds, NodeConfig, Resource, Resources};
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::sync;
+use tributary_protocol::test_utils::attack::{
+    self, ask, begun, block, opened, round, say, stranger, view,
+};
+use tributary_protocol::test_utils::net::{self, Net, join, manifest};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

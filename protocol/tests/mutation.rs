@@ -5,14 +5,6 @@
 //! messages, lengths blown up), so that they get far into the decoder; the rest is noise. A counting
 //! allocator sees every byte that is asked for.
 
-#[path = "mutation/corpus.rs"]
-mod corpus;
-#[path = "../src/fixture.rs"]
-#[allow(dead_code)]
-mod fixture;
-#[path = "mutation/mutate.rs"]
-mod mutate;
-
 use std::sync::{Arc, Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
@@ -29,9 +21,9 @@ use tributary_protocol::merkle::{self, InclusionProof};
 use tributary_protocol::update;
 use tributary_protocol::wire::Message;
 
-use corpus::{Corpus, executions, plain};
-use fixture::*;
-use mutate::Mutator;
+use tributary_protocol::test_utils::corpus::{Corpus, executions, plain};
+use tributary_protocol::test_utils::fixture::*;
+use tributary_protocol::test_utils::mutate::Mutator;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

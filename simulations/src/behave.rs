@@ -1,6 +1,6 @@
 //! Dishonest participants (*liars*): a real node whose inputs and effects are altered.
 //!
-//! A liar runs the same [`Node`] as everybody and signs with its own key, so its messages are as plausible as a real
+//! A liar runs the same [`Node`](tributary_protocol::node::Node) as everybody and signs with its own key, so its messages are as plausible as a real
 //! attacker can make them. A [`Behaviour`] sees what goes into that node and what comes out, and may change, drop or
 //! add on either side; it is called before the disk, so a liar is free to say what it never kept. The world draws the
 //! liars; the oracle says whether anybody honest suffers from them. A scenario chooses an [`Attack`] by name; each

@@ -239,7 +239,7 @@ impl World {
         self.conclude()
     }
 
-    /// Keeps a [`History`](crate::record::History) of the run, for reports.
+    /// Keeps a [`History`] of the run, for reports.
     pub fn recorded(mut self) -> Self {
         let participants = ending::participants(&self.machines);
         let names = ending::names(&self.machines);

@@ -255,63 +255,13 @@ fn a_chain_is_walked_from_its_genesis_without_a_hole() {
 }
 
 fn manifest() -> Manifest {
-    use tributary_protocol::adapter::AdapterShape;
-    use tributary_protocol::manifest::*;
-    Manifest {
-        version: Version::V1,
-        name: "r".into(),
-        creator: peer(3),
-        nonce: 0,
-        datanet: "d".into(),
-        training: Training {
-            local_steps: 1,
-            batch: 1,
-            context: 1,
-            learning_rate: Ppb(1),
-            schedule: FactorSchedule::Both,
-        },
-        model: Model {
-            base: Base {
-                name: "b".into(),
-                hash: Digest::default(),
-            },
-            adapter: AdapterShape {
-                rank: 1,
-                alpha: 1,
-                modules: vec![],
-            },
-        },
-        plan: RoundPlan {
-            rounds: 2,
-            min_contributions: 1,
-            participants: 64,
-            deadlines: Deadlines {
-                round_ms: 1,
-                grace_ms: 1,
-                propose_ms: 1,
-                vote_ms: 1,
-            },
-        },
-        updates: Updates {
-            codec: UpdateCodec::DenseF32,
-            aggregation: Aggregation::Mean,
-            weights: Weights::Trained,
-            privacy: Privacy::Open,
-        },
-        scoring: Scoring {
-            evaluators: vec![],
-            windows: 1,
-        },
-        membership: Membership {
-            committee: 1,
-            min_members: 1,
-        },
-        payment: Payment {
-            budget_per_round: MicroOpen(77),
-            price_per_nat: MicroOpen(11),
-            revenue: usage(0, 0, 0, 0).revenue,
-        },
-    }
+    let mut manifest = tributary_protocol::test_utils::fixture::manifest();
+    manifest.creator = peer(3);
+    manifest.plan.rounds = 2;
+    manifest.payment.budget_per_round = MicroOpen(77);
+    manifest.payment.price_per_nat = MicroOpen(11);
+    manifest.payment.revenue = usage(0, 0, 0, 0).revenue;
+    manifest
 }
 
 fn value(round: u32, scores: &[i64]) -> RoundValue {

@@ -1,20 +1,17 @@
 //! Tests: a whole run made by hand, then damaged in every way.
 
 use super::*;
-use crate::adapter::{AdapterShape, Module};
 use crate::beacon::Chain;
 use crate::consensus::{Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Join, Role, Score, ScoreSheet};
-use crate::hash::{Digest, Domain, Hasher, Stream, digest};
-use crate::id::{BlockId, MerkleRoot, MicroOpen, NanoNats, Ppb, StateHash};
+use crate::hash::{Domain, Hasher, Stream, digest};
+use crate::id::{BlockId, MerkleRoot, NanoNats, Ppb, StateHash};
 use crate::log::Block;
-use crate::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
-};
+use crate::manifest::UpdateCodec;
 use crate::round::{EntryRef, Included};
 use crate::sign::SecretKey;
 use crate::state::Selection;
+use crate::test_utils::net;
 use crate::time::Timestamp;
 use crate::update;
 
@@ -31,77 +28,18 @@ fn me(i: usize) -> PeerId {
 }
 
 fn manifest() -> Manifest {
-    let module = Module {
-        name: "q".into(),
-        inputs: 40,
-        outputs: 24,
-    };
     let mut evaluators = vec![me(1), me(2), me(3)];
     evaluators.sort_unstable();
-    Manifest {
-        version: Version::V1,
-        name: "audited".into(),
-        creator: me(0),
-        nonce: 5,
-        datanet: "test".into(),
-        training: Training {
-            local_steps: 4,
-            batch: 1,
-            context: 8,
-            learning_rate: Ppb(1_000_000),
-            schedule: FactorSchedule::Alternate,
-        },
-        model: Model {
-            base: Base {
-                name: "none".into(),
-                hash: Digest::default(),
-            },
-            adapter: AdapterShape {
-                rank: 2,
-                alpha: 4,
-                modules: vec![module],
-            },
-        },
-        plan: RoundPlan {
-            rounds: ROUNDS,
-            min_contributions: 2,
-            participants: 64,
-            deadlines: Deadlines {
-                round_ms: 4_000,
-                grace_ms: 1_000,
-                propose_ms: 500,
-                vote_ms: 300,
-            },
-        },
-        updates: Updates {
-            codec: UpdateCodec::Sparse {
-                top: 1024,
-                feedback: Ppb(950_000_000),
-            },
-            aggregation: Aggregation::ClippedMean,
-            weights: Weights::Trained,
-            privacy: Privacy::Open,
-        },
-        scoring: Scoring {
-            evaluators,
-            windows: 4,
-        },
-        membership: Membership {
-            committee: 4,
-            min_members: MEMBERS as u32,
-        },
-        payment: Payment {
-            budget_per_round: MicroOpen(1_000_000),
-            price_per_nat: MicroOpen(50_000_000),
-            revenue: RevenueSplit {
-                contributors: Ppb(700_000_000),
-                base_author: Ppb(100_000_000),
-                server: Ppb(100_000_000),
-                committee: Ppb(50_000_000),
-                stakers: Ppb(50_000_000),
-            },
-        },
-    }
+    let mut manifest = net::manifest(me(0), evaluators, MEMBERS as u32, ROUNDS);
+    manifest.name = "audited".into();
+    manifest.nonce = 5;
+    manifest.model.adapter = net::shape(2, &["q"], (40, 24));
+    manifest.training.learning_rate = Ppb(1_000_000);
+    manifest.updates.codec = UpdateCodec::Sparse {
+        top: 1024,
+        feedback: Ppb(950_000_000),
+    };
+    manifest
 }
 
 /// What a peer stores of a run, and what is needed to go on with it.

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::entry::Role;
-use crate::fixture::*;
 use crate::hash::Domain;
 use crate::id::{DatanetId, RunId};
+use crate::test_utils::fixture::*;
 
 fn opening() -> Block {
     let manifest = manifest();

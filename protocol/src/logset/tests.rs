@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::reference::{Ledger, ledger};
 use super::*;
-use crate::fixture::*;
 use crate::sign::SecretKey;
+use crate::test_utils::fixture::*;
 
 fn view(set: &LogSet) -> Ledger {
     let forks: BTreeMap<PeerId, ForkMark> = set.forks().iter().map(|f| (f.author, *f)).collect();

@@ -1,8 +1,8 @@
 //! Every setting has bounds, and every refusal says which setting and what to do.
 
 use super::*;
-use crate::fixture::{manifest, peer};
 use crate::id::MicroOpen;
+use crate::test_utils::fixture::{manifest, peer};
 
 fn refusal(change: impl FnOnce(&mut Manifest)) -> ManifestError {
     let mut manifest = manifest();

@@ -1,13 +1,14 @@
 //! A seeded source of bad bytes.
 
-/// Mutates valid inputs; see the module.
-pub(crate) struct Mutator {
+/// Draws mutations of valid inputs, and now and then noise.
+pub struct Mutator {
     seeds: Vec<Vec<u8>>,
     state: u64,
 }
 
 impl Mutator {
-    pub(crate) fn new(seeds: &[Vec<u8>], state: u64) -> Self {
+    /// Mutates `seeds`; equal `state`s give equal inputs.
+    pub fn new(seeds: &[Vec<u8>], state: u64) -> Self {
         Self {
             seeds: seeds.to_vec(),
             state,
@@ -23,7 +24,8 @@ impl Mutator {
         z ^ (z >> 31)
     }
 
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    /// A number below `bound`, drawn.
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.draw() % bound.max(1) as u64) as usize
     }
 
@@ -33,7 +35,11 @@ impl Mutator {
     }
 
     /// The next input.
-    pub(crate) fn next(&mut self) -> Vec<u8> {
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends, so it is no iterator"
+    )]
+    pub fn next(&mut self) -> Vec<u8> {
         if self.below(16) == 0 {
             let length = self.below(300);
             return (0..length).map(|_| self.draw() as u8).collect();

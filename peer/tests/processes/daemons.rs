@@ -1,16 +1,11 @@
 //! Separate daemon processes on one machine: a run that survives a SIGKILL, takes in a newcomer, and
 //! hands its adapter to a stranger.
 
-#![cfg(unix)]
-
-#[path = "support/daemon.rs"]
-mod daemon;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use daemon::{Peer, text};
+use super::daemon::{Peer, text};
 use serde_json::Value;
 
 const ROUNDS: u64 = 4;

@@ -1,15 +1,6 @@
 //! What a quorum may sign and does not make true: the creator certifies a second genesis, or a committee certifies
 //! what a full node holds the evidence against.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests of strangers")]
-mod attack;
-#[allow(dead_code, reason = "shared with tests of whole runs")]
-#[path = "federation/net.rs"]
-mod net;
-
-use attack::{NET, begun, round, value_of, view};
-use net::{Net, key};
 use tributary_protocol::audit::{Audited, Fault, StoredBlock, StoredCertificate, audit};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};
@@ -19,6 +10,8 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, BlockId, PeerId, Round, RunId, Seq};
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::state::{self};
+use tributary_protocol::test_utils::attack::{NET, begun, round, value_of, view};
+use tributary_protocol::test_utils::net::{Net, key};
 use tributary_protocol::wire::Message;
 
 fn finished(net: &Net, run: &RunId) -> bool {

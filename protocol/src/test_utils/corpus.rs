@@ -4,6 +4,11 @@
 //! run replays it first, and mutates from it as well, so that rare branches are reached at once. With
 //! `TRIBUTARY_FUZZ_KEEP=1` a run writes what it found; an input that once did harm is added by hand.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read and write files, as nothing else here may"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,13 +19,13 @@ use data_encoding::HEXLOWER;
 const MAX_KEPT_BYTES: usize = 400;
 
 /// Inputs of one decoder, by what came of them.
-pub(crate) struct Corpus {
+pub struct Corpus {
     path: PathBuf,
     kept: BTreeMap<String, Vec<u8>>,
 }
 
 /// How many inputs each decoder is fed: `TRIBUTARY_FUZZ`, else `standard`.
-pub(crate) fn executions(standard: usize) -> usize {
+pub fn executions(standard: usize) -> usize {
     let given = std::env::var("TRIBUTARY_FUZZ").ok();
     given.map_or(standard, |n| {
         n.replace('_', "")
@@ -30,7 +35,7 @@ pub(crate) fn executions(standard: usize) -> usize {
 }
 
 /// An outcome without the numbers and names in it, which differ from input to input.
-pub(crate) fn plain(why: String) -> String {
+pub fn plain(why: String) -> String {
     let mut out = String::new();
     for letter in why.chars() {
         match letter {
@@ -43,7 +48,8 @@ pub(crate) fn plain(why: String) -> String {
 }
 
 impl Corpus {
-    pub(crate) fn read(name: &str) -> Self {
+    /// The file of a decoder; an empty corpus where there is none.
+    pub fn read(name: &str) -> Self {
         let file = format!("{}.txt", name.replace(' ', "-"));
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("tests/corpus")
@@ -60,12 +66,13 @@ impl Corpus {
         }
     }
 
-    pub(crate) fn inputs(&self) -> impl Iterator<Item = &[u8]> {
+    /// Every input that is kept.
+    pub fn inputs(&self) -> impl Iterator<Item = &[u8]> {
         self.kept.values().map(Vec::as_slice)
     }
 
     /// Keeps an input if nothing shorter is known to come out the same.
-    pub(crate) fn found(&mut self, outcome: &str, bytes: &[u8]) {
+    pub fn found(&mut self, outcome: &str, bytes: &[u8]) {
         if bytes.len() > MAX_KEPT_BYTES {
             return;
         }
@@ -80,7 +87,7 @@ impl Corpus {
     }
 
     /// Writes the file, if this run was asked to.
-    pub(crate) fn write(&self) {
+    pub fn write(&self) {
         if std::env::var_os("TRIBUTARY_FUZZ_KEEP").is_none() {
             return;
         }

@@ -1,14 +1,6 @@
 //! What a peer does about others that do not follow the protocol: each test is a fault that a liar in
 //! virtual time found, or could have.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests of other attacks")]
-mod attack;
-#[path = "federation/net.rs"]
-mod net;
-
-use attack::{NET, tell, value_of, view};
-use net::{Net, join, key, manifest};
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Role};
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record, Verdict};
@@ -20,6 +12,8 @@ use tributary_protocol::limits;
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state;
+use tributary_protocol::test_utils::attack::{NET, tell, value_of, view};
+use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 use tributary_protocol::time::Timestamp;
 use tributary_protocol::wire::Message;
 

@@ -1,53 +1,54 @@
-//! Small valid values for the tests of this crate.
-//!
-//! Also read by the integration tests, which is why it names the crate from outside.
+//! A small valid value of everything that is signed or sent. The golden vectors pin the bytes of most of them.
 
-use tributary_protocol::adapter::{AdapterShape, Module};
-use tributary_protocol::certificate::Certificate;
-use tributary_protocol::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
-use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
-use tributary_protocol::fingerprint::{Answer, Blinding, Declined, Question, Span};
-use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{
+use crate::adapter::{AdapterShape, Module};
+use crate::certificate::Certificate;
+use crate::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
+use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
+use crate::fingerprint::{Answer, Blinding, Declined, Question, Span};
+use crate::hash::Digest;
+use crate::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round,
     RunId, Scope, Seq, StateHash,
 };
-use tributary_protocol::log::{Block, LogHead, SignedBlock};
-use tributary_protocol::logset::ForkMark;
-use tributary_protocol::manifest::{
+use crate::log::{Block, LogHead, SignedBlock};
+use crate::logset::ForkMark;
+use crate::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
     RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
-use tributary_protocol::merkle::RangeProof;
-use tributary_protocol::round::{
-    EntryRef, FinalScore, Included, Joined, Missed, Opened, RoundValue,
-};
-use tributary_protocol::sign::SecretKey;
-use tributary_protocol::sketch::Sketch;
-use tributary_protocol::sync::{AuthorRange, HeadList, RangeDigest};
-use tributary_protocol::time::Timestamp;
-use tributary_protocol::wire::Message;
+use crate::merkle::RangeProof;
+use crate::round::{EntryRef, FinalScore, Included, Joined, Missed, Opened, RoundValue};
+use crate::sign::SecretKey;
+use crate::sketch::Sketch;
+use crate::sync::{AuthorRange, HeadList, RangeDigest};
+use crate::time::Timestamp;
+use crate::wire::Message;
 
-pub(crate) const NET: NetworkId = NetworkId(7);
+/// The network that they are for.
+pub const NET: NetworkId = NetworkId(7);
 
-pub(crate) fn key(seed: u8) -> SecretKey {
+/// The key whose seed is this byte, over and over.
+pub fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed([seed; 32])
 }
 
-pub(crate) fn peer(seed: u8) -> PeerId {
+/// The peer of [`key`].
+pub fn peer(seed: u8) -> PeerId {
     key(seed).peer_id()
 }
 
-pub(crate) fn any_digest(byte: u8) -> Digest {
+/// A digest that stands for one.
+pub fn any_digest(byte: u8) -> Digest {
     Digest::from_bytes([byte; 32])
 }
 
-pub(crate) fn scope() -> Scope {
+/// The run that [`block`] is for.
+pub fn scope() -> Scope {
     Scope::Run(RunId(any_digest(9)))
 }
 
 /// A manifest that passes every check, created by `key(1)`.
-pub(crate) fn manifest() -> Manifest {
+pub fn manifest() -> Manifest {
     let mut evaluators = vec![peer(2), peer(3)];
     evaluators.sort();
     Manifest {
@@ -120,7 +121,8 @@ pub(crate) fn manifest() -> Manifest {
     }
 }
 
-pub(crate) fn join() -> Join {
+/// A join with every field that may be left out.
+pub fn join() -> Join {
     Join {
         name: "ada".into(),
         role: Role::Contributor,
@@ -132,11 +134,13 @@ pub(crate) fn join() -> Join {
     }
 }
 
-pub(crate) fn sketch() -> Sketch {
+/// Three prints.
+pub fn sketch() -> Sketch {
     Sketch::keeping([3, 70_000, u64::MAX - 2])
 }
 
-pub(crate) fn contribution() -> Contribution {
+/// A receipt for round 1.
+pub fn contribution() -> Contribution {
     Contribution {
         round: Round(1),
         base: StateHash(any_digest(6)),
@@ -149,7 +153,8 @@ pub(crate) fn contribution() -> Contribution {
     }
 }
 
-pub(crate) fn sheet() -> ScoreSheet {
+/// A sheet about round 1 with one score.
+pub fn sheet() -> ScoreSheet {
     ScoreSheet {
         round: Round(1),
         state: StateHash(any_digest(8)),
@@ -167,7 +172,7 @@ pub(crate) fn sheet() -> ScoreSheet {
 }
 
 /// A block that leaves; `time` tells equal ones apart.
-pub(crate) fn block(author: &SecretKey, before: Option<&SignedBlock>, time: u64) -> Block {
+pub fn block(author: &SecretKey, before: Option<&SignedBlock>, time: u64) -> Block {
     Block {
         network: NET,
         author: author.peer_id(),
@@ -180,12 +185,13 @@ pub(crate) fn block(author: &SecretKey, before: Option<&SignedBlock>, time: u64)
     }
 }
 
-pub(crate) fn signed(author: &SecretKey, before: Option<&SignedBlock>, time: u64) -> SignedBlock {
+/// [`block`] with its signature.
+pub fn signed(author: &SecretKey, before: Option<&SignedBlock>, time: u64) -> SignedBlock {
     SignedBlock::sign(block(author, before, time), author).expect("a valid block")
 }
 
 /// A linked log of `len` blocks.
-pub(crate) fn chain(author: &SecretKey, len: usize) -> Vec<SignedBlock> {
+pub fn chain(author: &SecretKey, len: usize) -> Vec<SignedBlock> {
     let mut out: Vec<SignedBlock> = Vec::new();
     for at in 0..len {
         out.push(signed(author, out.last(), at as u64));
@@ -194,7 +200,7 @@ pub(crate) fn chain(author: &SecretKey, len: usize) -> Vec<SignedBlock> {
 }
 
 /// The block that opens the run of [`manifest`], with a head seen and a join.
-pub(crate) fn opening() -> Block {
+pub fn opening() -> Block {
     let manifest = manifest();
     Block {
         scope: Scope::Run(manifest.run_id()),
@@ -210,7 +216,7 @@ pub(crate) fn opening() -> Block {
 }
 
 /// A block with every kind of entry but the first.
-pub(crate) fn working(before: &SignedBlock) -> Block {
+pub fn working(before: &SignedBlock) -> Block {
     Block {
         scope: before.block().scope,
         entries: vec![
@@ -234,7 +240,7 @@ fn place(author: PeerId, index: u8) -> EntryRef {
 }
 
 /// A value with one of everything.
-pub(crate) fn value() -> RoundValue {
+pub fn value() -> RoundValue {
     RoundValue {
         run: manifest().run_id(),
         round: Round(2),
@@ -283,7 +289,8 @@ pub(crate) fn value() -> RoundValue {
     }
 }
 
-pub(crate) fn vote(author: u8) -> Vote {
+/// A precommit for [`value`].
+pub fn vote(author: u8) -> Vote {
     Vote {
         run: value().run,
         round: value().round,
@@ -315,7 +322,8 @@ fn polka() -> Polka {
     }
 }
 
-pub(crate) fn proposal() -> Proposal {
+/// [`value`], put up again on three prevotes of the attempt before.
+pub fn proposal() -> Proposal {
     Proposal {
         attempt: 1,
         polka: Some(polka()),
@@ -324,7 +332,8 @@ pub(crate) fn proposal() -> Proposal {
     }
 }
 
-pub(crate) fn certificate() -> Certificate {
+/// Three precommits for [`value`].
+pub fn certificate() -> Certificate {
     let mut precommits: Vec<_> = (1..=3)
         .map(|author| {
             (
@@ -341,7 +350,8 @@ pub(crate) fn certificate() -> Certificate {
     }
 }
 
-pub(crate) fn consensus_messages() -> [(&'static str, ConsensusMessage); 2] {
+/// [`proposal`] and [`vote`], signed and named.
+pub fn consensus_messages() -> [(&'static str, ConsensusMessage); 2] {
     let proposal = Signed::proposal(proposal(), NET, &key(3));
     let vote = Signed::vote(vote(2), NET, &key(2));
     [
@@ -383,7 +393,7 @@ fn comparison(run: RunId, head: LogHead) -> [(&'static str, Message); 2] {
 }
 
 /// One message of each kind, named.
-pub(crate) fn messages() -> Vec<(&'static str, Message)> {
+pub fn messages() -> Vec<(&'static str, Message)> {
     let run = manifest().run_id();
     let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
     let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
@@ -417,7 +427,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
 }
 
 /// What is asked of a shard, and what is answered.
-pub(crate) fn question() -> Question {
+pub fn question() -> Question {
     let words = "the miller opens the upper sluice at dawn and counts".split(' ');
     let words: Vec<String> = words.map(str::to_owned).collect();
     Question::new(
@@ -428,7 +438,8 @@ pub(crate) fn question() -> Question {
     )
 }
 
-pub(crate) fn evidence() -> [Answer; 2] {
+/// An answer that proves one span, and one that is declined.
+pub fn evidence() -> [Answer; 2] {
     let span = Span {
         from: 1,
         blindings: (1..=16).map(|n| Blinding([n; 16])).collect(),

@@ -1,15 +1,6 @@
 //! What strangers, whose keys are free, and single members with a seat try against a run. Each test states the
 //! property that holds.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests of other attacks")]
-mod attack;
-#[allow(dead_code, reason = "shared with tests that restart nodes")]
-#[path = "federation/net.rs"]
-mod net;
-
-use attack::{NET, round, stranger, tell, value_of, view, with_evidence};
-use net::{Net, join, key, manifest};
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed, Vote, VoteKind};
@@ -27,6 +18,10 @@ use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::state::{self, Head, Selection};
+use tributary_protocol::test_utils::attack::{
+    self, NET, round, stranger, tell, value_of, view, with_evidence,
+};
+use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 use tributary_protocol::wire::Message;
 
 fn run_of<J: Into<JoinRequest>>(

@@ -1,14 +1,5 @@
 //! Ledgers that nobody would write: whatever the logs of strangers and of one member hold, the others go on.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests of other attacks")]
-mod attack;
-#[path = "federation/net.rs"]
-#[allow(dead_code, reason = "shared with tests that restart nodes")]
-mod net;
-
-use attack::{block, round, say, stranger, view};
-use net::{Net, join, key, manifest};
 use tributary_protocol::entry::{Contribution, Entry, Role, Score, ScoreSheet};
 use tributary_protocol::event::{Command, JoinRequest};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
@@ -19,6 +10,8 @@ use tributary_protocol::manifest::Weights;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
+use tributary_protocol::test_utils::attack::{block, round, say, stranger, view};
+use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 
 const LEDGERS: u64 = 40;
 

@@ -1,7 +1,5 @@
 //! Runs the program as a person would, for tests of whole processes.
 
-#![allow(dead_code, reason = "every test file uses its own part")]
-
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -4,21 +4,21 @@
 //! The short tests run by default. The long ones print the figures of `docs/numbers/processes.md`; the
 //! page says how to run them.
 
-#![cfg(target_os = "linux")]
+#![cfg(unix)]
 
-#[path = "processes/attacker.rs"]
+#[cfg(target_os = "linux")]
 mod attacker;
-#[path = "processes/bounds.rs"]
+#[cfg(target_os = "linux")]
 mod bounds;
-#[path = "processes/crowd.rs"]
+#[cfg(target_os = "linux")]
 mod crowd;
-#[path = "support/daemon.rs"]
 mod daemon;
-#[path = "processes/hostile.rs"]
+mod daemons;
+#[cfg(target_os = "linux")]
 mod hostile;
-#[path = "processes/kills.rs"]
+#[cfg(target_os = "linux")]
 mod kills;
-#[path = "processes/loss.rs"]
+#[cfg(target_os = "linux")]
 mod loss;
-#[path = "processes/newcomers.rs"]
+#[cfg(target_os = "linux")]
 mod newcomers;

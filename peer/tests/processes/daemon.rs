@@ -1,6 +1,9 @@
 //! Daemon processes of the `tributary` binary, for tests of several of them on one machine.
 
-#![allow(dead_code, reason = "every test file uses its own part")]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "most of these tests run on Linux alone")
+)]
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -197,10 +200,6 @@ impl Peer {
     pub(crate) fn verify(&self, when: &str) {
         let report = self.ask(&["ledger", "verify"]);
         assert_eq!(report["verified"], true, "{} {when}: {report}", self.name);
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.daemon.is_some()
     }
 
     /// Bytes of the daemon that are in memory now.

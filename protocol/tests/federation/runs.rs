@@ -1,18 +1,14 @@
 //! Whole runs through `Node::handle` on a perfect network: genesis, rounds, closing, a crash in the
 //! middle, a late joiner.
 
-#[allow(dead_code, reason = "shared with tests that attack")]
-#[path = "federation/net.rs"]
-mod net;
-
 use std::collections::BTreeSet;
 
-use net::{Net, join, manifest};
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::{Command, JoinRequest};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
 use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec, Weights};
 use tributary_protocol::sketch::Sketch;
+use tributary_protocol::test_utils::net::{self, Net, join, manifest};
 use tributary_protocol::update;
 
 fn start(net: &mut Net, members: usize, rounds: u32) -> RunId {

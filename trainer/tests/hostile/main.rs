@@ -4,11 +4,8 @@
 //! A table of faults, each with the words its error must hold; then thousands of mutated headers,
 //! configurations and indices from a fixed seed. A counting allocator sees every byte that is asked for.
 
-#[path = "hostile/faults.rs"]
 mod faults;
-#[path = "hostile/files.rs"]
 mod files;
-#[path = "hostile/mutate.rs"]
 mod mutate;
 
 use std::path::Path;

@@ -6,10 +6,6 @@
 //!
 //! `cargo test -p tributary-protocol --test golden -- --ignored` writes the files anew.
 
-#[path = "../src/fixture.rs"]
-#[allow(dead_code)]
-mod fixture;
-#[path = "golden/twin.rs"]
 mod twin;
 
 use std::fs;
@@ -29,7 +25,7 @@ use tributary_protocol::round::{RoundValue, state_hash};
 use tributary_protocol::update;
 use tributary_protocol::wire::Message;
 
-use fixture::*;
+use tributary_protocol::test_utils::fixture::*;
 
 type Vector = (String, Vec<u8>);
 

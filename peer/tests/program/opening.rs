@@ -2,19 +2,15 @@
 //!
 //! The home is made here: blocks, certificates and updates of a tiny adapter, signed by 64 keys. The commands are
 //! the real ones, as processes of their own; only what `why` does before it needs a model is called from here. Slow, so it
-//! runs only when asked for: `cargo test --workspace --test opening -- --ignored --nocapture`, or
+//! runs only when asked for: `cargo test --workspace --test program opening -- --ignored --nocapture`, or
 //! `python3 docs/numbers/update.py opening`.
-
-#[path = "support/cli.rs"]
-mod cli;
-#[path = "../../ledger/src/fixture.rs"]
-mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use tributary_ledger::fixture::RunBuilder;
 use tributary_peer::home::{Home, HomePaths};
 use tributary_peer::store::Store;
 use tributary_peer::verify;
@@ -22,13 +18,15 @@ use tributary_peer::why::Provenance;
 use tributary_protocol::event::Record;
 use tributary_protocol::id::BlobHash;
 
+use super::cli;
+
 /// Records that are written with one sync.
 const TOGETHER: usize = 4096;
 
 /// A run of `members` over `rounds`, each judged by the three evaluators, and how many records and blobs there were
 /// before the last round. Every adapter is kept, as a home does.
-fn run(members: usize, rounds: u32) -> (fixture::RunBuilder, usize, BTreeSet<BlobHash>) {
-    let mut made = fixture::RunBuilder::opened(members, rounds);
+fn run(members: usize, rounds: u32) -> (RunBuilder, usize, BTreeSet<BlobHash>) {
+    let mut made = RunBuilder::opened(members, rounds);
     let everybody: Vec<usize> = (0..members).collect();
     let mut before = (0, BTreeSet::new());
     for round in 1..=rounds {
@@ -56,12 +54,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(
-        root: &Path,
-        made: &fixture::RunBuilder,
-        split: usize,
-        old: &BTreeSet<BlobHash>,
-    ) -> Self {
+    fn new(root: &Path, made: &RunBuilder, split: usize, old: &BTreeSet<BlobHash>) -> Self {
         let home = Home::create(root.join("home")).unwrap();
         let paths = home.paths().clone();
         fs::create_dir_all(paths.blobs()).unwrap();

@@ -2,25 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use tributary_protocol::entry::{Contribution, Entry, Role};
-use tributary_protocol::event::{Command, Effect, Input};
-use tributary_protocol::hash::{self, Domain};
-use tributary_protocol::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq};
-use tributary_protocol::log::{Block, SignedBlock};
-use tributary_protocol::logset::LogHead;
-use tributary_protocol::node::RunView;
-use tributary_protocol::round::{EntryRef, Included, RoundValue};
-use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::{self, RoundSources, Selection};
-use tributary_protocol::time::{Instant, Now, Timestamp};
-use tributary_protocol::wire::Message;
+use crate::entry::{Contribution, Entry, Role};
+use crate::event::{Command, Effect, Input};
+use crate::hash::{self, Domain};
+use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope, Seq};
+use crate::log::{Block, SignedBlock};
+use crate::logset::LogHead;
+use crate::node::RunView;
+use crate::round::{EntryRef, Included, RoundValue};
+use crate::sign::SecretKey;
+use crate::state::{self, RoundSources, Selection};
+use crate::time::{Instant, Now, Timestamp};
+use crate::wire::Message;
 
-use crate::net::{Net, join, manifest};
+use super::net::{Net, join, manifest};
 
-pub(crate) const NET: NetworkId = NetworkId(9);
+/// The network of [`Net`]'s nodes.
+pub const NET: NetworkId = NetworkId(9);
 
 /// `nodes` nodes, of which the first `members` ask for membership; the genesis waits for `least`.
-pub(crate) fn opened(nodes: usize, members: usize, least: u32) -> (Net, RunId) {
+pub fn opened(nodes: usize, members: usize, least: u32) -> (Net, RunId) {
     let mut net = Net::new(nodes);
     let manifest = manifest(net.ids[0], Vec::new(), least, 6);
     let run = manifest.run_id();
@@ -32,33 +33,38 @@ pub(crate) fn opened(nodes: usize, members: usize, least: u32) -> (Net, RunId) {
 }
 
 /// As [`opened`], with the genesis certified.
-pub(crate) fn begun(nodes: usize, members: usize) -> (Net, RunId) {
+pub fn begun(nodes: usize, members: usize) -> (Net, RunId) {
     let (mut net, run) = opened(nodes, members, members as u32);
     let all = |net: &Net| (0..members).all(|node| round(net, node, &run) >= Some(Round(0)));
     assert!(net.run_until(60_000, all), "genesis");
     (net, run)
 }
 
-pub(crate) fn ask(net: &mut Net, node: usize, run: RunId) {
+/// Has a node follow the run and ask for membership.
+pub fn ask(net: &mut Net, node: usize, run: RunId) {
     let join = Some(join(node, Role::Contributor).into());
     net.command(node, Command::Follow { run, join });
 }
 
-pub(crate) fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
+/// What a running node holds of a run.
+pub fn view<'a>(net: &'a Net, node: usize, run: &RunId) -> RunView<'a> {
     let running = net.nodes[node].as_ref().expect("running");
     running.run(run).expect("followed")
 }
 
-pub(crate) fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
+/// The last round that a node has certified.
+pub fn round(net: &Net, node: usize, run: &RunId) -> Option<Round> {
     let running = net.nodes[node].as_ref().expect("running");
     running.run(run)?.head().map(|head| head.round)
 }
 
-pub(crate) fn stranger(nth: u64) -> SecretKey {
+/// A key that no node has.
+pub fn stranger(nth: u64) -> SecretKey {
     SecretKey::from_seed(*hash::digest(Domain::Simulation, &nth.to_le_bytes()).as_bytes())
 }
 
-pub(crate) fn block(
+/// A signed block at a place of its author's log: its number, and the block before.
+pub fn block(
     key: &SecretKey,
     run: RunId,
     at: (u64, Option<BlockId>),
@@ -79,14 +85,14 @@ pub(crate) fn block(
 }
 
 /// A block to one node, directly.
-pub(crate) fn say(net: &mut Net, node: usize, block: &SignedBlock) {
+pub fn say(net: &mut Net, node: usize, block: &SignedBlock) {
     let bytes = Message::Block(block.bytes().to_vec()).encode();
     let from = block.block().author;
     net.input(node, Input::Direct { from, bytes });
 }
 
 /// To one node; nothing of what it does about it reaches the others.
-pub(crate) fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) -> Vec<Effect> {
+pub fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) -> Vec<Effect> {
     let now = Now {
         monotonic: Instant(net.now_ms),
         wall: Timestamp(net.now_ms),
@@ -102,7 +108,7 @@ pub(crate) fn tell(net: &mut Net, node: usize, from: PeerId, message: &Message) 
 }
 
 /// What `node` holds of a run, with everybody's updates, for a check or a choice.
-pub(crate) fn with_evidence<T>(
+pub fn with_evidence<T>(
     net: &Net,
     node: usize,
     run: &RunId,
@@ -122,7 +128,7 @@ pub(crate) fn with_evidence<T>(
 }
 
 /// What the first proposer of the open height would put up from these receipts, from what `node` holds.
-pub(crate) fn value_of(
+pub fn value_of(
     net: &Net,
     node: usize,
     run: &RunId,

@@ -1,9 +1,6 @@
 //! A bit flipped anywhere in a finished home is reported by `ledger verify`, or changes nothing that
 //! anybody relies on.
 
-#[path = "support/cli.rs"]
-mod cli;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +10,8 @@ use tributary_peer::store::LedgerReader;
 use tributary_peer::verify::{self, Depth};
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{Domain, Hasher, Stream};
+
+use super::cli;
 
 /// Places that are flipped.
 const FLIPS: usize = 200;

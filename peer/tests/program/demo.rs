@@ -1,12 +1,9 @@
 //! The demo as a process: finished, killed, resumed, checked.
 
-#[path = "support/cli.rs"]
-mod cli;
-
 use std::path::Path;
 use std::time::Duration;
 
-use cli::{Running, json, program, run};
+use super::cli::{self, Running, json, program, run};
 
 const PATIENCE: Duration = Duration::from_secs(420);
 

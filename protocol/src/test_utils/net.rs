@@ -4,25 +4,20 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use tributary_protocol::adapter::{AdapterShape, Module};
-use tributary_protocol::beacon::Chain;
-use tributary_protocol::entry::{Join, Role, Score, ScoreSheet};
-use tributary_protocol::event::{
-    Command, Effect, Input, Notice, Record, ScoreTask, Timer, TrainTask, Trained,
-};
-use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{
-    Blob, BlobHash, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round, RunId,
-};
-use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
-};
-use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
-use tributary_protocol::outbox::Outbox;
-use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state;
-use tributary_protocol::time::{Instant, Now, Timestamp};
+use crate::adapter::{AdapterShape, Module};
+use crate::beacon::Chain;
+use crate::entry::{Join, Role, Score, ScoreSheet};
+use crate::event::{Command, Effect, Input, Notice, Record, ScoreTask, Timer, TrainTask, Trained};
+use crate::hash::Digest;
+use crate::id::{Blob, BlobHash, MerkleRoot, NanoNats, NetworkId, PeerId, Ppb, Round, RunId};
+use crate::manifest::{Manifest, Weights};
+use crate::node::{Node, NodeConfig, Resources, Saved};
+use crate::outbox::Outbox;
+use crate::sign::SecretKey;
+use crate::state;
+use crate::time::{Instant, Now, Timestamp};
+
+use super::fixture;
 
 /// What waits for its moment.
 enum Due {
@@ -32,11 +27,16 @@ enum Due {
 }
 
 /// Nodes, their stores, and the events under way between them.
-pub(crate) struct Net {
+pub struct Net {
+    /// `None` while a node is down.
     pub nodes: Vec<Option<Node>>,
+    /// Whom each node is.
     pub ids: Vec<PeerId>,
+    /// What each node has on its disk, but for blobs.
     pub records: Vec<Vec<Record>>,
+    /// What each node told its owner.
     pub notices: Vec<Vec<Notice>>,
+    /// The blobs on each node's disk.
     pub blobs: Vec<BTreeMap<BlobHash, Vec<u8>>>,
     /// What each node serves to others.
     pub offered: Vec<BTreeSet<BlobHash>>,
@@ -50,17 +50,18 @@ pub(crate) struct Net {
     due: BTreeMap<u64, Due>,
     serial: u64,
     boots: Vec<u64>,
+    /// The time of all clocks.
     pub now_ms: u64,
 }
 
 /// The key of a node.
-pub(crate) fn key(index: usize) -> SecretKey {
+pub fn key(index: usize) -> SecretKey {
     SecretKey::from_seed(config(index).seed)
 }
 
 impl Net {
     /// The link of whoever proposes first at the height that is open at `node`.
-    pub(crate) fn first_link(&self, node: usize, run: &RunId) -> Digest {
+    pub fn first_link(&self, node: usize, run: &RunId) -> Digest {
         let node = self.nodes[node].as_ref().expect("running");
         let view = node.run(run).expect("followed");
         let manifest = view.manifest().expect("known");
@@ -75,7 +76,8 @@ const LATENCY_MS: u64 = 5;
 /// The adapter of [`manifest`]: four factors of rank 2; updates are smaller.
 const ADAPTER_BYTES: u64 = 4 * 2 * 2 * (6 + 4);
 
-pub(crate) fn config(index: usize) -> NodeConfig {
+/// What a node starts with; its index is in its seed.
+pub fn config(index: usize) -> NodeConfig {
     let mut seed = [7; 32];
     seed[0] = index as u8;
     NodeConfig {
@@ -87,7 +89,8 @@ pub(crate) fn config(index: usize) -> NodeConfig {
     }
 }
 
-pub(crate) fn join(index: usize, role: Role) -> Join {
+/// A join of the node at `index`, without text.
+pub fn join(index: usize, role: Role) -> Join {
     Join {
         name: format!("peer-{index}"),
         role,
@@ -99,90 +102,55 @@ pub(crate) fn join(index: usize, role: Role) -> Join {
     }
 }
 
-/// A manifest over a tiny adapter, with short deadlines.
-pub(crate) fn manifest(
-    creator: PeerId,
-    evaluators: Vec<PeerId>,
-    members: u32,
-    rounds: u32,
-) -> Manifest {
-    let module = |name: &str| Module {
-        name: name.into(),
-        inputs: 6,
-        outputs: 4,
+/// A manifest over a tiny adapter, with short deadlines. Tests change what they are about.
+pub fn manifest(creator: PeerId, evaluators: Vec<PeerId>, members: u32, rounds: u32) -> Manifest {
+    let mut manifest = fixture::manifest();
+    manifest.name = "test".into();
+    manifest.creator = creator;
+    manifest.nonce = 1;
+    manifest.model.base.name = "none".into();
+    manifest.model.base.hash = Digest::default();
+    manifest.model.adapter = shape(2, &["q", "v"], (6, 4));
+    manifest.datanet = "test".into();
+    manifest.plan.rounds = rounds;
+    manifest.training.local_steps = 4;
+    manifest.training.batch = 1;
+    manifest.training.context = 8;
+    manifest.training.learning_rate = Ppb(100_000_000);
+    manifest.updates.weights = Weights::Trained;
+    manifest.scoring.evaluators = evaluators;
+    manifest.scoring.windows = 4;
+    manifest.membership.min_members = members;
+    manifest.plan.participants = 64;
+    manifest.plan.deadlines.round_ms = 4_000;
+    manifest.plan.deadlines.grace_ms = 1_000;
+    manifest.plan.deadlines.propose_ms = 500;
+    manifest.plan.deadlines.vote_ms = 300;
+    manifest
+}
+
+/// An adapter over modules of one size, (inputs, outputs), with a scale of 2.
+pub fn shape(rank: u32, modules: &[&str], (inputs, outputs): (u32, u32)) -> AdapterShape {
+    let module = |name: &&str| Module {
+        name: (*name).into(),
+        inputs,
+        outputs,
     };
-    Manifest {
-        version: Version::V1,
-        name: "test".into(),
-        creator,
-        nonce: 1,
-        datanet: "test".into(),
-        training: Training {
-            local_steps: 4,
-            batch: 1,
-            context: 8,
-            learning_rate: Ppb(100_000_000),
-            schedule: FactorSchedule::Alternate,
-        },
-        model: Model {
-            base: Base {
-                name: "none".into(),
-                hash: Digest::default(),
-            },
-            adapter: AdapterShape {
-                rank: 2,
-                alpha: 4,
-                modules: vec![module("q"), module("v")],
-            },
-        },
-        plan: RoundPlan {
-            rounds,
-            min_contributions: 2,
-            participants: 64,
-            deadlines: Deadlines {
-                round_ms: 4_000,
-                grace_ms: 1_000,
-                propose_ms: 500,
-                vote_ms: 300,
-            },
-        },
-        updates: Updates {
-            codec: UpdateCodec::Sparse {
-                top: 64,
-                feedback: Ppb(950_000_000),
-            },
-            aggregation: Aggregation::ClippedMean,
-            weights: Weights::Trained,
-            privacy: Privacy::Open,
-        },
-        scoring: Scoring {
-            evaluators,
-            windows: 4,
-        },
-        membership: Membership {
-            committee: 4,
-            min_members: members,
-        },
-        payment: Payment {
-            budget_per_round: MicroOpen(1_000_000),
-            price_per_nat: MicroOpen(50_000_000),
-            revenue: RevenueSplit {
-                contributors: Ppb(700_000_000),
-                base_author: Ppb(100_000_000),
-                server: Ppb(100_000_000),
-                committee: Ppb(50_000_000),
-                stakers: Ppb(50_000_000),
-            },
-        },
+    AdapterShape {
+        rank,
+        alpha: 2 * rank,
+        modules: modules.iter().map(module).collect(),
     }
 }
 
 impl Net {
-    pub(crate) fn new(count: usize) -> Self {
+    /// So many nodes, all connected.
+    pub fn new(count: usize) -> Self {
         Self::of((0..count).map(config).collect())
     }
 
-    pub(crate) fn of(configs: Vec<NodeConfig>) -> Self {
+    /// One node for each configuration, all connected.
+    pub fn of(configs: Vec<NodeConfig>) -> Self {
         let count = configs.len();
         let nodes: Vec<Option<Node>> = (configs.into_iter())
             .map(|config| Some(Node::new(config, 1)))
@@ -241,12 +209,13 @@ impl Net {
         }
     }
 
-    pub(crate) fn command(&mut self, node: usize, command: Command) {
+    /// Hands a node a command of its owner.
+    pub fn command(&mut self, node: usize, command: Command) {
         self.input(node, Input::Command(command));
     }
 
     /// Drops everything that is not durable.
-    pub(crate) fn crash(&mut self, node: usize) {
+    pub fn crash(&mut self, node: usize) {
         self.nodes[node] = None;
         self.boots[node] += 1;
         self.timers[node].clear();
@@ -259,7 +228,7 @@ impl Net {
     }
 
     /// Starts a crashed node from its records.
-    pub(crate) fn restart(&mut self, node: usize) {
+    pub fn restart(&mut self, node: usize) {
         let saved = Saved {
             records: self.records[node].clone(),
             blobs: self.blobs[node].keys().copied().collect(),
@@ -274,7 +243,7 @@ impl Net {
     }
 
     /// Hands an input to a node at this moment.
-    pub(crate) fn input(&mut self, node: usize, input: Input) {
+    pub fn input(&mut self, node: usize, input: Input) {
         let now = self.now();
         let Some(running) = self.nodes[node].as_mut() else {
             return;
@@ -353,9 +322,6 @@ impl Net {
                     self.due
                         .insert(self.serial, Due::Timer(node, timer, self.serial));
                 }
-                Effect::CancelTimer(timer) => {
-                    self.timers[node].remove(&timer);
-                }
                 Effect::Subscribe(run) => {
                     self.subscribed[node].insert(run);
                 }
@@ -415,7 +381,7 @@ impl Net {
     }
 
     /// Runs until `done` or until `limit_ms` of virtual time passed; says whether `done` held.
-    pub(crate) fn run_until(&mut self, limit_ms: u64, done: impl Fn(&Net) -> bool) -> bool {
+    pub fn run_until(&mut self, limit_ms: u64, done: impl Fn(&Net) -> bool) -> bool {
         let end = self.now_ms + limit_ms;
         while let Some(Reverse((at, serial))) = self.queue.pop() {
             if at > end {

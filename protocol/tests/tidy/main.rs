@@ -1,17 +1,12 @@
 //! The house rules that a machine can hold, checked over the whole repository.
 //!
-//! Every failure names the file, the line and the mend. What a rule looks for is in `tidy/rules.rs`,
-//! how Rust text is read in `tidy/text.rs`; both are proven able to fail on small strings. Rules that
-//! need judgement (what a file is about, whether a name fits) are left to readers.
+//! Every failure names the file, the line and the mend. Rules that clippy can hold are in `Cargo.toml` and the
+//! `clippy.toml` files, those about dependencies in `deny.toml`; here are the rest, each proven able to fail on small
+//! strings. Rules that need judgement (what a file is about, whether a name fits) are left to readers.
 
-#[path = "tidy/cycles.rs"]
 mod cycles;
-#[path = "tidy/manifests.rs"]
-mod manifests;
-#[path = "tidy/rules.rs"]
 mod rules;
-#[path = "tidy/text.rs"]
-mod text;
+mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,17 +90,6 @@ fn every_source_file_keeps_the_house_rules() {
             "{} was not walked",
             library.display()
         );
-    }
-    report(&breaches);
-}
-
-#[test]
-fn crates_import_only_whom_the_design_allows() {
-    let mut breaches = Vec::new();
-    for name in CRATES {
-        let file = format!("{name}/Cargo.toml");
-        let text = fs::read_to_string(top().join(&file)).expect("a manifest");
-        breaches.extend(manifests::check(name, &file, &text));
     }
     report(&breaches);
 }

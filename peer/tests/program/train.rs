@@ -1,12 +1,9 @@
 //! `tributary train` and `adapter verify` as a person runs them: killed, resumed, given wrong things.
 
-#[path = "support/cli.rs"]
-mod cli;
-
 use std::path::Path;
 use std::time::Duration;
 
-use cli::{Running, json, program, run};
+use super::cli::{Running, json, program, run};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Enough that the process still trains when its first checkpoint is seen.
