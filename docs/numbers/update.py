@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction forms luck newcomers opening parity processes
+    python3 docs/numbers/update.py api demo bitflip decoders extraction forms luck newcomers opening parity processes
         round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
@@ -422,7 +422,16 @@ def forms(report=None, commit=None):
     return "\n\n".join([f"{where} Development profile, whose kernels are optimised.", table(head, rows)])
 
 
+def api():
+    where = machine()
+    command = ["cargo", "test", "--workspace", "-q", "--test", "processes", "answers", "--", "--ignored", "--nocapture"]
+    rows = found(r"answers (\S+): (\d+) asked, median (\S+) ms, p99 (\S+) ms, slowest (\S+) ms, (\d+) rounds", run(*command))
+    head = ["question", "times asked", "median, ms", "p99, ms", "slowest, ms", "rounds certified meanwhile"]
+    return f"{where} Development profile.\n\n" + table(head, [(f"`{path}`", *rest) for path, *rest in rows])
+
+
 PAGES = {
+    "api": api,
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,

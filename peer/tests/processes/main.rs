@@ -6,6 +6,7 @@
 
 #![cfg(unix)]
 
+mod answers;
 #[cfg(target_os = "linux")]
 mod attacker;
 #[cfg(target_os = "linux")]
