@@ -1,6 +1,6 @@
 //! The chart of accounts: every place that OPEN can come from or rest in.
 //!
-//! Accounts are per run; the books keep them apart by run, and a peer's statement adds them up. An account of a peer
+//! Accounts are per scope; the books keep them apart, and a peer's statement adds up those of runs. An account of a peer
 //! holds what the peer earned in one capacity, so that a statement can say what it was paid for.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::fmt;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::PeerId;
 
-/// One account of a run.
+/// One account of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
     /// The run's creator, which pays the budget of every round.

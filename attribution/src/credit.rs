@@ -21,8 +21,8 @@ use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
-use crate::significance::TestedScore;
 use crate::money::{self, MAX_AMOUNT, MoneyError};
+use crate::significance::TestedScore;
 
 /// Nanonats in a nat.
 const NANO: u128 = 1_000_000_000;
@@ -54,8 +54,8 @@ impl Offer {
     /// What a run offers for a round of which everything arrived.
     pub fn of(manifest: &Manifest) -> Self {
         Self {
-            budget: manifest.budget_per_round,
-            price_per_nat: manifest.price_per_nat,
+            budget: manifest.payment.budget_per_round,
+            price_per_nat: manifest.payment.price_per_nat,
             arrived: Ppb::ONE,
         }
     }

@@ -15,9 +15,9 @@ use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
 
 use crate::credit::{self, CreditError, Offer, Outcome};
-use crate::significance::TestedScore;
 use crate::fold::CertifiedRound;
 use crate::money::{self, Portion};
+use crate::significance::TestedScore;
 
 /// Why a payout cannot be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -332,10 +332,16 @@ mod tests {
     #[test]
     fn a_round_without_scores_explains_that_nothing_is_paid() {
         let payout = Payout::of(&round(&[], 10), peer(0)).expect("no scores");
-        assert_eq!((payout.outcome, payout.explained_line()), (Outcome::Unscored, None));
+        assert_eq!(
+            (payout.outcome, payout.explained_line()),
+            (Outcome::Unscored, None)
+        );
         let nobody = Payout::of(&round(&[-1, 0], 10), peer(1)).expect("scored");
         assert_eq!(nobody.outcome, Outcome::NoGain);
-        assert_eq!(nobody.explained_line().expect("scored").amount(), MicroOpen(0));
+        assert_eq!(
+            nobody.explained_line().expect("scored").amount(),
+            MicroOpen(0)
+        );
     }
 
     #[test]

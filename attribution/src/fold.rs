@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
+use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId, Scope};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
 use crate::account::Account;
 use crate::credit::{self, CreditError, Offer, RoundCredits};
-use crate::significance::{Significance, TestedScore};
 use crate::fee::{self, FeeError, Usage};
 use crate::money::{Balance, MoneyError};
+use crate::significance::{Significance, TestedScore};
 
 /// A training round whose scores (or their absence) are final.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,10 +123,17 @@ pub enum FactId {
 }
 
 impl FactId {
-    /// The run whose accounts it moves.
+    /// The run that it is about.
     pub fn run(&self) -> RunId {
         match *self {
             Self::Round(run, _) | Self::Usage(run, _) => run,
+        }
+    }
+
+    /// What its accounts belong to.
+    pub fn scope(&self) -> Scope {
+        match *self {
+            Self::Round(run, _) | Self::Usage(run, _) => Scope::Run(run),
         }
     }
 }
@@ -227,7 +234,7 @@ struct Posted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
     facts: BTreeMap<FactId, Arc<Posted>>,
-    balances: BTreeMap<(RunId, Account), Balance>,
+    balances: BTreeMap<(Scope, Account), Balance>,
 }
 
 impl Books {
@@ -263,7 +270,7 @@ impl Books {
         let mut sum = Balance::default();
         let (credits, postings) = post(&fact)?;
         for posting in postings {
-            let key = (id.run(), posting.account);
+            let key = (id.scope(), posting.account);
             let before = moved
                 .get(&key)
                 .copied()
@@ -281,24 +288,25 @@ impl Books {
         Ok(true)
     }
 
-    fn of_account(&self, key: &(RunId, Account)) -> Balance {
+    fn of_account(&self, key: &(Scope, Account)) -> Balance {
         self.balances.get(key).copied().unwrap_or_default()
     }
 
-    /// What an account of a run holds.
-    pub fn balance(&self, run: RunId, account: Account) -> Balance {
-        self.of_account(&(run, account))
+    /// What an account of a scope holds.
+    pub fn balance(&self, scope: impl Into<Scope>, account: Account) -> Balance {
+        self.of_account(&(scope.into(), account))
     }
 
-    /// Every account that was ever moved, ordered by run and account.
-    pub fn balances(&self) -> impl Iterator<Item = (RunId, Account, Balance)> {
-        (self.balances.iter()).map(|(&(run, account), &balance)| (run, account, balance))
+    /// Every account that was ever moved, ordered by scope and account.
+    pub fn balances(&self) -> impl Iterator<Item = (Scope, Account, Balance)> {
+        (self.balances.iter()).map(|(&(scope, account), &balance)| (scope, account, balance))
     }
 
-    /// The accounts of one run.
-    pub fn balances_of(&self, run: RunId) -> impl Iterator<Item = (Account, Balance)> {
+    /// The accounts of one scope.
+    pub fn balances_of(&self, scope: impl Into<Scope>) -> impl Iterator<Item = (Account, Balance)> {
+        let scope = scope.into();
         (self.balances())
-            .filter(move |(of, _, _)| *of == run)
+            .filter(move |(of, _, _)| *of == scope)
             .map(|(_, account, balance)| (account, balance))
     }
 

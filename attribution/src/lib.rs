@@ -26,7 +26,6 @@
 pub mod account;
 pub mod coalition;
 pub mod credit;
-pub mod significance;
 pub mod explain;
 pub mod fee;
 pub mod fold;
@@ -39,6 +38,7 @@ pub mod path;
 pub mod query;
 pub mod reference;
 pub mod shapley;
+pub mod significance;
 pub mod statement;
 pub mod utility;
 pub mod vector;

@@ -38,9 +38,6 @@ use crate::vector::{self, Vector};
 /// Gauss-Legendre points on `[0, 1]`, `1/2 -+ 1/sqrt(12)`; both weigh one half.
 pub const NODES: [f64; 2] = [0.211_324_865_405_187_13, 0.788_675_134_594_812_9];
 
-/// Gradient calls per hold-out batch, whatever the number of peers.
-pub const GRADIENTS_PER_BATCH: usize = NODES.len();
-
 /// Why a round cannot be scored.
 #[derive(Debug, thiserror::Error)]
 pub enum PathError<E: Error + 'static> {

@@ -63,6 +63,11 @@ pub enum QueryError {
     /// An adapter half way through a stage that is none.
     #[error("the adapter half way through a stage cannot be had: {0}")]
     Middle(#[from] AdapterError),
+    /// A round whose contributions are masked: shares rest on what each contributor added.
+    #[error(
+        "a round keeps what each contributor added masked, so shares of an answer cannot be told"
+    )]
+    Masked,
     /// Gradients of more or fewer stages than the run is looked at in.
     #[error("an answer has gradients of {found} stages where the run has {expected}")]
     Stages {

@@ -209,8 +209,8 @@ mod tests {
 
     use super::*;
     use crate::credit::Offer;
-    use crate::significance::{CumulativeScore, TestedScore};
     use crate::fold::{CertifiedRound, Fact};
+    use crate::significance::{CumulativeScore, TestedScore};
 
     fn peer(n: u8) -> PeerId {
         PeerId(Digest::from_bytes([n; 32]))

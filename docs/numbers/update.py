@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py demo bitflip decoders extraction forms luck newcomers opening parity processes
+    python3 docs/numbers/update.py api demo bitflip decoders extraction forms luck newcomers opening parity processes
         round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
@@ -115,7 +115,7 @@ def demo(report=None, commit=None):
 
 def bitflip():
     where = machine()
-    text = tests("--test", "bitflip")
+    text = tests("--test", "program", "bitflip")
     [(reported, flips)] = found(r"^(\d+) of (\d+) flips reported", text)
     harmless = sum(int(n) for n in re.findall(r'": (\d+)', text.split("harmless:")[1].split("}")[0]))
     if int(reported) + harmless != int(flips):
@@ -375,7 +375,7 @@ def strangers():
 def opening(report=None, commit=None):
     where = machine(commit)
     if report is None:
-        report = tests("--test", "opening", "a_thousand_rounds", "--", "--ignored")
+        report = tests("--test", "program", "a_thousand_rounds", "--", "--ignored")
     [(members, rounds, records, size, blobs)] = found(
         r"(\d+) members, (\d+) rounds: (\d+) blocks and certificates, (\d+) bytes of ledger, (\d+) blobs", report)
     head = f"{members} members, {count(rounds)} rounds: {count(records)} blocks and certificates, a ledger of " \
@@ -422,7 +422,16 @@ def forms(report=None, commit=None):
     return "\n\n".join([f"{where} Development profile, whose kernels are optimised.", table(head, rows)])
 
 
+def api():
+    where = machine()
+    command = ["cargo", "test", "--workspace", "-q", "--test", "processes", "answers", "--", "--ignored", "--nocapture"]
+    rows = found(r"answers (\S+): (\d+) asked, median (\S+) ms, p99 (\S+) ms, slowest (\S+) ms, (\d+) rounds", run(*command))
+    head = ["question", "times asked", "median, ms", "p99, ms", "slowest, ms", "rounds certified meanwhile"]
+    return f"{where} Development profile.\n\n" + table(head, [(f"`{path}`", *rest) for path, *rest in rows])
+
+
 PAGES = {
+    "api": api,
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,

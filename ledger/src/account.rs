@@ -59,7 +59,7 @@ impl RunAccount<'_> {
     /// Training rounds that are certified.
     pub fn rounds(&self) -> Vec<RoundView> {
         self.values()
-            .filter(|value| value.round.0 >= 1 && value.round.0 <= self.manifest.rounds)
+            .filter(|value| value.round.0 >= 1 && value.round.0 <= self.manifest.plan.rounds)
             .map(|value| round_view(value, self.losses(value.round)))
             .collect()
     }
@@ -192,8 +192,8 @@ pub(crate) fn adapter_view(manifest: &Manifest, last: &RoundValue, here: bool) -
         size: last.adapter.size,
         run: last.run.to_string(),
         name: manifest.name.clone(),
-        base: manifest.base.name.clone(),
-        round: last.round.0.min(manifest.rounds),
+        base: manifest.model.base.name.clone(),
+        round: last.round.0.min(manifest.plan.rounds),
         here,
     }
 }
@@ -258,7 +258,7 @@ pub(crate) fn statement(
         })
         .collect();
     if !found.lines.is_empty() {
-        let by = by.unwrap_or_else(|| compare::period_of(manifest.rounds));
+        let by = by.unwrap_or_else(|| compare::period_of(manifest.plan.rounds));
         view.periods = periods(&compare::periods(books, found.run, peer, by.max(1)));
     }
     view.accounts = (found.accounts.iter())

@@ -289,7 +289,7 @@ impl Archive {
             .ok_or_else(missing)?;
         let hash = view.id.parse().map_err(|_| missing())?;
         let bytes = self.blob(hash)?.ok_or_else(missing)?;
-        let adapter = Adapter::from_bytes(Arc::new(manifest.adapter.clone()), &bytes);
+        let adapter = Adapter::from_bytes(Arc::new(manifest.model.adapter.clone()), &bytes);
         let adapter = adapter.map_err(|e| AdapterError::Shape {
             id: view.id.clone(),
             why: e.to_string(),

@@ -8,8 +8,8 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
 
-use crate::archive::{Archive, ArchivedRun};
 use crate::account::RunAccount;
+use crate::archive::{Archive, ArchivedRun};
 use crate::mark::Outcome;
 use crate::report::{Fault, Report, RunReport};
 

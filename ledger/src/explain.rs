@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::account::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::explain::{Check, Payout, Station, Step, MedianBasis};
+use tributary_attribution::explain::{Check, MedianBasis, Payout, Station, Step};
 use tributary_attribution::fold::{Books, CertifiedRound, Fact};
 use tributary_protocol::aggregate::{self, Weighted};
 use tributary_protocol::certificate::Certificate;
@@ -25,9 +25,9 @@ use tributary_protocol::round::Included;
 use tributary_protocol::state::{self, Head};
 use tributary_protocol::update;
 
+use crate::account::{RunAccount, role_word};
 use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
-use crate::account::{RunAccount, role_word};
 use crate::view::explain::{
     CertificatePart, Explanation, PayoutPart, ReceiptPart, SCHEMA, ScorePart, SeatPart, ShardPart,
     SheetPart, SplitPart, StepPart, VectorPart,
@@ -101,7 +101,7 @@ fn audited_vector(
     audit::audited(archive, found.run, &mut |value, derived| {
         if value.round == round {
             let own =
-                derived.and_then(|d| d.contributions.iter().find(|(p, _)| *p == found.peer()));
+                derived.and_then(|d| d.result.open()?.iter().find(|(p, _)| *p == found.peer()));
             vector = own.map(|(_, vector)| vector.to_vec());
         }
     })
@@ -279,7 +279,7 @@ impl Walk<'_> {
             .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
-        let verdict = MedianBasis::of(&peer, lines, &self.manifest.evaluators);
+        let verdict = MedianBasis::of(&peer, lines, &self.manifest.scoring.evaluators);
         let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]
@@ -289,7 +289,7 @@ impl Walk<'_> {
                 certified: [certified.score, certified.luck],
             });
         }
-        let evaluators = aggregate::judges(&peer, &self.manifest.evaluators);
+        let evaluators = aggregate::judges(&peer, &self.manifest.scoring.evaluators);
         let needed = aggregate::needed(evaluators);
         let judgements = verdict.map(|v| v.judgements).unwrap_or_default();
         let parts: Vec<SheetPart> = (judgements.iter())
@@ -391,7 +391,7 @@ impl Walk<'_> {
             return Ok((None, Step { station, check }));
         };
         let peer = self.found.peer();
-        let coefficients = aggregate::coefficients(self.manifest.aggregation, &updates);
+        let coefficients = aggregate::coefficients(self.manifest.updates.aggregation, &updates);
         let own = updates.iter().zip(&coefficients);
         let own = own.into_iter().find(|(weighted, _)| weighted.peer == peer);
         let (weighted, (_, share, coefficient)) = own.ok_or(ExplainError::NoUpdate)?;
@@ -400,13 +400,13 @@ impl Walk<'_> {
             .map(|v| (coefficient * f64::from(*v)) as f32)
             .collect();
         let segments = self.segments();
-        let parameters = self.manifest.adapter.parameters();
+        let parameters = self.manifest.model.adapter.parameters();
         let vector = update::scatter(&scaled, &segments, parameters);
         if derived.is_some_and(|derived| derived != vector) {
             return Err(ExplainError::Vector);
         }
         let part = VectorPart {
-            rule: rule_word(self.manifest.aggregation).to_owned(),
+            rule: rule_word(self.manifest.updates.aggregation).to_owned(),
             included: updates.len() as u32,
             token_share: *share,
             factor: if *share > 0.0 {
@@ -442,7 +442,7 @@ impl Walk<'_> {
 
     fn segments(&self) -> Vec<tributary_protocol::adapter::Segment> {
         let trainable = (self.manifest.training.schedule).trainable(self.round.round());
-        self.manifest.adapter.trainable_segments(trainable)
+        self.manifest.model.adapter.trainable_segments(trainable)
     }
 
     /// The round's decoded updates in the order of peers; `None` when one is not here.
@@ -454,7 +454,7 @@ impl Walk<'_> {
             let Some(bytes) = blob? else {
                 return Ok(None);
             };
-            let update = update::decode(&bytes, len, self.manifest.codec);
+            let update = update::decode(&bytes, len, self.manifest.updates.codec);
             updates.push(Weighted {
                 peer: included.receipt.author,
                 weight: included.weight,

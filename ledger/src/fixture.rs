@@ -1,46 +1,40 @@
-//! Runs made by hand, block by block and certificate by certificate, for the tests of this crate.
+//! Runs made by hand, block by block and certificate by certificate, for tests of this crate and of the peer.
 //!
-//! Tests of the peer read this file too, so it names the crate from outside.
-
-#![allow(
-    dead_code,
-    reason = "each test that includes this file uses a part of it"
-)]
+//! Only the feature `test-utils` compiles this module, and only dev-dependencies turn it on.
 
 use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
-use tributary_protocol::adapter::{Adapter, AdapterShape, Module};
+use tributary_protocol::adapter::Adapter;
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};
 use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
 use tributary_protocol::event::Record;
-use tributary_protocol::hash::{Digest, Domain, Hasher, digest};
+use tributary_protocol::hash::{Domain, Hasher, digest};
 use tributary_protocol::id::{
-    BlobHash, BlobRef, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, RunId, Scope, Seq,
+    BlobHash, BlobRef, MerkleRoot, NanoNats, NetworkId, PeerId, Ppb, RunId, Scope, Seq,
 };
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::LogSet;
-use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
-};
+use tributary_protocol::manifest::{Manifest, UpdateCodec};
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
-use tributary_protocol::state::{self, Selection, RoundSources, Head};
+use tributary_protocol::state::{self, Head, RoundSources, Selection};
+use tributary_protocol::test_utils::net;
 use tributary_protocol::time::Timestamp;
 use tributary_protocol::update;
 
 /// The network that everything here is for.
-pub(crate) const NETWORK: NetworkId = NetworkId(1);
+pub const NETWORK: NetworkId = NetworkId(1);
 /// Names of the first members.
-pub(crate) const NAMES: [&str; 4] = ["ada", "bea", "cyd", "dan"];
+pub const NAMES: [&str; 4] = ["ada", "bea", "cyd", "dan"];
 /// Members 1 to 3 score.
 const EVALUATORS: [usize; 3] = [1, 2, 3];
 
-pub(crate) fn key(i: usize) -> SecretKey {
+/// The key of a member.
+pub fn key(i: usize) -> SecretKey {
     SecretKey::from_seed(*digest(Domain::Simulation, &[i as u8]).as_bytes())
 }
 
@@ -48,91 +42,57 @@ fn chain(manifest: &Manifest, i: usize) -> Chain {
     Chain::new(&key(i), &manifest.run_id(), manifest.closing_round())
 }
 
-pub(crate) fn id(i: usize) -> PeerId {
+/// Who a member is.
+pub fn id(i: usize) -> PeerId {
     key(i).peer_id()
 }
 
-pub(crate) fn root(i: usize) -> MerkleRoot {
+/// What a member commits its shard to.
+pub fn root(i: usize) -> MerkleRoot {
     MerkleRoot(digest(Domain::Simulation, &[100 + i as u8]))
 }
 
 fn manifest(members: usize, rounds: u32) -> Manifest {
     let mut evaluators = EVALUATORS.map(id).to_vec();
     evaluators.sort_unstable();
-    let module = Module {
-        name: "q".into(),
-        inputs: 40,
-        outputs: 24,
+    let mut manifest = net::manifest(id(0), evaluators, members as u32, rounds);
+    manifest.name = "walked".into();
+    manifest.nonce = 5;
+    manifest.model.adapter = net::shape(2, &["q"], (40, 24));
+    manifest.training.learning_rate = Ppb(1_000_000);
+    manifest.updates.codec = UpdateCodec::Sparse {
+        top: 1024,
+        feedback: Ppb(950_000_000),
     };
-    Manifest {
-        name: "walked".into(),
-        creator: id(0),
-        nonce: 5,
-        base: Base {
-            name: "none".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 2,
-            alpha: 4,
-            modules: vec![module],
-        },
-        datanet: "test".into(),
-        rounds,
-        training: Training {
-            local_steps: 4,
-            batch: 1,
-            context: 8,
-            learning_rate: Ppb(1_000_000),
-            schedule: FactorSchedule::Alternate,
-        },
-        codec: UpdateCodec::Sparse {
-            top: 1024,
-            feedback: Ppb(950_000_000),
-        },
-        aggregation: Aggregation::ClippedMean,
-        weights: Weights::Trained,
-        evaluators,
-        score_windows: 4,
-        committee: members as u32,
-        min_members: members as u32,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 4_000,
-            grace_ms: 1_000,
-            propose_ms: 500,
-            vote_ms: 300,
-        },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
-        },
-    }
+    manifest.membership.committee = members as u32;
+    manifest
 }
 
 /// A run in the making, and the blobs that its home keeps.
-pub(crate) struct RunBuilder {
+pub struct RunBuilder {
     keys: Vec<SecretKey>,
     ids: Vec<PeerId>,
-    pub(crate) manifest: Manifest,
-    pub(crate) records: Vec<Record>,
-    pub(crate) blobs: BTreeMap<BlobHash, Vec<u8>>,
-    pub(crate) kept: BTreeMap<BlobHash, Vec<u8>>,
-    pub(crate) log: LogSet,
-    pub(crate) heads: Vec<Head>,
-    pub(crate) adapter: Option<Arc<Adapter>>,
-    pub(crate) last: Option<RoundValue>,
+    /// What the run agreed on.
+    pub manifest: Manifest,
+    /// The records of the home, in the order in which it stored them.
+    pub records: Vec<Record>,
+    /// Every blob that there was.
+    pub blobs: BTreeMap<BlobHash, Vec<u8>>,
+    /// The blobs that the home keeps.
+    pub kept: BTreeMap<BlobHash, Vec<u8>>,
+    /// All blocks.
+    pub log: LogSet,
+    /// The state after each certificate.
+    pub heads: Vec<Head>,
+    /// What the last certificate made of the adapter.
+    pub adapter: Option<Arc<Adapter>>,
+    /// What was certified last.
+    pub last: Option<RoundValue>,
 }
 
 impl RunBuilder {
     /// Everybody has joined, the genesis is certified.
-    pub(crate) fn opened(members: usize, rounds: u32) -> Self {
+    pub fn opened(members: usize, rounds: u32) -> Self {
         let manifest = manifest(members, rounds);
         let run = manifest.run_id();
         let mut builder = Self {
@@ -181,8 +141,9 @@ impl RunBuilder {
         builder
     }
 
-    pub(crate) fn archive(&self) -> tributary_ledger::Archive {
-        tributary_ledger::Archive::of(NETWORK, &self.records, self.kept.clone())
+    /// The home, as it is opened for a check.
+    pub fn archive(&self) -> crate::Archive {
+        crate::Archive::of(NETWORK, &self.records, self.kept.clone())
     }
 
     /// Which member has this id.
@@ -191,11 +152,13 @@ impl RunBuilder {
         at.expect("a member")
     }
 
-    pub(crate) fn run(&self) -> RunId {
+    /// Which run it is.
+    pub fn run(&self) -> RunId {
         self.manifest.run_id()
     }
 
-    pub(crate) fn say(&mut self, who: usize, entry: Entry) -> EntryRef {
+    /// A block of one entry, behind the member's last.
+    pub fn say(&mut self, who: usize, entry: Entry) -> EntryRef {
         let last = self.log.last(id(who)).map(SignedBlock::head);
         let block = Block {
             network: NETWORK,
@@ -220,7 +183,7 @@ impl RunBuilder {
     }
 
     /// Certifies what follows from a choice, under the names of the whole committee.
-    pub(crate) fn certify(&mut self, mut selection: Selection) {
+    pub fn certify(&mut self, mut selection: Selection) {
         let (run, head) = (self.run(), self.heads.last());
         let proposer = state::committee(&self.manifest, &run, head).proposer(selection.attempt);
         let proposer = self.who(&proposer);
@@ -280,7 +243,7 @@ impl RunBuilder {
     }
 
     /// A receipt for the next round, with its update on the disk.
-    pub(crate) fn contribute(&mut self, who: usize) -> Included {
+    pub fn contribute(&mut self, who: usize) -> Included {
         let head = self.heads.last().expect("after the genesis");
         let (round, base) = (head.round.next(), head.hash);
         let len = state::update_len(&self.manifest, round);
@@ -292,7 +255,7 @@ impl RunBuilder {
         let update: Vec<f32> = (0..len)
             .map(|_| (draws.next_u64() % 2001) as f32 / 1000.0 - 1.0)
             .collect();
-        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let bytes = update::encode(&update, self.manifest.updates.codec).expect("in range");
         let update = BlobRef::of(&bytes);
         self.kept.insert(update.hash, bytes.clone());
         self.blobs.insert(update.hash, bytes);
@@ -314,7 +277,7 @@ impl RunBuilder {
     }
 
     /// An evaluator's sheet: it gives `100 * place + 50`, as all do, since nobody's sheet counts for itself.
-    pub(crate) fn judge(&mut self, who: usize) -> EntryRef {
+    pub fn judge(&mut self, who: usize) -> EntryRef {
         let judged = self.last.as_ref().expect("a round");
         let line = |(at, included): (usize, &Included)| {
             let score = NanoNats(100 * at as i64 + 50);
@@ -338,7 +301,7 @@ impl RunBuilder {
     }
 
     /// A round of these contributors with the sheets of these evaluators about the round before.
-    pub(crate) fn round(&mut self, contributors: &[usize], evaluators: &[usize]) -> Vec<Included> {
+    pub fn round(&mut self, contributors: &[usize], evaluators: &[usize]) -> Vec<Included> {
         let sheets = evaluators.iter().map(|who| self.judge(*who)).collect();
         let included: Vec<Included> = contributors
             .iter()
@@ -355,7 +318,7 @@ impl RunBuilder {
 
 /// Rounds 1 to 3 and the closing height of four members; round 2 is judged by one evaluator of three, and dan's
 /// receipt for it is left out.
-pub(crate) fn finished() -> (RunBuilder, Vec<Included>, Included) {
+pub fn finished() -> (RunBuilder, Vec<Included>, Included) {
     let mut builder = RunBuilder::opened(4, 3);
     let first = builder.round(&[0, 1, 2, 3], &[]);
     let late = builder.contribute(3);

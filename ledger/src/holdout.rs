@@ -22,9 +22,9 @@ use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Head;
 use utoipa::ToSchema;
 
+use crate::account::RunAccount;
 use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
-use crate::account::RunAccount;
 use crate::explain;
 pub use error::HoldoutError;
 
@@ -202,7 +202,7 @@ impl<'a> Scored<'a> {
         let windows = usize::try_from(windows).unwrap_or(0);
         let seed = self.value.score_seed();
         self.scorer
-            .drawn(&seed, self.manifest.score_windows, windows)
+            .drawn(&seed, self.manifest.scoring.windows, windows)
     }
 
     /// The evaluator's first sheet of the round.
@@ -345,7 +345,7 @@ fn check_windows(
         return Err(HoldoutError::Size);
     }
     let manifest = scored.manifest;
-    if base != manifest.base.hash || proof.context != manifest.training.context {
+    if base != manifest.model.base.hash || proof.context != manifest.training.context {
         return Err(HoldoutError::OtherBase);
     }
     let drawn = scored.drawn(proof.windows);

@@ -7,9 +7,9 @@
 //! The index trusts what it is given, as a home's own daemon may; [`crate::audit`] checks. It shows what
 //! [`crate::RunAccount`] works out from the whole chain, and its tests compare the two.
 
+mod run;
 #[cfg(test)]
 mod tests;
-mod run;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -13,13 +13,20 @@
 //! hands in its records as they were stored and its blobs through [`Blobs`]; the caller decides how an answer is
 //! shown. Every error says what failed and why, and through [`Remedy`] what to do.
 
+#![warn(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+pub mod account;
 pub mod archive;
 pub mod audit;
-pub mod account;
 pub mod explain;
+#[cfg(feature = "test-utils")]
+pub mod fixture;
 pub mod glance;
-#[cfg(test)]
-mod fixture;
 pub mod holdout;
 pub mod index;
 pub mod mark;
@@ -29,18 +36,14 @@ mod seal;
 pub mod seen;
 pub mod view;
 
-pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
 pub use account::RunAccount;
+pub use archive::{Archive, ArchivedRun, BlobError, Blobs};
 pub use glance::Glance;
-pub use index::{LedgerIndex, Snapshot, IndexedRun};
+pub use index::{IndexedRun, LedgerIndex, Snapshot};
 pub use mark::{Mark, Outcome};
 pub use remedy::Remedy;
 pub use report::{Fault, Report, RunReport};
 pub use seen::{Look, Seen};
-
-// The hand-made runs are shared with tests of the peer and name the crate as they do.
-#[cfg(test)]
-extern crate self as tributary_ledger;
 
 /// What to do about a ledger that does not hold.
 const VERIFY_HINT: &str = "`tributary ledger verify` shows everything that is wrong";

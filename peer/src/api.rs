@@ -16,13 +16,15 @@
 
 pub mod client;
 pub mod control;
-pub mod local;
 pub mod handler;
+pub mod local;
 pub mod openapi;
 pub mod stopped;
 pub mod types;
 
 mod server;
+
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use tributary_ledger::Report;
@@ -39,6 +41,9 @@ use types::{
 };
 
 pub use server::{ServeError, Server, serve};
+
+/// How often a stream of events says that it is alive when nothing happens.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a question comes to.
 pub type Answer<T> = Result<T, Problem>;

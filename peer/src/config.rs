@@ -18,8 +18,8 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
 pub use money::parse_open;
@@ -346,35 +346,49 @@ impl RunFile {
     ) -> Result<Manifest, RunFileError> {
         self.check_counts()?;
         Ok(Manifest {
+            version: Version::V1,
             name: self.name.clone(),
             creator,
             nonce,
-            base: Base {
-                name: base.name.clone(),
-                hash: base.hash,
-            },
-            adapter: self.shape(base)?,
             datanet: self.datanet.clone(),
-            rounds: self.rounds,
             training: self.training()?,
-            codec: self.codec()?,
-            aggregation: self.aggregation()?,
-            weights: self.weights()?,
-            evaluators: self.evaluators(creator)?,
-            score_windows: self.score_windows,
-            committee: self.committee,
-            min_members: self.min_members,
-            min_contributions: self.min_contributions,
-            participants: self.participants,
-            deadlines: Deadlines {
-                round_ms: self.deadlines.round_ms,
-                grace_ms: self.deadlines.grace_ms,
-                propose_ms: self.deadlines.propose_ms,
-                vote_ms: self.deadlines.vote_ms,
+            model: Model {
+                base: Base {
+                    name: base.name.clone(),
+                    hash: base.hash,
+                },
+                adapter: self.shape(base)?,
             },
-            budget_per_round: self.budget()?,
-            price_per_nat: self.price()?,
-            revenue: self.revenue()?,
+            plan: RoundPlan {
+                rounds: self.rounds,
+                min_contributions: self.min_contributions,
+                participants: self.participants,
+                deadlines: Deadlines {
+                    round_ms: self.deadlines.round_ms,
+                    grace_ms: self.deadlines.grace_ms,
+                    propose_ms: self.deadlines.propose_ms,
+                    vote_ms: self.deadlines.vote_ms,
+                },
+            },
+            updates: Updates {
+                codec: self.codec()?,
+                aggregation: self.aggregation()?,
+                weights: self.weights()?,
+                privacy: Privacy::Open,
+            },
+            scoring: Scoring {
+                evaluators: self.evaluators(creator)?,
+                windows: self.score_windows,
+            },
+            membership: Membership {
+                committee: self.committee,
+                min_members: self.min_members,
+            },
+            payment: Payment {
+                budget_per_round: self.budget()?,
+                price_per_nat: self.price()?,
+                revenue: self.revenue()?,
+            },
         })
     }
 

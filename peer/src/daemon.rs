@@ -13,16 +13,17 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
 use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
-use tributary_protocol::node::{Resources, Node, NodeConfig, Saved};
+use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::sign::SecretKey;
 
-use crate::driver::{DrivenNode, Clock, Driver, Parts, Request};
+use crate::driver::{Clock, DrivenNode, Driver, Parts, Request};
 use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
@@ -357,8 +358,8 @@ impl Daemon {
 
     /// Warnings that hold now, each with what to do.
     pub fn health(&self) -> Vec<Warning> {
-        self.health
-            .now(self.net.connected().len(), self.net.dropped())
+        let connected = self.net.connected().len();
+        (self.health).now(connected, self.net.dropped(), Instant::now())
     }
 
     /// Resolves when the daemon has stopped: told to, or by itself (a full disk, a fault of the

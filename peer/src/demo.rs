@@ -11,14 +11,14 @@
 //! it reports is what is on the disk. Killed at any moment and started again on the same folder, the
 //! peers go on where their ledgers end.
 
-mod peers;
 pub mod check;
 mod ending;
+pub mod narrator;
 pub mod options;
+mod peers;
 pub mod plan;
 pub mod report;
 pub mod screen;
-pub mod narrator;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,11 +29,11 @@ use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::output::Out;
 use crate::terminal::{Failure, Format};
-use peers::DemoPeers;
+use narrator::{Narrator, Show};
 use options::DemoArgs;
+use peers::DemoPeers;
 use plan::{Measured, Plan};
 use screen::Screen;
-use narrator::{Show, Narrator};
 
 /// How often the peers are looked at besides their events.
 const LOOK: Duration = Duration::from_secs(1);
@@ -142,7 +142,12 @@ async fn play(
 }
 
 /// Keeps what was measured of a round once every peer has certified it.
-fn note_rounds(root: &Path, plan: &mut Plan, demo_peers: &DemoPeers, narrator: &Narrator) -> Result<(), Failure> {
+fn note_rounds(
+    root: &Path,
+    plan: &mut Plan,
+    demo_peers: &DemoPeers,
+    narrator: &Narrator,
+) -> Result<(), Failure> {
     let peers = plan.actors().len();
     for round in (1..=plan.rounds)
         .filter(|r| !plan.measured.contains_key(r))

@@ -22,7 +22,7 @@ use tributary_protocol::outbox::Outbox;
 use tributary_protocol::time::Now;
 
 use crate::event::Event;
-use crate::health::{Health, Warning};
+use crate::health::{Health, Task, Warning};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
 use crate::net::{Net, NetEvent, NetEvents};
@@ -204,7 +204,7 @@ impl<B: DrivenNode> Driver<B> {
             Wake::Durable(outcome) => {
                 self.commits.pop_front();
                 outcome.map_err(|why| {
-                    self.parts.health.raise(Warning::Store(why.to_string()));
+                    self.parts.health.store_failed(why.to_string());
                     why.to_string()
                 })?;
                 self.outbox.durable();
@@ -234,8 +234,10 @@ impl<B: DrivenNode> Driver<B> {
             Wake::CheckClock => {
                 if let Some(seconds) = self.clock.jumped() {
                     tracing::warn!("{}", Warning::ClockJump(seconds));
-                    self.parts.health.raise(Warning::ClockJump(seconds));
+                    (self.parts.health).clock_jumped(seconds, std::time::Instant::now());
                 }
+                let dropped = self.parts.net.dropped();
+                (self.parts.health).dropped(dropped, std::time::Instant::now());
             }
         }
         Ok(())
@@ -256,12 +258,16 @@ impl<B: DrivenNode> Driver<B> {
             Done::Broken(why) => return Err(why),
             Done::Trained(trained) => {
                 self.parts.metrics.trained(trained.tokens);
+                self.parts.health.work_done(trained.run, Task::Train);
                 self.feed(Input::Trained(trained));
             }
-            Done::Scored(run, sheet) => self.feed(Input::Scored { run, sheet }),
-            Done::Failed(run, why) => {
+            Done::Scored(run, sheet) => {
+                self.parts.health.work_done(run, Task::Score);
+                self.feed(Input::Scored { run, sheet });
+            }
+            Done::Failed(run, task, why) => {
                 tracing::warn!("work for run {} failed: {why}", run.short());
-                self.parts.health.raise(Warning::Work(why.clone()));
+                self.parts.health.work_failed(run, task, why.clone());
                 let notice = Notice::CommandFailed {
                     run: Some(run),
                     why,
@@ -299,6 +305,7 @@ impl<B: DrivenNode> Driver<B> {
             Command::Create(manifest) => manifest.run_id(),
             Command::Follow { run, .. } | Command::Leave(run) => *run,
         };
+        let is_leaving = matches!(command, Command::Leave(_));
         self.is_fed = true;
         let effects = (self.parts.brain).handle(Input::Command(command), self.clock.now());
         let refusal = effects.iter().find_map(|effect| match effect {
@@ -309,6 +316,9 @@ impl<B: DrivenNode> Driver<B> {
             }
             _ => None,
         });
+        if is_leaving && refusal.is_none() {
+            self.parts.health.work_over(about);
+        }
         self.enqueue(effects);
         self.unanswered.push_back(Unanswered {
             after: self.outbox.pushed(),
@@ -362,7 +372,7 @@ impl<B: DrivenNode> Driver<B> {
     /// Does what is due, up to the next barrier.
     fn carry_out(&mut self) -> Result<(), StoreError> {
         if let Some(why) = self.parts.store.failure() {
-            self.parts.health.raise(Warning::Store(why.to_string()));
+            self.parts.health.store_failed(why.to_string());
             return Err(why);
         }
         while let Some(effect) = self.outbox.pop() {
@@ -390,7 +400,6 @@ impl<B: DrivenNode> Driver<B> {
             Effect::FinishTrain(run) => parts.bench.hurry(run),
             Effect::Score(task) => parts.bench.score(task),
             Effect::SetTimer { timer, at } => self.timers.set(timer, at),
-            Effect::CancelTimer(timer) => self.timers.cancel(&timer),
             Effect::Subscribe(run) => parts.net.subscribe(run),
             Effect::Notify(notice) => {
                 parts.metrics.notice(&notice);
@@ -398,6 +407,9 @@ impl<B: DrivenNode> Driver<B> {
                     && why.exposes_sender()
                 {
                     parts.net.blame(*from);
+                }
+                if let Notice::Finished(run) = &notice {
+                    parts.health.work_over(*run);
                 }
                 if matches!(notice, Notice::Certified { .. } | Notice::Finished(_)) {
                     parts.net.favour(parts.brain.members());

@@ -95,7 +95,9 @@ impl Inquiry {
             return Some(Reply::NotAsked("the answer is shorter than a span"));
         }
         let Some(commitment) = commitment else {
-            return Some(Reply::NotAsked("it committed to no words before it trained"));
+            return Some(Reply::NotAsked(
+                "it committed to no words before it trained",
+            ));
         };
         let shard = holder::open(home, &commitment)?;
         let spans = shard.spans(&self.words[..self.words.len().min(MAX_QUESTION_WORDS)]);
@@ -114,7 +116,10 @@ impl Inquiry {
         match Answer::decode(bytes).map(|answer| answer.found) {
             Ok(Ok(spans)) => {
                 let proven = fingerprint::check(&commitment.fingerprints, &self.words, &spans);
-                proven.map_or_else(|why: SpanFault| Reply::False(why.to_string()), Reply::Proven)
+                proven.map_or_else(
+                    |why: SpanFault| Reply::False(why.to_string()),
+                    Reply::Proven,
+                )
             }
             Ok(Err(why)) => Reply::Declined(why),
             Err(why) => Reply::False(format!("its answer cannot be read: {why}")),

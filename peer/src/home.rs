@@ -225,6 +225,13 @@ fn take_lock(paths: &HomePaths) -> Result<File, HomeError> {
     }
 }
 
+/// Whether a process holds the home. The lock is only looked at: a daemon that starts meanwhile waits for that.
+pub(crate) fn is_held(paths: &HomePaths) -> bool {
+    let looked = File::open(paths.lock()).map(|lock| lock.try_lock_shared());
+    // No lock file, or no locks on this disk: nobody can be holding it.
+    matches!(looked, Ok(Err(TryLockError::WouldBlock)))
+}
+
 fn make_folder(path: &Path) -> Result<(), HomeError> {
     disk::make_folder(path).map_err(|e| io_error("make the folder", path, e))
 }

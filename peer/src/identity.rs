@@ -1,11 +1,11 @@
 //! The peer's key: one 32-byte ed25519 seed in a file of its own.
 //!
-//! The same seed names the peer in logs, on libp2p and on iroh. The file is created exclusively with
-//! mode 0600 and never overwritten; a checksum tells a damaged file from a foreign one. What the key
+//! The same seed names the peer in logs, on libp2p and on iroh. The file appears whole, with
+//! mode 0600, and is never overwritten; a checksum tells a damaged file from a foreign one. What the key
 //! signs belongs to `protocol::sign`; how the two network stacks read it belongs to `net`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -111,22 +111,18 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Exists`] when there is a file already; [`IdentityError::Io`].
     pub fn create_file(&self, path: &Path) -> Result<(), IdentityError> {
-        let io = |source| IdentityError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let made = disk::private().create_new(true).open(path);
-        let mut file = made.map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => IdentityError::Exists(path.to_owned()),
-            _ => io(source),
-        })?;
         let text = Zeroizing::new(format!(
             "{MAGIC} {} {}\n",
             HEXLOWER.encode(self.seed.as_slice()),
             HEXLOWER.encode(&checksum(&self.seed)),
         ));
-        file.write_all(text.as_bytes()).map_err(io)?;
-        file.sync_all().map_err(io)
+        disk::write_new(path, text.as_bytes()).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => IdentityError::Exists(path.to_owned()),
+            _ => IdentityError::Io {
+                path: path.to_owned(),
+                source,
+            },
+        })
     }
 
     /// Reads a key file.

@@ -4,8 +4,9 @@
 //! bytes. The thread folds them and swaps the snapshot that readers take. So no question of the owner's is worked
 //! out between two inputs of the node.
 
-use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, mpsc};
 
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::Record;
@@ -54,10 +55,7 @@ impl Indexer {
 
     /// What is folded by now.
     pub(crate) fn latest(&self) -> Snapshot {
-        self.latest
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.latest.read().clone()
     }
 
     /// With everything that was handed on before.
@@ -81,7 +79,7 @@ fn keep(mut index: LedgerIndex, queue: &mpsc::Receiver<Job>, published: &RwLock<
             }
         }
         let snapshot = index.snapshot();
-        *published.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *published.write() = snapshot;
         for reader in asking {
             // A reader may have stopped waiting.
             let _ = reader.send(());
@@ -90,17 +88,16 @@ fn keep(mut index: LedgerIndex, queue: &mpsc::Receiver<Job>, published: &RwLock<
 }
 
 #[cfg(test)]
-#[path = "../../ledger/src/fixture.rs"]
-mod fixture;
-
 #[cfg(test)]
 mod tests {
+    use tributary_ledger::fixture::finished;
+
     use super::*;
     use crate::NETWORK;
 
     #[tokio::test]
     async fn a_reader_sees_everything_that_was_handed_on_before_it_asked() {
-        let (made, _, _) = fixture::finished();
+        let (made, _, _) = finished();
         let indexer = Indexer::start(LedgerIndex::new(NETWORK)).unwrap();
         assert_eq!(indexer.current().await.runs().count(), 0);
         for records in made.records.chunks(3) {

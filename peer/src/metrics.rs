@@ -1,8 +1,8 @@
 //! Counters that matter, in Prometheus' text format.
 
-use std::sync::Mutex;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -143,8 +143,7 @@ impl Metrics {
     /// `tokens` since the last call.
     pub(crate) fn trained(&self, tokens: u64) {
         self.tokens.inc_by(tokens);
-        let mut last =
-            (self.last_trained.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last_trained.lock();
         let seconds = last.elapsed().as_secs_f64();
         if seconds > 0.0 {
             self.token_rate.set((tokens as f64 / seconds) as i64);
@@ -196,7 +195,7 @@ mod tests {
         metrics.persisted(&[Record::Block(vec![0; 10]), Record::Block(vec![0; 5])]);
         metrics.notice(&Notice::Refused {
             from: PeerId::default(),
-            why: Rejection::Late,
+            why: Rejection::Network,
         });
         let traffic = Traffic {
             payload_up: 77,
@@ -206,7 +205,7 @@ mod tests {
         for line in [
             "tributary_records_total{kind=\"block\"} 2",
             "tributary_record_bytes_total{kind=\"block\"} 15",
-            "tributary_refused_total{code=\"7\"} 1",
+            "tributary_refused_total{code=\"3\"} 1",
             "tributary_bytes{direction=\"up\",plane=\"payload\"} 77",
             "tributary_connected_peers 3",
         ] {

@@ -9,8 +9,8 @@ pub mod learner;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::Digest;
@@ -127,7 +127,7 @@ pub fn open_on(name: &str, device: Request) -> Result<BaseModel, ModelError> {
 
 fn embedded() -> Result<BaseModel, ModelError> {
     static BROOK_HASH: Mutex<Option<Digest>> = Mutex::new(None);
-    let mut hash = BROOK_HASH.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hash = BROOK_HASH.lock();
     if let Some(base) = hash.as_ref().and_then(loaded) {
         return Ok(base);
     }
@@ -142,13 +142,13 @@ fn embedded() -> Result<BaseModel, ModelError> {
 }
 
 fn loaded(hash: &Digest) -> Option<BaseModel> {
-    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = LOADED.lock();
     loaded.get(hash).cloned()
 }
 
 /// The first of equal bases that was loaded, so that later ones free their memory.
 fn share(base: BaseModel) -> BaseModel {
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = LOADED.lock();
     loaded.entry(base.hash()).or_insert(base).clone()
 }
 
@@ -342,7 +342,7 @@ pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), 
             folder.permissions(std::fs::Permissions::from_mode(0o777));
         }
         let partial = folder.tempdir_in(beside).map_err(io)?;
-        tributary_trainer::export_peft(partial.path(), &manifest.base.name, adapter)
+        tributary_trainer::export_peft(partial.path(), &manifest.model.base.name, adapter)
             .map_err(|e| e.to_string())?;
         if dir.is_dir() {
             // Only an empty one goes.

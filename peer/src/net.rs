@@ -11,14 +11,14 @@
 
 mod address;
 mod admission;
-mod contacts;
 mod connections;
+mod contacts;
+mod control_admission;
 mod data;
 mod fair;
 mod frames;
 #[cfg(test)]
 mod fuzz;
-mod control_admission;
 mod gossip;
 mod handshakes;
 mod hello;
@@ -34,13 +34,14 @@ mod traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tributary_protocol::event::{GossipId, Verdict};
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, NetworkId, PeerId, RunId};
@@ -186,10 +187,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     )
     .map_err(refused)?;
     let listeners = listen(&mut swarm, config.listen).await?;
-    *shared
-        .listeners
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = listeners;
+    *shared.listeners.lock() = listeners;
     let data = data::DataPlane::start(
         seed,
         config.listen_data,
@@ -310,17 +308,17 @@ impl Net {
 
     /// Where others reach the control plane.
     pub(crate) fn addresses(&self) -> Vec<Address> {
-        let listeners = lock(&self.shared.listeners);
+        let listeners = self.shared.listeners.lock();
         let sockets = listeners.iter().filter_map(Address::socket);
         sockets
             .map(|socket| Address::new(socket, Some(self.me)))
             .collect()
     }
     pub(crate) fn connected(&self) -> Vec<PeerId> {
-        lock(&self.shared.connected).clone()
+        self.shared.connected.lock().clone()
     }
     pub(crate) fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
-        lock(&self.shared.known_runs).clone()
+        self.shared.known_runs.lock().clone()
     }
     pub(crate) fn traffic(&self) -> Traffic {
         self.shared.meter.total()
@@ -339,8 +337,4 @@ impl Net {
         let _ = wait.await;
         self.data.shutdown().await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -45,7 +45,7 @@ codes! {
     BeyondBounds,
     /// Every place for readers of events is taken.
     TooManyReaders,
-    /// No connected peer gave what was asked for in time.
+    /// No connected peer gave what was asked for in time, or a daemon runs and does not answer.
     Unreachable,
     /// The daemon is stopping or has stopped.
     Stopped,

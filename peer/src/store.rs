@@ -23,9 +23,10 @@ mod tables;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use redb::Database;
 use tokio::sync::oneshot;
 use tributary_protocol::event::Record;
@@ -165,10 +166,7 @@ impl Store {
 
     /// Why the store stopped, if it did.
     pub fn failure(&self) -> Option<StoreError> {
-        self.failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.failed.lock().clone()
     }
 }
 
@@ -236,7 +234,7 @@ impl Writer {
             };
             if let (Err(why), None) = (&outcome, &failure) {
                 failure = Some(why.clone());
-                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+                *self.failed.lock() = Some(why.clone());
             }
             for job in batch {
                 let _ = job.done.send(outcome.clone());

@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tributary_attribution::lexical::{self, Held};
-use tributary_attribution::query::METHOD;
 use tributary_attribution::query::answer::{self, AnswerModel};
 use tributary_attribution::query::layout;
 use tributary_attribution::query::staging::{Stage, Staging};
+use tributary_attribution::query::{METHOD, QueryError};
 use tributary_ledger::audit;
 use tributary_ledger::{Archive, ArchivedRun, RunAccount};
 use tributary_protocol::adapter::Adapter;
@@ -31,12 +31,12 @@ use tributary_trainer::{
     BaseModel, GenerateConfig, GradientError, generate, stretch_gradients, token_losses,
 };
 
-use crate::evidence::{self, Inquiry, Commitment, Reply};
+use crate::evidence::{self, Commitment, Inquiry, Reply};
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
 
-pub use tributary_attribution::query::layout::{Asked, ProvenSpan, Outcome, Share, Why};
+pub use tributary_attribution::query::layout::{Asked, Outcome, ProvenSpan, Share, Why};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -84,13 +84,16 @@ impl Provenance {
         let mut outcome = Ok(());
         let audited = audit::audited(archive, run, &mut |_, derived| {
             if let (Some(derived), Ok(())) = (derived, &outcome) {
-                outcome = staging.add(&derived.adapter, &derived.contributions);
+                outcome = match derived.result.open() {
+                    Some(contributions) => staging.add(&derived.adapter, contributions),
+                    None => Err(QueryError::Masked),
+                };
             }
         })
         .map_err(|fault| broken(fault.to_string()))?;
         let stages = outcome.and_then(|()| staging.finish());
         let stages = stages.map_err(|why| broken(why.to_string()))?;
-        let trained = 1..=audited.manifest.rounds;
+        let trained = 1..=audited.manifest.plan.rounds;
         let missing = (audited.unchecked.iter())
             .filter(|round| trained.contains(&round.0))
             .count();
@@ -144,7 +147,7 @@ impl Provenance {
         key: &Digest,
     ) -> Option<Self> {
         let manifest = run.manifest.clone()?;
-        let shape = Arc::new(manifest.adapter.clone());
+        let shape = Arc::new(manifest.model.adapter.clone());
         let stages = cache::read(home, run.id, key, &shape)?;
         let last = run.certificates.last()?.value.adapter.hash;
         let bytes = archive.blob(last).ok().flatten()?;
@@ -177,7 +180,7 @@ impl Provenance {
 pub fn ask(archive: &Archive, home: &HomePaths, question: &Question) -> Result<Answered, Failure> {
     let run = pick(archive, &question.id)?;
     let provenance = Provenance::kept(archive, run, home)?;
-    let base = model::provide(home, &provenance.manifest.base, None)?;
+    let base = model::provide(home, &provenance.manifest.model.base, None)?;
     Ok(Answered {
         why: why(&base, &provenance, question)?,
         started: Instant::now(),

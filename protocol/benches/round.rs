@@ -22,16 +22,12 @@ use tributary_protocol::event::{
     Command, Effect, Input, Notice, Record, Timer, TrainTask, Trained,
 };
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{
-    Blob, BlobHash, BlobRef, MerkleRoot, MicroOpen, NetworkId, PeerId, Ppb, RunId,
-};
-use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
-};
-use tributary_protocol::node::{Resources, Node, NodeConfig};
+use tributary_protocol::id::{Blob, BlobHash, BlobRef, MerkleRoot, NetworkId, PeerId, Ppb, RunId};
+use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec};
+use tributary_protocol::node::{Node, NodeConfig, Resources};
 use tributary_protocol::outbox::Outbox;
 use tributary_protocol::state::{StepKey, Stepped};
+use tributary_protocol::test_utils::net;
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::update;
 use tributary_protocol::work::{Computed, Outcome, Prepared, Task, Work};
@@ -206,9 +202,6 @@ impl Members {
                 self.timers[node].insert(timer, serial);
                 self.schedule(at.0.max(self.now_ms), Due::Timer(node, timer, serial));
             }
-            Effect::CancelTimer(timer) => {
-                self.timers[node].remove(&timer);
-            }
             Effect::Notify(Notice::Finished(_)) => self.finished += 1,
             _ => {}
         }
@@ -325,51 +318,20 @@ fn manifest(
     rounds: u32,
     schedule: FactorSchedule,
 ) -> Manifest {
-    Manifest {
-        name: "large".into(),
-        creator,
-        nonce: 1,
-        base: Base {
-            name: "none".into(),
-            hash: Digest::default(),
-        },
-        adapter: shape(parameters),
-        datanet: "none".into(),
-        rounds,
-        training: Training {
-            local_steps: 4,
-            batch: 1,
-            context: 8,
-            learning_rate: Ppb(100_000_000),
-            schedule,
-        },
-        codec: CODEC,
-        aggregation: Aggregation::Agreement {
-            tolerate: Ppb(200_000_000),
-        },
-        weights: Weights::Trained,
-        evaluators: Vec::new(),
-        score_windows: 4,
-        committee: 64,
-        min_members: members as u32,
-        min_contributions: members as u32,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 60_000,
-            grace_ms: 10_000,
-            propose_ms: 5_000,
-            vote_ms: 3_000,
-        },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
-        },
-    }
+    let mut manifest = net::manifest(creator, Vec::new(), members as u32, rounds);
+    manifest.model.adapter = shape(parameters);
+    manifest.training.schedule = schedule;
+    manifest.updates.codec = CODEC;
+    manifest.updates.aggregation = Aggregation::Agreement {
+        tolerate: Ppb(200_000_000),
+    };
+    manifest.membership.committee = 64;
+    manifest.plan.min_contributions = members as u32;
+    manifest.plan.deadlines.round_ms = 60_000;
+    manifest.plan.deadlines.grace_ms = 10_000;
+    manifest.plan.deadlines.propose_ms = 5_000;
+    manifest.plan.deadlines.vote_ms = 3_000;
+    manifest
 }
 
 fn members(count: usize) -> Members {

@@ -27,7 +27,7 @@ use crate::logset::{Insert, LogSet};
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{self, Derived, RoundSources, Head};
+use crate::state::{self, Derived, Head, RoundSources};
 
 pub use resume::{Earlier, resume};
 
@@ -433,7 +433,7 @@ impl<'a> Replay<'a> {
         if BlobRef::of(&bytes) != value.adapter {
             return Err(fault("its content has another hash or size"));
         }
-        let shape = Arc::new(self.manifest.adapter.clone());
+        let shape = Arc::new(self.manifest.model.adapter.clone());
         let adapter = Adapter::from_bytes(shape, &bytes);
         match adapter {
             Ok(adapter) => Ok(Some(Arc::new(adapter))),

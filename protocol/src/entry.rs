@@ -301,7 +301,7 @@ mod tests {
     fn a_join_under_a_refused_name_is_refused() {
         let join = |name: &str| Join {
             name: name.into(),
-            ..crate::fixture::join()
+            ..crate::test_utils::fixture::join()
         };
         assert_eq!(join("ada").check(), Ok(()));
         let refused = Err(Rejection::Limit("name of a member"));

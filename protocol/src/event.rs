@@ -167,8 +167,6 @@ pub enum Effect {
         /// The time, on the local monotonic clock.
         at: Instant,
     },
-    /// Forget a timer.
-    CancelTimer(Timer),
     /// Join the run's gossip topic.
     Subscribe(RunId),
     /// Tell the owner.
@@ -225,9 +223,10 @@ pub enum ConsensusStep {
 /// back to `Node::restore`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A signed block, exactly as received. Key: author, scope, seq, id.
+    /// A signed block, exactly as received. Key: its hash; written twice it is kept once.
     Block(Vec<u8>),
-    /// A round's certificate, exactly as received. Key: run, round, value id. Never overwritten.
+    /// A round's certificate, exactly as received. Key: run, round, hash; written twice it is kept once, and never
+    /// overwritten by another of its round.
     Certificate {
         /// The run.
         run: RunId,

@@ -58,6 +58,10 @@ digest_id!(
     BlockId
 );
 digest_id!(
+    /// Name of a Datanet.
+    DatanetId
+);
+digest_id!(
     /// Plain BLAKE3 of a blob's content.
     BlobHash
 );
@@ -105,13 +109,21 @@ impl fmt::Display for Seq {
     }
 }
 
-/// What a log is about: one log per author and scope.
+/// What logs, their heads and balances are about: one log per author and scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum Scope {
-    /// Identity and stake, seen by the whole network.
-    Network,
+    /// One peer: where it is paid and what it stakes, whatever runs it takes part in.
+    Account(PeerId),
     /// One run.
     Run(RunId),
+    /// One Datanet, whatever runs train on it.
+    Datanet(DatanetId),
+}
+
+impl From<RunId> for Scope {
+    fn from(run: RunId) -> Self {
+        Self::Run(run)
+    }
 }
 
 /// Separates networks that must not understand each other's signatures.

@@ -17,6 +17,8 @@
 //! Nothing here waits, sleeps, opens or draws: the caller hands in time and seeds and carries out the
 //! effects. The same node runs in the daemon and in virtual time.
 
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod adapter;
 pub mod aggregate;
 pub mod audit;
@@ -33,7 +35,6 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod logset;
-mod sortition;
 pub mod manifest;
 pub mod merkle;
 pub mod node;
@@ -44,16 +45,12 @@ pub mod roster;
 pub mod round;
 pub mod sign;
 pub mod sketch;
+mod sortition;
 pub mod state;
 pub mod sync;
+#[cfg(feature = "test-utils")]
+pub mod test_utils;
 pub mod time;
 pub mod update;
 pub mod wire;
 pub mod work;
-
-// The fixture is shared with the integration tests and names the crate as they do.
-#[cfg(test)]
-extern crate self as tributary_protocol;
-#[cfg(test)]
-#[expect(dead_code, reason = "the rest is for the integration tests")]
-mod fixture;

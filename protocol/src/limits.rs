@@ -112,8 +112,6 @@ pub const PUBLIC_TURNS: usize = 2;
 pub const IDLE_REQUESTS: u8 = 8;
 /// Committee members: certificates grow with it and quorum intersection is already strong at 16.
 pub const MAX_COMMITTEE: usize = 64;
-/// Bytes of a round value with 64 contributions, 128 joins and scores.
-pub const MAX_VALUE_BYTES: usize = 48 * 1024;
 /// Bytes of a certificate: a value and 64 precommits.
 pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 /// Different messages of one kind that a peer without a seat passes on for one member and attempt: two

@@ -13,43 +13,113 @@ use crate::id::{MicroOpen, PeerId, Ppb, Round, RunId};
 /// Everything that members of a run agree on before its first round.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Manifest {
+    /// What the fields behind it mean. Bytes of a version that this program does not know cannot be read.
+    pub version: Version,
     /// Name for people.
     pub name: String,
     /// The peer that certifies round 0 and pays the budget.
     pub creator: PeerId,
     /// Drawn by the creator: two runs with equal settings are two runs.
     pub nonce: u64,
-    /// The model that is adapted.
-    pub base: Base,
-    /// What is trained.
-    pub adapter: AdapterShape,
     /// The Datanet that shards belong to.
     pub datanet: String,
-    /// Training rounds after the genesis; one closing height follows.
-    pub rounds: u32,
+    /// What is trained.
+    pub model: Model,
+    /// Who is let in, and who decides.
+    pub membership: Membership,
+    /// How many rounds there are, and when one is over.
+    pub plan: RoundPlan,
     /// How a member trains.
     pub training: Training,
+    /// How updates travel and are combined.
+    pub updates: Updates,
+    /// Who scores rounds, and on how much.
+    pub scoring: Scoring,
+    /// What rounds and answers pay.
+    pub payment: Payment,
+}
+
+/// The meaning of a manifest's fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Version {
+    /// The first.
+    #[default]
+    V1,
+}
+
+/// What a run trains.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Model {
+    /// The model that is adapted.
+    pub base: Base,
+    /// The shape of the adapter.
+    pub adapter: AdapterShape,
+}
+
+/// Who is let into a run, and who decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Membership {
+    /// Joins that the genesis waits for.
+    pub min_members: u32,
+    /// Seats that decide a round where more than [`crate::limits::MAX_COMMITTEE`] members vote; up to so many all decide.
+    pub committee: u32,
+}
+
+/// How many rounds a run has, and when one is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RoundPlan {
+    /// Training rounds after the genesis; one closing height follows.
+    pub rounds: u32,
+    /// Contributors drawn for each round (all of them while there are fewer), so that a round costs each
+    /// member the same however many there are.
+    pub participants: u32,
+    /// Contributions that a round needs at least, whatever the time.
+    pub min_contributions: u32,
+    /// Deadlines of a round.
+    pub deadlines: Deadlines,
+}
+
+/// How updates travel and are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Updates {
     /// How an update is encoded.
     pub codec: UpdateCodec,
     /// How updates are combined.
     pub aggregation: Aggregation,
     /// What an update weighs.
     pub weights: Weights,
+    /// Who may look at a single update.
+    pub privacy: Privacy,
+}
+
+/// Who may look at a single update.
+///
+/// What is not masked is not private: members read each other's updates, and text can be guessed from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Privacy {
+    /// Every member. A round's result names what each contributor added, which scores, shares of answers and audits
+    /// rest on.
+    Open,
+    /// Nobody: a round's result is the sum over a cohort ([`crate::state::RoundResult`]). No aggregation of this kind is
+    /// built yet, so [`Manifest::check`] refuses every such run, after what could never go with it.
+    Masked {
+        /// Members whose updates are summed up at least.
+        cohort: u32,
+    },
+}
+
+/// Who scores rounds, and on how much.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Scoring {
     /// The peers that score rounds. Each commits the Merkle root of its sealed hold-out when it joins.
     pub evaluators: Vec<PeerId>,
     /// Hold-out windows that each evaluator scores a round on.
-    pub score_windows: u32,
-    /// Seats that decide a round where more than [`crate::limits::MAX_COMMITTEE`] members vote; up to so many all decide.
-    pub committee: u32,
-    /// Joins that the genesis waits for.
-    pub min_members: u32,
-    /// Contributions that a round needs at least, whatever the time.
-    pub min_contributions: u32,
-    /// Contributors drawn for each round (all of them while there are fewer), so that a round costs each
-    /// member the same however many there are.
-    pub participants: u32,
-    /// Deadlines of a round.
-    pub deadlines: Deadlines,
+    pub windows: u32,
+}
+
+/// What rounds and answers pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Payment {
     /// The most that a round pays its contributors, by credit. Paid by the creator.
     pub budget_per_round: MicroOpen,
     /// What a round pays for each nat (per predicted token) that its final scores add up to, within the budget.
@@ -184,7 +254,7 @@ pub enum Weights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Deadlines {
     /// From a certificate until a round is closed without the contributions still missing, provided
-    /// that `min_contributions` arrived.
+    /// that [`RoundPlan::min_contributions`] arrived.
     pub round_ms: u32,
     /// After the minimum committed: how long to wait for more receipts. Then, for the updates behind them.
     pub grace_ms: u32,
@@ -230,6 +300,6 @@ impl Manifest {
 
     /// The height after the last training round; it carries the last round's score sheets.
     pub fn closing_round(&self) -> Round {
-        Round(self.rounds + 1)
+        Round(self.plan.rounds + 1)
     }
 }

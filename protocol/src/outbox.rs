@@ -104,7 +104,7 @@ mod tests {
     use crate::id::{BlobHash, RunId};
 
     fn offer(n: u8) -> Effect {
-        Effect::OfferBlob(BlobHash(crate::fixture::any_digest(n)))
+        Effect::OfferBlob(BlobHash(crate::test_utils::fixture::any_digest(n)))
     }
 
     fn offered(outbox: &mut Outbox) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Why remote input is refused, with stable codes.
 //!
-//! A code never changes its meaning: logs, metrics and tests of other implementations rely on it.
+//! A code never changes its meaning: logs, metrics and tests of other implementations rely on it. Code 7 was for rounds
+//! that are over and is not used again.
 
 use crate::codec::CodecError;
 use crate::manifest::ManifestError;
@@ -26,9 +27,6 @@ pub enum Rejection {
     /// 6: a bound of `limits` is exceeded.
     #[error("bound exceeded: {0}")]
     Limit(&'static str),
-    /// 7: for a round that is over.
-    #[error("round is over")]
-    Late,
     /// 8: contradicts the certified state or the manifest.
     #[error("contradicts the run: {0}")]
     Contradiction(&'static str),
@@ -63,7 +61,6 @@ impl Rejection {
             Self::Link => 4,
             Self::Unauthorised => 5,
             Self::Limit(_) => 6,
-            Self::Late => 7,
             Self::Contradiction(_) => 8,
             Self::Blob(_) => 9,
             Self::Certificate(_) => 10,

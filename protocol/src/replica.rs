@@ -22,7 +22,7 @@ use crate::sign::SecretKey;
 use crate::sync::{self, HeadList, Plan, RangeDigest, Refined};
 use crate::time::{Instant, Now};
 
-pub use blobs::{Blobs, Wanted};
+pub use blobs::{Blobs, PendingFetch};
 pub use intake::{Admission, Room, Taken};
 
 /// Milliseconds between two requests for blocks by name: an answer takes a round trip.

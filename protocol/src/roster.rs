@@ -261,7 +261,10 @@ impl Roster {
             };
             let member = &mut self.members[at];
             let follows = opened.entry.position() > member.joined.position();
-            if member.own_tokens > 0 || !follows || !(1..=member.tokens).contains(&opened.own_tokens) {
+            if member.own_tokens > 0
+                || !follows
+                || !(1..=member.tokens).contains(&opened.own_tokens)
+            {
                 return Err(Rejection::Contradiction(
                     "a sketch that is not to be opened",
                 ));

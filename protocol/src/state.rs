@@ -2,7 +2,7 @@
 //!
 //! [`Head`] is what certificates alone prove: round, roster, hashes. It follows a chain of round
 //! values without any log or blob, which is how a newcomer catches up. [`RoundSources`] lends the logs
-//! and updates behind a value; with it [`derive`] recomputes everything a committee member signs for
+//! and updates behind a value; with it [`derive()`] recomputes everything a committee member signs for
 //! and an auditor re-checks, so there is exactly one implementation of "what this round makes of the
 //! adapter". [`build`] chooses the same fields from what has arrived, so that a proposal is valid by
 //! construction.
@@ -10,6 +10,7 @@
 mod admission;
 mod bounds;
 mod membership;
+mod result;
 mod step;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
+pub use result::RoundResult;
 pub use step::{Derived, Step, StepKey, Stepped, advanced};
 
 /// What certificates alone prove of a run.
@@ -121,7 +123,7 @@ pub fn follow(
     }
     // The genesis has nobody before it.
     let electorate = electorate(manifest, head.map_or(&roster, |head| &head.roster));
-    let most = manifest.participants as usize;
+    let most = manifest.plan.participants as usize;
     let is_sampled = roster.contributors().count() > most;
     let mut participants = draw(run, round, &value.beacon, &roster, most);
     participants.sort_unstable();
@@ -189,8 +191,12 @@ pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
         .chain(others)
 }
 
-/// Everything that [`derive`] would need and `evidence` lacks.
-pub fn missing(head: Option<&Head>, value: &RoundValue, sources: &RoundSources<'_>) -> Vec<MissingEntry> {
+/// Everything that [`derive()`] would need and `evidence` lacks.
+pub fn missing(
+    head: Option<&Head>,
+    value: &RoundValue,
+    sources: &RoundSources<'_>,
+) -> Vec<MissingEntry> {
     let entries = relied(value).filter(|entry| sources.log.entry(entry).is_none());
     let mut out: Vec<MissingEntry> = entries.map(MissingEntry::Entry).collect();
     let openers = value.openings.iter().map(|o| o.entry.author);
@@ -219,10 +225,10 @@ pub fn derive(
     recompute(manifest, value, sources)
 }
 
-/// Everything that [`derive`] compares except the adapter: for auditors that do not hold the updates.
+/// Everything that [`derive()`] compares except the adapter: for auditors that do not hold the updates.
 ///
 /// # Errors
-/// As [`derive`].
+/// As [`derive()`].
 pub fn check(
     manifest: &Manifest,
     head: Option<&Head>,
@@ -364,7 +370,7 @@ pub fn sheet_fits(
     let (Some(head), Some(judged)) = (head, judged) else {
         return false;
     };
-    manifest.evaluators.binary_search(author).is_ok()
+    manifest.scoring.evaluators.binary_search(author).is_ok()
         && (head.roster.get(author)).is_some_and(|member| member.role.evaluates())
         && sheet.round == head.round
         && sheet.state == head.hash
@@ -383,7 +389,7 @@ fn final_scores(
     let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
         .filter_map(|at| Some((at.author, sources.log.entry(at).and_then(as_sheet)?)))
         .collect();
-    aggregate::final_scores(&sheets, &judged.included, &manifest.evaluators)
+    aggregate::final_scores(&sheets, &judged.included, &manifest.scoring.evaluators)
 }
 
 /// What a proposer chose to put into a round.
@@ -412,7 +418,7 @@ pub struct Selection {
 /// Builds the value that follows from a choice, with the adapter it leads to.
 ///
 /// # Errors
-/// [`Rejection`] when the choice itself is not allowed; the same checks as [`derive`].
+/// [`Rejection`] when the choice itself is not allowed; the same checks as [`derive()`].
 pub fn build(
     manifest: &Arc<Manifest>,
     run: RunId,

@@ -2,7 +2,7 @@
 //!
 //! An update is the flat vector of the round's trainable segments, [`gather`]ed in layout order and
 //! cut in chunks of [`CHUNK`] numbers. [`encode`] and [`decode`] are exact about every byte: codec and
-//! vector length allow a handful of lengths, one for each [density](density), so a receiver refuses a
+//! vector length allow a handful of lengths, one for each [`density`], so a receiver refuses a
 //! blob before fetching it, and a decoder accepts one encoding of a chunk only. [`Feedback`] keeps what a lossy encoding
 //! left out. What is done with an update is for `aggregate`.
 //!

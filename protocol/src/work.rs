@@ -139,7 +139,7 @@ impl Work {
             Task::Step(step) => Outcome::Step(step.key().clone(), step.foresee()),
             Task::Advance(advance) => {
                 let adapter = match advance.before {
-                    Some(before) => advanced(before, &advance.stepped.contributions),
+                    Some(before) => advanced(before, &advance.stepped.result),
                     None => Ok(Adapter::init(advance.shape, &self.run.0).into()),
                 };
                 Outcome::Advance(advance.round, advance.stepped.blob, adapter)

@@ -1,17 +1,8 @@
 //! Strangers, whose keys are free, fill nothing that all share: what they say costs bounded memory, no disk, and
 //! keeps no newcomer out.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests that vote")]
-mod attack;
-#[allow(dead_code, reason = "shared with tests of whole runs")]
-#[path = "federation/net.rs"]
-mod net;
-
 use std::sync::{Mutex, PoisonError};
 
-use attack::{ask, begun, block, opened, round, say, stranger, view};
-use net::{Net, join, manifest};
 use peak_alloc::PeakAlloc;
 use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::event::{Command, Record};
@@ -20,9 +11,13 @@ use tributary_protocol::id::{BlockId, PeerId, Round, RunId, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::SignedBlock;
 use tributary_protocol::logset::LogHead;
-use tributary_protocol::node::{Bounds, Resources, NodeConfig, Resource};
+use tributary_protocol::node::{Bounds, NodeConfig, Resource, Resources};
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::sync;
+use tributary_protocol::test_utils::attack::{
+    self, ask, begun, block, opened, round, say, stranger, view,
+};
+use tributary_protocol::test_utils::net::{self, Net, join, manifest};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -221,11 +216,11 @@ fn peers_compare_what_certificates_admit_and_nothing_else() {
 fn a_run_that_asks_for_more_than_a_peer_gives_costs_that_peer_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut wide = manifest(PeerId::default(), Vec::new(), 2, 6);
-    wide.adapter.rank = 256;
-    wide.adapter.modules.truncate(1);
+    wide.model.adapter.rank = 256;
+    wide.model.adapter.modules.truncate(1);
     (
-        wide.adapter.modules[0].inputs,
-        wide.adapter.modules[0].outputs,
+        wide.model.adapter.modules[0].inputs,
+        wide.model.adapter.modules[0].outputs,
     ) = (1 << 15, 1 << 15);
     let asked = Bounds::of(&wide);
     assert_eq!(asked.adapter, 64 << 20);

@@ -5,14 +5,6 @@
 //! messages, lengths blown up), so that they get far into the decoder; the rest is noise. A counting
 //! allocator sees every byte that is asked for.
 
-#[path = "mutation/corpus.rs"]
-mod corpus;
-#[path = "../src/fixture.rs"]
-#[allow(dead_code)]
-mod fixture;
-#[path = "mutation/mutate.rs"]
-mod mutate;
-
 use std::sync::{Arc, Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
@@ -29,9 +21,9 @@ use tributary_protocol::merkle::{self, InclusionProof};
 use tributary_protocol::update;
 use tributary_protocol::wire::Message;
 
-use corpus::{Corpus, executions, plain};
-use fixture::*;
-use mutate::Mutator;
+use tributary_protocol::test_utils::corpus::{Corpus, executions, plain};
+use tributary_protocol::test_utils::fixture::*;
+use tributary_protocol::test_utils::mutate::Mutator;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -206,7 +198,7 @@ fn the_update_and_adapter_decoders_withstand_mutation() {
         .map(|at| ((at * 37) % 101) as f32 / 64.0 - 0.75)
         .collect();
     let codecs = [
-        ("sparse update", manifest().codec),
+        ("sparse update", manifest().updates.codec),
         ("int8 update", UpdateCodec::DenseInt8),
         ("f32 update", UpdateCodec::DenseF32),
     ];
@@ -216,7 +208,7 @@ fn the_update_and_adapter_decoders_withstand_mutation() {
             outcome(update::decode(bytes, flat.len(), codec))
         });
     }
-    let shape = Arc::new(manifest().adapter);
+    let shape = Arc::new(manifest().model.adapter);
     let seed = Adapter::init(shape.clone(), &any_digest(1)).to_bytes();
     feed("adapter", &[seed], |bytes| {
         outcome(Adapter::from_bytes(shape.clone(), bytes))

@@ -5,19 +5,8 @@
 //! The insider holds members' keys: its mutations are signed correctly, so they get past every
 //! decoder and signature check to the rules behind.
 
-#[path = "mutation/corpus.rs"]
-mod corpus;
-#[path = "mutation/mutate.rs"]
-mod mutate;
-#[path = "federation/net.rs"]
-#[allow(dead_code)]
-mod net;
-
 use std::sync::{Mutex, PoisonError};
 
-use corpus::{Corpus, executions, plain};
-use mutate::Mutator;
-use net::{Net, config, join, manifest};
 use peak_alloc::PeakAlloc;
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
@@ -33,6 +22,9 @@ use tributary_protocol::round::RoundValue;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state::{committee, conclude, update_size};
 use tributary_protocol::sync;
+use tributary_protocol::test_utils::corpus::{Corpus, executions, plain};
+use tributary_protocol::test_utils::mutate::Mutator;
+use tributary_protocol::test_utils::net::{Net, config, join, manifest};
 use tributary_protocol::time::{Instant, Now, Timestamp};
 use tributary_protocol::wire::Message;
 

@@ -1,17 +1,8 @@
 //! Members fill nothing that all share either: the bytes of a log are bounded by the rounds that are certified, and all
 //! that an honest member has to say fits.
 
-#[path = "federation/attack.rs"]
-#[allow(dead_code, reason = "shared with tests that vote")]
-mod attack;
-#[allow(dead_code, reason = "shared with tests of whole runs")]
-#[path = "federation/net.rs"]
-mod net;
-
 use std::sync::{Mutex, PoisonError};
 
-use attack::{begun, block, round, say, view};
-use net::{Net, join, key, manifest};
 use peak_alloc::PeakAlloc;
 use tributary_protocol::codec;
 use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
@@ -26,6 +17,8 @@ use tributary_protocol::logset::LogHead;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::sketch::Sketch;
+use tributary_protocol::test_utils::attack::{self, begun, block, round, say, view};
+use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -75,13 +68,13 @@ impl Log {
 
 fn largest_manifest(creator: PeerId) -> Manifest {
     let mut manifest = manifest(creator, Vec::new(), 2, ROUNDS);
-    let module = manifest.adapter.modules[0].clone();
-    manifest.adapter.modules.clear();
+    let module = manifest.model.adapter.modules[0].clone();
+    manifest.model.adapter.modules.clear();
     for nth in 0..limits::MAX_MODULES {
         let mut module = module.clone();
         module.name = format!("{nth:0>36}");
         (module.inputs, module.outputs) = (4096, 4096);
-        manifest.adapter.modules.push(module);
+        manifest.model.adapter.modules.push(module);
     }
     let bytes = codec::encode(&manifest).len();
     assert!(bytes > limits::MAX_MANIFEST_BYTES * 9 / 10, "{bytes}");

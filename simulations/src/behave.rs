@@ -1,12 +1,13 @@
 //! Dishonest participants (*liars*): a real node whose inputs and effects are altered.
 //!
-//! A liar runs the same [`Node`] as everybody and signs with its own key, so its messages are as plausible as a real
+//! A liar runs the same [`Node`](tributary_protocol::node::Node) as everybody and signs with its own key, so its messages are as plausible as a real
 //! attacker can make them. A [`Behaviour`] sees what goes into that node and what comes out, and may change, drop or
 //! add on either side; it is called before the disk, so a liar is free to say what it never kept. The world draws the
 //! liars; the oracle says whether anybody honest suffers from them. A scenario chooses an [`Attack`] by name; each
 //! built-in one has a file of its own.
 
 mod broken_update;
+mod context;
 mod contradict;
 mod copy_update;
 mod double_proposal;
@@ -25,7 +26,6 @@ mod pick_sheets;
 mod replay;
 mod second_receipt;
 mod silent_seat;
-mod context;
 mod strangers;
 mod sybils;
 pub mod update;

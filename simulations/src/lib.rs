@@ -16,7 +16,7 @@
 //! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug report:
 //! `tributary-sim replay FILE --seed N --verbose` shows it. Modules: [`cli`], [`scenario`], [`world`], [`link`],
 //! [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`], [`record`], [`report`],
-//! [`plot`], [`markdown`], [`compare`], [`sweep`], [`soak`], [`federation`]. What a scenario names (attacks, learners,
+//! [`plot`], [`markdown`], [`compare`], [`sweep`], [`mod@soak`], [`federation`]. What a scenario names (attacks, learners,
 //! links) is in a [`catalogue`], to which a researcher's own program can add.
 
 pub mod behave;

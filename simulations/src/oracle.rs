@@ -454,7 +454,7 @@ impl Oracle {
     }
 
     fn inspect_bounds(&self, machine: &Machine, view: &RunView<'_>) -> Result<(), Broken> {
-        let rounds = self.chain.manifest().rounds as usize + 2;
+        let rounds = self.chain.manifest().plan.rounds as usize + 2;
         for (what, found, most) in [
             (
                 "effects that wait for the disk",
@@ -541,7 +541,7 @@ impl Oracle {
             view.map_or(0, |view| view.chain().len())
         };
         let heights = self.honest_machines(machines).map(|(_, m)| of(m)).min();
-        (heights.unwrap_or(0).saturating_sub(1) as u32).min(self.chain.manifest().rounds)
+        (heights.unwrap_or(0).saturating_sub(1) as u32).min(self.chain.manifest().plan.rounds)
     }
 
     /// The first and the last certified adapter's numbers.

@@ -34,8 +34,6 @@ pub mod colour {
     pub const GREEN: &str = "#009E73";
     /// Light blue.
     pub const SKY: &str = "#56B4E9";
-    /// Yellow.
-    pub const YELLOW: &str = "#F0E442";
     /// Reddish purple.
     pub const PURPLE: &str = "#CC79A7";
     /// Rules and grids; no series.

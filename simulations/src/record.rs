@@ -190,7 +190,6 @@ pub fn effect_kind(effect: &Effect) -> &'static str {
         Effect::FinishTrain(_) => "finish training",
         Effect::Score(_) => "score",
         Effect::SetTimer { .. } => "set timer",
-        Effect::CancelTimer(_) => "cancel timer",
         Effect::Subscribe(_) => "subscribe",
         Effect::Notify(_) => "notify",
     }

@@ -18,12 +18,12 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Join;
-use tributary_protocol::event::{JoinRequest, Command, Input, ScoreTask, Timer};
+use tributary_protocol::event::{Command, Input, JoinRequest, ScoreTask, Timer};
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{MerkleRoot, PeerId, Round, RunId};
 use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
-use tributary_protocol::node::{Resources, Node, NodeConfig, RestoreError};
+use tributary_protocol::node::{Node, NodeConfig, Resources, RestoreError};
 use tributary_protocol::sign::{self, SecretKey};
 use tributary_protocol::work::Work;
 
@@ -239,7 +239,7 @@ impl World {
         self.conclude()
     }
 
-    /// Keeps a [`History`](crate::record::History) of the run, for reports.
+    /// Keeps a [`History`] of the run, for reports.
     pub fn recorded(mut self) -> Self {
         let participants = ending::participants(&self.machines);
         let names = ending::names(&self.machines);

@@ -5,7 +5,6 @@
 //! plain file names are asked for, every file has a bound, and pickles are never fetched. The folder's last component
 //! is the commit, so a name that moved on gives a new folder, and a folder that is complete is used without a network.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -144,7 +143,10 @@ impl Hub {
             self.copy(&url(&file), &folder.join(&file), MAX_WEIGHTS_BYTES)?;
         }
         let mark = folder.join(COMPLETE);
-        std::fs::write(&mark, name).map_err(|source| written(&mark, source))?;
+        let broken = |source| written(&mark, source);
+        files::write_whole(&mark, broken, |file| {
+            file.write_all(name.as_bytes()).map_err(broken)
+        })?;
         Ok(folder)
     }
 
@@ -180,25 +182,23 @@ impl Hub {
         if path.exists() {
             return Ok(());
         }
-        let part = path.with_extension("part");
         let mut body = self.get(url)?;
-        let mut file = File::create(&part).map_err(|source| written(&part, source))?;
-        let mut buffer = vec![0; 1 << 16];
-        let mut left = limit;
-        loop {
-            let read = body.read(&mut buffer).map_err(|why| failed(url, &why))?;
-            if read == 0 {
-                break;
+        let broken = |source| written(path, source);
+        files::write_whole(path, broken, |file| {
+            let mut buffer = vec![0; 1 << 16];
+            let mut left = limit;
+            loop {
+                let read = body.read(&mut buffer).map_err(|why| failed(url, &why))?;
+                if read == 0 {
+                    return Ok(());
+                }
+                left = (left.checked_sub(read as u64)).ok_or_else(|| HubError::TooLarge {
+                    url: url.into(),
+                    limit,
+                })?;
+                file.write_all(&buffer[..read]).map_err(broken)?;
             }
-            left = (left.checked_sub(read as u64)).ok_or_else(|| HubError::TooLarge {
-                url: url.into(),
-                limit,
-            })?;
-            let wrote = file.write_all(&buffer[..read]);
-            wrote.map_err(|source| written(&part, source))?;
-        }
-        let kept = file.sync_all().and_then(|()| std::fs::rename(&part, path));
-        kept.map_err(|source| written(path, source))
+        })
     }
 
     fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, HubError> {

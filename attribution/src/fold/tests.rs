@@ -1,14 +1,14 @@
 //! What each fact moves, and that repeated and refused ones leave the books alone.
 
 use proptest::prelude::*;
-use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Seq};
+use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Scope, Seq};
 use tributary_protocol::manifest::RevenueSplit;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
 use super::*;
-use crate::significance::CumulativeScore;
 use crate::money::MAX_AMOUNT;
 use crate::query::{AnswerShare, AnswerShares};
+use crate::significance::CumulativeScore;
 
 fn peer(n: u8) -> PeerId {
     PeerId(Digest::from_bytes([n; 32]))
@@ -255,49 +255,13 @@ fn a_chain_is_walked_from_its_genesis_without_a_hole() {
 }
 
 fn manifest() -> Manifest {
-    use tributary_protocol::adapter::AdapterShape;
-    use tributary_protocol::manifest::*;
-    Manifest {
-        name: "r".into(),
-        creator: peer(3),
-        nonce: 0,
-        base: Base {
-            name: "b".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![],
-        },
-        datanet: "d".into(),
-        rounds: 2,
-        training: Training {
-            local_steps: 1,
-            batch: 1,
-            context: 1,
-            learning_rate: Ppb(1),
-            schedule: FactorSchedule::Both,
-        },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: vec![],
-        score_windows: 1,
-        committee: 1,
-        min_members: 1,
-        min_contributions: 1,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 1,
-            grace_ms: 1,
-            propose_ms: 1,
-            vote_ms: 1,
-        },
-        budget_per_round: MicroOpen(77),
-        price_per_nat: MicroOpen(11),
-        revenue: usage(0, 0, 0, 0).revenue,
-    }
+    let mut manifest = tributary_protocol::test_utils::fixture::manifest();
+    manifest.creator = peer(3);
+    manifest.plan.rounds = 2;
+    manifest.payment.budget_per_round = MicroOpen(77);
+    manifest.payment.price_per_nat = MicroOpen(11);
+    manifest.payment.revenue = usage(0, 0, 0, 0).revenue;
+    manifest
 }
 
 fn value(round: u32, scores: &[i64]) -> RoundValue {
@@ -353,10 +317,10 @@ proptest! {
 
     #[test]
     fn balances_are_the_plain_sum_of_postings(facts in facts()) {
-        let mut plain: BTreeMap<(RunId, Account), i128> = BTreeMap::new();
+        let mut plain: BTreeMap<(Scope, Account), i128> = BTreeMap::new();
         for fact in &facts {
             for posting in postings(fact).expect("good fact") {
-                *plain.entry((fact.id().run(), posting.account)).or_default() += posting.amount.0;
+                *plain.entry((fact.id().scope(), posting.account)).or_default() += posting.amount.0;
             }
         }
         let books = Books::of(facts).expect("good facts");

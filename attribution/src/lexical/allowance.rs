@@ -83,7 +83,9 @@ impl Allowance {
         let runs = Runs::find(&shingles, shard);
         let seen = |shown: &BTreeMap<u64, Timestamp>| -> Vec<bool> {
             let shingles = shingles.iter();
-            shingles.map(|shingle| shown.contains_key(&shingle.key())).collect()
+            shingles
+                .map(|shingle| shown.contains_key(&shingle.key()))
+                .collect()
         };
         let known = seen(&self.shown);
         let shown_blocks = |from: usize, blocks: usize| {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use tributary_protocol::fingerprint::{self, Shingle, Secret, Span};
+use tributary_protocol::fingerprint::{self, Secret, Shingle, Span};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::MerkleRoot;
 use tributary_protocol::limits::{BLOCK_WORDS, MAX_SPANS, MIN_SPAN_WORDS};
@@ -47,7 +47,9 @@ impl Shard {
     pub fn new(text: &str, secret: Secret) -> Result<Self, TooLong> {
         let mut shard = Self::without_index(text, secret)?;
         let places = (0..(shard.words() + 1).saturating_sub(BLOCK_WORDS)).step_by(BLOCK_WORDS);
-        shard.index = places.map(|at| (shard.shingle(at).key(), at as u32)).collect();
+        shard.index = places
+            .map(|at| (shard.shingle(at).key(), at as u32))
+            .collect();
         shard.index.sort_unstable();
         Ok(shard)
     }

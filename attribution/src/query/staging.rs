@@ -123,7 +123,7 @@ pub fn write(stages: &[Stage], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads what [`write`] appended off the front of `bytes`; `None` when it is not stages of adapters of `shape`.
+/// Reads what [`write()`] appended off the front of `bytes`; `None` when it is not stages of adapters of `shape`.
 pub fn read(bytes: &mut &[u8], shape: &Arc<AdapterShape>) -> Option<Vec<Stage>> {
     let mut stages = Vec::new();
     for _ in 0..count(bytes)? {

@@ -1,8 +1,8 @@
 //! What the rule cannot do, kept as tests so that the README's list stays true.
 
 use tributary_attribution::credit::{self, Offer};
-use tributary_attribution::significance::Significance;
 use tributary_attribution::path;
+use tributary_attribution::significance::Significance;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 use tributary_protocol::round::FinalScore;
 

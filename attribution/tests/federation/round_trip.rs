@@ -8,18 +8,17 @@ use tributary_attribution::query::{self, TokenLoss};
 use tributary_attribution::{
     Account, Books, CertifiedRound, Fact, Gradient, Moved, Outcome, Statement, path,
 };
-use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::aggregate::{self, Weighted};
 use tributary_protocol::entry::ScoreSheet;
-use tributary_protocol::hash::{self, Digest, Domain};
+use tributary_protocol::hash::{self, Domain};
 use tributary_protocol::id::{
     BlobRef, BlockId, MicroOpen, NanoNats, PeerId, Ppb, Round, Seq, StateHash,
 };
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, FactorSchedule, Manifest, RevenueSplit, UpdateCodec,
 };
 use tributary_protocol::round::{EntryRef, FinalScore, Included, RoundValue};
+use tributary_protocol::test_utils::net;
 
 use crate::toy::{Counted, Draw, Loss, Quadratic, peer, widen};
 
@@ -56,57 +55,25 @@ struct Federation {
 }
 
 fn manifest() -> Manifest {
-    Manifest {
-        name: "quadratic".into(),
-        creator: peer(SPONSOR),
-        nonce: 1,
-        base: Base {
-            name: "bowl".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![Module {
-                name: "bowl".into(),
-                inputs: PARAMETERS as u32 / 2,
-                outputs: PARAMETERS as u32 / 2,
-            }],
-        },
-        datanet: "bowls".into(),
-        rounds: ROUNDS,
-        training: Training {
-            local_steps: 5,
-            batch: 1,
-            context: 1,
-            learning_rate: Ppb(100_000_000),
-            schedule: FactorSchedule::Both,
-        },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: (20..20 + EVALUATORS).map(peer).collect(),
-        score_windows: 4,
-        committee: 3,
-        min_members: 5,
-        min_contributions: 5,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 1000,
-            grace_ms: 100,
-            propose_ms: 100,
-            vote_ms: 100,
-        },
-        budget_per_round: BUDGET,
-        price_per_nat: PRICE,
-        revenue: RevenueSplit {
-            contributors: Ppb::ONE,
-            base_author: Ppb(0),
-            server: Ppb(0),
-            committee: Ppb(0),
-            stakers: Ppb(0),
-        },
-    }
+    let evaluators = (20..20 + EVALUATORS).map(peer).collect();
+    let mut manifest = net::manifest(peer(SPONSOR), evaluators, 5, ROUNDS);
+    let side = PARAMETERS as u32 / 2;
+    manifest.model.adapter = net::shape(1, &["bowl"], (side, side));
+    manifest.training.schedule = FactorSchedule::Both;
+    manifest.updates.codec = UpdateCodec::DenseF32;
+    manifest.updates.aggregation = Aggregation::Mean;
+    manifest.membership.committee = 3;
+    manifest.plan.min_contributions = 5;
+    manifest.payment.budget_per_round = BUDGET;
+    manifest.payment.price_per_nat = PRICE;
+    manifest.payment.revenue = RevenueSplit {
+        contributors: Ppb::ONE,
+        base_author: Ppb(0),
+        server: Ppb(0),
+        committee: Ppb(0),
+        stakers: Ppb(0),
+    };
+    manifest
 }
 
 /// Five steps of gradient descent on the peer's own bowl, or what a dishonest peer sends instead.
@@ -182,13 +149,15 @@ fn run() -> Federation {
         if !trains {
             continue;
         }
-        let given = aggregate::combine(manifest.aggregation, &weighted);
+        let given = aggregate::combine(manifest.updates.aggregation, &weighted);
         let judged: Vec<ScoreSheet> = (0..EVALUATORS)
             .map(|number| sheet(number, Round(round), &adapter, &given))
             .collect();
-        let signed: Vec<(PeerId, &ScoreSheet)> =
-            (manifest.evaluators.iter()).copied().zip(&judged).collect();
-        scores = aggregate::final_scores(&signed, &included, &manifest.evaluators);
+        let signed: Vec<(PeerId, &ScoreSheet)> = (manifest.scoring.evaluators.iter())
+            .copied()
+            .zip(&judged)
+            .collect();
+        scores = aggregate::final_scores(&signed, &included, &manifest.scoring.evaluators);
         adapter = aggregate::step(&adapter, &given);
         moved.add(&given).expect("vectors of one adapter");
         sheets.push(judged);
@@ -298,12 +267,12 @@ fn one_lying_evaluator_of_three_moves_nobody_out_of_the_honest_range() {
         line.score = NanoNats(if number == IDLE { i64::MAX } else { i64::MIN });
     }
     let sheets = [&honest[0], &honest[1], &lying];
-    let signed: Vec<(PeerId, &ScoreSheet)> = (federation.manifest.evaluators.iter())
+    let signed: Vec<(PeerId, &ScoreSheet)> = (federation.manifest.scoring.evaluators.iter())
         .copied()
         .zip(sheets)
         .collect();
     let judged = &federation.values[1].included;
-    let found = aggregate::final_scores(&signed, judged, &federation.manifest.evaluators);
+    let found = aggregate::final_scores(&signed, judged, &federation.manifest.scoring.evaluators);
     for (number, found) in found.iter().enumerate() {
         let (a, b) = (
             honest[0].scores[number].score,

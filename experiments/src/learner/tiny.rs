@@ -1,6 +1,6 @@
-//! A tiny base model (a tiny model), made in seconds and trained in milliseconds.
+//! A tiny base model, made in seconds and trained in milliseconds.
 //!
-//! Comparing rules and attackers takes hundreds of federations, and brook takes a minute for one. tiny model has brook's
+//! Comparing rules and attackers takes hundreds of federations, and brook takes a minute for one. A tiny model has brook's
 //! architecture at a hundredth of the size, with a vocabulary of its own, pretrained from nothing on a text that the
 //! federation does not hold. The same binary makes the same weights.
 

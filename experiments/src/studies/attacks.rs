@@ -29,7 +29,7 @@ use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, DataError, Windows, tokens_loss_and_gradient};
 
 use crate::study::{Cells, NamedRule, Outcome, Results, ResultsError, Study, Takes, Work};
-use tributary_simulations::behave::update::{Attack, Group, AttackerView, Trigger};
+use tributary_simulations::behave::update::{Attack, AttackerView, Group, Trigger};
 use tributary_simulations::federation::{Federation, Outer, Sent, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
 

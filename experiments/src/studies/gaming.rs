@@ -9,9 +9,9 @@
 //! `tables` makes the page of it.
 
 mod answers;
-mod setup;
-mod payments;
 mod likeness;
+mod payments;
+mod setup;
 mod strategy;
 mod tables;
 
@@ -24,8 +24,8 @@ use std::time::Instant;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tributary_attribution::significance::Significance;
 use tributary_attribution::path::NODES;
+use tributary_attribution::significance::Significance;
 use tributary_attribution::utility::Gradient as _;
 use tributary_protocol::id::Ppb;
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
@@ -36,9 +36,9 @@ use tributary_trainer::{DataError, Windows};
 use crate::learner::{Language, TinyModelError};
 use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
 use answers::Asked;
-use setup::{CONTEXT, Setup, prints};
-use payments::{PAYMENT_RULES, Round};
 use likeness::Likeness;
+use payments::{PAYMENT_RULES, Round};
+use setup::{CONTEXT, Setup, prints};
 use strategy::{AttackerView, Strategy};
 use tributary_simulations::federation::{Closed, Federation, Outer, Sent, Terms, Weight, peer};
 

@@ -19,7 +19,7 @@ use tributary_trainer::{BaseError, BaseModel, TokenizerError};
 use tributary_simulations::markdown::table;
 
 use crate::study::{Outcome, Study, Work};
-use attacks::{FAILING, HOLDING, TextAttack, Scene};
+use attacks::{FAILING, HOLDING, Scene, TextAttack};
 use run::{FULL, TextRun};
 use text::Text;
 

@@ -2,7 +2,7 @@
 //!
 //! Everything here is the protocol's own draw, beacon and roster; only updates and networks are left out. An attacker
 //! may choose keys, joins, leaves, contents and silence. What it puts into a value moves no draw at all
-//! (`protocol/tests/strangers.rs`, `a_proposer_does_not_choose_the_next_committee`), so this study plays the rest:
+//! (`protocol/tests/federation/strangers.rs`, `a_proposer_does_not_choose_the_next_committee`), so this study plays the rest:
 //! silence of the member in turn, which exchanges its own link for the next member's, and keys ground against
 //! everything that is known when they are made.
 

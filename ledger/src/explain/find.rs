@@ -11,8 +11,8 @@ use tributary_protocol::round::{EntryRef, Included};
 use tributary_protocol::state::{self, Head};
 
 use super::{ExplainError, heads};
-use crate::archive::{Archive, ArchivedRun};
 use crate::account::{receipt_id, short_receipt};
+use crate::archive::{Archive, ArchivedRun};
 
 /// How many receipts an error lists.
 const CANDIDATES: usize = 3;
@@ -244,7 +244,7 @@ impl<'a> Found<'a> {
                  fewer than {} of those drawn contribute",
                 head.participants.len(),
                 head.roster.contributors().count(),
-                manifest.min_contributions
+                manifest.plan.min_contributions
             );
         }
         format!(

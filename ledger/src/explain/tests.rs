@@ -7,7 +7,7 @@ use tributary_protocol::event::Record;
 use super::*;
 use crate::Remedy;
 use crate::account::receipt_id;
-use crate::fixture::{RunBuilder, NAMES, NETWORK, finished, id, key, root};
+use crate::fixture::{NAMES, NETWORK, RunBuilder, finished, id, key, root};
 use crate::report::Report;
 
 const MEMBERS: usize = 4;
@@ -100,7 +100,9 @@ fn the_account_moves_by_what_the_rounds_paid() {
         (rounds[1].outcome.as_str(), rounds[1].micro_open),
         ("unscored", 0)
     );
-    let by_id = builder.explain(&first[2].receipt.block.to_string()).unwrap();
+    let by_id = builder
+        .explain(&first[2].receipt.block.to_string())
+        .unwrap();
     assert_eq!(by_id.payout, rounds[0]);
 }
 
@@ -138,7 +140,9 @@ fn a_round_with_too_few_sheets_says_so() {
 fn an_update_that_is_not_here_is_named_and_nothing_else_suffers() {
     let (mut builder, first, _) = finished();
     builder.kept.remove(&first[1].update.hash);
-    let found = builder.explain(&first[0].receipt.block.to_string()).unwrap();
+    let found = builder
+        .explain(&first[0].receipt.block.to_string())
+        .unwrap();
     let open: Vec<&str> = (found.steps.iter().filter(|step| !step.checked))
         .map(|step| step.station.as_str())
         .collect();

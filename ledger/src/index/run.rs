@@ -83,7 +83,7 @@ impl IndexedRun {
         for joined in value.joins.iter().filter(|j| j.role.contributes()) {
             self.earned.entry(joined.entry.author).or_default();
         }
-        if (1..=self.manifest.rounds).contains(&value.round.0) {
+        if (1..=self.manifest.plan.rounds).contains(&value.round.0) {
             let view = account::round_view(value, (None, None));
             self.rounds.push(Arc::new(view));
         }
@@ -197,7 +197,12 @@ impl IndexedRun {
             Some(receipt_id(&own.receipt))
         };
         let books = self.books()?;
-        Ok(account::statement(&self.manifest, books, (peer, by), &receipt))
+        Ok(account::statement(
+            &self.manifest,
+            books,
+            (peer, by),
+            &receipt,
+        ))
     }
 
     /// The adapter after the last certified round; `here` says whether its bytes are at hand.

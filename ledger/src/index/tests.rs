@@ -7,7 +7,7 @@ use tributary_protocol::id::Round;
 
 use super::*;
 use crate::account::RunAccount;
-use crate::fixture::{RunBuilder, NETWORK, finished, id, key};
+use crate::fixture::{NETWORK, RunBuilder, finished, id, key};
 
 /// Everything that a reader is shown of a run.
 fn of_volume(indexed: &IndexedRun) -> Value {
@@ -68,7 +68,11 @@ fn records_in_any_order_and_repeated_end_in_the_same_views() {
         let mut hasher = Hasher::new(Domain::Simulation);
         hasher.update(b"orders").update(&[seed]);
         let mut draws = hasher.finalize_xof();
-        let mut records: Vec<&Record> = builder.records.iter().chain(&builder.records[5..20]).collect();
+        let mut records: Vec<&Record> = builder
+            .records
+            .iter()
+            .chain(&builder.records[5..20])
+            .collect();
         for at in (1..records.len()).rev() {
             let other = draws.below(at as u64 + 1) as usize;
             records.swap(at, other);
@@ -150,11 +154,7 @@ fn of_two_certified_values_the_one_that_goes_on_is_shown() {
                 let expected = slow(&records[..=at]);
                 // A value that nothing builds on yet may stand for its round; both twins take the first.
                 let rounds = |view: &Value| view["rounds"].as_array().map(Vec::len);
-                assert_eq!(
-                    rounds(&shown(&mut index)),
-                    rounds(&expected),
-                    "after {at}"
-                );
+                assert_eq!(rounds(&shown(&mut index)), rounds(&expected), "after {at}");
             }
         }
         assert_eq!(shown(&mut index), slow(&records), "inserted at {place}");
@@ -174,7 +174,10 @@ fn a_snapshot_never_changes_and_shares_what_did_not() {
     let after = index.snapshot();
     let now = of_volume(after.run(&builder.run()).expect("the manifest is here"));
     assert_ne!(seen, now);
-    assert_eq!(seen, of_volume(before.run(&builder.run()).expect("as before")));
+    assert_eq!(
+        seen,
+        of_volume(before.run(&builder.run()).expect("as before"))
+    );
     let other = RunBuilder::opened(4, 2);
     assert_ne!(other.run(), builder.run());
     index.extend(&other.records);

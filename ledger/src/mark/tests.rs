@@ -3,7 +3,7 @@
 use tributary_protocol::event::Record;
 
 use super::*;
-use crate::fixture::{RunBuilder, NETWORK, finished};
+use crate::fixture::{NETWORK, RunBuilder, finished};
 use crate::{Archive, Report, audit};
 
 const SECRET: Digest = Digest::from_bytes([7; 32]);

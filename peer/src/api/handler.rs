@@ -28,8 +28,8 @@ use crate::daemon::{CommandError, Daemon, Stopped};
 use crate::home::{Home, HomePaths};
 use crate::model;
 use crate::problem::{Code, Problem};
-use crate::settings::declined_words;
 use crate::progress::RunProgress;
+use crate::settings::declined_words;
 use crate::terminal::Failure;
 use crate::verify;
 use crate::why::{Question, Why};
@@ -79,7 +79,12 @@ impl DaemonHandler {
             return Ok(run);
         }
         let mut known: Vec<RunId> = self.daemon.known_runs().into_keys().collect();
-        known.extend(self.daemon.progress().iter().map(|run_progress| run_progress.run));
+        known.extend(
+            self.daemon
+                .progress()
+                .iter()
+                .map(|run_progress| run_progress.run),
+        );
         pick(text, known)
     }
 
@@ -94,7 +99,9 @@ impl DaemonHandler {
     /// Where the node stands in a run.
     fn run_progress(&self, run: RunId) -> Option<RunProgress> {
         let all = self.daemon.progress();
-        all.iter().find(|run_progress| run_progress.run == run).cloned()
+        all.iter()
+            .find(|run_progress| run_progress.run == run)
+            .cloned()
     }
 
     fn manifest(&self, run: RunId) -> Option<Arc<Manifest>> {
@@ -103,7 +110,10 @@ impl DaemonHandler {
 
     /// Refuses a run that asks for more than the owner gives.
     fn afforded(&self, run: RunId) -> Answer<()> {
-        match self.run_progress(run).and_then(|run_progress| run_progress.declined) {
+        match self
+            .run_progress(run)
+            .and_then(|run_progress| run_progress.declined)
+        {
             Some(excess) => Err(beyond(declined_words(&run, &excess))),
             None => Ok(()),
         }
@@ -191,7 +201,9 @@ impl DaemonHandler {
             })
             .await?;
         let index = self.daemon.index().await;
-        let view = index.run(&run).and_then(|run_index| run_index.adapter(true));
+        let view = index
+            .run(&run)
+            .and_then(|run_index| run_index.adapter(true));
         let (Some((round, adapter, manifest)), Some(view)) = (found, view) else {
             let text = format!("run {} has no certified adapter here yet", run.short());
             let hint = format!("`tributary run watch {}` shows its rounds", run.short());
@@ -264,9 +276,11 @@ impl Reader for DaemonHandler {
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
         let progress = self.daemon.progress();
         let index = self.daemon.index().await;
-        let adapters = progress
-            .iter()
-            .filter_map(|run_progress| index.run(&run_progress.run)?.adapter(run_progress.has_adapter));
+        let adapters = progress.iter().filter_map(|run_progress| {
+            index
+                .run(&run_progress.run)?
+                .adapter(run_progress.has_adapter)
+        });
         Ok(adapters.collect())
     }
 
@@ -347,7 +361,11 @@ impl ApiHandler for DaemonHandler {
             membership::fair(&manifest, join)?;
         }
         let provided = tokio::task::block_in_place(|| {
-            model::provide(self.home.paths(), &manifest.base, request.base.as_deref())
+            model::provide(
+                self.home.paths(),
+                &manifest.model.base,
+                request.base.as_deref(),
+            )
         });
         provided.map_err(Failure::from)?;
         self.command(Command::Create(Box::new(manifest.clone())))

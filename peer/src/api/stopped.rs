@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
-use tributary_ledger::{Blobs as _, Report, Snapshot, IndexedRun};
+use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
 use tributary_protocol::id::{PeerId, RunId};
 
 use super::handler::{full_of, pick};
@@ -93,15 +93,18 @@ impl StoppedHome {
 
 fn brief(run_index: &IndexedRun) -> RunBrief {
     let manifest = run_index.manifest();
-    let certified = run_index.chain().last().map(|certificate| certificate.round());
+    let certified = run_index
+        .chain()
+        .last()
+        .map(|certificate| certificate.round());
     let finished = certified == Some(manifest.closing_round());
     RunBrief {
         run: run_index.id().to_string(),
         name: manifest.name.clone(),
         datanet: manifest.datanet.clone(),
-        base: manifest.base.name.clone(),
+        base: manifest.model.base.name.clone(),
         certified: certified.map(|round| round.0),
-        rounds: manifest.rounds,
+        rounds: manifest.plan.rounds,
         phase: match finished {
             true => RunPhase::Finished,
             false => RunPhase::Offline,

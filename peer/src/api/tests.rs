@@ -6,15 +6,16 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-
-use super::client::Client;
+use super::client::{Client, Patience};
 use super::types::{RoleName, RunPhase};
 use super::*;
-use crate::home::HomePaths;
+use crate::home::{Home, HomePaths};
 use crate::problem::Code;
+
+/// A run of which nothing is heard.
+const QUIET: &str = "abab";
+/// How long a fetch takes; far longer than a hurried client waits for a short answer.
+const LONG: Duration = Duration::from_millis(1500);
 
 /// Knows one run.
 struct OneRun;
@@ -122,7 +123,11 @@ impl ApiHandler for OneRun {
         Err(Problem::new(Code::Environment, "the disk is full").hint("free some space"))
     }
     async fn events(&self, request: EventsRequest) -> Answer<BoxStream<'static, EventView>> {
-        Self::known(request.run.as_deref().unwrap_or_default())?;
+        let run = request.run.as_deref().unwrap_or_default();
+        Self::known(run)?;
+        if run == QUIET {
+            return Ok(futures::stream::pending().boxed());
+        }
         let event = |events| EventView::Failed {
             run: None,
             why: format!("{events} {}", "x\n".repeat(4_000)),
@@ -130,6 +135,7 @@ impl ApiHandler for OneRun {
         Ok(futures::stream::iter((0..50).map(event)).boxed())
     }
     async fn fetch(&self, _: FetchRequest) -> Answer<AdapterView> {
+        tokio::time::sleep(LONG).await;
         Ok(AdapterView::default())
     }
     fn stop(&self) {}
@@ -142,7 +148,7 @@ async fn started() -> (tempfile::TempDir, Server, Client) {
     let dir = tempfile::tempdir().unwrap();
     let file = HomePaths::new(dir.path()).control();
     let server = serve(Arc::new(OneRun), loopback(), &file).await.unwrap();
-    let client = Client::open(dir.path()).unwrap();
+    let client = Client::at(dir.path()).unwrap().unwrap();
     (dir, server, client)
 }
 
@@ -153,21 +159,17 @@ fn loopback() -> SocketAddr {
 /// What the API says to a request of no client of ours.
 async fn raw(server: &Server, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
     let control = server.control();
-    let stream = tokio::net::TcpStream::connect(control.addr).await.unwrap();
-    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.unwrap();
-    tokio::spawn(connection);
-    let request = hyper::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost")
-        .header("authorization", format!("Bearer {}", control.token))
+    let asked = (client::http().unwrap())
+        .request(
+            method.parse().unwrap(),
+            format!("http://{}{path}", control.addr),
+        )
+        .bearer_auth(&control.token)
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.to_owned())))
-        .unwrap();
-    let response = sender.send_request(request).await.unwrap();
+        .body(body.to_owned());
+    let response = asked.send().await.unwrap();
     let status = response.status().as_u16();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = response.bytes().await.unwrap();
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
@@ -291,7 +293,7 @@ async fn without_the_token_nothing_is_answered() {
     let mut control = server.control().clone();
     control.token.replace_range(..1, "g"); // No hexadecimal digit, so surely another token.
     control.write(&path).unwrap();
-    let thief = Client::open(dir.path()).unwrap();
+    let thief = Client::at(dir.path()).unwrap().unwrap();
     let error = thief.status().await.unwrap_err();
     assert_eq!(error.code, Code::NotRunning, "{error}");
 }
@@ -320,6 +322,104 @@ async fn a_port_in_use_and_a_public_address_are_refused_with_the_mend() {
     assert!(error.to_string().contains("port 0"), "{error}");
     let public = serve(Arc::new(OneRun), "0.0.0.0:0".parse().unwrap(), &file).await;
     assert!(matches!(public, Err(ServeError::NotLoopback(_))));
-    let none = Client::open(&dir.path().join("none")).unwrap_err();
+    let none = Client::open(&dir.path().join("none")).await.unwrap_err();
     assert_eq!(none.code, Code::NotRunning);
+}
+
+/// As the daemon's client, but with little time.
+fn hurried(root: &std::path::Path) -> Client {
+    let client = Client::at(root).unwrap().unwrap();
+    client.waiting(Patience {
+        short: LONG / 3,
+        probe: LONG / 15,
+        silence: LONG / 3,
+    })
+}
+
+/// What a client is told within a few seconds, whatever does not answer.
+async fn told<T: std::fmt::Debug>(asked: impl Future<Output = Answer<T>>) -> Problem {
+    let told = tokio::time::timeout(Duration::from_secs(20), asked).await;
+    told.expect("the wait has an end")
+        .expect_err("nobody answered")
+}
+
+#[tokio::test]
+async fn a_daemon_that_takes_the_connection_and_says_nothing_ends_every_wait_with_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    // The system takes connections for it, as for a suspended process.
+    let mute = std::net::TcpListener::bind(loopback()).unwrap();
+    let control = control::Control::new(mute.local_addr().unwrap());
+    let path = HomePaths::new(dir.path()).control();
+    control.write(&path).unwrap();
+    let client = hurried(dir.path());
+    let everything = EventsRequest::default();
+    let problems = [
+        told(client.status()).await,
+        told(client.stop()).await,
+        told(client.events(&everything, |_| true)).await,
+    ];
+    for problem in problems {
+        assert_eq!(problem.code, Code::Unreachable, "{problem}");
+        let told = problem.to_string();
+        assert!(
+            told.contains("suspended or stuck") && told.contains("kill -CONT"),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_is_awaited_for_as_long_as_short_ones_come() {
+    let (dir, _server, _) = started().await;
+    let began = std::time::Instant::now();
+    let request = FetchRequest {
+        id: "ab".to_owned(),
+        dir: dir.path().join("adapter"),
+        bootstrap: Vec::new(),
+        timeout_s: 1,
+    };
+    let fetched = hurried(dir.path()).fetch(&request).await;
+    assert_eq!(fetched, Ok(AdapterView::default()));
+    assert!(began.elapsed() >= LONG);
+}
+
+#[tokio::test]
+async fn a_stream_that_nothing_keeps_alive_ends_with_a_sentence() {
+    let (dir, _server, _) = started().await;
+    let quiet = EventsRequest {
+        run: Some(QUIET.to_owned()),
+    };
+    let client = hurried(dir.path());
+    let problem = told(client.events(&quiet, |_| true)).await;
+    assert_eq!(problem.code, Code::Unreachable, "{problem}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_starting_is_waited_for_and_a_stopped_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::create(dir.path()).unwrap();
+    let file = home.paths().control();
+    let starting = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        serve(Arc::new(OneRun), loopback(), &file).await.unwrap()
+    };
+    let (opened, server) = tokio::join!(Client::open(dir.path()), starting);
+    assert_eq!(opened.unwrap().status().await.unwrap().name, "alice");
+    server.shutdown().await;
+    drop(home);
+    assert!(Client::try_open(dir.path()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_a_person_types_stays_one_word_of_the_address() {
+    let (_dir, _server, client) = started().await;
+    let typed = "ab/../status?x=1&by=2";
+    let unknown = client.run(typed).await.unwrap_err();
+    assert_eq!(unknown.text, format!("no run {typed} here"));
+    let asked = StatementRequest {
+        run: Some(typed.to_owned()),
+        by: None,
+    };
+    let statement = client.statement(asked).await.unwrap();
+    assert_eq!(statement.peer, format!("{:?} by None", Some(typed)));
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             file,
             join,
             holdout,
-        } => create(context, &Client::open(root)?, &file, join, &holdout).await,
+        } => create(context, &Client::open(root).await?, &file, join, &holdout).await,
         RunCommand::Join {
             id,
             role,
@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
                 holdout: absolute_all(&holdout)?,
                 base: base.as_deref().map(absolute).transpose()?,
             };
-            let run = Client::open(root)?.join(&id, &request).await?;
+            let run = Client::open(root).await?.join(&id, &request).await?;
             context.out.answer(&run, |run| {
                 format!(
                     "asked to join run {} ({}) as {}; members join at the next round\n\
@@ -55,7 +55,7 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             })
         }
         RunCommand::Leave { id } => {
-            let run = Client::open(root)?.leave(&id).await?;
+            let run = Client::open(root).await?.leave(&id).await?;
             context.out.answer(&run, |run| {
                 format!(
                     "asked to leave run {} ({}) at the next round",
@@ -72,7 +72,7 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             let run = Local::of(root).await?.run(&id).await?;
             context.out.answer(&run, show)
         }
-        RunCommand::Watch { id } => watch(context, &Client::open(root)?, id).await,
+        RunCommand::Watch { id } => watch(context, &Client::open(root).await?, id).await,
     }
 }
 
@@ -94,7 +94,7 @@ async fn create(
     })?;
     let base = model::facts(&file.base)?;
     let manifest = file.manifest(creator, nonce(), &base)?;
-    let evaluates = manifest.evaluators.contains(&creator);
+    let evaluates = manifest.scoring.evaluators.contains(&creator);
     let folder = if file.base == model::BROOK {
         None
     } else {

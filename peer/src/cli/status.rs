@@ -18,7 +18,7 @@ use crate::view::{line, phase_line};
 
 pub(super) async fn run(context: &Context, args: StatusArgs) -> Result<(), Failure> {
     if args.watch {
-        let client = Client::open(&context.home)?;
+        let client = Client::open(&context.home).await?;
         context.out.answer(&client.status().await?, text)?;
         let followed = follow(context, &client, &EventsRequest::default()).await;
         return match followed {

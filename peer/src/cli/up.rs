@@ -76,7 +76,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
 
 /// Tells the daemon of the home to stop.
 pub(super) async fn down(context: &Context) -> Result<(), Failure> {
-    let answer = Client::open(&context.home)?.stop().await?;
+    let answer = Client::open(&context.home).await?.stop().await?;
     context
         .out
         .answer(&answer, |_| "the daemon stops".to_owned())

@@ -36,11 +36,11 @@ fn refused(extra: &str) -> String {
 fn four_keys_make_a_manifest() {
     let file = RunFile::parse(MINIMAL, "run.toml").unwrap();
     let manifest = file.manifest(creator(), 7, &base()).unwrap();
-    assert_eq!(manifest.rounds, 6);
-    assert_eq!(manifest.evaluators, vec![creator()]);
-    assert_eq!(manifest.adapter.rank, 8);
-    assert_eq!(manifest.budget_per_round, MicroOpen(1_000_000));
-    assert_eq!(manifest.price_per_nat, MicroOpen(50_000_000));
+    assert_eq!(manifest.plan.rounds, 6);
+    assert_eq!(manifest.scoring.evaluators, vec![creator()]);
+    assert_eq!(manifest.model.adapter.rank, 8);
+    assert_eq!(manifest.payment.budget_per_round, MicroOpen(1_000_000));
+    assert_eq!(manifest.payment.price_per_nat, MicroOpen(50_000_000));
     assert_eq!(manifest.training.learning_rate, Ppb(2_000_000));
 }
 
@@ -50,7 +50,7 @@ fn a_nat_has_the_price_that_the_file_says_and_else_fifty_budgets() {
         let file = RunFile::parse(&format!("{MINIMAL}{extra}"), "run.toml").unwrap();
         let manifest = file.manifest(creator(), 7, &base()).unwrap();
         manifest.check().unwrap();
-        manifest.price_per_nat.0
+        manifest.payment.price_per_nat.0
     };
     assert_eq!(price("budget_per_round_open = 3\n"), 150_000_000);
     assert_eq!(price("price_per_nat_open = \"0.25\"\n"), 250_000);
@@ -157,5 +157,5 @@ fn an_evaluator_named_twice_counts_once() {
     let twice = format!("{MINIMAL}evaluators = [\"self\", \"{}\"]\n", creator());
     let file = RunFile::parse(&twice, "run.toml").unwrap();
     let manifest = file.manifest(creator(), 1, &base()).unwrap();
-    assert_eq!(manifest.evaluators, vec![creator()]);
+    assert_eq!(manifest.scoring.evaluators, vec![creator()]);
 }

@@ -9,19 +9,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tributary_attribution::lexical::Shard;
-use tributary_protocol::adapter::{AdapterShape, Module};
 use tributary_protocol::entry::{Join, Role};
 use tributary_protocol::fingerprint::{Answer, Declined, Question, Secret, words};
 use tributary_protocol::hash;
-use tributary_protocol::id::{MerkleRoot, MicroOpen, Ppb, Round, StateHash};
-use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
-};
+use tributary_protocol::id::{MerkleRoot, Round, StateHash};
+use tributary_protocol::manifest::{Aggregation, Manifest, UpdateCodec};
 use tributary_protocol::node::Resources;
+use tributary_protocol::test_utils;
 
 use super::*;
-use crate::evidence::{Inquiry, Commitment, Reply};
+use crate::evidence::{Commitment, Inquiry, Reply};
 use crate::identity::Identity;
 use crate::shard::Committed;
 use crate::store::LedgerReader;
@@ -31,57 +28,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 3;
 
 fn manifest(creator: PeerId, evaluator: PeerId) -> Manifest {
-    Manifest {
-        name: "numbers".into(),
-        creator,
-        nonce: 1,
-        base: Base {
-            name: "none".into(),
-            hash: hash::blob(b"no model"),
-        },
-        adapter: AdapterShape {
-            rank: 2,
-            alpha: 2,
-            modules: vec![Module {
-                name: "m".into(),
-                inputs: 64,
-                outputs: 64,
-            }],
-        },
-        datanet: "numbers".into(),
-        rounds: ROUNDS,
-        training: Training {
-            local_steps: 5,
-            batch: 2,
-            context: 8,
-            learning_rate: Ppb(1_000_000),
-            schedule: FactorSchedule::Alternate,
-        },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::Mean,
-        weights: Weights::Trained,
-        evaluators: vec![evaluator],
-        score_windows: 4,
-        committee: 4,
-        min_members: 4,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 20_000,
-            grace_ms: 1_000,
-            propose_ms: 1_500,
-            vote_ms: 800,
-        },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(600_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(200_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
-        },
-    }
+    let mut manifest = test_utils::net::manifest(creator, vec![evaluator], 4, ROUNDS);
+    manifest.model.adapter = test_utils::net::shape(2, &["m"], (64, 64));
+    manifest.updates.codec = UpdateCodec::DenseF32;
+    manifest.updates.aggregation = Aggregation::Mean;
+    manifest.plan.deadlines.round_ms = 20_000;
+    manifest.plan.deadlines.grace_ms = 1_000;
+    manifest.plan.deadlines.propose_ms = 1_500;
+    manifest.plan.deadlines.vote_ms = 800;
+    manifest
 }
 
 fn join(n: usize, role: Role) -> Join {
@@ -365,10 +320,8 @@ async fn quoting(root: &Path, slots: &Slots) -> (Daemon, Daemon, Inquiry) {
     let holder = start(root, 0, Vec::new(), slots).await;
     let asker = start(root, 1, holder.addresses(), slots).await;
     met(&asker, &[holder.peer_id()]).await;
-    let manifest = Manifest {
-        min_members: 2,
-        ..manifest(holder.peer_id(), holder.peer_id())
-    };
+    let mut manifest = manifest(holder.peer_id(), holder.peer_id());
+    manifest.membership.min_members = 2;
     let run = manifest.run_id();
     let create = Command::Create(Box::new(manifest));
     holder.command(create).await.unwrap();

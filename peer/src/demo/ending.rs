@@ -58,7 +58,9 @@ pub(super) fn report(
     let mut states: Vec<&str> = checked.runs.iter().map(|r| r.state.as_str()).collect();
     let complete = states.len() == plan.actors().len();
     states.dedup();
-    let mut credits = account.credits().map_err(|e| Failure::check(e.to_string()))?;
+    let mut credits = account
+        .credits()
+        .map_err(|e| Failure::check(e.to_string()))?;
     let order = |name: &String| plan.contributors.iter().position(|n| n == name);
     credits.sort_by_key(|c| order(&c.name));
     Ok(Report {

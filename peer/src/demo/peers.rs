@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc};
 use tributary_protocol::entry::{Entry, Join, Role};
-use tributary_protocol::event::{JoinRequest, Command, Notice};
+use tributary_protocol::event::{Command, JoinRequest, Notice};
 use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::Resources;
@@ -252,7 +252,7 @@ fn make(
         ))
         .hint("name another folder with --home"));
     }
-    let reading = (manifest.base.hash, manifest.training.context);
+    let reading = (manifest.model.base.hash, manifest.training.context);
     let (role, train, holdout) = if actor.trains {
         (Role::Contributor, plan.texts[at].train.clone(), Vec::new())
     } else {
@@ -279,7 +279,7 @@ fn make(
 /// Tells a home where a base other than `brook` is, so that its daemon finds it alone.
 fn provide(home: &HomePaths, plan: &Plan, manifest: &Manifest) -> Result<(), Failure> {
     if plan.base != model::BROOK {
-        model::provide(home, &manifest.base, Some(Path::new(&plan.base)))?;
+        model::provide(home, &manifest.model.base, Some(Path::new(&plan.base)))?;
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use tributary_protocol::manifest::Manifest;
 use tributary_trainer::BaseModel;
 use tributary_trainer::shards::{self, DEMO_SHARDS};
 
-use super::options::DemoArgs;
 use super::narrator::DemoPeer;
+use super::options::DemoArgs;
 use crate::config::{BaseFacts, RunFile};
 use crate::home::{HomePaths, disk};
 use crate::identity::Identity;

@@ -1,9 +1,9 @@
 //! A brain of the node's shape that does what it is told, on real sockets and a real store.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use tributary_ledger::LedgerIndex;
-use tributary_protocol::event::{Record, Timer, Verdict};
+use tributary_protocol::entry::ScoreSheet;
+use tributary_protocol::event::{Record, ScoreTask, Timer, TrainTask, Trained, Verdict};
 use tributary_protocol::hash;
 use tributary_protocol::id::{NetworkId, Round};
 
@@ -12,8 +12,8 @@ use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::net::{self, NetConfig};
 use crate::store::disk::Fault;
-use crate::work::Slots;
 use crate::work::quadratic::{Quadratic, train_task};
+use crate::work::{Cancel, Learner, Progress, Slots, WorkError};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -35,7 +35,7 @@ impl DrivenNode for Scripted {
             Input::Command(_) => "command".into(),
             _ => "other".into(),
         };
-        self.seen.lock().unwrap().push(text);
+        self.seen.lock().push(text);
         match input {
             Input::Command(_) => self.script.pop_front().unwrap_or_default(),
             Input::Gossip { id, .. } => vec![Effect::Verdict {
@@ -64,6 +64,15 @@ struct Rig {
 }
 
 async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Fault) -> Rig {
+    rig_of(Arc::new(Quadratic::new(1.0)), script, bootstrap, fault).await
+}
+
+async fn rig_of(
+    learner: Arc<dyn Learner>,
+    script: Vec<Vec<Effect>>,
+    bootstrap: Vec<net::Address>,
+    fault: Fault,
+) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let paths = HomePaths::new(dir.path());
     let store = match fault {
@@ -84,7 +93,7 @@ async fn rig(script: Vec<Vec<Effect>>, bootstrap: Vec<net::Address>, fault: Faul
     .unwrap();
     let (sender, events) = broadcast::channel(64);
     let (requests, inbox) = mpsc::channel(16);
-    let (bench, done) = Bench::new(Arc::new(Quadratic::new(1.0)), Slots::new(1), sender.clone());
+    let (bench, done) = Bench::new(learner, Slots::new(1), sender.clone());
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let health = Health::default();
     let parts = Parts {
@@ -129,22 +138,12 @@ impl Rig {
 
     async fn until_seen(&self, what: &str) {
         let wait = async {
-            while !self
-                .seen
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|s| s.starts_with(what))
-            {
+            while !self.seen.lock().iter().any(|s| s.starts_with(what)) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let found = tokio::time::timeout(LIMIT, wait).await;
-        assert!(
-            found.is_ok(),
-            "never saw {what}: {:?}",
-            self.seen.lock().unwrap()
-        );
+        assert!(found.is_ok(), "never saw {what}: {:?}", self.seen.lock());
     }
 
     async fn stop(self) -> Option<String> {
@@ -250,7 +249,10 @@ async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
     );
     assert!(rig.events.try_recv().is_err(), "something was acknowledged");
     assert!(answer.await.is_err(), "the command was acknowledged");
-    assert!(matches!(rig.health.now(1, 0)[..], [Warning::Store(_)]));
+    assert!(matches!(
+        rig.health.now(1, 0, std::time::Instant::now())[..],
+        [Warning::Store(_)]
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,7 +269,11 @@ async fn timers_work_and_blobs_come_back_as_inputs() {
                 timer: late,
                 at: at(20),
             },
-            Effect::CancelTimer(late),
+            // Set again: it moves beyond the end of this test.
+            Effect::SetTimer {
+                timer: late,
+                at: at(3_600_000),
+            },
             Effect::SetTimer {
                 timer: tick,
                 at: at(400),
@@ -295,7 +301,7 @@ async fn timers_work_and_blobs_come_back_as_inputs() {
     for what in ["blob 5000", "blob failed", "trained 24", "timer at"] {
         rig.until_seen(what).await;
     }
-    let seen = rig.seen.lock().unwrap().clone();
+    let seen = rig.seen.lock().clone();
     let fired: Vec<_> = seen
         .iter()
         .filter_map(|s| s.strip_prefix("timer at "))
@@ -318,10 +324,54 @@ async fn two_drivers_talk() {
     a.until_seen("direct 777").await;
     let (looked, wait) = oneshot::channel();
     let look = Box::new(move |brain: &Scripted| {
-        let _ = looked.send(brain.seen.lock().unwrap().len());
+        let _ = looked.send(brain.seen.lock().len());
     });
     assert!(a.requests.send(Request::Inspect(look)).await.is_ok());
     assert!(wait.await.unwrap() >= 2);
     a.stop().await;
     b.stop().await;
+}
+
+/// Fails in odd rounds.
+struct Stumbling(Quadratic);
+
+impl Learner for Stumbling {
+    fn joined(&self, _: RunId, _: &Join) {}
+    fn train(
+        &self,
+        task: &TrainTask,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Trained, WorkError> {
+        match task.round.0 % 2 {
+            1 => Err(WorkError::Failed("no memory is left".into())),
+            _ => self.0.train(task, cancel, progress),
+        }
+    }
+    fn score(&self, task: &ScoreTask, cancel: &Cancel) -> Result<ScoreSheet, WorkError> {
+        self.0.score(task, cancel)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_training_that_failed_is_warned_of_until_the_next_one_succeeds_or_the_run_is_finished() {
+    let train = |round| vec![Effect::Train(Box::new(train_task(round)))];
+    let over = vec![Effect::Notify(Notice::Finished(train_task(1).run))];
+    let script = vec![train(1), train(2), train(3), over];
+    let learner = Arc::new(Stumbling(Quadratic::new(1.0)));
+    let rig = rig_of(learner, script, Vec::new(), Fault::Never).await;
+    let until = async |is_warned: bool| {
+        let wait = async {
+            while rig.health.now(1, 0, std::time::Instant::now()).is_empty() == is_warned {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let so = tokio::time::timeout(LIMIT, wait).await;
+        assert!(so.is_ok(), "never warned: {is_warned}");
+    };
+    for is_warned in [true, false, true, false] {
+        rig.next_script().await;
+        until(is_warned).await;
+    }
+    assert_eq!(rig.stop().await, None);
 }

@@ -14,12 +14,12 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
-        self.cancel(&timer);
+        self.forget(&timer);
         self.by_name.insert(timer, at);
         self.by_time.insert((at, timer));
     }
 
-    pub(super) fn cancel(&mut self, timer: &Timer) {
+    fn forget(&mut self, timer: &Timer) {
         if let Some(at) = self.by_name.remove(timer) {
             self.by_time.remove(&(at, *timer));
         }
@@ -36,7 +36,7 @@ impl Timers {
         if at > now {
             return None;
         }
-        self.cancel(&timer);
+        self.forget(&timer);
         Some(timer)
     }
 }
@@ -61,8 +61,6 @@ mod tests {
         assert_eq!(timers.pop_due(Instant(40)), Some(b));
         assert_eq!(timers.pop_due(Instant(40)), Some(a));
         assert_eq!(timers.pop_due(Instant(40)), None);
-        timers.set(a, Instant(50));
-        timers.cancel(&a);
         assert_eq!(timers.next(), None);
     }
 }

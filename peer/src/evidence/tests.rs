@@ -5,6 +5,8 @@
     reason = "one span, not the numbers in it"
 )]
 
+use std::path::Path;
+
 use tributary_attribution::lexical::{MAX_QUESTIONS, WINDOW_MS};
 use tributary_protocol::fingerprint::words;
 use tributary_protocol::time::Timestamp;
@@ -94,12 +96,13 @@ fn what_was_shown_is_on_the_disk_before_the_answer_and_survives_a_restart() {
     let home = HomePaths::new(dir.path());
     let text: String = (0..64).map(|n| format!("word{n} ")).collect();
     let shard = holder::open(&home, &committed(&home, &text)).unwrap();
-    let ask = |count: usize, at| {
+    let ask_at = |file: &Path, count: usize, at| {
         let asked: Vec<String> = words(&text).take(count).map(|(_, word)| word).collect();
         // Nothing but the file remembers: each question is the first of a new life.
-        let spans = holder::allowed(&home.evidence(), &shard, &asked, Timestamp(at));
+        let spans = holder::allowed(file, &shard, &asked, Timestamp(at));
         spans.map(|spans| spans.iter().map(|span| span.words().len()).sum::<usize>())
     };
+    let ask = |count, at| ask_at(&home.evidence(), count, at);
     assert_eq!(ask(16, 0), Ok(16));
     let kept = std::fs::read_to_string(home.evidence()).unwrap();
     assert_eq!(ask(24, 1), Ok(16), "one step an hour");
@@ -112,10 +115,8 @@ fn what_was_shown_is_on_the_disk_before_the_answer_and_survives_a_restart() {
     std::fs::write(home.evidence(), &kept[..kept.len() - 3]).unwrap();
     assert_eq!(ask(16, 0), Err(Declined::Spent));
     std::fs::remove_file(home.evidence()).unwrap();
-    let blocked = home.root().join("evidence.tmp");
-    std::fs::create_dir(&blocked).unwrap();
-    assert_eq!(ask(16, 0), Err(Declined::Spent));
-    std::fs::remove_dir(&blocked).unwrap();
+    let nowhere = home.root().join("no folder/evidence");
+    assert_eq!(ask_at(&nowhere, 16, 0), Err(Declined::Spent));
     assert_eq!(ask(16, 0), Ok(16));
 }
 

@@ -1,16 +1,17 @@
 //! How anything in a home gets onto the disk: for its owner alone, whole or not at all, durable with its name.
 //!
 //! ```text
-//!   write_whole:  NAME.tmp (mode 0600 from its first byte) ──sync──▶ rename ──▶ sync the folder
+//!   write_whole:  NAME.RANDOM.tmp (mode 0600 from its first byte) ──sync──▶ rename ──▶ sync the folder
 //!   adopt:        at every start: sync all folders (a life that was cut short may not have), close what others can read
 //! ```
 //! Files and folders are private when they are made: a mode that is set afterwards leaves a moment in which others
 //! can open them. Every writer of a home goes through here; a test reads the sources and holds them to it.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use tempfile::{NamedTempFile, PersistError};
 
 /// Mode of a folder: its owner lists, enters and changes it, nobody else does anything.
 #[cfg(unix)]
@@ -52,39 +53,48 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|at| !at.exists()).collect();
     private_folders().recursive(true).create(path)?;
-    missing.into_iter().try_for_each(sync_parent)
+    (missing.into_iter()).try_for_each(|made| sync_folder(parent(made)))
 }
 
 /// Writes a file so that a reader finds all of it or what was there before, also after a crash. Of a failed try
-/// nothing stays: it would keep a full disk full.
+/// nothing stays: it would keep a full disk full. Writers that meet each write a file of their own, and the last to
+/// rename stays.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_by(&with_suffix(path, ".tmp"), path, bytes)
+    write(path, bytes, |part| part.persist(path))
 }
 
-/// As [`write_whole`], by way of `partial`, for writers that may meet.
-pub(crate) fn write_by(partial: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let write = || {
-        let mut file = create(partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        rename(partial, path)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(partial);
-    })
+/// As [`write_whole`], and fails with [`io::ErrorKind::AlreadyExists`] where there is a file already.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, |part| part.persist_noclobber(path))
+}
+
+fn write(
+    path: &Path,
+    bytes: &[u8],
+    name: impl FnOnce(NamedTempFile) -> Result<File, PersistError>,
+) -> io::Result<()> {
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    // Made exclusively and with mode 0600; removes itself unless it gets its name.
+    let mut builder = tempfile::Builder::new();
+    let mut part = (builder.prefix(&prefix).suffix(".tmp")).tempfile_in(parent(path))?;
+    part.write_all(bytes)?;
+    part.as_file().sync_all()?;
+    name(part).map_err(|failed| failed.error)?;
+    sync_folder(parent(path))
 }
 
 /// Renames within a folder, and makes the new name durable.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    sync_parent(to)
+    sync_folder(parent(to))
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// The folder that holds `path`.
+fn parent(path: &Path) -> &Path {
     match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
-        Some(parent) => sync_folder(parent),
-        None => Ok(()),
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -141,12 +151,6 @@ fn close(path: &Path, folder: bool) -> io::Result<bool> {
 #[cfg(not(unix))]
 fn close(_: &Path, _: bool) -> io::Result<bool> {
     Ok(false)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name: OsString = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 //! since. Windows are cut once per run and kept.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tributary_attribution::path;
 use tributary_attribution::utility::{self, Gradient};
 use tributary_protocol::adapter::{Adapter, AdapterShape, Trainable};
@@ -55,7 +56,7 @@ impl ModelLearner {
     }
 
     fn desk(&self, run: RunId) -> Result<Arc<Desk>, WorkError> {
-        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let roots = self.roots.lock();
         let root = roots.get(&run).copied().ok_or_else(|| {
             WorkError::Failed(format!(
                 "this peer committed to no data for run {}",
@@ -63,7 +64,7 @@ impl ModelLearner {
             ))
         })?;
         drop(roots);
-        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut desks = self.desks.lock();
         if let Some(desk) = desks.get(&root) {
             return Ok(desk.clone());
         }
@@ -125,7 +126,7 @@ fn failed(e: impl std::fmt::Display) -> WorkError {
 
 impl Learner for ModelLearner {
     fn joined(&self, run: RunId, join: &Join) {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots.lock();
         roots.insert(run, join.root);
     }
 

@@ -11,9 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::time::Instant;
 
@@ -110,8 +111,7 @@ impl Default for Admission {
 impl Admission {
     fn open(&self) -> (MutexGuard<'_, Neighbours>, Instant) {
         let now = Instant(self.started.elapsed().as_millis() as u64);
-        let neighbours = self.neighbours.lock();
-        (neighbours.unwrap_or_else(PoisonError::into_inner), now)
+        (self.neighbours.lock(), now)
     }
 
     /// Whether somebody at this address may connect. Asked before any handshake.
@@ -127,7 +127,12 @@ impl Admission {
     }
 
     /// A connection of a peer is up; `from` and `line` are known of control connections.
-    pub(super) fn connected(&self, peer: PeerId, from: Option<IpAddr>, line: Option<Arc<SocketMeter>>) {
+    pub(super) fn connected(
+        &self,
+        peer: PeerId,
+        from: Option<IpAddr>,
+        line: Option<Arc<SocketMeter>>,
+    ) {
         let (mut neighbours, now) = self.open();
         neighbours.connected(peer, from, line, now);
     }

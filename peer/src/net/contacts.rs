@@ -2,7 +2,7 @@
 //!
 //! Pure bookkeeping: the network task feeds it greetings and outcomes of dials, and asks whom to try.
 //!
-//! Anybody can invent peers, so contacts has two parts. *Tried* contacts answered a dial of ours with the
+//! Anybody can invent peers, so the table has two parts. *Tried* contacts answered a dial of ours with the
 //! right key. All others are *new*: hearsay, or what a peer that dialed us says of itself. When either
 //! part is full somebody is drawn to go: among the new from the network, and there from the teller, that
 //! brought the most; among the tried from the network that has the most. So a teller that invents peers

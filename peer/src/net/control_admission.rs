@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -14,6 +14,7 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::Mutex;
 
 use super::address::Address;
 use super::admission::{Admission, SocketMeter};
@@ -30,7 +31,7 @@ impl UnknownSockets {
     pub(super) fn open(&self, remote: &Multiaddr) -> Arc<SocketMeter> {
         let line = Arc::new(SocketMeter::default());
         if let Some(socket) = Address(remote.clone()).socket() {
-            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.0.lock();
             held.retain(|_, line| line.strong_count() > 0);
             held.insert(socket, Arc::downgrade(&line));
         }
@@ -39,13 +40,13 @@ impl UnknownSockets {
 
     /// Whether anything arrived on a socket whose peer is not known yet.
     pub(super) fn has_arrived(&self, remote: SocketAddr) -> bool {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.lock();
         let line = held.get(&remote).and_then(Weak::upgrade);
         line.is_some_and(|line| line.arrived() > 0)
     }
 
     fn take(&self, remote: SocketAddr) -> Option<Arc<SocketMeter>> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.lock();
         held.remove(&remote)?.upgrade()
     }
 }

@@ -9,7 +9,7 @@ mod serve;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, PortmapperConfig, RelayMode, presets};
@@ -18,6 +18,7 @@ use iroh::{Endpoint, EndpointAddr, TransportAddr};
 use iroh_blobs::store::GcConfig;
 use iroh_blobs::store::mem::{MemStore, Options};
 use iroh_blobs::{BlobFormat, BlobsProtocol, HashAndFormat};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, PeerId};
 
@@ -103,7 +104,9 @@ impl DataPlane {
         let served = BlobsProtocol::new(&cache, Some(events));
         let served = admission::DataAdmission::new(served, admission.clone());
         let router = Router::builder(endpoint.clone())
-            .incoming_filter(Arc::new(move |incoming| admission::let_in(&admission, incoming)))
+            .incoming_filter(Arc::new(move |incoming| {
+                admission::let_in(&admission, incoming)
+            }))
             .accept(iroh_blobs::ALPN, served)
             .spawn();
         Ok(Self {
@@ -204,10 +207,7 @@ impl DataPlane {
         }
         let id = keys::to_iroh(peer).ok_or("has a name that is no key")?;
         let sockets = {
-            let known = self
-                .addresses
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let known = self.addresses.lock();
             known.get(&peer).cloned().unwrap_or_default()
         };
         if sockets.is_empty() {
@@ -220,8 +220,8 @@ impl DataPlane {
         Ok(connection)
     }
 
-    fn connections(&self) -> std::sync::MutexGuard<'_, BTreeMap<PeerId, Connection>> {
-        let mut held = (self.connections.lock()).unwrap_or_else(PoisonError::into_inner);
+    fn connections(&self) -> parking_lot::MutexGuard<'_, BTreeMap<PeerId, Connection>> {
+        let mut held = self.connections.lock();
         held.retain(|_, connection| connection.close_reason().is_none());
         held
     }

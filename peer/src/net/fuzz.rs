@@ -4,12 +4,6 @@
 //! What the node reads is fuzzed in `protocol/tests/mutation.rs`, with an eye on memory. Here the bounds
 //! follow from the types: a greeting decodes within its limit, a frame reserves step by step.
 
-#[path = "../../../protocol/tests/mutation/corpus.rs"]
-#[allow(dead_code, reason = "greetings need no corpus")]
-mod corpus;
-#[path = "../../../protocol/tests/mutation/mutate.rs"]
-mod mutate;
-
 use futures::executor::block_on;
 use futures::io::Cursor;
 use libp2p::gossipsub::IdentTopic;
@@ -21,7 +15,8 @@ use super::address::{Address, socket_multiaddr};
 use super::frames::{Frames, Request, Room};
 use super::gossip;
 use super::hello::{Contact, Hello};
-use mutate::Mutator;
+use tributary_protocol::test_utils::corpus;
+use tributary_protocol::test_utils::mutate::Mutator;
 
 const NETWORK: NetworkId = NetworkId(1);
 

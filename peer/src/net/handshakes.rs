@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ use libp2p::core::transport::{
     Boxed, DialOpts, ListenerId, Transport, TransportError, TransportEvent,
 };
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 
 use super::address::Address;
-use super::fair;
 use super::control_admission::UnknownSockets;
+use super::fair;
 
 /// Handshakes at once that others began: each holds a few kilobytes and, once it speaks, a signature
 /// check. A run of 128 members may begin together.
@@ -132,9 +133,7 @@ impl Places {
     }
 
     fn open(&self) -> MutexGuard<'_, HalfOpen> {
-        self.half_open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.half_open.lock()
     }
 
     fn has_spoken(&self, socket: SocketAddr) -> bool {

@@ -12,8 +12,8 @@ use tributary_protocol::id::NetworkId;
 use tributary_protocol::limits::{MAX_DIRECT_BYTES, MAX_EVIDENCE_BYTES, MAX_QUESTION_BYTES};
 
 use super::admission::Admission;
-use super::frames::{Frames, Room};
 use super::control_admission::{ControlAdmission, UnknownSockets};
+use super::frames::{Frames, Room};
 use super::gossip::{self, Gossip};
 use super::handshakes::Handshakes;
 use super::hello::MAX_HELLO_BYTES;

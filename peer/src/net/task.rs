@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -19,8 +18,8 @@ use tributary_protocol::time::Instant;
 
 use super::address::{Address, socket_multiaddr};
 use super::admission::Fault;
-use super::contacts::{Contacts, Target};
 use super::connections::Priority;
+use super::contacts::{Contacts, Target};
 use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
@@ -338,18 +337,18 @@ impl Task {
         let table = (self.contacts.contacts())
             .map(|c| (c.peer, c.data.iter().map(|s| (*s).into()).collect()))
             .collect();
-        *lock(&self.shared.data_addresses) = table;
+        *self.shared.data_addresses.lock() = table;
         let mut runs: BTreeMap<RunId, Vec<PeerId>> = BTreeMap::new();
         for contact in self.contacts.contacts() {
             for run in &contact.runs {
                 runs.entry(*run).or_default().push(contact.peer);
             }
         }
-        *lock(&self.shared.known_runs) = runs;
+        *self.shared.known_runs.lock() = runs;
     }
 
     fn publish_connected(&self) {
-        *lock(&self.shared.connected) = self.state.greeted.iter().copied().collect();
+        *self.shared.connected.lock() = self.state.greeted.iter().copied().collect();
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -386,7 +385,7 @@ impl Task {
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
                 self.state.own_version += 1;
                 let listeners = self.swarm.listeners().cloned();
-                *lock(&self.shared.listeners) = listeners.map(Address).collect();
+                *self.shared.listeners.lock() = listeners.map(Address).collect();
             }
             _ => {}
         }
@@ -575,8 +574,4 @@ impl Task {
             self.publish(run, bytes);
         }
     }
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

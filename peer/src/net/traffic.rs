@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::{AsyncRead, AsyncWrite};
+use parking_lot::Mutex;
 use tributary_protocol::id::PeerId;
 
 use super::admission::SocketMeter;
@@ -65,12 +66,11 @@ impl Meter {
     }
 
     pub(super) fn neighbours(&self) -> BTreeMap<PeerId, Traffic> {
-        let held = self.0.neighbours.lock();
-        held.unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.neighbours.lock().clone()
     }
 
     fn neighbour(&self, peer: PeerId, change: impl FnOnce(&mut Traffic)) {
-        let mut held = (self.0.neighbours.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.neighbours.lock();
         if held.len() < MAX_NEIGHBOURS || held.contains_key(&peer) {
             change(held.entry(peer).or_default());
         }

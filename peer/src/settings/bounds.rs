@@ -24,7 +24,7 @@ const RUN_MIB: u64 = 32 << 10;
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
     /// MiB that a run's adapter may take (four bytes a parameter). A run that asks for more is not followed.
-    /// Default: 256, or what the home's config.toml says under [bounds].
+    /// Default: 256, or what the home's config.toml says under `[bounds]`.
     #[arg(long, env = "TRIBUTARY_MAX_ADAPTER_MIB", value_name = "MIB", value_parser = mib())]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_adapter_mib: Option<u64>,

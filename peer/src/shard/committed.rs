@@ -163,7 +163,7 @@ impl Committed {
     /// By what a run that weighs by own text tells others' text from these words; `None` for other runs, and when
     /// too few words are trained on.
     pub fn sketch(&self, manifest: &Manifest) -> Option<Sketch> {
-        if manifest.weights == Weights::Trained {
+        if manifest.updates.weights == Weights::Trained {
             return None;
         }
         let text = self.train.concat();

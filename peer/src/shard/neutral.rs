@@ -26,7 +26,7 @@ pub(crate) fn check(
     }
     let what = "this peer would train on nine tenths of its shard and score everybody on the rest, so that \
                 text like its own scores best";
-    match manifest.weights {
+    match manifest.updates.weights {
         Weights::Own { .. } => Err(format!("{what}; in a run that anyone may join, {MEND}")),
         Weights::Trained => Ok(Some(format!("{what}; better {MEND}"))),
     }

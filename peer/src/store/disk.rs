@@ -1,8 +1,9 @@
 //! A disk that fails on purpose: writes are lost until they are synced.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use redb::StorageBackend;
 use tributary_protocol::hash::{Domain, Hasher};
 
@@ -56,19 +57,19 @@ impl Disk {
 
     /// Fails as told, counting from here.
     pub(crate) fn arm(&self, fault: Fault) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.lock();
         state.operations = 0;
         state.fault = fault;
     }
 
     /// Changes and syncs so far.
     pub(crate) fn operations(&self) -> usize {
-        self.0.lock().unwrap().operations
+        self.0.lock().operations
     }
 
     /// What a restart finds: seed 0 drops every unsynced change, seed 1 keeps all, others draw.
     pub(crate) fn after_power_loss(&self, seed: u64) -> Self {
-        let state = self.0.lock().unwrap();
+        let state = self.0.lock();
         let mut bytes = state.durable.clone();
         let mut hasher = Hasher::new(Domain::Simulation);
         hasher.update(&seed.to_le_bytes());
@@ -88,11 +89,11 @@ impl Disk {
 
     /// What the next process finds when only the program stopped; that one's disk fails as told.
     pub(crate) fn copy(&self, fault: Fault) -> Self {
-        Self::holding(fault, self.0.lock().unwrap().view.clone())
+        Self::holding(fault, self.0.lock().view.clone())
     }
 
     fn change(&self, change: Option<Change>) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.lock();
         let at = state.operations;
         state.operations += 1;
         match state.fault {
@@ -133,11 +134,11 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().view.len() as u64)
+        Ok(self.0.lock().view.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
+        let state = self.0.lock();
         let from = offset as usize;
         let bytes = state.view.get(from..from + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);

@@ -3,8 +3,8 @@
 //! redb's own backend in memory starts empty, and filling it costs a second copy of the whole ledger.
 
 use std::io;
-use std::sync::{PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use redb::StorageBackend;
 
 #[derive(Debug)]
@@ -31,19 +31,19 @@ fn range(offset: u64, length: usize, all: usize) -> io::Result<std::ops::Range<u
 
 impl StorageBackend for Memory {
     fn len(&self) -> io::Result<u64> {
-        let bytes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.0.read();
         Ok(bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let bytes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.0.read();
         let at = range(offset, out.len(), bytes.len())?;
         out.copy_from_slice(&bytes[at]);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut bytes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.0.write();
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::StorageFull)?;
         bytes.resize(len, 0);
         Ok(())
@@ -54,7 +54,7 @@ impl StorageBackend for Memory {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut bytes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.0.write();
         let at = range(offset, data.len(), bytes.len())?;
         bytes[at].copy_from_slice(data);
         Ok(())

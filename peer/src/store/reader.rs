@@ -5,7 +5,7 @@
 //! recovery, if it needs any, happens on that copy. Every page is checked on the way.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use redb::Database;
@@ -15,7 +15,7 @@ use tributary_protocol::id::BlobHash;
 
 use super::memory::Memory;
 use super::{Blobs, StoreError, error, tables};
-use crate::home::HomePaths;
+use crate::home::{self, HomePaths};
 
 /// What is checked of a file beside its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,9 @@ impl LedgerFile {
         if !path.is_file() {
             return Err(StoreError::Missing(path));
         }
-        check_unlocked(paths)?;
+        if home::is_held(paths) {
+            return Err(StoreError::InUse(paths.root().to_owned()));
+        }
         let bytes = fs::read(&path).map_err(|e| StoreError::io("read the ledger", &path, &e))?;
         let blobs = Blobs::read_only(paths.blobs());
         Ok(Self { path, bytes, blobs })
@@ -102,15 +104,6 @@ impl LedgerReader {
     /// When the folder cannot be listed.
     pub fn blobs(&self) -> Result<BTreeMap<BlobHash, u64>, StoreError> {
         self.blobs.list()
-    }
-}
-
-/// The lock is only looked at: a daemon that starts meanwhile does no harm to a reader of a copy.
-fn check_unlocked(paths: &HomePaths) -> Result<(), StoreError> {
-    match File::open(paths.lock()).map(|lock| lock.try_lock_shared()) {
-        Ok(Err(TryLockError::WouldBlock)) => Err(StoreError::InUse(paths.root().to_owned())),
-        // No lock file, or no locks on this disk: nobody can be holding it.
-        _ => Ok(()),
     }
 }
 

@@ -82,11 +82,11 @@ impl Scorer for Trained<'_> {
         let failed = |e: &(dyn std::error::Error + 'static)| {
             HoldoutError::Losses(Failure::from_error(e).message().to_owned())
         };
-        let base = model::by_hash(self.0, &manifest.base.hash);
+        let base = model::by_hash(self.0, &manifest.model.base.hash);
         let Some(base) = base.map_err(|e| failed(&e))? else {
             return Ok(Err(format!(
                 "the base model {} is not on this machine, so the sheet's losses were not computed again",
-                manifest.base.name
+                manifest.model.base.name
             )));
         };
         let context = manifest.training.context as usize;

@@ -73,10 +73,8 @@ fn write(home: &HomePaths, path: &Path, seal: &dyn Fn(&Digest) -> Vec<u8>) {
     let Some(secret) = secret(home) else {
         return;
     };
-    // Two commands at once each write their own.
-    let partial = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = disk::make_folder(&home.cache())
-        .and_then(|()| disk::write_by(&partial, path, &seal(&secret)));
+    let written =
+        disk::make_folder(&home.cache()).and_then(|()| disk::write_whole(path, &seal(&secret)));
     if let Err(e) = written {
         tracing::debug!(
             "what was checked is not kept for the next time in {}: {e}",

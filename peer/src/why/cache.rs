@@ -67,9 +67,7 @@ pub(super) fn write(
     bytes.extend(hash::blob(&bytes).as_bytes());
     disk::make_folder(&home.cache())?;
     let path = path(home, run);
-    // Two questions at once each write their own.
-    let partial = path.with_extension(format!("{}.tmp", std::process::id()));
-    disk::write_by(&partial, &path, &bytes)
+    disk::write_whole(&path, &bytes)
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use tributary_protocol::work::{Computed, Work};
 
 use super::{Cancel, Learner, Slots, WorkError};
 use crate::event::Event;
+use crate::health::Task;
 
 /// Work that came to an end.
 #[derive(Debug)]
 pub(crate) enum Done {
     Trained(Trained),
     Scored(RunId, ScoreSheet),
-    Failed(RunId, String),
+    Failed(RunId, Task, String),
     Computed(Box<Computed>),
     /// What the node asked for cannot be answered: it would wait for ever.
     Broken(String),
@@ -62,7 +63,7 @@ impl Bench {
         let cancel = Cancel::new();
         self.training.insert(run, cancel.clone());
         let (learner, events) = (self.learner.clone(), self.events.clone());
-        self.spawn(run, cancel.clone(), move || {
+        self.spawn((run, Task::Train), cancel.clone(), move || {
             let mut progress = |progress| {
                 let _ = events.send(Event::Training {
                     run,
@@ -86,7 +87,7 @@ impl Bench {
         let cancel = Cancel::new();
         self.scoring.insert(key, cancel.clone());
         let learner = self.learner.clone();
-        self.spawn(task.run, cancel.clone(), move || {
+        self.spawn((task.run, Task::Score), cancel.clone(), move || {
             let sheet = learner.score(&task, &cancel)?;
             Ok(Done::Scored(task.run, sheet))
         });
@@ -126,7 +127,7 @@ impl Bench {
 
     fn spawn(
         &self,
-        run: RunId,
+        (run, task): (RunId, Task),
         cancel: Cancel,
         work: impl FnOnce() -> Result<Done, WorkError> + Send + 'static,
     ) {
@@ -149,7 +150,7 @@ impl Bench {
             cancel.finish();
             let message = match outcome {
                 Ok(outcome) if wanted => outcome,
-                Err(WorkError::Failed(why)) if wanted => Done::Failed(run, why),
+                Err(WorkError::Failed(why)) if wanted => Done::Failed(run, task, why),
                 _ => return,
             };
             let _ = done.send(message);
@@ -182,7 +183,7 @@ mod tests {
     struct Slow {
         now: AtomicUsize,
         most: AtomicUsize,
-        rounds: std::sync::Mutex<Vec<Round>>,
+        rounds: parking_lot::Mutex<Vec<Round>>,
     }
 
     impl Learner for Slow {
@@ -195,7 +196,7 @@ mod tests {
         ) -> Result<Trained, WorkError> {
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
-            self.rounds.lock().unwrap().push(task.round);
+            self.rounds.lock().push(task.round);
             for _ in 0..20 {
                 std::thread::sleep(Duration::from_millis(5));
                 if cancel.is_cancelled() {
@@ -243,14 +244,16 @@ mod tests {
             next(done).await;
         }
         assert_eq!(learner.most.load(Ordering::SeqCst), 2);
-        assert_eq!(learner.rounds.lock().unwrap().len(), 6);
+        assert_eq!(learner.rounds.lock().len(), 6);
     }
 
     #[tokio::test]
     async fn panic_of_the_learner_is_a_failure_of_the_work() {
         let (mut bench, mut done) = bench(Arc::new(Slow::default()), 1);
         bench.score(Box::new(crate::work::quadratic::score_task(1)));
-        assert!(matches!(next(&mut done).await, Done::Failed(_, why) if why.contains("panicked")));
+        assert!(
+            matches!(next(&mut done).await, Done::Failed(_, Task::Score, why) if why.contains("panicked"))
+        );
     }
 
     #[tokio::test]

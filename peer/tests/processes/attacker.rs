@@ -3,9 +3,7 @@
 //! It dials from an address of its own (any of 127.0.0.0/8), writes raw bytes into the protocols'
 //! streams at a given rate, and dials again whenever it is cut off.
 
-#[path = "attacker/blobs.rs"]
 mod blobs;
-#[path = "attacker/siege.rs"]
 pub(crate) mod siege;
 
 use std::io;

@@ -216,7 +216,7 @@ pub fn vectors(
 ///
 /// # Panics
 /// If a vector is of another layout than the first, or of another length than `before`.
-pub fn advance(before: Vec<f32>, vectors: &[(PeerId, ContributionVector)]) -> Vec<f32> {
+pub fn advance(before: Vec<f32>, vectors: &[&ContributionVector]) -> Vec<f32> {
     let mut values = before;
     let Some(layout) = common_layout(values.len(), vectors) else {
         return values;
@@ -235,11 +235,7 @@ pub fn advance(before: Vec<f32>, vectors: &[(PeerId, ContributionVector)]) -> Ve
 ///
 /// # Panics
 /// As [`advance`].
-pub fn foresee(
-    before: &[f32],
-    vectors: &[(PeerId, ContributionVector)],
-    mut tell: impl FnMut(&[f32]),
-) {
+pub fn foresee(before: &[f32], vectors: &[&ContributionVector], mut tell: impl FnMut(&[f32])) {
     let Some(layout) = common_layout(before.len(), vectors) else {
         return tell(before);
     };
@@ -260,11 +256,11 @@ pub fn foresee(
 }
 
 /// The layout of vectors of one round; `None` where there are none.
-fn common_layout(len: usize, vectors: &[(PeerId, ContributionVector)]) -> Option<&Layout> {
-    let (_, first) = vectors.first()?;
+fn common_layout<'a>(len: usize, vectors: &[&'a ContributionVector]) -> Option<&'a Layout> {
+    let first = vectors.first()?;
     let layout = &first.layout;
     assert!(
-        vectors.iter().all(|(_, vector)| vector.layout == *layout) && len == first.len(),
+        vectors.iter().all(|vector| vector.layout == *layout) && len == first.len(),
         "vectors of one round, as long as the adapter"
     );
     Some(layout)
@@ -274,7 +270,7 @@ fn common_layout(len: usize, vectors: &[(PeerId, ContributionVector)]) -> Option
 fn add_chunk(
     before: &[f32],
     ranges: &[Range<usize>],
-    vectors: &[(PeerId, ContributionVector)],
+    vectors: &[&ContributionVector],
     chunk: usize,
     sums: &mut [f64],
 ) {
@@ -282,7 +278,7 @@ fn add_chunk(
     for (sum, at) in sums.iter_mut().zip(flat) {
         *sum = f64::from(before[at]);
     }
-    for (_, vector) in vectors {
+    for vector in vectors {
         let told = vector.update.visit_chunk(chunk, |at, value| {
             sums[at] += f64::from(scaled(vector.coefficient, value));
         });
@@ -390,6 +386,7 @@ mod tests {
             let before: Vec<f32> = (0..shape.parameters()).map(|at| number(7, at)).collect();
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             let after = bits(aggregate::step(&before, &scattered));
+            let vectors: Vec<&ContributionVector> = vectors.iter().map(|(_, v)| v).collect();
             let mut foreseen = Vec::new();
             foresee(&before, &vectors, |stretch| foreseen.extend_from_slice(stretch));
             prop_assert_eq!(&bits(foreseen), &after);

@@ -1,19 +1,17 @@
 //! Tests: a whole run made by hand, then damaged in every way.
 
 use super::*;
-use crate::adapter::{AdapterShape, Module};
 use crate::beacon::Chain;
 use crate::consensus::{Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Join, Role, Score, ScoreSheet};
-use crate::hash::{Digest, Domain, Hasher, Stream, digest};
-use crate::id::{BlockId, MerkleRoot, MicroOpen, NanoNats, Ppb, StateHash};
+use crate::hash::{Domain, Hasher, Stream, digest};
+use crate::id::{BlockId, MerkleRoot, NanoNats, Ppb, StateHash};
 use crate::log::Block;
-use crate::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, RevenueSplit, Training, UpdateCodec, Weights,
-};
+use crate::manifest::UpdateCodec;
 use crate::round::{EntryRef, Included};
 use crate::sign::SecretKey;
 use crate::state::Selection;
+use crate::test_utils::net;
 use crate::time::Timestamp;
 use crate::update;
 
@@ -30,63 +28,18 @@ fn me(i: usize) -> PeerId {
 }
 
 fn manifest() -> Manifest {
-    let module = Module {
-        name: "q".into(),
-        inputs: 40,
-        outputs: 24,
-    };
     let mut evaluators = vec![me(1), me(2), me(3)];
     evaluators.sort_unstable();
-    Manifest {
-        name: "audited".into(),
-        creator: me(0),
-        nonce: 5,
-        base: Base {
-            name: "none".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 2,
-            alpha: 4,
-            modules: vec![module],
-        },
-        datanet: "test".into(),
-        rounds: ROUNDS,
-        training: Training {
-            local_steps: 4,
-            batch: 1,
-            context: 8,
-            learning_rate: Ppb(1_000_000),
-            schedule: FactorSchedule::Alternate,
-        },
-        codec: UpdateCodec::Sparse {
-            top: 1024,
-            feedback: Ppb(950_000_000),
-        },
-        aggregation: Aggregation::ClippedMean,
-        weights: Weights::Trained,
-        evaluators,
-        score_windows: 4,
-        committee: 4,
-        min_members: MEMBERS as u32,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 4_000,
-            grace_ms: 1_000,
-            propose_ms: 500,
-            vote_ms: 300,
-        },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(100_000_000),
-            server: Ppb(100_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
-        },
-    }
+    let mut manifest = net::manifest(me(0), evaluators, MEMBERS as u32, ROUNDS);
+    manifest.name = "audited".into();
+    manifest.nonce = 5;
+    manifest.model.adapter = net::shape(2, &["q"], (40, 24));
+    manifest.training.learning_rate = Ppb(1_000_000);
+    manifest.updates.codec = UpdateCodec::Sparse {
+        top: 1024,
+        feedback: Ppb(950_000_000),
+    };
+    manifest
 }
 
 /// What a peer stores of a run, and what is needed to go on with it.
@@ -215,12 +168,12 @@ impl Archive {
         let head = self.head.as_ref().expect("after the genesis");
         let (round, base) = (head.round.next(), head.hash);
         let trainable = self.manifest.training.schedule.trainable(round);
-        let segments = self.manifest.adapter.trainable_segments(trainable);
+        let segments = self.manifest.model.adapter.trainable_segments(trainable);
         let len: usize = segments.iter().map(|s| s.len()).sum();
         let update: Vec<f32> = (0..len)
             .map(|_| draws.below(2001) as f32 / 1000.0 - 1.0)
             .collect();
-        let bytes = update::encode(&update, self.manifest.codec).expect("in range");
+        let bytes = update::encode(&update, self.manifest.updates.codec).expect("in range");
         let update = BlobRef::of(&bytes);
         self.blobs.insert(update.hash, bytes);
         let tokens = 10 + who as u64;
@@ -338,13 +291,14 @@ fn a_finished_run_passes_and_yields_what_moved_it() {
         let derived = derived.expect("everything is at hand");
         let after = derived.adapter.values().to_vec();
         if let Some(before) = adapter.replace(after.clone()) {
-            let plain: Vec<(PeerId, Vec<f32>)> = (derived.contributions.iter())
-                .map(|(peer, vector)| (*peer, vector.to_vec()))
-                .collect();
+            let plain: Vec<(PeerId, Vec<f32>)> =
+                (derived.result.open().expect("an open round").iter())
+                    .map(|(peer, vector)| (*peer, vector.to_vec()))
+                    .collect();
             assert_eq!(crate::aggregate::step(&before, &plain), after);
         }
         assert_eq!(BlobRef::of(&derived.adapter.to_bytes()), value.adapter);
-        sums.push(derived.contributions.len());
+        sums.push(derived.result.peers().len());
     });
     let audited = audited.expect("nothing is wrong");
     assert_eq!(sums, [0, 3, 3, 3, 0]);

@@ -12,7 +12,7 @@ use malachite::{NilOrVal, Timeout, TimeoutKind, Validity, VoteType};
 use super::context::{self, Attempt, Ballot, Bft, Candidate, Offer};
 use super::message::{ConsensusMessage, Polka, Proposal, Signed, VoteKind};
 use super::steps::{self, LoggedStep};
-use super::{ReceivedProposal, Height, Output, Slot};
+use super::{Height, Output, ReceivedProposal, Slot};
 use crate::certificate::Certificate;
 use crate::event::ConsensusStep;
 use crate::id::{PeerId, ValueId};
@@ -66,7 +66,10 @@ impl Height {
     pub(super) fn judge(&mut self, proposal: Signed<Proposal>, valid: bool) {
         let offer = context::offer(&proposal);
         let polka = context::polka(&proposal.body);
-        self.record(LoggedStep::Judged(proposal, valid), limits::MAX_CONSENSUS_BYTES);
+        self.record(
+            LoggedStep::Judged(proposal, valid),
+            limits::MAX_CONSENSUS_BYTES,
+        );
         if let Some(polka) = polka {
             self.drive(driver::Input::PolkaCertificate(polka));
         }

@@ -2,7 +2,7 @@
 
 use super::message::ConsensusMessage;
 use super::steps::{self, LoggedStep};
-use super::{ReceivedProposal, Height, Output, Setting, Slot, VoteKind, context};
+use super::{Height, Output, ReceivedProposal, Setting, Slot, VoteKind, context};
 use crate::codec::CodecError;
 use crate::reject::Rejection;
 use crate::sign::SecretKey;
@@ -69,7 +69,9 @@ impl Height {
     /// Takes what we said out of the record, before anything could be said anew.
     fn recall(&mut self, steps: &[LoggedStep]) -> Result<(), RestoreError> {
         for step in steps {
-            let LoggedStep::Said(message) = step else { continue };
+            let LoggedStep::Said(message) = step else {
+                continue;
+            };
             if message.author() != self.me || self.admit(message).is_err() {
                 return Err(RestoreError::Misfit);
             }
@@ -121,7 +123,9 @@ impl Height {
                 self.time_out(attempt, step);
             }
             LoggedStep::Skipped(target) if target > self.attempt() => self.skip(target),
-            LoggedStep::TimedOut { .. } | LoggedStep::Skipped(_) => return Err(RestoreError::Misfit),
+            LoggedStep::TimedOut { .. } | LoggedStep::Skipped(_) => {
+                return Err(RestoreError::Misfit);
+            }
             // A value built by us is the one thing that only our own words tell.
             LoggedStep::Said(ConsensusMessage::Proposal(said)) if said.body.polka.is_none() => {
                 if self.awaits_value.take() == Some(said.body.attempt) {

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::entry::Role;
-use crate::fixture::*;
 use crate::hash::Domain;
-use crate::id::RunId;
+use crate::id::{DatanetId, RunId};
+use crate::test_utils::fixture::*;
 
 fn opening() -> Block {
     let manifest = manifest();
@@ -79,7 +79,14 @@ fn a_run_is_opened_only_by_the_first_entry_of_its_creators_log_in_its_scope() {
             "scope",
             refused(|b| b.scope = Scope::Run(RunId(any_digest(1)))),
         ),
-        ("network scope", refused(|b| b.scope = Scope::Network)),
+        (
+            "account scope",
+            refused(|b| b.scope = Scope::Account(b.author)),
+        ),
+        (
+            "Datanet scope",
+            refused(|b| b.scope = Scope::Datanet(DatanetId(any_digest(1)))),
+        ),
         (
             "later",
             refused(|b| {

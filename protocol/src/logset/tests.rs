@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::reference::{Ledger, ledger};
 use super::*;
-use crate::fixture::*;
 use crate::sign::SecretKey;
+use crate::test_utils::fixture::*;
 
 fn view(set: &LogSet) -> Ledger {
     let forks: BTreeMap<PeerId, ForkMark> = set.forks().iter().map(|f| (f.author, *f)).collect();
@@ -55,7 +55,7 @@ fn blocks_out_of_order_wait_and_then_count() {
 
 #[test]
 fn blocks_of_another_scope_or_network_are_refused() {
-    let mut set = LogSet::new(NET, Scope::Network);
+    let mut set = LogSet::new(NET, Scope::Account(key(1).peer_id()));
     let block = signed(&key(1), None, 0);
     let refused = set.insert(block.clone());
     assert!(matches!(

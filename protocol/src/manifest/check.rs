@@ -4,16 +4,21 @@
 //! and every peer, which refuses a run whose first entry does not pass. What a setting means is described where it is
 //! declared; this file has only the bounds.
 
-use super::{Aggregation, Deadlines, Manifest, RevenueSplit, Training, UpdateCodec, Weights};
+use super::{
+    Aggregation, Deadlines, Manifest, Privacy, RevenueSplit, Training, UpdateCodec, Weights,
+};
 use crate::adapter::AdapterError;
 use crate::codec;
 use crate::entry::is_name;
-use crate::id::Ppb;
+use crate::id::{MicroOpen, Ppb};
 use crate::limits;
 
 /// Share of a round's tokens that a rule can be asked to withstand: with half of them liars, there is
 /// no telling who is honest.
 const MAX_TOLERATED: Ppb = Ppb(499_999_999);
+
+/// Members of the smallest cohort: of two, each knows the other's update from the sum.
+const MIN_COHORT: u32 = 3;
 
 /// Why a run cannot be opened with these settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +94,19 @@ pub enum ManifestError {
         /// What they add up to.
         sum: u64,
     },
+    /// Masked updates, and something that has to look at single ones.
+    #[error("`privacy` is masked, but {why}; {remedy}, or leave updates open")]
+    Masked {
+        /// The setting that cannot go with it.
+        field: &'static str,
+        /// Why it cannot.
+        why: &'static str,
+        /// What to change.
+        remedy: &'static str,
+    },
+    /// Settings that fit each other and that this version cannot run.
+    #[error("`privacy` is masked, which this version cannot aggregate; leave updates open")]
+    Unbuilt,
     /// All settings together.
     #[error(
         "the manifest takes {found} bytes, but at most {max} fit into one signed block; adapt fewer \
@@ -111,6 +129,8 @@ impl ManifestError {
             Self::Evaluators => "evaluators",
             Self::MinContributions { .. } | Self::Participants { .. } => "min_contributions",
             Self::Revenue { .. } => "revenue",
+            Self::Masked { field, .. } => field,
+            Self::Unbuilt => "privacy",
             Self::TooLong { .. } => "manifest",
         }
     }
@@ -150,13 +170,13 @@ impl Manifest {
     /// [`ManifestError`] names the first setting that is refused and what to do about it.
     pub fn check(&self) -> Result<(), ManifestError> {
         name("name", &self.name)?;
-        name("base.name", &self.base.name)?;
+        name("base.name", &self.model.base.name)?;
         name("datanet", &self.datanet)?;
-        self.adapter.check()?;
-        range("rounds", self.rounds, 1u8, limits::MAX_ROUNDS)?;
+        self.model.adapter.check()?;
+        range("rounds", self.plan.rounds, 1u8, limits::MAX_ROUNDS)?;
         self.training.check()?;
-        self.codec.check()?;
-        match self.aggregation {
+        self.updates.codec.check()?;
+        match self.updates.aggregation {
             Aggregation::Mean | Aggregation::ClippedMean => {}
             Aggregation::MultiKrum { tolerate }
             | Aggregation::CentredClip { tolerate }
@@ -165,39 +185,39 @@ impl Manifest {
                 range("aggregation.tolerate", tolerate.0, 0u8, MAX_TOLERATED.0)?;
             }
         }
-        if let Weights::Own { full } = self.weights {
+        if let Weights::Own { full } = self.updates.weights {
             range("weights.full", full, 1u8, limits::MAX_TOKENS)?;
         }
-        let evaluators = self.evaluators.len() as u64;
+        let evaluators = self.scoring.evaluators.len() as u64;
         range("evaluators", evaluators, 0u8, limits::MAX_EVALUATORS as u64)?;
-        if self.evaluators.windows(2).any(|w| w[0] >= w[1]) {
+        if self.scoring.evaluators.windows(2).any(|w| w[0] >= w[1]) {
             return Err(ManifestError::Evaluators);
         }
         let windows = limits::MAX_SCORE_WINDOWS;
-        range("score_windows", self.score_windows, 1u8, windows)?;
+        range("score_windows", self.scoring.windows, 1u8, windows)?;
         let committee = limits::MAX_COMMITTEE as u64;
-        range("committee", self.committee, 1u8, committee)?;
+        range("committee", self.membership.committee, 1u8, committee)?;
         // The genesis admits all of them at once.
         let members = limits::MAX_CHANGES_PER_ROUND as u64;
-        range("min_members", self.min_members, 1u8, members)?;
-        let least = self.min_contributions;
+        range("min_members", self.membership.min_members, 1u8, members)?;
+        let least = self.plan.min_contributions;
         let included = limits::MAX_INCLUDED as u64;
         range("min_contributions", least, 1u8, included)?;
-        range("participants", self.participants, 1u8, included)?;
-        if least > self.min_members {
+        range("participants", self.plan.participants, 1u8, included)?;
+        if least > self.membership.min_members {
             return Err(ManifestError::MinContributions {
                 found: least,
-                members: self.min_members,
+                members: self.membership.min_members,
             });
         }
-        if least > self.participants {
+        if least > self.plan.participants {
             return Err(ManifestError::Participants {
                 found: least,
-                participants: self.participants,
+                participants: self.plan.participants,
             });
         }
-        self.deadlines.check()?;
-        let budget = self.budget_per_round.0;
+        self.plan.deadlines.check()?;
+        let budget = self.payment.budget_per_round.0;
         range(
             "budget_per_round",
             budget,
@@ -206,12 +226,66 @@ impl Manifest {
         )?;
         // A budget that no gain reaches would be a promise of nothing.
         let least = u128::from(budget > 0);
-        let price = self.price_per_nat.0;
+        let price = self.payment.price_per_nat.0;
         range("price_per_nat", price, least, limits::MAX_PRICE_MICRO_OPEN)?;
-        self.revenue.check()?;
+        self.payment.revenue.check()?;
+        self.check_privacy()?;
         match codec::encode(self).len() {
             0..=limits::MAX_MANIFEST_BYTES => Ok(()),
             found => Err(ManifestError::TooLong { found }),
+        }
+    }
+}
+
+impl Manifest {
+    /// Refuses what cannot go with masked updates: everything that looks at a single one.
+    fn check_privacy(&self) -> Result<(), ManifestError> {
+        let Privacy::Masked { cohort } = self.updates.privacy else {
+            return Ok(());
+        };
+        let most = limits::MAX_INCLUDED as u64;
+        range("privacy.cohort", cohort, MIN_COHORT, most)?;
+        let refused = [
+            (
+                cohort > self.plan.min_contributions,
+                "min_contributions",
+                "a round could close with fewer contributions than its cohort",
+                "ask for at least as many contributions",
+            ),
+            (
+                self.updates.aggregation != Aggregation::Mean,
+                "aggregation",
+                "every rule but the mean compares single updates",
+                "aggregate by `mean`",
+            ),
+            (
+                matches!(self.updates.codec, UpdateCodec::Sparse { .. }),
+                "codec",
+                "sparse updates name positions of their own, where masks do not cancel",
+                "use a dense codec",
+            ),
+            (
+                !self.scoring.evaluators.is_empty(),
+                "evaluators",
+                "evaluators score single contributions",
+                "name no evaluators",
+            ),
+            (
+                self.payment.budget_per_round > MicroOpen(0),
+                "budget_per_round",
+                "rounds are paid by scores of single contributions",
+                "set it to 0",
+            ),
+            (
+                self.payment.revenue.contributors > Ppb(0),
+                "revenue.contributors",
+                "shares of an answer rest on single contributions",
+                "set it to 0",
+            ),
+        ];
+        match refused.into_iter().find(|(is_refused, ..)| *is_refused) {
+            Some((_, field, why, remedy)) => Err(ManifestError::Masked { field, why, remedy }),
+            None => Err(ManifestError::Unbuilt),
         }
     }
 }

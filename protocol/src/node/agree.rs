@@ -1,7 +1,7 @@
 //! A seat in the committee: what the node answers when its height asks for a value, for a judgement,
 //! for a timer.
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::known::{Known, Ledger};
 use super::run::OpenRun;
@@ -13,7 +13,7 @@ use crate::event::{ConsensusStep, Effect, Notice, Record, Timer, Verdict};
 use crate::id::{Round, RunId};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
-use crate::state::{self, Selection, MissingEntry};
+use crate::state::{self, MissingEntry, Selection};
 use crate::wire::Message;
 
 /// This peer's seat in the open height.
@@ -29,30 +29,30 @@ impl Seat {
     /// Takes the seat of the open height, if this peer has one: anew, or where its record ends. Also returns what
     /// follows from the record.
     fn take(
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         committee: &Committee,
         record: Option<&[Vec<u8>]>,
     ) -> Option<(Self, Vec<Output>)> {
-        if !committee.contains(&desk.me) {
+        if !committee.contains(&cx.me) {
             return None;
         }
         let round = certified.next();
         let setting = Setting {
-            network: desk.config.network,
+            network: cx.config.network,
             run: certified.id,
             round,
             committee: committee.clone(),
-            deadlines: certified.manifest.deadlines,
+            deadlines: certified.manifest.plan.deadlines,
         };
-        let key = desk.key.clone();
+        let key = cx.key.clone();
         let (height, outputs) = match record {
             None => (Height::new(setting, key).ok()?, Vec::new()),
             Some(steps) => match Height::restore(setting, key, steps) {
                 Ok(restored) => restored,
                 Err(why) => {
                     // Without its record this member could contradict itself: it stays silent.
-                    desk.notify(Notice::CommandFailed {
+                    cx.notify(Notice::CommandFailed {
                         run: Some(certified.id),
                         why: format!(
                             "round {round}: the record of this committee seat is damaged ({why}); \
@@ -82,7 +82,7 @@ impl Seat {
     /// Carries out what the height asks for, up to a decision, which is returned.
     fn carry_out(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         run: RunId,
         outputs: Vec<Output>,
     ) -> Option<Certificate> {
@@ -90,9 +90,9 @@ impl Seat {
         for output in outputs {
             match output {
                 Output::Persist(bytes) => {
-                    desk.persist(vec![Record::Consensus { run, round, bytes }]);
+                    cx.persist(vec![Record::Consensus { run, round, bytes }]);
                 }
-                Output::Broadcast(bytes) => desk.gossip(run, &Message::Consensus(bytes)),
+                Output::Broadcast(bytes) => cx.gossip(run, &Message::Consensus(bytes)),
                 Output::SetTimer { attempt, step, ms } => {
                     let timer = Timer::Consensus {
                         run,
@@ -100,8 +100,8 @@ impl Seat {
                         attempt,
                         step,
                     };
-                    let at = desk.now.monotonic.after_ms(ms);
-                    desk.emit(Effect::SetTimer { timer, at });
+                    let at = cx.now.monotonic.after_ms(ms);
+                    cx.emit(Effect::SetTimer { timer, at });
                 }
                 // Asked for again by `propose`, which looks at `Height::wants_value`.
                 Output::NeedValue { .. } => {}
@@ -110,7 +110,7 @@ impl Seat {
                     assert_eq!(certificate.round(), round, "a seat decides its height");
                     return Some(certificate);
                 }
-                Output::Equivocation(author) => desk.notify(Notice::Equivocation { run, author }),
+                Output::Equivocation(author) => cx.notify(Notice::Equivocation { run, author }),
             }
         }
         None
@@ -118,14 +118,14 @@ impl Seat {
 
     /// Repeats what this seat said, for members whose link lost it: flooded, and to each member by
     /// itself, because a flood that others remember is not carried again.
-    pub(super) fn rebroadcast(&self, desk: &mut Desk, run: RunId) {
+    pub(super) fn rebroadcast(&self, cx: &mut NodeContext, run: RunId) {
         let members = self.height.setting().committee.members();
         for bytes in self.height.rebroadcast() {
             let message = Message::Consensus(bytes);
             for member in members {
-                desk.send(*member, &message);
+                cx.send(*member, &message);
             }
-            desk.gossip(run, &message);
+            cx.gossip(run, &message);
         }
     }
 
@@ -150,43 +150,43 @@ impl Seat {
 
 impl OpenRun {
     /// Takes this peer's seat in the open height, and does what its record leads to.
-    pub(super) fn sit(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+    pub(super) fn sit(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
         let round = self.height.round;
         let record = self.replay.remove(&round);
         self.replay.retain(|at, _| *at > round);
         let committee = self.height.committee(&self.certified);
-        let taken = Seat::take(desk, &self.certified, committee, record.as_deref());
+        let taken = Seat::take(cx, &self.certified, committee, record.as_deref());
         let Some((seat, outputs)) = taken else {
             return;
         };
         self.height.seat = Some(seat);
-        self.carry_out(desk, ledger, outputs);
+        self.carry_out(cx, ledger, outputs);
     }
 
     /// Starts, proposes and judges as far as the facts allow. Returns whether the head moved.
-    pub(super) fn decide(&mut self, desk: &mut Desk, ledger: &mut Ledger) -> bool {
+    pub(super) fn decide(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) -> bool {
         let before = self.height.round;
-        self.start_deciding(desk, ledger);
+        self.start_deciding(cx, ledger);
         if self.height.round == before {
-            self.propose(desk, ledger);
+            self.propose(cx, ledger);
         }
         if self.height.round == before && !self.settling.steps.is_computing() {
-            self.judge(desk, ledger);
+            self.judge(cx, ledger);
         }
         self.height.round != before
     }
 
-    fn start_deciding(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+    fn start_deciding(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
         let known = Known::new(&self.certified, ledger);
-        let is_closed = self.height.is_closed(known, desk.now.monotonic);
+        let is_closed = self.height.is_closed(known, cx.now.monotonic);
         if let Some(seat) = &mut self.height.seat {
             let outputs = seat.start(is_closed);
-            self.carry_out(desk, ledger, outputs);
+            self.carry_out(cx, ledger, outputs);
         }
     }
 
-    fn propose(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
-        let now = desk.now.monotonic;
+    fn propose(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
+        let now = cx.now.monotonic;
         let known = Known::new(&self.certified, ledger);
         let seat = self.height.seat.as_ref();
         let Some(attempt) = seat.and_then(|seat| seat.height.wants_value()) else {
@@ -200,9 +200,12 @@ impl OpenRun {
             Some((at, selection)) if at == attempt => selection,
             _ => {
                 let closing = known.manifest().closing_round();
-                let link = Chain::new(&desk.key, &known.id(), closing).link(self.height.round);
+                let link = Chain::new(&cx.key, &known.id(), closing).link(self.height.round);
                 let selection = self.height.choose(known, now, link);
-                Selection { attempt, ..selection }
+                Selection {
+                    attempt,
+                    ..selection
+                }
             }
         };
         let Some(seat) = &mut self.height.seat else {
@@ -214,7 +217,7 @@ impl OpenRun {
         let sources = self.settling.evidence(known);
         let draft = state::draft(manifest, known.id(), head, selection.clone(), &sources);
         let Ok(draft) = draft else { return };
-        let adapter = match self.settling.stepped_to(desk, known, &draft) {
+        let adapter = match self.settling.step_outcome(cx, known, &draft) {
             Some(Ok(stepped)) => stepped.blob,
             Some(Err(_)) => return,
             None => {
@@ -229,11 +232,11 @@ impl OpenRun {
             );
             assert_eq!(value.attempt, attempt, "a value is of its attempt");
             let outputs = seat.height.propose(attempt, value);
-            self.carry_out(desk, ledger, outputs);
+            self.carry_out(cx, ledger, outputs);
         }
     }
 
-    fn judge(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+    fn judge(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
         let round = self.height.round;
         let Some(seat) = &mut self.height.seat else {
             return;
@@ -241,7 +244,7 @@ impl OpenRun {
         for value in std::mem::take(&mut seat.judging) {
             let verdict = match self.settling.steps.is_computing() {
                 true => None,
-                false => self.verdict(desk, ledger, &value),
+                false => self.verdict(cx, ledger, &value),
             };
             // An answer may have decided the height and opened the next one.
             if self.height.round != round {
@@ -252,7 +255,7 @@ impl OpenRun {
             match verdict {
                 Some(valid) => {
                     let outputs = seat.height.validated(value.id(), valid);
-                    self.carry_out(desk, ledger, outputs);
+                    self.carry_out(cx, ledger, outputs);
                 }
                 None => seat.judging.push(value),
             }
@@ -262,7 +265,7 @@ impl OpenRun {
     /// Whether a proposed value is valid; `None` while something it rests on is missing, came too late or was left out.
     fn verdict(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         value: &RoundValue,
     ) -> Option<bool> {
@@ -290,7 +293,7 @@ impl OpenRun {
             if state::check(known.manifest(), head, value, &sources).is_err() {
                 return Some(false);
             }
-            let stepped = self.settling.stepped_to(desk, known, value)?;
+            let stepped = self.settling.step_outcome(cx, known, value)?;
             return Some(stepped.is_ok_and(|stepped| stepped.blob == value.adapter));
         }
         let proposers = seat.height.proposers_of(value.id());
@@ -300,31 +303,31 @@ impl OpenRun {
                 MissingEntry::Blob(blob, author) => {
                     let others = proposers.iter().filter(|peer| **peer != author);
                     let providers = std::iter::once(&author).chain(others).copied().collect();
-                    ledger.want(desk, blob, providers);
+                    ledger.want(cx, blob, providers);
                 }
                 MissingEntry::Entry(at) => blocks.push((at.author, at.block)),
             }
         }
-        ledger.ask_for_blocks(desk, blocks);
+        ledger.ask_for_blocks(cx, blocks);
         None
     }
 
     /// A message of the open height.
     pub(super) fn on_consensus(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         message: ConsensusMessage,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
         let Some(seat) = &mut self.height.seat else {
-            return self.height.relay(desk, &self.certified, &message, bytes);
+            return self.height.relay(cx, &self.certified, &message, bytes);
         };
         let attempt = seat.height.attempt();
         let received = seat.height.receive(message)?;
         let moved = seat.height.attempt() != attempt;
-        ledger.facts += u64::from(received.fresh || moved);
-        self.carry_out(desk, ledger, received.outputs);
+        ledger.changes_seen += u64::from(received.fresh || moved);
+        self.carry_out(cx, ledger, received.outputs);
         Ok(match received.fresh {
             true => Verdict::Accept,
             false => Verdict::Ignore,
@@ -333,7 +336,7 @@ impl OpenRun {
 
     pub(super) fn on_consensus_timeout(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         (round, attempt): (Round, u32),
         step: ConsensusStep,
@@ -343,21 +346,21 @@ impl OpenRun {
         }
         if let Some(seat) = &mut self.height.seat {
             let outputs = seat.height.timeout(attempt, step);
-            self.carry_out(desk, ledger, outputs);
+            self.carry_out(cx, ledger, outputs);
         }
     }
 
-    fn carry_out(&mut self, desk: &mut Desk, ledger: &mut Ledger, outputs: Vec<Output>) {
+    fn carry_out(&mut self, cx: &mut NodeContext, ledger: &mut Ledger, outputs: Vec<Output>) {
         let run = self.certified.id;
         let Some(seat) = &mut self.height.seat else {
             return;
         };
         // The value was judged before it was voted for; a quorum of liars may still
         // decide one that does not follow, which halts this run here and nowhere else.
-        if let Some(certificate) = seat.carry_out(desk, run, outputs)
-            && let Err(why) = self.certify(desk, ledger, certificate)
+        if let Some(certificate) = seat.carry_out(cx, run, outputs)
+            && let Err(why) = self.certify(cx, ledger, certificate)
         {
-            desk.notify(Notice::Refused { from: desk.me, why });
+            cx.notify(Notice::Refused { from: cx.me, why });
         }
     }
 }

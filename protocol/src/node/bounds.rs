@@ -64,12 +64,15 @@ impl Resource {
 impl Bounds {
     /// The most that a run of this manifest may take: as many contributors as it allows, in every round.
     pub fn of(manifest: &Manifest) -> Self {
-        let adapter = NUMBER_BYTES * manifest.adapter.parameters() as u64;
+        let adapter = NUMBER_BYTES * manifest.model.adapter.parameters() as u64;
         // A schedule that moves one factor at a time repeats itself after two rounds.
         let numbers = (1..=2).map(|round| state::update_len(manifest, Round(round)));
         let numbers = numbers.max().unwrap_or_default();
-        let update = encoded_len(numbers, manifest.codec) as u64;
-        let (members, rounds) = (u64::from(manifest.participants), u64::from(manifest.rounds));
+        let update = encoded_len(numbers, manifest.updates.codec) as u64;
+        let (members, rounds) = (
+            u64::from(manifest.plan.participants),
+            u64::from(manifest.plan.rounds),
+        );
         let updates = members.saturating_mul(update);
         // The initial adapter, and the residual of what was not sent.
         let kept = rounds.saturating_add(2).saturating_mul(adapter);

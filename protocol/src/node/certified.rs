@@ -79,7 +79,7 @@ impl Certified {
 
     /// Whether the manifest names a peer as evaluator.
     pub(super) fn is_evaluator(&self, peer: &PeerId) -> bool {
-        self.manifest.evaluators.binary_search(peer).is_ok()
+        self.manifest.scoring.evaluators.binary_search(peer).is_ok()
     }
 
     /// Whether contributors are drawn for a round, so that not every member follows every step.
@@ -192,7 +192,7 @@ impl Certified {
             "no round after the closing height"
         );
         assert!(
-            head.participants.len() <= self.manifest.participants as usize,
+            head.participants.len() <= self.manifest.plan.participants as usize,
             "no more contributors than the manifest draws"
         );
         assert!(

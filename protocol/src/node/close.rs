@@ -13,8 +13,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Desk;
-use super::collect::Fitting;
+use super::NodeContext;
+use super::collect::EligibleReceipt;
 use super::height::OpenHeight;
 use super::known::{Known, wake};
 use crate::event::Effect;
@@ -32,7 +32,7 @@ pub(super) struct Grace {
 }
 
 /// The receipts of the open round, closed.
-pub(super) struct Closed {
+pub(super) struct ClosedReceipts {
     /// Authors whose receipts had arrived: those that this peer would include.
     counted: BTreeSet<PeerId>,
     /// Their receipts, and those that arrived before updates were revealed here: none of them can rest on
@@ -47,7 +47,7 @@ pub(super) struct Closed {
     is_revealed: bool,
 }
 
-impl Closed {
+impl ClosedReceipts {
     /// Asserts what holds of closed receipts.
     pub(super) fn assert_invariants(&self) {
         let timely: BTreeSet<PeerId> = self.timely.iter().map(|at| at.author).collect();
@@ -65,7 +65,7 @@ impl Closed {
 
 impl OpenHeight {
     /// Whether half of the grace window is over: what trains now must end soon.
-    pub(super) fn is_hurried(&self) -> bool {
+    pub(super) fn is_finishing(&self) -> bool {
         self.grace.as_ref().is_some_and(|grace| grace.is_half_over)
     }
 
@@ -73,76 +73,80 @@ impl OpenHeight {
     /// whether this peer still trains for the round.
     pub(super) fn close_receipts(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         known: Known<'_>,
         is_training: bool,
     ) -> bool {
         let certified = known.certified;
-        let owes = self.trains(desk, certified) || self.needs_updates(desk, certified);
+        let owes = self.trains(cx, certified) || self.needs_updates(cx, certified);
         if known.head().is_none() || !owes || !certified.is_training_round(self.round) {
             return false;
         }
         if self.closed.is_none() {
-            self.closed = self.try_close(desk, known, is_training);
+            self.closed = self.try_close(cx, known, is_training);
         }
         let Some(closed) = &mut self.closed else {
             return false;
         };
-        if desk.now.monotonic < closed.reveal {
-            let receipts = self.receipts.fitting().iter().map(|(_, at, _)| *at);
+        if cx.now.monotonic < closed.reveal {
+            let receipts = self.receipts.eligible().iter().map(|(_, at, _)| *at);
             closed.timely.extend(receipts);
             return false;
         }
         if !std::mem::replace(&mut closed.is_revealed, true) {
-            let grace_ms = u64::from(known.manifest().deadlines.grace_ms);
+            let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
             let over = closed.reveal.after_ms(grace_ms);
-            wake(desk, known.id(), self.round, over);
+            wake(cx, known.id(), self.round, over);
         }
         true
     }
 
     fn try_close(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         known: Known<'_>,
         is_training: bool,
-    ) -> Option<Closed> {
+    ) -> Option<ClosedReceipts> {
         assert!(self.closed.is_none(), "receipts close once");
         let (manifest, head) = (known.manifest(), known.head()?);
-        let now = desk.now.monotonic;
+        let now = cx.now.monotonic;
         let expected = head.participants.len();
         let eligible = self.eligible(known, now);
         let counted: BTreeSet<PeerId> = eligible.map(|(peer, _, _)| *peer).collect();
-        if counted.len() < manifest.min_contributions as usize {
+        if counted.len() < manifest.plan.min_contributions as usize {
             return None;
         }
         let all = counted.len() >= expected;
-        let grace_ms = u64::from(manifest.deadlines.grace_ms);
-        let deadline = (self.began).after_ms(u64::from(manifest.deadlines.round_ms));
+        let grace_ms = u64::from(manifest.plan.deadlines.grace_ms);
+        let deadline = (self.began).after_ms(u64::from(manifest.plan.deadlines.round_ms));
         if !all && self.grace.is_none() {
             self.grace = Some(Grace {
                 since: now,
                 is_half_over: false,
             });
-            wake(desk, known.id(), self.round, now.after_ms(grace_ms / 2));
+            wake(cx, known.id(), self.round, now.after_ms(grace_ms / 2));
         }
         let since = self.grace.as_ref().map(|grace| now.since_ms(grace.since));
         if since.is_some_and(|since| since >= grace_ms / 2) {
-            self.hurry(desk, known, is_training);
+            self.hurry(cx, known, is_training);
         }
         let waited = since.is_some_and(|since| since >= grace_ms);
         if !all && !waited && now < deadline {
             return None;
         }
         // Who is expected and has committed cannot commit again: with all of them there is nothing to hold.
-        let seal_ms = if all { 0 } else { manifest.deadlines.seal_ms() };
+        let seal_ms = if all {
+            0
+        } else {
+            manifest.plan.deadlines.seal_ms()
+        };
         let reveal = now.after_ms(seal_ms);
         if seal_ms > 0 {
-            wake(desk, known.id(), self.round, reveal);
+            wake(cx, known.id(), self.round, reveal);
         }
         assert!(reveal >= now, "updates are revealed behind closed receipts");
         let timely = self.eligible(known, now).map(|(_, at, _)| *at).collect();
-        Some(Closed {
+        Some(ClosedReceipts {
             timely,
             counted,
             sheets: known.sheets().0,
@@ -154,29 +158,33 @@ impl OpenHeight {
 
     /// Half of the grace window is over: whoever still trains ends with what it has. Fewer steps that count,
     /// by their tokens, are worth more than all of them too late.
-    fn hurry(&mut self, desk: &mut Desk, known: Known<'_>, is_training: bool) {
+    fn hurry(&mut self, cx: &mut NodeContext, known: Known<'_>, is_training: bool) {
         let Some(grace) = &mut self.grace else { return };
         if std::mem::replace(&mut grace.is_half_over, true) {
             return;
         }
-        let grace_ms = u64::from(known.manifest().deadlines.grace_ms);
+        let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
         let over = grace.since.after_ms(grace_ms);
-        wake(desk, known.id(), self.round, over);
+        wake(cx, known.id(), self.round, over);
         if is_training {
-            desk.emit(Effect::FinishTrain(known.id()));
+            cx.emit(Effect::FinishTrain(known.id()));
         }
         // What is missing may have been said and lost on the way here.
-        for peer in desk.draw_neighbours(1) {
-            known.open_exchange(desk, peer);
+        for peer in cx.draw_neighbours(1) {
+            known.open_exchange(cx, peer);
         }
     }
 
     /// Receipts that can count in the open round: those of the drawn, and once their deadline passed, of
     /// whoever stands in for them.
-    fn eligible<'a>(&'a self, known: Known<'a>, now: Instant) -> impl Iterator<Item = &'a Fitting> {
+    fn eligible<'a>(
+        &'a self,
+        known: Known<'a>,
+        now: Instant,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
         let late = self.deadlines_passed(known, now) > 0;
-        let fitting = self.receipts.fitting().iter();
-        fitting.filter(move |(peer, _, _)| late || known.certified.is_participant(peer))
+        let eligible = self.receipts.eligible().iter();
+        eligible.filter(move |(peer, _, _)| late || known.certified.is_participant(peer))
     }
 
     /// Receipts that this peer would include if their updates were at hand. Where too few updates came within
@@ -185,7 +193,7 @@ impl OpenHeight {
         &'a self,
         known: Known<'a>,
         now: Instant,
-    ) -> impl Iterator<Item = &'a Fitting> {
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
         let closed = self.closed.as_ref().filter(|closed| now >= closed.reveal);
         let reopened = self.is_reopened(known, now);
         (self.eligible(known, now)).filter(move |(peer, _, _)| {
@@ -199,10 +207,13 @@ impl OpenHeight {
     }
 
     /// Counted receipts whose updates are at hand.
-    fn counted_updates<'a>(&'a self, known: Known<'a>) -> impl Iterator<Item = &'a Fitting> {
+    fn counted_updates<'a>(
+        &'a self,
+        known: Known<'a>,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
         let counted = self.closed.as_ref().map(|closed| &closed.counted);
-        let fitting = self.receipts.fitting().iter();
-        fitting.filter(move |(peer, _, receipt)| {
+        let eligible = self.receipts.eligible().iter();
+        eligible.filter(move |(peer, _, receipt)| {
             counted.is_some_and(|counted| counted.contains(peer))
                 && known.has_blob(&receipt.update.hash)
         })
@@ -210,7 +221,7 @@ impl OpenHeight {
 
     /// Whether updates had their own grace window, after they were revealed.
     fn waited_for_updates(&self, known: Known<'_>, now: Instant) -> bool {
-        let grace_ms = u64::from(known.manifest().deadlines.grace_ms);
+        let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
         let closed = self.closed.as_ref();
         closed.is_some_and(|closed| now >= closed.reveal.after_ms(grace_ms))
     }
@@ -219,10 +230,10 @@ impl OpenHeight {
     /// is and the wait for the rest is over. The closing height waits for sheets until its deadline only.
     pub(super) fn is_closed(&self, known: Known<'_>, now: Instant) -> bool {
         let manifest = known.manifest();
-        let round_ms = u64::from(manifest.deadlines.round_ms);
+        let round_ms = u64::from(manifest.plan.deadlines.round_ms);
         if known.head().is_none() {
             let decides = self.seat.is_some() && !self.awaits_openings(known, now, round_ms);
-            return decides && known.is_ready_for_genesis(manifest.min_members as usize);
+            return decides && known.is_ready_for_genesis(manifest.membership.min_members as usize);
         }
         let (sheets, expected) = known.sheets();
         let scored = sheets.len() >= expected;
@@ -257,26 +268,29 @@ impl OpenHeight {
         let late = |i: &Included| !closed.timely.contains(&i.receipt);
         let has = |at: &EntryRef| value.included.iter().any(|i| i.receipt == *at);
         let missed = |at: &EntryRef| value.missed.iter().any(|m| m.receipt == *at);
-        let unnamed = |(peer, at, _): &Fitting| {
+        let unnamed = |(peer, at, _): &EligibleReceipt| {
             let drawn = known.certified.is_participant(peer);
             drawn && closed.counted.contains(peer) && !has(at) && !missed(at)
         };
         let opens = |at: &EntryRef| value.openings.iter().any(|o| o.entry == *at);
         value.included.iter().any(late)
             || !closed.openings.iter().all(opens)
-            || self.receipts.fitting().iter().any(unnamed)
+            || self.receipts.eligible().iter().any(unnamed)
             || self.timely(known).any(|(_, at, _)| !has(at))
             || closed.sheets.iter().any(|at| !value.sheets.contains(at))
     }
 
     /// Receipts of the drawn that had arrived when receipts closed, and whose updates are here: a fair value leaves none
     /// of them out.
-    pub(super) fn timely<'a>(&'a self, known: Known<'a>) -> impl Iterator<Item = &'a Fitting> {
+    pub(super) fn timely<'a>(
+        &'a self,
+        known: Known<'a>,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
         let counted = self.counted_updates(known);
         counted.filter(move |(peer, _, _)| known.certified.is_participant(peer))
     }
 }
 
 fn has_minimum(known: Known<'_>, updates: usize) -> bool {
-    updates >= known.manifest().min_contributions as usize
+    updates >= known.manifest().plan.min_contributions as usize
 }

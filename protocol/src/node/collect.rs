@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::height::OpenHeight;
 use super::known::{Known, Ledger};
@@ -21,44 +21,44 @@ use crate::time::Instant;
 use crate::update::Packed;
 
 /// A receipt that may be included in the open height: author, place, content.
-pub(super) type Fitting = (PeerId, EntryRef, Contribution);
+pub(super) type EligibleReceipt = (PeerId, EntryRef, Contribution);
 
 /// The receipts of the open height, and what is known of their updates.
 #[derive(Default)]
 pub(super) struct Receipts {
     /// Receipts that may be included; a view, see [`Receipts::refit`].
-    fitting: Vec<Fitting>,
+    eligible: Vec<EligibleReceipt>,
     /// Openings that were looked into: whether they show text of their author's own.
-    shows: BTreeMap<EntryRef, bool>,
+    opening_is_novel: BTreeMap<EntryRef, bool>,
     /// Updates that arrived and are none.
-    spoiled: BTreeSet<BlobHash>,
+    invalid_updates: BTreeSet<BlobHash>,
     /// Updates that were read, and whether they are any.
-    readable: BTreeMap<BlobHash, bool>,
+    update_validity: BTreeMap<BlobHash, bool>,
 }
 
 impl Receipts {
     /// Receipts that may be included, by author.
-    pub(super) fn fitting(&self) -> &[Fitting] {
-        &self.fitting
+    pub(super) fn eligible(&self) -> &[EligibleReceipt] {
+        &self.eligible
     }
 
     /// Whether an update arrived and is none.
     pub(super) fn is_spoiled(&self, update: &BlobHash) -> bool {
-        self.spoiled.contains(update)
+        self.invalid_updates.contains(update)
     }
 
     /// Looks again which receipts may be included in the open height. To be called when log or head
     /// moved; everything else reads [`Receipts::fitting`].
-    pub(super) fn refit(&mut self, known: Known<'_>) {
-        self.fitting.clear();
+    pub(super) fn refresh_eligible(&mut self, known: Known<'_>) {
+        self.eligible.clear();
         let receipts = known.index().receipts.get(&known.next());
         for (peer, (at, receipt)) in receipts.into_iter().flatten() {
             if self.weighs(known, peer)
                 && state::receipt_fits(known.manifest(), receipt, peer, known.head())
-                && !self.spoiled.contains(&receipt.update.hash)
+                && !self.invalid_updates.contains(&receipt.update.hash)
                 && known.log().entry(at).is_some()
             {
-                self.fitting.push((*peer, *at, *receipt));
+                self.eligible.push((*peer, *at, *receipt));
             }
         }
     }
@@ -74,13 +74,13 @@ impl Receipts {
         let Some(at) = known.index().openings.get(peer) else {
             return false;
         };
-        if let Some(shows) = self.shows.get(at) {
+        if let Some(shows) = self.opening_is_novel.get(at) {
             return *shows;
         }
         let Some(shows) = known.shows_text(at) else {
             return false;
         };
-        self.shows.insert(*at, shows);
+        self.opening_is_novel.insert(*at, shows);
         shows
     }
 
@@ -95,10 +95,10 @@ impl Receipts {
         bytes: &Bytes,
     ) -> Result<(), Rejection> {
         let read = read(known, bytes);
-        self.readable.insert(hash, read.is_ok());
+        self.update_validity.insert(hash, read.is_ok());
         if read.is_err() {
-            self.spoiled.insert(hash);
-            self.refit(known);
+            self.invalid_updates.insert(hash);
+            self.refresh_eligible(known);
         }
         read
     }
@@ -106,41 +106,42 @@ impl Receipts {
     /// Reads the updates that are here and were not read yet.
     fn read_all(&mut self, known: Known<'_>) {
         let blobs = &known.ledger.replica.blobs;
-        for (_, _, receipt) in &self.fitting {
+        for (_, _, receipt) in &self.eligible {
             let hash = receipt.update.hash;
-            if let (Some(bytes), None) = (blobs.get(&hash), self.readable.get(&hash)) {
-                self.readable.insert(hash, read(known, bytes).is_ok());
+            if let (Some(bytes), None) = (blobs.get(&hash), self.update_validity.get(&hash)) {
+                self.update_validity
+                    .insert(hash, read(known, bytes).is_ok());
             }
         }
     }
 
     /// Asserts that what may be included is of the open round, and was not found spoiled.
     pub(super) fn assert_invariants(&self, known: Known<'_>) {
-        let fitting = || self.fitting.iter();
+        let eligible = || self.eligible.iter();
         assert!(
-            fitting().all(|(_, _, receipt)| receipt.round == known.next()),
+            eligible().all(|(_, _, receipt)| receipt.round == known.next()),
             "receipts of the open round"
         );
         assert!(
-            self.fitting.windows(2).all(|pair| pair[0].0 < pair[1].0),
+            self.eligible.windows(2).all(|pair| pair[0].0 < pair[1].0),
             "one receipt of an author, by author"
         );
         assert!(
-            fitting().all(|(peer, at, _)| at.author == *peer && known.certified.is_member(peer)),
+            eligible().all(|(peer, at, _)| at.author == *peer && known.certified.is_member(peer)),
             "a receipt is a member's own"
         );
         assert!(
-            fitting().all(|(_, _, receipt)| !self.spoiled.contains(&receipt.update.hash)),
+            eligible().all(|(_, _, receipt)| !self.invalid_updates.contains(&receipt.update.hash)),
             "nothing spoiled may be included"
         );
         let base = known.head().map(|head| head.hash);
         assert!(
-            fitting().all(|(_, _, receipt)| Some(receipt.base) == base),
+            eligible().all(|(_, _, receipt)| Some(receipt.base) == base),
             "receipts start from the certified state"
         );
-        let mut spoiled = self.spoiled.iter();
+        let mut invalid_updates = self.invalid_updates.iter();
         assert!(
-            spoiled.all(|hash| self.readable.get(hash) != Some(&true)),
+            invalid_updates.all(|hash| self.update_validity.get(hash) != Some(&true)),
             "what is spoiled cannot be read"
         );
     }
@@ -150,27 +151,27 @@ impl Receipts {
 fn read(known: Known<'_>, bytes: &Bytes) -> Result<(), Rejection> {
     let manifest = known.manifest();
     let len = state::update_len(manifest, known.next());
-    Packed::read(bytes.clone(), len, manifest.codec).map(drop)
+    Packed::read(bytes.clone(), len, manifest.updates.codec).map(drop)
 }
 
 impl OpenHeight {
     /// Asks for the updates behind the receipts that count, once they are revealed.
     pub(super) fn gather_updates(
         &self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
     ) {
-        if !self.needs_updates(desk, certified) {
+        if !self.needs_updates(cx, certified) {
             return;
         }
         let known = Known::new(certified, ledger);
-        let lacking: Vec<(PeerId, BlobRef)> = (self.counting(known, desk.now.monotonic))
+        let lacking: Vec<(PeerId, BlobRef)> = (self.counting(known, cx.now.monotonic))
             .filter(|(_, _, receipt)| !known.has_blob(&receipt.update.hash))
             .map(|(peer, _, receipt)| (*peer, receipt.update))
             .collect();
         for (peer, blob) in lacking {
-            ledger.want(desk, blob, vec![peer]);
+            ledger.want(cx, blob, vec![peer]);
         }
     }
 
@@ -220,12 +221,13 @@ impl OpenHeight {
             return (Vec::new(), Vec::new());
         };
         let manifest = known.manifest();
-        let readable = &self.receipts.readable;
-        let is_here = |receipt: &Contribution| readable.get(&receipt.update.hash) == Some(&true);
+        let update_validity = &self.receipts.update_validity;
+        let is_here =
+            |receipt: &Contribution| update_validity.get(&receipt.update.hash) == Some(&true);
         let weight = |peer: &PeerId, tokens| state::weigh(manifest, members, peer, tokens);
         let counting = self.counting(known, now);
         let counting = counting.filter(|(peer, _, c)| weight(peer, c.tokens) > 0);
-        let (here, missing): (Vec<&Fitting>, Vec<&Fitting>) =
+        let (here, missing): (Vec<&EligibleReceipt>, Vec<&EligibleReceipt>) =
             counting.partition(|(_, _, receipt)| is_here(receipt));
         let missed = missing
             .into_iter()
@@ -243,7 +245,7 @@ impl OpenHeight {
         });
         let (mut out, mut others): (Vec<Included>, Vec<Included>) =
             all.partition(|i| head.is_participant(&i.receipt.author));
-        if out.len() < manifest.min_contributions as usize {
+        if out.len() < manifest.plan.min_contributions as usize {
             let most = head.participants.len() - out.len();
             let by = (Domain::Participants, &head.beacon);
             known.draw(by, &mut others, most, |i| i.receipt.author);
@@ -259,21 +261,21 @@ impl OpenHeight {
     /// Contributions complete here and contributions expected.
     pub(super) fn arrived(&self, known: Known<'_>) -> (usize, usize) {
         let Some(head) = known.head() else {
-            let expected = known.manifest().min_members as usize;
+            let expected = known.manifest().membership.min_members as usize;
             return (known.index().joins.len(), expected);
         };
         if !known.certified.is_training_round(self.round) {
             return (0, 0);
         }
-        let fitting = self.receipts.fitting.iter();
-        let arrived = fitting.filter(|(_, _, receipt)| known.has_blob(&receipt.update.hash));
+        let eligible = self.receipts.eligible.iter();
+        let arrived = eligible.filter(|(_, _, receipt)| known.has_blob(&receipt.update.hash));
         (arrived.count(), head.participants.len())
     }
 
     /// Tells the owner that an update of `peer` is here.
-    pub(super) fn notify_arrival(&self, desk: &mut Desk, known: Known<'_>, peer: PeerId) {
+    pub(super) fn notify_arrival(&self, cx: &mut NodeContext, known: Known<'_>, peer: PeerId) {
         let (arrived, expected) = self.arrived(known);
-        desk.notify(Notice::Contributed {
+        cx.notify(Notice::Contributed {
             run: known.id(),
             round: self.round,
             peer,

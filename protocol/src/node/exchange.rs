@@ -1,7 +1,7 @@
 //! Messages of others: blocks, certificates, votes, and the comparison of heads that repairs every
 //! loss.
 
-use super::Desk;
+use super::NodeContext;
 use super::known::{Ledger, Standing};
 use super::run::{OpenRun, Run, Stage};
 use crate::certificate::Certificate;
@@ -26,7 +26,7 @@ pub(super) fn run_of(
             let block = Unverified::decode(bytes, network)?;
             match block.block().scope {
                 Scope::Run(run) => Some((run, Some(block))),
-                Scope::Network => None,
+                Scope::Account(_) | Scope::Datanet(_) => None,
             }
         }
         Message::Certificate(bytes) => Some((Certificate::decode(bytes)?.value.run, None)),
@@ -44,22 +44,22 @@ pub(super) fn run_of(
 impl Run {
     pub(super) fn on_message(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         message: Message,
         block: Option<Unverified>,
     ) -> Result<Verdict, Rejection> {
         match message {
             Message::Block(_) => match block {
-                Some(block) => self.on_block(desk, from, block),
+                Some(block) => self.on_block(cx, from, block),
                 None => Ok(Verdict::Ignore),
             },
-            Message::Certificate(bytes) => self.on_certificate(desk, from, &bytes),
-            Message::Consensus(bytes) => self.on_consensus(desk, from, &bytes),
+            Message::Certificate(bytes) => self.on_certificate(cx, from, &bytes),
+            Message::Consensus(bytes) => self.on_consensus(cx, from, &bytes),
             Message::Summary {
                 ranges, certified, ..
             } => {
-                self.on_summary(desk, from, &ranges, certified);
+                self.on_summary(cx, from, &ranges, certified);
                 Ok(Verdict::Ignore)
             }
             Message::Heads {
@@ -68,23 +68,23 @@ impl Run {
                 wants,
                 ..
             } => {
-                self.on_heads(desk, from, &lists, (certified, wants));
+                self.on_heads(cx, from, &lists, (certified, wants));
                 Ok(Verdict::Ignore)
             }
             Message::WantBlocks { blocks, .. } => {
-                self.send_blocks(desk, from, &blocks);
+                self.send_blocks(cx, from, &blocks);
                 Ok(Verdict::Ignore)
             }
-            Message::Blocks { blocks, .. } => self.on_blocks(desk, from, &blocks),
+            Message::Blocks { blocks, .. } => self.on_blocks(cx, from, &blocks),
             Message::Certificates { certificates, .. } => {
                 for bytes in certificates {
-                    self.on_certificate(desk, from, &bytes)?;
+                    self.on_certificate(cx, from, &bytes)?;
                 }
                 Ok(Verdict::Ignore)
             }
             Message::WantCertificates { from: first, .. } => {
                 if let Some(open) = self.open() {
-                    open.send_certificates(desk, from, first);
+                    open.send_certificates(cx, from, first);
                 }
                 Ok(Verdict::Ignore)
             }
@@ -97,21 +97,21 @@ impl Run {
     }
 
     /// Begins to compare ledgers with a peer.
-    pub(super) fn open_exchange(&self, desk: &mut Desk, to: PeerId) {
+    pub(super) fn open_exchange(&self, cx: &mut NodeContext, to: PeerId) {
         if self.declined().is_none() {
             let certified = self.certified_round();
-            self.ledger.open_exchange(desk, to, certified);
+            self.ledger.open_exchange(cx, to, certified);
         }
     }
 
     fn on_summary(
         &self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         theirs: &[RangeDigest],
         certified: Option<Round>,
     ) {
-        self.compare_rounds(desk, from, certified);
+        self.compare_rounds(cx, from, certified);
         let refined = self.ledger.replica.refine(theirs);
         let (run, certified) = (self.id(), self.certified_round());
         if !refined.ranges.is_empty() {
@@ -121,7 +121,7 @@ impl Run {
                 ranges,
                 certified,
             };
-            desk.send(from, &finer);
+            cx.send(from, &finer);
         }
         if !refined.lists.is_empty() {
             let heads = Message::Heads {
@@ -130,23 +130,23 @@ impl Run {
                 certified,
                 wants: false,
             };
-            desk.send(from, &heads);
+            cx.send(from, &heads);
         }
     }
 
     fn on_heads(
         &self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         theirs: &[HeadList],
         (certified, wants): (Option<Round>, bool),
     ) {
-        self.compare_rounds(desk, from, certified);
+        self.compare_rounds(cx, from, certified);
         let plan = self.ledger.replica.compare(theirs);
         let (run, certified) = (self.id(), self.certified_round());
         if !plan.blocks.is_empty() {
             let blocks = plan.blocks;
-            desk.send(from, &Message::Blocks { run, blocks });
+            cx.send(from, &Message::Blocks { run, blocks });
         }
         if plan.behind && !wants {
             let heads = Message::Heads {
@@ -155,25 +155,25 @@ impl Run {
                 certified,
                 wants: true,
             };
-            desk.send(from, &heads);
+            cx.send(from, &heads);
         }
     }
 
     /// Certificates they lack are sent, certificates we lack are asked for.
-    fn compare_rounds(&self, desk: &mut Desk, from: PeerId, theirs: Option<Round>) {
+    fn compare_rounds(&self, cx: &mut NodeContext, from: PeerId, theirs: Option<Round>) {
         let Some(open) = self.open() else { return };
         let mine = self.certified_round();
         if theirs < mine {
-            open.send_certificates(desk, from, theirs.map_or(Round(0), Round::next));
+            open.send_certificates(cx, from, theirs.map_or(Round(0), Round::next));
         } else if theirs > mine {
-            open.want_certificates(desk, from);
+            open.want_certificates(cx, from);
         }
     }
 
-    fn send_blocks(&self, desk: &mut Desk, to: PeerId, wanted: &[(PeerId, BlockId)]) {
+    fn send_blocks(&self, cx: &mut NodeContext, to: PeerId, wanted: &[(PeerId, BlockId)]) {
         let (run, blocks) = (self.id(), self.ledger.replica.named(wanted));
         if !blocks.is_empty() {
-            desk.send(to, &Message::Blocks { run, blocks });
+            cx.send(to, &Message::Blocks { run, blocks });
         }
     }
 
@@ -181,17 +181,17 @@ impl Run {
     /// hands on is not read any further.
     fn on_blocks(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         blocks: &[Vec<u8>],
     ) -> Result<Verdict, Rejection> {
         let mut outcome = Ok(Verdict::Ignore);
         for bytes in blocks {
-            let block = Unverified::decode(bytes, desk.config.network)?;
+            let block = Unverified::decode(bytes, cx.config.network)?;
             if block.block().scope != Scope::Run(self.id()) {
                 continue;
             }
-            match self.on_block(desk, from, block) {
+            match self.on_block(cx, from, block) {
                 Err(Rejection::Signature) => return Err(Rejection::Signature),
                 Err(why) => outcome = Err(why),
                 Ok(_) => {}
@@ -203,13 +203,13 @@ impl Run {
     /// A block of another peer's log.
     fn on_block(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         block: Unverified,
     ) -> Result<Verdict, Rejection> {
         let author = block.block().author;
         let standing = self.stage.standing();
-        let taken = (self.ledger.replica).take(block, &standing, &mut desk.draws)?;
+        let taken = (self.ledger.replica).take(block, &standing, &mut cx.draws)?;
         let Taken {
             verdict,
             is_news,
@@ -223,7 +223,7 @@ impl Run {
             is_news || !(has_grown || is_forked || has_gap),
             "only what is new changes anything"
         );
-        self.ledger.facts += u64::from(is_news);
+        self.ledger.changes_seen += u64::from(is_news);
         self.ledger.forget(&dropped);
         if has_grown {
             self.ledger.reindex(author);
@@ -231,46 +231,46 @@ impl Run {
         if let Stage::Open(open) = &mut self.stage
             && (has_grown || is_forked)
         {
-            open.refit(&self.ledger);
+            open.refresh_eligible(&self.ledger);
         }
         if let Some(records) = records {
-            desk.persist(records);
+            cx.persist(records);
         }
         if is_forked {
             let run = self.id();
-            desk.notify(Notice::Equivocation { run, author });
+            cx.notify(Notice::Equivocation { run, author });
         }
         if has_gap {
-            self.open_exchange(desk, from);
+            self.open_exchange(cx, from);
         }
         verdict
     }
 
     /// Says again what a stranger, this peer or another, has said: whoever holds it may drop it at any time.
-    pub(super) fn repeat_strangers(&mut self, desk: &mut Desk, to: PeerId) {
+    pub(super) fn repeat_strangers(&mut self, cx: &mut NodeContext, to: PeerId) {
         let run = self.id();
-        let Some(blocks) = self.ledger.replica.strangers_again(&mut desk.draws) else {
+        let Some(blocks) = self.ledger.replica.strangers_again(&mut cx.draws) else {
             return;
         };
-        desk.send(to, &Message::Blocks { run, blocks });
+        cx.send(to, &Message::Blocks { run, blocks });
         if self.open().is_some_and(|open| open.certified.is_finished()) {
             return;
         }
-        for block in self.ledger.replica.own_again(desk.now.monotonic) {
-            desk.gossip(run, &Message::Block(block));
+        for block in self.ledger.replica.own_again(cx.now.monotonic) {
+            cx.gossip(run, &Message::Block(block));
         }
     }
 
     fn on_certificate(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
         let certificate = Certificate::decode(bytes)?;
         match &mut self.stage {
             Stage::Open(open) => {
-                open.on_certificate(desk, &mut self.ledger, from, certificate, bytes)
+                open.on_certificate(cx, &mut self.ledger, from, certificate, bytes)
             }
             Stage::Waiting(_) | Stage::Declined(_) => Ok(Verdict::Ignore),
         }
@@ -278,7 +278,7 @@ impl Run {
 
     fn on_consensus(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
@@ -289,7 +289,7 @@ impl Run {
         }
         if round > next {
             // They are ahead: what they decided is on its way, or asked for here.
-            self.open_exchange(desk, from);
+            self.open_exchange(cx, from);
             return Ok(Verdict::Ignore);
         }
         let Stage::Open(open) = &mut self.stage else {
@@ -298,11 +298,11 @@ impl Run {
         if round < next {
             // They missed a certificate.
             if message.author() == from {
-                open.send_certificates(desk, from, round);
+                open.send_certificates(cx, from, round);
             }
             return Ok(Verdict::Ignore);
         }
-        open.on_consensus(desk, &mut self.ledger, message, bytes)
+        open.on_consensus(cx, &mut self.ledger, message, bytes)
     }
 }
 
@@ -330,26 +330,26 @@ impl Stage {
 impl OpenRun {
     fn on_certificate(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         from: PeerId,
         certificate: Certificate,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
         let (round, next) = (certificate.value.round, self.height.round);
-        if self.refuted.is_some() || (round > next && self.height.awaited.is_some()) {
+        if self.refuted.is_some() || (round > next && self.height.pending_certificate.is_some()) {
             return Ok(Verdict::Ignore);
         }
         if round > next {
-            self.want_certificates(desk, from);
+            self.want_certificates(cx, from);
             return Ok(Verdict::Ignore);
         }
         if round < next {
-            return self.compare_certified(desk, &certificate, bytes);
+            return self.compare_certified(cx, &certificate, bytes);
         }
         let committee = self.height.committee(&self.certified);
-        certificate.verify(committee, desk.config.network)?;
-        self.certify(desk, ledger, certificate)?;
+        certificate.verify(committee, cx.config.network)?;
+        self.certify(cx, ledger, certificate)?;
         Ok(Verdict::Accept)
     }
 
@@ -357,32 +357,32 @@ impl OpenRun {
     /// third of the committee lied. It is kept if it exposes somebody new.
     fn compare_certified(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certificate: &Certificate,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
-        let liars = (self.certified).expose(certificate, desk.config.network)?;
+        let liars = (self.certified).expose(certificate, cx.config.network)?;
         if liars.is_empty() {
             return Ok(Verdict::Ignore);
         }
         let run = self.certified.id;
-        desk.persist(vec![Record::Certificate {
+        cx.persist(vec![Record::Certificate {
             run,
             round: certificate.value.round,
             bytes: bytes.to_vec(),
         }]);
         for author in liars {
-            desk.notify(Notice::Equivocation { run, author });
+            cx.notify(Notice::Equivocation { run, author });
         }
         Ok(Verdict::Accept)
     }
 
-    fn want_certificates(&self, desk: &mut Desk, to: PeerId) {
+    fn want_certificates(&self, cx: &mut NodeContext, to: PeerId) {
         let (run, from) = (self.certified.id, self.height.round);
-        desk.send(to, &Message::WantCertificates { run, from });
+        cx.send(to, &Message::WantCertificates { run, from });
     }
 
-    fn send_certificates(&self, desk: &mut Desk, to: PeerId, first: Round) {
+    fn send_certificates(&self, cx: &mut NodeContext, to: PeerId, first: Round) {
         let mut certificates = Vec::new();
         let mut bytes = 0;
         for certificate in self.certified.chain().iter().skip(first.0 as usize) {
@@ -401,7 +401,7 @@ impl OpenRun {
         }
         if !certificates.is_empty() {
             let run = self.certified.id;
-            desk.send(to, &Message::Certificates { run, certificates });
+            cx.send(to, &Message::Certificates { run, certificates });
         }
     }
 }

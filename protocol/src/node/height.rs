@@ -6,13 +6,13 @@
 
 use std::cell::OnceCell;
 
-use super::Desk;
+use super::NodeContext;
 use super::agree::Seat;
-use super::alarm::Awaited;
 use super::certified::Certified;
-use super::close::{Closed, Grace};
+use super::close::{ClosedReceipts, Grace};
 use super::collect::Receipts;
 use super::known::Known;
+use super::refute::PendingCertificate;
 use super::relay::Relay;
 use crate::committee::Committee;
 use crate::id::Round;
@@ -27,7 +27,7 @@ pub(super) struct OpenHeight {
     /// Its committee, once somebody asked.
     pub(super) committee: OnceCell<Committee>,
     /// After how many deadlines it was last drawn whether this peer stands in, and whether it does.
-    stands_in: (u32, bool),
+    is_substitute: (u32, bool),
     /// When the creator, this peer, last called for openings; before the genesis.
     pub(super) called_at: Option<Instant>,
     /// Receipts that may be included.
@@ -35,13 +35,13 @@ pub(super) struct OpenHeight {
     /// The grace window, once enough had committed for it to start.
     pub(super) grace: Option<Grace>,
     /// The receipts, once they are closed here.
-    pub(super) closed: Option<Closed>,
+    pub(super) closed: Option<ClosedReceipts>,
     /// This peer's seat, if it has one.
     pub(super) seat: Option<Seat>,
     /// What of the committee's messages was passed on, without a seat.
     pub(super) relay: Relay,
     /// The certificate that waits for entries it names.
-    pub(super) awaited: Option<Awaited>,
+    pub(super) pending_certificate: Option<PendingCertificate>,
 }
 
 impl OpenHeight {
@@ -51,14 +51,14 @@ impl OpenHeight {
             round,
             began,
             committee: OnceCell::new(),
-            stands_in: (0, false),
+            is_substitute: (0, false),
             called_at: None,
             receipts: Receipts::default(),
             grace: None,
             closed: None,
             seat: None,
             relay: Relay::default(),
-            awaited: None,
+            pending_certificate: None,
         }
     }
 
@@ -73,47 +73,45 @@ impl OpenHeight {
     }
 
     /// Whether this peer is to contribute: it was drawn, or stands in for those that were.
-    pub(super) fn trains(&self, desk: &Desk, certified: &Certified) -> bool {
-        certified.is_participant(&desk.me) || self.stands_in.1
+    pub(super) fn trains(&self, cx: &NodeContext, certified: &Certified) -> bool {
+        certified.is_participant(&cx.me) || self.is_substitute.1
     }
 
     /// Whether this peer needs the updates of others: to decide, to score, or, where all contributors are drawn, to
     /// follow.
-    pub(super) fn needs_updates(&self, desk: &Desk, certified: &Certified) -> bool {
-        !certified.is_sampled() || self.seat.is_some() || certified.is_evaluator(&desk.me)
+    pub(super) fn needs_updates(&self, cx: &NodeContext, certified: &Certified) -> bool {
+        !certified.is_sampled() || self.seat.is_some() || certified.is_evaluator(&cx.me)
     }
 
     /// Whether the open height asks anything of this peer: to train, to decide or to score. Where all
     /// contributors are drawn, every member follows every step. In a larger run a member off duty
     /// follows certificates alone, so that no peer's work grows with the membership: not its own, and
     /// not that of the authors who would have to send everybody their updates.
-    pub(super) fn is_on_duty(&self, desk: &Desk, certified: &Certified) -> bool {
-        self.trains(desk, certified)
-            || certified.is_finished()
-            || self.needs_updates(desk, certified)
+    pub(super) fn is_on_duty(&self, cx: &NodeContext, certified: &Certified) -> bool {
+        self.trains(cx, certified) || certified.is_finished() || self.needs_updates(cx, certified)
     }
 
     /// Where those that were drawn let the deadline pass, as many again may stand in for them, after two
     /// deadlines twice as many, and so on: a draw of the absent cannot stop a run. Drawn once a deadline: it
     /// takes a hash of every member.
-    pub(super) fn draw_stand_ins(&mut self, desk: &Desk, known: Known<'_>) {
-        let passed = self.deadlines_passed(known, desk.now.monotonic);
+    pub(super) fn draw_substitutes(&mut self, cx: &NodeContext, known: Known<'_>) {
+        let passed = self.deadlines_passed(known, cx.now.monotonic);
         let Some(head) = known.head() else { return };
-        if passed == self.stands_in.0 {
+        if passed == self.is_substitute.0 {
             return;
         }
-        let contributes = (head.roster.get(&desk.me)).is_some_and(|m| m.role.contributes());
+        let contributes = (head.roster.get(&cx.me)).is_some_and(|m| m.role.contributes());
         let drawn = head.participants.len() << passed.min(8);
-        let stands_in = passed > 0
+        let is_substitute = passed > 0
             && contributes
-            && !head.is_participant(&desk.me)
-            && head.first_drawn(drawn).contains(&desk.me);
-        self.stands_in = (passed, stands_in);
+            && !head.is_participant(&cx.me)
+            && head.first_drawn(drawn).contains(&cx.me);
+        self.is_substitute = (passed, is_substitute);
     }
 
     /// How often its deadline has passed since it began here.
     pub(super) fn deadlines_passed(&self, known: Known<'_>, now: Instant) -> u32 {
-        let round_ms = u64::from(known.manifest().deadlines.round_ms);
+        let round_ms = u64::from(known.manifest().plan.deadlines.round_ms);
         let passed = now.since_ms(self.began) / round_ms.max(1);
         u32::try_from(passed).unwrap_or(u32::MAX)
     }
@@ -131,7 +129,7 @@ impl OpenHeight {
             "only the genesis is called for"
         );
         assert!(
-            !self.stands_in.1 || known.head().is_some(),
+            !self.is_substitute.1 || known.head().is_some(),
             "nobody stands in at the genesis"
         );
         assert!(
@@ -149,7 +147,8 @@ impl OpenHeight {
             "receipts close in rounds that train"
         );
         assert!(
-            (self.awaited.iter()).all(|awaited| awaited.round() == self.round),
+            (self.pending_certificate.iter())
+                .all(|pending_certificate| pending_certificate.round() == self.round),
             "what waits for its entries is next"
         );
         if let Some(seat) = &self.seat {

@@ -12,8 +12,8 @@ use crate::limits;
 impl Node {
     /// Asserts what holds of the effects of one input.
     pub(super) fn assert_effects(&self) {
-        let me = self.desk.me;
-        for effect in &self.desk.out {
+        let me = self.cx.me;
+        for effect in &self.cx.out {
             match effect {
                 Effect::Send { to, bytes } => {
                     assert_ne!(*to, me, "nothing is sent to oneself");
@@ -57,7 +57,7 @@ impl Run {
         open.certified.assert_invariants();
         open.height.assert_invariants(known);
         open.settling.assert_invariants(&open.certified);
-        open.own.assert_invariants(known.next());
+        open.publishing.assert_invariants(known.next());
         open.assert_between_machines(known);
         self.assert_membership();
     }
@@ -86,7 +86,7 @@ impl OpenRun {
             "the record of the open height went into its seat"
         );
         assert!(
-            !self.own.is_training() || self.settling.has_adapter(certified),
+            !self.publishing.is_training() || self.settling.has_adapter(certified),
             "training starts from the certified adapter"
         );
         assert!(
@@ -96,14 +96,14 @@ impl OpenRun {
             "a run stops at its head, or before the next"
         );
         assert!(
-            self.refuted.is_none() || !self.own.is_training(),
+            self.refuted.is_none() || !self.publishing.is_training(),
             "a run that stopped does not train"
         );
         assert!(
-            (self.own.sealed().iter()).all(|hash| blobs.is_durable(hash)),
+            (self.publishing.sealed().iter()).all(|hash| blobs.is_durable(hash)),
             "a sealed update is on the disk"
         );
-        let mut published = self.settling.published.keys();
+        let mut published = self.settling.public_updates.keys();
         assert!(
             published.all(|hash| blobs.is_durable(hash)),
             "what was public is on the disk"

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use crate::entry::{Contribution, Entry, Join};
 use crate::event::{Effect, Notice, Record, Timer};
@@ -13,10 +13,10 @@ use crate::hash::{Digest, Domain};
 use crate::id::{BlobHash, BlobRef, BlockId, PeerId, Round, RunId, Scope, Seq};
 use crate::log::Block;
 use crate::logset::LogSet;
-use crate::sortition::Sortition;
 use crate::manifest::Manifest;
 use crate::replica::{Admission, Appended, Replica, Room};
 use crate::round::{EntryRef, RoundValue};
+use crate::sortition::Sortition;
 use crate::state::Head;
 use crate::time::Instant;
 use crate::wire::Message;
@@ -107,18 +107,18 @@ pub(super) struct Ledger {
     pub(super) replica: Replica,
     pub(super) index: Index,
     /// Grows with everything from others that [`super::run::Run::advance`] may act on.
-    pub(super) facts: u64,
+    pub(super) changes_seen: u64,
 }
 
 impl Ledger {
-    pub(super) fn new(id: RunId, desk: &Desk) -> Self {
-        let (network, tick_ms) = (desk.config.network, desk.config.tick_ms);
-        let now = desk.now.monotonic;
+    pub(super) fn new(id: RunId, cx: &NodeContext) -> Self {
+        let (network, tick_ms) = (cx.config.network, cx.config.tick_ms);
+        let now = cx.now.monotonic;
         Self {
             id,
-            replica: Replica::new(network, Scope::Run(id), desk.me, now, tick_ms),
+            replica: Replica::new(network, Scope::Run(id), cx.me, now, tick_ms),
             index: Index::default(),
-            facts: 0,
+            changes_seen: 0,
         }
     }
 
@@ -163,57 +163,57 @@ impl Ledger {
     /// Appends to this peer's own log: signs, persists, then floods. Returns whether the log has grown.
     pub(super) fn append(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         standing: &Standing<'_>,
         entry: Entry,
         mut records: Vec<Record>,
     ) -> bool {
-        let (key, draws) = (&desk.key, &mut desk.draws);
-        let appended = (self.replica).append(key, desk.now, vec![entry], standing, draws);
+        let (key, draws) = (&cx.key, &mut cx.draws);
+        let appended = (self.replica).append(key, cx.now, vec![entry], standing, draws);
         let Appended { bytes, dropped } = match appended {
             Ok(Some(appended)) => appended,
             Ok(None) => return false,
             Err(why) => {
                 let why = format!("an entry of this peer could not be signed: {why}");
                 let run = Some(self.id);
-                desk.notify(Notice::CommandFailed { run, why });
+                cx.notify(Notice::CommandFailed { run, why });
                 return false;
             }
         };
         self.forget(&dropped);
-        self.reindex(desk.me);
+        self.reindex(cx.me);
         records.push(Record::Block(bytes.clone()));
-        desk.persist(records);
-        desk.gossip(self.id, &Message::Block(bytes));
+        cx.persist(records);
+        cx.gossip(self.id, &Message::Block(bytes));
         true
     }
 
     /// Asks for a blob unless it is on its way.
-    pub(super) fn want(&mut self, desk: &mut Desk, blob: BlobRef, providers: Vec<PeerId>) {
-        let fetch = self.replica.blobs.want(desk.now.monotonic, blob, providers);
-        desk.out.extend(fetch);
+    pub(super) fn want(&mut self, cx: &mut NodeContext, blob: BlobRef, providers: Vec<PeerId>) {
+        let fetch = self.replica.blobs.want(cx.now.monotonic, blob, providers);
+        cx.out.extend(fetch);
     }
 
     /// Asks two neighbours for blocks by name, once a second.
-    pub(super) fn ask_for_blocks(&mut self, desk: &mut Desk, blocks: Vec<(PeerId, BlockId)>) {
-        let Some(blocks) = self.replica.ask(desk.now.monotonic, blocks) else {
+    pub(super) fn ask_for_blocks(&mut self, cx: &mut NodeContext, blocks: Vec<(PeerId, BlockId)>) {
+        let Some(blocks) = self.replica.ask(cx.now.monotonic, blocks) else {
             return;
         };
-        for peer in desk.draw_neighbours(2) {
+        for peer in cx.draw_neighbours(2) {
             let (run, blocks) = (self.id, blocks.clone());
-            desk.send(peer, &Message::WantBlocks { run, blocks });
+            cx.send(peer, &Message::WantBlocks { run, blocks });
         }
     }
 
     /// Begins to compare ledgers with a peer.
-    pub(super) fn open_exchange(&self, desk: &mut Desk, to: PeerId, certified: Option<Round>) {
+    pub(super) fn open_exchange(&self, cx: &mut NodeContext, to: PeerId, certified: Option<Round>) {
         let (run, ranges) = (self.id, self.replica.summary());
         let summary = Message::Summary {
             run,
             ranges,
             certified,
         };
-        desk.send(to, &summary);
+        cx.send(to, &summary);
     }
 
     /// Entries that a value names count, whatever their authors do later.
@@ -316,9 +316,9 @@ impl<'a> Known<'a> {
     }
 
     /// Begins to compare ledgers with a peer.
-    pub(super) fn open_exchange(self, desk: &mut Desk, to: PeerId) {
+    pub(super) fn open_exchange(self, cx: &mut NodeContext, to: PeerId) {
         let certified = self.certified.round();
-        self.ledger.open_exchange(desk, to, certified);
+        self.ledger.open_exchange(cx, to, certified);
     }
 
     /// Keeps at most `most`, drawn by lot of the open height: by id, whoever makes itself a small one
@@ -353,7 +353,7 @@ impl<'a> Known<'a> {
             return (Vec::new(), 0);
         }
         let manifest = self.manifest();
-        let expected = (manifest.evaluators.iter())
+        let expected = (manifest.scoring.evaluators.iter())
             .filter(|peer| head.roster.get(peer).is_some_and(|m| m.role.evaluates()))
             .count();
         let Some(sheets) = self.index().sheets.get(&head.round) else {
@@ -372,7 +372,7 @@ impl<'a> Known<'a> {
 }
 
 /// Makes [`super::run::Run::advance`] look at the clock again.
-pub(super) fn wake(desk: &mut Desk, id: RunId, round: Round, at: Instant) {
+pub(super) fn wake(cx: &mut NodeContext, id: RunId, round: Round, at: Instant) {
     let timer = Timer::Grace(id, round);
-    desk.emit(Effect::SetTimer { timer, at });
+    cx.emit(Effect::SetTimer { timer, at });
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Desk;
+use super::NodeContext;
 use super::height::OpenHeight;
 use super::known::{Known, wake};
 use crate::beacon::Chain;
@@ -27,7 +27,7 @@ pub(super) const MAX_JOINS: usize = limits::MAX_CHANGES_PER_ROUND * 3 / 8;
 const MAX_LEAVES: usize = limits::MAX_CHANGES_PER_ROUND - 2 * MAX_JOINS;
 
 /// Joins that were called, with the number of the first call that names each.
-pub(super) type Called = BTreeMap<EntryRef, u32>;
+pub(super) type CalledJoins = BTreeMap<EntryRef, u32>;
 
 /// What the owner of this peer asked for.
 #[derive(Default)]
@@ -42,18 +42,18 @@ pub(super) struct Membership {
 
 impl Membership {
     /// The join to append, if this peer wants to be a member and has not said so.
-    pub(super) fn ask_to_join(&mut self, desk: &Desk, known: Known<'_>) -> Option<Entry> {
+    pub(super) fn ask_to_join(&mut self, cx: &NodeContext, known: Known<'_>) -> Option<Entry> {
         let join = self.join.as_mut()?;
         if join.beacon == Digest::default() {
             let closing = known.manifest().closing_round();
-            join.beacon = Chain::new(&desk.key, &known.id(), closing).commitment();
+            join.beacon = Chain::new(&cx.key, &known.id(), closing).commitment();
         }
-        if self.leaving || known.certified.is_member(&desk.me) {
+        if self.leaving || known.certified.is_member(&cx.me) {
             return None;
         }
         let index = known.index();
-        let last_leave = index.leaves.get(&desk.me).map(EntryRef::position);
-        let asked = index.joins.get(&desk.me).map(|(at, _)| at.position());
+        let last_leave = index.leaves.get(&cx.me).map(EntryRef::position);
+        let asked = index.joins.get(&cx.me).map(|(at, _)| at.position());
         if asked > last_leave || (asked.is_some() && last_leave.is_none()) {
             return None;
         }
@@ -61,32 +61,32 @@ impl Membership {
     }
 
     /// The leave to append, if the owner wants to leave and this peer has not said so.
-    pub(super) fn ask_to_leave(&self, desk: &Desk, known: Known<'_>) -> Option<Entry> {
-        if !self.leaving || !known.certified.is_member(&desk.me) {
+    pub(super) fn ask_to_leave(&self, cx: &NodeContext, known: Known<'_>) -> Option<Entry> {
+        if !self.leaving || !known.certified.is_member(&cx.me) {
             return None;
         }
         let index = known.index();
-        let joined = index.joins.get(&desk.me).map(|(at, _)| at.position());
-        let asked = index.leaves.get(&desk.me).map(EntryRef::position);
+        let joined = index.joins.get(&cx.me).map(|(at, _)| at.position());
+        let asked = index.leaves.get(&cx.me).map(EntryRef::position);
         (asked.is_none() || asked < joined).then_some(Entry::Leave)
     }
 
     /// The opening to append, once this peer's join is certified or called.
-    pub(super) fn open_sketch(&self, desk: &Desk, known: Known<'_>) -> Option<Entry> {
+    pub(super) fn open_sketch(&self, cx: &NodeContext, known: Known<'_>) -> Option<Entry> {
         let sketch = self.sketch.as_ref()?;
-        let (at, join) = known.index().joins.get(&desk.me)?;
+        let (at, join) = known.index().joins.get(&cx.me)?;
         let may_open = match known.head() {
             Some(head) => {
-                (head.roster.get(&desk.me)).is_some_and(|m| m.own_tokens == 0 && m.joined == *at)
+                (head.roster.get(&cx.me)).is_some_and(|m| m.own_tokens == 0 && m.joined == *at)
             }
             None => known.called().contains_key(at),
         };
-        let said = known.index().openings.get(&desk.me);
+        let said = known.index().openings.get(&cx.me);
         let is_said = said.is_some_and(|opening| opening.position() > at.position());
         if !may_open || is_said || known.certified.is_finished() {
             return None;
         }
-        let is_committed = join.sketch == Some(sketch.commit(&desk.me));
+        let is_committed = join.sketch == Some(sketch.commit(&cx.me));
         is_committed.then(|| Entry::Opening(sketch.clone()))
     }
 
@@ -171,7 +171,7 @@ impl Known<'_> {
 
     /// Whether sketches are opened in this run: updates weigh by own text.
     fn opens_sketches(self) -> bool {
-        self.manifest().weights != Weights::Trained
+        self.manifest().updates.weights != Weights::Trained
     }
 
     /// The creator's last call, while it matters.
@@ -191,13 +191,13 @@ impl Known<'_> {
     }
 
     /// Whether the genesis may admit a join: its author was called and has opened, or shows no text.
-    fn is_ready(self, called: &Called, at: &EntryRef, join: &Join) -> bool {
+    fn is_ready(self, called: &CalledJoins, at: &EntryRef, join: &Join) -> bool {
         let is_open = self.index().openings.contains_key(&at.author);
         !self.is_to_be_called(join) || (called.contains_key(at) && is_open)
     }
 
     /// Joins that the creator has called for the genesis.
-    pub(super) fn called(self) -> Called {
+    pub(super) fn called(self) -> CalledJoins {
         let called = |call| state::called(self.log(), &call);
         self.last_call().map(called).unwrap_or_default()
     }
@@ -250,7 +250,8 @@ impl Known<'_> {
             let opened = state::open(&opening, &entries);
             if head.is_none() {
                 let is_open = |joined: &Joined| {
-                    joined.own_tokens > 0 || opened.iter().any(|o| o.entry.author == joined.entry.author)
+                    joined.own_tokens > 0
+                        || opened.iter().any(|o| o.entry.author == joined.entry.author)
                 };
                 joins.retain(is_open);
             }
@@ -306,24 +307,24 @@ impl OpenHeight {
     /// whom to call now.
     pub(super) fn call_for_openings(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         known: Known<'_>,
     ) -> Option<Vec<EntryRef>> {
         let manifest = known.manifest();
-        let creates = manifest.creator == desk.me && known.opens_sketches();
-        let calls = known.index().calls.iter().filter(|at| at.author == desk.me);
+        let creates = manifest.creator == cx.me && known.opens_sketches();
+        let calls = known.index().calls.iter().filter(|at| at.author == cx.me);
         let calls = calls.count();
         if known.head().is_some() || !creates || calls >= limits::MAX_CALLS {
             return None;
         }
-        let now = desk.now.monotonic;
-        let round_ms = u64::from(manifest.deadlines.round_ms);
+        let now = cx.now.monotonic;
+        let round_ms = u64::from(manifest.plan.deadlines.round_ms);
         if self.called_at.is_none() && calls > 0 {
             // In an earlier life of this peer.
             self.called_at = Some(now);
-            wake(desk, known.id(), self.round, now.after_ms(round_ms));
+            wake(cx, known.id(), self.round, now.after_ms(round_ms));
         }
-        let least = manifest.min_members as usize;
+        let least = manifest.membership.min_members as usize;
         if known.gathered().count() < least {
             return None;
         }
@@ -339,7 +340,7 @@ impl OpenHeight {
             return None;
         }
         // By what nobody else knows yet, or keys ground for it would come first in every call.
-        let chain = Chain::new(&desk.key, &known.id(), manifest.closing_round());
+        let chain = Chain::new(&cx.key, &known.id(), manifest.closing_round());
         let beacon = state::next_beacon(known.id(), None, &chain.link(self.round));
         let by = (Domain::Committee, &beacon);
         known.draw(by, &mut fresh, limits::MAX_CALLED, |at| at.author);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::known::Ledger;
 use super::settle::Settling;
@@ -17,7 +17,7 @@ use crate::aggregate::{ContributionVector, Layout};
 use crate::id::{BlobHash, BlobRef, Round};
 use crate::limits;
 use crate::manifest::Manifest;
-use crate::replica::Wanted;
+use crate::replica::PendingFetch;
 use crate::update::Packed;
 
 impl Settling {
@@ -25,7 +25,7 @@ impl Settling {
     /// `None` while some of them are on their way.
     pub(super) fn public_before(
         &self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
         round: Round,
@@ -39,12 +39,13 @@ impl Settling {
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
         for earlier in turns_before(manifest, round) {
             let trainable = manifest.training.schedule.trainable(earlier);
-            let layout = Layout::new(&manifest.adapter, trainable);
+            let layout = Layout::new(&manifest.model.adapter, trainable);
             for (blob, providers) in certified.updates_of(earlier) {
-                match self.published.get(&blob.hash) {
+                match self.public_updates.get(&blob.hash) {
                     // What is certified was read by its committee.
                     Some(bytes) => {
-                        let update = Packed::new(bytes.clone(), layout.len(), manifest.codec);
+                        let update =
+                            Packed::new(bytes.clone(), layout.len(), manifest.updates.codec);
                         let whole = |update| ContributionVector::new(update, 1.0, layout.clone());
                         vectors.extend(update.ok().map(whole));
                     }
@@ -53,11 +54,14 @@ impl Settling {
             }
         }
         let blobs = &ledger.replica.blobs;
-        let is_hopeless =
-            |blob: &BlobRef| blobs.wanted(&blob.hash).is_some_and(Wanted::is_hopeless);
-        let waits = lacking.iter().any(|(blob, _)| !is_hopeless(blob));
+        let is_given_up = |blob: &BlobRef| {
+            blobs
+                .wanted(&blob.hash)
+                .is_some_and(PendingFetch::is_given_up)
+        };
+        let waits = lacking.iter().any(|(blob, _)| !is_given_up(blob));
         for (blob, providers) in lacking {
-            ledger.want(desk, blob, providers);
+            ledger.want(cx, blob, providers);
         }
         (!waits).then_some(vectors)
     }
@@ -65,26 +69,26 @@ impl Settling {
     /// Keeps an update that later rounds are held against, if this peer evaluates.
     pub(super) fn keep_public(
         &mut self,
-        desk: &Desk,
+        cx: &NodeContext,
         certified: &Certified,
         hash: BlobHash,
         bytes: Bytes,
     ) {
-        if public_updates(desk, certified).contains(&hash) {
-            self.published.insert(hash, bytes);
+        if public_updates(cx, certified).contains(&hash) {
+            self.public_updates.insert(hash, bytes);
         }
     }
 
     /// Forgets updates of turns that are over.
-    pub(super) fn forget_public(&mut self, desk: &Desk, certified: &Certified) {
-        let kept = public_updates(desk, certified);
-        self.published.retain(|hash, _| kept.contains(hash));
+    pub(super) fn forget_public(&mut self, cx: &NodeContext, certified: &Certified) {
+        let kept = public_updates(cx, certified);
+        self.public_updates.retain(|hash, _| kept.contains(hash));
     }
 }
 
 /// Updates that an evaluator may need for the round certified last or the open one.
-pub(super) fn public_updates(desk: &Desk, certified: &Certified) -> BTreeSet<BlobHash> {
-    if !certified.is_evaluator(&desk.me) {
+pub(super) fn public_updates(cx: &NodeContext, certified: &Certified) -> BTreeSet<BlobHash> {
+    if !certified.is_evaluator(&cx.me) {
         return BTreeSet::new();
     }
     let manifest = &certified.manifest;

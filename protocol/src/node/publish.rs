@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::known::{Known, Ledger};
 use super::run::OpenRun;
@@ -65,7 +65,7 @@ impl Publishing {
     /// Goes on where the store ends; nothing is left out yet, where nothing was restored.
     pub(super) fn new(manifest: &Manifest, saved: SavedUpdates) -> Self {
         let (feedback, accounted) = saved.feedback.unwrap_or_else(|| {
-            let parameters = manifest.adapter.parameters();
+            let parameters = manifest.model.adapter.parameters();
             (Feedback::new(parameters), Round::default())
         });
         Self {
@@ -108,23 +108,23 @@ impl Publishing {
     /// Has this peer train from `adapter` for the open round, unless it has.
     pub(super) fn train(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         known: Known<'_>,
         adapter: &Arc<Adapter>,
-        is_hurried: bool,
+        is_finishing: bool,
     ) {
         let (round, manifest) = (known.next(), known.manifest());
         let Some(head) = known.head() else { return };
         assert_eq!(
             **adapter.shape(),
-            manifest.adapter,
+            manifest.model.adapter,
             "training is of the run's shape"
         );
-        let is_done = known.index().has_receipt(&desk.me, round);
+        let is_done = known.index().has_receipt(&cx.me, round);
         if is_done || self.works_for(round) || !known.certified.is_training_round(round) {
             return;
         }
-        let shape = match narrow(desk, manifest) {
+        let shape = match narrow(cx, manifest) {
             Some(shape) => Arc::new(shape),
             None => Arc::clone(adapter.shape()),
         };
@@ -139,9 +139,9 @@ impl Publishing {
         };
         assert!(self.training.is_none(), "one training at a time");
         self.training = Some(round);
-        desk.emit(Effect::Train(Box::new(task)));
-        if is_hurried {
-            desk.emit(Effect::FinishTrain(known.id()));
+        cx.emit(Effect::Train(Box::new(task)));
+        if is_finishing {
+            cx.emit(Effect::FinishTrain(known.id()));
         }
     }
 
@@ -149,7 +149,7 @@ impl Publishing {
     /// for its round is kept for the next.
     pub(super) fn on_trained(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         known: Known<'_>,
         trained: Trained,
     ) -> bool {
@@ -157,15 +157,15 @@ impl Publishing {
             return false;
         };
         self.training.take_if(|round| *round == trained.round);
-        if !known.certified.is_member(&desk.me) {
+        if !known.certified.is_member(&cx.me) {
             return false;
         }
         let (manifest, round) = (known.manifest(), known.next());
-        let (narrow, shape) = (narrow(desk, manifest), manifest.adapter.clone());
+        let (narrow, shape) = (narrow(cx, manifest), manifest.model.adapter.clone());
         let is_late = trained.round != round
             || trained.base != head.hash
             || self.works_for(round)
-            || known.index().has_receipt(&desk.me, round);
+            || known.index().has_receipt(&cx.me, round);
         let change = match is_late {
             true => Change::Keep {
                 delta: trained.delta,
@@ -176,24 +176,24 @@ impl Publishing {
                 self.encoding = Some(round);
                 Change::Prepare {
                     layout: layout(manifest, round),
-                    codec: density(desk, manifest, head, round),
+                    codec: density(cx, manifest, head, round),
                     trained,
                     narrow,
                     shape,
                 }
             }
         };
-        self.change_feedback(desk, known.id(), change);
+        self.change_feedback(cx, known.id(), change);
         !is_late
     }
 
-    fn change_feedback(&mut self, desk: &mut Desk, run: RunId, change: Change) {
+    fn change_feedback(&mut self, cx: &mut NodeContext, run: RunId, change: Change) {
         self.changes.push_back(change);
-        self.send_feedback(desk, run);
+        self.send_feedback(cx, run);
     }
 
     /// Sends error feedback away with the changes that wait for it, if it is here.
-    fn send_feedback(&mut self, desk: &mut Desk, run: RunId) {
+    fn send_feedback(&mut self, cx: &mut NodeContext, run: RunId) {
         if self.changes.is_empty() {
             return;
         }
@@ -201,7 +201,7 @@ impl Publishing {
             return;
         };
         let task = Task::Feedback(feedback, std::mem::take(&mut self.changes));
-        desk.emit(Effect::Compute(Box::new(Work { run, task })));
+        cx.emit(Effect::Compute(Box::new(Work { run, task })));
     }
 }
 
@@ -209,46 +209,51 @@ impl OpenRun {
     /// Error feedback is back. Returns whether updates came with it, which are published now.
     pub(super) fn on_feedback(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         feedback: Feedback,
         prepared: Vec<Prepared>,
     ) -> bool {
-        let known_before = self.own.feedback.replace(feedback);
+        let known_before = self.publishing.feedback.replace(feedback);
         assert!(
             known_before.is_none(),
             "nobody else has this peer's feedback"
         );
-        self.own.is_dirty = true;
+        self.publishing.is_dirty = true;
         let is_news = !prepared.is_empty();
         for prepared in prepared {
-            self.publish(desk, ledger, prepared);
+            self.publish(cx, ledger, prepared);
         }
-        self.own.send_feedback(desk, self.certified.id);
+        self.publishing.send_feedback(cx, self.certified.id);
         is_news
     }
 
     /// Signs a receipt for an update, and makes it, the update and what it leaves behind durable together. The update
     /// stays sealed until the receipts of the round are closed.
-    fn publish(&mut self, desk: &mut Desk, ledger: &mut Ledger, prepared: Prepared) {
+    fn publish(&mut self, cx: &mut NodeContext, ledger: &mut Ledger, prepared: Prepared) {
         let known = Known::new(&self.certified, ledger);
-        let Some(signing) = self.own.sign(desk, known, prepared) else {
+        let Some(signing) = self.publishing.sign(cx, known, prepared) else {
             return;
         };
         let hash = signing.receipt.update.hash;
         ledger.replica.blobs.insert(hash, signing.update);
         ledger.replica.blobs.note_durable(hash);
         let receipt = Entry::Contribution(signing.receipt);
-        self.append(desk, ledger, receipt, signing.records);
+        self.append(cx, ledger, receipt, signing.records);
         let known = Known::new(&self.certified, ledger);
-        self.height.notify_arrival(desk, known, desk.me);
+        self.height.notify_arrival(cx, known, cx.me);
     }
 }
 
 impl Publishing {
     /// Turns an encoded update into a receipt and what it makes durable with it; `None` where the round went on
     /// without it.
-    fn sign(&mut self, desk: &mut Desk, known: Known<'_>, prepared: Prepared) -> Option<Signing> {
+    fn sign(
+        &mut self,
+        cx: &mut NodeContext,
+        known: Known<'_>,
+        prepared: Prepared,
+    ) -> Option<Signing> {
         let (head, manifest) = (known.head()?, known.manifest());
         let (round, trained) = (head.round.next(), prepared.trained);
         self.encoding.take_if(|at| *at == trained.round);
@@ -258,13 +263,13 @@ impl Publishing {
                 let round = trained.round;
                 let why = format!("round {round}: the trained update cannot be sent: {why}");
                 let run = Some(known.id());
-                desk.notify(Notice::CommandFailed { run, why });
+                cx.notify(Notice::CommandFailed { run, why });
                 return None;
             }
         };
         let fits = trained.round == round && trained.base == head.hash;
-        let is_open = fits && !known.index().has_receipt(&desk.me, round);
-        let member = head.roster.get(&desk.me).filter(|_| is_open);
+        let is_open = fits && !known.index().has_receipt(&cx.me, round);
+        let member = head.roster.get(&cx.me).filter(|_| is_open);
         let Some(shard) = member.map(|member| member.root) else {
             let back = returned(manifest, trained.round, update);
             self.changes.push_back(back);
@@ -323,20 +328,25 @@ impl Publishing {
     }
 
     /// What of the own update a certified value leaves out goes back to error feedback.
-    pub(super) fn settle(&mut self, desk: &mut Desk, certified: &Certified, value: &RoundValue) {
+    pub(super) fn settle(
+        &mut self,
+        cx: &mut NodeContext,
+        certified: &Certified,
+        value: &RoundValue,
+    ) {
         let Some((round, update)) = (self.sent).take_if(|(round, _)| *round <= value.round) else {
             return;
         };
-        let is_included = value.included.iter().any(|i| i.receipt.author == desk.me);
+        let is_included = value.included.iter().any(|i| i.receipt.author == cx.me);
         if round == value.round && !is_included {
             let back = returned(&certified.manifest, round, update);
-            self.change_feedback(desk, certified.id, back);
+            self.change_feedback(cx, certified.id, back);
         }
     }
 
     /// After a restart: the update that was sent last waits for its certificate, or goes back to error feedback where
     /// its round left it out and the process died before that was written.
-    pub(super) fn resume(&mut self, desk: &mut Desk, certified: &Certified, blobs: &Blobs) {
+    pub(super) fn resume(&mut self, cx: &mut NodeContext, certified: &Certified, blobs: &Blobs) {
         let next = certified.next();
         assert!(
             self.training.is_none(),
@@ -350,10 +360,10 @@ impl Publishing {
         };
         let certificate = certified.chain().get(round.0 as usize);
         let mut included = certificate.iter().flat_map(|c| &c.value.included);
-        let is_included = included.any(|i| i.receipt.author == desk.me);
+        let is_included = included.any(|i| i.receipt.author == cx.me);
         if !is_included && self.accounted <= round {
             let back = returned(&certified.manifest, round, update);
-            self.change_feedback(desk, certified.id, back);
+            self.change_feedback(cx, certified.id, back);
         }
     }
 
@@ -388,7 +398,7 @@ impl Publishing {
 
 fn layout(manifest: &Manifest, round: Round) -> Layout {
     let trainable = manifest.training.schedule.trainable(round);
-    Layout::new(&manifest.adapter, trainable)
+    Layout::new(&manifest.model.adapter, trainable)
 }
 
 /// What puts an update that was not included back into error feedback.
@@ -396,32 +406,38 @@ fn returned(manifest: &Manifest, round: Round, update: Bytes) -> Change {
     Change::Return {
         update,
         layout: layout(manifest, round),
-        codec: manifest.codec,
+        codec: manifest.updates.codec,
     }
 }
 
 /// The shape that this peer trains, where it is not the run's.
-fn narrow(desk: &Desk, manifest: &Manifest) -> Option<AdapterShape> {
-    desk.config
+fn narrow(cx: &NodeContext, manifest: &Manifest) -> Option<AdapterShape> {
+    cx.config
         .resources
         .rank
-        .and_then(|rank| manifest.adapter.narrow(rank))
+        .and_then(|rank| manifest.model.adapter.narrow(rank))
 }
 
 /// How densely this peer encodes its update: so that its uplink carries a copy for everyone who needs one
 /// within the grace window.
-fn density(desk: &Desk, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
-    let Some(rate) = desk.config.resources.upload_rate else {
-        return manifest.codec;
+fn density(cx: &NodeContext, manifest: &Manifest, head: &Head, round: Round) -> UpdateCodec {
+    let Some(rate) = cx.config.resources.upload_rate else {
+        return manifest.updates.codec;
     };
     let members = head.roster.len().saturating_sub(1);
     // While all decide, all need every update.
     let all = !head.is_sampled || head.roster.len() <= limits::MAX_COMMITTEE;
     let copies = match all {
         true => members,
-        false => members.min(manifest.committee as usize + manifest.evaluators.len()),
+        false => {
+            members.min(manifest.membership.committee as usize + manifest.scoring.evaluators.len())
+        }
     };
-    let bytes = rate.saturating_mul(u64::from(manifest.deadlines.grace_ms)) / 1_000;
+    let bytes = rate.saturating_mul(u64::from(manifest.plan.deadlines.grace_ms)) / 1_000;
     let most = bytes / copies.max(1) as u64;
-    update::fitting(most, state::update_len(manifest, round), manifest.codec)
+    update::fitting(
+        most,
+        state::update_len(manifest, round),
+        manifest.updates.codec,
+    )
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::height::OpenHeight;
 use crate::committee::Committee;
@@ -31,7 +31,7 @@ pub(super) struct Relay {
 
 /// What a checked message is to those who pass it on.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct RelayOutcome {
     /// Members can use it.
     pub(super) is_near: bool,
     /// It shows, for the first time, that its author contradicts itself.
@@ -77,16 +77,16 @@ impl Relay {
         message: &ConsensusMessage,
         bytes: &[u8],
         committee: &Committee,
-    ) -> Heard {
+    ) -> RelayOutcome {
         let author = message.author();
         let furthest = self.furthest.entry(author).or_default();
         *furthest = message.attempt().max(*furthest);
         if !self.is_near(message, committee) {
-            return Heard::default();
+            return RelayOutcome::default();
         }
         let said = self.said.entry(slot(message)).or_default();
         said.insert(hash::blob(bytes));
-        Heard {
+        RelayOutcome {
             is_near: true,
             contradicts: said.len() > 1 && self.exposed.insert(author),
         }
@@ -114,7 +114,7 @@ impl OpenHeight {
     /// Without a seat: passes on what a member of the committee would take.
     pub(super) fn relay(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         message: &ConsensusMessage,
         bytes: &[u8],
@@ -125,10 +125,10 @@ impl OpenHeight {
         if !self.relay.is_worth_a_check(message, bytes, committee) {
             return Ok(Verdict::Ignore);
         }
-        message.check(committee, desk.config.network)?;
+        message.check(committee, cx.config.network)?;
         let heard = self.relay.hear(message, bytes, committee);
         if heard.contradicts {
-            desk.notify(Notice::Equivocation { run, author });
+            cx.notify(Notice::Equivocation { run, author });
         }
         Ok(match heard.is_near {
             true => Verdict::Accept,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::known::{Known, Ledger};
 use super::membership::Membership;
 use super::run::{OpenRun, Run, SavedRun, Stage};
-use super::{Desk, Node, NodeConfig};
+use super::{Node, NodeConfig, NodeContext};
 use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
-use crate::event::{JoinRequest, Effect, Record};
+use crate::event::{Effect, JoinRequest, Record};
 use crate::id::{BlobHash, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
@@ -47,7 +47,7 @@ impl Node {
         now: Now,
     ) -> Result<(Self, Vec<Effect>), RestoreError> {
         let mut node = Self::new(config, draw_seed);
-        node.desk.now = now;
+        node.cx.now = now;
         let mut certificates: BTreeMap<(RunId, Round), Vec<Certificate>> = BTreeMap::new();
         let mut blocks = Vec::new();
         for record in saved.records {
@@ -87,13 +87,13 @@ impl Node {
         }
         node.restore_blocks(&blocks)?;
         node.resume(certificates, &saved.blobs);
-        let effects = std::mem::take(&mut node.desk.out);
+        let effects = std::mem::take(&mut node.cx.out);
         Ok((node, effects))
     }
 
     fn restored_run(&mut self, id: RunId) -> &mut Run {
-        let desk = &self.desk;
-        self.runs.entry(id).or_insert_with(|| Run::new(id, desk))
+        let cx = &self.cx;
+        self.runs.entry(id).or_insert_with(|| Run::new(id, cx))
     }
 
     fn restore_following(&mut self, id: RunId, bytes: &[u8]) -> Result<(), RestoreError> {
@@ -110,7 +110,7 @@ impl Node {
 
     fn restore_blocks(&mut self, blocks: &[Vec<u8>]) -> Result<(), RestoreError> {
         for bytes in blocks {
-            let block = SignedBlock::decode(bytes, self.desk.config.network)
+            let block = SignedBlock::decode(bytes, self.cx.config.network)
                 .map_err(|why| RestoreError::new("block", why.to_string()))?;
             if let Scope::Run(id) = block.block().scope {
                 self.restored_run(id).ledger.replica.restore(block);
@@ -129,42 +129,46 @@ impl Node {
         for run in self.runs.values_mut() {
             run.ledger.replica.blobs.restore(blobs);
             run.ledger.reindex_all();
-            self.desk.emit(Effect::Subscribe(run.id()));
-            sealed.extend(run.resume(&mut self.desk, &mut certificates));
+            self.cx.emit(Effect::Subscribe(run.id()));
+            sealed.extend(run.resume(&mut self.cx, &mut certificates));
         }
         for hash in blobs.difference(&sealed) {
-            self.desk.emit(Effect::OfferBlob(*hash));
+            self.cx.emit(Effect::OfferBlob(*hash));
         }
     }
 
     pub(super) fn create(&mut self, manifest: Manifest) -> Result<(), String> {
         manifest.check().map_err(|why| why.to_string())?;
-        if manifest.creator != self.desk.me {
+        if manifest.creator != self.cx.me {
             return Err(format!(
                 "the manifest names {} as creator, this peer is {}; create the run from the peer \
                  that it names",
-                manifest.creator, self.desk.me
+                manifest.creator, self.cx.me
             ));
         }
-        let admitted = self.desk.config.resources.admit(&manifest);
+        let admitted = self.cx.config.resources.admit(&manifest);
         admitted.map_err(|why| why.to_string())?;
         let id = manifest.run_id();
         if self.runs.contains_key(&id) {
             return Err("this run exists already; change its name or its nonce".into());
         }
-        let mut run = Run::new(id, &self.desk);
+        let mut run = Run::new(id, &self.cx);
         // In one commit with the manifest's block: a followed run whose manifest a crash has lost
         // could never be opened again, by nobody.
         let followed = vec![followed_record(&run)];
-        self.desk.emit(Effect::Subscribe(id));
+        self.cx.emit(Effect::Subscribe(id));
         let create = Entry::Create(Box::new(manifest));
-        let (desk, standing) = (&mut self.desk, run.stage.standing());
-        run.ledger.append(desk, &standing, create, followed);
+        let (cx, standing) = (&mut self.cx, run.stage.standing());
+        run.ledger.append(cx, &standing, create, followed);
         self.runs.insert(id, run);
         Ok(())
     }
 
-    pub(super) fn follow(&mut self, id: RunId, candidate: Option<JoinRequest>) -> Result<(), String> {
+    pub(super) fn follow(
+        &mut self,
+        id: RunId,
+        candidate: Option<JoinRequest>,
+    ) -> Result<(), String> {
         if let Some(candidate) = &candidate {
             let sketch = candidate.sketch.as_ref().map_or(Ok(()), Sketch::check);
             let checked = candidate.join.check().and(sketch);
@@ -175,11 +179,11 @@ impl Node {
         if let Some(excess) = declined {
             return Err(excess.to_string());
         }
-        let desk = &self.desk;
-        let run = self.runs.entry(id).or_insert_with(|| Run::new(id, desk));
+        let cx = &self.cx;
+        let run = self.runs.entry(id).or_insert_with(|| Run::new(id, cx));
         if let Some(JoinRequest { mut join, sketch }) = candidate {
             if let Some(sketch) = &sketch {
-                join.sketch = Some(sketch.commit(&self.desk.me));
+                join.sketch = Some(sketch.commit(&self.cx.me));
             }
             run.membership = Membership {
                 join: Some(join),
@@ -188,11 +192,11 @@ impl Node {
             };
         }
         let record = followed_record(run);
-        self.desk.persist(vec![record]);
+        self.cx.persist(vec![record]);
         if !known {
-            self.desk.emit(Effect::Subscribe(id));
-            for peer in self.desk.draw_neighbours(3) {
-                run.open_exchange(&mut self.desk, peer);
+            self.cx.emit(Effect::Subscribe(id));
+            for peer in self.cx.draw_neighbours(3) {
+                run.open_exchange(&mut self.cx, peer);
             }
         }
         Ok(())
@@ -204,7 +208,7 @@ impl Node {
         };
         run.membership.leaving = true;
         let record = followed_record(run);
-        self.desk.persist(vec![record]);
+        self.cx.persist(vec![record]);
         Ok(())
     }
 }
@@ -232,23 +236,23 @@ impl Run {
 
     fn resume(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certificates: &mut BTreeMap<(RunId, Round), Vec<Certificate>>,
     ) -> Option<BlobHash> {
-        self.learn_manifest(desk);
+        self.learn_manifest(cx);
         let mut sealed = None;
         if let Stage::Open(open) = &mut self.stage {
-            open.follow_again(desk, &mut self.ledger, certificates);
+            open.follow_again(cx, &mut self.ledger, certificates);
         }
         (self.ledger.replica).set_strangers_aside(&self.stage.standing());
         if let Stage::Open(open) = &mut self.stage {
             let blobs = &self.ledger.replica.blobs;
-            open.own.resume(desk, &open.certified, blobs);
+            open.publishing.resume(cx, &open.certified, blobs);
             // Revealed again by `advance`, once it is time.
-            sealed = open.own.sealed();
-            open.open_height(desk, &mut self.ledger);
+            sealed = open.publishing.sealed();
+            open.open_height(cx, &mut self.ledger);
         }
-        self.advance(desk);
+        self.advance(cx);
         sealed
     }
 }
@@ -257,7 +261,7 @@ impl OpenRun {
     /// Follows certificates of the store from the genesis on, re-checking each.
     fn follow_again(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         certificates: &mut BTreeMap<(RunId, Round), Vec<Certificate>>,
     ) {
@@ -265,7 +269,7 @@ impl OpenRun {
             self.certified.chain().len() <= 1,
             "the record of a seat decides the genesis at most"
         );
-        let (run, network) = (self.certified.id, desk.config.network);
+        let (run, network) = (self.certified.id, cx.config.network);
         while let Some(found) = certificates.remove(&(run, self.certified.next())) {
             let round = self.certified.next();
             let signers = (found.iter()).flat_map(|certificate| &certificate.precommits);
@@ -289,7 +293,7 @@ impl OpenRun {
                 let known = Known::new(&self.certified, ledger);
                 if let Some(why) = self.settling.refutation(known, &certificate.value) {
                     ledger.rely_on(&certificate.value);
-                    self.stop(desk, round, why);
+                    self.stop(cx, round, why);
                     break;
                 }
             }

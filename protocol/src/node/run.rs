@@ -9,14 +9,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Desk;
+use super::NodeContext;
 use super::bounds::Excess;
-use super::alarm::Refuted;
 use super::certified::Certified;
 use super::height::OpenHeight;
 use super::known::{Known, Ledger, Standing, wake};
 use super::membership::Membership;
 use super::publish::{Publishing, SavedUpdates};
+use super::refute::Refutation;
 use super::settle::Settling;
 use crate::entry::{Entry, ScoreSheet};
 use crate::event::{Effect, Notice, Phase, Record, Timer, Trained};
@@ -58,21 +58,21 @@ pub(super) struct OpenRun {
     pub(super) height: OpenHeight,
     pub(super) settling: Settling,
     /// The own updates.
-    pub(super) own: Publishing,
+    pub(super) publishing: Publishing,
     /// Consensus records of an undecided height, given back by the store.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
     /// Why this peer goes no further in the run.
-    pub(super) refuted: Option<Refuted>,
+    pub(super) refuted: Option<Refutation>,
     /// What the owner was last told that the run waits for.
     pub(super) phase: Option<Phase>,
 }
 
 impl OpenRun {
-    fn new(id: RunId, manifest: Arc<Manifest>, saved: SavedRun, desk: &Desk) -> Self {
+    fn new(id: RunId, manifest: Arc<Manifest>, saved: SavedRun, cx: &NodeContext) -> Self {
         Self {
-            own: Publishing::new(&manifest, saved.updates),
+            publishing: Publishing::new(&manifest, saved.updates),
             certified: Certified::new(id, manifest),
-            height: OpenHeight::new(Round(0), desk.now.monotonic),
+            height: OpenHeight::new(Round(0), cx.now.monotonic),
             settling: Settling::default(),
             replay: saved.replay,
             refuted: None,
@@ -88,14 +88,14 @@ impl OpenRun {
     /// Appends to this peer's own log: signs, persists, then floods.
     pub(super) fn append(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         entry: Entry,
         records: Vec<Record>,
     ) {
         let standing = self.standing();
-        if ledger.append(desk, &standing, entry, records) {
-            self.refit(ledger);
+        if ledger.append(cx, &standing, entry, records) {
+            self.refresh_eligible(ledger);
         }
     }
 
@@ -108,96 +108,101 @@ impl OpenRun {
     }
 
     /// Looks again which receipts may be included, after logs changed.
-    pub(super) fn refit(&mut self, ledger: &Ledger) {
+    pub(super) fn refresh_eligible(&mut self, ledger: &Ledger) {
         let known = Known::new(&self.certified, ledger);
-        self.height.receipts.refit(known);
+        self.height.receipts.refresh_eligible(known);
     }
 
     /// Does everything that the facts at hand allow.
-    fn advance(&mut self, desk: &mut Desk, ledger: &mut Ledger, membership: &mut Membership) {
-        self.retry_awaited(desk, ledger);
+    fn advance(&mut self, cx: &mut NodeContext, ledger: &mut Ledger, membership: &mut Membership) {
+        self.retry_pending_certificate(cx, ledger);
         while self.refuted.is_none() && !self.settling.steps.is_computing() {
             let known = Known::new(&self.certified, ledger);
-            self.height.draw_stand_ins(desk, known);
-            self.settle_adapter(desk, ledger);
+            self.height.draw_substitutes(cx, known);
+            self.settle_adapter(cx, ledger);
             if self.refuted.is_some() || self.settling.steps.is_computing() {
                 break;
             }
-            self.take_part(desk, ledger, membership);
-            self.close_receipts(desk, ledger);
-            self.height.gather_updates(desk, &self.certified, ledger);
-            if !self.decide(desk, ledger) {
+            self.take_part(cx, ledger, membership);
+            self.close_receipts(cx, ledger);
+            self.height.gather_updates(cx, &self.certified, ledger);
+            if !self.decide(cx, ledger) {
                 break;
             }
         }
         if !self.settling.steps.is_computing() {
-            self.show_phase(desk, ledger);
+            self.show_phase(cx, ledger);
         }
     }
 
     /// Derives or fetches the adapter of the head.
-    fn settle_adapter(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
-        let is_on_duty = self.height.is_on_duty(desk, &self.certified);
+    fn settle_adapter(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
+        let is_on_duty = self.height.is_on_duty(cx, &self.certified);
         let certified = &self.certified;
-        let refuted = self.settling.settle(desk, certified, ledger, is_on_duty);
+        let refuted = self.settling.settle(cx, certified, ledger, is_on_duty);
         if let (Some(why), Some(round)) = (refuted, certified.round()) {
-            self.stop(desk, round, why);
+            self.stop(cx, round, why);
         }
     }
 
     /// Asks for membership, trains, scores: what this peer owes the open height.
-    fn take_part(&mut self, desk: &mut Desk, ledger: &mut Ledger, membership: &mut Membership) {
+    fn take_part(
+        &mut self,
+        cx: &mut NodeContext,
+        ledger: &mut Ledger,
+        membership: &mut Membership,
+    ) {
         let known = Known::new(&self.certified, ledger);
-        if let Some(join) = membership.ask_to_join(desk, known) {
-            self.append(desk, ledger, join, Vec::new());
+        if let Some(join) = membership.ask_to_join(cx, known) {
+            self.append(cx, ledger, join, Vec::new());
         }
         let known = Known::new(&self.certified, ledger);
-        if let Some(called) = self.height.call_for_openings(desk, known) {
-            self.append(desk, ledger, Entry::Call(called), Vec::new());
-            let round_ms = u64::from(self.certified.manifest.deadlines.round_ms);
-            let at = desk.now.monotonic.after_ms(round_ms);
-            wake(desk, self.certified.id, self.height.round, at);
+        if let Some(called) = self.height.call_for_openings(cx, known) {
+            self.append(cx, ledger, Entry::Call(called), Vec::new());
+            let round_ms = u64::from(self.certified.manifest.plan.deadlines.round_ms);
+            let at = cx.now.monotonic.after_ms(round_ms);
+            wake(cx, self.certified.id, self.height.round, at);
         }
         let known = Known::new(&self.certified, ledger);
-        if let Some(opening) = membership.open_sketch(desk, known) {
-            self.append(desk, ledger, opening, Vec::new());
+        if let Some(opening) = membership.open_sketch(cx, known) {
+            self.append(cx, ledger, opening, Vec::new());
         }
         let known = Known::new(&self.certified, ledger);
-        if let Some(leave) = membership.ask_to_leave(desk, known) {
-            self.append(desk, ledger, leave, Vec::new());
+        if let Some(leave) = membership.ask_to_leave(cx, known) {
+            self.append(cx, ledger, leave, Vec::new());
         }
         if !self.settling.has_adapter(&self.certified) || self.certified.is_finished() {
             return;
         }
-        self.train(desk, ledger);
-        self.settling.score(desk, &self.certified, ledger);
+        self.train(cx, ledger);
+        self.settling.score(cx, &self.certified, ledger);
     }
 
     /// Trains, where this peer was drawn or stands in.
-    fn train(&mut self, desk: &mut Desk, ledger: &Ledger) {
+    fn train(&mut self, cx: &mut NodeContext, ledger: &Ledger) {
         let Some((_, adapter)) = &self.settling.adapter else {
             return;
         };
-        if self.height.trains(desk, &self.certified) {
+        if self.height.trains(cx, &self.certified) {
             let known = Known::new(&self.certified, ledger);
-            let is_hurried = self.height.is_hurried();
-            self.own.train(desk, known, adapter, is_hurried);
+            let is_finishing = self.height.is_finishing();
+            self.publishing.train(cx, known, adapter, is_finishing);
         }
     }
 
     /// Closes the receipts of the open round when it is time, and reveals this peer's update behind them.
-    fn close_receipts(&mut self, desk: &mut Desk, ledger: &Ledger) {
+    fn close_receipts(&mut self, cx: &mut NodeContext, ledger: &Ledger) {
         let known = Known::new(&self.certified, ledger);
-        let is_training = self.own.is_training();
-        if self.height.close_receipts(desk, known, is_training)
-            && let Some(hash) = self.own.unseal()
+        let is_training = self.publishing.is_training();
+        if self.height.close_receipts(cx, known, is_training)
+            && let Some(hash) = self.publishing.unseal()
         {
-            desk.emit(Effect::OfferBlob(hash));
+            cx.emit(Effect::OfferBlob(hash));
         }
     }
 
     /// A blob arrived that was asked for.
-    fn on_blob(&mut self, desk: &mut Desk, ledger: &mut Ledger, blob: &Blob) {
+    fn on_blob(&mut self, cx: &mut NodeContext, ledger: &mut Ledger, blob: &Blob) {
         let (hash, bytes) = (blob.hash(), blob.bytes());
         let known = Known::new(&self.certified, ledger);
         let receipts = known.index().receipts.get(&known.next());
@@ -207,19 +212,19 @@ impl OpenRun {
         if let Some(from) = author
             && let Err(why) = self.height.receipts.read(known, hash, bytes)
         {
-            return desk.notify(Notice::Refused { from, why });
+            return cx.notify(Notice::Refused { from, why });
         }
         let blobs = &mut ledger.replica.blobs;
         if let Some(kept) = blobs.keep(hash, || bytes.clone()) {
-            desk.emit(kept);
-            desk.emit(Effect::OfferBlob(hash));
+            cx.emit(kept);
+            cx.emit(Effect::OfferBlob(hash));
         }
         blobs.insert(hash, bytes.clone());
         let certified = &self.certified;
-        (self.settling).keep_public(desk, certified, hash, bytes.clone());
+        (self.settling).keep_public(cx, certified, hash, bytes.clone());
         if let Some(peer) = author {
             let known = Known::new(certified, ledger);
-            self.height.notify_arrival(desk, known, peer);
+            self.height.notify_arrival(cx, known, peer);
         }
         self.forget_settled_blobs(ledger);
     }
@@ -240,9 +245,9 @@ impl OpenRun {
 }
 
 impl Run {
-    pub(super) fn new(id: RunId, desk: &Desk) -> Self {
+    pub(super) fn new(id: RunId, cx: &NodeContext) -> Self {
         Self {
-            ledger: Ledger::new(id, desk),
+            ledger: Ledger::new(id, cx),
             membership: Membership::default(),
             stage: Stage::Waiting(SavedRun::default()),
             is_ticking: false,
@@ -270,7 +275,7 @@ impl Run {
     }
 
     /// Takes the manifest from the creator's first block, unless it asks for too much. Returns whether the run is open.
-    pub(super) fn learn_manifest(&mut self, desk: &mut Desk) -> bool {
+    pub(super) fn learn_manifest(&mut self, cx: &mut NodeContext) -> bool {
         let run = self.id();
         let Stage::Waiting(saved) = &mut self.stage else {
             return self.open().is_some();
@@ -278,85 +283,84 @@ impl Run {
         let Some(manifest) = self.ledger.manifest() else {
             return false;
         };
-        if let Err(excess) = desk.config.resources.admit(&manifest) {
+        if let Err(excess) = cx.config.resources.admit(&manifest) {
             self.stage = Stage::Declined(excess);
-            desk.notify(Notice::Declined { run, excess });
+            cx.notify(Notice::Declined { run, excess });
             return false;
         }
         let saved = std::mem::take(saved);
-        let mut open = Box::new(OpenRun::new(run, Arc::from(manifest), saved, desk));
-        open.begin_height(desk, &mut self.ledger);
+        let mut open = Box::new(OpenRun::new(run, Arc::from(manifest), saved, cx));
+        open.begin_height(cx, &mut self.ledger);
         self.stage = Stage::Open(open);
-        desk.notify(Notice::Following(run));
+        cx.notify(Notice::Following(run));
         true
     }
 
     /// Turns the outcome of local training into an update. Returns whether one is on its way.
-    pub(super) fn on_trained(&mut self, desk: &mut Desk, trained: Trained) -> bool {
+    pub(super) fn on_trained(&mut self, cx: &mut NodeContext, trained: Trained) -> bool {
         let Stage::Open(open) = &mut self.stage else {
             return false;
         };
         let known = Known::new(&open.certified, &self.ledger);
-        open.own.on_trained(desk, known, trained)
+        open.publishing.on_trained(cx, known, trained)
     }
 
     /// What was asked for is computed. Returns whether anything may follow from it.
-    pub(super) fn on_computed(&mut self, desk: &mut Desk, outcome: Outcome) -> bool {
+    pub(super) fn on_computed(&mut self, cx: &mut NodeContext, outcome: Outcome) -> bool {
         match &mut self.stage {
-            Stage::Open(open) => open.on_computed(desk, &mut self.ledger, outcome),
+            Stage::Open(open) => open.on_computed(cx, &mut self.ledger, outcome),
             Stage::Waiting(_) | Stage::Declined(_) => false,
         }
     }
 
     /// A score sheet is ready to be signed.
-    pub(super) fn on_scored(&mut self, desk: &mut Desk, sheet: ScoreSheet) {
+    pub(super) fn on_scored(&mut self, cx: &mut NodeContext, sheet: ScoreSheet) {
         if let Stage::Open(open) = &mut self.stage {
-            open.on_scored(desk, &mut self.ledger, sheet);
+            open.on_scored(cx, &mut self.ledger, sheet);
         }
     }
 
     /// A blob arrived. Returns whether this run had asked for it.
-    pub(super) fn on_blob(&mut self, desk: &mut Desk, blob: &Blob) -> bool {
+    pub(super) fn on_blob(&mut self, cx: &mut NodeContext, blob: &Blob) -> bool {
         let was_wanted = self.ledger.replica.blobs.arrived(blob);
         if let Stage::Open(open) = &mut self.stage
             && was_wanted
         {
-            open.on_blob(desk, &mut self.ledger, blob);
+            open.on_blob(cx, &mut self.ledger, blob);
         }
         was_wanted
     }
 
     /// Nobody who was asked for a blob had it.
-    pub(super) fn on_blob_failed(&mut self, desk: &mut Desk, hash: &BlobHash) {
-        if self.ledger.replica.blobs.failed(desk.now.monotonic, hash) {
-            self.schedule_fetch(desk);
+    pub(super) fn on_blob_failed(&mut self, cx: &mut NodeContext, hash: &BlobHash) {
+        if self.ledger.replica.blobs.failed(cx.now.monotonic, hash) {
+            self.schedule_fetch(cx);
         }
     }
 
     /// Wakes at the next attempt that is due.
-    fn schedule_fetch(&self, desk: &mut Desk) {
+    fn schedule_fetch(&self, cx: &mut NodeContext) {
         if let Some(at) = self.ledger.replica.blobs.next_due() {
             let timer = Timer::Fetch(self.id());
-            desk.emit(Effect::SetTimer { timer, at });
+            cx.emit(Effect::SetTimer { timer, at });
         }
     }
 
     /// Asks again for blobs that are due.
-    fn fetch_again(&mut self, desk: &mut Desk) {
-        let neighbours = desk.draw_neighbours(2);
+    fn fetch_again(&mut self, cx: &mut NodeContext) {
+        let neighbours = cx.draw_neighbours(2);
         let blobs = &mut self.ledger.replica.blobs;
-        desk.out
-            .extend(blobs.again(desk.now.monotonic, &neighbours));
-        self.schedule_fetch(desk);
+        cx.out.extend(blobs.again(cx.now.monotonic, &neighbours));
+        self.schedule_fetch(cx);
     }
 
-    pub(super) fn on_timer(&mut self, desk: &mut Desk, timer: Timer) {
+    pub(super) fn on_timer(&mut self, cx: &mut NodeContext, timer: Timer) {
         if self.declined().is_some() {
             return;
         }
         match timer {
-            Timer::Tick(_) => self.tick(desk),
-            Timer::Fetch(_) => self.fetch_again(desk),
+            Timer::Tick(_) => self.tick(cx),
+            Timer::Fetch(_) => self.fetch_again(cx),
             Timer::Consensus {
                 round,
                 attempt,
@@ -366,7 +370,7 @@ impl Run {
                 if let Stage::Open(open) = &mut self.stage
                     && open.refuted.is_none()
                 {
-                    open.on_consensus_timeout(desk, &mut self.ledger, (round, attempt), step);
+                    open.on_consensus_timeout(cx, &mut self.ledger, (round, attempt), step);
                 }
             }
             // Both only wake `advance`, which looks at the clock itself.
@@ -375,45 +379,45 @@ impl Run {
     }
 
     /// Repeats what others may have missed and compares heads with a neighbour.
-    fn tick(&mut self, desk: &mut Desk) {
+    fn tick(&mut self, cx: &mut NodeContext) {
         if let Some(open) = self.open()
             && open.refuted.is_none()
             && let Some(seat) = &open.height.seat
         {
-            seat.rebroadcast(desk, self.id());
+            seat.rebroadcast(cx, self.id());
         }
-        for peer in desk.draw_neighbours(1) {
-            self.open_exchange(desk, peer);
-            self.repeat_strangers(desk, peer);
+        for peer in cx.draw_neighbours(1) {
+            self.open_exchange(cx, peer);
+            self.repeat_strangers(cx, peer);
         }
-        self.fetch_again(desk);
-        self.schedule_tick(desk);
+        self.fetch_again(cx);
+        self.schedule_tick(cx);
     }
 
-    fn schedule_tick(&mut self, desk: &mut Desk) {
+    fn schedule_tick(&mut self, cx: &mut NodeContext) {
         self.is_ticking = true;
         // A finished run only serves newcomers, once its adapter is here: it compares heads eight times
         // less often.
         let serves = self.open().is_some_and(OpenRun::is_complete);
         let factor = if serves { 8 } else { 1 };
-        let at = desk.now.monotonic.after_ms(desk.config.tick_ms * factor);
+        let at = cx.now.monotonic.after_ms(cx.config.tick_ms * factor);
         let timer = Timer::Tick(self.id());
-        desk.emit(Effect::SetTimer { timer, at });
+        cx.emit(Effect::SetTimer { timer, at });
     }
 
     /// Does everything that the facts at hand allow. Called after every input.
-    pub(super) fn advance(&mut self, desk: &mut Desk) {
+    pub(super) fn advance(&mut self, cx: &mut NodeContext) {
         if self.declined().is_some() {
             return;
         }
         if !self.is_ticking {
-            self.schedule_tick(desk);
+            self.schedule_tick(cx);
         }
-        if !self.learn_manifest(desk) {
+        if !self.learn_manifest(cx) {
             return;
         }
         if let Stage::Open(open) = &mut self.stage {
-            open.advance(desk, &mut self.ledger, &mut self.membership);
+            open.advance(cx, &mut self.ledger, &mut self.membership);
         }
         if cfg!(debug_assertions) {
             self.assert_invariants();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::known::{Known, Ledger};
 use super::run::OpenRun;
@@ -26,16 +26,16 @@ impl Settling {
     /// Has the round certified last scored, if this peer owes its sheet.
     pub(super) fn score(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
     ) -> Option<()> {
         let (head, value) = (certified.head()?, certified.last_value()?);
         let scorable = self.scorable.as_ref()?;
-        let member = head.roster.get(&desk.me);
+        let member = head.roster.get(&cx.me);
         let evaluates =
-            certified.is_evaluator(&desk.me) && member.is_some_and(|m| m.role.evaluates());
-        let is_done = ledger.index.has_sheet(&desk.me, head.round);
+            certified.is_evaluator(&cx.me) && member.is_some_and(|m| m.role.evaluates());
+        let is_done = ledger.index.has_sheet(&cx.me, head.round);
         let is_asked = self.scoring == Some(head.round) || scorable.round != head.round;
         if !evaluates || is_done || is_asked || value.included.is_empty() {
             return None;
@@ -53,23 +53,28 @@ impl Settling {
             contributions: Arc::clone(&scorable.contributions),
             public: Vec::new(),
             seed: value.score_seed(),
-            windows: manifest.score_windows,
+            windows: manifest.scoring.windows,
         };
-        task.public = self.public_before(desk, certified, ledger, task.round)?;
+        task.public = self.public_before(cx, certified, ledger, task.round)?;
         self.scoring = Some(task.round);
-        desk.emit(Effect::Score(Box::new(task)));
+        cx.emit(Effect::Score(Box::new(task)));
         Some(())
     }
 }
 
 impl OpenRun {
     /// Signs a sheet, unless its round has passed or was judged already.
-    pub(super) fn on_scored(&mut self, desk: &mut Desk, ledger: &mut Ledger, sheet: ScoreSheet) {
+    pub(super) fn on_scored(
+        &mut self,
+        cx: &mut NodeContext,
+        ledger: &mut Ledger,
+        sheet: ScoreSheet,
+    ) {
         let known = Known::new(&self.certified, ledger);
         let last = self.certified.last_value();
-        let fits = state::sheet_fits(known.manifest(), &sheet, &desk.me, known.head(), last);
-        if fits && !known.index().has_sheet(&desk.me, sheet.round) {
-            self.append(desk, ledger, Entry::ScoreSheet(sheet), Vec::new());
+        let fits = state::sheet_fits(known.manifest(), &sheet, &cx.me, known.head(), last);
+        if fits && !known.index().has_sheet(&cx.me, sheet.round) {
+            self.append(cx, ledger, Entry::ScoreSheet(sheet), Vec::new());
         }
     }
 }

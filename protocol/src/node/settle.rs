@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::height::OpenHeight;
 use super::known::{Known, Ledger};
 use super::run::OpenRun;
 use super::score::Scorable;
-use super::steps::Steps;
+use super::steps::StepCache;
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
 use crate::event::{Effect, Notice, Record, Timer};
 use crate::id::{BlobHash, BlobRef, PeerId, Round};
 use crate::reject::Rejection;
-use crate::replica::Wanted;
+use crate::replica::PendingFetch;
 use crate::state::{self, RoundSources};
 use crate::wire::Message;
 use crate::work::Load;
@@ -29,13 +29,13 @@ pub(super) struct Settling {
     /// The newest adapter derived or fetched here, and its round.
     pub(super) adapter: Option<(Round, Arc<Adapter>)>,
     /// What is computed of steps.
-    pub(super) steps: Steps,
+    pub(super) steps: StepCache,
     /// What an evaluator scores a step by.
     pub(super) scorable: Option<Scorable>,
     /// The last round whose scoring was asked for.
     pub(super) scoring: Option<Round>,
     /// Updates of the last turns, for evaluators; see `public`.
-    pub(super) published: BTreeMap<BlobHash, Bytes>,
+    pub(super) public_updates: BTreeMap<BlobHash, Bytes>,
     /// Whether this peer had a seat in the height before: it keeps that round's adapter for those who are
     /// drawn next, and who else would?
     pub(super) has_decided: bool,
@@ -73,7 +73,7 @@ impl Settling {
     /// certified adapter is refuted, if it is.
     pub(super) fn settle(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
         is_on_duty: bool,
@@ -82,7 +82,7 @@ impl Settling {
         if self.has_adapter(certified) || !(is_on_duty || self.has_decided) {
             return None;
         }
-        if self.adapter.is_none() && self.resume_before_step(desk, certified, ledger) {
+        if self.adapter.is_none() && self.resume_before_step(cx, certified, ledger) {
             return None;
         }
         let behind = match &self.adapter {
@@ -91,14 +91,14 @@ impl Settling {
         };
         assert!(behind > 0, "an adapter of an earlier round");
         if behind == 1 {
-            match self.derive_step(desk, Known::new(certified, ledger)) {
+            match self.derive_step(cx, Known::new(certified, ledger)) {
                 Derived::Underway => return None,
                 Derived::Unknown => {}
                 Derived::Refuted(why) => return Some(why),
             }
         }
-        if !self.load_blob(desk, certified, ledger, (head.round, head.adapter)) {
-            want_step(desk, certified, ledger, behind);
+        if !self.load_blob(cx, certified, ledger, (head.round, head.adapter)) {
+            want_step(cx, certified, ledger, behind);
         }
         None
     }
@@ -108,7 +108,7 @@ impl Settling {
     /// way from the own store.
     fn resume_before_step(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
     ) -> bool {
@@ -118,18 +118,18 @@ impl Settling {
         let (before, value) = (before.value.adapter, &last.value);
         let blobs = &ledger.replica.blobs;
         let is_durable = |blob: &BlobRef| blobs.is_durable(&blob.hash);
-        let owes = certified.is_evaluator(&desk.me)
+        let owes = certified.is_evaluator(&cx.me)
             && is_durable(&before)
             && !value.included.is_empty()
             && value.included.iter().all(|i| is_durable(&i.update))
-            && !ledger.index.has_sheet(&desk.me, value.round);
-        let has_failed = (blobs.wanted(&before.hash)).is_some_and(Wanted::has_failed);
+            && !ledger.index.has_sheet(&cx.me, value.round);
+        let has_failed = (blobs.wanted(&before.hash)).is_some_and(PendingFetch::has_failed);
         if !owes || has_failed {
             return false;
         }
         let earlier = (value.round.previous()).expect("a round that includes updates");
-        if !self.load_blob(desk, certified, ledger, (earlier, before)) {
-            ledger.want(desk, before, Vec::new());
+        if !self.load_blob(cx, certified, ledger, (earlier, before)) {
+            ledger.want(cx, before, Vec::new());
         }
         true
     }
@@ -137,7 +137,7 @@ impl Settling {
     /// Has an adapter read whose bytes are here. Returns whether they are.
     fn load_blob(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
         (round, blob): (Round, BlobRef),
@@ -148,22 +148,22 @@ impl Settling {
         let load = Load {
             round,
             blob,
-            shape: Arc::new(certified.manifest.adapter.clone()),
+            shape: Arc::new(certified.manifest.model.adapter.clone()),
             bytes,
         };
-        self.steps.load(desk, certified.id, load);
+        self.steps.load(cx, certified.id, load);
         true
     }
 
     /// One step from the adapter at hand.
-    fn derive_step(&mut self, desk: &mut Desk, known: Known<'_>) -> Derived {
+    fn derive_step(&mut self, cx: &mut NodeContext, known: Known<'_>) -> Derived {
         let Some(value) = known.certified.last_value() else {
             return Derived::Unknown;
         };
-        let why = match self.stepped_to(desk, known, value) {
+        let why = match self.step_outcome(cx, known, value) {
             None => return Derived::Underway,
             Some(Ok(stepped)) if stepped.blob == value.adapter => {
-                self.advance_adapter(desk, known.certified, value.round, stepped);
+                self.advance_adapter(cx, known.certified, value.round, stepped);
                 return Derived::Underway;
             }
             Some(Ok(_)) => state::OTHER_ADAPTER,
@@ -178,7 +178,7 @@ impl Settling {
     /// The adapter of the head is here: make it durable, offer it, forget what it was made from.
     pub(super) fn keep_adapter(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         ledger: &mut Ledger,
         (adapter, blob): (Arc<Adapter>, BlobRef),
@@ -195,24 +195,24 @@ impl Settling {
         let blobs = &mut ledger.replica.blobs;
         blobs.forget(&hash);
         let kept = blobs.keep(hash, || bytes.unwrap_or_else(|| adapter.share()));
-        desk.out.extend(kept);
-        desk.emit(Effect::OfferBlob(hash));
+        cx.out.extend(kept);
+        cx.emit(Effect::OfferBlob(hash));
         self.adapter = Some((round, adapter));
         for included in &value.included {
             let (update, author) = (included.update, included.receipt.author);
             if let Some(bytes) = ledger.replica.blobs.remove(&update.hash) {
-                self.keep_public(desk, certified, update.hash, bytes);
+                self.keep_public(cx, certified, update.hash, bytes);
             }
-            if !ledger.replica.blobs.is_durable(&update.hash) && archives(desk, certified) {
-                ledger.want(desk, update, vec![author]);
+            if !ledger.replica.blobs.is_durable(&update.hash) && archives(cx, certified) {
+                ledger.want(cx, update, vec![author]);
             }
         }
         // Contributions are kept for evaluators alone.
         self.steps.forget_before(round.next());
-        self.forget_public(desk, certified);
-        archive_earlier(desk, certified, ledger);
+        self.forget_public(cx, certified);
+        archive_earlier(cx, certified, ledger);
         if certified.is_finished() {
-            desk.notify(Notice::Finished(certified.id));
+            cx.notify(Notice::Finished(certified.id));
         }
     }
 
@@ -241,7 +241,7 @@ impl Settling {
             scorable.all(|scorable| !is_current(scorable) || is_ordered(scorable)),
             "one contribution of a peer is scored, ordered by peer"
         );
-        let shape = &certified.manifest.adapter;
+        let shape = &certified.manifest.model.adapter;
         assert!(
             (self.adapter.iter()).all(|(_, adapter)| **adapter.shape() == *shape),
             "the adapter is of the run's shape"
@@ -251,19 +251,19 @@ impl Settling {
 }
 
 /// Whether this peer keeps the updates of all rounds, to check the whole run again from bytes.
-fn archives(desk: &Desk, certified: &Certified) -> bool {
-    desk.config.archive && certified.head().is_some_and(|head| !head.is_sampled)
+fn archives(cx: &NodeContext, certified: &Certified) -> bool {
+    cx.config.archive && certified.head().is_some_and(|head| !head.is_sampled)
 }
 
 /// Asks for the updates of the step when only one is missing, and for the adapter itself.
-fn want_step(desk: &mut Desk, certified: &Certified, ledger: &mut Ledger, behind: u32) {
+fn want_step(cx: &mut NodeContext, certified: &Certified, ledger: &mut Ledger, behind: u32) {
     let (Some(head), Some(certificate)) = (certified.head(), certified.chain().last()) else {
         return;
     };
     let included = &certificate.value.included;
     let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
     // Who decided or judges a round has its adapter at once; authors may be off duty by now.
-    let evaluators = certified.manifest.evaluators.iter().copied();
+    let evaluators = certified.manifest.scoring.evaluators.iter().copied();
     let mut providers: Vec<PeerId> = signers.chain(evaluators).collect();
     if !head.is_sampled {
         providers.extend(included.iter().map(|i| i.receipt.author));
@@ -280,19 +280,19 @@ fn want_step(desk: &mut Desk, certified: &Certified, ledger: &mut Ledger, behind
     for (blob, author) in step {
         let mut from = vec![author];
         from.extend(providers.iter().filter(|p| **p != author));
-        ledger.want(desk, blob, from);
+        ledger.want(cx, blob, from);
     }
-    if behind > 1 || updates_failed(desk, certified, ledger) {
-        ledger.want(desk, head.adapter, providers);
+    if behind > 1 || updates_failed(cx, certified, ledger) {
+        ledger.want(cx, head.adapter, providers);
     }
 }
 
 /// Whether the step should be fetched as a whole. An evaluator asks longer for its updates: it cannot judge a step
 /// that it did not make.
-fn updates_failed(desk: &Desk, certified: &Certified, ledger: &Ledger) -> bool {
-    let judges = certified.is_evaluator(&desk.me);
-    let has_failed = |wanted: &Wanted| match judges {
-        true => wanted.is_hopeless(),
+fn updates_failed(cx: &NodeContext, certified: &Certified, ledger: &Ledger) -> bool {
+    let judges = certified.is_evaluator(&cx.me);
+    let has_failed = |wanted: &PendingFetch| match judges {
+        true => wanted.is_given_up(),
         false => wanted.has_failed(),
     };
     let included = certified.last_value().map(|value| &value.included);
@@ -302,13 +302,13 @@ fn updates_failed(desk: &Desk, certified: &Certified, ledger: &Ledger) -> bool {
 }
 
 /// Asks for updates of earlier rounds that are not durable here.
-fn archive_earlier(desk: &mut Desk, certified: &Certified, ledger: &mut Ledger) {
-    if !archives(desk, certified) {
+fn archive_earlier(cx: &mut NodeContext, certified: &Certified, ledger: &mut Ledger) {
+    if !archives(cx, certified) {
         return;
     }
     for (blob, providers) in certified.chain().iter().flat_map(Certified::updates) {
         if !ledger.replica.blobs.is_durable(&blob.hash) {
-            ledger.want(desk, blob, providers);
+            ledger.want(cx, blob, providers);
         }
     }
 }
@@ -317,20 +317,20 @@ impl OpenRun {
     /// Moves the head by a verified certificate.
     pub(super) fn certify(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         certificate: Certificate,
     ) -> Result<(), Rejection> {
         let value = &certificate.value;
         let head = self.certified.follow(value)?;
-        if !self.may_follow(desk, ledger, &certificate) {
+        if !self.may_follow(cx, ledger, &certificate) {
             return Ok(());
         }
         let (run, round, state) = (self.certified.id, head.round, head.hash);
         assert_eq!(round, self.height.round, "the open height is certified");
-        let took_ms = desk.now.monotonic.since_ms(self.height.began);
+        let took_ms = cx.now.monotonic.since_ms(self.height.began);
         ledger.rely_on(value);
-        self.own.settle(desk, &self.certified, value);
+        self.publishing.settle(cx, &self.certified, value);
         let bytes = certificate.encode();
         let joined = value.joins.iter().map(|joined| joined.entry.author);
         let mut records: Vec<Record> = joined.flat_map(|a| ledger.replica.admit(a)).collect();
@@ -341,80 +341,80 @@ impl OpenRun {
             bytes: kept,
         });
         records.push(Record::ConsensusDone { run, round });
-        records.extend(self.own.residual_record(run, round.next()));
-        desk.persist(records);
-        desk.gossip(run, &Message::Certificate(bytes));
-        let is_included = value.included.iter().any(|i| i.receipt.author == desk.me);
-        if let Some(hash) = self.own.unseal().filter(|_| is_included) {
+        records.extend(self.publishing.residual_record(run, round.next()));
+        cx.persist(records);
+        cx.gossip(run, &Message::Certificate(bytes));
+        let is_included = value.included.iter().any(|i| i.receipt.author == cx.me);
+        if let Some(hash) = self.publishing.unseal().filter(|_| is_included) {
             // Certified without having been revealed here: a restart had sealed it again.
-            desk.emit(Effect::OfferBlob(hash));
+            cx.emit(Effect::OfferBlob(hash));
         }
         let included = value.included.len() as u32;
         let committee = self.height.committee(&self.certified).clone();
         self.certified.extend(head, certificate, committee);
-        if self.own.stop_training() {
-            desk.emit(Effect::CancelTrain(run));
+        if self.publishing.stop_training() {
+            cx.emit(Effect::CancelTrain(run));
         }
-        desk.notify(Notice::Certified {
+        cx.notify(Notice::Certified {
             run,
             round,
             state,
             included,
             took_ms,
         });
-        self.open_height(desk, ledger);
+        self.open_height(cx, ledger);
         Ok(())
     }
 
     /// Ends the height that was open, with everything that belonged to it, and begins the one after `head`.
-    pub(super) fn open_height(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
-        let next = OpenHeight::new(self.certified.next(), desk.now.monotonic);
+    pub(super) fn open_height(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
+        let next = OpenHeight::new(self.certified.next(), cx.now.monotonic);
         let ended = std::mem::replace(&mut self.height, next);
         assert!(
             ended.round <= self.height.round,
             "heights do not come again"
         );
         self.settling.has_decided = ended.seat.is_some();
-        self.begin_height(desk, ledger);
+        self.begin_height(cx, ledger);
     }
 
     /// Takes a seat in the open height, and starts its clocks.
-    pub(super) fn begin_height(&mut self, desk: &mut Desk, ledger: &mut Ledger) {
+    pub(super) fn begin_height(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
         assert!(self.height.seat.is_none(), "a seat is taken once");
         let known = Known::new(&self.certified, ledger);
-        self.height.receipts.refit(known);
+        self.height.receipts.refresh_eligible(known);
         let certified = self.certified.round().unwrap_or(Round(0));
         self.settling.steps.forget_before(certified);
-        self.forget_needless_wants(desk, ledger);
-        ledger.facts += 1;
+        self.forget_needless_wants(cx, ledger);
+        ledger.changes_seen += 1;
         if self.certified.is_finished() {
             return;
         }
-        self.sit(desk, ledger);
+        self.sit(cx, ledger);
         if self.certified.head().is_some() {
-            let round_ms = u64::from(self.certified.manifest.deadlines.round_ms);
+            let round_ms = u64::from(self.certified.manifest.plan.deadlines.round_ms);
             let at = self.height.began.after_ms(round_ms);
             let timer = Timer::RoundDeadline(self.certified.id, self.height.round);
-            desk.emit(Effect::SetTimer { timer, at });
+            cx.emit(Effect::SetTimer { timer, at });
         }
     }
 
     /// Stops asking for what no longer matters: updates that were announced for a round, or put up in it,
     /// and are not part of what was certified (their authors may never have had them), and adapters that later
     /// ones replaced (where few are on duty, few have them).
-    fn forget_needless_wants(&self, desk: &Desk, ledger: &mut Ledger) {
+    fn forget_needless_wants(&self, cx: &NodeContext, ledger: &mut Ledger) {
         let certified = &self.certified;
         let last = certified.chain().len().saturating_sub(1);
         let needed: BTreeSet<BlobHash> = (certified.chain().iter().enumerate())
             .flat_map(|(at, certificate)| {
                 let value = &certificate.value;
-                let matter = archives(desk, certified) || at == last;
+                let matter = archives(cx, certified) || at == last;
                 let updates = value.included.iter().filter(move |_| matter);
                 // An evaluator may have to go back one step.
                 let adapter = (at + 1 >= last).then_some(value.adapter.hash);
                 updates.map(|i| i.update.hash).chain(adapter)
             })
-            .chain(super::public::public_updates(desk, certified))
+            .chain(super::public::public_updates(cx, certified))
             .collect();
         ledger.replica.blobs.forget_needless(&needed);
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Desk;
+use super::NodeContext;
 use super::certified::Certified;
 use super::known::{Known, Ledger};
 use super::run::OpenRun;
@@ -26,12 +26,12 @@ use crate::work::{Advance, Load, Outcome, Task, Work};
 
 /// What is known of steps, and whether one is being computed.
 #[derive(Default)]
-pub(super) struct Steps {
+pub(super) struct StepCache {
     outcomes: BTreeMap<StepKey, Result<Stepped, Rejection>>,
     is_computing: bool,
 }
 
-impl Steps {
+impl StepCache {
     /// Whether a step or an adapter is on its way.
     pub(super) fn is_computing(&self) -> bool {
         self.is_computing
@@ -43,14 +43,14 @@ impl Steps {
     }
 
     /// Has an adapter read from its bytes.
-    pub(super) fn load(&mut self, desk: &mut Desk, run: RunId, load: Load) {
-        self.compute(desk, run, Task::Load(load));
+    pub(super) fn load(&mut self, cx: &mut NodeContext, run: RunId, load: Load) {
+        self.compute(cx, run, Task::Load(load));
     }
 
-    fn compute(&mut self, desk: &mut Desk, run: RunId, task: Task) {
+    fn compute(&mut self, cx: &mut NodeContext, run: RunId, task: Task) {
         assert!(!self.is_computing, "one at a time");
         self.is_computing = true;
-        desk.emit(Effect::Compute(Box::new(Work { run, task })));
+        cx.emit(Effect::Compute(Box::new(Work { run, task })));
     }
 
     fn done(&mut self) {
@@ -78,9 +78,9 @@ impl Steps {
 impl Settling {
     /// Where a value's updates lead; `None` while that is computed. Errors are those of [`Step::of`] and
     /// [`Step::foresee`].
-    pub(super) fn stepped_to(
+    pub(super) fn step_outcome(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         known: Known<'_>,
         value: &RoundValue,
     ) -> Option<Result<Stepped, Rejection>> {
@@ -99,7 +99,7 @@ impl Settling {
             ..self.evidence(known)
         };
         match Step::of(&known.certified.manifest, value, &sources) {
-            Ok(step) => self.steps.compute(desk, known.id(), Task::Step(step)),
+            Ok(step) => self.steps.compute(cx, known.id(), Task::Step(step)),
             Err(why) => return Some(Err(why)),
         }
         None
@@ -108,7 +108,7 @@ impl Settling {
     /// Has the adapter made that a certified step leads to, from the one at hand, which is used up.
     pub(super) fn advance_adapter(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         certified: &Certified,
         round: Round,
         stepped: Stepped,
@@ -120,15 +120,16 @@ impl Settling {
             "a step starts from the adapter before"
         );
         let before = self.adapter.take().map(|(_, adapter)| adapter);
-        let judges = certified.is_evaluator(&desk.me);
-        self.scorable = (before.clone().filter(|_| judges)).map(|before| Scorable {
+        let judges = certified.is_evaluator(&cx.me);
+        let contributions = stepped.result.open().filter(|_| judges);
+        self.scorable = (before.clone().zip(contributions)).map(|(before, each)| Scorable {
             round,
             before,
-            contributions: Arc::clone(&stepped.contributions),
+            contributions: Arc::clone(each),
         });
         let shape = match &before {
             Some(before) => Arc::clone(before.shape()),
-            None => Arc::new(certified.manifest.adapter.clone()),
+            None => Arc::new(certified.manifest.model.adapter.clone()),
         };
         let advance = Advance {
             round,
@@ -136,8 +137,7 @@ impl Settling {
             shape,
             stepped,
         };
-        self.steps
-            .compute(desk, certified.id, Task::Advance(advance));
+        self.steps.compute(cx, certified.id, Task::Advance(advance));
     }
 }
 
@@ -145,7 +145,7 @@ impl OpenRun {
     /// What was asked for is computed. Returns whether anything may follow from it.
     pub(super) fn on_computed(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         outcome: Outcome,
     ) -> bool {
@@ -158,19 +158,19 @@ impl OpenRun {
             Outcome::Advance(round, blob, outcome) => {
                 steps.done();
                 match outcome {
-                    Ok(adapter) => self.arrive(desk, ledger, round, (adapter, blob), None),
-                    Err(why) => self.refute_adapter(desk, ledger, round, why),
+                    Ok(adapter) => self.arrive(cx, ledger, round, (adapter, blob), None),
+                    Err(why) => self.refute_adapter(cx, ledger, round, why),
                 }
             }
             Outcome::Load(load, adapter) => {
                 steps.done();
                 if let Ok(adapter) = adapter {
                     let named = (adapter, load.blob);
-                    self.arrive(desk, ledger, load.round, named, Some(load.bytes));
+                    self.arrive(cx, ledger, load.round, named, Some(load.bytes));
                 }
             }
             Outcome::Feedback(feedback, prepared) => {
-                return self.on_feedback(desk, ledger, feedback, prepared);
+                return self.on_feedback(cx, ledger, feedback, prepared);
             }
         }
         true
@@ -179,7 +179,7 @@ impl OpenRun {
     /// An adapter is here: that of the head, or one from which the head is not far.
     fn arrive(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         ledger: &mut Ledger,
         round: Round,
         (adapter, blob): (Arc<Adapter>, BlobRef),
@@ -193,9 +193,9 @@ impl OpenRun {
         if self.certified.round() == Some(round) {
             // One that was fetched was made by nobody here.
             settling.scorable.take_if(|_| bytes.is_some());
-            settling.keep_adapter(desk, &self.certified, ledger, (adapter, blob), bytes);
+            settling.keep_adapter(cx, &self.certified, ledger, (adapter, blob), bytes);
             // Nobody could work for the height before.
-            self.height.began = desk.now.monotonic;
+            self.height.began = cx.now.monotonic;
         } else if (settling.adapter.as_ref()).is_none_or(|(known, _)| *known < round) {
             settling.adapter = Some((round, adapter));
         }

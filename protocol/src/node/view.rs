@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::bounds::Excess;
-use super::alarm::Refuted;
 use super::known::Known;
+use super::refute::Refutation;
 use super::run::{OpenRun, Run};
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
@@ -94,7 +94,7 @@ impl<'a> RunView<'a> {
         self.0.declined()
     }
     /// The certified value that this peer's own evidence refutes, where it stopped.
-    pub fn refuted(&self) -> Option<&'a Refuted> {
+    pub fn refuted(&self) -> Option<&'a Refutation> {
         self.open().and_then(|open| open.refuted.as_ref())
     }
     /// Blobs that are asked for and have not arrived.

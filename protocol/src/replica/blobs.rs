@@ -25,7 +25,7 @@ const HOPELESS: u32 = 5;
 
 /// An outstanding fetch.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct PendingFetch {
     providers: Vec<PeerId>,
     /// When it is asked for again.
     due: Instant,
@@ -33,14 +33,14 @@ pub struct Wanted {
     failures: u32,
 }
 
-impl Wanted {
+impl PendingFetch {
     /// Whether somebody was asked and did not give it.
     pub fn has_failed(&self) -> bool {
         self.failures > 0
     }
 
     /// Nobody gave it in some seconds of asking.
-    pub fn is_hopeless(&self) -> bool {
+    pub fn is_given_up(&self) -> bool {
         self.failures >= HOPELESS
     }
 }
@@ -50,7 +50,7 @@ pub struct Blobs {
     me: PeerId,
     tick_ms: u64,
     /// Asked for and not here yet.
-    wanted: BTreeMap<BlobRef, Wanted>,
+    fetches: BTreeMap<BlobRef, PendingFetch>,
     /// Durable here.
     durable: BTreeSet<BlobHash>,
     /// In memory.
@@ -62,7 +62,7 @@ impl Blobs {
         Self {
             me,
             tick_ms,
-            wanted: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             durable: BTreeSet::new(),
             at_hand: BTreeMap::new(),
         }
@@ -82,7 +82,7 @@ impl Blobs {
     ) -> Option<Effect> {
         let due = self.silence(now);
         providers.retain(|peer| *peer != self.me);
-        if let Some(wanted) = self.wanted.get_mut(&blob) {
+        if let Some(wanted) = self.fetches.get_mut(&blob) {
             providers.retain(|peer| !wanted.providers.contains(peer));
             let is_news = !providers.is_empty();
             wanted.providers.extend(providers);
@@ -94,12 +94,12 @@ impl Blobs {
             let providers = wanted.providers.clone();
             return Some(Effect::FetchBlob { blob, providers });
         }
-        let wanted = Wanted {
+        let wanted = PendingFetch {
             providers: providers.clone(),
             due,
             failures: 0,
         };
-        self.wanted.insert(blob, wanted);
+        self.fetches.insert(blob, wanted);
         Some(Effect::FetchBlob { blob, providers })
     }
 
@@ -107,7 +107,7 @@ impl Blobs {
     pub fn failed(&mut self, now: Instant, hash: &BlobHash) -> bool {
         let most = TICKS_BETWEEN_FETCHES * self.tick_ms;
         let mut was_wanted = false;
-        for (_, wanted) in self.wanted.range_mut(sizes_of(hash)) {
+        for (_, wanted) in self.fetches.range_mut(sizes_of(hash)) {
             let wait = (RETRY_MS << wanted.failures.min(16)).min(most);
             wanted.failures = wanted.failures.saturating_add(1);
             wanted.due = now.after_ms(wait);
@@ -118,7 +118,7 @@ impl Blobs {
 
     /// When the next attempt for a blob that nobody gave is due.
     pub fn next_due(&self) -> Option<Instant> {
-        let failed = self.wanted.values().filter(|wanted| wanted.has_failed());
+        let failed = self.fetches.values().filter(|wanted| wanted.has_failed());
         failed.map(|wanted| wanted.due).min()
     }
 
@@ -126,7 +126,7 @@ impl Blobs {
     pub fn again(&mut self, now: Instant, neighbours: &[PeerId]) -> Vec<Effect> {
         let again = self.silence(now);
         let mut out = Vec::new();
-        for (blob, wanted) in self.wanted.iter_mut().filter(|(_, w)| now >= w.due) {
+        for (blob, wanted) in self.fetches.iter_mut().filter(|(_, w)| now >= w.due) {
             wanted.due = again;
             let mut providers = wanted.providers.clone();
             if wanted.failures != 1 {
@@ -144,7 +144,7 @@ impl Blobs {
             hash: blob.hash(),
             size: blob.bytes().len() as u64,
         };
-        let was_wanted = self.wanted.contains_key(&named);
+        let was_wanted = self.fetches.contains_key(&named);
         self.forget(&named.hash);
         was_wanted
     }
@@ -204,27 +204,27 @@ impl Blobs {
     }
 
     /// An outstanding fetch.
-    pub fn wanted(&self, hash: &BlobHash) -> Option<&Wanted> {
-        self.wanted.range(sizes_of(hash)).map(|(_, w)| w).next()
+    pub fn wanted(&self, hash: &BlobHash) -> Option<&PendingFetch> {
+        self.fetches.range(sizes_of(hash)).map(|(_, w)| w).next()
     }
 
     /// Blobs that are asked for and have not arrived.
     pub fn outstanding(&self) -> usize {
-        self.wanted.len()
+        self.fetches.len()
     }
 
     /// Waits for a blob no longer.
     pub fn forget(&mut self, hash: &BlobHash) {
-        self.wanted.retain(|blob, _| blob.hash != *hash);
+        self.fetches.retain(|blob, _| blob.hash != *hash);
     }
 
     /// Waits only for blobs that are needed.
     pub fn forget_needless(&mut self, needed: &BTreeSet<BlobHash>) {
-        self.wanted.retain(|blob, _| needed.contains(&blob.hash));
+        self.fetches.retain(|blob, _| needed.contains(&blob.hash));
     }
 
     pub(super) fn assert_invariants(&self) {
-        let mut wanted = self.wanted.values();
+        let mut wanted = self.fetches.values();
         assert!(
             wanted.all(|wanted| !wanted.providers.contains(&self.me)),
             "nobody asks itself for a blob"

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::{Effect, Verdict};
-use crate::fixture::{NET, any_digest, key, peer, scope, signed};
 use crate::hash::{Domain, Hasher};
-use crate::id::{Blob, BlobHash, BlobRef, BlockId};
+use crate::id::{Blob, BlobHash, BlobRef, BlockId, DatanetId};
 use crate::log::Unverified;
+use crate::test_utils::fixture::{NET, any_digest, key, peer, scope, signed};
 use crate::time::Timestamp;
 
 /// Authors that honest replicas hear of, more than one list of heads names at once.
@@ -18,7 +18,7 @@ const AUTHORS: u8 = 40;
 const LIAR: u8 = 99;
 /// An author that nobody admits.
 const STRANGER: u8 = 77;
-const SCOPE: Scope = Scope::Network;
+const SCOPE: Scope = Scope::Datanet(DatanetId(crate::hash::Digest::from_bytes([3; 32])));
 const TICK_MS: u64 = 500;
 
 /// The authors of a scope, as its owner lists them.
@@ -355,14 +355,22 @@ fn a_blob_that_nobody_gives_is_asked_for_less_and_less_often_until_it_is_named_a
         waits.extend(blobs.next_due().map(|due| due.0));
     }
     assert_eq!(waits, [250, 500, 1_000, 1_500, 1_500]);
-    assert!(blobs.wanted(&blob.hash).is_some_and(Wanted::is_hopeless));
+    assert!(
+        blobs
+            .wanted(&blob.hash)
+            .is_some_and(PendingFetch::is_given_up)
+    );
     assert!(blobs.again(Instant(1_499), &[peer(3)]).is_empty());
     let Some(Effect::FetchBlob { providers, .. }) = blobs.want(Instant(0), blob, vec![peer(3)])
     else {
         panic!("somebody new may have it");
     };
     assert_eq!(providers, [peer(2), peer(3)], "never this peer itself");
-    assert!(!blobs.wanted(&blob.hash).is_some_and(Wanted::has_failed));
+    assert!(
+        !blobs
+            .wanted(&blob.hash)
+            .is_some_and(PendingFetch::has_failed)
+    );
     let other_size = Blob::of(Bytes::from_static(b"sealed"));
     assert!(
         blobs.arrived(&other_size) && !blobs.arrived(&other_size),

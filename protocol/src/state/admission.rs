@@ -17,7 +17,7 @@ use crate::state::Head;
 /// counts, in proportion to the author's own tokens up to the full number, and no less than one. Nothing where the
 /// author is a stranger or its sketch is not open.
 pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64) -> u64 {
-    match (roster.get(author), manifest.weights) {
+    match (roster.get(author), manifest.updates.weights) {
         (None, _) => 0,
         (Some(member), _) if member.own_tokens == 0 => 0,
         (Some(_), Weights::Trained) => tokens,
@@ -33,7 +33,7 @@ pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64)
 /// where members are invited. None for who left its work undone ([`crate::roster::Member::is_idle`]) or has not opened its
 /// sketch.
 pub fn votes(manifest: &Manifest, member: &Member) -> u64 {
-    match manifest.weights {
+    match manifest.updates.weights {
         _ if member.is_idle() || member.own_tokens == 0 => 0,
         Weights::Trained => 1,
         Weights::Own { full } => member.own_tokens.min(full).max(1),
@@ -42,13 +42,14 @@ pub fn votes(manifest: &Manifest, member: &Member) -> u64 {
 
 /// Whether members of this role show a sketch of their text.
 fn shows_text(manifest: &Manifest, role: Role) -> bool {
-    manifest.weights != Weights::Trained && role.contributes()
+    manifest.updates.weights != Weights::Trained && role.contributes()
 }
 
 /// Whether a join could be admitted at all, whoever is a member: its author may have the role, and commits to a sketch
 /// where own text weighs. What never can be admitted must not take a place in any draw.
 pub fn is_eligible(manifest: &Manifest, author: &PeerId, join: &Join) -> bool {
-    let may_score = !join.role.evaluates() || manifest.evaluators.binary_search(author).is_ok();
+    let may_score =
+        !join.role.evaluates() || manifest.scoring.evaluators.binary_search(author).is_ok();
     may_score && (join.sketch.is_some() || !shows_text(manifest, join.role))
 }
 
@@ -83,13 +84,13 @@ pub(super) fn check(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejec
     }
     let is_genesis = value.round.0 == 0;
     let showing = |j: &&Joined| shows_text(manifest, j.role);
-    if manifest.weights == Weights::Trained && !value.openings.is_empty() {
+    if manifest.updates.weights == Weights::Trained && !value.openings.is_empty() {
         return contradiction("a sketch where text does not weigh");
     }
     if is_genesis && value.joins.iter().filter(showing).count() != value.openings.len() {
         return contradiction("the genesis admits whoever has opened its sketch");
     }
-    let calls = is_genesis && manifest.weights != Weights::Trained;
+    let calls = is_genesis && manifest.updates.weights != Weights::Trained;
     let by_creator = |at: EntryRef| at.author == manifest.creator;
     if value.call.is_some() != calls || !value.call.is_none_or(by_creator) {
         return contradiction("the call is the creator's, for a genesis where own text weighs");

@@ -23,7 +23,7 @@ pub(super) fn check_contributions(
     if !trains && head.is_some_and(|head| head.adapter != value.adapter) {
         return contradiction("closing does not change the adapter");
     }
-    if trains && value.included.len() < manifest.min_contributions as usize {
+    if trains && value.included.len() < manifest.plan.min_contributions as usize {
         return contradiction("fewer contributions than the manifest's minimum");
     }
     if !trains && !value.missed.is_empty() {
@@ -42,7 +42,7 @@ pub(super) fn check_contributions(
     }
     let is_drawn = |i: &&Included| head.is_participant(&i.receipt.author);
     let drawn = value.included.iter().filter(is_drawn).count();
-    if drawn < value.included.len() && drawn >= manifest.min_contributions as usize {
+    if drawn < value.included.len() && drawn >= manifest.plan.min_contributions as usize {
         return contradiction("a substitute where enough of the drawn contributed");
     }
     let weighs = |peer: &PeerId, tokens| weigh(manifest, before, peer, tokens);
@@ -87,7 +87,8 @@ pub(super) fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<()
     let most = round_tokens(manifest);
     let mut trained =
         (value.included.iter().map(|i| i.tokens)).chain(value.missed.iter().map(|m| m.tokens));
-    let held = |j: &Joined| (1..=limits::MAX_TOKENS).contains(&j.tokens) && j.own_tokens <= j.tokens;
+    let held =
+        |j: &Joined| (1..=limits::MAX_TOKENS).contains(&j.tokens) && j.own_tokens <= j.tokens;
     if !(trained.all(|tokens| (1..=most).contains(&tokens)) && value.joins.iter().all(held)) {
         return Err(Rejection::Limit("tokens"));
     }
@@ -95,7 +96,7 @@ pub(super) fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<()
     if !value.included.iter().all(fits) {
         return Err(Rejection::Contradiction("an update of another size"));
     }
-    if value.adapter.size != 4 * manifest.adapter.parameters() as u64 {
+    if value.adapter.size != 4 * manifest.model.adapter.parameters() as u64 {
         return Err(Rejection::Contradiction("an adapter of another size"));
     }
     Ok(())
@@ -112,17 +113,17 @@ pub fn round_tokens(manifest: &Manifest) -> u64 {
 /// Numbers of every update of a round.
 pub fn update_len(manifest: &Manifest, round: Round) -> usize {
     let trainable = manifest.training.schedule.trainable(round);
-    let segments = manifest.adapter.trainable_segments(trainable);
+    let segments = manifest.model.adapter.trainable_segments(trainable);
     segments.iter().map(|s| s.len()).sum()
 }
 
 /// Whether an update of a round can have this size: shape and codec allow a handful, so a receipt that
 /// names another is refused before anything is fetched.
 pub fn update_fits(manifest: &Manifest, round: Round, size: u64) -> bool {
-    update::density(size, update_len(manifest, round), manifest.codec).is_some()
+    update::density(size, update_len(manifest, round), manifest.updates.codec).is_some()
 }
 
 /// Bytes of an update of a round in the manifest's own density.
 pub fn update_size(manifest: &Manifest, round: Round) -> u64 {
-    update::encoded_len(update_len(manifest, round), manifest.codec) as u64
+    update::encoded_len(update_len(manifest, round), manifest.updates.codec) as u64
 }

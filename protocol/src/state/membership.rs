@@ -5,11 +5,11 @@ use crate::beacon;
 use crate::committee::Committee;
 use crate::hash::{Digest, Domain};
 use crate::id::{PeerId, Round, RunId};
-use crate::sortition::Sortition;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
 use crate::roster::{Member, Roster, Work};
 use crate::round::RoundValue;
+use crate::sortition::Sortition;
 
 /// The draw of contributors for the round after `round`, by ticket. While all are drawn, those who have just been
 /// admitted are. Whoever has not opened its sketch in its first round is not waited for.
@@ -42,7 +42,7 @@ pub fn committee(manifest: &Manifest, run: &RunId, head: Option<&Head>) -> Commi
         return Committee::genesis(manifest.creator);
     };
     let round = head.round.next();
-    let size = manifest.committee as usize;
+    let size = manifest.membership.committee as usize;
     let present = |peer: &PeerId| (head.roster.get(peer)).is_some_and(|m| votes(manifest, m) > 0);
     if head.electorate.iter().any(|(peer, _)| present(peer)) {
         let electorate = head.electorate.iter().copied();
@@ -83,7 +83,7 @@ fn work(manifest: &Manifest, head: &Head, value: &RoundValue) -> Work {
     }
     if !value.sheets.is_empty() {
         let evaluators = head.roster.evaluators().map(|member| member.peer);
-        let named = |peer: &PeerId| manifest.evaluators.binary_search(peer).is_ok();
+        let named = |peer: &PeerId| manifest.scoring.evaluators.binary_search(peer).is_ok();
         let only = |peer: &PeerId| !contributes(&head.roster, peer);
         (work.asked).extend(evaluators.filter(|peer| named(peer) && only(peer)));
         work.done

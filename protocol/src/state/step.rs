@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::RoundSources;
+use super::{RoundResult, RoundSources};
 use crate::adapter::{Adapter, numbers_as_bytes};
-use crate::aggregate::{self, ContributionVector, Layout, Weighted};
+use crate::aggregate::{self, Layout, Weighted};
 use crate::hash::BlobHasher;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Privacy};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::update::Packed;
@@ -58,8 +58,8 @@ impl StepKey {
 pub struct Stepped {
     /// The name of the adapter after.
     pub blob: BlobRef,
-    /// Contribution vectors, ordered by peer; they add up to the step.
-    pub contributions: Arc<[(PeerId, ContributionVector)]>,
+    /// What adds up to the step.
+    pub result: RoundResult,
 }
 
 /// The whole outcome of a step. Cheap to clone.
@@ -69,8 +69,8 @@ pub struct Derived {
     pub adapter: Arc<Adapter>,
     /// Its name.
     pub blob: BlobRef,
-    /// Contribution vectors, ordered by peer; they add up to the step.
-    pub contributions: Arc<[(PeerId, ContributionVector)]>,
+    /// What adds up to the step.
+    pub result: RoundResult,
 }
 
 impl Step {
@@ -127,7 +127,7 @@ impl Step {
     /// # Errors
     /// [`Rejection`] when an update cannot be read, or the outcome leaves the range of f32.
     pub fn foresee(&self) -> Result<Stepped, Rejection> {
-        let contributions = self.vectors()?;
+        let result = self.result()?;
         let mut hasher = BlobHasher::default();
         let mut is_finite = true;
         let mut tell = |stretch: &[f32]| {
@@ -135,13 +135,13 @@ impl Step {
             hasher.update(numbers_as_bytes(stretch));
         };
         match &self.before {
-            Some(before) => aggregate::foresee(before.values(), &contributions, &mut tell),
+            Some(before) => aggregate::foresee(before.values(), &result.vectors(), &mut tell),
             None => tell(self.initial().values()),
         }
         match is_finite {
             true => Ok(Stepped {
                 blob: hasher.finish(),
-                contributions: contributions.into(),
+                result,
             }),
             false => Err(OUT_OF_RANGE),
         }
@@ -152,42 +152,45 @@ impl Step {
     /// # Errors
     /// As [`Step::foresee`].
     pub fn take(&self) -> Result<Derived, Rejection> {
-        let contributions = self.vectors()?;
+        let result = self.result()?;
         let adapter = match &self.before {
-            Some(before) => advanced(Arc::clone(before), &contributions)?,
+            Some(before) => advanced(Arc::clone(before), &result)?,
             None => Arc::new(self.initial()),
         };
         Ok(Derived {
             blob: BlobRef::of(adapter.as_bytes()),
             adapter,
-            contributions: contributions.into(),
+            result,
         })
     }
 
     /// What a run begins with.
     fn initial(&self) -> Adapter {
-        Adapter::init(Arc::new(self.manifest.adapter.clone()), &self.run.0)
+        Adapter::init(Arc::new(self.manifest.model.adapter.clone()), &self.run.0)
     }
 
-    fn vectors(&self) -> Result<Vec<(PeerId, ContributionVector)>, Rejection> {
+    fn result(&self) -> Result<RoundResult, Rejection> {
+        assert_eq!(
+            self.manifest.updates.privacy,
+            Privacy::Open,
+            "no manifest of another privacy passes its check"
+        );
         if self.before.is_none() || self.parts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(RoundResult::Open(Arc::default()));
         }
         let trainable = self.manifest.training.schedule.trainable(self.round);
-        let layout = Layout::new(&self.manifest.adapter, trainable);
+        let layout = Layout::new(&self.manifest.model.adapter, trainable);
         let mut updates = Vec::with_capacity(self.parts.len());
         for (peer, weight, bytes) in &self.parts {
             updates.push(Weighted {
                 peer: *peer,
                 weight: *weight,
-                update: Packed::read(bytes.clone(), layout.len(), self.manifest.codec)?,
+                update: Packed::read(bytes.clone(), layout.len(), self.manifest.updates.codec)?,
             });
         }
-        Ok(aggregate::vectors(
-            self.manifest.aggregation,
-            &updates,
-            &layout,
-        ))
+        let contributions =
+            aggregate::vectors(self.manifest.updates.aggregation, &updates, &layout);
+        Ok(RoundResult::Open(contributions.into()))
     }
 }
 
@@ -197,15 +200,13 @@ const OUT_OF_RANGE: Rejection = Rejection::Contradiction("the step leaves the ra
 ///
 /// # Errors
 /// [`Rejection`] when the outcome leaves the range of f32.
-pub fn advanced(
-    before: Arc<Adapter>,
-    contributions: &[(PeerId, ContributionVector)],
-) -> Result<Arc<Adapter>, Rejection> {
-    if contributions.is_empty() {
+pub fn advanced(before: Arc<Adapter>, result: &RoundResult) -> Result<Arc<Adapter>, Rejection> {
+    let vectors = result.vectors();
+    if vectors.is_empty() {
         return Ok(before);
     }
     let shape = Arc::clone(before.shape());
     let values = Arc::unwrap_or_clone(before).into_values();
-    let values = aggregate::advance(values, contributions);
+    let values = aggregate::advance(values, &vectors);
     (Adapter::new(shape, values).map(Arc::new)).map_err(|_| OUT_OF_RANGE)
 }

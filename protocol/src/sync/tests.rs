@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixture::*;
 use crate::logset::tests::{choices, forest};
 use crate::sign::SecretKey;
+use crate::test_utils::fixture::*;
 use crate::wire::Message;
 
 fn filled<'a>(blocks: impl IntoIterator<Item = &'a SignedBlock>) -> LogSet {

@@ -1,11 +1,11 @@
 //! Messages read back, and every bound holds.
 
 use super::*;
-use crate::fixture::*;
 use crate::hash::Digest;
 use crate::id::Seq;
 use crate::log::LogHead;
 use crate::logset::ForkMark;
+use crate::test_utils::fixture::*;
 
 fn list() -> HeadList {
     HeadList {

@@ -6,7 +6,9 @@ use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
 use tributary_protocol::log::{Block, LogHead};
-use tributary_protocol::manifest::{Aggregation, FactorSchedule, Manifest, UpdateCodec, Weights};
+use tributary_protocol::manifest::{
+    Aggregation, FactorSchedule, Manifest, Model, Privacy, UpdateCodec, Updates, Version, Weights,
+};
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::sign::Signature;
 use tributary_protocol::sync::AuthorRange;
@@ -117,17 +119,30 @@ pub(crate) fn manifest(m: &Manifest) -> Vec<u8> {
 }
 
 fn write_manifest(o: &mut Out, m: &Manifest) {
+    o.int(match m.version {
+        Version::V1 => 0u8,
+    });
     o.bytes(m.name.as_bytes())
         .raw(m.creator.as_bytes())
-        .int(m.nonce);
-    o.bytes(m.base.name.as_bytes()).raw(m.base.hash.as_bytes());
-    o.int(m.adapter.rank).int(m.adapter.alpha);
-    o.list(&m.adapter.modules, |o, module| {
+        .int(m.nonce)
+        .bytes(m.datanet.as_bytes());
+    let Model { base, adapter } = &m.model;
+    o.bytes(base.name.as_bytes()).raw(base.hash.as_bytes());
+    o.int(adapter.rank).int(adapter.alpha);
+    o.list(&adapter.modules, |o, module| {
         o.bytes(module.name.as_bytes())
             .int(module.inputs)
             .int(module.outputs);
     });
-    o.bytes(m.datanet.as_bytes()).int(m.rounds);
+    o.int(m.membership.min_members).int(m.membership.committee);
+    o.int(m.plan.rounds)
+        .int(m.plan.participants)
+        .int(m.plan.min_contributions);
+    let d = m.plan.deadlines;
+    o.int(d.round_ms)
+        .int(d.grace_ms)
+        .int(d.propose_ms)
+        .int(d.vote_ms);
     let t = &m.training;
     o.int(t.local_steps)
         .int(t.batch)
@@ -138,39 +153,14 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
         FactorSchedule::Both => 1,
         FactorSchedule::FreezeA => 2,
     });
-    match m.codec {
-        UpdateCodec::DenseF32 => o.int(0u8),
-        UpdateCodec::DenseInt8 => o.int(1u8),
-        UpdateCodec::Sparse { top, feedback } => o.int(2u8).int(top).int(feedback.0),
-    };
-    match m.aggregation {
-        Aggregation::Mean => o.int(0u8),
-        Aggregation::ClippedMean => o.int(1u8),
-        Aggregation::MultiKrum { tolerate } => o.int(2u8).int(tolerate.0),
-        Aggregation::CentredClip { tolerate } => o.int(3u8).int(tolerate.0),
-        Aggregation::GeometricMedian { tolerate } => o.int(4u8).int(tolerate.0),
-        Aggregation::Agreement { tolerate } => o.int(5u8).int(tolerate.0),
-    };
-    match m.weights {
-        Weights::Trained => o.int(0u8),
-        Weights::Own { full } => o.int(1u8).int(full),
-    };
-    o.list(&m.evaluators, |o, peer| {
+    write_updates(o, &m.updates);
+    o.list(&m.scoring.evaluators, |o, peer| {
         o.raw(peer.as_bytes());
     });
-    o.int(m.score_windows)
-        .int(m.committee)
-        .int(m.min_members)
-        .int(m.min_contributions)
-        .int(m.participants);
-    let d = m.deadlines;
-    o.int(d.round_ms)
-        .int(d.grace_ms)
-        .int(d.propose_ms)
-        .int(d.vote_ms);
-    let r = m.revenue;
-    o.int(m.budget_per_round.0);
-    o.int(m.price_per_nat.0);
+    o.int(m.scoring.windows);
+    let r = m.payment.revenue;
+    o.int(m.payment.budget_per_round.0);
+    o.int(m.payment.price_per_nat.0);
     for part in [
         r.contributors,
         r.base_author,
@@ -180,6 +170,30 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
     ] {
         o.int(part.0);
     }
+}
+
+fn write_updates(o: &mut Out, updates: &Updates) {
+    match updates.codec {
+        UpdateCodec::DenseF32 => o.int(0u8),
+        UpdateCodec::DenseInt8 => o.int(1u8),
+        UpdateCodec::Sparse { top, feedback } => o.int(2u8).int(top).int(feedback.0),
+    };
+    match updates.aggregation {
+        Aggregation::Mean => o.int(0u8),
+        Aggregation::ClippedMean => o.int(1u8),
+        Aggregation::MultiKrum { tolerate } => o.int(2u8).int(tolerate.0),
+        Aggregation::CentredClip { tolerate } => o.int(3u8).int(tolerate.0),
+        Aggregation::GeometricMedian { tolerate } => o.int(4u8).int(tolerate.0),
+        Aggregation::Agreement { tolerate } => o.int(5u8).int(tolerate.0),
+    };
+    match updates.weights {
+        Weights::Trained => o.int(0u8),
+        Weights::Own { full } => o.int(1u8).int(full),
+    };
+    match updates.privacy {
+        Privacy::Open => o.int(0u8),
+        Privacy::Masked { cohort } => o.int(1u8).int(cohort),
+    };
 }
 
 fn entry(o: &mut Out, entry: &Entry) {
@@ -237,7 +251,8 @@ pub(crate) fn block(b: &Block) -> Vec<u8> {
     let mut o = Out::default();
     o.int(b.network.0).raw(b.author.as_bytes());
     match b.scope {
-        Scope::Network => o.int(0u8),
+        Scope::Account(peer) => o.int(0u8).raw(peer.as_bytes()),
+        Scope::Datanet(datanet) => o.int(2u8).raw(datanet.0.as_bytes()),
         Scope::Run(run) => o.int(1u8).run(&run),
     };
     o.int(b.seq.0).option(b.prev, |o, prev| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Breach;
-use crate::text::{blank, paths, test_modules, tokens};
+use crate::source::Source;
 
 /// The top-level module of a file `CRATE/src/MODULE...`; none for the crate's root and its binary.
 fn module<'a>(file: &'a str, name: &str) -> Option<&'a str> {
@@ -26,16 +26,14 @@ pub(crate) fn check(name: &str, files: &[(String, String)]) -> Vec<Breach> {
         let Some(from) = module(file, name) else {
             continue;
         };
-        let tokens = tokens(&blank(text));
-        let tests = test_modules(&tokens);
-        for (line, path) in paths(&tokens) {
+        let source = Source::read(text);
+        for (line, path) in &source.paths {
+            let line = *line;
             let named = path
                 .strip_prefix("crate::")
                 .map(|rest| rest.split("::").next());
             let to = named.flatten().and_then(|to| modules.get(to));
-            let in_tests = tests
-                .iter()
-                .any(|(first, last)| (first..=last).contains(&&line));
+            let in_tests = source.is_test(line);
             if let Some(to) = to.filter(|to| **to != from && !in_tests) {
                 edges.entry((from, to)).or_insert((file, line));
             }

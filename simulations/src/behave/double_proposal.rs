@@ -38,9 +38,7 @@ impl DoubleProposal {
         let at = (proposal.value.round.0, proposal.attempt);
         let wrong = self.wrong;
         let twin = self.twins.entry(at).or_insert_with(|| {
-            let other = (!wrong)
-                .then(|| without_one(&proposal.value, cx))
-                .flatten();
+            let other = (!wrong).then(|| without_one(&proposal.value, cx)).flatten();
             let body = Proposal {
                 value: other.unwrap_or_else(|| does_not_follow(&proposal.value)),
                 polka: None,

@@ -89,7 +89,8 @@ fn others(value: &RoundValue, cx: &LiarContext<'_>) -> Vec<RoundValue> {
     }
     for included in &value.included {
         if included.receipt.author != cx.me {
-            let kept = |selection: &mut state::Selection| selection.included.retain(|i| i != included);
+            let kept =
+                |selection: &mut state::Selection| selection.included.retain(|i| i != included);
             out.extend(rebuilt(value, cx, kept));
         }
     }

@@ -6,7 +6,7 @@ use tributary_protocol::consensus::{ConsensusMessage, Proposal, Signed};
 use tributary_protocol::event::Effect;
 use tributary_protocol::id::BlobHash;
 use tributary_protocol::round::RoundValue;
-use tributary_protocol::state::{self, Selection, RoundSources};
+use tributary_protocol::state::{self, RoundSources, Selection};
 use tributary_protocol::wire::Message;
 
 use super::LiarContext;
@@ -34,8 +34,7 @@ impl Instead {
         let words = self.0.entry(at).or_insert_with(|| {
             let fresh = body.polka.is_none();
             let value = fresh.then(|| other(&body.value, cx)).flatten()?;
-            let signed =
-                Signed::<Proposal>::proposal(Proposal { value, ..body }, NETWORK, cx.key);
+            let signed = Signed::<Proposal>::proposal(Proposal { value, ..body }, NETWORK, cx.key);
             let message = ConsensusMessage::Proposal(signed);
             Some(Message::Consensus(message.encode()))
         });

@@ -7,7 +7,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Entry;
-use tributary_protocol::event::{JoinRequest, Command, Input};
+use tributary_protocol::event::{Command, Input, JoinRequest};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::limits;
 use tributary_protocol::sketch::Sketch;
@@ -94,8 +94,7 @@ impl Behaviour for LieSketch {
                 cx.tell(Input::Command(Command::Leave(run)));
             }
             Some(Copying::Leaves) if !is_member => {
-                let (Some(mut candidate), Some(sketch)) = (self.wish.take(), copy_seen(cx))
-                else {
+                let (Some(mut candidate), Some(sketch)) = (self.wish.take(), copy_seen(cx)) else {
                     return;
                 };
                 self.copies = Some(Copying::Done);

@@ -23,7 +23,7 @@ fn fewest(value: &RoundValue, me: &PeerId, least: usize) -> Vec<Included> {
 impl Behaviour for Omit {
     fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
         self.0.say(cx, effect, |value, cx| {
-            let least = cx.world.manifest.min_contributions as usize;
+            let least = cx.world.manifest.plan.min_contributions as usize;
             let kept = (value.included.len() > least).then(|| fewest(value, &cx.me, least))?;
             rebuilt(value, cx, |selection| selection.included = kept)
         });

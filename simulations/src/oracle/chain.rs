@@ -79,7 +79,7 @@ impl Chain {
         let trains = round > Round(0) && round < self.manifest.closing_round();
         let contributors = head.into_iter().flat_map(|head| head.roster.contributors());
         let honest = contributors.filter(|member| !self.liars.contains(&member.peer));
-        let enough = !trains || honest.count() >= self.manifest.min_contributions as usize;
+        let enough = !trains || honest.count() >= self.manifest.plan.min_contributions as usize;
         votes >= committee.quorum() && enough && !self.captured
     }
 
@@ -97,7 +97,7 @@ impl Chain {
 
     /// The adapter that every run starts from.
     pub(super) fn first_adapter(&self) -> Vec<f32> {
-        let shape = Arc::new(self.manifest.adapter.clone());
+        let shape = Arc::new(self.manifest.model.adapter.clone());
         Adapter::init(shape, &self.run.0).into_values()
     }
 

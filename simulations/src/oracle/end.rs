@@ -193,8 +193,12 @@ pub(super) fn scores_are_within_honest_ones(
     let Some(manifest) = view.manifest() else {
         return Ok(());
     };
-    let dishonest = manifest.evaluators.iter().filter(|e| liars.contains(e));
-    if 3 * dishonest.count() >= manifest.evaluators.len() {
+    let dishonest = manifest
+        .scoring
+        .evaluators
+        .iter()
+        .filter(|e| liars.contains(e));
+    if 3 * dishonest.count() >= manifest.scoring.evaluators.len() {
         return Ok(());
     }
     let sheets: Vec<_> = (view.log().all())
@@ -246,7 +250,7 @@ pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Res
             other => return Err((PROMISE, format!("peer {peer}: balances sum to {other:?}"))),
         }
         let paid = books.balance(*run, Account::Sponsor(manifest.creator)).0;
-        let most = manifest.budget_per_round.0 as i128 * i128::from(manifest.rounds);
+        let most = manifest.payment.budget_per_round.0 as i128 * i128::from(manifest.plan.rounds);
         if !(-most..=0).contains(&paid) {
             let what = format!("peer {peer}: the sponsor moved {paid} of {most} micro-OPEN");
             return Err((PROMISE, what));

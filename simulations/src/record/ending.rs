@@ -193,7 +193,7 @@ impl Reader<'_> {
 
     fn common_loss(&self, adapter: &BlobHash) -> Option<f64> {
         let bytes = self.machines.iter().find_map(|m| m.store.blob(adapter))?;
-        let shape = std::sync::Arc::new(self.manifest.adapter.clone());
+        let shape = std::sync::Arc::new(self.manifest.model.adapter.clone());
         let adapter = tributary_protocol::adapter::Adapter::from_bytes(shape, bytes).ok()?;
         Some((self.loss)(adapter.values()))
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tributary_protocol::event::Notice;
+use tributary_protocol::event::{Notice, Phase};
 
 use super::{Run, figures, page};
-use crate::record::{History, Moment, What, phase_name};
+use crate::record::{History, Moment, What};
 use crate::scenario::Scenario;
 
 /// The file that makes a folder a result.
@@ -194,7 +194,7 @@ fn event(history: &History, moment: &Moment, open: u32) -> Value {
         }
         What::Heal { nth } => ("heal", json!({"nth": nth})),
         What::Calm => ("calm", json!({})),
-        What::FirstCertified(round) => ("first_certificate", json!({"of_round": round})),
+        What::FirstCertified(round) => ("first_certificate", json!({"round": round})),
         What::Broken(what) => ("broken", json!({"what": what})),
         What::Note(text) => ("note", json!({"text": text})),
         What::Notice(notice) => notice_event(history, notice),
@@ -203,7 +203,7 @@ fn event(history: &History, moment: &Moment, open: u32) -> Value {
         "at_s": moment.at as f64 / 1e6,
         "open_round": open,
         "participant": moment.peer.map(name),
-        "event": kind,
+        "kind": kind,
     });
     if let (Value::Object(out), Value::Object(detail)) = (&mut out, detail) {
         out.extend(detail);
@@ -211,6 +211,19 @@ fn event(history: &History, moment: &Moment, open: u32) -> Value {
     out
 }
 
+fn phase_code(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Gather => "gather",
+        Phase::Train => "train",
+        Phase::Collect => "collect",
+        Phase::Agree => "agree",
+        Phase::CatchUp => "catch_up",
+        Phase::Stopped => "stopped",
+        Phase::Finished => "finished",
+    }
+}
+
+/// What a node says, by the names under which a daemon streams it (`EventView` of the control API).
 fn notice_event(history: &History, notice: &Notice) -> (&'static str, Value) {
     let name = |peer| match history.index.get(peer) {
         Some(at) => history.participants[*at].name.clone(),
@@ -220,7 +233,7 @@ fn notice_event(history: &History, notice: &Notice) -> (&'static str, Value) {
         Notice::Following(_) => ("following", json!({})),
         Notice::Phase { round, phase, .. } => (
             "phase",
-            json!({"of_round": round.0, "phase": phase_name(*phase)}),
+            json!({"round": round.0, "phase": phase_code(*phase)}),
         ),
         Notice::Contributed {
             round,
@@ -229,29 +242,30 @@ fn notice_event(history: &History, notice: &Notice) -> (&'static str, Value) {
             expected,
             ..
         } => (
-            "update",
-            json!({"of_round": round.0, "whose": name(peer), "arrived": arrived, "expected": expected}),
+            "contributed",
+            json!({"round": round.0, "peer": name(peer), "arrived": arrived, "expected": expected}),
         ),
         Notice::Certified {
             round,
+            state,
             included,
             took_ms,
             ..
         } => (
-            "certificate",
-            json!({"of_round": round.0, "included": included, "took_ms": took_ms}),
+            "certified",
+            json!({"round": round.0, "state": state.to_string(), "included": included, "took_ms": took_ms}),
         ),
         Notice::Finished(_) => ("finished", json!({})),
         Notice::Refused { from, why } => (
             "refused",
-            json!({"from": name(from), "why": why.to_string()}),
+            json!({"peer": name(from), "code": why.code(), "why": why.to_string()}),
         ),
         Notice::Refuted { round, why, .. } => (
             "refuted",
-            json!({"of_round": round.0, "why": why.to_string()}),
+            json!({"round": round.0, "code": why.code(), "why": why.to_string()}),
         ),
-        Notice::Equivocation { author, .. } => ("equivocation", json!({"author": name(author)})),
+        Notice::Equivocation { author, .. } => ("equivocation", json!({"peer": name(author)})),
         Notice::Declined { excess, .. } => ("declined", json!({"why": excess.to_string()})),
-        Notice::CommandFailed { why, .. } => ("command_failed", json!({"why": why})),
+        Notice::CommandFailed { why, .. } => ("failed", json!({"why": why})),
     }
 }

@@ -1,169 +1,109 @@
 //! One page that holds a whole run: no script, no other file, readable on paper and on a phone.
+//!
+//! `templates/report.html` is the page; here is what stands in it.
 
-use std::fmt::Write as _;
+use askama::Template;
 
 use super::Run;
 use super::figures::{Figure, reason, round_name};
 use super::metrics::METRICS;
 use super::rows::ParticipantRow;
-use crate::plot::{bytes, escaped, number};
-use crate::record::What;
+use crate::plot::{bytes, number};
+use crate::record::{Moment, What};
 
 /// Lines of the list of events; the rest is in the JSONL file.
 const MAX_EVENTS_SHOWN: usize = 200;
 
-/// The page's look. Figures stand in two columns where there is room, tables scroll sideways where
-/// there is not, and paper gets everything in black on white.
-pub const STYLE: &str = "
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 0 .8rem 3rem; color: #111; background: #fff;
-  font: 16px/1.5 system-ui, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 1.2rem 0 .4rem; }
-h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #bbb; }
-p, figcaption { max-width: 46rem; }
-.verdict { border-left: .4rem solid #009E73; padding: .3rem .8rem; background: #f3f3f3; }
-.verdict.broken { border-color: #D55E00; }
-.figures { margin-top: 1.2rem; columns: 26rem 2; column-gap: 1.2rem; }
-figure { margin: 0 0 1.2rem; break-inside: avoid; }
-figure.broad { column-span: all; padding-top: 1.2rem; }
-figure svg { display: block; width: 100%; height: auto; border: 1px solid #ddd; }
-figcaption { font-size: .85rem; color: #333; margin-top: .3rem; }
-.wide { display: none; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; }
-th, td { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-td.n, td:first-child { white-space: nowrap; }
-td.words { min-width: 13rem; }
-td.missing { color: #8a3d00; font-weight: 600; }
-code, pre { font: .85em ui-monospace, 'DejaVu Sans Mono', monospace; }
-code { overflow-wrap: anywhere; }
-pre { overflow-x: auto; background: #f3f3f3; padding: .6rem; }
-@media (min-width: 56rem) { .wide { display: block; } .wide + .narrow { display: none; } }
-@media print { body { max-width: none; font-size: 10pt; } .scroll { overflow: visible; }
-  table { font-size: 7.5pt; } figcaption { font-size: 8pt; } th, td { padding-right: .35rem; } tr { break-inside: avoid; }
-  .figures { columns: 2; } pre { white-space: pre-wrap; }
-  .wide { display: block; } .wide + .narrow { display: none; } }
-";
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    title: String,
+    describe: String,
+    run: &'a Run<'a>,
+    broken: Vec<String>,
+    missed: Option<String>,
+    virtual_s: String,
+    wall_s: String,
+    figures: &'a [Figure],
+    metrics: Table,
+    rounds: Table,
+    participants: Table,
+    matrix: Table,
+    /// Events that there are to tell of.
+    told: usize,
+    events: Table,
+    command: &'a str,
+    scenario: &'a str,
+}
 
 /// The page.
 pub fn page(run: &Run<'_>, figures: &[Figure], command: &str, scenario: &str) -> String {
-    let mut out = head(&format!("{}, seed {}", run.scenario.name, run.outcome.seed));
-    verdict(&mut out, run);
-    out += "<div class=\"figures\">\n";
-    figures
-        .iter()
-        .for_each(|figure| put_figure(&mut out, figure));
-    out += "</div>\n";
-    metrics(&mut out, run);
-    rounds(&mut out, run);
-    participants(&mut out, run);
-    matrix(&mut out, run);
-    events(&mut out, run);
-    let _ = write!(
-        out,
-        "<h2>Get this again</h2>\n<pre>{}</pre>\n<p>The same scenario, seed and version give the same \
-         digest, <code>{}</code>. The scenario in full, defaults included:</p>\n<pre>{}</pre>\n",
-        escaped(command),
-        run.outcome.digest,
-        escaped(scenario)
-    );
-    out += "</body>\n</html>\n";
-    out
-}
-
-/// Everything before a page's content.
-pub fn head(title: &str) -> String {
-    let title = escaped(title);
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
-         </head>\n<body>\n<h1>{title}</h1>\n"
-    )
-}
-
-fn verdict(out: &mut String, run: &Run<'_>) {
-    let broken = run.all_broken();
-    let class = if broken.is_empty() { "" } else { " broken" };
-    let _ = writeln!(out, "<p>{}.</p>", escaped(&run.scenario.describe()));
-    let _ = write!(out, "<div class=\"verdict{class}\">");
-    let (certified, asked) = (run.outcome.rounds_certified, run.scenario.rounds);
-    let _ = write!(
-        out,
-        "<strong>{certified} of {asked} rounds were certified on every honest peer; "
-    );
-    match broken.len() {
-        0 => *out += "every promise was kept.</strong>",
-        n => {
-            let _ = write!(out, "{n} promises were broken.</strong><ul>");
-            for line in &broken {
-                let _ = write!(out, "<li>{}</li>", escaped(line));
-            }
-            *out += "</ul>";
-        }
-    }
-    let _ = write!(
-        out,
-        "<br>{} events in {:.1} virtual seconds, {:.2} s of real time.",
-        run.outcome.events,
-        run.outcome.virtual_us as f64 / 1e6,
-        run.wall_s
-    );
-    if let Some(missed) = run.missed() {
-        let _ = write!(out, "<br>{}.", escaped(&missed));
-    }
-    *out += "</div>\n";
-}
-
-/// One figure with its caption.
-pub fn put_figure(out: &mut String, figure: &Figure) {
-    let broad = if figure.wide.is_some() {
-        " class=\"broad\""
-    } else {
-        ""
+    let told = told(run);
+    let page = Page {
+        title: format!("{}, seed {}", run.scenario.name, run.outcome.seed),
+        describe: run.scenario.describe(),
+        run,
+        broken: run.all_broken(),
+        missed: run.missed(),
+        virtual_s: format!("{:.1}", run.outcome.virtual_us as f64 / 1e6),
+        wall_s: format!("{:.2}", run.wall_s),
+        figures,
+        metrics: metrics(run),
+        rounds: rounds(run),
+        participants: participants(run),
+        matrix: matrix(run),
+        told: told.len(),
+        events: events(run, &told),
+        command,
+        scenario,
     };
-    let _ = writeln!(out, "<figure id=\"{}\"{broad}>", figure.name);
-    if let Some(wide) = &figure.wide {
-        let _ = write!(
-            out,
-            "<div class=\"wide\">{wide}</div><div class=\"narrow\">"
-        );
-    }
-    *out += &figure.svg;
-    if figure.wide.is_some() {
-        *out += "</div>";
-    }
-    let _ = writeln!(
-        out,
-        "<figcaption>{}</figcaption></figure>",
-        escaped(&figure.caption)
-    );
+    page.render().expect("writing to memory does not fail")
 }
 
-/// A table; columns whose heading begins with `#` hold numbers.
-pub fn table(out: &mut String, headings: &[&str], rows: &[Vec<String>]) {
-    let class = |heading: &str| {
-        if heading.starts_with('#') {
-            " class=\"n\""
-        } else {
-            ""
-        }
-    };
-    *out += "<div class=\"scroll\"><table>\n<thead><tr>";
-    for heading in headings {
-        let name = escaped(heading.trim_start_matches('#'));
-        let _ = write!(out, "<th{}>{name}</th>", class(heading));
+/// A table as pages show it.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) headings: Vec<Heading>,
+    pub(crate) rows: Vec<Vec<Cell>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Heading {
+    pub(crate) name: String,
+    pub(crate) is_number: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    /// Classes of the style sheet: `n` for numbers, `missing`.
+    pub(crate) class: &'static str,
+}
+
+impl Table {
+    /// Columns whose heading begins with `#` hold numbers.
+    pub(crate) fn new<H: AsRef<str>>(
+        headings: impl IntoIterator<Item = H>,
+        rows: Vec<Vec<String>>,
+    ) -> Self {
+        let headings: Vec<Heading> = (headings.into_iter())
+            .map(|heading| Heading {
+                name: heading.as_ref().trim_start_matches('#').to_owned(),
+                is_number: heading.as_ref().starts_with('#'),
+            })
+            .collect();
+        let row = |row: Vec<String>| {
+            let cells = row.into_iter().zip(&headings);
+            cells
+                .map(|(text, heading)| Cell {
+                    text,
+                    class: if heading.is_number { "n" } else { "" },
+                })
+                .collect()
+        };
+        let rows = rows.into_iter().map(row).collect();
+        Self { headings, rows }
     }
-    *out += "</tr></thead>\n<tbody>\n";
-    for row in rows {
-        *out += "<tr>";
-        for (cell, heading) in row.iter().zip(headings) {
-            let _ = write!(out, "<td{}>{}</td>", class(heading), escaped(cell));
-        }
-        *out += "</tr>\n";
-    }
-    *out += "</tbody></table></div>\n";
 }
 
 /// `3 of 4`; nothing of nothing is left out.
@@ -174,9 +114,7 @@ fn of(part: usize, whole: usize) -> String {
     }
 }
 
-fn metrics(out: &mut String, run: &Run<'_>) {
-    *out +=
-        "<h2>Metrics</h2>\n<p>By these names <code>compare</code> and sweeps speak of them.</p>\n";
+fn metrics(run: &Run<'_>) -> Table {
     let row = |metric: &super::metrics::Metric| {
         let value = run.metrics.get(metric.name)?;
         let value = match metric.unit {
@@ -188,11 +126,10 @@ fn metrics(out: &mut String, run: &Run<'_>) {
         Some(vec![metric.name.into(), value, unit, metric.meaning.into()])
     };
     let rows: Vec<Vec<String>> = METRICS.iter().filter_map(row).collect();
-    table(out, &["metric", "#value", "unit", "meaning"], &rows);
+    Table::new(["metric", "#value", "unit", "meaning"], rows)
 }
 
-fn rounds(out: &mut String, run: &Run<'_>) {
-    *out += "<h2>Rounds</h2>\n";
+fn rounds(run: &Run<'_>) -> Table {
     let optional = |value: Option<f64>| value.map_or(String::new(), number);
     let rows: Vec<Vec<String>> = (run.tables.rounds.iter())
         .map(|row| {
@@ -226,11 +163,10 @@ fn rounds(out: &mut String, run: &Run<'_>) {
         "#payload",
         "what it waited for",
     ];
-    table(out, &headings, &rows);
+    Table::new(headings, rows)
 }
 
-fn participants(out: &mut String, run: &Run<'_>) {
-    *out += "<h2>Participants</h2>\n";
+fn participants(run: &Run<'_>) -> Table {
     let row = |row: &ParticipantRow| {
         let role = match row.behaviour.is_empty() {
             true => row.role.to_owned(),
@@ -269,62 +205,55 @@ fn participants(out: &mut String, run: &Run<'_>) {
         "#control sent",
         "#payload sent",
     ];
-    table(out, &headings, &rows);
+    Table::new(headings, rows)
 }
 
 /// A row per participant, a column per training round: the score, or why there is none.
-fn matrix(out: &mut String, run: &Run<'_>) {
-    *out += "<h2>Every participant in every round</h2>\n<p>The final score where the contribution was \
-             included and judged; otherwise what became of it.</p>\n<div class=\"scroll\"><table>\n<thead><tr>\
-             <th>participant</th>";
-    let rows = &run.tables.contributions;
-    let mut rounds: Vec<u32> = rows.iter().map(|row| row.round).collect();
+fn matrix(run: &Run<'_>) -> Table {
+    let all = &run.tables.contributions;
+    let mut rounds: Vec<u32> = all.iter().map(|row| row.round).collect();
     rounds.sort_unstable();
     rounds.dedup();
-    for round in &rounds {
-        let _ = write!(out, "<th class=\"n\">round {round}</th>");
-    }
-    *out += "</tr></thead>\n<tbody>\n";
+    let names = rounds.iter().map(|round| format!("#round {round}"));
+    let headings = std::iter::once("participant".to_owned()).chain(names);
+    let mut table = Table::new(headings, Vec::new());
     for participant in &run.tables.participants {
-        let _ = write!(out, "<tr><td>{}</td>", escaped(&participant.name));
-        let own = rows
-            .iter()
-            .filter(|r| r.participant == participant.participant);
-        for row in own {
-            let (class, cell) = match (row.outcome, row.score) {
+        let own = (all.iter()).filter(|row| row.participant == participant.participant);
+        let cells = own.map(|row| {
+            let (class, text) = match (row.outcome, row.score) {
                 (_, Some(score)) => ("n", number(score)),
                 ("included", None) => ("n", "included, not judged".into()),
                 ("evaluator" | "not a member" | "not drawn", _) => ("n", "–".into()),
                 (cause, _) => ("n missing", cause.to_owned()),
             };
-            let _ = write!(out, "<td class=\"{class}\">{}</td>", escaped(&cell));
-        }
-        *out += "</tr>\n";
+            Cell { text, class }
+        });
+        let name = Cell {
+            text: participant.name.clone(),
+            class: "",
+        };
+        table
+            .rows
+            .push(std::iter::once(name).chain(cells).collect());
     }
-    *out += "</tbody></table></div>\n";
+    table
 }
 
 /// What happened to the federation, in order of time.
-fn events(out: &mut String, run: &Run<'_>) {
-    *out += "<h2>What happened</h2>\n";
-    let history = run.history;
-    let told: Vec<_> = (history.moments.iter())
+fn told<'a>(run: &Run<'a>) -> Vec<&'a Moment> {
+    let moments = run.history.moments.iter();
+    moments
         .filter(|m| !matches!(m.what, What::Notice(_) | What::Invited))
-        .collect();
-    if told.len() > MAX_EVENTS_SHOWN {
-        let _ = writeln!(
-            out,
-            "<p>The first {MAX_EVENTS_SHOWN} of {}; all of them, and what each node said, are in \
-             <code>events.jsonl</code>.</p>",
-            told.len()
-        );
-    }
-    let rows: Vec<Vec<String>> = (told.iter().take(MAX_EVENTS_SHOWN))
-        .map(|moment| {
-            let who = moment.peer.map_or("all", |p| &history.participants[p].name);
-            let at = format!("{:.3}", moment.at as f64 / 1e6);
-            vec![at, who.into(), moment.what.to_string()]
-        })
-        .collect();
-    table(out, &["#time (s)", "who", "what"], &rows);
+        .collect()
+}
+
+fn events(run: &Run<'_>, told: &[&Moment]) -> Table {
+    let shown = told.iter().take(MAX_EVENTS_SHOWN);
+    let rows = shown.map(|moment| {
+        let peers = &run.history.participants;
+        let who = moment.peer.map_or("all", |peer| &peers[peer].name);
+        let at = format!("{:.3}", moment.at as f64 / 1e6);
+        vec![at, who.into(), moment.what.to_string()]
+    });
+    Table::new(["#time (s)", "who", "what"], rows.collect())
 }

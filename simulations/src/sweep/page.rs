@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use askama::Template;
+
 use super::{Cell, json, table};
-use crate::plot::{Axis, byte_unit, bytes, escaped, number, ranges};
+use crate::plot::{Axis, byte_unit, bytes, number, ranges};
 use crate::report::figures::Figure;
 use crate::report::folder::{Folder, FolderError};
 use crate::report::metrics::{Metric, named};
-use crate::report::page;
+use crate::report::page::Table;
 use crate::scenario::Scenario;
 
 /// The file that makes a folder the result of a sweep.
@@ -149,6 +151,19 @@ fn rescale(rows: &mut [ranges::Row], unit: &'static str) -> &'static str {
     unit
 }
 
+#[derive(Template)]
+#[template(path = "sweep.html")]
+struct Page<'a> {
+    title: String,
+    describe: String,
+    /// Every broken promise, with the combination that it was broken in.
+    broken: Vec<String>,
+    figures: &'a [Figure],
+    summaries: Table,
+    command: &'a str,
+    scenario: &'a str,
+}
+
 fn html(
     scenario: &Scenario,
     cells: &[Cell],
@@ -157,64 +172,38 @@ fn html(
     toml: &str,
 ) -> String {
     let seeds = cells.first().map_or(0, |cell| cell.seeds.len());
-    let mut out = page::head(&format!(
-        "{}: {} combinations of {seeds} seeds",
-        scenario.name,
-        cells.len()
-    ));
-    out += &format!("<p>{}.</p>\n", escaped(&scenario.describe()));
-    verdict(&mut out, cells);
-    out += "<div class=\"figures\">\n";
-    figures
-        .iter()
-        .for_each(|figure| page::put_figure(&mut out, figure));
-    out += "</div>\n<h2>All combinations</h2>\n<p>Median over the seeds, least and greatest in brackets. \
-            All metrics are in <code>sweep.csv</code>, every seed is in <code>sweep.json</code>.</p>\n";
-    summaries(&mut out, cells);
-    out += &format!(
-        "<h2>Get this again</h2>\n<pre>{}</pre>\n<p>The scenario that is varied:</p>\n<pre>{}</pre>\n\
-         </body>\n</html>\n",
-        escaped(command),
-        escaped(toml)
-    );
-    out
-}
-
-/// Every broken promise, with the combination that it was broken in.
-fn verdict(out: &mut String, cells: &[Cell]) {
-    let broken: Vec<String> = (cells.iter())
-        .flat_map(|cell| {
-            let lines = cell.seeds.iter().flat_map(|seed| &seed.broken);
-            lines.map(|line| format!("{}: {line}", cell.label()))
-        })
-        .collect();
-    match broken.is_empty() {
-        true => *out += "<div class=\"verdict\"><strong>Every promise was kept.</strong></div>\n",
-        false => {
-            *out += "<div class=\"verdict broken\"><strong>Promises were broken.</strong><ul>";
-            for line in &broken {
-                *out += &format!("<li>{}</li>", escaped(line));
-            }
-            *out += "</ul></div>\n";
-        }
-    }
+    let broken = cells.iter().flat_map(|cell| {
+        let lines = cell.seeds.iter().flat_map(|seed| &seed.broken);
+        lines.map(|line| format!("{}: {line}", cell.label()))
+    });
+    let page = Page {
+        title: format!(
+            "{}: {} combinations of {seeds} seeds",
+            scenario.name,
+            cells.len()
+        ),
+        describe: scenario.describe(),
+        broken: broken.collect(),
+        figures,
+        summaries: summaries(cells),
+        command,
+        scenario: toml,
+    };
+    page.render().expect("writing to memory does not fail")
 }
 
 /// A row per combination, a column per metric that is drawn.
-fn summaries(out: &mut String, cells: &[Cell]) {
+fn summaries(cells: &[Cell]) -> Table {
     let lies = cells.iter().any(|cell| cell.scenario.liars() > 0);
     let columns: Vec<&Metric> = (DRAWN.iter())
         .filter(|(name, _)| lies || *name != "liars_earned_share")
         .filter_map(|(name, _)| named(name))
         .collect();
-    let headings: Vec<String> = (columns.iter())
-        .map(|metric| match metric.unit {
-            "" => format!("#{}", metric.name),
-            unit => format!("#{} ({unit})", metric.name),
-        })
-        .collect();
-    let mut heads = vec!["combination"];
-    heads.extend(headings.iter().map(String::as_str));
+    let names = columns.iter().map(|metric| match metric.unit {
+        "" => format!("#{}", metric.name),
+        unit => format!("#{} ({unit})", metric.name),
+    });
+    let headings: Vec<String> = std::iter::once("combination".into()).chain(names).collect();
     let rows: Vec<Vec<String>> = (cells.iter())
         .map(|cell| {
             let mut row = vec![cell.label()];
@@ -231,5 +220,5 @@ fn summaries(out: &mut String, cells: &[Cell]) {
             row
         })
         .collect();
-    page::table(out, &heads, &rows);
+    Table::new(headings, rows)
 }

@@ -89,9 +89,6 @@ fn carry(world: &mut World, at: usize, effect: Effect) {
                 },
             );
         }
-        Effect::CancelTimer(timer) => {
-            world.machines[at].timers.remove(&timer);
-        }
         Effect::Subscribe(run) => {
             world.machines[at].topics.insert(run);
         }

@@ -7,11 +7,14 @@ use tributary_protocol::entry::Role;
 use tributary_protocol::hash::{self, Domain, Hasher};
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
-use tributary_protocol::manifest::{Base, Deadlines, Manifest, RevenueSplit, Training};
+use tributary_protocol::manifest::{
+    Base, Deadlines, Manifest, Membership, Model, Payment, Privacy, RevenueSplit, RoundPlan,
+    Scoring, Training, Updates, Version,
+};
 use tributary_protocol::sign::SecretKey;
 
 use crate::machine::Machine;
-use crate::scenario::Scenario;
+use crate::scenario::{RunPlan, Scenario};
 
 /// Peer 0 creates the run and trains; the evaluators follow; then everyone else; late joiners last.
 pub(super) fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> Vec<Machine> {
@@ -47,24 +50,11 @@ pub(super) fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> 
     evaluators.sort_unstable();
     let run = &scenario.run;
     Manifest {
+        version: Version::V1,
         name: scenario.name.clone(),
         creator: machines[0].id,
         nonce: seed,
-        base: Base {
-            name: "quadratic".into(),
-            hash: hash::digest(Domain::Simulation, b"quadratic"),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 1,
-            modules: vec![Module {
-                name: "bowl".into(),
-                inputs: half,
-                outputs: half,
-            }],
-        },
         datanet: "bowls".into(),
-        rounds: scenario.rounds,
         training: Training {
             local_steps: scenario.learner.steps,
             batch: 1,
@@ -72,21 +62,52 @@ pub(super) fn manifest(scenario: &Scenario, seed: u64, machines: &[Machine]) -> 
             learning_rate: Ppb((scenario.learner.learning_rate * 1e9) as u32),
             schedule: run.schedule.schedule(),
         },
-        codec: run.codec.codec(),
-        aggregation: run.aggregation.aggregation(),
-        weights: run.weights.weights(),
-        evaluators,
-        score_windows: 4,
-        committee: run.committee,
-        min_members: run.min_members,
-        min_contributions: run.min_contributions,
-        participants: run.participants,
-        deadlines: Deadlines {
-            round_ms: run.round_ms,
-            grace_ms: run.grace_ms,
-            propose_ms: run.propose_ms,
-            vote_ms: run.vote_ms,
+        model: Model {
+            base: Base {
+                name: "quadratic".into(),
+                hash: hash::digest(Domain::Simulation, b"quadratic"),
+            },
+            adapter: AdapterShape {
+                rank: 1,
+                alpha: 1,
+                modules: vec![Module {
+                    name: "bowl".into(),
+                    inputs: half,
+                    outputs: half,
+                }],
+            },
         },
+        plan: RoundPlan {
+            rounds: scenario.rounds,
+            min_contributions: run.min_contributions,
+            participants: run.participants,
+            deadlines: Deadlines {
+                round_ms: run.round_ms,
+                grace_ms: run.grace_ms,
+                propose_ms: run.propose_ms,
+                vote_ms: run.vote_ms,
+            },
+        },
+        updates: Updates {
+            codec: run.codec.codec(),
+            aggregation: run.aggregation.aggregation(),
+            weights: run.weights.weights(),
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators,
+            windows: 4,
+        },
+        membership: Membership {
+            committee: run.committee,
+            min_members: run.min_members,
+        },
+        payment: payment(run),
+    }
+}
+
+fn payment(run: &RunPlan) -> Payment {
+    Payment {
         budget_per_round: MicroOpen(u128::from(run.budget_per_round)),
         price_per_nat: match run.price_per_nat {
             0 => MicroOpen(limits::MAX_PRICE_MICRO_OPEN),

@@ -8,7 +8,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::sign::SecretKey;
 
 use super::{Event, World, stream};
-use crate::behave::{Acts, Liar, MakeKey, RunRole, LiarView};
+use crate::behave::{Acts, Liar, LiarView, MakeKey, RunRole};
 use crate::clock::ms;
 use crate::machine::Machine;
 use crate::scenario::Scenario;

@@ -4,8 +4,9 @@
 //! escapes nothing, loop controls, and `{% generation %}` tags, which only mark the assistant's part
 //! and are taken out here.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
@@ -135,102 +136,27 @@ impl Formatter for Spaced {
 
 /// A day of the Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Date {
-    /// Days since 1 January 1970.
-    days: i64,
-}
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const WEEKDAYS: [&str; 7] = [
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-];
+pub struct Date(civil::Date);
 
 impl Date {
     /// Today in UTC.
     pub fn today() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self {
-            days: since.map_or(0, |s| (s.as_secs() / 86_400) as i64),
-        }
+        Self(TimeZone::UTC.to_datetime(Timestamp::now()).date())
     }
 
     /// A day by its number, 0 being 1 January 1970.
     #[cfg(test)]
     pub(crate) fn from_days(days: u32) -> Self {
-        Self {
-            days: i64::from(days),
-        }
+        Self(civil::date(1970, 1, 1) + jiff::Span::new().days(days))
     }
 
-    /// Days since 1 January 1970.
-    pub fn days(self) -> i64 {
-        self.days
-    }
-
-    /// Year, month from 1, day from 1 (Hinnant, "chrono-compatible low-level date algorithms").
-    fn civil(self) -> (i64, usize, i64) {
-        let shifted = self.days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-        let month = (from_march + 2) % 12 + 1;
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        (year, month as usize, day)
-    }
-
-    /// `strftime` for the codes that templates use; the time of day is midnight.
+    /// Formats as `strftime` does; the time of day is midnight.
     fn format(self, format: &str) -> Result<String, Error> {
-        let (year, month, day) = self.civil();
-        let weekday = WEEKDAYS[self.days.rem_euclid(7) as usize];
-        let name = MONTHS[month - 1];
-        let mut out = String::new();
-        let mut letters = format.chars();
-        while let Some(letter) = letters.next() {
-            if letter != '%' {
-                out.push(letter);
-                continue;
-            }
-            match letters.next() {
-                Some('Y') => out += &year.to_string(),
-                Some('y') => out += &format!("{:02}", year.rem_euclid(100)),
-                Some('m') => out += &format!("{month:02}"),
-                Some('d') => out += &format!("{day:02}"),
-                Some('B') => out += name,
-                Some('b') => out += &name[..3],
-                Some('A') => out += weekday,
-                Some('a') => out += &weekday[..3],
-                Some('H' | 'M' | 'S') => out += "00",
-                Some('%') => out.push('%'),
-                other => {
-                    let why = format!("strftime_now does not know %{}", other.unwrap_or(' '));
-                    return Err(Error::new(ErrorKind::InvalidOperation, why));
-                }
-            }
-        }
-        Ok(out)
+        let midnight = self.0.to_datetime(civil::Time::midnight());
+        strtime::format(format, midnight).map_err(|why| {
+            let why = format!("strftime_now({format:?}): {why}");
+            Error::new(ErrorKind::InvalidOperation, why)
+        })
     }
 }
 

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use parking_lot::Mutex;
 
 use super::{Found, Kind, Obstacle};
 
@@ -18,7 +18,7 @@ static SEEN: Mutex<BTreeMap<(Kind, bool), Result<Found, Obstacle>>> = Mutex::new
 /// A GPU of `kind` that computes; a software adapter instead where `software`.
 pub(super) fn find(kind: Kind, software: bool) -> Result<Found, Obstacle> {
     // Held while looking: two threads must not open one driver at the same time.
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = SEEN.lock();
     let look = || {
         let found = guarded(|| open(kind, software))?;
         guarded(|| try_out(&found.device))?;

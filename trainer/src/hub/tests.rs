@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::*;
 use crate::base::BaseModel;
 use crate::testing::tiny_files;
+use parking_lot::Mutex;
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -33,7 +34,7 @@ fn serve(name: &'static str, files: BTreeMap<String, Vec<u8>>) -> Server {
             let first = lines.next().unwrap().unwrap();
             while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
             let path = first.split(' ').nth(1).unwrap().to_string();
-            notes.lock().unwrap().push(path.clone());
+            notes.lock().push(path.clone());
             let body = match path.strip_prefix(&format!("/{name}/resolve/{SHA}/")) {
                 Some(file) => files.get(file).cloned(),
                 None if path == format!("/api/models/{name}/revision/main") => {
@@ -85,7 +86,7 @@ fn a_name_becomes_a_folder_that_loads_and_is_fetched_once() {
     let folder = hub.folder("some/model").unwrap();
     let base = BaseModel::from_dir(&folder).unwrap();
     assert_eq!(base.hash(), crate::testing::tiny_base().hash());
-    let asked = server.asked.lock().unwrap().clone();
+    let asked = server.asked.lock().clone();
     assert_eq!(asked.len(), 4, "{asked:?}");
     assert!(
         !asked
@@ -94,7 +95,7 @@ fn a_name_becomes_a_folder_that_loads_and_is_fetched_once() {
     );
 
     assert_eq!(hub.folder("some/model").unwrap(), folder);
-    assert_eq!(server.asked.lock().unwrap().len(), 5);
+    assert_eq!(server.asked.lock().len(), 5);
     // And without a hub at all.
     let alone = Hub {
         endpoint: "http://127.0.0.1:9".into(),

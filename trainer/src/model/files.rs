@@ -23,6 +23,8 @@ use stream::{Observer, TensorFile};
 
 #[cfg(feature = "hub")]
 pub(crate) use shards::{INDEX, MAX_INDEX_BYTES, shard_names};
+#[cfg(feature = "hub")]
+pub(crate) use write::write_whole;
 pub use write::{Precision, write};
 pub(crate) use write::{unfinished_folder, write_file};
 

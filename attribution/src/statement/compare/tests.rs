@@ -6,8 +6,8 @@ use tributary_protocol::round::FinalScore;
 
 use super::*;
 use crate::credit::Offer;
-use crate::significance::{CumulativeScore, TestedScore};
 use crate::fold::{CertifiedRound, Fact};
+use crate::significance::{CumulativeScore, TestedScore};
 
 const BUDGET: u128 = 10_000_000;
 /// With it, one nanonat is worth the usual budget.

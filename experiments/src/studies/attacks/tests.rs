@@ -60,7 +60,7 @@ fn who_lies_under_sealed_updates_knows_those_of_the_factor_s_last_turn() {
     assert_eq!(Seen::new(false).newest(update(1)), update(1));
 }
 
-/// A quick ground: a tiny model that has hardly learnt anything and a text of a few pages.
+/// A quick setup: a tiny model that has hardly learnt anything and a text of a few pages.
 #[test]
 fn broken_numbers_are_refused_and_free_riders_earn_nothing() {
     let base = tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).unwrap();

@@ -22,7 +22,7 @@ use tributary_trainer::Windows;
 use super::agreement::Agreement;
 use super::bank::{self, Bank};
 use super::federations::FEDERATIONS;
-use super::recipe::{Setup, Played, Stage};
+use super::recipe::{Played, Setup, Stage};
 use super::rounds::{SCORE_WINDOWS, public};
 use super::{AttributionError, COALITIONS, MEMBERS, SEEDS};
 use tributary_simulations::federation::peer;

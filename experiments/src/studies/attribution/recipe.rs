@@ -10,7 +10,7 @@ use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, Update
 use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, Windows, evaluate};
 
-use super::federations::{FederationSpec, FEDERATIONS};
+use super::federations::{FEDERATIONS, FederationSpec};
 use super::{AttributionError, Losses, MEMBERS, QUERIES};
 use tributary_simulations::federation::{Closed, Federation, Outer, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
@@ -90,7 +90,9 @@ impl Setup {
 
     /// A federation with a seed, ready to be trained.
     pub(super) fn stage(&self, federation: &FederationSpec, seed: u64) -> Stage {
-        let nth = FEDERATIONS.iter().position(|other| other.name == federation.name);
+        let nth = FEDERATIONS
+            .iter()
+            .position(|other| other.name == federation.name);
         let vocab = self.base.config().vocab;
         let held = federation.deal(&self.corpus, vocab, nth.unwrap_or(0) as u64);
         let hold_outs: Vec<Windows> = (self.corpus.domains.iter())

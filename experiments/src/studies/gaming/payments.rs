@@ -1,8 +1,8 @@
 //! Ways of paying a round: today's, its parts, and what could be added so that gaming does not pay.
 
-use tributary_attribution::significance::Significance;
 use tributary_attribution::novelty::Public;
 use tributary_attribution::path::Lowered;
+use tributary_attribution::significance::Significance;
 use tributary_protocol::id::{NanoNats, PeerId};
 use tributary_protocol::round::FinalScore;
 

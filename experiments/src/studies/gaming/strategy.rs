@@ -240,7 +240,11 @@ pub(super) struct AttackerView<'a> {
 
 impl Strategy {
     /// What a name publishes in the place of its own training; `None`: the training.
-    pub(super) fn publishes(self, view: &AttackerView<'_>, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
+    pub(super) fn publishes(
+        self,
+        view: &AttackerView<'_>,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Vec<u8>> {
         let as_long = |values: Vec<f32>| {
             let long = length(&values);
             let factor = if long > 0.0 {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::payments::PAYMENT_RULES;
 use super::likeness::Pairs;
+use super::payments::PAYMENT_RULES;
 use super::strategy::Strategy;
 use super::{
     BATCH, CONTEXT, Cell, HELD, HONEST, Paid, Played, QUERIES, RANK, ROUNDS, Results, SEEDS, STEPS,

@@ -14,13 +14,13 @@ use tributary_protocol::id::{
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::{Insert, LogSet};
 use tributary_protocol::manifest::{
-    Aggregation, Base, Deadlines, FactorSchedule, Manifest, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
+    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::round::{EntryRef, Included, Opened, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
-use tributary_protocol::state::{self, RoundSources, Head, Opening};
+use tributary_protocol::state::{self, Head, Opening, RoundSources};
 use tributary_protocol::time::Timestamp;
 
 /// Heights that are played, the genesis among them.
@@ -63,24 +63,11 @@ pub(super) fn key(purpose: &str, nth: u64) -> SecretKey {
 /// The run of this number; its prints are its own.
 pub(super) fn manifest(number: u64) -> Manifest {
     Manifest {
+        version: Version::V1,
         name: "texts".into(),
         creator: key("creator", number).peer_id(),
         nonce: number,
-        base: Base {
-            name: "brook".into(),
-            hash: Digest::default(),
-        },
-        adapter: AdapterShape {
-            rank: 1,
-            alpha: 2,
-            modules: vec![Module {
-                name: "q".into(),
-                inputs: 8,
-                outputs: 8,
-            }],
-        },
         datanet: "texts".into(),
-        rounds: HEIGHTS,
         training: Training {
             local_steps: 20,
             batch: 4,
@@ -88,29 +75,56 @@ pub(super) fn manifest(number: u64) -> Manifest {
             learning_rate: Ppb(2_000_000),
             schedule: FactorSchedule::Both,
         },
-        codec: UpdateCodec::DenseF32,
-        aggregation: Aggregation::ClippedMean,
-        weights: Weights::Own { full: FULL },
-        evaluators: Vec::new(),
-        score_windows: 16,
-        committee: 64,
-        min_members: 3,
-        min_contributions: 2,
-        participants: 64,
-        deadlines: Deadlines {
-            round_ms: 600_000,
-            grace_ms: 30_000,
-            propose_ms: 4_000,
-            vote_ms: 2_000,
+        model: Model {
+            base: Base {
+                name: "brook".into(),
+                hash: Digest::default(),
+            },
+            adapter: AdapterShape {
+                rank: 1,
+                alpha: 2,
+                modules: vec![Module {
+                    name: "q".into(),
+                    inputs: 8,
+                    outputs: 8,
+                }],
+            },
         },
-        budget_per_round: MicroOpen(1_000_000),
-        price_per_nat: MicroOpen(50_000_000),
-        revenue: RevenueSplit {
-            contributors: Ppb(700_000_000),
-            base_author: Ppb(50_000_000),
-            server: Ppb(150_000_000),
-            committee: Ppb(50_000_000),
-            stakers: Ppb(50_000_000),
+        plan: RoundPlan {
+            rounds: HEIGHTS,
+            min_contributions: 2,
+            participants: 64,
+            deadlines: Deadlines {
+                round_ms: 600_000,
+                grace_ms: 30_000,
+                propose_ms: 4_000,
+                vote_ms: 2_000,
+            },
+        },
+        updates: Updates {
+            codec: UpdateCodec::DenseF32,
+            aggregation: Aggregation::ClippedMean,
+            weights: Weights::Own { full: FULL },
+            privacy: Privacy::Open,
+        },
+        scoring: Scoring {
+            evaluators: Vec::new(),
+            windows: 16,
+        },
+        membership: Membership {
+            committee: 64,
+            min_members: 3,
+        },
+        payment: Payment {
+            budget_per_round: MicroOpen(1_000_000),
+            price_per_nat: MicroOpen(50_000_000),
+            revenue: RevenueSplit {
+                contributors: Ppb(700_000_000),
+                base_author: Ppb(50_000_000),
+                server: Ppb(150_000_000),
+                committee: Ppb(50_000_000),
+                stakers: Ppb(50_000_000),
+            },
         },
     }
 }
@@ -215,7 +229,7 @@ impl TextRun {
             let weight = state::weigh(&manifest, &roster, peer, tokens);
             (weight > 0).then_some((*peer, weight))
         });
-        let least = manifest.min_contributions as usize;
+        let least = manifest.plan.min_contributions as usize;
         let chosen: Vec<(PeerId, u64)> = weighed.take(least).collect();
         (chosen.into_iter())
             .map(|(peer, weight)| {
@@ -264,7 +278,7 @@ impl TextRun {
         let head = self.head.as_ref();
         let round = state::next_round(head);
         let proposer = state::committee(&self.manifest, &self.run, head).proposer(0);
-        let size = 4 * self.manifest.adapter.parameters() as u64;
+        let size = 4 * self.manifest.model.adapter.parameters() as u64;
         let mut value = RoundValue {
             run: self.run,
             round,

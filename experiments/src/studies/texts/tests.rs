@@ -22,7 +22,11 @@ fn a_fair_owner_has_every_token_of_its_text() {
 
 #[test]
 fn others_text_gains_nothing_under_any_number_of_names() {
-    for attack in [TextAttack::Appended(30), TextAttack::Alone(10), TextAttack::OnePrint] {
+    for attack in [
+        TextAttack::Appended(30),
+        TextAttack::Alone(10),
+        TextAttack::OnePrint,
+    ] {
         let row = played(attack, 2);
         assert!(row.most <= AIM, "{row:?}");
         assert!(row.victim >= 0.999 && row.others >= 0.999, "{row:?}");

@@ -30,7 +30,11 @@ enum Found {
 }
 
 /// Follows what it takes until the adapter that `id` names is certified and at hand.
-pub(super) async fn certified(handler: &DaemonHandler, id: &str, timeout: Duration) -> Answer<RunId> {
+pub(super) async fn certified(
+    handler: &DaemonHandler,
+    id: &str,
+    timeout: Duration,
+) -> Answer<RunId> {
     let deadline = Instant::now() + timeout;
     let mut progress = handler.daemon.watch_progress();
     let as_run: Option<RunId> = id.parse().ok();
@@ -105,7 +109,7 @@ async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
                 waiting = if here {
                     format!(
                         "the run has certified round {} of {}",
-                        head.round, manifest.rounds
+                        head.round, manifest.plan.rounds
                     )
                 } else {
                     format!("the adapter of round {} is being fetched", head.round)

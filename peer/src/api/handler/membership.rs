@@ -21,7 +21,7 @@ pub(super) async fn ask(
 ) -> Answer<()> {
     let me = handler.daemon.peer_id();
     let role = Role::from(request.role);
-    if role.evaluates() && !manifest.evaluators.contains(&me) {
+    if role.evaluates() && !manifest.scoring.evaluators.contains(&me) {
         let text = format!(
             "this peer ({}) is not among the run's evaluators",
             me.short()
@@ -80,12 +80,12 @@ fn commit(
     role: Role,
 ) -> Answer<event::JoinRequest> {
     let paths = handler.home.paths();
-    let base =
-        model::provide(paths, &manifest.base, request.base.as_deref()).map_err(Failure::from)?;
+    let base = model::provide(paths, &manifest.model.base, request.base.as_deref())
+        .map_err(Failure::from)?;
     let committed = Committed::gather(
         paths,
         handler.home.identity(),
-        (manifest.base.hash, manifest.training.context),
+        (manifest.model.base.hash, manifest.training.context),
         request.datanet.as_deref().unwrap_or(&manifest.datanet),
         (role.contributes(), role.evaluates()),
         &request.holdout,
@@ -97,7 +97,7 @@ fn commit(
     .map_err(Failure::from)?;
     let tokens = model::tokens(&base, &committed, role).map_err(Failure::from)?;
     let sketch = committed.sketch(manifest);
-    if sketch.is_none() && role.contributes() && manifest.weights != Weights::Trained {
+    if sketch.is_none() && role.contributes() && manifest.updates.weights != Weights::Trained {
         let text = "this shard has fewer than eight words to train on, and the run weighs by own text, which it tells by \
                     eight words in a row";
         return Err(Problem::new(Code::Refused, text).hint("add text with `tributary datanet add`"));

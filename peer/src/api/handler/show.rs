@@ -42,9 +42,9 @@ pub(super) fn brief_of(run: &RunProgress) -> RunBrief {
         run: run.run.to_string(),
         name: of(|m| m.name.clone()),
         datanet: of(|m| m.datanet.clone()),
-        base: of(|m| m.base.name.clone()),
+        base: of(|m| m.model.base.name.clone()),
         certified: run.certified.map(|round| round.0),
-        rounds: manifest.map_or(0, |m| m.rounds),
+        rounds: manifest.map_or(0, |m| m.plan.rounds),
         phase: phase_of(run),
         members: run.members,
         finished: run.is_finished,
@@ -66,9 +66,15 @@ pub(in crate::api) fn full_of(
     Ok(RunView {
         brief,
         creator: manifest.creator.to_string(),
-        evaluators: manifest.evaluators.iter().map(PeerId::to_string).collect(),
-        budget_micro_open: u64::try_from(manifest.budget_per_round.0).unwrap_or(u64::MAX),
-        price_per_nat_micro_open: u64::try_from(manifest.price_per_nat.0).unwrap_or(u64::MAX),
+        evaluators: manifest
+            .scoring
+            .evaluators
+            .iter()
+            .map(PeerId::to_string)
+            .collect(),
+        budget_micro_open: u64::try_from(manifest.payment.budget_per_round.0).unwrap_or(u64::MAX),
+        price_per_nat_micro_open: u64::try_from(manifest.payment.price_per_nat.0)
+            .unwrap_or(u64::MAX),
         roster: run_index.members(),
         history: run_index.rounds(),
         credits: run_index.credits().map_err(failed)?,

@@ -20,7 +20,7 @@ use crate::api::types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
 };
-use crate::api::{Answer, ApiHandler};
+use crate::api::{Answer, ApiHandler, KEEP_ALIVE};
 use crate::problem::{Code, Problem};
 use crate::why::{Question, Why};
 
@@ -196,7 +196,9 @@ pub(in crate::api) async fn fetch<H: ApiHandler>(
     tag = "ledger",
     responses((status = 200, body = Report, description = "OK"), (status = "default", body = Problem, description = "Why not")),
 )]
-pub(in crate::api) async fn verify<H: ApiHandler>(State(handler): State<Arc<H>>) -> Answer<Json<Report>> {
+pub(in crate::api) async fn verify<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+) -> Answer<Json<Report>> {
     json(handler.verify().await)
 }
 
@@ -299,7 +301,7 @@ pub(in crate::api) async fn events<H: ApiHandler>(
     let events = handler.events(request).await?;
     let frames = events.map(|event| Event::default().event(event.kind()).json_data(&event));
     Ok(Sse::new(frames)
-        .keep_alive(KeepAlive::default())
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response())
 }
 

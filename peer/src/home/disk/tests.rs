@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::*;
 use crate::home::Home;
@@ -124,7 +125,15 @@ fn a_file_is_private_before_its_first_byte_and_keeps_no_mode_of_a_leftover() {
         (mode(&path), fs::read(&path).unwrap()),
         (0o600, b"new".to_vec())
     );
-    assert!(!partial.exists());
+}
+
+#[test]
+fn a_file_that_cannot_take_its_name_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::create_dir_all(path.join("in the way")).unwrap();
+    write_whole(&path, b"new").expect_err("a folder is in the way");
+    assert_eq!(everything(dir.path()).len(), 3, "the folders alone");
 }
 
 #[test]

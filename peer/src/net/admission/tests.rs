@@ -45,7 +45,11 @@ fn every_flood_is_cut_off_and_taken_back_later() {
         let sent = until_refused(&mut neighbours, peer(1), kind, Instant(0));
         assert!(sent < 10_000, "{kind:?}: {sent} messages, a second's flood");
         assert_eq!(neighbours.to_close, [peer(1)]);
-        assert!(neighbours.may_speak(peer(1), Instant(REFUSED_MS - 1)).is_err());
+        assert!(
+            neighbours
+                .may_speak(peer(1), Instant(REFUSED_MS - 1))
+                .is_err()
+        );
         assert!(neighbours.may_speak(peer(1), Instant(REFUSED_MS)).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a contacts knows and dials when others tell the truth, and when they invent peers.
+//! Whom the table of contacts knows and dials when others tell the truth, and when they invent peers.
 
 use rand::SeedableRng;
 
@@ -74,7 +74,9 @@ fn members_of_the_same_runs_are_dialed_and_strangers_are_not() {
     let due = contacts.due(&BTreeSet::from([run(1)]), Instant(0));
     assert_eq!(due, [(Target::Peer(peer(1)), vec![socket(1)])]);
     assert!(
-        contacts.due(&BTreeSet::from([run(1)]), Instant(1)).is_empty(),
+        contacts
+            .due(&BTreeSet::from([run(1)]), Instant(1))
+            .is_empty(),
         "dialed twice at once"
     );
 }
@@ -163,7 +165,11 @@ fn real_contact_is_dialed_at_once_among_invented_ones_that_never_answer() {
     // Those dials hang until they are given up; the next teller's contact is among the next.
     contacts.hear(peer(1), contact(1, &[run(1)]));
     let later = Instant(DIAL_TIMEOUT_MS);
-    let due: Vec<Target> = contacts.due(&runs, later).into_iter().map(|d| d.0).collect();
+    let due: Vec<Target> = contacts
+        .due(&runs, later)
+        .into_iter()
+        .map(|d| d.0)
+        .collect();
     assert!(due.contains(&Target::Peer(peer(1))), "{due:?}");
 }
 

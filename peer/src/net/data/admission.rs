@@ -4,19 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::endpoint::{Accepting, Connection, Incoming, IncomingAddr};
 use iroh::protocol::{AcceptError, IncomingFilterOutcome, ProtocolHandler};
 use iroh_blobs::BlobsProtocol;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tributary_protocol::id::PeerId;
 
 use super::super::admission::Admission;
 use super::super::connections::Connections;
-use super::super::fair;
 use super::super::control_admission::UnknownSockets;
+use super::super::fair;
 use super::super::handshakes::Places;
 use super::super::keys;
 
@@ -84,7 +85,7 @@ impl DataAdmission {
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        self.served.lock()
     }
 
     /// Takes a place, if need be another's. The receiver ends when it is lost.
@@ -99,7 +100,13 @@ impl DataAdmission {
         }
         let (stay, lost) = oneshot::channel();
         served.stay.insert(id, stay);
-        (Place { admission: self, id }, lost)
+        (
+            Place {
+                admission: self,
+                id,
+            },
+            lost,
+        )
     }
 
     async fn until_cut_off(&self, peer: PeerId) {

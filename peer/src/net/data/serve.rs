@@ -2,7 +2,7 @@
 //! strangers.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use iroh_blobs::Hash;
 use iroh_blobs::provider::events::{
@@ -11,6 +11,7 @@ use iroh_blobs::provider::events::{
 };
 use iroh_blobs::store::mem::MemStore;
 use iroh_blobs::store::{ProtectCb, ProtectOutcome};
+use parking_lot::Mutex;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, PeerId};
 
@@ -44,11 +45,11 @@ pub(super) struct Offered(Arc<Mutex<HashSet<BlobHash>>>);
 
 impl Offered {
     pub(super) fn insert(&self, hash: BlobHash) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.lock();
         held.insert(hash);
     }
     fn contains(&self, hash: &BlobHash) -> bool {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.lock();
         held.contains(hash)
     }
 }
@@ -81,7 +82,7 @@ impl Recent {
 /// The callback of the cache's sweep.
 pub(super) fn protector(protected: Protected) -> ProtectCb {
     Arc::new(move |live| {
-        let recent = protected.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = protected.lock();
         live.extend(recent.order.iter().map(|(hash, _)| to_iroh(*hash)));
         Box::pin(async { ProtectOutcome::Continue })
     })
@@ -210,10 +211,8 @@ impl Desk {
         }
     }
 
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.protected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn recent(&self) -> parking_lot::MutexGuard<'_, Recent> {
+        self.protected.lock()
     }
 }
 

@@ -4,7 +4,7 @@
 //! could keep this machine busy for ever with one message. Its transform sees every message that was
 //! checked, but not who brought it; the behaviour around it sees who, but not what. Together they know.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -15,6 +15,7 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::Mutex;
 
 use super::OnlyRuns;
 use crate::net::admission::Admission;
@@ -31,7 +32,7 @@ pub(in crate::net) struct Transform {
 
 impl DataTransform for Transform {
     fn inbound_transform(&self, raw: RawMessage) -> Result<gossipsub::Message, std::io::Error> {
-        let speaking = *self.speaking.lock().unwrap_or_else(PoisonError::into_inner);
+        let speaking = *self.speaking.lock();
         if let Some(peer) = speaking.and_then(|peer| keys::from_libp2p(&peer)) {
             // Nothing is refused here: gossipsub would hold it against the message, not the flood.
             self.admission.hear(peer, Kind::Copy, raw.data.len());
@@ -121,7 +122,7 @@ impl NetworkBehaviour for Gossip {
         id: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        let write = |who| *self.speaking.lock().unwrap_or_else(PoisonError::into_inner) = who;
+        let write = |who| *self.speaking.lock() = who;
         write(Some(peer));
         self.inner.on_connection_handler_event(peer, id, event);
         write(None);

@@ -11,8 +11,7 @@ pub(super) fn update(view: &AttackerView<'_>) -> Vec<f32> {
     (mean.iter().enumerate())
         .map(|(at, mean)| {
             let mean = f64::from(*mean);
-            let squares =
-                (view.honest.iter()).map(|update| (f64::from(update[at]) - mean).powi(2));
+            let squares = (view.honest.iter()).map(|update| (f64::from(update[at]) - mean).powi(2));
             (mean - z * (squares.sum::<f64>() / count).sqrt()) as f32
         })
         .collect()

@@ -1,5 +1,6 @@
 //! Weights and other files out to disk, whole or not at all.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -55,31 +56,54 @@ fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
     }
 }
 
-/// Writes beside the target and renames, so that a crash leaves the old file or the new one, and a failure
+/// Writes a file as [`write_whole`] does, and makes the folders above it.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
+    let error = |path: &Path, source| SaveError::Write {
+        path: path.display().to_string(),
+        source,
+    };
+    let folder = beside(path);
+    std::fs::create_dir_all(folder).map_err(|source| error(folder, source))?;
+    let broken = |source| error(path, source);
+    write_whole(path, broken, |file| file.write_all(bytes).map_err(broken))
+}
+
+/// Writes beside the target and renames, durably, so that a crash leaves the old file or the new one, and a failure
 /// nothing else: what was written of it would only keep a full disk full. Writers that meet, also of several
 /// processes, each write a file of their own, and the last to rename stays.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
-    let error = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| SaveError::Write { path, source }
-    };
-    let folder = path.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(folder).map_err(error(folder))?;
+pub(crate) fn write_whole<E>(
+    path: &Path,
+    failed: impl Fn(io::Error) -> E,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let folder = beside(path);
     let part = unfinished(path, ".part", 0o666, |builder| builder.tempfile_in(folder));
     // Removes itself unless it is renamed.
-    let mut part = part.map_err(error(path))?;
-    let written = part.write_all(bytes);
-    let written = written.and_then(|()| part.as_file().sync_all());
-    written.map_err(error(part.path()))?;
-    let renamed = part.persist(path).map_err(|failed| failed.error);
-    renamed.map(drop).map_err(error(path))
+    let mut part = part.map_err(&failed)?;
+    write(part.as_file_mut())?;
+    let synced = part.as_file().sync_all();
+    let renamed = synced.and_then(|()| part.persist(path).map_err(|e| e.error));
+    // Windows cannot open folders; names are durable there with the file.
+    let durable = renamed.and_then(|_| match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    });
+    durable.map_err(failed)
+}
+
+fn beside(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// A folder beside `path` that nobody else uses, to be filled and renamed to `path`; removed with what is in it
 /// when it is dropped before.
 pub(crate) fn unfinished_folder(path: &Path) -> io::Result<TempDir> {
-    let beside = path.parent().unwrap_or(Path::new(""));
-    unfinished(path, ".new", 0o777, |builder| builder.tempdir_in(beside))
+    unfinished(path, ".new", 0o777, |builder| {
+        builder.tempdir_in(beside(path))
+    })
 }
 
 /// Makes something named `NAME.RANDOM` and the suffix, exclusively; others may do with it what the process's

@@ -6,8 +6,9 @@
 //! padded to whole panels; a padded position predicts nothing and no other position sees it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rayon::prelude::*;
 
 use crate::model::{Batch, NO_TARGET};
@@ -99,7 +100,7 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, Left> {
         // A list of buffers is whole at every moment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

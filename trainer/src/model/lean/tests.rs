@@ -14,8 +14,12 @@ use crate::model::parameters::{Parameter, initialise};
 use crate::model::{NO_TARGET, download};
 use crate::testing::{every_family, tiny_config};
 
-/// Largest difference of a gradient, as a share of its largest element.
+/// Largest difference of a gradient, as a share of the largest element of its segment.
 const CLOSE: f32 = 1e-5;
+
+/// What cancels leaves rounding errors of the terms that cancelled, however small the rest is: this share of the
+/// largest element of the whole gradient is no difference.
+const ROUNDING: f32 = 4.0 * f32::EPSILON;
 
 fn model(config: &Config, seed: u64) -> Model {
     let parameters: Vec<Parameter> = initialise(config, seed)
@@ -72,6 +76,20 @@ fn batch(windows: usize, context: usize, vocab: usize, starts: &[usize], seed: u
     }
 }
 
+/// A small model with so many groups of three query heads.
+fn grouped(groups: usize, tied: bool) -> Config {
+    Config {
+        tied,
+        heads: 3 * groups,
+        kv_heads: groups,
+        head_dim: 6,
+        hidden: 20,
+        ffn: 28,
+        max_context: 128,
+        ..tiny_config()
+    }
+}
+
 fn same(config: &Config, batch: &Batch, adapter: &Adapter, trainable: Trainable) {
     let model = model(config, 3);
     let tracked = model.tracked();
@@ -86,13 +104,15 @@ fn same(config: &Config, batch: &Batch, adapter: &Adapter, trainable: Trainable)
     assert!((sum - slow).abs() <= 1e-5 * slow.abs(), "{sum} {slow}");
     let evaluated = lean.loss_sum(Some(adapter), batch).unwrap();
     assert_eq!(evaluated, sum, "evaluation loses the same");
+    let largest_of = |values: &[f32]| values.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+    let rounding = ROUNDING * largest_of(&slow_gradient);
     for segment in adapter.shape().segments() {
         let (fast, slow) = (&gradient[segment.range()], &slow_gradient[segment.range()]);
-        let largest = slow.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        let largest = largest_of(slow);
         for (fast, slow) in fast.iter().zip(slow) {
             let gap = (fast - slow).abs();
             assert!(
-                gap <= CLOSE * largest,
+                gap <= CLOSE * largest + rounding,
                 "{segment:?}: {fast} {slow} of {largest}"
             );
         }
@@ -114,20 +134,20 @@ proptest! {
         both: bool,
         seed: u64,
     ) {
-        let config = Config {
-            tied,
-            heads: 3 * groups,
-            kv_heads: groups,
-            head_dim: 6,
-            hidden: 20,
-            ffn: 28,
-            max_context: 128,
-            ..tiny_config()
-        };
+        let config = grouped(groups, tied);
         let batch = batch(windows, context, config.vocab, &starts, seed);
         let trainable = if both { Trainable::Both } else { Trainable::B };
         same(&config, &batch, &adapter(&config, rank, every, seed), trainable);
     }
+}
+
+/// Found by chance: the second of three tokens repeats the first, so that attention has nothing to choose between and
+/// the gradients of queries and keys cancel to rounding errors.
+#[test]
+fn gradients_that_cancel_differ_by_rounding_alone() {
+    let (config, seed) = (grouped(1, false), 4_279_250_385_300_099_475);
+    let batch = batch(1, 3, config.vocab, &[], seed);
+    same(&config, &batch, &adapter(&config, 1, 1, seed), Trainable::B);
 }
 
 #[test]

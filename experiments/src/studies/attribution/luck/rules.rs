@@ -10,7 +10,7 @@
 //! ```
 
 use tributary_attribution::credit::{self, Offer};
-use tributary_attribution::significance::{Significance, CumulativeScore, TestedScore};
+use tributary_attribution::significance::{CumulativeScore, Significance, TestedScore};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 use tributary_protocol::round::FinalScore;

@@ -1,0 +1,25 @@
+//! Many daemon processes on one machine: floods by a hostile neighbour, kills, a crowd, packet loss,
+//! runs that ask for too much.
+//!
+//! The short tests run by default. The long ones print the figures of `docs/numbers/processes.md`; the
+//! page says how to run them.
+
+#![cfg(unix)]
+
+mod answers;
+#[cfg(target_os = "linux")]
+mod attacker;
+#[cfg(target_os = "linux")]
+mod bounds;
+#[cfg(target_os = "linux")]
+mod crowd;
+mod daemon;
+mod daemons;
+#[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod kills;
+#[cfg(target_os = "linux")]
+mod loss;
+#[cfg(target_os = "linux")]
+mod newcomers;

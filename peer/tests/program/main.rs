@@ -1,0 +1,7 @@
+//! The program as a person runs it: whole commands as processes, and the homes that they leave.
+
+mod bitflip;
+mod cli;
+mod demo;
+mod opening;
+mod train;
