@@ -31,6 +31,8 @@ pub enum Entry {
     Call(Vec<EntryRef>),
     /// Shows the sketch that the author's join committed to.
     Opening(Sketch),
+    /// Names a blob that the author holds, for whoever replicates the scope. Only in scopes other than a run's.
+    Publish(BlobRef),
 }
 
 /// A membership request.
@@ -140,6 +142,7 @@ impl Entry {
             Self::ScoreSheet(sheet) => sheet.check(),
             Self::Call(joins) => check_call(joins),
             Self::Opening(sketch) => sketch.check(),
+            Self::Publish(blob) => check_published(blob),
         }
     }
 }
@@ -152,6 +155,13 @@ fn check_call(joins: &[EntryRef]) -> Result<(), Rejection> {
         return Err(Rejection::Contradiction("joins of a call out of order"));
     }
     Ok(())
+}
+
+fn check_published(blob: &BlobRef) -> Result<(), Rejection> {
+    match blob.size {
+        1..=limits::MAX_UPDATE_BYTES => Ok(()),
+        _ => Err(Rejection::Limit("bytes of a published blob")),
+    }
 }
 
 fn check_tokens(tokens: u64) -> Result<(), Rejection> {

@@ -40,6 +40,7 @@ pub mod merkle;
 pub mod node;
 pub mod outbox;
 pub mod reject;
+pub mod replica;
 pub mod roster;
 pub mod round;
 pub mod sign;

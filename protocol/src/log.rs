@@ -89,8 +89,13 @@ impl Block {
     }
 
     fn check_entry(&self, at: usize, entry: &Entry) -> Result<(), Rejection> {
-        let Scope::Run(run) = self.scope else {
-            return Err(Rejection::Contradiction("entry of a run in another scope"));
+        let run = match (self.scope, entry) {
+            (Scope::Run(_), Entry::Publish(_)) => {
+                return Err(Rejection::Contradiction("entry of another scope in a run"));
+            }
+            (_, Entry::Publish(_)) => return entry.check(),
+            (Scope::Run(run), _) => run,
+            _ => return Err(Rejection::Contradiction("entry of a run in another scope")),
         };
         entry.check()?;
         if let Entry::Create(manifest) = entry {

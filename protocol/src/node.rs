@@ -5,24 +5,32 @@
 //! effects, which is what lets a simulation replay a federation from a seed. Everything a crash may
 //! not lose leaves as an [`Effect::Persist`] *before* the effects that depend on it, and
 //! [`Node::restore`] takes those records back.
+//!
+//! A contribution is followed top to bottom through `publish` (made, published), `exchange` (received), `collect`
+//! (collected), `close` (closed), `agree` (agreed) and `settle` (settled). What is known at any moment is in `known` and
+//! `certified`, what belongs to the open height in `height`; `run` says what follows what.
 
 mod agree;
-mod alarm;
 mod bounds;
+mod certified;
 mod close;
 mod collect;
 mod exchange;
-mod intake;
+mod height;
 mod invariants;
+mod known;
 mod membership;
 mod phase;
 mod public;
 mod publish;
+mod refute;
 mod relay;
 mod restore;
 mod run;
+mod score;
 mod settle;
 mod steps;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,10 +44,11 @@ use crate::sign::SecretKey;
 use crate::time::Now;
 use crate::wire::Message;
 
-pub use alarm::Refuted;
 pub use bounds::{Bounds, Excess, Resource};
+pub use refute::Refutation;
 pub use restore::{RestoreError, Saved};
-pub use run::{Run, RunView};
+pub use run::Run;
+pub use view::RunView;
 
 /// What a node needs to know before its first input.
 #[derive(Clone)]
@@ -81,12 +90,12 @@ impl Resources {
 
 /// One peer's state machine: the runs it follows, and the effects it wants carried out.
 pub struct Node {
-    desk: Desk,
+    cx: NodeContext,
     runs: BTreeMap<RunId, Run>,
 }
 
 /// What every run works with: the key, the neighbours, the seed of draws, and the way out.
-struct Desk {
+struct NodeContext {
     config: NodeConfig,
     key: SecretKey,
     me: PeerId,
@@ -96,7 +105,7 @@ struct Desk {
     out: Vec<Effect>,
 }
 
-impl Desk {
+impl NodeContext {
     fn emit(&mut self, effect: Effect) {
         self.out.push(effect);
     }
@@ -142,6 +151,7 @@ impl Desk {
             pool.swap(at, other);
         }
         pool.truncate(count);
+        assert!(!pool.contains(&self.me), "nobody is its own neighbour");
         pool
     }
 }
@@ -155,7 +165,7 @@ impl Node {
         hasher
             .update(me.as_bytes())
             .update(&draw_seed.to_le_bytes());
-        let desk = Desk {
+        let cx = NodeContext {
             config,
             key,
             me,
@@ -165,14 +175,14 @@ impl Node {
             out: Vec::new(),
         };
         Self {
-            desk,
+            cx,
             runs: BTreeMap::new(),
         }
     }
 
     /// This peer.
     pub fn peer_id(&self) -> PeerId {
-        self.desk.me
+        self.cx.me
     }
 
     /// The runs this node follows.
@@ -190,12 +200,16 @@ impl Node {
     /// # Errors
     /// What the manifest asks for beyond the peer's means.
     pub fn admit(&self, manifest: &Manifest) -> Result<(), Excess> {
-        self.desk.config.resources.admit(manifest)
+        self.cx.config.resources.admit(manifest)
     }
 
     /// The only entrance. Effects are to be carried out in order; see [`crate::event`].
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
-        self.desk.now = now;
+        assert!(
+            self.cx.out.is_empty(),
+            "effects are handed out with their input"
+        );
+        self.cx.now = now;
         match input {
             Input::Timer(timer) => self.on_timer(timer),
             Input::Direct { from, bytes } => {
@@ -205,44 +219,47 @@ impl Node {
             }
             Input::Gossip { from, id, bytes } => self.on_gossip(from, id, &bytes),
             Input::Connected(peer) => {
-                self.desk.connected.insert(peer);
+                self.cx.connected.insert(peer);
                 for run in self.runs.values_mut() {
-                    run.open_exchange(&mut self.desk, peer);
+                    run.open_exchange(&mut self.cx, peer);
                 }
             }
             Input::Disconnected(peer) => {
-                self.desk.connected.remove(&peer);
+                self.cx.connected.remove(&peer);
             }
             Input::Blob(blob) => self.on_blob(&blob),
             Input::BlobFailed(hash) => {
                 for run in self.runs.values_mut() {
-                    run.on_blob_failed(&mut self.desk, &hash);
+                    run.on_blob_failed(&mut self.cx, &hash);
                 }
             }
             Input::Trained(trained) => {
                 if let Some(run) = self.runs.get_mut(&trained.run) {
                     // Where an update comes of it, the run goes on once that is encoded.
-                    if !run.on_trained(&mut self.desk, trained) {
-                        run.advance(&mut self.desk);
+                    if !run.on_trained(&mut self.cx, trained) {
+                        run.advance(&mut self.cx);
                     }
                 }
             }
             Input::Computed(computed) => {
                 if let Some(run) = self.runs.get_mut(&computed.run)
-                    && run.on_computed(&mut self.desk, computed.outcome)
+                    && run.on_computed(&mut self.cx, computed.outcome)
                 {
-                    run.advance(&mut self.desk);
+                    run.advance(&mut self.cx);
                 }
             }
             Input::Scored { run, sheet } => {
                 if let Some(run) = self.runs.get_mut(&run) {
-                    run.on_scored(&mut self.desk, sheet);
-                    run.advance(&mut self.desk);
+                    run.on_scored(&mut self.cx, sheet);
+                    run.advance(&mut self.cx);
                 }
             }
             Input::Command(command) => self.on_command(command),
         }
-        std::mem::take(&mut self.desk.out)
+        if cfg!(debug_assertions) {
+            self.assert_effects();
+        }
+        std::mem::take(&mut self.cx.out)
     }
 
     /// Computes what these effects ask for at once, and puts what follows from it in its place: for a world in which
@@ -269,8 +286,8 @@ impl Node {
             Timer::Consensus { run, .. } => run,
         };
         if let Some(run) = self.runs.get_mut(&run) {
-            run.on_timer(&mut self.desk, timer);
-            run.advance(&mut self.desk);
+            run.on_timer(&mut self.cx, timer);
+            run.advance(&mut self.cx);
         }
     }
 
@@ -285,36 +302,36 @@ impl Node {
                 verdict
             }
         };
-        self.desk.emit(Effect::Verdict { id, verdict });
+        self.cx.emit(Effect::Verdict { id, verdict });
     }
 
     fn refuse(&mut self, from: PeerId, why: Rejection) {
-        self.desk.notify(Notice::Refused { from, why });
+        self.cx.notify(Notice::Refused { from, why });
     }
 
     fn on_message(&mut self, from: PeerId, bytes: &[u8]) -> Result<Verdict, Rejection> {
         let message = Message::decode(bytes)?;
-        let Some(id) = run_of(&message, self.desk.config.network)? else {
+        let Some(id) = run_of(&message, self.cx.config.network)? else {
             return Ok(Verdict::Ignore);
         };
         let Some(run) = self.runs.get_mut(&id.0) else {
             return Ok(Verdict::Ignore);
         };
-        if run.declined.is_some() {
+        if run.declined().is_some() {
             return Ok(Verdict::Ignore);
         }
-        let before = run.facts;
-        let verdict = run.on_message(&mut self.desk, from, message, id.1);
-        if run.facts != before {
-            run.advance(&mut self.desk);
+        let before = run.ledger.changes_seen;
+        let verdict = run.on_message(&mut self.cx, from, message, id.1);
+        if run.ledger.changes_seen != before {
+            run.advance(&mut self.cx);
         }
         verdict
     }
 
     fn on_blob(&mut self, blob: &Blob) {
         for run in self.runs.values_mut() {
-            if run.on_blob(&mut self.desk, blob) {
-                run.advance(&mut self.desk);
+            if run.on_blob(&mut self.cx, blob) {
+                run.advance(&mut self.cx);
             }
         }
     }
@@ -326,13 +343,13 @@ impl Node {
             Command::Leave(run) => (run, self.leave(run)),
         };
         if let Err(why) = outcome {
-            self.desk.notify(Notice::CommandFailed {
+            self.cx.notify(Notice::CommandFailed {
                 run: Some(run),
                 why,
             });
         }
         if let Some(run) = self.runs.get_mut(&run) {
-            run.advance(&mut self.desk);
+            run.advance(&mut self.cx);
         }
     }
 }

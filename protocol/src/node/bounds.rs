@@ -4,12 +4,6 @@
 //! bounds of its own before it allocates or fetches anything. Of a run that asks for more nothing further is taken; the
 //! manifest is weighed again after a restart.
 
-use std::sync::Arc;
-
-use super::Desk;
-use super::run::Run;
-use crate::entry::Entry;
-use crate::event::Notice;
 use crate::id::Round;
 use crate::manifest::Manifest;
 use crate::state;
@@ -105,31 +99,5 @@ impl Bounds {
             }
         }
         Ok(())
-    }
-}
-
-impl Run {
-    /// Takes the manifest from the creator's first block, unless it asks for too much.
-    pub(super) fn learn_manifest(&mut self, desk: &mut Desk) -> bool {
-        let manifest = self.log.all().find_map(|(_, entry)| match entry {
-            Entry::Create(manifest) if manifest.run_id() == self.id => Some(manifest.clone()),
-            _ => None,
-        });
-        let Some(manifest) = manifest else {
-            return false;
-        };
-        if let Err(excess) = desk.config.resources.admit(&manifest) {
-            self.declined = Some(excess);
-            desk.notify(Notice::Declined {
-                run: self.id,
-                excess,
-            });
-            return false;
-        }
-        self.own.begin(&manifest);
-        self.manifest = Some(Arc::from(manifest));
-        self.open_height(desk);
-        desk.notify(Notice::Following(self.id));
-        true
     }
 }

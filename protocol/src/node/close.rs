@@ -8,20 +8,31 @@
 //!
 //! Members close at slightly different times. Where the clock closed the receipts, updates are revealed a little
 //! later than that ([`Deadlines::seal_ms`]), so that the first to reveal does not come before the last to close.
+//!
+//! [`Deadlines::seal_ms`]: crate::manifest::Deadlines::seal_ms
 
 use std::collections::BTreeSet;
 
-use super::Desk;
-use super::collect::Fitting;
-use super::run::Run;
-use crate::event::{Effect, Timer};
+use super::NodeContext;
+use super::collect::EligibleReceipt;
+use super::height::OpenHeight;
+use super::known::{Known, wake};
+use crate::event::Effect;
 use crate::id::PeerId;
 use crate::limits;
 use crate::round::{EntryRef, Included, RoundValue};
 use crate::time::Instant;
 
+/// The window in which more may commit, after enough have.
+pub(super) struct Grace {
+    /// When enough had committed.
+    since: Instant,
+    /// Whether half of it is over: what trains now must end soon.
+    is_half_over: bool,
+}
+
 /// The receipts of the open round, closed.
-pub(super) struct Closed {
+pub(super) struct ClosedReceipts {
     /// Authors whose receipts had arrived: those that this peer would include.
     counted: BTreeSet<PeerId>,
     /// Their receipts, and those that arrived before updates were revealed here: none of them can rest on
@@ -33,42 +44,75 @@ pub(super) struct Closed {
     /// When updates are revealed and fetched here.
     reveal: Instant,
     /// Whether that was.
-    revealed: bool,
+    is_revealed: bool,
 }
 
-impl Run {
-    /// Closes the receipts of the open round when it is time, and reveals this peer's update behind them.
-    pub(super) fn close_receipts(&mut self, desk: &mut Desk) {
-        let owes = self.trains(desk) || self.needs_updates(desk);
-        if self.head.is_none() || !owes || !self.is_training_round(self.next()) {
-            return;
-        }
-        if self.closed.is_none() {
-            self.closed = self.try_close(desk);
-        }
-        let (Some(manifest), Some(closed)) = (&self.manifest, &mut self.closed) else {
-            return;
-        };
-        if desk.now.monotonic < closed.reveal {
-            let receipts = self.fitting.iter().map(|(_, at, _)| *at);
-            closed.timely.extend(receipts);
-            return;
-        }
-        if !std::mem::replace(&mut closed.revealed, true) {
-            let grace_ms = u64::from(manifest.plan.deadlines.grace_ms);
-            let over = closed.reveal.after_ms(grace_ms);
-            self.wake(desk, over);
-        }
-        if let Some(hash) = self.own.sealed.take() {
-            desk.emit(Effect::OfferBlob(hash));
-        }
+impl ClosedReceipts {
+    /// Asserts what holds of closed receipts.
+    pub(super) fn assert_invariants(&self) {
+        let timely: BTreeSet<PeerId> = self.timely.iter().map(|at| at.author).collect();
+        assert!(
+            timely.is_superset(&self.counted),
+            "what is counted was in time"
+        );
+        let mut sheets = self.sheets.windows(2);
+        assert!(
+            sheets.all(|pair| pair[0].author < pair[1].author),
+            "one sheet of an evaluator"
+        );
+    }
+}
+
+impl OpenHeight {
+    /// Whether half of the grace window is over: what trains now must end soon.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.grace.as_ref().is_some_and(|grace| grace.is_half_over)
     }
 
-    fn try_close(&mut self, desk: &mut Desk) -> Option<Closed> {
-        let (manifest, head) = (self.manifest.clone()?, self.head.as_ref()?);
-        let now = desk.now.monotonic;
+    /// Closes the receipts when it is time. Returns whether this peer's update may be revealed. `is_training` says
+    /// whether this peer still trains for the round.
+    pub(super) fn close_receipts(
+        &mut self,
+        cx: &mut NodeContext,
+        known: Known<'_>,
+        is_training: bool,
+    ) -> bool {
+        let certified = known.certified;
+        let owes = self.trains(cx, certified) || self.needs_updates(cx, certified);
+        if known.head().is_none() || !owes || !certified.is_training_round(self.round) {
+            return false;
+        }
+        if self.closed.is_none() {
+            self.closed = self.try_close(cx, known, is_training);
+        }
+        let Some(closed) = &mut self.closed else {
+            return false;
+        };
+        if cx.now.monotonic < closed.reveal {
+            let receipts = self.receipts.eligible().iter().map(|(_, at, _)| *at);
+            closed.timely.extend(receipts);
+            return false;
+        }
+        if !std::mem::replace(&mut closed.is_revealed, true) {
+            let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
+            let over = closed.reveal.after_ms(grace_ms);
+            wake(cx, known.id(), self.round, over);
+        }
+        true
+    }
+
+    fn try_close(
+        &mut self,
+        cx: &mut NodeContext,
+        known: Known<'_>,
+        is_training: bool,
+    ) -> Option<ClosedReceipts> {
+        assert!(self.closed.is_none(), "receipts close once");
+        let (manifest, head) = (known.manifest(), known.head()?);
+        let now = cx.now.monotonic;
         let expected = head.participants.len();
-        let counted: BTreeSet<PeerId> = self.eligible(now).map(|(peer, _, _)| *peer).collect();
+        let eligible = self.eligible(known, now);
+        let counted: BTreeSet<PeerId> = eligible.map(|(peer, _, _)| *peer).collect();
         if counted.len() < manifest.plan.min_contributions as usize {
             return None;
         }
@@ -76,14 +120,17 @@ impl Run {
         let grace_ms = u64::from(manifest.plan.deadlines.grace_ms);
         let deadline = (self.began).after_ms(u64::from(manifest.plan.deadlines.round_ms));
         if !all && self.grace.is_none() {
-            self.grace = Some(now);
-            self.wake(desk, now.after_ms(grace_ms / 2));
+            self.grace = Some(Grace {
+                since: now,
+                is_half_over: false,
+            });
+            wake(cx, known.id(), self.round, now.after_ms(grace_ms / 2));
         }
-        let since = self.grace.map_or(0, |from| now.since_ms(from));
-        if self.grace.is_some() && since >= grace_ms / 2 {
-            self.hurry(desk, grace_ms);
+        let since = self.grace.as_ref().map(|grace| now.since_ms(grace.since));
+        if since.is_some_and(|since| since >= grace_ms / 2) {
+            self.hurry(cx, known, is_training);
         }
-        let waited = self.grace.is_some() && since >= grace_ms;
+        let waited = since.is_some_and(|since| since >= grace_ms);
         if !all && !waited && now < deadline {
             return None;
         }
@@ -95,132 +142,123 @@ impl Run {
         };
         let reveal = now.after_ms(seal_ms);
         if seal_ms > 0 {
-            self.wake(desk, reveal);
+            wake(cx, known.id(), self.round, reveal);
         }
-        let timely = self.eligible(now).map(|(_, at, _)| *at).collect();
-        Some(Closed {
+        assert!(reveal >= now, "updates are revealed behind closed receipts");
+        let timely = self.eligible(known, now).map(|(_, at, _)| *at).collect();
+        Some(ClosedReceipts {
             timely,
             counted,
-            sheets: self.sheets().0,
-            openings: self.all_openings(),
+            sheets: known.sheets().0,
+            openings: known.all_openings(),
             reveal,
-            revealed: false,
+            is_revealed: false,
         })
     }
 
     /// Half of the grace window is over: whoever still trains ends with what it has. Fewer steps that count,
     /// by their tokens, are worth more than all of them too late.
-    fn hurry(&mut self, desk: &mut Desk, grace_ms: u64) {
-        if std::mem::replace(&mut self.hurried, true) {
+    fn hurry(&mut self, cx: &mut NodeContext, known: Known<'_>, is_training: bool) {
+        let Some(grace) = &mut self.grace else { return };
+        if std::mem::replace(&mut grace.is_half_over, true) {
             return;
         }
-        if let Some(from) = self.grace {
-            self.wake(desk, from.after_ms(grace_ms));
-        }
-        if self.own.training.is_some() {
-            desk.emit(Effect::FinishTrain(self.id));
+        let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
+        let over = grace.since.after_ms(grace_ms);
+        wake(cx, known.id(), self.round, over);
+        if is_training {
+            cx.emit(Effect::FinishTrain(known.id()));
         }
         // What is missing may have been said and lost on the way here.
-        for peer in desk.draw_neighbours(1) {
-            self.open_exchange(desk, peer);
+        for peer in cx.draw_neighbours(1) {
+            known.open_exchange(cx, peer);
         }
-    }
-
-    /// Makes [`Run::advance`] look at the clock again.
-    pub(super) fn wake(&self, desk: &mut Desk, at: Instant) {
-        let timer = Timer::Grace(self.id, self.next());
-        desk.emit(Effect::SetTimer { timer, at });
     }
 
     /// Receipts that can count in the open round: those of the drawn, and once their deadline passed, of
     /// whoever stands in for them.
-    fn eligible(&self, now: Instant) -> impl Iterator<Item = &Fitting> {
-        let late = self.deadlines_passed(now) > 0;
-        let drawn = |peer: &PeerId| {
-            self.head
-                .as_ref()
-                .is_some_and(|head| head.is_participant(peer))
-        };
-        (self.fitting.iter()).filter(move |(peer, _, _)| late || drawn(peer))
+    fn eligible<'a>(
+        &'a self,
+        known: Known<'a>,
+        now: Instant,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
+        let late = self.deadlines_passed(known, now) > 0;
+        let eligible = self.receipts.eligible().iter();
+        eligible.filter(move |(peer, _, _)| late || known.certified.is_participant(peer))
     }
 
     /// Receipts that this peer would include if their updates were at hand. Where too few updates came within
     /// the grace window, whatever arrived counts: what was announced and withheld must not stop a run.
-    pub(super) fn counting(&self, now: Instant) -> impl Iterator<Item = &Fitting> {
+    pub(super) fn counting<'a>(
+        &'a self,
+        known: Known<'a>,
+        now: Instant,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
         let closed = self.closed.as_ref().filter(|closed| now >= closed.reveal);
-        let reopened = self.is_reopened(now);
-        (self.eligible(now)).filter(move |(peer, _, _)| {
+        let reopened = self.is_reopened(known, now);
+        (self.eligible(known, now)).filter(move |(peer, _, _)| {
             closed.is_some_and(|closed| reopened || closed.counted.contains(peer))
         })
     }
 
-    fn is_reopened(&self, now: Instant) -> bool {
-        self.waited_for_updates(now) && !self.has_minimum(self.counted_updates())
-    }
-
-    fn has_minimum(&self, updates: usize) -> bool {
-        let least = self
-            .manifest
-            .as_ref()
-            .map(|m| m.plan.min_contributions as usize);
-        least.is_some_and(|least| updates >= least)
+    fn is_reopened(&self, known: Known<'_>, now: Instant) -> bool {
+        self.waited_for_updates(known, now)
+            && !has_minimum(known, self.counted_updates(known).count())
     }
 
     /// Counted receipts whose updates are at hand.
-    fn counted_updates(&self) -> usize {
+    fn counted_updates<'a>(
+        &'a self,
+        known: Known<'a>,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
         let counted = self.closed.as_ref().map(|closed| &closed.counted);
-        (self.fitting.iter())
-            .filter(|(peer, _, receipt)| {
-                counted.is_some_and(|counted| counted.contains(peer))
-                    && self.blobs.contains_key(&receipt.update.hash)
-            })
-            .count()
+        let eligible = self.receipts.eligible().iter();
+        eligible.filter(move |(peer, _, receipt)| {
+            counted.is_some_and(|counted| counted.contains(peer))
+                && known.has_blob(&receipt.update.hash)
+        })
     }
 
     /// Whether updates had their own grace window, after they were revealed.
-    fn waited_for_updates(&self, now: Instant) -> bool {
-        let (Some(closed), Some(manifest)) = (&self.closed, &self.manifest) else {
-            return false;
-        };
-        now >= (closed.reveal).after_ms(u64::from(manifest.plan.deadlines.grace_ms))
+    fn waited_for_updates(&self, known: Known<'_>, now: Instant) -> bool {
+        let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
+        let closed = self.closed.as_ref();
+        closed.is_some_and(|closed| now >= closed.reveal.after_ms(grace_ms))
     }
 
-    /// Whether the open height may be proposed: all counted updates and all sheets are here, or the minimum
+    /// Whether the height may be proposed: all counted updates and all sheets are here, or the minimum
     /// is and the wait for the rest is over. The closing height waits for sheets until its deadline only.
-    pub(super) fn is_closed(&self, now: Instant) -> bool {
-        let Some(manifest) = &self.manifest else {
-            return false;
-        };
-        if self.head.is_none() {
-            let patience_ms = u64::from(manifest.plan.deadlines.round_ms);
-            let decides = self.height.is_some() && !self.awaits_openings(now, patience_ms);
-            return decides && self.is_ready_for_genesis(manifest.membership.min_members as usize);
+    pub(super) fn is_closed(&self, known: Known<'_>, now: Instant) -> bool {
+        let manifest = known.manifest();
+        let round_ms = u64::from(manifest.plan.deadlines.round_ms);
+        if known.head().is_none() {
+            let decides = self.seat.is_some() && !self.awaits_openings(known, now, round_ms);
+            return decides && known.is_ready_for_genesis(manifest.membership.min_members as usize);
         }
-        let (sheets, expected) = self.sheets();
+        let (sheets, expected) = known.sheets();
         let scored = sheets.len() >= expected;
-        if !self.is_training_round(self.next()) {
-            let deadline = (self.began).after_ms(u64::from(manifest.plan.deadlines.round_ms));
-            return scored || now >= deadline;
+        if !known.certified.is_training_round(self.round) {
+            return scored || now >= self.began.after_ms(round_ms);
         }
         let Some(closed) = &self.closed else {
             return false;
         };
-        if self.waited_for_updates(now) {
-            let here = (self.counting(now))
-                .filter(|(_, _, receipt)| self.blobs.contains_key(&receipt.update.hash));
-            return self.has_minimum(here.count());
+        if self.waited_for_updates(known, now) {
+            let here = (self.counting(known, now))
+                .filter(|(_, _, receipt)| known.has_blob(&receipt.update.hash));
+            return has_minimum(known, here.count());
         }
-        let updates = self.counted_updates();
+        let updates = self.counted_updates(known).count();
         scored
             && now >= closed.reveal
             && updates == closed.counted.len()
-            && self.has_minimum(updates)
+            && has_minimum(known, updates)
     }
 
     /// Whether a proposed value includes an update that was announced after updates had been revealed, or leaves
     /// out what was here in time. Not for ever: others may have closed at another moment, and what is locked must be
     /// able to win.
-    pub(super) fn is_unfair(&self, value: &RoundValue, attempt: u32) -> bool {
+    pub(super) fn is_unfair(&self, known: Known<'_>, value: &RoundValue, attempt: u32) -> bool {
         let Some(closed) = &self.closed else {
             return false;
         };
@@ -230,26 +268,29 @@ impl Run {
         let late = |i: &Included| !closed.timely.contains(&i.receipt);
         let has = |at: &EntryRef| value.included.iter().any(|i| i.receipt == *at);
         let missed = |at: &EntryRef| value.missed.iter().any(|m| m.receipt == *at);
-        let unnamed = |(peer, at, _): &Fitting| {
-            let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
+        let unnamed = |(peer, at, _): &EligibleReceipt| {
+            let drawn = known.certified.is_participant(peer);
             drawn && closed.counted.contains(peer) && !has(at) && !missed(at)
         };
         let opens = |at: &EntryRef| value.openings.iter().any(|o| o.entry == *at);
         value.included.iter().any(late)
             || !closed.openings.iter().all(opens)
-            || self.fitting.iter().any(unnamed)
-            || self.timely().any(|(_, at, _)| !has(at))
+            || self.receipts.eligible().iter().any(unnamed)
+            || self.timely(known).any(|(_, at, _)| !has(at))
             || closed.sheets.iter().any(|at| !value.sheets.contains(at))
     }
 
     /// Receipts of the drawn that had arrived when receipts closed, and whose updates are here: a fair value leaves none
     /// of them out.
-    pub(super) fn timely(&self) -> impl Iterator<Item = &Fitting> {
-        let counted = self.closed.as_ref().map(|closed| &closed.counted);
-        let is_counted = move |peer| counted.is_some_and(|counted| counted.contains(peer));
-        (self.fitting.iter()).filter(move |(peer, _, receipt)| {
-            let drawn = self.head.as_ref().is_some_and(|h| h.is_participant(peer));
-            drawn && is_counted(peer) && self.blobs.contains_key(&receipt.update.hash)
-        })
+    pub(super) fn timely<'a>(
+        &'a self,
+        known: Known<'a>,
+    ) -> impl Iterator<Item = &'a EligibleReceipt> {
+        let counted = self.counted_updates(known);
+        counted.filter(move |(peer, _, _)| known.certified.is_participant(peer))
     }
+}
+
+fn has_minimum(known: Known<'_>, updates: usize) -> bool {
+    updates >= known.manifest().plan.min_contributions as usize
 }

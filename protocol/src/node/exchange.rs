@@ -1,8 +1,9 @@
 //! Messages of others: blocks, certificates, votes, and the comparison of heads that repairs every
 //! loss.
 
-use super::Desk;
-use super::run::Run;
+use super::NodeContext;
+use super::known::{Ledger, Standing};
+use super::run::{OpenRun, Run, Stage};
 use crate::certificate::Certificate;
 use crate::consensus::ConsensusMessage;
 use crate::event::{Notice, Record, Verdict};
@@ -10,7 +11,8 @@ use crate::id::{BlockId, NetworkId, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::log::Unverified;
 use crate::reject::Rejection;
-use crate::sync::{self, HeadList, RangeDigest};
+use crate::replica::Taken;
+use crate::sync::{HeadList, RangeDigest};
 use crate::wire::Message;
 
 /// Which run a message is about, with the block when it carries one. Its signature is checked only
@@ -42,22 +44,22 @@ pub(super) fn run_of(
 impl Run {
     pub(super) fn on_message(
         &mut self,
-        desk: &mut Desk,
+        cx: &mut NodeContext,
         from: PeerId,
         message: Message,
         block: Option<Unverified>,
     ) -> Result<Verdict, Rejection> {
         match message {
             Message::Block(_) => match block {
-                Some(block) => self.on_block(desk, from, block),
+                Some(block) => self.on_block(cx, from, block),
                 None => Ok(Verdict::Ignore),
             },
-            Message::Certificate(bytes) => self.on_certificate(desk, from, &bytes),
-            Message::Consensus(bytes) => self.on_consensus(desk, from, &bytes),
+            Message::Certificate(bytes) => self.on_certificate(cx, from, &bytes),
+            Message::Consensus(bytes) => self.on_consensus(cx, from, &bytes),
             Message::Summary {
                 ranges, certified, ..
             } => {
-                self.on_summary(desk, from, &ranges, certified);
+                self.on_summary(cx, from, &ranges, certified);
                 Ok(Verdict::Ignore)
             }
             Message::Heads {
@@ -66,241 +68,330 @@ impl Run {
                 wants,
                 ..
             } => {
-                self.on_heads(desk, from, &lists, certified, wants);
+                self.on_heads(cx, from, &lists, (certified, wants));
                 Ok(Verdict::Ignore)
             }
             Message::WantBlocks { blocks, .. } => {
-                self.send_blocks(desk, from, &blocks);
+                self.send_blocks(cx, from, &blocks);
                 Ok(Verdict::Ignore)
             }
-            Message::Blocks { blocks, .. } => self.on_blocks(desk, from, &blocks),
+            Message::Blocks { blocks, .. } => self.on_blocks(cx, from, &blocks),
             Message::Certificates { certificates, .. } => {
                 for bytes in certificates {
-                    self.on_certificate(desk, from, &bytes)?;
+                    self.on_certificate(cx, from, &bytes)?;
                 }
                 Ok(Verdict::Ignore)
             }
             Message::WantCertificates { from: first, .. } => {
-                self.send_certificates(desk, from, first);
+                if let Some(open) = self.open() {
+                    open.send_certificates(cx, from, first);
+                }
                 Ok(Verdict::Ignore)
             }
             Message::Runs(_) => Ok(Verdict::Ignore),
         }
     }
 
-    pub(super) fn on_certificate(
-        &mut self,
-        desk: &mut Desk,
-        from: PeerId,
-        bytes: &[u8],
-    ) -> Result<Verdict, Rejection> {
-        let certificate = Certificate::decode(bytes)?;
-        let Some(manifest) = self.manifest.clone() else {
-            return Ok(Verdict::Ignore);
-        };
-        let next = self.next();
-        let round = certificate.value.round;
-        if self.refuted.is_some() || (round > next && self.awaited.is_some()) {
-            return Ok(Verdict::Ignore);
-        }
-        if round > next {
-            desk.send(
-                from,
-                &Message::WantCertificates {
-                    run: self.id,
-                    from: next,
-                },
-            );
-            return Ok(Verdict::Ignore);
-        }
-        if round < next {
-            return self.compare_certified(desk, &certificate, bytes);
-        }
-        certificate.verify(self.committee(&manifest), desk.config.network)?;
-        self.certify(desk, certificate)?;
-        Ok(Verdict::Accept)
-    }
-
-    /// A certificate for a round that is certified here: either known, or the proof that more than a
-    /// third of the committee lied.
-    fn compare_certified(
-        &mut self,
-        desk: &mut Desk,
-        certificate: &Certificate,
-        bytes: &[u8],
-    ) -> Result<Verdict, Rejection> {
-        let round = certificate.value.round;
-        let Some(known) = self.chain.get(round.0 as usize) else {
-            return Ok(Verdict::Ignore);
-        };
-        if known.value.id() == certificate.value.id() {
-            return Ok(Verdict::Ignore);
-        }
-        // The committee that signed both is the same one, drawn from the state before.
-        let Some(committee) = self.committees.get(round.0 as usize) else {
-            return Ok(Verdict::Ignore);
-        };
-        certificate.verify(committee, desk.config.network)?;
-        // One contradiction proves all that a second one would: it is kept if it exposes somebody new.
-        let liars: Vec<PeerId> = (certificate.precommits.iter())
-            .map(|(peer, _)| *peer)
-            .filter(|peer| known.precommits.iter().any(|(other, _)| other == peer))
-            .filter(|peer| !self.exposed.contains(&(round, *peer)))
-            .collect();
-        if liars.is_empty() {
-            return Ok(Verdict::Ignore);
-        }
-        self.exposed.extend(liars.iter().map(|peer| (round, *peer)));
-        desk.persist(vec![Record::Certificate {
-            run: self.id,
-            round,
-            bytes: bytes.to_vec(),
-        }]);
-        for author in liars {
-            let run = self.id;
-            desk.notify(Notice::Equivocation { run, author });
-        }
-        Ok(Verdict::Accept)
-    }
-
-    fn certified(&self) -> Option<Round> {
-        self.head.as_ref().map(|head| head.round)
+    fn certified_round(&self) -> Option<Round> {
+        self.open().and_then(|open| open.certified.round())
     }
 
     /// Begins to compare ledgers with a peer.
-    pub(super) fn open_exchange(&mut self, desk: &mut Desk, to: PeerId) {
-        if self.declined.is_some() {
-            return;
+    pub(super) fn open_exchange(&self, cx: &mut NodeContext, to: PeerId) {
+        if self.declined().is_none() {
+            let certified = self.certified_round();
+            self.ledger.open_exchange(cx, to, certified);
         }
-        let ranges = sync::open(&self.log);
-        let certified = self.certified();
-        desk.send(
-            to,
-            &Message::Summary {
-                run: self.id,
-                ranges,
-                certified,
-            },
-        );
     }
 
     fn on_summary(
-        &mut self,
-        desk: &mut Desk,
+        &self,
+        cx: &mut NodeContext,
         from: PeerId,
         theirs: &[RangeDigest],
         certified: Option<Round>,
     ) {
-        self.compare_rounds(desk, from, certified);
-        let refined = sync::refine(&self.log, theirs);
-        let (run, certified) = (self.id, self.certified());
+        self.compare_rounds(cx, from, certified);
+        let refined = self.ledger.replica.refine(theirs);
+        let (run, certified) = (self.id(), self.certified_round());
         if !refined.ranges.is_empty() {
             let ranges = refined.ranges;
-            desk.send(
-                from,
-                &Message::Summary {
-                    run,
-                    ranges,
-                    certified,
-                },
-            );
+            let finer = Message::Summary {
+                run,
+                ranges,
+                certified,
+            };
+            cx.send(from, &finer);
         }
         if !refined.lists.is_empty() {
-            let lists = refined.lists;
-            desk.send(
-                from,
-                &Message::Heads {
-                    run,
-                    lists,
-                    certified,
-                    wants: false,
-                },
-            );
+            let heads = Message::Heads {
+                run,
+                lists: refined.lists,
+                certified,
+                wants: false,
+            };
+            cx.send(from, &heads);
         }
     }
 
     fn on_heads(
-        &mut self,
-        desk: &mut Desk,
+        &self,
+        cx: &mut NodeContext,
         from: PeerId,
         theirs: &[HeadList],
-        certified: Option<Round>,
-        wants: bool,
+        (certified, wants): (Option<Round>, bool),
     ) {
-        self.compare_rounds(desk, from, certified);
-        let plan = sync::compare(&self.log, theirs, sync::MAX_ANSWER_BYTES);
+        self.compare_rounds(cx, from, certified);
+        let plan = self.ledger.replica.compare(theirs);
+        let (run, certified) = (self.id(), self.certified_round());
         if !plan.blocks.is_empty() {
-            desk.send(
-                from,
-                &Message::Blocks {
-                    run: self.id,
-                    blocks: plan.blocks,
-                },
-            );
+            let blocks = plan.blocks;
+            cx.send(from, &Message::Blocks { run, blocks });
         }
         if plan.behind && !wants {
-            let (run, certified) = (self.id, self.certified());
-            desk.send(
-                from,
-                &Message::Heads {
-                    run,
-                    lists: plan.ask,
-                    certified,
-                    wants: true,
-                },
-            );
+            let heads = Message::Heads {
+                run,
+                lists: plan.ask,
+                certified,
+                wants: true,
+            };
+            cx.send(from, &heads);
         }
     }
 
     /// Certificates they lack are sent, certificates we lack are asked for.
-    fn compare_rounds(&mut self, desk: &mut Desk, from: PeerId, theirs: Option<Round>) {
-        let mine = self.certified();
+    fn compare_rounds(&self, cx: &mut NodeContext, from: PeerId, theirs: Option<Round>) {
+        let Some(open) = self.open() else { return };
+        let mine = self.certified_round();
         if theirs < mine {
-            self.send_certificates(desk, from, theirs.map_or(Round(0), Round::next));
-        } else if theirs > mine && self.manifest.is_some() {
-            desk.send(
-                from,
-                &Message::WantCertificates {
-                    run: self.id,
-                    from: self.next(),
-                },
-            );
+            open.send_certificates(cx, from, theirs.map_or(Round(0), Round::next));
+        } else if theirs > mine {
+            open.want_certificates(cx, from);
         }
     }
 
-    fn send_blocks(&mut self, desk: &mut Desk, to: PeerId, wanted: &[(PeerId, BlockId)]) {
-        let mut budget = sync::SizeLimit::new(sync::MAX_ANSWER_BYTES);
-        for (author, id) in wanted {
-            let Some(block) = self.log.block(*author, id) else {
-                continue;
-            };
-            if self.log.is_stranger(*author) {
-                // Comparing heads brings nothing of a stranger: what stands before the block goes with it.
-                let before = self.log.blocks(*author);
-                for block in before.take_while(|before| before.id() != *id) {
-                    budget.push(block);
-                }
-            }
-            if !budget.push(block) {
-                break;
-            }
-        }
-        let blocks = budget.blocks;
+    fn send_blocks(&self, cx: &mut NodeContext, to: PeerId, wanted: &[(PeerId, BlockId)]) {
+        let (run, blocks) = (self.id(), self.ledger.replica.named(wanted));
         if !blocks.is_empty() {
-            desk.send(
-                to,
-                &Message::Blocks {
-                    run: self.id,
-                    blocks,
-                },
-            );
+            cx.send(to, &Message::Blocks { run, blocks });
         }
     }
 
-    pub(super) fn send_certificates(&mut self, desk: &mut Desk, to: PeerId, first: Round) {
+    /// One block that cannot be used does not keep the others out. A sender that does not check what it
+    /// hands on is not read any further.
+    fn on_blocks(
+        &mut self,
+        cx: &mut NodeContext,
+        from: PeerId,
+        blocks: &[Vec<u8>],
+    ) -> Result<Verdict, Rejection> {
+        let mut outcome = Ok(Verdict::Ignore);
+        for bytes in blocks {
+            let block = Unverified::decode(bytes, cx.config.network)?;
+            if block.block().scope != Scope::Run(self.id()) {
+                continue;
+            }
+            match self.on_block(cx, from, block) {
+                Err(Rejection::Signature) => return Err(Rejection::Signature),
+                Err(why) => outcome = Err(why),
+                Ok(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// A block of another peer's log.
+    fn on_block(
+        &mut self,
+        cx: &mut NodeContext,
+        from: PeerId,
+        block: Unverified,
+    ) -> Result<Verdict, Rejection> {
+        let author = block.block().author;
+        let standing = self.stage.standing();
+        let taken = (self.ledger.replica).take(block, &standing, &mut cx.draws)?;
+        let Taken {
+            verdict,
+            is_news,
+            has_grown,
+            is_forked,
+            has_gap,
+            records,
+            dropped,
+        } = taken;
+        assert!(
+            is_news || !(has_grown || is_forked || has_gap),
+            "only what is new changes anything"
+        );
+        self.ledger.changes_seen += u64::from(is_news);
+        self.ledger.forget(&dropped);
+        if has_grown {
+            self.ledger.reindex(author);
+        }
+        if let Stage::Open(open) = &mut self.stage
+            && (has_grown || is_forked)
+        {
+            open.refresh_eligible(&self.ledger);
+        }
+        if let Some(records) = records {
+            cx.persist(records);
+        }
+        if is_forked {
+            let run = self.id();
+            cx.notify(Notice::Equivocation { run, author });
+        }
+        if has_gap {
+            self.open_exchange(cx, from);
+        }
+        verdict
+    }
+
+    /// Says again what a stranger, this peer or another, has said: whoever holds it may drop it at any time.
+    pub(super) fn repeat_strangers(&mut self, cx: &mut NodeContext, to: PeerId) {
+        let run = self.id();
+        let Some(blocks) = self.ledger.replica.strangers_again(&mut cx.draws) else {
+            return;
+        };
+        cx.send(to, &Message::Blocks { run, blocks });
+        if self.open().is_some_and(|open| open.certified.is_finished()) {
+            return;
+        }
+        for block in self.ledger.replica.own_again(cx.now.monotonic) {
+            cx.gossip(run, &Message::Block(block));
+        }
+    }
+
+    fn on_certificate(
+        &mut self,
+        cx: &mut NodeContext,
+        from: PeerId,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let certificate = Certificate::decode(bytes)?;
+        match &mut self.stage {
+            Stage::Open(open) => {
+                open.on_certificate(cx, &mut self.ledger, from, certificate, bytes)
+            }
+            Stage::Waiting(_) | Stage::Declined(_) => Ok(Verdict::Ignore),
+        }
+    }
+
+    fn on_consensus(
+        &mut self,
+        cx: &mut NodeContext,
+        from: PeerId,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let message = ConsensusMessage::decode(bytes)?;
+        let (round, next) = (message.round(), self.stage.next());
+        if self.open().is_some_and(|open| open.refuted.is_some()) {
+            return Ok(Verdict::Ignore);
+        }
+        if round > next {
+            // They are ahead: what they decided is on its way, or asked for here.
+            self.open_exchange(cx, from);
+            return Ok(Verdict::Ignore);
+        }
+        let Stage::Open(open) = &mut self.stage else {
+            return Ok(Verdict::Ignore);
+        };
+        if round < next {
+            // They missed a certificate.
+            if message.author() == from {
+                open.send_certificates(cx, from, round);
+            }
+            return Ok(Verdict::Ignore);
+        }
+        open.on_consensus(cx, &mut self.ledger, message, bytes)
+    }
+}
+
+impl Stage {
+    /// Whose logs belong to the run.
+    pub(super) fn standing(&self) -> Standing<'_> {
+        match self {
+            Self::Open(open) => open.standing(),
+            Self::Waiting(_) | Self::Declined(_) => Standing {
+                certified: None,
+                judging: &[],
+            },
+        }
+    }
+
+    /// The height that is open.
+    fn next(&self) -> Round {
+        match self {
+            Self::Open(open) => open.certified.next(),
+            Self::Waiting(_) | Self::Declined(_) => Round(0),
+        }
+    }
+}
+
+impl OpenRun {
+    fn on_certificate(
+        &mut self,
+        cx: &mut NodeContext,
+        ledger: &mut Ledger,
+        from: PeerId,
+        certificate: Certificate,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let (round, next) = (certificate.value.round, self.height.round);
+        if self.refuted.is_some() || (round > next && self.height.pending_certificate.is_some()) {
+            return Ok(Verdict::Ignore);
+        }
+        if round > next {
+            self.want_certificates(cx, from);
+            return Ok(Verdict::Ignore);
+        }
+        if round < next {
+            return self.compare_certified(cx, &certificate, bytes);
+        }
+        let committee = self.height.committee(&self.certified);
+        certificate.verify(committee, cx.config.network)?;
+        self.certify(cx, ledger, certificate)?;
+        Ok(Verdict::Accept)
+    }
+
+    /// A certificate for a round that is certified here: either known, or the proof that more than a
+    /// third of the committee lied. It is kept if it exposes somebody new.
+    fn compare_certified(
+        &mut self,
+        cx: &mut NodeContext,
+        certificate: &Certificate,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let liars = (self.certified).expose(certificate, cx.config.network)?;
+        if liars.is_empty() {
+            return Ok(Verdict::Ignore);
+        }
+        let run = self.certified.id;
+        cx.persist(vec![Record::Certificate {
+            run,
+            round: certificate.value.round,
+            bytes: bytes.to_vec(),
+        }]);
+        for author in liars {
+            cx.notify(Notice::Equivocation { run, author });
+        }
+        Ok(Verdict::Accept)
+    }
+
+    fn want_certificates(&self, cx: &mut NodeContext, to: PeerId) {
+        let (run, from) = (self.certified.id, self.height.round);
+        cx.send(to, &Message::WantCertificates { run, from });
+    }
+
+    fn send_certificates(&self, cx: &mut NodeContext, to: PeerId, first: Round) {
         let mut certificates = Vec::new();
         let mut bytes = 0;
-        for certificate in self.chain.iter().skip(first.0 as usize) {
+        for certificate in self.certified.chain().iter().skip(first.0 as usize) {
+            let at = first.0 as usize + certificates.len();
+            assert_eq!(
+                certificate.round().0 as usize,
+                at,
+                "certificates without gaps"
+            );
             let encoded = certificate.encode();
             bytes += encoded.len() + 8;
             if bytes > limits::MAX_DIRECT_BYTES - 1024 {
@@ -309,13 +400,8 @@ impl Run {
             certificates.push(encoded);
         }
         if !certificates.is_empty() {
-            desk.send(
-                to,
-                &Message::Certificates {
-                    run: self.id,
-                    certificates,
-                },
-            );
+            let run = self.certified.id;
+            cx.send(to, &Message::Certificates { run, certificates });
         }
     }
 }

@@ -1,146 +1,112 @@
-//! What holds of a run between any two inputs, said once and asserted after each of them where assertions are on.
+//! What holds of a run between any two inputs, asserted after each of them where assertions are on.
 //!
-//! The simulator and all tests run with them. A liar can make a peer do useless work; it cannot bring about what is
-//! excluded here.
+//! Every machine states its own invariants beside its code; here is what holds between machines. The simulator and all
+//! tests run with them. A liar can make a peer do useless work; it cannot bring about what is excluded here.
 
-use super::run::Run;
+use super::Node;
+use super::known::Known;
+use super::run::{OpenRun, Run};
+use crate::event::Effect;
+use crate::limits;
+
+impl Node {
+    /// Asserts what holds of the effects of one input.
+    pub(super) fn assert_effects(&self) {
+        let me = self.cx.me;
+        for effect in &self.cx.out {
+            match effect {
+                Effect::Send { to, bytes } => {
+                    assert_ne!(*to, me, "nothing is sent to oneself");
+                    assert!(bytes.len() <= limits::MAX_DIRECT_BYTES, "a message fits");
+                }
+                Effect::Gossip { run, bytes } => {
+                    assert!(self.runs.contains_key(run), "a run that is followed");
+                    assert!(bytes.len() <= limits::MAX_GOSSIP_BYTES, "a flood fits");
+                }
+                Effect::FetchBlob { blob, providers } => {
+                    assert!(!providers.contains(&me), "nobody is asked for its own");
+                    assert!(blob.size > 0, "something is fetched");
+                }
+                Effect::OfferBlob(hash) => {
+                    let mut runs = self.runs.values();
+                    assert!(
+                        runs.any(|run| run.ledger.replica.blobs.is_durable(hash)),
+                        "what is offered is on the disk, or before it in line"
+                    );
+                }
+                Effect::Compute(work) => {
+                    let run = self.runs.get(&work.run);
+                    assert!(
+                        run.is_some_and(|run| run.open().is_some()),
+                        "an open run computes"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+}
 
 impl Run {
-    /// Asserts everything below.
+    /// Asserts everything.
     pub(super) fn assert_invariants(&self) {
-        self.assert_chain();
-        self.assert_adapters();
-        self.assert_open_height();
-        self.assert_receipts();
-        self.own
-            .assert_invariants(self.next(), self.manifest.is_some());
+        self.ledger.replica.assert_invariants();
+        self.ledger.index.assert_invariants();
+        let Some(open) = self.open() else { return };
+        let known = Known::new(&open.certified, &self.ledger);
+        open.certified.assert_invariants();
+        open.height.assert_invariants(known);
+        open.settling.assert_invariants(&open.certified);
+        open.publishing.assert_invariants(known.next());
+        open.assert_between_machines(known);
+        self.assert_membership();
     }
 
-    /// The head is what the chain leads to.
-    fn assert_chain(&self) {
-        assert_eq!(
-            self.chain.len(),
-            self.committees.len(),
-            "a committee for each height"
-        );
-        assert_eq!(
-            self.next().0 as usize,
-            self.chain.len(),
-            "a certificate for each height behind"
-        );
-        let last = self.chain.last().map(|certificate| &certificate.value);
-        assert_eq!(
-            self.head.as_ref().map(|head| (head.hash, head.adapter)),
-            last.map(|value| (value.state, value.adapter)),
-            "the head is the last value's"
-        );
-        let known = self.manifest.is_some();
-        assert!(known || self.head.is_none(), "no head without a manifest");
+    /// What the owner asked for is in the own log, or will be.
+    fn assert_membership(&self) {
+        let wish = &self.membership;
+        let committed = wish.join.as_ref().and_then(|join| join.sketch);
         assert!(
-            !(known && self.declined.is_some()),
-            "a run that was declined is not followed"
-        );
-        let next = self.next();
-        assert!(
-            (self.awaited.iter()).all(|awaited| awaited.round() == next),
-            "what waits for its entries is next"
+            wish.sketch.is_none() || committed.is_some(),
+            "the join commits to the sketch that is opened"
         );
     }
+}
 
-    /// No adapter is newer than what is certified.
-    fn assert_adapters(&self) {
-        let next = self.next();
-        let behind = |round| round < next;
-        assert!(
-            self.adapter
-                .as_ref()
-                .is_none_or(|(round, _)| behind(*round)),
-            "an adapter of a certified round"
-        );
-        assert!(
-            self.scorable
-                .as_ref()
-                .is_none_or(|scorable| behind(scorable.round)),
-            "a step that was certified"
-        );
-        assert!(
-            self.scoring.is_none_or(behind),
-            "only certified rounds are scored"
-        );
-        let shape = self
-            .manifest
-            .as_ref()
-            .map(|manifest| &manifest.model.adapter);
-        assert!(
-            (self.adapter.iter()).all(|(_, adapter)| Some(&**adapter.shape()) == shape),
-            "the adapter is of the run's shape"
-        );
-    }
-
-    /// Everything of the open height is of the height that is open.
-    fn assert_open_height(&self) {
-        let next = self.next();
-        assert!(
-            self.height
-                .as_ref()
-                .is_none_or(|deciding| deciding.round == next),
-            "a seat decides the open height"
-        );
-        assert!(
-            self.height.is_none() || !self.is_finished(),
-            "nothing is decided after the closing height"
-        );
-        let judging = self.height.iter().flat_map(|deciding| &deciding.judging);
-        assert!(
-            judging.into_iter().all(|value| value.round == next),
-            "only values of the open height are judged"
-        );
-        let draft = (self.height.iter()).find_map(|deciding| deciding.draft.as_ref());
-        assert!(
-            draft.is_none_or(|(attempt, selection)| selection.attempt == *attempt),
-            "a draft is of its attempt"
-        );
-        assert!(
-            self.closed.is_none() || self.is_training_round(next),
-            "receipts close in rounds that train"
-        );
-        assert!(
-            !self.hurried || self.grace.is_some(),
-            "only a grace window hurries"
-        );
+impl OpenRun {
+    fn assert_between_machines(&self, known: Known<'_>) {
+        let (certified, blobs) = (known.certified, &known.ledger.replica.blobs);
+        let next = known.next();
         assert!(
             self.replay.keys().all(|round| *round >= next),
             "no record of a decided height is left to replay"
         );
-    }
-
-    /// What may be included is of the open round, and was not found spoiled.
-    fn assert_receipts(&self) {
-        let next = self.next();
         assert!(
-            self.fitting
-                .iter()
-                .all(|(_, _, receipt)| receipt.round == next),
-            "receipts of the open round"
+            certified.is_finished() || !self.replay.contains_key(&next),
+            "the record of the open height went into its seat"
         );
         assert!(
-            self.fitting.windows(2).all(|pair| pair[0].0 < pair[1].0),
-            "one receipt of an author, by author"
+            !self.publishing.is_training() || self.settling.has_adapter(certified),
+            "training starts from the certified adapter"
         );
         assert!(
-            (self.fitting.iter()).all(|(peer, at, _)| at.author == *peer),
-            "a receipt is its author's"
+            self.refuted.as_ref().is_none_or(|refuted| {
+                refuted.round == next || Some(refuted.round) == certified.round()
+            }),
+            "a run stops at its head, or before the next"
         );
         assert!(
-            (self.fitting.iter())
-                .all(|(_, _, receipt)| !self.spoiled.contains(&receipt.update.hash)),
-            "nothing spoiled may be included"
+            self.refuted.is_none() || !self.publishing.is_training(),
+            "a run that stopped does not train"
         );
         assert!(
-            self.spoiled
-                .iter()
-                .all(|hash| self.readable.get(hash) != Some(&true)),
-            "what is spoiled cannot be read"
+            (self.publishing.sealed().iter()).all(|hash| blobs.is_durable(hash)),
+            "a sealed update is on the disk"
+        );
+        let mut published = self.settling.public_updates.keys();
+        assert!(
+            published.all(|hash| blobs.is_durable(hash)),
+            "what was public is on the disk"
         );
     }
 }

@@ -1,38 +1,40 @@
 //! What a run waits for, in one word for its owner.
 
-use super::Desk;
-use super::run::Run;
+use super::NodeContext;
+use super::known::{Known, Ledger};
+use super::run::OpenRun;
 use crate::event::{Notice, Phase};
 
-impl Run {
+impl OpenRun {
     /// Tells the owner when the run waits for something else than before.
-    pub(super) fn show_phase(&mut self, desk: &mut Desk) {
-        let phase = if self.refuted.is_some() {
+    pub(super) fn show_phase(&mut self, cx: &mut NodeContext, ledger: &Ledger) {
+        let phase = self.current_phase(cx, Known::new(&self.certified, ledger));
+        if self.phase != Some(phase) {
+            self.phase = Some(phase);
+            cx.notify(Notice::Phase {
+                run: self.certified.id,
+                round: self.height.round,
+                phase,
+            });
+        }
+    }
+
+    fn current_phase(&self, cx: &NodeContext, known: Known<'_>) -> Phase {
+        let certified = &self.certified;
+        if self.refuted.is_some() {
             Phase::Stopped
-        } else if self.is_finished() && self.has_adapter() {
+        } else if self.is_complete() {
             Phase::Finished
-        } else if self.head.is_none() {
+        } else if certified.head().is_none() {
             Phase::Gather
-        } else if !self.has_adapter() && self.is_on_duty(desk) {
+        } else if !self.settling.has_adapter(certified) && self.height.is_on_duty(cx, certified) {
             Phase::CatchUp
-        } else if self.own.works_for(self.next()) {
+        } else if self.publishing.works_for(self.height.round) {
             Phase::Train
-        } else if self.is_closed(desk.now.monotonic) {
+        } else if self.height.is_closed(known, cx.now.monotonic) {
             Phase::Agree
         } else {
             Phase::Collect
-        };
-        self.enter(desk, phase);
-    }
-
-    fn enter(&mut self, desk: &mut Desk, phase: Phase) {
-        if self.phase != Some(phase) {
-            self.phase = Some(phase);
-            desk.notify(Notice::Phase {
-                run: self.id,
-                round: self.next(),
-                phase,
-            });
         }
     }
 }

@@ -9,29 +9,39 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::Desk;
-use super::run::Run;
+use super::NodeContext;
+use super::certified::Certified;
+use super::known::Ledger;
+use super::settle::Settling;
 use crate::aggregate::{ContributionVector, Layout};
-use crate::id::{BlobHash, BlobRef, PeerId, Round};
+use crate::id::{BlobHash, BlobRef, Round};
 use crate::limits;
 use crate::manifest::Manifest;
+use crate::replica::PendingFetch;
 use crate::update::Packed;
 
-impl Run {
+impl Settling {
     /// The vectors that the scores of `round` are held against, flat, oldest round first and by peer within one;
     /// `None` while some of them are on their way.
     pub(super) fn public_before(
-        &mut self,
-        desk: &mut Desk,
+        &self,
+        cx: &mut NodeContext,
+        certified: &Certified,
+        ledger: &mut Ledger,
         round: Round,
     ) -> Option<Vec<ContributionVector>> {
-        let manifest = self.manifest.clone()?;
+        assert_eq!(
+            Some(round),
+            certified.round(),
+            "the round certified last is scored"
+        );
+        let manifest = &certified.manifest;
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
-        for earlier in turns_before(&manifest, round) {
+        for earlier in turns_before(manifest, round) {
             let trainable = manifest.training.schedule.trainable(earlier);
             let layout = Layout::new(&manifest.model.adapter, trainable);
-            for (blob, providers) in self.updates_of(earlier) {
-                match self.published.get(&blob.hash) {
+            for (blob, providers) in certified.updates_of(earlier) {
+                match self.public_updates.get(&blob.hash) {
                     // What is certified was read by its committee.
                     Some(bytes) => {
                         let update =
@@ -43,56 +53,52 @@ impl Run {
                 }
             }
         }
-        let comes = |blob: &BlobRef| self.wanted.get(&blob.hash).is_none_or(|w| !w.is_hopeless());
-        let waits = lacking.iter().any(|(blob, _)| comes(blob));
+        let blobs = &ledger.replica.blobs;
+        let is_given_up = |blob: &BlobRef| {
+            blobs
+                .wanted(&blob.hash)
+                .is_some_and(PendingFetch::is_given_up)
+        };
+        let waits = lacking.iter().any(|(blob, _)| !is_given_up(blob));
         for (blob, providers) in lacking {
-            self.want(desk, blob, providers);
+            ledger.want(cx, blob, providers);
         }
         (!waits).then_some(vectors)
     }
 
     /// Keeps an update that later rounds are held against, if this peer evaluates.
-    pub(super) fn keep_public(&mut self, desk: &Desk, hash: BlobHash, bytes: Bytes) {
-        if self.public_updates(desk).contains(&hash) {
-            self.published.insert(hash, bytes);
+    pub(super) fn keep_public(
+        &mut self,
+        cx: &NodeContext,
+        certified: &Certified,
+        hash: BlobHash,
+        bytes: Bytes,
+    ) {
+        if public_updates(cx, certified).contains(&hash) {
+            self.public_updates.insert(hash, bytes);
         }
     }
 
     /// Forgets updates of turns that are over.
-    pub(super) fn forget_public(&mut self, desk: &Desk) {
-        let kept = self.public_updates(desk);
-        self.published.retain(|hash, _| kept.contains(hash));
+    pub(super) fn forget_public(&mut self, cx: &NodeContext, certified: &Certified) {
+        let kept = public_updates(cx, certified);
+        self.public_updates.retain(|hash, _| kept.contains(hash));
     }
+}
 
-    /// Updates that an evaluator may need for the round certified last or the open one.
-    pub(super) fn public_updates(&self, desk: &Desk) -> BTreeSet<BlobHash> {
-        let Some(manifest) = &self.manifest else {
-            return BTreeSet::new();
-        };
-        if manifest.scoring.evaluators.binary_search(&desk.me).is_err() {
-            return BTreeSet::new();
-        }
-        let next = self.next();
-        let last = next.previous().unwrap_or(next);
-        let rounds = [turns_before(manifest, last), turns_before(manifest, next)].concat();
-        (rounds.into_iter())
-            .flat_map(|round| self.updates_of(round))
-            .map(|(blob, _)| blob.hash)
-            .collect()
+/// Updates that an evaluator may need for the round certified last or the open one.
+pub(super) fn public_updates(cx: &NodeContext, certified: &Certified) -> BTreeSet<BlobHash> {
+    if !certified.is_evaluator(&cx.me) {
+        return BTreeSet::new();
     }
-
-    /// Updates that a certified round includes, with who should have them.
-    fn updates_of(&self, round: Round) -> Vec<(BlobRef, Vec<PeerId>)> {
-        let certificate = self.chain.get(round.0 as usize);
-        (certificate.iter())
-            .flat_map(|certificate| {
-                let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
-                let providers = move |author| std::iter::once(author).chain(signers.clone());
-                (certificate.value.included.iter())
-                    .map(move |i| (i.update, providers(i.receipt.author).collect()))
-            })
-            .collect()
-    }
+    let manifest = &certified.manifest;
+    let next = certified.next();
+    let last = next.previous().unwrap_or(next);
+    let rounds = [turns_before(manifest, last), turns_before(manifest, next)].concat();
+    (rounds.into_iter())
+        .flat_map(|round| certified.updates_of(round))
+        .map(|(blob, _)| blob.hash)
+        .collect()
 }
 
 /// The last rounds before `round` that trained one of its factors, oldest first.
@@ -102,5 +108,9 @@ fn turns_before(manifest: &Manifest, round: Round) -> Vec<Round> {
     let before = (1..round.0).rev().map(Round).filter(trains);
     let mut found: Vec<Round> = before.take(limits::PUBLIC_TURNS).collect();
     found.reverse();
+    assert!(
+        found.iter().all(|at| *at < round) && found.is_sorted(),
+        "public is what came before, oldest first"
+    );
     found
 }

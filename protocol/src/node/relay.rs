@@ -6,11 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::NodeContext;
+use super::certified::Certified;
+use super::height::OpenHeight;
 use crate::committee::Committee;
 use crate::consensus::{ConsensusMessage, VoteKind};
+use crate::event::{Notice, Verdict};
 use crate::hash::{self, Digest};
 use crate::id::PeerId;
 use crate::limits;
+use crate::reject::Rejection;
 
 /// A place in which a member can say one thing only: `None` is a proposal.
 type Slot = (PeerId, u32, Option<VoteKind>);
@@ -26,7 +31,7 @@ pub(super) struct Relay {
 
 /// What a checked message is to those who pass it on.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct RelayOutcome {
     /// Members can use it.
     pub(super) is_near: bool,
     /// It shows, for the first time, that its author contradicts itself.
@@ -42,11 +47,6 @@ fn slot(message: &ConsensusMessage) -> Slot {
 }
 
 impl Relay {
-    /// Forgets everything: another height is open.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// Whether a message is new, and neither one too many for its place nor of an attempt that its author
     /// is known to have reached and nobody else.
     pub(super) fn is_worth_a_check(
@@ -77,18 +77,62 @@ impl Relay {
         message: &ConsensusMessage,
         bytes: &[u8],
         committee: &Committee,
-    ) -> Heard {
+    ) -> RelayOutcome {
         let author = message.author();
         let furthest = self.furthest.entry(author).or_default();
         *furthest = message.attempt().max(*furthest);
         if !self.is_near(message, committee) {
-            return Heard::default();
+            return RelayOutcome::default();
         }
         let said = self.said.entry(slot(message)).or_default();
         said.insert(hash::blob(bytes));
-        Heard {
+        RelayOutcome {
             is_near: true,
             contradicts: said.len() > 1 && self.exposed.insert(author),
         }
+    }
+
+    /// Asserts that memory is bounded, and nobody is exposed by what it has not said.
+    pub(super) fn assert_invariants(&self) {
+        let mut said = self.said.iter();
+        assert!(
+            said.all(|((author, attempt, _), said)| {
+                said.len() <= limits::MAX_RELAYED_PER_SLOT
+                    && self.furthest.get(author) >= Some(attempt)
+            }),
+            "what was passed on is bounded, and of attempts that its author has reached"
+        );
+        let mut exposed = self.exposed.iter();
+        assert!(
+            exposed.all(|peer| self.furthest.contains_key(peer)),
+            "only a member that was heard contradicts itself"
+        );
+    }
+}
+
+impl OpenHeight {
+    /// Without a seat: passes on what a member of the committee would take.
+    pub(super) fn relay(
+        &mut self,
+        cx: &mut NodeContext,
+        certified: &Certified,
+        message: &ConsensusMessage,
+        bytes: &[u8],
+    ) -> Result<Verdict, Rejection> {
+        let (run, author) = (certified.id, message.author());
+        let committee = self.committee.get_or_init(|| certified.draw_committee());
+        message.admit(committee)?;
+        if !self.relay.is_worth_a_check(message, bytes, committee) {
+            return Ok(Verdict::Ignore);
+        }
+        message.check(committee, cx.config.network)?;
+        let heard = self.relay.hear(message, bytes, committee);
+        if heard.contradicts {
+            cx.notify(Notice::Equivocation { run, author });
+        }
+        Ok(match heard.is_near {
+            true => Verdict::Accept,
+            false => Verdict::Ignore,
+        })
     }
 }

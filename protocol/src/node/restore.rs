@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::run::Run;
-use super::{Node, NodeConfig};
+use super::known::{Known, Ledger};
+use super::membership::Membership;
+use super::run::{OpenRun, Run, SavedRun, Stage};
+use super::{Node, NodeConfig, NodeContext};
 use crate::certificate::Certificate;
 use crate::codec;
 use crate::entry::{Entry, Join};
 use crate::event::{Effect, JoinRequest, Record};
-use crate::id::{BlobHash, PeerId, Round, RunId, Scope};
+use crate::id::{BlobHash, Round, RunId, Scope};
 use crate::limits;
 use crate::log::SignedBlock;
 use crate::manifest::Manifest;
@@ -45,7 +47,7 @@ impl Node {
         now: Now,
     ) -> Result<(Self, Vec<Effect>), RestoreError> {
         let mut node = Self::new(config, draw_seed);
-        node.desk.now = now;
+        node.cx.now = now;
         let mut certificates: BTreeMap<(RunId, Round), Vec<Certificate>> = BTreeMap::new();
         let mut blocks = Vec::new();
         for record in saved.records {
@@ -55,57 +57,63 @@ impl Node {
                 Record::Certificate { run, round, bytes } => {
                     let certificate = Certificate::decode(&bytes)
                         .map_err(|why| RestoreError::new("certificate", why.to_string()))?;
-                    node.restored_run(run).rely_on(&certificate);
+                    let restored = node.restored_run(run);
+                    restored.ledger.rely_on(&certificate.value);
                     certificates
                         .entry((run, round))
                         .or_default()
                         .push(certificate);
                 }
                 Record::Consensus { run, round, bytes } => {
-                    let run = node.restored_run(run);
-                    run.replay.entry(round).or_default().push(bytes);
+                    let replay = &mut node.restored_run(run).saved().replay;
+                    replay.entry(round).or_default().push(bytes);
                 }
                 Record::ConsensusDone { run, round } => {
-                    node.restored_run(run).replay.retain(|at, _| *at > round);
+                    let replay = &mut node.restored_run(run).saved().replay;
+                    replay.retain(|at, _| *at > round);
                 }
                 Record::Residual { run, round, bytes } => {
                     let feedback = Feedback::from_bytes(&bytes)
                         .map_err(|why| RestoreError::new("error feedback", why.to_string()))?;
-                    node.restored_run(run).own.restore_feedback(feedback, round);
+                    let saved = node.restored_run(run).saved();
+                    saved.updates.feedback = Some((feedback, round));
                 }
                 Record::Sent { run, round, bytes } => {
-                    node.restored_run(run).own.restore_sent(round, bytes);
+                    let saved = node.restored_run(run).saved();
+                    saved.updates.sent = Some((round, bytes));
                 }
                 Record::Blob { .. } => {}
             }
         }
         node.restore_blocks(&blocks)?;
         node.resume(certificates, &saved.blobs);
-        let effects = std::mem::take(&mut node.desk.out);
+        let effects = std::mem::take(&mut node.cx.out);
         Ok((node, effects))
     }
 
     fn restored_run(&mut self, id: RunId) -> &mut Run {
-        let desk = &self.desk;
-        self.runs.entry(id).or_insert_with(|| Run::new(id, desk))
+        let cx = &self.cx;
+        self.runs.entry(id).or_insert_with(|| Run::new(id, cx))
     }
 
     fn restore_following(&mut self, id: RunId, bytes: &[u8]) -> Result<(), RestoreError> {
         let following: Following = codec::decode::<_, { limits::MAX_BLOCK_BYTES }>(bytes)
             .map_err(|why| RestoreError::new("followed run", why.to_string()))?;
         let run = self.restored_run(id);
-        run.join = following.join;
-        run.sketch = following.sketch;
-        run.leaving = following.leaving;
+        run.membership = Membership {
+            join: following.join,
+            sketch: following.sketch,
+            leaving: following.leaving,
+        };
         Ok(())
     }
 
     fn restore_blocks(&mut self, blocks: &[Vec<u8>]) -> Result<(), RestoreError> {
         for bytes in blocks {
-            let block = SignedBlock::decode(bytes, self.desk.config.network)
+            let block = SignedBlock::decode(bytes, self.cx.config.network)
                 .map_err(|why| RestoreError::new("block", why.to_string()))?;
             if let Scope::Run(id) = block.block().scope {
-                self.restored_run(id).log.insert(block);
+                self.restored_run(id).ledger.replica.restore(block);
             }
         }
         Ok(())
@@ -117,44 +125,41 @@ impl Node {
         mut certificates: BTreeMap<(RunId, Round), Vec<Certificate>>,
         blobs: &BTreeSet<BlobHash>,
     ) {
-        let network = self.desk.config.network;
         let mut sealed = BTreeSet::new();
         for run in self.runs.values_mut() {
-            run.archived.clone_from(blobs);
-            run.reindex_all();
-            self.desk.emit(Effect::Subscribe(run.id));
-            sealed.extend(run.resume(&mut self.desk, network, &mut certificates));
+            run.ledger.replica.blobs.restore(blobs);
+            run.ledger.reindex_all();
+            self.cx.emit(Effect::Subscribe(run.id()));
+            sealed.extend(run.resume(&mut self.cx, &mut certificates));
         }
         for hash in blobs.difference(&sealed) {
-            self.desk.emit(Effect::OfferBlob(*hash));
+            self.cx.emit(Effect::OfferBlob(*hash));
         }
     }
 
     pub(super) fn create(&mut self, manifest: Manifest) -> Result<(), String> {
         manifest.check().map_err(|why| why.to_string())?;
-        if manifest.creator != self.desk.me {
+        if manifest.creator != self.cx.me {
             return Err(format!(
                 "the manifest names {} as creator, this peer is {}; create the run from the peer \
                  that it names",
-                manifest.creator, self.desk.me
+                manifest.creator, self.cx.me
             ));
         }
-        let admitted = self.desk.config.resources.admit(&manifest);
+        let admitted = self.cx.config.resources.admit(&manifest);
         admitted.map_err(|why| why.to_string())?;
         let id = manifest.run_id();
         if self.runs.contains_key(&id) {
             return Err("this run exists already; change its name or its nonce".into());
         }
-        let mut run = Run::new(id, &self.desk);
+        let mut run = Run::new(id, &self.cx);
         // In one commit with the manifest's block: a followed run whose manifest a crash has lost
         // could never be opened again, by nobody.
         let followed = vec![followed_record(&run)];
-        self.desk.emit(Effect::Subscribe(id));
-        run.append(
-            &mut self.desk,
-            vec![Entry::Create(Box::new(manifest))],
-            followed,
-        );
+        self.cx.emit(Effect::Subscribe(id));
+        let create = Entry::Create(Box::new(manifest));
+        let (cx, standing) = (&mut self.cx, run.stage.standing());
+        run.ledger.append(cx, &standing, create, followed);
         self.runs.insert(id, run);
         Ok(())
     }
@@ -170,26 +175,28 @@ impl Node {
             checked.map_err(|why| why.to_string())?;
         }
         let known = self.runs.contains_key(&id);
-        let declined = self.runs.get(&id).and_then(|run| run.declined);
+        let declined = self.runs.get(&id).and_then(Run::declined);
         if let Some(excess) = declined {
             return Err(excess.to_string());
         }
-        let desk = &self.desk;
-        let run = self.runs.entry(id).or_insert_with(|| Run::new(id, desk));
+        let cx = &self.cx;
+        let run = self.runs.entry(id).or_insert_with(|| Run::new(id, cx));
         if let Some(JoinRequest { mut join, sketch }) = candidate {
             if let Some(sketch) = &sketch {
-                join.sketch = Some(sketch.commit(&self.desk.me));
+                join.sketch = Some(sketch.commit(&self.cx.me));
             }
-            run.join = Some(join);
-            run.sketch = sketch;
-            run.leaving = false;
+            run.membership = Membership {
+                join: Some(join),
+                sketch,
+                leaving: false,
+            };
         }
         let record = followed_record(run);
-        self.desk.persist(vec![record]);
+        self.cx.persist(vec![record]);
         if !known {
-            self.desk.emit(Effect::Subscribe(id));
-            for peer in self.desk.draw_neighbours(3) {
-                run.open_exchange(&mut self.desk, peer);
+            self.cx.emit(Effect::Subscribe(id));
+            for peer in self.cx.draw_neighbours(3) {
+                run.open_exchange(&mut self.cx, peer);
             }
         }
         Ok(())
@@ -199,78 +206,99 @@ impl Node {
         let Some(run) = self.runs.get_mut(&id) else {
             return Err("this run is not followed here; nothing to leave".into());
         };
-        run.leaving = true;
+        run.membership.leaving = true;
         let record = followed_record(run);
-        self.desk.persist(vec![record]);
+        self.cx.persist(vec![record]);
         Ok(())
     }
 }
 
 fn followed_record(run: &Run) -> Record {
     let following = Following {
-        join: run.join.clone(),
-        sketch: run.sketch.clone(),
-        leaving: run.leaving,
+        join: run.membership.join.clone(),
+        sketch: run.membership.sketch.clone(),
+        leaving: run.membership.leaving,
     };
     Record::Followed {
-        run: run.id,
+        run: run.id(),
         bytes: codec::encode(&following),
     }
 }
 
 impl Run {
+    /// What the store gives back, to be made use of once the manifest is known.
+    fn saved(&mut self) -> &mut SavedRun {
+        match &mut self.stage {
+            Stage::Waiting(saved) => saved,
+            Stage::Declined(_) | Stage::Open(_) => panic!("records are read before manifests"),
+        }
+    }
+
     fn resume(
         &mut self,
-        desk: &mut super::Desk,
-        network: crate::id::NetworkId,
+        cx: &mut NodeContext,
         certificates: &mut BTreeMap<(RunId, Round), Vec<Certificate>>,
     ) -> Option<BlobHash> {
-        self.learn_manifest(desk);
-        let Some(manifest) = self.manifest.clone() else {
-            self.set_strangers_aside();
-            self.advance(desk);
-            return None;
-        };
-        while let Some(found) = certificates.remove(&(self.id, self.next())) {
-            let round = self.next();
-            let signers: Vec<(Round, PeerId)> = (found.iter())
-                .flat_map(|certificate| &certificate.precommits)
-                .map(|(peer, _)| (round, *peer))
-                .collect();
+        self.learn_manifest(cx);
+        let mut sealed = None;
+        if let Stage::Open(open) = &mut self.stage {
+            open.follow_again(cx, &mut self.ledger, certificates);
+        }
+        (self.ledger.replica).set_strangers_aside(&self.stage.standing());
+        if let Stage::Open(open) = &mut self.stage {
+            let blobs = &self.ledger.replica.blobs;
+            open.publishing.resume(cx, &open.certified, blobs);
+            // Revealed again by `advance`, once it is time.
+            sealed = open.publishing.sealed();
+            open.open_height(cx, &mut self.ledger);
+        }
+        self.advance(cx);
+        sealed
+    }
+}
+
+impl OpenRun {
+    /// Follows certificates of the store from the genesis on, re-checking each.
+    fn follow_again(
+        &mut self,
+        cx: &mut NodeContext,
+        ledger: &mut Ledger,
+        certificates: &mut BTreeMap<(RunId, Round), Vec<Certificate>>,
+    ) {
+        assert!(
+            self.certified.chain().len() <= 1,
+            "the record of a seat decides the genesis at most"
+        );
+        let (run, network) = (self.certified.id, cx.config.network);
+        while let Some(found) = certificates.remove(&(run, self.certified.next())) {
+            let round = self.certified.next();
+            let signers = (found.iter()).flat_map(|certificate| &certificate.precommits);
             if found.len() > 1 {
                 // The contradiction is on the disk: none of its signers is news.
-                self.exposed.extend(signers);
+                let signers = signers.map(|(peer, _)| *peer);
+                self.certified.note_exposed(round, signers);
             }
-            let committee = self.committee(&manifest);
+            let committee = self.certified.draw_committee();
             let next = found.into_iter().find_map(|certificate| {
-                certificate.verify(committee, network).ok()?;
-                let value = &certificate.value;
-                let head =
-                    crate::state::follow(&manifest, self.id, self.head.as_ref(), value).ok()?;
+                certificate.verify(&committee, network).ok()?;
+                let head = self.certified.follow(&certificate.value).ok()?;
                 Some((head, certificate))
             });
             let Some((head, certificate)) = next else {
                 break;
             };
             // This peer may have stopped at the last one.
-            let is_last = !certificates.contains_key(&(self.id, round.next()));
-            if let Some(why) = (is_last && self.head.is_some())
-                .then(|| self.refutation(&manifest, &certificate.value))
-                .flatten()
-            {
-                self.rely_on(&certificate);
-                self.stop(desk, round, why);
-                break;
+            let is_last = !certificates.contains_key(&(run, round.next()));
+            if is_last && self.certified.head().is_some() {
+                let known = Known::new(&self.certified, ledger);
+                if let Some(why) = self.settling.refutation(known, &certificate.value) {
+                    ledger.rely_on(&certificate.value);
+                    self.stop(cx, round, why);
+                    break;
+                }
             }
-            self.extend_chain(&manifest, head, certificate);
+            self.certified.extend(head, certificate, committee);
         }
-        self.set_strangers_aside();
-        self.resume_sent(desk);
-        // Revealed again by `advance`, once it is time.
-        let sealed = self.sealed();
-        self.open_height(desk);
-        self.advance(desk);
-        sealed
     }
 }
 

@@ -241,6 +241,9 @@ fn entry(o: &mut Out, entry: &Entry) {
                 o.int(*print);
             });
         }
+        Entry::Publish(blob) => {
+            o.int(7u8).blob(blob);
+        }
     }
 }
 
