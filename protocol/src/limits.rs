@@ -144,8 +144,6 @@ pub const MAX_RANGES: usize = 256;
 pub const MAX_CERTIFICATES_PER_MESSAGE: usize = 1024;
 /// Blocks that one message may ask for by name.
 pub const MAX_WANTED_BLOCKS: usize = 1024;
-/// Runs that one peer tells another it follows.
-pub const MAX_RUNS: usize = 1024;
 /// Bytes of one consensus message: a proposal carries a whole value and a quorum of prevotes.
 pub const MAX_CONSENSUS_BYTES: usize = 56 * 1024;
 /// Bytes of one update blob: a dense f32 update of the largest adapter.

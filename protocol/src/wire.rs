@@ -7,7 +7,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec::{self, CodecError};
-use crate::id::{BlockId, PeerId, Round, RunId};
+use crate::id::{BlockId, PeerId, Round, RunId, Scope};
 use crate::limits;
 use crate::reject::Rejection;
 use crate::sync::{AuthorRange, HeadList, RangeDigest};
@@ -24,37 +24,37 @@ pub enum Message {
     Certificate(Vec<u8>),
     /// A signed proposal or vote, encoded.
     Consensus(Vec<u8>),
-    /// Hashes of what the sender holds of a run; the answer narrows down what differs.
+    /// Hashes of what the sender holds of a scope; the answer narrows down what differs.
     Summary {
-        /// The run.
-        run: RunId,
+        /// What the logs are about.
+        scope: Scope,
         /// Ranges of authors, in order and apart.
         ranges: Vec<RangeDigest>,
-        /// The last round that the sender knows to be certified.
+        /// The last round that the sender knows to be certified, of a run.
         certified: Option<Round>,
     },
-    /// What the sender holds of a run's logs.
+    /// What the sender holds of a scope's logs.
     Heads {
-        /// The run.
-        run: RunId,
+        /// What the logs are about.
+        scope: Scope,
         /// Ranges of authors, in order and apart.
         lists: Vec<HeadList>,
-        /// The last round that the sender knows to be certified.
+        /// The last round that the sender knows to be certified, of a run.
         certified: Option<Round>,
         /// Whether this asks for blocks only; otherwise the receiver also says what it lacks itself.
         wants: bool,
     },
     /// Blocks that the receiver lacks.
     Blocks {
-        /// The run.
-        run: RunId,
+        /// What the logs are about.
+        scope: Scope,
         /// Signed blocks.
         blocks: Vec<Vec<u8>>,
     },
     /// Asks for blocks by name: those that a certificate relies on and that stand behind a fork.
     WantBlocks {
-        /// The run.
-        run: RunId,
+        /// What the logs are about.
+        scope: Scope,
         /// Author and block of each.
         blocks: Vec<(PeerId, BlockId)>,
     },
@@ -72,8 +72,6 @@ pub enum Message {
         /// The first round wanted.
         from: Round,
     },
-    /// The runs that the sender follows, ordered.
-    Runs(Vec<RunId>),
 }
 
 impl Message {
@@ -142,13 +140,6 @@ impl Message {
                     .try_for_each(|c| at_most_bytes(c, limits::MAX_CERTIFICATE_BYTES))
             }
             Self::WantCertificates { .. } => Ok(()),
-            Self::Runs(runs) => {
-                at_most(runs, limits::MAX_RUNS, "runs of a message")?;
-                if runs.windows(2).any(|w| w[0] >= w[1]) {
-                    return Err(Rejection::Contradiction("runs out of order"));
-                }
-                Ok(())
-            }
         }
     }
 }

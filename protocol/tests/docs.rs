@@ -82,7 +82,6 @@ fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
         MAX_RANGES,
         MAX_CERTIFICATES_PER_MESSAGE,
         MAX_WANTED_BLOCKS,
-        MAX_RUNS,
         MAX_CONSENSUS_BYTES,
         MAX_UPDATE_BYTES,
         MAX_SKETCH,

@@ -91,12 +91,12 @@ fn traffic(net: &Net, run: RunId) -> Vec<Vec<u8>> {
     let ranges = sync::open(log);
     let lists = sync::heads(log);
     out.push(Message::Summary {
-        run,
+        scope: run.into(),
         ranges,
         certified,
     });
     out.push(Message::Heads {
-        run,
+        scope: run.into(),
         lists,
         certified,
         wants: false,
@@ -104,14 +104,16 @@ fn traffic(net: &Net, run: RunId) -> Vec<Vec<u8>> {
     let named: Vec<_> = (log.heads().iter())
         .map(|head| (head.author, head.block))
         .collect();
-    out.push(Message::WantBlocks { run, blocks: named });
+    out.push(Message::WantBlocks {
+        scope: run.into(),
+        blocks: named,
+    });
     out.push(Message::WantCertificates {
         run,
         from: Round(0),
     });
-    out.push(Message::Runs(vec![run]));
     out.push(Message::Blocks {
-        run,
+        scope: run.into(),
         blocks: blocks.iter().take(8).cloned().collect(),
     });
     out.push(Message::Certificates {
@@ -433,7 +435,10 @@ fn a_block_behind_a_fork_does_not_keep_the_rest_of_an_answer_out() {
     let later = block(201, None, 4);
     let answer = [&one, &other, &behind, &later];
     let blocks = answer.iter().map(|b| b.bytes().to_vec()).collect();
-    let message = Message::Blocks { run, blocks };
+    let message = Message::Blocks {
+        scope: run.into(),
+        blocks,
+    };
     let from = net.ids[0];
     net.input(VICTIM, input(from, 0, message.encode()));
     let node = net.nodes[VICTIM].as_ref().expect("running");

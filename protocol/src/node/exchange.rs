@@ -31,13 +31,16 @@ pub(super) fn run_of(
         }
         Message::Certificate(bytes) => Some((Certificate::decode(bytes)?.value.run, None)),
         Message::Consensus(bytes) => Some((ConsensusMessage::decode(bytes)?.run(), None)),
-        Message::Summary { run, .. }
-        | Message::Heads { run, .. }
-        | Message::WantBlocks { run, .. }
-        | Message::Blocks { run, .. }
-        | Message::Certificates { run, .. }
-        | Message::WantCertificates { run, .. } => Some((*run, None)),
-        Message::Runs(_) => None,
+        Message::Summary { scope, .. }
+        | Message::Heads { scope, .. }
+        | Message::WantBlocks { scope, .. }
+        | Message::Blocks { scope, .. } => match scope {
+            Scope::Run(run) => Some((*run, None)),
+            Scope::Account(_) | Scope::Datanet(_) => None,
+        },
+        Message::Certificates { run, .. } | Message::WantCertificates { run, .. } => {
+            Some((*run, None))
+        }
     })
 }
 
@@ -88,7 +91,6 @@ impl Run {
                 }
                 Ok(Verdict::Ignore)
             }
-            Message::Runs(_) => Ok(Verdict::Ignore),
         }
     }
 
@@ -113,11 +115,11 @@ impl Run {
     ) {
         self.compare_rounds(cx, from, certified);
         let refined = self.ledger.replica.refine(theirs);
-        let (run, certified) = (self.id(), self.certified_round());
+        let (scope, certified) = (self.id().into(), self.certified_round());
         if !refined.ranges.is_empty() {
             let ranges = refined.ranges;
             let finer = Message::Summary {
-                run,
+                scope,
                 ranges,
                 certified,
             };
@@ -125,7 +127,7 @@ impl Run {
         }
         if !refined.lists.is_empty() {
             let heads = Message::Heads {
-                run,
+                scope,
                 lists: refined.lists,
                 certified,
                 wants: false,
@@ -143,14 +145,14 @@ impl Run {
     ) {
         self.compare_rounds(cx, from, certified);
         let plan = self.ledger.replica.compare(theirs);
-        let (run, certified) = (self.id(), self.certified_round());
+        let (scope, certified) = (self.id().into(), self.certified_round());
         if !plan.blocks.is_empty() {
             let blocks = plan.blocks;
-            cx.send(from, &Message::Blocks { run, blocks });
+            cx.send(from, &Message::Blocks { scope, blocks });
         }
         if plan.behind && !wants {
             let heads = Message::Heads {
-                run,
+                scope,
                 lists: plan.ask,
                 certified,
                 wants: true,
@@ -171,9 +173,9 @@ impl Run {
     }
 
     fn send_blocks(&self, cx: &mut NodeContext, to: PeerId, wanted: &[(PeerId, BlockId)]) {
-        let (run, blocks) = (self.id(), self.ledger.replica.named(wanted));
+        let (scope, blocks) = (self.id().into(), self.ledger.replica.named(wanted));
         if !blocks.is_empty() {
-            cx.send(to, &Message::Blocks { run, blocks });
+            cx.send(to, &Message::Blocks { scope, blocks });
         }
     }
 
@@ -248,16 +250,16 @@ impl Run {
 
     /// Says again what a stranger, this peer or another, has said: whoever holds it may drop it at any time.
     pub(super) fn repeat_strangers(&mut self, cx: &mut NodeContext, to: PeerId) {
-        let run = self.id();
+        let scope = self.id().into();
         let Some(blocks) = self.ledger.replica.strangers_again(&mut cx.draws) else {
             return;
         };
-        cx.send(to, &Message::Blocks { run, blocks });
+        cx.send(to, &Message::Blocks { scope, blocks });
         if self.open().is_some_and(|open| open.certified.is_finished()) {
             return;
         }
         for block in self.ledger.replica.own_again(cx.now.monotonic) {
-            cx.gossip(run, &Message::Block(block));
+            cx.gossip(self.id(), &Message::Block(block));
         }
     }
 

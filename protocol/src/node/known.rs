@@ -200,16 +200,16 @@ impl Ledger {
             return;
         };
         for peer in cx.draw_neighbours(2) {
-            let (run, blocks) = (self.id, blocks.clone());
-            cx.send(peer, &Message::WantBlocks { run, blocks });
+            let (scope, blocks) = (self.id.into(), blocks.clone());
+            cx.send(peer, &Message::WantBlocks { scope, blocks });
         }
     }
 
     /// Begins to compare ledgers with a peer.
     pub(super) fn open_exchange(&self, cx: &mut NodeContext, to: PeerId, certified: Option<Round>) {
-        let (run, ranges) = (self.id, self.replica.summary());
+        let (scope, ranges) = (self.id.into(), self.replica.summary());
         let summary = Message::Summary {
-            run,
+            scope,
             ranges,
             certified,
         };

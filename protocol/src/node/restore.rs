@@ -250,7 +250,10 @@ impl Run {
             open.publishing.resume(cx, &open.certified, blobs);
             // Revealed again by `advance`, once it is time.
             sealed = open.publishing.sealed();
-            open.open_height(cx, &mut self.ledger);
+            // Before the genesis is certified the height that the manifest opened is open still, with what its seat said.
+            if open.certified.round().is_some() {
+                open.open_height(cx, &mut self.ledger);
+            }
         }
         self.advance(cx);
         sealed

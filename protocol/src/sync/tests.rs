@@ -94,7 +94,7 @@ fn reconcile(one: &mut LogSet, other: &mut LogSet) -> usize {
     let run = crate::id::RunId(any_digest(9));
     let summary = |ranges: Vec<RangeDigest>| {
         Message::Summary {
-            run,
+            scope: run.into(),
             ranges,
             certified: None,
         }
@@ -103,7 +103,7 @@ fn reconcile(one: &mut LogSet, other: &mut LogSet) -> usize {
     };
     let said = |lists: Vec<HeadList>| {
         Message::Heads {
-            run,
+            scope: run.into(),
             lists,
             certified: None,
             wants: true,
@@ -195,7 +195,7 @@ fn an_answer_to_any_ranges_fits_one_message() {
     let plan = compare(&set, &[claims], MAX_ANSWER_BYTES);
     assert!(plan.behind);
     let message = Message::Heads {
-        run: crate::id::RunId(any_digest(9)),
+        scope: crate::id::RunId(any_digest(9)).into(),
         lists: plan.ask,
         certified: None,
         wants: true,

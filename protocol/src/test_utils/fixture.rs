@@ -7,8 +7,8 @@ use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
 use crate::fingerprint::{Answer, Blinding, Declined, Question, Span};
 use crate::hash::Digest;
 use crate::id::{
-    BlobHash, BlobRef, BlockId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb, Round,
-    RunId, Scope, Seq, StateHash,
+    BlobHash, BlobRef, BlockId, DatanetId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb,
+    Round, RunId, Scope, Seq, StateHash,
 };
 use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::ForkMark;
@@ -230,6 +230,19 @@ pub fn working(before: &SignedBlock) -> Block {
     }
 }
 
+/// A block of a scope that is not a run.
+pub fn publishing() -> Block {
+    let blob = BlobRef {
+        hash: BlobHash(any_digest(8)),
+        size: 300,
+    };
+    Block {
+        scope: Scope::Datanet(DatanetId(any_digest(7))),
+        entries: vec![Entry::Publish(blob)],
+        ..block(&key(1), None, 3)
+    }
+}
+
 fn place(author: PeerId, index: u8) -> EntryRef {
     EntryRef {
         author,
@@ -379,12 +392,12 @@ fn comparison(run: RunId, head: LogHead) -> [(&'static str, Message); 2] {
         digest: any_digest(3),
     };
     let summary = Message::Summary {
-        run,
+        scope: run.into(),
         ranges: vec![digest],
         certified: Some(Round(1)),
     };
     let heads = Message::Heads {
-        run,
+        scope: run.into(),
         lists: vec![list],
         certified: None,
         wants: true,
@@ -411,17 +424,22 @@ pub fn messages() -> Vec<(&'static str, Message)> {
     out.extend(comparison(run, second.head()));
     let from = Round(3);
     out.extend([
-        ("blocks", Message::Blocks { run, blocks }),
+        (
+            "blocks",
+            Message::Blocks {
+                scope: run.into(),
+                blocks,
+            },
+        ),
         (
             "want_blocks",
             Message::WantBlocks {
-                run,
+                scope: run.into(),
                 blocks: wanted,
             },
         ),
         ("certificates", Message::Certificates { run, certificates }),
         ("want_certificates", Message::WantCertificates { run, from }),
-        ("runs", Message::Runs(vec![run])),
     ]);
     out
 }

@@ -30,7 +30,7 @@ fn run() -> RunId {
 
 fn heads(lists: Vec<HeadList>) -> Message {
     Message::Heads {
-        run: run(),
+        scope: run().into(),
         lists,
         certified: Some(Round(3)),
         wants: true,
@@ -48,17 +48,17 @@ fn every_kind_of_message_reads_back() {
         Message::Certificate(vec![2; 10]),
         Message::Consensus(vec![]),
         Message::Summary {
-            run: run(),
+            scope: run().into(),
             ranges: vec![digest],
             certified: None,
         },
         heads(vec![list()]),
         Message::Blocks {
-            run: run(),
+            scope: run().into(),
             blocks: vec![vec![1], vec![2, 3]],
         },
         Message::WantBlocks {
-            run: run(),
+            scope: run().into(),
             blocks: vec![(peer(1), BlockId(any_digest(2)))],
         },
         Message::Certificates {
@@ -69,7 +69,6 @@ fn every_kind_of_message_reads_back() {
             run: run(),
             from: Round(7),
         },
-        Message::Runs(vec![RunId(any_digest(1)), RunId(any_digest(2))]),
     ] {
         let bytes = message.encode();
         assert_eq!(Message::decode(&bytes), Ok(message.clone()));
@@ -88,15 +87,6 @@ fn forged(message: &Message) -> Result<Message, Rejection> {
 
 #[test]
 fn lists_beyond_their_bounds_or_out_of_order_are_refused() {
-    let id = |n: usize| {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
-        Digest::from_bytes(bytes)
-    };
-    let runs = |n: usize| (0..n).map(|n| RunId(id(n))).collect::<Vec<_>>();
-    assert!(forged(&Message::Runs(runs(limits::MAX_RUNS))).is_ok());
-    assert!(forged(&Message::Runs(runs(limits::MAX_RUNS + 1))).is_err());
-    assert!(forged(&Message::Runs(runs(3).into_iter().rev().collect())).is_err());
     assert!(forged(&Message::Block(vec![0; limits::MAX_BLOCK_BYTES + 1])).is_err());
     let long = Message::Certificate(vec![0; limits::MAX_CERTIFICATE_BYTES + 1]);
     assert!(forged(&long).is_err());
@@ -108,7 +98,7 @@ fn lists_beyond_their_bounds_or_out_of_order_are_refused() {
         .is_err()
     );
     let many = |count| Message::Blocks {
-        run: run(),
+        scope: run().into(),
         blocks: vec![vec![]; count],
     };
     assert!(forged(&many(limits::MAX_BLOCKS_PER_MESSAGE)).is_ok());
@@ -124,7 +114,7 @@ fn lists_beyond_their_bounds_or_out_of_order_are_refused() {
         "ranges overlap"
     );
     let want = |count| Message::WantBlocks {
-        run: run(),
+        scope: run().into(),
         blocks: vec![(peer(1), BlockId(any_digest(2))); count],
     };
     assert!(forged(&want(limits::MAX_WANTED_BLOCKS)).is_ok());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use tributary_protocol::entry::Role;
-use tributary_protocol::event::{Command, JoinRequest};
+use tributary_protocol::event::{Command, JoinRequest, Record};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
 use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec, Weights};
 use tributary_protocol::sketch::Sketch;
@@ -398,4 +398,33 @@ fn text_weighs_once_however_many_names_hold_it() {
     assert_eq!(weights(1), BTreeSet::from([1_000]));
     assert_eq!(weights(2), BTreeSet::from([500]));
     assert_eq!(weights(5), BTreeSet::from([500]));
+}
+
+#[test]
+fn a_creator_that_crashes_before_its_genesis_is_certified_goes_on_with_what_its_seat_said() {
+    let mut net = Net::new(3);
+    let run = start(&mut net, 3, 2);
+    let done = net.run_until(60_000, |net| certified(net, 0, &run).is_some());
+    assert!(done, "the genesis is certified");
+    let genesis = net.nodes[0].as_ref().and_then(|node| node.run(&run));
+    let decided = genesis.map(|view| view.chain()[0].value.id());
+    // What the creator had on the disk just before the certificate: joins of strangers are not among it.
+    let is_certificate = |record: &Record| matches!(record, Record::Certificate { .. });
+    let records = &mut net.records[0];
+    let before = records.iter().position(is_certificate);
+    records.truncate(before.expect("a certificate was persisted"));
+    assert!(
+        (records.iter()).any(|record| matches!(record, Record::Consensus { .. })),
+        "the seat said something first"
+    );
+    net.crash(0);
+    (1..3).for_each(|node| net.crash(node));
+    net.restart(0);
+    let restored = net.nodes[0].as_ref().and_then(|node| node.run(&run));
+    let again = restored.map(|view| view.chain().first().map(|c| c.value.id()));
+    assert_eq!(
+        again,
+        Some(decided),
+        "the same genesis, from the record alone"
+    );
 }

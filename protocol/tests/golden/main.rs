@@ -39,7 +39,12 @@ fn vectors() -> Vec<Vector> {
     add("manifest.run_id", run.as_bytes());
     let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
     let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
-    for (name, signed) in [("block_opening", &first), ("block_working", &second)] {
+    let apart = SignedBlock::sign(publishing(), &key(1)).expect("valid");
+    for (name, signed) in [
+        ("block_opening", &first),
+        ("block_working", &second),
+        ("block_publishing", &apart),
+    ] {
         add(name, &codec::encode(signed.block()));
         add(&format!("{name}.signed"), signed.bytes());
         add(&format!("{name}.id"), signed.id().as_bytes());
@@ -189,7 +194,8 @@ fn a_second_encoder_written_from_the_tables_agrees() {
     assert_eq!(twin::manifest(&manifest), codec::encode(&manifest));
     let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
     let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
-    for signed in [&first, &second] {
+    let apart = SignedBlock::sign(publishing(), &key(1)).expect("valid");
+    for signed in [&first, &second, &apart] {
         let payload = twin::block(signed.block());
         assert_eq!(payload, codec::encode(signed.block()));
         let signature = key(1).sign(NET, Domain::Block, &payload);

@@ -110,6 +110,14 @@ impl Out {
     fn run(&mut self, run: &RunId) -> &mut Self {
         self.raw(run.as_bytes())
     }
+
+    fn scope(&mut self, scope: &Scope) -> &mut Self {
+        match scope {
+            Scope::Account(peer) => self.int(0u8).raw(peer.as_bytes()),
+            Scope::Run(run) => self.int(1u8).run(run),
+            Scope::Datanet(datanet) => self.int(2u8).raw(datanet.0.as_bytes()),
+        }
+    }
 }
 
 pub(crate) fn manifest(m: &Manifest) -> Vec<u8> {
@@ -250,11 +258,7 @@ fn entry(o: &mut Out, entry: &Entry) {
 pub(crate) fn block(b: &Block) -> Vec<u8> {
     let mut o = Out::default();
     o.int(b.network.0).raw(b.author.as_bytes());
-    match b.scope {
-        Scope::Account(peer) => o.int(0u8).raw(peer.as_bytes()),
-        Scope::Datanet(datanet) => o.int(2u8).raw(datanet.0.as_bytes()),
-        Scope::Run(run) => o.int(1u8).run(&run),
-    };
+    o.scope(&b.scope);
     o.int(b.seq.0).option(b.prev, |o, prev| {
         o.raw(prev.as_bytes());
     });
@@ -377,24 +381,24 @@ pub(crate) fn message(message: &Message) -> Vec<u8> {
         Message::Certificate(certificate) => o.int(1u8).bytes(certificate),
         Message::Consensus(message) => o.int(2u8).bytes(message),
         Message::Summary {
-            run,
+            scope: of,
             ranges,
             certified: round,
         } => o
             .int(3u8)
-            .run(run)
+            .scope(of)
             .list(ranges, |o, r| {
                 o.range(&r.range).raw(r.digest.as_bytes());
             })
             .option(*round, certified),
         Message::Heads {
-            run,
+            scope: of,
             lists,
             certified: round,
             wants,
         } => o
             .int(4u8)
-            .run(run)
+            .scope(of)
             .list(lists, |o, list| {
                 o.range(&list.range).list(&list.heads, Out::head);
                 o.list(&list.forks, |o, fork| {
@@ -404,17 +408,16 @@ pub(crate) fn message(message: &Message) -> Vec<u8> {
             })
             .option(*round, certified)
             .byte(u8::from(*wants)),
-        Message::Blocks { run, blocks } => o.int(5u8).run(run).list(blocks, bytes),
-        Message::WantBlocks { run, blocks } => o.int(6u8).run(run).list(blocks, |o, (peer, id)| {
-            o.raw(peer.as_bytes()).raw(id.as_bytes());
-        }),
+        Message::Blocks { scope: of, blocks } => o.int(5u8).scope(of).list(blocks, bytes),
+        Message::WantBlocks { scope: of, blocks } => {
+            o.int(6u8).scope(of).list(blocks, |o, (peer, id)| {
+                o.raw(peer.as_bytes()).raw(id.as_bytes());
+            })
+        }
         Message::Certificates { run, certificates } => {
             o.int(7u8).run(run).list(certificates, bytes)
         }
         Message::WantCertificates { run, from } => o.int(8u8).run(run).round(*from),
-        Message::Runs(runs) => o.int(9u8).list(runs, |o, run| {
-            o.run(run);
-        }),
     };
     o.0
 }

@@ -85,7 +85,13 @@ impl FloodValid {
         for _ in 0..REQUESTS_EACH_TICK {
             let Some(to) = cx.someone() else { return };
             let blocks = blocks.clone();
-            cx.send(to, &Message::WantBlocks { run, blocks });
+            cx.send(
+                to,
+                &Message::WantBlocks {
+                    scope: run.into(),
+                    blocks,
+                },
+            );
             let from = Round(0);
             cx.send(to, &Message::WantCertificates { run, from });
             // Heads of nobody: the answer is the whole ledger.
@@ -95,7 +101,7 @@ impl FloodValid {
                 forks: Vec::new(),
             }];
             let heads = Message::Heads {
-                run,
+                scope: run.into(),
                 lists,
                 certified: None,
                 wants: true,

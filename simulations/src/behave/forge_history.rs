@@ -96,15 +96,15 @@ fn bent(cx: &mut LiarContext<'_>, message: Message) -> Option<Message> {
             let decoded: Vec<Certificate> = decoded.collect::<Result<_, _>>().ok()?;
             Some(forged(cx, &decoded))
         }
-        Message::Blocks { run, mut blocks } => {
+        Message::Blocks { scope, mut blocks } => {
             for block in &mut blocks {
                 // The signature is what a block ends with.
                 *block.last_mut()? ^= 1;
             }
-            Some(Message::Blocks { run, blocks })
+            Some(Message::Blocks { scope, blocks })
         }
         Message::Heads {
-            run,
+            scope,
             mut lists,
             certified,
             wants,
@@ -116,7 +116,7 @@ fn bent(cx: &mut LiarContext<'_>, message: Message) -> Option<Message> {
                 }
             }
             Some(Message::Heads {
-                run,
+                scope,
                 lists,
                 certified,
                 wants,
