@@ -3,8 +3,8 @@
 
     TRIBUTARY_BIN_DIR=target/debug python3 python/tests/make_samples.py
 
-Takes a minute. Times, and in a demo's run the order of messages, differ from one writing to the next; the tests hold for
-any of them. The samples name no folder of the machine that wrote them.
+Takes a minute. Times, and in a demo the order of messages, differ from one writing to the next; the tests hold for any
+of them. The samples name no folder of the machine that wrote them.
 """
 
 import json

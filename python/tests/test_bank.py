@@ -54,12 +54,12 @@ class BankTest(unittest.TestCase):
         worths = np.array([1.0 if bits & 1 else 0.0 for bits in range(8)])
         np.testing.assert_allclose(tributary.shapley(worths), [1, 0, 0], atol=1e-15)
 
-    def test_seeds_agree_more_where_members_differ_than_where_they_are_alike(self) -> None:
+    def test_the_ceiling_is_the_one_that_the_study_of_attribution_writes(self) -> None:
         ceiling = tributary.read_bank(BANK).ceiling()
         self.assertEqual(ceiling.shape, (12,))
-        # The first federation is `alike`, the second `one domain each`.
-        self.assertLess(ceiling[0], ceiling[1])
-        self.assertTrue((ceiling <= 1).all())
+        # The mean that the study itself writes into docs/numbers/attribution.md.
+        page = (REPOSITORY / "docs" / "numbers" / "attribution.md").read_text(encoding="utf-8")
+        self.assertIn(f"| retraining, one seed (the ceiling) | {ceiling.mean():.2f} (", page)
 
     def test_a_bank_of_another_size_is_refused(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -80,10 +80,17 @@ class Scenarios(unittest.TestCase):
         del passing
         self.assertFalse(folder.exists())
 
+    def test_a_program_of_ones_own_takes_the_simulators_place(self) -> None:
+        own = self.work / "mine"
+        own.symlink_to(find("tributary-sim"))
+        result = tributary.run_scenario(self.scenario, SHORT, bin_dir=self.work, program="mine")
+        self.assertEqual(result.digest, tributary.run_scenario(self.scenario, SHORT).digest)
+
     def test_a_sweep_runs_every_combination(self) -> None:
         grid = {"rounds": [2], "calm.after_round": [2], "link.loss": [0, 0.1], "run.aggregation": ["mean"]}
         sweep = tributary.sweep_scenario(self.scenario, grid, seeds=2, out=self.work / "grid")
         self.assertEqual(sorted(sweep.seeds["link.loss"]), [0, 0, 0.1, 0.1])
+        self.assertIsInstance(tributary.read(self.work / "grid"), tributary.Sweep)
         self.assertEqual(
             tributary.read_sweep(self.work / "grid").seeds["digest"].tolist(), sweep.seeds["digest"].tolist()
         )

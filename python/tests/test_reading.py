@@ -124,6 +124,16 @@ class Refusals(unittest.TestCase):
             with self.assertRaisesRegex(tributary.SchemaError, "cannot read the table"):
                 tributary.read_result(folder)
 
+    def test_a_line_that_is_no_event_is_refused_by_its_number(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "events.jsonl"
+            for line, told in [('{"at_s": 1}', "line 2 of .* lacks kind"), ("3", "line 2 of .* not a JSON object")]:
+                path.write_text(f'{{"kind": "finished"}}\n{line}\n', encoding="utf-8")
+                with self.assertRaisesRegex(tributary.SchemaError, told):
+                    tributary.read_events(path)
+            with self.assertRaisesRegex(tributary.SchemaError, "cannot read the events"):
+                tributary.read_events(pathlib.Path(folder) / "none.jsonl")
+
     def test_a_folder_that_holds_no_result_is_refused(self) -> None:
         with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(tributary.SchemaError, "result.json"):
             tributary.read(folder)

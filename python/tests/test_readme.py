@@ -24,7 +24,7 @@ class Readme(unittest.TestCase):
                 pathlib.Path(folder, name).symlink_to(REPOSITORY / name)
             search = os.pathsep.join(path for path in sys.path if path)
             done = subprocess.run(
-                [sys.executable, "-W", "error", "-c", "\n".join(blocks)],
+                [sys.executable, "-W", "error::FutureWarning", "-c", "\n".join(blocks)],
                 cwd=folder,
                 env=os.environ | {"PYTHONPATH": search},
                 capture_output=True,

@@ -80,7 +80,7 @@ class Daemon:
         return self._one(RunView, "GET", f"/v1/runs/{quote(id)}")
 
     def create(self, manifest: str, base: str | None = None, join: JoinRequest | None = None) -> RunBrief:
-        """Opens a run from a manifest's canonical bytes in hexadecimal digits. `Home.create_run` opens one from a file."""
+        """Opens a run from its manifest's canonical bytes in hexadecimal; `Home.create_run` opens one from a file."""
         body: CreateRequest = {"manifest": manifest, "base": base, "join": join}
         return self._one(RunBrief, "POST", "/v1/runs", body)
 
@@ -201,7 +201,7 @@ class Daemon:
 def _events(
     connection: http.client.HTTPConnection, response: http.client.HTTPResponse
 ) -> Generator[EventView, None, None]:
-    """Server-sent events until the stream ends or the reader closes it; lines without data keep the connection alive."""
+    """Server-sent events until the stream ends or the reader closes it; a comment only keeps the connection alive."""
     data: list[str] = []
     try:
         for raw in response:

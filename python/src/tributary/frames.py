@@ -1,8 +1,8 @@
 """Rows of the ledger and of runs as data frames, in the units that papers use.
 
-The ledger counts in integers: nano-nats, micro-OPEN, parts per billion. A frame has nats per token, OPEN and parts of one
-as floats, under the names that the simulator's tables use (`score`, `score_low`, `score_high`, `earned_open`).
-The exact integers stay in the rows that the frame was made of.
+The ledger counts in integers: nano-nats, micro-OPEN, parts per billion. A frame has nats per token, OPEN and parts of
+one as floats, under the names that the simulator's tables use (`score`, `score_low`, `score_high`, `earned_open`). The
+exact integers stay in the rows that the frame was made of.
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,7 +53,7 @@ def lines(statement: StatementView) -> pd.DataFrame:
 
 
 def periods(statement: StatementView) -> pd.DataFrame:
-    """A row for each period of a run: what it paid, and `because_CAUSE`, what each cause changed since the one before."""
+    """A row for each period of a run: what it paid, and in `because_CAUSE` what each cause changed since the last."""
     rows = []
     for period in _of_runs(statement, "periods"):
         change = period.pop("change", None)

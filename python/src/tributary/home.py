@@ -20,8 +20,8 @@ from .schema import Document, PathLike, require
 
 # `ledger verify`: 0 holds, 1 faults, 3 holds and proves misconduct of others. Each comes with a report.
 VERIFIED = (0, 1, 3)
-# How long a daemon may take to start, and how often it is looked for.
-START_S, LOOK_S = 60.0, 0.05
+# How long a daemon may take to start and to stop, and how often it is looked for.
+START_S, STOP_S, LOOK_S = 60.0, 60.0, 0.05
 
 
 class Home:
@@ -55,8 +55,7 @@ class Home:
                 said.seek(0)
                 raise refusal(self._program.name, said.read()) from error
             finally:
-                process.terminate()
-                process.wait()
+                _end(process)
 
     def _started(self, process: "subprocess.Popen[bytes]", start_s: float) -> Daemon:
         until = time.monotonic() + start_s
@@ -125,6 +124,16 @@ class Home:
         answer = self._ask(*words)
         require(answer, f"the answer of `tributary {' '.join(map(str, words))}`", keys)
         return answer
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Stops a daemon as its owner would, and by force if it does not stop."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class _Ended(TributaryError):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Columns of losses by round, as the simulator, runs and the demo have them, and what the figure calls them.
 LOSSES = {"common_loss": "common loss", "hold_out_loss": "hold-out loss", "loss_after": "hold-out loss after the round"}
 INCHES = (7.0, 4.0)
+# Members that a plane of points can name.
+NAMED = 16
 
 
 def loss_by_round(rounds: pd.DataFrame) -> "Figure":
@@ -42,7 +44,8 @@ def scores(members: pd.DataFrame) -> "Figure":
     _need(members, "name", "score")
     table = members.dropna(subset=["score"]).sort_values("score")
     figure, axes = _figure("score, nats per token", "")
-    figure.set_figheight(max(INCHES[1], 0.3 * len(table)))
+    figure.set_figheight(1.0 + 0.3 * len(table))
+    axes.set_ylim(-0.5, len(table) - 0.5)
     if {"score_low", "score_high"} <= set(table):
         ends = table[["score_low", "score_high"]].astype(float)
         for place, (low, high) in enumerate(zip(ends["score_low"], ends["score_high"], strict=True)):
@@ -54,12 +57,13 @@ def scores(members: pd.DataFrame) -> "Figure":
 
 
 def payouts(members: pd.DataFrame) -> "Figure":
-    """What each member earned against its score."""
+    """What each member earned against its score. Names would cover each other where there are many members."""
     _need(members, "name", "score", "earned_open")
     table = members.dropna(subset=["score", "earned_open"])
     figure, axes = _figure("score, nats per token", "earned, OPEN")
     axes.plot(table["score"], table["earned_open"], "o")
-    for name, score, earned in zip(table["name"], table["score"], table["earned_open"], strict=True):
+    named = table if len(table) <= NAMED else table.head(0)
+    for name, score, earned in zip(named["name"], named["score"], named["earned_open"], strict=True):
         axes.annotate(str(name), (score, earned), xytext=(4, 4), textcoords="offset points", fontsize=8)
     return figure
 

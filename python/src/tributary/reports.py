@@ -1,4 +1,4 @@
-"""Reports of `tributary demo`, `train`, `eval`, `generate`, `why` and `ledger explain`, printed with `--format json`."""
+"""Reports that `tributary demo`, `train`, `eval`, `generate`, `why` and `ledger explain` print as JSON."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import SchemaError
-from .schema import Document, PathLike, expect, load, require
+from .schema import Document, PathLike, expect, load, parse, require
 
 RESULT, SWEEP, COMPARISON, FIGURES = "sim-result/1", "sim-sweep/1", "sim-compare/1", "sim/1"
 
@@ -151,9 +151,10 @@ def read_events(path: PathLike) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8") as events:
             for number, line in enumerate(events, 1):
-                rows.append(json.loads(line))
-                require(rows[-1], f"line {number} of {path}", ("kind",))
-    except (OSError, ValueError) as error:
+                where = f"line {number} of {path}"
+                rows.append(parse(line, where))
+                require(rows[-1], where, ("kind",))
+    except OSError as error:
         raise SchemaError(f"cannot read the events in {path}: {error}; run the scenario again with --out") from error
     return pd.DataFrame.from_records(rows)
 

@@ -1,7 +1,7 @@
 """Schemas: what a document says it is, and the refusal of what this package does not read.
 
-A document names its schema as FAMILY/NUMBER, such as `sim-result/1`. The number rises when a field changes its meaning or
-goes away, so a reader takes only the numbers that it was written for.
+A document names its schema as FAMILY/NUMBER, such as `sim-result/1`. The number rises when a field changes its meaning
+or goes away, so a reader takes only the numbers that it was written for.
 """
 
 import json
