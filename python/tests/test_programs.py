@@ -5,16 +5,18 @@ import pathlib
 import tempfile
 import threading
 import unittest
+from collections.abc import Callable
 from unittest import mock
 
-from common import SHARDS, needs_programs
+import numpy as np
+from common import SAMPLES, SHARDS, needs_programs
 
 import tributary
 from tributary import Home, frames
 from tributary.programs import find, toml
 
 # Two rounds, after which nothing goes wrong any more.
-SHORT: dict[str, tributary.Value] = {"rounds": 2, "calm.after_round": 2}
+SHORT = {"rounds": 2, "calm.after_round": 2}
 RUN = """
 name = "alone"
 base = "brook"
@@ -48,9 +50,60 @@ class Finding(unittest.TestCase):
                 self.assertEqual(find("tributary-sim"), places["path"])
 
     def test_values_are_written_as_toml(self) -> None:
+        self.assertEqual(toml(np.array([0.1, 0.3])), "[0.1, 0.3]")
+        self.assertEqual((toml(np.float64(0.5)), toml(np.int64(3)), toml(np.bool_(True))), ("0.5", "3", "true"))
+        with self.assertRaisesRegex(TypeError, "no NoneType"):
+            toml(None)
         rule = {"multi_krum": {"tolerate": 0.2}}
         self.assertEqual(toml(rule), "{ multi_krum = { tolerate = 0.2 } }")
         self.assertEqual(toml([True, 3, 'a"b']), '[true, 3, "a\\"b"]')
+
+
+class Arguments(unittest.TestCase):
+    """A program that keeps its arguments and answers with a sample."""
+
+    def arguments(self, answer: str, call: Callable[[pathlib.Path], object]) -> list[str]:
+        with tempfile.TemporaryDirectory() as top:
+            own = pathlib.Path(top, "tributary")
+            own.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"{top}/asked"\ncat "{answer}"\n', encoding="utf-8")
+            own.chmod(0o755)
+            call(pathlib.Path(top))
+            return pathlib.Path(top, "asked").read_text(encoding="utf-8").splitlines()
+
+    def test_options_become_flags_of_the_command(self) -> None:
+        options = {"peers": 2, "rounds": 1, "seed": 3}
+        asked = self.arguments(f"{SAMPLES}/demo.json", lambda top: tributary.demo("study", options, bin_dir=top))
+        self.assertEqual(asked, ["demo", "--home", "study", "--peers=2", "--rounds=1", "--seed=3", "--format", "json"])
+        options = {"learning_rate": 0.002, "resume": True, "force": False}
+        asked = self.arguments(f"{SAMPLES}/train.json", lambda top: tributary.train(["a"], "b", options, bin_dir=top))
+        self.assertEqual(asked, ["train", "a", "--out", "b", "--learning-rate=0.002", "--resume", "--format", "json"])
+
+    def test_an_answer_of_another_command_is_refused(self) -> None:
+        with self.assertRaisesRegex(tributary.SchemaError, "demo/1; this reads eval/1"):
+            self.arguments(f"{SAMPLES}/demo.json", lambda top: tributary.evaluate("a", bin_dir=top))
+
+    def test_an_answer_that_is_no_json_is_refused(self) -> None:
+        with self.assertRaisesRegex(tributary.SchemaError, "the answer of tributary eval is not JSON"):
+            self.arguments(f"{SAMPLES}/result/waits.csv", lambda top: tributary.evaluate("a", bin_dir=top))
+
+
+@needs_programs
+class Trainings(unittest.TestCase):
+    def test_an_adapter_is_trained_measured_and_used(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            text, adapter = pathlib.Path(folder, "short.txt"), pathlib.Path(folder, "mine")
+            text.write_text((SHARDS / "atlas.txt").read_text(encoding="utf-8")[:20_000], encoding="utf-8")
+            options = {"steps": 4, "learning_rate": 5e-3, "holdout_file": text}
+            report = tributary.train([text], adapter, options)
+            self.assertEqual((report.steps_done, report.adapter), (4, str(adapter)))
+            before, after = tributary.evaluate(text), tributary.evaluate(text, adapter)
+            self.assertEqual(before.predicted, after.predicted)
+            self.assertLess(after.nll, before.nll)
+            self.assertEqual(len(tributary.generate("-- The", adapter, {"max_tokens": 4}).token_ids), 4)
+            with self.assertRaises(tributary.RefusedError) as caught:
+                tributary.train([text], adapter)
+            self.assertIn("is not empty", caught.exception.text)
+            self.assertIn("--force", caught.exception.hint or "")
 
 
 @needs_programs

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,16 +24,23 @@ class Readme(unittest.TestCase):
             for name in ("trainer", "experiments"):
                 pathlib.Path(folder, name).symlink_to(REPOSITORY / name)
             search = os.pathsep.join(path for path in sys.path if path)
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-W", "error::FutureWarning", "-c", "\n".join(blocks)],
                 cwd=folder,
                 env=os.environ | {"PYTHONPATH": search},
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                timeout=300,
+                start_new_session=True,
             )
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn("\nTrue\n", done.stdout)
+            try:
+                printed, told = process.communicate(timeout=300)
+            finally:
+                # The daemons of a block that hangs are of the same group.
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+            self.assertEqual(process.returncode, 0, told)
+            self.assertIn("\nTrue\n", printed)
             figures = {path.name for path in pathlib.Path(folder).glob("*.png")}
             self.assertEqual(figures, {"loss.png", "scores.png", "payouts.png"})
 

@@ -9,8 +9,8 @@
     tributary.Daemon.of_home("amy").events()             # what happens, as it happens
 
 Rooms: `reading` (any document by its schema), `results` (simulator), `reports` (demo, train, eval, ...), `bank`
-(retrained coalitions), `frames` (runs and ledger as data frames), `scenarios` and `home` (through the programs),
-`daemon` (control API), `contract` (its types), `plots`, `schema` and `errors`.
+(retrained coalitions), `frames` (runs and ledger as data frames), `scenarios`, `training` and `home` (through the
+programs), `daemon` (control API), `contract` (its types), `plots`, `schema` and `errors`.
 """
 
 from . import contract, frames, plots
@@ -42,8 +42,8 @@ from .results import (
     read_result,
     read_sweep,
 )
-from .programs import Value
 from .scenarios import run_scenario, sweep_scenario, write_scenario
+from .training import demo, evaluate, generate, train
 
 __version__ = contract.VERSION
 
@@ -63,9 +63,11 @@ __all__ = [
     "Sweep",
     "TrainReport",
     "TributaryError",
-    "Value",
     "contract",
+    "demo",
+    "evaluate",
     "frames",
+    "generate",
     "plots",
     "read",
     "read_bank",
@@ -83,5 +85,6 @@ __all__ = [
     "run_scenario",
     "shapley",
     "sweep_scenario",
+    "train",
     "write_scenario",
 ]

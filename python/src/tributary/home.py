@@ -87,7 +87,7 @@ class Home:
 
     def runs(self) -> list[RunBrief]:
         """Runs that this peer knows."""
-        return cast(list[RunBrief], ask(self._program, ["--home", self.folder, "run", "list"]))
+        return cast(list[RunBrief], self._listed(RunBrief.__required_keys__, "run", "list"))
 
     def run(self, id: str) -> RunView:
         """One run: settings, members, rounds, credits."""
@@ -95,7 +95,7 @@ class Home:
 
     def adapters(self) -> list[AdapterView]:
         """Certified adapters of the home."""
-        return cast(list[AdapterView], ask(self._program, ["--home", self.folder, "adapter", "list"]))
+        return cast(list[AdapterView], self._listed(AdapterView.__required_keys__, "adapter", "list"))
 
     def statement(self) -> StatementView:
         """What the peer did and earned."""
@@ -119,6 +119,12 @@ class Home:
     def _ask(self, *words: PathLike) -> Document:
         accept = VERIFIED if words[:2] == ("ledger", "verify") else (0,)
         return cast(Document, ask(self._program, ["--home", self.folder, *words], accept))
+
+    def _listed(self, keys: frozenset[str], *words: str) -> list[Document]:
+        answer: list[Document] = ask(self._program, ["--home", self.folder, *words])
+        for one in answer:
+            require(one, f"the answer of `tributary {' '.join(words)}`", keys)
+        return answer
 
     def _checked(self, keys: frozenset[str], *words: PathLike) -> Document:
         answer = self._ask(*words)

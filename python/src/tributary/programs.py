@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import MissingError, RefusedError
+import numpy as np
+
+from .errors import MissingError, RefusedError, SchemaError
 from .schema import PathLike
 
 # The folder that holds the programs.
@@ -54,7 +56,11 @@ def ask(
     """What a program answers with `--format json`. An exit code of `accept` is an answer as well, if there is one."""
     done = run(program, [*arguments, "--format", "json"], timeout_s)
     if done.returncode in accept and done.stdout.strip():
-        return json.loads(done.stdout)
+        try:
+            return json.loads(done.stdout)
+        except ValueError as error:
+            text = f"the answer of {program.name} {arguments[0]} is not JSON ({error}); "
+            raise SchemaError(text + "use the programs and the Python package of one release") from error
     raise refusal(program.name, done.stderr)
 
 
@@ -72,11 +78,10 @@ def refusal(name: str, told: str) -> RefusedError:
     return RefusedError("environment", f"{name}: {said}")
 
 
-Value = bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"]
-
-
-def toml(value: Value) -> str:
-    """A value as TOML on one line."""
+def toml(value: Any) -> str:
+    """A value as TOML on one line: truth, number, text, table or list, and what NumPy has for them."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -85,4 +90,6 @@ def toml(value: Value) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + " }"
-    return "[" + ", ".join(toml(one) for one in value) + "]"
+    if isinstance(value, Sequence | np.ndarray):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    raise TypeError(f"a scenario holds no {type(value).__name__}; give a truth, number, text, list or table")

@@ -3,10 +3,11 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from .programs import Value, ask, find, tell, toml
+from .programs import ask, find, tell, toml
 from .results import SimulationResult, Sweep, read_result, sweep_of
 from .schema import PathLike
 
@@ -26,7 +27,7 @@ class _Passing:
 
 def run_scenario(
     scenario: PathLike,
-    settings: Mapping[str, Value] | None = None,
+    settings: Mapping[str, Any] | None = None,
     *,
     seed: int | None = None,
     out: PathLike | None = None,
@@ -51,7 +52,7 @@ def run_scenario(
 
 def sweep_scenario(
     scenario: PathLike,
-    settings: Mapping[str, Sequence[Value]] | None = None,
+    settings: Mapping[str, Any] | None = None,
     *,
     seeds: int | None = None,
     out: PathLike | None = None,
