@@ -1,0 +1,1032 @@
+"""Requests and answers of the control API. Written from docs/openapi.json by
+`python3 python/make_contract.py`; change the contract, not this file."""
+
+from typing import Literal, TypedDict, Union
+
+# The release whose contract this is.
+VERSION = "0.1.0"
+
+
+class AccountView(TypedDict):
+    """One account."""
+
+    # sponsor, contributor, ...
+    capacity: str
+    # Millionths of an OPEN.
+    micro_open: int
+
+
+class AdapterView(TypedDict):
+    """An adapter that some round certified."""
+
+    # The base model it belongs to.
+    base: str
+    # Whether its bytes are in this home.
+    here: bool
+    # BLAKE3 of its canonical bytes: its id.
+    id: str
+    # The run's name.
+    name: str
+    # The round that certified it.
+    round: int
+    # The run.
+    run: str
+    # Bytes.
+    size: int
+
+
+# The answer to a question for evidence, in a word.
+Outcome = Literal[
+    "answered", "declined", "silent", "false_proof", "not_asked",
+]
+
+
+class Asked(TypedDict):
+    """What came of asking a contributor for evidence."""
+
+    # Proven spans that are boilerplate.
+    boilerplate: int
+    # The outcome in a word.
+    outcome: Outcome
+    # Why nothing is known of it, or what was left out; empty when there is nothing to say.
+    why: str
+
+
+class CauseView(TypedDict):
+    """One cause of a change."""
+
+    # length, unscored, no-gain, not-beyond-luck, absent, own-score, others-scores, worth.
+    cause: str
+    # What it did.
+    micro_open: int
+
+
+class SeatPart(TypedDict):
+    """A seat of a committee."""
+
+    # Its name.
+    name: str
+    # The peer.
+    peer: str
+    # Whether its precommit is in the certificate.
+    signed: bool
+
+
+class CertificatePart(TypedDict):
+    """A certificate."""
+
+    # The attempt in which it was decided.
+    attempt: int
+    # The committee, drawn anew from the roster before; who signed.
+    committee: list[SeatPart]
+    # Signatures that are enough.
+    quorum: int
+    # Its height.
+    round: int
+    # The state that follows.
+    state: str
+    # What was signed.
+    value: str
+
+
+class ChangeView(TypedDict):
+    """Why a period paid more or less than the one before."""
+
+    # What each cause did to it; they add up to it.
+    causes: list[CauseView]
+    # Earned now minus earned before.
+    micro_open: int
+
+
+# What kind of problem it is, for programs. - `malformed`: The request is not one that this version
+# understands. - `unauthorised`: The bearer token is missing or wrong. - `unknown_route`: There is no
+# such route or method: client and daemon differ in version. - `unknown_id`: No run, adapter or receipt
+# of this home has that id. - `ambiguous_id`: The first digits of an id name more than one thing. -
+# `not_followed`: The run is known, but this peer does not follow it. - `no_adapter`: The run has no
+# certified adapter in this home yet. - `refused`: The node did not take the command, or it makes no
+# sense now. - `beyond_bounds`: The run asks for more than the owner lets runs take of this machine. -
+# `too_many_readers`: Every place for readers of events is taken. - `unreachable`: No connected peer gave
+# what was asked for in time, or a daemon runs and does not answer. - `stopped`: The daemon is stopping
+# or has stopped. - `not_running`: No daemon runs on the home. - `not_understood`: Client and daemon do
+# not understand each other: their versions differ, or the connection broke. - `check_failed`: What was
+# checked is wrong. - `misconduct`: What was checked holds, and proves that somebody broke the rules. -
+# `interrupted`: Somebody ended the work before it was done. - `environment`: Arguments, files, network
+# or disk: it could not be carried out.
+Code = Literal[
+    "malformed", "unauthorised", "unknown_route", "unknown_id", "ambiguous_id",
+    "not_followed", "no_adapter", "refused", "beyond_bounds", "too_many_readers",
+    "unreachable", "stopped", "not_running", "not_understood", "check_failed", "misconduct",
+    "interrupted", "environment",
+]
+
+
+# What a member does.
+RoleName = Literal[
+    "contributor", "evaluator", "both",
+]
+
+
+class _JoinRequestAlways(TypedDict):
+    # What to do in the run.
+    role: RoleName
+
+
+class JoinRequest(_JoinRequestAlways, total=False):
+    """Asks for membership."""
+
+    # Folder of the base model, when it is not `brook`.
+    base: str | None
+    # The shard, when it is not named as the run's Datanet.
+    datanet: str | None
+    # Text to score on; empty takes a part of the shard that is then not trained on.
+    holdout: list[str]
+
+
+class _CreateRequestAlways(TypedDict):
+    # Canonical bytes of the manifest, hexadecimal.
+    manifest: str
+
+
+class CreateRequest(_CreateRequestAlways, total=False):
+    """Opens a run."""
+
+    # Folder of the base model, when it is not `brook`.
+    base: str | None
+    join: JoinRequest | None
+
+
+class CreditView(TypedDict):
+    """What a contributor earned in a run."""
+
+    # Whether the sum is beyond luck: its positive scores count from then on.
+    beyond_luck: bool
+    # Credits: its part of what was given out, in billionths of a round.
+    credit: int
+    # Upper end of that interval.
+    high_nanonats: int
+    # Lower end of the sum's interval.
+    low_nanonats: int
+    # Standard deviation that the sum would have with random signs.
+    luck_nanonats: int
+    # Earned, in millionths of an OPEN.
+    micro_open: int
+    # Name for people.
+    name: str
+    # Its id.
+    peer: str
+    # Sum of its final scores.
+    score_nanonats: int
+
+
+class DrawnWindow(TypedDict):
+    """A shown window."""
+
+    # From its leaf up to the root.
+    path: list[str]
+    # Its place in the hold-out, from 0.
+    place: int
+    # What blinds its leaf.
+    salt: str
+    # Its tokens.
+    tokens: list[int]
+
+
+# What a run is doing on this peer.
+RunPhase = Literal[
+    "known", "awaiting_manifest", "declined", "without_own_text", "gather", "train",
+    "collect", "agree", "catch_up", "stopped", "offline", "finished",
+]
+
+
+class FollowingEvent(TypedDict):
+    """A run is known and followed."""
+
+    kind: Literal["following"]
+    # The run.
+    run: str
+
+
+class PhaseEvent(TypedDict):
+    """A phase of a round began. A stream begins with the phase of each run that it tells of."""
+
+    kind: Literal["phase"]
+    # The phase.
+    phase: RunPhase
+    # The round.
+    round: int
+    # The run.
+    run: str
+
+
+class TrainingEvent(TypedDict):
+    """Local training advances."""
+
+    kind: Literal["training"]
+    # Loss of the last batch, nats a token.
+    loss: float
+    # The round.
+    round: int
+    # The run.
+    run: str
+    # Steps done.
+    step: int
+    # Steps in all.
+    steps: int
+    # Tokens trained on so far.
+    tokens: int
+
+
+class ContributedEvent(TypedDict):
+    """An update arrived or was made here."""
+
+    # Updates that are here.
+    arrived: int
+    # Updates expected.
+    expected: int
+    kind: Literal["contributed"]
+    # Whose.
+    peer: str
+    # The round.
+    round: int
+    # The run.
+    run: str
+
+
+class CertifiedEvent(TypedDict):
+    """A round is certified and its state derived here."""
+
+    # Contributions included.
+    included: int
+    kind: Literal["certified"]
+    # The round.
+    round: int
+    # The run.
+    run: str
+    # The state.
+    state: str
+    # Milliseconds from the certificate before, by the local clock.
+    took_ms: int
+
+
+class FinishedEvent(TypedDict):
+    """The closing height is certified."""
+
+    kind: Literal["finished"]
+    # The run.
+    run: str
+
+
+class RefusedEvent(TypedDict):
+    """A message of another peer was refused."""
+
+    # The stable code of the refusal; `docs/protocol.md` lists them.
+    code: int
+    kind: Literal["refused"]
+    # Who handed it on.
+    peer: str
+    # Why, in words.
+    why: str
+
+
+class EquivocationEvent(TypedDict):
+    """A peer signed two different things at one place."""
+
+    kind: Literal["equivocation"]
+    # Who.
+    peer: str
+    # The run.
+    run: str
+
+
+class RefutedEvent(TypedDict):
+    """A certified value does not follow from what this peer holds."""
+
+    # The stable code of the refusal.
+    code: int
+    kind: Literal["refuted"]
+    # The round.
+    round: int
+    # The run.
+    run: str
+    # What does not follow, in words.
+    why: str
+
+
+class DeclinedEvent(TypedDict):
+    """A run asks for more than this peer gives."""
+
+    kind: Literal["declined"]
+    # The run.
+    run: str
+    # What it asks for, and how to give it.
+    why: str
+
+
+class _FailedEventAlways(TypedDict):
+    kind: Literal["failed"]
+    # What failed, and why.
+    why: str
+
+
+class FailedEvent(_FailedEventAlways, total=False):
+    """A command, or work for a run, came to nothing."""
+
+    # The run, if it is about one.
+    run: str | None
+
+
+class MissedEvent(TypedDict):
+    """This reader was too slow, and events are lost to it."""
+
+    # How many.
+    events: int
+    kind: Literal["missed"]
+
+
+# Something that happened on a peer; `kind` says what.
+EventView = Union[
+    FollowingEvent,
+    PhaseEvent,
+    TrainingEvent,
+    ContributedEvent,
+    CertifiedEvent,
+    FinishedEvent,
+    RefusedEvent,
+    EquivocationEvent,
+    RefutedEvent,
+    DeclinedEvent,
+    FailedEvent,
+    MissedEvent,
+]
+
+
+class Evidence(TypedDict):
+    """A span of an answer that stands in a shard."""
+
+    # How it was matched.
+    kind: str
+    # The words.
+    span: str
+    # Loss of the base model over the span, nats: how little it had to expect it.
+    surprise_nats: float
+    # How many words.
+    words: int
+
+
+class ExplainRequest(TypedDict):
+    """Which payout."""
+
+    # The receipt by the first digits of its id, or RUN/ROUND/PEER.
+    receipt: str
+
+
+class PayoutPart(TypedDict):
+    """A payout line."""
+
+    # The account after the round.
+    account_after_micro_open: int
+    # The contributor's account of the run before the round.
+    account_before_micro_open: int
+    # Billionths of the committed weight that arrived in time: so much of the rest is paid.
+    arrived_ppb: int
+    # The most that the round pays.
+    budget_micro_open: int
+    # Sum of all scores of the round.
+    gain_nanonats: int
+    # What the contribution earned.
+    micro_open: int
+    # paid, no-gain, not-beyond-luck or unscored.
+    outcome: str
+    # What a nat of gain pays.
+    price_per_nat_micro_open: int
+    # What of it waits unallocated.
+    waiting_micro_open: int
+    # What its gain is worth at that price, within the budget, in the part that arrived: paid in by the
+    # sponsor.
+    worth_micro_open: int
+
+
+class ReceiptPart(TypedDict):
+    """A receipt."""
+
+    # The state that was trained from.
+    base_state: str
+    # The block that carries it: its id.
+    block: str
+    # Place within the block.
+    index: int
+    # The block's place in the contributor's log.
+    sequence: int
+    # Tokens trained on.
+    tokens: int
+    # Hash of the encoded update.
+    update: str
+    # Its bytes.
+    update_bytes: int
+
+
+class SheetPart(TypedDict):
+    """One evaluator's line about the contribution."""
+
+    # The block that carries the sheet.
+    block: str
+    # The evaluator.
+    evaluator: str
+    # Upper end of that interval.
+    high_nanonats: int
+    # Lower end of its interval.
+    low_nanonats: int
+    # Standard deviation of the score were signs drawn by lot.
+    luck_nanonats: int
+    # Whether the median rests on it.
+    middle: bool
+    # Its name.
+    name: str
+    # Tokens it predicted.
+    predicted: int
+    # The path integral.
+    score_nanonats: int
+    # The block's place in the evaluator's log.
+    sequence: int
+
+
+class _ScorePartAlways(TypedDict):
+    # Evaluators that may judge: all that the manifest names, but not the contributor itself.
+    evaluators: int
+    # Sheets that a final score needs.
+    needed: int
+    # Sheets of these that were certified, by rising score.
+    sheets: list[SheetPart]
+
+
+class ScorePart(_ScorePartAlways, total=False):
+    """A final score."""
+
+    # The median; `None` when too few sheets came.
+    score_nanonats: int | None
+
+
+class ShardPart(TypedDict):
+    """What stands behind the receipt's shard root."""
+
+    # The block that carries the join.
+    block: str
+    # How many of them count as its own.
+    own_tokens: int
+    # contributor or both.
+    role: str
+    # The Merkle root.
+    root: str
+    # The block's place in the contributor's log.
+    sequence: int
+    # The first round of the membership.
+    since: int
+    # Tokens that the join named.
+    tokens: int
+
+
+class SplitPart(TypedDict):
+    """One contributor's part of what the round is worth."""
+
+    # What that sum has to exceed: three times the luck of all these rounds.
+    bar_nanonats: int
+    # Whether it does. If not, the score does not count yet.
+    beyond_luck: bool
+    # Part of the round, billionths.
+    credit: int
+    # Whether the credit was rounded up: its remainder was among the largest.
+    credit_rounded_up: bool
+    # Its standard deviation were signs drawn by lot.
+    luck_nanonats: int
+    # What that pays.
+    micro_open: int
+    # Whether the amount was rounded up.
+    micro_open_rounded_up: bool
+    # Its name.
+    name: str
+    # The peer.
+    peer: str
+    # The final score.
+    score_nanonats: int
+    # Sum of the contributor's final scores up to this round.
+    shown_nanonats: int
+
+
+class _StepPartAlways(TypedDict):
+    # Whether it was recomputed just now and found as certified.
+    checked: bool
+    # From what it was recomputed, or what is missing.
+    how: str
+    # payout, split, score, certificate, vector, receipt, shard.
+    station: str
+
+
+class StepPart(_StepPartAlways, total=False):
+    """How far one station was checked."""
+
+    # Where to get what is missing.
+    mend: str | None
+
+
+class VectorPart(TypedDict):
+    """A contribution vector: the coefficient times the update."""
+
+    # Their product, which the update was multiplied by.
+    coefficient: float
+    # What the rule left of that weight: clipping, turning away.
+    factor: float
+    # Contributions in the round.
+    included: int
+    # Numbers that it moved.
+    moved: int
+    # Numbers of the adapter.
+    parameters: int
+    # The run's rule.
+    rule: str
+    # Part of the round's weight, before the rule.
+    token_share: float
+    # Euclidean length of the update.
+    update_norm: float
+    # Euclidean length of the contribution vector.
+    vector_norm: float
+
+
+class _ExplanationAlways(TypedDict):
+    # The certificate of the round.
+    certificate: CertificatePart
+    # The name it gave itself.
+    name: str
+    # What the round paid for it.
+    payout: PayoutPart
+    # The contributor.
+    peer: str
+    # Sum of the positive scores: the denominator of every credit.
+    positive_nanonats: int
+    # What the contributor signed.
+    receipt: ReceiptPart
+    # The training round.
+    round: int
+    # The run.
+    run: str
+    # Its name.
+    run_name: str
+    # Name and version of this layout.
+    schema: str
+    # The final score and the sheets it is the median of.
+    score: ScorePart
+    # The certificate of its scores, one height later.
+    scored_by: CertificatePart
+    # What it had committed to.
+    shard: ShardPart
+    # What the round is worth over all contributors, ordered by peer.
+    split: list[SplitPart]
+    # The walk, station by station.
+    steps: list[StepPart]
+
+
+class Explanation(_ExplanationAlways, total=False):
+    """A payout and what stands behind it."""
+
+    vector: VectorPart | None
+
+
+class ExportRequest(TypedDict):
+    """Writes an adapter of this home as a PEFT folder."""
+
+    # Absolute path of the folder.
+    dir: str
+    # Adapter or run, in full or the first digits.
+    id: str
+
+
+class _FaultAlways(TypedDict):
+    # Folder of the home below the one that was asked for.
+    home: str
+    # What does not hold.
+    reason: str
+
+
+class Fault(_FaultAlways, total=False):
+    """Something that does not hold, or that somebody did who signed two things."""
+
+    # The author of the statement.
+    author: str | None
+    # The round.
+    round: int | None
+    # The run, if it can be told.
+    run: str | None
+    # Its place in the author's log.
+    sequence: int | None
+
+
+class _FetchRequestAlways(TypedDict):
+    # Absolute path of the folder.
+    dir: str
+    # Adapter or run, in full or the first digits.
+    id: str
+    # How long to try, in seconds; from 1 to 86,400.
+    timeout_s: int
+
+
+class FetchRequest(_FetchRequestAlways, total=False):
+    """Fetches an adapter from the network, checks it and writes it as a PEFT folder."""
+
+    # Addresses of peers to ask besides those that are connected.
+    bootstrap: list[str]
+
+
+class HoldoutProof(TypedDict):
+    """`holdout-proof/1`: the windows that a round was scored on, with their place in what was
+    committed."""
+
+    # Hash of the base model whose tokens these are.
+    base: str
+    # Tokens of a window at most.
+    context: int
+    # The drawn windows, by rising place.
+    drawn: list[DrawnWindow]
+    # The evaluator whose hold-out it is.
+    evaluator: str
+    # Leaves behind the root.
+    leaves: int
+    # From the first leaf, which says the three lines before, up to the root.
+    path: list[str]
+    # The scored round.
+    round: int
+    # The run.
+    run: str
+    # Name and version of this layout.
+    schema: str
+    # Windows of the whole hold-out.
+    windows: int
+
+
+class Losses(TypedDict):
+    """Mean losses on the drawn windows, nats a predicted token."""
+
+    # After it.
+    after: float
+    # Before the round.
+    before: float
+
+
+class _HoldoutReportAlways(TypedDict):
+    # Windows drawn.
+    drawn: int
+    # The evaluator whose hold-out it is.
+    evaluator: str
+    # The name it gave itself.
+    name: str
+    # What was not checked, and where to get what is missing.
+    notes: list[str]
+    # Tokens predicted in them.
+    predicted: int
+    # The root that its certified join names.
+    root: str
+    # The scored round.
+    round: int
+    # The run.
+    run: str
+    # Name and version of this layout.
+    schema: str
+    # The seed of the draw, from the certificate.
+    seed: str
+    # Of so many.
+    windows: int
+
+
+class HoldoutReport(_HoldoutReportAlways, total=False):
+    """`holdout-check/1`: what was found of a proof that holds."""
+
+    recomputed: Losses | None
+    sheet: Losses | None
+
+
+class LineView(TypedDict):
+    """One round's line."""
+
+    # Whether the peer's scores up to this round are beyond luck; before, none counts.
+    beyond_luck: bool
+    # Part of the round, billionths.
+    credit: int
+    # Upper end of that interval.
+    high_nanonats: int
+    # Lower end of its interval.
+    low_nanonats: int
+    # Standard deviation of the score were signs drawn by lot.
+    luck_nanonats: int
+    # What that paid.
+    micro_open: int
+    # The receipt that it is paid for, as `ledger explain` takes it.
+    receipt: str
+    # The round.
+    round: int
+    # The final score.
+    score_nanonats: int
+
+
+class MemberView(TypedDict):
+    """A member of a run."""
+
+    # Name for people.
+    name: str
+    # How many of them count as its own.
+    own_tokens: int
+    # Its id.
+    peer: str
+    # contributor, evaluator or both.
+    role: str
+    # Tokens that it committed to.
+    tokens: int
+
+
+class _PeriodViewAlways(TypedDict):
+    # Rounds that paid others only.
+    absent: int
+    # First round.
+    first: int
+    # Last round that is final.
+    last: int
+    # What the peer earned.
+    micro_open: int
+    # Rounds in which a positive score of the peer, or everybody's, was not beyond luck yet.
+    not_beyond_luck: int
+    # The others' positive scores in them, together, on average.
+    others_nanonats: int
+    # Its mean score in the rounds it took part in.
+    score_nanonats: int
+    # Rounds that paid, with a contribution of the peer that was not held back.
+    taken: int
+    # Rounds without final scores.
+    unscored: int
+    # Rounds that gained nothing.
+    without_gain: int
+
+
+class PeriodView(_PeriodViewAlways, total=False):
+    """Some consecutive rounds of a statement."""
+
+    change: ChangeView | None
+
+
+class _ProblemAlways(TypedDict):
+    # What kind.
+    code: Code
+    # What failed, and why.
+    text: str
+
+
+class Problem(_ProblemAlways, total=False):
+    """A request or a command that came to nothing."""
+
+    # What to do about it, where something is known.
+    hint: str | None
+
+
+class ProveRequest(TypedDict):
+    """Which hold-out windows to show."""
+
+    # The scored round.
+    round: int
+    # The run, in full or by its first digits.
+    run: str
+
+
+class _QuestionAlways(TypedDict):
+    # Adapter or run, in full or by the first digits; empty for the only one.
+    id: str
+    # Tokens of the adapter's own answer at most.
+    max_tokens: int
+    # The prompt.
+    prompt: str
+
+
+class Question(_QuestionAlways, total=False):
+    """What is asked."""
+
+    # The answer; None lets the adapter give one, greedily.
+    answer: str | None
+
+
+class RunReport(TypedDict):
+    """What was checked of a run."""
+
+    # Accounts, whose balances sum to zero.
+    accounts: int
+    # Training rounds whose aggregate was recomputed from the updates.
+    aggregates: int
+    # Signed blocks.
+    blocks: int
+    # Folder of the home below the one that was asked for; `.` when it is that one.
+    home: str
+    # Certified heights, genesis and closing included.
+    rounds: int
+    # The run.
+    run: str
+    # Signatures of blocks and certificates.
+    signatures: int
+    # The last certified state.
+    state: str
+    # Training rounds among them.
+    trained: int
+
+
+class _ReportAlways(TypedDict):
+    # What does not hold.
+    faults: list[Fault]
+    # What was not checked, and why that is not a fault.
+    notes: list[str]
+    # Runs, by home.
+    runs: list[RunReport]
+    # Whether everything holds.
+    verified: bool
+
+
+class Report(_ReportAlways, total=False):
+    """What was checked, and what does not hold."""
+
+    # What the home proves against others, and withstood: the ledger holds nevertheless.
+    findings: list[Fault]
+
+
+class _RoundViewAlways(TypedDict):
+    # The adapter after it.
+    adapter: str
+    # Contributions included.
+    included: int
+    # The round.
+    round: int
+    # Its certified state.
+    state_hash: str
+
+
+class RoundView(_RoundViewAlways, total=False):
+    """A certified round."""
+
+    # The same after the round.
+    loss_after: float | None
+    # Median over evaluators of the mean loss before the round, nats per token.
+    loss_before: float | None
+
+
+class _RunBriefAlways(TypedDict):
+    # Its base model.
+    base: str
+    # Its Datanet.
+    datanet: str
+    # Whether the closing height is certified.
+    finished: bool
+    # Members.
+    members: int
+    # Name for people.
+    name: str
+    # What it is doing.
+    phase: RunPhase
+    # Training rounds in all.
+    rounds: int
+    # The run's id.
+    run: str
+
+
+class RunBrief(_RunBriefAlways, total=False):
+    """A run in one line."""
+
+    # Last certified round; `None` before the genesis.
+    certified: int | None
+
+
+class RunStatementView(TypedDict):
+    """One run's part of a statement."""
+
+    # The peer's accounts in this run.
+    accounts: list[AccountView]
+    # One line per round that the peer was scored in.
+    lines: list[LineView]
+    # Its name.
+    name: str
+    # The final rounds in parts of equal length, each compared with the one before.
+    periods: list[PeriodView]
+    # The run.
+    run: str
+    # Rounds that nobody scored in time.
+    unscored: list[int]
+
+
+class _RunViewAlways(RunBrief):
+    # The most that a round pays in OPEN, in millionths.
+    budget_micro_open: int
+    # Who opened it.
+    creator: str
+    # Contributors' credits so far.
+    credits: list[CreditView]
+    # Who scores it.
+    evaluators: list[str]
+    # Certified rounds, the genesis first.
+    history: list[RoundView]
+    # OPEN for each nat that a round gains, in millionths.
+    price_per_nat_micro_open: int
+    # Its members.
+    roster: list[MemberView]
+
+
+class RunView(_RunViewAlways, total=False):
+    """A run in full."""
+
+    adapter: AdapterView | None
+
+
+class Share(TypedDict):
+    """One contributor's part of an answer."""
+
+    # What came of asking it for them.
+    asked: Asked
+    # The run's Datanet.
+    datanet: str
+    # Spans of the answer that its text is proven to hold, without boilerplate.
+    evidence: list[Evidence]
+    # Upper end of that interval.
+    high_ppb: int
+    # How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.
+    influence_nanonats: int
+    # Lower end of the 95 % interval over the answer's tokens.
+    low_ppb: int
+    # The name it gave itself.
+    name: str
+    # The contributor.
+    peer: str
+    # Part of the answer in billionths.
+    share_ppb: int
+
+
+class StatementView(TypedDict):
+    """What a peer did and earned, run by run."""
+
+    # The peer.
+    peer: str
+    # Runs that mention it.
+    runs: list[RunStatementView]
+    # Sum over its accounts, millionths of an OPEN; negative for a sponsor.
+    total_micro_open: int
+
+
+class StatusView(TypedDict):
+    """A peer."""
+
+    # What others pass to `--bootstrap`.
+    addresses: list[str]
+    # Bytes received.
+    bytes_down: int
+    # Bytes sent to other peers since the daemon started, both planes.
+    bytes_up: int
+    # Ids of connected peers.
+    connected: list[str]
+    # Its folder.
+    home: str
+    # Name for people.
+    name: str
+    # The peer's id.
+    peer: str
+    # Whether its daemon runs. If not, there are no addresses, connections, traffic and warnings.
+    running: bool
+    # Runs it follows.
+    runs: list[RunBrief]
+    # Version of the program.
+    version: str
+    # What is degraded, each with what to do.
+    warnings: list[str]
+
+
+class Stopping(TypedDict):
+    """The daemon has heard that it is to stop."""
+
+    # Always true.
+    stopping: bool
+
+
+class Why(TypedDict):
+    """`why/1`."""
+
+    # The adapter that answers.
+    adapter: str
+    # The same with the adapter.
+    adapter_nats: float
+    # What it says.
+    answer: str
+    # Mean loss of the answer's tokens without the adapter, nats.
+    base_nats: float
+    # What the shares cost beyond giving the answer, milliseconds.
+    cost_ms: float
+    # What the evidence cost beyond the shares, milliseconds.
+    evidence_ms: float
+    # How the shares were found.
+    method: str
+    # What the base would have said too, in billionths of the answer.
+    nobody_ppb: int
+    # What it was asked.
+    prompt: str
+    # The run.
+    run: str
+    # Name and version of this layout.
+    schema: str
+    # Contributors, the largest share first.
+    shares: list[Share]
