@@ -3,18 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use tributary_trainer::data::{Dataset, DatasetError, Format, ReadOptions};
 
 use super::{Committed, MAX_FILE_BYTES, ShardError, io, passages};
 use crate::home::{HomePaths, disk};
 use crate::view::ShardView;
 use tributary_protocol::hash;
-
-/// One line of a JSONL file; other fields are the owner's business.
-#[derive(Deserialize)]
-struct Line {
-    text: String,
-}
 
 fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -29,7 +23,7 @@ fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
     Ok(home.shards().join(name).join("files"))
 }
 
-/// Copies `files` into the shard of the Datanet `name`, after reading each as text or JSONL. All or
+/// Copies `files` into the shard of the Datanet `name`, after reading each as `train` would. All or
 /// none are added. The same file again is no error.
 ///
 /// # Errors
@@ -108,7 +102,7 @@ fn remember_name(file: &Path) -> Result<String, ShardError> {
         .map(str::to_owned)
         .ok_or_else(|| ShardError::File {
             path: file.to_owned(),
-            why: "has no plain file name; give a text or JSONL file".to_owned(),
+            why: "has no plain file name; rename it".to_owned(),
         })
 }
 
@@ -164,7 +158,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
         Ok(entries) => {
             for entry in entries {
                 let path = entry.map_err(io("list", folder))?.path();
-                if path.extension().is_none_or(|e| e != "tmp") {
+                if !is_unfinished(&path) {
                     files.push(path);
                 }
             }
@@ -172,6 +166,12 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// What a crash left of a file that was being written. A stored file begins with the hash of its bytes, so one whose
+/// owner calls it `.tmp` is told from it by its content.
+fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "tmp") && read_stored(path).is_err()
 }
 
 /// All passages of the shard of the Datanet `name`, files in order of their names.
@@ -189,7 +189,8 @@ pub(super) fn shard_passages(home: &HomePaths, name: &str) -> Result<Vec<String>
     Ok(out)
 }
 
-/// The passages of one file: a line each of JSONL (`{"text": ...}`), else cut plain text.
+/// The passages of one file: running text is cut, and of a file of rows each row by itself. What is text and what
+/// is a row, the content decides, as everywhere.
 ///
 /// # Errors
 /// See [`ShardError`].
@@ -200,9 +201,7 @@ pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
     };
     let metadata = fs::metadata(file).map_err(io("read", file))?;
     if metadata.is_dir() {
-        return Err(refuse(
-            "is a folder; name the text or JSONL files in it".to_owned(),
-        ));
+        return Err(refuse("is a folder; name the files in it".to_owned()));
     }
     if metadata.len() > MAX_FILE_BYTES {
         return Err(refuse(
@@ -217,31 +216,31 @@ fn cut(file: &Path, bytes: Vec<u8>) -> Result<Vec<String>, ShardError> {
         path: file.to_owned(),
         why,
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| refuse("is not UTF-8 text; convert it first".to_owned()))?;
-    let jsonl = file
-        .extension()
-        .is_some_and(|e| e == "jsonl" || e == "ndjson");
-    let mut out = Vec::new();
-    if jsonl {
-        for (number, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let line: Line = serde_json::from_str(line).map_err(|e| {
-                refuse(format!(
-                    "line {}: {e}; every line must be a JSON object with a \"text\"",
-                    number + 1
-                ))
-            })?;
-            // Passages are read one after the other: the blank line keeps documents apart.
-            out.extend(passages(&format!("{}\n\n", line.text)));
+    // A shard is committed to whole: a row that cannot be used is mended first, not left out.
+    let options = ReadOptions {
+        strict: true,
+        ..ReadOptions::default()
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let unusable = |error: DatasetError| match error {
+        DatasetError::Bad { row, .. } => refuse(format!("{row}; mend or remove it")),
+        DatasetError::Malformed { format, why, .. } => {
+            refuse(format!("cannot be read as {format}: {why}"))
         }
-    } else {
-        out = passages(&text);
-    }
-    if out.iter().all(|p| p.trim().is_empty()) {
-        return Err(refuse("holds no text".to_owned()));
+        DatasetError::TooLarge { .. } => {
+            refuse("unpacks to more than 1 GiB; split it and add a part".to_owned())
+        }
+        other => refuse(format!("cannot be used: {other}")),
+    };
+    let dataset = Dataset::from_bytes(&name, &bytes, &options).map_err(unusable)?;
+    let running = dataset.format() == Format::Text;
+    let mut out = Vec::new();
+    for text in dataset.texts().map_err(unusable)? {
+        match running {
+            true => out.extend(passages(&text)),
+            // Passages are read one after the other: the blank line keeps documents apart.
+            false => out.extend(passages(&format!("{text}\n\n"))),
+        }
     }
     Ok(out)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::data::{PackReport, RowReport};
+use crate::data::{Format, PackReport, RowReport};
 use crate::evaluate::Evaluation;
 use crate::session::StepReport;
 use crate::session::memory::{Bytes, MemoryEstimate};
@@ -16,6 +16,8 @@ use crate::session::report::Span;
 pub struct FileSummary {
     /// The file.
     pub path: String,
+    /// What it was read as.
+    pub format: Format,
     /// What was used of it, and what not.
     pub rows: RowReport,
 }
@@ -34,7 +36,7 @@ pub struct DataSummary {
 impl fmt::Display for DataSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
-            writeln!(f, "{}: {}", file.path, file.rows)?;
+            writeln!(f, "{} ({}): {}", file.path, file.format, file.rows)?;
         }
         write!(f, "training on {}", self.train)?;
         match &self.held_out {
@@ -49,6 +51,15 @@ impl fmt::Display for DataSummary {
 pub enum FinetuneEvent {
     /// The data is read and encoded.
     Data(DataSummary),
+    /// Work that takes a while, some of it done. Comes often; a caller shows what it likes.
+    Working {
+        /// What is done, for people.
+        what: String,
+        /// How much of it, in any unit.
+        done: u64,
+        /// Of how much; zero when that is not known.
+        of: u64,
+    },
     /// What memory it will take.
     Memory(MemoryEstimate),
     /// Loss of the base on what is held out.
@@ -77,6 +88,10 @@ impl fmt::Display for FinetuneEvent {
         };
         match self {
             Self::Data(data) => data.fmt(f),
+            Self::Working { what, of: 0, .. } => f.write_str(what),
+            Self::Working { what, done, of } => {
+                write!(f, "{what}: {:.0} % done", *done as f64 / *of as f64 * 100.0)
+            }
             Self::Memory(estimate) => write!(f, "memory: about {estimate}"),
             Self::Before(evaluation) => loss(f, "before", evaluation),
             Self::Step(report) => report.fmt(f),

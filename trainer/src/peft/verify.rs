@@ -41,6 +41,8 @@ pub struct Verified {
     pub base: String,
     /// The base model's hash.
     pub base_hash: String,
+    /// The base that the folder names, where that is another.
+    pub named_base: Option<String>,
     /// Tensors of the file; every one was matched with its linear.
     pub tensors: usize,
     /// Numbers of the file.
@@ -101,6 +103,7 @@ pub fn verify(folder: &Path, base: &BaseModel) -> Result<Verified, ImportError> 
     Ok(Verified {
         base: base.name().into(),
         base_hash: base.hash().to_string(),
+        named_base: import::other_base(folder, base),
         tensors: imported.tensors,
         parameters: numbers.sum(),
         rank: adapter.shape().rank,

@@ -1,0 +1,162 @@
+//! The data of a fine-tuning: files to windows, and a share of them set aside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::{DataSummary, FileSummary, FinetuneError, FinetuneEvent, FinetuneOptions, HeldOut};
+use crate::base::BaseModel;
+use crate::chat::ChatTemplate;
+use crate::data::{Dataset, Document, PackReport, Packing, Windows};
+use crate::progress::Progress;
+use crate::session::memory;
+
+/// Bytes of memory for each byte of a file while it becomes windows: its text twice, its tokens, the documents and
+/// the windows. Measured on running text and on rows, with a small vocabulary, and rounded up.
+const MEMORY_PER_BYTE: u64 = 12;
+/// What a packed file grows to, about, when it is unpacked.
+const UNPACKED: u64 = 4;
+/// Share of the available memory that the data may take.
+const USABLE: f64 = 0.9;
+
+/// Windows to train on and to hold against.
+pub(super) struct Data {
+    pub(super) train: Windows,
+    pub(super) held_out: Option<Windows>,
+    pub(super) summary: DataSummary,
+}
+
+/// Reads, encodes and packs everything. None when `progress` says stop.
+///
+/// # Errors
+/// See [`FinetuneError`].
+pub(super) fn load(
+    base: &BaseModel,
+    template: Option<&ChatTemplate>,
+    files: &[PathBuf],
+    options: &FinetuneOptions,
+    progress: &mut impl Progress<FinetuneEvent>,
+) -> Result<Option<Data>, FinetuneError> {
+    if files.is_empty() {
+        return Err(FinetuneError::NoData);
+    }
+    if options.check_memory {
+        check_size(files, options)?;
+    }
+    let template = match (template, options.date) {
+        (Some(template), Some(date)) => Some(template.clone().on(date)),
+        (template, _) => template.cloned(),
+    };
+    let mut summaries = Vec::new();
+    let mut read = |path: &Path| -> Result<Option<Vec<Document>>, FinetuneError> {
+        let shown = path.display().to_string();
+        let mut tell = |done, of| {
+            let what = format!("reading {shown}");
+            progress.report(&FinetuneEvent::Working { what, done, of })
+        };
+        tell(0, 0);
+        let dataset = Dataset::read(path, &options.read)?;
+        let format = dataset.format();
+        let progress = &mut |(done, of): &(u64, u64)| tell(*done, *of);
+        let Some(encoded) = dataset.encode_with(base, template.as_ref(), progress)? else {
+            return Ok(None);
+        };
+        summaries.push(FileSummary {
+            path: shown,
+            format,
+            rows: encoded.report,
+        });
+        Ok(Some(encoded.documents))
+    };
+    let (mut train, mut held) = (Vec::new(), Vec::new());
+    for path in files {
+        let Some(mut documents) = read(path)? else {
+            return Ok(None);
+        };
+        if documents.len() == 1 {
+            // One running text: its windows are told apart instead of its rows.
+            documents = (documents.into_iter())
+                .flat_map(|document| document.cut(options.context))
+                .collect();
+        }
+        train.extend(documents);
+    }
+    match &options.held_out {
+        HeldOut::None => {}
+        HeldOut::File(path) => match read(path)? {
+            Some(documents) => held = documents,
+            None => return Ok(None),
+        },
+        HeldOut::Share(share) => held = set_aside(&mut train, *share, options.seed),
+    }
+    let pack = |documents, packing| Windows::pack(documents, options.context, packing);
+    let (train, packed) = pack(train, options.packing)?;
+    // A share of almost nothing may hold nothing to predict; a file must.
+    let held = match (&options.held_out, held.is_empty()) {
+        (HeldOut::File(_), _) => Some(pack(held, Packing::Fit)?),
+        (_, false) => pack(held, Packing::Fit).ok(),
+        (_, true) => None,
+    };
+    let (held_out, held_packed): (Option<Windows>, Option<PackReport>) = held.unzip();
+    Ok(Some(Data {
+        train,
+        held_out,
+        summary: DataSummary {
+            files: summaries,
+            train: packed,
+            held_out: held_packed,
+        },
+    }))
+}
+
+/// Refuses files that would make the machine swap before a training begins. What cannot be looked at is refused
+/// when it is read.
+fn check_size(files: &[PathBuf], options: &FinetuneOptions) -> Result<(), FinetuneError> {
+    let held_out = match &options.held_out {
+        HeldOut::File(path) => Some(path),
+        _ => None,
+    };
+    let size = |path: &PathBuf| {
+        let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let packed = path.extension().is_some_and(|e| e == "gz" || e == "zst");
+        bytes * if packed { UNPACKED } else { 1 }
+    };
+    let bytes: u64 = files.iter().chain(held_out).map(size).sum();
+    let needed = bytes.saturating_mul(MEMORY_PER_BYTE);
+    match memory::available_bytes() {
+        Some(available) if needed as f64 > available as f64 * USABLE => {
+            Err(FinetuneError::TooMuchData {
+                bytes,
+                needed,
+                available,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes a share of the documents out, drawn by `seed`; at least one stays and, unless the share is
+/// zero, one goes if another remains.
+fn set_aside(documents: &mut Vec<Document>, share: f64, seed: u64) -> Vec<Document> {
+    if documents.len() < 2 || share <= 0.0 {
+        return Vec::new();
+    }
+    let wanted = (documents.len() as f64 * share).round() as usize;
+    let count = wanted.clamp(1, documents.len() - 1);
+    let mut order: Vec<usize> = (0..documents.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let mut out = vec![false; documents.len()];
+    order[..count].iter().for_each(|at| out[*at] = true);
+    let (mut kept, mut held) = (Vec::new(), Vec::new());
+    for (document, out) in documents.drain(..).zip(out) {
+        match out {
+            true => held.push(document),
+            false => kept.push(document),
+        }
+    }
+    *documents = kept;
+    held
+}
