@@ -5,12 +5,16 @@
 //! the format is (`sniff`), a byte order mark and Windows line ends are taken off, everything is bounded, and a row
 //! that cannot be used is counted with its line and the reason. How a record becomes tokens belongs to `encode`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::limits::{BAD_ROW_EXAMPLES, MAX_DATA_BYTES};
@@ -18,6 +22,9 @@ use super::record::record_of;
 use super::row::{BadRow, Place, Record, Row, RowReport};
 use super::{csv_rows, json_rows, sniff, unpack};
 use crate::json::Fields;
+
+/// Bytes of the pieces of a running text of which only a share is kept.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// How a file holds its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -236,6 +243,38 @@ impl Dataset {
         self.rows.into_iter().map(text).collect()
     }
 
+    /// Keeps a share of the rows, or of one running text a share of its pieces, drawn by `seed` and in their order.
+    /// Gives the bytes kept, and of how many.
+    pub(crate) fn thin(&mut self, share: f64, seed: u64) -> (u64, u64) {
+        if let [
+            Row {
+                place,
+                record: Record::Passage(text),
+            },
+        ] = &self.rows[..]
+        {
+            let pieces = pieces(text).map(|piece| Row {
+                place: *place,
+                record: Record::Passage(piece.into()),
+            });
+            self.rows = pieces.collect();
+        }
+        let bytes = |rows: &[Row]| rows.iter().map(|row| row.record.bytes() as u64).sum();
+        let of = bytes(&self.rows);
+        let count = (self.rows.len() as f64 * share).ceil() as usize;
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        let mut draws = ChaCha8Rng::seed_from_u64(seed);
+        let (drawn, _) = order.partial_shuffle(&mut draws, count);
+        let kept: BTreeSet<usize> = drawn.iter().copied().collect();
+        let mut at = 0;
+        self.rows.retain(|_| {
+            at += 1;
+            kept.contains(&(at - 1))
+        });
+        self.report.good = self.rows.len() as u64;
+        (bytes(&self.rows), of)
+    }
+
     /// How many were usable, and what was wrong with the others.
     pub fn report(&self) -> &RowReport {
         &self.report
@@ -362,6 +401,25 @@ impl Sink {
             false => self.add(Place::Line(1), Ok(Record::Passage(text))),
         }
     }
+}
+
+/// Pieces of a text, of about [`PIECE_BYTES`], cut behind line ends or where there are none between characters.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let from = (PIECE_BYTES.min(rest.len())..=rest.len()).find(|at| rest.is_char_boundary(*at));
+        let from = from.unwrap_or(rest.len());
+        let end = rest[from..]
+            .find('\n')
+            .map_or(rest.len(), |at| from + at + 1);
+        let end = if end > 2 * PIECE_BYTES { from } else { end };
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        Some(piece)
+    })
 }
 
 /// Without the byte order mark that some programs put before UTF-8.

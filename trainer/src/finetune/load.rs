@@ -7,10 +7,13 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{DataSummary, FileSummary, FinetuneError, FinetuneEvent, FinetuneOptions, HeldOut};
+use super::summary::Enough;
+use super::{
+    DataSummary, FileSummary, FinetuneError, FinetuneEvent, FinetuneOptions, HeldOut, Length,
+};
 use crate::base::BaseModel;
 use crate::chat::ChatTemplate;
-use crate::data::{Dataset, Document, PackReport, Packing, Windows};
+use crate::data::{Dataset, Document, Format, PackReport, Packing, Windows};
 use crate::progress::Progress;
 use crate::session::memory;
 
@@ -19,6 +22,11 @@ use crate::session::memory;
 const MEMORY_PER_BYTE: u64 = 12;
 /// What a packed file grows to, about, when it is unpacked.
 const UNPACKED: u64 = 4;
+/// Bytes of a file that give a token at the least, about: four of text, twice that in tables with other columns, and
+/// four times that so that windows need not repeat.
+const BYTES_PER_TOKEN: f64 = 32.0;
+/// Bytes of data below which all of it is encoded: that takes seconds.
+const WORTH_THINNING: f64 = (8 << 20) as f64;
 /// Share of the available memory that the data may take.
 const USABLE: f64 = 0.9;
 
@@ -51,15 +59,20 @@ pub(super) fn load(
         (template, _) => template.cloned(),
     };
     let mut summaries = Vec::new();
-    let mut read = |path: &Path| -> Result<Option<Vec<Document>>, FinetuneError> {
+    let share = share_needed(files, options);
+    let mut read = |path: &Path| -> Result<Option<(Vec<Document>, bool)>, FinetuneError> {
         let shown = path.display().to_string();
         let mut tell = |done, of| {
             let what = format!("reading {shown}");
             progress.report(&FinetuneEvent::Working { what, done, of })
         };
         tell(0, 0);
-        let dataset = Dataset::read(path, &options.read)?;
+        let mut dataset = Dataset::read(path, &options.read)?;
         let format = dataset.format();
+        let (kept, of) = match share < 1.0 {
+            true => dataset.thin(share, options.seed),
+            false => (0, 0),
+        };
         let progress = &mut |(done, of): &(u64, u64)| tell(*done, *of);
         let Some(encoded) = dataset.encode_with(base, template.as_ref(), progress)? else {
             return Ok(None);
@@ -68,16 +81,17 @@ pub(super) fn load(
             path: shown,
             format,
             rows: encoded.report,
+            enough: (share < 1.0).then_some(Enough { kept, of }),
         });
-        Ok(Some(encoded.documents))
+        Ok(Some((encoded.documents, format == Format::Text)))
     };
     let (mut train, mut held) = (Vec::new(), Vec::new());
     for path in files {
-        let Some(mut documents) = read(path)? else {
+        let Some((mut documents, is_text)) = read(path)? else {
             return Ok(None);
         };
-        if documents.len() == 1 {
-            // One running text: its windows are told apart instead of its rows.
+        if documents.len() == 1 || is_text {
+            // Running text: its windows are told apart instead of its rows.
             documents = (documents.into_iter())
                 .flat_map(|document| document.cut(options.context))
                 .collect();
@@ -87,7 +101,7 @@ pub(super) fn load(
     match &options.held_out {
         HeldOut::None => {}
         HeldOut::File(path) => match read(path)? {
-            Some(documents) => held = documents,
+            Some((documents, _)) => held = documents,
             None => return Ok(None),
         },
         HeldOut::Share(share) => held = set_aside(&mut train, *share, options.seed),
@@ -110,6 +124,28 @@ pub(super) fn load(
             held_out: held_packed,
         },
     }))
+}
+
+/// The share of the data that so few steps can see at most, generously: encoding a large file whole for three steps
+/// would take hours and change nothing. All of it where that is not much, or is needed.
+fn share_needed(files: &[PathBuf], options: &FinetuneOptions) -> f64 {
+    let Length::Steps(steps) = options.length else {
+        return 1.0;
+    };
+    let windows = f64::from(steps) * options.batch as f64 * options.accumulate as f64;
+    let kept = match options.held_out {
+        HeldOut::Share(share) => 1.0 - share,
+        _ => 1.0,
+    };
+    let wanted = windows * options.context as f64 * BYTES_PER_TOKEN / kept;
+    let bytes: u64 = files
+        .iter()
+        .map(|path| fs::metadata(path).map_or(0, |m| m.len()))
+        .sum();
+    match wanted.max(WORTH_THINNING) / bytes as f64 {
+        share if share < 0.5 => share,
+        _ => 1.0,
+    }
 }
 
 /// Refuses files that would make the machine swap before a training begins. What cannot be looked at is refused

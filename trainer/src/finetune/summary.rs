@@ -20,6 +20,17 @@ pub struct FileSummary {
     pub format: Format,
     /// What was used of it, and what not.
     pub rows: RowReport,
+    /// How much of it was encoded, where the steps can see only a part.
+    pub enough: Option<Enough>,
+}
+
+/// A part of a file that is enough for the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Enough {
+    /// Bytes of rows that were encoded.
+    pub kept: u64,
+    /// Bytes of all rows.
+    pub of: u64,
 }
 
 /// What is trained and measured on.
@@ -37,6 +48,13 @@ impl fmt::Display for DataSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
             writeln!(f, "{} ({}): {}", file.path, file.format, file.rows)?;
+            if let Some(Enough { kept, of }) = file.enough {
+                let (kept, of) = (Bytes(kept), Bytes(of));
+                writeln!(
+                    f,
+                    "  {kept} of its {of}, drawn by the seed, are enough for the steps"
+                )?;
+            }
         }
         write!(f, "training on {}", self.train)?;
         match &self.held_out {

@@ -252,6 +252,31 @@ fn files_that_would_make_the_machine_swap_are_refused_with_numbers_unless_allowe
 }
 
 #[test]
+fn a_few_steps_encode_a_few_megabytes_of_a_large_file_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.txt");
+    let line = "row row row your boat gently down the stream\n";
+    std::fs::write(&path, line.repeat(600_000)).unwrap();
+    let few = FinetuneOptions {
+        length: Length::Steps(2),
+        ..options()
+    };
+    let (made, said) = run(std::slice::from_ref(&path), &few, 0).unwrap();
+    let enough = made.summary.data.files[0].enough.unwrap();
+    assert_eq!(enough.of, 27_000_000);
+    assert!((8 << 20..10 << 20).contains(&enough.kept), "{enough:?}");
+    assert!(said[0].contains("are enough for the steps"), "{}", said[0]);
+    // Held out by windows, as of a whole text.
+    let held = made.summary.data.held_out.unwrap();
+    assert!(
+        held.windows * 8 < made.summary.data.train.windows,
+        "{held:?}"
+    );
+    let (again, _) = run(&[path], &few, 0).unwrap();
+    assert_eq!(again.adapter, made.adapter);
+}
+
+#[test]
 fn somebody_who_says_stop_while_data_is_read_is_heard() {
     let folder = tempfile::tempdir().unwrap();
     let mut told = 0;
