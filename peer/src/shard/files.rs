@@ -29,11 +29,29 @@ fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
 /// # Errors
 /// See [`ShardError`]; each names the file and the mend.
 pub fn add(home: &HomePaths, name: &str, files: &[PathBuf]) -> Result<ShardView, ShardError> {
+    add_telling(home, name, files, &mut |_| ())
+}
+
+/// As [`add`], and tells of each file that is no running text what was read of it, in a line for its owner.
+///
+/// # Errors
+/// See [`add`].
+pub fn add_telling(
+    home: &HomePaths,
+    name: &str,
+    files: &[PathBuf],
+    tell: &mut dyn FnMut(&str),
+) -> Result<ShardView, ShardError> {
     let folder = folder(home, name)?;
     let mut copies = Vec::new();
     for file in files {
-        read_passages(file)?;
-        let bytes = fs::read(file).map_err(io("read", file))?;
+        let bytes = checked_bytes(file)?;
+        let dataset = dataset_of(file, &bytes)?;
+        if dataset.format() != Format::Text {
+            let (format, rows) = (dataset.format(), dataset.report());
+            tell(&format!("{} read as {format}: {rows}", file.display()));
+        }
+        passages_of(file, dataset)?;
         let name = remember_name(file)?;
         let place = folder.join(stored_name(&bytes, &name));
         let there = files_of(&folder)?;
@@ -184,7 +202,7 @@ pub(super) fn shard_passages(home: &HomePaths, name: &str) -> Result<Vec<String>
     }
     let mut out = Vec::new();
     for file in files {
-        out.extend(cut(&file, read_stored(&file)?)?);
+        out.extend(cut(&file, &read_stored(&file)?)?);
     }
     Ok(out)
 }
@@ -195,47 +213,64 @@ pub(super) fn shard_passages(home: &HomePaths, name: &str) -> Result<Vec<String>
 /// # Errors
 /// See [`ShardError`].
 pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
-    let refuse = |why: String| ShardError::File {
-        path: file.to_owned(),
-        why,
-    };
-    let metadata = fs::metadata(file).map_err(io("read", file))?;
-    if metadata.is_dir() {
-        return Err(refuse("is a folder; name the files in it".to_owned()));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(refuse(
-            "has more than 1 GiB; split it and add a part".to_owned(),
-        ));
-    }
-    cut(file, fs::read(file).map_err(io("read", file))?)
+    cut(file, &checked_bytes(file)?)
 }
 
-fn cut(file: &Path, bytes: Vec<u8>) -> Result<Vec<String>, ShardError> {
-    let refuse = |why: String| ShardError::File {
+/// The bytes of a file of bearable size.
+fn checked_bytes(file: &Path) -> Result<Vec<u8>, ShardError> {
+    let metadata = fs::metadata(file).map_err(io("read", file))?;
+    if metadata.is_dir() {
+        return Err(refused(file, "is a folder; name the files in it"));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(refused(
+            file,
+            "has more than 1 GiB; split it and add a part",
+        ));
+    }
+    fs::read(file).map_err(io("read", file))
+}
+
+fn refused(file: &Path, why: impl Into<String>) -> ShardError {
+    ShardError::File {
         path: file.to_owned(),
-        why,
+        why: why.into(),
+    }
+}
+
+fn unusable(file: &Path, error: DatasetError) -> ShardError {
+    let why = match error {
+        DatasetError::Bad { row, .. } => format!("{row}; mend or remove it"),
+        DatasetError::Malformed { format, why, .. } => format!("cannot be read as {format}: {why}"),
+        DatasetError::TooLarge { .. } => {
+            "unpacks to more than 1 GiB; split it and add a part".to_owned()
+        }
+        DatasetError::Damaged { why, .. } => format!(
+            "cannot be unpacked or decoded: {why}; pack or fetch it again, or save it as UTF-8"
+        ),
+        other => format!("cannot be used: {other}"),
     };
+    refused(file, why)
+}
+
+fn dataset_of(file: &Path, bytes: &[u8]) -> Result<Dataset, ShardError> {
     // A shard is committed to whole: a row that cannot be used is mended first, not left out.
     let options = ReadOptions {
         strict: true,
         ..ReadOptions::default()
     };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let unusable = |error: DatasetError| match error {
-        DatasetError::Bad { row, .. } => refuse(format!("{row}; mend or remove it")),
-        DatasetError::Malformed { format, why, .. } => {
-            refuse(format!("cannot be read as {format}: {why}"))
-        }
-        DatasetError::TooLarge { .. } => {
-            refuse("unpacks to more than 1 GiB; split it and add a part".to_owned())
-        }
-        other => refuse(format!("cannot be used: {other}")),
-    };
-    let dataset = Dataset::from_bytes(&name, &bytes, &options).map_err(unusable)?;
+    Dataset::from_bytes(&name, bytes, &options).map_err(|error| unusable(file, error))
+}
+
+fn cut(file: &Path, bytes: &[u8]) -> Result<Vec<String>, ShardError> {
+    passages_of(file, dataset_of(file, bytes)?)
+}
+
+fn passages_of(file: &Path, dataset: Dataset) -> Result<Vec<String>, ShardError> {
     let running = dataset.format() == Format::Text;
     let mut out = Vec::new();
-    for text in dataset.texts().map_err(unusable)? {
+    for text in dataset.texts().map_err(|error| unusable(file, error))? {
         match running {
             true => out.extend(passages(&text)),
             // Passages are read one after the other: the blank line keeps documents apart.

@@ -123,7 +123,7 @@ fn jsonl_gives_a_passage_a_line_and_names_the_bad_line() {
 
 #[test]
 fn the_same_rows_make_the_same_passages_whatever_the_file_is_called() {
-    let (dir, _, _) = home();
+    let (dir, home, _) = home();
     let lines = "{\"text\":\"one\"}\n{\"text\":\"two\"}\n";
     let written = [
         ("a.jsonl", lines.to_owned()),
@@ -145,6 +145,15 @@ fn the_same_rows_make_the_same_passages_whatever_the_file_is_called() {
             "{name}"
         );
     }
+    let mut told = Vec::new();
+    let table = dir.path().join("a.csv");
+    let mut tell = |line: &str| told.push(line.to_owned());
+    add_telling(&home, "n", &[table], &mut tell).unwrap();
+    let [line] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(line.contains("read as a table: 2 rows used"), "{line}");
+    assert!(line.contains("label"), "{line}");
 }
 
 #[test]

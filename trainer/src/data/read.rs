@@ -118,6 +118,16 @@ pub enum DatasetError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file is cut short, or is not what its first bytes say.
+    #[error(
+        "{path} cannot be unpacked or decoded: {why}; pack or fetch it again, or save it as UTF-8"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The file is too large.
     #[error("{path} has more than the {MAX_DATA_BYTES} bytes read at once; split it")]
     TooLarge {
@@ -152,6 +162,21 @@ pub enum DatasetError {
         /// What was wrong.
         report: RowReport,
     },
+}
+
+impl DatasetError {
+    /// What failed while a file was read: the system, or what unpacks and decodes.
+    fn of_io(path: &str, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+        let path = path.to_owned();
+        match source.kind() {
+            InvalidData | InvalidInput | Other | UnexpectedEof => Self::Damaged {
+                path,
+                why: source.to_string(),
+            },
+            _ => Self::Read { path, source },
+        }
+    }
 }
 
 /// The usable rows of a file, in order.
@@ -200,10 +225,7 @@ impl Dataset {
         source: impl Read,
         options: &ReadOptions,
     ) -> Result<Self, DatasetError> {
-        let opened = unpack::open(source).map_err(|source| DatasetError::Read {
-            path: name.into(),
-            source,
-        })?;
+        let opened = unpack::open(source).map_err(|source| DatasetError::of_io(name, source))?;
         let format = options.format.unwrap_or_else(|| {
             sniff::format_of(&opened.head, opened.whole, Format::of(Path::new(name)))
         });
@@ -364,10 +386,7 @@ impl Sink {
     }
 
     pub(super) fn io(&self, source: std::io::Error) -> DatasetError {
-        DatasetError::Read {
-            path: self.dataset.path.clone(),
-            source,
-        }
+        DatasetError::of_io(&self.dataset.path, source)
     }
 
     pub(super) fn malformed(&self, why: impl ToString) -> DatasetError {

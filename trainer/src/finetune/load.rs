@@ -58,36 +58,17 @@ pub(super) fn load(
         (Some(template), Some(date)) => Some(template.clone().on(date)),
         (template, _) => template.cloned(),
     };
-    let mut summaries = Vec::new();
-    let share = share_needed(files, options);
-    let mut read = |path: &Path| -> Result<Option<(Vec<Document>, bool)>, FinetuneError> {
-        let shown = path.display().to_string();
-        let mut tell = |done, of| {
-            let what = format!("reading {shown}");
-            progress.report(&FinetuneEvent::Working { what, done, of })
-        };
-        tell(0, 0);
-        let mut dataset = Dataset::read(path, &options.read)?;
-        let format = dataset.format();
-        let (kept, of) = match share < 1.0 {
-            true => dataset.thin(share, options.seed),
-            false => (0, 0),
-        };
-        let progress = &mut |(done, of): &(u64, u64)| tell(*done, *of);
-        let Some(encoded) = dataset.encode_with(base, template.as_ref(), progress)? else {
-            return Ok(None);
-        };
-        summaries.push(FileSummary {
-            path: shown,
-            format,
-            rows: encoded.report,
-            enough: (share < 1.0).then_some(Enough { kept, of }),
-        });
-        Ok(Some((encoded.documents, format == Format::Text)))
+    let mut reading = Reading {
+        base,
+        template,
+        options,
+        share: share_needed(files, options),
+        summaries: Vec::new(),
+        progress,
     };
     let (mut train, mut held) = (Vec::new(), Vec::new());
     for path in files {
-        let Some((mut documents, is_text)) = read(path)? else {
+        let Some((mut documents, is_text)) = reading.read(path)? else {
             return Ok(None);
         };
         if documents.len() == 1 || is_text {
@@ -100,7 +81,7 @@ pub(super) fn load(
     }
     match &options.held_out {
         HeldOut::None => {}
-        HeldOut::File(path) => match read(path)? {
+        HeldOut::File(path) => match reading.read(path)? {
             Some((documents, _)) => held = documents,
             None => return Ok(None),
         },
@@ -119,11 +100,52 @@ pub(super) fn load(
         train,
         held_out,
         summary: DataSummary {
-            files: summaries,
+            files: reading.summaries,
             train: packed,
             held_out: held_packed,
         },
     }))
+}
+
+/// Reads one file after the other.
+struct Reading<'a, P> {
+    base: &'a BaseModel,
+    template: Option<ChatTemplate>,
+    options: &'a FinetuneOptions,
+    /// Of each file, what is encoded.
+    share: f64,
+    summaries: Vec<FileSummary>,
+    progress: &'a mut P,
+}
+
+impl<P: Progress<FinetuneEvent>> Reading<'_, P> {
+    /// The documents of a file, and whether it is running text; None when somebody says stop.
+    fn read(&mut self, path: &Path) -> Result<Option<(Vec<Document>, bool)>, FinetuneError> {
+        let shown = path.display().to_string();
+        let mut tell = |done, of| {
+            let what = format!("reading {shown}");
+            (self.progress).report(&FinetuneEvent::Working { what, done, of })
+        };
+        tell(0, 0);
+        let mut dataset = Dataset::read(path, &self.options.read)?;
+        let format = dataset.format();
+        let enough = (self.share < 1.0).then(|| {
+            let (kept, of) = dataset.thin(self.share, self.options.seed);
+            Enough { kept, of }
+        });
+        let progress = &mut |(done, of): &(u64, u64)| tell(*done, *of);
+        let template = self.template.as_ref();
+        let Some(encoded) = dataset.encode_with(self.base, template, progress)? else {
+            return Ok(None);
+        };
+        self.summaries.push(FileSummary {
+            path: shown,
+            format,
+            rows: encoded.report,
+            enough,
+        });
+        Ok(Some((encoded.documents, format == Format::Text)))
+    }
 }
 
 /// The share of the data that so few steps can see at most, generously: encoding a large file whole for three steps

@@ -273,6 +273,25 @@ fn text_that_is_no_text_is_refused_with_the_line() {
 }
 
 #[test]
+fn files_that_are_cut_short_or_packed_badly_are_damaged() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &b"{\"text\": \"one\"}\n".repeat(9000)).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let zstd = ruzstd::encoding::compress_to_vec(&b"{\"text\": \"one\"}\n".repeat(9000)[..], level);
+    let odd = b"\xff\xfeo\0n";
+    for bytes in [
+        &gzip[..gzip.len() / 2],
+        &zstd[..zstd.len() / 2],
+        &zstd[..6],
+        odd,
+    ] {
+        let error = Dataset::from_bytes("a", bytes, &ReadOptions::default()).unwrap_err();
+        assert!(matches!(error, DatasetError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
 fn what_people_call_rows_is_read_or_refused_with_the_nearest_form() {
     let alpaca = br#"{"instruction": "add", "input": "1 2", "output": "3"}"#;
     let instruction = Record::Instruction {
