@@ -401,7 +401,8 @@ impl Sink {
         let mut bytes = Vec::new();
         source.read_to_end(&mut bytes).map_err(|e| self.io(e))?;
         let text = match std::str::from_utf8(without_mark(&bytes)) {
-            Ok(text) => text.replace("\r\n", "\n"),
+            Ok(text) if text.contains('\r') => text.replace("\r\n", "\n"),
+            Ok(text) => text.to_owned(),
             Err(e) => {
                 let before = &without_mark(&bytes)[..e.valid_up_to()];
                 let line = 1 + before.iter().filter(|b| **b == b'\n').count();

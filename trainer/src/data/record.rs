@@ -48,14 +48,14 @@ pub(crate) fn usable(names: &[&str]) -> bool {
 /// What rows with these names lack, and the nearest form that is read.
 pub(crate) fn nearest(names: &[&str]) -> String {
     let has = |name: &str| names.contains(&name);
-    match () {
-        () if has("prompt") && !has("response") && !has("chosen") => {
-            return "it has a \"prompt\" without a \"completion\"".into();
-        }
-        () if has("completion") => return "it has a \"completion\" without a \"prompt\"".into(),
-        () => {}
+    if has("completion") {
+        return "it has a \"completion\" without a \"prompt\"".into();
     }
-    let near = match PAIRS.iter().find(|(given, said)| has(given) && has(said)) {
+    let pair = PAIRS.iter().find(|(given, said)| has(given) && has(said));
+    if pair.is_none() && has("prompt") {
+        return "it has a \"prompt\" without a \"completion\"".into();
+    }
+    let near = match pair {
         Some((given, said)) => {
             format!("rename {given:?} and {said:?} to \"prompt\" and \"completion\"")
         }

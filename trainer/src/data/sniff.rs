@@ -15,9 +15,7 @@ pub(super) fn format_of(head: &[u8], whole: bool, named: Option<Format>) -> Form
         return Format::Parquet;
     }
     let text = without_mark(head).trim_ascii_start();
-    if let Some(inside) = text.strip_prefix(b"[")
-        && inside.trim_ascii_start().starts_with(b"{")
-    {
+    if is_array_of_objects(text) {
         return Format::Json;
     }
     if is_lines_of_objects(text, whole) {
@@ -27,6 +25,13 @@ pub(super) fn format_of(head: &[u8], whole: bool, named: Option<Format>) -> Form
         return Format::Csv;
     }
     named.unwrap_or(Format::Text)
+}
+
+/// `[{"`, white space aside: a text may well begin with a bracket.
+fn is_array_of_objects(text: &[u8]) -> bool {
+    let list = text.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+    let object = list.and_then(|list| list.strip_prefix(b"{"));
+    object.is_some_and(|object| object.trim_ascii_start().starts_with(b"\""))
 }
 
 /// At least half of the lines are objects: a damaged row or two must not turn rows into text, nor an example

@@ -21,7 +21,7 @@ const KNOWN_INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// Fields that change nothing of what an adapter computes once it is trained. A field that is neither here nor read
 /// may change it, and is refused where it is set.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 20] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying",
@@ -33,13 +33,16 @@ const HARMLESS: [&str; 18] = [
     "lora_ga_config",
     "megatron_config",
     "megatron_core",
-    "modules_to_tie",
     "peft_version",
     "qalora_group_size",
     "revision",
     "runtime_config",
     "task_type",
-    "tokenizer_class",
+    // Written by other trainers for themselves.
+    "lora_dtype",
+    "lorap_emb_lr",
+    "lorap_lr_ratio",
+    "unsloth_fixed",
 ];
 
 /// Names as PEFT takes them.

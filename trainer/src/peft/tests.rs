@@ -212,7 +212,9 @@ fn an_adapter_that_names_another_base_is_told() {
     }
     let other = Some("someone/Other-1B".to_owned());
     assert_eq!(named(json!("someone/Other-1B")), other);
-    assert_eq!(verify(folder.path(), &base).unwrap().named_base, other);
+    let verified = verify(folder.path(), &base).unwrap();
+    assert!(verified.to_string().ends_with("someone/Other-1B"));
+    assert_eq!(verified.named_base, other);
 }
 
 #[test]

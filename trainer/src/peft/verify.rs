@@ -266,6 +266,13 @@ impl fmt::Display for Verified {
             self.divergence_nats,
             self.base_nll,
             self.adapter_nll,
-        )
+        )?;
+        match &self.named_base {
+            Some(other) => write!(
+                f,
+                "\nthe folder says that it was trained on another base: {other}"
+            ),
+            None => Ok(()),
+        }
     }
 }

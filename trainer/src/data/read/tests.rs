@@ -233,7 +233,7 @@ fn the_same_rows_are_read_alike_whatever_the_file_is_called_and_however_it_is_wr
 #[test]
 fn running_text_is_text_under_every_name_that_claims_no_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let manual = "Write lines such as\n{\"text\": \"one\"}\nand [no others].\n";
+    let manual = "[{note} Write lines such as\n{\"text\": \"one\"}\nand [no others].\n";
     let read = |name: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, manual).unwrap();
