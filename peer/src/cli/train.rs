@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tributary_trainer::data::{Packing, ReadOptions};
-use tributary_trainer::finetune::{CheckpointOptions, FinetuneSummary, HeldOut, Length, finetune};
+use tributary_trainer::finetune::{
+    CheckpointOptions, FinetuneError, FinetuneSummary, HeldOut, Length, finetune,
+};
 use tributary_trainer::{
     BaseModel, ChatTemplate, Control, FinetuneEvent, FinetuneOptions, Finetuned, export_peft,
 };
@@ -135,9 +137,14 @@ fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, F
         },
     );
     shown.end();
-    let done = done?;
+    let done = match done {
+        Err(stopped @ FinetuneError::Stopped) => {
+            return Err(Failure::interrupted(stopped.to_string()));
+        }
+        done => done?,
+    };
     if done.summary.steps_done == 0 {
-        return Err(Failure::environment(
+        return Err(Failure::interrupted(
             "stopped before the first step, so there is no adapter to write",
         ));
     }
