@@ -71,6 +71,8 @@ fn logging(cli: &Cli) {
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
+        // Told of a log that cannot be written, the subscriber would panic: there is nowhere to tell it.
+        .log_internal_errors(false)
         .try_init();
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //! A join freezes its passages: later files change what the *next* join commits, never what a running
 //! one trains on. Nothing here is ever sent; the root is salted with the peer's secret, so that
-//! nobody can guess passages and compare. What the passages do to a model belongs to `work`.
+//! nobody can guess passages and compare. What is text and what is rows, the trainer's reader decides; what the passages
+//! do to a model belongs to `work`.
 
 mod committed;
 mod files;
@@ -15,7 +16,7 @@ pub(crate) mod neutral;
 use std::path::{Path, PathBuf};
 
 pub use committed::Committed;
-pub use files::{add, check_all, list, read_passages};
+pub use files::{add, add_telling, check_all, list, read_passages};
 
 /// Bytes of one passage, about: long enough to hold a thought, short enough to share out.
 const PASSAGE_BYTES: usize = 1200;

@@ -6,9 +6,18 @@
 pub mod failure;
 pub mod output;
 
+use std::fmt;
+use std::io::Write;
+
 use clap::ValueEnum;
 
 pub use failure::Failure;
+
+/// Writes a line for people to stderr. What is said on the way is best effort: a full disk behind stderr, or a
+/// reader that went away, must not end the work.
+pub fn note(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

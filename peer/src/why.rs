@@ -28,7 +28,8 @@ use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_trainer::{
-    BaseModel, GenerateConfig, GradientError, generate, stretch_gradients, token_losses,
+    BaseModel, GenerateConfig, GradientError, TokenizerError, generate, stretch_gradients,
+    token_losses,
 };
 
 use crate::evidence::{self, Commitment, Inquiry, Reply};
@@ -260,8 +261,12 @@ impl Answered {
     /// Loss of the base over some bytes of the answer, after the prompt and what stands before them, nats.
     fn surprise(&self, bytes: Range<usize>) -> Result<f64, Failure> {
         let loss = |answer: &str| {
-            let tokens = |text: &str| self.base.encode(text).map_err(|e| Failure::from_error(&e));
-            let text = [tokens(&self.why.prompt)?, tokens(answer)?].concat();
+            let failed = |e: TokenizerError| Failure::from_error(&e);
+            let prompt = self
+                .base
+                .encode_from_start(&self.why.prompt)
+                .map_err(failed)?;
+            let text = [prompt, self.base.encode(answer).map_err(failed)?].concat();
             let losses = token_losses(&self.base, None, &[], &text);
             let losses = losses.map_err(|e| Failure::from_error(&e))?;
             Ok::<f64, Failure>(losses.iter().sum())
@@ -388,8 +393,10 @@ fn answer_of(
     question: &Question,
 ) -> Result<(Vec<u32>, Vec<u32>, String), Failure> {
     if let Some(answer) = &question.answer {
-        let encode = |text: &str| base.encode(text).map_err(|e| Failure::from_error(&e));
-        return Ok((encode(&question.prompt)?, encode(answer)?, answer.clone()));
+        let failed = |e: TokenizerError| Failure::from_error(&e);
+        let prompt = base.encode_from_start(&question.prompt).map_err(failed)?;
+        let tokens = base.encode(answer).map_err(failed)?;
+        return Ok((prompt, tokens, answer.clone()));
     }
     let config = GenerateConfig {
         max_tokens: question.max_tokens,

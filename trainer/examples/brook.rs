@@ -12,6 +12,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,18 +118,29 @@ fn train(folder: &Path, options: &[String]) -> Result<(), Box<dyn Error>> {
             .held_out
             .map(|nll| format!("  held out {nll:.4}"))
             .unwrap_or_default();
-        println!(
-            "step {:>6}  tokens {:>9}  loss {:.4}  lr {:.2e}  {:>6.0} tok/s{held}",
-            line.step, line.tokens, line.loss, line.learning_rate, line.tokens_per_s
-        );
+        say(format_args!(
+            "step {:>6}/{}  tokens {:>9}  loss {:.4}  lr {:.2e}  {:>6.0} tok/s{held}  {} left",
+            line.step,
+            plan.steps,
+            line.tokens,
+            line.loss,
+            line.learning_rate,
+            line.tokens_per_s,
+            line.left
+        ));
         if line.held_out.is_some() {
             match continued(&model, "The house", 24) {
-                Ok(text) => println!("        {}", text.replace('\n', "/")),
-                Err(error) => println!("        {error}"),
+                Ok(text) => say(format_args!("        {}", text.replace('\n', "/"))),
+                Err(error) => say(format_args!("        {error}")),
             }
         }
     })?;
     Ok(())
+}
+
+/// A line of the log. A log that cannot be written must not end hours of training.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Loss on every whole window of 512 tokens, and on the same text by counts of single tokens.

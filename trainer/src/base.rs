@@ -54,6 +54,16 @@ pub enum BaseError {
         /// The bound.
         limit: u64,
     },
+    /// `generation_config.json` cannot be read.
+    #[error(
+        "{path} is not a generation configuration: {source}; use the model's own file, or remove it"
+    )]
+    Generation {
+        /// The file.
+        path: String,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -99,6 +109,8 @@ struct Inner {
     model: Model,
     tokenizer: Tokenizer,
     device: Choice,
+    /// What `generation_config.json` adds to the configuration's end tokens.
+    ends: Vec<u32>,
 }
 
 /// A base model. Cloning shares it; all threads may use it at once.
@@ -125,7 +137,8 @@ impl BaseModel {
         let name = folder.canonicalize().ok();
         let name = name.as_deref().unwrap_or(folder).file_name();
         let name = name.map_or("base".into(), |n| n.to_string_lossy().into_owned());
-        Self::assemble(&name, &config, &tokenizer, request, |config, seen| {
+        let ends = generation_ends(folder)?;
+        Self::assemble(&name, &config, &tokenizer, request, ends, |config, seen| {
             files::read_folder(folder, config, seen)
         })
     }
@@ -191,9 +204,14 @@ impl BaseModel {
         tokenizer: &[u8],
         request: Request,
     ) -> Result<Self, BaseError> {
-        Self::assemble(name, config, tokenizer, request, |config, seen| {
-            files::read_slice(model, "model.safetensors", config, seen)
-        })
+        Self::assemble(
+            name,
+            config,
+            tokenizer,
+            request,
+            Vec::new(),
+            |config, seen| files::read_slice(model, "model.safetensors", config, seen),
+        )
     }
 
     /// Checks and hashes the small files before `weights` reads the large ones.
@@ -202,6 +220,7 @@ impl BaseModel {
         config_bytes: &[u8],
         tokenizer_bytes: &[u8],
         request: Request,
+        ends: Vec<u32>,
         weights: impl FnOnce(&Config, &mut Observer<'_>) -> Result<Vec<Parameter>, WeightsError>,
     ) -> Result<Self, BaseError> {
         let config = Config::from_json(config_bytes)?;
@@ -237,6 +256,7 @@ impl BaseModel {
             model: Model::new(config, parameters, &device.device),
             tokenizer,
             device,
+            ends,
         })))
     }
 
@@ -273,6 +293,28 @@ impl BaseModel {
         self.0.tokenizer.encode(text)
     }
 
+    /// As [`BaseModel::encode`], of a text that stands at the beginning: the token that the tokenizer puts there
+    /// comes first, unless the text spells it out.
+    ///
+    /// # Errors
+    /// When the vocabulary cannot express the text.
+    pub fn encode_from_start(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.opened(self.encode(text)?))
+    }
+
+    /// The tokens of a text that stands at the beginning.
+    pub(crate) fn opened(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(opening) = self
+            .0
+            .tokenizer
+            .opening()
+            .filter(|id| ids.first() != Some(id))
+        {
+            ids.insert(0, opening);
+        }
+        ids
+    }
+
     /// Token ids to text, special tokens left out.
     ///
     /// # Errors
@@ -287,9 +329,11 @@ impl BaseModel {
         lora::full_shape(self.config(), rank, alpha)
     }
 
-    /// Tokens that end a generation: the configuration's and the tokenizer's.
+    /// Tokens that end a generation: the configuration's, those of `generation_config.json` (chat models list the end
+    /// of a turn only there), and the tokenizer's.
     pub(crate) fn end_tokens(&self) -> Vec<u32> {
         let mut ids = self.config().eos.clone();
+        ids.extend_from_slice(&self.0.ends);
         ids.extend_from_slice(self.0.tokenizer.eos_ids());
         ids.sort_unstable();
         ids.dedup();
@@ -299,6 +343,34 @@ impl BaseModel {
     pub(crate) fn model(&self) -> &Model {
         &self.0.model
     }
+}
+
+/// The end tokens of a folder's `generation_config.json`, which is no part of the model's identity and may be missing.
+fn generation_ends(folder: &Path) -> Result<Vec<u32>, BaseError> {
+    #[derive(serde::Deserialize)]
+    struct Generation {
+        eos_token_id: Option<Ends>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Ends {
+        One(u32),
+        Many(Vec<u32>),
+    }
+    let path = folder.join("generation_config.json");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let generation = serde_json::from_slice::<Generation>(&read(&path, MAX_CONFIG_BYTES)?);
+    let generation = generation.map_err(|source| BaseError::Generation {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(match generation.eos_token_id {
+        None => Vec::new(),
+        Some(Ends::One(id)) => vec![id],
+        Some(Ends::Many(ids)) => ids,
+    })
 }
 
 /// The folder that is meant: a path as it is, a name of the hub by fetching it.
@@ -379,6 +451,29 @@ mod tests {
         assert_eq!(base.hash(), testing::tiny_base().hash());
         let text = "abba";
         assert_eq!(base.decode(&base.encode(text).unwrap()).unwrap(), text);
+    }
+
+    #[test]
+    fn ends_of_the_generation_configuration_count_and_change_no_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let [config, model, tokenizer] = testing::tiny_files();
+        let write =
+            |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("config.json", &config);
+        write("tokenizer.json", &tokenizer);
+        write("model.safetensors", &model);
+        let plain = BaseModel::from_dir(folder.path()).unwrap();
+        assert!(!plain.end_tokens().contains(&17));
+        write(
+            "generation_config.json",
+            br#"{"eos_token_id": [17, 19], "temperature": 0.6}"#,
+        );
+        let listed = BaseModel::from_dir(folder.path()).unwrap();
+        assert!([17, 19].iter().all(|id| listed.end_tokens().contains(id)));
+        assert_eq!(listed.hash(), plain.hash());
+        write("generation_config.json", b"{\"eos_token_id\": \"x\"}");
+        let error = BaseModel::from_dir(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("generation_config.json"), "{error}");
     }
 
     #[test]

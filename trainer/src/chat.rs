@@ -16,7 +16,8 @@ use minijinja::Environment;
 use minijinja::value::Value;
 use serde::Deserialize;
 
-use crate::data::Message;
+use crate::data::{Conversation, Message};
+use crate::json::Json;
 
 pub use dialect::Date;
 
@@ -72,12 +73,15 @@ pub enum ChatError {
     /// The rendering of a beginning is not a beginning of the whole rendering.
     #[error(
         "the chat template writes earlier messages differently once message {message} follows, so \
-         the assistant's part cannot be told; split the conversation, or use another template"
+         the assistant's part cannot be told; use another template"
     )]
     NotPrefix {
         /// The assistant's message, counted from one.
         message: usize,
     },
+    /// The model's template is one that [`ChatTemplate::from_dir`] refuses.
+    #[error("{0}")]
+    Unusable(String),
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] crate::TokenizerError),
@@ -86,7 +90,9 @@ pub enum ChatError {
 /// A model's chat template. Cloning shares it.
 #[derive(Clone)]
 pub struct ChatTemplate {
-    environment: Arc<Environment<'static>>,
+    /// Why there is none, where the template cannot be used.
+    environment: Result<Arc<Environment<'static>>, String>,
+    source: Arc<str>,
     /// `bos_token` and its like, by name.
     specials: Vec<(String, String)>,
     date: Date,
@@ -182,6 +188,20 @@ impl ChatTemplate {
         Self::new(&source, specials).map(Some)
     }
 
+    /// As [`ChatTemplate::from_dir`], for data that may have no conversation in it: a template that cannot be used
+    /// fails the first conversation, and no other row.
+    pub fn for_rows(folder: &Path) -> Option<Self> {
+        match Self::from_dir(folder) {
+            Ok(template) => template,
+            Err(error) => Some(Self {
+                environment: Err(error.to_string()),
+                source: "".into(),
+                specials: Vec::new(),
+                date: Date::today(),
+            }),
+        }
+    }
+
     /// A template and the special tokens that it may name, such as `("bos_token", "<s>")`. Its date is
     /// today's.
     ///
@@ -198,11 +218,12 @@ impl ChatTemplate {
         let mut environment = dialect::environment();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION);
-        let source = dialect::without_generation_tags(source);
-        (environment.add_template_owned("chat", source))
+        let stripped = dialect::without_generation_tags(source);
+        (environment.add_template_owned("chat", stripped))
             .map_err(|e| ChatError::Template(dialect::shown(&e)))?;
         Ok(Self {
-            environment: Arc::new(environment),
+            environment: Ok(Arc::new(environment)),
+            source: source.into(),
             specials: specials.into_iter().map(|(n, t)| (n.into(), t)).collect(),
             date: Date::today(),
         })
@@ -215,24 +236,50 @@ impl ChatTemplate {
         Self { date, ..self }
     }
 
-    /// Writes a conversation; with `invite` also the beginning of the assistant's next message.
+    /// Writes messages; with `invite` also the beginning of the assistant's next message.
     ///
     /// # Errors
     /// [`ChatError::Render`].
     pub fn render(&self, messages: &[Message], invite: bool) -> Result<String, ChatError> {
-        let failed = |e: minijinja::Error| ChatError::Render(dialect::shown(&e));
-        let message = |m: &Message| {
-            Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())])
+        let conversation = Conversation {
+            messages: messages.to_vec(),
+            tools: None,
         };
+        self.write(&conversation, messages.len(), invite)
+    }
+
+    /// Writes the first `count` messages of a conversation.
+    fn write(
+        &self,
+        conversation: &Conversation,
+        count: usize,
+        invite: bool,
+    ) -> Result<String, ChatError> {
+        let messages = &conversation.messages[..count];
+        let in_parts = |m: &Message| matches!(m.content, Json::Array(_));
+        let joins = messages.iter().any(in_parts) && self.joins_parts();
+        let messages = messages.iter().map(|m| message_value(m, joins)).collect();
+        self.written(messages, conversation.tools.as_ref(), invite)
+    }
+
+    fn written(
+        &self,
+        messages: Vec<Value>,
+        tools: Option<&Json>,
+        invite: bool,
+    ) -> Result<String, ChatError> {
+        let environment =
+            (self.environment.as_ref()).map_err(|why| ChatError::Unusable(why.clone()))?;
+        let failed = |e: minijinja::Error| ChatError::Render(dialect::shown(&e));
         // What transformers passes when it was given nothing.
         let nothing = || Value::from(());
         let mut context = vec![
-            (
-                "messages".to_owned(),
-                Value::from_iter(messages.iter().map(message)),
-            ),
+            ("messages".to_owned(), Value::from_iter(messages)),
             ("add_generation_prompt".to_owned(), Value::from(invite)),
-            ("tools".to_owned(), nothing()),
+            (
+                "tools".to_owned(),
+                tools.map_or_else(nothing, dialect::value),
+            ),
             ("documents".to_owned(), nothing()),
             (
                 "strftime_now".to_owned(),
@@ -241,9 +288,39 @@ impl ChatTemplate {
         ];
         let specials = self.specials.iter();
         context.extend(specials.map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
-        let template = self.environment.get_template("chat").map_err(failed)?;
+        let template = environment.get_template("chat").map_err(failed)?;
         (template.render(Value::from_pairs(context))).map_err(failed)
     }
+
+    /// Whether parts of a content are handed over as one string: the template writes strings. One that does not
+    /// expects parts.
+    fn joins_parts(&self) -> bool {
+        const PROBE: &str = "probe";
+        let probe = message_value(&Message::new("user", PROBE), true);
+        (self.written(vec![probe], None, false)).map_or(true, |text| text.contains(PROBE))
+    }
+
+    /// Whether the template names a field; one that it does not name has no effect.
+    fn names(&self, field: &str) -> bool {
+        self.source.contains(field)
+    }
+}
+
+/// A message as templates see it.
+fn message_value(message: &Message, joins: bool) -> Value {
+    let content = match (joins, &message.content) {
+        (true, Json::Array(_)) => Value::from(message.text().into_owned()),
+        (_, content) => dialect::value(content),
+    };
+    let own = [
+        ("role", Value::from(message.role.as_str())),
+        ("content", content),
+    ];
+    let more = message
+        .more
+        .iter()
+        .map(|(key, value)| (key.as_str(), dialect::value(value)));
+    Value::from_pairs(own.into_iter().chain(more))
 }
 
 /// The file's bytes; None when there is no such file.

@@ -2,12 +2,12 @@
 //!
 //! Two ways lead here. Runs and scores of a text cut it plainly ([`Windows::from_text`]): encoded whole,
 //! without special tokens, in windows of `context` tokens of which the first is not predicted. A
-//! fine-tuning reads a [`Dataset`] of any format (`read`), encodes its rows (`document`), learns only
-//! the parts that are answers, and packs them so that they do not see each other (`pack`).
+//! fine-tuning or an evaluation reads a [`Dataset`] of any format (`read`), encodes its rows (`document`), learns
+//! or scores only the parts that are answers, and packs them so that they do not see each other (`pack`).
 //!
 //! ```text
-//! file -> read -> Row -> document (chat template) -> Document -> pack -> Windows -> Batch
-//!           \-> RowReport: what was not used, and why
+//! file -> unpack -> sniff -> read -> Row -> document (chat template) -> Document -> pack -> Windows -> Batch
+//!                              \-> RowReport: what was not used, and why
 //! ```
 
 mod csv_rows;
@@ -17,30 +17,33 @@ mod json_rows;
 pub mod limits;
 mod pack;
 #[cfg(feature = "parquet")]
+mod parquet_pages;
+#[cfg(feature = "parquet")]
 mod parquet_rows;
 mod read;
+mod record;
 mod row;
+mod sniff;
+mod unpack;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Deserialize;
 use tributary_protocol::hash::{self, Digest};
 
 use crate::base::BaseModel;
 use crate::model::{Batch, NO_TARGET};
 use crate::tokenizer::TokenizerError;
 
+pub(crate) use document::Written;
 pub use document::{Document, Encoded};
 pub(crate) use draw::Draw;
 pub use limits::MAX_CONTEXT;
-use limits::MAX_DATA_BYTES;
 pub use pack::{PackReport, Packing};
 pub use read::{Dataset, DatasetError, Format, ReadOptions, UnknownFormat};
-pub use row::{BadRow, Message, Place, Record, Row, RowReport};
+pub use row::{BadRow, Conversation, Message, Place, Record, Row, RowReport};
 
 /// Tokens of a window unless asked otherwise.
 pub(crate) const DEFAULT_CONTEXT: usize = 512;
@@ -73,30 +76,6 @@ pub enum BatchError {
 /// Why data could not be cut in windows.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A file could not be read.
-    #[error("cannot read {path}: {source}; check that the file exists and is UTF-8 text")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is too large.
-    #[error("{path} has {bytes} bytes, more than the {MAX_DATA_BYTES} read at once; split it")]
-    TooLarge {
-        /// The file.
-        path: String,
-        /// Its size.
-        bytes: u64,
-    },
-    /// A line of a JSONL file is not an object with a `text`.
-    #[error("line {line} is not a JSON object with a \"text\" field: {why}; mend or remove it")]
-    Line {
-        /// Counted from one.
-        line: usize,
-        /// What the parser said.
-        why: String,
-    },
     /// The text could not be encoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -157,12 +136,6 @@ pub struct Windows {
     windows: Vec<Window>,
 }
 
-/// A line of JSONL.
-#[derive(Deserialize)]
-struct TextLine {
-    text: String,
-}
-
 impl Windows {
     /// Encodes `text` and cuts it in windows of `context` tokens.
     ///
@@ -170,15 +143,6 @@ impl Windows {
     /// See [`DataError`].
     pub fn from_text(base: &BaseModel, text: &str, context: usize) -> Result<Self, DataError> {
         Self::from_documents(base, [text], context)
-    }
-
-    /// Reads a `.jsonl` file line by line and any other file as one text.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub fn from_file(base: &BaseModel, path: &Path, context: usize) -> Result<Self, DataError> {
-        let texts = read_texts(path)?;
-        Self::from_documents(base, texts.iter().map(String::as_str), context)
     }
 
     /// Cuts each document by itself.
@@ -340,9 +304,8 @@ impl Windows {
     /// All windows in order, in batches of at most `tokens` tokens (and at least one window).
     pub(crate) fn batches(&self, tokens: usize) -> impl Iterator<Item = Batch> {
         let per_batch = (tokens / self.context).max(1);
-        let windows: Vec<&Window> = self.windows.iter().collect();
-        let batches: Vec<Batch> = windows.chunks(per_batch).map(batch_of).collect();
-        batches.into_iter()
+        (self.windows.chunks(per_batch))
+            .map(|windows| batch_of(&windows.iter().collect::<Vec<_>>()))
     }
 }
 
@@ -371,46 +334,6 @@ fn batch_of(windows: &[&Window]) -> Batch {
         batch.firsts = Some(Arc::from(firsts));
     }
     batch
-}
-
-/// The `text` of every line.
-pub(crate) fn jsonl_texts(lines: &str) -> Result<Vec<String>, DataError> {
-    let numbered = lines
-        .lines()
-        .enumerate()
-        .filter(|(_, l)| !l.trim().is_empty());
-    numbered
-        .map(|(index, line)| {
-            let document: Result<TextLine, _> = serde_json::from_str(line);
-            document.map(|d| d.text).map_err(|why| DataError::Line {
-                line: index + 1,
-                why: why.to_string(),
-            })
-        })
-        .collect()
-}
-
-/// The documents of a `.jsonl` file, or the whole text of any other.
-///
-/// # Errors
-/// See [`DataError`].
-pub(crate) fn read_texts(path: &Path) -> Result<Vec<String>, DataError> {
-    let error = |source| DataError::Read {
-        path: path.display().to_string(),
-        source,
-    };
-    let bytes = std::fs::metadata(path).map_err(error)?.len();
-    if bytes > MAX_DATA_BYTES {
-        return Err(DataError::TooLarge {
-            path: path.display().to_string(),
-            bytes,
-        });
-    }
-    let text = std::fs::read_to_string(path).map_err(error)?;
-    match path.extension().is_some_and(|e| e == "jsonl") {
-        true => jsonl_texts(&text),
-        false => Ok(vec![text]),
-    }
 }
 
 /// Windows of any lengths. Positions before `first` of each window's tokens are not predicted.

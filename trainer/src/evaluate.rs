@@ -6,6 +6,7 @@ use crate::base::BaseModel;
 use crate::data::Windows;
 use crate::lora::{Factors, LoraError};
 use crate::model::download;
+use crate::progress::{Control, Progress};
 
 /// Tokens computed at a time: the activations of more leave the processor's cache.
 pub(crate) const BATCH_TOKENS: usize = 1024;
@@ -46,25 +47,45 @@ pub fn evaluate(
     adapter: Option<&Adapter>,
     windows: &Windows,
 ) -> Result<Evaluation, LoraError> {
+    let progress = &mut |_: &u64| Control::Continue;
+    let whole = evaluate_with(base, adapter, windows, progress)?;
+    Ok(whole.expect("nobody says stop"))
+}
+
+/// As [`evaluate`], and tells `progress` after each batch how many tokens are predicted; None when it says stop.
+///
+/// # Errors
+/// When the adapter does not fit the base.
+pub fn evaluate_with(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    windows: &Windows,
+    progress: &mut impl Progress<u64>,
+) -> Result<Option<Evaluation>, LoraError> {
+    let mut total = Evaluation::default();
     // Of its own, so that its buffers do not outlive this call.
     if let Some(lean) = base.model().tracked().lean() {
-        let mut total = Evaluation::default();
         for batch in windows.batches(BATCH_TOKENS) {
             total = total.plus(lean.loss_sum(adapter, &batch)?, batch.predicted() as u64);
+            if progress.report(&total.predicted) == Control::Stop {
+                return Ok(None);
+            }
         }
-        return Ok(total);
+        return Ok(Some(total));
     }
     let model = base.model();
     let factors = match adapter {
         Some(adapter) => Some(Factors::new(model.config(), adapter, None, model.device())?),
         None => None,
     };
-    let mut total = Evaluation::default();
     for batch in windows.batches(BATCH_TOKENS) {
         let sum = download(model.loss_sum(factors.as_ref(), &batch))[0];
         total = total.plus(f64::from(sum), batch.predicted() as u64);
+        if progress.report(&total.predicted) == Control::Stop {
+            return Ok(None);
+        }
     }
-    Ok(total)
+    Ok(Some(total))
 }
 
 #[cfg(test)]

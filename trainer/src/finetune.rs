@@ -8,30 +8,29 @@
 //! [`Progress`] reports everything in between and may also stop the training; what was done is then kept, and a
 //! checkpoint continues from it. The caller decides where the adapter is written.
 
+mod load;
 mod options;
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use tributary_protocol::adapter::{Adapter, AdapterError, AdapterShape};
 use tributary_protocol::hash;
 
 use crate::base::BaseModel;
 use crate::chat::ChatTemplate;
-use crate::data::{DataError, Dataset, DatasetError, Document, PackReport, Packing, Windows};
-use crate::evaluate::{Evaluation, evaluate};
+use crate::data::{DataError, DatasetError, Windows};
+use crate::evaluate::{Evaluation, evaluate_with};
 use crate::lora::LoraError;
 use crate::model::files::SaveError;
 use crate::progress::{Control, Progress};
 use crate::session::checkpoint::CheckpointError;
-use crate::session::memory::{self, MemoryError, MemoryEstimate};
+use crate::session::memory::{self, Bytes, MemoryError, MemoryEstimate};
 use crate::session::{Session, SessionError, TrainConfig};
 
+use load::{Data, load};
 pub use options::{CheckpointOptions, FinetuneOptions, HeldOut, Length};
 pub use summary::{DataSummary, FileSummary, FinetuneEvent, FinetuneSummary};
 
@@ -75,6 +74,23 @@ pub enum FinetuneError {
     /// The checkpoint to write.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// The files alone would make the machine swap.
+    #[error(
+        "the data has {}, and takes about {} while it is read; {} are available; train on a part of it, or take \
+         --allow-swap",
+        Bytes(*bytes), Bytes(*needed), Bytes(*available)
+    )]
+    TooMuchData {
+        /// Size of the files.
+        bytes: u64,
+        /// What reading them takes, in bytes.
+        needed: u64,
+        /// What the system has, in bytes.
+        available: u64,
+    },
+    /// Somebody said stop before anything was trained.
+    #[error("stopped while the data was read; nothing was trained")]
+    Stopped,
     /// A checkpoint is in the way.
     #[error("{0} is there already; resume from it, or remove it to start anew")]
     Exists(PathBuf),
@@ -104,7 +120,8 @@ pub fn finetune(
     options.check(base.config().max_context)?;
     let shape = Arc::new(base.adapter_shape(options.rank, options.alpha));
     shape.check()?;
-    let data = load(base, template, files, options)?;
+    check_checkpoint(options)?;
+    let data = load(base, template, files, options, progress)?.ok_or(FinetuneError::Stopped)?;
     let mut going = progress.report(&FinetuneEvent::Data(data.summary.clone()));
 
     let needed = needed(base, &shape, &data, options);
@@ -116,22 +133,20 @@ pub fn finetune(
     let config = config(options, data.train.len());
     let held_out = data.held_out;
     let mut session = start(base, shape, data.train, config, options)?;
-    let score = |adapter: Option<&Adapter>| match &held_out {
-        Some(windows) => evaluate(base, adapter, windows).map(Some),
-        None => Ok(None),
-    };
     let mut before = None;
     if going == Control::Continue {
-        before = score(None)?;
-        if let Some(before) = before {
-            going = and(going, progress.report(&FinetuneEvent::Before(before)));
+        before = score(base, None, held_out.as_ref(), progress)?;
+        match before {
+            Some(before) => going = progress.report(&FinetuneEvent::Before(before)),
+            None if held_out.is_some() => going = Control::Stop,
+            None => {}
         }
     }
     let resumed_at = session.steps_done();
     let pace = train(&mut session, options, going, progress)?;
     let mut after = None;
     if session.steps_done() > 0 && before.is_some() {
-        after = score(Some(session.adapter()))?;
+        after = score(base, Some(session.adapter()), held_out.as_ref(), progress)?;
         if let Some(after) = after {
             progress.report(&FinetuneEvent::After(after));
         }
@@ -159,93 +174,46 @@ pub fn finetune(
     Ok(Finetuned { adapter, summary })
 }
 
-/// Windows to train on and to hold against.
-struct Data {
-    train: Windows,
-    held_out: Option<Windows>,
-    summary: DataSummary,
-}
-
-fn load(
+/// Loss on what is held out; None where nothing is, and when `progress` says stop.
+fn score(
     base: &BaseModel,
-    template: Option<&ChatTemplate>,
-    files: &[PathBuf],
-    options: &FinetuneOptions,
-) -> Result<Data, FinetuneError> {
-    if files.is_empty() {
-        return Err(FinetuneError::NoData);
-    }
-    let template = match (template, options.date) {
-        (Some(template), Some(date)) => Some(template.clone().on(date)),
-        (template, _) => template.cloned(),
+    adapter: Option<&Adapter>,
+    held_out: Option<&Windows>,
+    progress: &mut impl Progress<FinetuneEvent>,
+) -> Result<Option<Evaluation>, LoraError> {
+    let Some(windows) = held_out else {
+        return Ok(None);
     };
-    let mut summaries = Vec::new();
-    let mut read = |path: &Path| -> Result<Vec<Document>, FinetuneError> {
-        let dataset = Dataset::read(path, &options.read)?;
-        let encoded = dataset.encode(base, template.as_ref())?;
-        summaries.push(FileSummary {
-            path: path.display().to_string(),
-            rows: encoded.report,
-        });
-        Ok(encoded.documents)
+    let of = windows.predicted();
+    let mut tell = |done: &u64| {
+        let what = "measuring the held-out loss".to_owned();
+        progress.report(&FinetuneEvent::Working {
+            what,
+            done: *done,
+            of,
+        })
     };
-    let (mut train, mut held) = (Vec::new(), Vec::new());
-    for path in files {
-        let mut documents = read(path)?;
-        if documents.len() == 1 {
-            // One running text: its windows are told apart instead of its rows.
-            documents = (documents.into_iter())
-                .flat_map(|document| document.cut(options.context))
-                .collect();
-        }
-        train.extend(documents);
-    }
-    match &options.held_out {
-        HeldOut::None => {}
-        HeldOut::File(path) => held = read(path)?,
-        HeldOut::Share(share) => held = set_aside(&mut train, *share, options.seed),
-    }
-    let pack = |documents, packing| Windows::pack(documents, options.context, packing);
-    let (train, packed) = pack(train, options.packing)?;
-    // A share of almost nothing may hold nothing to predict; a file must.
-    let held = match (&options.held_out, held.is_empty()) {
-        (HeldOut::File(_), _) => Some(pack(held, Packing::Fit)?),
-        (_, false) => pack(held, Packing::Fit).ok(),
-        (_, true) => None,
-    };
-    let (held_out, held_packed): (Option<Windows>, Option<PackReport>) = held.unzip();
-    Ok(Data {
-        train,
-        held_out,
-        summary: DataSummary {
-            files: summaries,
-            train: packed,
-            held_out: held_packed,
-        },
-    })
+    evaluate_with(base, adapter, windows, &mut tell)
 }
 
-/// Takes a share of the documents out, drawn by `seed`; at least one stays and, unless the share is
-/// zero, one goes if another remains.
-fn set_aside(documents: &mut Vec<Document>, share: f64, seed: u64) -> Vec<Document> {
-    if documents.len() < 2 || share <= 0.0 {
-        return Vec::new();
+/// Finds out now, rather than after hours of training, that a checkpoint is in the way or cannot be written.
+fn check_checkpoint(options: &FinetuneOptions) -> Result<(), FinetuneError> {
+    let Some(checkpoint) = &options.checkpoint else {
+        return Ok(());
+    };
+    let path = checkpoint.path();
+    if path.exists() && !checkpoint.resume {
+        return Err(FinetuneError::Exists(path));
     }
-    let wanted = (documents.len() as f64 * share).round() as usize;
-    let count = wanted.clamp(1, documents.len() - 1);
-    let mut order: Vec<usize> = (0..documents.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let mut out = vec![false; documents.len()];
-    order[..count].iter().for_each(|at| out[*at] = true);
-    let (mut kept, mut held) = (Vec::new(), Vec::new());
-    for (document, out) in documents.drain(..).zip(out) {
-        match out {
-            true => held.push(document),
-            false => kept.push(document),
-        }
+    let tried = std::fs::create_dir_all(&checkpoint.folder)
+        .and_then(|()| tempfile::tempfile_in(&checkpoint.folder));
+    match tried {
+        Ok(_) => Ok(()),
+        Err(source) => Err(FinetuneError::Save(SaveError::Write {
+            path: checkpoint.folder.display().to_string(),
+            source,
+        })),
     }
-    *documents = kept;
-    held
 }
 
 fn needed(
@@ -284,11 +252,24 @@ fn start(
 ) -> Result<Session, FinetuneError> {
     if let Some(checkpoint) = &options.checkpoint {
         let path = checkpoint.path();
-        match (path.exists(), checkpoint.resume) {
-            (true, true) => return Ok(Session::resume(base, windows, config, &path)?),
-            (true, false) => return Err(FinetuneError::Exists(path)),
-            // Stopped before the first checkpoint: from the beginning.
-            (false, _) => {}
+        // Stopped before the first checkpoint: from the beginning.
+        if path.exists() {
+            let session = Session::resume(base, windows, config, &path)?;
+            let kept = session.adapter().shape();
+            let asked = [
+                ("rank", kept.rank, shape.rank),
+                ("alpha", kept.alpha, shape.alpha),
+            ];
+            return match asked.into_iter().find(|(_, kept, asked)| kept != asked) {
+                None => Ok(session),
+                Some((what, kept, asked)) => Err(CheckpointError::Differs {
+                    path: path.display().to_string(),
+                    what: what.into(),
+                    stored: kept.to_string(),
+                    asked: asked.to_string(),
+                }
+                .into()),
+            };
         }
     }
     let seed = hash::blob(&options.seed.to_le_bytes());
@@ -320,7 +301,20 @@ fn train(
     let mut pace = Pace::default();
     let mut saved = session.steps_done();
     while going == Control::Continue && !session.is_done() {
-        let report = session.step()?;
+        let report = match session.step() {
+            Ok(report) => report,
+            Err(error) => {
+                // What was trained before the step that failed is kept.
+                if let Some(checkpoint) = options
+                    .checkpoint
+                    .as_ref()
+                    .filter(|_| session.steps_done() > saved)
+                {
+                    session.save(&checkpoint.path())?;
+                }
+                return Err(error.into());
+            }
+        };
         pace.tokens += report.tokens;
         pace.elapsed_ms += report.elapsed_ms;
         pace.last_loss = Some(report.loss);

@@ -197,9 +197,9 @@ fn continue_ids(
     })
 }
 
-/// The prompt's tokens; for an empty prompt the token that opens a text, else one that ends one.
+/// The prompt's tokens, the tokenizer's first one included where it has one; for an empty prompt the token that opens a text, else one that ends one.
 fn prompt_tokens(base: &BaseModel, prompt: &str) -> Result<Vec<u32>, GenerateError> {
-    let ids = base.encode(prompt)?;
+    let ids = base.encode_from_start(prompt)?;
     if !ids.is_empty() {
         return Ok(ids);
     }

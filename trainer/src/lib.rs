@@ -38,7 +38,7 @@ pub mod generate;
 pub mod gradient;
 #[cfg(feature = "hub")]
 pub mod hub;
-mod json;
+pub mod json;
 pub mod lora;
 pub mod model;
 mod optimizer;
@@ -53,13 +53,14 @@ pub use answer::{most_tokens, stretch_gradients, token_losses, tokens_loss_and_g
 pub use base::{BaseError, BaseModel};
 pub use chat::{ChatError, ChatTemplate, Date};
 pub use data::{DataError, Dataset, DatasetError, Windows};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, evaluate_with};
 pub use finetune::{FinetuneError, FinetuneEvent, FinetuneOptions, Finetuned, finetune};
 pub use generate::{GenerateConfig, GenerateError, Generation, generate};
 pub use gradient::{GradientError, LossGradient, dot, loss_and_gradient};
 pub use optimizer::AdamWConfig;
 pub use peft::{ImportError, export_peft, import_peft};
 pub use progress::{Control, Progress};
+pub use session::report::Span;
 pub use session::{Schedule, Session, SessionError, StepReport, TrainConfig};
 pub use tokenizer::{Tokenizer, TokenizerError};
 

@@ -13,7 +13,7 @@ mod verify;
 
 pub use error::ImportError;
 pub use export::export_peft;
-pub use import::import_peft;
+pub use import::{import_peft, other_base};
 pub use verify::{Verified, VerifiedModule, verify};
 
 /// What PEFT puts before the module path in tensor names.

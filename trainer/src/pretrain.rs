@@ -12,7 +12,7 @@
 pub mod vocabulary;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -24,6 +24,7 @@ use crate::data::BatchError;
 use crate::evaluate::Evaluation;
 use crate::full::{FullConfig, FullStepError, FullTrainer, ResumeError};
 use crate::model::files::{self, SaveError};
+use crate::session::report::Span;
 use crate::{Tokenizer, TokenizerError};
 
 /// Name of the token that ends each document; the line between documents in a text file.
@@ -31,6 +32,9 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Tokens of the blocks that an epoch is a permutation of: the longest window trained on.
 pub const BLOCK: usize = 512;
+
+/// Longest time between two lines of the log.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Why brook could not be trained.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +250,8 @@ pub struct Line {
     pub learning_rate: f64,
     /// Tokens per second of wall time since the last line.
     pub tokens_per_s: f64,
+    /// What the remaining steps take at that pace.
+    pub left: Span,
 }
 
 /// Where a training keeps its files.
@@ -253,7 +259,7 @@ pub struct Line {
 pub struct Run {
     /// Holds `checkpoint/` (exact, to resume) and `model/` (bf16, to use).
     pub folder: PathBuf,
-    /// Steps between lines of the log.
+    /// Steps between lines of the log; one comes at least every half minute.
     pub log_every: u64,
     /// Steps between checkpoints and held-out measurements.
     pub save_every: u64,
@@ -271,6 +277,7 @@ pub fn pretrain(
     held_out: &[u32],
     log: &mut dyn FnMut(&Line),
 ) -> Result<FullTrainer, PretrainError> {
+    check_folder(&run.folder)?;
     let mut trainer = take_up(run, config, plan.seed)?;
     let blocks = plan.batch_tokens / BLOCK;
     let (mut since, mut sum, mut counted) = (Instant::now(), 0.0, 0u64);
@@ -284,7 +291,8 @@ pub fn pretrain(
             .loss;
         counted += 1;
         let (done, last) = (step + 1, step + 1 == plan.steps);
-        if done % run.log_every == 0 || done % run.save_every == 0 || last {
+        let quiet = since.elapsed() >= QUIET;
+        if done % run.log_every == 0 || done % run.save_every == 0 || last || quiet {
             let wall = since.elapsed().as_secs_f64();
             let mut line = Line {
                 step: done,
@@ -293,6 +301,7 @@ pub fn pretrain(
                 held_out: None,
                 learning_rate: rate,
                 tokens_per_s: (counted as usize * blocks * BLOCK) as f64 / wall,
+                left: Span(wall * 1e3 / counted as f64 * (plan.steps - done) as f64),
             };
             if done % run.save_every == 0 || last {
                 line.held_out = Some(held_out_loss(&trainer, held_out, context)?.nll);
@@ -356,6 +365,13 @@ fn save(trainer: &FullTrainer, run: &Run) -> Result<(), PretrainError> {
     // Renamed: nothing is left to remove.
     let _ = new.keep();
     Ok(())
+}
+
+/// Finds out before the training, rather than at its first checkpoint, that its folder cannot be written.
+fn check_folder(path: &Path) -> Result<(), PretrainError> {
+    make_folder(path)?;
+    let tried = tempfile::tempfile_in(path);
+    tried.map(drop).map_err(|source| file_error(path, source))
 }
 
 fn make_folder(path: &Path) -> Result<(), PretrainError> {

@@ -9,6 +9,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use rayon::prelude::*;
 use tokenizers::Tokenizer as HfTokenizer;
 
 /// Names under which published tokenizers mark the end of a text, most specific first.
@@ -23,6 +24,15 @@ const END_NAMES: [&str; 6] = [
 
 /// Largest `tokenizer.json` that is read, in bytes: the largest published ones (Qwen, Llama 3) are under 20 MiB.
 pub(crate) const MAX_TOKENIZER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Texts are encoded in pieces of about so many bytes: the library takes some hundred bytes of memory for each byte of
+/// a text, and one thread.
+const PIECE_BYTES: usize = 64 << 10;
+/// Bytes on each side of a place that are encoded together and apart, to see whether the text may be cut there. A
+/// tokenizer's rules look at a word and its neighbours.
+const SEAM_BYTES: usize = 512;
+/// Line ends that are tried for one cut before the piece grows.
+const SEAM_TRIES: usize = 16;
 
 /// Why a tokenizer could not be loaded or used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +73,7 @@ pub enum TokenizerError {
 pub struct Tokenizer {
     inner: HfTokenizer,
     eos: Vec<u32>,
+    opening: Option<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -87,11 +98,20 @@ impl Tokenizer {
             .with_truncation(None)
             .map_err(|e| TokenizerError::Parse(e.to_string()))?;
         inner.with_padding(None);
-        let eos = END_NAMES
+        let eos: Vec<u32> = END_NAMES
             .iter()
             .filter_map(|name| inner.token_to_id(name))
             .collect();
-        Ok(Self { inner, eos })
+        // What the post-processor writes around a text shows around an empty one.
+        let around = inner.encode_fast("", true);
+        let around = around.map_err(|e| TokenizerError::Parse(e.to_string()))?;
+        let first = around.get_ids().first().copied();
+        let opening = first.filter(|id| !eos.contains(id));
+        Ok(Self {
+            inner,
+            eos,
+            opening,
+        })
     }
 
     /// Reads a `tokenizer.json` file.
@@ -117,11 +137,77 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] when the vocabulary cannot express the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        match self.pieces(text)[..] {
+            [whole] => self.encode_whole(whole),
+            ref pieces => self.encode_pieces(pieces),
+        }
+    }
+
+    /// The tokens of pieces, one after the other.
+    pub(crate) fn encode_pieces(&self, pieces: &[&str]) -> Result<Vec<u32>, TokenizerError> {
+        let encode = |piece: &&str| self.encode_whole(piece);
+        let encoded: Result<Vec<Vec<u32>>, TokenizerError> =
+            pieces.par_iter().map(encode).collect();
+        Ok(encoded?.concat())
+    }
+
+    fn encode_whole(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self
             .inner
             .encode_fast(text, false)
             .map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Pieces of a text whose tokens, one after the other, are those of the text. A tokenizer that never lets a text
+    /// be cut, such as one that marks the beginning of each text, leaves it in one piece.
+    pub(crate) fn pieces<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        let mut from = PIECE_BYTES;
+        while from + PIECE_BYTES / 2 < text.len() {
+            match self.seam(text, start, from) {
+                Some(seam) => {
+                    pieces.push(&text[start..seam]);
+                    start = seam;
+                    from = seam + PIECE_BYTES;
+                }
+                // A tokenizer that refused the first cuts would refuse them all.
+                None if pieces.is_empty() && from > 4 * PIECE_BYTES => break,
+                None => from += PIECE_BYTES,
+            }
+        }
+        pieces.push(&text[start..]);
+        pieces
+    }
+
+    /// A place after `from` where the text may be cut: behind a line end, and encoded together or apart its two sides
+    /// have the same tokens.
+    fn seam(&self, text: &str, start: usize, from: usize) -> Option<usize> {
+        let upto = text.len().min(from + PIECE_BYTES);
+        let ends = text.as_bytes()[from..upto].iter().enumerate();
+        let ends = ends
+            .filter(|(_, byte)| **byte == b'\n')
+            .map(|(at, _)| from + at + 1);
+        // Runs of line ends belong together.
+        let ends = ends.filter(|at| {
+            text.as_bytes()
+                .get(*at)
+                .is_some_and(u8::is_ascii_alphanumeric)
+        });
+        ends.take(SEAM_TRIES).find(|seam| {
+            let left = floor(text, seam.saturating_sub(SEAM_BYTES).max(start));
+            let right = floor(text, (seam + SEAM_BYTES).min(text.len()));
+            let encode = |range: Range<usize>| self.encode_whole(&text[range]).ok();
+            match (
+                encode(left..*seam),
+                encode(*seam..right),
+                encode(left..right),
+            ) {
+                (Some(one), Some(other), Some(both)) => [one, other].concat() == both,
+                _ => false,
+            }
+        })
     }
 
     /// As [`Tokenizer::encode`], with the bytes of `text` that each token stands for. Special tokens
@@ -164,11 +250,25 @@ impl Tokenizer {
         &self.eos
     }
 
+    /// The token that the tokenizer puts before a text, such as Llama's `<|begin_of_text|>`; None where it puts
+    /// none, or only one behind.
+    pub fn opening(&self) -> Option<u32> {
+        self.opening
+    }
+
     /// The id of a token by its exact name, if the vocabulary has it.
     #[cfg(test)]
     pub(crate) fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
+}
+
+/// The beginning of the character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -204,6 +304,51 @@ mod tests {
     fn truncation_stored_in_the_file_is_not_applied() {
         let tokenizer = Tokenizer::from_bytes(TINY.as_bytes()).expect("parses");
         assert_eq!(tokenizer.encode("aaaaaaa").expect("encodes").len(), 7);
+    }
+
+    #[test]
+    fn a_long_text_in_pieces_has_the_tokens_of_the_whole() {
+        let tokenizer =
+            Tokenizer::from_bytes(include_bytes!("../tests/chat/tokenizer.json")).unwrap();
+        let mut text = String::new();
+        for line in 0..20_000 {
+            let blank = "\n".repeat(1 + line % 3);
+            text += &format!("Line {line} of a text, na\u{ef}ve \u{1f30a} and  all{blank}");
+        }
+        let pieces = tokenizer.pieces(&text);
+        assert!(pieces.len() > 8, "{}", pieces.len());
+        assert_eq!(pieces.concat(), text);
+        assert!(tokenizer.encode(&text).unwrap() == tokenizer.encode_whole(&text).unwrap());
+        // Without line ends there is no seam.
+        assert_eq!(tokenizer.pieces(&"word ".repeat(100_000)).len(), 1);
+    }
+
+    #[test]
+    fn a_tokenizer_that_marks_beginnings_is_given_the_text_whole() {
+        let marking = TINY.replace(
+            "\"normalizer\": null",
+            "\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"b\"}",
+        );
+        let tokenizer = Tokenizer::from_bytes(marking.as_bytes()).unwrap();
+        let text = "aab ba\n".repeat(60_000);
+        assert_eq!(tokenizer.pieces(&text).len(), 1);
+    }
+
+    #[test]
+    fn the_token_that_opens_a_text_is_the_post_processors() {
+        assert_eq!(
+            Tokenizer::from_bytes(TINY.as_bytes()).unwrap().opening(),
+            None
+        );
+        let opening = r#""post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {"a": {"id": "a", "ids": [1], "tokens": ["a"]}}}"#;
+        let opening = TINY.replace("\"post_processor\": null", opening);
+        assert_eq!(
+            Tokenizer::from_bytes(opening.as_bytes()).unwrap().opening(),
+            Some(1)
+        );
     }
 
     #[test]

@@ -269,8 +269,8 @@ pub enum LedgerCommand {
 /// Options of `train`.
 #[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
-    /// Text, JSONL, JSON, CSV or Parquet files. Rows have `text`, `prompt` and `completion`, or
-    /// `messages`.
+    /// Text, JSONL, JSON, CSV, TSV or Parquet files, also packed as .gz or .zst. Rows have `text`, `prompt` and
+    /// `completion`, `messages`, or what ShareGPT and Alpaca write.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// The PEFT folder to write. One that is not empty is left as it is.
@@ -327,7 +327,7 @@ pub struct TrainArgs {
     /// Which documents share a window; none sees another.
     #[arg(long, value_enum, default_value_t = PackingName::Fit)]
     pub packing: PackingName,
-    /// Format of the files, in place of what their names say: text, jsonl, json, csv or parquet.
+    /// Format of the files, in place of what their content says: text, jsonl, json, csv or parquet.
     #[arg(long)]
     pub data_format: Option<DataFormat>,
     /// End at the first row that cannot be used, instead of counting it.
@@ -370,7 +370,7 @@ pub struct EvalArgs {
     /// A PEFT folder.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// The text.
+    /// The text, or rows of any format that `train` reads.
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
     /// Tokens a window.

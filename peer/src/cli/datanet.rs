@@ -4,8 +4,8 @@ use super::Context;
 use super::args::DatanetCommand;
 use crate::home::{HomeError, HomePaths};
 use crate::shard;
-use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, bytes};
+use crate::terminal::{Failure, note};
 use crate::view::ShardView;
 
 pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<(), Failure> {
@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<()
     }
     match command {
         DatanetCommand::Add { name, files } => {
-            let view = shard::add(&home, &name, &files)?;
+            let view = shard::add_telling(&home, &name, &files, &mut |line| note(line))?;
             context.out.answer(&view, |view| {
                 format!(
                     "shard {}: files {}, size {}; it never leaves this machine\n\

@@ -4,13 +4,17 @@ use std::path::Path;
 
 use serde::Serialize;
 use tributary_protocol::adapter::Adapter;
+use tributary_trainer::data::{Packing, ReadOptions, RowReport};
 use tributary_trainer::device::Request;
-use tributary_trainer::{BaseModel, GenerateConfig, Windows, evaluate, generate as continue_text};
+use tributary_trainer::{
+    BaseModel, ChatTemplate, Dataset, GenerateConfig, Windows, evaluate, generate as continue_text,
+    peft,
+};
 
 use super::Context;
 use super::args::{EvalArgs, GenerateArgs};
 use crate::model::{self, ModelError};
-use crate::terminal::Failure;
+use crate::terminal::{Failure, note};
 
 /// `eval/1`.
 #[derive(Serialize)]
@@ -19,6 +23,8 @@ struct EvalReport {
     /// Mean nats per predicted token.
     nll: f64,
     predicted: u64,
+    /// What was used of the file, and what not.
+    rows: RowReport,
 }
 
 /// `generate/1`.
@@ -32,13 +38,16 @@ struct GenerateReport {
 pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
     let base = open(&args.base, args.device)?;
     let adapter = adapter(&base, args.adapter.as_deref())?;
-    let windows = Windows::from_file(&base, &args.text, args.context)
-        .map_err(|e| Failure::from_error(&e).during("cannot evaluate"))?;
+    let (windows, rows) = windows(&base, args)?;
+    if rows.bad > 0 || !rows.unused.is_empty() || rows.split > 0 {
+        note(format_args!("{}: {rows}", args.text.display()));
+    }
     let found = evaluate(&base, adapter.as_ref(), &windows).map_err(|e| Failure::from_error(&e))?;
     let report = EvalReport {
         schema: "eval/1",
         nll: found.nll,
         predicted: found.predicted,
+        rows,
     };
     context.out.answer(&report, |r| {
         format!(
@@ -48,6 +57,23 @@ pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
             r.predicted
         )
     })
+}
+
+/// The rows of the file as a training would see them, so that both give the same loss.
+fn windows(base: &BaseModel, args: &EvalArgs) -> Result<(Windows, RowReport), Failure> {
+    fn failed(e: impl std::error::Error + 'static) -> Failure {
+        Failure::from_error(&e).during("cannot evaluate")
+    }
+    let folder = Path::new(&args.base);
+    let template = folder
+        .is_dir()
+        .then(|| ChatTemplate::for_rows(folder))
+        .flatten();
+    let dataset = Dataset::read(&args.text, &ReadOptions::default()).map_err(failed)?;
+    let encoded = dataset.encode(base, template.as_ref()).map_err(failed)?;
+    let (windows, _) =
+        Windows::pack(encoded.documents, args.context, Packing::Fit).map_err(failed)?;
+    Ok((windows, encoded.report))
 }
 
 pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<(), Failure> {
@@ -78,7 +104,7 @@ pub(super) fn open(name: &str, device: Request) -> Result<BaseModel, Failure> {
         _ => Failure::from_error(&e),
     })?;
     if let Some(warning) = &base.device().warning {
-        eprintln!("warning {}: {warning}", warning.code());
+        note(format_args!("warning {}: {warning}", warning.code()));
     }
     Ok(base)
 }
@@ -94,10 +120,17 @@ fn adapter(base: &BaseModel, folder: Option<&Path>) -> Result<Option<Adapter>, F
         ))
         .hint("`tributary adapter export ID DIR` writes one, `adapter get` fetches one"));
     }
-    tributary_trainer::import_peft(folder, base)
-        .map(Some)
-        .map_err(|e| {
-            Failure::check(e.to_string())
-                .during(&format!("cannot use the adapter {}", folder.display()))
-        })
+    let refused = |e: tributary_trainer::ImportError| {
+        Failure::check(e.to_string())
+            .during(&format!("cannot use the adapter {}", folder.display()))
+    };
+    let adapter = tributary_trainer::import_peft(folder, base).map_err(refused)?;
+    if let Some(other) = peft::other_base(folder, base) {
+        note(format_args!(
+            "warning other_base: {} says that it was trained on {other}, and this is {}; it fits by its shapes alone",
+            folder.display(),
+            base.name()
+        ));
+    }
+    Ok(Some(adapter))
 }

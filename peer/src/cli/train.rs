@@ -1,15 +1,17 @@
 //! `tributary train`: a LoRA adapter from one's own files on this machine, without a network.
 
+mod shown;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tributary_trainer::data::{Packing, ReadOptions};
-use tributary_trainer::finetune::{CheckpointOptions, FinetuneSummary, HeldOut, Length, finetune};
+use tributary_trainer::finetune::{
+    CheckpointOptions, FinetuneError, FinetuneSummary, HeldOut, Length, finetune,
+};
 use tributary_trainer::{
     BaseModel, ChatTemplate, Control, FinetuneEvent, FinetuneOptions, Finetuned, export_peft,
 };
@@ -17,10 +19,8 @@ use tributary_trainer::{
 use super::Context;
 use super::args::{PackingName, TrainArgs};
 use super::up::interrupted;
-use crate::terminal::Failure;
-
-/// How often a line is written where no bar can be drawn.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+use crate::terminal::{Failure, note};
+use shown::Shown;
 
 /// `train/1`.
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
                     return Err(Failure::interrupted("stopped at once, nothing was written")
                         .hint("with --checkpoint DIR, --resume goes on from the last one"));
                 }
-                eprintln!("stopping after this step; press again to stop at once");
+                note("stopping after this step; press again to stop at once");
             }
         }
     };
@@ -103,14 +103,26 @@ fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, F
         ))
         .hint("give another folder with --out")
     })?;
+    tempfile::tempfile_in(&args.out).map_err(|e| {
+        Failure::environment(format!(
+            "cannot write in the folder {}: {e}",
+            args.out.display()
+        ))
+        .hint("give another folder with --out")
+    })?;
+    let mut shown = Shown::new(live, format!("loading the base model {}", args.base));
     let base = super::model::open(&args.base, args.device)?;
-    eprintln!("base {} on {}", base.name(), base.device().reason);
-    let template = match Path::new(&args.base).is_dir() {
-        true => ChatTemplate::from_dir(Path::new(&args.base))?,
-        false => None,
-    };
+    note(format_args!(
+        "base {} on {}",
+        base.name(),
+        base.device().reason
+    ));
+    let folder = Path::new(&args.base);
+    let template = folder
+        .is_dir()
+        .then(|| ChatTemplate::for_rows(folder))
+        .flatten();
     let options = options(args, &base);
-    let mut shown = Shown::new(live);
     let done = finetune(
         &base,
         template.as_ref(),
@@ -123,10 +135,16 @@ fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, F
                 false => Control::Continue,
             }
         },
-    )?;
+    );
     shown.end();
+    let done = match done {
+        Err(stopped @ FinetuneError::Stopped) => {
+            return Err(Failure::interrupted(stopped.to_string()));
+        }
+        done => done?,
+    };
     if done.summary.steps_done == 0 {
-        return Err(Failure::environment(
+        return Err(Failure::interrupted(
             "stopped before the first step, so there is no adapter to write",
         ));
     }
@@ -178,53 +196,5 @@ fn options(args: &TrainArgs, base: &BaseModel) -> FinetuneOptions {
         }),
         check_memory: !args.allow_swap,
         ..defaults
-    }
-}
-
-/// The training as a person sees it: a bar on a terminal, now and then a line elsewhere.
-struct Shown {
-    bar: Option<ProgressBar>,
-    live: bool,
-    last: Option<Instant>,
-}
-
-impl Shown {
-    fn new(live: bool) -> Self {
-        Self {
-            bar: None,
-            live,
-            last: None,
-        }
-    }
-
-    fn show(&mut self, event: &FinetuneEvent) {
-        let FinetuneEvent::Step(step) = event else {
-            match &self.bar {
-                Some(bar) => bar.suspend(|| eprintln!("{event}")),
-                None => eprintln!("{event}"),
-            }
-            return;
-        };
-        if self.live {
-            let bar = self.bar.get_or_insert_with(|| {
-                let style = ProgressStyle::with_template("{bar:30} {msg}");
-                ProgressBar::new(u64::from(step.steps))
-                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-            });
-            bar.set_position(u64::from(step.step));
-            bar.set_message(step.to_string());
-            return;
-        }
-        let due = self.last.is_none_or(|last| last.elapsed() >= LINE_EVERY);
-        if due || step.step == step.steps {
-            eprintln!("{step}");
-            self.last = Some(Instant::now());
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

@@ -3,18 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use tributary_trainer::data::{Dataset, DatasetError, Format, ReadOptions};
 
 use super::{Committed, MAX_FILE_BYTES, ShardError, io, passages};
 use crate::home::{HomePaths, disk};
 use crate::view::ShardView;
 use tributary_protocol::hash;
-
-/// One line of a JSONL file; other fields are the owner's business.
-#[derive(Deserialize)]
-struct Line {
-    text: String,
-}
 
 fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -29,17 +23,35 @@ fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
     Ok(home.shards().join(name).join("files"))
 }
 
-/// Copies `files` into the shard of the Datanet `name`, after reading each as text or JSONL. All or
+/// Copies `files` into the shard of the Datanet `name`, after reading each as `train` would. All or
 /// none are added. The same file again is no error.
 ///
 /// # Errors
 /// See [`ShardError`]; each names the file and the mend.
 pub fn add(home: &HomePaths, name: &str, files: &[PathBuf]) -> Result<ShardView, ShardError> {
+    add_telling(home, name, files, &mut |_| ())
+}
+
+/// As [`add`], and tells of each file that is no running text what was read of it, in a line for its owner.
+///
+/// # Errors
+/// See [`add`].
+pub fn add_telling(
+    home: &HomePaths,
+    name: &str,
+    files: &[PathBuf],
+    tell: &mut dyn FnMut(&str),
+) -> Result<ShardView, ShardError> {
     let folder = folder(home, name)?;
     let mut copies = Vec::new();
     for file in files {
-        read_passages(file)?;
-        let bytes = fs::read(file).map_err(io("read", file))?;
+        let bytes = checked_bytes(file)?;
+        let dataset = dataset_of(file, &bytes)?;
+        if dataset.format() != Format::Text {
+            let (format, rows) = (dataset.format(), dataset.report());
+            tell(&format!("{} read as {format}: {rows}", file.display()));
+        }
+        passages_of(file, dataset)?;
         let name = remember_name(file)?;
         let place = folder.join(stored_name(&bytes, &name));
         let there = files_of(&folder)?;
@@ -108,7 +120,7 @@ fn remember_name(file: &Path) -> Result<String, ShardError> {
         .map(str::to_owned)
         .ok_or_else(|| ShardError::File {
             path: file.to_owned(),
-            why: "has no plain file name; give a text or JSONL file".to_owned(),
+            why: "has no plain file name; rename it".to_owned(),
         })
 }
 
@@ -164,7 +176,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
         Ok(entries) => {
             for entry in entries {
                 let path = entry.map_err(io("list", folder))?.path();
-                if path.extension().is_none_or(|e| e != "tmp") {
+                if !is_unfinished(&path) {
                     files.push(path);
                 }
             }
@@ -172,6 +184,12 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// What a crash left of a file that was being written. A stored file begins with the hash of its bytes, so one whose
+/// owner calls it `.tmp` is told from it by its content.
+fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "tmp") && read_stored(path).is_err()
 }
 
 /// All passages of the shard of the Datanet `name`, files in order of their names.
@@ -184,64 +202,80 @@ pub(super) fn shard_passages(home: &HomePaths, name: &str) -> Result<Vec<String>
     }
     let mut out = Vec::new();
     for file in files {
-        out.extend(cut(&file, read_stored(&file)?)?);
+        out.extend(cut(&file, &read_stored(&file)?)?);
     }
     Ok(out)
 }
 
-/// The passages of one file: a line each of JSONL (`{"text": ...}`), else cut plain text.
+/// The passages of one file: running text is cut, and of a file of rows each row by itself. What is text and what
+/// is a row, the content decides, as everywhere.
 ///
 /// # Errors
 /// See [`ShardError`].
 pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
-    let refuse = |why: String| ShardError::File {
-        path: file.to_owned(),
-        why,
-    };
-    let metadata = fs::metadata(file).map_err(io("read", file))?;
-    if metadata.is_dir() {
-        return Err(refuse(
-            "is a folder; name the text or JSONL files in it".to_owned(),
-        ));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(refuse(
-            "has more than 1 GiB; split it and add a part".to_owned(),
-        ));
-    }
-    cut(file, fs::read(file).map_err(io("read", file))?)
+    cut(file, &checked_bytes(file)?)
 }
 
-fn cut(file: &Path, bytes: Vec<u8>) -> Result<Vec<String>, ShardError> {
-    let refuse = |why: String| ShardError::File {
-        path: file.to_owned(),
-        why,
-    };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| refuse("is not UTF-8 text; convert it first".to_owned()))?;
-    let jsonl = file
-        .extension()
-        .is_some_and(|e| e == "jsonl" || e == "ndjson");
-    let mut out = Vec::new();
-    if jsonl {
-        for (number, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let line: Line = serde_json::from_str(line).map_err(|e| {
-                refuse(format!(
-                    "line {}: {e}; every line must be a JSON object with a \"text\"",
-                    number + 1
-                ))
-            })?;
-            // Passages are read one after the other: the blank line keeps documents apart.
-            out.extend(passages(&format!("{}\n\n", line.text)));
-        }
-    } else {
-        out = passages(&text);
+/// The bytes of a file of bearable size.
+fn checked_bytes(file: &Path) -> Result<Vec<u8>, ShardError> {
+    let metadata = fs::metadata(file).map_err(io("read", file))?;
+    if metadata.is_dir() {
+        return Err(refused(file, "is a folder; name the files in it"));
     }
-    if out.iter().all(|p| p.trim().is_empty()) {
-        return Err(refuse("holds no text".to_owned()));
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(refused(
+            file,
+            "has more than 1 GiB; split it and add a part",
+        ));
+    }
+    fs::read(file).map_err(io("read", file))
+}
+
+fn refused(file: &Path, why: impl Into<String>) -> ShardError {
+    ShardError::File {
+        path: file.to_owned(),
+        why: why.into(),
+    }
+}
+
+fn unusable(file: &Path, error: DatasetError) -> ShardError {
+    let why = match error {
+        DatasetError::Bad { row, .. } => format!("{row}; mend or remove it"),
+        DatasetError::Malformed { format, why, .. } => format!("cannot be read as {format}: {why}"),
+        DatasetError::TooLarge { .. } => {
+            "unpacks to more than 1 GiB; split it and add a part".to_owned()
+        }
+        DatasetError::Damaged { why, .. } => format!(
+            "cannot be unpacked or decoded: {why}; pack or fetch it again, or save it as UTF-8"
+        ),
+        other => format!("cannot be used: {other}"),
+    };
+    refused(file, why)
+}
+
+fn dataset_of(file: &Path, bytes: &[u8]) -> Result<Dataset, ShardError> {
+    // A shard is committed to whole: a row that cannot be used is mended first, not left out.
+    let options = ReadOptions {
+        strict: true,
+        ..ReadOptions::default()
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    Dataset::from_bytes(&name, bytes, &options).map_err(|error| unusable(file, error))
+}
+
+fn cut(file: &Path, bytes: &[u8]) -> Result<Vec<String>, ShardError> {
+    passages_of(file, dataset_of(file, bytes)?)
+}
+
+fn passages_of(file: &Path, dataset: Dataset) -> Result<Vec<String>, ShardError> {
+    let running = dataset.format() == Format::Text;
+    let mut out = Vec::new();
+    for text in dataset.texts().map_err(|error| unusable(file, error))? {
+        match running {
+            true => out.extend(passages(&text)),
+            // Passages are read one after the other: the blank line keeps documents apart.
+            false => out.extend(passages(&format!("{text}\n\n"))),
+        }
     }
     Ok(out)
 }

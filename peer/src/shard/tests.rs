@@ -122,6 +122,53 @@ fn jsonl_gives_a_passage_a_line_and_names_the_bad_line() {
 }
 
 #[test]
+fn the_same_rows_make_the_same_passages_whatever_the_file_is_called() {
+    let (dir, home, _) = home();
+    let lines = "{\"text\":\"one\"}\n{\"text\":\"two\"}\n";
+    let written = [
+        ("a.jsonl", lines.to_owned()),
+        ("a.JSONL", lines.to_owned()),
+        ("a.ndjson", format!("\u{feff}{lines}")),
+        ("a.txt", lines.to_owned()),
+        (
+            "a.json",
+            "[{\"text\":\"one\"},{\"text\":\"two\"}]".to_owned(),
+        ),
+        ("a.csv", "text,label\none,1\n\"two\",2\n".to_owned()),
+    ];
+    for (name, content) in written {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        assert_eq!(
+            read_passages(&path).unwrap(),
+            ["one\n\n", "two\n\n"],
+            "{name}"
+        );
+    }
+    let mut told = Vec::new();
+    let table = dir.path().join("a.csv");
+    let mut tell = |line: &str| told.push(line.to_owned());
+    add_telling(&home, "n", &[table], &mut tell).unwrap();
+    let [line] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(line.contains("read as a table: 2 rows used"), "{line}");
+    assert!(line.contains("label"), "{line}");
+}
+
+#[test]
+fn a_file_that_its_owner_calls_tmp_is_kept_and_what_a_crash_left_is_not_read() {
+    let (dir, home, _) = home();
+    let notes = dir.path().join("notes.tmp");
+    std::fs::write(&notes, "some notes").unwrap();
+    let view = add(&home, "n", &[notes]).unwrap();
+    assert_eq!(view.files, ["notes.tmp"]);
+    let left = home.shards().join("n/files/0123.notes.txt.x7.tmp");
+    std::fs::write(left, "half a fi").unwrap();
+    assert_eq!(list(&home).unwrap(), [view]);
+}
+
+#[test]
 fn data_that_cannot_be_used_is_refused_with_the_mend() {
     let (dir, home, identity) = home();
     let place = |name: &str, bytes: &[u8]| {
@@ -131,11 +178,18 @@ fn data_that_cannot_be_used_is_refused_with_the_mend() {
     };
     let binary = place("x.bin", &[0xff, 0xfe, 0]);
     let empty = place("empty.txt", b" \n");
+    let wide = place("wide.txt", b"o\0n\0e\0");
+    let talk = place(
+        "talk.jsonl",
+        b"{\"messages\": [{\"role\": \"assistant\", \"content\": \"hi\"}]}",
+    );
     for (name, files, words) in [
         ("n", vec![dir.path().join("none.txt")], "check the path"),
         ("n", vec![dir.path().to_owned()], "is a folder"),
         ("n", vec![binary], "UTF-8"),
-        ("n", vec![empty], "no text"),
+        ("n", vec![empty], "it is empty"),
+        ("n", vec![wide], "NUL byte"),
+        ("n", vec![talk], "it is a conversation"),
         ("../up", vec![], "letters, digits"),
         ("committed", vec![], "letters, digits"),
     ] {

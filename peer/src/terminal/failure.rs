@@ -1,6 +1,6 @@
 //! How a command fails: what failed and why, what to do, and the exit code.
 
-use super::Format;
+use super::{Format, note};
 use crate::problem::{Code, Problem};
 
 /// A [`Problem`] on its way to the person at the terminal.
@@ -86,12 +86,12 @@ impl Failure {
         match format {
             Format::Json => {
                 let line = serde_json::to_string(problem);
-                eprintln!("{}", line.expect("a code and two texts always serialise"));
+                note(line.expect("a code and two texts always serialise"));
             }
             Format::Text => {
-                eprintln!("error: {}", problem.text);
+                note(format_args!("error: {}", problem.text));
                 if let Some(hint) = &problem.hint {
-                    eprintln!("  try: {hint}");
+                    note(format_args!("  try: {hint}"));
                 }
             }
         }

@@ -174,3 +174,119 @@ fn an_adapter_is_replaced_only_when_asked_to() {
     assert!(train("2", &["--force"]).status.success());
     assert!(written() != first, "still the first");
 }
+
+#[test]
+fn evaluation_and_training_read_the_same_rows_alike_under_every_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let text = text(dir.path());
+    let lines: String = (0..12)
+        .map(|n| format!("{{\"prompt\": \"Ship {n}\", \"completion\": \" sails at {n}.\"}}\n"))
+        .collect();
+    let array = format!("[{}]", lines.trim().replace('\n', ",\n"));
+    let table: String = (0..12)
+        .map(|n| format!("Ship {n}\t sails at {n}.\t{n}\n"))
+        .collect();
+    let written = [
+        ("rows.jsonl", lines.clone()),
+        ("rows.JSONL", format!("\u{feff}{lines}")),
+        ("rows.txt", lines),
+        ("rows.json", array),
+        ("rows.tsv", format!("prompt\tcompletion\tid\n{table}")),
+    ];
+    let mut losses = Vec::new();
+    for (name, content) in written {
+        std::fs::write(at(name), content).unwrap();
+        let eval = json(&["eval", "--text", &at(name), "--context", "32"]);
+        assert_eq!(eval["rows"]["good"], 12, "{name}");
+        losses.push(eval["nll"].as_f64().unwrap());
+    }
+    let out = at("out");
+    let rows = at("rows.json");
+    let trained = json(
+        &[
+            tiny(&text, &out, "1").as_slice(),
+            &["--holdout-file", &rows],
+        ]
+        .concat(),
+    );
+    losses.push(trained["loss_before"].as_f64().unwrap());
+    assert!(
+        losses.iter().all(|loss| (loss - losses[0]).abs() < 1e-6),
+        "{losses:?}"
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_cannot_be_written_stops_no_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let text = text(dir.path());
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let (reader, gone) = std::io::pipe().unwrap();
+    drop(reader);
+    for (name, log) in [
+        ("full", std::process::Stdio::from(full)),
+        ("gone", gone.into()),
+    ] {
+        let out = at(name);
+        let mut command = program();
+        command
+            .args(tiny(&text, &out, "3"))
+            .stderr(log)
+            .stdout(std::process::Stdio::null());
+        assert!(command.status().unwrap().success(), "{name}");
+        assert!(Path::new(&out).join("adapter_model.safetensors").exists());
+    }
+}
+
+#[test]
+fn a_checkpoint_or_an_adapter_that_cannot_be_written_is_found_before_the_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| shown(&dir.path().join(name));
+    let (text, out) = (text(dir.path()), at("out"));
+    std::fs::write(at("file"), "in the way").unwrap();
+    let kept = at("file/kept");
+    let output = run(&[tiny(&text, &out, "2").as_slice(), &["--checkpoint", &kept]].concat());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("kept") && !error.contains("step 1/"),
+        "{error}"
+    );
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn an_adapter_of_another_base_is_used_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = shown(&dir.path().join("out"));
+    json(&tiny(&text(dir.path()), &out, "1"));
+    let generate = [
+        "generate",
+        "--adapter",
+        &out,
+        "--prompt",
+        "The",
+        "--max-tokens",
+        "1",
+    ];
+    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said(run(&generate)).contains("warning"));
+    let config = Path::new(&out).join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let renamed = text.replace("\"brook\"", "\"someone/Other-1B\"");
+    assert_ne!(text, renamed);
+    std::fs::write(&config, renamed).unwrap();
+    let output = run(&generate);
+    assert!(output.status.success());
+    let said = said(output);
+    assert!(
+        said.contains("someone/Other-1B") && said.contains("brook"),
+        "{said}"
+    );
+}

@@ -13,6 +13,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+use crate::json::Json;
+
 /// Deepest indentation of `tojson`, in spaces; templates use 2 or 4.
 const MAX_INDENT: usize = 16;
 
@@ -58,6 +60,24 @@ pub(super) fn shown(error: &Error) -> String {
     text.replace('\n', " ")
 }
 
+/// JSON as templates see it, objects in their order.
+pub(super) fn value(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(yes) => Value::from(*yes),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, Some(whole)) => Value::from(whole),
+            (None, None) => Value::from(number.as_f64().unwrap_or_default()),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(value).collect(),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(key, item)| (key.clone(), value(item))))
+        }
+    }
+}
+
 /// Turns `{% generation %}` into a block that does nothing, which keeps the tags' effect on white space.
 pub(super) fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
@@ -83,9 +103,10 @@ pub(super) fn without_generation_tags(source: &str) -> String {
     out
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// Python's `json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)`, by default without escapes.
 fn to_json(value: &Value, args: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = args.get("indent")?;
+    let ascii: Option<bool> = args.get("ensure_ascii")?;
     args.assert_all_used()?;
     let failed = |e: serde_json::Error| {
         Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(e)
@@ -100,7 +121,27 @@ fn to_json(value: &Value, args: Kwargs) -> Result<Value, Error> {
         None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
     }
     .map_err(failed)?;
-    Ok(Value::from(String::from_utf8_lossy(&out).into_owned()))
+    let text = String::from_utf8_lossy(&out).into_owned();
+    Ok(Value::from(match ascii.unwrap_or(false) {
+        true => escaped(&text),
+        false => text,
+    }))
+}
+
+/// JSON in ASCII alone.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut units = [0; 2];
+    for letter in text.chars() {
+        match letter.is_ascii() {
+            true => out.push(letter),
+            false => {
+                let units = letter.encode_utf16(&mut units);
+                out.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+    }
+    out
 }
 
 /// A space after each comma and colon, as Python writes JSON.

@@ -1,12 +1,15 @@
 //! Token ids of one document, and which of them are learned.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
 use crate::base::BaseModel;
 use crate::chat::ChatTemplate;
+use crate::progress::{Control, Progress};
 
 use super::read::{Dataset, DatasetError};
-use super::row::{BadRow, Record, Row, RowReport};
+use super::row::{BadRow, Conversation, Message, Record, Row, RowReport, alpaca_prompt};
 
 /// One encoded document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,11 +65,32 @@ pub struct Encoded {
     pub report: RowReport,
 }
 
+/// Pieces of one text that are encoded between two reports of progress: some for each of many threads.
+const PIECES_AT_ONCE: usize = 64;
+
+/// What became of one row.
+#[derive(Default)]
+pub(crate) struct Written {
+    /// One, or one for each answer where the template writes earlier answers differently.
+    pub(crate) documents: Vec<Document>,
+    /// What the row holds that is not in them.
+    pub(crate) unused: BTreeSet<String>,
+}
+
+impl Written {
+    fn one(document: Document) -> Self {
+        Self {
+            documents: vec![document],
+            unused: BTreeSet::new(),
+        }
+    }
+}
+
 /// Turns records into tokens for one model.
 ///
-/// Texts and completions end with the model's end token, so that it learns to stop; a passage does not.
-/// Prompt and completion are encoded apart, as a generation continues its prompt. Neither gets a token
-/// before it; a conversation gets what its template writes.
+/// Texts and completions begin with the token that the tokenizer puts before a text, where it has one, and end with
+/// the model's end token, so that it learns to stop; a passage does not end. Prompt and completion are encoded
+/// apart, as a generation continues its prompt. A conversation gets what its template writes.
 pub(crate) struct Encoder<'a> {
     base: &'a BaseModel,
     template: Option<&'a ChatTemplate>,
@@ -83,45 +107,129 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The document, or why there is none.
-    pub(crate) fn document(&self, record: &Record) -> Result<Document, String> {
-        let encode = |text: &str| self.base.encode(text).map_err(|e| e.to_string());
-        let document = match record {
-            Record::Passage(text) => Document::whole(encode(text)?),
+    /// As [`Encoder::documents`], of a row that may be one long text; None when `tell` says stop.
+    fn one(
+        &self,
+        row: &Row,
+        tell: &mut impl FnMut(usize) -> Control,
+    ) -> Option<Result<Written, String>> {
+        let Record::Passage(text) = &row.record else {
+            let written = self.documents(&row.record);
+            return (tell(row.record.bytes()) == Control::Continue).then_some(written);
+        };
+        let mut tokens = Vec::new();
+        let pieces = self.base.tokenizer().pieces(text);
+        for pieces in pieces.chunks(PIECES_AT_ONCE) {
+            match self.base.tokenizer().encode_pieces(pieces) {
+                Ok(more) => tokens.extend(more),
+                Err(error) => return Some(Err(error.to_string())),
+            }
+            if tell(pieces.iter().map(|piece| piece.len()).sum()) == Control::Stop {
+                return None;
+            }
+        }
+        let whole = Document::whole(self.base.opened(tokens));
+        Some(self.checked(Written::one(whole)))
+    }
+
+    /// The documents, or why there are none.
+    pub(crate) fn documents(&self, record: &Record) -> Result<Written, String> {
+        let written = match record {
+            Record::Passage(text) => Written::one(Document::whole(self.opened(text)?)),
             Record::Text(text) => {
-                let mut tokens = encode(text)?;
+                let mut tokens = self.opened(text)?;
                 tokens.extend(self.end);
-                Document::whole(tokens)
+                Written::one(Document::whole(tokens))
             }
             Record::Completion { prompt, completion } => {
-                let mut tokens = encode(prompt)?;
-                let given = tokens.len();
-                tokens.extend(encode(completion)?);
-                tokens.extend(self.end);
-                let learned = (0..tokens.len()).map(|at| at >= given).collect();
-                Document {
-                    tokens,
-                    learned: Some(learned),
-                }
+                Written::one(self.pair(prompt, completion)?)
             }
-            Record::Messages(messages) => {
+            Record::Instruction {
+                system,
+                instruction,
+                input,
+                output,
+            } => match self.template {
+                Some(template) => {
+                    let given = match input.trim().is_empty() {
+                        true => instruction.clone(),
+                        false => format!("{instruction}\n\n{input}"),
+                    };
+                    let said = [("system", system), ("user", &given), ("assistant", output)];
+                    let said = (said.into_iter())
+                        .filter(|(role, text)| *role != "system" || !text.trim().is_empty());
+                    let messages = said.map(|(role, text)| Message::new(role, text)).collect();
+                    let conversation = Conversation {
+                        messages,
+                        tools: None,
+                    };
+                    self.conversation(template, &conversation)?
+                }
+                None => {
+                    let prompt = alpaca_prompt(system, instruction, input);
+                    Written::one(self.pair(&prompt, output)?)
+                }
+            },
+            Record::Messages(conversation) => {
                 let template = self.template.ok_or(
                     "it is a conversation and the model has no chat template; \
                      use an instruction-tuned model or rows of \"prompt\" and \"completion\"",
                 )?;
-                let ends = self.base.end_tokens();
-                let encoded = template.encode(self.base.tokenizer(), messages, &ends);
-                encoded.map_err(|e| e.to_string())?
+                self.conversation(template, conversation)?
             }
         };
+        self.checked(written)
+    }
+
+    /// Documents whose tokens the model knows, and in which something is predicted.
+    fn checked(&self, mut written: Written) -> Result<Written, String> {
         let vocab = self.base.config().vocab;
-        super::check_ids(&document.tokens, vocab).map_err(|e| e.to_string())?;
-        match document.predicted() {
-            0 => Err("it has no token to predict".into()),
-            _ => Ok(document),
+        for document in &written.documents {
+            super::check_ids(&document.tokens, vocab).map_err(|e| e.to_string())?;
+        }
+        written
+            .documents
+            .retain(|document| document.predicted() > 0);
+        match written.documents.is_empty() {
+            true => Err("it has no token to predict".into()),
+            false => Ok(written),
         }
     }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
+        self.base.encode(text).map_err(|e| e.to_string())
+    }
+
+    /// The tokens of a text that stands at the beginning.
+    fn opened(&self, text: &str) -> Result<Vec<u32>, String> {
+        self.base.encode_from_start(text).map_err(|e| e.to_string())
+    }
+
+    fn pair(&self, prompt: &str, completion: &str) -> Result<Document, String> {
+        let mut tokens = self.opened(prompt)?;
+        let given = tokens.len();
+        tokens.extend(self.encode(completion)?);
+        tokens.extend(self.end);
+        let learned = (0..tokens.len()).map(|at| at >= given).collect();
+        Ok(Document {
+            tokens,
+            learned: Some(learned),
+        })
+    }
+
+    fn conversation(
+        &self,
+        template: &ChatTemplate,
+        conversation: &Conversation,
+    ) -> Result<Written, String> {
+        let ends = self.base.end_tokens();
+        let encoded = template.encode(self.base.tokenizer(), conversation, &ends);
+        encoded.map_err(|e| e.to_string())
+    }
 }
+
+/// Bytes of rows, or of one text, that are encoded between two reports of progress.
+const GROUP_BYTES: usize = 4 << 20;
 
 impl Dataset {
     /// Encodes every row. Rows that cannot be are counted with the bad ones.
@@ -133,24 +241,63 @@ impl Dataset {
         base: &BaseModel,
         template: Option<&ChatTemplate>,
     ) -> Result<Encoded, DatasetError> {
+        let progress = &mut |_: &(u64, u64)| Control::Continue;
+        let encoded = self.encode_with(base, template, progress)?;
+        Ok(encoded.expect("nobody says stop"))
+    }
+
+    /// As [`Dataset::encode`], and tells `progress` now and then how many bytes are encoded, and of how many; None
+    /// when it says stop.
+    ///
+    /// # Errors
+    /// See [`Dataset::encode`].
+    pub(crate) fn encode_with(
+        self,
+        base: &BaseModel,
+        template: Option<&ChatTemplate>,
+        progress: &mut impl Progress<(u64, u64)>,
+    ) -> Result<Option<Encoded>, DatasetError> {
         let encoder = Encoder::new(base, template);
-        let encode = |row: &Row| encoder.document(&row.record);
-        let encoded: Vec<Result<Document, String>> = self.rows.par_iter().map(encode).collect();
-        let mut report = self.report;
-        let mut documents = Vec::with_capacity(encoded.len());
-        for (row, result) in self.rows.iter().zip(encoded) {
-            let place = row.place;
-            match result {
-                Ok(document) => documents.push(document),
-                Err(reason) if self.strict => {
-                    return Err(DatasetError::Bad {
-                        path: self.path,
-                        row: BadRow { place, reason },
-                    });
+        let total: usize = self.rows.iter().map(|row| row.record.bytes()).sum();
+        let mut done = 0;
+        let mut tell = |bytes: usize| {
+            done += bytes;
+            progress.report(&(done as u64, total as u64))
+        };
+        let (mut documents, mut report) = (Vec::new(), self.report);
+        for group in groups(&self.rows) {
+            let results = match group {
+                [row] => match encoder.one(row, &mut tell) {
+                    Some(result) => vec![result],
+                    None => return Ok(None),
+                },
+                rows => {
+                    let encode = |row: &Row| encoder.documents(&row.record);
+                    let results = rows.par_iter().map(encode).collect();
+                    if tell(rows.iter().map(|row| row.record.bytes()).sum()) == Control::Stop {
+                        return Ok(None);
+                    }
+                    results
                 }
-                Err(reason) => {
-                    report.good -= 1;
-                    report.bad(BadRow { place, reason });
+            };
+            for (row, result) in group.iter().zip(results) {
+                let place = row.place;
+                match result {
+                    Ok(written) => {
+                        written.unused.iter().for_each(|what| report.unused(what));
+                        report.split += u64::from(written.documents.len() > 1);
+                        documents.extend(written.documents);
+                    }
+                    Err(reason) if self.strict => {
+                        return Err(DatasetError::Bad {
+                            path: self.path,
+                            row: BadRow { place, reason },
+                        });
+                    }
+                    Err(reason) => {
+                        report.good -= 1;
+                        report.bad(BadRow { place, reason });
+                    }
                 }
             }
         }
@@ -159,7 +306,20 @@ impl Dataset {
                 path: self.path,
                 report,
             }),
-            false => Ok(Encoded { documents, report }),
+            false => Ok(Some(Encoded { documents, report })),
         }
     }
+}
+
+/// Consecutive rows, of about [`GROUP_BYTES`] together.
+fn groups(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    let mut bytes = 0;
+    rows.chunk_by(move |row, _| {
+        bytes += row.record.bytes();
+        let same = bytes < GROUP_BYTES;
+        if !same {
+            bytes = 0;
+        }
+        same
+    })
 }

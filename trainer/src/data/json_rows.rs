@@ -7,11 +7,11 @@ use std::io::{BufRead, Read};
 
 use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
-use serde_json::Value;
 
 use super::limits::MAX_ROW_BYTES;
 use super::read::{DatasetError, Sink, without_mark};
-use super::row::{Place, Record, record_of};
+use super::row::Place;
+use crate::json::{Fields, Json};
 
 /// One object per line; empty lines are skipped.
 pub(super) fn lines(source: &mut impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
@@ -36,15 +36,18 @@ pub(super) fn lines(source: &mut impl BufRead, sink: &mut Sink) -> Result<(), Da
         };
         match std::str::from_utf8(bytes).map(str::trim) {
             Ok("") => {}
-            Ok(text) => sink.add(place, parsed(text))?,
+            Ok(text) => match parsed(text) {
+                Ok(fields) => sink.row(place, fields)?,
+                Err(why) => sink.add(place, Err(why))?,
+            },
             Err(_) => sink.add(place, Err("it is not UTF-8".into()))?,
         }
     }
     Ok(())
 }
 
-fn parsed(line: &str) -> Result<Record, String> {
-    match serde_json::from_str::<Value>(line) {
+fn parsed(line: &str) -> Result<Fields, String> {
+    match serde_json::from_str::<Json>(line) {
         Ok(value) => element(value),
         // The line within the one-line document says nothing.
         Err(e) => {
@@ -55,9 +58,9 @@ fn parsed(line: &str) -> Result<Record, String> {
     }
 }
 
-fn element(value: Value) -> Result<Record, String> {
+fn element(value: Json) -> Result<Fields, String> {
     match value {
-        Value::Object(object) => record_of(object),
+        Json::Object(fields) => Ok(fields),
         _ => Err("it is not a JSON object".into()),
     }
 }
@@ -96,9 +99,14 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         let mut number = 0;
-        while let Some(value) = elements.next_element::<Value>()? {
+        while let Some(value) = elements.next_element::<Json>()? {
             number += 1;
-            if let Err(error) = self.sink.add(Place::Row(number), element(value)) {
+            let place = Place::Row(number);
+            let added = match element(value) {
+                Ok(fields) => self.sink.row(place, fields),
+                Err(why) => self.sink.add(place, Err(why)),
+            };
+            if let Err(error) = added {
                 *self.stopped = Some(error);
                 return Err(serde::de::Error::custom("stopped at a bad row"));
             }

@@ -14,3 +14,7 @@ pub(crate) const MAX_COLUMNS: usize = 1024;
 pub const MAX_MESSAGES: usize = 256;
 /// Bad rows that a report keeps as examples unless asked otherwise; all of them are counted.
 pub(crate) const BAD_ROW_EXAMPLES: usize = 8;
+/// Names of unused fields that a report keeps: enough to tell what kind of table it is.
+pub(crate) const MAX_UNUSED_FIELDS: usize = 24;
+/// Bytes at the beginning of a file that tell its format: some hundred rows of most datasets.
+pub(crate) const HEAD_BYTES: u64 = 64 << 10;

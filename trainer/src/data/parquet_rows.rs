@@ -1,7 +1,8 @@
 //! Rows of a Parquet table, the format in which most published datasets are stored.
 //!
 //! Only the columns that rows are made of are decoded, and each row takes the same way as one of JSON.
-//! Uncompressed, snappy and gzip pages are read; others would need a C library.
+//! Uncompressed, snappy, gzip, brotli and Zstandard pages are read (the last by `pages`, since the library would
+//! build C for them).
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,16 +11,16 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
-use serde_json::{Map, Value};
 
 use super::limits::{MAX_COLUMNS, MAX_DATA_BYTES};
+use super::parquet_pages::Group;
 use super::read::{DatasetError, Sink};
-use super::row::{Place, record_of};
-
-/// The columns that are read, where a table has them.
-const COLUMNS: [&str; 4] = ["messages", "prompt", "completion", "text"];
+use super::record::{FIELDS, nearest, usable};
+use super::row::Place;
+use crate::json::{Fields, Json};
 
 /// Reads the rows of every group in order.
 pub(super) fn read(source: &mut impl Read, sink: &mut Sink) -> Result<(), DatasetError> {
@@ -35,11 +36,11 @@ pub(super) fn read(source: &mut impl Read, sink: &mut Sink) -> Result<(), Datase
 }
 
 fn rows(bytes: Bytes, sink: &mut Sink) -> Result<(), DatasetError> {
-    let damaged = |sink: &Sink, e: ParquetError| sink.malformed(e);
-    let reader = SerializedFileReader::new(bytes).map_err(|e| damaged(sink, e))?;
+    let damaged = |sink: &Sink, e: ParquetError| sink.malformed(shown(&e));
+    let reader = SerializedFileReader::new(bytes.clone()).map_err(|e| damaged(sink, e))?;
     let metadata = reader.metadata();
-    let groups = metadata.row_groups().iter();
-    let unpacked: u64 = groups
+    let groups = metadata.row_groups();
+    let unpacked: u64 = (groups.iter())
         .map(RowGroupMetaData::total_byte_size)
         .map(|n| n.max(0) as u64)
         .sum();
@@ -48,59 +49,76 @@ fn rows(bytes: Bytes, sink: &mut Sink) -> Result<(), DatasetError> {
         return Err(sink.malformed(why));
     }
     let schema = metadata.file_metadata().schema();
-    let projection = project(schema).map_err(|why| sink.malformed(why))?;
-    let rows = reader
-        .get_row_iter(Some(projection))
-        .map_err(|e| damaged(sink, e))?;
-    for (index, row) in rows.enumerate() {
-        let row = row.map_err(|e| damaged(sink, e))?;
-        sink.add(Place::Row(index as u64 + 1), record_of(object(&row)))?;
+    let (projection, others) = project(schema).map_err(|why| sink.malformed(why))?;
+    let mut number = 0;
+    for group in groups {
+        let group = Group::new(bytes.clone(), group);
+        let rows = RowIter::from_row_group(Some(projection.clone()), &group);
+        for row in rows.map_err(|e| damaged(sink, e))? {
+            let row = row.map_err(|e| damaged(sink, e))?;
+            number += 1;
+            sink.row(Place::Row(number), object(&row))?;
+            others.iter().for_each(|name| sink.unused(name));
+        }
     }
     Ok(())
 }
 
-/// The schema of the columns that are read.
-fn project(schema: &Type) -> Result<Type, String> {
+/// What the library says, and where the file is only packed in a way that is not read, the way out.
+fn shown(error: &ParquetError) -> String {
+    let text = error.to_string();
+    match text.to_ascii_lowercase().contains("disabled feature") {
+        true => format!(
+            "{text}; its pages are packed in a way that is not read: write them with zstd, snappy, gzip or brotli"
+        ),
+        false => text,
+    }
+}
+
+/// The schema of the columns that are read, and the names of the others.
+fn project(schema: &Type) -> Result<(Type, Vec<String>), String> {
     let fields = schema.get_fields();
     if fields.len() > MAX_COLUMNS {
         return Err(format!("it has more than {MAX_COLUMNS} columns"));
     }
-    let wanted: Vec<_> = (fields.iter())
-        .filter(|field| COLUMNS.contains(&field.name()))
-        .cloned()
-        .collect();
-    if wanted.is_empty() {
-        let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+    let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+    if !usable(&names) {
         let shown: String = names.join(", ").chars().take(200).collect();
-        return Err(format!(
-            "its columns ({shown}) are neither \"messages\", \"prompt\" and \"completion\", nor \
-             \"text\""
-        ));
+        return Err(format!("of its columns ({shown}): {}", nearest(&names)));
     }
+    let (wanted, others): (Vec<_>, Vec<_>) =
+        (fields.iter().cloned()).partition(|field| FIELDS.contains(&field.name()));
+    let others = others.iter().map(|field| field.name().to_owned()).collect();
     let builder = Type::group_type_builder(schema.name()).with_fields(wanted);
-    builder.build().map_err(|e| e.to_string())
+    Ok((builder.build().map_err(|e| e.to_string())?, others))
 }
 
-fn object(row: &Row) -> Map<String, Value> {
+fn object(row: &Row) -> Fields {
     let columns = row.get_column_iter();
     columns
         .map(|(name, field)| (name.clone(), value(field)))
         .collect()
 }
 
-/// What `record_of` needs to know of a field: strings, lists, groups, and the kind of anything else.
-fn value(field: &Field) -> Value {
+/// What a record needs to know of a field: strings, lists, groups, numbers, and the kind of anything else.
+fn value(field: &Field) -> Json {
+    let number =
+        |number: f64| serde_json::Number::from_f64(number).map_or(Json::Null, Json::Number);
     match field {
-        Field::Null => Value::Null,
-        Field::Bool(yes) => Value::Bool(*yes),
-        Field::Str(text) => Value::String(text.clone()),
+        Field::Null => Json::Null,
+        Field::Bool(yes) => Json::Bool(*yes),
+        Field::Int(n) => Json::Number((*n).into()),
+        Field::Long(n) => Json::Number((*n).into()),
+        Field::Float(n) => number(f64::from(*n)),
+        Field::Double(n) => number(*n),
+        Field::Str(text) => Json::String(text.clone()),
         // Some writers do not mark their strings as such.
         Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
-            Ok(text) => Value::String(text.into()),
-            Err(_) => Value::from(0),
+            Ok(text) => Json::String(text.into()),
+            Err(_) => Json::Number(0.into()),
         },
-        Field::Group(row) => Value::Object(object(row)),
-        Field::ListInternal(list) => list.elements().iter().map(value).collect(),
-        _ => Value::from(0),
+        Field::Group(row) => Json::Object(object(row)),
+        Field::ListInternal(list) => Json::Array(list.elements().iter().map(value).collect()),
+        _ => Json::Number(0.into()),
     }
 }

@@ -3,24 +3,84 @@
 //! Every file format ends here: a row becomes a [`Record`] or a reason. Reasons are counted and some
 //! are kept as examples in a [`RowReport`], so that nothing is dropped in silence.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::limits::{BAD_ROW_EXAMPLES, MAX_MESSAGES};
+use super::limits::{BAD_ROW_EXAMPLES, MAX_UNUSED_FIELDS};
+use crate::json::{Fields, Json};
 
 /// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Message {
     /// The speaker: `system`, `user`, `assistant`, or what the model's template knows.
     pub role: String,
-    /// What is said.
-    pub content: String,
+    /// What is said: a string, or a list of parts of text.
+    pub content: Json,
+    /// Its other fields, such as `tool_calls` and `reasoning_content`, for templates that know them.
+    #[serde(skip)]
+    pub more: Fields,
+    /// Whether it is learned, where the assistant says it.
+    #[serde(skip, default = "learned")]
+    pub learned: bool,
+}
+
+fn learned() -> bool {
+    true
+}
+
+impl Message {
+    /// A message of plain text.
+    pub fn new(role: &str, content: &str) -> Self {
+        Self {
+            role: role.into(),
+            content: Json::String(content.into()),
+            more: Vec::new(),
+            learned: true,
+        }
+    }
+
+    /// What is said, parts of it joined.
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.content {
+            Json::String(text) => Cow::Borrowed(text),
+            Json::Array(parts) => (parts.iter().map(part_text)).collect::<String>().into(),
+            _ => Cow::Borrowed(""),
+        }
+    }
+
+    /// Whether the assistant says something in it.
+    pub(crate) fn answers(&self) -> bool {
+        let calls = self.more.iter().any(|(key, _)| key == "tool_calls");
+        self.role == "assistant" && (calls || !self.text().trim().is_empty())
+    }
+}
+
+fn part_text(part: &Json) -> &str {
+    let Json::Object(fields) = part else {
+        return "";
+    };
+    (fields.iter().rev())
+        .find_map(|(key, value)| match value {
+            Json::String(text) if key == "text" => Some(text.as_str()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+/// Messages, and the tools that the assistant may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conversation {
+    /// In order.
+    pub messages: Vec<Message>,
+    /// A list, in which each tool stands as the model's template expects it.
+    pub tools: Option<Json>,
 }
 
 /// What a row holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// A file that is one running text; it has no end of its own to learn.
     Passage(String),
@@ -33,8 +93,81 @@ pub enum Record {
         /// Learned.
         completion: String,
     },
+    /// An instruction as Alpaca writes it; only the output is learned. A conversation for a model with a chat
+    /// template, and Alpaca's own prompt for others.
+    Instruction {
+        /// What the system says; may be empty.
+        system: String,
+        /// What is asked.
+        instruction: String,
+        /// What it is asked of; may be empty.
+        input: String,
+        /// Learned.
+        output: String,
+    },
     /// A conversation; only what the assistant says is learned.
-    Messages(Vec<Message>),
+    Messages(Conversation),
+}
+
+impl Record {
+    /// Bytes of what is said in it, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Passage(text) | Self::Text(text) => text.len(),
+            Self::Completion { prompt, completion } => prompt.len() + completion.len(),
+            Self::Instruction {
+                system,
+                instruction,
+                input,
+                output,
+            } => system.len() + instruction.len() + input.len() + output.len(),
+            Self::Messages(conversation) => {
+                conversation.messages.iter().map(|m| m.text().len()).sum()
+            }
+        }
+    }
+
+    /// The row as running text, for readers that tell no part of it from another.
+    ///
+    /// # Errors
+    /// A conversation has no text of its own: each model's template writes another.
+    pub fn plain(self) -> Result<String, String> {
+        match self {
+            Self::Passage(text) | Self::Text(text) => Ok(text),
+            Self::Completion { prompt, completion } => Ok(prompt + &completion),
+            Self::Instruction {
+                system,
+                instruction,
+                input,
+                output,
+            } => Ok(alpaca_prompt(&system, &instruction, &input) + &output),
+            Self::Messages(_) => Err(
+                "it is a conversation, and running text is needed; write {\"text\": \"...\"} or \
+                 {\"prompt\": \"...\", \"completion\": \"...\"}"
+                    .into(),
+            ),
+        }
+    }
+}
+
+/// The prompt that Alpaca was trained with (Taori et al., 2023).
+pub(crate) fn alpaca_prompt(system: &str, instruction: &str, input: &str) -> String {
+    let system = match (system.trim().is_empty(), input.trim().is_empty()) {
+        (false, _) => system,
+        (true, true) => {
+            "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        }
+        (true, false) => {
+            "Below is an instruction that describes a task, paired with an input that provides further context. Write a \
+             response that appropriately completes the request."
+        }
+    };
+    match input.trim().is_empty() {
+        true => format!("{system}\n\n### Instruction:\n{instruction}\n\n### Response:\n"),
+        false => format!(
+            "{system}\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+        ),
+    }
 }
 
 /// Where a row stands in its file, counted from one.
@@ -57,7 +190,7 @@ impl fmt::Display for Place {
 }
 
 /// A usable row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Where it stands.
     pub place: Place,
@@ -89,6 +222,10 @@ pub struct RowReport {
     pub bad: u64,
     /// The first of the bad ones.
     pub examples: Vec<BadRow>,
+    /// What rows hold that was not used, and in how many of them.
+    pub unused: BTreeMap<String, u64>,
+    /// Conversations learned answer by answer, because the model's template writes earlier answers differently.
+    pub split: u64,
     /// How many examples are kept.
     #[serde(skip)]
     pub keep: usize,
@@ -107,7 +244,19 @@ impl RowReport {
             good: 0,
             bad: 0,
             examples: Vec::new(),
+            unused: BTreeMap::new(),
+            split: 0,
             keep,
+        }
+    }
+
+    /// Counts something that a row holds and that was not used.
+    pub(crate) fn unused(&mut self, what: &str) {
+        if let Some(rows) = self.unused.get_mut(what) {
+            *rows += 1;
+        } else if self.unused.len() < MAX_UNUSED_FIELDS {
+            let short: String = what.chars().take(100).collect();
+            *self.unused.entry(short).or_default() += 1;
         }
     }
 
@@ -127,108 +276,24 @@ impl fmt::Display for RowReport {
             write!(f, "\n  {example}")?;
         }
         match self.bad - self.examples.len() as u64 {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more"),
+            0 => {}
+            more => write!(f, "\n  and {more} more")?,
         }
-    }
-}
-
-/// Reads a JSON object. `messages` go before `prompt` and `completion`, and these before `text`:
-/// published conversations often carry a copy of their first message as a prompt.
-pub(crate) fn record_of(object: Map<String, Value>) -> Result<Record, String> {
-    let mut object = object;
-    let mut field = |name: &str| object.remove(name).filter(|v| !v.is_null());
-    let (messages, text) = (field("messages"), field("text"));
-    let (prompt, completion) = (field("prompt"), field("completion"));
-    match (messages, prompt, completion, text) {
-        (Some(messages), ..) => messages_of(messages).map(Record::Messages),
-        (_, Some(prompt), Some(completion), _) => completion_of(
-            string_of("prompt", prompt)?,
-            string_of("completion", completion)?,
-        ),
-        (.., Some(text)) => text_of(string_of("text", text)?),
-        (_, Some(_), None, None) => Err("it has a \"prompt\" without a \"completion\"".into()),
-        (_, None, Some(_), None) => Err("it has a \"completion\" without a \"prompt\"".into()),
-        _ => Err(
-            "it has neither \"messages\", nor \"prompt\" and \"completion\", \
-                  nor \"text\""
-                .into(),
-        ),
-    }
-}
-
-/// A document that is not empty.
-pub(crate) fn text_of(text: String) -> Result<Record, String> {
-    match text.trim().is_empty() {
-        true => Err("its \"text\" is empty".into()),
-        false => Ok(Record::Text(text)),
-    }
-}
-
-/// A pair whose completion is not empty; a prompt may be.
-pub(crate) fn completion_of(prompt: String, completion: String) -> Result<Record, String> {
-    match completion.trim().is_empty() {
-        true => Err("its \"completion\" is empty".into()),
-        false => Ok(Record::Completion { prompt, completion }),
-    }
-}
-
-fn string_of(name: &str, value: Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => Ok(text),
-        other => Err(format!("its {name:?} is {}, not a string", kind(&other))),
-    }
-}
-
-/// A conversation in which the assistant says something.
-fn messages_of(value: Value) -> Result<Vec<Message>, String> {
-    let Value::Array(items) = value else {
-        return Err(format!("its \"messages\" are {}, not a list", kind(&value)));
-    };
-    if items.len() > MAX_MESSAGES {
-        return Err(format!(
-            "it has {} messages, more than the {MAX_MESSAGES} allowed",
-            items.len()
-        ));
-    }
-    let numbered = items.into_iter().enumerate();
-    let messages = numbered
-        .map(|(index, item)| {
-            message_of(item).map_err(|why| format!("message {}: {why}", index + 1))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let says = |m: &Message| m.role == "assistant" && !m.content.trim().is_empty();
-    match messages.iter().any(says) {
-        true => Ok(messages),
-        false => Err("the assistant says nothing in its \"messages\"".into()),
-    }
-}
-
-fn message_of(value: Value) -> Result<Message, String> {
-    let Value::Object(mut object) = value else {
-        return Err(format!("{} is not an object", kind(&value)));
-    };
-    let mut field = |name: &str| match object.remove(name) {
-        Some(value) => string_of(name, value),
-        None => Err(format!("it has no {name:?}")),
-    };
-    let (role, content) = (field("role")?, field("content")?);
-    let calls = object.get("tool_calls").filter(|v| !v.is_null());
-    match calls {
-        Some(calls) if calls.as_array().is_none_or(|c| !c.is_empty()) => {
-            Err("it calls tools, which is not supported".into())
+        if self.split > 0 {
+            write!(
+                f,
+                "\n  {} conversations are learned answer by answer: the model's template writes earlier answers \
+                 differently",
+                self.split
+            )?;
         }
-        _ => Ok(Message { role, content }),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        let unused = self
+            .unused
+            .iter()
+            .map(|(what, rows)| format!("{what} ({rows} rows)"));
+        match unused.collect::<Vec<_>>() {
+            unused if unused.is_empty() => Ok(()),
+            unused => write!(f, "\n  not used: {}", unused.join(", ")),
+        }
     }
 }

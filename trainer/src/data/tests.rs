@@ -32,17 +32,6 @@ fn a_last_window_of_one_token_predicts_nothing_and_is_left_out() {
 }
 
 #[test]
-fn jsonl_documents_are_cut_by_themselves() {
-    let base = tiny_base();
-    let lines = "{\"text\":\"abc\"}\n\n{\"text\":\"defgh\",\"id\":7}\n";
-    let windows = from_jsonl(&base, lines, 4).unwrap();
-    let lengths: Vec<usize> = windows.iter().map(<[u32]>::len).collect();
-    assert_eq!(lengths, [3, 4]);
-    let error = from_jsonl(&base, "{\"text\":\"abc\"}\n{\"txt\":1}", 4).unwrap_err();
-    assert!(error.to_string().contains("line 2"), "{error}");
-}
-
-#[test]
 fn useless_data_is_refused() {
     let base = tiny_base();
     assert!(matches!(
@@ -55,8 +44,6 @@ fn useless_data_is_refused() {
     ));
     let beyond = Windows::from_tokens(vec![vec![3, 48]], 4, 48);
     assert!(matches!(beyond, Err(DataError::Batch(_))));
-    let missing = Windows::from_file(&base, Path::new("/nowhere/at/all.txt"), 4).unwrap_err();
-    assert!(missing.to_string().contains("/nowhere/at/all.txt"));
 }
 
 #[test]
@@ -82,12 +69,4 @@ fn held_out_windows_and_samples_are_disjoint_parts() {
     let sample = windows.sample(&[5; 32], 8);
     assert_eq!(sample, windows.sample(&[5; 32], 8));
     assert_eq!((sample.len(), windows.sample(&[5; 32], 999).len()), (8, 50));
-}
-
-/// The windows of a file of such lines.
-fn from_jsonl(base: &BaseModel, lines: &str, context: usize) -> Result<Windows, DataError> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("rows.jsonl");
-    std::fs::write(&path, lines).unwrap();
-    Windows::from_file(base, &path, context)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::data::{PackReport, RowReport};
+use crate::data::{Format, PackReport, RowReport};
 use crate::evaluate::Evaluation;
 use crate::session::StepReport;
 use crate::session::memory::{Bytes, MemoryEstimate};
@@ -16,8 +16,21 @@ use crate::session::report::Span;
 pub struct FileSummary {
     /// The file.
     pub path: String,
+    /// What it was read as.
+    pub format: Format,
     /// What was used of it, and what not.
     pub rows: RowReport,
+    /// How much of it was encoded, where the steps can see only a part.
+    pub enough: Option<Enough>,
+}
+
+/// A part of a file that is enough for the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Enough {
+    /// Bytes of rows that were encoded.
+    pub kept: u64,
+    /// Bytes of all rows.
+    pub of: u64,
 }
 
 /// What is trained and measured on.
@@ -34,7 +47,14 @@ pub struct DataSummary {
 impl fmt::Display for DataSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
-            writeln!(f, "{}: {}", file.path, file.rows)?;
+            writeln!(f, "{} ({}): {}", file.path, file.format, file.rows)?;
+            if let Some(Enough { kept, of }) = file.enough {
+                let (kept, of) = (Bytes(kept), Bytes(of));
+                writeln!(
+                    f,
+                    "  {kept} of its {of}, drawn by the seed, are enough for the steps"
+                )?;
+            }
         }
         write!(f, "training on {}", self.train)?;
         match &self.held_out {
@@ -49,6 +69,15 @@ impl fmt::Display for DataSummary {
 pub enum FinetuneEvent {
     /// The data is read and encoded.
     Data(DataSummary),
+    /// Work that takes a while, some of it done. Comes often; a caller shows what it likes.
+    Working {
+        /// What is done, for people.
+        what: String,
+        /// How much of it, in any unit.
+        done: u64,
+        /// Of how much; zero when that is not known.
+        of: u64,
+    },
     /// What memory it will take.
     Memory(MemoryEstimate),
     /// Loss of the base on what is held out.
@@ -77,6 +106,10 @@ impl fmt::Display for FinetuneEvent {
         };
         match self {
             Self::Data(data) => data.fmt(f),
+            Self::Working { what, of: 0, .. } => f.write_str(what),
+            Self::Working { what, done, of } => {
+                write!(f, "{what}: {:.0} % done", *done as f64 / *of as f64 * 100.0)
+            }
             Self::Memory(estimate) => write!(f, "memory: about {estimate}"),
             Self::Before(evaluation) => loss(f, "before", evaluation),
             Self::Step(report) => report.fmt(f),

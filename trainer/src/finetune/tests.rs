@@ -1,5 +1,7 @@
 //! From files to an adapter, all the way.
 
+use std::path::Path;
+
 use super::*;
 use crate::session::StepReport;
 use crate::testing::tiny_base;
@@ -41,7 +43,9 @@ fn run(
 ) -> Result<(Finetuned, Vec<String>), FinetuneError> {
     let mut said = Vec::new();
     let mut note = |event: &FinetuneEvent| {
-        said.push(event.to_string());
+        if !matches!(event, FinetuneEvent::Working { .. }) {
+            said.push(event.to_string());
+        }
         match event {
             FinetuneEvent::Step(StepReport { step, .. }) if *step == stop_at => Control::Stop,
             _ => Control::Continue,
@@ -105,6 +109,193 @@ fn a_stopped_training_resumes_to_the_same_adapter() {
     assert_eq!(resumed.summary.resumed_at, 5);
     assert_eq!(resumed.adapter, straight.adapter);
     assert_eq!(resumed.summary.predicted, straight.summary.predicted);
+}
+
+#[test]
+fn the_same_rows_give_the_same_adapter_and_loss_whatever_the_file_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["ab", "cde", "fghi", "jklmn", "op"];
+    let rows: Vec<String> = (0..20)
+        .map(|i| format!("{0} {0} {1}", words[i % 5], words[i % 3]))
+        .collect();
+    let lines: String = rows
+        .iter()
+        .map(|row| format!("{{\"text\": \"{row}\"}}\n"))
+        .collect();
+    let array = format!("[{}]", lines.trim().replace('\n', ","));
+    let table: String = rows.iter().map(|row| format!("{row};1\n")).collect();
+    let written = [
+        ("a.jsonl", lines.clone()),
+        ("b.JSONL", lines.clone()),
+        ("c.ndjson", format!("\u{feff}{lines}")),
+        ("d.txt", lines),
+        ("e.json", array),
+        ("f.csv", format!("text;n\n{table}")),
+    ];
+    let short = FinetuneOptions {
+        length: Length::Steps(3),
+        ..options()
+    };
+    let trained = written.map(|(name, content)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let (made, _) = run(&[path], &short, 0).unwrap();
+        (
+            made.adapter,
+            made.summary.loss_before,
+            made.summary.loss_after,
+        )
+    });
+    assert!(trained.iter().all(|one| *one == trained[0]));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let options = FinetuneOptions {
+        checkpoint: Some(CheckpointOptions {
+            folder: file.join("kept"),
+            every: 3,
+            resume: false,
+        }),
+        ..options()
+    };
+    let error = run(&[folder.path().join("none.txt")], &options, 0).unwrap_err();
+    assert!(matches!(error, FinetuneError::Save(_)), "{error}");
+    assert!(error.to_string().contains("kept"), "{error}");
+}
+
+#[test]
+fn a_training_resumed_with_another_rank_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [rows(folder.path())];
+    let keeping = |rank, alpha| FinetuneOptions {
+        rank,
+        alpha,
+        checkpoint: Some(CheckpointOptions {
+            folder: folder.path().join("kept"),
+            every: 3,
+            resume: true,
+        }),
+        ..options()
+    };
+    run(&files, &keeping(4, 8), 4).unwrap();
+    for (other, says) in [
+        (keeping(8, 8), "its rank is 4, this one's is 8"),
+        (keeping(4, 16), "its alpha is 8"),
+    ] {
+        let error = run(&files, &other, 0).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    assert!(run(&files, &keeping(4, 8), 0).is_ok());
+}
+
+#[test]
+fn a_training_that_diverges_keeps_what_it_did_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = CheckpointOptions {
+        folder: folder.path().join("kept"),
+        every: 1000,
+        resume: false,
+    };
+    let options = FinetuneOptions {
+        learning_rate: 1e36,
+        warm_up: 0.0,
+        checkpoint: Some(kept.clone()),
+        ..options()
+    };
+    let error = run(&[rows(folder.path())], &options, 0).unwrap_err();
+    assert!(matches!(error, FinetuneError::Session(_)), "{error}");
+    assert!(kept.path().exists());
+}
+
+#[test]
+fn a_training_of_one_step_moves_the_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = FinetuneOptions {
+        length: Length::Steps(1),
+        warm_up: 7.0,
+        ..options()
+    };
+    let (made, _) = run(&[rows(folder.path())], &one, 0).unwrap();
+    let shape = made.adapter.shape().clone();
+    let b = shape
+        .segments()
+        .into_iter()
+        .filter(|s| s.factor == tributary_protocol::adapter::Factor::B);
+    assert!(
+        b.into_iter()
+            .any(|s| made.adapter.segment(&s).iter().any(|v| *v != 0.0))
+    );
+}
+
+#[test]
+fn files_that_would_make_the_machine_swap_are_refused_with_numbers_unless_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let huge = folder.path().join("huge.txt");
+    std::fs::File::create(&huge)
+        .unwrap()
+        .set_len(4 << 40)
+        .unwrap();
+    let error = run(std::slice::from_ref(&huge), &options(), 0).unwrap_err();
+    assert!(
+        matches!(error, FinetuneError::TooMuchData { .. }),
+        "{error}"
+    );
+    let error = error.to_string();
+    assert!(
+        error.contains("4096 GiB") && error.contains("49152 GiB"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_few_steps_encode_a_few_megabytes_of_a_large_file_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.txt");
+    let line = "row row row your boat gently down the stream\n";
+    std::fs::write(&path, line.repeat(600_000)).unwrap();
+    let few = FinetuneOptions {
+        length: Length::Steps(2),
+        ..options()
+    };
+    let (made, said) = run(std::slice::from_ref(&path), &few, 0).unwrap();
+    let enough = made.summary.data.files[0].enough.unwrap();
+    assert_eq!(enough.of, 27_000_000);
+    assert!((8 << 20..10 << 20).contains(&enough.kept), "{enough:?}");
+    assert!(said[0].contains("are enough for the steps"), "{}", said[0]);
+    // Held out by windows, as of a whole text.
+    let held = made.summary.data.held_out.unwrap();
+    assert!(
+        held.windows * 8 < made.summary.data.train.windows,
+        "{held:?}"
+    );
+    let (again, _) = run(&[path], &few, 0).unwrap();
+    assert_eq!(again.adapter, made.adapter);
+}
+
+#[test]
+fn somebody_who_says_stop_while_data_is_read_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut told = 0;
+    let mut stop = |event: &FinetuneEvent| match event {
+        FinetuneEvent::Working { done, .. } if *done > 0 => {
+            told += 1;
+            Control::Stop
+        }
+        _ => Control::Continue,
+    };
+    let made = finetune(
+        &tiny_base(),
+        None,
+        &[rows(folder.path())],
+        &options(),
+        &mut stop,
+    );
+    assert!(matches!(made, Err(FinetuneError::Stopped)));
+    assert_eq!(told, 1);
 }
 
 #[test]

@@ -30,6 +30,12 @@ pub(crate) use write::{unfinished_folder, write_file};
 
 /// The one file of an unsharded model.
 const SINGLE: &str = "model.safetensors";
+/// The token table's place among the slots.
+const TABLE: usize = 0;
+/// The output layer of a model that does not tie it to the table.
+const HEAD: &str = "lm_head.weight";
+/// What stands before the names of the decoder's tensors in a model with a head.
+const DECODER: &str = "model.";
 /// Pickle files, which run code when they are read.
 const PICKLES: [&str; 3] = [
     "pytorch_model.bin",
@@ -103,6 +109,15 @@ pub enum WeightsError {
         file: String,
         /// The tensor.
         tensor: String,
+    },
+    /// The configuration ties the head to the token table, and the file has another head.
+    #[error(
+        "{file} holds an lm_head.weight that differs from the token table, although config.json ties the two; set \
+         tie_word_embeddings to false to use it, or fetch the model again"
+    )]
+    TwoHeads {
+        /// The file.
+        file: String,
     },
     /// A tensor has another shape than the model needs.
     #[error("{file}: {tensor} has shape {found:?} where {expected:?} is needed")]
@@ -237,7 +252,8 @@ fn assemble<R: std::io::Read>(
 ) -> Result<Vec<Parameter>, WeightsError> {
     let slots = parameters::slots(config);
     let places = places(&files, &slots, config.tied)?;
-    let mut values: Vec<Option<Vec<f32>>> = vec![None; slots.len()];
+    // One more for the head that a file of a tied model may repeat.
+    let mut values: Vec<Option<Vec<f32>>> = vec![None; slots.len() + 1];
     let found: std::collections::BTreeSet<usize> =
         places.iter().flatten().flatten().copied().collect();
     if let Some(missing) = (0..slots.len()).find(|slot| !found.contains(slot)) {
@@ -253,6 +269,10 @@ fn assemble<R: std::io::Read>(
                 values[slot] = Some(numbers);
             }
         })?;
+    }
+    let repeated = values.pop().flatten();
+    if repeated.is_some() && repeated != values[TABLE] {
+        return Err(WeightsError::TwoHeads { file: whole.into() });
     }
     let parameter = |(slot, values): (parameters::Slot, Option<Vec<f32>>)| Parameter {
         name: slot.name,
@@ -271,23 +291,30 @@ fn places<R>(
     let by_name: BTreeMap<&str, usize> = (slots.iter().enumerate())
         .map(|(at, slot)| (slot.name.as_str(), at))
         .collect();
+    // A decoder that was saved without its head lacks the first component of every name.
+    let mut names =
+        (files.iter()).flat_map(|file| file.header.entries.iter().map(|e| e.name.as_str()));
+    let bare = !names.any(|name| name.starts_with(DECODER));
+    let found = |tensor: &str| match by_name.get(tensor) {
+        Some(at) => Some(*at),
+        None if bare => by_name.get(format!("{DECODER}{tensor}").as_str()).copied(),
+        None => None,
+    };
     let place = |file: &str, entry: &header::Entry| {
         let (file, tensor) = (file.to_string(), entry.name.clone());
-        let Some(at) = by_name.get(entry.name.as_str()).copied() else {
-            // Some writers repeat the table as a tied head, old ones store the rotary table; the one
-            // is never read, the other follows from the configuration.
-            let known =
-                (tied && tensor == "lm_head.weight") || tensor.ends_with("rotary_emb.inv_freq");
-            return match known {
-                true => Ok(None),
-                false => Err(WeightsError::Unmatched { file, tensor }),
-            };
+        let (at, expected) = match found(&entry.name) {
+            Some(at) => (at, &slots[at].shape),
+            // Some writers repeat the table as a tied head.
+            None if tied && tensor == HEAD => (slots.len(), &slots[TABLE].shape),
+            // Old writers store the rotary table, which follows from the configuration.
+            None if tensor.ends_with("rotary_emb.inv_freq") => return Ok(None),
+            None => return Err(WeightsError::Unmatched { file, tensor }),
         };
-        if entry.shape != slots[at].shape {
+        if entry.shape != *expected {
             return Err(WeightsError::Shape {
                 file,
                 tensor,
-                expected: slots[at].shape.clone(),
+                expected: expected.clone(),
                 found: entry.shape.clone(),
             });
         }

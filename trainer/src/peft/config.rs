@@ -19,6 +19,32 @@ const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
 /// change them whenever the adapter is loaded.
 const KNOWN_INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
+/// Fields that change nothing of what an adapter computes once it is trained. A field that is neither here nor read
+/// may change it, and is refused where it is set.
+const HARMLESS: [&str; 20] = [
+    "auto_mapping",
+    "corda_config",
+    "ensure_weight_tying",
+    "ephemeral_gpu_offload",
+    "eva_config",
+    "inference_mode",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
+    // Written by other trainers for themselves.
+    "lora_dtype",
+    "lorap_emb_lr",
+    "lorap_lr_ratio",
+    "unsloth_fixed",
+];
+
 /// Names as PEFT takes them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Names {
@@ -44,6 +70,8 @@ pub(super) struct LoraConfig {
     /// In the order of the file: the first that matches counts.
     pub(super) rank_pattern: Vec<(String, u32)>,
     pub(super) alpha_pattern: Vec<(String, f64)>,
+    /// The base that the adapter says it was trained on: a name of the hub, or a folder where it was trained.
+    pub(super) base: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +88,7 @@ struct Raw {
     rank_pattern: Option<Pairs<u32>>,
     alpha_pattern: Option<Pairs<f64>>,
     init_lora_weights: Option<Value>,
+    base_model_name_or_path: Option<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -123,6 +152,7 @@ impl LoraConfig {
             layers_pattern,
             rank_pattern: raw.rank_pattern.map_or(Vec::new(), |pairs| pairs.0),
             alpha_pattern: raw.alpha_pattern.map_or(Vec::new(), |pairs| pairs.0),
+            base: raw.base_model_name_or_path,
         };
         config.check()?;
         Ok(config)
@@ -182,13 +212,9 @@ fn bounded<'a>(
     Ok(())
 }
 
-fn unsupported<T>(
-    field: &'static str,
-    value: &str,
-    advice: &'static str,
-) -> Result<T, ImportError> {
+fn unsupported<T>(field: &str, value: &str, advice: &'static str) -> Result<T, ImportError> {
     Err(ImportError::Unsupported {
-        field,
+        field: field.into(),
         value: value.into(),
         advice,
     })
@@ -232,6 +258,17 @@ fn refuse_unsupported(raw: &Raw) -> Result<(), ImportError> {
         if let Some(value) = raw.rest.get(field).filter(|v| !empty(v)) {
             return unsupported(field, &value.to_string(), advice);
         }
+    }
+    let known =
+        |name: &str| HARMLESS.contains(&name) || fields.iter().any(|(field, _)| *field == name);
+    if let Some((field, value)) = raw
+        .rest
+        .iter()
+        .find(|(name, value)| !known(name) && !empty(value))
+    {
+        let advice = "this program does not know it, and it may change what the adapter computes; remove it from \
+                      adapter_config.json if it does not";
+        return unsupported(field, &value.to_string(), advice);
     }
     match &raw.init_lora_weights {
         None | Some(Value::Null | Value::Bool(_)) => Ok(()),

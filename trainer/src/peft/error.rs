@@ -46,7 +46,7 @@ pub enum ImportError {
     #[error("adapter_config.json: {field} is {value}, which is not supported; {advice}")]
     Unsupported {
         /// The field.
-        field: &'static str,
+        field: String,
         /// Its value.
         value: String,
         /// What to do.

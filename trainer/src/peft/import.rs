@@ -49,11 +49,27 @@ pub fn import_peft(folder: &Path, base: &BaseModel) -> Result<Adapter, ImportErr
     read(folder, base).map(|imported| imported.adapter)
 }
 
-/// As [`import_peft`], with what the folder said of each linear.
-pub(super) fn read(folder: &Path, base: &BaseModel) -> Result<Imported, ImportError> {
+/// The base that the folder says its adapter was trained on, where that is another than `base` by its name. Folders
+/// are told apart by their last component: the same model stands elsewhere on another machine.
+pub fn other_base(folder: &Path, base: &BaseModel) -> Option<String> {
+    let named = config(folder).ok()?.base?;
+    let last = named
+        .trim_end_matches(['/', '\\'])
+        .rsplit(['/', '\\'])
+        .next()?;
+    let other = !matches!(last, "" | "." | "..") && !last.eq_ignore_ascii_case(base.name());
+    other.then_some(named)
+}
+
+fn config(folder: &Path) -> Result<LoraConfig, ImportError> {
     let path = folder.join(CONFIG_FILE);
     let config = open::read(&path, MAX_CONFIG_BYTES).map_err(|e| not_opened(&path, e))?;
-    let config = LoraConfig::from_json(&config)?;
+    LoraConfig::from_json(&config)
+}
+
+/// As [`import_peft`], with what the folder said of each linear.
+pub(super) fn read(folder: &Path, base: &BaseModel) -> Result<Imported, ImportError> {
+    let config = config(folder)?;
     let targets = targets(&config, lora::modules(base.config()))?;
     if targets.is_empty() {
         return Err(ImportError::NoTarget {

@@ -39,7 +39,7 @@ pub(super) fn targets(
         for other in OTHERS {
             if chosen.takes(other)? {
                 return Err(ImportError::Unsupported {
-                    field: "target_modules",
+                    field: "target_modules".into(),
                     value: format!("a choice with {other}"),
                     advice: "only the linears of the layers can be adapted",
                 });

@@ -174,6 +174,9 @@ fn what_would_be_ignored_is_refused_by_field() {
         ("alora_invocation_tokens", json!([1, 2])),
         ("trainable_token_indices", json!([1])),
         ("target_parameters", json!(["x"])),
+        // Not known here, and set.
+        ("use_mixora", json!(true)),
+        ("mixora_groups", json!(4)),
     ] {
         let before = config(folder.path())[field].clone();
         set(folder.path(), field, value);
@@ -181,11 +184,37 @@ fn what_would_be_ignored_is_refused_by_field() {
         assert!(error.contains(field), "{field}: {error}");
         set(folder.path(), field, before);
     }
+    // Not known either, but says that it is off.
+    set(folder.path(), "use_later", json!(false));
     assert!(import_peft(folder.path(), &base).is_ok());
     set(folder.path(), "target_modules", json!(".*_proj"));
     set(folder.path(), "layers_to_transform", json!([0]));
     let error = import_peft(folder.path(), &base).unwrap_err().to_string();
     assert!(error.contains("layers_to_transform"), "{error}");
+}
+
+#[test]
+fn an_adapter_that_names_another_base_is_told() {
+    let base = tiny_base();
+    let folder = exported(&random_adapter(&base, 3, 1));
+    let named = |name: Value| {
+        set(folder.path(), "base_model_name_or_path", name);
+        other_base(folder.path(), &base)
+    };
+    let same = format!("/somewhere/else/{}/", base.name());
+    for name in [
+        json!(base.name().to_uppercase()),
+        json!(same),
+        json!("."),
+        Value::Null,
+    ] {
+        assert_eq!(named(name.clone()), None, "{name}");
+    }
+    let other = Some("someone/Other-1B".to_owned());
+    assert_eq!(named(json!("someone/Other-1B")), other);
+    let verified = verify(folder.path(), &base).unwrap();
+    assert!(verified.to_string().ends_with("someone/Other-1B"));
+    assert_eq!(verified.named_base, other);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Verified {
     pub base: String,
     /// The base model's hash.
     pub base_hash: String,
+    /// The base that the folder names, where that is another.
+    pub named_base: Option<String>,
     /// Tensors of the file; every one was matched with its linear.
     pub tensors: usize,
     /// Numbers of the file.
@@ -101,6 +103,7 @@ pub fn verify(folder: &Path, base: &BaseModel) -> Result<Verified, ImportError> 
     Ok(Verified {
         base: base.name().into(),
         base_hash: base.hash().to_string(),
+        named_base: import::other_base(folder, base),
         tensors: imported.tensors,
         parameters: numbers.sum(),
         rank: adapter.shape().rank,
@@ -263,6 +266,13 @@ impl fmt::Display for Verified {
             self.divergence_nats,
             self.base_nll,
             self.adapter_nll,
-        )
+        )?;
+        match &self.named_base {
+            Some(other) => write!(
+                f,
+                "\nthe folder says that it was trained on another base: {other}"
+            ),
+            None => Ok(()),
+        }
     }
 }

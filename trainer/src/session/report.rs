@@ -59,7 +59,8 @@ impl fmt::Display for StepReport {
 }
 
 /// A time in milliseconds as people say it.
-pub(crate) struct Span(pub(crate) f64);
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span(pub f64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

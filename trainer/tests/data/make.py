@@ -12,11 +12,11 @@ import pyarrow.parquet
 HERE = pathlib.Path(__file__).parent
 
 
-def write(name, rows, compression):
+def write(name, rows, compression, **more):
     path = HERE / f"{name}-{compression}.parquet"
     pyarrow.parquet.write_table(
         pyarrow.Table.from_pylist(rows), path, compression=compression, row_group_size=40,
-        write_statistics=False,
+        write_statistics=False, **more,
     )
     print(path.name, path.stat().st_size)
 
@@ -35,4 +35,7 @@ TALKS = [
 
 if __name__ == "__main__":
     write("pairs", PAIRS, "snappy")
+    write("pairs", PAIRS, "zstd")
+    write("pairs", PAIRS, "brotli")
     write("talks", TALKS, "gzip")
+    write("talks", TALKS, "zstd", data_page_version="2.0")

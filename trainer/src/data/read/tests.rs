@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::limits::MAX_ROW_BYTES;
-use crate::data::{Message, Packing, Windows};
+use crate::data::{Conversation, Message, Packing, Windows};
 use crate::testing::tiny_base;
 
 fn read(format: Format, bytes: &[u8]) -> Result<Dataset, DatasetError> {
@@ -49,15 +49,15 @@ fn jsonl_rows_hold_texts_pairs_or_conversations() {
         {\"prompt\": \"x\", \"text\": null, \"messages\": [{\"role\": \"user\", \"content\": \"q\"}, \
         {\"role\": \"assistant\", \"content\": \"r\", \"tool_calls\": []}]}";
     let dataset = read(Format::Jsonl, lines.as_bytes()).unwrap();
-    let message = |role: &str, content: &str| Message {
-        role: role.into(),
-        content: content.into(),
-    };
-    let said = vec![message("user", "q"), message("assistant", "r")];
-    assert_eq!(
-        records(&dataset),
-        [text("a"), pair("", "b"), Record::Messages(said)]
-    );
+    let messages = vec![Message::new("user", "q"), Message::new("assistant", "r")];
+    let said = Record::Messages(Conversation {
+        messages,
+        tools: None,
+    });
+    assert_eq!(records(&dataset), [text("a"), pair("", "b"), said]);
+    // The copy of the first message, and a name of the row's own.
+    let unused: Vec<&str> = dataset.report.unused.keys().map(String::as_str).collect();
+    assert_eq!(unused, ["id", "prompt"]);
     let places: Vec<Place> = dataset.rows.iter().map(|row| row.place).collect();
     assert_eq!(places, [1, 3, 4].map(Place::Line));
     assert_eq!((dataset.report.good, dataset.report.bad), (3, 0));
@@ -145,7 +145,10 @@ fn tables_are_read_by_the_names_of_their_columns() {
     assert_eq!(records(&dataset), [text("x"), text("y")]);
     assert_eq!(bad(&dataset), ["line 3: its field 1 is not UTF-8"]);
     let error = read(Format::Csv, b"a,b\n1,2\n").unwrap_err().to_string();
-    assert!(error.contains("its header (a, b) names neither"), "{error}");
+    assert!(
+        error.contains("of its header (a, b): it has neither"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -166,24 +169,216 @@ fn a_text_is_one_passage_without_mark_and_carriage_returns() {
     assert!(read(Format::Text, b" \n").is_err());
 }
 
+/// What is read of the same bytes under each of these names.
+fn under_names(bytes: &[u8]) -> Vec<(Format, Vec<Record>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "a.jsonl",
+        "a.JSONL",
+        "a.json",
+        "a.csv",
+        "a.tsv",
+        "a.txt",
+        "a.parquet.gz",
+        "a",
+        "a.tmp",
+    ];
+    let read = |name: &&str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let dataset = Dataset::read(&path, &ReadOptions::default()).unwrap();
+        (dataset.format(), records(&dataset))
+    };
+    names.iter().map(read).collect()
+}
+
 #[test]
-fn files_go_by_their_ending_unless_told_and_useless_ones_are_refused() {
+fn the_same_rows_are_read_alike_whatever_the_file_is_called_and_however_it_is_written() {
+    let expected = vec![text("one"), text("two; or, more")];
+    let lines = "{\"text\": \"one\", \"n\": 1}\n\n{\"text\": \"two; or, more\", \"n\": 2}";
+    let array = "[\n  {\"text\": \"one\"},\n  {\"text\": \"two; or, more\"}\n]";
+    let comma = "n,text\n1,one\n2,\"two; or, more\"\n";
+    let semicolon = "text;n\r\none;1\r\n\"two; or, more\";2\r\n";
+    let tab = "n\ttext\n1\tone\n2\ttwo; or, more\n";
+    let written = [
+        (Format::Jsonl, lines),
+        (Format::Json, array),
+        (Format::Csv, comma),
+        (Format::Csv, semicolon),
+        (Format::Csv, tab),
+    ];
+    for (format, content) in written {
+        let marked = format!("\u{feff}{content}").into_bytes();
+        let wide: Vec<u8> = ("\u{feff}".chars().chain(content.chars()))
+            .flat_map(|c| (c as u16).to_le_bytes())
+            .collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, content.as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        let frame = ruzstd::encoding::compress_to_vec(content.as_bytes(), level);
+        // A file may hold several frames one after the other.
+        let half = content.len() / 2;
+        let frames = [&content[..half], &content[half..]]
+            .map(|part| ruzstd::encoding::compress_to_vec(part.as_bytes(), level));
+        let frames = frames.concat();
+        for bytes in [content.as_bytes(), &marked, &wide, &gzip, &frame, &frames] {
+            for read in under_names(bytes) {
+                assert_eq!(read, (format, expected.clone()), "{content}");
+            }
+        }
+    }
+}
+
+#[test]
+fn running_text_is_text_under_every_name_that_claims_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let manual = "[{note} Write lines such as\n{\"text\": \"one\"}\nand [no others].\n";
+    let read = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, manual).unwrap();
+        Dataset::read(&path, &ReadOptions::default())
+    };
+    for name in ["a.txt", "a.md", "a.bin", "README"] {
+        assert_eq!(read(name).unwrap().format(), Format::Text, "{name}");
+    }
+    for name in ["a.jsonl", "a.json", "a.csv", "a.parquet"] {
+        match read(name) {
+            // The one line that is a row is used, and the others are named.
+            Ok(dataset) => assert_eq!((name, dataset.report.bad), ("a.jsonl", 2)),
+            Err(error) => assert!(error.to_string().contains(name), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn text_that_is_no_text_is_refused_with_the_line() {
+    let wide: Vec<u8> = "one\ntwo"
+        .chars()
+        .flat_map(|c| (c as u16).to_le_bytes())
+        .collect();
+    for bytes in [&wide[..], b"one\0", b"one\n\xff"] {
+        let error = Dataset::from_bytes("a.txt", bytes, &ReadOptions::default()).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("line 1") || error.contains("line 2"),
+            "{error}"
+        );
+    }
+    let error = read(Format::Csv, b"text\nx\0\n").unwrap_err().to_string();
+    assert!(
+        error.contains("line 2: its field 1 holds a NUL byte"),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_that_are_cut_short_or_packed_badly_are_damaged() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &b"{\"text\": \"one\"}\n".repeat(9000)).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let zstd = ruzstd::encoding::compress_to_vec(&b"{\"text\": \"one\"}\n".repeat(9000)[..], level);
+    let odd = b"\xff\xfeo\0n";
+    for bytes in [
+        &gzip[..gzip.len() / 2],
+        &zstd[..zstd.len() / 2],
+        &zstd[..6],
+        odd,
+    ] {
+        let error = Dataset::from_bytes("a", bytes, &ReadOptions::default()).unwrap_err();
+        assert!(matches!(error, DatasetError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_people_call_rows_is_read_or_refused_with_the_nearest_form() {
+    let alpaca = br#"{"instruction": "add", "input": "1 2", "output": "3"}"#;
+    let instruction = Record::Instruction {
+        system: String::new(),
+        instruction: "add".into(),
+        input: "1 2".into(),
+        output: "3".into(),
+    };
+    assert_eq!(
+        records(&read(Format::Jsonl, alpaca).unwrap()),
+        std::slice::from_ref(&instruction)
+    );
+    let table = b"instruction\tinput\toutput\nadd\t1 2\t3\n";
+    assert_eq!(records(&read(Format::Csv, table).unwrap()), [instruction]);
+
+    let shared = br#"{"system": "be kind", "conversations": [{"from": "human", "value": "hi"},
+        {"from": "gpt", "value": "hello"}]}"#;
+    let shared = String::from_utf8_lossy(shared).replace('\n', " ");
+    let plain = r#"{"messages": [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "text", "text": "hello"}]}]}"#;
+    let plain = plain.replace('\n', " ");
+    let two = format!("{shared}\n{plain}");
+    let dataset = read(Format::Jsonl, two.as_bytes()).unwrap();
+    let said: Vec<Vec<(String, String)>> = (dataset.rows.iter())
+        .map(|row| {
+            let Record::Messages(conversation) = &row.record else {
+                panic!("{row:?}");
+            };
+            let messages = conversation.messages.iter();
+            messages
+                .map(|m| (m.role.clone(), m.text().into_owned()))
+                .collect()
+        })
+        .collect();
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[0].len(), 3);
+
+    let refused = [
+        (
+            r#"{"question": "q", "answer": "a"}"#,
+            "rename \"question\" and \"answer\"",
+        ),
+        (r#"{"content": "q"}"#, "rename \"content\" to \"text\""),
+        (r#"{"x": 1}"#, "write {\"text\": \"...\"}"),
+        (
+            r#"{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}"#,
+            "only {\"type\": \"text\", \"text\": \"...\"} is read",
+        ),
+        (
+            r#"{"conversations": [{"from": "function_call", "value": "x"}]}"#,
+            "tool_calls",
+        ),
+        (
+            r#"{"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]}"#,
+            "neither 0 nor 1",
+        ),
+    ];
+    for (row, says) in refused {
+        let error = read(Format::Jsonl, row.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("line 1"), "{error}");
+    }
+}
+
+#[test]
+fn calls_and_tools_keep_their_order_and_arguments_become_objects() {
+    let row = r#"{"tools": "[{\"type\": \"function\", \"name\": \"f\"}]", "messages": [
+        {"role": "user", "content": "hi", "weight": 1}, {"role": "assistant", "content": null, "weight": 0,
+        "tool_calls": [{"function": {"name": "f", "arguments": "{\"z\": 1, \"a\": 2}"}}]},
+        {"role": "tool", "content": "5"}, {"role": "assistant", "content": "five"}]}"#;
+    let dataset = read(Format::Jsonl, row.replace('\n', " ").as_bytes()).unwrap();
+    let Record::Messages(conversation) = &dataset.rows[0].record else {
+        panic!("{dataset:?}");
+    };
+    let json = |text: &str| serde_json::from_str::<crate::json::Json>(text).unwrap();
+    let tools = json(r#"[{"type": "function", "name": "f"}]"#);
+    assert_eq!(conversation.tools, Some(tools));
+    let calls = json(r#"[{"function": {"name": "f", "arguments": {"z": 1, "a": 2}}}]"#);
+    assert_eq!(conversation.messages[1].more[0].1, calls);
+    let learned: Vec<bool> = conversation.messages.iter().map(|m| m.learned).collect();
+    assert_eq!(learned, [true, false, true, true]);
+}
+
+#[test]
+fn rows_without_use_and_files_without_rows_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let options = ReadOptions::default();
-    std::fs::write(path("a.csv"), "text\nabc\n").unwrap();
-    assert_eq!(
-        Dataset::read(&path("a.csv"), &options).unwrap().rows.len(),
-        1
-    );
-    std::fs::write(path("a.bin"), "{\"text\": \"abc\"}").unwrap();
-    let error = Dataset::read(&path("a.bin"), &options).unwrap_err();
-    assert!(matches!(error, DatasetError::Format { .. }), "{error}");
-    let told = ReadOptions {
-        format: Some(Format::Jsonl),
-        ..options
-    };
-    assert_eq!(Dataset::read(&path("a.bin"), &told).unwrap().rows.len(), 1);
     std::fs::write(path("b.jsonl"), "{}\n{}\n").unwrap();
     let error = Dataset::read(&path("b.jsonl"), &options)
         .unwrap_err()
@@ -193,7 +388,7 @@ fn files_go_by_their_ending_unless_told_and_useless_ones_are_refused() {
         "{error}"
     );
     for name in ["none.jsonl", "."] {
-        let error = Dataset::read(&path(name), &told).unwrap_err();
+        let error = Dataset::read(&path(name), &options).unwrap_err();
         assert!(matches!(error, DatasetError::Read { .. }), "{error}");
     }
 }
@@ -248,12 +443,30 @@ fn parquet_tables_are_read_by_their_columns_and_damaged_ones_refused() {
     assert_eq!(records[0], pair("Where is it?", "Up the river."));
     assert_eq!(records.len(), 60);
     assert_eq!(bad(&dataset), ["row 2: its \"completion\" is empty"]);
-    let talks = include_bytes!("../../../tests/data/talks-gzip.parquet");
-    let dataset = read(Format::Parquet, talks).unwrap();
-    let Record::Messages(messages) = &dataset.rows[0].record else {
+    let unused: Vec<&String> = dataset.report.unused.keys().collect();
+    assert_eq!(unused, ["id"]);
+    let zstd: &[u8] = include_bytes!("../../../tests/data/pairs-zstd.parquet");
+    let brotli: &[u8] = include_bytes!("../../../tests/data/pairs-brotli.parquet");
+    for packed in [zstd, brotli] {
+        let dataset = read(Format::Parquet, packed).unwrap();
+        assert_eq!(self::records(&dataset), records);
+        for at in (0..packed.len()).step_by(7) {
+            let mut flipped = packed.to_vec();
+            flipped[at] ^= 0x41;
+            let _ = read(Format::Parquet, &flipped);
+        }
+    }
+    let gzip: &[u8] = include_bytes!("../../../tests/data/talks-gzip.parquet");
+    // Pages of the second version, whose levels are not packed.
+    let zstd: &[u8] = include_bytes!("../../../tests/data/talks-zstd.parquet");
+    let talks = [gzip, zstd].map(|talks| read(Format::Parquet, talks).unwrap());
+    assert_eq!(talks[0].rows, talks[1].rows);
+    let [dataset, _] = talks;
+    let Record::Messages(conversation) = &dataset.rows[0].record else {
         panic!("{dataset:?}");
     };
-    assert_eq!((messages.len(), messages[1].content.as_str()), (2, "hello"));
+    let messages = &conversation.messages;
+    assert_eq!((messages.len(), &*messages[1].text()), (2, "hello"));
     assert_eq!(
         bad(&dataset),
         ["row 2: the assistant says nothing in its \"messages\""]

@@ -39,6 +39,43 @@ fn exact_numbers_survive_a_round_trip_and_bf16_rounds() {
 }
 
 #[test]
+fn a_second_head_of_a_tied_model_is_refused_unless_it_is_the_table() {
+    let config = Config {
+        tied: true,
+        ..tiny_config()
+    };
+    let good = parameters::initialise(&config, 7);
+    let mut twice = good.clone();
+    twice.push(Parameter {
+        name: HEAD.into(),
+        ..good[TABLE].clone()
+    });
+    assert_eq!(read_bytes(&encoded(&twice), "x", &config).unwrap(), good);
+    twice.last_mut().unwrap().values[3] += 1.0;
+    let refused = error(&twice, &config);
+    assert!(
+        refused.contains("lm_head.weight") && refused.contains("tie_word_embeddings"),
+        "{refused}"
+    );
+    twice.last_mut().unwrap().shape.reverse();
+    assert!(error(&twice, &config).contains("lm_head.weight"));
+}
+
+#[test]
+fn a_decoder_saved_without_its_head_is_read_by_its_bare_names() {
+    let config = tiny_config();
+    let good = parameters::initialise(&config, 7);
+    let mut bare = good.clone();
+    for parameter in &mut bare {
+        parameter.name = parameter.name.replacen(DECODER, "", 1);
+    }
+    assert_eq!(read_bytes(&encoded(&bare), "x", &config).unwrap(), good);
+    // Some bare, some not, is neither.
+    bare[1].name = good[1].name.clone();
+    assert!(error(&bare, &config).contains("no place for"));
+}
+
+#[test]
 fn faults_are_named_by_tensor() {
     let config = tiny_config();
     let good = parameters::initialise(&config, 7);
