@@ -9,7 +9,7 @@
 //!
 //! - A score of zero or less earns nothing, and stays on record.
 //! - A round whose scores do not add up to more than zero gained nothing: the sponsor pays nothing.
-//! - A score whose author is not beyond luck yet ([`crate::evidence`]) is held back: it earns nothing. Its part is
+//! - A score whose author is not beyond luck yet ([`crate::significance`]) is held back: it earns nothing. Its part is
 //!   paid in and waits in `Account::Unallocated`. If the sponsor got it, it would pay to keep runs so short, or
 //!   hold-outs so small, that nobody passes; if the other contributors got it, each would earn by the others' bad
 //!   luck; if its author got it, luck would be paid after all.

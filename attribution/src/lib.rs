@@ -18,8 +18,8 @@
 //! asks a [`Gradient`] for losses and gradients at points.
 //!
 //! Modules: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the score of a
-//! round), [`novelty`] (what of it is new), [`evidence`] (what of it is more than luck), [`interval`], [`query`]
-//! (shares of one answer), [`lexical`] (spans of an answer that stand in a shard), [`money`], [`chart`], [`credit`],
+//! round), [`novelty`] (what of it is new), [`significance`] (what of it is more than luck), [`interval`], [`query`]
+//! (shares of one answer), [`lexical`] (spans of an answer that stand in a shard), [`money`], [`account`], [`credit`],
 //! [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
 //! [`mod@reference`], the slow twins.
 

@@ -18,7 +18,7 @@
 //!
 //! Beside each score stands its **luck**: the standard deviation that it would have if the signs of the new part's
 //! numbers were random, `sqrt(sum_j (g_j c_j)^2)` under the mean gradient `g` over points and batches.
-//! [`crate::evidence`] compares scores with it.
+//! [`crate::significance`] compares scores with it.
 //!
 //! The score is linear in `c_i`: splitting an update over several identities earns the same sum. For quadratic losses
 //! it is the exact Shapley value of [`crate::utility::LossDrop`]; with cubic terms the two differ (see the crate's

@@ -1,7 +1,7 @@
 //! What it gains to claim others' text.
 //!
 //! Five honest owners of real text, and an attacker with a tenth as much of its own, in runs whose weights follow own
-//! text. Joins, openings and values are the protocol's own ([`stage`]); [`plays`] has the attacks. An attack's *gain*
+//! text. Joins, openings and values are the protocol's own ([`run`]); [`attacks`] has the attacks. An attack's *gain*
 //! is what all names of the attacker have for their own, over what its own text gives it under one name; what it
 //! *takes* is what the victim then lacks beside a run without attack.
 
