@@ -100,7 +100,7 @@ pub struct Cell {
 /// What became of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Played {
-    /// By lever: what was paid, in budgets of a round.
+    /// By payment rule: what was paid, in budgets of a round.
     paid: BTreeMap<String, Paid>,
     /// How like each other updates are.
     likeness: Likeness,
@@ -257,7 +257,7 @@ struct Table {
     /// The cheater's first updates, one a factor.
     first: Vec<Vec<u8>>,
     paid: BTreeMap<String, Paid>,
-    /// By lever, as what was paid.
+    /// By payment rule, as what was paid.
     significance: BTreeMap<&'static str, Significance>,
     rng: ChaCha8Rng,
 }
@@ -314,7 +314,7 @@ impl Table {
             let scores = rule.scores(&round, significance);
             let paid = self.paid.get_mut(rule.name);
             pay(
-                paid.expect("a place for each lever"),
+                paid.expect("a place for each rule"),
                 &closed,
                 &scores,
                 counts,

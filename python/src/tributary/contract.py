@@ -360,19 +360,6 @@ EventView = Union[
 ]
 
 
-class Evidence(TypedDict):
-    """A span of an answer that stands in a shard."""
-
-    # How it was matched.
-    kind: str
-    # The words.
-    span: str
-    # Loss of the base model over the span, nats: how little it had to expect it.
-    surprise_nats: float
-    # How many words.
-    words: int
-
-
 class ExplainRequest(TypedDict):
     """Which payout."""
 
@@ -792,6 +779,19 @@ class ProveRequest(TypedDict):
     run: str
 
 
+class ProvenSpan(TypedDict):
+    """A span of an answer that stands in a shard."""
+
+    # How it was matched.
+    kind: str
+    # The words.
+    span: str
+    # Loss of the base model over the span, nats: how little it had to expect it.
+    surprise_nats: float
+    # How many words.
+    words: int
+
+
 class _QuestionAlways(TypedDict):
     # Adapter or run, in full or by the first digits; empty for the only one.
     id: str
@@ -943,7 +943,7 @@ class Share(TypedDict):
     # The run's Datanet.
     datanet: str
     # Spans of the answer that its text is proven to hold, without boilerplate.
-    evidence: list[Evidence]
+    evidence: list[ProvenSpan]
     # Upper end of that interval.
     high_ppb: int
     # How much it lowered the answer's loss, nanonats a token; negative raised it and earns nothing.

@@ -12,7 +12,7 @@ use super::{
 };
 use tributary_simulations::markdown::{over_seeds, table, with_half};
 
-/// One strategy under one lever, means over seeds with half widths of 95 % intervals.
+/// One strategy under one payment rule, means over seeds with half widths of 95 % intervals.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     strategy: String,
@@ -148,7 +148,7 @@ pub fn markdown(results: &Results<Played>, command: &str) -> String {
         "\n### The median honest member: paid, % of paid when all are honest\n\n"
     );
     out.push_str(&crossed(&|row| !is_honest(row), median_honest, 1));
-    out.push_str("\n### What a lever moves when all are honest\n\n");
+    out.push_str("\n### What a payment rule moves when all are honest\n\n");
     out.push_str(&cost(&rows));
     out.push_str("\n### How like each other updates are: cosines\n\n");
     out.push_str(&likeness(&rows));
@@ -168,7 +168,7 @@ fn setting() -> String {
     )
 }
 
-/// How a lever shares a round out among honest members, beside no lever.
+/// How a payment rule shares a round out among honest members, beside none.
 fn cost(rows: &[Row<'_>]) -> String {
     let Some(row) = rows
         .iter()
@@ -208,7 +208,7 @@ fn cost(rows: &[Row<'_>]) -> String {
         })
         .collect();
     let heads = [
-        "lever",
+        "payment rule",
         "of the money, goes to another member, %",
         "the member that loses most keeps, %",
         "rounds paid of 12",

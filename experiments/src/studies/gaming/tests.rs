@@ -127,7 +127,7 @@ fn tables_hold_a_cheater_against_itself_when_honest() {
     (results.fill(&Cell::all(), Cell::name, Part::ALL, None, compute)).unwrap();
     let figures = serde_json::to_value(figures(&results)).unwrap();
     let copied = (figures.as_array().unwrap().iter())
-        .find(|f| f["strategy"] == "copy, updates open" && f["lever"] == "none")
+        .find(|f| f["strategy"] == "copy, updates open" && f["rule"] == "none")
         .unwrap();
     assert_eq!(copied["gain"][0], 2.0);
     // An eighth of twelve budgets would be fair.
