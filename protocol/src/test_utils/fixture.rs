@@ -107,16 +107,20 @@ pub fn manifest() -> Manifest {
             committee: 4,
             min_members: 3,
         },
-        payment: Payment {
-            budget_per_round: MicroOpen(1_000_000),
-            price_per_nat: MicroOpen(50_000_000),
-            revenue: RevenueSplit {
-                contributors: Ppb(700_000_000),
-                base_author: Ppb(100_000_000),
-                server: Ppb(100_000_000),
-                committee: Ppb(50_000_000),
-                stakers: Ppb(50_000_000),
-            },
+        payment: payment(),
+    }
+}
+
+fn payment() -> Payment {
+    Payment {
+        budget_per_round: MicroOpen(1_000_000),
+        price_per_nat: MicroOpen(50_000_000),
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(100_000_000),
+            server: Ppb(100_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
         },
     }
 }

@@ -6,14 +6,27 @@ use crate::source::Source;
 /// Lines of a file without its tests.
 const MAX_FILE_LINES: usize = 600;
 
+/// Lines of a function, from its signature to its closing brace, blank ones and comments included: clippy counts less.
+const MAX_FUNCTION_LINES: usize = 70;
+
+/// Modules of the standard library that the library of `protocol` names nothing of: clippy forbids items, not modules.
+const OUTSIDE: [&str; 5] = [
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "std::process",
+];
+
 /// Libraries that only one folder may name.
-const HOMES: [(&str, &str); 7] = [
+const HOMES: [(&str, &str); 8] = [
     ("libp2p", "peer/src/net"),
     ("libp2p_identity", "peer/src/net"),
     ("iroh", "peer/src/net"),
     ("iroh_blobs", "peer/src/net"),
     ("redb", "peer/src/store"),
     ("axum", "peer/src/api"),
+    ("reqwest", "peer/src/api"),
     ("burn", "trainer"),
 ];
 
@@ -30,11 +43,13 @@ pub(crate) fn check(file: &str, text: &str) -> Vec<Breach> {
         found.push((1, what.to_string()));
     }
     found.extend(length(file, text, &source));
+    found.extend(functions(&source));
     found.extend(words(&source));
     found.extend(homes(file, &source));
     if file.starts_with("protocol/src/") {
         let what = "`async` or `await` in the ground floor; return an effect, the core never waits";
         found.extend(source.waits.iter().map(|line| (*line, what.to_string())));
+        found.extend(outside(file, &source));
     }
     found.extend(floats(&source));
     found.sort();
@@ -60,6 +75,34 @@ fn length(file: &str, text: &str, source: &Source) -> Option<(usize, String)> {
              a file of its own"
         );
         (MAX_FILE_LINES + 1, what)
+    })
+}
+
+fn functions(source: &Source) -> impl Iterator<Item = (usize, String)> {
+    source.functions.iter().filter_map(|(first, last, name)| {
+        let lines = last - first + 1;
+        let what = format!(
+            "`{name}` takes {lines} lines where {MAX_FUNCTION_LINES} are allowed; keep the decisions here and move the \
+             steps to functions of their own"
+        );
+        (lines > MAX_FUNCTION_LINES).then_some((*first, what))
+    })
+}
+
+/// Tests, and what they share, may open files.
+fn outside(file: &str, source: &Source) -> impl Iterator<Item = (usize, String)> {
+    let is_test = ["/tests/", "/tests.rs", "/test_utils/"]
+        .iter()
+        .any(|part| file.contains(part));
+    let named = source.paths.iter().filter(move |(line, path)| {
+        let within = |module: &&str| path == *module || path.starts_with(&format!("{module}::"));
+        !is_test && !source.is_test(*line) && OUTSIDE.iter().any(|module| within(&module))
+    });
+    named.map(|(line, path)| {
+        (
+            *line,
+            format!("`{path}` in the ground floor; return an effect"),
+        )
     })
 }
 
@@ -122,6 +165,26 @@ mod tests {
         let many = "const A: u8 = 1;\n".repeat(600);
         let tested = format!("//! A.\n#[cfg(test)]\nmod tests {{\n{many}}}\n");
         assert_eq!(breaches("peer/src/a.rs", &tested), []);
+    }
+
+    #[test]
+    fn long_functions_are_found() {
+        let of = |lines: usize| format!("//! A.\nfn a() {{\n{}}}\n", "\n".repeat(lines - 2));
+        assert_one("peer/src/a.rs", &of(71), 2, "71 lines");
+        assert_eq!(breaches("peer/src/a.rs", &of(70)), []);
+    }
+
+    #[test]
+    fn the_ground_floor_names_nothing_outside() {
+        for code in [
+            "use std::{sync::Arc, fs};",
+            "fn a() { std::env::var_os(\"A\"); }",
+        ] {
+            let text = format!("//! A.\n{code}\n");
+            assert_one("protocol/src/a.rs", &text, 2, "return an effect");
+            assert_eq!(breaches("protocol/tests/a.rs", &text), []);
+            assert_eq!(breaches("peer/src/a.rs", &text), []);
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Source {
     pub(crate) waits: Vec<usize>,
     /// Floats in types that derive `Encode`.
     pub(crate) floats: Vec<(usize, String)>,
+    /// First and last line of each function with a body, and its name.
+    pub(crate) functions: Vec<(usize, usize, String)>,
     /// First and last line of each module that only tests compile.
     pub(crate) tests: Vec<(usize, usize)>,
 }
@@ -46,6 +48,12 @@ impl Source {
             UseTree::Glob(_) => self.paths.push((line, format!("{before}*"))),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(before, tree)),
         }
+    }
+
+    fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
+        let (first, last) = (line(signature.span()), block.span().end().line);
+        self.functions
+            .push((first, last, signature.ident.to_string()));
     }
 
     /// The floats below `item`, if it has canonical bytes.
@@ -109,6 +117,23 @@ impl<'a> Visit<'a> for Source {
             self.tests.push((line(span), span.end().line));
         }
         visit::visit_item_mod(self, item);
+    }
+
+    fn visit_item_fn(&mut self, item: &'a syn::ItemFn) {
+        self.function(&item.sig, &item.block);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'a syn::ImplItemFn) {
+        self.function(&item.sig, &item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'a syn::TraitItemFn) {
+        if let Some(block) = &item.default {
+            self.function(&item.sig, block);
+        }
+        visit::visit_trait_item_fn(self, item);
     }
 
     fn visit_item_struct(&mut self, item: &'a syn::ItemStruct) {
