@@ -96,7 +96,7 @@ fn outside(file: &str, source: &Source) -> impl Iterator<Item = (usize, String)>
         .any(|part| file.contains(part));
     let named = source.paths.iter().filter(move |(line, path)| {
         let within = |module: &&str| path == *module || path.starts_with(&format!("{module}::"));
-        !is_test && !source.is_test(*line) && OUTSIDE.iter().any(|module| within(&module))
+        !is_test && !source.is_test(*line) && OUTSIDE.iter().any(within)
     });
     named.map(|(line, path)| {
         (
