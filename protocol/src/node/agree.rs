@@ -76,7 +76,9 @@ impl Seat {
         if self.height.is_started() || !(is_closed || self.height.has_heard()) {
             return Vec::new();
         }
-        self.height.start()
+        let outputs = self.height.start();
+        assert!(self.height.is_started(), "a height starts once");
+        outputs
     }
 
     /// Carries out what the height asks for, up to a decision, which is returned.
@@ -186,6 +188,10 @@ impl OpenRun {
     }
 
     fn propose(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
+        assert!(
+            !self.settling.steps.is_computing(),
+            "nothing is proposed while a step is computed"
+        );
         let now = cx.now.monotonic;
         let known = Known::new(&self.certified, ledger);
         let seat = self.height.seat.as_ref();
@@ -221,6 +227,7 @@ impl OpenRun {
             Some(Ok(stepped)) => stepped.blob,
             Some(Err(_)) => return,
             None => {
+                assert!(seat.draft.is_none(), "one draft at a time");
                 seat.draft = Some((attempt, selection));
                 return;
             }

@@ -76,11 +76,16 @@ impl Bounds {
         let updates = members.saturating_mul(update);
         // The initial adapter, and the residual of what was not sent.
         let kept = rounds.saturating_add(2).saturating_mul(adapter);
-        Self {
+        let bounds = Self {
             adapter,
-            round: updates.saturating_add(ROUND_ADAPTERS * adapter),
+            round: updates.saturating_add(ROUND_ADAPTERS.saturating_mul(adapter)),
             run: kept.saturating_add(rounds.saturating_mul(updates)),
-        }
+        };
+        assert!(
+            bounds.round >= adapter && bounds.run >= adapter,
+            "a round and a run hold an adapter"
+        );
+        bounds
     }
 
     /// Whether a run of this manifest stays within this budget.

@@ -55,6 +55,7 @@ impl ClosedReceipts {
             timely.is_superset(&self.counted),
             "what is counted was in time"
         );
+        assert!(!self.counted.is_empty(), "receipts close over something");
         let mut sheets = self.sheets.windows(2);
         assert!(
             sheets.all(|pair| pair[0].author < pair[1].author),
@@ -164,6 +165,10 @@ impl OpenHeight {
             return;
         }
         let grace_ms = u64::from(known.manifest().plan.deadlines.grace_ms);
+        assert!(
+            cx.now.monotonic.since_ms(grace.since) >= grace_ms / 2,
+            "nobody is hurried before half of the window"
+        );
         let over = grace.since.after_ms(grace_ms);
         wake(cx, known.id(), self.round, over);
         if is_training {

@@ -174,6 +174,7 @@ impl Run {
 
     fn send_blocks(&self, cx: &mut NodeContext, to: PeerId, wanted: &[(PeerId, BlockId)]) {
         let (scope, blocks) = (self.id().into(), self.ledger.replica.named(wanted));
+        assert!(blocks.len() <= wanted.len(), "no more than was asked for");
         if !blocks.is_empty() {
             cx.send(to, &Message::Blocks { scope, blocks });
         }
@@ -352,6 +353,12 @@ impl OpenRun {
         let committee = self.height.committee(&self.certified);
         certificate.verify(committee, cx.config.network)?;
         self.certify(cx, ledger, certificate)?;
+        assert!(
+            self.certified.round() >= Some(round)
+                || self.height.pending_certificate.is_some()
+                || self.refuted.is_some(),
+            "a certificate moves the head, waits for its entries, or is refuted"
+        );
         Ok(Verdict::Accept)
     }
 
@@ -363,6 +370,10 @@ impl OpenRun {
         certificate: &Certificate,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
+        assert!(
+            Some(certificate.value.round) <= self.certified.round(),
+            "only a certified round is contradicted"
+        );
         let liars = (self.certified).expose(certificate, cx.config.network)?;
         if liars.is_empty() {
             return Ok(Verdict::Ignore);

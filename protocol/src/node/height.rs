@@ -133,6 +133,18 @@ impl OpenHeight {
             "nobody stands in at the genesis"
         );
         assert!(
+            !self.is_substitute.1 || self.is_substitute.0 > 0,
+            "nobody stands in before a deadline has passed"
+        );
+        assert!(
+            self.grace.is_none() || certified.is_training_round(self.round),
+            "a grace window is of a round that trains"
+        );
+        assert!(
+            self.seat.is_none() || self.relay.is_empty(),
+            "a seat passes nothing on"
+        );
+        assert!(
             self.committee
                 .get()
                 .is_none_or(|committee| committee.quorum() > committee.total() / 3 * 2),

@@ -7,12 +7,22 @@ use super::Node;
 use super::known::Known;
 use super::run::{OpenRun, Run};
 use crate::event::Effect;
+use crate::id::RunId;
 use crate::limits;
 
 impl Node {
+    fn is_open(&self, run: &RunId) -> bool {
+        self.runs.get(run).is_some_and(|run| run.open().is_some())
+    }
+
     /// Asserts what holds of the effects of one input.
     pub(super) fn assert_effects(&self) {
         let me = self.cx.me;
+        let mut runs = self.runs.iter();
+        assert!(
+            runs.all(|(id, run)| *id == run.id()),
+            "each run stands under its id"
+        );
         for effect in &self.cx.out {
             match effect {
                 Effect::Send { to, bytes } => {
@@ -34,12 +44,14 @@ impl Node {
                         "what is offered is on the disk, or before it in line"
                     );
                 }
+                Effect::Persist(records) => assert!(!records.is_empty(), "something is kept"),
                 Effect::Compute(work) => {
-                    let run = self.runs.get(&work.run);
-                    assert!(
-                        run.is_some_and(|run| run.open().is_some()),
-                        "an open run computes"
-                    );
+                    assert!(self.is_open(&work.run), "an open run computes");
+                }
+                Effect::Train(task) => assert!(self.is_open(&task.run), "an open run trains"),
+                Effect::Score(task) => {
+                    assert!(self.is_open(&task.run), "an open run scores");
+                    assert!(!task.contributions.is_empty(), "somebody is scored");
                 }
                 _ => {}
             }
@@ -50,6 +62,7 @@ impl Node {
 impl Run {
     /// Asserts everything.
     pub(super) fn assert_invariants(&self) {
+        assert!(self.is_ticking(), "a run that is followed compares heads");
         self.ledger.replica.assert_invariants();
         self.ledger.index.assert_invariants();
         let Some(open) = self.open() else { return };

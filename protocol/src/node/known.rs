@@ -92,6 +92,13 @@ impl Index {
             receipts.all(|(round, of)| of.values().all(|(_, receipt)| receipt.round == *round)),
             "a receipt stands under its round"
         );
+        let receipts = self.receipts.values().flatten();
+        let receipts = receipts.map(|(peer, (at, _))| (peer, at));
+        let sheets = self.sheets.values().flatten();
+        assert!(
+            receipts.chain(sheets).all(|(peer, at)| at.author == *peer),
+            "receipts and sheets stand under their authors"
+        );
         let joins = self.joins.iter().map(|(peer, (at, _))| (peer, at));
         let mut last = joins.chain(&self.openings).chain(&self.leaves);
         assert!(

@@ -57,6 +57,11 @@ impl Membership {
         if asked > last_leave || (asked.is_some() && last_leave.is_none()) {
             return None;
         }
+        assert_ne!(
+            join.beacon,
+            Digest::default(),
+            "a join commits to what its author will reveal"
+        );
         Some(Entry::Join(join.clone()))
     }
 
@@ -139,6 +144,8 @@ impl Known<'_> {
             room -= usize::from(fits && !returns);
             fits
         });
+        let new = joins.iter().filter(|(at, _)| !roster.has_known(&at.author));
+        assert!(new.count() <= roster.room(), "the roster holds who is new");
         state::admit(self.manifest(), &joins)
     }
 
@@ -346,6 +353,7 @@ impl OpenHeight {
         known.draw(by, &mut fresh, limits::MAX_CALLED, |at| at.author);
         fresh.sort_unstable();
         assert!(!fresh.is_empty(), "a call names somebody");
+        assert!(fresh.len() <= limits::MAX_CALLED, "a call fits a block");
         self.called_at = Some(now);
         Some(fresh)
     }

@@ -163,6 +163,10 @@ impl OpenRun {
         round: Round,
         why: Rejection,
     ) {
+        assert!(
+            Some(round) <= self.certified.round(),
+            "only a certified adapter is refuted"
+        );
         let known = Known::new(&self.certified, ledger);
         if self.refuted.is_none() && self.settling.refutes(known, round) {
             self.stop(cx, round, why);
@@ -172,6 +176,10 @@ impl OpenRun {
     /// Goes no further in this run, and says why. Blocks and certificates are served as before.
     pub(super) fn stop(&mut self, cx: &mut NodeContext, round: Round, why: Rejection) {
         assert!(self.refuted.is_none(), "a run is stopped once");
+        assert!(
+            round <= self.certified.next(),
+            "it is stopped at its head, or before the next"
+        );
         let run = self.certified.id;
         if self.publishing.stop_training() {
             cx.emit(Effect::CancelTrain(run));

@@ -79,6 +79,7 @@ impl Relay {
         committee: &Committee,
     ) -> RelayOutcome {
         let author = message.author();
+        assert!(committee.contains(&author), "only members were checked");
         let furthest = self.furthest.entry(author).or_default();
         *furthest = message.attempt().max(*furthest);
         if !self.is_near(message, committee) {
@@ -90,6 +91,11 @@ impl Relay {
             is_near: true,
             contradicts: said.len() > 1 && self.exposed.insert(author),
         }
+    }
+
+    /// Whether nothing was passed on.
+    pub(super) fn is_empty(&self) -> bool {
+        self.said.is_empty()
     }
 
     /// Asserts that memory is bounded, and nobody is exposed by what it has not said.
@@ -119,6 +125,7 @@ impl OpenHeight {
         message: &ConsensusMessage,
         bytes: &[u8],
     ) -> Result<Verdict, Rejection> {
+        assert!(self.seat.is_none(), "a seat hears for itself");
         let (run, author) = (certified.id, message.author());
         let committee = self.committee.get_or_init(|| certified.draw_committee());
         message.admit(committee)?;

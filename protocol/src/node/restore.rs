@@ -132,6 +132,7 @@ impl Node {
             self.cx.emit(Effect::Subscribe(run.id()));
             sealed.extend(run.resume(&mut self.cx, &mut certificates));
         }
+        assert!(sealed.is_subset(blobs), "a sealed update is on the disk");
         for hash in blobs.difference(&sealed) {
             self.cx.emit(Effect::OfferBlob(*hash));
         }
@@ -159,7 +160,9 @@ impl Node {
         self.cx.emit(Effect::Subscribe(id));
         let create = Entry::Create(Box::new(manifest));
         let (cx, standing) = (&mut self.cx, run.stage.standing());
-        run.ledger.append(cx, &standing, create, followed);
+        if run.ledger.append(cx, &standing, create, followed) {
+            assert!(run.ledger.manifest().is_some(), "its creator knows it");
+        }
         self.runs.insert(id, run);
         Ok(())
     }

@@ -116,6 +116,11 @@ impl OpenRun {
     /// Does everything that the facts at hand allow.
     fn advance(&mut self, cx: &mut NodeContext, ledger: &mut Ledger, membership: &mut Membership) {
         self.retry_pending_certificate(cx, ledger);
+        assert_eq!(
+            self.height.round,
+            self.certified.next(),
+            "the height after the head is open"
+        );
         while self.refuted.is_none() && !self.settling.steps.is_computing() {
             let known = Known::new(&self.certified, ledger);
             self.height.draw_substitutes(cx, known);
@@ -152,6 +157,7 @@ impl OpenRun {
         ledger: &mut Ledger,
         membership: &mut Membership,
     ) {
+        assert!(self.refuted.is_none(), "a run that stopped asks nothing");
         let known = Known::new(&self.certified, ledger);
         if let Some(join) = membership.ask_to_join(cx, known) {
             self.append(cx, ledger, join, Vec::new());
@@ -219,6 +225,7 @@ impl OpenRun {
             cx.emit(kept);
             cx.emit(Effect::OfferBlob(hash));
         }
+        assert!(blobs.is_durable(&hash), "what is offered is kept");
         blobs.insert(hash, bytes.clone());
         let certified = &self.certified;
         (self.settling).keep_public(cx, certified, hash, bytes.clone());
@@ -258,6 +265,11 @@ impl Run {
         self.ledger.id
     }
 
+    /// Whether a timer will have it compare heads.
+    pub(super) fn is_ticking(&self) -> bool {
+        self.is_ticking
+    }
+
     /// The run, if its manifest is known and followed.
     pub(super) fn open(&self) -> Option<&OpenRun> {
         match &self.stage {
@@ -283,6 +295,7 @@ impl Run {
         let Some(manifest) = self.ledger.manifest() else {
             return false;
         };
+        assert_eq!(manifest.run_id(), run, "a run is named by its manifest");
         if let Err(excess) = cx.config.resources.admit(&manifest) {
             self.stage = Stage::Declined(excess);
             cx.notify(Notice::Declined { run, excess });
@@ -380,6 +393,7 @@ impl Run {
 
     /// Repeats what others may have missed and compares heads with a neighbour.
     fn tick(&mut self, cx: &mut NodeContext) {
+        assert!(self.is_ticking, "nothing ticks that was not started");
         if let Some(open) = self.open()
             && open.refuted.is_none()
             && let Some(seat) = &open.height.seat

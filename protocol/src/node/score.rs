@@ -43,6 +43,11 @@ impl Settling {
         let scored = scorable.contributions.iter().map(|(peer, _)| *peer);
         let included = value.included.iter().map(|i| i.receipt.author);
         assert!(scored.eq(included), "what is scored is what was included");
+        assert_eq!(value.round, head.round, "the head is its value's");
+        assert!(
+            self.scoring < Some(head.round),
+            "rounds are scored in order"
+        );
         let manifest = &certified.manifest;
         let mut task = ScoreTask {
             run: certified.id,

@@ -196,6 +196,7 @@ impl Settling {
         blobs.forget(&hash);
         let kept = blobs.keep(hash, || bytes.unwrap_or_else(|| adapter.share()));
         cx.out.extend(kept);
+        assert!(blobs.is_durable(&hash), "what is offered is kept");
         cx.emit(Effect::OfferBlob(hash));
         self.adapter = Some((round, adapter));
         for included in &value.included {
@@ -260,6 +261,11 @@ fn want_step(cx: &mut NodeContext, certified: &Certified, ledger: &mut Ledger, b
     let (Some(head), Some(certificate)) = (certified.head(), certified.chain().last()) else {
         return;
     };
+    assert!(behind > 0, "a step is wanted to the head");
+    assert!(
+        !certificate.precommits.is_empty(),
+        "somebody signed, and can be asked"
+    );
     let included = &certificate.value.included;
     let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
     // Who decided or judges a round has its adapter at once; authors may be off duty by now.
@@ -355,6 +361,10 @@ impl OpenRun {
         if self.publishing.stop_training() {
             cx.emit(Effect::CancelTrain(run));
         }
+        assert!(
+            !self.publishing.is_training(),
+            "nobody trains for a certified round"
+        );
         cx.notify(Notice::Certified {
             run,
             round,
@@ -391,6 +401,10 @@ impl OpenRun {
             return;
         }
         self.sit(cx, ledger);
+        assert!(
+            self.height.seat.is_none() || (self.height.committee(&self.certified)).contains(&cx.me),
+            "who has a seat is of the committee"
+        );
         if self.certified.head().is_some() {
             let round_ms = u64::from(self.certified.manifest.plan.deadlines.round_ms);
             let at = self.height.began.after_ms(round_ms);

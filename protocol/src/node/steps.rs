@@ -153,7 +153,9 @@ impl OpenRun {
         match outcome {
             Outcome::Step(key, outcome) => {
                 steps.done();
-                steps.learn(self.certified.next(), key, outcome);
+                let open = self.certified.next();
+                assert!(key.round() <= open, "no step leads beyond the open height");
+                steps.learn(open, key, outcome);
             }
             Outcome::Advance(round, blob, outcome) => {
                 steps.done();
@@ -194,6 +196,7 @@ impl OpenRun {
             // One that was fetched was made by nobody here.
             settling.scorable.take_if(|_| bytes.is_some());
             settling.keep_adapter(cx, &self.certified, ledger, (adapter, blob), bytes);
+            assert!(settling.has_adapter(&self.certified), "it is at hand now");
             // Nobody could work for the height before.
             self.height.began = cx.now.monotonic;
         } else if (settling.adapter.as_ref()).is_none_or(|(known, _)| *known < round) {
