@@ -30,7 +30,7 @@ const BATCH_WINDOWS: usize = 4;
 pub const MIN_WINDOWS: usize = 2 * BATCH_WINDOWS;
 
 /// What one run needs.
-struct Desk {
+struct RunData {
     base: BaseModel,
     train: Option<Windows>,
     holdout: Option<Windows>,
@@ -41,7 +41,7 @@ pub struct ModelLearner {
     home: HomePaths,
     peer: PeerId,
     roots: Mutex<BTreeMap<RunId, MerkleRoot>>,
-    desks: Mutex<BTreeMap<MerkleRoot, Arc<Desk>>>,
+    data: Mutex<BTreeMap<MerkleRoot, Arc<RunData>>>,
 }
 
 impl ModelLearner {
@@ -51,11 +51,11 @@ impl ModelLearner {
             home,
             peer,
             roots: Mutex::default(),
-            desks: Mutex::default(),
+            data: Mutex::default(),
         }
     }
 
-    fn desk(&self, run: RunId) -> Result<Arc<Desk>, WorkError> {
+    fn data_of(&self, run: RunId) -> Result<Arc<RunData>, WorkError> {
         let roots = self.roots.lock();
         let root = roots.get(&run).copied().ok_or_else(|| {
             WorkError::Failed(format!(
@@ -64,16 +64,16 @@ impl ModelLearner {
             ))
         })?;
         drop(roots);
-        let mut desks = self.desks.lock();
-        if let Some(desk) = desks.get(&root) {
-            return Ok(desk.clone());
+        let mut opened = self.data.lock();
+        if let Some(data) = opened.get(&root) {
+            return Ok(data.clone());
         }
-        let desk = Arc::new(self.open(&root).map_err(WorkError::Failed)?);
-        desks.insert(root, desk.clone());
-        Ok(desk)
+        let data = Arc::new(self.open(&root).map_err(WorkError::Failed)?);
+        opened.insert(root, data.clone());
+        Ok(data)
     }
 
-    fn open(&self, root: &MerkleRoot) -> Result<Desk, String> {
+    fn open(&self, root: &MerkleRoot) -> Result<RunData, String> {
         let committed = Committed::read(&self.home, root).map_err(|e| e.to_string())?;
         let base = by_hash(&self.home, &committed.base())
             .map_err(|e| e.to_string())?
@@ -87,7 +87,7 @@ impl ModelLearner {
             true => Ok(None),
             false => windows(&base, passages, committed.context()).map(Some),
         };
-        Ok(Desk {
+        Ok(RunData {
             train: cut(&committed.train).map_err(|e| e.to_string())?,
             holdout: held(&base, &committed).map_err(|e| e.to_string())?,
             base,
@@ -136,8 +136,8 @@ impl Learner for ModelLearner {
         cancel: &Cancel,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Trained, WorkError> {
-        let desk = self.desk(task.run)?;
-        let windows = desk
+        let data = self.data_of(task.run)?;
+        let windows = data
             .train
             .clone()
             .ok_or_else(|| failed("this peer committed to no text to train on"))?;
@@ -150,7 +150,7 @@ impl Learner for ModelLearner {
             ..TrainConfig::default()
         };
         let mut session =
-            Session::new(&desk.base, &task.start(), windows, config).map_err(failed)?;
+            Session::new(&data.base, &task.start(), windows, config).map_err(failed)?;
         let mut tokens = 0;
         let mut report = |step: &StepReport| {
             tokens += step.predicted;
@@ -177,11 +177,11 @@ impl Learner for ModelLearner {
     }
 
     fn score(&self, task: &ScoreTask, cancel: &Cancel) -> Result<ScoreSheet, WorkError> {
-        let desk = self.desk(task.run)?;
-        let holdout = (desk.holdout.as_ref())
+        let data = self.data_of(task.run)?;
+        let holdout = (data.holdout.as_ref())
             .ok_or_else(|| failed("this peer committed to no text to score on"))?;
         let drawn = holdout.pick(&drawn(&task.seed, task.windows, holdout.len()));
-        let mut measure = Measure::new(&desk.base, task, drawn, cancel)?;
+        let mut measure = Measure::new(&data.base, task, drawn, cancel)?;
         let scores = path::score(
             task.before.values(),
             &task.contributions,

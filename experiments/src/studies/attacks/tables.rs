@@ -140,7 +140,7 @@ fn setting(results: &Results<Withstood>) -> String {
     });
     format!(
         "{MEMBERS} members, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, {HELD} windows \
-         each from a Dirichlet(0.5) mix of seven domains, LoRA rank {RANK} on a rill, factors in turns, 256 numbers of \
+         each from a Dirichlet(0.5) mix of seven domains, LoRA rank {RANK} on a miniature of brook, factors in turns, 256 numbers of \
          a chunk. Robust rules are told to tolerate {:.0} %. Seeds {}; intervals are Student's 95 % over them. \
          *Clean* is the plain mean with fifteen honest members and the same seed.{losses}",
         100.0 * TOLERATE.as_f64(),

@@ -185,7 +185,7 @@ pub fn markdown(compared: &Compared, command: &str) -> String {
     let mut out = format!(
         "From `{command}`. {} federations of {MEMBERS} members, {COALITIONS} coalitions each, seeds {SEEDS:?}: {} \
          retrainings of {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, LoRA rank {RANK} on a \
-         rill, rate {RATE}; {QUERIES} queries of a window each a federation. Every method sees one seed's run and is \
+         miniature of brook, rate {RATE}; {QUERIES} queries of a window each a federation. Every method sees one seed's run and is \
          held against the mean of the others. Means over federations; in brackets 95 % by bootstrap over them.\n\n\
          ### Rounds\n\n",
         FEDERATIONS.len(),

@@ -160,7 +160,7 @@ pub fn markdown(results: &Results<Played>, command: &str) -> String {
 fn setting() -> String {
     format!(
         "{} members of whom one cheats, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, \
-         {HELD} windows each from a Dirichlet(0.5) mix of seven domains, LoRA rank {RANK} on a rill, factors in \
+         {HELD} windows each from a Dirichlet(0.5) mix of seven domains, LoRA rank {RANK} on a miniature of brook, factors in \
          turns, 256 numbers of a chunk, rule `agreement`. Seeds {}; intervals are Student's 95 % over them. \
          Columns are what counts as public before a round, and what else is asked of a score.",
         HONEST + 1,

@@ -106,7 +106,7 @@ pub(super) fn guard(
         throttle: ThrottleMode::None,
     };
     let (sender, mut events) = EventSender::channel(QUEUE, mask);
-    let desk = Arc::new(Desk {
+    let server = Arc::new(BlobServer {
         cache,
         blobs,
         offered,
@@ -117,13 +117,13 @@ pub(super) fn guard(
     tokio::spawn(async move {
         let mut connections: BTreeMap<u64, PeerId> = BTreeMap::new();
         while let Some(event) = events.recv().await {
-            desk.handle(event, &mut connections).await;
+            server.handle(event, &mut connections).await;
         }
     });
     sender
 }
 
-struct Desk {
+struct BlobServer {
     cache: MemStore,
     blobs: Blobs,
     offered: Offered,
@@ -132,7 +132,7 @@ struct Desk {
     admission: Admission,
 }
 
-impl Desk {
+impl BlobServer {
     async fn handle(
         self: &Arc<Self>,
         event: ProviderMessage,
@@ -155,15 +155,15 @@ impl Desk {
                     let _ = message.tx.send(Err(AbortReason::RateLimited)).await;
                     return;
                 }
-                let desk = self.clone();
+                let server = self.clone();
                 // Reading the blob may take a while; others are judged meanwhile.
                 tokio::spawn(async move {
-                    let answer = desk.prepare(from_iroh(&message.request.hash)).await;
+                    let answer = server.prepare(from_iroh(&message.request.hash)).await;
                     let granted = answer.is_ok();
                     let _ = message.tx.send(answer).await;
                     let mut updates = message.rx;
                     while granted && let Ok(Some(update)) = updates.recv().await {
-                        desk.count(peer, &update);
+                        server.count(peer, &update);
                     }
                 });
             }
