@@ -7,6 +7,7 @@
 pub mod args;
 
 mod adapter;
+mod base;
 mod datanet;
 mod init;
 mod ledger;
@@ -105,6 +106,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Why(args) => block_on(why::run(&context, args)),
         Command::Eval(args) => model::eval(&context, &args),
         Command::Generate(args) => model::generate(&context, &args),
+        Command::Base(command) => base::run(&context, &command),
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),
         Command::Api(ApiCommand::Openapi) => {
             (context.out).answer(&openapi::document(), |_| openapi::text())

@@ -112,6 +112,10 @@ impl HomePaths {
     pub fn control(&self) -> PathBuf {
         self.root.join("control.json")
     }
+    /// The log of a daemon without a terminal.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("daemon.log")
+    }
     /// What others asked and were shown of the shards within the hour.
     pub fn evidence(&self) -> PathBuf {
         self.root.join("evidence")

@@ -5,6 +5,7 @@
 
 pub mod failure;
 pub mod output;
+pub mod working;
 
 use std::fmt;
 use std::io::Write;

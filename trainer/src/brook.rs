@@ -25,11 +25,21 @@ pub const WEIGHTS: &[u8] = include_bytes!("../assets/brook/model.safetensors");
 /// `tokenizer.json`.
 pub const TOKENIZER: &[u8] = include_bytes!("../assets/brook/tokenizer.json");
 
+/// `tokenizer_config.json`: how transformers opens the tokenizer. Loading here does not need it.
+const TOKENIZER_CONFIG: &[u8] = br#"{
+  "tokenizer_class": "PreTrainedTokenizerFast",
+  "bos_token": "<|endoftext|>",
+  "eos_token": "<|endoftext|>",
+  "model_max_length": 1024
+}
+"#;
+
 /// The files of the folder by name.
-pub(crate) const FILES: [(&str, &[u8]); 3] = [
+pub(crate) const FILES: [(&str, &[u8]); 4] = [
     ("config.json", CONFIG),
     ("model.safetensors", WEIGHTS),
     ("tokenizer.json", TOKENIZER),
+    ("tokenizer_config.json", TOKENIZER_CONFIG),
 ];
 
 /// Text of brook's kind that it was not trained on, for tests and for `brook` examples: documents

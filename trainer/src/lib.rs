@@ -55,7 +55,7 @@ pub use chat::{ChatError, ChatTemplate, Date};
 pub use data::{DataError, Dataset, DatasetError, Windows};
 pub use evaluate::{Evaluation, evaluate, evaluate_with};
 pub use finetune::{FinetuneError, FinetuneEvent, FinetuneOptions, Finetuned, finetune};
-pub use generate::{GenerateConfig, GenerateError, Generation, generate};
+pub use generate::{GenerateConfig, GenerateError, Generation, generate, generate_ids};
 pub use gradient::{GradientError, LossGradient, dot, loss_and_gradient};
 pub use optimizer::AdamWConfig;
 pub use peft::{ImportError, export_peft, import_peft};

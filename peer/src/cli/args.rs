@@ -60,6 +60,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// Let a model go on from a prompt.
     Generate(GenerateArgs),
+    /// Base models of this program, for other programs.
+    #[command(subcommand)]
+    Base(BaseCommand),
     /// A federated run from start to finish in one process, over real sockets.
     Demo(DemoArgs),
     /// The contract of the control API, for programs.
@@ -115,9 +118,24 @@ pub struct UpArgs {
     /// words or more at a time. Off unless asked for here or by `evidence = true` in the home's config.toml.
     #[arg(long)]
     pub evidence: bool,
+    /// Return when the daemon answers and leave it running; its log goes to `daemon.log` in the home.
+    #[arg(long)]
+    pub detach: bool,
     /// What runs may take of this machine.
     #[command(flatten)]
     pub bounds: Bounds,
+}
+
+/// Commands about base models.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BaseCommand {
+    /// Write a base of this program as a Hugging Face folder, for transformers, PEFT or vLLM.
+    Export {
+        /// Its name: `brook`.
+        name: String,
+        /// The folder to make.
+        dir: PathBuf,
+    },
 }
 
 /// Commands about runs.
@@ -390,9 +408,15 @@ pub struct GenerateArgs {
     /// A PEFT folder.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// The beginning.
+    /// The beginning; with --chat, what the user says.
     #[arg(long)]
     pub prompt: String,
+    /// Put the prompt into the base's chat template and let the model answer.
+    #[arg(long)]
+    pub chat: bool,
+    /// What the system message says.
+    #[arg(long, requires = "chat", value_name = "TEXT")]
+    pub system: Option<String>,
     /// Tokens to add at most.
     #[arg(long, default_value_t = 64)]
     pub max_tokens: usize,

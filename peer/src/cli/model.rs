@@ -4,24 +4,28 @@ use std::path::Path;
 
 use serde::Serialize;
 use tributary_protocol::adapter::Adapter;
-use tributary_trainer::data::{Packing, ReadOptions, RowReport};
+use tributary_trainer::data::{Message, Packing, ReadOptions, RowReport};
 use tributary_trainer::device::Request;
 use tributary_trainer::{
-    BaseModel, ChatTemplate, Dataset, GenerateConfig, Windows, evaluate, generate as continue_text,
-    peft,
+    BaseModel, ChatTemplate, Control, Dataset, Evaluation, GenerateConfig, Windows, evaluate_with,
+    generate_ids, peft,
 };
 
 use super::Context;
 use super::args::{EvalArgs, GenerateArgs};
 use crate::model::{self, ModelError};
+use crate::terminal::output::{Align, Table};
+use crate::terminal::working::Working;
 use crate::terminal::{Failure, note};
 
 /// `eval/1`.
 #[derive(Serialize)]
 struct EvalReport {
     schema: &'static str,
-    /// Mean nats per predicted token.
+    /// Mean nats per predicted token: of the adapter if there is one, else of the base.
     nll: f64,
+    /// That of the base; the same without an adapter.
+    nll_base: f64,
     predicted: u64,
     /// What was used of the file, and what not.
     rows: RowReport,
@@ -42,21 +46,64 @@ pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
     if rows.bad > 0 || !rows.unused.is_empty() || rows.split > 0 {
         note(format_args!("{}: {rows}", args.text.display()));
     }
-    let found = evaluate(&base, adapter.as_ref(), &windows).map_err(|e| Failure::from_error(&e))?;
+    let by_base = measure(&base, None, &windows)?;
+    let found = match &adapter {
+        Some(adapter) => measure(&base, Some(adapter), &windows)?,
+        None => by_base,
+    };
     let report = EvalReport {
         schema: "eval/1",
         nll: found.nll,
+        nll_base: by_base.nll,
         predicted: found.predicted,
         rows,
     };
-    context.out.answer(&report, |r| {
-        format!(
-            "loss        {:.6} nats per token\nperplexity  {:.2}\npredicted   {} tokens",
-            r.nll,
-            r.nll.exp(),
-            r.predicted
-        )
-    })
+    (context.out).answer(&report, |r| eval_text(r, adapter.is_some()))
+}
+
+fn measure(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+    windows: &Windows,
+) -> Result<Evaluation, Failure> {
+    let what = match adapter {
+        Some(_) => "measuring with the adapter",
+        None => "measuring the base",
+    };
+    let (working, all) = (Working::new(what), windows.predicted());
+    let mut told = |done: &u64| {
+        working.at(what, (*done, all));
+        Control::Continue
+    };
+    let found = evaluate_with(base, adapter, windows, &mut told);
+    let found = found.map_err(|e| Failure::from_error(&e))?;
+    Ok(found.expect("nobody says stop"))
+}
+
+fn eval_text(report: &EvalReport, has_adapter: bool) -> String {
+    let EvalReport { nll, nll_base, .. } = report;
+    let mut table = Table::new(&[
+        ("", Align::Left),
+        ("nats per token", Align::Right),
+        ("perplexity", Align::Right),
+    ]);
+    let mut row = |name: &str, nll: f64| {
+        table.row([
+            name.to_owned(),
+            format!("{nll:.6}"),
+            format!("{:.2}", nll.exp()),
+        ]);
+    };
+    row("base", *nll_base);
+    if has_adapter {
+        row("adapter", *nll);
+    }
+    let mut text = table.render();
+    if has_adapter {
+        text.push_str(&format!("change    {:+.6}\n", nll - nll_base));
+    }
+    text.push_str(&format!("predicted {} tokens\n", report.predicted));
+    text
 }
 
 /// The rows of the file as a training would see them, so that both give the same loss.
@@ -85,16 +132,44 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<(), Fai
         seed: args.seed,
         ..GenerateConfig::default()
     };
-    let answer = continue_text(&base, adapter.as_ref(), &args.prompt, &config)
+    let prompt = prompt(&base, args)?;
+    let answer = generate_ids(&base, adapter.as_ref(), &prompt, &config)
         .map_err(|e| Failure::from_error(&e).during("cannot generate"))?;
     let report = GenerateReport {
         schema: "generate/1",
         text: answer.text,
         token_ids: answer.token_ids,
     };
-    context
-        .out
-        .answer(&report, |r| format!("{}{}", args.prompt, r.text))
+    // An answer stands by itself, a continuation behind what it continues.
+    (context.out).answer(&report, |r| match args.chat {
+        true => r.text.clone(),
+        false => format!("{}{}", args.prompt, r.text),
+    })
+}
+
+/// The prompt's tokens: as it stands, or as a user's message in the base's chat template.
+fn prompt(base: &BaseModel, args: &GenerateArgs) -> Result<Vec<u32>, Failure> {
+    let encoded = match args.chat {
+        false => base.encode_from_start(&args.prompt),
+        true => base.encode(&conversation(args)?),
+    };
+    encoded.map_err(|e| Failure::from_error(&e).during("cannot generate"))
+}
+
+fn conversation(args: &GenerateArgs) -> Result<String, Failure> {
+    let folder = Path::new(&args.base);
+    let template = match folder.is_dir() {
+        true => ChatTemplate::from_dir(folder).map_err(|e| Failure::from_error(&e))?,
+        false => None,
+    };
+    let template = template.ok_or_else(|| {
+        Failure::environment(format!("{} has no chat template", args.base))
+            .hint("leave out --chat and write the prompt as the model was trained on it")
+    })?;
+    let system = args.system.iter().map(|text| Message::new("system", text));
+    let messages: Vec<Message> = system.chain([Message::new("user", &args.prompt)]).collect();
+    (template.render(&messages, true))
+        .map_err(|e| Failure::from_error(&e).during("cannot generate"))
 }
 
 /// A base model on a device. Files that hold no usable model fail the check (exit code 1).

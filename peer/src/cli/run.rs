@@ -1,5 +1,7 @@
 //! `tributary run ...`: open, join, leave and watch runs through the daemon; list and show them without one as well.
 
+mod watch;
+
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -8,16 +10,16 @@ use tributary_protocol::codec;
 
 use super::Context;
 use super::args::RunCommand;
-use super::status::{follow, runs_table};
+use super::status::runs_table;
 use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::local::Local;
-use crate::api::types::{CreateRequest, EventsRequest, JoinRequest, RoleName, RunBrief, RunView};
+use crate::api::types::{CreateRequest, JoinRequest, RoleName, RunBrief, RunView};
 use crate::config::RunFile;
 use crate::model;
 use crate::shard::neutral;
+use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
-use crate::terminal::{Failure, Format};
 use crate::view::phase_line;
 use crate::view::tables::credits_table;
 
@@ -72,7 +74,7 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             let run = Local::of(root).await?.run(&id).await?;
             context.out.answer(&run, show)
         }
-        RunCommand::Watch { id } => watch(context, &Client::open(root).await?, id).await,
+        RunCommand::Watch { id } => watch::watch(context, &Client::open(root).await?, id).await,
     }
 }
 
@@ -167,15 +169,6 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         ))
         .hint("give the full path")
     })
-}
-
-async fn watch(context: &Context, client: &Client, id: String) -> Result<(), Failure> {
-    let run = client.run(&id).await?.brief;
-    if context.out.format() == Format::Text {
-        eprintln!("run {} ({})", short(&run.run), run.name);
-    }
-    let request = EventsRequest { run: Some(run.run) };
-    follow(context, client, &request).await
 }
 
 fn show(run: &RunView) -> String {

@@ -76,7 +76,7 @@ fn options_have_the_documented_defaults() {
     };
     assert_eq!(
         (demo.peers, demo.rounds, demo.base.as_str()),
-        (None, 6, "brook")
+        (None, None, "brook")
     );
     let Command::Eval(eval) = parsed("eval --text x").unwrap().command else {
         panic!("not an eval");

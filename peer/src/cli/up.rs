@@ -1,5 +1,7 @@
 //! `tributary up`: the daemon, until it is told to stop; `tributary down` tells it.
 
+mod detach;
+
 use std::sync::Arc;
 
 use tokio::sync::{Notify, broadcast};
@@ -24,6 +26,9 @@ use crate::view;
 use crate::work::Slots;
 
 pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> {
+    if args.detach {
+        return detach::run(context).await;
+    }
     let bootstrap = addresses(&args.bootstrap)?;
     let home = Arc::new(Home::open(&context.home)?);
     let settings = Settings::read(&home.paths().config())?;
@@ -107,6 +112,7 @@ pub(super) async fn start(
         archive: true,
         resources,
         evidence,
+        still_clock: None,
     })
     .await
     .map_err(|e| match &e {

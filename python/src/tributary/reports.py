@@ -30,6 +30,8 @@ class DemoReport:
     domains: pd.DataFrame = field(repr=False)
     # A row for each contributor: score and OPEN.
     credits: pd.DataFrame = field(repr=False)
+    # A row for each prompt: what base and adapter say, what is expected, and each contributor's share of the answer.
+    answers: pd.DataFrame = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ class TrainReport:
 class EvalReport:
     """A model's loss on a text."""
 
-    # Nats per token.
+    # Nats per token: of the adapter if there was one, else of the base.
     nll: float
+    # Nats per token of the base.
+    nll_base: float
     # Tokens predicted.
     predicted: int
 
@@ -88,8 +92,9 @@ def _fill(report: type[Report], document: Document, where: str, **frames: pd.Dat
 
 def demo_of(document: Document, where: str) -> DemoReport:
     expect(document, where, DEMO)
-    require(document, where, ("rounds", "domains", "credits"))
-    tables = {name: frame(document[name]) for name in ("rounds", "domains", "credits")}
+    names = ("rounds", "domains", "credits", "answers")
+    require(document, where, names)
+    tables = {name: frame(document[name]) for name in names}
     return _fill(DemoReport, document, where, **tables)
 
 

@@ -1,0 +1,127 @@
+//! `tributary up --detach`: the daemon in a process of its own, and an answer once it can be asked.
+//!
+//! The same command without `--detach` is started with the home's `daemon.log` in the place of the terminal. What is
+//! wrong shows here as if it had been started here: the end of its log is part of the error.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::api::Reader;
+use crate::api::client::Client;
+use crate::api::types::StatusView;
+use crate::cli::Context;
+use crate::home::HomePaths;
+use crate::home::disk;
+use crate::terminal::Failure;
+
+/// How long a daemon may take to answer: it may have to read a long ledger first.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is asked.
+const LOOK: Duration = Duration::from_millis(50);
+/// Lines of its log that an error shows.
+const SHOWN_LINES: usize = 12;
+
+/// A daemon that was started and answers.
+#[derive(Debug, Serialize)]
+struct Started {
+    schema: &'static str,
+    /// The peer's id.
+    peer: String,
+    /// What others pass to `--bootstrap`.
+    addresses: Vec<String>,
+    /// Its process.
+    pid: u32,
+    /// What it writes its log to.
+    log: PathBuf,
+}
+
+/// Starts the daemon of the home and waits until it answers.
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    if let Ok(Some(_)) = Client::try_open(&context.home).await {
+        return Err(Failure::environment(format!(
+            "a daemon runs on the home {} already",
+            context.home.display()
+        ))
+        .hint("`tributary status` shows what it does, `tributary down` stops it"));
+    }
+    let log = HomePaths::new(&context.home).log();
+    let mut child = spawn(&log).map_err(|e| {
+        Failure::environment(format!(
+            "cannot start a daemon that logs to {}: {e}",
+            log.display()
+        ))
+        .hint("make the home with `tributary init`, check its permissions and the free space")
+    })?;
+    let status = answered(context, &mut child, &log).await?;
+    let started = Started {
+        schema: "started/1",
+        peer: status.peer,
+        addresses: status.addresses,
+        pid: child.id(),
+        log,
+    };
+    context.out.answer(&started, text)
+}
+
+fn text(started: &Started) -> String {
+    let mut lines = vec![format!("the daemon of peer {} runs", &started.peer[..10])];
+    for address in &started.addresses {
+        lines.push(format!("others reach it at {address}"));
+    }
+    lines.push(format!("log      {}", started.log.display()));
+    lines.join("\n")
+}
+
+/// This command again, without `--detach`.
+fn spawn(log: &Path) -> io::Result<Child> {
+    let args = std::env::args_os().skip(1).filter(|arg| arg != "--detach");
+    let writing = disk::private().append(true).create(true).open(log)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(writing);
+    // What ends the processes of this terminal does not end it.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn()
+}
+
+async fn answered(context: &Context, child: &mut Child, log: &Path) -> Result<StatusView, Failure> {
+    let began = Instant::now();
+    loop {
+        if let Ok(Some(client)) = Client::try_open(&context.home).await {
+            return client.status().await.map_err(Failure::from);
+        }
+        if let Ok(Some(ended)) = child.try_wait() {
+            return Err(Failure::environment(format!(
+                "the daemon ended at once ({ended}); its log says:\n{}",
+                last_lines(log)
+            ))
+            .hint("mend what it says; `tributary up` without --detach shows it here"));
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::environment(format!(
+                "the daemon has not answered for {} seconds; it goes on starting as process {}",
+                PATIENCE.as_secs(),
+                child.id()
+            ))
+            .hint(format!("look into {}", log.display())));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = File::open(log)
+        .and_then(io::read_to_string)
+        .unwrap_or_else(|e| format!("(it cannot be read: {e})"));
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
