@@ -104,12 +104,26 @@ def demo(report=None, commit=None):
         (c["name"], f"{c['score_nanonats'] / 1e9:+.4f}", f"{c['micro_open'] / 1e6:.6f}")
         for c in report["credits"]
     ]
+    first = lambda a: max(a["shares"], key=lambda s: s["share"], default={"name": "", "share": 0})
+    answers = [
+        (
+            a["prompt"].removeprefix("Question: ").removesuffix(" Answer:"), a["base"].strip(), a["adapter"].strip(),
+            a["taught_by"] or "nobody", f"{first(a)['name']} {first(a)['share']:.0%}", f"{a['nobody']:.0%}",
+        )
+        for a in report["answers"]
+    ]
+    taught = [a for a in report["answers"] if a["taught_by"]]
+    right = sum(a["says_it"] for a in taught)
+    paid = sum(first(a)["name"] == a["taught_by"] for a in taught)
     head = ["round", "included", "loss before", "after", "sent, busiest peer", "received", "certificate after"]
     return "\n\n".join([
         f"{where} Release build. From start to verified ledger: **{report['wall_s']:.0f} s**.",
         table(head, rounds),
         table(["domain", "base, nats a token", "adapter", "change"], domains),
         table(["contributor", "score, nats", "OPEN"], credits),
+        f"{right} of {len(taught)} answers are what one contributor's text says, and in {paid} of {len(taught)} that "
+        "contributor has the largest share.",
+        table(["asked", "base", "adapter", "taught by", "largest share", "nobody's"], answers),
     ])
 
 

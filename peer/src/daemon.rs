@@ -22,6 +22,7 @@ use tributary_protocol::fingerprint::Question;
 use tributary_protocol::id::{Blob, BlobRef, MerkleRoot, NetworkId, PeerId, RunId};
 use tributary_protocol::node::{Node, NodeConfig, Resources, Saved};
 use tributary_protocol::sign::SecretKey;
+use tributary_protocol::time::Timestamp;
 
 use crate::driver::{Clock, DrivenNode, Driver, Parts, Request};
 use crate::event::Event;
@@ -64,6 +65,8 @@ pub struct DaemonConfig {
     pub resources: Resources,
     /// Whether to answer members' questions about this peer's shards.
     pub evidence: bool,
+    /// What the wall clock reads throughout; None: what the machine's does.
+    pub still_clock: Option<Timestamp>,
 }
 
 /// Why a daemon did not start.
@@ -141,7 +144,7 @@ impl Daemon {
         let paths = config.home.paths().clone();
         let opened = tokio::task::spawn_blocking(move || open_store(&paths, config.network)).await;
         let (store, saved, indexer) = opened.map_err(|e| StartError::Store(e.to_string()))??;
-        let clock = Clock::start();
+        let clock = Clock::start(config.still_clock);
         let node = NodeConfig {
             network: config.network,
             seed: *identity.seed(),

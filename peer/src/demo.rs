@@ -13,12 +13,14 @@
 
 pub mod check;
 mod ending;
+mod folder;
 pub mod narrator;
 pub mod options;
 mod peers;
 pub mod plan;
 pub mod report;
 pub mod screen;
+pub mod texts;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,7 +56,7 @@ pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(),
             ))
             .hint("give the full path with --home")
         })?,
-        None => new_folder()?,
+        None => folder::new()?,
     };
     if HomePaths::new(&root).key().exists() {
         return Err(Failure::environment(format!(
@@ -171,18 +173,4 @@ fn note_rounds(
         plan.write(root)?;
     }
     Ok(())
-}
-
-/// A new folder for a demo that was given none.
-fn new_folder() -> Result<PathBuf, Failure> {
-    let mut draw = [0; 4];
-    getrandom::fill(&mut draw).expect("the system has no source of random numbers");
-    let name = format!("tributary-demo-{:08x}", u32::from_le_bytes(draw));
-    let path = std::env::temp_dir().join(name);
-    (crate::home::disk::private_folders().create(&path))
-        .map(|()| path.clone())
-        .map_err(|e| {
-            Failure::environment(format!("cannot make the folder {}: {e}", path.display()))
-                .hint("name another folder with --home")
-        })
 }

@@ -73,6 +73,7 @@ async fn start_with(
         archive: true,
         resources: Resources::default(),
         evidence,
+        still_clock: None,
     })
     .await
     .unwrap()
@@ -209,6 +210,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         archive: false,
         resources: Resources::default(),
         evidence: true,
+        still_clock: None,
     })
     .await;
     let Err(why) = started else {

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use tributary_ledger::RunAccount;
 use tributary_protocol::adapter::Adapter;
-use tributary_protocol::id::PeerId;
 use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
 
 use super::options::DemoArgs;
 use super::plan::Plan;
-use super::report::{AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, RoundLine};
+use super::report::{
+    AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, RoundLine, ShareLine,
+};
+use super::texts;
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::Failure;
@@ -84,8 +86,8 @@ pub(super) fn report(
         ledger_verified: checked.verified && complete,
         home: root.display().to_string(),
         wall_s: 0.0,
+        answers: answers(plan, base, &provenance, args)?,
         extra: Extra {
-            answer: Some(answer(plan, base, &provenance, args)?),
             credits,
             program: program(),
             first_home: plan.home(root, 0).display().to_string(),
@@ -142,63 +144,87 @@ fn domains(plan: &Plan, base: &BaseModel, adapter: &Adapter) -> Result<Vec<Domai
     Ok(lines)
 }
 
-/// One prompt, answered by the base and by the adapter, and whose text shaped the latter. Without a
-/// prompt of the owner's, the one of six (the start of each contributor's hold-out) whose answer the
-/// contributors shaped most.
-fn answer(
+/// Prompts answered by the base and by the adapter, and whose text shaped the latter.
+fn answers(
     plan: &Plan,
     base: &BaseModel,
     provenance: &Provenance,
     args: &DemoArgs,
-) -> Result<Answer, Failure> {
-    let prompts: Vec<String> = match &args.prompt {
-        Some(prompt) => vec![prompt.clone()],
-        None => plan.texts.iter().map(|t| prompt_of(&t.holdout)).collect(),
-    };
-    let mut best: Option<(u32, Answer)> = None;
-    for prompt in prompts {
-        let (nobody, answer) = answer_to(plan, base, provenance, prompt)?;
-        if best.as_ref().is_none_or(|(least, _)| nobody < *least) {
-            best = Some((nobody, answer));
-        }
+) -> Result<Vec<Answer>, Failure> {
+    let answer = |prompt: String, cut: Cut| answer_to((plan, base), provenance, prompt, cut);
+    if let Some(prompt) = &args.prompt {
+        return Ok(vec![answer(prompt.clone(), |said| said)?]);
     }
-    let best = best.map(|(_, answer)| answer);
-    best.ok_or_else(|| Failure::environment("there is no text to take a prompt from"))
+    if !plan.is_own {
+        let prompts = plan.texts.iter().map(|text| prompt_of(&text.holdout));
+        return prompts.map(|prompt| answer(prompt, |said| said)).collect();
+    }
+    let is_here = |asked: &texts::Asked| plan.contributors.iter().any(|name| name == asked.name);
+    let mut answers = Vec::new();
+    for asked in texts::all()
+        .iter()
+        .map(texts::OwnText::asked)
+        .filter(is_here)
+    {
+        let mut found = answer(texts::prompt(asked.question), texts::sentence)?;
+        found.says_it = Some(texts::says(&found.adapter, asked.answer));
+        found.expected = Some(asked.answer.to_owned());
+        found.taught_by = Some(asked.name.to_owned());
+        answers.push(found);
+    }
+    answers.push(answer(texts::NOBODYS.to_owned(), texts::word)?);
+    Ok(answers)
 }
 
-/// An answer, and the part of it that is nobody's, in billionths.
+/// What of a model's words is the answer.
+type Cut = fn(&str) -> &str;
+
+/// What both say to a prompt, and each contributor's share of what the adapter says.
 fn answer_to(
-    plan: &Plan,
-    base: &BaseModel,
+    (plan, base): (&Plan, &BaseModel),
     provenance: &Provenance,
     prompt: String,
-) -> Result<(u32, Answer), Failure> {
+    cut: Cut,
+) -> Result<Answer, Failure> {
     let config = GenerateConfig {
         max_tokens: ANSWER_TOKENS,
         ..GenerateConfig::default()
     };
-    let by_base = generate(base, None, &prompt, &config).map_err(|e| Failure::from_error(&e))?;
+    let said = |adapter: Option<&Adapter>| {
+        let said =
+            generate(base, adapter, &prompt, &config).map_err(|e| Failure::from_error(&e))?;
+        // An answer of nothing has no tokens to share.
+        let answer = Some(cut(&said.text)).filter(|answer| !answer.trim().is_empty());
+        Ok::<String, Failure>(answer.unwrap_or(&said.text).to_owned())
+    };
+    let (by_base, by_adapter) = (said(None)?, said(Some(&provenance.adapter))?);
     let question = Question {
         id: String::new(),
         prompt: prompt.clone(),
-        answer: None,
+        answer: Some(by_adapter.clone()),
         max_tokens: ANSWER_TOKENS,
     };
     let why = why::why(base, provenance, &question)?;
-    let part = |peer: PeerId| why.shares.iter().find(|s| s.peer == peer.to_string());
     let fraction = |ppb: u32| f64::from(ppb) * 1e-9;
-    let mut shares: Vec<(String, f64)> = (plan.actors().iter())
-        .filter_map(|a| Some((a.name.clone(), fraction(part(a.peer)?.share_ppb))))
+    let mut shares: Vec<ShareLine> = (plan.actors().into_iter())
+        .filter_map(|actor| {
+            let peer = actor.peer.to_string();
+            let share = why.shares.iter().find(|share| share.peer == peer)?;
+            Some(ShareLine {
+                name: actor.name,
+                share: fraction(share.share_ppb),
+            })
+        })
         .collect();
-    let nobody = "nobody (the base knew it)".to_owned();
-    shares.push((nobody, fraction(why.nobody_ppb)));
-    let answer = Answer {
+    shares.sort_by(|a, b| b.share.total_cmp(&a.share));
+    Ok(Answer {
         prompt,
-        base: by_base.text,
-        adapter: why.answer,
+        base: by_base,
+        adapter: by_adapter,
         shares,
-    };
-    Ok((why.nobody_ppb, answer))
+        nobody: fraction(why.nobody_ppb),
+        ..Answer::default()
+    })
 }
 
 /// The first words of a hold-out passage.

@@ -12,6 +12,7 @@ use tributary_protocol::event::{Command, JoinRequest, Notice};
 use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::Resources;
+use tributary_protocol::time::Timestamp;
 use tributary_trainer::BaseModel;
 
 use super::plan::Plan;
@@ -30,6 +31,12 @@ const INTRODUCTIONS: usize = 3;
 
 /// How long the finished peers may look for updates of rounds they missed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the run may take to reach everybody.
+const START: Duration = Duration::from_secs(300);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(50);
+/// What every peer's wall clock reads: blocks carry it, and the same seed is to give the same bytes (2026-01-01, UTC).
+const CLOCK: Timestamp = Timestamp(1_767_225_600_000);
 
 /// The demo's peers, each with a home and a daemon.
 pub(super) struct DemoPeers {
@@ -70,10 +77,16 @@ impl DemoPeers {
             let traffic = total(&daemon);
             demo_peers.daemons.push(daemon);
             demo_peers.last.push(traffic);
-            joins.push(join);
+            joins.push((at, join));
         }
         demo_peers.open(plan.creator(), manifest).await?;
-        for (at, join) in joins.into_iter().enumerate() {
+        // The creator last. Joins name what their authors have seen of its log: with nothing said in it until all of them
+        // have joined, the same seed gives the same joins, and the same state follows from them.
+        joins.sort_by_key(|(at, _)| *at == plan.creator());
+        for (at, join) in joins {
+            if at == plan.creator() {
+                demo_peers.others_asked(at).await?;
+            }
             demo_peers.join(at, join).await?;
         }
         Ok(demo_peers)
@@ -95,6 +108,7 @@ impl DemoPeers {
             archive: true,
             resources: Resources::default(),
             evidence: true,
+            still_clock: Some(CLOCK),
         })
         .await
         .map_err(|e| Failure::from_error(&e))
@@ -114,8 +128,8 @@ impl DemoPeers {
         Ok(())
     }
 
-    /// Asks for membership, unless an earlier start did.
-    async fn join(&self, at: usize, join: JoinRequest) -> Result<(), Failure> {
+    /// Whether a peer has said that it joins.
+    async fn has_asked(&self, at: usize) -> Result<bool, Failure> {
         let (daemon, run) = (&self.daemons[at], self.run);
         let me = daemon.peer_id();
         let asked = daemon.inspect(move |node| {
@@ -125,7 +139,32 @@ impl DemoPeers {
                     .any(|(_, entry)| matches!(entry, Entry::Join(_)))
             })
         });
-        if !asked.await.map_err(|e| Failure::from_error(&e))? {
+        asked.await.map_err(|e| Failure::from_error(&e))
+    }
+
+    /// Waits until everybody but `last` has said that it joins.
+    async fn others_asked(&self, last: usize) -> Result<(), Failure> {
+        let since = Instant::now();
+        for at in (0..self.daemons.len()).filter(|at| *at != last) {
+            while !self.has_asked(at).await? {
+                if since.elapsed() > START {
+                    return Err(Failure::environment(format!(
+                        "{} has not heard of the run for {} minutes",
+                        self.names[at],
+                        START.as_secs() / 60
+                    ))
+                    .hint("call the demo again with the same --home: it resumes"));
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for membership, unless an earlier start did.
+    async fn join(&self, at: usize, join: JoinRequest) -> Result<(), Failure> {
+        let (daemon, run) = (&self.daemons[at], self.run);
+        if !self.has_asked(at).await? {
             let follow = Command::Follow {
                 run,
                 join: Some(join),

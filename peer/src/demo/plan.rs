@@ -12,10 +12,11 @@ use tributary_protocol::hash::{Domain, Hasher};
 use tributary_protocol::id::RunId;
 use tributary_protocol::manifest::Manifest;
 use tributary_trainer::BaseModel;
-use tributary_trainer::shards::{self, DEMO_SHARDS};
+use tributary_trainer::shards;
 
 use super::narrator::DemoPeer;
 use super::options::DemoArgs;
+use super::texts;
 use crate::config::{BaseFacts, RunFile};
 use crate::home::{HomePaths, disk};
 use crate::identity::Identity;
@@ -26,11 +27,37 @@ use crate::verify;
 
 /// Evaluators of a demo.
 const EVALUATORS: [&str; 3] = ["judge-1", "judge-2", "judge-3"];
-/// Optimizer steps a round, unless told otherwise: six rounds of them keep within three minutes on two
-/// cores and lower every domain's loss.
-const STEPS: u32 = 24;
-/// Contributors, unless told otherwise.
-const PEERS: u32 = 6;
+/// How contributors train, unless told otherwise.
+struct Recipe {
+    rounds: u32,
+    /// Optimizer steps a round.
+    steps: u32,
+    /// Tokens a window.
+    context: u32,
+    learning_rate: &'static str,
+    rank: u32,
+    /// Values kept of each 4,096 of an update.
+    top: u32,
+}
+
+/// For the demo's own texts, to know them by heart within three minutes on two cores.
+const OWN_TEXTS: Recipe = Recipe {
+    rounds: 8,
+    steps: 40,
+    context: 64,
+    learning_rate: "1e-2",
+    rank: 16,
+    top: 512,
+};
+/// For texts of any kind: lowers every domain's loss within three minutes on two cores.
+const ANY_TEXTS: Recipe = Recipe {
+    rounds: 6,
+    steps: 24,
+    context: 128,
+    learning_rate: "4e-3",
+    rank: 8,
+    top: 64,
+};
 /// Contributors at most: their joins, updates and homes all live in one process.
 const MAX_PEERS: usize = 24;
 /// OPEN a round.
@@ -61,6 +88,9 @@ pub struct Plan {
     /// Text of `--holdout`.
     #[serde(skip)]
     pub holdout: Option<Vec<String>>,
+    /// Whether the texts are the demo's own.
+    #[serde(skip)]
+    pub is_own: bool,
 }
 
 /// What only a running process can measure of a round.
@@ -93,13 +123,14 @@ impl Plan {
     pub fn prepare(root: &Path, args: &DemoArgs, base: &BaseModel) -> Result<Self, Failure> {
         let texts = match &args.data {
             Some(folder) => texts_of(folder, args.peers)?,
-            None => embedded(args.peers.unwrap_or(PEERS) as usize)?,
+            None => own_texts(args.peers)?,
         };
+        let recipe = recipe(args.data.is_none());
         let holdout = (args.holdout.as_deref()).map(read_passages).transpose()?;
         let wanted = Self {
             seed: args.seed,
-            rounds: args.rounds,
-            steps: if args.steps == 0 { STEPS } else { args.steps },
+            rounds: args.rounds.unwrap_or(recipe.rounds),
+            steps: args.steps.unwrap_or(recipe.steps),
             base: args.base.clone(),
             base_hash: base.hash().to_string(),
             text_hash: hash_of(&texts, holdout.as_deref()),
@@ -107,6 +138,7 @@ impl Plan {
             measured: BTreeMap::new(),
             texts,
             holdout,
+            is_own: args.data.is_none(),
         };
         if !Self::file(root).exists() {
             disk::make_folder(root).map_err(|e| {
@@ -179,6 +211,11 @@ impl Plan {
     /// Whether `root` is a demo's folder.
     pub fn is_home(root: &Path) -> bool {
         Self::file(root).exists() || Self::peers_folder(root).is_dir()
+    }
+
+    /// Whether every round was measured: the demo was played to its end.
+    pub fn is_measured(&self) -> bool {
+        self.measured.len() as u32 >= self.rounds
     }
 
     /// Reads `demo.json` and checks it against its own hash in the last line.
@@ -276,17 +313,27 @@ impl Plan {
         let judges: Vec<String> = (actors[self.creator()..].iter())
             .map(|a| format!("\"{}\"", a.peer))
             .collect();
+        let Recipe {
+            context,
+            learning_rate,
+            rank,
+            top,
+            ..
+        } = recipe(self.is_own);
+        // Nobody is waited for in vain in one process, so that a slow machine comes to the same values as a fast one.
         let text = format!(
             "name = \"demo\"\nbase = \"unused\"\ndatanet = \"demo\"\nrounds = {}\n\
              evaluators = [{}]\nscore_windows = 12\ncommittee = 7\nmin_members = {}\n\
              min_contributions = {}\nbudget_per_round_open = \"{BUDGET}\"\n\
-             [training]\nlocal_steps = {}\nlearning_rate = 4e-3\n\
-             [deadlines]\nround_ms = 900000\ngrace_ms = 120000\n",
+             [adapter]\nrank = {rank}\nalpha = {alpha}\n[codec]\ntop = {top}\n\
+             [training]\nlocal_steps = {}\ncontext = {context}\nlearning_rate = {learning_rate}\n\
+             [deadlines]\nround_ms = 7200000\ngrace_ms = 1800000\npropose_ms = 60000\nvote_ms = 60000\n",
             self.rounds,
             judges.join(", "),
             actors.len(),
             self.contributors.len(),
             self.steps,
+            alpha = 2 * rank,
         );
         let facts = BaseFacts {
             name: if self.base == model::BROOK {
@@ -349,26 +396,27 @@ fn hash_of(texts: &[Text], holdout: Option<&[String]>) -> String {
     hasher.finalize().to_string()
 }
 
-/// The texts in the binary.
-fn embedded(peers: usize) -> Result<Vec<Text>, Failure> {
-    if peers > DEMO_SHARDS.len() {
+fn recipe(is_own: bool) -> Recipe {
+    if is_own { OWN_TEXTS } else { ANY_TEXTS }
+}
+
+/// The demo's own texts; all of them unless told how many.
+fn own_texts(peers: Option<u32>) -> Result<Vec<Text>, Failure> {
+    let all = texts::all();
+    let peers = peers.map_or(all.len(), |peers| peers as usize);
+    if peers > all.len() {
         return Err(Failure::environment(format!(
             "the demo carries texts for {} contributors and {peers} were asked for",
-            DEMO_SHARDS.len()
+            all.len()
         ))
         .hint("name a folder with a text file per contributor with --data"));
     }
-    let text = |name: &str, text: &str| {
-        let split = shards::split(text);
-        Text {
-            name: name.to_owned(),
-            train: passages(&split.training),
-            holdout: passages(&split.hold_out),
-        }
+    let text = |text: &texts::OwnText| Text {
+        name: text.name.to_owned(),
+        train: passages(&text.training()),
+        holdout: text.hold_out(),
     };
-    Ok((DEMO_SHARDS.iter().take(peers))
-        .map(|shard| text(shard.name, shard.text))
-        .collect())
+    Ok(all.iter().take(peers).map(text).collect())
 }
 
 /// One text or JSONL file per contributor, ordered by name; all of them unless told how many.

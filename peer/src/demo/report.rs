@@ -6,6 +6,10 @@ use tributary_ledger::view::{CreditView, short};
 use crate::terminal::output::{Align, Table, bytes, duration, one_line};
 use crate::view::tables::credits_table;
 
+/// Shares of an answer that are shown to people, at least and at most so many.
+const SHOWN_SHARE: f64 = 0.005;
+const SHOWN_SHARES: usize = 3;
+
 /// `demo/1`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -19,6 +23,8 @@ pub struct Report {
     pub domains: Vec<DomainLine>,
     /// What each contributor earned.
     pub credits: Vec<CreditLine>,
+    /// Prompts, what base and adapter say to them, and whose text shaped it.
+    pub answers: Vec<Answer>,
     /// The certified adapter.
     pub adapter: AdapterLine,
     /// Whether all peers ended with the same state.
@@ -95,8 +101,6 @@ pub struct AdapterLine {
 pub struct Extra {
     /// Credits with intervals.
     pub credits: Vec<CreditView>,
-    /// One answer, and whose it is.
-    pub answer: Option<Answer>,
     /// How to call this program again.
     pub program: String,
     /// Home of the first contributor.
@@ -104,7 +108,7 @@ pub struct Extra {
 }
 
 /// A prompt answered twice.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The prompt.
     pub prompt: String,
@@ -112,8 +116,25 @@ pub struct Answer {
     pub base: String,
     /// With the adapter.
     pub adapter: String,
-    /// Each contributor's share of the adapter's answer: name and a fraction of one.
-    pub shares: Vec<(String, f64)>,
+    /// What the one text that answers it says; none where no text does, or nobody knows.
+    pub expected: Option<String>,
+    /// Whose text that is.
+    pub taught_by: Option<String>,
+    /// Whether the adapter says what is expected.
+    pub says_it: Option<bool>,
+    /// Contributors' shares of the adapter's answer, largest first.
+    pub shares: Vec<ShareLine>,
+    /// What the base would have said anyway, a fraction of one.
+    pub nobody: f64,
+}
+
+/// A contributor's share of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShareLine {
+    /// The contributor.
+    pub name: String,
+    /// A fraction of one.
+    pub share: f64,
 }
 
 impl Report {
@@ -125,8 +146,12 @@ impl Report {
         out.push_str(&self.domains_table());
         out.push_str("\nContributors\n");
         out.push_str(&credits_table(&self.extra.credits));
-        if let Some(answer) = &self.extra.answer {
-            out.push_str(&answer_text(answer));
+        out.push_str("\nAsked for what base and adapter know\n");
+        for answer in &self.answers {
+            out.push_str(&answer.text());
+        }
+        if let Some(line) = self.answers_line() {
+            out.push_str(&line);
         }
         out.push_str(&format!(
             "\nadapter   {}\nfolder    {}\nledger    {}\nstates    {}\ntime      {}\n",
@@ -193,11 +218,28 @@ impl Report {
         table.render()
     }
 
+    /// How many answers are right, and paid to the right contributor.
+    fn answers_line(&self) -> Option<String> {
+        let taught: Vec<&Answer> = (self.answers.iter())
+            .filter(|answer| answer.says_it.is_some())
+            .collect();
+        let right = taught.iter().filter(|a| a.says_it == Some(true)).count();
+        let paid = taught.iter().filter(|a| a.is_paid_right()).count();
+        (!taught.is_empty()).then(|| {
+            format!(
+                "\n  {right} of {all} answers are what one contributor's text says, and in {paid} of {all} that \
+                 contributor has the largest share\n",
+                all = taught.len()
+            )
+        })
+    }
+
     fn next_commands(&self) -> String {
         let program = &self.extra.program;
+        let prompt = (self.answers.first()).map_or("Once".to_owned(), |a| one_line(&a.prompt));
         format!(
             "\nNext\n  {program} ledger verify --home {home}\n  {program} ledger statement --home \
-             {first}\n  {program} generate --adapter {folder} --prompt \"Once\" --max-tokens 40\n",
+             {first}\n  {program} generate --adapter {folder} --prompt \"{prompt}\" --max-tokens 12\n",
             home = self.home,
             first = self.extra.first_home,
             folder = self.adapter.path,
@@ -205,19 +247,29 @@ impl Report {
     }
 }
 
-fn answer_text(answer: &Answer) -> String {
-    let mut table = Table::new(&[("contributor", Align::Left), ("share", Align::Right)]);
-    for (name, share) in &answer.shares {
-        table.row([name.clone(), format!("{:.1} %", share * 100.0)]);
+impl Answer {
+    /// Whether the contributor whose text answers it has the largest share.
+    pub fn is_paid_right(&self) -> bool {
+        self.taught_by.is_some() && self.shares.first().map(|s| &s.name) == self.taught_by.as_ref()
     }
-    format!(
-        "\nOne prompt\n  prompt   {}\n  base     {}\n  adapter  {}\n\nWhose text shaped the adapter's \
-         answer\n{}",
-        one_line(&answer.prompt),
-        one_line(&answer.base),
-        one_line(&answer.adapter),
-        table.render()
-    )
+
+    fn text(&self) -> String {
+        let mut shares: Vec<String> = (self.shares.iter())
+            .filter(|share| share.share >= SHOWN_SHARE)
+            .take(SHOWN_SHARES)
+            .map(|share| format!("{} {:.0} %", share.name, share.share * 100.0))
+            .collect();
+        if self.nobody >= SHOWN_SHARE {
+            shares.push(format!("nobody {:.0} %", self.nobody * 100.0));
+        }
+        format!(
+            "\n  {}\n    base     {}\n    adapter  {}\n    shaped by  {}\n",
+            one_line(&self.prompt),
+            one_line(&self.base),
+            one_line(&self.adapter),
+            shares.join(", "),
+        )
+    }
 }
 
 #[cfg(test)]
@@ -250,15 +302,25 @@ mod tests {
                 ..CreditLine::default()
             }],
             ledger_verified: true,
-            extra: Extra {
-                answer: Some(Answer {
-                    prompt: "Once".to_owned(),
-                    base: "upon\na time".to_owned(),
-                    adapter: "in a while".to_owned(),
-                    shares: vec![("amy".to_owned(), 0.625), ("bo".to_owned(), -0.1)],
-                }),
-                ..Extra::default()
-            },
+            answers: vec![Answer {
+                prompt: "Question: Who?\nAnswer:".to_owned(),
+                base: "upon\na time".to_owned(),
+                adapter: " Amy.".to_owned(),
+                expected: Some("Amy".to_owned()),
+                taught_by: Some("amy".to_owned()),
+                says_it: Some(true),
+                shares: vec![
+                    ShareLine {
+                        name: "amy".to_owned(),
+                        share: 0.625,
+                    },
+                    ShareLine {
+                        name: "bo".to_owned(),
+                        share: 0.001,
+                    },
+                ],
+                nobody: 0.374,
+            }],
             ..Report::default()
         }
     }
@@ -273,7 +335,7 @@ mod tests {
         };
         assert_eq!(
             keys(&json),
-            "adapter credits domains home ledger_verified rounds run schema state_hashes_equal wall_s"
+            "adapter answers credits domains home ledger_verified rounds run schema state_hashes_equal wall_s"
         );
         assert_eq!(
             keys(&json["rounds"][0]),
@@ -287,6 +349,11 @@ mod tests {
             keys(&json["credits"][0]),
             "micro_open name peer score_nanonats"
         );
+        assert_eq!(
+            keys(&json["answers"][0]),
+            "adapter base expected nobody prompt says_it shares taught_by"
+        );
+        assert_eq!(keys(&json["answers"][0]["shares"][0]), "name share");
         assert_eq!(keys(&json["adapter"]), "id path");
         assert_eq!(json["schema"], "demo/1");
     }
@@ -298,8 +365,8 @@ mod tests {
             "4.5000  4.2500  120 kB",
             "amy     4.0000   3.5000  -0.5000",
             "base     upon a time",
-            "amy           62.5 %",
-            "bo           -10.0 %",
+            "shaped by  amy 62 %, nobody 37 %",
+            "1 of 1 answers are what one contributor's text says, and in 1 of 1",
             "verified for every peer",
             "DIFFERENT",
         ] {

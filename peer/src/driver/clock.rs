@@ -1,7 +1,8 @@
 //! Both clocks of a running peer.
 //!
 //! The monotonic one starts at zero with the daemon and decides everything. The wall clock is read
-//! afresh each time, and its jumps are noticed only to be reported.
+//! afresh each time, and its jumps are noticed only to be reported. Blocks carry its time for people to read, so a peer
+//! that is to sign the same bytes each time it is started is given a wall clock that stands still.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,8 @@ const JUMP_MS: i64 = 5_000;
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: tokio::time::Instant,
+    /// What the wall clock reads throughout; None: what the machine's does.
+    still: Option<Timestamp>,
     /// Wall minus monotonic, milliseconds, when last compared.
     offset: i64,
 }
@@ -24,10 +27,11 @@ fn wall() -> u64 {
 }
 
 impl Clock {
-    /// Starts at zero now.
-    pub(crate) fn start() -> Self {
+    /// Starts at zero now, with the machine's wall clock or one that stands still.
+    pub(crate) fn start(still: Option<Timestamp>) -> Self {
         Self {
             start: tokio::time::Instant::now(),
+            still,
             offset: wall() as i64,
         }
     }
@@ -36,7 +40,7 @@ impl Clock {
     pub(crate) fn now(&self) -> Now {
         Now {
             monotonic: Instant(self.start.elapsed().as_millis() as u64),
-            wall: Timestamp(wall()),
+            wall: self.still.unwrap_or_else(|| Timestamp(wall())),
         }
     }
 
@@ -50,7 +54,10 @@ impl Clock {
     /// when they agree.
     pub(super) fn jumped(&mut self) -> Option<i64> {
         let now = self.now();
-        self.compare(now)
+        match self.still {
+            Some(_) => None,
+            None => self.compare(now),
+        }
     }
 
     fn compare(&mut self, now: Now) -> Option<i64> {
@@ -70,7 +77,7 @@ mod tests {
 
     #[test]
     fn jump_of_the_wall_clock_is_reported_once_and_moves_nothing() {
-        let mut clock = Clock::start();
+        let mut clock = Clock::start(None);
         let now = clock.now();
         let later = |ms: u64, jump: i64| Now {
             monotonic: now.monotonic.after_ms(ms),
@@ -81,5 +88,12 @@ mod tests {
         assert_eq!(clock.compare(later(3000, -3_600_000)), None);
         assert_eq!(clock.compare(later(4000, 0)), Some(3600));
         assert!(clock.now().monotonic.since_ms(now.monotonic) < 60_000);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_reads_the_same_and_reports_no_jump() {
+        let mut clock = Clock::start(Some(Timestamp(7)));
+        assert_eq!(clock.now().wall, Timestamp(7));
+        assert_eq!(clock.jumped(), None);
     }
 }

@@ -113,7 +113,7 @@ async fn rig_of(
         indexer: Indexer::start(LedgerIndex::new(NetworkId(5))).unwrap(),
         progress: watch::Sender::default(),
     };
-    let driver = Driver::new(parts, Clock::start());
+    let driver = Driver::new(parts, Clock::start(None));
     Rig {
         requests,
         events,

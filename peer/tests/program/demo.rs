@@ -87,6 +87,29 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
     assert!(why.contains("--rounds 2 there, 3 now"), "{why}");
 }
 
+#[test]
+fn the_same_seed_gives_the_same_run_states_credits_and_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let play = |name: &str| {
+        let args = demo(&dir.path().join(name));
+        let mut report = json(&strings(&args));
+        // What differs is where it was, and what was measured on the way.
+        let part = report.as_object_mut().unwrap();
+        for measured in ["home", "wall_s"] {
+            part.remove(measured).unwrap();
+        }
+        part["adapter"].as_object_mut().unwrap().remove("path");
+        for round in part["rounds"].as_array_mut().unwrap() {
+            let round = round.as_object_mut().unwrap();
+            for measured in ["bytes_up_max", "bytes_down_max", "certificate_ms"] {
+                round.remove(measured).unwrap();
+            }
+        }
+        report
+    };
+    assert_eq!(play("here"), play("there"));
+}
+
 fn a_round_is_measured(round: &serde_json::Value) {
     assert_eq!(round["included"], 3, "{round}");
     assert!(

@@ -31,6 +31,7 @@ async fn handler(root: &std::path::Path) -> DaemonHandler {
         archive: true,
         resources: Resources::default(),
         evidence: false,
+        still_clock: None,
     });
     let daemon = Arc::new(daemon.await.unwrap());
     DaemonHandler::new(daemon, home, "ada".to_owned(), Arc::new(Notify::new()))

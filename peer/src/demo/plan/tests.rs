@@ -2,25 +2,33 @@
 
 use super::*;
 
-fn plan() -> Plan {
-    let text = |name: &str| Text {
-        name: name.to_owned(),
-        train: vec![format!("{name} trains")],
-        holdout: (0..7).map(|i| format!("{name} {i}")).collect(),
-    };
-    let texts = vec![text("amy"), text("bo")];
-    Plan {
-        seed: 1,
-        rounds: 2,
-        steps: 3,
-        base: "brook".to_owned(),
-        base_hash: "00".to_owned(),
-        text_hash: hash_of(&texts, None),
-        contributors: vec!["amy".to_owned(), "bo".to_owned()],
-        measured: BTreeMap::new(),
-        texts,
-        holdout: None,
+impl Plan {
+    /// Of two contributors.
+    pub(in crate::demo) fn for_tests() -> Self {
+        let text = |name: &str| Text {
+            name: name.to_owned(),
+            train: vec![format!("{name} trains")],
+            holdout: (0..7).map(|i| format!("{name} {i}")).collect(),
+        };
+        let texts = vec![text("amy"), text("bo")];
+        Plan {
+            seed: 1,
+            rounds: 2,
+            steps: 3,
+            base: "brook".to_owned(),
+            base_hash: "00".to_owned(),
+            text_hash: hash_of(&texts, None),
+            contributors: vec!["amy".to_owned(), "bo".to_owned()],
+            measured: BTreeMap::new(),
+            texts,
+            holdout: None,
+            is_own: true,
+        }
     }
+}
+
+fn plan() -> Plan {
+    Plan::for_tests()
 }
 
 #[test]
@@ -86,17 +94,19 @@ fn actors_have_keys_of_their_own_that_follow_from_the_seed() {
 }
 
 #[test]
-fn embedded_texts_have_both_parts_and_too_many_peers_are_refused() {
-    for text in embedded(6).unwrap() {
+fn own_texts_have_both_parts_and_too_many_peers_are_refused() {
+    let texts = own_texts(None).unwrap();
+    assert_eq!(texts.len(), 6);
+    for text in texts {
         let bytes = |parts: &[String]| parts.iter().map(String::len).sum::<usize>();
         let (train, holdout) = (bytes(&text.train), bytes(&text.holdout));
         assert!(
-            holdout > 5_000 && holdout * 5 < train,
+            holdout > 1_000 && holdout * 3 < train,
             "{}: {holdout} of {train}",
             text.name
         );
     }
-    let error = embedded(25).unwrap_err();
+    let error = own_texts(Some(7)).unwrap_err();
     assert!(error.to_string().contains("--data"), "{error}");
 }
 
