@@ -116,6 +116,25 @@ impl HomePaths {
     pub fn evidence(&self) -> PathBuf {
         self.root.join("evidence")
     }
+    /// Where the base models of runs were found.
+    pub fn bases(&self) -> PathBuf {
+        self.root.join("bases.json")
+    }
+    /// All of them.
+    pub fn names(&self) -> [PathBuf; 10] {
+        [
+            self.key(),
+            self.lock(),
+            self.ledger(),
+            self.blobs(),
+            self.shards(),
+            self.cache(),
+            self.config(),
+            self.control(),
+            self.evidence(),
+            self.bases(),
+        ]
+    }
 }
 
 impl Home {

@@ -17,7 +17,7 @@ use crate::config::RunFile;
 use crate::model;
 use crate::shard::neutral;
 use crate::terminal::output::{Align, Table};
-use crate::terminal::{Failure, Format};
+use crate::terminal::{Failure, Format, note};
 use crate::view::phase_line;
 use crate::view::tables::credits_table;
 
@@ -122,14 +122,18 @@ async fn create(
     if let Some(role) = role
         && let Ok(Some(warning)) = neutral::check(&manifest, role.into(), !holdout.is_empty())
     {
-        eprintln!("warning: {warning}");
+        note(format_args!("warning: {warning}"));
     }
     let run = client.create(&request).await?;
+    let with_base = match request.base {
+        None => "",
+        Some(_) => " --base DIR",
+    };
     context.out.answer(&run, |run| {
         let address = status.addresses.first().map_or("ADDR", String::as_str);
         format!(
             "run    {}\nname   {}\nbase   {}\nrounds {}\n\nOthers start with\n  tributary up \
-             --bootstrap {address}\n  tributary run join {}\nnext: tributary run watch {}",
+             --bootstrap {address}\n  tributary run join {}{with_base}\nnext: tributary run watch {}",
             run.run,
             run.name,
             run.base,
@@ -172,7 +176,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 async fn watch(context: &Context, client: &Client, id: String) -> Result<(), Failure> {
     let run = client.run(&id).await?.brief;
     if context.out.format() == Format::Text {
-        eprintln!("run {} ({})", short(&run.run), run.name);
+        note(format_args!("run {} ({})", short(&run.run), run.name));
     }
     let request = EventsRequest { run: Some(run.run) };
     follow(context, client, &request).await

@@ -24,6 +24,7 @@ use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
 use super::questions::{Questions, Unanswered};
+use super::reach::Reach;
 use super::swarm::{Behaviour, BehaviourEvent};
 use super::{Counts, NetEvent, Shared, gossip, keys};
 
@@ -61,6 +62,7 @@ pub(super) struct Task {
     pub(super) me: PeerId,
     pub(super) data_ports: Vec<SocketAddr>,
     pub(super) contacts: Contacts,
+    pub(super) reach: Reach,
     pub(super) started: tokio::time::Instant,
     pub(super) questions: Questions,
     pub(super) state: State,
@@ -83,6 +85,9 @@ pub(super) struct State {
     shared_revision: u64,
 }
 
+/// Why a peer may close a connection at once.
+const UNGREETED: &str = "the peer there closed the connection before it greeted: it is of another version or network, or \
+                         it has no place left";
 /// Messages kept for the first neighbour that follows a run.
 const MAX_UNHEARD: usize = 64;
 
@@ -91,6 +96,7 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.tell_unreached();
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
@@ -133,6 +139,7 @@ impl Task {
             Order::Verdict(id, verdict) => self.judge(id, verdict),
             Order::Subscribe(run) => self.subscribe(run),
             Order::Dial(address) => {
+                self.reach.keep(self.me, &address);
                 self.contacts.keep(address);
                 self.on_beat();
             }
@@ -253,7 +260,7 @@ impl Task {
             Ok(()) => {
                 self.state.dials.insert(connection, target);
             }
-            Err(_) => self.contacts.failed(target, self.now()),
+            Err(why) => self.on_unreached(target, &why),
         }
     }
 
@@ -305,7 +312,9 @@ impl Task {
                 match why {
                     // Two programs that do not fit each other; neither means harm.
                     HelloError::Version | HelloError::Network => {
-                        tracing::warn!("peer {} was disconnected: {why}", peer.short());
+                        if !self.on_unfit(peer, &why.to_string()) {
+                            tracing::warn!("peer {} was disconnected: {why}", peer.short());
+                        }
                         let _ = self.swarm.disconnect_peer_id(name);
                     }
                     HelloError::Codec(_) | HelloError::Sender | HelloError::Limit => {
@@ -326,6 +335,7 @@ impl Task {
         }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
             self.contacts.greeted(peer);
+            self.on_reached(peer);
             self.shared.admission.raise(peer, Priority::Greeted);
             self.report(NetEvent::Connected(peer));
             self.publish_connected();
@@ -378,8 +388,7 @@ impl Task {
                 ..
             } => {
                 if let Some(target) = self.state.dials.remove(&connection_id) {
-                    tracing::debug!("could not reach {target:?}: {error}");
-                    self.contacts.failed(target, self.now());
+                    self.on_unreached(target, &error);
                 }
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
@@ -418,6 +427,8 @@ impl Task {
         if self.state.greeted.remove(&peer) {
             self.report(NetEvent::Disconnected(peer));
             self.publish_connected();
+        } else {
+            self.on_unfit(peer, UNGREETED);
         }
     }
 

@@ -12,13 +12,13 @@ use crate::problem::{Code, Problem};
 use crate::shard::{Committed, neutral};
 use crate::terminal::Failure;
 
-/// Commits to data as the role needs and asks for membership.
-pub(super) async fn ask(
+/// Commits to data as the role needs. Nobody hears of it yet.
+pub(super) fn prepare(
     handler: &DaemonHandler,
     run: RunId,
     manifest: &Manifest,
     request: &JoinRequest,
-) -> Answer<()> {
+) -> Answer<event::JoinRequest> {
     let me = handler.daemon.peer_id();
     let role = Role::from(request.role);
     if role.evaluates() && !manifest.scoring.evaluators.contains(&me) {
@@ -32,7 +32,15 @@ pub(super) async fn ask(
     if let Some(warning) = fair(manifest, request)? {
         tracing::warn!("run {}: {warning}", run.short());
     }
-    let candidate = tokio::task::block_in_place(|| commit(handler, manifest, request, role))?;
+    tokio::task::block_in_place(|| commit(handler, manifest, request, role))
+}
+
+/// Asks for membership.
+pub(super) async fn ask(
+    handler: &DaemonHandler,
+    run: RunId,
+    candidate: event::JoinRequest,
+) -> Answer<()> {
     stands_alone(handler, run, candidate.join.root).await?;
     let follow = Command::Follow {
         run,
@@ -82,6 +90,7 @@ fn commit(
     let paths = handler.home.paths();
     let base = model::provide(paths, &manifest.model.base, request.base.as_deref())
         .map_err(Failure::from)?;
+    model::fits(&base, manifest).map_err(Failure::from)?;
     let committed = Committed::gather(
         paths,
         handler.home.identity(),
@@ -115,7 +124,7 @@ fn commit(
 }
 
 /// Whether what a member asks for leaves it to score others on its own text; gives a warning.
-pub(super) fn fair(manifest: &Manifest, request: &JoinRequest) -> Answer<Option<String>> {
+fn fair(manifest: &Manifest, request: &JoinRequest) -> Answer<Option<String>> {
     neutral::check(manifest, request.role.into(), !request.holdout.is_empty())
         .map_err(|why| Problem::new(Code::Refused, why))
 }

@@ -1,0 +1,261 @@
+//! What became of the addresses that the owner gave: whether the peer that is meant answers there, and why not.
+//!
+//! A wrong id, a dead port and somebody else's program look alike from outside: nothing happens. So each address that
+//! fails is told of in the log once, with the reason, and stays among the warnings until it answers.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+
+use libp2p::swarm::DialError;
+use tributary_protocol::id::PeerId;
+
+use super::address::Address;
+use super::contacts::Target;
+use super::task::Task;
+use crate::health::Warning;
+
+/// Addresses of the owner, each with the reason why nobody answers there.
+#[derive(Debug, Default)]
+pub(super) struct Reach(BTreeMap<Address, Option<String>>);
+
+impl Reach {
+    pub(super) fn new(me: PeerId, bootstrap: &[Address]) -> Self {
+        let mut reach = Self::default();
+        for address in bootstrap {
+            reach.keep(me, address);
+        }
+        reach
+    }
+
+    /// Looks after this address as well. One that names this peer itself is never dialed.
+    pub(super) fn keep(&mut self, me: PeerId, address: &Address) {
+        let own = "it names this peer itself; give the address of another".to_owned();
+        let why = (address.peer() == Some(me)).then_some(own);
+        self.0.entry(address.clone()).or_insert(why);
+    }
+
+    /// A dial failed for these reasons, by address. Gives what is news of it.
+    fn failed(
+        &mut self,
+        target: &Target,
+        why: impl Fn(SocketAddr) -> Option<String>,
+    ) -> Vec<Warning> {
+        let mut news = Vec::new();
+        for (address, reason) in &mut self.0 {
+            let Some(socket) = address.socket().filter(|_| is_meant(address, target)) else {
+                continue;
+            };
+            let why = why(socket);
+            if why.is_some() && *reason != why {
+                *reason = why;
+                news.extend(warning(address, reason.as_ref()));
+            }
+        }
+        news
+    }
+
+    /// Somebody answered under these names. Gives the addresses that had failed before.
+    fn answered(&mut self, targets: &[Target]) -> Vec<Address> {
+        let mut news = Vec::new();
+        for (address, reason) in &mut self.0 {
+            if targets.iter().any(|target| is_meant(address, target)) && reason.take().is_some() {
+                news.push(address.clone());
+            }
+        }
+        news
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let warnings = self
+            .0
+            .iter()
+            .map(|(address, why)| warning(address, why.as_ref()));
+        warnings.flatten().collect()
+    }
+}
+
+fn warning(address: &Address, why: Option<&String>) -> Option<Warning> {
+    why.map(|why| Warning::Unreached {
+        address: address.to_string(),
+        why: why.clone(),
+    })
+}
+
+/// Whether a dial to `target` is one to this address.
+fn is_meant(address: &Address, target: &Target) -> bool {
+    match target {
+        Target::Peer(peer) => address.peer() == Some(*peer),
+        Target::Socket(socket) => address.peer().is_none() && address.socket() == Some(*socket),
+    }
+}
+
+impl Task {
+    /// Tells of addresses that are of no use before any is dialed.
+    pub(super) fn tell_unreached(&self) {
+        let warnings = self.reach.warnings();
+        warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+        *self.shared.unreached.lock() = warnings;
+    }
+
+    /// A dial came to nothing.
+    pub(super) fn on_unreached(&mut self, target: Target, error: &DialError) {
+        tracing::debug!("could not reach {target:?}: {error}");
+        let news = self.reach.failed(&target, |socket| words(error, socket));
+        self.tell(&news);
+        self.contacts.failed(target, self.now());
+    }
+
+    /// Somebody answered and was sent away. Whether that was told, because the owner gave its address.
+    pub(super) fn on_unfit(&mut self, peer: PeerId, why: &str) -> bool {
+        let targets = self.contacts.targets(peer);
+        let why = |_| Some(why.to_owned());
+        let news: Vec<Warning> = (targets.iter())
+            .flat_map(|target| self.reach.failed(target, why))
+            .collect();
+        self.tell(&news);
+        let meant = |address| targets.iter().any(|target| is_meant(address, target));
+        self.reach.0.keys().any(meant)
+    }
+
+    /// A peer is there, its greeting checked.
+    pub(super) fn on_reached(&mut self, peer: PeerId) {
+        let targets = self.contacts.targets(peer);
+        for address in self.reach.answered(&targets) {
+            tracing::info!("peer {} answers at {address} now", peer.short());
+        }
+        *self.shared.unreached.lock() = self.reach.warnings();
+    }
+
+    fn tell(&self, news: &[Warning]) {
+        news.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if !news.is_empty() {
+            *self.shared.unreached.lock() = self.reach.warnings();
+        }
+    }
+}
+
+/// Why nobody who is meant answers at `socket`. Nothing where that was not tried to the end.
+fn words(error: &DialError, socket: SocketAddr) -> Option<String> {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => Some(format!(
+            "the peer that answers there is {obtained}; mend the id in the address, or ask for the new one"
+        )),
+        DialError::LocalPeerId { .. } => Some(
+            "what answers there has the key of this peer: it is this daemon itself, or a copy of this home that runs \
+             as well"
+                .to_owned(),
+        ),
+        DialError::Transport(errors) => {
+            let there = errors.iter().find(|(at, _)| Address(at.clone()).socket() == Some(socket));
+            let (_, error) = there.or(errors.first())?;
+            Some(reason(error))
+        }
+        DialError::NoAddresses
+        | DialError::DialPeerConditionFalse(_)
+        | DialError::Aborted
+        | DialError::Denied { .. } => None,
+    }
+}
+
+/// What the system said, below what each layer adds.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    loop {
+        let system = cause.downcast_ref::<io::Error>();
+        match system.map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => {
+                return "nobody listens there; is that daemon running, and is the port right?"
+                    .to_owned();
+            }
+            Some(io::ErrorKind::TimedOut) => return unanswered(),
+            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                return "there is no way from here to that machine".to_owned();
+            }
+            _ => {}
+        }
+        // An error of the system may be a wrapper, and is then no source of itself.
+        let inner = system.and_then(io::Error::get_ref);
+        match inner
+            .map(|inner| inner as &(dyn Error + 'static))
+            .or_else(|| cause.source())
+        {
+            Some(inner) => cause = inner,
+            None => break,
+        }
+    }
+    match cause.to_string() {
+        text if text.to_lowercase().contains("timeout") => unanswered(),
+        text => {
+            format!("what answers there is no Tributary peer, or it has no place left ({text})")
+        }
+    }
+}
+
+fn unanswered() -> String {
+    "no answer in time; is the machine on, and does its firewall let the port through?".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+
+    fn address(port: u16, peer: Option<PeerId>) -> Address {
+        Address::new(SocketAddr::from(([127, 0, 0, 1], port)), peer)
+    }
+
+    fn said(warnings: &[Warning]) -> String {
+        let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        texts.join("\n")
+    }
+
+    #[test]
+    fn an_address_that_fails_is_told_of_once_until_it_answers() {
+        let peer = Identity::generate().peer_id();
+        let me = Identity::generate().peer_id();
+        let mut reach = Reach::new(me, &[address(1, Some(peer)), address(2, None)]);
+        assert_eq!(said(&reach.warnings()), "", "nothing was tried");
+        let named = Target::Peer(peer);
+        let refused = |_| Some("nobody listens there".to_owned());
+        let news = said(&reach.failed(&named, refused));
+        assert!(
+            news.contains("/tcp/1/p2p/") && news.contains("nobody listens"),
+            "{news}"
+        );
+        assert_eq!(said(&reach.failed(&named, refused)), "", "told twice");
+        assert_eq!(said(&reach.warnings()), news);
+        let other = |_| Some("no answer in time".to_owned());
+        assert!(said(&reach.failed(&named, other)).contains("no answer"));
+        assert_eq!(
+            reach.answered(std::slice::from_ref(&named)),
+            [address(1, Some(peer))]
+        );
+        assert_eq!(said(&reach.warnings()), "");
+        assert_eq!(reach.answered(&[named]), [], "no news");
+        let socket = Target::Socket(([127, 0, 0, 1], 2).into());
+        assert!(said(&reach.failed(&socket, refused)).contains("/tcp/2"));
+    }
+
+    #[test]
+    fn a_peer_that_is_told_to_start_with_itself_says_so() {
+        let me = Identity::generate().peer_id();
+        let reach = Reach::new(me, &[address(1, Some(me))]);
+        let said = said(&reach.warnings());
+        assert!(said.contains("this peer itself"), "{said}");
+    }
+
+    #[test]
+    fn reasons_are_found_below_what_each_layer_adds() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let wrapped = io::Error::other(io::Error::other(refused));
+        assert!(reason(&wrapped).contains("nobody listens"));
+        let late = io::Error::other("Timeout has been reached");
+        assert!(reason(&late).contains("no answer in time"));
+        let strange = io::Error::other("Handshake failed");
+        assert!(reason(&strange).contains("Handshake failed"));
+    }
+}
