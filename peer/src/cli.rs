@@ -18,7 +18,7 @@ mod up;
 mod why;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::ApiCommand;
@@ -40,6 +40,8 @@ struct Manual {
 pub struct Context {
     /// The peer's folder; empty for a command that has nothing to do with one.
     pub home: PathBuf,
+    /// How the program is called for the same folder again, for what to do next.
+    pub call: String,
     /// Where and how answers go.
     pub out: Out,
 }
@@ -104,6 +106,21 @@ fn has_colours() -> bool {
     !refused && !dumb && std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
+/// The beginning of the next command: with the folder, where neither the environment nor the system names it.
+fn call(home: Option<&Path>) -> String {
+    let named = std::env::var_os("TRIBUTARY_HOME").is_some_and(|named| !named.is_empty());
+    match home {
+        Some(home) if !named => {
+            let home = home.display().to_string();
+            match home.contains(|c: char| c.is_whitespace() || "'\"$&;()*".contains(c)) {
+                true => format!("tributary --home '{}'", home.replace('\'', r"'\''")),
+                false => format!("tributary --home {home}"),
+            }
+        }
+        _ => "tributary".to_owned(),
+    }
+}
+
 /// Runs one command on this thread.
 ///
 /// # Errors
@@ -114,6 +131,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         return block_on(crate::demo::run(&Out::new(cli.format), None, args.clone()));
     }
     let context = Context {
+        call: call(cli.home.as_deref()),
         home: match cli.home {
             Some(home) => home,
             None if cli.command.needs_home() => args::default_home()?,

@@ -183,7 +183,8 @@ async fn get_alone(
 /// A home for the length of one command.
 struct Passing {
     root: PathBuf,
-    remove: bool,
+    /// Made for it, and removed with it.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Passing {
@@ -191,24 +192,17 @@ impl Passing {
         if let Some(root) = existing {
             return Ok(Self {
                 root,
-                remove: false,
+                _folder: None,
             });
         }
-        let mut draw = [0; 8];
-        getrandom::fill(&mut draw).expect("the system has no source of random numbers");
-        let name = format!("tributary-get-{:016x}", u64::from_le_bytes(draw));
+        let folder = tempfile::Builder::new().prefix("tributary-get-").tempdir();
+        let folder = folder.map_err(|e| {
+            Failure::environment(format!("cannot make a folder for temporary files: {e}"))
+                .hint("free some space, or name another place with the variable TMPDIR")
+        })?;
         Ok(Self {
-            root: std::env::temp_dir().join(name),
-            remove: true,
+            root: folder.path().to_owned(),
+            _folder: Some(folder),
         })
-    }
-}
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        if self.remove {
-            // A folder left behind in the temporary folder is the system's to clean up.
-            let _ = std::fs::remove_dir_all(&self.root);
-        }
     }
 }

@@ -19,10 +19,11 @@ pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<()
             context.out.answer(&view, |view| {
                 format!(
                     "shard {}: files {}, size {}; it never leaves this machine\n\
-                     next: tributary run join ID   (with --base DIR, unless the run's base is brook)",
+                     next: {} run join ID   (with --base DIR, unless the run's base is brook)",
                     view.datanet,
                     view.files.len(),
-                    bytes(view.bytes)
+                    bytes(view.bytes),
+                    context.call
                 )
             })
         }

@@ -82,10 +82,11 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<(), Failure> {
         name,
         home: context.home.display().to_string(),
     };
+    let call = &context.call;
     context.out.answer(&made, |made| {
         format!(
             "peer  {}\nname  {}\nhome  {}\n\nThe file `key` in the home is this peer: keep a copy \
-             in a safe place.\nnext: tributary datanet add NAME FILE...   then   tributary up",
+             in a safe place.\nnext: {call} datanet add NAME FILE...   then   {call} up",
             made.peer, made.name, made.home
         )
     })

@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
         LedgerCommand::Statement { id, by } => {
             let asked = StatementRequest { run: id, by };
             let statement = local.statement(asked).await?;
-            context.out.answer(&statement, statement::text)
+            (context.out).answer(&statement, |s| statement::text(s, &context.call))
         }
         LedgerCommand::Explain { receipt } => {
             let explanation = local.explain(ExplainRequest { receipt }).await?;

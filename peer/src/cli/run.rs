@@ -46,10 +46,11 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             context.out.answer(&run, |run| {
                 format!(
                     "asked to join run {} ({}) as {}; members join at the next round\n\
-                     next: tributary run watch {}",
+                     next: {} run watch {}",
                     short(&run.run),
                     run.name,
                     role_word(role),
+                    context.call,
                     short(&run.run)
                 )
             })
@@ -133,12 +134,13 @@ async fn create(
         let address = status.addresses.first().map_or("ADDR", String::as_str);
         format!(
             "run    {}\nname   {}\nbase   {}\nrounds {}\n\nOthers start with\n  tributary up \
-             --bootstrap {address}\n  tributary run join {}{with_base}\nnext: tributary run watch {}",
+             --bootstrap {address}\n  tributary run join {}{with_base}\nnext: {} run watch {}",
             run.run,
             run.name,
             run.base,
             run.rounds,
             run.run,
+            context.call,
             short(&run.run)
         )
     })

@@ -316,3 +316,15 @@ fn a_home_without_its_key_says_what_can_be_done_with_it() {
     let failure = failed(dir.path(), "ledger statement");
     assert!(failure.to_string().contains("ledger verify"), "{failure}");
 }
+
+#[test]
+fn what_to_do_next_names_the_folder_again() {
+    assert_eq!(call(None), "tributary");
+    if std::env::var_os("TRIBUTARY_HOME").is_none() {
+        assert_eq!(call(Some(Path::new("amy"))), "tributary --home amy");
+        assert_eq!(
+            call(Some(Path::new("my peer's"))),
+            r"tributary --home 'my peer'\''s'"
+        );
+    }
+}
