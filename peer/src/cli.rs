@@ -108,9 +108,9 @@ fn has_colours() -> bool {
 
 /// The beginning of the next command: with the folder, where neither the environment nor the system names it.
 fn call(home: Option<&Path>) -> String {
-    let named = std::env::var_os("TRIBUTARY_HOME").is_some_and(|named| !named.is_empty());
+    let named = std::env::var_os("TRIBUTARY_HOME");
     match home {
-        Some(home) if !named => {
+        Some(home) if named.as_deref() != Some(home.as_os_str()) => {
             let home = home.display().to_string();
             match home.contains(|c: char| c.is_whitespace() || "'\"$&;()*".contains(c)) {
                 true => format!("tributary --home '{}'", home.replace('\'', r"'\''")),

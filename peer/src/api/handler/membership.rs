@@ -49,7 +49,8 @@ pub(super) async fn ask(
     handler.command(follow).await
 }
 
-/// Refuses a join beside an earlier one with other data: the node keeps to what it asked for first.
+/// Refuses a join beside an earlier one: with other data, because the node keeps to what it asked for first; and of a
+/// home that does not know of it, because what the key signs now would contradict what it signed before.
 async fn stands_alone(handler: &DaemonHandler, run: RunId, root: MerkleRoot) -> Answer<()> {
     let me = handler.daemon.peer_id();
     let asked = handler.inspect(move |node| {
@@ -57,27 +58,29 @@ async fn stands_alone(handler: &DaemonHandler, run: RunId, root: MerkleRoot) -> 
         let mut asked = None;
         for (_, entry) in run.log().entries(me) {
             match entry {
-                Entry::Join(join) => asked = Some(join.root),
+                Entry::Join(join) => asked = Some((join.root, run.join().is_some())),
                 Entry::Leave => asked = None,
                 _ => {}
             }
         }
         asked
     });
-    match asked.await? {
-        Some(asked) if asked != root => {
-            let text = format!(
-                "this peer asked to join run {} with other data",
-                run.short()
-            );
-            let hint = format!(
-                "`tributary run leave {}` ends that membership; join again after the round that certifies it",
-                run.short()
-            );
-            Err(Problem::new(Code::Refused, text).hint(hint))
-        }
-        _ => Ok(()),
-    }
+    let short = run.short();
+    let (text, hint) = match asked.await? {
+        Some((_, false)) => (
+            format!("this peer's key joined run {short} before, and this home knows nothing of it"),
+            "restore the whole home from a backup, not the key alone; or take part with a new home, and so with a new key"
+                .to_owned(),
+        ),
+        Some((asked, true)) if asked != root => (
+            format!("this peer asked to join run {short} with other data"),
+            format!(
+                "`tributary run leave {short}` ends that membership; join again after the round that certifies it"
+            ),
+        ),
+        _ => return Ok(()),
+    };
+    Err(Problem::new(Code::Refused, text).hint(hint))
 }
 
 /// Freezes the passages that the role needs. Reads files and loads the base: not for the event loop.
