@@ -425,9 +425,13 @@ impl RunFile {
             alpha: self.adapter.alpha,
             modules: base.modules.clone(),
         };
-        if !(1..=limits::MAX_RANK).contains(&shape.rank) {
-            let why = format!("must be between 1 and {}", limits::MAX_RANK);
-            return Err(bound("adapter.rank", &why));
+        for (key, value, most) in [
+            ("adapter.rank", shape.rank, limits::MAX_RANK),
+            ("adapter.alpha", shape.alpha, limits::MAX_ALPHA),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(bound(key, &format!("must be between 1 and {most}")));
+            }
         }
         (shape.check()).map_err(|e| bound("adapter", &format!("does not fit the base: {e}")))?;
         Ok(shape)

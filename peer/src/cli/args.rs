@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use tributary_protocol::limits;
 use tributary_trainer::Schedule;
 use tributary_trainer::data::Format as DataFormat;
 use tributary_trainer::device::{DEVICE_VARIABLE, Request};
@@ -145,7 +147,7 @@ pub struct UpArgs {
     pub upload_limit: Option<u64>,
     /// Train only the first so many components of a run's adapters, on a machine that cannot hold all. Alpha
     /// times this must be a multiple of the run's rank.
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1 << 10))]
+    #[arg(long, value_name = "R", value_parser = up_to(limits::MAX_RANK))]
     pub rank: Option<u32>,
     /// Answer other members of a run that ask which spans of an answer stand in this peer's shard, sixteen
     /// words or more at a time. Off unless asked for here or by `evidence = true` in the home's config.toml.
@@ -174,7 +176,7 @@ pub enum RunCommand {
     /// Ask to become a member at the next round. Needs the daemon.
     Join {
         /// The run's id, or its first digits.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: String,
         /// What to do in it.
         #[arg(long, value_enum, default_value_t = RoleName::Contributor)]
@@ -193,7 +195,7 @@ pub enum RunCommand {
     /// Ask to be a member no longer, from the next round.
     Leave {
         /// The run's id, or its first digits.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: String,
     },
     /// Runs that this peer knows.
@@ -201,13 +203,13 @@ pub enum RunCommand {
     /// One run: settings, rounds, credits.
     Show {
         /// The run's id, or its first digits.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: String,
     },
     /// Follow a run's phases as they happen.
     Watch {
         /// The run's id, or its first digits.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: String,
     },
 }
@@ -249,7 +251,7 @@ pub enum AdapterCommand {
     /// Write a run's latest certified adapter as a PEFT folder.
     Export {
         /// The adapter's id or its run's id, or the first digits of either.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: String,
         /// The folder to make.
         dir: PathBuf,
@@ -257,7 +259,7 @@ pub enum AdapterCommand {
     /// Fetch an adapter from the network by its hash, check it against the certificates, write it.
     Get {
         /// The adapter's id or its run's id.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: String,
         /// The folder to make.
         dir: PathBuf,
@@ -296,7 +298,7 @@ pub enum LedgerCommand {
     /// Who is owed what, and why, and what changed from one part of a run to the next.
     Statement {
         /// Only this run.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         id: Option<String>,
         /// Rounds of the parts that are compared; a quarter of the run unless given.
         #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -312,7 +314,7 @@ pub enum LedgerCommand {
     /// Show which hold-out windows this evaluator scored a round on, and that it had committed to them.
     ProveHoldout {
         /// The run, in full or by its first digits.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = parse_id)]
         run: String,
         /// The scored round.
         round: u32,
@@ -346,10 +348,10 @@ pub struct TrainArgs {
     #[arg(long, default_value = "brook")]
     pub base: String,
     /// LoRA rank, on all seven linears of every layer.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = up_to(limits::MAX_RANK))]
     pub rank: u32,
     /// LoRA alpha. Default: twice the rank.
-    #[arg(long)]
+    #[arg(long, value_parser = up_to(limits::MAX_ALPHA))]
     pub alpha: Option<u32>,
     /// Passes over the data.
     #[arg(long, default_value_t = 1.0, conflicts_with = "steps")]
@@ -491,8 +493,13 @@ pub struct WhyArgs {
     pub max_tokens: usize,
 }
 
+/// A number from one to `most`.
+fn up_to(most: u32) -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(most))
+}
+
 /// The id of a run or an adapter, or its first digits.
-fn id(text: &str) -> Result<String, String> {
+fn parse_id(text: &str) -> Result<String, String> {
     let digits = text.to_ascii_lowercase();
     let fits = (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
     fits.then_some(digits).ok_or_else(|| {

@@ -150,7 +150,7 @@ pub(super) fn command() -> clap::Command {
     );
     for (path, examples) in EXAMPLES {
         let names: Vec<&str> = path.split(' ').collect();
-        command = at(command, &names, &|command| {
+        command = at(command, &names, &|command: clap::Command| {
             command.after_help(format!("Examples:\n  {}", examples.join("\n  ")))
         });
     }
@@ -236,7 +236,7 @@ fn usage(error: &clap::Error) -> Failure {
         .next()
         .unwrap_or_default();
     let said = one_line(said.trim().trim_start_matches("error: "));
-    Failure::of(Problem::new(Code::Malformed, said).hint("see the command with --help"))
+    Failure::from(Problem::new(Code::Malformed, said).hint("see the command with --help"))
 }
 
 /// Prints what lets a shell complete commands.

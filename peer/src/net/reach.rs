@@ -112,12 +112,12 @@ impl Task {
     /// Somebody answered and was sent away. Whether that was told, because the owner gave its address.
     pub(super) fn on_unfit(&mut self, peer: PeerId, why: &str) -> bool {
         let targets = self.contacts.targets(peer);
-        let why = |_| Some(why.to_owned());
+        let why = |_: SocketAddr| Some(why.to_owned());
         let news: Vec<Warning> = (targets.iter())
             .flat_map(|target| self.reach.failed(target, why))
             .collect();
         self.tell(&news);
-        let meant = |address| targets.iter().any(|target| is_meant(address, target));
+        let meant = |address: &Address| targets.iter().any(|target| is_meant(address, target));
         self.reach.0.keys().any(meant)
     }
 
@@ -220,7 +220,7 @@ mod tests {
         let mut reach = Reach::new(me, &[address(1, Some(peer)), address(2, None)]);
         assert_eq!(said(&reach.warnings()), "", "nothing was tried");
         let named = Target::Peer(peer);
-        let refused = |_| Some("nobody listens there".to_owned());
+        let refused = |_: SocketAddr| Some("nobody listens there".to_owned());
         let news = said(&reach.failed(&named, refused));
         assert!(
             news.contains("/tcp/1/p2p/") && news.contains("nobody listens"),
@@ -228,7 +228,7 @@ mod tests {
         );
         assert_eq!(said(&reach.failed(&named, refused)), "", "told twice");
         assert_eq!(said(&reach.warnings()), news);
-        let other = |_| Some("no answer in time".to_owned());
+        let other = |_: SocketAddr| Some("no answer in time".to_owned());
         assert!(said(&reach.failed(&named, other)).contains("no answer"));
         assert_eq!(
             reach.answered(std::slice::from_ref(&named)),

@@ -8,11 +8,6 @@ use crate::problem::{Code, Problem};
 pub struct Failure(Problem);
 
 impl Failure {
-    /// A problem as it is.
-    pub fn of(problem: Problem) -> Self {
-        Self(problem)
-    }
-
     /// The thing that the command checks is not in order.
     pub fn check(message: impl Into<String>) -> Self {
         Self(Problem::new(Code::CheckFailed, message))
