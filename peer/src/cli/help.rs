@@ -263,6 +263,8 @@ pub(super) fn manual(dir: &Path) -> Result<usize, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     fn leaves(command: &clap::Command, path: &str, out: &mut Vec<String>) {

@@ -1,6 +1,6 @@
 //! The command line as it is typed: what parses, and how failures read.
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser as _};
 use std::path::Path;
 
 use super::*;

@@ -16,9 +16,25 @@ use super::contacts::Target;
 use super::task::Task;
 use crate::health::Warning;
 
-/// Addresses of the owner, each with the reason why nobody answers there.
+/// Addresses of the owner.
 #[derive(Debug, Default)]
-pub(super) struct Reach(BTreeMap<Address, Option<String>>);
+pub(super) struct Reach(BTreeMap<Address, Place>);
+
+/// What is known of an address.
+#[derive(Debug, Default)]
+struct Place {
+    /// Why nobody answers there.
+    why: Option<String>,
+    /// Somebody has answered there: a peer that goes away is no mistake of the owner's.
+    was_reached: bool,
+}
+
+/// A reason that was not told before.
+#[derive(Debug)]
+struct News {
+    warning: Warning,
+    was_reached: bool,
+}
 
 impl Reach {
     pub(super) fn new(me: PeerId, bootstrap: &[Address]) -> Self {
@@ -33,24 +49,28 @@ impl Reach {
     pub(super) fn keep(&mut self, me: PeerId, address: &Address) {
         let own = "it names this peer itself; give the address of another".to_owned();
         let why = (address.peer() == Some(me)).then_some(own);
-        self.0.entry(address.clone()).or_insert(why);
+        let place = Place {
+            why,
+            was_reached: false,
+        };
+        self.0.entry(address.clone()).or_insert(place);
     }
 
     /// A dial failed for these reasons, by address. Gives what is news of it.
-    fn failed(
-        &mut self,
-        target: &Target,
-        why: impl Fn(SocketAddr) -> Option<String>,
-    ) -> Vec<Warning> {
+    fn failed(&mut self, target: &Target, why: impl Fn(SocketAddr) -> Option<String>) -> Vec<News> {
         let mut news = Vec::new();
-        for (address, reason) in &mut self.0 {
+        for (address, place) in &mut self.0 {
             let Some(socket) = address.socket().filter(|_| is_meant(address, target)) else {
                 continue;
             };
             let why = why(socket);
-            if why.is_some() && *reason != why {
-                *reason = why;
-                news.extend(warning(address, reason.as_ref()));
+            if why.is_some() && place.why != why {
+                place.why = why;
+                let was_reached = place.was_reached;
+                news.extend(warning(address, place).map(|warning| News {
+                    warning,
+                    was_reached,
+                }));
             }
         }
         news
@@ -59,9 +79,10 @@ impl Reach {
     /// Somebody answered under these names. Gives the addresses that had failed before.
     fn answered(&mut self, targets: &[Target]) -> Vec<Address> {
         let mut news = Vec::new();
-        for (address, reason) in &mut self.0 {
-            if targets.iter().any(|target| is_meant(address, target)) && reason.take().is_some() {
-                news.push(address.clone());
+        for (address, place) in &mut self.0 {
+            if targets.iter().any(|target| is_meant(address, target)) {
+                place.was_reached = true;
+                news.extend(place.why.take().map(|_| address.clone()));
             }
         }
         news
@@ -71,13 +92,13 @@ impl Reach {
         let warnings = self
             .0
             .iter()
-            .map(|(address, why)| warning(address, why.as_ref()));
+            .map(|(address, place)| warning(address, place));
         warnings.flatten().collect()
     }
 }
 
-fn warning(address: &Address, why: Option<&String>) -> Option<Warning> {
-    why.map(|why| Warning::Unreached {
+fn warning(address: &Address, place: &Place) -> Option<Warning> {
+    place.why.as_ref().map(|why| Warning::Unreached {
         address: address.to_string(),
         why: why.clone(),
     })
@@ -113,7 +134,7 @@ impl Task {
     pub(super) fn on_unfit(&mut self, peer: PeerId, why: &str) -> bool {
         let targets = self.contacts.targets(peer);
         let why = |_: SocketAddr| Some(why.to_owned());
-        let news: Vec<Warning> = (targets.iter())
+        let news: Vec<News> = (targets.iter())
             .flat_map(|target| self.reach.failed(target, why))
             .collect();
         self.tell(&news);
@@ -130,8 +151,17 @@ impl Task {
         *self.shared.unreached.lock() = self.reach.warnings();
     }
 
-    fn tell(&self, news: &[Warning]) {
-        news.iter().for_each(|warning| tracing::warn!("{warning}"));
+    fn tell(&self, news: &[News]) {
+        for News {
+            warning,
+            was_reached,
+        } in news
+        {
+            match was_reached {
+                true => tracing::info!("{warning}"),
+                false => tracing::warn!("{warning}"),
+            }
+        }
         if !news.is_empty() {
             *self.shared.unreached.lock() = self.reach.warnings();
         }
@@ -208,6 +238,11 @@ mod tests {
         Address::new(SocketAddr::from(([127, 0, 0, 1], port)), peer)
     }
 
+    fn told(news: &[News]) -> String {
+        let warnings: Vec<Warning> = news.iter().map(|news| news.warning.clone()).collect();
+        said(&warnings)
+    }
+
     fn said(warnings: &[Warning]) -> String {
         let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         texts.join("\n")
@@ -221,15 +256,15 @@ mod tests {
         assert_eq!(said(&reach.warnings()), "", "nothing was tried");
         let named = Target::Peer(peer);
         let refused = |_: SocketAddr| Some("nobody listens there".to_owned());
-        let news = said(&reach.failed(&named, refused));
+        let news = told(&reach.failed(&named, refused));
         assert!(
             news.contains("/tcp/1/p2p/") && news.contains("nobody listens"),
             "{news}"
         );
-        assert_eq!(said(&reach.failed(&named, refused)), "", "told twice");
+        assert_eq!(told(&reach.failed(&named, refused)), "", "told twice");
         assert_eq!(said(&reach.warnings()), news);
         let other = |_: SocketAddr| Some("no answer in time".to_owned());
-        assert!(said(&reach.failed(&named, other)).contains("no answer"));
+        assert!(told(&reach.failed(&named, other)).contains("no answer"));
         assert_eq!(
             reach.answered(std::slice::from_ref(&named)),
             [address(1, Some(peer))]
@@ -237,7 +272,7 @@ mod tests {
         assert_eq!(said(&reach.warnings()), "");
         assert_eq!(reach.answered(&[named]), [], "no news");
         let socket = Target::Socket(([127, 0, 0, 1], 2).into());
-        assert!(said(&reach.failed(&socket, refused)).contains("/tcp/2"));
+        assert!(told(&reach.failed(&socket, refused)).contains("/tcp/2"));
     }
 
     #[test]
