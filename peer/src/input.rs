@@ -44,10 +44,11 @@ pub(crate) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
     #[test]
     fn a_pipe_and_a_device_are_refused_before_they_are_opened() {
         let dir = tempfile::tempdir().unwrap();

@@ -145,7 +145,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 pub(super) fn command() -> clap::Command {
     let mut command = with_set_variables_only(Cli::command());
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}\nOptions:\n{{options}}{{after-help}}",
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}Options:\n{{options}}{{after-help}}",
         groups(&command)
     );
     for (path, examples) in EXAMPLES {
@@ -153,6 +153,18 @@ pub(super) fn command() -> clap::Command {
         command = at(command, &names, &|command: clap::Command| {
             command.after_help(format!("Examples:\n  {}", examples.join("\n  ")))
         });
+    }
+    for group in Cli::command()
+        .get_subcommands()
+        .filter(|c| c.has_subcommands())
+    {
+        let path = format!("{} ", group.get_name());
+        let first = EXAMPLES
+            .iter()
+            .filter(|(of, _)| of.starts_with(&path))
+            .map(|(_, examples)| examples[0]);
+        let text = format!("Examples:\n  {}", first.collect::<Vec<_>>().join("\n  "));
+        command = command.mut_subcommand(group.get_name(), |command| command.after_help(text));
     }
     command.help_template(template).after_help(EXIT_CODES)
 }
@@ -235,7 +247,9 @@ fn usage(error: &clap::Error) -> Failure {
         .split("\n\nFor more information")
         .next()
         .unwrap_or_default();
-    let said = one_line(said.trim().trim_start_matches("error: "));
+    let said = said.trim().trim_start_matches("error: ");
+    let said: Vec<String> = said.split("\n\n").map(one_line).collect();
+    let said = said.join("; ");
     Failure::from(Problem::new(Code::Malformed, said).hint("see the command with --help"))
 }
 
@@ -306,6 +320,11 @@ mod tests {
             assert_eq!(help.matches(&line).count(), 1, "{line:?} in {help}");
         }
         assert!(help.contains("no daemon runs"), "{help}");
+        let group = at_help(&["run"]);
+        assert!(
+            group.contains("Examples:") && group.contains("run watch 3f"),
+            "{group}"
+        );
         let long = at_help(&["run", "join"]);
         assert!(
             long.contains("Examples:") && long.contains("--home"),

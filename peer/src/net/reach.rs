@@ -191,38 +191,31 @@ fn words(error: &DialError, socket: SocketAddr) -> Option<String> {
     }
 }
 
-/// What the system said, below what each layer adds.
+/// What the system said, below what each layer adds. Layers wrap its errors in types of their own, and pass on the text.
 fn reason(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
-    loop {
-        let system = cause.downcast_ref::<io::Error>();
-        match system.map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => {
-                return "nobody listens there; is that daemon running, and is the port right?"
-                    .to_owned();
-            }
-            Some(io::ErrorKind::TimedOut) => return unanswered(),
-            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
-                return "there is no way from here to that machine".to_owned();
-            }
-            _ => {}
-        }
-        // An error of the system may be a wrapper, and is then no source of itself.
-        let inner = system.and_then(io::Error::get_ref);
-        match inner
-            .map(|inner| inner as &(dyn Error + 'static))
-            .or_else(|| cause.source())
-        {
-            Some(inner) => cause = inner,
-            None => break,
-        }
+    while let Some(inner) = cause.source() {
+        cause = inner;
     }
-    match cause.to_string() {
-        text if text.to_lowercase().contains("timeout") => unanswered(),
-        text => {
-            format!("what answers there is no Tributary peer, or it has no place left ({text})")
+    let text = cause.to_string();
+    match kind(&text) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            "nobody listens there; is that daemon running, and is the port right?".to_owned()
         }
+        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+            "there is no way from here to that machine".to_owned()
+        }
+        Some(io::ErrorKind::TimedOut) => unanswered(),
+        _ if text.to_lowercase().contains("timeout") => unanswered(),
+        _ => format!("what answers there is no Tributary peer, or it has no place left ({text})"),
     }
+}
+
+/// What kind of error the system's number at the end of a text stands for.
+fn kind(text: &str) -> Option<io::ErrorKind> {
+    let (_, number) = text.rsplit_once("(os error ")?;
+    let number = number.strip_suffix(')')?.parse().ok()?;
+    Some(io::Error::from_raw_os_error(number).kind())
 }
 
 fn unanswered() -> String {
@@ -285,7 +278,7 @@ mod tests {
 
     #[test]
     fn reasons_are_found_below_what_each_layer_adds() {
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let refused = std::net::TcpStream::connect("127.0.0.1:1").unwrap_err();
         let wrapped = io::Error::other(io::Error::other(refused));
         assert!(reason(&wrapped).contains("nobody listens"));
         let late = io::Error::other("Timeout has been reached");
