@@ -31,6 +31,12 @@ pub enum Warning {
         /// Why not.
         why: String,
     },
+    /// Another process has this peer's key.
+    #[error(
+        "a process with this peer's own key answers at {0}: a copy of this home runs as well. Stop one of the two now: \
+         once both have signed, nothing that this peer says counts in that run any more"
+    )]
+    KeyElsewhere(String),
     /// Something else writes with this peer's key.
     #[error(
         "run {}: this peer's own key signed two different things: a copy of this home runs as well, or an old backup \

@@ -128,8 +128,8 @@ impl Contacts {
         self.revision
     }
 
-    #[cfg(test)]
-    fn contact(&self, peer: &PeerId) -> Option<&Contact> {
+    /// What is known of a peer.
+    pub(super) fn contact(&self, peer: &PeerId) -> Option<&Contact> {
         self.contacts.get(peer).map(|entry| &entry.contact)
     }
 

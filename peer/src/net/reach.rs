@@ -10,15 +10,41 @@ use std::net::SocketAddr;
 
 use libp2p::swarm::DialError;
 use tributary_protocol::id::PeerId;
+use tributary_protocol::time::Instant;
 
 use super::address::Address;
 use super::contacts::Target;
+use super::hello::Contact;
 use super::task::Task;
 use crate::health::Warning;
 
-/// Addresses of the owner.
+/// How often it is looked whether another process has this peer's key.
+const LOOK_ELSEWHERE_MS: u64 = 30_000;
+
+/// How often two processes that may share a key are told of each other.
+const TELL_AGAIN_MS: u64 = 5_000;
+
+/// Addresses of the owner, and where somebody speaks in this peer's name.
 #[derive(Debug, Default)]
-pub(super) struct Reach(BTreeMap<Address, Place>);
+pub(super) struct Reach {
+    places: BTreeMap<Address, Place>,
+    elsewhere: Elsewhere,
+}
+
+/// Another process with this peer's key.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    /// Where a neighbour says that this peer is.
+    heard: Option<SocketAddr>,
+    /// Where it is being looked now.
+    looking: Option<SocketAddr>,
+    /// Whether what answers there has the key: only then it is no rumour.
+    is_proven: bool,
+    /// Not looked at again before.
+    not_before: Instant,
+    /// No two processes of another peer are told of each other again before.
+    not_told_before: Instant,
+}
 
 /// What is known of an address.
 #[derive(Debug, Default)]
@@ -31,7 +57,7 @@ struct Place {
 
 /// A reason that was not told before.
 #[derive(Debug)]
-struct News {
+pub(super) struct News {
     warning: Warning,
     was_reached: bool,
 }
@@ -45,21 +71,25 @@ impl Reach {
         reach
     }
 
-    /// Looks after this address as well. One that names this peer itself is never dialed.
-    pub(super) fn keep(&mut self, me: PeerId, address: &Address) {
+    /// Looks after this address as well. One that names this peer itself is never dialed, which is news.
+    pub(super) fn keep(&mut self, me: PeerId, address: &Address) -> Option<News> {
         let own = "it names this peer itself; give the address of another".to_owned();
         let why = (address.peer() == Some(me)).then_some(own);
-        let place = Place {
-            why,
+        let place = self.places.entry(address.clone()).or_default();
+        if why.is_none() || place.why == why {
+            return None;
+        }
+        place.why = why;
+        warning(address, place).map(|warning| News {
+            warning,
             was_reached: false,
-        };
-        self.0.entry(address.clone()).or_insert(place);
+        })
     }
 
     /// A dial failed for these reasons, by address. Gives what is news of it.
     fn failed(&mut self, target: &Target, why: impl Fn(SocketAddr) -> Option<String>) -> Vec<News> {
         let mut news = Vec::new();
-        for (address, place) in &mut self.0 {
+        for (address, place) in &mut self.places {
             let Some(socket) = address.socket().filter(|_| is_meant(address, target)) else {
                 continue;
             };
@@ -79,7 +109,7 @@ impl Reach {
     /// Somebody answered under these names. Gives the addresses that had failed before.
     fn answered(&mut self, targets: &[Target]) -> Vec<Address> {
         let mut news = Vec::new();
-        for (address, place) in &mut self.0 {
+        for (address, place) in &mut self.places {
             if targets.iter().any(|target| is_meant(address, target)) {
                 place.was_reached = true;
                 news.extend(place.why.take().map(|_| address.clone()));
@@ -90,10 +120,13 @@ impl Reach {
 
     fn warnings(&self) -> Vec<Warning> {
         let warnings = self
-            .0
+            .places
             .iter()
             .map(|(address, place)| warning(address, place));
-        warnings.flatten().collect()
+        let elsewhere = self.elsewhere.heard.or(self.elsewhere.looking);
+        let elsewhere = elsewhere.filter(|_| self.elsewhere.is_proven);
+        let elsewhere = elsewhere.map(|socket| Warning::KeyElsewhere(socket.to_string()));
+        elsewhere.into_iter().chain(warnings.flatten()).collect()
     }
 }
 
@@ -127,6 +160,12 @@ impl Task {
         tracing::debug!("could not reach {target:?}: {error}");
         let news = self.reach.failed(&target, |socket| words(error, socket));
         self.tell(&news);
+        if let Target::Socket(socket) = target
+            && self.reach.elsewhere.looking == Some(socket)
+        {
+            self.on_elsewhere(socket, matches!(error, DialError::LocalPeerId { .. }));
+            return;
+        }
         self.contacts.failed(target, self.now());
     }
 
@@ -139,7 +178,7 @@ impl Task {
             .collect();
         self.tell(&news);
         let meant = |address: &Address| targets.iter().any(|target| is_meant(address, target));
-        self.reach.0.keys().any(meant)
+        self.reach.places.keys().any(meant)
     }
 
     /// A peer is there, its greeting checked.
@@ -151,7 +190,69 @@ impl Task {
         *self.shared.unreached.lock() = self.reach.warnings();
     }
 
-    fn tell(&self, news: &[News]) {
+    /// What a connected peer says of itself. One that says two things in turn may be two processes, and then each of
+    /// them should hear of the other: requests go to the connections of a peer in turn.
+    pub(super) fn on_introduced(&mut self, contact: Contact) {
+        let peer = contact.peer;
+        let before = self.contacts.contact(&peer);
+        let moved = before.is_some_and(|before| before.control != contact.control);
+        self.contacts.introduce(contact);
+        let (now, elsewhere) = (self.now(), &mut self.reach.elsewhere);
+        // Both answer, and so say two things again.
+        if moved && self.state.greeted.contains(&peer) && now >= elsewhere.not_told_before {
+            elsewhere.not_told_before = now.after_ms(TELL_AGAIN_MS);
+            self.greet(peer);
+            self.greet(peer);
+        }
+    }
+
+    /// A neighbour says where this peer is. Where it is not, somebody else may speak in its name.
+    pub(super) fn on_own_name(&mut self, contact: &Contact) {
+        let own: Vec<SocketAddr> = (self.swarm.listeners())
+            .filter_map(|address| Address(address.clone()).socket())
+            .collect();
+        let sockets = contact
+            .control
+            .iter()
+            .map(|socket| SocketAddr::from(*socket));
+        let mut others = sockets.filter(|socket| !own.contains(socket));
+        if !self.reach.elsewhere.is_proven
+            && let Some(socket) = others.next()
+        {
+            self.reach.elsewhere.heard = Some(socket);
+        }
+    }
+
+    /// Looks who answers where a neighbour says that this peer is.
+    pub(super) fn look_elsewhere(&mut self) {
+        let (now, elsewhere) = (self.now(), &mut self.reach.elsewhere);
+        if now < elsewhere.not_before {
+            return;
+        }
+        // Somebody else answered where it was looked last.
+        if elsewhere.looking.take().is_some() {
+            elsewhere.is_proven = false;
+        }
+        if let Some(socket) = elsewhere.heard.take() {
+            elsewhere.looking = Some(socket);
+            elsewhere.not_before = now.after_ms(LOOK_ELSEWHERE_MS);
+            self.dial(Target::Socket(socket), vec![socket]);
+        }
+    }
+
+    fn on_elsewhere(&mut self, socket: SocketAddr, has_key: bool) {
+        let elsewhere = &mut self.reach.elsewhere;
+        let is_news = has_key && !elsewhere.is_proven;
+        elsewhere.is_proven = has_key;
+        elsewhere.looking = None;
+        elsewhere.heard = has_key.then_some(socket);
+        if is_news {
+            tracing::error!("{}", Warning::KeyElsewhere(socket.to_string()));
+        }
+        *self.shared.unreached.lock() = self.reach.warnings();
+    }
+
+    pub(super) fn tell(&self, news: &[News]) {
         for News {
             warning,
             was_reached,

@@ -73,7 +73,7 @@ pub(super) struct Task {
 pub(super) struct State {
     runs: BTreeSet<RunId>,
     dials: BTreeMap<ConnectionId, Target>,
-    greeted: BTreeSet<PeerId>,
+    pub(super) greeted: BTreeSet<PeerId>,
     /// The book's version that each neighbour was last told.
     told: BTreeMap<PeerId, u64>,
     unjudged: BTreeMap<GossipId, (MessageId, libp2p::PeerId)>,
@@ -139,7 +139,8 @@ impl Task {
             Order::Verdict(id, verdict) => self.judge(id, verdict),
             Order::Subscribe(run) => self.subscribe(run),
             Order::Dial(address) => {
-                self.reach.keep(self.me, &address);
+                let news = self.reach.keep(self.me, &address);
+                self.tell(news.as_slice());
                 self.contacts.keep(address);
                 self.on_beat();
             }
@@ -201,6 +202,7 @@ impl Task {
         for (target, sockets) in self.contacts.due(&self.state.runs, now) {
             self.dial(target, sockets);
         }
+        self.look_elsewhere();
         self.shared.admission.audit();
         self.cut_off_the_worthless();
         let version = self.version();
@@ -236,7 +238,7 @@ impl Task {
         self.contacts.version() + self.state.own_version
     }
 
-    fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
+    pub(super) fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
         let addresses: Vec<Multiaddr> = sockets.into_iter().map(socket_multiaddr).collect();
         let options = match &target {
             Target::Peer(peer) => {
@@ -265,7 +267,9 @@ impl Task {
     }
 
     fn greeting(&mut self, to: &PeerId) -> Vec<u8> {
-        let known = self.contacts.worth_telling(to, MAX_KNOWN);
+        let mut known = self.contacts.worth_telling(to, MAX_KNOWN - 1);
+        // What it said of itself, so that it hears of another process that speaks in its name.
+        known.extend(self.contacts.contact(to).cloned());
         let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
             .filter_map(|address| Address(address.clone()).socket())
             .collect();
@@ -291,7 +295,7 @@ impl Task {
         Hello::new(self.network, me, known).encode()
     }
 
-    fn greet(&mut self, peer: PeerId) {
+    pub(super) fn greet(&mut self, peer: PeerId) {
         let Some(name) = keys::to_libp2p(peer) else {
             return;
         };
@@ -325,9 +329,12 @@ impl Task {
                 return;
             }
         };
-        self.contacts.introduce(hello.me);
+        self.on_introduced(hello.me);
         for contact in hello.known {
-            self.contacts.hear(peer, contact);
+            match contact.peer == self.me {
+                true => self.on_own_name(&contact),
+                false => self.contacts.hear(peer, contact),
+            }
         }
         if self.state.shared_revision != self.contacts.revision() {
             self.state.shared_revision = self.contacts.revision();

@@ -317,3 +317,30 @@ async fn an_owner_hears_of_a_dead_port_a_wrong_id_and_an_own_address_until_someb
     assert!(!at(&wrong).is_empty());
     late.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_with_one_key_hear_of_each_other_through_a_neighbour() {
+    let host = Peer::start(Vec::new()).await;
+    let amy = Peer::start(host.net.addresses()).await;
+    until("a connection", || !amy.net.connected().is_empty()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&HomePaths::new(dir.path())).unwrap();
+    let (copy, _events) = start(NetConfig {
+        identity: &amy.identity,
+        network: NetworkId(1),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap: host.net.addresses(),
+        blobs: store.blobs().clone(),
+        holder: None,
+    })
+    .await
+    .unwrap();
+    let told = |net: &Net| {
+        let mut warnings = net.unreached().into_iter();
+        warnings.any(|warning| matches!(warning, Warning::KeyElsewhere(_)))
+    };
+    until("a word to one of the two", || told(&amy.net) || told(&copy)).await;
+    assert!(!told(&host.net), "it is not about the host");
+    copy.shutdown().await;
+}
