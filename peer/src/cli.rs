@@ -1,14 +1,14 @@
 //! The command line: what a person can ask for, and how the answer and a failure look.
 //!
-//! Each command has a file of its own below `cli/`; here are the tree, the options that all share, and
-//! the exit codes: 0 done, 1 what was checked is wrong, 2 the command could not be carried out, 3 what was checked
-//! holds and proves that somebody broke the rules (`ledger verify`).
+//! Each command has a file of its own below `cli/`. The tree and the options that all share are in `args`, help and exit
+//! codes in `help`.
 
 pub mod args;
 
 mod adapter;
 mod base;
 mod datanet;
+mod help;
 mod init;
 mod ledger;
 mod model;
@@ -18,30 +18,42 @@ mod train;
 mod up;
 mod why;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use args::ApiCommand;
 pub use args::{Cli, Command};
 
 use crate::api::openapi;
-use crate::terminal::Failure;
 use crate::terminal::output::Out;
+use crate::terminal::{Failure, note};
+
+/// What `man` answers.
+#[derive(serde::Serialize)]
+struct Manual {
+    dir: String,
+    pages: usize,
+}
 
 /// What every command gets.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The peer's folder.
+    /// The peer's folder; empty for a command that has nothing to do with one.
     pub home: PathBuf,
+    /// How the program is called for the same folder again, for what to do next.
+    pub call: String,
     /// Where and how answers go.
     pub out: Out,
 }
 
 /// Parses the arguments of this process, runs the command and tells how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match help::parse(&arguments) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     logging(&cli);
     let format = cli.format;
     match dispatch(cli) {
@@ -64,17 +76,50 @@ fn logging(cli: &Cli) {
         // A command says itself what failed; libraries only speak when somebody looks for a fault.
         _ => "off,tributary_peer=warn",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRIBUTARY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let asked = std::env::var("TRIBUTARY_LOG")
+        .ok()
+        .filter(|asked| !asked.trim().is_empty());
+    let filter = asked.and_then(|asked| match asked.parse() {
+        Ok(filter) => Some(filter),
+        Err(e) => {
+            note(format_args!(
+                "warning: TRIBUTARY_LOG is not understood and not used: {e}"
+            ));
+            None
+        }
+    });
+    let filter = filter.unwrap_or_else(|| tracing_subscriber::EnvFilter::new(default));
     // A second subscriber in one process (tests) is refused; the first one then stays.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(has_colours())
         .with_writer(std::io::stderr)
         // Told of a log that cannot be written, the subscriber would panic: there is nowhere to tell it.
         .log_internal_errors(false)
         .try_init();
+}
+
+/// Whether log lines are coloured: on a terminal that can, unless its owner wants none.
+fn has_colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    !refused && !dumb && std::io::IsTerminal::is_terminal(&std::io::stderr())
+}
+
+/// The beginning of the next command: with the folder, where neither the environment nor the system names it.
+fn call(home: Option<&Path>) -> String {
+    let named = std::env::var_os("TRIBUTARY_HOME");
+    match home {
+        Some(home) if named.as_deref() != Some(home.as_os_str()) => {
+            let home = home.display().to_string();
+            match home.contains(|c: char| c.is_whitespace() || "'\"$&;()*".contains(c)) {
+                true => format!("tributary --home '{}'", home.replace('\'', r"'\''")),
+                false => format!("tributary --home {home}"),
+            }
+        }
+        _ => "tributary".to_owned(),
+    }
 }
 
 /// Runs one command on this thread.
@@ -87,9 +132,11 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         return block_on(crate::demo::run(&Out::new(cli.format), None, args.clone()));
     }
     let context = Context {
+        call: call(cli.home.as_deref()),
         home: match cli.home {
             Some(home) => home,
-            None => args::default_home()?,
+            None if cli.command.needs_home() => args::default_home()?,
+            None => PathBuf::new(),
         },
         out: Out::new(cli.format),
     };
@@ -110,6 +157,18 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),
         Command::Api(ApiCommand::Openapi) => {
             (context.out).answer(&openapi::document(), |_| openapi::text())
+        }
+        Command::Completions { shell } => help::completions(shell),
+        Command::Man { dir } => {
+            let pages = help::manual(&dir)?;
+            let shown = dir.display().to_string();
+            let written = Manual { dir: shown, pages };
+            (context.out).answer(&written, |w| {
+                format!(
+                    "{} pages in {}; read one with `man {}/tributary.1`",
+                    w.pages, w.dir, w.dir
+                )
+            })
         }
     }
 }

@@ -22,6 +22,8 @@ use tributary_protocol::manifest::{
     RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
+use crate::input;
+use money::open_of;
 pub use money::parse_open;
 pub use names::{AggregationName, CodecName, ScheduleName, WeightsName};
 
@@ -308,7 +310,7 @@ impl RunFile {
     /// See [`RunFileError`]; each names the file, the key and the mend.
     pub fn read(path: &Path) -> Result<Self, RunFileError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| RunFileError::Read {
+        let text = input::text(path).map_err(|source| RunFileError::Read {
             path: name.clone(),
             source,
         })?;
@@ -423,6 +425,14 @@ impl RunFile {
             alpha: self.adapter.alpha,
             modules: base.modules.clone(),
         };
+        for (key, value, most) in [
+            ("adapter.rank", shape.rank, limits::MAX_RANK),
+            ("adapter.alpha", shape.alpha, limits::MAX_ALPHA),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(bound(key, &format!("must be between 1 and {most}")));
+            }
+        }
         (shape.check()).map_err(|e| bound("adapter", &format!("does not fit the base: {e}")))?;
         Ok(shape)
     }
@@ -567,14 +577,6 @@ impl RunFile {
             stakers,
         })
     }
-}
-
-fn open_of(key: &'static str, value: &toml::Value) -> Result<MicroOpen, RunFileError> {
-    let text = match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    parse_open(&text).map_err(|why| bound(key, &why))
 }
 
 fn bound(key: &'static str, why: &str) -> RunFileError {

@@ -362,7 +362,9 @@ impl Daemon {
     /// Warnings that hold now, each with what to do.
     pub fn health(&self) -> Vec<Warning> {
         let connected = self.net.connected().len();
-        (self.health).now(connected, self.net.dropped(), Instant::now())
+        let mut warnings = (self.health).now(connected, self.net.dropped(), Instant::now());
+        warnings.extend(self.net.unreached());
+        warnings
     }
 
     /// Resolves when the daemon has stopped: told to, or by itself (a full disk, a fault of the

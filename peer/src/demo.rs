@@ -30,7 +30,7 @@ use tributary_protocol::id::Round;
 use crate::home::HomePaths;
 use crate::model;
 use crate::terminal::output::Out;
-use crate::terminal::{Failure, Format};
+use crate::terminal::{Failure, Format, note};
 use narrator::{Narrator, Show};
 use options::DemoArgs;
 use peers::DemoPeers;
@@ -89,7 +89,7 @@ pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(),
     report.wall_s = started.elapsed().as_secs_f64();
     out.answer(&report, report::Report::text)?;
     if out.format() == Format::Json {
-        eprintln!("{}", report.text());
+        note(report.text());
     }
     if !report.ledger_verified || !report.state_hashes_equal {
         return Err(

@@ -47,6 +47,10 @@ pub(crate) trait DrivenNode: Send + 'static {
     fn progress(&self) -> Vec<RunProgress> {
         Vec::new()
     }
+    /// Runs in which something else signed with this peer's key.
+    fn key_twice(&self) -> Vec<RunId> {
+        Vec::new()
+    }
     /// Members of the runs that are not finished.
     fn members(&self) -> BTreeSet<PeerId> {
         BTreeSet::new()
@@ -66,6 +70,14 @@ impl DrivenNode for Node {
 
     fn progress(&self) -> Vec<RunProgress> {
         self.runs().map(|run| RunProgress::of(&run)).collect()
+    }
+
+    fn key_twice(&self) -> Vec<RunId> {
+        let me = self.peer_id();
+        (self.runs())
+            .filter(|run| run.log().is_equivocator(me))
+            .map(|run| run.id())
+            .collect()
     }
 
     fn members(&self) -> BTreeSet<PeerId> {
@@ -165,6 +177,9 @@ impl<B: DrivenNode> Driver<B> {
     pub(crate) async fn run(mut self, first: Vec<Effect>) -> Option<String> {
         for (run, join) in self.parts.brain.joins() {
             self.parts.bench.joined(run, &join);
+        }
+        for run in self.parts.brain.key_twice() {
+            self.on_key_twice(run);
         }
         self.parts.net.favour(self.parts.brain.members());
         self.enqueue(first);
@@ -414,9 +429,21 @@ impl<B: DrivenNode> Driver<B> {
                 if matches!(notice, Notice::Certified { .. } | Notice::Finished(_)) {
                     parts.net.favour(parts.brain.members());
                 }
-                log(&notice);
+                match &notice {
+                    Notice::Equivocation { run, author } if *author == self.parts.net.me() => {
+                        self.on_key_twice(*run);
+                    }
+                    notice => log(notice),
+                }
                 self.tell(Event::Notice(notice));
             }
+        }
+    }
+
+    /// Others only hear that this peer is cut off; its owner hears why.
+    fn on_key_twice(&self, run: RunId) {
+        if self.parts.health.key_twice(run) {
+            tracing::error!("{}", Warning::KeyTwice(run));
         }
     }
 

@@ -3,7 +3,7 @@
 //! Each warning has a cause, and ends with it: work that failed succeeds or is no longer wanted, a clock goes back, the
 //! last dropped message is a while ago.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,27 @@ pub enum Warning {
     /// Nobody is connected.
     #[error("no peer is connected; check the --bootstrap addresses and your firewall")]
     Alone,
+    /// Nobody answers at an address that the owner gave.
+    #[error("nobody is reached at {address}: {why} (it is tried again and again)")]
+    Unreached {
+        /// The address.
+        address: String,
+        /// Why not.
+        why: String,
+    },
+    /// Another process has this peer's key.
+    #[error(
+        "a process with this peer's own key answers at {0}: a copy of this home runs as well. Stop one of the two now: \
+         once both have signed, nothing that this peer says counts in that run any more"
+    )]
+    KeyElsewhere(String),
+    /// Something else writes with this peer's key.
+    #[error(
+        "run {}: this peer's own key signed two different things: a copy of this home runs as well, or an old backup \
+         was started. Stop one of the two; nothing that this peer says counts in the run from there on, and to take \
+         part again it needs a new home (`tributary init --home DIR`)", .0.short()
+    )]
+    KeyTwice(RunId),
     /// A write failed; nothing is acknowledged any more.
     #[error("the store stopped: {0}")]
     Store(String),
@@ -64,6 +85,8 @@ struct Causes {
     store: Option<String>,
     /// Work that failed when it was last tried.
     work: BTreeMap<(RunId, Task), String>,
+    /// Runs in which somebody else signed with this peer's key.
+    key_twice: BTreeSet<RunId>,
     /// By how much the clock is off in seconds, and when it moved last.
     clock: Option<(i64, Instant)>,
     /// Messages dropped in the life of the daemon.
@@ -90,6 +113,11 @@ impl Health {
     /// No more work is done for the run: it is finished, or its owner left it.
     pub(crate) fn work_over(&self, run: RunId) {
         self.0.lock().work.retain(|(of, _), _| *of != run);
+    }
+
+    /// Something else signed with this peer's key in a run. Nothing ends that. Whether it is news.
+    pub(crate) fn key_twice(&self, run: RunId) -> bool {
+        self.0.lock().key_twice.insert(run)
     }
 
     /// The wall clock moved by so many seconds.
@@ -122,6 +150,7 @@ impl Health {
         });
         let clock = (causes.clock).filter(|(_, moved)| is_recent(*moved, CLOCK_HOLDS, now));
         (causes.store.iter().cloned().map(Warning::Store))
+            .chain(causes.key_twice.iter().copied().map(Warning::KeyTwice))
             .chain(work)
             .chain(clock.map(|(off, _)| Warning::ClockJump(off)))
             .chain((connected == 0).then_some(Warning::Alone))
@@ -193,6 +222,17 @@ mod tests {
         assert_eq!(health.now(1, 7, later + DROPS_HOLD), []);
         let again = later + DROPS_HOLD * 2;
         assert_eq!(health.now(1, 8, again), [Warning::RateLimited(1)]);
+    }
+
+    #[test]
+    fn a_key_that_is_used_twice_is_told_of_in_each_run_for_good() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(health.key_twice(run(1)));
+        assert!(!health.key_twice(run(1)), "no news");
+        health.work_over(run(1));
+        assert_eq!(health.now(1, 0, now), [Warning::KeyTwice(run(1))]);
+        let said = Warning::KeyTwice(run(1)).to_string();
+        assert!(said.contains("copy of this home"), "{said}");
     }
 
     #[test]

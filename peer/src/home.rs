@@ -120,6 +120,25 @@ impl HomePaths {
     pub fn evidence(&self) -> PathBuf {
         self.root.join("evidence")
     }
+    /// Where the base models of runs were found.
+    pub fn bases(&self) -> PathBuf {
+        self.root.join("bases.json")
+    }
+    /// All of them.
+    pub fn names(&self) -> [PathBuf; 10] {
+        [
+            self.key(),
+            self.lock(),
+            self.ledger(),
+            self.blobs(),
+            self.shards(),
+            self.cache(),
+            self.config(),
+            self.control(),
+            self.evidence(),
+            self.bases(),
+        ]
+    }
 }
 
 impl Home {
@@ -159,6 +178,10 @@ impl Home {
                 return Err(HomeError::Missing(paths.root));
             }
             Err(e) => return Err(io_error("look at", &paths.root, e)),
+        }
+        // Not even a lock is left in a folder that is no home.
+        if !paths.key().exists() {
+            return Err(IdentityError::Missing(paths.key()).into());
         }
         let lock = take_lock(&paths)?;
         Self::finish(paths, lock)
@@ -296,6 +319,17 @@ mod tests {
         fs::write(&file, b"x").unwrap();
         assert!(matches!(Home::open(&file), Err(HomeError::NotAFolder(_))));
         assert!(matches!(Home::create(&file), Err(HomeError::NotAFolder(_))));
+    }
+
+    #[test]
+    fn nothing_is_left_in_a_folder_that_is_no_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Home::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, HomeError::Identity(IdentityError::Missing(_))),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tributary_protocol::sign::SecretKey;
 use zeroize::Zeroizing;
 
 use crate::home::disk;
+use crate::input;
 
 /// First word of a key file.
 const MAGIC: &str = "tributary-key-1";
@@ -141,7 +142,7 @@ impl Identity {
             path: path.to_owned(),
             why,
         };
-        let metadata = fs::metadata(path).map_err(io)?;
+        let metadata = input::finite(path).map_err(io)?;
         check_mode(path, &metadata)?;
         if metadata.len() > MAX_FILE_BYTES {
             return Err(damaged("it is longer than a key file"));

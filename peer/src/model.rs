@@ -65,6 +65,27 @@ pub enum ModelError {
         /// First digits.
         hash: String,
     },
+    /// The run trains on longer windows than its base was made for.
+    #[error(
+        "the run trains on windows of {asked} tokens and {base} takes {longest} at most, so that no member could train; \
+         set `context` under [training] to {longest} or less"
+    )]
+    Context {
+        /// The base.
+        base: String,
+        /// Tokens of a window.
+        asked: u32,
+        /// Tokens that the base takes.
+        longest: usize,
+    },
+    /// There is no such folder, and no such model on the hub for this build.
+    #[error("there is no folder {name}, and as a model of the hub it cannot be had: {why}")]
+    Hub {
+        /// What was asked for.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// Text that gives too few windows.
     #[error("{0}")]
     TooLittle(String),
@@ -115,13 +136,16 @@ pub fn open(name: &str) -> Result<BaseModel, ModelError> {
 /// # Errors
 /// See [`ModelError`].
 pub fn open_on(name: &str, device: Request) -> Result<BaseModel, ModelError> {
-    let fetched = || is_hub_name(name) && !Path::new(name).exists();
-    if name != BROOK && !Path::new(name).is_dir() && !fetched() {
+    let from_hub = name != BROOK && !Path::new(name).is_dir();
+    if from_hub && (!is_hub_name(name) || Path::new(name).exists()) {
         return Err(ModelError::NoFolder(PathBuf::from(name)));
     }
-    BaseModel::open_on(name, device).map_err(|e| ModelError::Load {
-        name: name.to_owned(),
-        why: e.to_string(),
+    BaseModel::open_on(name, device).map_err(|e| {
+        let (name, why) = (name.to_owned(), e.to_string());
+        match from_hub {
+            true => ModelError::Hub { name, why },
+            false => ModelError::Load { name, why },
+        }
     })
 }
 
@@ -189,6 +213,22 @@ pub fn provide(
     })
 }
 
+/// Whether a member that has the base could train in the run.
+///
+/// # Errors
+/// [`ModelError::Context`].
+pub fn fits(base: &BaseModel, manifest: &Manifest) -> Result<(), ModelError> {
+    let (asked, longest) = (manifest.training.context, base.config().max_context);
+    match usize::try_from(asked).is_ok_and(|asked| asked <= longest) {
+        true => Ok(()),
+        false => Err(ModelError::Context {
+            base: manifest.model.base.name.clone(),
+            asked,
+            longest,
+        }),
+    }
+}
+
 /// A base by its hash: loaded already, `brook`, or in a remembered folder.
 ///
 /// # Errors
@@ -229,7 +269,7 @@ fn check(base: &BaseModel, wanted: &Base, folder: &Path) -> Result<(), ModelErro
 }
 
 fn registry(home: &HomePaths) -> PathBuf {
-    home.root().join("bases.json")
+    home.bases()
 }
 
 fn remembered(home: &HomePaths) -> Result<BTreeMap<String, PathBuf>, ModelError> {

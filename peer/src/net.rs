@@ -25,6 +25,7 @@ mod hello;
 pub(crate) mod keys;
 mod limit;
 mod questions;
+mod reach;
 mod swarm;
 mod task;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use tokio::sync::{mpsc, oneshot};
 use tributary_protocol::event::{GossipId, Verdict};
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, NetworkId, PeerId, RunId};
 
+use crate::health::Warning;
 use crate::identity::Identity;
 use crate::store::Blobs;
 use task::{Order, State, Task};
@@ -132,6 +134,7 @@ struct Shared {
     known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
     connected: Arc<Mutex<Vec<PeerId>>>,
     listeners: Arc<Mutex<Vec<Address>>>,
+    unreached: Arc<Mutex<Vec<Warning>>>,
 }
 
 /// What the network is made of.
@@ -208,6 +211,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         network: config.network,
         me,
         data_ports: data.ports(),
+        reach: reach::Reach::new(me, &config.bootstrap),
         contacts: contacts::Contacts::new(me, config.bootstrap, fair::dice()),
         started: tokio::time::Instant::now(),
         questions: questions::Questions::new(config.holder),
@@ -257,6 +261,10 @@ async fn listen(
 }
 
 impl Net {
+    pub(crate) fn me(&self) -> PeerId {
+        self.me
+    }
+
     fn order(&self, order: Order) {
         // A task that is gone ends the event stream, which the driver notices.
         let _ = self.orders.send(order);
@@ -316,6 +324,10 @@ impl Net {
     }
     pub(crate) fn connected(&self) -> Vec<PeerId> {
         self.shared.connected.lock().clone()
+    }
+    /// Addresses of the owner at which nobody answers who is meant.
+    pub(crate) fn unreached(&self) -> Vec<Warning> {
+        self.shared.unreached.lock().clone()
     }
     pub(crate) fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
         self.shared.known_runs.lock().clone()

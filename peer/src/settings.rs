@@ -10,6 +10,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::limits::MAX_NAME_BYTES;
 
 use crate::home::disk;
+use crate::input;
 use crate::terminal::Failure;
 pub use bounds::{Bounds, declined_words};
 
@@ -59,7 +60,7 @@ impl Settings {
     /// When the file cannot be read or holds something else.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
-        match std::fs::read_to_string(path) {
+        match input::text(path) {
             Ok(text) => {
                 let settings: Self = toml::from_str(&text).map_err(|e| {
                     Failure::environment(format!("{shown} is not a settings file: {e}"))

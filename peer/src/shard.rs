@@ -16,7 +16,7 @@ pub(crate) mod neutral;
 use std::path::{Path, PathBuf};
 
 pub use committed::Committed;
-pub use files::{add, add_telling, check_all, list, read_passages};
+pub use files::{add, add_telling, check_all, list, read_passages, remove};
 
 /// Bytes of one passage, about: long enough to hold a thought, short enough to share out.
 const PASSAGE_BYTES: usize = 1200;
@@ -50,6 +50,19 @@ pub enum ShardError {
         path: PathBuf,
         /// What is wrong and what to do.
         why: String,
+    },
+    /// Another command holds the shards.
+    #[error("another command is changing the shards in {0}; try again when it is done")]
+    Busy(PathBuf),
+    /// The shard has no file of that name.
+    #[error("the shard {datanet} has no file {name:?}; it has {there}")]
+    NoFile {
+        /// The Datanet.
+        datanet: String,
+        /// What was named.
+        name: String,
+        /// Names of the files that it has.
+        there: String,
     },
     /// The Datanet has no files on this machine.
     #[error(

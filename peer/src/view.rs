@@ -21,6 +21,17 @@ pub struct ShardView {
     pub bytes: u64,
 }
 
+/// Files that were removed from a shard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RemovedView {
+    /// Its Datanet.
+    pub datanet: String,
+    /// Names of those that are gone.
+    pub removed: Vec<String>,
+    /// Names of those that are left.
+    pub left: Vec<String>,
+}
+
 /// A phase in one word, and what is waited for in it.
 pub fn phase_words(phase: RunPhase) -> (&'static str, &'static str) {
     match phase {

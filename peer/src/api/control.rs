@@ -4,7 +4,6 @@
 //! nothing; removed when it stops. A file left behind by SIGKILL is told from a live daemon by asking
 //! at the address.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use crate::home::disk;
+use crate::input;
 
 /// Content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub fn read(root: &Path, path: &Path) -> Result<Self, ControlError> {
-        let text = match fs::read_to_string(path) {
+        let text = match input::text(path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(ControlError::NotRunning(root.to_owned()));
@@ -103,6 +103,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn control() -> Control {

@@ -356,22 +356,19 @@ impl ApiHandler for DaemonHandler {
         if let Err(excess) = self.inspect(move |node| node.admit(&asked)).await? {
             return Err(beyond(declined_words(&run, &excess)));
         }
-        // Before the run is open: it would have nobody to start it.
-        if let Some(join) = &request.join {
-            membership::fair(&manifest, join)?;
-        }
         let provided = tokio::task::block_in_place(|| {
-            model::provide(
-                self.home.paths(),
-                &manifest.model.base,
-                request.base.as_deref(),
-            )
+            let (base, folder) = (&manifest.model.base, request.base.as_deref());
+            model::fits(&model::provide(self.home.paths(), base, folder)?, &manifest)
         });
         provided.map_err(Failure::from)?;
+        // Before the run is open: it would have nobody to start it.
+        let join =
+            (request.join.as_ref()).map(|join| membership::prepare(self, run, &manifest, join));
+        let candidate = join.transpose()?;
         self.command(Command::Create(Box::new(manifest.clone())))
             .await?;
-        if let Some(join) = &request.join {
-            let asked = membership::ask(self, run, &manifest, join).await;
+        if let Some(candidate) = candidate {
+            let asked = membership::ask(self, run, candidate).await;
             asked.map_err(|e| {
                 let text = format!(
                     "the run {} is open, but this peer could not join it: {e}",
@@ -387,7 +384,8 @@ impl ApiHandler for DaemonHandler {
     async fn join(&self, id: &str, request: JoinRequest) -> Answer<RunBrief> {
         let run = self.resolve(id).await?;
         let manifest = self.follow(run).await?;
-        membership::ask(self, run, &manifest, &request).await?;
+        let candidate = membership::prepare(self, run, &manifest, &request)?;
+        membership::ask(self, run, candidate).await?;
         self.brief(run)
     }
 

@@ -141,7 +141,7 @@ pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
 
 async fn unknown() -> Problem {
     Problem::new(Code::UnknownRoute, "there is no such route")
-        .hint("client and daemon differ in version: restart the daemon")
+        .hint("check the path; where it is right, client and daemon differ in version: restart the daemon")
 }
 
 async fn authorise(expected: String, request: Request, next: Next) -> Response {

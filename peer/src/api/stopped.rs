@@ -56,6 +56,15 @@ impl StoppedHome {
     fn peer(&self) -> Answer<PeerId> {
         match Identity::read_file(&self.paths.key()) {
             Ok(identity) => Ok(identity.peer_id()),
+            Err(IdentityError::Missing(_)) if self.paths.ledger().exists() => {
+                let text = format!(
+                    "there is no key in the home {}, so it is nobody's own",
+                    self.root.display()
+                );
+                Err(Problem::new(Code::Environment, text).hint(
+                    "`ledger verify`, `run list`, `run show` and `adapter list` need none; else restore the key from a backup",
+                ))
+            }
             Err(IdentityError::Missing(_)) => Err(self.missing()),
             Err(e) => Err(Failure::from(e).into()),
         }

@@ -22,16 +22,16 @@ use crate::api::types::{ExportRequest, FetchRequest};
 use crate::api::{ApiHandler, Reader};
 use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
-use crate::model::learner::ModelLearner;
+use crate::model::{self, learner::ModelLearner};
 use crate::settings::{Bounds, Settings};
-use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table, bytes};
+use crate::terminal::{Failure, note};
 
 pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<(), Failure> {
-    let local = Local::of(&context.home).await?;
+    let local = || Local::of(&context.home);
     match command {
         AdapterCommand::List => {
-            let adapters = local.adapters().await?;
+            let adapters = local().await?.adapters().await?;
             context.out.answer(&adapters, |adapters| table(adapters))
         }
         AdapterCommand::Export { id, dir } => {
@@ -40,7 +40,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
                 id,
                 dir: dir.clone(),
             };
-            answer(context, &local.export(request).await?, &dir)
+            answer(context, &local().await?.export(request).await?, &dir)
         }
         AdapterCommand::Get {
             id,
@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
                 bootstrap,
                 timeout_s,
             };
-            let view = match local {
+            let view = match local().await? {
                 Local::Running(client) => client.fetch(&request).await?,
                 Local::Stopped(_) => get_alone(context, request, bounds).await?,
             };
@@ -76,6 +76,7 @@ struct VerifyReport {
 }
 
 fn verify(context: &Context, dir: &Path, base: &str) -> Result<(), Failure> {
+    super::model::is_there(dir)?;
     let base = super::model::open(base, Request::Cpu)?;
     let verified = tributary_trainer::peft::verify(dir, &base)
         .map_err(|e| Failure::check(e.to_string()).during(&dir.display().to_string()))?;
@@ -90,7 +91,7 @@ fn answer(context: &Context, view: &AdapterView, dir: &Path) -> Result<(), Failu
     context.out.answer(view, |view| {
         format!(
             "adapter  {}\nrun      {} ({}), round {}\nbase     {}\nfolder   {}\n\nchecked against the \
-             run's certificates from its manifest on\nnext: tributary eval --adapter {} --text FILE",
+             run's certificates from its manifest on\nnext: tributary eval --adapter {}{} --text FILE",
             view.id,
             short(&view.run),
             view.name,
@@ -98,8 +99,17 @@ fn answer(context: &Context, view: &AdapterView, dir: &Path) -> Result<(), Failu
             view.base,
             dir.display(),
             dir.display(),
+            with_base(&view.base),
         )
     })
+}
+
+/// What the next command needs where the base is not in the program.
+fn with_base(base: &str) -> &'static str {
+    match base {
+        model::BROOK => "",
+        _ => " --base DIR",
+    }
 }
 
 fn table(adapters: &[AdapterView]) -> String {
@@ -160,11 +170,11 @@ async fn get_alone(
     };
     let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (resources, false)).await?);
     let handler = DaemonHandler::new(daemon.clone(), home, name, Arc::new(Notify::new()));
-    eprintln!(
+    note(format_args!(
         "fetching {} from {}",
         short(&request.id),
         request.bootstrap.join(", ")
-    );
+    ));
     let outcome = handler.fetch(request).await;
     daemon.stop().await;
     Ok(outcome?)
@@ -173,7 +183,8 @@ async fn get_alone(
 /// A home for the length of one command.
 struct Passing {
     root: PathBuf,
-    remove: bool,
+    /// Made for it, and removed with it.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Passing {
@@ -181,24 +192,17 @@ impl Passing {
         if let Some(root) = existing {
             return Ok(Self {
                 root,
-                remove: false,
+                _folder: None,
             });
         }
-        let mut draw = [0; 8];
-        getrandom::fill(&mut draw).expect("the system has no source of random numbers");
-        let name = format!("tributary-get-{:016x}", u64::from_le_bytes(draw));
+        let folder = tempfile::Builder::new().prefix("tributary-get-").tempdir();
+        let folder = folder.map_err(|e| {
+            Failure::environment(format!("cannot make a folder for temporary files: {e}"))
+                .hint("free some space, or name another place with the variable TMPDIR")
+        })?;
         Ok(Self {
-            root: std::env::temp_dir().join(name),
-            remove: true,
+            root: folder.path().to_owned(),
+            _folder: Some(folder),
         })
-    }
-}
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        if self.remove {
-            // A folder left behind in the temporary folder is the system's to clean up.
-            let _ = std::fs::remove_dir_all(&self.root);
-        }
     }
 }

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
+use tributary_protocol::limits;
 use tributary_trainer::Schedule;
 use tributary_trainer::data::Format as DataFormat;
 use tributary_trainer::device::{DEVICE_VARIABLE, Request};
@@ -68,6 +71,42 @@ pub enum Command {
     /// The contract of the control API, for programs.
     #[command(subcommand)]
     Api(ApiCommand),
+    /// Print what lets a shell complete commands and options.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual, one page a command.
+    Man {
+        /// The folder to make.
+        dir: PathBuf,
+    },
+}
+
+impl Command {
+    /// Whether it reads or writes a peer's folder.
+    pub(super) fn needs_home(&self) -> bool {
+        match self {
+            Self::Train(_)
+            | Self::Eval(_)
+            | Self::Generate(_)
+            | Self::Demo(_)
+            | Self::Api(_)
+            | Self::Base(_)
+            | Self::Completions { .. }
+            | Self::Man { .. }
+            | Self::Adapter(AdapterCommand::Verify { .. }) => false,
+            Self::Init(_)
+            | Self::Up(_)
+            | Self::Down
+            | Self::Status(_)
+            | Self::Run(_)
+            | Self::Datanet(_)
+            | Self::Adapter(_)
+            | Self::Ledger(_)
+            | Self::Why(_) => true,
+        }
+    }
 }
 
 /// Options of `status`.
@@ -112,7 +151,7 @@ pub struct UpArgs {
     pub upload_limit: Option<u64>,
     /// Train only the first so many components of a run's adapters, on a machine that cannot hold all. Alpha
     /// times this must be a multiple of the run's rank.
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1 << 10))]
+    #[arg(long, value_name = "R", value_parser = up_to(limits::MAX_RANK))]
     pub rank: Option<u32>,
     /// Answer other members of a run that ask which spans of an answer stand in this peer's shard, sixteen
     /// words or more at a time. Off unless asked for here or by `evidence = true` in the home's config.toml.
@@ -156,6 +195,7 @@ pub enum RunCommand {
     /// Ask to become a member at the next round. Needs the daemon.
     Join {
         /// The run's id, or its first digits.
+        #[arg(value_parser = parse_id)]
         id: String,
         /// What to do in it.
         #[arg(long, value_enum, default_value_t = RoleName::Contributor)]
@@ -174,6 +214,7 @@ pub enum RunCommand {
     /// Ask to be a member no longer, from the next round.
     Leave {
         /// The run's id, or its first digits.
+        #[arg(value_parser = parse_id)]
         id: String,
     },
     /// Runs that this peer knows.
@@ -181,11 +222,13 @@ pub enum RunCommand {
     /// One run: settings, rounds, credits.
     Show {
         /// The run's id, or its first digits.
+        #[arg(value_parser = parse_id)]
         id: String,
     },
     /// Follow a run's phases as they happen.
     Watch {
         /// The run's id, or its first digits.
+        #[arg(value_parser = parse_id)]
         id: String,
     },
 }
@@ -201,8 +244,24 @@ pub enum DatanetCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Remove this peer's copies of files from its shard. A run that it joined with them goes on with what it committed
+    /// to then.
+    Remove {
+        /// The Datanet.
+        name: String,
+        /// Names of files, as `datanet list --files` shows them.
+        #[arg(required_unless_present = "all")]
+        files: Vec<String>,
+        /// Remove all of them.
+        #[arg(long, conflicts_with = "files")]
+        all: bool,
+    },
     /// Shards on this machine.
-    List,
+    List {
+        /// Show the names of the files as well.
+        #[arg(long)]
+        files: bool,
+    },
 }
 
 /// Commands about adapters.
@@ -211,6 +270,7 @@ pub enum AdapterCommand {
     /// Write a run's latest certified adapter as a PEFT folder.
     Export {
         /// The adapter's id or its run's id, or the first digits of either.
+        #[arg(value_parser = parse_id)]
         id: String,
         /// The folder to make.
         dir: PathBuf,
@@ -218,6 +278,7 @@ pub enum AdapterCommand {
     /// Fetch an adapter from the network by its hash, check it against the certificates, write it.
     Get {
         /// The adapter's id or its run's id.
+        #[arg(value_parser = parse_id)]
         id: String,
         /// The folder to make.
         dir: PathBuf,
@@ -256,6 +317,7 @@ pub enum LedgerCommand {
     /// Who is owed what, and why, and what changed from one part of a run to the next.
     Statement {
         /// Only this run.
+        #[arg(value_parser = parse_id)]
         id: Option<String>,
         /// Rounds of the parts that are compared; a quarter of the run unless given.
         #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -271,11 +333,15 @@ pub enum LedgerCommand {
     /// Show which hold-out windows this evaluator scored a round on, and that it had committed to them.
     ProveHoldout {
         /// The run, in full or by its first digits.
+        #[arg(value_parser = parse_id)]
         run: String,
         /// The scored round.
         round: u32,
         /// Where to write the proof.
         file: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
     },
     /// Check such a proof of any evaluator of a run in this home.
     CheckHoldout {
@@ -301,10 +367,10 @@ pub struct TrainArgs {
     #[arg(long, default_value = "brook")]
     pub base: String,
     /// LoRA rank, on all seven linears of every layer.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = up_to(limits::MAX_RANK))]
     pub rank: u32,
     /// LoRA alpha. Default: twice the rank.
-    #[arg(long)]
+    #[arg(long, value_parser = up_to(limits::MAX_ALPHA))]
     pub alpha: Option<u32>,
     /// Passes over the data.
     #[arg(long, default_value_t = 1.0, conflicts_with = "steps")]
@@ -391,9 +457,9 @@ pub struct EvalArgs {
     /// The text, or rows of any format that `train` reads.
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
-    /// Tokens a window.
-    #[arg(long, default_value_t = 512)]
-    pub context: usize,
+    /// Tokens a window. Default: 512, or what the model can take.
+    #[arg(long)]
+    pub context: Option<usize>,
     /// What computes: auto, cpu, or a GPU back end of this build (wgpu, vulkan, cuda).
     #[arg(long, env = DEVICE_VARIABLE, default_value_t = Request::Auto)]
     pub device: Request,
@@ -409,13 +475,18 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// The beginning; with --chat, what the user says.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
     /// Put the prompt into the base's chat template and let the model answer.
     #[arg(long)]
     pub chat: bool,
     /// What the system message says.
-    #[arg(long, requires = "chat", value_name = "TEXT")]
+    #[arg(
+        long,
+        requires = "chat",
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     pub system: Option<String>,
     /// Tokens to add at most.
     #[arg(long, default_value_t = 64)]
@@ -442,14 +513,28 @@ pub struct WhyArgs {
     #[arg(long, default_value = "brook")]
     pub base: String,
     /// The prompt.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
     /// The answer; without it the adapter gives one.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub answer: Option<String>,
     /// Tokens of the adapter's own answer at most.
     #[arg(long, default_value_t = 32)]
     pub max_tokens: usize,
+}
+
+/// A number from one to `most`.
+fn up_to(most: u32) -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(most))
+}
+
+/// The id of a run or an adapter, or its first digits.
+fn parse_id(text: &str) -> Result<String, String> {
+    let digits = text.to_ascii_lowercase();
+    let fits = (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    fits.then_some(digits).ok_or_else(|| {
+        "an id has up to 64 digits from 0 to 9 and a to f; `tributary run list` shows those of runs".to_owned()
+    })
 }
 
 /// The folder when neither `--home` nor `TRIBUTARY_HOME` names one.

@@ -19,18 +19,44 @@ pub(super) async fn run(context: &Context, command: DatanetCommand) -> Result<()
             context.out.answer(&view, |view| {
                 format!(
                     "shard {}: files {}, size {}; it never leaves this machine\n\
-                     next: tributary run join ID",
+                     next: {} run join ID   (with --base DIR, unless the run's base is brook)",
                     view.datanet,
                     view.files.len(),
-                    bytes(view.bytes)
+                    bytes(view.bytes),
+                    context.call
                 )
             })
         }
-        DatanetCommand::List => {
+        DatanetCommand::Remove { name, files, .. } => {
+            let removed = shard::remove(&home, &name, &files)?;
+            context.out.answer(&removed, |removed| {
+                format!(
+                    "removed from the shard {}: {}; {} files are left",
+                    removed.datanet,
+                    removed.removed.join(", "),
+                    removed.left.len()
+                )
+            })
+        }
+        DatanetCommand::List { files } => {
             let shards = shard::list(&home)?;
-            context.out.answer(&shards, |shards| table(shards))
+            context.out.answer(&shards, |shards| match files {
+                true => names(shards),
+                false => table(shards),
+            })
         }
     }
+}
+
+/// Every file with its Datanet.
+fn names(shards: &[ShardView]) -> String {
+    let mut table = Table::new(&[("datanet", Align::Left), ("file", Align::Left)]);
+    for shard in shards {
+        for file in &shard.files {
+            table.row([shard.datanet.clone(), file.clone()]);
+        }
+    }
+    table.render()
 }
 
 fn table(shards: &[ShardView]) -> String {

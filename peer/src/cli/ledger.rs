@@ -28,20 +28,26 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
         LedgerCommand::Statement { id, by } => {
             let asked = StatementRequest { run: id, by };
             let statement = local.statement(asked).await?;
-            context.out.answer(&statement, statement::text)
+            (context.out).answer(&statement, |s| statement::text(s, &context.call))
         }
         LedgerCommand::Explain { receipt } => {
             let explanation = local.explain(ExplainRequest { receipt }).await?;
             context.out.answer(&explanation, explain::text)
         }
-        LedgerCommand::ProveHoldout { run, round, file } => {
-            holdout::prove(context, &local, ProveRequest { run, round }, &file).await
+        LedgerCommand::ProveHoldout {
+            run,
+            round,
+            file,
+            force,
+        } => {
+            let request = ProveRequest { run, round };
+            holdout::prove(context, &local, request, (&file, force)).await
         }
         LedgerCommand::CheckHoldout { file } => holdout::check(context, &local, &file).await,
     }
 }
 
-/// How `ledger verify` ends: well, with faults (exit code 1), or with proof against others (exit code 3).
+/// How `ledger verify` ends: well, with faults (exit code 1), or with proof against others (exit code 5).
 fn outcome(report: &Report) -> Result<(), Failure> {
     let first = |found: &[Fault]| found.first().map_or_else(String::new, Fault::to_string);
     if report.runs.is_empty() && !report.verified {
@@ -138,7 +144,7 @@ mod tests {
             ..clean
         };
         let code = |report: &Report| outcome(report).map_err(|failure| failure.exit_code());
-        assert_eq!(code(&proves), Err(3));
+        assert_eq!(code(&proves), Err(5));
         assert!(text(&proves).contains("FINDING certified twice"));
         let broken = Report {
             verified: false,

@@ -13,6 +13,7 @@ use tributary_trainer::{
 
 use super::Context;
 use super::args::{EvalArgs, GenerateArgs};
+use crate::input;
 use crate::model::{self, ModelError};
 use crate::terminal::output::{Align, Table};
 use crate::terminal::working::Working;
@@ -40,6 +41,7 @@ struct GenerateReport {
 }
 
 pub(super) fn eval(context: &Context, args: &EvalArgs) -> Result<(), Failure> {
+    finite(&args.text)?;
     let base = open(&args.base, args.device)?;
     let adapter = adapter(&base, args.adapter.as_deref())?;
     let (windows, rows) = windows(&base, args)?;
@@ -106,10 +108,22 @@ fn eval_text(report: &EvalReport, has_adapter: bool) -> String {
     text
 }
 
+/// Tokens of a window unless its owner says otherwise, as in trainings.
+const USUAL_CONTEXT: usize = 512;
+
 /// The rows of the file as a training would see them, so that both give the same loss.
 fn windows(base: &BaseModel, args: &EvalArgs) -> Result<(Windows, RowReport), Failure> {
     fn failed(e: impl std::error::Error + 'static) -> Failure {
         Failure::from_error(&e).during("cannot evaluate")
+    }
+    let longest = base.config().max_context;
+    let context = args.context.unwrap_or(USUAL_CONTEXT.min(longest));
+    if context > longest {
+        return Err(Failure::environment(format!(
+            "a window of {context} tokens is longer than the {longest} that {} takes",
+            base.name()
+        ))
+        .hint(format!("--context {longest} is the longest")));
     }
     let folder = Path::new(&args.base);
     let template = folder
@@ -118,8 +132,7 @@ fn windows(base: &BaseModel, args: &EvalArgs) -> Result<(Windows, RowReport), Fa
         .flatten();
     let dataset = Dataset::read(&args.text, &ReadOptions::default()).map_err(failed)?;
     let encoded = dataset.encode(base, template.as_ref()).map_err(failed)?;
-    let (windows, _) =
-        Windows::pack(encoded.documents, args.context, Packing::Fit).map_err(failed)?;
+    let (windows, _) = Windows::pack(encoded.documents, context, Packing::Fit).map_err(failed)?;
     Ok((windows, encoded.report))
 }
 
@@ -172,6 +185,26 @@ fn conversation(args: &GenerateArgs) -> Result<String, Failure> {
         .map_err(|e| Failure::from_error(&e).during("cannot generate"))
 }
 
+/// Refuses a file that may never end.
+pub(super) fn finite(file: &Path) -> Result<(), Failure> {
+    let checked = input::finite(file).map(drop);
+    checked.map_err(|e| {
+        Failure::environment(format!("cannot read {}: {e}", file.display())).hint("check the path")
+    })
+}
+
+/// Refuses an adapter folder that is not there.
+pub(super) fn is_there(folder: &Path) -> Result<(), Failure> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "there is no adapter folder at {}",
+        folder.display()
+    ))
+    .hint("`tributary adapter export ID DIR` writes one, `adapter get` fetches one"))
+}
+
 /// A base model on a device. Files that hold no usable model fail the check (exit code 1).
 pub(super) fn open(name: &str, device: Request) -> Result<BaseModel, Failure> {
     let base = model::open_on(name, device).map_err(|e| match e {
@@ -188,13 +221,7 @@ fn adapter(base: &BaseModel, folder: Option<&Path>) -> Result<Option<Adapter>, F
     let Some(folder) = folder else {
         return Ok(None);
     };
-    if !folder.is_dir() {
-        return Err(Failure::environment(format!(
-            "there is no adapter folder at {}",
-            folder.display()
-        ))
-        .hint("`tributary adapter export ID DIR` writes one, `adapter get` fetches one"));
-    }
+    is_there(folder)?;
     let refused = |e: tributary_trainer::ImportError| {
         Failure::check(e.to_string())
             .during(&format!("cannot use the adapter {}", folder.display()))

@@ -18,8 +18,8 @@ use crate::api::types::{CreateRequest, JoinRequest, RoleName, RunBrief, RunView}
 use crate::config::RunFile;
 use crate::model;
 use crate::shard::neutral;
-use crate::terminal::Failure;
 use crate::terminal::output::{Align, Table};
+use crate::terminal::{Failure, note};
 use crate::view::phase_line;
 use crate::view::tables::credits_table;
 
@@ -48,10 +48,11 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             context.out.answer(&run, |run| {
                 format!(
                     "asked to join run {} ({}) as {}; members join at the next round\n\
-                     next: tributary run watch {}",
+                     next: {} run watch {}",
                     short(&run.run),
                     run.name,
                     role_word(role),
+                    context.call,
                     short(&run.run)
                 )
             })
@@ -124,19 +125,24 @@ async fn create(
     if let Some(role) = role
         && let Ok(Some(warning)) = neutral::check(&manifest, role.into(), !holdout.is_empty())
     {
-        eprintln!("warning: {warning}");
+        note(format_args!("warning: {warning}"));
     }
     let run = client.create(&request).await?;
+    let with_base = match request.base {
+        None => "",
+        Some(_) => " --base DIR",
+    };
     context.out.answer(&run, |run| {
         let address = status.addresses.first().map_or("ADDR", String::as_str);
         format!(
             "run    {}\nname   {}\nbase   {}\nrounds {}\n\nOthers start with\n  tributary up \
-             --bootstrap {address}\n  tributary run join {}\nnext: tributary run watch {}",
+             --bootstrap {address}\n  tributary run join {}{with_base}\nnext: {} run watch {}",
             run.run,
             run.name,
             run.base,
             run.rounds,
             run.run,
+            context.call,
             short(&run.run)
         )
     })

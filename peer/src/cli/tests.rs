@@ -1,6 +1,6 @@
 //! The command line as it is typed: what parses, and how failures read.
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser as _};
 use std::path::Path;
 
 use super::*;
@@ -34,7 +34,12 @@ fn every_command_of_the_readme_parses() {
         else {
             continue;
         };
-        let words = shell_words(command);
+        let mut words = shell_words(command);
+        // A word for an id, in place of an id.
+        words
+            .iter_mut()
+            .filter(|word| *word == "ID")
+            .for_each(|word| *word = "3f".to_owned());
         let parsed = Cli::try_parse_from(std::iter::once("tributary".to_owned()).chain(words));
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
         count += 1;
@@ -43,7 +48,7 @@ fn every_command_of_the_readme_parses() {
 }
 
 /// Words as a shell would split them, with double quotes only.
-fn shell_words(line: &str) -> Vec<String> {
+pub(super) fn shell_words(line: &str) -> Vec<String> {
     let parts: Vec<&str> = line.trim_end_matches('&').split('"').collect();
     let mut words = Vec::new();
     for (at, part) in parts.iter().enumerate() {
@@ -81,7 +86,7 @@ fn options_have_the_documented_defaults() {
     let Command::Eval(eval) = parsed("eval --text x").unwrap().command else {
         panic!("not an eval");
     };
-    assert_eq!(eval.context, 512);
+    assert_eq!(eval.context, None);
     let line = "adapter get ab dir --bootstrap 1.2.3.4:5 --bootstrap 1.2.3.4:6";
     let Command::Adapter(AdapterCommand::Get { bootstrap, .. }) = parsed(line).unwrap().command
     else {
@@ -131,7 +136,7 @@ fn without_a_daemon_commands_say_how_to_start_it() {
     dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
     for line in ["status --watch", "run leave ab", "run watch ab", "down"] {
         let failure = failed(dir.path(), line);
-        assert_eq!(failure.exit_code(), 2);
+        assert_eq!(failure.exit_code(), 3);
         assert!(
             failure.to_string().contains("tributary up"),
             "{line}: {failure}"
@@ -230,6 +235,22 @@ fn bad_models_adapters_and_texts_are_named() {
             "adapter_config.json",
         ),
         ("eval --text /nowhere.txt".to_owned(), 2, "/nowhere.txt"),
+        (
+            format!("eval --base in/nothing --text {text}"),
+            2,
+            "in/nothing",
+        ),
+        (
+            format!("eval --base ./in/nothing --text {text}"),
+            2,
+            "in/nothing",
+        ),
+        ("adapter verify /nowhere".to_owned(), 2, "adapter export"),
+        (
+            format!("eval --text {text} --context 1025"),
+            2,
+            "--context 1024",
+        ),
     ] {
         let failure = failed(dir.path(), &line);
         assert_eq!(failure.exit_code(), code, "{line}");
@@ -243,4 +264,72 @@ fn a_demo_refuses_the_home_of_a_peer() {
     dispatch(parsed(&format!("--home {} init", dir.path().display())).unwrap()).unwrap();
     let failure = failed(dir.path(), "demo");
     assert!(failure.to_string().contains("another folder"), "{failure}");
+}
+
+#[test]
+fn an_id_is_checked_before_anybody_is_asked() {
+    for line in [
+        "run show a/b",
+        "run join ..",
+        "adapter export 12g out",
+        "ledger statement ab/3",
+    ] {
+        let error = parsed(line).expect_err(line);
+        assert!(error.to_string().contains("run list"), "{line}: {error}");
+    }
+    let Command::Run(RunCommand::Show { id }) = parsed("run show AB12").unwrap().command else {
+        panic!("not a show");
+    };
+    assert_eq!(id, "ab12");
+}
+
+#[test]
+fn a_prompt_may_begin_with_a_dash() {
+    let Command::Generate(generate) = parsed("generate --prompt -1 --seed 3").unwrap().command
+    else {
+        panic!("not a generate");
+    };
+    assert_eq!((generate.prompt.as_str(), generate.seed), ("-1", 3));
+    parsed("why --prompt --well --answer -no").unwrap();
+}
+
+#[test]
+fn init_touches_no_folder_with_other_things_and_keeps_settings_that_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("thesis")).unwrap();
+    std::fs::write(at("thesis/chapter.txt"), "one").unwrap();
+    let refused = failed(&at("thesis"), "init");
+    assert!(refused.to_string().contains("chapter.txt"), "{refused}");
+    assert_eq!(std::fs::read_dir(at("thesis")).unwrap().count(), 1);
+
+    std::fs::create_dir(at("home")).unwrap();
+    let mine = "# mine\nname = \"amy\"\n";
+    std::fs::write(at("home/config.toml"), mine).unwrap();
+    let refused = failed(&at("home"), "init --name bob");
+    assert!(refused.to_string().contains("--name"), "{refused}");
+    assert!(!at("home/key").exists());
+    dispatch(parsed(&format!("--home {} init", at("home").display())).unwrap()).unwrap();
+    let kept = std::fs::read_to_string(at("home/config.toml")).unwrap();
+    assert_eq!(kept, mine);
+}
+
+#[test]
+fn a_home_without_its_key_says_what_can_be_done_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ledger.redb"), "").unwrap();
+    let failure = failed(dir.path(), "ledger statement");
+    assert!(failure.to_string().contains("ledger verify"), "{failure}");
+}
+
+#[test]
+fn what_to_do_next_names_the_folder_again() {
+    assert_eq!(call(None), "tributary");
+    if std::env::var_os("TRIBUTARY_HOME").is_none() {
+        assert_eq!(call(Some(Path::new("amy"))), "tributary --home amy");
+        assert_eq!(
+            call(Some(Path::new("my peer's"))),
+            r"tributary --home 'my peer'\''s'"
+        );
+    }
 }

@@ -40,8 +40,9 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> Result<(), Failur
     let (done, mut training) = oneshot::channel();
     // A thread of its own: the runtime would wait for its blocking tasks, and a second Ctrl-C must not.
     std::thread::spawn(move || {
+        let is_new = !args.out.exists();
         let trained = train(&args, &stopping, live);
-        if trained.is_err() {
+        if trained.is_err() && is_new {
             // It was made early; left empty it would look like a result.
             let _ = std::fs::remove_dir(&args.out);
         }
@@ -96,6 +97,8 @@ fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, F
         ))
         .hint("give another folder with --out, or --force to replace the adapter that is there"));
     }
+    finite(args)?;
+    resumable(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Failure::environment(format!(
             "cannot make the folder {}: {e}",
@@ -150,6 +153,40 @@ fn train(args: &TrainArgs, stop: &AtomicBool, live: bool) -> Result<Finetuned, F
     }
     export_peft(&args.out, &args.base, &done.adapter)?;
     Ok(done)
+}
+
+/// Refuses files that may never end before anything waits for them.
+fn finite(args: &TrainArgs) -> Result<(), Failure> {
+    let files = args.files.iter().chain(&args.holdout_file);
+    for file in files {
+        super::model::finite(file)?;
+    }
+    Ok(())
+}
+
+/// Whether there is something to go on from, where that is asked for.
+fn resumable(args: &TrainArgs) -> Result<(), Failure> {
+    let Some(folder) = args.checkpoint.as_ref().filter(|_| args.resume) else {
+        return Ok(());
+    };
+    let shown = folder.display();
+    if !folder.is_dir() {
+        return Err(Failure::environment(format!(
+            "there is no folder {shown}, so there is no training to go on with"
+        ))
+        .hint("name the folder of that training with --checkpoint, or leave out --resume to start anew"));
+    }
+    let kept = CheckpointOptions {
+        folder: folder.clone(),
+        every: args.every,
+        resume: true,
+    };
+    if !kept.path().exists() {
+        note(format_args!(
+            "there is no checkpoint in {shown} yet; the training starts at its beginning"
+        ));
+    }
+    Ok(())
 }
 
 fn is_occupied(folder: &Path) -> bool {

@@ -2,6 +2,8 @@
 
 use tributary_protocol::id::MicroOpen;
 
+use super::{RunFileError, bound};
+
 /// Reads `12`, `0.5` or `1_000.25` OPEN exactly; more than six decimals are refused.
 ///
 /// # Errors
@@ -22,6 +24,15 @@ pub fn parse_open(text: &str) -> Result<MicroOpen, String> {
         .and_then(|w| w.checked_add(fraction))
         .map(MicroOpen)
         .ok_or_else(refuse)
+}
+
+/// An amount in a run file: a number, or text where a number would not be exact.
+pub(super) fn open_of(key: &'static str, value: &toml::Value) -> Result<MicroOpen, RunFileError> {
+    let text = match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    parse_open(&text).map_err(|why| bound(key, &why))
 }
 
 #[cfg(test)]

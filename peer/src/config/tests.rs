@@ -130,7 +130,9 @@ fn a_value_of_the_wrong_kind_points_at_its_line() {
 fn values_out_of_bounds_are_refused_by_name() {
     for (extra, key) in [
         ("committee = 0\n", "committee"),
-        ("[adapter]\nrank = 0\n", "adapter"),
+        ("[adapter]\nrank = 0\n", "adapter.rank"),
+        ("[adapter]\nrank = 257\n", "adapter.rank"),
+        ("[adapter]\nalpha = 5000\n", "adapter.alpha"),
         ("[training]\ncontext = 1\n", "training.context"),
         (
             "[training]\nlearning_rate = 0.0\n",

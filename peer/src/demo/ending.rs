@@ -14,7 +14,7 @@ use super::report::{
 use super::texts;
 use crate::home::HomePaths;
 use crate::model;
-use crate::terminal::Failure;
+use crate::terminal::{Failure, note};
 use crate::verify;
 use crate::why::{self, Provenance, Question};
 
@@ -55,7 +55,7 @@ pub(super) fn report(
     }
     let checked = super::check::home_or_demo(root, verify::Depth::Full)?;
     for fault in &checked.faults {
-        eprintln!("fault: {fault}");
+        note(format_args!("fault: {fault}"));
     }
     let mut states: Vec<&str> = checked.runs.iter().map(|r| r.state.as_str()).collect();
     let complete = states.len() == plan.actors().len();

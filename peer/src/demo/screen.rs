@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::narrator::Show;
+use crate::terminal::note;
 
 /// Steps of the overall bar; fine enough that it moves every second.
 const TICKS: u64 = 1000;
@@ -60,7 +61,7 @@ impl Screen {
         match &self.bars {
             // A terminal that is gone takes no more lines; the demo goes on.
             Some(bars) => drop(bars.all.println(line)),
-            None => eprintln!("{line}"),
+            None => note(line),
         }
     }
 
@@ -68,7 +69,7 @@ impl Screen {
     pub fn waiting(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.waiting.set_message(text.to_owned()),
-            None => eprintln!("{text}"),
+            None => note(text),
         }
     }
 

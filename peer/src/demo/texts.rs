@@ -14,7 +14,7 @@ const STRIDES: [usize; 4] = [1, 3, 2, 4];
 /// Shorter paragraphs of ordinary text are left out: titles and remarks.
 const ORDINARY_BYTES: usize = 120;
 /// Paragraphs of ordinary text that a contributor has.
-const ORDINARY_PARAGRAPHS: usize = 8;
+const ORDINARY_PARAGRAPHS: usize = 5;
 /// Files and their contributors.
 const FILES: [(&str, &str); 6] = [
     (

@@ -17,9 +17,11 @@ use crate::work::{Cancel, Learner, Progress, Slots, WorkError};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
+type Script = Arc<Mutex<VecDeque<Vec<Effect>>>>;
+
 /// Answers each command with the effects that were laid out for it, and writes down its inputs.
 struct Scripted {
-    script: VecDeque<Vec<Effect>>,
+    script: Script,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -37,7 +39,7 @@ impl DrivenNode for Scripted {
         };
         self.seen.lock().push(text);
         match input {
-            Input::Command(_) => self.script.pop_front().unwrap_or_default(),
+            Input::Command(_) => self.script.lock().pop_front().unwrap_or_default(),
             Input::Gossip { id, .. } => vec![Effect::Verdict {
                 id,
                 verdict: Verdict::Accept,
@@ -53,6 +55,7 @@ impl DrivenNode for Scripted {
 
 struct Rig {
     requests: mpsc::Sender<Request<Scripted>>,
+    script: Script,
     events: broadcast::Receiver<Event>,
     seen: Arc<Mutex<Vec<String>>>,
     net: Net,
@@ -95,10 +98,11 @@ async fn rig_of(
     let (requests, inbox) = mpsc::channel(16);
     let (bench, done) = Bench::new(learner, Slots::new(1), sender.clone());
     let seen = Arc::<Mutex<Vec<String>>>::default();
+    let script: Script = Arc::new(Mutex::new(script.into()));
     let health = Health::default();
     let parts = Parts {
         brain: Scripted {
-            script: script.into(),
+            script: script.clone(),
             seen: seen.clone(),
         },
         net: net.clone(),
@@ -116,6 +120,7 @@ async fn rig_of(
     let driver = Driver::new(parts, Clock::start(None));
     Rig {
         requests,
+        script,
         events,
         seen,
         net,
@@ -253,6 +258,29 @@ async fn full_disk_stops_the_driver_and_nothing_behind_the_barrier_is_done() {
         rig.health.now(1, 0, std::time::Instant::now())[..],
         [Warning::Store(_)]
     ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_hears_that_the_key_is_used_twice_and_not_that_others_are_cut_off() {
+    let mut rig = rig(Vec::new(), Vec::new(), Fault::Never).await;
+    let cut_off = |author| {
+        let run = RunId::default();
+        vec![Effect::Notify(Notice::Equivocation { run, author })]
+    };
+    let other = Identity::generate().peer_id();
+    let health = |rig: &Rig| rig.health.now(1, 0, std::time::Instant::now());
+    rig.script.lock().push_back(cut_off(other));
+    rig.next_script().await.await.unwrap().unwrap();
+    let _ = tokio::time::timeout(LIMIT, rig.events.recv())
+        .await
+        .unwrap();
+    assert_eq!(health(&rig), []);
+    rig.script.lock().push_back(cut_off(rig.peer));
+    rig.next_script().await.await.unwrap().unwrap();
+    let _ = tokio::time::timeout(LIMIT, rig.events.recv())
+        .await
+        .unwrap();
+    assert_eq!(health(&rig), [Warning::KeyTwice(RunId::default())]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,8 +128,8 @@ impl Contacts {
         self.revision
     }
 
-    #[cfg(test)]
-    fn contact(&self, peer: &PeerId) -> Option<&Contact> {
+    /// What is known of a peer.
+    pub(super) fn contact(&self, peer: &PeerId) -> Option<&Contact> {
         self.contacts.get(peer).map(|entry| &entry.contact)
     }
 
@@ -279,7 +279,8 @@ impl Contacts {
         self.trim();
     }
 
-    fn targets(&self, peer: PeerId) -> Vec<Target> {
+    /// The names under which a peer is dialed.
+    pub(super) fn targets(&self, peer: PeerId) -> Vec<Target> {
         let sockets = self.answered.iter().filter(|(_, by)| **by == peer);
         let sockets = sockets.map(|(socket, _)| Target::Socket(*socket));
         sockets.chain([Target::Peer(peer)]).collect()

@@ -24,6 +24,7 @@ use super::frames::Request;
 use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
 use super::limit::Kind;
 use super::questions::{Questions, Unanswered};
+use super::reach::Reach;
 use super::swarm::{Behaviour, BehaviourEvent};
 use super::{Counts, NetEvent, Shared, gossip, keys};
 
@@ -61,6 +62,7 @@ pub(super) struct Task {
     pub(super) me: PeerId,
     pub(super) data_ports: Vec<SocketAddr>,
     pub(super) contacts: Contacts,
+    pub(super) reach: Reach,
     pub(super) started: tokio::time::Instant,
     pub(super) questions: Questions,
     pub(super) state: State,
@@ -71,7 +73,7 @@ pub(super) struct Task {
 pub(super) struct State {
     runs: BTreeSet<RunId>,
     dials: BTreeMap<ConnectionId, Target>,
-    greeted: BTreeSet<PeerId>,
+    pub(super) greeted: BTreeSet<PeerId>,
     /// The book's version that each neighbour was last told.
     told: BTreeMap<PeerId, u64>,
     unjudged: BTreeMap<GossipId, (MessageId, libp2p::PeerId)>,
@@ -83,6 +85,9 @@ pub(super) struct State {
     shared_revision: u64,
 }
 
+/// Why a peer may close a connection at once.
+const UNGREETED: &str = "the peer there closed the connection before it greeted: it is of another version or network, or \
+                         it has no place left";
 /// Messages kept for the first neighbour that follows a run.
 const MAX_UNHEARD: usize = 64;
 
@@ -91,6 +96,7 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.tell_unreached();
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
@@ -133,6 +139,8 @@ impl Task {
             Order::Verdict(id, verdict) => self.judge(id, verdict),
             Order::Subscribe(run) => self.subscribe(run),
             Order::Dial(address) => {
+                let news = self.reach.keep(self.me, &address);
+                self.tell(news.as_slice());
                 self.contacts.keep(address);
                 self.on_beat();
             }
@@ -194,6 +202,7 @@ impl Task {
         for (target, sockets) in self.contacts.due(&self.state.runs, now) {
             self.dial(target, sockets);
         }
+        self.look_elsewhere();
         self.shared.admission.audit();
         self.cut_off_the_worthless();
         let version = self.version();
@@ -229,7 +238,7 @@ impl Task {
         self.contacts.version() + self.state.own_version
     }
 
-    fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
+    pub(super) fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
         let addresses: Vec<Multiaddr> = sockets.into_iter().map(socket_multiaddr).collect();
         let options = match &target {
             Target::Peer(peer) => {
@@ -253,12 +262,14 @@ impl Task {
             Ok(()) => {
                 self.state.dials.insert(connection, target);
             }
-            Err(_) => self.contacts.failed(target, self.now()),
+            Err(why) => self.on_unreached(target, &why),
         }
     }
 
     fn greeting(&mut self, to: &PeerId) -> Vec<u8> {
-        let known = self.contacts.worth_telling(to, MAX_KNOWN);
+        let mut known = self.contacts.worth_telling(to, MAX_KNOWN - 1);
+        // What it said of itself, so that it hears of another process that speaks in its name.
+        known.extend(self.contacts.contact(to).cloned());
         let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
             .filter_map(|address| Address(address.clone()).socket())
             .collect();
@@ -284,7 +295,7 @@ impl Task {
         Hello::new(self.network, me, known).encode()
     }
 
-    fn greet(&mut self, peer: PeerId) {
+    pub(super) fn greet(&mut self, peer: PeerId) {
         let Some(name) = keys::to_libp2p(peer) else {
             return;
         };
@@ -305,7 +316,9 @@ impl Task {
                 match why {
                     // Two programs that do not fit each other; neither means harm.
                     HelloError::Version | HelloError::Network => {
-                        tracing::warn!("peer {} was disconnected: {why}", peer.short());
+                        if !self.on_unfit(peer, &why.to_string()) {
+                            tracing::warn!("peer {} was disconnected: {why}", peer.short());
+                        }
                         let _ = self.swarm.disconnect_peer_id(name);
                     }
                     HelloError::Codec(_) | HelloError::Sender | HelloError::Limit => {
@@ -316,9 +329,12 @@ impl Task {
                 return;
             }
         };
-        self.contacts.introduce(hello.me);
+        self.on_introduced(hello.me);
         for contact in hello.known {
-            self.contacts.hear(peer, contact);
+            match contact.peer == self.me {
+                true => self.on_own_name(&contact),
+                false => self.contacts.hear(peer, contact),
+            }
         }
         if self.state.shared_revision != self.contacts.revision() {
             self.state.shared_revision = self.contacts.revision();
@@ -326,6 +342,7 @@ impl Task {
         }
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
             self.contacts.greeted(peer);
+            self.on_reached(peer);
             self.shared.admission.raise(peer, Priority::Greeted);
             self.report(NetEvent::Connected(peer));
             self.publish_connected();
@@ -378,8 +395,7 @@ impl Task {
                 ..
             } => {
                 if let Some(target) = self.state.dials.remove(&connection_id) {
-                    tracing::debug!("could not reach {target:?}: {error}");
-                    self.contacts.failed(target, self.now());
+                    self.on_unreached(target, &error);
                 }
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
@@ -418,6 +434,8 @@ impl Task {
         if self.state.greeted.remove(&peer) {
             self.report(NetEvent::Disconnected(peer));
             self.publish_connected();
+        } else {
+            self.on_unfit(peer, UNGREETED);
         }
     }
 

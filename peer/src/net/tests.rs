@@ -248,4 +248,99 @@ async fn peers_of_another_network_are_not_met() {
     let met = tokio::time::timeout(Duration::from_secs(2), stranger.connected()).await;
     assert!(met.is_err(), "a peer of another network was met");
     assert!(a.net.connected().is_empty());
+    let said = said(&stranger);
+    assert!(
+        said.contains("another version or network") || said.contains("network"),
+        "{said}"
+    );
+}
+
+/// Why a peer's bootstrap addresses are of no use, a line each.
+fn said(peer: &Peer) -> String {
+    let warnings = peer.net.unreached();
+    let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_hears_of_a_dead_port_a_wrong_id_and_an_own_address_until_somebody_answers() {
+    let a = Peer::start(Vec::new()).await;
+    let socket = a.net.addresses()[0].socket().unwrap();
+    let wrong = Address::new(socket, Some(Identity::generate().peer_id()));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = free.local_addr().unwrap();
+    drop(free);
+    let b = Peer::start(vec![wrong.clone(), Address::new(dead, None)]).await;
+    let at = |address: &Address| {
+        let said = said(&b);
+        let line = said
+            .lines()
+            .find(|line| line.contains(&address.to_string()));
+        line.unwrap_or_default().to_owned()
+    };
+    let dead = Address::new(dead, None);
+    until("a reason for both", || {
+        !at(&wrong).is_empty() && !at(&dead).is_empty()
+    })
+    .await;
+    let meant = keys::to_libp2p(a.id()).unwrap().to_string();
+    assert!(
+        at(&wrong).contains(&meant),
+        "it names who answers: {}",
+        at(&wrong)
+    );
+    assert!(at(&dead).contains("nobody listens"), "{}", at(&dead));
+
+    b.net.dial(b.net.addresses()[0].clone());
+    until("a word on its own address", || {
+        said(&b).contains("this peer itself")
+    })
+    .await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&HomePaths::new(dir.path())).unwrap();
+    let (late, _events) = start(NetConfig {
+        identity: &Identity::generate(),
+        network: NetworkId(1),
+        listen: dead.socket().unwrap(),
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap: Vec::new(),
+        blobs: store.blobs().clone(),
+        holder: None,
+    })
+    .await
+    .unwrap();
+    until("an answer at the port that was dead", || {
+        at(&dead).is_empty()
+    })
+    .await;
+    assert!(!at(&wrong).is_empty());
+    late.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_with_one_key_hear_of_each_other_through_a_neighbour() {
+    let host = Peer::start(Vec::new()).await;
+    let amy = Peer::start(host.net.addresses()).await;
+    until("a connection", || !amy.net.connected().is_empty()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&HomePaths::new(dir.path())).unwrap();
+    let (copy, _events) = start(NetConfig {
+        identity: &amy.identity,
+        network: NetworkId(1),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        listen_data: "127.0.0.1:0".parse().unwrap(),
+        bootstrap: host.net.addresses(),
+        blobs: store.blobs().clone(),
+        holder: None,
+    })
+    .await
+    .unwrap();
+    let told = |net: &Net| {
+        let mut warnings = net.unreached().into_iter();
+        warnings.any(|warning| matches!(warning, Warning::KeyElsewhere(_)))
+    };
+    until("a word to one of the two", || told(&amy.net) || told(&copy)).await;
+    assert!(!told(&host.net), "it is not about the host");
+    copy.shutdown().await;
 }

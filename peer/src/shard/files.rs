@@ -1,13 +1,16 @@
 //! Files of a shard: adding, listing, reading.
 
-use std::fs;
+use std::fs::{self, TryLockError};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tributary_trainer::data::{Dataset, DatasetError, Format, ReadOptions};
 
 use super::{Committed, MAX_FILE_BYTES, ShardError, io, passages};
 use crate::home::{HomePaths, disk};
-use crate::view::ShardView;
+use crate::input;
+use crate::view::{RemovedView, ShardView};
 use tributary_protocol::hash;
 
 fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
@@ -43,6 +46,7 @@ pub fn add_telling(
     tell: &mut dyn FnMut(&str),
 ) -> Result<ShardView, ShardError> {
     let folder = folder(home, name)?;
+    let _held = hold(home)?;
     let mut copies = Vec::new();
     for file in files {
         let bytes = checked_bytes(file)?;
@@ -72,6 +76,66 @@ pub fn add_telling(
         write_whole(&place, &bytes)?;
     }
     view(&folder, name)
+}
+
+/// Removes this peer's copies of files from its shard of the Datanet `name`, by the names that their owner gave; all of
+/// them when none is named. What a join committed to stays.
+///
+/// # Errors
+/// [`ShardError`]; nothing is removed where a name is wrong.
+pub fn remove(home: &HomePaths, name: &str, files: &[String]) -> Result<RemovedView, ShardError> {
+    let folder = folder(home, name)?;
+    let _held = hold(home)?;
+    let there = files_of(&folder)?;
+    if there.is_empty() {
+        return Err(ShardError::Missing {
+            name: name.to_owned(),
+        });
+    }
+    let names: Vec<String> = there.iter().map(|file| plain_name(file)).collect();
+    if let Some(wrong) = files.iter().find(|file| !names.contains(file)) {
+        return Err(ShardError::NoFile {
+            datanet: name.to_owned(),
+            name: wrong.clone(),
+            there: names.join(", "),
+        });
+    }
+    let (removed, left): (Vec<_>, Vec<_>) = (names.into_iter())
+        .zip(there)
+        .partition(|(name, _)| files.is_empty() || files.contains(name));
+    for (_, file) in &removed {
+        fs::remove_file(file).map_err(io("remove", file))?;
+    }
+    disk::sync_folder(&folder).map_err(io("make the removal durable in", &folder))?;
+    let names = |files: Vec<(String, PathBuf)>| files.into_iter().map(|(name, _)| name).collect();
+    Ok(RemovedView {
+        datanet: name.to_owned(),
+        removed: names(removed),
+        left: names(left),
+    })
+}
+
+/// How long a command waits for another one that changes the shards: as long as reading a gibibyte may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keeps other commands from changing the shards until the file is closed: two that looked at once would both find a
+/// name free.
+fn hold(home: &HomePaths) -> Result<fs::File, ShardError> {
+    let path = home.shards().join(".lock");
+    disk::make_folder(&home.shards()).map_err(io("make the folder", &home.shards()))?;
+    let lock =
+        (disk::private().create(true).truncate(false).open(&path)).map_err(io("open", &path))?;
+    let began = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(PATIENCE / 300);
+            }
+            Err(TryLockError::WouldBlock) => return Err(ShardError::Busy(home.shards())),
+            Err(TryLockError::Error(e)) => return Err(io("lock", &path)(e)),
+        }
+    }
 }
 
 /// A stored file is called by its hash and its name, so that its bytes are covered.
@@ -218,17 +282,21 @@ pub fn read_passages(file: &Path) -> Result<Vec<String>, ShardError> {
 
 /// The bytes of a file of bearable size.
 fn checked_bytes(file: &Path) -> Result<Vec<u8>, ShardError> {
-    let metadata = fs::metadata(file).map_err(io("read", file))?;
+    let metadata = input::finite(file).map_err(io("read", file))?;
     if metadata.is_dir() {
         return Err(refused(file, "is a folder; name the files in it"));
     }
-    if metadata.len() > MAX_FILE_BYTES {
+    // The length is that of what is read: a pipe that the shell opened has none.
+    let mut bytes = Vec::new();
+    let source = fs::File::open(file).map_err(io("read", file))?;
+    (source.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)).map_err(io("read", file))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(refused(
             file,
             "has more than 1 GiB; split it and add a part",
         ));
     }
-    fs::read(file).map_err(io("read", file))
+    Ok(bytes)
 }
 
 fn refused(file: &Path, why: impl Into<String>) -> ShardError {

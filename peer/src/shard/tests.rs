@@ -247,3 +247,50 @@ fn each_window_is_shown_alone_and_neither_moved_nor_recounted() {
     }
     assert_ne!(committed.leaf_salt(1), committed.leaf_salt(2));
 }
+
+#[test]
+fn files_are_removed_by_their_names_and_what_was_committed_stays() {
+    let (dir, home, _) = home();
+    let file = |name: &str, paragraphs| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text(paragraphs)).unwrap();
+        path
+    };
+    add(
+        &home,
+        "notes",
+        &[file("a.txt", 3), file("b.txt", 4), file("c.txt", 5)],
+    )
+    .unwrap();
+    let wrong = remove(&home, "notes", &["a.txt".into(), "d.txt".into()]).unwrap_err();
+    assert!(
+        wrong.to_string().contains("d.txt") && wrong.to_string().contains("c.txt"),
+        "{wrong}"
+    );
+    assert_eq!(list(&home).unwrap()[0].files.len(), 3, "some were removed");
+    let removed = remove(&home, "notes", &["b.txt".into()]).unwrap();
+    assert_eq!((removed.removed.len(), removed.left.len()), (1, 2));
+    remove(&home, "notes", &[]).unwrap();
+    let nothing = remove(&home, "notes", &[]).unwrap_err();
+    assert!(matches!(nothing, ShardError::Missing { .. }), "{nothing}");
+    assert!(dir.path().join("a.txt").exists(), "the owner's own file");
+    add(&home, "notes", &[dir.path().join("a.txt")]).unwrap();
+}
+
+#[test]
+fn commands_that_add_at_once_do_not_both_take_one_name() {
+    let (dir, home, _) = home();
+    let adders: Vec<_> = (0..6)
+        .map(|n| {
+            let folder = dir.path().join(n.to_string());
+            std::fs::create_dir(&folder).unwrap();
+            let file = folder.join("same.txt");
+            std::fs::write(&file, text(30 + n)).unwrap();
+            let home = home.clone();
+            std::thread::spawn(move || add(&home, "notes", &[file]).is_ok())
+        })
+        .collect();
+    let added = adders.into_iter().map(|adder| adder.join().unwrap());
+    assert_eq!(added.filter(|added| *added).count(), 1);
+    assert_eq!(list(&home).unwrap()[0].files, ["same.txt"]);
+}

@@ -59,14 +59,23 @@ impl Failure {
         self
     }
 
-    /// 1, 2, 3 or 130: what was checked is wrong, the command could not be carried out, what was checked holds and
-    /// proves somebody's misconduct, or somebody ended it early.
+    /// The exit code of the command; `tributary --help` says what each means.
     pub fn exit_code(&self) -> u8 {
         match self.0.code {
             Code::CheckFailed => 1,
-            Code::Misconduct => 3,
+            Code::NotRunning | Code::Stopped => 3,
+            Code::Refused | Code::BeyondBounds | Code::TooManyReaders | Code::Unreachable => 4,
+            Code::Misconduct => 5,
             Code::Interrupted => 130,
-            _ => 2,
+            Code::Malformed
+            | Code::Unauthorised
+            | Code::UnknownRoute
+            | Code::UnknownId
+            | Code::AmbiguousId
+            | Code::NotFollowed
+            | Code::NoAdapter
+            | Code::NotUnderstood
+            | Code::Environment => 2,
         }
     }
 

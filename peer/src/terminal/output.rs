@@ -45,17 +45,22 @@ impl Out {
         if !line.ends_with('\n') {
             line.push('\n');
         }
-        let mut stdout = std::io::stdout().lock();
-        match stdout
-            .write_all(line.as_bytes())
-            .and_then(|()| stdout.flush())
-        {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::environment(
-                format!("cannot write the answer to stdout: {e}"),
-            )
-            .hint("the disk may be full, or the reader of the pipe gone")),
-            _ => Ok(()),
-        }
+        raw(line.as_bytes())
+    }
+}
+
+/// Writes bytes to stdout as they are.
+///
+/// # Errors
+/// When stdout cannot be written; a closed pipe is not an error.
+pub fn raw(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::environment(format!(
+            "cannot write the answer to stdout: {e}"
+        ))
+        .hint("the disk may be full, or the reader of the pipe gone")),
+        _ => Ok(()),
     }
 }
 

@@ -3,5 +3,6 @@
 mod bitflip;
 mod cli;
 mod demo;
+mod first;
 mod opening;
 mod train;

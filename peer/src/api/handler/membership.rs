@@ -12,13 +12,13 @@ use crate::problem::{Code, Problem};
 use crate::shard::{Committed, neutral};
 use crate::terminal::Failure;
 
-/// Commits to data as the role needs and asks for membership.
-pub(super) async fn ask(
+/// Commits to data as the role needs. Nobody hears of it yet.
+pub(super) fn prepare(
     handler: &DaemonHandler,
     run: RunId,
     manifest: &Manifest,
     request: &JoinRequest,
-) -> Answer<()> {
+) -> Answer<event::JoinRequest> {
     let me = handler.daemon.peer_id();
     let role = Role::from(request.role);
     if role.evaluates() && !manifest.scoring.evaluators.contains(&me) {
@@ -32,7 +32,15 @@ pub(super) async fn ask(
     if let Some(warning) = fair(manifest, request)? {
         tracing::warn!("run {}: {warning}", run.short());
     }
-    let candidate = tokio::task::block_in_place(|| commit(handler, manifest, request, role))?;
+    tokio::task::block_in_place(|| commit(handler, manifest, request, role))
+}
+
+/// Asks for membership.
+pub(super) async fn ask(
+    handler: &DaemonHandler,
+    run: RunId,
+    candidate: event::JoinRequest,
+) -> Answer<()> {
     stands_alone(handler, run, candidate.join.root).await?;
     let follow = Command::Follow {
         run,
@@ -41,7 +49,8 @@ pub(super) async fn ask(
     handler.command(follow).await
 }
 
-/// Refuses a join beside an earlier one with other data: the node keeps to what it asked for first.
+/// Refuses a join beside an earlier one: with other data, because the node keeps to what it asked for first; and of a
+/// home that does not know of it, because what the key signs now would contradict what it signed before.
 async fn stands_alone(handler: &DaemonHandler, run: RunId, root: MerkleRoot) -> Answer<()> {
     let me = handler.daemon.peer_id();
     let asked = handler.inspect(move |node| {
@@ -49,27 +58,29 @@ async fn stands_alone(handler: &DaemonHandler, run: RunId, root: MerkleRoot) -> 
         let mut asked = None;
         for (_, entry) in run.log().entries(me) {
             match entry {
-                Entry::Join(join) => asked = Some(join.root),
+                Entry::Join(join) => asked = Some((join.root, run.join().is_some())),
                 Entry::Leave => asked = None,
                 _ => {}
             }
         }
         asked
     });
-    match asked.await? {
-        Some(asked) if asked != root => {
-            let text = format!(
-                "this peer asked to join run {} with other data",
-                run.short()
-            );
-            let hint = format!(
-                "`tributary run leave {}` ends that membership; join again after the round that certifies it",
-                run.short()
-            );
-            Err(Problem::new(Code::Refused, text).hint(hint))
-        }
-        _ => Ok(()),
-    }
+    let short = run.short();
+    let (text, hint) = match asked.await? {
+        Some((_, false)) => (
+            format!("this peer's key joined run {short} before, and this home knows nothing of it"),
+            "restore the whole home from a backup, not the key alone; or take part with a new home, and so with a new key"
+                .to_owned(),
+        ),
+        Some((asked, true)) if asked != root => (
+            format!("this peer asked to join run {short} with other data"),
+            format!(
+                "`tributary run leave {short}` ends that membership; join again after the round that certifies it"
+            ),
+        ),
+        _ => return Ok(()),
+    };
+    Err(Problem::new(Code::Refused, text).hint(hint))
 }
 
 /// Freezes the passages that the role needs. Reads files and loads the base: not for the event loop.
@@ -82,6 +93,7 @@ fn commit(
     let paths = handler.home.paths();
     let base = model::provide(paths, &manifest.model.base, request.base.as_deref())
         .map_err(Failure::from)?;
+    model::fits(&base, manifest).map_err(Failure::from)?;
     let committed = Committed::gather(
         paths,
         handler.home.identity(),
@@ -115,7 +127,7 @@ fn commit(
 }
 
 /// Whether what a member asks for leaves it to score others on its own text; gives a warning.
-pub(super) fn fair(manifest: &Manifest, request: &JoinRequest) -> Answer<Option<String>> {
+fn fair(manifest: &Manifest, request: &JoinRequest) -> Answer<Option<String>> {
     neutral::check(manifest, request.role.into(), !request.holdout.is_empty())
         .map_err(|why| Problem::new(Code::Refused, why))
 }

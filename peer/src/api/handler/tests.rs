@@ -38,9 +38,18 @@ async fn handler(root: &std::path::Path) -> DaemonHandler {
 }
 
 fn request(handler: &DaemonHandler, root: &std::path::Path, nonce: u64) -> CreateRequest {
+    request_with(handler, root, nonce, "")
+}
+
+fn request_with(
+    handler: &DaemonHandler,
+    root: &std::path::Path,
+    nonce: u64,
+    more: &str,
+) -> CreateRequest {
     let file = root.join("run.toml");
     let text = "name = \"valley\"\nbase = \"brook\"\ndatanet = \"birds\"\nrounds = 2\n";
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, format!("{text}{more}")).unwrap();
     let file = RunFile::read(&file).unwrap();
     let base = model::facts(&file.base).unwrap();
     let manifest = file
@@ -170,4 +179,26 @@ async fn events_begin_with_the_phase_of_each_run_and_readers_have_so_many_places
     handler.daemon.stop().await;
     let rest = tokio::time::timeout(AT_ONCE, all.collect::<Vec<_>>());
     assert!(rest.await.is_ok(), "the stream goes on without a daemon");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_nobody_can_join_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let handler = handler(&dir.path().join("home")).await;
+    let long = request_with(&handler, dir.path(), 1, "[training]\ncontext = 1025\n");
+    let refused = handler.create(long).await.unwrap_err();
+    assert!(
+        refused.text.contains("1025") && refused.text.contains("1024"),
+        "{refused}"
+    );
+    let without_text = CreateRequest {
+        join: Some(JoinRequest::default()),
+        ..request(&handler, dir.path(), 2)
+    };
+    let refused = handler.create(without_text).await.unwrap_err();
+    assert!(refused.text.contains("datanet add birds"), "{refused}");
+    assert_eq!(handler.runs().await.unwrap(), []);
+    let most = request_with(&handler, dir.path(), 3, "[training]\ncontext = 1024\n");
+    handler.create(most).await.unwrap();
+    handler.daemon.stop().await;
 }

@@ -10,6 +10,8 @@ use super::super::Context;
 use crate::api::Reader;
 use crate::api::local::Local;
 use crate::api::types::ProveRequest;
+use crate::home::disk;
+use crate::input;
 use crate::terminal::Failure;
 
 /// What `prove-holdout` answers; the proof is in the file.
@@ -28,13 +30,17 @@ pub(super) async fn prove(
     context: &Context,
     local: &Local,
     request: ProveRequest,
-    file: &Path,
+    (file, force): (&Path, bool),
 ) -> Result<(), Failure> {
     let proof = local.prove_holdout(request).await?;
     let text = serde_json::to_vec(&proof)?;
-    std::fs::write(file, text).map_err(|e| {
+    let written = match force {
+        true => disk::write_whole(file, &text),
+        false => disk::write_new(file, &text),
+    };
+    written.map_err(|e| {
         Failure::environment(format!("cannot write {}: {e}", file.display()))
-            .hint("name another file")
+            .hint("name another file; --force replaces one that is there")
     })?;
     let written = Written {
         schema: "holdout-written/1",
@@ -59,7 +65,7 @@ pub(super) async fn prove(
 }
 
 pub(super) async fn check(context: &Context, local: &Local, file: &Path) -> Result<(), Failure> {
-    let bytes = std::fs::read(file).map_err(|e| {
+    let bytes = input::bytes(file).map_err(|e| {
         Failure::environment(format!("cannot read {}: {e}", file.display())).hint("check the path")
     })?;
     let proof: HoldoutProof = serde_json::from_slice(&bytes).map_err(|e| {

@@ -6,7 +6,7 @@ use tributary_ledger::view::{ChangeView, PeriodView, RunStatementView, Statement
 use crate::terminal::output::{Align, Table};
 use crate::view::tables::not_yet;
 
-pub(super) fn text(statement: &StatementView) -> String {
+pub(super) fn text(statement: &StatementView, call: &str) -> String {
     let mut out = format!("peer   {}\n", statement.peer);
     for run in &statement.runs {
         out.push_str(&format!("\nrun {} ({})\n", short(&run.run), run.name));
@@ -41,7 +41,7 @@ pub(super) fn text(statement: &StatementView) -> String {
         .last()
     {
         out.push_str(&format!(
-            "\nwhy a round paid what it did: tributary ledger explain {}\n",
+            "\nwhy a round paid what it did: {call} ledger explain {}\n",
             short_receipt(&line.receipt)
         ));
     }

@@ -15,8 +15,8 @@ use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::types::StatusView;
 use crate::cli::Context;
-use crate::home::HomePaths;
 use crate::home::disk;
+use crate::home::{Home, HomePaths};
 use crate::terminal::Failure;
 
 /// How long a daemon may take to answer: it may have to read a long ledger first.
@@ -49,6 +49,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         ))
         .hint("`tributary status` shows what it does, `tributary down` stops it"));
     }
+    // What is wrong with the home shows here, and no log is left in a folder that is none.
+    drop(Home::open(&context.home)?);
     let log = HomePaths::new(&context.home).log();
     let mut child = spawn(&log).map_err(|e| {
         Failure::environment(format!(

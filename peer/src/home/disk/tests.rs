@@ -185,10 +185,7 @@ const OTHERS_THAT_WRITE: [(&str, &str); 4] = [
         "writes adapters into folders that the user names",
     ),
     ("cli/train.rs", "makes the folder that the user names"),
-    (
-        "cli/ledger/holdout.rs",
-        "writes the file that the user names",
-    ),
+    ("cli/help.rs", "makes the folder that the user names"),
 ];
 
 #[test]
