@@ -132,7 +132,7 @@ async fn play(
                 }
                 if heard.elapsed() > SILENCE {
                     heard = Instant::now();
-                    screen.line(&format!("warning: {}", demo_peers.silence().await));
+                    screen.line(&demo_peers.silence(SILENCE.as_secs() / 60).await);
                 }
             }
         }

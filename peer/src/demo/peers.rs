@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc};
 use tributary_protocol::entry::{Entry, Join, Role};
-use tributary_protocol::event::{Command, JoinRequest, Notice};
+use tributary_protocol::event::{Command, JoinRequest, Notice, Phase};
 use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::Resources;
@@ -234,28 +234,31 @@ impl DemoPeers {
         Ok((0..seen.len()).filter(|at| has_all(&seen[*at])).collect())
     }
 
-    /// What every peer waits for, in one line.
-    pub(super) async fn silence(&self) -> String {
-        let mut parts = Vec::new();
+    /// What every peer is at, in one line, after nothing was heard of any for `minutes`. A step of a large model takes
+    /// that long: it is no fault while somebody trains.
+    pub(super) async fn silence(&self, minutes: u64) -> String {
+        let (mut parts, mut trains) = (Vec::new(), false);
         for (at, daemon) in self.daemons.iter().enumerate() {
             let run = self.run;
             let seen = daemon.inspect(move |node| {
                 let run = node.run(&run)?;
-                let phase = run
-                    .phase()
-                    .map_or("no phase", |p| crate::view::phase_words(p.into()).0);
-                Some((run.head().map(|h| h.round.0), phase, run.arrived()))
+                Some((run.head().map(|h| h.round), run.phase(), run.arrived()))
             });
             let state = match seen.await {
                 Ok(Some((round, phase, arrived))) => {
-                    format!("{phase} after {round:?}, {arrived:?}")
+                    trains |= phase == Some(Phase::Train);
+                    state(round, phase, arrived)
                 }
-                Ok(None) => "no run".to_owned(),
+                Ok(None) => "has not heard of the run".to_owned(),
                 Err(e) => e.to_string(),
             };
             parts.push(format!("{} {state}", self.names[at]));
         }
-        format!("nothing has happened for two minutes: {}", parts.join("; "))
+        let parts = parts.join("; ");
+        match trains {
+            true => format!("no step has ended for {minutes} minutes: {parts}"),
+            false => format!("warning: nothing has happened for {minutes} minutes: {parts}"),
+        }
     }
 
     /// Stops every daemon and waits until its store is closed.
@@ -271,6 +274,19 @@ fn total(daemon: &Daemon) -> (u64, u64) {
         traffic.control_up + traffic.payload_up,
         traffic.control_down + traffic.payload_down,
     )
+}
+
+/// What a peer is at, in words.
+fn state(round: Option<Round>, phase: Option<Phase>, (here, expected): (usize, usize)) -> String {
+    let phase = phase.map_or("has not begun", |p| crate::view::phase_words(p.into()).1);
+    match round {
+        None => format!("is {phase}, {here} of {expected} members have joined"),
+        Some(round) => {
+            format!(
+                "is {phase}, round {round} is certified and {here} of {expected} updates are here"
+            )
+        }
+    }
 }
 
 /// The home of one actor with its committed text, and the join that names it.
@@ -339,5 +355,24 @@ async fn forward(
             Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_is_at_is_said_in_words() {
+        let training = state(Some(Round(1)), Some(Phase::Train), (0, 4));
+        assert_eq!(
+            training,
+            "is training on this machine's shard, round 1 is certified and 0 of 4 updates are here"
+        );
+        let gathering = state(None, Some(Phase::Gather), (2, 9));
+        assert!(
+            gathering.ends_with("2 of 9 members have joined"),
+            "{gathering}"
+        );
     }
 }
