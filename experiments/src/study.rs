@@ -8,7 +8,6 @@
 pub mod results;
 
 use std::error::Error;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tributary_protocol::aggregate::Rule;
 use tributary_simulations::cli::{Format, answer};
+use tributary_simulations::watch::{Progress, Watch, note};
 use tributary_simulations::{Catalogue, markdown};
 
 pub use results::{Part, Results, ResultsError};
@@ -162,6 +162,7 @@ pub struct Work<'a> {
     cells: CellOptions,
     bank: PathBuf,
     rules: Vec<String>,
+    progress: Progress,
 }
 
 impl<'a> Work<'a> {
@@ -202,7 +203,13 @@ impl<'a> Work<'a> {
             }),
             bank: bank.map_or_else(PathBuf::new, |option| option.bank),
             rules: rules.map_or_else(Vec::new, |option| option.rules),
+            progress: Progress::new(study.name(), "cells"),
         }
+    }
+
+    /// Tells the person who waits how far the study is, until the watch is dropped.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::over(&self.progress)
     }
 
     /// The command that a page names: how to get it again.
@@ -217,8 +224,7 @@ impl<'a> Work<'a> {
 
     /// Tells the person who waits how far the study is.
     pub fn say(&self, line: &str) {
-        eprintln!("{line}");
-        let _ = std::io::stderr().flush();
+        note(line);
     }
 
     /// The results folder, when one was given.
@@ -277,14 +283,16 @@ impl<'a> Work<'a> {
             .expect("studies made of cells ask for a folder");
         std::fs::create_dir_all(folder).map_err(|source| results::file_error(folder, source))?;
         let mut results = Results::open(&folder.join(RESULTS))?;
-        let limit =
-            (self.cells.minutes).map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)));
+        // More minutes than a duration holds are as many as it takes.
+        let limit = (self.cells.minutes)
+            .and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes.max(0.0)).ok());
         let left = fill(
             study,
             &mut results,
             &self.cells.only,
             self.cells.part,
             limit,
+            &self.progress,
         )?;
         self.say(&format!("{left} cells of this part are left"));
         Ok((results, left))
@@ -317,26 +325,33 @@ pub(crate) fn fill<S: Cells>(
     only: &str,
     part: Part,
     limit: Option<Duration>,
+    progress: &Progress,
 ) -> Result<usize, S::Error> {
     let started = std::time::Instant::now();
     let mut setup = None;
     let mut known = None;
+    let mut done = 0;
     loop {
         let mut cells = study.cells(results);
         cells.retain(|cell| study.cell_name(cell).contains(only));
         let remaining = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let of = done + results.missing(&cells, |cell| study.cell_name(cell), part) as u64;
         let left = results.fill(
             &cells,
             |cell| study.cell_name(cell),
             part,
             remaining,
             |cell| {
+                let name = study.cell_name(cell);
+                progress.turn_to(&name, "cells");
+                progress.at(done, of);
                 let setup = match &mut setup {
                     Some(setup) => setup,
                     none => none.insert(study.setup()?),
                 };
                 let result = study.compute(setup, cell);
-                eprintln!("{}: {result}", study.cell_name(cell));
+                done += 1;
+                note(format_args!("{name}: {result}"));
                 Ok::<_, S::Error>(result)
             },
         )?;
@@ -385,9 +400,19 @@ mod tests {
     fn cells_that_others_reveal_are_computed_on_the_same_ground() {
         let folder = tempfile::tempdir().unwrap();
         let mut results = Results::open(&folder.path().join("results.jsonl")).unwrap();
-        let none = fill(&Two, &mut results, "", Part::ALL, Some(Duration::ZERO)).unwrap();
+        let progress = Progress::new("two", "cells");
+        let none = fill(
+            &Two,
+            &mut results,
+            "",
+            Part::ALL,
+            Some(Duration::ZERO),
+            &progress,
+        )
+        .unwrap();
         assert_eq!(none, 1);
-        assert_eq!(fill(&Two, &mut results, "", Part::ALL, None).unwrap(), 0);
+        let left = fill(&Two, &mut results, "", Part::ALL, None, &progress);
+        assert_eq!(left.unwrap(), 0);
         assert_eq!(results.get("cell 1"), Some(&1101.0));
         assert_eq!(results.get("cell 2"), Some(&1202.0));
     }

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use tributary_attribution::shapley;
 use tributary_protocol::hash::Digest;
+use tributary_simulations::files;
 
 use super::federations::FEDERATIONS;
 use super::{COALITIONS, Losses, MEMBERS, QUERIES, SEEDS};
@@ -100,8 +101,8 @@ impl Bank {
             path: path.display().to_string(),
             why,
         };
-        let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
         let expected = 32 + FEDERATIONS.len() * SEEDS.len() * LOSSES * ROW;
+        let bytes = files::read(path, expected as u64).map_err(|e| failed(e.to_string()))?;
         match bytes.len() == expected {
             true => Ok(Self { bytes }),
             false => Err(failed(format!(
