@@ -74,3 +74,48 @@ fn a_study_without_time_leaves_its_tables_and_says_what_is_left() {
     let figures = std::fs::read_to_string(folder.path().join("figures.json")).unwrap();
     assert_eq!(figures, "[]");
 }
+
+#[test]
+fn full_devices_pipes_and_endless_numbers_are_no_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().expect("a plain path");
+    let full = || {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        full.expect("a device of the system")
+    };
+    let mut list = Command::new(env!("CARGO_BIN_EXE_tributary-lab"));
+    let ended = list.arg("list").stdout(full()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(words(&ended.stderr).contains("cannot be written"));
+
+    let mut shown = Command::new(env!("CARGO_BIN_EXE_tributary-lab"));
+    shown
+        .args(["attacks", "--out", out, "--minutes", "0"])
+        .stderr(full());
+    assert_eq!(shown.status().unwrap().code(), Some(0));
+    // No cell has such a name, so there is nothing to wait for.
+    let endless = lab(&[
+        "attacks",
+        "--out",
+        out,
+        "--minutes",
+        "1e300",
+        "--only",
+        "nobody",
+    ]);
+    assert!(endless.status.success(), "{}", words(&endless.stderr));
+
+    let pipe = folder.path().join("results.jsonl");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let refused = lab(&["attacks", "--out", out, "--minutes", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused.stderr).contains("pipe or a device"));
+    let refused = lab(&[
+        "attribution",
+        "--bank",
+        pipe.to_str().expect("a plain path"),
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused.stderr).contains("pipe or a device"));
+}
