@@ -9,6 +9,6 @@ mod language;
 mod tiny;
 
 pub use corpus::{Corpus, Holding, Mix, TextDomain};
-pub use federated::federated;
+pub use federated::{federated, read as read_texts};
 pub use language::{Language, Measure, mean};
 pub use tiny::{TinyModelError, tiny_model, write_tiny_model};

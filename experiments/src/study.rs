@@ -5,6 +5,7 @@
 //! that an interrupted study goes on where it stopped ([`results`]). [`Work`] is what a study gets to see of
 //! the command line.
 
+mod ground;
 pub mod results;
 
 use std::error::Error;
@@ -16,10 +17,12 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tributary_protocol::aggregate::Rule;
+use tributary_protocol::hash::{self, Domain};
 use tributary_simulations::cli::{Format, answer};
 use tributary_simulations::watch::{Progress, Watch, note};
 use tributary_simulations::{Catalogue, markdown};
 
+pub use ground::{Ground, GroundError};
 pub use results::{Part, Results, ResultsError};
 
 /// The file of finished cells in the results folder.
@@ -64,6 +67,8 @@ pub enum Takes {
     Bank,
     /// `--rules`: the aggregation rules that are compared.
     Rules,
+    /// `--model`, `--data` and `--members`: another ground than the study's own.
+    Ground,
 }
 
 /// What a study found.
@@ -141,9 +146,10 @@ struct CellOptions {
 /// Which bank is read.
 #[derive(Clone, Debug, clap::Args)]
 struct BankOption {
-    /// The retrained coalitions, as one file.
-    #[arg(long, default_value = "experiments/fixtures/bank.bin")]
-    bank: PathBuf,
+    /// The retrained coalitions, as one file. By default those inside the program; a study that makes them anew writes
+    /// this file.
+    #[arg(long)]
+    bank: Option<PathBuf>,
 }
 
 /// Which rules are compared.
@@ -160,8 +166,9 @@ pub struct Work<'a> {
     study: &'a dyn Study,
     shown: Shown,
     cells: CellOptions,
-    bank: PathBuf,
+    bank: Option<PathBuf>,
     rules: Vec<String>,
+    ground: Ground,
     progress: Progress,
 }
 
@@ -178,6 +185,7 @@ impl<'a> Work<'a> {
                 Takes::CellsOnRequest => CellOptions::augment_args(command),
                 Takes::Bank => BankOption::augment_args(command),
                 Takes::Rules => RuleOption::augment_args(command),
+                Takes::Ground => Ground::augment_args(command),
             };
         }
         command
@@ -192,6 +200,8 @@ impl<'a> Work<'a> {
             .then(|| BankOption::from_arg_matches(matches).expect("declared options"));
         let rules = takes(&[Takes::Rules])
             .then(|| RuleOption::from_arg_matches(matches).expect("declared options"));
+        let ground = takes(&[Takes::Ground])
+            .then(|| Ground::from_arg_matches(matches).expect("declared options"));
         Self {
             catalogue,
             study,
@@ -201,8 +211,9 @@ impl<'a> Work<'a> {
                 part: Part::ALL,
                 only: String::new(),
             }),
-            bank: bank.map_or_else(PathBuf::new, |option| option.bank),
+            bank: bank.and_then(|option| option.bank),
             rules: rules.map_or_else(Vec::new, |option| option.rules),
+            ground: ground.unwrap_or_default(),
             progress: Progress::new(study.name(), "cells"),
         }
     }
@@ -219,7 +230,11 @@ impl<'a> Work<'a> {
             true => " --out FOLDER",
             false => "",
         };
-        format!("tributary-lab {name}{out} --write docs/numbers/{page}.md")
+        let ground = self.ground.options();
+        match ground.is_empty() {
+            true => format!("tributary-lab {name}{out} --write docs/numbers/{page}.md"),
+            false => format!("tributary-lab {name}{out}{ground}"),
+        }
     }
 
     /// Tells the person who waits how far the study is.
@@ -232,9 +247,14 @@ impl<'a> Work<'a> {
         self.shown.out.as_deref()
     }
 
-    /// The file of retrained coalitions.
-    pub fn bank(&self) -> &Path {
-        &self.bank
+    /// The file of retrained coalitions; `None` for the one inside the program.
+    pub fn bank(&self) -> Option<&Path> {
+        self.bank.as_deref()
+    }
+
+    /// What the study runs on, where it is not its own.
+    pub fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// What the names of wanted cells or methods contain.
@@ -272,6 +292,17 @@ impl<'a> Work<'a> {
         Ok((entry.name.clone(), entry.thing.clone()))
     }
 
+    /// The file of finished cells: another ground has another one, so that cells of both never mix.
+    fn results_file(&self) -> String {
+        match self.ground.mark() {
+            mark if mark.is_empty() => RESULTS.to_owned(),
+            mark => {
+                let name = hash::digest(Domain::Simulation, mark.as_bytes()).short();
+                format!("results-{name}.jsonl")
+            }
+        }
+    }
+
     /// Computes the cells that are missing in the results folder, and returns all results and how many cells of
     /// this part are left.
     ///
@@ -282,7 +313,7 @@ impl<'a> Work<'a> {
             .folder()
             .expect("studies made of cells ask for a folder");
         std::fs::create_dir_all(folder).map_err(|source| results::file_error(folder, source))?;
-        let mut results = Results::open(&folder.join(RESULTS))?;
+        let mut results = Results::open(&folder.join(self.results_file()))?;
         // More minutes than a duration holds are as many as it takes.
         let limit = (self.cells.minutes)
             .and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes.max(0.0)).ok());

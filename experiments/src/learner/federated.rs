@@ -90,7 +90,7 @@ impl Loaded {
         let base = base.map_err(|why| format!("`learner.model`: {why}"))?;
         let context = plan.context.unwrap_or(CONTEXT) as usize;
         let found = match &plan.texts {
-            Some(texts) => read(texts.paths())?,
+            Some(texts) => read(texts.paths()).map_err(|why| format!("`learner.texts` {why}"))?,
             None => (DEMO_SHARDS.iter())
                 .map(|shard| (shard.name.to_owned(), shard.text.to_owned()))
                 .collect(),
@@ -125,21 +125,24 @@ fn windows(base: &BaseModel, name: &str, text: &str, context: usize) -> Result<W
 }
 
 /// The texts of files and of folders' files, by name.
-fn read(paths: &[String]) -> Result<Vec<(String, String)>, String> {
+///
+/// # Errors
+/// Names what cannot be read, and why.
+pub fn read(paths: &[String]) -> Result<Vec<(String, String)>, String> {
     let mut found = Vec::new();
     for path in paths {
         found.extend(listed(Path::new(path))?);
     }
     if found.is_empty() || found.len() > MAX_TEXTS {
         return Err(format!(
-            "`learner.texts` names {} files, but must name 1 to {MAX_TEXTS}",
+            "names {} files, but must name 1 to {MAX_TEXTS}",
             found.len()
         ));
     }
     let mut bytes = 0;
     let texts = found.into_iter().map(|path| {
         let shown = path.display().to_string();
-        let refused = |why: &dyn std::fmt::Display| format!("`learner.texts`: {shown}: {why}");
+        let refused = |why: &dyn std::fmt::Display| format!("{shown}: {why}");
         files::check(&path).map_err(|why| refused(&why))?;
         let dataset = Dataset::read(&path, &ReadOptions::default());
         let texts = dataset.and_then(Dataset::texts).map_err(|why| refused(&why))?;
@@ -160,7 +163,7 @@ fn listed(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let failed = |why: std::io::Error| format!("`learner.texts`: {}: {why}", path.display());
+    let failed = |why: std::io::Error| format!("{}: {why}", path.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
