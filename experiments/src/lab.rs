@@ -94,6 +94,7 @@ impl Lab {
         }
         let study = &*studies.get(name)?.thing;
         let work = Work::of(&program.catalogue, study, options);
+        work.check_page()?;
         let watch = work.watch();
         let outcome = study.run(&work);
         drop(watch);

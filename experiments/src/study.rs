@@ -218,6 +218,14 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Refuses a page that cannot be written before anything is computed for it.
+    pub(crate) fn check_page(&self) -> Result<(), String> {
+        self.shown
+            .write
+            .iter()
+            .try_for_each(|path| markdown::check(path))
+    }
+
     /// Tells the person who waits how far the study is, until the watch is dropped.
     pub(crate) fn watch(&self) -> Watch {
         Watch::over(&self.progress)

@@ -49,6 +49,37 @@ impl Ground {
         }
     }
 
+    /// Refuses another number of members, for a study whose members are cast by name.
+    ///
+    /// # Errors
+    /// When one was asked for.
+    pub fn keeps_members(&self, members: usize) -> Result<(), GroundError> {
+        match self.members {
+            None => Ok(()),
+            Some(_) => Err(GroundError(format!(
+                "--members: this study always has {members}; leave the option out"
+            ))),
+        }
+    }
+
+    /// Refuses texts of which too little is held out.
+    ///
+    /// # Errors
+    /// Names the first text with fewer than `least` held-out windows.
+    pub fn check_held(corpus: &Corpus, least: usize) -> Result<(), GroundError> {
+        let short = corpus
+            .domains
+            .iter()
+            .find(|domain| domain.hold_out.len() < least);
+        short.map_or(Ok(()), |domain| {
+            Err(GroundError(format!(
+                "--data: {} windows of {} are held out, but {least} are needed; give more text",
+                domain.hold_out.len(),
+                domain.name
+            )))
+        })
+    }
+
     /// What results depend on besides the study; nothing for the study's own ground.
     pub fn mark(&self) -> String {
         let mut parts = Vec::new();

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Answer, Program};
-use crate::files;
 use crate::scenario::{self, Scenario};
 use crate::soak::{Soak, earlier_figures, insert_figures, shrink, soak};
 use crate::watch::{Progress, Watch};
+use crate::{files, markdown};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -41,6 +41,10 @@ pub(super) fn execute(program: &Program, arguments: &Arguments) -> Answer {
     super::check_seeds(from, seeds)?;
     let threads = super::threads(arguments.threads)?;
     scenario.check_room(threads)?;
+    if let Some(path) = &arguments.write {
+        // Hours of work should not end in a page that cannot be written.
+        markdown::check(path)?;
+    }
     let limit = (arguments.minutes).map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
     let progress = Progress::new(&format!("soak of {}", scenario.name), "seeds");
     let watch = Watch::over(&progress);

@@ -86,18 +86,15 @@ impl Scenario {
         share("link.replay", self.link.replay)?;
         share("churn.per_round", self.churn.per_round)?;
         share("learner.train_spread", self.learner.train_spread)?;
-        let splits = self.partitions.iter().map(|split| split.split);
-        splits
-            .into_iter()
-            .try_for_each(|split| share("partitions.split", split))?;
-        let kills = self.kills.iter().map(|kill| kill.share);
-        kills
-            .into_iter()
-            .try_for_each(|kill| share("kills.share", kill))?;
-        let liars = self.liars.iter().map(|liars| liars.share);
-        liars
-            .into_iter()
-            .try_for_each(|liars| share("liars.share", liars))?;
+        for split in &self.partitions {
+            share("partitions.split", split.split)?;
+        }
+        for kill in &self.kills {
+            share("kills.share", kill.share)?;
+        }
+        for liars in &self.liars {
+            share("liars.share", liars.share)?;
+        }
         share("run.codec.feedback", self.run.codec.feedback)?;
         let tolerate = self.run.tolerate;
         match (0.0..0.5).contains(&tolerate) {

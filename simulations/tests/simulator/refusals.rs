@@ -205,7 +205,7 @@ fn odd_numbers_that_are_allowed_run_to_a_whole_page() {
             "learner.train_spread=0",
             "link.degree=0",
         ],
-        // Steps that overshoot further and further.
+        // Losses beyond what a score sheet can say.
         &[
             "learner.learning_rate=1",
             "learner.steps=100000",
