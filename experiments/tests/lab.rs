@@ -93,7 +93,6 @@ fn full_devices_pipes_and_endless_numbers_are_no_panics() {
         .args(["attacks", "--out", out, "--minutes", "0"])
         .stderr(full());
     assert_eq!(shown.status().unwrap().code(), Some(0));
-    // No cell has such a name, so there is nothing to wait for.
     let endless = lab(&[
         "attacks",
         "--out",
@@ -101,7 +100,7 @@ fn full_devices_pipes_and_endless_numbers_are_no_panics() {
         "--minutes",
         "1e300",
         "--only",
-        "nobody",
+        "no such cell",
     ]);
     assert!(endless.status.success(), "{}", words(&endless.stderr));
 

@@ -1,7 +1,7 @@
 //! Turns serde's complaint about an unknown key into advice.
 
 /// How scenarios once said things, and how they say them now: what serde complains about, and the advice.
-const RENAMED: [(&str, &str); 12] = [
+const RENAMED: [(&str, &str); 10] = [
     (
         "`clipped_mean`",
         "`clipped_mean` is called `clipped-mean`, as in run files",
@@ -33,15 +33,10 @@ const RENAMED: [(&str, &str); 12] = [
         "unknown field `sparse`",
         "write `codec = { kind = \"sparse\", top = 8, feedback = 0.95 }`",
     ),
-    (
-        "`agreement`",
-        "write `aggregation = \"agreement\"` and beside it `tolerate = 0.2`",
-    ),
-    (
-        "`own`",
-        "write `weights = \"own\"` and beside it `full_weight_tokens`",
-    ),
 ];
+
+/// What TOML says of a name that has a table behind it where names stand alone.
+const TABLE_BEHIND_NAME: &str = "expected empty table";
 
 /// The advice on an old name that serde complains about.
 fn renamed(message: &str) -> Option<&'static str> {
@@ -56,6 +51,11 @@ fn renamed(message: &str) -> Option<&'static str> {
 pub(crate) fn explain(message: &str) -> String {
     if let Some(advice) = renamed(message) {
         return advice.to_owned();
+    }
+    if message.trim_end() == TABLE_BEHIND_NAME {
+        return "a name stands alone, its number beside it: write `aggregation = \"agreement\"` and \
+                `tolerate = 0.2`, or `weights = \"own\"` and `full_weight_tokens = 1_000`"
+            .to_owned();
     }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");

@@ -178,9 +178,9 @@ impl World {
         let scenario = scenario.drawn(seed);
         let mut rng = stream(seed, "machines");
         let mut machines = cast::machines(&scenario, seed, &mut rng);
-        let liars = lies::cast(&scenario, seed, &mut machines);
         let checked = "the scenario's names were checked";
         let learner = scenario.make_learner(seed).expect(checked);
+        let liars = lies::cast(&scenario, seed, &*learner, &mut machines);
         let manifest = cast::manifest(&scenario, seed, &machines, &*learner);
         let run = manifest.run_id();
         let mut world = Self {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use tributary_attribution::{Gradient, LossGradient, path};
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
-use tributary_protocol::update;
+use tributary_protocol::{limits, update};
 
 /// Gradient steps, one number after the other, on what the round trains. `slope` gives the derivative by one of the
 /// numbers at the point reached. A step beyond what an update may carry ends the training, as a loss that is not finite
@@ -47,8 +47,8 @@ pub fn descend(task: &TrainTask, mut slope: impl FnMut(usize, &[f64]) -> f64) ->
 const WINDOW_TOKENS: u64 = 15;
 
 /// The sheet of a round by the path integral over the task's windows. `loss_gradient` gives loss and gradient of one of
-/// them at a point. A round that cannot be scored, because a loss is not finite or there are fewer than two windows, has
-/// a sheet without lines.
+/// them at a point. A round that cannot be scored, because a loss is not finite or beyond what a sheet may say, or because
+/// there are fewer than two windows, has a sheet without lines.
 pub fn score_by_path(
     task: &ScoreTask,
     loss_gradient: impl FnMut(usize, &[f32]) -> (f64, Vec<f32>),
@@ -64,10 +64,19 @@ pub fn score_by_path(
         &[],
         &mut hold_out,
     );
-    match scored {
-        Ok(scores) => scores.sheet(task.round, task.state),
-        Err(_) => unscored(task),
-    }
+    let sheet = scored.map(|scores| scores.sheet(task.round, task.state));
+    sheet
+        .ok()
+        .filter(can_be_signed)
+        .unwrap_or_else(|| unscored(task))
+}
+
+/// Whether all numbers are within what a sheet may say: formulas know losses that no language model has.
+fn can_be_signed(sheet: &ScoreSheet) -> bool {
+    let lines = sheet.scores.iter();
+    let numbers = lines.flat_map(|line| [line.score, line.low, line.high, line.luck]);
+    let mut all = numbers.chain([sheet.loss_before, sheet.loss_after]);
+    all.all(|number| number.0.unsigned_abs() <= limits::MAX_NANO_NATS.unsigned_abs())
 }
 
 /// The sheet of a round that cannot be scored.

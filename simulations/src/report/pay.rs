@@ -154,11 +154,12 @@ fn sentences(budget: f64, price: u64, rounds: &[PayRound], people: &[PayRow]) ->
     let (worth, waiting) = (sum(|r| r.worth_open), sum(|r| r.waiting_open));
     let held_back: f64 = people.iter().map(|row| row.held_back_open).sum();
     let mut out = vec![format!(
-        "OPEN follows the scores of each round, not their sum: {} offered {:.4} OPEN each, were worth {worth:.4}, \
-         paid {:.4}, and {waiting:.4} wait.",
+        "OPEN follows the scores of each round, not their sum: {} offered {budget:.4} OPEN each, of which {worth:.4} \
+         were paid in, {:.4} paid out, and {waiting:.4} wait. The rest, {:.4}, stays with the sponsor: of rounds that \
+         gained too little, and for updates that were announced and did not arrive.",
         counted(rounds.len(), "round", "rounds"),
-        budget,
         worth - waiting,
+        (budget * rounds.len() as f64 - worth).max(0.0),
     )];
     let gained = || rounds.iter().filter(|r| r.gain > 0.0 && r.worth_open > 0.0);
     let rate = |round: &&PayRound| round.worth_open / round.gain;

@@ -2,7 +2,8 @@
 //!
 //! Every simulated peer is a whole node, which holds a log and a roster entry of every member: memory grows with the
 //! square of the peers. A scenario that this machine cannot hold, or whose events pass what a run may take, is refused
-//! with both numbers. The figures behind the estimate were measured (`docs/numbers/scale.md`).
+//! with both numbers. The figures behind the estimate were measured: that of memory was within a quarter of what runs of 40
+//! to 1,000 peers, 4 to 24 rounds and up to 100,000 parameters took, that of events within a factor of three.
 
 use std::path::Path;
 
@@ -94,30 +95,30 @@ impl Estimate {
     }
 
     fn check_on(&self, available: Option<u64>, runs: u64) -> Result<(), String> {
-        let needed = self.bytes.saturating_mul(runs);
-        if let Some(available) = available.filter(|available| needed > *available) {
-            let (at_once, remedy) = match runs {
-                1 => (
-                    String::new(),
-                    "lower `peers`, `rounds` or the size of the adapter",
-                ),
-                runs => (format!(" for {runs} runs at once"), "give fewer --threads"),
-            };
+        if self.events / LEEWAY > MAX_EVENTS {
             return Err(format!(
-                "it takes about {} of memory{at_once}, and this machine has {} to give; {remedy}",
-                size(needed),
-                size(available),
-            ));
-        }
-        match self.events / LEEWAY > MAX_EVENTS {
-            true => Err(format!(
                 "it takes about {} million events, and a run may take {} million; lower `peers`, \
                  `rounds`, `run.participants` or `run.committee`",
                 self.events / 1_000_000,
                 MAX_EVENTS / 1_000_000,
-            )),
-            false => Ok(()),
+            ));
         }
+        let needed = self.bytes.saturating_mul(runs);
+        let Some(available) = available.filter(|available| needed > *available) else {
+            return Ok(());
+        };
+        let (at_once, remedy) = match runs {
+            1 => (
+                String::new(),
+                "lower `peers`, `rounds` or the size of the adapter",
+            ),
+            runs => (format!(" for {runs} runs at once"), "give fewer --threads"),
+        };
+        Err(format!(
+            "it takes about {} of memory{at_once}, and this machine has {} to give; {remedy}",
+            size(needed),
+            size(available),
+        ))
     }
 }
 
