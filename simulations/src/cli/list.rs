@@ -9,7 +9,7 @@ use crate::report::metrics::METRICS;
 use crate::scenario;
 
 #[derive(clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// List the metrics that `compare --max` and sweeps know, instead of the scenarios.
     #[arg(long)]
     metrics: bool,
