@@ -75,7 +75,6 @@ struct Loaded {
 
 /// One text in its two parts.
 struct Text {
-    name: String,
     training: String,
     hold_out: Windows,
 }
@@ -103,7 +102,6 @@ impl Loaded {
                 true => Ok(Text {
                     hold_out: hold_out.sample(&[0; 32], held),
                     training: parts.training,
-                    name,
                 }),
                 false => Err(format!(
                     "a tenth of {name} is held out, which is less than two windows of {context} tokens; give \
@@ -336,7 +334,6 @@ mod tests {
     fn text(training: &str) -> Text {
         let base = brook::load().expect("embedded");
         Text {
-            name: "a".into(),
             training: training.into(),
             hold_out: windows(&base, "a", "some words to hold out", 4).expect("windows"),
         }

@@ -42,9 +42,9 @@ pub use rounds::methods;
 pub use tables::{Compared, Figure, Figures, markdown};
 pub use trial::{Method, Round, Scores, Trial};
 
-/// Members of each federation.
 /// The bank that a retraining makes, in its results folder unless another place is named.
 const BANK: &str = "bank.bin";
+/// Members of each federation.
 pub const MEMBERS: usize = 6;
 /// Coalitions of them.
 pub const COALITIONS: usize = 1 << MEMBERS;

@@ -26,7 +26,7 @@ const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
 const RUN: usize = 8;
 
 /// Base model and text, shared by all cells.
-pub struct Setup {
+pub(super) struct Setup {
     base: BaseModel,
     corpus: Corpus,
 }
