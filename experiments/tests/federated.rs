@@ -140,7 +140,7 @@ fn what_cannot_be_learnt_from_is_refused_with_its_name() {
     let refused = |set: String| {
         let set = ground.settings(&[&set]);
         let refused = load_with(&catalogue, &example(), &set);
-        refused.err().expect("a refusal").to_string()
+        refused.expect_err("a refusal").to_string()
     };
     std::fs::write(ground.path("short.txt"), "Too short to hold anything out.").expect("writable");
     let short = ground.path("short.txt").display().to_string();

@@ -187,7 +187,7 @@ mod tests {
             ),
             (
                 "run.weights={ own = { full = 1000 } }",
-                "`full_weight_tokens`",
+                "`full_weight_tokens = 1_000`",
             ),
             ("run.schedule=freeze_a", "`freeze-a`"),
         ] {

@@ -83,6 +83,39 @@ impl DrawPlan {
         )
     }
 
+    /// Checks the ends of the ranges.
+    fn check_bounds(&self) -> Result<(), String> {
+        for (key, most, bound) in [
+            // The genesis waits for every honest peer, and admits so many at once.
+            ("peers", self.peers[1], limits::MAX_CHANGES_PER_ROUND),
+            ("evaluators", self.evaluators[1], limits::MAX_EVALUATORS),
+            ("late", self.late[1], limits::MAX_CHANGES_PER_ROUND),
+            ("leavers", self.leavers[1], limits::MAX_CHANGES_PER_ROUND),
+            (
+                "participants",
+                self.participants.map_or(1, |range| range[1]),
+                limits::MAX_INCLUDED,
+            ),
+            (
+                "rounds",
+                self.rounds.map_or(1, |range| range[1] as usize),
+                limits::MAX_ROUNDS as usize,
+            ),
+            ("partitions", self.partitions[1], MAX_FAULTS),
+            ("kills", self.kills[1], MAX_FAULTS),
+        ] {
+            if most > bound {
+                return Err(format!(
+                    "`draw.{key}` goes up to {most}, but {bound} is the most"
+                ));
+            }
+        }
+        if self.participants.is_some_and(|[least, _]| least == 0) {
+            return Err("`draw.participants` begins at 0; a round needs at least one".into());
+        }
+        Ok(())
+    }
+
     /// Checks the ranges; the message names key, value and remedy.
     pub(super) fn check(&self) -> Result<(), String> {
         for (key, [least, most]) in [
@@ -118,34 +151,7 @@ impl DrawPlan {
                 ));
             }
         }
-        for (key, most, bound) in [
-            // The genesis waits for every honest peer, and admits so many at once.
-            ("peers", self.peers[1], limits::MAX_CHANGES_PER_ROUND),
-            ("evaluators", self.evaluators[1], limits::MAX_EVALUATORS),
-            ("late", self.late[1], limits::MAX_CHANGES_PER_ROUND),
-            ("leavers", self.leavers[1], limits::MAX_CHANGES_PER_ROUND),
-            (
-                "participants",
-                self.participants.map_or(1, |range| range[1]),
-                limits::MAX_INCLUDED,
-            ),
-            (
-                "rounds",
-                self.rounds.map_or(1, |range| range[1] as usize),
-                limits::MAX_ROUNDS as usize,
-            ),
-            ("partitions", self.partitions[1], MAX_FAULTS),
-            ("kills", self.kills[1], MAX_FAULTS),
-        ] {
-            if most > bound {
-                return Err(format!(
-                    "`draw.{key}` goes up to {most}, but {bound} is the most"
-                ));
-            }
-        }
-        if self.participants.is_some_and(|[least, _]| least == 0) {
-            return Err("`draw.participants` begins at 0; a round needs at least one".into());
-        }
+        self.check_bounds()?;
         let needed = 2 + self.evaluators[1] + self.late[1] + self.leavers[1];
         if self.peers[0] < needed {
             return Err(format!(
