@@ -1,7 +1,7 @@
 //! Members that train real adapters on real text.
 //!
 //! [`Language`] answers the tasks of a round by the trainer; [`Corpus`] deals text out to members; a [`tiny_model`] is a
-//! tiny base model, small enough for hundreds of federations; [`federated`] has scenarios choose real members by name.
+//! tiny base model, small enough for hundreds of federations; [`federated()`] has scenarios choose real members by name.
 
 mod corpus;
 mod federated;

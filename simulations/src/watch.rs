@@ -1,7 +1,7 @@
 //! How far long work is, told to the person who waits.
 //!
 //! A run, a sweep or a study may take hours. On a terminal one line is written over and over; elsewhere a line comes
-//! whenever it was quiet for [`QUIET`]: what is being done, how far, for how long, and how much is left where that can
+//! whenever it was quiet for half a minute: what is being done, how far, for how long, and how much is left where that can
 //! be told. Nothing of it reaches a result.
 
 use std::io::{IsTerminal as _, Write as _};

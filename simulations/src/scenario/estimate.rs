@@ -32,7 +32,7 @@ const LEEWAY: u64 = 3;
 pub struct Estimate {
     /// Bytes of memory.
     pub bytes: u64,
-    /// Events, give or take a factor of [`LEEWAY`].
+    /// Events, give or take a factor of three.
     pub events: u64,
 }
 
