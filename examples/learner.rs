@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
-use tributary_simulations::learner::{Learner, LearnerPlan, descend, score_by_path};
+use tributary_simulations::learner::{Learner, LearnerPlan, Members, descend, score_by_path};
 use tributary_simulations::{Catalogue, cli};
 
 /// `L_i(x) = sum_k ln cosh(x_k - o_i)`: each peer has one optimum for all numbers, around 1.
@@ -36,7 +36,7 @@ impl Learner for LogCosh {
     }
 }
 
-fn make(plan: &LearnerPlan, _peers: usize, _seed: u64) -> Result<Box<dyn Learner>, String> {
+fn make(plan: &LearnerPlan, _members: Members, _seed: u64) -> Result<Box<dyn Learner>, String> {
     let spread = plan.spread;
     Ok(Box::new(LogCosh { spread }))
 }

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 #[test]
 fn signs_tell_members_apart_that_hold_different_text() {
     use tributary_experiments::studies::attribution::{Bank, Scope, compare};
-    let bank = Bank::read("fixtures/bank.bin".as_ref()).expect("the bank of the repository");
+    let bank = Bank::read(None).expect("the bank inside the program");
     let scope = Scope {
         only: "signs",
         federations: 2,

@@ -7,11 +7,12 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Command;
+use clap::{Command, FromArgMatches as _, Subcommand as _};
 use tributary_protocol::aggregate::Rule;
-use tributary_simulations::cli::{answer, exit_code, print_names};
+use tributary_simulations::cli::{Program, ScenarioCommand, answer, exit_code, print_names};
 use tributary_simulations::{Catalogue, Named};
 
+use crate::learner::federated;
 use crate::studies::attribution::Method;
 use crate::studies::{attacks, attribution, cost, gaming, learning, texts, votes};
 use crate::study::{Study, Work};
@@ -29,7 +30,7 @@ pub struct Lab {
 impl Default for Lab {
     fn default() -> Self {
         Self {
-            catalogue: Catalogue::default(),
+            catalogue: federated(Catalogue::default()),
             methods: attribution::methods(),
             studies: Vec::new(),
         }
@@ -65,29 +66,39 @@ impl Lab {
 
     fn execute(self) -> Result<bool, Box<dyn Error>> {
         let methods = Arc::new(self.methods);
+        let program = Program {
+            name: "tributary-lab",
+            catalogue: Arc::new(self.catalogue),
+        };
         let mut studies: Named<dyn Study> = Named::new("study");
         for study in built_in(&methods).into_iter().chain(self.studies) {
             studies.add(study.name(), study.about(), study.clone());
         }
         let mut command = Command::new("tributary-lab")
             .version(env!("CARGO_PKG_VERSION"))
-            .about("Studies that train real adapters, and the pages of figures that they write")
+            .about("Federations and studies that train real adapters, and the pages of figures that they write")
             .subcommand_required(true)
-            .subcommand(
-                Command::new("list").about("List the studies, aggregation rules and methods"),
-            );
+            .subcommand(Command::new("list").about("List the studies and all that has a name"));
+        command = ScenarioCommand::augment_subcommands(command);
         for entry in studies.iter() {
             command = command.subcommand(Work::command_of(&*entry.thing));
         }
         let matches = command.get_matches();
         let (name, options) = matches.subcommand().expect("a subcommand is required");
         if name == "list" {
-            list(&studies, &self.catalogue, &methods);
+            list(&studies, &program.catalogue, &methods);
             return Ok(true);
         }
+        if ScenarioCommand::has_subcommand(name) {
+            return ScenarioCommand::from_arg_matches(&matches)?.execute(&program);
+        }
         let study = &*studies.get(name)?.thing;
-        let work = Work::of(&self.catalogue, study, options);
-        if let Some(outcome) = study.run(&work)? {
+        let work = Work::of(&program.catalogue, study, options);
+        work.check_page()?;
+        let watch = work.watch();
+        let outcome = study.run(&work);
+        drop(watch);
+        if let Some(outcome) = outcome? {
             work.show(&outcome)?;
         }
         Ok(true)
@@ -116,6 +127,18 @@ fn list(studies: &Named<dyn Study>, catalogue: &Catalogue, methods: &Named<dyn M
         "\naggregation rules (attacks --rules NAME,NAME):"
     ));
     print_names(&catalogue.rules);
+    answer(format_args!(
+        "\nlearners (scenario: [learner] kind = NAME):"
+    ));
+    print_names(&catalogue.learners);
+    answer(format_args!(
+        "\nattacks (scenario: [[liars]] behaviour = NAME):"
+    ));
+    print_names(&catalogue.attacks);
+    answer(format_args!(
+        "\nlink models (scenario: [link] model = NAME):"
+    ));
+    print_names(&catalogue.links);
     answer(format_args!(
         "\nattribution methods (attribution --only NAME):"
     ));

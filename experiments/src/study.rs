@@ -5,10 +5,10 @@
 //! that an interrupted study goes on where it stopped ([`results`]). [`Work`] is what a study gets to see of
 //! the command line.
 
+mod ground;
 pub mod results;
 
 use std::error::Error;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,12 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tributary_protocol::aggregate::Rule;
+use tributary_protocol::hash::{self, Domain};
 use tributary_simulations::cli::{Format, answer};
+use tributary_simulations::watch::{Progress, Watch, note};
 use tributary_simulations::{Catalogue, markdown};
 
+pub use ground::{Ground, GroundError};
 pub use results::{Part, Results, ResultsError};
 
 /// The file of finished cells in the results folder.
@@ -64,6 +67,8 @@ pub enum Takes {
     Bank,
     /// `--rules`: the aggregation rules that are compared.
     Rules,
+    /// `--model`, `--data` and `--members`: another ground than the study's own.
+    Ground,
 }
 
 /// What a study found.
@@ -141,9 +146,10 @@ struct CellOptions {
 /// Which bank is read.
 #[derive(Clone, Debug, clap::Args)]
 struct BankOption {
-    /// The retrained coalitions, as one file.
-    #[arg(long, default_value = "experiments/fixtures/bank.bin")]
-    bank: PathBuf,
+    /// The retrained coalitions, as one file. By default those inside the program; a study that makes them anew writes
+    /// this file.
+    #[arg(long)]
+    bank: Option<PathBuf>,
 }
 
 /// Which rules are compared.
@@ -160,8 +166,10 @@ pub struct Work<'a> {
     study: &'a dyn Study,
     shown: Shown,
     cells: CellOptions,
-    bank: PathBuf,
+    bank: Option<PathBuf>,
     rules: Vec<String>,
+    ground: Ground,
+    progress: Progress,
 }
 
 impl<'a> Work<'a> {
@@ -177,6 +185,7 @@ impl<'a> Work<'a> {
                 Takes::CellsOnRequest => CellOptions::augment_args(command),
                 Takes::Bank => BankOption::augment_args(command),
                 Takes::Rules => RuleOption::augment_args(command),
+                Takes::Ground => Ground::augment_args(command),
             };
         }
         command
@@ -191,6 +200,8 @@ impl<'a> Work<'a> {
             .then(|| BankOption::from_arg_matches(matches).expect("declared options"));
         let rules = takes(&[Takes::Rules])
             .then(|| RuleOption::from_arg_matches(matches).expect("declared options"));
+        let ground = takes(&[Takes::Ground])
+            .then(|| Ground::from_arg_matches(matches).expect("declared options"));
         Self {
             catalogue,
             study,
@@ -200,9 +211,24 @@ impl<'a> Work<'a> {
                 part: Part::ALL,
                 only: String::new(),
             }),
-            bank: bank.map_or_else(PathBuf::new, |option| option.bank),
+            bank: bank.and_then(|option| option.bank),
             rules: rules.map_or_else(Vec::new, |option| option.rules),
+            ground: ground.unwrap_or_default(),
+            progress: Progress::new(study.name(), "cells"),
         }
+    }
+
+    /// Refuses a page that cannot be written before anything is computed for it.
+    pub(crate) fn check_page(&self) -> Result<(), String> {
+        self.shown
+            .write
+            .iter()
+            .try_for_each(|path| markdown::check(path))
+    }
+
+    /// Tells the person who waits how far the study is, until the watch is dropped.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::over(&self.progress)
     }
 
     /// The command that a page names: how to get it again.
@@ -212,13 +238,16 @@ impl<'a> Work<'a> {
             true => " --out FOLDER",
             false => "",
         };
-        format!("tributary-lab {name}{out} --write docs/numbers/{page}.md")
+        let ground = self.ground.options();
+        match ground.is_empty() {
+            true => format!("tributary-lab {name}{out} --write docs/numbers/{page}.md"),
+            false => format!("tributary-lab {name}{out}{ground}"),
+        }
     }
 
     /// Tells the person who waits how far the study is.
     pub fn say(&self, line: &str) {
-        eprintln!("{line}");
-        let _ = std::io::stderr().flush();
+        note(line);
     }
 
     /// The results folder, when one was given.
@@ -226,9 +255,14 @@ impl<'a> Work<'a> {
         self.shown.out.as_deref()
     }
 
-    /// The file of retrained coalitions.
-    pub fn bank(&self) -> &Path {
-        &self.bank
+    /// The file of retrained coalitions; `None` for the one inside the program.
+    pub fn bank(&self) -> Option<&Path> {
+        self.bank.as_deref()
+    }
+
+    /// What the study runs on, where it is not its own.
+    pub fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// What the names of wanted cells or methods contain.
@@ -266,6 +300,17 @@ impl<'a> Work<'a> {
         Ok((entry.name.clone(), entry.thing.clone()))
     }
 
+    /// The file of finished cells: another ground has another one, so that cells of both never mix.
+    fn results_file(&self) -> String {
+        match self.ground.mark() {
+            mark if mark.is_empty() => RESULTS.to_owned(),
+            mark => {
+                let name = hash::digest(Domain::Simulation, mark.as_bytes()).short();
+                format!("results-{name}.jsonl")
+            }
+        }
+    }
+
     /// Computes the cells that are missing in the results folder, and returns all results and how many cells of
     /// this part are left.
     ///
@@ -276,15 +321,17 @@ impl<'a> Work<'a> {
             .folder()
             .expect("studies made of cells ask for a folder");
         std::fs::create_dir_all(folder).map_err(|source| results::file_error(folder, source))?;
-        let mut results = Results::open(&folder.join(RESULTS))?;
-        let limit =
-            (self.cells.minutes).map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)));
+        let mut results = Results::open(&folder.join(self.results_file()))?;
+        // More minutes than a duration holds are as many as it takes.
+        let limit = (self.cells.minutes)
+            .and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes.max(0.0)).ok());
         let left = fill(
             study,
             &mut results,
             &self.cells.only,
             self.cells.part,
             limit,
+            &self.progress,
         )?;
         self.say(&format!("{left} cells of this part are left"));
         Ok((results, left))
@@ -317,26 +364,33 @@ pub(crate) fn fill<S: Cells>(
     only: &str,
     part: Part,
     limit: Option<Duration>,
+    progress: &Progress,
 ) -> Result<usize, S::Error> {
     let started = std::time::Instant::now();
     let mut setup = None;
     let mut known = None;
+    let mut done = 0;
     loop {
         let mut cells = study.cells(results);
         cells.retain(|cell| study.cell_name(cell).contains(only));
         let remaining = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let of = done + results.missing(&cells, |cell| study.cell_name(cell), part) as u64;
         let left = results.fill(
             &cells,
             |cell| study.cell_name(cell),
             part,
             remaining,
             |cell| {
+                let name = study.cell_name(cell);
+                progress.turn_to(&name, "cells");
+                progress.at(done, of);
                 let setup = match &mut setup {
                     Some(setup) => setup,
                     none => none.insert(study.setup()?),
                 };
                 let result = study.compute(setup, cell);
-                eprintln!("{}: {result}", study.cell_name(cell));
+                done += 1;
+                note(format_args!("{name}: {result}"));
                 Ok::<_, S::Error>(result)
             },
         )?;
@@ -385,9 +439,19 @@ mod tests {
     fn cells_that_others_reveal_are_computed_on_the_same_ground() {
         let folder = tempfile::tempdir().unwrap();
         let mut results = Results::open(&folder.path().join("results.jsonl")).unwrap();
-        let none = fill(&Two, &mut results, "", Part::ALL, Some(Duration::ZERO)).unwrap();
+        let progress = Progress::new("two", "cells");
+        let none = fill(
+            &Two,
+            &mut results,
+            "",
+            Part::ALL,
+            Some(Duration::ZERO),
+            &progress,
+        )
+        .unwrap();
         assert_eq!(none, 1);
-        assert_eq!(fill(&Two, &mut results, "", Part::ALL, None).unwrap(), 0);
+        let left = fill(&Two, &mut results, "", Part::ALL, None, &progress);
+        assert_eq!(left.unwrap(), 0);
         assert_eq!(results.get("cell 1"), Some(&1101.0));
         assert_eq!(results.get("cell 2"), Some(&1202.0));
     }

@@ -74,3 +74,119 @@ fn a_study_without_time_leaves_its_tables_and_says_what_is_left() {
     let figures = std::fs::read_to_string(folder.path().join("figures.json")).unwrap();
     assert_eq!(figures, "[]");
 }
+
+#[test]
+fn full_devices_pipes_and_endless_numbers_are_no_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().expect("a plain path");
+    let full = || {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        full.expect("a device of the system")
+    };
+    let mut list = Command::new(env!("CARGO_BIN_EXE_tributary-lab"));
+    let ended = list.arg("list").stdout(full()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(words(&ended.stderr).contains("cannot be written"));
+
+    let mut shown = Command::new(env!("CARGO_BIN_EXE_tributary-lab"));
+    shown
+        .args(["attacks", "--out", out, "--minutes", "0"])
+        .stderr(full());
+    assert_eq!(shown.status().unwrap().code(), Some(0));
+    let endless = lab(&[
+        "attacks",
+        "--out",
+        out,
+        "--minutes",
+        "1e300",
+        "--only",
+        "no such cell",
+    ]);
+    assert!(endless.status.success(), "{}", words(&endless.stderr));
+
+    let pipe = folder.path().join("results.jsonl");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let refused = lab(&["attacks", "--out", out, "--minutes", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused.stderr).contains("pipe or a device"));
+    let refused = lab(&[
+        "attribution",
+        "--bank",
+        pipe.to_str().expect("a plain path"),
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused.stderr).contains("pipe or a device"));
+}
+
+#[test]
+fn studies_run_on_a_researcher_s_own_texts_and_members_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    for shard in &tributary_trainer::shards::DEMO_SHARDS[..2] {
+        let text: String = shard.text.chars().take(60_000).collect();
+        std::fs::write(home.join(format!("{}.txt", shard.name)), text).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let mut lab = Command::new(env!("CARGO_BIN_EXE_tributary-lab"));
+        lab.current_dir(home).args(arguments).output().unwrap()
+    };
+    let ground = ["--data", "shakespeare.txt", "hackers.txt", "--members", "6"];
+    let attacks = [
+        "attacks",
+        "--out",
+        "own",
+        "--rules",
+        "mean",
+        "--only",
+        "mean; nobody; seed 1",
+    ];
+    let shown = run(&[&attacks[..], &ground].concat());
+    assert!(shown.status.success(), "{}", words(&shown.stderr));
+    let page = words(&shown.stdout);
+    assert!(
+        page.starts_with("From `tributary-lab attacks --out FOLDER --data shakespeare.txt"),
+        "{page}"
+    );
+    assert!(page.contains("6 members, 12 rounds"), "{page}");
+    let kept = std::fs::read_dir(home.join("own")).unwrap();
+    let kept: Vec<String> = kept
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let results =
+        (kept.iter()).find(|name| name.starts_with("results-") && name.ends_with(".jsonl"));
+    let results =
+        std::fs::read_to_string(home.join("own").join(results.expect("a results file"))).unwrap();
+    assert_eq!(results.lines().count(), 1, "{results}");
+
+    let learning = [
+        "learning",
+        "--out",
+        "own",
+        "--minutes",
+        "0",
+        "--members",
+        "65",
+    ];
+    let refused = run(&learning);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused.stderr).contains("between 3 and 64"));
+    let refused = run(&[
+        "attacks",
+        "--out",
+        "own",
+        "--data",
+        "nowhere.txt",
+        "--only",
+        "mean; nobody",
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused.stderr).contains("nowhere.txt"));
+    // The bank is inside the program.
+    let shown = run(&["attribution", "--only", "no such method"]);
+    assert!(
+        !words(&shown.stderr).contains("bank.bin"),
+        "{}",
+        words(&shown.stderr)
+    );
+}

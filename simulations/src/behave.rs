@@ -23,6 +23,7 @@ mod lie_sketch;
 mod lying_receipt;
 mod omit;
 mod pick_sheets;
+mod poison;
 mod replay;
 mod second_receipt;
 mod silent_seat;
@@ -42,6 +43,7 @@ use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::sign::SecretKey;
 
 use crate::named::Named;
+use poison::{Poison, PoisonUpdate};
 
 /// The participants that can do more with an attack than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +158,17 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("grind", "The key and the values, of many, that draw best for itself", Attack::new(|_| Box::new(grind::Grind::default())).with_key(grind::key));
     add("forge_history", "Forged certificates, blocks and heads for those that are behind", Attack::new(|_| Box::new(forge_history::ForgeHistory::default())));
     add("lie_sketch", "The sketch of a text that it does not have", Attack::new(|rng| Box::new(lie_sketch::LieSketch::new(rng))));
+    add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
+    add("scale", "A hundred times what its training gave", poisons(Poison::Scale));
+    add("free_rider", "Zeros, without work", poisons(Poison::FreeRider));
+    add("stale", "What its first training gave, in every round", poisons(Poison::Stale));
     attacks
+}
+
+/// An attack on the model instead of the protocol. Families of scenarios do not draw these: no promise says that a
+/// model withstands them.
+fn poisons(poison: Poison) -> Attack {
+    Attack::new(move |_| Box::new(PoisonUpdate::new(poison)))
 }
 
 /// How one kind of liar bends what its node hears and says. Every method starts out honest.

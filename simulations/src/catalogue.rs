@@ -11,7 +11,7 @@ use tributary_protocol::id::Ppb;
 use tributary_protocol::manifest::Aggregation;
 
 use crate::behave::{self, Attack};
-use crate::learner::{self, Learner, LearnerPlan, MakeLearner};
+use crate::learner::{self, Learner, LearnerPlan, MakeLearner, Members};
 use crate::link::{self, LinkModel, LinkPlan, MakeLink};
 use crate::named::Named;
 
@@ -53,10 +53,13 @@ impl Catalogue {
         self
     }
 
-    /// Adds a learner, made from its plan for so many peers by a seed.
+    /// Adds a learner, made from its plan for these peers by a seed.
     pub fn learner<F>(mut self, name: &str, about: &str, make: F) -> Self
     where
-        F: Fn(&LearnerPlan, usize, u64) -> Result<Box<dyn Learner>, String> + Send + Sync + 'static,
+        F: Fn(&LearnerPlan, Members, u64) -> Result<Box<dyn Learner>, String>
+            + Send
+            + Sync
+            + 'static,
     {
         self.learners.add(name, about, Arc::new(make));
         self

@@ -21,13 +21,14 @@ mod sweep;
 pub use list::print as print_names;
 
 use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::catalogue::Catalogue;
+use crate::watch::note;
 
 /// Federations in virtual time: the same node that peers run, on a network as bad as you like.
 #[derive(Parser)]
@@ -48,6 +49,15 @@ Exit codes: 0 all promises and thresholds kept, 1 one of them broken, 2 the comm
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Scenarios(ScenarioCommand),
+    /// List the scenarios, the metrics, or what a scenario can choose by name.
+    List(list::Arguments),
+}
+
+/// What is done with scenarios and their results, for any program that carries a [`Catalogue`].
+#[derive(Subcommand)]
+pub enum ScenarioCommand {
     /// Write a commented scenario to begin with.
     New(new::Arguments),
     /// Run one seed: figures, and with --out tables, plots and a report.
@@ -60,8 +70,32 @@ enum Command {
     Replay(replay::Arguments),
     /// Run many seeds on all cores and look for broken promises.
     Soak(soak::Arguments),
-    /// List the scenarios, the metrics, or what a scenario can choose by name.
-    List(list::Arguments),
+}
+
+/// The program that carries a command out.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What people call to start it.
+    pub name: &'static str,
+    /// What the names of its scenarios mean.
+    pub catalogue: Arc<Catalogue>,
+}
+
+impl ScenarioCommand {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn execute(&self, program: &Program) -> Answer {
+        match self {
+            Self::New(arguments) => new::execute(program, arguments),
+            Self::Run(arguments) => run::execute(program, arguments),
+            Self::Sweep(arguments) => sweep::execute(program, arguments),
+            Self::Compare(arguments) => compare::execute(arguments),
+            Self::Replay(arguments) => replay::execute(program, arguments),
+            Self::Soak(arguments) => soak::execute(program, arguments),
+        }
+    }
 }
 
 /// How an answer is printed.
@@ -84,15 +118,13 @@ pub fn main() -> ExitCode {
 
 /// [`main`] of a program that has added to the catalogue what is its own.
 pub fn main_with(catalogue: Catalogue) -> ExitCode {
-    let catalogue = Arc::new(catalogue);
+    let program = Program {
+        name: "tributary-sim",
+        catalogue: Arc::new(catalogue),
+    };
     exit_code(match Arguments::parse().command {
-        Command::New(arguments) => new::execute(&arguments),
-        Command::Run(arguments) => run::execute(&catalogue, &arguments),
-        Command::Sweep(arguments) => sweep::execute(&catalogue, &arguments),
-        Command::Compare(arguments) => compare::execute(&arguments),
-        Command::Replay(arguments) => replay::execute(&catalogue, &arguments),
-        Command::Soak(arguments) => soak::execute(&catalogue, &arguments),
-        Command::List(arguments) => list::execute(&catalogue, &arguments),
+        Command::Scenarios(command) => command.execute(&program),
+        Command::List(arguments) => list::execute(&program.catalogue, &arguments),
     })
 }
 
@@ -102,7 +134,7 @@ pub fn exit_code(answer: Answer) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(why) => {
-            let _ = writeln!(std::io::stderr(), "error: {why}");
+            note(format_args!("error: {why}"));
             ExitCode::from(2)
         }
     }
@@ -116,32 +148,33 @@ pub fn answer(line: std::fmt::Arguments<'_>) {
     if why.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    let _ = writeln!(
-        std::io::stderr(),
-        "error: the answer cannot be written: {why}"
-    );
+    note(format_args!("error: the answer cannot be written: {why}"));
     std::process::exit(2);
 }
 
-/// Shows on stderr how far a command is, when somebody watches; the line is written over.
-fn progress(line: &str) {
-    let mut stderr = std::io::stderr();
-    if stderr.is_terminal() {
-        let _ = write!(stderr, "\r{line}");
-        let _ = stderr.flush();
+/// Threads that one command may start: more share the same cores.
+const MAX_THREADS: usize = 1_024;
+
+/// The threads to use: as asked for, else all cores.
+fn threads(wanted: Option<usize>) -> Result<usize, String> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    match wanted.unwrap_or_else(cores) {
+        0 => Ok(1),
+        threads @ 1..=MAX_THREADS => Ok(threads),
+        threads => Err(format!(
+            "--threads {threads} is more than the {MAX_THREADS} that may be started"
+        )),
     }
 }
 
-/// Ends the line of [`progress`].
-fn progress_over() {
-    if std::io::stderr().is_terminal() {
-        eprintln!();
+/// Refuses seeds beyond the last that there is.
+fn check_seeds(from: u64, seeds: u64) -> Result<(), String> {
+    match from.checked_add(seeds) {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "{seeds} seeds from {from} are more than there are; lower --seeds or --from"
+        )),
     }
-}
-
-/// Threads that can work at once.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Prints rows in columns: the first `words` to the left, numbers to the right.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::files;
 use crate::plot::{bytes, number};
 use crate::report::folder;
 use crate::report::metrics::{self, METRICS};
@@ -81,9 +82,11 @@ impl Measured {
             path: path.clone(),
             why: why.to_owned(),
         };
-        let text = std::fs::read_to_string(&path).map_err(|source| CompareError::Unreadable {
-            path: path.clone(),
-            source,
+        let text = files::read_text(&path, files::MAX_RESULT_BYTES).map_err(|source| {
+            CompareError::Unreadable {
+                path: path.clone(),
+                source,
+            }
         })?;
         let value: Value = serde_json::from_str(&text).map_err(|why| foreign(&why.to_string()))?;
         if value["schema"] == "sim-sweep/1" {

@@ -16,7 +16,7 @@
 //! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug report:
 //! `tributary-sim replay FILE --seed N --verbose` shows it. Modules: [`cli`], [`scenario`], [`world`], [`link`],
 //! [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`], [`record`], [`report`],
-//! [`plot`], [`markdown`], [`compare`], [`sweep`], [`mod@soak`], [`federation`]. What a scenario names (attacks, learners,
+//! [`plot`], [`markdown`], [`compare`], [`sweep`], [`mod@soak`], [`federation`], [`files`], [`watch`]. What a scenario names (attacks, learners,
 //! links) is in a [`catalogue`], to which a researcher's own program can add.
 
 pub mod behave;
@@ -25,6 +25,7 @@ pub mod cli;
 pub mod clock;
 pub mod compare;
 pub mod federation;
+pub mod files;
 pub mod guard;
 pub mod learner;
 pub mod link;
@@ -41,6 +42,7 @@ pub mod soak;
 pub mod store;
 mod suggest;
 pub mod sweep;
+pub mod watch;
 pub mod world;
 
 pub use catalogue::Catalogue;

@@ -9,11 +9,10 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::{Effect, Record, Timer, TrainTask};
-use tributary_protocol::hash::{self, Digest, Domain};
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobHash, PeerId, RunId};
 use tributary_protocol::node::Node;
 use tributary_protocol::outbox::Outbox;
-use tributary_protocol::sketch::Sketch;
 use tributary_protocol::work::Work;
 
 use crate::behave::Liar;
@@ -110,25 +109,7 @@ pub enum Next {
     Wait,
 }
 
-/// Prints of a machine's text, and how many of them its neighbour holds as well.
-const PRINTS: u64 = 40;
-const SHARED: u64 = 10;
-
 impl Machine {
-    /// Of the text that is held by the run's member number `at`: a part of it is a neighbour's too.
-    pub fn sketch(at: usize) -> Sketch {
-        let first = at as u64 * (PRINTS - SHARED);
-        let print = |run: u64| hash::digest(Domain::Simulation, &run.to_le_bytes());
-        let short = |digest: Digest| {
-            digest
-                .as_bytes()
-                .iter()
-                .take(8)
-                .fold(0, |n, byte| n << 8 | u64::from(*byte))
-        };
-        Sketch::keeping((first..first + PRINTS).map(|run| short(print(run))))
-    }
-
     /// A machine that is switched off.
     pub fn new(seed: [u8; 32], id: PeerId, role: Role) -> Self {
         Self {

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use tributary_attribution::interval::{self, Interval};
 
+use crate::files;
+
 /// Mean and 95 % interval over seeds; `None` where a seed has no figure or there are fewer than two.
 pub fn over_seeds(figures: &[Option<f64>]) -> Option<Interval> {
     let values: Option<Vec<f64>> = figures.iter().copied().collect();
@@ -56,16 +58,28 @@ pub fn insert(text: &str, mark: &str, figures: &str) -> String {
     }
 }
 
+/// Whether figures can be put into this file, as far as can be told before there are any.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn check(path: &Path) -> Result<(), String> {
+    files::read_page(path)
+        .map(drop)
+        .map_err(|why| refused(path, &why))
+}
+
+fn refused(path: &Path, why: &std::io::Error) -> String {
+    let at = path.display();
+    format!("cannot write {at}: {why}; give another place to --write")
+}
+
 /// [`insert`] into a file.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When the file cannot be read or written.
 pub fn write(path: &Path, mark: &str, figures: &str) -> Result<(), String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    std::fs::write(path, insert(&text, mark, figures)).map_err(|why| {
-        let at = path.display();
-        format!("cannot write {at}: {why}; give another place to --write")
-    })
+    let text = files::read_page(path).map_err(|why| refused(path, &why))?;
+    std::fs::write(path, insert(&text, mark, figures)).map_err(|why| refused(path, &why))
 }
 
 #[cfg(test)]

@@ -29,6 +29,16 @@ pub struct Unknown {
     why: String,
 }
 
+impl Unknown {
+    /// The same with other advice.
+    pub(crate) fn because(self, why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            ..self
+        }
+    }
+}
+
 impl<T: ?Sized> std::fmt::Debug for Named<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set()

@@ -15,6 +15,15 @@ pub use scale::{Scale, byte_unit, bytes, number};
 
 use std::fmt::Write as _;
 
+/// Paper, ink, grids and greys at night, the one series that is too dark for it, and the one next to it. Rules of style win over the colours
+/// that are written into the shapes, and programs that know no styles keep those.
+const NIGHT: &str = r##"<style>@media screen and (prefers-color-scheme: dark) {
+svg[fill="#000000"], svg [fill="#000000"] { fill: #e8e8e8 } svg [stroke="#000000"] { stroke: #e8e8e8 }
+svg [fill="#ffffff"] { fill: #171717 } svg [stroke="#BBBBBB"] { stroke: #4a4a4a } svg [fill="#333333"] { fill: #c4c4c4 }
+svg [fill="#0072B2"] { fill: #2e86d6 } svg [stroke="#0072B2"] { stroke: #2e86d6 } svg [fill="#56B4E9"] { fill: #9bd8ff }
+svg [fill="#444444"] { fill: #a0a0a0 } svg [fill="#E6E6E6"] { fill: #3c3c3c } svg [fill="#F4F4F4"] { fill: #262626 }
+}</style>"##;
+
 /// Width of a figure in its own units.
 pub const NARROW: f64 = 400.0;
 /// Size of letters in the same units.
@@ -231,6 +240,7 @@ impl Svg {
         format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0} {height:.0}" role="img" font-family="system-ui, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif" fill="#000000">
 <title>{title}</title>
+{NIGHT}
 <rect width="{width:.0}" height="{height:.0}" fill="#ffffff"/>
 {body}</svg>
 "##

@@ -17,8 +17,8 @@ use tributary_protocol::id::PeerId;
 use crate::clock::Micros;
 
 pub use history::{
-    Bytes, History, IncludedUpdate, Moment, Participant, Plane, RoundFacts, ScoreFacts, SheetFacts,
-    What, phase_name,
+    Bytes, History, IncludedUpdate, Moment, Participant, PayFacts, Plane, RoundFacts, ScoreFacts,
+    SheetFacts, What, phase_name,
 };
 
 /// Receives the lines of a timeline.

@@ -11,13 +11,14 @@
 //! ```
 //!
 //! Everything is a function of the scenario, the seed and the wall time: nothing is measured here. Modules: `lanes`,
-//! `stall`, [`rows`], [`metrics`], [`figures`], [`page`], [`folder`].
+//! `stall`, [`rows`], [`metrics`], [`pay`], [`figures`], [`page`], [`folder`].
 
 pub mod figures;
 pub mod folder;
 mod lanes;
 pub mod metrics;
 pub mod page;
+pub mod pay;
 pub mod rows;
 mod stall;
 

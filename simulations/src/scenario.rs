@@ -4,12 +4,18 @@
 //! one, because a misspelt fault that silently does not happen is worse than an error. Carrying the
 //! faults out is the world's work.
 
+mod check;
+mod dialect;
 pub mod draft;
 mod draw;
+mod estimate;
 pub mod grid;
 mod load;
+pub(crate) mod manifest;
 
+pub use dialect::{AggregationName, CodecName, CodecPlan, ScheduleName, WeightsName};
 pub use draw::DrawPlan;
+pub use estimate::{Estimate, MAX_EVENTS};
 
 pub use grid::load_with;
 pub use load::{ScenarioError, builtin_names, load, load_from, parse, parse_from, text};
@@ -17,12 +23,10 @@ pub use load::{ScenarioError, builtin_names, load, load_from, parse, parse_from,
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tributary_protocol::id::Ppb;
 use tributary_protocol::limits;
-use tributary_protocol::manifest::{Aggregation, FactorSchedule, UpdateCodec, Weights};
 
 use crate::catalogue::Catalogue;
-use crate::learner::{Learner, LearnerPlan};
+use crate::learner::{self, Learner, LearnerPlan, Members};
 use crate::link::{Link, LinkPlan};
 use crate::named::Unknown;
 
@@ -116,152 +120,28 @@ pub struct RunPlan {
     /// How updates travel.
     pub codec: CodecPlan,
     /// How updates are combined.
-    pub aggregation: AggregationPlan,
+    pub aggregation: AggregationName,
+    /// Share of a round's tokens that may lie, below 0.5 (the robust rules).
+    #[serde(default = "usual_tolerance")]
+    pub tolerate: f64,
     /// What an update weighs.
     #[serde(default)]
-    pub weights: WeightsPlan,
+    pub weights: WeightsName,
+    /// Own tokens of full weight (`own`).
+    #[serde(default)]
+    pub full_weight_tokens: u64,
     /// Which factors move when.
-    pub schedule: SchedulePlan,
+    pub schedule: ScheduleName,
+}
+
+/// As in run files.
+fn usual_tolerance() -> f64 {
+    0.25
 }
 
 /// As many as a round can include.
 fn everyone() -> u32 {
     limits::MAX_INCLUDED as u32
-}
-
-/// How updates travel.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum CodecPlan {
-    /// Every number as f32.
-    DenseF32,
-    /// Every number as int8.
-    DenseInt8,
-    /// The largest of each chunk.
-    Sparse {
-        /// Values kept per full chunk.
-        top: u16,
-        /// Share of the residual kept, 0 to 1.
-        feedback: f64,
-    },
-}
-
-/// A share of one in billionths.
-fn ppb(share: f64) -> Ppb {
-    Ppb((share * 1e9).round() as u32)
-}
-
-impl CodecPlan {
-    /// As the manifest says it.
-    pub fn codec(self) -> UpdateCodec {
-        match self {
-            Self::DenseF32 => UpdateCodec::DenseF32,
-            Self::DenseInt8 => UpdateCodec::DenseInt8,
-            Self::Sparse { top, feedback } => UpdateCodec::Sparse {
-                top,
-                feedback: ppb(feedback),
-            },
-        }
-    }
-}
-
-/// What an update weighs.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum WeightsPlan {
-    /// The tokens it was trained on.
-    #[default]
-    Trained,
-    /// In proportion to the member's own tokens.
-    Own {
-        /// Own tokens of full weight.
-        full: u64,
-    },
-}
-
-impl WeightsPlan {
-    /// As the manifest says it.
-    pub fn weights(self) -> Weights {
-        match self {
-            Self::Trained => Weights::Trained,
-            Self::Own { full } => Weights::Own { full },
-        }
-    }
-}
-
-/// How updates are combined.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum AggregationPlan {
-    /// Mean weighted by tokens.
-    Mean,
-    /// Clipped to the median norm first.
-    ClippedMean,
-    /// Clipped, mixed with nearest neighbours, then Multi-Krum.
-    MultiKrum {
-        /// Share of a round's tokens that may lie, below 0.5.
-        tolerate: f64,
-    },
-    /// Clipped, mixed, then centred clipping.
-    CentredClip {
-        /// Share of a round's tokens that may lie, below 0.5.
-        tolerate: f64,
-    },
-    /// Clipped, mixed, then the geometric median.
-    GeometricMedian {
-        /// Share of a round's tokens that may lie, below 0.5.
-        tolerate: f64,
-    },
-    /// Clipped, without those whose direction opposes the others, then the mean.
-    Agreement {
-        /// Share of a round's tokens that may lie, below 0.5.
-        tolerate: f64,
-    },
-}
-
-impl AggregationPlan {
-    /// As the manifest says it.
-    pub fn aggregation(self) -> Aggregation {
-        match self {
-            Self::Mean => Aggregation::Mean,
-            Self::ClippedMean => Aggregation::ClippedMean,
-            Self::MultiKrum { tolerate } => Aggregation::MultiKrum {
-                tolerate: ppb(tolerate),
-            },
-            Self::CentredClip { tolerate } => Aggregation::CentredClip {
-                tolerate: ppb(tolerate),
-            },
-            Self::GeometricMedian { tolerate } => Aggregation::GeometricMedian {
-                tolerate: ppb(tolerate),
-            },
-            Self::Agreement { tolerate } => Aggregation::Agreement {
-                tolerate: ppb(tolerate),
-            },
-        }
-    }
-}
-
-/// Which factors move when.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SchedulePlan {
-    /// `B` in odd rounds, `A` in even rounds.
-    Alternate,
-    /// Both factors every round.
-    Both,
-    /// Only `B`.
-    FreezeA,
-}
-
-impl SchedulePlan {
-    /// As the manifest says it.
-    pub fn schedule(self) -> FactorSchedule {
-        match self {
-            Self::Alternate => FactorSchedule::Alternate,
-            Self::Both => FactorSchedule::Both,
-            Self::FreezeA => FactorSchedule::FreezeA,
-        }
-    }
 }
 
 /// The network splits in two.
@@ -307,7 +187,8 @@ pub struct Liars {
 impl Liars {
     /// How many among `peers`.
     pub fn among(&self, peers: usize) -> usize {
-        self.count + (self.share * peers as f64) as usize
+        self.count
+            .saturating_add((self.share * peers as f64) as usize)
     }
 }
 
@@ -376,15 +257,21 @@ fn one() -> u64 {
     1
 }
 
+/// The sum of counts, of which a file may name any.
+fn total(counts: impl Iterator<Item = usize>) -> usize {
+    counts.fold(0, usize::saturating_add)
+}
+
 impl Scenario {
     /// Dishonest participants, of every kind.
     pub fn liars(&self) -> usize {
-        self.liars.iter().map(|l| l.among(self.peers)).sum()
+        total(self.liars.iter().map(|l| l.among(self.peers)))
     }
 
     /// Peers that are there from the start.
     pub fn present_at_start(&self) -> usize {
-        self.peers - self.joins.iter().map(|j| j.count).sum::<usize>()
+        self.peers
+            .saturating_sub(total(self.joins.iter().map(|j| j.count)))
     }
 
     /// What the peers learn, as drawn by a seed.
@@ -394,7 +281,11 @@ impl Scenario {
     pub fn make_learner(&self, seed: u64) -> Result<Box<dyn Learner>, String> {
         let learner = self.catalogue.learners.get(&self.learner.kind);
         let learner = learner.map_err(|unknown| unknown.to_string())?;
-        (learner.thing)(&self.learner, self.peers, seed)
+        let members = Members {
+            peers: self.peers,
+            evaluators: self.evaluators,
+        };
+        (learner.thing)(&self.learner, members, seed)
     }
 
     /// The whole network.
@@ -413,87 +304,11 @@ impl Scenario {
         for attack in self.liars.iter().map(|l| &l.behaviour).chain(drawn) {
             self.catalogue.attacks.get(attack)?;
         }
-        self.catalogue.learners.get(&self.learner.kind)?;
+        self.catalogue
+            .learners
+            .get(&self.learner.kind)
+            .map_err(learner::elsewhere)?;
         self.catalogue.links.get(&self.link.model)?;
-        Ok(())
-    }
-
-    /// Checks what the types cannot say. The message names the key, the value and the remedy.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let share = |key: &str, value: f64| match (0.0..=1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(format!("`{key}` is {value}; it is a share from 0 to 1")),
-        };
-        share("link.loss", self.link.loss)?;
-        share("link.duplicate", self.link.duplicate)?;
-        share("link.reorder", self.link.reorder)?;
-        share("link.replay", self.link.replay)?;
-        share("churn.per_round", self.churn.per_round)?;
-        share("learner.train_spread", self.learner.train_spread)?;
-        for partition in &self.partitions {
-            share("partitions.split", partition.split)?;
-        }
-        for kill in &self.kills {
-            share("kills.share", kill.share)?;
-        }
-        for liars in &self.liars {
-            share("liars.share", liars.share)?;
-        }
-        let ordered = |key: &str, [least, most]: [u64; 2]| match least <= most {
-            true => Ok(()),
-            false => Err(format!(
-                "`{key}` is [{least}, {most}]; write the smaller number first"
-            )),
-        };
-        ordered("churn.down_ms", self.churn.down_ms)?;
-        ordered("store.sync_ms", self.store.sync_ms)?;
-        match &self.draw {
-            Some(draw) => draw.check()?,
-            None => self.check_people()?,
-        }
-        if self.learner.dimension < 2 || self.learner.dimension % 2 == 1 {
-            return Err("`learner.dimension` must be even and at least 2".into());
-        }
-        if self.link.bandwidth_kib_s == 0 {
-            return Err("`link.bandwidth_kib_s` is 0: no blob would ever arrive".into());
-        }
-        self.check_names().map_err(|unknown| unknown.to_string())?;
-        self.make_link()?;
-        self.make_learner(self.seed)?;
-        Ok(())
-    }
-
-    fn check_people(&self) -> Result<(), String> {
-        if self.rounds == 0 {
-            return Err("`rounds` is 0; a run needs at least one".into());
-        }
-        if self.evaluators > limits::MAX_EVALUATORS {
-            let most = limits::MAX_EVALUATORS;
-            return Err(format!("`evaluators` may be at most {most}"));
-        }
-        let late: usize = self.joins.iter().map(|j| j.count).sum();
-        let gone: usize = self.leaves.iter().map(|l| l.count).sum();
-        // The creator and the evaluators stay for the whole run.
-        let free = self.peers.saturating_sub(1 + self.evaluators);
-        let liars = self.liars();
-        if late + gone + liars > free {
-            return Err(format!(
-                "{late} peers join late, {gone} leave and {liars} lie, but only {free} of {} are neither \
-                 creator nor evaluator; raise `peers` or lower the counts",
-                self.peers
-            ));
-        }
-        let present = self.present_at_start();
-        if self.run.min_members as usize > present {
-            return Err(format!(
-                "`run.min_members` is {} but only {present} peers are there at the start; the genesis \
-                 would wait for ever",
-                self.run.min_members
-            ));
-        }
-        if self.calm.after_round > self.rounds {
-            return Err("`calm.after_round` lies behind the last round".into());
-        }
         Ok(())
     }
 }

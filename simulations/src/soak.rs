@@ -84,7 +84,7 @@ pub fn soak(
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let late = limit.is_some_and(|limit| started.elapsed() >= limit);
-                    if late || seed >= from + seeds {
+                    if late || seed >= from.saturating_add(seeds) {
                         break;
                     }
                     let outcome = World::new(scenario, seed, None).run();

@@ -1,8 +1,62 @@
 //! Turns serde's complaint about an unknown key into advice.
 
+/// How scenarios once said things, and how they say them now: what serde complains about, and the advice.
+const RENAMED: [(&str, &str); 10] = [
+    (
+        "`clipped_mean`",
+        "`clipped_mean` is called `clipped-mean`, as in run files",
+    ),
+    (
+        "`multi_krum`",
+        "write `aggregation = \"multi-krum\"` and beside it `tolerate = 0.2`",
+    ),
+    (
+        "`centred_clip`",
+        "write `aggregation = \"centred-clip\"` and beside it `tolerate = 0.2`",
+    ),
+    (
+        "`geometric_median`",
+        "write `aggregation = \"geometric-median\"` and beside it `tolerate = 0.2`",
+    ),
+    (
+        "`freeze_a`",
+        "`freeze_a` is called `freeze-a`, as in run files",
+    ),
+    ("`dense_f32`", "write `codec = { kind = \"dense-f32\" }`"),
+    ("`dense_int8`", "write `codec = { kind = \"dense-int8\" }`"),
+    ("\"dense_f32\"", "write `codec = { kind = \"dense-f32\" }`"),
+    (
+        "\"dense_int8\"",
+        "write `codec = { kind = \"dense-int8\" }`",
+    ),
+    (
+        "unknown field `sparse`",
+        "write `codec = { kind = \"sparse\", top = 8, feedback = 0.95 }`",
+    ),
+];
+
+/// What TOML says of a name that has a table behind it where names stand alone.
+const TABLE_BEHIND_NAME: &str = "expected empty table";
+
+/// The advice on an old name that serde complains about.
+fn renamed(message: &str) -> Option<&'static str> {
+    // What was expected instead is no complaint about it.
+    let complaint = message.split(", expected").next().unwrap_or(message);
+    let found = RENAMED.iter().find(|(old, _)| complaint.contains(old));
+    found.map(|(_, advice)| *advice)
+}
+
 /// `message` as serde words it; when it is about an unknown key or variant, the nearest known one is
 /// suggested.
 pub(crate) fn explain(message: &str) -> String {
+    if let Some(advice) = renamed(message) {
+        return advice.to_owned();
+    }
+    if message.trim_end() == TABLE_BEHIND_NAME {
+        return "a name stands alone, its number beside it: write `aggregation = \"agreement\"` and \
+                `tolerate = 0.2`, or `weights = \"own\"` and `full_weight_tokens = 1_000`"
+            .to_owned();
+    }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     let Some(unknown) = quoted.next().filter(|_| is_unknown) else {

@@ -77,6 +77,25 @@ impl Cell {
     }
 }
 
+/// Runs of one sweep: a month at three seconds each.
+const MAX_RUNS: u64 = 1_000_000;
+
+/// Refuses a sweep of more runs than anybody waits for, before anything is allocated for them.
+///
+/// # Errors
+/// Says how many runs it would be.
+pub fn check_runs(grid: &Grid, seeds: u64) -> Result<(), String> {
+    let lengths = grid.axes.iter().map(|axis| axis.values.len() as u64);
+    let runs = lengths.fold(seeds, u64::saturating_mul);
+    match runs > MAX_RUNS {
+        true => Err(format!(
+            "the sweep would be {runs} runs, more than the {MAX_RUNS} of one sweep; vary fewer keys or give \
+             fewer --seeds"
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The cells of a grid, none of them run yet. `path` only names the scenario in errors.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod carry;
 mod cast;
 mod faults;
 mod lies;
+mod told;
 
 pub use faults::Strike;
 
@@ -35,10 +36,9 @@ use crate::machine::{Disk, Machine};
 use crate::network::NETWORK;
 use crate::oracle::{Heard, Oracle, Violation};
 use crate::record::{History, Moment, Plane, Sink, Trace, What, ending};
-use crate::scenario::Scenario;
+use crate::scenario::{MAX_EVENTS, Scenario};
+use crate::watch::Progress;
 
-/// Events that one run may take before it counts as a storm. A smoke run takes a hundredth of it.
-const MAX_EVENTS: u64 = 20_000_000;
 /// Messages under way at once before it counts as a storm: a thousand for each of the largest
 /// committee's members.
 const MAX_UNDER_WAY: usize = 2_000_000;
@@ -168,6 +168,8 @@ pub struct World {
     disk_rng: ChaCha8Rng,
     gossip_id: u64,
     token: u64,
+    /// Where somebody reads how far it is.
+    progress: Option<Progress>,
 }
 
 impl World {
@@ -176,11 +178,11 @@ impl World {
         let scenario = scenario.drawn(seed);
         let mut rng = stream(seed, "machines");
         let mut machines = cast::machines(&scenario, seed, &mut rng);
-        let liars = lies::cast(&scenario, seed, &mut machines);
-        let manifest = cast::manifest(&scenario, seed, &machines);
-        let run = manifest.run_id();
         let checked = "the scenario's names were checked";
         let learner = scenario.make_learner(seed).expect(checked);
+        let liars = lies::cast(&scenario, seed, &*learner, &mut machines);
+        let manifest = cast::manifest(&scenario, seed, &machines, &*learner);
+        let run = manifest.run_id();
         let mut world = Self {
             now: 0,
             sequence: 0,
@@ -209,6 +211,7 @@ impl World {
             disk_rng: stream(seed, "disk"),
             gossip_id: 0,
             token: 0,
+            progress: None,
             scenario,
             machines,
         };
@@ -224,6 +227,7 @@ impl World {
         while let Some(Scheduled { at, event, .. }) = self.heap.pop() {
             self.now = at;
             self.events += 1;
+            self.tell_progress(&event);
             self.happen(event);
             let storm = self.events > MAX_EVENTS || self.heap.len() > MAX_UNDER_WAY;
             if storm {
@@ -542,7 +546,7 @@ impl World {
             name: format!("peer-{at:02}"),
             role: machine.role,
             root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
-            tokens: 1_000 + at as u64,
+            tokens: self.learner.tokens(at),
             fingerprints: None,
             beacon: Digest::default(),
             sketch: None,
@@ -558,7 +562,7 @@ impl World {
                 run,
                 join: Some(JoinRequest {
                     join,
-                    sketch: Some(Machine::sketch(at)),
+                    sketch: Some(self.learner.sketch(run, at)),
                 }),
             }),
         );

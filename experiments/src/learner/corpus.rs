@@ -20,7 +20,7 @@ const FIRST_PLANT: &str = "A tepal is an undifferentiated part";
 #[derive(Clone, Debug)]
 pub struct TextDomain {
     /// Short name.
-    pub name: &'static str,
+    pub name: String,
     /// Tokens of its training windows, in the text's order.
     pub training: Vec<Vec<u32>>,
     /// What nobody trains on.
@@ -72,11 +72,30 @@ impl Corpus {
     /// # Errors
     /// When the base cannot express a text.
     pub fn new(base: &BaseModel, context: usize, held: usize) -> Result<Self, DataError> {
-        let domains: Result<Vec<TextDomain>, DataError> = (texts().into_iter())
+        let texts = texts().into_iter();
+        let texts = texts.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        Self::of(base, texts.collect(), context, held)
+    }
+
+    /// One domain for each text, by name.
+    ///
+    /// # Errors
+    /// When the base cannot express a text, or one is too short to hold two windows of it out.
+    pub fn of(
+        base: &BaseModel,
+        texts: Vec<(String, String)>,
+        context: usize,
+        held: usize,
+    ) -> Result<Self, DataError> {
+        let domains: Result<Vec<TextDomain>, DataError> = (texts.into_iter())
             .map(|(name, text)| {
-                let parts = split(text);
+                let parts = split(&text);
                 let training = Windows::from_text(base, &parts.training, context)?;
                 let hold_out = Windows::from_text(base, &parts.hold_out, context)?;
+                if hold_out.len() < 2 {
+                    let tokens = hold_out.tokens() as usize;
+                    return Err(DataError::Empty { tokens });
+                }
                 Ok(TextDomain {
                     name,
                     training: training.iter().map(<[u32]>::to_vec).collect(),
@@ -93,7 +112,7 @@ impl Corpus {
 
     /// Keeps the domains whose names `keep` accepts.
     pub fn retain(mut self, keep: impl Fn(&str) -> bool) -> Self {
-        self.domains.retain(|domain| keep(domain.name));
+        self.domains.retain(|domain| keep(&domain.name));
         self
     }
 

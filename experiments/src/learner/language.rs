@@ -16,7 +16,7 @@ use tributary_trainer::{
     BaseModel, GradientError, Session, SessionError, TrainConfig, Windows, evaluate,
 };
 
-use tributary_simulations::learner::Learner;
+use tributary_simulations::learner::{Learner, unscored};
 
 /// Windows of one batch of the path integral, as in the daemon.
 const BATCH_WINDOWS: usize = 4;
@@ -165,14 +165,7 @@ impl Learner for Language {
             &mut measure,
         ) {
             Ok(scores) => scores.sheet(task.round, task.state),
-            Err(_) => ScoreSheet {
-                round: task.round,
-                state: task.state,
-                predicted: 0,
-                loss_before: Default::default(),
-                loss_after: Default::default(),
-                scores: Vec::new(),
-            },
+            Err(_) => unscored(task),
         }
     }
 
@@ -181,6 +174,10 @@ impl Learner for Language {
             Ok(adapter) => mean(&self.domain_losses(Some(&adapter))),
             Err(_) => f64::NAN,
         }
+    }
+
+    fn loss_unit(&self) -> &'static str {
+        "nats a token"
     }
 }
 

@@ -4,7 +4,7 @@
 //! architecture at a hundredth of the size, with a vocabulary of its own, pretrained from nothing on a text that the
 //! federation does not hold. The same binary makes the same weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tributary_trainer::config::{Config, ConfigError};
 use tributary_trainer::full::FullStepError;
@@ -36,7 +36,7 @@ pub enum TinyModelError {
     #[error(transparent)]
     Step(#[from] FullStepError),
     /// The folder in between.
-    #[error("cannot use {path}: {why}; the system's folder for temporary files must be writable")]
+    #[error("cannot use {path}: {why}; the folder must be writable")]
     Folder {
         /// The folder.
         path: String,
@@ -63,6 +63,22 @@ impl Drop for Scratch {
 /// # Errors
 /// See [`TinyModelError`].
 pub fn tiny_model(text: &str, steps: u64) -> Result<BaseModel, TinyModelError> {
+    // By way of a folder, as every base model comes.
+    let unique = format!(
+        "tributary-tiny-{}-{:p}",
+        std::process::id(),
+        &raw const steps
+    );
+    let folder = Scratch(std::env::temp_dir().join(unique));
+    write_tiny_model(text, steps, &folder.0)?;
+    Ok(BaseModel::from_dir(&folder.0)?)
+}
+
+/// [`tiny_model`] as a folder in Hugging Face layout.
+///
+/// # Errors
+/// See [`TinyModelError`].
+pub fn write_tiny_model(text: &str, steps: u64, folder: &Path) -> Result<(), TinyModelError> {
     let json = vocabulary::learn(text.split("\n\n"), VOCABULARY)?;
     let tokenizer = Tokenizer::from_bytes(json.as_bytes())?;
     let tokens = tokenizer.encode(text)?;
@@ -84,7 +100,13 @@ pub fn tiny_model(text: &str, steps: u64) -> Result<BaseModel, TinyModelError> {
             .collect();
         trainer.step(&batch, WINDOWS, CONTEXT, plan.learning_rate(step))?;
     }
-    load(&trainer, &json)
+    let failed = |why: String| TinyModelError::Folder {
+        path: folder.display().to_string(),
+        why,
+    };
+    std::fs::create_dir_all(folder).map_err(|e| failed(e.to_string()))?;
+    trainer.save(folder).map_err(|e| failed(e.to_string()))?;
+    std::fs::write(folder.join("tokenizer.json"), json).map_err(|e| failed(e.to_string()))
 }
 
 fn config(tokenizer: &Tokenizer) -> Config {
@@ -98,21 +120,6 @@ fn config(tokenizer: &Tokenizer) -> Config {
         head_dim: 16,
         ..brook_config(tokenizer.vocab_size(), end)
     }
-}
-
-/// By way of a folder, as every base model comes.
-fn load(trainer: &FullTrainer, tokenizer: &str) -> Result<BaseModel, TinyModelError> {
-    let unique = format!("tributary-tiny-{}-{:p}", std::process::id(), trainer);
-    let folder = Scratch(std::env::temp_dir().join(unique));
-    let failed = |why: String| TinyModelError::Folder {
-        path: folder.0.display().to_string(),
-        why,
-    };
-    std::fs::create_dir_all(&folder.0).map_err(|e| failed(e.to_string()))?;
-    trainer.save(&folder.0).map_err(|e| failed(e.to_string()))?;
-    std::fs::write(folder.0.join("tokenizer.json"), tokenizer)
-        .map_err(|e| failed(e.to_string()))?;
-    Ok(BaseModel::from_dir(&folder.0)?)
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@ use tributary_trainer::data::{Document, Packing};
 use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, DataError, Windows, tokens_loss_and_gradient};
 
-use crate::study::{Cells, NamedRule, Outcome, Results, ResultsError, Study, Takes, Work};
+use crate::study::{
+    Cells, Ground, GroundError, NamedRule, Outcome, Results, ResultsError, Study, Takes, Work,
+};
 use tributary_simulations::behave::update::{Attack, AttackerView, Group, Trigger};
 use tributary_simulations::federation::{Federation, Outer, Sent, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
@@ -38,10 +40,8 @@ use crate::learner::{Corpus, Language, Mix, TinyModelError, tiny_model};
 use account::Account;
 pub use tables::{figures, markdown};
 
-/// Members.
+/// Members, unless others are asked for.
 pub const MEMBERS: usize = 15;
-/// Numbers of attackers: about a tenth, a fifth, a third.
-pub const ATTACKERS: [usize; 3] = [2, 3, 5];
 /// Rounds; even.
 const ROUNDS: u32 = 12;
 /// Local steps of a round.
@@ -98,6 +98,43 @@ pub enum AttacksError {
     /// The results file.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// The researcher's own ground.
+    #[error(transparent)]
+    Ground(#[from] GroundError),
+}
+
+/// How many play, how many of them lie, and on what.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    members: usize,
+    /// About a tenth, a fifth, a third; fewer numbers where these are the same.
+    attackers: Vec<usize>,
+    ground: Ground,
+}
+
+impl Plan {
+    fn of(ground: &Ground) -> Result<Self, GroundError> {
+        let members = ground.members(MEMBERS)?;
+        let mut attackers = vec![(members * 2 / 15).max(1), (members / 5).max(1), members / 3];
+        attackers.dedup();
+        Ok(Self {
+            members,
+            attackers,
+            ground: ground.clone(),
+        })
+    }
+
+    /// Names everything that a federation depends on.
+    fn cell_name(&self, rule: &str, attack: Option<(Lie, usize)>, seed: u64) -> String {
+        let members = self.members;
+        match attack {
+            None => format!("{rule}; nobody; seed {seed}"),
+            Some((attack, attackers)) => {
+                let name = attack.name();
+                format!("{rule}; {name}; {attackers} of {members}; seed {seed}")
+            }
+        }
+    }
 }
 
 /// An attack, and what its attackers see.
@@ -127,6 +164,7 @@ impl Lie {
 /// One federation.
 #[derive(Clone)]
 pub struct Cell {
+    members: usize,
     rule: Arc<dyn Rule>,
     /// What the rule is called.
     name: String,
@@ -178,23 +216,13 @@ impl fmt::Display for Withstood {
     }
 }
 
-/// Names everything that a federation depends on.
-fn cell_name(rule: &str, attack: Option<(Lie, usize)>, seed: u64) -> String {
-    match attack {
-        None => format!("{rule}; nobody; seed {seed}"),
-        Some((attack, attackers)) => {
-            let name = attack.name();
-            format!("{rule}; {name}; {attackers} of {MEMBERS}; seed {seed}")
-        }
-    }
-}
-
 /// What can liars do under each of some rules?
 pub struct AttacksStudy;
 
 /// The rules that are compared, with their names.
 struct Comparison {
     rules: Vec<NamedRule>,
+    plan: Plan,
 }
 
 impl Comparison {
@@ -215,6 +243,7 @@ impl Cells for Comparison {
         let mut add = |attack| {
             for seed in SEEDS {
                 cells.extend(self.rules.iter().map(|(name, rule)| Cell {
+                    members: self.plan.members,
                     rule: rule.clone(),
                     name: name.clone(),
                     attack,
@@ -223,7 +252,9 @@ impl Cells for Comparison {
             }
         };
         add(None);
-        for attackers in [ATTACKERS[1], ATTACKERS[2], ATTACKERS[0]] {
+        let mut numbers = self.plan.attackers.clone();
+        numbers.rotate_left(1);
+        for attackers in numbers {
             for lie in Lie::all() {
                 add(Some((lie, attackers)));
             }
@@ -232,11 +263,11 @@ impl Cells for Comparison {
     }
 
     fn cell_name(&self, cell: &Cell) -> String {
-        cell_name(&cell.name, cell.attack, cell.seed)
+        self.plan.cell_name(&cell.name, cell.attack, cell.seed)
     }
 
     fn setup(&self) -> Result<Setup, AttacksError> {
-        Setup::new()
+        Setup::new(&self.plan.ground)
     }
 
     fn compute(&self, setup: &mut Setup, cell: &Cell) -> Withstood {
@@ -254,7 +285,7 @@ impl Study for AttacksStudy {
     }
 
     fn takes(&self) -> &'static [Takes] {
-        &[Takes::Cells, Takes::Rules]
+        &[Takes::Cells, Takes::Rules, Takes::Ground]
     }
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
@@ -262,11 +293,15 @@ impl Study for AttacksStudy {
         if rules.iter().all(|(name, _)| name != CLEAN) {
             rules.insert(0, work.rule(CLEAN)?);
         }
-        let comparison = Comparison { rules };
+        let plan = Plan::of(work.ground())?;
+        let comparison = Comparison { rules, plan };
         let (results, _) = work.fill(&comparison)?;
-        let names = comparison.names();
-        let markdown = markdown(&results, &names, &work.command());
-        Ok(Some(Outcome::new(&figures(&results, &names), markdown)))
+        let (names, plan) = (comparison.names(), &comparison.plan);
+        let markdown = markdown(plan, &results, &names, &work.command());
+        Ok(Some(Outcome::new(
+            &figures(plan, &results, &names),
+            markdown,
+        )))
     }
 }
 
@@ -278,12 +313,20 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn new() -> Result<Self, AttacksError> {
-        let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-        let base = tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?;
-        let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
+    fn new(ground: &Ground) -> Result<Self, AttacksError> {
+        let base = match ground.base()? {
+            Some(base) => base,
+            None => {
+                let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
+                tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?
+            }
+        };
+        let corpus = match ground.corpus(&base, CONTEXT, HOLD_OUT)? {
+            Some(corpus) => corpus,
+            None => Corpus::new(&base, CONTEXT, HOLD_OUT)?.retain(|name| name != PRETRAINED_ON),
+        };
         Ok(Self {
-            corpus: corpus.retain(|name| name != PRETRAINED_ON),
+            corpus,
             base,
             base_loss: None,
         })
@@ -295,8 +338,8 @@ impl Setup {
 
     /// Everybody's windows, the attackers' (the last members) poisoned where they poison.
     fn learner(&self, cell: &Cell) -> Language {
-        let dealt = self.corpus.deal(MIX, MEMBERS, HELD, cell.seed);
-        let honest = MEMBERS - cell.attackers();
+        let dealt = self.corpus.deal(MIX, cell.members, HELD, cell.seed);
+        let honest = cell.members - cell.attackers();
         let shares = dealt
             .into_iter()
             .enumerate()
@@ -361,21 +404,22 @@ fn compute(cell: &Cell, setup: &mut Setup) -> Withstood {
     let learner = setup.learner(cell);
     let base_loss = *(setup.base_loss)
         .get_or_insert_with(|| crate::learner::mean(&learner.domain_losses(None)));
-    let mut federation = Federation::new(learner.shape().clone(), cell.seed, MEMBERS, cell.terms());
+    let (shape, members) = (learner.shape().clone(), cell.members);
+    let mut federation = Federation::new(shape, cell.seed, members, cell.terms());
     let mut group = cell
         .attack
         .map(|(lie, attackers)| lie.attack.group(attackers));
     let mut last_step = vec![0.0; federation.adapter().values().len()];
     let sealed = cell.attack.is_some_and(|(lie, _)| lie.sealed);
     let mut seen = Seen::new(sealed);
-    let mut account = Account::new(cell.attackers());
+    let mut account = Account::new(members, cell.attackers());
     // Contributions of the rounds before, newest last.
     let mut public: Vec<Vec<Vec<f32>>> = Vec::new();
     for _ in 0..ROUNDS {
         let sent = play(
             &mut federation,
             &learner,
-            cell.attackers(),
+            cell,
             group.as_mut(),
             &last_step,
             &mut seen,
@@ -453,19 +497,20 @@ impl Seen {
 fn play(
     federation: &mut Federation,
     learner: &Language,
-    attackers: usize,
+    cell: &Cell,
     group: Option<&mut Group>,
     last_step: &[f32],
     seen: &mut Seen,
 ) -> Vec<Sent> {
-    let honest = MEMBERS - attackers;
+    let (members, attackers) = (cell.members, cell.attackers());
+    let honest = members - attackers;
     let trained = federation.train(learner, 0..honest, |_| STEPS);
     let mut sent: Vec<Sent> = trained.into_iter().map(|(_, sent)| sent).collect();
     let Some(group) = group else {
         return sent;
     };
     let segments = federation.segments();
-    let own = (honest..MEMBERS).map(|member| {
+    let own = (honest..members).map(|member| {
         let trained = learner.train(member, &federation.task(STEPS));
         update::gather(&trained.delta, &segments)
     });
@@ -477,13 +522,13 @@ fn play(
         seen.newest(now.collect()).into_iter().unzip();
     if blobs.is_empty() {
         // Nothing to lie with yet.
-        let trained = federation.train(learner, honest..MEMBERS, |_| STEPS);
+        let trained = federation.train(learner, honest..members, |_| STEPS);
         sent.extend(trained.into_iter().map(|(_, sent)| sent));
         return sent;
     }
     let view = AttackerView {
         codec: CODEC,
-        members: MEMBERS,
+        members,
         attackers,
         trained: &own,
         honest: &updates,

@@ -22,6 +22,7 @@ mod trial;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ pub use rounds::methods;
 pub use tables::{Compared, Figure, Figures, markdown};
 pub use trial::{Method, Round, Scores, Trial};
 
+/// The bank that a retraining makes, in its results folder unless another place is named.
+const BANK: &str = "bank.bin";
 /// Members of each federation.
 pub const MEMBERS: usize = 6;
 /// Coalitions of them.
@@ -171,18 +174,20 @@ impl Study for AttributionStudy {
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
         let mut only = work.only();
-        if work.folder().is_some() {
+        let mut bank = work.bank().map(Path::to_owned);
+        if let Some(folder) = work.folder() {
             let (results, left) = work.fill(self)?;
             if left > 0 || !work.is_whole() {
                 return Ok(None);
             }
-            pack(&results)?.write(work.bank())?;
+            let made = bank.get_or_insert_with(|| folder.join(BANK));
+            pack(&results)?.write(made)?;
             only = "";
         }
         if !only.is_empty() && work.writes() {
             return Err("a page needs all methods: leave out --only, or --write".into());
         }
-        let bank = Bank::read(work.bank())?;
+        let bank = Bank::read(bank.as_deref())?;
         let compared = compare(&bank, &self.methods, &Scope::all(only), |line| {
             work.say(line)
         })?;

@@ -34,7 +34,9 @@ use tributary_protocol::update;
 use tributary_trainer::{DataError, Windows};
 
 use crate::learner::{Language, TinyModelError};
-use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
+use crate::study::{
+    Cells, Ground, GroundError, Outcome, Results, ResultsError, Study, Takes, Work,
+};
 use answers::Asked;
 use likeness::Likeness;
 use payments::{PAYMENT_RULES, Round};
@@ -85,6 +87,9 @@ pub enum GamingError {
     /// The results file.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// The researcher's own ground.
+    #[error(transparent)]
+    Ground(#[from] GroundError),
 }
 
 /// One federation.
@@ -178,7 +183,12 @@ fn terms() -> Terms {
 /// What does it pay to game the credits?
 pub struct GamingStudy;
 
-impl Cells for GamingStudy {
+/// The same on one ground.
+struct Games<'a> {
+    ground: &'a Ground,
+}
+
+impl Cells for Games<'_> {
     type Cell = Cell;
     type Result = Played;
     type Setup = Setup;
@@ -193,7 +203,7 @@ impl Cells for GamingStudy {
     }
 
     fn setup(&self) -> Result<Setup, GamingError> {
-        Setup::new()
+        Setup::new(self.ground)
     }
 
     fn compute(&self, setup: &mut Setup, cell: &Cell) -> Played {
@@ -211,12 +221,15 @@ impl Study for GamingStudy {
     }
 
     fn takes(&self) -> &'static [Takes] {
-        &[Takes::Cells]
+        &[Takes::Cells, Takes::Ground]
     }
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
-        let (results, _) = work.fill(self)?;
-        let markdown = markdown(&results, &work.command());
+        let ground = work.ground();
+        ground.keeps_members(HONEST + 1)?;
+        let (results, _) = work.fill(&Games { ground })?;
+        let what = ground.words("seven domains", "a tiny model");
+        let markdown = markdown(&results, &work.command(), &what);
         Ok(Some(Outcome::new(&figures(&results), markdown)))
     }
 }

@@ -23,13 +23,15 @@ use tributary_protocol::manifest::{Aggregation, Training};
 use tributary_trainer::{BaseError, BaseModel, DataError, Session, TrainConfig, Windows};
 
 use crate::learner::{Corpus, Holding, Language, Mix, mean};
-use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
+use crate::study::{
+    Cells, Ground, GroundError, Outcome, Results, ResultsError, Study, Takes, Work,
+};
 use method::{Federated, Method, Way};
 use tributary_simulations::federation::{Federation, Terms};
 
-pub use tables::{figures, markdown};
+pub use tables::{Setting, figures, markdown};
 
-/// Members, one for each domain.
+/// Members, one for each domain, unless others are asked for.
 pub const MEMBERS: usize = 8;
 /// Rounds of a run; even, so that `alternate` trains both factors equally often.
 pub const ROUNDS: u32 = 24;
@@ -70,6 +72,9 @@ pub enum LearningError {
     /// The results file.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// The researcher's own ground.
+    #[error(transparent)]
+    Ground(#[from] GroundError),
 }
 
 /// One federation: a method on a mix, with a rate and a seed.
@@ -195,13 +200,29 @@ fn measured(results: &Results<Learned>) -> Vec<Cell> {
 /// Does a federation learn as much as one machine with all the text?
 pub struct LearningStudy;
 
+/// The same on one ground.
+struct Comparison {
+    ground: Ground,
+    members: usize,
+}
+
+impl Comparison {
+    fn base(&self) -> Result<BaseModel, LearningError> {
+        match self.ground.base()? {
+            Some(base) => Ok(base),
+            None => Ok(BaseModel::brook()?),
+        }
+    }
+}
+
 /// The base model, and its text.
 pub struct Setup {
+    members: usize,
     base: BaseModel,
     corpus: Corpus,
 }
 
-impl Cells for LearningStudy {
+impl Cells for Comparison {
     type Cell = Cell;
     type Result = Learned;
     type Setup = Setup;
@@ -217,13 +238,20 @@ impl Cells for LearningStudy {
     }
 
     fn setup(&self) -> Result<Setup, LearningError> {
-        let base = BaseModel::brook()?;
-        let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
-        Ok(Setup { base, corpus })
+        let base = self.base()?;
+        let corpus = match self.ground.corpus(&base, CONTEXT, HOLD_OUT)? {
+            Some(corpus) => corpus,
+            None => Corpus::new(&base, CONTEXT, HOLD_OUT)?,
+        };
+        Ok(Setup {
+            members: self.members,
+            base,
+            corpus,
+        })
     }
 
     fn compute(&self, setup: &mut Setup, cell: &Cell) -> Learned {
-        compute(cell, &setup.base, &setup.corpus)
+        compute(cell, setup)
     }
 }
 
@@ -237,20 +265,29 @@ impl Study for LearningStudy {
     }
 
     fn takes(&self) -> &'static [Takes] {
-        &[Takes::Cells]
+        &[Takes::Cells, Takes::Ground]
     }
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
-        let (results, _) = work.fill(self)?;
-        let shape = BaseModel::brook()?.adapter_shape(RANK, 2 * RANK);
-        let markdown = markdown(&results, &work.command(), &shape);
+        let comparison = Comparison {
+            ground: work.ground().clone(),
+            members: work.ground().members(MEMBERS)?,
+        };
+        let (results, _) = work.fill(&comparison)?;
+        let setting = Setting {
+            members: comparison.members,
+            what: comparison.ground.words("the demo's eight domains", "brook"),
+            shape: comparison.base()?.adapter_shape(RANK, 2 * RANK),
+        };
+        let markdown = markdown(&results, &work.command(), &setting);
         Ok(Some(Outcome::new(&figures(&results), markdown)))
     }
 }
 
-fn compute(cell: &Cell, base: &BaseModel, corpus: &Corpus) -> Learned {
+fn compute(cell: &Cell, setup: &Setup) -> Learned {
     let started = Instant::now();
-    let dealt = corpus.deal(cell.mix, MEMBERS, HELD, cell.seed);
+    let (base, corpus) = (&setup.base, &setup.corpus);
+    let dealt = corpus.deal(cell.mix, setup.members, HELD, cell.seed);
     let mut learned = match cell.method.way {
         Way::Federated(how) => federated(cell, &how, base, corpus, &dealt),
         Way::Centralised { steps } => centralised(cell, steps, base, corpus, &dealt),
@@ -301,13 +338,14 @@ fn federated(
         weight: how.weight,
     };
     let local_steps = terms.training.local_steps;
-    let ranks = how.ranks.map(|part| how.rank / part);
+    let members = dealt.len();
+    let ranks = (0..members).map(|member| how.rank / how.ranks[member % MEMBERS]);
     let mut federation =
-        Federation::new(learner.shape().clone(), cell.seed, MEMBERS, terms).with_ranks(ranks);
+        Federation::new(learner.shape().clone(), cell.seed, members, terms).with_ranks(ranks);
     let (mut bytes, mut tokens) = (0, 0);
     for _ in 0..how.rounds {
-        let pace = |member: usize| (local_steps / how.pace[member]).max(1);
-        let trained = federation.train(&learner, 0..MEMBERS, pace);
+        let pace = |member: usize| (local_steps / how.pace[member % MEMBERS]).max(1);
+        let trained = federation.train(&learner, 0..members, pace);
         bytes += trained
             .iter()
             .map(|(_, sent)| sent.blob.len())
@@ -317,8 +355,8 @@ fn federated(
         federation.close(&sent);
     }
     let losses = learner.domain_losses(Some(federation.adapter()));
-    let models = vec![losses; MEMBERS];
-    learned(&models, dealt, bytes as f64 / MEMBERS as f64, tokens)
+    let models = vec![losses; members];
+    learned(&models, dealt, bytes as f64 / members as f64, tokens)
 }
 
 /// One machine with everybody's windows.
@@ -335,9 +373,14 @@ fn centralised(
         all.join(holding.windows.clone());
     }
     // The same tokens as all members together, in more or in larger steps.
-    let batch = MEMBERS as u32 * BATCH * ROUNDS * STEPS / steps;
+    let (members, together) = (dealt.len() as u32, ROUNDS * STEPS);
+    let steps = match steps > together {
+        true => together * members,
+        false => steps,
+    };
+    let batch = members * BATCH * together / steps;
     let (adapter, tokens) = by_itself(&learner, all, cell, steps, batch);
-    let models = vec![learner.domain_losses(Some(&adapter)); MEMBERS];
+    let models = vec![learner.domain_losses(Some(&adapter)); dealt.len()];
     learned(&models, dealt, 0.0, tokens)
 }
 

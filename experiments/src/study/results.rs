@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tributary_simulations::files;
+
+/// Bytes of a results file: a thousand for each cell of ten times the largest study.
+const MAX_RESULTS_BYTES: u64 = 256 << 20;
 
 /// Why results cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +96,7 @@ impl<T: Serialize + DeserializeOwned> Results<T> {
     /// # Errors
     /// See [`ResultsError`].
     pub fn open(path: &Path) -> Result<Self, ResultsError> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match files::read_text(path, MAX_RESULTS_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(file_error(path, source)),
@@ -132,11 +136,7 @@ impl<T: Serialize + DeserializeOwned> Results<T> {
         mut compute: impl FnMut(&C) -> Result<T, E>,
     ) -> Result<usize, E> {
         let started = Instant::now();
-        let named = cells.iter().map(|cell| (name(cell), cell)).enumerate();
-        let missing: Vec<(String, &C)> = named
-            .filter(|(place, (name, _))| part.takes(*place) && !self.done.contains_key(name))
-            .map(|(_, cell)| cell)
-            .collect();
+        let missing = self.missing_cells(cells, name, part);
         let mut left = missing.len();
         for (name, cell) in missing {
             if limit.is_some_and(|limit| started.elapsed() >= limit) {
@@ -148,6 +148,24 @@ impl<T: Serialize + DeserializeOwned> Results<T> {
             left -= 1;
         }
         Ok(left)
+    }
+
+    /// How many cells of this process's part have no result.
+    pub(crate) fn missing<C>(&self, cells: &[C], name: impl Fn(&C) -> String, part: Part) -> usize {
+        self.missing_cells(cells, name, part).len()
+    }
+
+    fn missing_cells<'c, C>(
+        &self,
+        cells: &'c [C],
+        name: impl Fn(&C) -> String,
+        part: Part,
+    ) -> Vec<(String, &'c C)> {
+        let named = cells.iter().map(|cell| (name(cell), cell)).enumerate();
+        named
+            .filter(|(place, (name, _))| part.takes(*place) && !self.done.contains_key(name))
+            .map(|(_, cell)| cell)
+            .collect()
     }
 
     fn keep(&self, cell: &str, result: &T) -> Result<(), ResultsError> {

@@ -11,8 +11,8 @@ mod inner_product;
 mod label_flip;
 mod little;
 mod not_finite;
-mod scale;
-mod sign_flip;
+pub(super) mod scale;
+pub(super) mod sign_flip;
 mod stale;
 mod sybils;
 

@@ -6,7 +6,7 @@ use super::{Answer, Format};
 use crate::compare::{Measured, Threshold, breaches, table};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// Output folders of `run`, or their result files. The first is the baseline.
     #[arg(required = true, num_args = 2.., value_name = "RESULT")]
     results: Vec<String>,

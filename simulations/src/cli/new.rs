@@ -4,11 +4,11 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::Answer;
+use super::{Answer, Program};
 use crate::scenario::draft::{Draft, draft};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The file to write. A file that is there is never overwritten.
     file: PathBuf,
     /// Begin with a built-in scenario (see `list`) instead of the commented one.
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     churn: Option<f64>,
 }
 
-pub(super) fn execute(arguments: &Arguments) -> Answer {
+pub(super) fn execute(program: &Program, arguments: &Arguments) -> Answer {
     let path = &arguments.file;
     let shown = path.display();
     let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -52,6 +52,9 @@ pub(super) fn execute(arguments: &Arguments) -> Answer {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|why| format!("cannot write {shown}: {why}; give a path where no file is yet"))?;
-    say!("{shown} is written; next: tributary-sim run {shown} --out result");
+    say!(
+        "{shown} is written; next: {} run {shown} --out result",
+        program.name
+    );
     Ok(true)
 }

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use serde_json::Value;
-use std::sync::Arc;
 
-use super::{Answer, run};
-use crate::catalogue::Catalogue;
+use super::{Answer, Program, run};
+use crate::files;
 use crate::record::{History, Moment, What};
 use crate::report::{Run, folder};
 use crate::scenario;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// A scenario file, the name of a built-in scenario, or an output folder of `run`, which must come
     /// out with the same digest.
     file: String,
@@ -36,7 +35,7 @@ struct Earlier {
     digest: String,
 }
 
-pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
+pub(super) fn execute(program: &Program, arguments: &Arguments) -> Answer {
     let at = Path::new(&arguments.file);
     let (file, earlier) = match at.is_dir() {
         true => (
@@ -45,7 +44,7 @@ pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answ
         ),
         false => (arguments.file.clone(), None),
     };
-    let scenario = scenario::load_from(catalogue, &file)?;
+    let scenario = scenario::load_from(&program.catalogue, &file)?;
     let seed = (arguments.seed)
         .or(earlier.as_ref().map(|e| e.seed))
         .unwrap_or(scenario.seed);
@@ -72,7 +71,7 @@ pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answ
 fn earlier(at: &Path) -> Result<Earlier, String> {
     let path = at.join(folder::RESULT);
     let shown = path.display();
-    let text = std::fs::read_to_string(&path).map_err(|why| {
+    let text = files::read_text(&path, files::MAX_RESULT_BYTES).map_err(|why| {
         format!("cannot read {shown}: {why}; give a folder that `run --out` wrote")
     })?;
     let value: Value = serde_json::from_str(&text)

@@ -1,17 +1,16 @@
 //! `run`: one seed, its figures, and on request a folder with everything about it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Answer, Format};
-use crate::catalogue::Catalogue;
+use super::{Answer, Format, Program};
 use crate::report::{Run, folder};
 use crate::scenario::{self, Scenario};
+use crate::watch::{Progress, Watch, note};
 use crate::world::{Outcome, World};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// A scenario file, or the name of a built-in scenario (see `list`).
     file: String,
     /// Instead of the scenario's own seed.
@@ -42,22 +41,23 @@ struct Figures<'a> {
     metrics: &'a std::collections::BTreeMap<&'static str, f64>,
 }
 
-pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
-    let scenario = scenario::load_with(catalogue, &arguments.file, &arguments.set)?;
+pub(super) fn execute(program: &Program, arguments: &Arguments) -> Answer {
+    let scenario = scenario::load_with(&program.catalogue, &arguments.file, &arguments.set)?;
     let seed = arguments.seed.unwrap_or(scenario.seed);
     let (outcome, wall_s) = record(&scenario, seed);
     let drawn = scenario.drawn(seed);
     let run = Run::of(&drawn, &outcome, wall_s).expect("the run was recorded");
     if let Some(path) = &arguments.out {
-        folder::write(&run, &scenario, &command(arguments, seed), path)?;
-        eprintln!("{} has everything", path.join(folder::PAGE).display());
+        folder::write(&run, &scenario, &command(program, arguments, seed), path)?;
+        let page = path.join(folder::PAGE);
+        note(format_args!("{} has everything", page.display()));
     }
     match arguments.format {
         Format::Json => say!("{}", serde_json::to_string(&figures(&run))?),
         Format::Text => {
             print(&run);
             if arguments.out.is_none() {
-                eprintln!("(--out DIR writes tables, figures and a report)");
+                note("(--out DIR writes tables, figures and a report)");
             }
         }
     }
@@ -67,17 +67,21 @@ pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answ
 /// Runs a seed and keeps its history. Returns the real time it took, in seconds.
 pub(super) fn record(scenario: &Scenario, seed: u64) -> (Outcome, f64) {
     let started = Instant::now();
-    let outcome = World::new(scenario, seed, None).recorded().run();
+    let progress = Progress::new(&format!("{}, seed {seed}", scenario.name), "heights");
+    let watch = Watch::over(&progress);
+    let world = World::new(scenario, seed, None).watched(&progress);
+    let outcome = world.recorded().run();
+    drop(watch);
     (outcome, started.elapsed().as_secs_f64())
 }
 
-fn command(arguments: &Arguments, seed: u64) -> String {
+fn command(program: &Program, arguments: &Arguments, seed: u64) -> String {
     let set: String = (arguments.set.iter())
         .map(|set| format!(" --set '{set}'"))
         .collect();
     format!(
-        "tributary-sim run {} --seed {seed}{set} --out DIR",
-        arguments.file
+        "{} run {} --seed {seed}{set} --out DIR",
+        program.name, arguments.file
     )
 }
 

@@ -2,16 +2,16 @@
 //! the smallest scenario that still breaks it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::Answer;
-use crate::catalogue::Catalogue;
+use super::{Answer, Program};
 use crate::scenario::{self, Scenario};
 use crate::soak::{Soak, earlier_figures, insert_figures, shrink, soak};
+use crate::watch::{Progress, Watch};
+use crate::{files, markdown};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// A scenario file, or the name of a built-in scenario.
     file: String,
     /// The number of seeds.
@@ -35,38 +35,52 @@ pub(super) struct Arguments {
 /// How long a failing seed is cut down at most.
 const SHRINK_FOR: Duration = Duration::from_secs(120);
 
-pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
-    let scenario = scenario::load_from(catalogue, &arguments.file)?;
-    let seeds = arguments.seeds;
-    let threads = arguments.threads.unwrap_or_else(super::cores).max(1);
-    let limit = (arguments.minutes).map(|minutes| Duration::from_secs(60 * minutes));
-    let progress = |done: u64, failed: usize| {
-        if done.is_multiple_of(10) || done == seeds {
-            super::progress(&format!(
-                "{done} of {seeds} seeds, {failed} with a violation"
-            ));
+pub(super) fn execute(program: &Program, arguments: &Arguments) -> Answer {
+    let scenario = scenario::load_from(&program.catalogue, &arguments.file)?;
+    let (from, seeds) = (arguments.from, arguments.seeds);
+    super::check_seeds(from, seeds)?;
+    let threads = super::threads(arguments.threads)?;
+    scenario.check_room(threads)?;
+    if let Some(path) = &arguments.write {
+        // Hours of work should not end in a page that cannot be written.
+        markdown::check(path)?;
+    }
+    let limit = (arguments.minutes).map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+    let progress = Progress::new(&format!("soak of {}", scenario.name), "seeds");
+    let watch = Watch::over(&progress);
+    let tell = |done: u64, failed: usize| {
+        if failed > 0 {
+            progress.turn_to(
+                &format!("soak of {}, {failed} with a violation", scenario.name),
+                "seeds",
+            );
         }
+        progress.at(done, seeds);
     };
-    let total = soak(&scenario, arguments.from, seeds, threads, limit, &progress);
-    super::progress_over();
-    print(&arguments.file, &total);
-    if let Some(first) = total.failed.first() {
-        let shrunk = shrink(&scenario, first, SHRINK_FOR);
+    let total = soak(&scenario, from, seeds, threads, limit, &tell);
+    let shrunk = total.failed.first().map(|first| {
+        progress.turn_to("cutting the first failing seed down", "");
+        shrink(&scenario, first, SHRINK_FOR)
+    });
+    drop(watch);
+    print(program, &arguments.file, &total);
+    if let Some(shrunk) = shrunk {
         say!("{}", shrunk.text());
     }
     if let Some(path) = &arguments.write {
-        write(path, &arguments.file, &scenario, &total)?;
+        write(program, &arguments.file, path, &scenario, &total)?;
     }
     Ok(total.failed.is_empty())
 }
 
-fn print(file: &str, total: &Soak) {
+fn print(program: &Program, file: &str, total: &Soak) {
     for outcome in total.failed.iter().take(10) {
         (outcome.violations.iter()).for_each(|v| say!("BROKEN {v}"));
     }
     if let Some(first) = total.failed.first() {
         let seed = first.seed;
-        say!("first failing seed {seed}: tributary-sim replay {file} --seed {seed} --verbose");
+        let name = program.name;
+        say!("first failing seed {seed}: {name} replay {file} --seed {seed} --verbose");
     }
     say!(
         "{} seeds, {} with a violation, {:.2} seeds/s, {:.1} virtual hours",
@@ -77,17 +91,24 @@ fn print(file: &str, total: &Soak) {
     );
 }
 
-fn write(path: &Path, file: &str, scenario: &Scenario, total: &Soak) -> Result<(), String> {
-    let at = path.display();
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+fn write(
+    program: &Program,
+    file: &str,
+    path: &Path,
+    scenario: &Scenario,
+    total: &Soak,
+) -> Result<(), String> {
+    let (at, name) = (path.display(), program.name);
+    let failed =
+        |why: std::io::Error| format!("cannot write {at}: {why}; give another place to --write");
+    let text = files::read_page(path).map_err(failed)?;
     let total = match earlier_figures(&text, &scenario.name) {
         Some(earlier) => total.clone().after(&earlier),
         None => total.clone(),
     };
     let (seeds, from) = (total.seeds, total.from);
-    let command = format!("tributary-sim soak {file} --seeds {seeds} --from {from} --write {at}");
+    let command = format!("{name} soak {file} --seeds {seeds} --from {from} --write {at}");
     let figures = total.markdown(scenario, &command);
     let text = insert_figures(&text, &scenario.name, &figures);
-    std::fs::write(path, text)
-        .map_err(|why| format!("cannot write {at}: {why}; give another place to --write"))
+    std::fs::write(path, text).map_err(failed)
 }

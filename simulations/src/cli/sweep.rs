@@ -1,18 +1,17 @@
 //! `sweep`: every combination of some keys' values, several seeds each.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::{Answer, Format};
-use crate::catalogue::Catalogue;
+use super::{Answer, Format, Program};
 use crate::plot::number;
 use crate::scenario::grid::Grid;
 use crate::scenario::{self, Scenario};
 use crate::suggest::nearest;
 use crate::sweep::{self, Cell, page};
+use crate::watch::{Progress, Watch, note};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// A scenario file, or the name of a built-in scenario. What its [sweep] table says is varied.
     file: String,
     /// Vary this key: `--set link.loss=0,0.1,0.3`. As often as wanted; every combination is run.
@@ -42,8 +41,8 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answer {
-    let scenario = scenario::load_from(catalogue, &arguments.file)?;
+pub(super) fn execute(program: &Program, arguments: &Arguments) -> Answer {
+    let scenario = scenario::load_from(&program.catalogue, &arguments.file)?;
     let known: Vec<&str> = (crate::report::metrics::METRICS.iter())
         .map(|m| m.name)
         .collect();
@@ -60,15 +59,21 @@ pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answ
         return Err(why.into());
     }
     let seeds = arguments.seeds.or(grid.seeds).unwrap_or(3).max(1);
+    super::check_seeds(arguments.from, seeds)?;
+    let threads = super::threads(arguments.threads)?;
+    sweep::check_runs(&grid, seeds)?;
     let mut cells = sweep::cells(&arguments.file, &scenario, &grid)?;
-    let threads = arguments.threads.unwrap_or_else(super::cores).max(1);
+    (cells.iter()).try_for_each(|cell| cell.scenario.check_room(threads))?;
+    let progress = Progress::new(&format!("sweep of {}", scenario.name), "runs");
+    let watch = Watch::over(&progress);
     sweep::run(&mut cells, arguments.from, seeds, threads, &|done, all| {
-        super::progress(&format!("{done} of {all} runs"));
+        progress.at(done as u64, all as u64);
     });
-    super::progress_over();
+    drop(watch);
     if let Some(path) = &arguments.out {
-        page::write(&scenario, &cells, &command(arguments, seeds), path)?;
-        eprintln!("{} has everything", path.join(page::PAGE).display());
+        page::write(&scenario, &cells, &command(program, arguments, seeds), path)?;
+        let page = path.join(page::PAGE);
+        note(format_args!("{} has everything", page.display()));
     }
     match arguments.format {
         Format::Json => say!("{}", sweep::json(&scenario, &cells)),
@@ -79,12 +84,12 @@ pub(super) fn execute(catalogue: &Arc<Catalogue>, arguments: &Arguments) -> Answ
         .all(|cell| cell.seeds.iter().all(|seed| seed.broken.is_empty())))
 }
 
-fn command(arguments: &Arguments, seeds: u64) -> String {
+fn command(program: &Program, arguments: &Arguments, seeds: u64) -> String {
     let set: String = (arguments.set.iter())
         .map(|set| format!(" --set '{set}'"))
         .collect();
-    let (file, from) = (&arguments.file, arguments.from);
-    format!("tributary-sim sweep {file}{set} --seeds {seeds} --from {from} --out DIR")
+    let (file, from, name) = (&arguments.file, arguments.from, program.name);
+    format!("{name} sweep {file}{set} --seeds {seeds} --from {from} --out DIR")
 }
 
 fn print(scenario: &Scenario, cells: &[Cell], show: &[String]) {

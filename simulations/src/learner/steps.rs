@@ -5,9 +5,11 @@ use std::convert::Infallible;
 use tributary_attribution::{Gradient, LossGradient, path};
 use tributary_protocol::entry::ScoreSheet;
 use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
+use tributary_protocol::{limits, update};
 
 /// Gradient steps, one number after the other, on what the round trains. `slope` gives the derivative by one of the
-/// numbers at the point reached.
+/// numbers at the point reached. A step beyond what an update may carry ends the training, as a loss that is not finite
+/// ends that of a model.
 pub fn descend(task: &TrainTask, mut slope: impl FnMut(usize, &[f64]) -> f64) -> Trained {
     let adapter = task.start();
     let start = adapter.values();
@@ -16,8 +18,16 @@ pub fn descend(task: &TrainTask, mut slope: impl FnMut(usize, &[f64]) -> f64) ->
     let rate = training.learning_rate.as_f64();
     let segments = adapter.shape().trainable_segments(task.trainable);
     for _ in 0..training.local_steps {
+        let before = moved.clone();
         for at in segments.iter().flat_map(|segment| segment.range()) {
             moved[at] -= rate * slope(at, &moved);
+        }
+        let is_within = |(new, old): (&f64, &f32)| {
+            (new - f64::from(*old)).abs() <= f64::from(update::MAX_MAGNITUDE)
+        };
+        if !moved.iter().zip(start).all(is_within) {
+            moved = before;
+            break;
         }
     }
     let delta = (moved.iter().zip(start))
@@ -37,10 +47,8 @@ pub fn descend(task: &TrainTask, mut slope: impl FnMut(usize, &[f64]) -> f64) ->
 const WINDOW_TOKENS: u64 = 15;
 
 /// The sheet of a round by the path integral over the task's windows. `loss_gradient` gives loss and gradient of one of
-/// them at a point.
-///
-/// # Panics
-/// If a loss is not finite, or the task has fewer than two windows.
+/// them at a point. A round that cannot be scored, because a loss is not finite or beyond what a sheet may say, or because
+/// there are fewer than two windows, has a sheet without lines.
 pub fn score_by_path(
     task: &ScoreTask,
     loss_gradient: impl FnMut(usize, &[f32]) -> (f64, Vec<f32>),
@@ -49,15 +57,38 @@ pub fn score_by_path(
         windows: task.windows as usize,
         loss_gradient,
     };
-    path::score(
+    let scored = path::score(
         task.before.values(),
         &task.contributions,
         // Formulas have hardly more dimensions than two turns have updates: all would have been public.
         &[],
         &mut hold_out,
-    )
-    .expect("finite losses on at least two windows can be scored")
-    .sheet(task.round, task.state)
+    );
+    let sheet = scored.map(|scores| scores.sheet(task.round, task.state));
+    sheet
+        .ok()
+        .filter(can_be_signed)
+        .unwrap_or_else(|| unscored(task))
+}
+
+/// Whether all numbers are within what a sheet may say: formulas know losses that no language model has.
+fn can_be_signed(sheet: &ScoreSheet) -> bool {
+    let lines = sheet.scores.iter();
+    let numbers = lines.flat_map(|line| [line.score, line.low, line.high, line.luck]);
+    let mut all = numbers.chain([sheet.loss_before, sheet.loss_after]);
+    all.all(|number| number.0.unsigned_abs() <= limits::MAX_NANO_NATS.unsigned_abs())
+}
+
+/// The sheet of a round that cannot be scored.
+pub fn unscored(task: &ScoreTask) -> ScoreSheet {
+    ScoreSheet {
+        round: task.round,
+        state: task.state,
+        predicted: 0,
+        loss_before: Default::default(),
+        loss_after: Default::default(),
+        scores: Vec::new(),
+    }
 }
 
 struct HoldOut<F> {

@@ -25,8 +25,8 @@ pub struct Point {
     pub range: Option<(f64, f64)>,
 }
 
-/// Draws the series. The vertical axis begins at zero: a loss has a natural zero, and a cut axis makes
-/// small differences look large.
+/// Draws the series. The vertical axis begins at zero, because a loss has a natural zero and a cut axis makes small
+/// differences look large, or it is logarithmic and says so.
 pub fn draw(title: &str, series: &[Series<'_>], across: &str, upwards: &Axis<'_>) -> String {
     let (mut svg, mut top) = Svg::titled(NARROW, title);
     let legend: Vec<_> = (series.iter())
@@ -36,7 +36,10 @@ pub fn draw(title: &str, series: &[Series<'_>], across: &str, upwards: &Axis<'_>
     let bottom = top + 190.0;
     let points = || series.iter().flat_map(|s| &s.points);
     let heights = points().flat_map(|p| [p.value, p.range.map_or(p.value, |r| r.1)]);
-    let up = Scale::around_zero(heights, (bottom, top + 6.0));
+    let all = points().flat_map(|p| [p.value, p.range.map_or(p.value, |r| r.0)]);
+    let place = (bottom, top + 6.0);
+    let up = Scale::logarithmic(all.chain(heights.clone()), place)
+        .unwrap_or_else(|| Scale::around_zero(heights, place));
     let labels: Vec<(f64, String)> = (up.ticks(6).into_iter())
         .map(|tick| (tick, (upwards.format)(tick)))
         .collect();
@@ -49,7 +52,7 @@ pub fn draw(title: &str, series: &[Series<'_>], across: &str, upwards: &Axis<'_>
         svg.line((left, y), (NARROW - 4.0, y), colour::GREY, 0.5);
         svg.text((left - 4.0, y + 4.0), Anchor::End, text);
     }
-    svg.upright((12.0, (top + bottom) / 2.0), upwards.label);
+    svg.upright((12.0, (top + bottom) / 2.0), &up.label(upwards.label));
     for tick in right.ticks(10).into_iter().filter(|t| t.fract() == 0.0) {
         let x = right.at(tick);
         svg.line((x, bottom), (x, bottom + 3.0), colour::BLACK, 1.0);

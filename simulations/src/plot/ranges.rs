@@ -1,4 +1,4 @@
-//! One row per name: a value and the interval around it, beside a common zero.
+//! One row per name: a value and the interval around it, beside a common zero where the axis has one.
 
 use super::{Anchor, Axis, LETTER, NARROW, Scale, Shape, Svg, colour, text_width};
 
@@ -39,10 +39,19 @@ pub fn draw(
     };
     let bottom = top + step * rows.len() as f64 + 6.0;
     let ends = rows.iter().flat_map(|r| [r.value, r.range.0, r.range.1]);
-    let scale = Scale::around_zero(ends, (left + 6.0, NARROW - 18.0));
-    svg.horizontal_axis(&scale, (top, bottom), axis);
-    let zero = scale.at(0.0);
-    svg.line((zero, top), (zero, bottom), colour::BLACK, 1.0);
+    let place = (left + 6.0, NARROW - 18.0);
+    let scale =
+        Scale::logarithmic(ends.clone(), place).unwrap_or_else(|| Scale::around_zero(ends, place));
+    let label = scale.label(axis.label);
+    let axis = Axis {
+        label: &label,
+        format: axis.format,
+    };
+    svg.horizontal_axis(&scale, (top, bottom), &axis);
+    if !scale.is_log() {
+        let zero = scale.at(0.0);
+        svg.line((zero, top), (zero, bottom), colour::BLACK, 1.0);
+    }
     for (nth, row) in rows.iter().enumerate() {
         let y = top + step * (nth as f64 + 1.0) - ROW / 2.0 + 3.0;
         match beside {

@@ -1,6 +1,10 @@
 //! From numbers to places on paper, and how numbers are written beside an axis.
 
-/// A linear scale.
+/// A number this many times the least one is drawn on a logarithmic scale: on a linear one the least cannot be told from
+/// zero.
+const DECADES: f64 = 100.0;
+
+/// A linear or logarithmic scale.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// The least number.
@@ -9,6 +13,7 @@ pub struct Scale {
     pub high: f64,
     from: f64,
     to: f64,
+    is_log: bool,
 }
 
 impl Scale {
@@ -24,6 +29,42 @@ impl Scale {
             high,
             from,
             to,
+            is_log: false,
+        }
+    }
+
+    /// A logarithmic scale between powers of ten, where all numbers are above zero and span more than two of them.
+    pub fn logarithmic(
+        values: impl IntoIterator<Item = f64>,
+        (from, to): (f64, f64),
+    ) -> Option<Self> {
+        let (mut low, mut high) = (f64::INFINITY, 0.0f64);
+        for value in values {
+            if !(value.is_finite() && value > 0.0) {
+                return None;
+            }
+            (low, high) = (low.min(value), high.max(value));
+        }
+        let power = |exponent: f64| 10f64.powf(exponent);
+        (high > DECADES * low).then(|| Self {
+            low: power((low.log10() + 1e-9).floor()),
+            high: power((high.log10() - 1e-9).ceil()),
+            from,
+            to,
+            is_log: true,
+        })
+    }
+
+    /// Whether equal distances are equal factors.
+    pub fn is_log(&self) -> bool {
+        self.is_log
+    }
+
+    /// What the axis says of itself.
+    pub fn label(&self, label: &str) -> String {
+        match self.is_log {
+            true => format!("{label}, logarithmic"),
+            false => label.to_owned(),
         }
     }
 
@@ -49,11 +90,20 @@ impl Scale {
 
     /// Where a number stands.
     pub fn at(&self, value: f64) -> f64 {
-        self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
+        let share = match self.is_log {
+            true => (value / self.low).ln() / (self.high / self.low).ln(),
+            false => (value - self.low) / (self.high - self.low),
+        };
+        self.from + share * (self.to - self.from)
     }
 
     /// About `count` round numbers on the scale, both ends included where they are round.
     pub fn ticks(&self, count: usize) -> Vec<f64> {
+        if self.is_log {
+            let (first, last) = (self.low.log10().round(), self.high.log10().round());
+            let powers = (first as i32..=last as i32).step_by((last - first) as usize / count + 1);
+            return powers.map(|power| 10f64.powi(power)).collect();
+        }
         let step = step(self.high - self.low, count);
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
@@ -141,6 +191,20 @@ mod tests {
         assert_eq!(written, ["0", "0.5", "12", "1234", "0.00012", "2.0e7"]);
         assert_eq!(bytes(1536.0), "1.5 KiB");
         assert_eq!(bytes(12.0), "12 B");
+    }
+
+    #[test]
+    fn numbers_over_two_decades_are_drawn_by_their_factors() {
+        let place = (0.0, 100.0);
+        assert!(Scale::logarithmic([1.0, 90.0], place).is_none());
+        assert!(Scale::logarithmic([0.0, 900.0], place).is_none());
+        assert!(Scale::logarithmic([f64::NAN, 900.0], place).is_none());
+        let scale = Scale::logarithmic([0.02, 3.0, 400.0], place).unwrap();
+        assert_eq!(scale.ticks(6), [0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0]);
+        assert!((scale.at(0.01) - 0.0).abs() < 1e-9 && (scale.at(1.0) - 40.0).abs() < 1e-9);
+        let long = Scale::logarithmic([1e-9, 1e9], place).unwrap();
+        assert!(long.ticks(6).len() <= 7, "{:?}", long.ticks(6));
+        assert_eq!(scale.label("loss"), "loss, logarithmic");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tributary_protocol::node::RunView;
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::state::{self, Head};
 
-use super::history::{IncludedUpdate, Participant, RoundFacts, ScoreFacts, SheetFacts};
+use super::history::{IncludedUpdate, Participant, PayFacts, RoundFacts, ScoreFacts, SheetFacts};
 use crate::machine::Machine;
 
 /// Everybody of a world, as reports name them.
@@ -64,7 +64,9 @@ pub(crate) fn rounds(
         let next = values.get(at + 1).map(|(_, value)| *value);
         let mut facts = reader.facts(value, next);
         let tested = next.map_or(Vec::new(), |next| significance.round(&next.scores));
-        facts.scores = reader.scores(value, &tested);
+        if next.is_some() && !value.included.is_empty() {
+            (facts.scores, facts.pay) = reader.scores(value, &tested);
+        }
         facts.attempt = *attempt;
         let committee = state::committee(manifest, run, head.as_ref());
         let seats = committee.members().iter();
@@ -146,6 +148,7 @@ impl Reader<'_> {
             sheets: self.sheets_of(value.round, next),
             scores: Vec::new(),
             judged: next.is_some_and(|next| !next.scores.is_empty()),
+            pay: None,
         }
     }
 
@@ -173,10 +176,14 @@ impl Reader<'_> {
     }
 
     /// What a round's final scores pay.
-    fn scores(&self, value: &RoundValue, tested: &[TestedScore]) -> Vec<ScoreFacts> {
+    fn scores(
+        &self,
+        value: &RoundValue,
+        tested: &[TestedScore],
+    ) -> (Vec<ScoreFacts>, Option<PayFacts>) {
         let offer = credit::Offer::of_round(self.manifest, value);
         let Ok(credits) = credit::assign(tested, &offer) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let line = |line: &credit::Credit| {
             Some(ScoreFacts {
@@ -186,9 +193,16 @@ impl Reader<'_> {
                 high: line.tested.score.high,
                 credit: line.credit,
                 amount: line.amount,
+                is_held_back: line.tested.is_held_back(),
             })
         };
-        credits.lines.iter().filter_map(line).collect()
+        let pay = PayFacts {
+            outcome: credits.outcome,
+            gain: credits.gain as f64 / 1e9,
+            worth: credits.worth,
+            waiting: credits.waiting,
+        };
+        (credits.lines.iter().filter_map(line).collect(), Some(pay))
     }
 
     fn common_loss(&self, adapter: &BlobHash) -> Option<f64> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use tributary_attribution::Outcome;
 use tributary_protocol::event::{Notice, Phase};
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
 
@@ -224,6 +225,8 @@ pub struct RoundFacts {
     pub scores: Vec<ScoreFacts>,
     /// Whether the next certificate judged this round: without scores in it the budget waits.
     pub judged: bool,
+    /// What became of its budget, once the next certificate says so; a height that trains nobody has none.
+    pub pay: Option<PayFacts>,
 }
 
 /// One contribution of a round.
@@ -267,6 +270,21 @@ pub struct ScoreFacts {
     pub credit: Ppb,
     /// What that paid.
     pub amount: MicroOpen,
+    /// Whether it would have earned something, had its author shown more than luck by then.
+    pub is_held_back: bool,
+}
+
+/// What became of a round's budget.
+#[derive(Clone, Copy, Debug)]
+pub struct PayFacts {
+    /// In one word.
+    pub outcome: Outcome,
+    /// Sum of the final scores, nats per predicted token.
+    pub gain: f64,
+    /// What the sponsor paid in.
+    pub worth: MicroOpen,
+    /// What of that waits for nobody.
+    pub waiting: MicroOpen,
 }
 
 impl History {

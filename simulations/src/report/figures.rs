@@ -400,7 +400,7 @@ fn timeline(run: &Run<'_>) -> Option<Figure> {
         name: "timeline",
         svg: lanes::draw(NARROW, &title, &lanes, &milestones, &legend),
         caption: "What each participant did over time. Vertical lines: the first peer held the round's \
-                  certificate. A black line through a lane: the participant stood on the smaller side of \
+                  certificate. A thick line through a lane: the participant stood on the smaller side of \
                   a split."
             .into(),
         wide: Some(lanes::draw(WIDE, &title, &lanes, &milestones, &legend)),

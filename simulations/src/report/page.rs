@@ -7,6 +7,7 @@ use askama::Template;
 use super::Run;
 use super::figures::{Figure, reason, round_name};
 use super::metrics::METRICS;
+use super::pay::{Pay, PayRound, PayRow};
 use super::rows::ParticipantRow;
 use crate::plot::{bytes, number};
 use crate::record::{Moment, What};
@@ -28,6 +29,9 @@ struct Page<'a> {
     metrics: Table,
     rounds: Table,
     participants: Table,
+    pay: Pay,
+    pay_rounds: Table,
+    pay_people: Table,
     matrix: Table,
     /// Events that there are to tell of.
     told: usize,
@@ -39,6 +43,7 @@ struct Page<'a> {
 /// The page.
 pub fn page(run: &Run<'_>, figures: &[Figure], command: &str, scenario: &str) -> String {
     let told = told(run);
+    let pay = Pay::of(run);
     let page = Page {
         title: format!("{}, seed {}", run.scenario.name, run.outcome.seed),
         describe: run.scenario.describe(),
@@ -51,6 +56,9 @@ pub fn page(run: &Run<'_>, figures: &[Figure], command: &str, scenario: &str) ->
         metrics: metrics(run),
         rounds: rounds(run),
         participants: participants(run),
+        pay_rounds: pay_rounds(run, &pay),
+        pay_people: pay_people(&pay),
+        pay,
         matrix: matrix(run),
         told: told.len(),
         events: events(run, &told),
@@ -206,6 +214,54 @@ fn participants(run: &Run<'_>) -> Table {
         "#payload sent",
     ];
     Table::new(headings, rows)
+}
+
+fn pay_rounds(run: &Run<'_>, pay: &Pay) -> Table {
+    let row = |round: &PayRound| {
+        vec![
+            round_name(round.round, run.scenario.rounds),
+            number(round.gain),
+            format!("{:.4}", round.worth_open),
+            format!("{:.4}", round.worth_open - round.waiting_open),
+            format!("{:.4}", round.waiting_open),
+            round.what.to_owned(),
+        ]
+    };
+    let headings = [
+        "round",
+        "#gain: its scores added up",
+        "#worth (OPEN)",
+        "#paid (OPEN)",
+        "#waiting (OPEN)",
+        "what became of it",
+    ];
+    Table::new(headings, pay.rounds.iter().map(row).collect())
+}
+
+fn pay_people(pay: &Pay) -> Table {
+    let signed = |amount: f64| match amount.abs() < 5e-5 {
+        true => "0".to_owned(),
+        false => format!("{amount:+.4}"),
+    };
+    let row = |who: &PayRow| {
+        vec![
+            who.name.clone(),
+            number(who.score),
+            format!("{:.4}", who.by_score_open),
+            signed(who.by_round_open - who.by_score_open),
+            signed(-who.held_back_open),
+            format!("{:.4}", who.earned_open),
+        ]
+    };
+    let headings = [
+        "participant",
+        "#score",
+        "#if OPEN followed it",
+        "#as each round pays by itself",
+        "#held back as luck",
+        "#earned (OPEN)",
+    ];
+    Table::new(headings, pay.people.iter().map(row).collect())
 }
 
 /// A row per participant, a column per training round: the score, or why there is none.

@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tributary_protocol::hash::{Domain, Hasher};
+use tributary_protocol::limits;
 
 use super::{Change, Kill, Liars, Partition, Scenario};
 use crate::behave;
@@ -54,6 +55,8 @@ pub struct DrawPlan {
 
 /// Latest time at which drawn splits and kills begin: within the first rounds.
 const LATEST_FAULT_MS: u64 = 40_000;
+/// Splits or mass kills of one run: more would leave no round without.
+const MAX_FAULTS: usize = 1_000;
 /// Longest drawn split.
 const LONGEST_SPLIT_MS: u64 = 15_000;
 
@@ -78,6 +81,39 @@ impl DrawPlan {
             self.late[1],
             self.leavers[1],
         )
+    }
+
+    /// Checks the ends of the ranges.
+    fn check_bounds(&self) -> Result<(), String> {
+        for (key, most, bound) in [
+            // The genesis waits for every honest peer, and admits so many at once.
+            ("peers", self.peers[1], limits::MAX_CHANGES_PER_ROUND),
+            ("evaluators", self.evaluators[1], limits::MAX_EVALUATORS),
+            ("late", self.late[1], limits::MAX_CHANGES_PER_ROUND),
+            ("leavers", self.leavers[1], limits::MAX_CHANGES_PER_ROUND),
+            (
+                "participants",
+                self.participants.map_or(1, |range| range[1]),
+                limits::MAX_INCLUDED,
+            ),
+            (
+                "rounds",
+                self.rounds.map_or(1, |range| range[1] as usize),
+                limits::MAX_ROUNDS as usize,
+            ),
+            ("partitions", self.partitions[1], MAX_FAULTS),
+            ("kills", self.kills[1], MAX_FAULTS),
+        ] {
+            if most > bound {
+                return Err(format!(
+                    "`draw.{key}` goes up to {most}, but {bound} is the most"
+                ));
+            }
+        }
+        if self.participants.is_some_and(|[least, _]| least == 0) {
+            return Err("`draw.participants` begins at 0; a round needs at least one".into());
+        }
+        Ok(())
     }
 
     /// Checks the ranges; the message names key, value and remedy.
@@ -115,6 +151,7 @@ impl DrawPlan {
                 ));
             }
         }
+        self.check_bounds()?;
         let needed = 2 + self.evaluators[1] + self.late[1] + self.leavers[1];
         if self.peers[0] < needed {
             return Err(format!(

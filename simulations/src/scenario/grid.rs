@@ -152,7 +152,7 @@ fn put(whole: &mut Value, setting: &Setting) -> Result<(), ScenarioError> {
     for name in names {
         place = step(place, name, setting)?;
         if !place.is_table() && !place.is_array() {
-            // A bare word stands where a table is wanted: `run.codec.sparse.top`.
+            // A bare word stands where a table is wanted: `run.codec.top`.
             *place = Value::Table(toml::Table::new());
         }
     }
@@ -272,8 +272,8 @@ mod tests {
         let before = load("smoke").unwrap();
         let changes = set(&[
             "link.loss=0",
-            "run.aggregation={ multi_krum = { tolerate = 0.2 } }",
-            "run.codec.sparse={ top = 8, feedback = 0.5 }",
+            "run.aggregation=multi-krum",
+            "run.codec={ kind = \"sparse\", top = 8, feedback = 0.5 }",
             "partitions.0.split=0.5",
         ]);
         let after = load_with(&Arc::default(), "smoke", &changes).unwrap();
@@ -324,14 +324,14 @@ mod tests {
         scenario.sweep = toml::from_str(table).unwrap();
         let grid = Grid::of(
             &scenario,
-            &set(&["run.aggregation=mean,clipped_mean,{ multi_krum = { tolerate = 0.2 } }"]),
+            &set(&["run.aggregation=mean,clipped-mean,agreement"]),
         );
         let grid = grid.unwrap();
         assert_eq!(grid.seeds, Some(4));
         let cells = grid.cells();
         assert_eq!(cells.len(), 6);
         let shown: Vec<String> = cells[1].iter().map(Setting::to_string).collect();
-        assert_eq!(shown, ["link.loss=0", "run.aggregation=clipped_mean"]);
+        assert_eq!(shown, ["link.loss=0", "run.aggregation=clipped-mean"]);
         for cell in &cells {
             with("smoke", &scenario, cell).unwrap();
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Scenario;
 use crate::catalogue::Catalogue;
+use crate::files;
 use crate::suggest;
 
 /// The scenarios that the binary carries, so that it works outside the repository.
@@ -31,7 +32,7 @@ pub enum ScenarioError {
         known: String,
     },
     /// The file is there but cannot be read.
-    #[error("cannot read scenario `{path}`: {source}; check its permissions")]
+    #[error("cannot read scenario `{path}`: {source}; give a TOML file that you may read")]
     Unreadable {
         /// The file.
         path: String,
@@ -94,7 +95,7 @@ pub fn load_from(catalogue: &Arc<Catalogue>, path: &str) -> Result<Scenario, Sce
 /// # Errors
 /// [`ScenarioError::Missing`] and [`ScenarioError::Unreadable`].
 pub fn text(path: &str) -> Result<(String, String), ScenarioError> {
-    match std::fs::read_to_string(path) {
+    match files::read_text(Path::new(path), files::MAX_SCENARIO_BYTES) {
         Ok(text) => Ok((path.into(), text)),
         // A folder may well be called like a built-in scenario: a result of it, for example.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {

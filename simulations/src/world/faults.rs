@@ -91,6 +91,11 @@ impl Faults {
         }
     }
 
+    /// The highest round that some machine knows to be certified.
+    pub(super) fn reached(&self) -> Option<Round> {
+        self.reached
+    }
+
     pub(super) fn is_calm(&self) -> bool {
         self.calm
     }

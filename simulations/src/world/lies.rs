@@ -10,12 +10,18 @@ use tributary_protocol::sign::SecretKey;
 use super::{Event, World, stream};
 use crate::behave::{Acts, Liar, LiarView, MakeKey, RunRole};
 use crate::clock::ms;
+use crate::learner::Learner;
 use crate::machine::Machine;
 use crate::scenario::Scenario;
 
 /// Draws the liars among the contributors that are there from the start, the creator left out but for the kind that
 /// needs its place. Returns every name that one of them goes by.
-pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> BTreeSet<PeerId> {
+pub(super) fn cast(
+    scenario: &Scenario,
+    seed: u64,
+    learner: &dyn Learner,
+    machines: &mut [Machine],
+) -> BTreeSet<PeerId> {
     let first = 1 + scenario.evaluators;
     let candidates = scenario.present_at_start().saturating_sub(first);
     let attacks: Vec<_> = (scenario.liars.iter())
@@ -32,7 +38,7 @@ pub(super) fn cast(scenario: &Scenario, seed: u64, machines: &mut [Machine]) -> 
         let attack = &*entry.thing;
         let place = place(attack.place(), scenario, machines).unwrap_or(first + at);
         if let Some(make) = attack.key() {
-            choose_key(make, scenario, seed, machines, place);
+            choose_key(make, scenario, seed, learner, machines, place);
         }
         let machine = &mut machines[place];
         let key = SecretKey::from_seed(machine.seed);
@@ -65,10 +71,11 @@ fn choose_key(
     make: MakeKey,
     scenario: &Scenario,
     seed: u64,
+    learner: &dyn Learner,
     machines: &mut [Machine],
     place: usize,
 ) {
-    let run = super::cast::manifest(scenario, seed, machines).run_id();
+    let run = super::cast::manifest(scenario, seed, machines, learner).run_id();
     let everybody = machines.iter().enumerate();
     let others: Vec<PeerId> = everybody
         .filter(|(at, _)| *at != place)

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tributary_protocol::event::Notice;
 use tributary_simulations::behave::BUILT_IN;
 use tributary_simulations::record::{History, IncludedUpdate, RoundFacts, What};
-use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario, WeightsPlan};
+use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario, WeightsName};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
 
@@ -418,7 +418,8 @@ fn a_height_that_honest_members_could_decide_and_do_not_is_noticed() {
 #[test]
 fn a_copied_sketch_weighs_next_to_nothing() {
     let mut scenario = only("lie_sketch", 5);
-    scenario.run.weights = WeightsPlan::Own { full: 1_010 };
+    scenario.run.weights = WeightsName::Own;
+    scenario.run.full_weight_tokens = 1_010;
     let (mut copies, mut inventions) = (0, 0);
     for seed in 1..=4 {
         let outcome = World::new(&scenario, seed, None).recorded().run();

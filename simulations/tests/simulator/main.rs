@@ -2,6 +2,7 @@
 //! works with.
 
 mod liars;
+mod refusals;
 mod regressions;
 mod researcher;
 mod smoke;

@@ -290,7 +290,7 @@ fn a_sweep_has_one_row_per_combination_and_refuses_misspelt_keys() {
         "--set",
         "link.loss=0,0.2",
         "--set",
-        "run.aggregation=mean,clipped_mean",
+        "run.aggregation=mean,clipped-mean",
     ];
     let mut arguments = vec!["sweep", "study.toml", "--seeds", "2", "--out", "grid"];
     arguments.extend(set);

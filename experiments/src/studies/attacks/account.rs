@@ -8,8 +8,6 @@ use tributary_protocol::limits;
 use tributary_protocol::round::FinalScore;
 use tributary_simulations::federation::{Closed, Sent, peer};
 
-use super::MEMBERS;
-
 /// Only credits are looked at.
 const ANY_GAIN: Offer = Offer {
     budget: MicroOpen(1),
@@ -18,6 +16,7 @@ const ANY_GAIN: Offer = Offer {
 };
 /// Credits and voices, summed over rounds.
 pub(super) struct Account {
+    members: usize,
     attackers: usize,
     significance: Significance,
     /// Sum of the attackers' credits, in rounds.
@@ -30,20 +29,21 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(attackers: usize) -> Self {
+    pub(super) fn new(members: usize, attackers: usize) -> Self {
         Self {
+            members,
             attackers,
             significance: Significance::default(),
             earned: 0.0,
             paid_rounds: 0,
             refused: 0,
             rounds: 0,
-            voices: vec![0.0; MEMBERS],
+            voices: vec![0.0; members],
         }
     }
 
     fn honest(&self) -> usize {
-        MEMBERS - self.attackers
+        self.members - self.attackers
     }
 
     pub(super) fn round(
@@ -56,7 +56,7 @@ impl Account {
         self.rounds += 1;
         self.refused += closed.refused.len() as u32;
         let honest = self.honest();
-        let is_attacker = |id: &PeerId| (honest..MEMBERS).any(|member| peer(member) == *id);
+        let is_attacker = |id: &PeerId| (honest..self.members).any(|member| peer(member) == *id);
         let scores: Vec<FinalScore> = (sheet.scores.iter())
             .map(|line| FinalScore {
                 peer: line.peer,
@@ -98,7 +98,7 @@ impl Account {
 
     /// What attackers earned of what their number would make fair.
     pub(super) fn credit(&self) -> Option<f64> {
-        let fair = self.attackers as f64 / MEMBERS as f64 * f64::from(self.paid_rounds);
+        let fair = self.attackers as f64 / self.members as f64 * f64::from(self.paid_rounds);
         (fair > 0.0).then(|| self.earned / fair)
     }
 

@@ -6,8 +6,7 @@ use serde::Serialize;
 use tributary_attribution::interval::Interval;
 
 use super::{
-    ATTACKERS, BATCH, CLEAN, CONTEXT, HELD, Lie, MEMBERS, RANK, ROUNDS, Results, SEEDS, STEPS,
-    Withstood, cell_name,
+    BATCH, CLEAN, CONTEXT, HELD, Lie, Plan, RANK, ROUNDS, Results, SEEDS, STEPS, Withstood,
 };
 use tributary_simulations::behave::update::Attack;
 use tributary_simulations::catalogue::TOLERATE;
@@ -35,12 +34,13 @@ pub struct Figure {
 
 /// A rule and an attack's cells by seed, once all are there.
 fn by_seed<'a>(
+    plan: &Plan,
     results: &'a Results<Withstood>,
     rule: &str,
     attack: Option<(Lie, usize)>,
 ) -> Option<Vec<&'a Withstood>> {
     SEEDS
-        .map(|seed| results.get(&cell_name(rule, attack, seed)))
+        .map(|seed| results.get(&plan.cell_name(rule, attack, seed)))
         .into_iter()
         .collect()
 }
@@ -50,12 +50,13 @@ fn pair(figures: Vec<Option<f64>>) -> Option<[f64; 2]> {
 }
 
 fn figure(
+    plan: &Plan,
     results: &Results<Withstood>,
     rule: &str,
     attack: Option<(Lie, usize)>,
 ) -> Option<Figure> {
-    let cells = by_seed(results, rule, attack)?;
-    let clean = by_seed(results, CLEAN, None)?;
+    let cells = by_seed(plan, results, rule, attack)?;
+    let clean = by_seed(plan, results, CLEAN, None)?;
     let with_clean = |of: &dyn Fn(f64, f64, f64) -> f64| {
         let pairs = cells.iter().zip(&clean);
         pair(
@@ -82,25 +83,31 @@ fn figure(
 }
 
 /// Every figure that is complete.
-pub fn figures(results: &Results<Withstood>, rules: &[&str]) -> Vec<Figure> {
+pub fn figures(plan: &Plan, results: &Results<Withstood>, rules: &[&str]) -> Vec<Figure> {
     let mut attacks = vec![None];
-    for attackers in ATTACKERS {
-        attacks.extend(Lie::all().into_iter().map(|lie| Some((lie, attackers))));
+    for attackers in &plan.attackers {
+        attacks.extend(Lie::all().into_iter().map(|lie| Some((lie, *attackers))));
     }
     (attacks.into_iter())
         .flat_map(|attack| {
             rules
                 .iter()
-                .filter_map(move |rule| figure(results, rule, attack))
+                .filter_map(move |rule| figure(plan, results, rule, attack))
         })
         .collect()
 }
 
 /// The figures as Markdown.
-pub fn markdown(results: &Results<Withstood>, rules: &[&str], command: &str) -> String {
-    let figures = figures(results, rules);
-    let mut out = format!("From `{command}`. {}\n", setting(results));
-    for attackers in ATTACKERS {
+pub fn markdown(
+    plan: &Plan,
+    results: &Results<Withstood>,
+    rules: &[&str],
+    command: &str,
+) -> String {
+    let figures = figures(plan, results, rules);
+    let members = plan.members;
+    let mut out = format!("From `{command}`. {}\n", setting(plan, results));
+    for attackers in plan.attackers.iter().copied() {
         let here: Vec<&Figure> = figures
             .iter()
             .filter(|f| f.attackers == attackers)
@@ -110,8 +117,8 @@ pub fn markdown(results: &Results<Withstood>, rules: &[&str], command: &str) -> 
         }
         let _ = write!(
             out,
-            "\n### {attackers} attackers of {MEMBERS} ({:.0} %)\n\nLoss above clean, %:\n\n",
-            100.0 * attackers as f64 / MEMBERS as f64
+            "\n### {attackers} attackers of {members} ({:.0} %)\n\nLoss above clean, %:\n\n",
+            100.0 * attackers as f64 / members as f64
         );
         out.push_str(&crossed(&here, rules, |f| {
             of_pair(f.worse_percent, 1, "diverged")
@@ -122,14 +129,14 @@ pub fn markdown(results: &Results<Withstood>, rules: &[&str], command: &str) -> 
         }));
     }
     out.push_str("\n### Success\n\n");
-    out.push_str(&success(&figures, rules));
+    out.push_str(&success(plan, &figures, rules));
     out.push_str("\n### Rules\n\n");
-    out.push_str(&worst(&figures, rules));
+    out.push_str(&worst(plan, &figures, rules));
     out
 }
 
-fn setting(results: &Results<Withstood>) -> String {
-    let clean = by_seed(results, CLEAN, None);
+fn setting(plan: &Plan, results: &Results<Withstood>) -> String {
+    let clean = by_seed(plan, results, CLEAN, None);
     let losses = clean.map_or(String::new(), |clean| {
         let losses: Vec<Option<f64>> = clean.iter().map(|cell| cell.loss).collect();
         let loss = over_seeds(&losses).map_or(f64::NAN, |found| found.mean);
@@ -139,10 +146,12 @@ fn setting(results: &Results<Withstood>) -> String {
         )
     });
     format!(
-        "{MEMBERS} members, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, {HELD} windows \
-         each from a Dirichlet(0.5) mix of seven domains, LoRA rank {RANK} on a miniature of brook, factors in turns, 256 numbers of \
+        "{} members, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, {HELD} windows \
+         each from a Dirichlet(0.5) mix of {} of rank {RANK}, factors in turns, 256 numbers of \
          a chunk. Robust rules are told to tolerate {:.0} %. Seeds {}; intervals are Student's 95 % over them. \
-         *Clean* is the plain mean with fifteen honest members and the same seed.{losses}",
+         *Clean* is the plain mean of the same members, all honest, with the same seed.{losses}",
+        plan.members,
+        plan.ground.words("seven domains", "a tiny model"),
         100.0 * TOLERATE.as_f64(),
         SEEDS.map(|seed| seed.to_string()).join(", "),
     )
@@ -173,9 +182,9 @@ fn crossed(figures: &[&Figure], rules: &[&str], cell: impl Fn(&Figure) -> String
 }
 
 /// How far the attackers got with what they wanted, at a fifth and a third.
-fn success(figures: &[Figure], rules: &[&str]) -> String {
+fn success(plan: &Plan, figures: &[Figure], rules: &[&str]) -> String {
     let mut rows = Vec::new();
-    for attackers in ATTACKERS {
+    for attackers in plan.attackers.iter().copied() {
         for lie in Lie::all().into_iter().filter(|lie| lie.attack.is_hostile()) {
             let name = lie.name();
             let of = |rule: &str| {
@@ -205,7 +214,7 @@ fn success(figures: &[Figure], rules: &[&str]) -> String {
 }
 
 /// Each rule at its worst.
-fn worst(figures: &[Figure], rules: &[&str]) -> String {
+fn worst(plan: &Plan, figures: &[Figure], rules: &[&str]) -> String {
     let rows: Vec<Vec<String>> = (rules.iter())
         .map(|rule| {
             let of = |attackers: usize| {
@@ -217,7 +226,7 @@ fn worst(figures: &[Figure], rules: &[&str]) -> String {
             let mut row = vec![(*rule).to_owned()];
             row.push(clean.map_or(String::new(), |f| of_pair(f.worse_percent, 2, "diverged")));
             row.push(clean.map_or(String::new(), |f| format!("{:.0}", f.least_voice_percent)));
-            for attackers in ATTACKERS {
+            for attackers in plan.attackers.iter().copied() {
                 let worst = of(attackers).max_by(|a, b| {
                     let worse =
                         |f: &Figure| f.worse_percent.map_or(f64::INFINITY, |[mean, _]| mean);
@@ -247,7 +256,8 @@ fn worst(figures: &[Figure], rules: &[&str]) -> String {
         "without attackers: loss above clean, %".to_owned(),
         "least voice of a member, %".to_owned(),
     ];
-    heads.extend(ATTACKERS.map(|attackers| format!("worst with {attackers} attackers, %")));
+    let numbers = plan.attackers.iter();
+    heads.extend(numbers.map(|attackers| format!("worst with {attackers} attackers, %")));
     heads.push("least voice of an honest member, any attack, %".to_owned());
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     table(&heads, &rows)

@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::study::Part;
 
+fn plan() -> Plan {
+    Plan::of(&Ground::default()).unwrap()
+}
+
 fn comparison() -> Comparison {
     let catalogue = tributary_simulations::Catalogue::default();
     let rule = |name: &str| {
@@ -15,6 +19,7 @@ fn comparison() -> Comparison {
     };
     Comparison {
         rules: RULES.map(rule).to_vec(),
+        plan: plan(),
     }
 }
 
@@ -26,6 +31,7 @@ fn cells() -> Vec<Cell> {
 fn cell(attack: Attack) -> Cell {
     let (name, rule) = comparison().rules.remove(0);
     Cell {
+        members: MEMBERS,
         rule,
         name,
         attack: Some((
@@ -47,7 +53,8 @@ fn every_cell_has_a_name_of_its_own() {
         .map(|cell| comparison().cell_name(cell))
         .collect();
     assert_eq!(names.len(), cells.len());
-    let attacked = RULES.len() * SEEDS.len() * Lie::all().len() * ATTACKERS.len();
+    let attacked = RULES.len() * SEEDS.len() * Lie::all().len() * 3;
+    assert_eq!(plan().attackers, [2, 3, 5]);
     assert_eq!(cells.len(), attacked + RULES.len() * SEEDS.len());
 }
 
@@ -105,13 +112,13 @@ fn tables_compare_with_the_clean_mean_of_the_same_seed() {
             compute,
         )
         .unwrap();
-    let figures = serde_json::to_value(figures(&results, &RULES)).unwrap();
+    let figures = serde_json::to_value(figures(&plan(), &results, &RULES)).unwrap();
     let attacked = (figures.as_array().unwrap().iter())
         .find(|f| f["rule"] == "clipped mean" && f["attack"] == "sign flip")
         .unwrap();
     assert!((attacked["worse_percent"][0].as_f64().unwrap() - 2.0).abs() < 1e-9);
     assert!((attacked["credit_percent"][0].as_f64().unwrap() - 50.0).abs() < 1e-9);
-    let page = markdown(&results, &RULES, "the command");
+    let page = markdown(&plan(), &results, &RULES, "the command");
     assert!(page.contains("3 attackers of 15 (20 %)") && page.contains("2.0 ± 0.0"));
     assert!(!page.contains("not run"));
 }

@@ -9,6 +9,7 @@ use tributary_trainer::{BaseModel, Windows};
 
 use super::{GamingError, QUERIES, RANK};
 use crate::learner::{Corpus, Holding, Language, Mix, tiny_model};
+use crate::study::Ground;
 use tributary_simulations::behave::update::Attack;
 
 /// Tokens of a window.
@@ -25,20 +26,27 @@ const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
 const RUN: usize = 8;
 
 /// Base model and text, shared by all cells.
-pub struct Setup {
+pub(super) struct Setup {
     base: BaseModel,
     corpus: Corpus,
 }
 
 impl Setup {
-    pub(super) fn new() -> Result<Self, GamingError> {
-        let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-        let base = tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?;
-        let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT)?;
-        Ok(Self {
-            corpus: corpus.retain(|name| name != PRETRAINED_ON),
-            base,
-        })
+    pub(super) fn new(ground: &Ground) -> Result<Self, GamingError> {
+        let base = match ground.base()? {
+            Some(base) => base,
+            None => {
+                let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
+                tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?
+            }
+        };
+        let corpus = match ground.corpus(&base, CONTEXT, HOLD_OUT)? {
+            Some(corpus) => corpus,
+            None => Corpus::new(&base, CONTEXT, HOLD_OUT)?.retain(|name| name != PRETRAINED_ON),
+        };
+        // Half of what is held out is asked about.
+        Ground::check_held(&corpus, 2 * QUERIES.div_ceil(corpus.domains.len()))?;
+        Ok(Self { corpus, base })
     }
 
     /// A quick one for tests: a tiny model that has hardly learnt anything.

@@ -118,9 +118,9 @@ pub fn figures(results: &Results<Played>) -> Vec<Figure> {
 }
 
 /// The figures as Markdown.
-pub fn markdown(results: &Results<Played>, command: &str) -> String {
+pub fn markdown(results: &Results<Played>, command: &str, what: &str) -> String {
     let rows = rows(results);
-    let mut out = format!("From `{command}`. {}\n", setting());
+    let mut out = format!("From `{command}`. {}\n", setting(what));
     let crossed = |keep: &dyn Fn(&Row<'_>) -> bool, of: fn(&Paid, &Paid) -> f64, digits| {
         let kept = rows.iter().filter(|row| keep(row));
         let lines: Vec<Vec<String>> = kept
@@ -157,10 +157,10 @@ pub fn markdown(results: &Results<Played>, command: &str) -> String {
     out
 }
 
-fn setting() -> String {
+fn setting(what: &str) -> String {
     format!(
         "{} members of whom one cheats, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, \
-         {HELD} windows each from a Dirichlet(0.5) mix of seven domains, LoRA rank {RANK} on a miniature of brook, factors in \
+         {HELD} windows each from a Dirichlet(0.5) mix of {what} of rank {RANK}, factors in \
          turns, 256 numbers of a chunk, rule `agreement`. Seeds {}; intervals are Student's 95 % over them. \
          Columns are what counts as public before a round, and what else is asked of a score.",
         HONEST + 1,

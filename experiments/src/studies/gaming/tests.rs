@@ -132,6 +132,6 @@ fn tables_hold_a_cheater_against_itself_when_honest() {
     assert_eq!(copied["gain"][0], 2.0);
     // An eighth of twelve budgets would be fair.
     assert_eq!(copied["fair_percent"][0], 200.0);
-    let page = markdown(&results, "the command");
+    let page = markdown(&results, "the command", "texts; LoRA on a model");
     assert!(page.contains("| copy, updates open | 200.0 ± 0.0") && page.contains("0.88 ± 0.00"));
 }

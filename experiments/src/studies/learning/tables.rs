@@ -11,8 +11,8 @@ use tributary_protocol::update;
 
 use super::method::{CENTRAL_FEW, CENTRAL_MANY, FEDIT, Method, SPARSE};
 use super::{
-    BATCH, CONTEXT, Cell, DOMAINS, Learned, MEMBERS, MIXES, RANK, ROUNDS, Results, SEEDS, STEPS,
-    mix_name, rate,
+    BATCH, CONTEXT, Cell, DOMAINS, Learned, MIXES, RANK, ROUNDS, Results, SEEDS, STEPS, mix_name,
+    rate,
 };
 use crate::learner::Mix;
 use tributary_simulations::markdown::{over_seeds, table, with_half};
@@ -114,10 +114,20 @@ pub fn figures(results: &Results<Learned>) -> Vec<Figure> {
     out
 }
 
+/// What all methods have in common.
+pub struct Setting {
+    /// Members.
+    pub members: usize,
+    /// The texts and the model, in words.
+    pub what: String,
+    /// The shape of the adapter.
+    pub shape: AdapterShape,
+}
+
 /// The figures as Markdown.
-pub fn markdown(results: &Results<Learned>, command: &str, shape: &AdapterShape) -> String {
+pub fn markdown(results: &Results<Learned>, command: &str, setting: &Setting) -> String {
     let figures = figures(results);
-    let mut out = format!("From `{command}`. {}\n", setting(shape));
+    let mut out = format!("From `{command}`. {}\n", in_words(setting));
     for mix in MIXES {
         let name = mix_name(mix);
         let rows: Vec<Vec<String>> = (figures.iter())
@@ -156,8 +166,13 @@ fn title(mix: Mix) -> String {
     }
 }
 
-fn setting(shape: &AdapterShape) -> String {
-    let tokens = MEMBERS as u32 * ROUNDS * STEPS * BATCH * CONTEXT as u32;
+fn in_words(setting: &Setting) -> String {
+    let Setting {
+        members,
+        what,
+        shape,
+    } = setting;
+    let tokens = *members as u32 * ROUNDS * STEPS * BATCH * CONTEXT as u32;
     let bytes = |schedule: FactorSchedule, codec| {
         let of = |round| {
             let trainable = schedule.trainable(Round(round));
@@ -167,8 +182,8 @@ fn setting(shape: &AdapterShape) -> String {
         (of(1) + of(2)) / 2
     };
     format!(
-        "{MEMBERS} members, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens: {tokens} tokens \
-         for every method. LoRA rank {RANK} on all linears of brook, {} parameters; an update of both factors in \
+        "{members} members, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens: {tokens} tokens \
+         for every method, of {what} with rank {RANK} on all linears, {} parameters; an update of both factors in \
          f32 has {} bytes, of one factor in the default codec {} on average. Seeds {}; intervals are Student's 95 % over \
          them, those of gaps over the differences of equal seeds.",
         shape.parameters(),

@@ -72,7 +72,12 @@ fn gaps_are_to_the_better_centralised_training_of_the_same_seed() {
     assert!((fedit["gap_percent"][0].as_f64().unwrap() - 1.0).abs() < 1e-9);
     assert!(fedit["gap_percent"][1].as_f64().unwrap() < 1e-9);
     assert!((of("alternate, sparse")["less_than_dense"].as_f64().unwrap() - 200.0).abs() < 1e-9);
-    let shape = BaseModel::brook().unwrap().adapter_shape(RANK, 2 * RANK);
-    let page = markdown(&results, "the command", &shape);
+    let setting = Setting {
+        members: MEMBERS,
+        what: "texts; LoRA on brook".into(),
+        shape: BaseModel::brook().unwrap().adapter_shape(RANK, 2 * RANK),
+    };
+    let page = markdown(&results, "the command", &setting);
+    assert!(page.contains("of texts; LoRA on brook with rank 8"));
     assert!(page.contains("One domain a member") && page.contains("1.00 ± 0.00"));
 }

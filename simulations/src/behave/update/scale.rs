@@ -2,6 +2,6 @@
 
 const FACTOR: f64 = 100.0;
 
-pub(super) fn update(own: &[f32]) -> Vec<f32> {
+pub(in crate::behave) fn update(own: &[f32]) -> Vec<f32> {
     super::scaled(own, FACTOR)
 }

@@ -1,5 +1,5 @@
 //! Undoes what its own text would have taught.
 
-pub(super) fn update(own: &[f32]) -> Vec<f32> {
+pub(in crate::behave) fn update(own: &[f32]) -> Vec<f32> {
     own.iter().map(|v| -v).collect()
 }
