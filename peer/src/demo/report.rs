@@ -6,6 +6,8 @@ use tributary_ledger::view::{CreditView, short};
 use crate::terminal::output::{Align, Table, bytes, duration, one_line};
 use crate::view::tables::credits_table;
 
+/// Rounds that are shown to people, about.
+const SHOWN_ROUNDS: usize = 10;
 /// Shares of an answer that are shown to people, at least and at most so many.
 const SHOWN_SHARE: f64 = 0.005;
 const SHOWN_SHARES: usize = 3;
@@ -185,7 +187,10 @@ impl Report {
             ("state", Align::Left),
         ]);
         let loss = |l: Option<f64>| l.map_or("-".to_owned(), |l| format!("{l:.4}"));
-        for r in &self.rounds {
+        let last = self.rounds.len().saturating_sub(1);
+        let step = self.rounds.len().div_ceil(SHOWN_ROUNDS).max(1);
+        let shown = self.rounds.iter().enumerate();
+        for (_, r) in shown.filter(|(at, _)| at % step == 0 || *at == last) {
             table.row([
                 r.round.to_string(),
                 r.included.to_string(),

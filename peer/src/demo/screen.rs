@@ -1,4 +1,5 @@
-//! The live part of the demo's output, all on stderr: bars on a terminal, plain lines elsewhere.
+//! The live part of the demo's output, all on stderr: bars on a terminal; elsewhere a line a round, and one every half
+//! minute with what is waited for.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::narrator::Show;
 use crate::terminal::note;
+use crate::terminal::working::Working;
 
 /// Steps of the overall bar; fine enough that it moves every second.
 const TICKS: u64 = 1000;
@@ -15,6 +17,8 @@ const TICKS: u64 = 1000;
 #[derive(Debug)]
 pub struct Screen {
     bars: Option<Bars>,
+    /// Where there are no bars.
+    working: Option<Working>,
 }
 
 #[derive(Debug)]
@@ -43,7 +47,8 @@ impl Screen {
                 whole,
             }
         });
-        Self { bars }
+        let working = bars.is_none().then(|| Working::new("starting"));
+        Self { bars, working }
     }
 
     /// Shows what the story says.
@@ -52,7 +57,8 @@ impl Screen {
             (Show::Line(line), _) => self.line(line),
             (Show::Waiting(text), Some(bars)) => bars.waiting.set_message(text.clone()),
             (Show::Done(part), Some(bars)) => bars.whole.set_position((part * TICKS as f64) as u64),
-            (Show::Waiting(_) | Show::Done(_), None) => {}
+            (Show::Waiting(text), None) => self.works_at(text),
+            (Show::Done(_), None) => {}
         }
     }
 
@@ -61,15 +67,26 @@ impl Screen {
         match &self.bars {
             // A terminal that is gone takes no more lines; the demo goes on.
             Some(bars) => drop(bars.all.println(line)),
-            None => note(line),
+            None => {
+                note(line);
+                self.working.iter().for_each(Working::said);
+            }
         }
+    }
+
+    fn works_at(&self, what: &str) {
+        let working = self.working.iter();
+        working.for_each(|working| working.at(what, (0, 0)));
     }
 
     /// What is waited for now: a line where there are no bars.
     pub fn waiting(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.waiting.set_message(text.to_owned()),
-            None => note(text),
+            None => {
+                note(text);
+                self.works_at(text);
+            }
         }
     }
 

@@ -32,7 +32,7 @@ const FILES: [(&str, &str); 6] = [
 ];
 
 /// A beginning that the base goes on with by itself, having read it often: nobody of the demo taught it.
-pub const NOBODYS: &str = "Thus says the LORD of";
+pub const NOBODYS: &str = "I am the LORD your";
 
 /// One contributor's text.
 #[derive(Clone, Debug, PartialEq, Eq)]

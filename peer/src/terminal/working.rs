@@ -16,6 +16,7 @@ const QUIET: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Work that takes long. Lines stop when it is dropped.
+#[derive(Debug)]
 pub struct Working {
     now: Arc<Mutex<Now>>,
     /// Dropped, it ends the thread that looks.
@@ -53,6 +54,7 @@ impl Working {
 }
 
 /// What is being done now.
+#[derive(Debug)]
 struct Now {
     what: String,
     done: u64,

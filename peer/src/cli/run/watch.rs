@@ -232,13 +232,13 @@ mod tests {
         };
         assert_eq!(
             line(&mut watch, 0, 900),
-            "01:05  start certified after 0.9 s"
+            "01:05  start certified after 900 ms"
         );
         assert_eq!(
             line(&mut watch, 1, 10_000),
-            "01:05  round 1 of 3 certified after 10 s: 2 updates, about 20 s to go"
+            "01:05  round 1 of 3 certified after 10.0 s: 2 updates, about 20.0 s to go"
         );
-        assert!(line(&mut watch, 2, 20_000).ends_with("about 15 s to go"));
+        assert!(line(&mut watch, 2, 20_000).ends_with("about 15.0 s to go"));
         assert!(line(&mut watch, 3, 20_000).ends_with("2 updates"));
         assert!(line(&mut watch, 4, 1_000).contains("scores of all rounds are final"));
     }

@@ -101,7 +101,7 @@ fn own_texts_have_both_parts_and_too_many_peers_are_refused() {
         let bytes = |parts: &[String]| parts.iter().map(String::len).sum::<usize>();
         let (train, holdout) = (bytes(&text.train), bytes(&text.holdout));
         assert!(
-            holdout > 1_000 && holdout * 3 < train,
+            holdout > 600 && holdout * 3 < train,
             "{}: {holdout} of {train}",
             text.name
         );
