@@ -8,6 +8,8 @@ use crate::view::tables::credits_table;
 
 /// Rounds that are shown to people, about.
 const SHOWN_ROUNDS: usize = 10;
+/// Characters of an answer that are shown.
+const SHOWN_CHARACTERS: usize = 72;
 /// Shares of an answer that are shown to people, at least and at most so many.
 const SHOWN_SHARE: f64 = 0.005;
 const SHOWN_SHARES: usize = 3;
@@ -258,6 +260,14 @@ impl Answer {
         self.taught_by.is_some() && self.shares.first().map(|s| &s.name) == self.taught_by.as_ref()
     }
 
+    /// What was asked, without the words around it that the texts have.
+    fn question(&self) -> String {
+        let prompt = one_line(&self.prompt);
+        let question = prompt.strip_prefix("Question: ");
+        let question = question.and_then(|rest| rest.strip_suffix(" Answer:"));
+        question.map_or(format!("{prompt} ..."), str::to_owned)
+    }
+
     fn text(&self) -> String {
         let mut shares: Vec<String> = (self.shares.iter())
             .filter(|share| share.share >= SHOWN_SHARE)
@@ -268,12 +278,21 @@ impl Answer {
             shares.push(format!("nobody {:.0} %", self.nobody * 100.0));
         }
         format!(
-            "\n  {}\n    base     {}\n    adapter  {}\n    shaped by  {}\n",
-            one_line(&self.prompt),
-            one_line(&self.base),
-            one_line(&self.adapter),
+            "\n  {}\n    base       {}\n    adapter    {}\n    shaped by  {}\n",
+            self.question(),
+            shortened(&self.base),
+            shortened(&self.adapter),
             shares.join(", "),
         )
+    }
+}
+
+/// A line of what a model said.
+fn shortened(text: &str) -> String {
+    let line = one_line(text);
+    match line.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line,
     }
 }
 
@@ -308,7 +327,7 @@ mod tests {
             }],
             ledger_verified: true,
             answers: vec![Answer {
-                prompt: "Question: Who?\nAnswer:".to_owned(),
+                prompt: "Question: Who? Answer:".to_owned(),
                 base: "upon\na time".to_owned(),
                 adapter: " Amy.".to_owned(),
                 expected: Some("Amy".to_owned()),
@@ -369,9 +388,10 @@ mod tests {
         for part in [
             "4.5000  4.2500  120 kB",
             "amy     4.0000   3.5000  -0.5000",
-            "base     upon a time",
+            "base       upon a time",
             "shaped by  amy 62 %, nobody 37 %",
             "1 of 1 answers are what one contributor's text says, and in 1 of 1",
+            "\n  Who?\n",
             "verified for every peer",
             "DIFFERENT",
         ] {

@@ -15,7 +15,7 @@ use tributary_ledger::view::short;
 use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::types::event::EventView;
-use crate::api::types::{EventsRequest, RunView};
+use crate::api::types::{EventsRequest, RunPhase, RunView};
 use crate::cli::{Context, status};
 use crate::terminal::output::duration;
 use crate::terminal::{Failure, Format, note};
@@ -162,6 +162,7 @@ impl Watch {
                 took_ms,
                 ..
             } => Some(self.certified((*round, *included, *took_ms), run)),
+            EventView::Phase { round, phase, .. } => Some(phase_of(*round, *phase, run)),
             event => Some(view::line(event)),
         }
     }
@@ -182,6 +183,17 @@ impl Watch {
             left => format!(", about {} to go", duration(left * mean)),
         };
         format!("round {round} of {rounds} certified after {took}: {included} updates{left}")
+    }
+}
+
+/// What is waited for, with the round in words: the first height and the last one are no training rounds.
+fn phase_of(round: u32, phase: RunPhase, run: &RunView) -> String {
+    let closing = round > run.brief.rounds;
+    match (round, phase) {
+        (0, _) => format!("start {}", view::phase_line(phase)),
+        (_, RunPhase::Collect) if closing => "closing collect: waiting for score sheets".to_owned(),
+        _ if closing => format!("closing {}", view::phase_line(phase)),
+        _ => format!("round {round} {}", view::phase_line(phase)),
     }
 }
 
@@ -241,6 +253,15 @@ mod tests {
         assert!(line(&mut watch, 2, 20_000).ends_with("about 15.0 s to go"));
         assert!(line(&mut watch, 3, 20_000).ends_with("2 updates"));
         assert!(line(&mut watch, 4, 1_000).contains("scores of all rounds are final"));
+    }
+
+    #[test]
+    fn the_first_and_the_last_height_have_names_of_their_own() {
+        let run = run();
+        assert!(phase_of(0, RunPhase::Gather, &run).starts_with("start gather: "));
+        assert!(phase_of(3, RunPhase::Train, &run).starts_with("round 3 train: "));
+        let sheets = phase_of(4, RunPhase::Collect, &run);
+        assert_eq!(sheets, "closing collect: waiting for score sheets");
     }
 
     #[test]
