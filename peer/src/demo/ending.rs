@@ -193,11 +193,18 @@ fn answer_to(
     let said = |adapter: Option<&Adapter>| {
         let said =
             generate(base, adapter, &prompt, &config).map_err(|e| Failure::from_error(&e))?;
-        // An answer of nothing has no tokens to share.
         let answer = Some(cut(&said.text)).filter(|answer| !answer.trim().is_empty());
         Ok::<String, Failure>(answer.unwrap_or(&said.text).to_owned())
     };
     let (by_base, by_adapter) = (said(None)?, said(Some(&provenance.adapter))?);
+    if by_adapter.is_empty() {
+        // A model may end its answer at once. Nobody has a share of nothing.
+        return Ok(Answer {
+            prompt,
+            base: by_base,
+            ..Answer::default()
+        });
+    }
     let question = Question {
         id: String::new(),
         prompt: prompt.clone(),

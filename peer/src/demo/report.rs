@@ -282,7 +282,10 @@ impl Answer {
             self.question(),
             shortened(&self.base),
             shortened(&self.adapter),
-            shares.join(", "),
+            match shares.is_empty() {
+                true => "nobody: it says nothing".to_owned(),
+                false => shares.join(", "),
+            },
         )
     }
 }
