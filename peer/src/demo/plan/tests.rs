@@ -22,7 +22,7 @@ impl Plan {
             measured: BTreeMap::new(),
             texts,
             holdout: None,
-            is_own: true,
+            is_own: false,
         }
     }
 }
