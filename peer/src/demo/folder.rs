@@ -88,7 +88,7 @@ mod tests {
         folder("other-demo", Some(2));
         let busy = folder("tributary-demo-04", Some(2));
         let held = Home::create(Plan::peers_folder(&busy).join("00-amy")).unwrap();
-        assert_eq!(abandoned(dir.path()), [finished.clone()]);
+        assert_eq!(abandoned(dir.path()), std::slice::from_ref(&finished));
         drop(held);
         let mut both = abandoned(dir.path());
         both.sort();
