@@ -1,8 +1,9 @@
 //! How anything in a home gets onto the disk: for its owner alone, whole or not at all, durable with its name.
 //!
 //! ```text
-//!   write_whole:  NAME.RANDOM.tmp (mode 0600 from its first byte) ──sync──▶ rename ──▶ sync the folder
-//!   adopt:        at every start: sync all folders (a life that was cut short may not have), close what others can read
+//!   write_whole:  NAME.RANDOM.tributary-part (mode 0600 from its first byte) ──sync──▶ rename ──▶ sync the folder
+//!   adopt:        at every start: sync all folders (a life that was cut short may not have), close what others can read,
+//!                 remove what a life that was cut short had not finished
 //! ```
 //! Files and folders are private when they are made: a mode that is set afterwards leaves a moment in which others
 //! can open them. Every writer of a home goes through here; a test reads the sources and holds them to it.
@@ -10,6 +11,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::{NamedTempFile, PersistError};
 
@@ -22,6 +24,11 @@ const FILE_MODE: u32 = 0o600;
 /// Bits of those who are not the owner.
 #[cfg(unix)]
 const OTHERS: u32 = 0o077;
+
+/// How a file is called until it is whole; nobody calls a file of their own so.
+pub(crate) const UNFINISHED: &str = "tributary-part";
+/// After so long nobody is still writing it.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Options of every file that is made in a home.
 pub(crate) fn private() -> OpenOptions {
@@ -77,7 +84,8 @@ fn write(
     prefix.push(".");
     // Made exclusively and with mode 0600; removes itself unless it gets its name.
     let mut builder = tempfile::Builder::new();
-    let mut part = (builder.prefix(&prefix).suffix(".tmp")).tempfile_in(parent(path))?;
+    let suffix = format!(".{UNFINISHED}");
+    let mut part = (builder.prefix(&prefix).suffix(&suffix)).tempfile_in(parent(path))?;
     part.write_all(bytes)?;
     part.as_file().sync_all()?;
     name(part).map_err(|failed| failed.error)?;
@@ -109,8 +117,9 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes over what an earlier life left: what it renamed last becomes durable before anything relies on it, and what
-/// others on this machine could read is closed. Gives how many files and folders were open.
+/// Takes over what an earlier life left: what it renamed last becomes durable before anything relies on it, what
+/// others on this machine could read is closed, and what it had not finished is removed. Gives how many files and folders
+/// were open.
 pub(crate) fn adopt(root: &Path) -> io::Result<usize> {
     let mut open = usize::from(close(root, true)?);
     let mut folders = vec![root.to_owned()];
@@ -119,6 +128,11 @@ pub(crate) fn adopt(root: &Path) -> io::Result<usize> {
             let entry = entry?;
             // What a link leads to is not the home's.
             let kind = entry.file_type()?;
+            if kind.is_file() && is_abandoned(&entry.path()) {
+                // What cannot be removed now is tried again at the next start.
+                let _ = fs::remove_file(entry.path());
+                continue;
+            }
             if kind.is_dir() || kind.is_file() {
                 open += usize::from(close(&entry.path(), kind.is_dir())?);
             }
@@ -129,6 +143,18 @@ pub(crate) fn adopt(root: &Path) -> io::Result<usize> {
         sync_folder(&folder)?;
     }
     Ok(open)
+}
+
+/// Whether a file is one that somebody began to write, long ago, and did not finish.
+fn is_abandoned(path: &Path) -> bool {
+    let age = fs::metadata(path).and_then(|file| file.modified());
+    let age = age.ok().and_then(|written| written.elapsed().ok());
+    is_unfinished(path) && age.is_some_and(|age| age > ABANDONED)
+}
+
+/// Whether a file is not whole yet.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == UNFINISHED)
 }
 
 /// Takes the rights of others away; true if there were any.

@@ -225,7 +225,7 @@ impl Committed {
                 .file_stem()
                 .and_then(|s| s.to_str())
                 .unwrap_or_default();
-            if path.extension().is_some_and(|e| e == "tmp") {
+            if disk::is_unfinished(&path) {
                 continue;
             }
             let root = stem.parse().map_err(|_| ShardError::Damaged {

@@ -56,6 +56,12 @@ pub fn add_telling(
             tell(&format!("{} read as {format}: {rows}", file.display()));
         }
         passages_of(file, dataset)?;
+        if disk::is_unfinished(file) {
+            return Err(ShardError::File {
+                path: file.clone(),
+                why: "is named as what is not written to its end; rename it".to_owned(),
+            });
+        }
         let name = remember_name(file)?;
         let place = folder.join(stored_name(&bytes, &name));
         let there = files_of(&folder)?;
@@ -240,7 +246,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
         Ok(entries) => {
             for entry in entries {
                 let path = entry.map_err(io("list", folder))?.path();
-                if !is_unfinished(&path) {
+                if !disk::is_unfinished(&path) {
                     files.push(path);
                 }
             }
@@ -248,12 +254,6 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ShardError> {
     }
     files.sort();
     Ok(files)
-}
-
-/// What a crash left of a file that was being written. A stored file begins with the hash of its bytes, so one whose
-/// owner calls it `.tmp` is told from it by its content.
-fn is_unfinished(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "tmp") && read_stored(path).is_err()
 }
 
 /// All passages of the shard of the Datanet `name`, files in order of their names.

@@ -163,7 +163,13 @@ fn a_file_that_its_owner_calls_tmp_is_kept_and_what_a_crash_left_is_not_read() {
     std::fs::write(&notes, "some notes").unwrap();
     let view = add(&home, "n", &[notes]).unwrap();
     assert_eq!(view.files, ["notes.tmp"]);
-    let left = home.shards().join("n/files/0123.notes.txt.x7.tmp");
+    let unfinished = dir.path().join("notes.tributary-part");
+    std::fs::write(&unfinished, "some notes").unwrap();
+    let error = add(&home, "n", &[unfinished]).unwrap_err();
+    assert!(error.to_string().contains("rename it"), "{error}");
+    let left = home
+        .shards()
+        .join("n/files/0123.notes.txt.x7.tributary-part");
     std::fs::write(left, "half a fi").unwrap();
     assert_eq!(list(&home).unwrap(), [view]);
 }

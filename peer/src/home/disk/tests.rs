@@ -137,6 +137,30 @@ fn a_file_that_cannot_take_its_name_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_was_left_unfinished_long_ago_is_removed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("cache");
+    fs::create_dir(&inner).unwrap();
+    let place = |name: &str, age_s: u64| {
+        let path = inner.join(name);
+        fs::write(&path, "half a fi").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age_s))
+            .unwrap();
+        path
+    };
+    let abandoned = place("marks.x7.tributary-part", 7_200);
+    let kept = [
+        place("marks.y8.tributary-part", 60),
+        place("marks", 7_200),
+        place("notes.tmp", 7_200),
+    ];
+    adopt(dir.path()).unwrap();
+    assert!(!abandoned.exists());
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+}
+
+#[test]
 fn a_rename_is_durable_before_it_is_relied_on() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_owned();
