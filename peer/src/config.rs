@@ -22,10 +22,10 @@ use tributary_protocol::manifest::{
     RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
-use crate::input;
 use money::open_of;
 pub use money::parse_open;
 pub use names::{AggregationName, CodecName, ScheduleName, WeightsName};
+use tributary_trainer::input;
 
 /// Why a run file does not give a manifest.
 #[derive(Debug, thiserror::Error)]

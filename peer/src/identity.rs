@@ -15,7 +15,7 @@ use tributary_protocol::sign::SecretKey;
 use zeroize::Zeroizing;
 
 use crate::home::disk;
-use crate::input;
+use tributary_trainer::input;
 
 /// First word of a key file.
 const MAGIC: &str = "tributary-key-1";

@@ -19,7 +19,6 @@ pub mod health;
 pub mod home;
 pub mod identity;
 mod indexer;
-mod input;
 mod metrics;
 pub mod model;
 pub mod net;

@@ -10,9 +10,9 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::limits::MAX_NAME_BYTES;
 
 use crate::home::disk;
-use crate::input;
 use crate::terminal::Failure;
 pub use bounds::{Bounds, declined_words};
+use tributary_trainer::input;
 
 /// The owner's settings, as `config.toml` in the home holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

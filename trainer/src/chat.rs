@@ -17,6 +17,7 @@ use minijinja::value::Value;
 use serde::Deserialize;
 
 use crate::data::{Conversation, Message};
+use crate::input;
 use crate::json::Json;
 
 pub use dialect::Date;
@@ -329,7 +330,7 @@ fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ChatError> {
         path: path.display().to_string(),
         source,
     };
-    let bytes = match std::fs::metadata(path) {
+    let bytes = match input::finite(path) {
         Ok(metadata) => metadata.len(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(error(e)),

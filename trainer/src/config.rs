@@ -12,6 +12,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::input;
+
 /// Decoder layers; eight times the deepest published Llama.
 const MAX_LAYERS: usize = 1024;
 
@@ -161,7 +163,7 @@ impl Config {
     /// See [`ConfigError`].
     pub fn from_dir(folder: &Path) -> Result<Self, ConfigError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(|source| ConfigError::Read {
+        let bytes = input::bytes(&path).map_err(|source| ConfigError::Read {
             path: path.display().to_string(),
             source,
         })?;

@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use crate::config::{Config, ConfigError};
 use crate::data::{BatchError, dense_batch};
 use crate::evaluate::Evaluation;
+use crate::input;
 use crate::model::files::{self, Precision, SaveError, WeightsError};
 use crate::model::parameters::{self, Parameter};
 use crate::model::{Model, download};
@@ -267,7 +268,7 @@ impl FullTrainer {
         let mut trainer = Self::load(folder, config)?;
         let moments = |name: &str| -> Result<Vec<f32>, ResumeError> {
             let path = folder.join(name);
-            let bytes = std::fs::read(&path).map_err(|source| WeightsError::Read {
+            let bytes = input::bytes(&path).map_err(|source| WeightsError::Read {
                 path: path.display().to_string(),
                 source,
             })?;

@@ -38,6 +38,7 @@ pub mod generate;
 pub mod gradient;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod input;
 pub mod json;
 pub mod lora;
 pub mod model;

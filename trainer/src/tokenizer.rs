@@ -12,6 +12,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use tokenizers::Tokenizer as HfTokenizer;
 
+use crate::input;
+
 /// Names under which published tokenizers mark the end of a text, most specific first.
 const END_NAMES: [&str; 6] = [
     "<|endoftext|>",
@@ -125,7 +127,7 @@ impl Tokenizer {
             path: shown.clone(),
             source,
         };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
+        let bytes = input::finite(path).map_err(read)?.len();
         if bytes > MAX_TOKENIZER_BYTES {
             return Err(TokenizerError::TooLarge { path: shown, bytes });
         }

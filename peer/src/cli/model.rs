@@ -13,11 +13,11 @@ use tributary_trainer::{
 
 use super::Context;
 use super::args::{EvalArgs, GenerateArgs};
-use crate::input;
 use crate::model::{self, ModelError};
 use crate::terminal::output::{Align, Table};
 use crate::terminal::working::Working;
 use crate::terminal::{Failure, note};
+use tributary_trainer::input;
 
 /// `eval/1`.
 #[derive(Serialize)]

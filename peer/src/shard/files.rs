@@ -9,9 +9,9 @@ use tributary_trainer::data::{Dataset, DatasetError, Format, ReadOptions};
 
 use super::{Committed, MAX_FILE_BYTES, ShardError, io, passages};
 use crate::home::{HomePaths, disk};
-use crate::input;
 use crate::view::{RemovedView, ShardView};
 use tributary_protocol::hash;
+use tributary_trainer::input;
 
 fn folder(home: &HomePaths, name: &str) -> Result<PathBuf, ShardError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -351,6 +351,19 @@ class Signals(Case):
         code, _ = self.stopped(signal.SIGINT)
         self.assertNotEqual(code, 0)
 
+    def test_a_pipe_that_nobody_writes_to_hangs_no_command(self) -> None:
+        os.mkfifo(self.at / "pipe")
+        self.book("x.txt", 8_000)
+        self.refused("train", "pipe", "--out", "o", limit=30)
+        self.refused("eval", "--text", "pipe", limit=30)
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+            with self.subTest(name):
+                base = Model(self.at / f"base-{name}").folder
+                (base / name).unlink()
+                os.mkfifo(base / name)
+                done = self.run_it("eval", "--base", base, "--text", "x.txt", limit=30)
+                self.assertTrue(done.returncode != 0 or name == "tokenizer_config.json", done.stdout)
+
     def test_a_daemon_that_does_not_answer_hangs_no_command(self) -> None:
         self.well("--home", "h", "init")
         with self.daemon("h") as daemon:

@@ -21,6 +21,7 @@ use super::limits::{BAD_ROW_EXAMPLES, MAX_DATA_BYTES};
 use super::record::record_of;
 use super::row::{BadRow, Place, Record, Row, RowReport};
 use super::{csv_rows, json_rows, sniff, unpack};
+use crate::input;
 use crate::json::Fields;
 
 /// Bytes of the pieces of a running text of which only a share is kept.
@@ -201,8 +202,10 @@ impl Dataset {
             path: shown.clone(),
             source,
         };
+        // Opening a pipe would wait for somebody to write to it.
+        let is_dir = input::finite(path).map_err(read)?.is_dir();
         let file = File::open(path).map_err(read)?;
-        if file.metadata().map_err(read)?.is_dir() {
+        if is_dir {
             return Err(read(std::io::ErrorKind::IsADirectory.into()));
         }
         Self::from_source(&shown, file, options)

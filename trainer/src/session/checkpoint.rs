@@ -19,6 +19,7 @@ use tributary_protocol::limits::MAX_ADAPTER_PARAMETERS;
 use super::{Session, SessionError, TrainConfig};
 use crate::base::BaseModel;
 use crate::data::Windows;
+use crate::input;
 use crate::model::files::{self, SaveError};
 
 /// Version of the layout described above.
@@ -230,7 +231,7 @@ fn read(path: &Path, shown: &str) -> Result<Vec<u8>, CheckpointError> {
         path: shown.into(),
         source,
     };
-    let bytes = std::fs::metadata(path).map_err(error)?.len();
+    let bytes = input::finite(path).map_err(error)?.len();
     if bytes > MAX_CHECKPOINT_BYTES {
         return Err(CheckpointError::Damaged {
             path: shown.into(),

@@ -11,8 +11,8 @@ use crate::api::Reader;
 use crate::api::local::Local;
 use crate::api::types::ProveRequest;
 use crate::home::disk;
-use crate::input;
 use crate::terminal::Failure;
+use tributary_trainer::input;
 
 /// What `prove-holdout` answers; the proof is in the file.
 #[derive(Serialize)]

@@ -14,7 +14,7 @@ const HANDED_OVER: [&str; 3] = ["/dev/stdin", "/dev/fd", "/proc/self/fd"];
 ///
 /// # Errors
 /// When there is no such file, and for pipes, sockets and devices.
-pub(crate) fn finite(path: &Path) -> io::Result<Metadata> {
+pub fn finite(path: &Path) -> io::Result<Metadata> {
     let metadata = fs::metadata(path)?;
     let handed_over = HANDED_OVER.iter().any(|place| path.starts_with(place));
     if metadata.is_file() || metadata.is_dir() || handed_over {
@@ -30,7 +30,7 @@ pub(crate) fn finite(path: &Path) -> io::Result<Metadata> {
 ///
 /// # Errors
 /// As [`finite`], and when it cannot be read as text.
-pub(crate) fn text(path: &Path) -> io::Result<String> {
+pub fn text(path: &Path) -> io::Result<String> {
     finite(path)?;
     fs::read_to_string(path)
 }
@@ -39,7 +39,7 @@ pub(crate) fn text(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// As [`finite`], and when it cannot be read.
-pub(crate) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     finite(path)?;
     fs::read(path)
 }
