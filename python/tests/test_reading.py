@@ -110,7 +110,7 @@ class Refusals(unittest.TestCase):
         self.assertIn("is not a JSON object", self.refusal("[1, 2]"))
 
     def test_a_document_that_lacks_a_field_is_refused_by_its_name(self) -> None:
-        self.assertIn("lacks predicted", self.refusal('{"schema": "eval/1", "nll": 4.9}'))
+        self.assertIn("lacks predicted", self.refusal('{"schema": "eval/1", "nll": 4.9, "nll_base": 5.1}'))
 
     def test_a_table_that_lacks_a_column_is_refused_by_its_name(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
