@@ -364,6 +364,26 @@ class Signals(Case):
                 done = self.run_it("eval", "--base", base, "--text", "x.txt", limit=30)
                 self.assertTrue(done.returncode != 0 or name == "tokenizer_config.json", done.stdout)
 
+    def test_a_detached_daemon_answers_the_next_command_and_ends_when_asked(self) -> None:
+        self.assertIn("no home", self.refused("--home", "h", "up", "--detach").lower())
+        self.assertFalse((self.at / "h").exists())
+        self.well("--home", "h", "init")
+        started = self.json("--home", "h", "up", "--detach")
+        try:
+            self.assertTrue(self.json("--home", "h", "status")["running"])
+            self.refused("--home", "h", "up", "--detach")
+            self.well("--home", "h", "down")
+            for _ in range(100):
+                if not self.json("--home", "h", "status")["running"]:
+                    break
+                time.sleep(0.1)
+            self.assertIn("stopping", (self.at / "h/daemon.log").read_text())
+        finally:
+            # Nobody else can have its number while the home is held.
+            if self.json("--home", "h", "status")["running"]:
+                os.kill(started["pid"], signal.SIGKILL)
+                self.fail("the daemon goes on")
+
     def test_a_daemon_that_does_not_answer_hangs_no_command(self) -> None:
         self.well("--home", "h", "init")
         with self.daemon("h") as daemon:
