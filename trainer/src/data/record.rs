@@ -69,13 +69,7 @@ pub(crate) fn nearest(names: &[&str]) -> String {
                 .into(),
         },
     };
-    let found = match names.len() {
-        0 => "it is empty".to_owned(),
-        _ => format!("it has {}", shown(names)),
-    };
-    format!(
-        "it has neither \"messages\", nor \"prompt\" and \"completion\", nor \"text\" ({found}): {near}"
-    )
+    format!("it has neither \"messages\", nor \"prompt\" and \"completion\", nor \"text\": {near}")
 }
 
 /// Names as a person is shown them.
@@ -147,7 +141,11 @@ pub(crate) fn record_of(fields: &mut Fields) -> Result<Record, String> {
         return text_of(string_of("text", field("text").unwrap_or(Json::Null))?);
     }
     let names: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
-    Err(nearest(&names))
+    let lacks = nearest(&names);
+    Err(match names.is_empty() || !lacks.contains("neither") {
+        true => lacks,
+        false => format!("{lacks} (its keys are {})", shown(&names)),
+    })
 }
 
 /// A document that is not empty.
