@@ -37,6 +37,9 @@ const PAIRS: [(&str, &str); 8] = [
 /// Names under which people keep a text.
 const TEXTS: [&str; 5] = ["content", "body", "article", "document", "sentence"];
 
+/// Names that a refusal shows, at most.
+const SHOWN_NAMES: usize = 6;
+
 /// Whether a table with these columns has rows that can be read.
 pub(crate) fn usable(names: &[&str]) -> bool {
     let has = |name: &str| names.contains(&name);
@@ -67,6 +70,16 @@ pub(crate) fn nearest(names: &[&str]) -> String {
         },
     };
     format!("it has neither \"messages\", nor \"prompt\" and \"completion\", nor \"text\": {near}")
+}
+
+/// Names as a person is shown them.
+fn shown(names: &[&str]) -> String {
+    let short = |name: &&str| format!("{:?}", name.chars().take(40).collect::<String>());
+    let mut list: Vec<String> = names.iter().take(SHOWN_NAMES).map(short).collect();
+    if let Some(more @ 1..) = names.len().checked_sub(SHOWN_NAMES) {
+        list.push(format!("{more} more"));
+    }
+    list.join(", ")
 }
 
 /// Reads a row and takes what it uses out of `fields`; what is left was not used.
@@ -128,7 +141,11 @@ pub(crate) fn record_of(fields: &mut Fields) -> Result<Record, String> {
         return text_of(string_of("text", field("text").unwrap_or(Json::Null))?);
     }
     let names: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
-    Err(nearest(&names))
+    let lacks = nearest(&names);
+    Err(match names.is_empty() || !lacks.contains("neither") {
+        true => lacks,
+        false => format!("{lacks} (its keys are {})", shown(&names)),
+    })
 }
 
 /// A document that is not empty.

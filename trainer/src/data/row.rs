@@ -260,6 +260,18 @@ impl RowReport {
         }
     }
 
+    /// What was wrong, each once, with the places of the examples where it was.
+    fn reasons(&self) -> Vec<(String, &str)> {
+        let mut found: Vec<(String, &str)> = Vec::new();
+        for BadRow { place, reason } in &self.examples {
+            match found.iter_mut().find(|(_, other)| other == reason) {
+                Some((places, _)) => places.push_str(&format!(", {place}")),
+                None => found.push((place.to_string(), reason)),
+            }
+        }
+        found
+    }
+
     /// Counts a bad row.
     pub(crate) fn bad(&mut self, row: BadRow) {
         self.bad += 1;
@@ -272,8 +284,8 @@ impl RowReport {
 impl fmt::Display for RowReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows used, {} bad", self.good, self.bad)?;
-        for example in &self.examples {
-            write!(f, "\n  {example}")?;
+        for (places, reason) in self.reasons() {
+            write!(f, "\n  {places}: {reason}")?;
         }
         match self.bad - self.examples.len() as u64 {
             0 => {}
@@ -295,5 +307,26 @@ impl fmt::Display for RowReport {
             unused if unused.is_empty() => Ok(()),
             unused => write!(f, "\n  not used: {}", unused.join(", ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_many_rows_is_said_once() {
+        let mut report = RowReport::default();
+        for (line, reason) in [(1, "empty"), (2, "no text"), (3, "empty")] {
+            report.bad(BadRow {
+                place: Place::Line(line),
+                reason: reason.to_owned(),
+            });
+        }
+        let said = report.to_string();
+        assert_eq!(
+            said,
+            "0 rows used, 3 bad\n  line 1, line 3: empty\n  line 2: no text"
+        );
     }
 }
