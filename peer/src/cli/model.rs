@@ -223,8 +223,15 @@ fn adapter(base: &BaseModel, folder: Option<&Path>) -> Result<Option<Adapter>, F
     };
     is_there(folder)?;
     let refused = |e: tributary_trainer::ImportError| {
-        Failure::check(e.to_string())
-            .during(&format!("cannot use the adapter {}", folder.display()))
+        let failure = Failure::check(e.to_string())
+            .during(&format!("cannot use the adapter {}", folder.display()));
+        match peft::other_base(folder, base) {
+            Some(other) => failure.hint(format!(
+                "it says that it was trained on {other}, and this is {}; name that base with --base",
+                base.name()
+            )),
+            None => failure,
+        }
     };
     let adapter = tributary_trainer::import_peft(folder, base).map_err(refused)?;
     if let Some(other) = peft::other_base(folder, base) {

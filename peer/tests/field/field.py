@@ -283,6 +283,11 @@ class Files(Case):
         self.refused("train", self.talks("two.jsonl"), *args)
         self.assertEqual((self.at / "o/adapter_model.safetensors").read_bytes(), first)
 
+    def test_an_adapter_with_a_wrong_base_names_the_right_one(self) -> None:
+        Model(self.at / "chat").chat()
+        self.well("train", self.talks("one.jsonl"), "--base", "chat", "--out", "o", *SMALL)
+        self.assertRegex(self.refused("generate", "--adapter", "o", "--prompt", "x"), "trained on chat.*--base")
+
     def test_a_key_that_could_not_be_written_is_not_left_behind(self) -> None:
         def full() -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
