@@ -3,8 +3,7 @@
 
 Each case follows a fault that users of other tools of this trade have reported in public; the reports are named beside it.
 
-    python3 peer/tests/field/field.py            # some two minutes
-    python3 peer/tests/field/field.py --slow     # also those that wait for minutes
+    python3 peer/tests/field/field.py            # half a minute
 
 TRIBUTARY_BIN_DIR is the folder of `tributary` and `tributary-sim`; without it they are looked up in PATH.
 """
@@ -12,11 +11,11 @@ TRIBUTARY_BIN_DIR is the folder of `tributary` and `tributary-sim`; without it t
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
@@ -29,7 +28,6 @@ from models import CHATML, Model
 
 BIN = os.environ.get("TRIBUTARY_BIN_DIR")
 DATA = Path(__file__).resolve().parents[3] / "trainer/tests/data"
-SLOW = "--slow" in sys.argv
 WORDS = (
     "river stone lamp garden winter ladder copper window orchard harbour thread candle meadow ribbon saddle anchor barrel"
 ).split()
@@ -408,7 +406,6 @@ class Runs(Case):
             self.refused("--home", "h", "run", "create", "run.toml")
             self.assertEqual(self.json("--home", "h", "run", "list"), [])
 
-    @unittest.skipUnless(SLOW, "takes minutes: --slow")
     def test_the_owner_of_a_home_that_runs_twice_is_told(self) -> None:
         Model(self.at / "tiny")
         for name in ("host", "amy"):
@@ -429,10 +426,12 @@ class Runs(Case):
                 shutil.copytree(self.at / "amy", self.at / "copy", ignore=shutil.ignore_patterns("control.json"))
                 (self.at / "copy").chmod(0o700)
                 with self.daemon("copy", "--bootstrap", address):
-                    self.wait_for("two different things", "amy", "copy", "host")
-                    time.sleep(5)
-                    told = [self.well("--home", name, "status") for name in ("amy", "copy")]
-                    self.assertRegex("\n".join(told), "(?i)warning.*(key|copy|elsewhere)")
+                    for _ in range(60):
+                        told = [self.well("--home", name, "status") for name in ("amy", "copy")]
+                        if re.search("(?i)warning.*(key|copy|elsewhere)", "\n".join(told)):
+                            return
+                        time.sleep(2)
+                    self.fail("\n".join(told))
 
     def wait_for(self, line: str, *homes: str) -> None:
         for _ in range(120):
@@ -470,4 +469,4 @@ class Simulator(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[argument for argument in sys.argv if argument != "--slow"])
+    unittest.main()
