@@ -48,6 +48,7 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// A [`Failure`] says what failed, why, and what to do; a ledger that does not hold is one.
 pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(), Failure> {
     let started = Instant::now();
+    let is_passing = home.is_none();
     let root = match home {
         Some(home) => std::path::absolute(&home).map_err(|e| {
             Failure::environment(format!(
@@ -66,8 +67,14 @@ pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(),
         .hint("name another folder with --home"));
     }
     let screen = Screen::open();
-    let base = tokio::task::block_in_place(|| model::open(&args.base))?;
-    let plan = Plan::prepare(&root, &args, &base)?;
+    let begun = tokio::task::block_in_place(|| begin(&root, &args));
+    if is_passing {
+        match &begun {
+            Ok(_) => folder::remove_earlier(),
+            Err(_) => folder::take_back(&root),
+        }
+    }
+    let (base, plan) = begun?;
     screen.line(&format!(
         "{} contributors and 3 evaluators on {}, {} rounds, in {}",
         plan.contributors.len(),
@@ -100,6 +107,13 @@ pub async fn run(out: &Out, home: Option<PathBuf>, args: DemoArgs) -> Result<(),
         );
     }
     Ok(())
+}
+
+/// The base model, and what the demo is to be.
+fn begin(root: &Path, args: &DemoArgs) -> Result<(tributary_trainer::BaseModel, Plan), Failure> {
+    let base = model::open(&args.base)?;
+    let plan = Plan::prepare(root, args, &base)?;
+    Ok((base, plan))
 }
 
 /// Starts the peers, shows what they do, and stops them when all have the finished run.

@@ -12,24 +12,30 @@ use crate::terminal::{Failure, note};
 /// What the name of a demo's folder begins with.
 const PREFIX: &str = "tributary-demo-";
 
-/// A new folder for a demo that was given none. Removes those of earlier ones.
+/// Removes the folders of earlier demos. To be called once the new one is known to begin: whoever mistypes an option keeps
+/// what the last demo left.
+pub(super) fn remove_earlier() {
+    for folder in abandoned(&std::env::temp_dir()) {
+        let shown = folder.display();
+        match std::fs::remove_dir_all(&folder) {
+            Ok(()) => note(format_args!("removed {shown}: an earlier demo")),
+            Err(e) => note(format_args!("cannot remove {shown}, an earlier demo: {e}")),
+        }
+    }
+}
+
+/// Removes the folder of a demo that did not begin, if nothing is in it.
+pub(super) fn take_back(folder: &Path) {
+    // A folder that holds something, or cannot be removed, harms nobody.
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// A new folder for a demo that was given none.
 ///
 /// # Errors
 /// When it cannot be made.
 pub(super) fn new() -> Result<PathBuf, Failure> {
     let temporary = std::env::temp_dir();
-    for folder in abandoned(&temporary) {
-        match std::fs::remove_dir_all(&folder) {
-            Ok(()) => note(format_args!(
-                "removed {}: an earlier demo",
-                folder.display()
-            )),
-            Err(e) => note(format_args!(
-                "cannot remove {}, an earlier demo: {e}",
-                folder.display()
-            )),
-        }
-    }
     let mut draw = [0; 4];
     getrandom::fill(&mut draw).expect("the system has no source of random numbers");
     let path = temporary.join(format!("{PREFIX}{:08x}", u32::from_le_bytes(draw)));

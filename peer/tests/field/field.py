@@ -273,6 +273,17 @@ class Files(Case):
         self.assertEqual((self.at / "mine.tmp/thesis.txt").read_text(), "thesis")
         self.refused("--home", home, "ledger", "statement", "ffffff")
 
+    def test_a_mistyped_demo_keeps_what_the_last_one_left(self) -> None:
+        self.environment["TMPDIR"] = str(self.at)
+        del self.environment["TRIBUTARY_HOME"]
+        short = ("--peers", 2, "--rounds", 1, "--steps", 1)
+        left = Path(self.json("demo", *short, limit=120)["home"])
+        self.refused("demo", "--peers", 9)
+        self.refused("demo", "--base", "nowhere")
+        self.assertEqual(list(self.at.glob("tributary-demo-*")), [left])
+        following = Path(self.json("demo", *short, limit=120)["home"])
+        self.assertEqual(list(self.at.glob("tributary-demo-*")), [following])
+
     def test_a_second_training_does_not_write_over_the_first(self) -> None:
         Model(self.at / "chat").chat()
         args = ("--base", "chat", "--out", "o", *SMALL)
