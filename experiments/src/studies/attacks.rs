@@ -25,7 +25,6 @@ use tributary_protocol::limits;
 use tributary_protocol::manifest::{FactorSchedule, Training, UpdateCodec};
 use tributary_protocol::update;
 use tributary_trainer::data::{Document, Packing};
-use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, DataError, Windows, tokens_loss_and_gradient};
 
 use crate::study::{
@@ -35,7 +34,7 @@ use tributary_simulations::behave::update::{Attack, AttackerView, Group, Trigger
 use tributary_simulations::federation::{Federation, Outer, Sent, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
 
-use crate::learner::{Corpus, Language, Mix, TinyModelError, tiny_model};
+use crate::learner::{Corpus, Language, Mix, TinyModelError};
 
 use account::Account;
 pub use tables::{figures, markdown};
@@ -60,10 +59,6 @@ const HELD: usize = (ROUNDS * STEPS * BATCH) as usize;
 const HOLD_OUT: usize = 48;
 /// Hold-out windows that a round is scored on.
 const SCORE_WINDOWS: u32 = 16;
-/// Pretraining steps of the tiny model.
-const PRETRAINING: u64 = 600;
-/// What the tiny model is pretrained on; no member holds it.
-const PRETRAINED_ON: &str = "genesis";
 /// How the other domains are dealt out.
 const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
 /// Seeds measured.
@@ -314,17 +309,7 @@ pub struct Setup {
 
 impl Setup {
     fn new(ground: &Ground) -> Result<Self, AttacksError> {
-        let base = match ground.base()? {
-            Some(base) => base,
-            None => {
-                let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-                tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?
-            }
-        };
-        let corpus = match ground.corpus(&base, CONTEXT, HOLD_OUT)? {
-            Some(corpus) => corpus,
-            None => Corpus::new(&base, CONTEXT, HOLD_OUT)?.retain(|name| name != PRETRAINED_ON),
-        };
+        let (base, corpus) = ground.prepared::<AttacksError>(CONTEXT, HOLD_OUT)?;
         Ok(Self {
             corpus,
             base,

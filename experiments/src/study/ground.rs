@@ -5,14 +5,19 @@
 
 use std::path::Path;
 
-use tributary_trainer::{BaseModel, brook};
+use tributary_trainer::shards::DEMO_SHARDS;
+use tributary_trainer::{BaseModel, DataError, brook};
 
-use crate::learner::{Corpus, read_texts};
+use crate::learner::{Corpus, TinyModelError, read_texts, tiny_model};
 
 /// Fewest members: of two, each knows what the other sent.
 const LEAST: usize = 3;
 /// Most members: as many contributions as one round may include.
 const MOST: usize = tributary_protocol::limits::MAX_INCLUDED;
+/// Pretraining steps of the tiny model.
+const PRETRAINING: u64 = 600;
+/// What the tiny model is pretrained on; no member holds it.
+const PRETRAINED_ON: &str = "genesis";
 /// The name of the embedded model.
 const BROOK: &str = "brook";
 
@@ -112,6 +117,29 @@ impl Ground {
             "{texts}; LoRA on {}",
             self.model.as_deref().unwrap_or(model)
         )
+    }
+
+    /// Base model and texts; where none are named, a miniature of brook, pretrained on a text that no member holds, and
+    /// the other domains.
+    ///
+    /// # Errors
+    /// When the model cannot be had, or the texts are too short.
+    pub fn prepared<E>(&self, context: usize, held: usize) -> Result<(BaseModel, Corpus), E>
+    where
+        E: From<GroundError> + From<TinyModelError> + From<DataError>,
+    {
+        let base = match self.base()? {
+            Some(base) => base,
+            None => {
+                let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
+                tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?
+            }
+        };
+        let corpus = match self.corpus(&base, context, held)? {
+            Some(corpus) => corpus,
+            None => Corpus::new(&base, context, held)?.retain(|name| name != PRETRAINED_ON),
+        };
+        Ok((base, corpus))
     }
 
     /// The base model; `None` for the study's own.

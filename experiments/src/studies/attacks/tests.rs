@@ -70,7 +70,7 @@ fn who_lies_under_sealed_updates_knows_those_of_the_factor_s_last_turn() {
 /// A quick setup: a tiny model that has hardly learnt anything and a text of a few pages.
 #[test]
 fn broken_numbers_are_refused_and_free_riders_earn_nothing() {
-    let base = tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).unwrap();
+    let base = crate::learner::tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).unwrap();
     let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT).unwrap();
     let mut setup = Setup {
         corpus: corpus.retain(|name| name == "opticks" || name == "atlas"),

@@ -4,11 +4,10 @@ use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::hash::{Domain, Hasher};
 use tributary_trainer::data::{Document, Packing};
-use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, Windows};
 
 use super::{GamingError, QUERIES, RANK};
-use crate::learner::{Corpus, Holding, Language, Mix, tiny_model};
+use crate::learner::{Corpus, Holding, Language, Mix};
 use crate::study::Ground;
 use tributary_simulations::behave::update::Attack;
 
@@ -16,10 +15,6 @@ use tributary_simulations::behave::update::Attack;
 pub(super) const CONTEXT: usize = 32;
 /// Hold-out windows of each domain; every second one is scored on.
 const HOLD_OUT: usize = 48;
-/// Pretraining steps of the tiny model.
-const PRETRAINING: u64 = 600;
-/// What the tiny model is pretrained on; no member holds it.
-const PRETRAINED_ON: &str = "genesis";
 /// How the other domains are dealt out.
 const MIX: Mix = Mix::Dirichlet { concentration: 0.5 };
 /// Tokens of a run that has a fingerprint.
@@ -33,17 +28,7 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(ground: &Ground) -> Result<Self, GamingError> {
-        let base = match ground.base()? {
-            Some(base) => base,
-            None => {
-                let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-                tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?
-            }
-        };
-        let corpus = match ground.corpus(&base, CONTEXT, HOLD_OUT)? {
-            Some(corpus) => corpus,
-            None => Corpus::new(&base, CONTEXT, HOLD_OUT)?.retain(|name| name != PRETRAINED_ON),
-        };
+        let (base, corpus) = ground.prepared::<GamingError>(CONTEXT, HOLD_OUT)?;
         // Half of what is held out is asked about.
         Ground::check_held(&corpus, 2 * QUERIES.div_ceil(corpus.domains.len()))?;
         Ok(Self { corpus, base })
@@ -52,7 +37,8 @@ impl Setup {
     /// A quick one for tests: a tiny model that has hardly learnt anything.
     #[cfg(test)]
     pub(super) fn quick() -> Self {
-        let base = tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20).expect("a tiny model");
+        let base = crate::learner::tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20)
+            .expect("a tiny model");
         let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT).expect("a corpus");
         Self {
             corpus: corpus.retain(|name| name == "opticks" || name == "atlas"),
