@@ -31,7 +31,7 @@ use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
-use crate::net::{self, Address, FetchError, Net, NetConfig, NetError, Traffic, Unanswered};
+use crate::net::{self, Address, FetchError, Known, KnownPeer, Net, NetConfig, NetError, PeerPath, Reach, Traffic, Unanswered};
 use crate::progress::RunProgress;
 use crate::store::{Store, StoreError};
 use crate::work::bench::Bench;
@@ -53,6 +53,10 @@ pub struct DaemonConfig {
     /// Address of the control plane (TCP) and of the data plane (UDP, the same port); port 0 lets the
     /// system choose both.
     pub listen: SocketAddr,
+    /// How far it looks for others.
+    pub reach: Reach,
+    /// What an earlier start knew of the network.
+    pub known: Known,
     /// Peers to connect to first.
     pub bootstrap: Vec<Address>,
     /// Does the training and scoring.
@@ -166,7 +170,8 @@ impl Daemon {
             identity: &identity,
             network: config.network,
             listen: config.listen,
-            listen_data: config.listen,
+            reach: config.reach,
+            known: config.known,
             bootstrap: config.bootstrap,
             blobs: store.blobs().clone(),
             holder: Some(ask),
@@ -317,6 +322,16 @@ impl Daemon {
     /// Peers with a connection.
     pub fn connected(&self) -> Vec<PeerId> {
         self.net.connected()
+    }
+
+    /// How each connected peer is reached.
+    pub fn paths(&self) -> BTreeMap<PeerId, PeerPath> {
+        self.net.paths()
+    }
+
+    /// Peers worth remembering until the next start.
+    pub fn known_peers(&self) -> Vec<KnownPeer> {
+        self.net.known_peers()
     }
 
     /// Runs that peers say they follow.

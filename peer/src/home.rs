@@ -9,6 +9,7 @@
 //!   shards/        the owner's data; never leaves the machine
 //!   config.toml    settings of the owner
 //!   control.json   where a running daemon listens for its owner's commands
+//!   network.json   the port, peers and relays that were known when the daemon last ran
 //!   evidence       what others asked and were shown of the shards within the hour
 //! ```
 //!
@@ -112,6 +113,10 @@ impl HomePaths {
     pub fn control(&self) -> PathBuf {
         self.root.join("control.json")
     }
+    /// What the daemon remembers of its network.
+    pub fn network(&self) -> PathBuf {
+        self.root.join("network.json")
+    }
     /// The log of a daemon without a terminal.
     pub fn log(&self) -> PathBuf {
         self.root.join("daemon.log")
@@ -125,7 +130,7 @@ impl HomePaths {
         self.root.join("bases.json")
     }
     /// All of them.
-    pub fn names(&self) -> [PathBuf; 10] {
+    pub fn names(&self) -> [PathBuf; 11] {
         [
             self.key(),
             self.lock(),
@@ -136,6 +141,7 @@ impl HomePaths {
             self.config(),
             self.control(),
             self.evidence(),
+            self.network(),
             self.bases(),
         ]
     }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   driver ──orders──▶ task (swarm: hello, direct, gossip) ──events──▶ driver
-//!      │                 │ addresses from hello
-//!      └──fetch, offer──▶ data (iroh endpoint, cache, blob folder)
+//!      │                 │ whereabouts from hello   │ streams
+//!      └──fetch, offer──▶ data (cache, blob folder) ─┴─▶ quic (iroh endpoint, relays)
 //! ```
 //!
 //! Types of libp2p and iroh stay behind this file. Nothing here looks at the content of a message; the
@@ -11,6 +11,7 @@
 
 mod address;
 mod admission;
+mod bootstrap;
 mod connections;
 mod contacts;
 mod control_admission;
@@ -20,17 +21,23 @@ mod frames;
 #[cfg(test)]
 mod fuzz;
 mod gossip;
+mod greeting;
 mod handshakes;
 mod hello;
 pub(crate) mod keys;
+mod known;
 mod limit;
 mod questions;
+mod paths;
+mod quic;
 mod reach;
+mod remote;
 mod swarm;
 mod task;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod transport;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -40,6 +47,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use iroh::protocol::Router;
 use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
 use parking_lot::Mutex;
@@ -50,11 +58,18 @@ use tributary_protocol::id::{Blob, BlobHash, BlobRef, NetworkId, PeerId, RunId};
 use crate::health::Warning;
 use crate::identity::Identity;
 use crate::store::Blobs;
+use control_admission::UnknownSockets;
+use handshakes::Places;
+use hello::Contact;
+use quic::{Quic, QuicConfig};
 use task::{Order, State, Task};
 
 pub use address::{Address, AddressError};
 pub use data::FetchError;
+pub use known::{Known, KnownPeer, KnownRelay};
+pub use paths::{PathKind, PeerPath};
 pub(crate) use questions::{Asked, MAX_WAITING as MAX_WAITING_QUESTIONS, Unanswered};
+pub use reach::Reach;
 pub use traffic::Traffic;
 
 /// Messages that may wait for the node. Beyond it new ones are dropped: direct messages may be lost,
@@ -130,20 +145,25 @@ struct Shared {
     meter: traffic::Meter,
     counts: Arc<Counts>,
     admission: admission::Admission,
-    data_addresses: data::Addresses,
     known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
     connected: Arc<Mutex<Vec<PeerId>>>,
     listeners: Arc<Mutex<Vec<Address>>>,
     unreached: Arc<Mutex<Vec<Warning>>>,
+    paths: Arc<Mutex<BTreeMap<PeerId, PeerPath>>>,
+    /// Peers worth remembering, the best first.
+    known: Arc<Mutex<Vec<Contact>>>,
 }
 
 /// What the network is made of.
 pub(crate) struct NetConfig<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) network: NetworkId,
+    /// TCP for control, and UDP for both planes.
     pub(crate) listen: SocketAddr,
-    pub(crate) listen_data: SocketAddr,
+    pub(crate) reach: Reach,
     pub(crate) bootstrap: Vec<Address>,
+    /// What an earlier start knew.
+    pub(crate) known: Known,
     pub(crate) blobs: Blobs,
     /// Where questions about shards go; nowhere, and none is answered.
     pub(crate) holder: Option<mpsc::Sender<Asked>>,
@@ -156,6 +176,8 @@ pub(crate) struct Net {
     orders: mpsc::UnboundedSender<Order>,
     shared: Shared,
     data: data::DataPlane,
+    quic: Quic,
+    router: Router,
 }
 
 /// What arrives, in order.
@@ -180,27 +202,45 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     let seed = config.identity.seed();
     let me = config.identity.peer_id();
     let shared = Shared::default();
-    let keys = keys::libp2p_keypair(seed);
+    let quic = Quic::bind(QuicConfig {
+        seed,
+        listen: config.listen,
+        reach: config.reach,
+    })
+    .await
+    .map_err(|why| NetError::Data(config.listen, why))?;
+    let handshakes = Places::new(UnknownSockets::default());
+    let admission = shared.admission.clone();
+    let (transport, control) =
+        transport::new(me, quic.clone(), admission.clone(), handshakes.clone());
+    let crosses_routers = config.reach.crosses_routers();
     let refused = |why: String| NetError::Listen(config.listen, why);
     let mut swarm = swarm::build(
-        &keys,
+        &keys::libp2p_keypair(seed),
         config.network,
         shared.meter.clone(),
         &shared.admission,
+        (crosses_routers.then_some(transport), quic.paths().clone()),
     )
     .map_err(refused)?;
-    let listeners = listen(&mut swarm, config.listen).await?;
-    *shared.listeners.lock() = listeners;
-    let data = data::DataPlane::start(
-        seed,
-        config.listen_data,
-        config.blobs,
-        shared.data_addresses.clone(),
-        shared.meter.clone(),
-        shared.admission.clone(),
-    )
-    .await
-    .map_err(|why| NetError::Data(config.listen_data, why))?;
+    *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
+    let meter = shared.meter.clone();
+    let (data, blobs) =
+        data::DataPlane::new(quic.clone(), config.blobs, meter, admission, handshakes);
+    let filter = shared.admission.clone();
+    let mut router = Router::builder(quic.endpoint().clone())
+        .incoming_filter(Arc::new(move |incoming| data::let_in(&filter, incoming)))
+        .accept(iroh_blobs::ALPN, blobs);
+    if crosses_routers {
+        router = router.accept(transport::ALPN, control);
+        let own = transport::address(me).ok_or_else(|| refused("its key is no point".into()))?;
+        let listens = swarm.listen_on(own);
+        listens.map_err(|e| refused(e.to_string()))?;
+    }
+    let bootstrap = bootstrap::Bootstrap::new(me, &config.bootstrap);
+    let mut contacts = contacts::Contacts::new(me, config.bootstrap, fair::dice());
+    let remembered = config.known.peers.iter().map(Contact::from);
+    remembered.for_each(|contact| contacts.remember(contact));
     let (orders, inbox) = mpsc::unbounded_channel();
     let (outbox, events) = mpsc::unbounded_channel();
     let task = Task {
@@ -210,9 +250,9 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         shared: shared.clone(),
         network: config.network,
         me,
-        data_ports: data.ports(),
-        reach: reach::Reach::new(me, &config.bootstrap),
-        contacts: contacts::Contacts::new(me, config.bootstrap, fair::dice()),
+        quic: quic.clone(),
+        bootstrap,
+        contacts,
         started: tokio::time::Instant::now(),
         questions: questions::Questions::new(config.holder),
         state: State::default(),
@@ -224,6 +264,8 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         orders,
         shared,
         data,
+        quic,
+        router: router.spawn(),
     };
     Ok((net, NetEvents { events, counts }))
 }
@@ -322,8 +364,29 @@ impl Net {
             .map(|socket| Address::new(socket, Some(self.me)))
             .collect()
     }
+    /// Where this peer is, as it tells others.
+    pub(crate) fn own(&self) -> KnownPeer {
+        let control = self.shared.listeners.lock();
+        let contact = Contact {
+            peer: self.me,
+            control: greeting::best(control.iter().filter_map(Address::socket).collect()),
+            data: greeting::best(self.quic.sockets()),
+            relays: self.quic.relays(),
+            runs: Vec::new(),
+        };
+        KnownPeer::from(&contact)
+    }
     pub(crate) fn connected(&self) -> Vec<PeerId> {
         self.shared.connected.lock().clone()
+    }
+    /// How each connected peer is reached.
+    pub(crate) fn paths(&self) -> BTreeMap<PeerId, PeerPath> {
+        self.shared.paths.lock().clone()
+    }
+    /// Peers to remember until the next start.
+    pub(crate) fn known_peers(&self) -> Vec<KnownPeer> {
+        let known = self.shared.known.lock();
+        known.iter().map(KnownPeer::from).collect()
     }
     /// Addresses of the owner at which nobody answers who is meant.
     pub(crate) fn unreached(&self) -> Vec<Warning> {
@@ -347,6 +410,8 @@ impl Net {
         let (done, wait) = oneshot::channel();
         self.order(Order::Stop(done));
         let _ = wait.await;
-        self.data.shutdown().await;
+        if let Err(why) = self.router.shutdown().await {
+            tracing::debug!("the data plane closed with: {why}");
+        }
     }
 }

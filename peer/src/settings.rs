@@ -10,6 +10,7 @@ use tributary_protocol::id::PeerId;
 use tributary_protocol::limits::MAX_NAME_BYTES;
 
 use crate::home::disk;
+use crate::net::Reach;
 use crate::terminal::Failure;
 pub use bounds::{Bounds, declined_words};
 use tributary_trainer::input;
@@ -21,6 +22,9 @@ pub struct Settings {
     /// Name that other people see; ids decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// How far this peer reaches (`tributary up --reach`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
     /// Whether to answer other members' questions about this peer's text (`tributary up --evidence`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub evidence: bool,

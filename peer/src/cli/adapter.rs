@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             bounds,
         } => {
             let dir = absolute(&dir)?;
-            up::addresses(&bootstrap)?;
+            up::addresses(&bootstrap).await?;
             let request = FetchRequest {
                 id,
                 dir: dir.clone(),
@@ -162,13 +162,9 @@ async fn get_alone(
         ..Resources::default()
     };
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
-    let bootstrap = up::addresses(&request.bootstrap)?;
-    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let listen = match bootstrap.iter().find_map(|a| a.socket()) {
-        Some(socket) if !socket.ip().is_loopback() => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-        _ => listen,
-    };
-    let daemon = Arc::new(up::start(&home, listen, bootstrap, learner, (resources, false)).await?);
+    let (bootstrap, _) = up::addresses(&request.bootstrap).await?;
+    let place = up::Place::for_a_moment(&bootstrap);
+    let daemon = Arc::new(up::start(&home, place, bootstrap, learner, (resources, false)).await?);
     let handler = DaemonHandler::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     note(format_args!(
         "fetching {} from {}",

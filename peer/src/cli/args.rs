@@ -14,6 +14,7 @@ use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 
 use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
+use crate::net::Reach;
 use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
 
@@ -135,13 +136,17 @@ pub struct InitArgs {
 /// Options of `up`.
 #[derive(Clone, Debug, Args)]
 pub struct UpArgs {
-    /// Address of a peer to connect to first, as its `tributary status` prints it. Repeatable.
+    /// Address of a peer to connect to first, as its `tributary status` prints it; `IP:PORT` and `NAME:PORT` are
+    /// taken as well. Repeatable.
     #[arg(long, value_name = "ADDR")]
     pub bootstrap: Vec<String>,
-    /// Address to listen on for other peers (TCP; blobs take a free UDP port of the same address).
-    /// Port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    pub listen: SocketAddr,
+    /// How far to reach: peers of this machine, of the local network, or anywhere. Kept in the home's config.toml.
+    #[arg(long, value_enum)]
+    pub reach: Option<Reach>,
+    /// Address to listen on for other peers, TCP and UDP, in place of what `--reach` says. Port 0 takes a free one.
+    /// Without this option the port is chosen once and kept.
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
     /// Loopback address for this machine's own commands. Port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub control: SocketAddr,

@@ -2,7 +2,10 @@
 
 mod detach;
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 use tributary_protocol::event::Notice;
@@ -19,19 +22,23 @@ use crate::daemon::{Daemon, DaemonConfig, StartError};
 use crate::event::Event;
 use crate::home::Home;
 use crate::model::learner::ModelLearner;
-use crate::net::Address;
+use crate::net::{Address, Known, Reach};
 use crate::settings::Settings;
 use crate::terminal::Failure;
 use crate::view;
 use crate::work::Slots;
 
+/// How often what is known of the network is written down.
+const LOOK_AFTER: Duration = Duration::from_secs(60);
+
 pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> {
     if args.detach {
         return detach::run(context).await;
     }
-    let bootstrap = addresses(&args.bootstrap)?;
+    let (bootstrap, names) = addresses(&args.bootstrap).await?;
     let home = Arc::new(Home::open(&context.home)?);
-    let settings = Settings::read(&home.paths().config())?;
+    let mut settings = Settings::read(&home.paths().config())?;
+    let place = place(&home, &mut settings, &args)?;
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
@@ -40,14 +47,8 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
         rank: args.rank,
         bounds: Some(args.bounds.or(settings.bounds).in_bytes()),
     };
-    let daemon = start(
-        &home,
-        args.listen,
-        bootstrap,
-        learner,
-        (resources, args.evidence || settings.evidence),
-    )
-    .await?;
+    let evidence = args.evidence || settings.evidence;
+    let daemon = start(&home, place, bootstrap, learner, (resources, evidence)).await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
     let handler = DaemonHandler::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
@@ -64,6 +65,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
         tracing::info!("others reach this peer at {address}");
     }
     let told = tokio::spawn(tell(daemon.subscribe()));
+    let network = tokio::spawn(look_after(daemon.clone(), home.paths().network(), names));
     let outcome = tokio::select! {
         why = daemon.stopped() => Err(Failure::environment(why.to_string())
             .hint("see the log above; `tributary up` starts the daemon again where it stopped")),
@@ -71,6 +73,8 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
         signal = interrupted() => signal,
     };
     told.abort();
+    network.abort();
+    remember(&daemon, &home.paths().network());
     server.shutdown().await;
     if let Ok(why) = &outcome {
         tracing::info!("stopping: {why}");
@@ -87,17 +91,131 @@ pub(super) async fn down(context: &Context) -> Result<(), Failure> {
         .answer(&answer, |_| "the daemon stops".to_owned())
 }
 
-/// Reads `--bootstrap` addresses.
-pub(super) fn addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
-    (texts.iter())
-        .map(|text| text.parse::<Address>().map_err(|e| Failure::from_error(&e)))
-        .collect()
+/// Where a daemon listens and how far it looks.
+pub(super) struct Place {
+    listen: SocketAddr,
+    reach: Reach,
+    known: Known,
+}
+
+impl Place {
+    /// Of a daemon that asks these peers for something and ends.
+    pub(super) fn for_a_moment(bootstrap: &[Address]) -> Self {
+        let is_far = |address: &Address| address.socket().is_none_or(|s| !s.ip().is_loopback());
+        let reach = match bootstrap.iter().any(is_far) {
+            true => Reach::Wan,
+            false => Reach::Loopback,
+        };
+        Self {
+            listen: SocketAddr::new(reach.listens_on(), 0),
+            reach,
+            known: Known::default(),
+        }
+    }
+}
+
+/// The place that the options name, else that of the last time.
+fn place(home: &Home, settings: &mut Settings, args: &UpArgs) -> Result<Place, Failure> {
+    let paths = home.paths();
+    if args.reach.is_some() && args.reach != settings.reach {
+        settings.reach = args.reach;
+        settings.write(&paths.config())?;
+    }
+    let reach = settings.reach.unwrap_or_default();
+    let mut known = Known::read(&paths.network());
+    let any = SocketAddr::new(reach.listens_on(), 0);
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None => {
+            let port = known.port_for(any).map_err(|e| {
+                Failure::environment(format!("no port of this machine is free for other peers: {e}"))
+                    .hint("name one with --listen IP:PORT")
+            })?;
+            known.port = Some(port);
+            SocketAddr::new(any.ip(), port)
+        }
+    };
+    // Kept at once: who is told the port now asks for it after a crash as well.
+    if let Err(e) = known.write(&paths.network()) {
+        return Err(Failure::environment(format!(
+            "cannot write {}: {e}",
+            paths.network().display()
+        ))
+        .hint("free some disk space, or make the folder writable for your user"));
+    }
+    Ok(Place {
+        listen,
+        reach,
+        known,
+    })
+}
+
+/// Writes down the peers that are known now.
+fn remember(daemon: &Daemon, path: &Path) {
+    let mut known = Known::read(path);
+    let peers = daemon.known_peers();
+    if peers.is_empty() || peers == known.peers {
+        return;
+    }
+    known.peers = peers;
+    if let Err(e) = known.write(path) {
+        tracing::warn!("cannot write {}: {e}; peers met since are forgotten at the next start", path.display());
+    }
+}
+
+/// Remembers peers from time to time, and asks again where named ones are: the address behind a name changes.
+async fn look_after(daemon: Arc<Daemon>, path: PathBuf, names: Vec<String>) {
+    let mut beat = tokio::time::interval(LOOK_AFTER);
+    beat.tick().await;
+    loop {
+        beat.tick().await;
+        remember(&daemon, &path);
+        for name in &names {
+            for address in resolve(name).await.unwrap_or_default() {
+                let _ = daemon.dial(address).await;
+            }
+        }
+    }
+}
+
+/// Reads `--bootstrap` addresses. The second list are names whose addresses may change.
+pub(super) async fn addresses(texts: &[String]) -> Result<(Vec<Address>, Vec<String>), Failure> {
+    let (mut addresses, mut names) = (Vec::new(), Vec::new());
+    for text in texts {
+        match text.parse::<Address>() {
+            Ok(address) => addresses.push(address),
+            Err(_) if is_named(text) => {
+                let found = resolve(text).await.map_err(|e| {
+                    Failure::environment(format!("nobody knows the address of `{text}`: {e}"))
+                        .hint("check the name and this machine's connection, or give an IP address")
+                })?;
+                addresses.extend(found);
+                names.push(text.clone());
+            }
+            Err(e) => return Err(Failure::from_error(&e)),
+        }
+    }
+    Ok((addresses, names))
+}
+
+/// `NAME:PORT`.
+fn is_named(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    parts.is_some_and(|(name, port)| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        !name.is_empty() && name.chars().all(fits) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+async fn resolve(name: &str) -> std::io::Result<Vec<Address>> {
+    let sockets = tokio::net::lookup_host(name).await?;
+    Ok(sockets.map(|socket| Address::new(socket, None)).collect())
 }
 
 /// Starts a daemon on a home with the model learner.
 pub(super) async fn start(
     home: &Arc<Home>,
-    listen: std::net::SocketAddr,
+    place: Place,
     bootstrap: Vec<Address>,
     learner: Arc<ModelLearner>,
     (resources, evidence): (Resources, bool),
@@ -105,7 +223,9 @@ pub(super) async fn start(
     Daemon::start(DaemonConfig {
         home: home.clone(),
         network: NETWORK,
-        listen,
+        listen: place.listen,
+        reach: place.reach,
+        known: place.known,
         bootstrap,
         learner,
         slots: Slots::new(1),

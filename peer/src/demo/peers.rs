@@ -21,7 +21,7 @@ use crate::daemon::{Daemon, DaemonConfig};
 use crate::event::Event;
 use crate::home::{Home, HomePaths};
 use crate::model::{self, learner::ModelLearner};
-use crate::net::Address;
+use crate::net::{Address, Known, Reach};
 use crate::shard::Committed;
 use crate::terminal::Failure;
 use crate::work::Slots;
@@ -102,6 +102,8 @@ impl DemoPeers {
             home: Arc::new(home),
             network: NETWORK,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            reach: Reach::Loopback,
+            known: Known::default(),
             bootstrap,
             learner: Arc::new(learner),
             slots,

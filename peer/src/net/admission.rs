@@ -126,15 +126,15 @@ impl Admission {
         neighbours.may_speak(peer, now)
     }
 
-    /// A connection of a peer is up; `from` and `line` are known of control connections.
+    /// A connection of a peer is up; `lines` are known of control connections.
     pub(super) fn connected(
         &self,
         peer: PeerId,
         from: Option<IpAddr>,
-        line: Option<Arc<SocketMeter>>,
+        lines: Vec<Arc<SocketMeter>>,
     ) {
         let (mut neighbours, now) = self.open();
-        neighbours.connected(peer, from, line, now);
+        neighbours.connected(peer, from, lines, now);
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -309,12 +309,12 @@ impl Neighbours {
         &mut self,
         peer: PeerId,
         from: Option<IpAddr>,
-        line: Option<Arc<SocketMeter>>,
+        lines: Vec<Arc<SocketMeter>>,
         now: Instant,
     ) {
         let neighbour = self.neighbour(peer, now);
         neighbour.from = from.map(fair::address).or(neighbour.from);
-        neighbour.lines.extend(line.map(|line| (line, 0)));
+        neighbour.lines.extend(lines.into_iter().map(|line| (line, 0)));
     }
 
     fn hear(&mut self, peer: PeerId, kind: Kind, bytes: usize, now: Instant) -> bool {

@@ -26,7 +26,7 @@ const TELL_AGAIN_MS: u64 = 5_000;
 
 /// Addresses of the owner, and where somebody speaks in this peer's name.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct Bootstrap {
     places: BTreeMap<Address, Place>,
     elsewhere: Elsewhere,
 }
@@ -62,13 +62,13 @@ pub(super) struct News {
     was_reached: bool,
 }
 
-impl Reach {
-    pub(super) fn new(me: PeerId, bootstrap: &[Address]) -> Self {
-        let mut reach = Self::default();
-        for address in bootstrap {
-            reach.keep(me, address);
+impl Bootstrap {
+    pub(super) fn new(me: PeerId, addresses: &[Address]) -> Self {
+        let mut bootstrap = Self::default();
+        for address in addresses {
+            bootstrap.keep(me, address);
         }
-        reach
+        bootstrap
     }
 
     /// Looks after this address as well. One that names this peer itself is never dialed, which is news.
@@ -148,7 +148,7 @@ fn is_meant(address: &Address, target: &Target) -> bool {
 impl Task {
     /// Tells of addresses that are of no use before any is dialed.
     pub(super) fn tell_unreached(&self) {
-        let warnings = self.reach.warnings();
+        let warnings = self.bootstrap.warnings();
         warnings
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
@@ -158,10 +158,10 @@ impl Task {
     /// A dial came to nothing.
     pub(super) fn on_unreached(&mut self, target: Target, error: &DialError) {
         tracing::debug!("could not reach {target:?}: {error}");
-        let news = self.reach.failed(&target, |socket| words(error, socket));
+        let news = self.bootstrap.failed(&target, |socket| words(error, socket));
         self.tell(&news);
         if let Target::Socket(socket) = target
-            && self.reach.elsewhere.looking == Some(socket)
+            && self.bootstrap.elsewhere.looking == Some(socket)
         {
             self.on_elsewhere(socket, matches!(error, DialError::LocalPeerId { .. }));
             return;
@@ -174,20 +174,20 @@ impl Task {
         let targets = self.contacts.targets(peer);
         let why = |_: SocketAddr| Some(why.to_owned());
         let news: Vec<News> = (targets.iter())
-            .flat_map(|target| self.reach.failed(target, why))
+            .flat_map(|target| self.bootstrap.failed(target, why))
             .collect();
         self.tell(&news);
         let meant = |address: &Address| targets.iter().any(|target| is_meant(address, target));
-        self.reach.places.keys().any(meant)
+        self.bootstrap.places.keys().any(meant)
     }
 
     /// A peer is there, its greeting checked.
     pub(super) fn on_reached(&mut self, peer: PeerId) {
         let targets = self.contacts.targets(peer);
-        for address in self.reach.answered(&targets) {
+        for address in self.bootstrap.answered(&targets) {
             tracing::info!("peer {} answers at {address} now", peer.short());
         }
-        *self.shared.unreached.lock() = self.reach.warnings();
+        *self.shared.unreached.lock() = self.bootstrap.warnings();
     }
 
     /// What a connected peer says of itself. One that says two things in turn may be two processes, and then each of
@@ -197,7 +197,7 @@ impl Task {
         let before = self.contacts.contact(&peer);
         let moved = before.is_some_and(|before| before.control != contact.control);
         self.contacts.introduce(contact);
-        let (now, elsewhere) = (self.now(), &mut self.reach.elsewhere);
+        let (now, elsewhere) = (self.now(), &mut self.bootstrap.elsewhere);
         // Both answer, and so say two things again.
         if moved && self.state.greeted.contains(&peer) && now >= elsewhere.not_told_before {
             elsewhere.not_told_before = now.after_ms(TELL_AGAIN_MS);
@@ -216,16 +216,16 @@ impl Task {
             .iter()
             .map(|socket| SocketAddr::from(*socket));
         let mut others = sockets.filter(|socket| !own.contains(socket));
-        if !self.reach.elsewhere.is_proven
+        if !self.bootstrap.elsewhere.is_proven
             && let Some(socket) = others.next()
         {
-            self.reach.elsewhere.heard = Some(socket);
+            self.bootstrap.elsewhere.heard = Some(socket);
         }
     }
 
     /// Looks who answers where a neighbour says that this peer is.
     pub(super) fn look_elsewhere(&mut self) {
-        let (now, elsewhere) = (self.now(), &mut self.reach.elsewhere);
+        let (now, elsewhere) = (self.now(), &mut self.bootstrap.elsewhere);
         if now < elsewhere.not_before {
             return;
         }
@@ -241,7 +241,7 @@ impl Task {
     }
 
     fn on_elsewhere(&mut self, socket: SocketAddr, has_key: bool) {
-        let elsewhere = &mut self.reach.elsewhere;
+        let elsewhere = &mut self.bootstrap.elsewhere;
         let is_news = has_key && !elsewhere.is_proven;
         elsewhere.is_proven = has_key;
         elsewhere.looking = None;
@@ -249,7 +249,7 @@ impl Task {
         if is_news {
             tracing::error!("{}", Warning::KeyElsewhere(socket.to_string()));
         }
-        *self.shared.unreached.lock() = self.reach.warnings();
+        *self.shared.unreached.lock() = self.bootstrap.warnings();
     }
 
     pub(super) fn tell(&self, news: &[News]) {
@@ -264,7 +264,7 @@ impl Task {
             }
         }
         if !news.is_empty() {
-            *self.shared.unreached.lock() = self.reach.warnings();
+            *self.shared.unreached.lock() = self.bootstrap.warnings();
         }
     }
 }
@@ -346,34 +346,34 @@ mod tests {
     fn an_address_that_fails_is_told_of_once_until_it_answers() {
         let peer = Identity::generate().peer_id();
         let me = Identity::generate().peer_id();
-        let mut reach = Reach::new(me, &[address(1, Some(peer)), address(2, None)]);
-        assert_eq!(said(&reach.warnings()), "", "nothing was tried");
+        let mut bootstrap = Bootstrap::new(me, &[address(1, Some(peer)), address(2, None)]);
+        assert_eq!(said(&bootstrap.warnings()), "", "nothing was tried");
         let named = Target::Peer(peer);
         let refused = |_: SocketAddr| Some("nobody listens there".to_owned());
-        let news = told(&reach.failed(&named, refused));
+        let news = told(&bootstrap.failed(&named, refused));
         assert!(
             news.contains("/tcp/1/p2p/") && news.contains("nobody listens"),
             "{news}"
         );
-        assert_eq!(told(&reach.failed(&named, refused)), "", "told twice");
-        assert_eq!(said(&reach.warnings()), news);
+        assert_eq!(told(&bootstrap.failed(&named, refused)), "", "told twice");
+        assert_eq!(said(&bootstrap.warnings()), news);
         let other = |_: SocketAddr| Some("no answer in time".to_owned());
-        assert!(told(&reach.failed(&named, other)).contains("no answer"));
+        assert!(told(&bootstrap.failed(&named, other)).contains("no answer"));
         assert_eq!(
-            reach.answered(std::slice::from_ref(&named)),
+            bootstrap.answered(std::slice::from_ref(&named)),
             [address(1, Some(peer))]
         );
-        assert_eq!(said(&reach.warnings()), "");
-        assert_eq!(reach.answered(&[named]), [], "no news");
+        assert_eq!(said(&bootstrap.warnings()), "");
+        assert_eq!(bootstrap.answered(&[named]), [], "no news");
         let socket = Target::Socket(([127, 0, 0, 1], 2).into());
-        assert!(told(&reach.failed(&socket, refused)).contains("/tcp/2"));
+        assert!(told(&bootstrap.failed(&socket, refused)).contains("/tcp/2"));
     }
 
     #[test]
     fn a_peer_that_is_told_to_start_with_itself_says_so() {
         let me = Identity::generate().peer_id();
-        let reach = Reach::new(me, &[address(1, Some(me))]);
-        let said = said(&reach.warnings());
+        let bootstrap = Bootstrap::new(me, &[address(1, Some(me))]);
+        let said = said(&bootstrap.warnings());
         assert!(said.contains("this peer itself"), "{said}");
     }
 

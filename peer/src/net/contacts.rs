@@ -23,7 +23,7 @@ use tributary_protocol::time::Instant;
 
 use super::address::Address;
 use super::fair;
-use super::hello::{Contact, MAX_ADDRESSES, MAX_RUNS};
+use super::hello::{Contact, MAX_ADDRESSES, MAX_RELAYS, MAX_RUNS};
 
 /// New contacts that are remembered: eight greetings full of them.
 const MAX_NEW: usize = 512;
@@ -118,6 +118,35 @@ impl Contacts {
         }
     }
 
+    /// A peer that an earlier start knew: it answered then, and so it is dialed before those that others tell of.
+    pub(super) fn remember(&mut self, contact: Contact) {
+        let peer = contact.peer;
+        if peer == self.me || self.contacts.contains_key(&peer) {
+            return;
+        }
+        let entry = Entry {
+            contact,
+            teller: self.me,
+            network: Ipv4Addr::UNSPECIFIED.into(),
+            tried: true,
+            spoke: false,
+        };
+        self.contacts.insert(peer, entry);
+        self.revision += 1;
+        self.trim();
+    }
+
+    /// Contacts worth remembering until the next start: those that answered, the connected first.
+    pub(super) fn worth_remembering(&self, limit: usize) -> Vec<Contact> {
+        let mut proven: Vec<(&PeerId, &Entry)> = (self.contacts.iter())
+            .filter(|(peer, entry)| entry.tried || self.connected.contains_key(*peer))
+            .filter(|(_, entry)| entry.contact.is_reachable())
+            .collect();
+        proven.sort_by_key(|(peer, _)| !self.connected.contains_key(*peer));
+        let contacts = proven.into_iter().map(|(_, entry)| entry.contact.clone());
+        contacts.take(limit).collect()
+    }
+
     /// Changes whenever there is something new to tell.
     pub(super) fn version(&self) -> u64 {
         self.version
@@ -175,6 +204,7 @@ impl Contacts {
                 peer,
                 control: Vec::new(),
                 data: Vec::new(),
+                relays: Vec::new(),
                 runs: Vec::new(),
             },
             teller,
@@ -185,11 +215,12 @@ impl Contacts {
         let known = &mut entry.contact;
         let more_places = add(&mut known.control, &contact.control, MAX_ADDRESSES);
         let more_data = add(&mut known.data, &contact.data, MAX_ADDRESSES);
+        let more_relays = add(&mut known.relays, &contact.relays, MAX_RELAYS);
         let more_runs = add(&mut known.runs, &contact.runs, MAX_RUNS);
-        if more_places {
+        if more_places || more_data || more_relays {
             self.attempts.remove(&Target::Peer(peer));
         }
-        if more_places || more_data || more_runs {
+        if more_places || more_data || more_relays || more_runs {
             self.revision += 1;
         }
         self.trim();
@@ -229,7 +260,7 @@ impl Contacts {
     pub(super) fn worth_telling(&mut self, to: &PeerId, limit: usize) -> Vec<Contact> {
         let told = |(peer, entry): &(&PeerId, &Entry)| {
             let proven = entry.tried || self.connected.contains_key(*peer);
-            *peer != to && entry.spoke && proven && !entry.contact.control.is_empty()
+            *peer != to && entry.spoke && proven && entry.contact.is_reachable()
         };
         let entries: Vec<_> = self.contacts.iter().filter(told).collect();
         let place = |(_, entry): &(&PeerId, &Entry)| network(&entry.contact);
@@ -376,7 +407,7 @@ impl Contacts {
             .saturating_sub(self.under_way(now, Some(false)));
         let due = |(peer, entry): &(&PeerId, &Entry)| {
             entry.contact.shares(runs)
-                && !entry.contact.control.is_empty()
+                && entry.contact.is_reachable()
                 && !self.connected.contains_key(*peer)
                 && self.is_due(&Target::Peer(**peer), now)
         };
@@ -419,7 +450,7 @@ impl Contacts {
 
 /// The network of a contact's first address.
 fn network(contact: &Contact) -> IpAddr {
-    let first = contact.control.first();
+    let first = contact.control.first().or(contact.data.first());
     let ip = first.map_or(Ipv4Addr::UNSPECIFIED.into(), |first| {
         SocketAddr::from(*first).ip()
     });

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -16,38 +15,43 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
 
-use super::address::Address;
 use super::admission::{Admission, SocketMeter};
 use super::connections::Connections;
 use super::fair;
 use super::keys;
+use super::paths::Paths;
+use super::remote::Remote;
 
-/// Counters of sockets whose peer is not known yet.
+/// Counters of connections whose peer is not known yet. A key may open two at once, a socket is one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnknownSockets(Arc<Mutex<BTreeMap<SocketAddr, Weak<SocketMeter>>>>);
+pub(super) struct UnknownSockets(Arc<Mutex<BTreeMap<Remote, Vec<Weak<SocketMeter>>>>>);
 
 impl UnknownSockets {
     /// The counter of a new socket. Those of sockets that are gone are forgotten.
     pub(super) fn open(&self, remote: &Multiaddr) -> Arc<SocketMeter> {
         let line = Arc::new(SocketMeter::default());
-        if let Some(socket) = Address(remote.clone()).socket() {
+        if let Some(remote) = Remote::of(remote) {
             let mut held = self.0.lock();
-            held.retain(|_, line| line.strong_count() > 0);
-            held.insert(socket, Arc::downgrade(&line));
+            held.retain(|_, lines| {
+                lines.retain(|line| line.strong_count() > 0);
+                !lines.is_empty()
+            });
+            held.entry(remote).or_default().push(Arc::downgrade(&line));
         }
         line
     }
 
-    /// Whether anything arrived on a socket whose peer is not known yet.
-    pub(super) fn has_arrived(&self, remote: SocketAddr) -> bool {
+    /// Whether anything arrived from somewhere whose peer is not known yet.
+    pub(super) fn has_arrived(&self, remote: Remote) -> bool {
         let held = self.0.lock();
-        let line = held.get(&remote).and_then(Weak::upgrade);
-        line.is_some_and(|line| line.arrived() > 0)
+        let mut lines = held.get(&remote).into_iter().flatten();
+        lines.any(|line| line.upgrade().is_some_and(|line| line.arrived() > 0))
     }
 
-    fn take(&self, remote: SocketAddr) -> Option<Arc<SocketMeter>> {
+    fn take(&self, remote: Remote) -> Vec<Arc<SocketMeter>> {
         let mut held = self.0.lock();
-        held.remove(&remote)?.upgrade()
+        let lines = held.remove(&remote).unwrap_or_default();
+        lines.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -55,9 +59,10 @@ impl UnknownSockets {
 pub(super) struct ControlAdmission {
     admission: Admission,
     lines: UnknownSockets,
+    paths: Paths,
     incoming: Connections<ConnectionId>,
     /// Sockets of incoming connections, by name.
-    sockets: BTreeMap<ConnectionId, Weak<SocketMeter>>,
+    sockets: BTreeMap<ConnectionId, Vec<Weak<SocketMeter>>>,
     to_close: Vec<(libp2p::PeerId, CloseConnection)>,
 }
 
@@ -65,10 +70,11 @@ pub(super) struct ControlAdmission {
 const MAX_INCOMING: usize = 256;
 
 impl ControlAdmission {
-    pub(super) fn new(admission: Admission, lines: UnknownSockets) -> Self {
+    pub(super) fn new(admission: Admission, lines: UnknownSockets, paths: Paths) -> Self {
         Self {
             admission,
             lines,
+            paths,
             incoming: Connections::new(MAX_INCOMING, fair::dice()),
             sockets: BTreeMap::new(),
             to_close: Vec::new(),
@@ -87,12 +93,15 @@ impl ControlAdmission {
         self.admission
             .may_speak(peer)
             .map_err(ConnectionDenied::new)?;
-        let socket = Address(remote.clone()).socket();
-        let line = socket.and_then(|socket| self.lines.take(socket));
-        let from = socket.map(|socket| socket.ip());
+        let remote = Remote::of(remote);
+        let lines = remote.map_or_else(Vec::new, |remote| self.lines.take(remote));
+        // Packets that come straight over QUIC come from an address as well.
+        let direct = (self.paths.seen_at(&peer)).filter(|_| matches!(remote, Some(Remote::Key(_))));
+        let from = direct.map(|socket| socket.ip());
+        let from = from.or_else(|| remote.map(|remote| remote.ip()));
         if let Some(id) = incoming {
-            let socket = line.as_ref().map(Arc::downgrade).unwrap_or_default();
-            self.sockets.insert(id, socket);
+            let sockets = lines.iter().map(Arc::downgrade).collect();
+            self.sockets.insert(id, sockets);
             let (admission, now) = (&self.admission, self.admission.now());
             let priority = |peer| admission.priority(peer);
             let loser = self.incoming.enter(id, peer, from, now, priority);
@@ -100,13 +109,14 @@ impl ControlAdmission {
                 self.close(id, peer);
             }
         }
-        self.admission.connected(peer, from, line);
+        self.admission.connected(peer, from, lines);
         Ok(())
     }
 
     /// Closes a connection whose place went to another.
     fn close(&mut self, id: ConnectionId, peer: tributary_protocol::id::PeerId) {
-        if let Some(socket) = self.sockets.remove(&id).and_then(|socket| socket.upgrade()) {
+        let sockets = self.sockets.remove(&id).unwrap_or_default();
+        for socket in sockets.iter().filter_map(Weak::upgrade) {
             socket.cut();
         }
         let peer = keys::to_libp2p(peer);
@@ -129,11 +139,12 @@ impl NetworkBehaviour for ControlAdmission {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        match Address(remote.clone()).socket() {
-            Some(socket) => {
+        match Remote::of(remote) {
+            Some(Remote::Socket(socket)) => {
                 (self.admission.may_connect(socket.ip())).map_err(ConnectionDenied::new)
             }
-            None => Ok(()),
+            // What came over QUIC was asked before its handshake.
+            Some(Remote::Key(_)) | None => Ok(()),
         }
     }
 

@@ -8,13 +8,10 @@ mod admission;
 mod serve;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::{Connection, PortmapperConfig, RelayMode, presets};
-use iroh::protocol::Router;
-use iroh::{Endpoint, EndpointAddr, TransportAddr};
+use iroh::endpoint::Connection;
 use iroh_blobs::store::GcConfig;
 use iroh_blobs::store::mem::{MemStore, Options};
 use iroh_blobs::{BlobFormat, BlobsProtocol, HashAndFormat};
@@ -22,8 +19,11 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, PeerId};
 
+pub(super) use admission::{DataAdmission, let_in};
+
 use super::admission::Admission;
-use super::keys;
+use super::handshakes::Places;
+use super::quic::Quic;
 use super::traffic::Meter;
 use crate::store::{Blobs, StoreError};
 
@@ -37,8 +37,6 @@ const SIZE: Duration = Duration::from_secs(8);
 const SLOWEST: u64 = 32 * 1024;
 /// How often the cache drops what nobody holds.
 const SWEEP: Duration = Duration::from_secs(30);
-/// Attempts to bind before giving up, see [`bind`].
-const BINDS: u32 = 3;
 
 /// Why a blob could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,34 +54,27 @@ pub enum FetchError {
     },
 }
 
-/// Where to reach a peer's data plane. Kept by the control plane.
-pub(super) type Addresses = Arc<Mutex<BTreeMap<PeerId, Vec<SocketAddr>>>>;
-
-/// The iroh endpoint that serves and fetches blobs. Cheap to clone.
+/// Serves and fetches blobs. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct DataPlane {
-    endpoint: Endpoint,
-    router: Router,
+    quic: Quic,
     cache: MemStore,
     blobs: Blobs,
     offered: serve::Offered,
-    addresses: Addresses,
     connections: Arc<Mutex<BTreeMap<PeerId, Connection>>>,
     fetches: Arc<Semaphore>,
     meter: Meter,
 }
 
 impl DataPlane {
-    /// Binds a UDP socket and serves from it.
-    pub(super) async fn start(
-        seed: &[u8; 32],
-        listen: SocketAddr,
+    /// The plane, and what serves peers that connect for blobs.
+    pub(super) fn new(
+        quic: Quic,
         blobs: Blobs,
-        addresses: Addresses,
         meter: Meter,
         admission: Admission,
-    ) -> Result<Self, String> {
-        let endpoint = bind(seed, listen).await?;
+        handshakes: Places,
+    ) -> (Self, DataAdmission) {
         let protect: serve::Protected = Arc::default();
         let held = protect.clone();
         let cache = MemStore::new_with_opts(Options {
@@ -102,29 +93,17 @@ impl DataPlane {
             admission.clone(),
         );
         let served = BlobsProtocol::new(&cache, Some(events));
-        let served = admission::DataAdmission::new(served, admission.clone());
-        let router = Router::builder(endpoint.clone())
-            .incoming_filter(Arc::new(move |incoming| {
-                admission::let_in(&admission, incoming)
-            }))
-            .accept(iroh_blobs::ALPN, served)
-            .spawn();
-        Ok(Self {
-            endpoint,
-            router,
+        let served = DataAdmission::new(served, admission, handshakes);
+        let plane = Self {
+            quic,
             cache,
             blobs,
             offered,
-            addresses,
             connections: Arc::default(),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
             meter,
-        })
-    }
-
-    /// UDP ports that were bound.
-    pub(super) fn ports(&self) -> Vec<SocketAddr> {
-        self.endpoint.bound_sockets()
+        };
+        (plane, served)
     }
 
     /// Serves a durable blob from now on.
@@ -205,16 +184,8 @@ impl DataPlane {
         {
             return Ok(connection);
         }
-        let id = keys::to_iroh(peer).ok_or("has a name that is no key")?;
-        let sockets = {
-            let known = self.addresses.lock();
-            known.get(&peer).cloned().unwrap_or_default()
-        };
-        if sockets.is_empty() {
-            return Err("has no known address".into());
-        }
-        let address = EndpointAddr::new(id).with_addrs(sockets.into_iter().map(TransportAddr::Ip));
-        let connecting = self.endpoint.connect(address, iroh_blobs::ALPN);
+        let address = (self.quic.address_of(peer)).ok_or("has no known address")?;
+        let connecting = self.quic.endpoint().connect(address, iroh_blobs::ALPN);
         let connection = within(CONNECT, "connect", connecting).await?;
         self.connections().insert(peer, connection.clone());
         Ok(connection)
@@ -225,32 +196,6 @@ impl DataPlane {
         held.retain(|_, connection| connection.close_reason().is_none());
         held
     }
-
-    /// Closes the sockets.
-    pub(super) async fn shutdown(&self) {
-        if let Err(why) = self.router.shutdown().await {
-            tracing::debug!("the data plane closed with: {why}");
-        }
-    }
-}
-
-/// Everything that would look outside (relays, DNS, port mapping) is off.
-async fn bind(seed: &[u8; 32], listen: SocketAddr) -> Result<Endpoint, String> {
-    let mut last = String::new();
-    for _ in 0..BINDS {
-        let builder = Endpoint::builder(presets::Minimal)
-            .secret_key(keys::iroh_key(seed))
-            .relay_mode(RelayMode::Disabled)
-            .portmapper_config(PortmapperConfig::Disabled)
-            .clear_ip_transports()
-            .bind_addr(listen)
-            .map_err(|e| e.to_string())?;
-        match builder.bind().await {
-            Ok(endpoint) => return Ok(endpoint),
-            Err(why) => last = why.to_string(),
-        }
-    }
-    Err(last)
 }
 
 async fn within<T, E: std::fmt::Display>(

@@ -18,6 +18,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tributary_protocol::id::PeerId;
+
+/// First byte of the addresses of [`of_key`]: fc00::/8 is reserved and nobody is given an address of it (RFC 4193).
+const BY_KEY: u8 = 0xfc;
 
 /// Randomness that no attacker can foresee.
 pub(super) fn dice() -> StdRng {
@@ -26,9 +30,23 @@ pub(super) fn dice() -> StdRng {
     StdRng::from_seed(seed)
 }
 
+/// Where a peer comes from whose packets a relay passes on: a range that no network has, in which every key is an
+/// address of its own and all of them are one network. The relay's address would make one crowd of all its peers.
+pub(super) fn of_key(peer: &PeerId) -> IpAddr {
+    let mut octets = [0; 16];
+    octets[0] = BY_KEY;
+    octets[6..].copy_from_slice(&peer.as_bytes()[..10]);
+    IpAddr::V6(octets.into())
+}
+
+fn is_of_key(v6: &Ipv6Addr) -> bool {
+    v6.octets().starts_with(&[BY_KEY, 0, 0, 0, 0, 0])
+}
+
 /// The address of one household.
 pub(super) fn address(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
+        IpAddr::V6(v6) if is_of_key(&v6) => ip,
         IpAddr::V6(v6) if !v6.is_loopback() => {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
@@ -50,6 +68,20 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
         }
     }
+}
+
+/// Whether an address means something only in a network of its own.
+pub(super) fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback() || is_carrier_grade(v4),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
+/// 100.64.0.0/10, which providers share out behind a router of their own (RFC 6598).
+fn is_carrier_grade(v4: Ipv4Addr) -> bool {
+    let [a, b, ..] = v4.octets();
+    a == 100 && (64..128).contains(&b)
 }
 
 /// The items of the group that has the most; of all such groups when several have as many.

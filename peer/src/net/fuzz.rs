@@ -14,7 +14,7 @@ use tributary_protocol::id::{NetworkId, PeerId, RunId};
 use super::address::{Address, socket_multiaddr};
 use super::frames::{Frames, Request, Room};
 use super::gossip;
-use super::hello::{Contact, Hello};
+use super::hello::{Contact, RelayPlace, Hello};
 use tributary_protocol::test_utils::corpus;
 use tributary_protocol::test_utils::mutate::Mutator;
 
@@ -37,6 +37,10 @@ fn contact(n: u8) -> Contact {
         peer: PeerId(hash::blob(&[n])),
         control: vec![v4.into(), v6.into()],
         data: vec![v6.into()],
+        relays: vec![RelayPlace {
+            peer: PeerId(hash::blob(&[n])),
+            socket: v4.into(),
+        }],
         runs: vec![RunId(hash::blob(&[n, n]))],
     }
 }
@@ -44,7 +48,7 @@ fn contact(n: u8) -> Contact {
 #[test]
 fn greetings_withstand_mutation() {
     let sender = contact(1).peer;
-    let hello = |known: Vec<Contact>| Hello::new(NETWORK, contact(1), known).encode();
+    let hello = |known: Vec<Contact>| Hello::new(NETWORK, Some(contact(2).data[0]), contact(1), known).encode();
     let seeds = [hello(Vec::new()), hello((2..9).map(contact).collect())];
     feed("greeting", &seeds, |bytes| {
         let Ok(hello) = Hello::decode(bytes, NETWORK, sender) else {

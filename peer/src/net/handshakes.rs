@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,9 +27,9 @@ use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 
-use super::address::Address;
 use super::control_admission::UnknownSockets;
 use super::fair;
+use super::remote::Remote;
 
 /// Handshakes at once that others began: each holds a few kilobytes and, once it speaks, a signature
 /// check. A run of 128 members may begin together.
@@ -43,7 +43,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 struct Guest {
     /// The network and the address, see `fair`.
     from: (IpAddr, IpAddr),
-    socket: Option<SocketAddr>,
+    remote: Option<Remote>,
     /// Dropped to end the handshake.
     _stay: oneshot::Sender<()>,
 }
@@ -70,8 +70,8 @@ impl HalfOpen {
     /// Gives a place to a newcomer, if need be somebody else's. The receiver ends when it is lost.
     fn enter(
         &mut self,
-        socket: Option<SocketAddr>,
-        has_spoken: impl Fn(SocketAddr) -> bool,
+        remote: Option<Remote>,
+        has_spoken: impl Fn(Remote) -> bool,
     ) -> (u64, oneshot::Receiver<()>) {
         while self.guests.len() >= self.places {
             let Some(loser) = self.loser(&has_spoken) else {
@@ -80,14 +80,14 @@ impl HalfOpen {
             self.guests.remove(&loser);
         }
         let (stay, lost) = oneshot::channel();
-        let ip = socket.map_or(IpAddr::from([0; 4]), |socket| socket.ip());
+        let ip = remote.map_or(IpAddr::from([0; 4]), |remote| remote.ip());
         let id = self.next;
         self.next += 1;
         self.guests.insert(
             id,
             Guest {
                 from: (fair::network(ip), fair::address(ip)),
-                socket,
+                remote,
                 _stay: stay,
             },
         );
@@ -95,10 +95,10 @@ impl HalfOpen {
         (id, lost)
     }
 
-    fn loser(&mut self, has_spoken: impl Fn(SocketAddr) -> bool) -> Option<u64> {
+    fn loser(&mut self, has_spoken: impl Fn(Remote) -> bool) -> Option<u64> {
         let all: Vec<(&u64, &Guest)> = self.guests.iter().collect();
         let crowd = fair::largest(all, |(_, guest)| guest.from.0);
-        let silent = |guest: &Guest| guest.socket.is_none_or(|socket| !has_spoken(socket));
+        let silent = |guest: &Guest| guest.remote.is_none_or(|remote| !has_spoken(remote));
         let (mute, speaking): (Vec<_>, Vec<_>) =
             crowd.into_iter().partition(|(_, guest)| silent(guest));
         let losers = if mute.is_empty() { speaking } else { mute };
@@ -136,17 +136,17 @@ impl Places {
         self.half_open.lock()
     }
 
-    fn has_spoken(&self, socket: SocketAddr) -> bool {
-        self.lines.has_arrived(socket)
+    fn has_spoken(&self, remote: Remote) -> bool {
+        self.lines.has_arrived(remote)
     }
 
     /// Runs a handshake for as long as it keeps its place.
     pub(super) async fn hold<T>(
         self,
-        from: Option<SocketAddr>,
+        from: Option<Remote>,
         handshake: impl Future<Output = io::Result<T>>,
     ) -> io::Result<T> {
-        let (id, lost) = self.open().enter(from, |socket| self.has_spoken(socket));
+        let (id, lost) = self.open().enter(from, |remote| self.has_spoken(remote));
         let _place = Place { places: &self, id };
         tokio::select! {
             // What is complete counts, even when its place went to another meanwhile.
@@ -158,10 +158,10 @@ impl Places {
     }
 
     /// Ends when a socket has said nothing for too long while many wait.
-    async fn silence(&self, from: Option<SocketAddr>) {
+    async fn silence(&self, from: Option<Remote>) {
         loop {
             tokio::time::sleep(SILENCE).await;
-            let spoke = from.is_some_and(|socket| self.has_spoken(socket));
+            let spoke = from.is_some_and(|remote| self.has_spoken(remote));
             if !spoke && self.open().is_crowded() {
                 return;
             }
@@ -188,11 +188,8 @@ pub(super) struct Handshakes<T> {
 }
 
 impl<T> Handshakes<T> {
-    pub(super) fn new(inner: Boxed<(PeerId, T)>, lines: UnknownSockets) -> Self {
-        Self {
-            inner,
-            places: Places::new(lines),
-        }
+    pub(super) fn new(inner: Boxed<(PeerId, T)>, places: Places) -> Self {
+        Self { inner, places }
     }
 }
 
@@ -228,9 +225,7 @@ impl<T: Send + 'static> Transport for Handshakes<T> {
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         let event = futures::ready!(Pin::new(&mut self.inner).poll(cx));
         let from = match &event {
-            TransportEvent::Incoming { send_back_addr, .. } => {
-                Address(send_back_addr.clone()).socket()
-            }
+            TransportEvent::Incoming { send_back_addr, .. } => Remote::of(send_back_addr),
             _ => None,
         };
         let places = self.places.clone();

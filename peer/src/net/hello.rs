@@ -1,7 +1,7 @@
 //! The first thing that two connected peers say: who else is there, and where.
 //!
-//! Both stacks need addresses that nobody publishes for us (no DNS, no relay, no multicast). A hello
-//! carries the sender's own control and data addresses, the runs it follows, and the contacts it knows
+//! Both stacks need addresses that nobody publishes for us (no DNS). A hello
+//! carries the sender's own addresses and relays, where it sees the other one, the runs it follows, and the contacts it knows
 //! that follow runs as well. Contacts of others are hearsay: they are tried, and the handshake of
 //! Noise or TLS proves or refutes them.
 
@@ -14,6 +14,8 @@ use tributary_protocol::id::{NetworkId, PeerId, RunId};
 
 /// Addresses of one plane in one contact: one per interface is plenty.
 pub(super) const MAX_ADDRESSES: usize = 8;
+/// Relays in one contact: the nearest, and another while that one is away.
+pub(super) const MAX_RELAYS: usize = 2;
 /// Runs in one contact; a peer that follows more is known by these.
 pub(super) const MAX_RUNS: usize = 64;
 /// Contacts passed on at once: members of a small run all meet; large runs need no full mesh.
@@ -21,7 +23,7 @@ pub(super) const MAX_KNOWN: usize = 64;
 /// Bytes of a hello: 65 contacts with everything they may carry.
 pub(super) const MAX_HELLO_BYTES: usize = 256 * 1024;
 /// Layout of this message.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A socket address in canonical bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -48,6 +50,14 @@ impl From<Socket> for SocketAddr {
     }
 }
 
+/// Where a relay is, and whose key its certificate has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub(super) struct RelayPlace {
+    pub(super) peer: PeerId,
+    /// TCP for packets, and UDP of the same number to tell a peer its address.
+    pub(super) socket: Socket,
+}
+
 /// Where a peer is, and what it follows.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Contact {
@@ -56,6 +66,8 @@ pub(super) struct Contact {
     pub(super) control: Vec<Socket>,
     /// UDP, iroh.
     pub(super) data: Vec<Socket>,
+    /// Relays that pass packets on to it.
+    pub(super) relays: Vec<RelayPlace>,
     pub(super) runs: Vec<RunId>,
 }
 
@@ -64,6 +76,9 @@ pub(super) struct Contact {
 pub(super) struct Hello {
     version: u8,
     pub(super) network: NetworkId,
+    /// Where packets of the one who is greeted come from, when they come straight over UDP: what its router made of its
+    /// address, which it cannot see itself.
+    pub(super) seen: Option<Socket>,
     pub(super) me: Contact,
     pub(super) known: Vec<Contact>,
 }
@@ -87,7 +102,13 @@ impl Contact {
     fn within_limits(&self) -> bool {
         self.control.len() <= MAX_ADDRESSES
             && self.data.len() <= MAX_ADDRESSES
+            && self.relays.len() <= MAX_RELAYS
             && self.runs.len() <= MAX_RUNS
+    }
+
+    /// Whether it says where the peer can be reached.
+    pub(super) fn is_reachable(&self) -> bool {
+        !(self.control.is_empty() && self.data.is_empty() && self.relays.is_empty())
     }
 
     /// Whether both follow some run.
@@ -97,11 +118,17 @@ impl Contact {
 }
 
 impl Hello {
-    pub(super) fn new(network: NetworkId, me: Contact, mut known: Vec<Contact>) -> Self {
+    pub(super) fn new(
+        network: NetworkId,
+        seen: Option<Socket>,
+        me: Contact,
+        mut known: Vec<Contact>,
+    ) -> Self {
         known.truncate(MAX_KNOWN);
         Self {
             version: VERSION,
             network,
+            seen,
             me,
             known,
         }
@@ -147,6 +174,13 @@ mod tests {
             peer: PeerId(hash::blob(&[n])),
             control: vec![socket.into(); addresses],
             data: vec![socket.into(); addresses],
+            relays: vec![
+                RelayPlace {
+                    peer: PeerId(hash::blob(&[n])),
+                    socket: socket.into()
+                };
+                MAX_RELAYS
+            ],
             runs: vec![RunId::default(); MAX_RUNS],
         }
     }
@@ -156,7 +190,7 @@ mod tests {
         let known = (0..MAX_KNOWN as u8 + 9)
             .map(|n| contact(n, MAX_ADDRESSES))
             .collect();
-        let hello = Hello::new(NetworkId(7), contact(200, MAX_ADDRESSES), known);
+        let hello = Hello::new(NetworkId(7), None, contact(200, MAX_ADDRESSES), known);
         let bytes = hello.encode();
         assert!(bytes.len() <= MAX_HELLO_BYTES, "{} bytes", bytes.len());
         let sender = hello.me.peer;
@@ -165,7 +199,7 @@ mod tests {
 
     #[test]
     fn hello_of_another_network_or_sender_or_size_is_refused() {
-        let hello = Hello::new(NetworkId(7), contact(1, 1), Vec::new());
+        let hello = Hello::new(NetworkId(7), None, contact(1, 1), Vec::new());
         let (bytes, sender) = (hello.encode(), hello.me.peer);
         let newer = Hello::decode(&[VERSION + 1, 200], NetworkId(7), sender);
         assert_eq!(newer, Err(HelloError::Version), "a layout of tomorrow");
@@ -173,7 +207,7 @@ mod tests {
         assert_eq!(other, Err(HelloError::Network));
         let forged = Hello::decode(&bytes, NetworkId(7), PeerId::default());
         assert_eq!(forged, Err(HelloError::Sender));
-        let long = Hello::new(NetworkId(7), contact(1, MAX_ADDRESSES + 1), Vec::new()).encode();
+        let long = Hello::new(NetworkId(7), None, contact(1, MAX_ADDRESSES + 1), Vec::new()).encode();
         assert_eq!(
             Hello::decode(&long, NetworkId(7), sender),
             Err(HelloError::Limit)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::transport::OptionalTransport;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
@@ -15,9 +16,11 @@ use super::admission::Admission;
 use super::control_admission::{ControlAdmission, UnknownSockets};
 use super::frames::{Frames, Room};
 use super::gossip::{self, Gossip};
-use super::handshakes::Handshakes;
+use super::handshakes::{Handshakes, Places};
 use super::hello::MAX_HELLO_BYTES;
+use super::paths::Paths;
 use super::traffic::{Counted, Meter};
+use super::transport::QuicTransport;
 
 /// Connections that this peer opened; those of others are counted by `control_admission`.
 const MAX_CONNECTIONS: u32 = 256;
@@ -74,6 +77,7 @@ pub(super) fn build(
     network: NetworkId,
     meter: Meter,
     admission: &Admission,
+    (quic, paths): (Option<QuicTransport>, Paths),
 ) -> Result<Swarm<Behaviour>, String> {
     let limits = ConnectionLimits::default()
         .with_max_pending_outgoing(Some(MAX_DIALS))
@@ -86,7 +90,7 @@ pub(super) fn build(
     let (room, lines) = (Room::default(), UnknownSockets::default());
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
-        control_admission: ControlAdmission::new(admission.clone(), lines.clone()),
+        control_admission: ControlAdmission::new(admission.clone(), lines.clone(), paths),
         ping: ping::Behaviour::new(ping::Config::new()),
         identify: identify::Behaviour::new(agent),
         hello: frames(
@@ -112,7 +116,10 @@ pub(super) fn build(
         ),
         gossip: gossip::behaviour(keys, network, admission.clone())?,
     };
+    // Without QUIC its half of the transport takes no address.
+    let quic = quic.map_or_else(OptionalTransport::none, OptionalTransport::some);
     let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .or_transport(quic)
         .map({
             let lines = lines.clone();
             move |stream, point| {
@@ -125,7 +132,7 @@ pub(super) fn build(
         .multiplex(yamux::Config::default())
         .timeout(HANDSHAKE)
         .boxed();
-    let transport = Handshakes::new(transport, lines).boxed();
+    let transport = Handshakes::new(transport, Places::new(lines)).boxed();
     // Pings notice a dead neighbour; a quiet one stays.
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(Duration::from_secs(24 * 3600));

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -18,21 +19,24 @@ use tributary_protocol::time::Instant;
 
 use super::address::{Address, socket_multiaddr};
 use super::admission::Fault;
+use super::bootstrap::Bootstrap;
 use super::connections::Priority;
 use super::contacts::{Contacts, Target};
 use super::frames::Request;
-use super::hello::{Contact, Hello, HelloError, MAX_ADDRESSES, MAX_KNOWN, MAX_RUNS};
+use super::greeting::OwnAddresses;
 use super::limit::Kind;
 use super::questions::{Questions, Unanswered};
-use super::reach::Reach;
+use super::quic::Quic;
 use super::swarm::{Behaviour, BehaviourEvent};
-use super::{Counts, NetEvent, Shared, gossip, keys};
+use super::{Counts, NetEvent, Shared, gossip, keys, transport};
 
 /// How often dials and news are looked after.
 const BEAT: Duration = Duration::from_millis(250);
 /// Neighbours that are told of news at one beat: strangers that come and go make news all the time, and
 /// a full mesh of a small run is told within two beats.
 const MAX_TOLD: usize = 32;
+/// Addresses of a peer are tried in order: the first that answers is the best.
+const ONE_BY_ONE: NonZeroU8 = NonZeroU8::MIN;
 /// Gossip messages that wait for the node's verdict; the oldest is let go beyond it.
 const MAX_UNJUDGED: usize = 4096;
 
@@ -60,9 +64,9 @@ pub(super) struct Task {
     pub(super) shared: Shared,
     pub(super) network: NetworkId,
     pub(super) me: PeerId,
-    pub(super) data_ports: Vec<SocketAddr>,
+    pub(super) quic: Quic,
     pub(super) contacts: Contacts,
-    pub(super) reach: Reach,
+    pub(super) bootstrap: Bootstrap,
     pub(super) started: tokio::time::Instant,
     pub(super) questions: Questions,
     pub(super) state: State,
@@ -71,18 +75,19 @@ pub(super) struct Task {
 /// What changes while the task runs.
 #[derive(Default)]
 pub(super) struct State {
-    runs: BTreeSet<RunId>,
+    pub(super) runs: BTreeSet<RunId>,
     dials: BTreeMap<ConnectionId, Target>,
     pub(super) greeted: BTreeSet<PeerId>,
     /// The book's version that each neighbour was last told.
-    told: BTreeMap<PeerId, u64>,
+    pub(super) told: BTreeMap<PeerId, u64>,
     unjudged: BTreeMap<GossipId, (MessageId, libp2p::PeerId)>,
     next_gossip: GossipId,
     /// Published before any neighbour followed the run; said again once one does.
     unheard: VecDeque<(RunId, Vec<u8>)>,
-    own_version: u64,
+    pub(super) own_version: u64,
     /// The book's revision that the data plane and the status page read.
-    shared_revision: u64,
+    pub(super) shared_revision: u64,
+    pub(super) own: OwnAddresses,
 }
 
 /// Why a peer may close a connection at once.
@@ -97,6 +102,7 @@ impl Task {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.tell_unreached();
+        self.look_at_own_addresses();
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
@@ -118,7 +124,7 @@ impl Task {
         Instant(self.started.elapsed().as_millis() as u64)
     }
 
-    fn report(&self, event: NetEvent) {
+    pub(super) fn report(&self, event: NetEvent) {
         // A daemon that is gone closes the orders as well, which ends the task.
         let _ = self.events.send(event);
     }
@@ -139,7 +145,7 @@ impl Task {
             Order::Verdict(id, verdict) => self.judge(id, verdict),
             Order::Subscribe(run) => self.subscribe(run),
             Order::Dial(address) => {
-                let news = self.reach.keep(self.me, &address);
+                let news = self.bootstrap.keep(self.me, &address);
                 self.tell(news.as_slice());
                 self.contacts.keep(address);
                 self.on_beat();
@@ -203,6 +209,7 @@ impl Task {
             self.dial(target, sockets);
         }
         self.look_elsewhere();
+        self.look_at_paths();
         self.shared.admission.audit();
         self.cut_off_the_worthless();
         let version = self.version();
@@ -234,20 +241,26 @@ impl Task {
         }
     }
 
-    fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         self.contacts.version() + self.state.own_version
     }
 
     pub(super) fn dial(&mut self, target: Target, sockets: Vec<SocketAddr>) {
-        let addresses: Vec<Multiaddr> = sockets.into_iter().map(socket_multiaddr).collect();
+        let mut addresses: Vec<Multiaddr> = sockets.into_iter().map(socket_multiaddr).collect();
         let options = match &target {
             Target::Peer(peer) => {
-                let Some(peer) = keys::to_libp2p(*peer) else {
+                let Some(name) = keys::to_libp2p(*peer) else {
                     return;
                 };
-                DialOpts::peer_id(peer)
+                // QUIC first: it survives a change of networks, and crosses routers. TCP where UDP is blocked.
+                let is_known = self.quic.address_of(*peer).is_some();
+                if self.quic.reach().crosses_routers() && is_known {
+                    addresses.splice(0..0, transport::address(*peer));
+                }
+                DialOpts::peer_id(name)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
                     .addresses(addresses)
+                    .override_dial_concurrency_factor(ONE_BY_ONE)
                     .build()
             }
             Target::Socket(_) => {
@@ -266,105 +279,7 @@ impl Task {
         }
     }
 
-    fn greeting(&mut self, to: &PeerId) -> Vec<u8> {
-        let mut known = self.contacts.worth_telling(to, MAX_KNOWN - 1);
-        // What it said of itself, so that it hears of another process that speaks in its name.
-        known.extend(self.contacts.contact(to).cloned());
-        let listens: BTreeSet<SocketAddr> = (self.swarm.listeners())
-            .filter_map(|address| Address(address.clone()).socket())
-            .collect();
-        // A port bound on every interface is reachable where the control plane listens.
-        let data: BTreeSet<SocketAddr> = (self.data_ports.iter())
-            .flat_map(|port| match port.ip().is_unspecified() {
-                false => vec![*port],
-                true => (listens.iter())
-                    .filter(|l| l.is_ipv4() == port.is_ipv4())
-                    .map(|l| SocketAddr::new(l.ip(), port.port()))
-                    .collect(),
-            })
-            .collect();
-        let short = |sockets: BTreeSet<SocketAddr>| {
-            (sockets.into_iter().map(Into::into).take(MAX_ADDRESSES)).collect()
-        };
-        let me = Contact {
-            peer: self.me,
-            control: short(listens),
-            data: short(data),
-            runs: self.state.runs.iter().copied().take(MAX_RUNS).collect(),
-        };
-        Hello::new(self.network, me, known).encode()
-    }
-
-    pub(super) fn greet(&mut self, peer: PeerId) {
-        let Some(name) = keys::to_libp2p(peer) else {
-            return;
-        };
-        self.state.told.insert(peer, self.version());
-        let bytes = self.greeting(&peer);
-        let hello = &mut self.swarm.behaviour_mut().hello;
-        hello.send_request(&name, Request::Whole(bytes));
-    }
-
-    fn on_hello(&mut self, name: libp2p::PeerId, bytes: &[u8]) {
-        let Some(peer) = keys::from_libp2p(&name) else {
-            let _ = self.swarm.disconnect_peer_id(name);
-            return;
-        };
-        let hello = match Hello::decode(bytes, self.network, peer) {
-            Ok(hello) => hello,
-            Err(why) => {
-                match why {
-                    // Two programs that do not fit each other; neither means harm.
-                    HelloError::Version | HelloError::Network => {
-                        if !self.on_unfit(peer, &why.to_string()) {
-                            tracing::warn!("peer {} was disconnected: {why}", peer.short());
-                        }
-                        let _ = self.swarm.disconnect_peer_id(name);
-                    }
-                    HelloError::Codec(_) | HelloError::Sender | HelloError::Limit => {
-                        tracing::warn!("peer {}: {why}", peer.short());
-                        self.shared.admission.cut_off(peer, Fault::Greeting);
-                    }
-                }
-                return;
-            }
-        };
-        self.on_introduced(hello.me);
-        for contact in hello.known {
-            match contact.peer == self.me {
-                true => self.on_own_name(&contact),
-                false => self.contacts.hear(peer, contact),
-            }
-        }
-        if self.state.shared_revision != self.contacts.revision() {
-            self.state.shared_revision = self.contacts.revision();
-            self.share_addresses();
-        }
-        if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
-            self.contacts.greeted(peer);
-            self.on_reached(peer);
-            self.shared.admission.raise(peer, Priority::Greeted);
-            self.report(NetEvent::Connected(peer));
-            self.publish_connected();
-        }
-    }
-
-    /// The data plane and the status page read these.
-    fn share_addresses(&self) {
-        let table = (self.contacts.contacts())
-            .map(|c| (c.peer, c.data.iter().map(|s| (*s).into()).collect()))
-            .collect();
-        *self.shared.data_addresses.lock() = table;
-        let mut runs: BTreeMap<RunId, Vec<PeerId>> = BTreeMap::new();
-        for contact in self.contacts.contacts() {
-            for run in &contact.runs {
-                runs.entry(*run).or_default().push(contact.peer);
-            }
-        }
-        *self.shared.known_runs.lock() = runs;
-    }
-
-    fn publish_connected(&self) {
+    pub(super) fn publish_connected(&self) {
         *self.shared.connected.lock() = self.state.greeted.iter().copied().collect();
     }
 
@@ -374,6 +289,7 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Direct(event)) => self.on_direct(event),
             SwarmEvent::Behaviour(BehaviourEvent::Hello(event)) => self.on_greeting(event),
             SwarmEvent::Behaviour(BehaviourEvent::Evidence(event)) => self.on_evidence(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -399,7 +315,7 @@ impl Task {
                 }
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
-                self.state.own_version += 1;
+                self.look_at_own_addresses();
                 let listeners = self.swarm.listeners().cloned();
                 *self.shared.listeners.lock() = listeners.map(Address).collect();
             }
@@ -418,6 +334,10 @@ impl Task {
             let _ = self.swarm.disconnect_peer_id(name);
             return;
         };
+        if let Some(socket) = at {
+            self.quic.paths().on_tcp(peer, socket);
+        }
+        let at = at.or_else(|| self.quic.paths().seen_at(&peer));
         self.contacts.on_connected(peer, at, opened);
         if dialed && !self.state.told.contains_key(&peer) {
             self.greet(peer);
@@ -430,6 +350,8 @@ impl Task {
         };
         let now = self.now();
         self.contacts.on_disconnected(peer, now);
+        self.quic.paths().on_closed(&peer);
+        self.state.own.on_closed(&peer);
         self.state.told.remove(&peer);
         if self.state.greeted.remove(&peer) {
             self.report(NetEvent::Disconnected(peer));
@@ -484,52 +406,6 @@ impl Task {
                 None
             }
         }
-    }
-
-    fn on_greeting(&mut self, event: request_response::Event<Request, Vec<u8>>) {
-        match event {
-            request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request {
-                    request, channel, ..
-                } => {
-                    let Some(from) = keys::from_libp2p(&peer) else {
-                        return;
-                    };
-                    let Some(bytes) = self.whole(from, request) else {
-                        return;
-                    };
-                    if !self.admit_greeting(from, bytes.len()) {
-                        return;
-                    }
-                    self.on_hello(peer, &bytes);
-                    self.state.told.insert(from, self.version());
-                    let answer = self.greeting(&from);
-                    let _ = self
-                        .swarm
-                        .behaviour_mut()
-                        .hello
-                        .send_response(channel, answer);
-                }
-                Message::Response { response, .. } => {
-                    if let Some(from) = keys::from_libp2p(&peer) {
-                        self.shared.admission.expect(from, response.len());
-                    }
-                    self.on_hello(peer, &response);
-                }
-            },
-            request_response::Event::OutboundFailure { peer, .. } => {
-                // Greeted again at the next beat, if still there.
-                if let Some(peer) = keys::from_libp2p(&peer) {
-                    self.state.told.remove(&peer);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn admit_greeting(&self, peer: PeerId, bytes: usize) -> bool {
-        self.shared.meter.message_down(peer, bytes);
-        self.shared.admission.hear(peer, Kind::Greeting, bytes)
     }
 
     fn on_gossip(&mut self, event: gossipsub::Event) {

@@ -26,6 +26,24 @@ impl Peer {
     }
 
     async fn start_in(network: NetworkId, bootstrap: Vec<Address>) -> Self {
+        Self::start_at(network, Reach::Loopback, Known::default(), bootstrap).await
+    }
+
+    /// A peer that speaks over QUIC, and knows these others from an earlier start.
+    async fn start_over_quic(known: Vec<KnownPeer>) -> Self {
+        let known = Known {
+            peers: known,
+            ..Known::default()
+        };
+        Self::start_at(NetworkId(1), Reach::Lan, known, Vec::new()).await
+    }
+
+    async fn start_at(
+        network: NetworkId,
+        reach: Reach,
+        known: Known,
+        bootstrap: Vec<Address>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&HomePaths::new(dir.path())).unwrap();
         let identity = Identity::generate();
@@ -33,7 +51,8 @@ impl Peer {
             identity: &identity,
             network,
             listen: "127.0.0.1:0".parse().unwrap(),
-            listen_data: "127.0.0.1:0".parse().unwrap(),
+            reach,
+            known,
             bootstrap,
             blobs: store.blobs().clone(),
             holder: None,
@@ -152,6 +171,76 @@ async fn two_peers_exchange_direct_messages_gossip_and_blobs() {
     b.net.shutdown().await;
 }
 
+/// What others remember of a peer that follows the run, without its TCP address.
+fn over_quic(peer: &Peer) -> KnownPeer {
+    KnownPeer {
+        control: Vec::new(),
+        runs: vec![run()],
+        ..peer.net.own()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_remember_each_other_meet_over_quic_and_again_after_a_restart() {
+    let mut a = Peer::start_over_quic(Vec::new()).await;
+    a.net.subscribe(run());
+    let mut b = Peer::start_over_quic(vec![over_quic(&a)]).await;
+    b.net.subscribe(run());
+    assert_eq!(b.connected().await, a.id());
+    assert_eq!(a.connected().await, b.id());
+    let message = vec![9; tributary_protocol::limits::MAX_GOSSIP_BYTES];
+    a.net.gossip(run(), message.clone());
+    let (from, id, bytes) = b.gossip().await;
+    assert_eq!((from, bytes), (a.id(), message));
+    b.net.verdict(id, Verdict::Accept);
+    until("a path", || {
+        let path = b.net.paths().get(&a.id()).copied();
+        path.is_some_and(|path| path.kind == PathKind::Direct && path.latency.is_some())
+    })
+    .await;
+
+    until("a memory of the other", || {
+        b.net.known_peers().iter().any(|known| known.peer == a.id())
+    })
+    .await;
+    let remembered = b.net.known_peers();
+    b.net.shutdown().await;
+    until("an empty place", || a.net.connected().is_empty()).await;
+    let again = Peer::start_over_quic(remembered).await;
+    again.net.subscribe(run());
+    until("another meeting", || a.net.connected() == [again.id()]).await;
+    a.net.shutdown().await;
+    again.net.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_peers_over_quic_all_meet_and_all_hear() {
+    let first = Peer::start_over_quic(Vec::new()).await;
+    first.net.subscribe(run());
+    let mut peers = vec![first];
+    for _ in 0..4 {
+        let peer = Peer::start_over_quic(vec![over_quic(&peers[0])]).await;
+        peer.net.subscribe(run());
+        peers.push(peer);
+    }
+    until("a full mesh of connections", || {
+        peers.iter().all(|p| p.net.connected().len() == 4)
+    })
+    .await;
+    let message = vec![1; 1000];
+    peers[0].net.gossip(run(), message.clone());
+    for receiver in &mut peers[1..] {
+        let (_, id, bytes) = receiver.gossip().await;
+        assert_eq!(bytes, message);
+        receiver.net.verdict(id, Verdict::Accept);
+    }
+    let kinds: Vec<PathKind> = (peers[0].net.paths().values()).map(|path| path.kind).collect();
+    assert_eq!(kinds, [PathKind::Direct; 4]);
+    for peer in peers {
+        peer.net.shutdown().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_peers_that_know_one_address_all_meet_and_all_hear() {
     let first = Peer::start(Vec::new()).await;
@@ -212,7 +301,8 @@ async fn peer_that_comes_back_is_found_again() {
         identity: &a.identity,
         network: NetworkId(1),
         listen,
-        listen_data: "127.0.0.1:0".parse().unwrap(),
+        reach: Reach::Loopback,
+        known: Known::default(),
         bootstrap: Vec::new(),
         blobs: a.store.blobs().clone(),
         holder: None,
@@ -232,7 +322,8 @@ async fn port_in_use_is_an_error_of_the_start() {
         identity: &Identity::generate(),
         network: NetworkId(1),
         listen: taken.local_addr().unwrap(),
-        listen_data: "127.0.0.1:0".parse().unwrap(),
+        reach: Reach::Loopback,
+        known: Known::default(),
         bootstrap: Vec::new(),
         blobs: store.blobs().clone(),
         holder: None,
@@ -303,7 +394,8 @@ async fn an_owner_hears_of_a_dead_port_a_wrong_id_and_an_own_address_until_someb
         identity: &Identity::generate(),
         network: NetworkId(1),
         listen: dead.socket().unwrap(),
-        listen_data: "127.0.0.1:0".parse().unwrap(),
+        reach: Reach::Loopback,
+        known: Known::default(),
         bootstrap: Vec::new(),
         blobs: store.blobs().clone(),
         holder: None,
@@ -329,7 +421,8 @@ async fn two_processes_with_one_key_hear_of_each_other_through_a_neighbour() {
         identity: &amy.identity,
         network: NetworkId(1),
         listen: "127.0.0.1:0".parse().unwrap(),
-        listen_data: "127.0.0.1:0".parse().unwrap(),
+        reach: Reach::Loopback,
+        known: Known::default(),
         bootstrap: host.net.addresses(),
         blobs: store.blobs().clone(),
         holder: None,

@@ -25,6 +25,8 @@ async fn handler(root: &std::path::Path) -> DaemonHandler {
         home: home.clone(),
         network: NETWORK,
         listen: "127.0.0.1:0".parse().unwrap(),
+        reach: crate::net::Reach::Loopback,
+        known: crate::net::Known::default(),
         bootstrap: Vec::new(),
         learner: Arc::new(Quadratic::new(0.0)),
         slots: Slots::new(1),

@@ -60,7 +60,7 @@ fn hanging_up_does_not_renew_an_allowance() {
     let flood = until_refused(&mut neighbours, peer(1), Kind::Message, Instant(0));
     let mut patient = 0;
     while neighbours.may_speak(peer(2), Instant(0)).is_ok() {
-        neighbours.connected(peer(2), Some(far()), None, Instant(0));
+        neighbours.connected(peer(2), Some(far()), Vec::new(), Instant(0));
         for _ in 0..100 {
             neighbours.hear(peer(2), Kind::Message, 100, Instant(0));
         }
@@ -78,7 +78,7 @@ fn address_of_several_liars_is_refused_but_never_the_machine_s_own() {
         let mut neighbours = Neighbours::default();
         for n in 0..MAX_KEYS_CUT_OFF as u64 {
             assert!(neighbours.may_connect(from, Instant(0)).is_ok());
-            neighbours.connected(peer(n), Some(from), None, Instant(0));
+            neighbours.connected(peer(n), Some(from), Vec::new(), Instant(0));
             until_refused(&mut neighbours, peer(n), Kind::Message, Instant(0));
         }
         assert_eq!(neighbours.may_connect(from, Instant(1)).is_err(), refused);
@@ -117,7 +117,7 @@ fn bytes_that_belong_to_no_message_cut_off_and_those_of_messages_do_not() {
     let mut neighbours = Neighbours::default();
     let line = Arc::new(SocketMeter::default());
     let socket = line.clone();
-    neighbours.connected(peer(1), Some(far()), Some(line), Instant(0));
+    neighbours.connected(peer(1), Some(far()), vec![line], Instant(0));
     for second in 1..120 {
         let now = Instant(second * 1000);
         for _ in 0..200 {
@@ -151,7 +151,7 @@ fn memory_for_strangers_is_bounded() {
     for n in 0..5_000u64 {
         let from = IpAddr::from((n as u32 + (9 << 24)).to_be_bytes());
         let _ = neighbours.may_connect(from, Instant(n));
-        neighbours.connected(peer(n), Some(from), None, Instant(n));
+        neighbours.connected(peer(n), Some(from), Vec::new(), Instant(n));
         neighbours.cut_off(peer(n), Fault::Flood, Instant(n));
         neighbours.refuse_address(from, Instant(n));
     }

@@ -16,6 +16,7 @@ fn contact(n: u8, runs: &[RunId]) -> Contact {
         peer: peer(n),
         control: vec![socket(n).into()],
         data: Vec::new(),
+        relays: Vec::new(),
         runs: runs.to_vec(),
     }
 }

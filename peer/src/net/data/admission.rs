@@ -3,7 +3,6 @@
 //! connections (`connections`) by the rules of the control plane.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +15,11 @@ use tributary_protocol::id::PeerId;
 
 use super::super::admission::Admission;
 use super::super::connections::Connections;
-use super::super::control_admission::UnknownSockets;
 use super::super::fair;
 use super::super::handshakes::Places;
 use super::super::keys;
+use super::super::remote::Remote;
+use super::super::transport::accept_key;
 
 /// How often an open connection is compared with the list of those refused.
 const BEAT: Duration = Duration::from_millis(250);
@@ -30,8 +30,12 @@ const FULL: &[u8] = b"full";
 /// Told to a peer that is refused.
 const REFUSED: &[u8] = b"refused";
 
-/// Lets packets in whose sender is where it says to be, and whose address may connect.
-pub(super) fn let_in(admission: &Admission, incoming: &Incoming) -> IncomingFilterOutcome {
+/// Lets packets in whose sender is where it says to be, and whose address may connect. What a relay passes on is judged
+/// by its key, once the handshake has proven it.
+pub(in crate::net) fn let_in(admission: &Admission, incoming: &Incoming) -> IncomingFilterOutcome {
+    if matches!(incoming.remote_addr(), IncomingAddr::Relay { .. }) {
+        return IncomingFilterOutcome::Accept;
+    }
     // Before the address is proven, an innocent one could be made to pay.
     if !incoming.remote_addr_validated() {
         return IncomingFilterOutcome::Retry;
@@ -46,7 +50,7 @@ pub(super) fn let_in(admission: &Admission, incoming: &Incoming) -> IncomingFilt
 
 /// Blobs for peers that are not refused.
 #[derive(Clone)]
-pub(super) struct DataAdmission {
+pub(in crate::net) struct DataAdmission {
     blobs: BlobsProtocol,
     admission: Admission,
     handshakes: Places,
@@ -68,7 +72,7 @@ impl std::fmt::Debug for DataAdmission {
 }
 
 impl DataAdmission {
-    pub(super) fn new(blobs: BlobsProtocol, admission: Admission) -> Self {
+    pub(super) fn new(blobs: BlobsProtocol, admission: Admission, handshakes: Places) -> Self {
         let places = Connections::new(MAX_CONNECTIONS, fair::dice());
         let served = Served {
             places,
@@ -78,8 +82,7 @@ impl DataAdmission {
         Self {
             blobs,
             admission,
-            // Packets of a handshake are not counted: none is known to be silent.
-            handshakes: Places::new(UnknownSockets::default()),
+            handshakes,
             served: Arc::new(Mutex::new(served)),
         }
     }
@@ -132,16 +135,11 @@ impl Drop for Place<'_> {
 
 impl ProtocolHandler for DataAdmission {
     async fn on_accepting(&self, accepting: Accepting) -> Result<Connection, AcceptError> {
-        let from = match accepting.remote_addr() {
-            IncomingAddr::Ip(socket) => Some(socket),
-            _ => None,
-        };
-        let handshake = async { Ok(accepting.await) };
-        let handshake = self.handshakes.clone().hold(from, handshake).await;
-        let connection = handshake.map_err(AcceptError::from_err)??;
+        let from = Remote::of_incoming(&accepting.remote_addr());
+        let connection = accept_key(&self.admission, &self.handshakes, accepting).await?;
         let peer = keys::from_iroh(&connection.remote_id());
-        self.admission
-            .connected(peer, from.map(|socket: SocketAddr| socket.ip()), None);
+        let from = from.map(|remote| remote.ip());
+        self.admission.connected(peer, from, Vec::new());
         Ok(connection)
     }
 

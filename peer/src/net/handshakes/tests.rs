@@ -10,8 +10,8 @@ fn half_open() -> HalfOpen {
     HalfOpen::new(PLACES, StdRng::from_seed([7; 32]))
 }
 
-fn socket(ip: [u8; 4], port: u16) -> Option<SocketAddr> {
-    Some(SocketAddr::from((ip, port)))
+fn socket(ip: [u8; 4], port: u16) -> Option<Remote> {
+    Some(Remote::Socket((ip, port).into()))
 }
 
 fn is_lost(place: &mut oneshot::Receiver<()>) -> bool {
@@ -19,8 +19,8 @@ fn is_lost(place: &mut oneshot::Receiver<()>) -> bool {
 }
 
 /// Everybody but the one at this port is mute.
-fn speaks(port: u16) -> impl Fn(SocketAddr) -> bool {
-    move |socket| socket.port() == port
+fn speaks(port: u16) -> impl Fn(Remote) -> bool {
+    move |remote| remote.socket().is_some_and(|socket| socket.port() == port)
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn newcomer_of_another_network_keeps_its_place_before_it_speaks() {
     }
     let (_, mut place) = half_open.enter(socket([203, 0, 113, 7], 7), |_| true);
     for n in 10_000..20_000 {
-        let mute = |socket: SocketAddr| socket.port() != 7;
+        let mute = |remote: Remote| remote.socket().is_some_and(|socket| socket.port() != 7);
         places.push(half_open.enter(attacker(n), mute));
     }
     assert!(!is_lost(&mut place));
