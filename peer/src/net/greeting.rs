@@ -190,10 +190,7 @@ impl Task {
                 false => self.contacts.hear(peer, contact),
             }
         }
-        if self.state.shared_revision != self.contacts.revision() {
-            self.state.shared_revision = self.contacts.revision();
-            self.share_addresses();
-        }
+        self.share_addresses();
         if self.swarm.is_connected(&name) && self.state.greeted.insert(peer) {
             self.contacts.greeted(peer);
             self.on_reached(peer);
@@ -203,8 +200,12 @@ impl Task {
         }
     }
 
-    /// The data plane and the status page read these.
-    fn share_addresses(&self) {
+    /// QUIC and the status page read these.
+    pub(super) fn share_addresses(&mut self) {
+        if self.state.shared_revision == self.contacts.revision() {
+            return;
+        }
+        self.state.shared_revision = self.contacts.revision();
         let table = self.contacts.contacts();
         let table = table.map(|contact| (contact.peer, Whereabouts::of(contact)));
         self.quic.know(table.collect());

@@ -43,7 +43,10 @@ impl Remote {
             Self::Key(peer) => fair::of_key(peer),
         }
     }
+}
 
+#[cfg(test)]
+impl Remote {
     pub(super) fn socket(&self) -> Option<SocketAddr> {
         match self {
             Self::Socket(socket) => Some(*socket),

@@ -205,6 +205,7 @@ impl Task {
 
     fn on_beat(&mut self) {
         let now = self.now();
+        self.share_addresses();
         for (target, sockets) in self.contacts.due(&self.state.runs, now) {
             self.dial(target, sockets);
         }
