@@ -35,6 +35,9 @@ use tributary_ledger::view::{AdapterView, StatementView};
 use crate::problem::Problem;
 use crate::why::{Question, Why};
 use types::event::EventView;
+use types::reach::{
+    InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
+};
 use types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
@@ -93,6 +96,16 @@ pub trait ApiHandler: Reader + 'static {
     -> impl Future<Output = Answer<RunBrief>> + Send;
     /// Asks to leave.
     fn leave(&self, id: &str) -> impl Future<Output = Answer<RunBrief>> + Send;
+    /// How the peer reaches others, and they it.
+    fn reach(&self) -> impl Future<Output = Answer<ReachView>> + Send;
+    /// Makes a ticket to a run.
+    fn invite(&self, request: InviteRequest) -> impl Future<Output = Answer<TicketView>> + Send;
+    /// Tickets that were given out.
+    fn invitations(&self) -> impl Future<Output = Answer<Vec<InvitationView>>> + Send;
+    /// Takes one back.
+    fn revoke(&self, id: &str) -> impl Future<Output = Answer<Vec<InvitationView>>> + Send;
+    /// Takes a ticket: connects, and learns what the run is.
+    fn ticket(&self, request: TicketRequest) -> impl Future<Output = Answer<OfferView>> + Send;
     /// The phase of each run now, and then what happens.
     fn events(
         &self,

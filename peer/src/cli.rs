@@ -10,8 +10,12 @@ mod base;
 mod datanet;
 mod help;
 mod init;
+mod invite;
+mod join;
 mod ledger;
 mod model;
+mod reach;
+mod relay;
 mod run;
 mod status;
 mod train;
@@ -144,6 +148,10 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Init(args) => init::run(&context, &args),
         Command::Up(args) => block_on(up::run(&context, args)),
         Command::Down => block_on(up::down(&context)),
+        Command::Invite(args) => block_on(invite::run(&context, args)),
+        Command::Join(args) => block_on(join::run(&context, args)),
+        Command::Reach => block_on(reach::run(&context)),
+        Command::Relay(args) => block_on(relay::run(&context, args)),
         Command::Status(args) => block_on(status::run(&context, args)),
         Command::Run(command) => block_on(run::run(&context, command)),
         Command::Datanet(command) => block_on(datanet::run(&context, command)),

@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,9 +31,13 @@ use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
-use crate::net::{self, Address, FetchError, Known, KnownPeer, Net, NetConfig, NetError, PeerPath, Reach, Traffic, Unanswered};
+use crate::net::{
+    self, Address, FetchError, Known, KnownPeer, KnownRelay, Net, NetConfig, NetError, PeerPath,
+    Reach, ReachReport, Relaying, Traffic, Unanswered,
+};
 use crate::progress::RunProgress;
 use crate::store::{Store, StoreError};
+use crate::ticket::{InvitationId, Invitations};
 use crate::work::bench::Bench;
 use crate::work::{Learner, Slots};
 
@@ -57,6 +61,8 @@ pub struct DaemonConfig {
     pub reach: Reach,
     /// What an earlier start knew of the network.
     pub known: Known,
+    /// The relay that it serves, if any.
+    pub relay: Option<Relaying>,
     /// Peers to connect to first.
     pub bootstrap: Vec<Address>,
     /// Does the training and scoring.
@@ -172,12 +178,17 @@ impl Daemon {
             listen: config.listen,
             reach: config.reach,
             known: config.known,
+            relay: config.relay,
             bootstrap: config.bootstrap,
             blobs: store.blobs().clone(),
             holder: Some(ask),
         })
         .await
         .map_err(|e| StartError::from_net(config.listen, &e))?;
+        match Invitations::of(config.home.paths()).revoked() {
+            Ok(revoked) => net.revoke(revoked),
+            Err(why) => return Err(StartError::Store(why.to_string())),
+        }
         tokio::spawn(holder.serve(questions));
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
@@ -327,6 +338,48 @@ impl Daemon {
     /// How each connected peer is reached.
     pub fn paths(&self) -> BTreeMap<PeerId, PeerPath> {
         self.net.paths()
+    }
+
+    /// How its packets get out and in.
+    pub fn reach(&self) -> ReachReport {
+        self.net.report()
+    }
+
+    /// Where this peer is, as it tells others.
+    pub fn own_addresses(&self) -> KnownPeer {
+        self.net.own()
+    }
+
+    /// Has a relay carry packets for this peer.
+    pub async fn use_relay(&self, relay: &KnownRelay) {
+        self.net.use_relay(relay).await;
+    }
+
+    /// Dials peers that a ticket names, from now on.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn introduce(&self, peers: &[KnownPeer]) -> Result<(), Stopped> {
+        if self.ended.borrow().is_some() {
+            return Err(self.why_stopped());
+        }
+        self.net.introduce(peers);
+        Ok(())
+    }
+
+    /// The relay takes this invitation no more.
+    pub fn revoke(&self, id: InvitationId) {
+        self.net.revoke([id]);
+    }
+
+    /// Peers of the local network.
+    pub fn nearby(&self) -> BTreeSet<PeerId> {
+        self.net.nearby()
+    }
+
+    /// Addresses of the owner at which nobody answers who is meant.
+    pub fn unreached(&self) -> Vec<Warning> {
+        self.net.unreached()
     }
 
     /// Peers worth remembering until the next start.

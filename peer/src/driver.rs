@@ -29,7 +29,7 @@ use crate::net::{Net, NetEvent, NetEvents};
 use crate::progress::RunProgress;
 use crate::store::{Durable, Store, StoreError};
 use crate::work::bench::{Bench, Done};
-pub(crate) use clock::Clock;
+pub(crate) use clock::{Clock, now};
 use timers::Timers;
 
 /// Effects that may wait behind a barrier before new inputs have to wait as well.

@@ -20,6 +20,7 @@ mod fair;
 mod frames;
 #[cfg(test)]
 mod fuzz;
+mod gate;
 mod gossip;
 mod greeting;
 mod handshakes;
@@ -27,8 +28,9 @@ mod hello;
 pub(crate) mod keys;
 mod known;
 mod limit;
-mod questions;
+mod nearby;
 mod paths;
+mod questions;
 mod quic;
 mod reach;
 mod remote;
@@ -58,7 +60,9 @@ use tributary_protocol::id::{Blob, BlobHash, BlobRef, NetworkId, PeerId, RunId};
 use crate::health::Warning;
 use crate::identity::Identity;
 use crate::store::Blobs;
+use crate::ticket::InvitationId;
 use control_admission::UnknownSockets;
+use gate::MemberGate;
 use handshakes::Places;
 use hello::Contact;
 use quic::{Quic, QuicConfig};
@@ -66,10 +70,14 @@ use task::{Order, State, Task};
 
 pub use address::{Address, AddressError};
 pub use data::FetchError;
+pub(crate) use fair::is_private;
+pub(crate) use gate::ListedGate;
 pub use known::{Known, KnownPeer, KnownRelay};
 pub use paths::{PathKind, PeerPath};
 pub(crate) use questions::{Asked, MAX_WAITING as MAX_WAITING_QUESTIONS, Unanswered};
+pub use quic::{ReachReport, RelayState};
 pub use reach::Reach;
+pub(crate) use relay::{RelayConfig, RelayServer};
 pub use traffic::Traffic;
 
 /// Messages that may wait for the node. Beyond it new ones are dropped: direct messages may be lost,
@@ -106,6 +114,8 @@ pub(crate) enum NetError {
     Listen(SocketAddr, String),
     #[error("could not open the data plane on UDP {0}: {1}")]
     Data(SocketAddr, String),
+    #[error("could not serve a relay on {0}: {1}")]
+    Relay(SocketAddr, String),
 }
 
 /// Counters of the control plane.
@@ -150,6 +160,10 @@ struct Shared {
     listeners: Arc<Mutex<Vec<Address>>>,
     unreached: Arc<Mutex<Vec<Warning>>>,
     paths: Arc<Mutex<BTreeMap<PeerId, PeerPath>>>,
+    /// Peers of the local network.
+    nearby: Arc<Mutex<BTreeSet<PeerId>>>,
+    /// Invitations that the owner took back.
+    revoked: Arc<Mutex<BTreeSet<InvitationId>>>,
     /// Peers worth remembering, the best first.
     known: Arc<Mutex<Vec<Contact>>>,
 }
@@ -164,9 +178,20 @@ pub(crate) struct NetConfig<'a> {
     pub(crate) bootstrap: Vec<Address>,
     /// What an earlier start knew.
     pub(crate) known: Known,
+    /// Serves a relay: where it listens, and where others reach it.
+    pub(crate) relay: Option<Relaying>,
     pub(crate) blobs: Blobs,
     /// Where questions about shards go; nowhere, and none is answered.
     pub(crate) holder: Option<mpsc::Sender<Asked>>,
+}
+
+/// A relay that a daemon serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relaying {
+    /// The address that others reach it at.
+    pub at: SocketAddr,
+    /// The address that it listens on.
+    pub listen: SocketAddr,
 }
 
 /// Gives orders and reads figures. Cheap to clone.
@@ -178,6 +203,7 @@ pub(crate) struct Net {
     data: data::DataPlane,
     quic: Quic,
     router: Router,
+    relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
 }
 
 /// What arrives, in order.
@@ -206,6 +232,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         seed,
         listen: config.listen,
         reach: config.reach,
+        serves: config.relay.map(|relay| relay.at),
     })
     .await
     .map_err(|why| NetError::Data(config.listen, why))?;
@@ -241,6 +268,21 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     let mut contacts = contacts::Contacts::new(me, config.bootstrap, fair::dice());
     let remembered = config.known.peers.iter().map(Contact::from);
     remembered.for_each(|contact| contacts.remember(contact));
+    let relay = match config.relay {
+        None => None,
+        Some(relay) => {
+            let gate = MemberGate {
+                me,
+                network: config.network,
+                admission: shared.admission.clone(),
+                revoked: shared.revoked.clone(),
+            };
+            Some(serve_relay(seed, relay, gate).await?)
+        }
+    };
+    for relay in &config.known.relays {
+        quic.use_relay(relay).await;
+    }
     let (orders, inbox) = mpsc::unbounded_channel();
     let (outbox, events) = mpsc::unbounded_channel();
     let task = Task {
@@ -258,6 +300,10 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         state: State::default(),
     };
     tokio::spawn(task.run());
+    if crosses_routers && let Err(why) = nearby::start(&quic, config.network, orders.clone()).await
+    {
+        tracing::warn!("peers of the local network are not found by themselves: {why}");
+    }
     let counts = shared.counts.clone();
     let net = Net {
         me,
@@ -266,8 +312,23 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         data,
         quic,
         router: router.spawn(),
+        relay: Arc::new(tokio::sync::Mutex::new(relay)),
     };
     Ok((net, NetEvents { events, counts }))
+}
+
+async fn serve_relay(
+    seed: &[u8; 32],
+    relay: Relaying,
+    gate: MemberGate,
+) -> Result<RelayServer, NetError> {
+    let config = RelayConfig {
+        seed: *seed,
+        listen: relay.listen,
+        access: Arc::new(gate),
+    };
+    let started = RelayServer::start(config).await;
+    started.map_err(|why| NetError::Relay(relay.listen, why.to_string()))
 }
 
 /// Waits until the port is ours, so that a port in use is an error of the start.
@@ -383,6 +444,26 @@ impl Net {
     pub(crate) fn paths(&self) -> BTreeMap<PeerId, PeerPath> {
         self.shared.paths.lock().clone()
     }
+    /// How its packets get out and in.
+    pub(crate) fn report(&self) -> ReachReport {
+        self.quic.report()
+    }
+    /// Has a relay carry packets for this peer.
+    pub(crate) async fn use_relay(&self, relay: &KnownRelay) {
+        self.quic.use_relay(relay).await;
+    }
+    /// Dials peers that a ticket names.
+    pub(crate) fn introduce(&self, peers: &[KnownPeer]) {
+        self.order(Order::Introduce(peers.iter().map(Contact::from).collect()));
+    }
+    /// The relay takes these invitations no more.
+    pub(crate) fn revoke(&self, ids: impl IntoIterator<Item = InvitationId>) {
+        self.shared.revoked.lock().extend(ids);
+    }
+    /// Peers of the local network.
+    pub(crate) fn nearby(&self) -> BTreeSet<PeerId> {
+        self.shared.nearby.lock().clone()
+    }
     /// Peers to remember until the next start.
     pub(crate) fn known_peers(&self) -> Vec<KnownPeer> {
         let known = self.shared.known.lock();
@@ -412,6 +493,9 @@ impl Net {
         let _ = wait.await;
         if let Err(why) = self.router.shutdown().await {
             tracing::debug!("the data plane closed with: {why}");
+        }
+        if let Some(relay) = self.relay.lock().await.take() {
+            relay.shutdown().await;
         }
     }
 }

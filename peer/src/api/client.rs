@@ -18,6 +18,9 @@ use tributary_ledger::view::{AdapterView, StatementView};
 
 use super::control::{Control, ControlError};
 use super::types::event::EventView;
+use super::types::reach::{
+    InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
+};
 use super::types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
@@ -155,6 +158,46 @@ impl Client {
     /// The daemon's.
     pub async fn leave(&self, id: &str) -> Answer<RunBrief> {
         self.post(&["v1", "runs", id, "leave"], &()).await
+    }
+
+    /// How the peer reaches others, and they it.
+    ///
+    /// # Errors
+    /// Where there is no daemon.
+    pub async fn reach(&self) -> Answer<ReachView> {
+        self.get(&["v1", "reach"]).await
+    }
+
+    /// Makes a ticket to a run.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn invite(&self, request: &InviteRequest) -> Answer<TicketView> {
+        self.post(&["v1", "invitations"], request).await
+    }
+
+    /// Tickets that were given out.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn invitations(&self) -> Answer<Vec<InvitationView>> {
+        self.get(&["v1", "invitations"]).await
+    }
+
+    /// Takes a ticket back.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn revoke(&self, id: &str) -> Answer<Vec<InvitationView>> {
+        self.post(&["v1", "invitations", id, "revoke"], &()).await
+    }
+
+    /// Takes a ticket: the daemon connects to its peers and learns what the run is.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn ticket(&self, request: &TicketRequest) -> Answer<OfferView> {
+        self.post(&["v1", "tickets"], request).await
     }
 
     /// Fetches an adapter from the network, checks it, writes it.

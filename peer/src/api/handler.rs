@@ -19,6 +19,9 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::Node;
 
 use super::types::event::EventView;
+use super::types::reach::{
+    InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
+};
 use super::types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunPhase, RunView, StatementRequest, StatusView,
@@ -237,6 +240,8 @@ impl Reader for DaemonHandler {
             connected: (self.daemon.connected().iter())
                 .map(PeerId::to_string)
                 .collect(),
+            reach: self.daemon.reach().reach.to_string(),
+            paths: reach::paths(self),
             bytes_up: traffic.control_up + traffic.payload_up,
             bytes_down: traffic.control_down + traffic.payload_down,
             warnings: (self.daemon.health().iter())
@@ -395,6 +400,26 @@ impl ApiHandler for DaemonHandler {
         self.brief(run)
     }
 
+    async fn reach(&self) -> Answer<ReachView> {
+        Ok(reach::reach(self))
+    }
+
+    async fn invite(&self, request: InviteRequest) -> Answer<TicketView> {
+        reach::invite(self, request).await
+    }
+
+    async fn invitations(&self) -> Answer<Vec<InvitationView>> {
+        reach::invitations(self)
+    }
+
+    async fn revoke(&self, id: &str) -> Answer<Vec<InvitationView>> {
+        reach::revoke(self, id)
+    }
+
+    async fn ticket(&self, request: TicketRequest) -> Answer<OfferView> {
+        reach::take(self, request).await
+    }
+
     async fn events(&self, request: EventsRequest) -> Answer<BoxStream<'static, EventView>> {
         events::stream(self, request).await
     }
@@ -452,6 +477,7 @@ mod events;
 mod fetch;
 mod membership;
 mod name;
+mod reach;
 mod show;
 
 #[cfg(test)]

@@ -119,6 +119,13 @@ pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
         .route("/v1/runs/{id}", get(routes::run::<H>))
         .route("/v1/runs/{id}/join", post(routes::join::<H>))
         .route("/v1/runs/{id}/leave", post(routes::leave::<H>))
+        .route("/v1/reach", get(routes::reach::<H>))
+        .route(
+            "/v1/invitations",
+            get(routes::invitations::<H>).post(routes::invite::<H>),
+        )
+        .route("/v1/invitations/{id}/revoke", post(routes::revoke::<H>))
+        .route("/v1/tickets", post(routes::ticket::<H>))
         .route("/v1/events", get(routes::events::<H>))
         .route("/v1/adapters", get(routes::adapters::<H>))
         .route("/v1/adapters/export", post(routes::export::<H>))

@@ -122,6 +122,22 @@ impl ApiHandler for OneRun {
         Self::known(id)?;
         Err(Problem::new(Code::Environment, "the disk is full").hint("free some space"))
     }
+    async fn reach(&self) -> Answer<ReachView> {
+        Ok(ReachView::default())
+    }
+    async fn invite(&self, request: InviteRequest) -> Answer<TicketView> {
+        Self::known(&request.run)?;
+        Err(Problem::new(Code::Refused, "the run is over"))
+    }
+    async fn invitations(&self) -> Answer<Vec<InvitationView>> {
+        Ok(Vec::new())
+    }
+    async fn revoke(&self, id: &str) -> Answer<Vec<InvitationView>> {
+        Err(Problem::new(Code::UnknownId, id))
+    }
+    async fn ticket(&self, request: TicketRequest) -> Answer<OfferView> {
+        Err(Problem::new(Code::Malformed, request.ticket))
+    }
     async fn events(&self, request: EventsRequest) -> Answer<BoxStream<'static, EventView>> {
         let run = request.run.as_deref().unwrap_or_default();
         Self::known(run)?;

@@ -6,6 +6,7 @@
 //! [`tributary_ledger::view`]. How an answer is put in words belongs to [`crate::view`].
 
 pub mod event;
+pub mod reach;
 
 use std::path::PathBuf;
 
@@ -151,8 +152,14 @@ pub struct StatusView {
     pub version: String,
     /// What others pass to `--bootstrap`.
     pub addresses: Vec<String>,
+    /// How far it reaches: `loopback`, `lan` or `wan`.
+    #[serde(default)]
+    pub reach: String,
     /// Ids of connected peers.
     pub connected: Vec<String>,
+    /// How each of them is reached.
+    #[serde(default)]
+    pub paths: Vec<reach::PathView>,
     /// Bytes sent to other peers since the daemon started, both planes.
     pub bytes_up: u64,
     /// Bytes received.

@@ -1,6 +1,7 @@
 //! The tree of commands and options.
 
-use std::net::SocketAddr;
+mod network;
+
 use std::path::PathBuf;
 
 use clap::builder::RangedI64ValueParser;
@@ -14,9 +15,9 @@ use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 
 use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
-use crate::net::Reach;
 use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
+pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
 #[derive(Clone, Debug, Parser)]
@@ -42,6 +43,14 @@ pub enum Command {
     Up(UpArgs),
     /// Stop the daemon.
     Down,
+    /// Invite others to a run with one line that they paste.
+    Invite(InviteArgs),
+    /// Take part in a run by a ticket: makes the key, starts the daemon, connects and joins.
+    Join(JoinArgs),
+    /// How this peer reaches others and they it, and what is in the way.
+    Reach,
+    /// Carry the packets of peers that find no direct way to each other.
+    Relay(RelayArgs),
     /// What this peer is doing, or where it stood when its daemon stopped.
     Status(StatusArgs),
     /// Open, join and watch runs.
@@ -101,6 +110,10 @@ impl Command {
             | Self::Up(_)
             | Self::Down
             | Self::Status(_)
+            | Self::Invite(_)
+            | Self::Join(_)
+            | Self::Reach
+            | Self::Relay(_)
             | Self::Run(_)
             | Self::Datanet(_)
             | Self::Adapter(_)
@@ -131,43 +144,6 @@ pub struct InitArgs {
     /// Name that other people see.
     #[arg(long)]
     pub name: Option<String>,
-}
-
-/// Options of `up`.
-#[derive(Clone, Debug, Args)]
-pub struct UpArgs {
-    /// Address of a peer to connect to first, as its `tributary status` prints it; `IP:PORT` and `NAME:PORT` are
-    /// taken as well. Repeatable.
-    #[arg(long, value_name = "ADDR")]
-    pub bootstrap: Vec<String>,
-    /// How far to reach: peers of this machine, of the local network, or anywhere. Kept in the home's config.toml.
-    #[arg(long, value_enum)]
-    pub reach: Option<Reach>,
-    /// Address to listen on for other peers, TCP and UDP, in place of what `--reach` says. Port 0 takes a free one.
-    /// Without this option the port is chosen once and kept.
-    #[arg(long, value_name = "IP:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Loopback address for this machine's own commands. Port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    pub control: SocketAddr,
-    /// KiB a second that updates may take of the uplink. Sparse updates are made thinner until every
-    /// member that needs one has it within the run's grace window.
-    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
-    pub upload_limit: Option<u64>,
-    /// Train only the first so many components of a run's adapters, on a machine that cannot hold all. Alpha
-    /// times this must be a multiple of the run's rank.
-    #[arg(long, value_name = "R", value_parser = up_to(limits::MAX_RANK))]
-    pub rank: Option<u32>,
-    /// Answer other members of a run that ask which spans of an answer stand in this peer's shard, sixteen
-    /// words or more at a time. Off unless asked for here or by `evidence = true` in the home's config.toml.
-    #[arg(long)]
-    pub evidence: bool,
-    /// Return when the daemon answers and leave it running; its log goes to `daemon.log` in the home.
-    #[arg(long)]
-    pub detach: bool,
-    /// What runs may take of this machine.
-    #[command(flatten)]
-    pub bounds: Bounds,
 }
 
 /// Commands about base models.

@@ -21,6 +21,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "See it, and run a peer",
         &["demo", "init", "up", "down", "status"],
     ),
+    ("Meet others", &["invite", "join", "reach", "relay"]),
     ("You have text, or open a run", &["datanet", "run"]),
     (
         "You are owed something, or check others",
@@ -59,10 +60,33 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "tributary up",
             "tributary up --detach",
+            "tributary up --reach wan",
+            "tributary up --reach wan --relay 203.0.113.7:7842",
             "tributary up --listen 0.0.0.0:4001 --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
         ],
     ),
     ("down", &["tributary down"]),
+    (
+        "invite",
+        &[
+            "tributary invite 3f9a0c11d2",
+            "tributary invite 3f9a0c11d2 --expires 12h",
+            "tributary invite --list",
+            "tributary invite --revoke 9f3c0d5e7a1b2c4d",
+        ],
+    ),
+    (
+        "join",
+        &[
+            "tributary join tribTICKET --data diary.txt letters.jsonl",
+            "tributary join tribTICKET --read-only --out poet",
+        ],
+    ),
+    (
+        "reach",
+        &["tributary reach", "tributary reach --format json"],
+    ),
+    ("relay", &["tributary relay 203.0.113.7:7842 --for PEER"]),
     ("status", &["tributary status", "tributary status --watch"]),
     (
         "datanet add",

@@ -11,11 +11,12 @@ use crate::identity::IdentityError;
 use crate::settings::Settings;
 use crate::terminal::Failure;
 
+/// A home that was made.
 #[derive(Serialize)]
-struct Made {
+pub(super) struct Made {
     peer: String,
     name: String,
-    home: String,
+    pub(super) home: String,
 }
 
 /// The owner's settings, on the disk before there is a key: a home that has one is ready. A settings file that is there
@@ -68,7 +69,8 @@ fn foreign(home: &HomePaths) -> Result<(), Failure> {
     .hint("choose a new folder with --home"))
 }
 
-pub(super) fn run(context: &Context, args: &InitArgs) -> Result<(), Failure> {
+/// Makes the home and its key.
+pub(super) fn make(context: &Context, args: &InitArgs) -> Result<Made, Failure> {
     let settings = settings(&context.home, args.name.as_deref())?;
     let home = Home::create(&context.home).map_err(|error| match &error {
         HomeError::Identity(IdentityError::Exists(_)) => {
@@ -76,12 +78,15 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<(), Failure> {
         }
         _ => Failure::from_error(&error),
     })?;
-    let name = settings.name_of(&home.identity().peer_id());
-    let made = Made {
+    Ok(Made {
+        name: settings.name_of(&home.identity().peer_id()),
         peer: home.identity().peer_id().to_string(),
-        name,
         home: context.home.display().to_string(),
-    };
+    })
+}
+
+pub(super) fn run(context: &Context, args: &InitArgs) -> Result<(), Failure> {
+    let made = make(context, args)?;
     let call = &context.call;
     context.out.answer(&made, |made| {
         format!(

@@ -162,7 +162,7 @@ fn role_word(role: RoleName) -> &'static str {
     }
 }
 
-fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     paths.iter().map(|p| absolute(p)).collect()
 }
 

@@ -6,6 +6,7 @@ use tributary_ledger::view::short;
 
 use super::Context;
 use super::args::StatusArgs;
+use super::reach::paths_table;
 use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::local::Local;
@@ -79,6 +80,10 @@ fn text(status: &StatusView) -> String {
     }
     for warning in &status.warnings {
         out.push_str(&format!("warning    {warning}\n"));
+    }
+    if !status.paths.is_empty() {
+        out.push('\n');
+        out.push_str(&paths_table(&status.paths));
     }
     out.push('\n');
     out.push_str(&runs_table(&status.runs));

@@ -1,6 +1,6 @@
 //! `tributary up`: the daemon, until it is told to stop; `tributary down` tells it.
 
-mod detach;
+pub(super) mod detach;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use tokio::sync::{Notify, broadcast};
 use tributary_protocol::event::Notice;
 use tributary_protocol::node::Resources;
 
-use super::Context;
 use super::args::UpArgs;
+use super::{Context, relay};
 use crate::NETWORK;
 use crate::api::client::Client;
 use crate::api::handler::DaemonHandler;
@@ -22,7 +22,7 @@ use crate::daemon::{Daemon, DaemonConfig, StartError};
 use crate::event::Event;
 use crate::home::Home;
 use crate::model::learner::ModelLearner;
-use crate::net::{Address, Known, Reach};
+use crate::net::{Address, Known, KnownRelay, Reach, Relaying};
 use crate::settings::Settings;
 use crate::terminal::Failure;
 use crate::view;
@@ -96,6 +96,7 @@ pub(super) struct Place {
     listen: SocketAddr,
     reach: Reach,
     known: Known,
+    relay: Option<Relaying>,
 }
 
 impl Place {
@@ -110,6 +111,7 @@ impl Place {
             listen: SocketAddr::new(reach.listens_on(), 0),
             reach,
             known: Known::default(),
+            relay: None,
         }
     }
 }
@@ -123,13 +125,20 @@ fn place(home: &Home, settings: &mut Settings, args: &UpArgs) -> Result<Place, F
     }
     let reach = settings.reach.unwrap_or_default();
     let mut known = Known::read(&paths.network());
+    for text in &args.via {
+        let relay = relay_at(text)?;
+        known.relays.retain(|held| held.socket != relay.socket);
+        known.relays.insert(0, relay);
+    }
     let any = SocketAddr::new(reach.listens_on(), 0);
     let listen = match args.listen {
         Some(listen) => listen,
         None => {
             let port = known.port_for(any).map_err(|e| {
-                Failure::environment(format!("no port of this machine is free for other peers: {e}"))
-                    .hint("name one with --listen IP:PORT")
+                Failure::environment(format!(
+                    "no port of this machine is free for other peers: {e}"
+                ))
+                .hint("name one with --listen IP:PORT")
             })?;
             known.port = Some(port);
             SocketAddr::new(any.ip(), port)
@@ -143,11 +152,32 @@ fn place(home: &Home, settings: &mut Settings, args: &UpArgs) -> Result<Place, F
         ))
         .hint("free some disk space, or make the folder writable for your user"));
     }
+    let relay = args.relay.map(|at| Relaying {
+        at,
+        listen: relay::listens_on(at),
+    });
     Ok(Place {
         listen,
         reach,
         known,
+        relay,
     })
+}
+
+/// A relay as `--via` names it.
+fn relay_at(text: &str) -> Result<KnownRelay, Failure> {
+    let address: Address = text.parse().map_err(|e| Failure::from_error(&e))?;
+    match (address.peer(), address.socket()) {
+        (Some(peer), Some(socket)) => Ok(KnownRelay {
+            peer,
+            socket,
+            token: None,
+        }),
+        _ => Err(
+            Failure::environment(format!("`{text}` does not say whose relay that is"))
+                .hint("give the whole address with /p2p/ID, as `tributary relay` prints it"),
+        ),
+    }
 }
 
 /// Writes down the peers that are known now.
@@ -159,7 +189,10 @@ fn remember(daemon: &Daemon, path: &Path) {
     }
     known.peers = peers;
     if let Err(e) = known.write(path) {
-        tracing::warn!("cannot write {}: {e}; peers met since are forgotten at the next start", path.display());
+        tracing::warn!(
+            "cannot write {}: {e}; peers met since are forgotten at the next start",
+            path.display()
+        );
     }
 }
 
@@ -226,6 +259,7 @@ pub(super) async fn start(
         listen: place.listen,
         reach: place.reach,
         known: place.known,
+        relay: place.relay,
         bootstrap,
         learner,
         slots: Slots::new(1),
@@ -237,9 +271,8 @@ pub(super) async fn start(
     .await
     .map_err(|e| match &e {
         StartError::PortInUse(_) => Failure::from_error(&e),
-        StartError::Network { .. } => {
-            Failure::from_error(&e).hint("`--listen 127.0.0.1:0` takes a free port of this machine")
-        }
+        StartError::Network { .. } => Failure::from_error(&e)
+            .hint("`--listen 127.0.0.1:0` takes a free port of this machine; check --relay too"),
         StartError::Store(_) => Failure::from_error(&e),
     })
 }

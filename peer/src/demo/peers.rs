@@ -104,6 +104,7 @@ impl DemoPeers {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             reach: Reach::Loopback,
             known: Known::default(),
+            relay: None,
             bootstrap,
             learner: Arc::new(learner),
             slots,

@@ -21,6 +21,11 @@ pub(crate) struct Clock {
     offset: i64,
 }
 
+/// What the machine's wall clock reads.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(wall())
+}
+
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| d.as_millis() as u64)

@@ -89,6 +89,7 @@ async fn rig_of(
         listen: "127.0.0.1:0".parse().unwrap(),
         reach: net::Reach::Loopback,
         known: net::Known::default(),
+        relay: None,
         bootstrap,
         blobs: store.blobs().clone(),
         holder: None,

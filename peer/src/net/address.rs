@@ -32,6 +32,12 @@ impl Address {
         Self(multiaddr)
     }
 
+    /// A peer wherever it is: what is known of it leads there.
+    pub fn of_peer(peer: PeerId) -> Self {
+        let peer = keys::to_libp2p(peer).map(Protocol::P2p);
+        Self(peer.into_iter().collect())
+    }
+
     /// The IP address and TCP port.
     pub fn socket(&self) -> Option<SocketAddr> {
         let mut ip = None;

@@ -153,6 +153,11 @@ impl Admission {
         neighbour.priority = neighbour.priority.max(priority);
     }
 
+    /// Whether a peer is a member of a run that this peer follows.
+    pub(super) fn is_member(&self, peer: PeerId) -> bool {
+        self.open().0.members.contains(&peer)
+    }
+
     pub(super) fn priority(&self, peer: PeerId) -> Priority {
         let (neighbours, _) = self.open();
         if neighbours.members.contains(&peer) {
@@ -314,7 +319,9 @@ impl Neighbours {
     ) {
         let neighbour = self.neighbour(peer, now);
         neighbour.from = from.map(fair::address).or(neighbour.from);
-        neighbour.lines.extend(lines.into_iter().map(|line| (line, 0)));
+        neighbour
+            .lines
+            .extend(lines.into_iter().map(|line| (line, 0)));
     }
 
     fn hear(&mut self, peer: PeerId, kind: Kind, bytes: usize, now: Instant) -> bool {

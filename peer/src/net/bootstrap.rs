@@ -87,13 +87,17 @@ impl Bootstrap {
     }
 
     /// A dial failed for these reasons, by address. Gives what is news of it.
-    fn failed(&mut self, target: &Target, why: impl Fn(SocketAddr) -> Option<String>) -> Vec<News> {
+    fn failed(
+        &mut self,
+        target: &Target,
+        why: impl Fn(Option<SocketAddr>) -> Option<String>,
+    ) -> Vec<News> {
         let mut news = Vec::new();
         for (address, place) in &mut self.places {
-            let Some(socket) = address.socket().filter(|_| is_meant(address, target)) else {
+            if !is_meant(address, target) {
                 continue;
-            };
-            let why = why(socket);
+            }
+            let why = why(address.socket());
             if why.is_some() && place.why != why {
                 place.why = why;
                 let was_reached = place.was_reached;
@@ -158,7 +162,9 @@ impl Task {
     /// A dial came to nothing.
     pub(super) fn on_unreached(&mut self, target: Target, error: &DialError) {
         tracing::debug!("could not reach {target:?}: {error}");
-        let news = self.bootstrap.failed(&target, |socket| words(error, socket));
+        let news = self
+            .bootstrap
+            .failed(&target, |socket| words(error, socket));
         self.tell(&news);
         if let Target::Socket(socket) = target
             && self.bootstrap.elsewhere.looking == Some(socket)
@@ -172,7 +178,7 @@ impl Task {
     /// Somebody answered and was sent away. Whether that was told, because the owner gave its address.
     pub(super) fn on_unfit(&mut self, peer: PeerId, why: &str) -> bool {
         let targets = self.contacts.targets(peer);
-        let why = |_: SocketAddr| Some(why.to_owned());
+        let why = |_: Option<SocketAddr>| Some(why.to_owned());
         let news: Vec<News> = (targets.iter())
             .flat_map(|target| self.bootstrap.failed(target, why))
             .collect();
@@ -269,8 +275,8 @@ impl Task {
     }
 }
 
-/// Why nobody who is meant answers at `socket`. Nothing where that was not tried to the end.
-fn words(error: &DialError, socket: SocketAddr) -> Option<String> {
+/// Why nobody who is meant answers at `socket`, or anywhere where none is named. Nothing where that was not tried to the end.
+fn words(error: &DialError, socket: Option<SocketAddr>) -> Option<String> {
     match error {
         DialError::WrongPeerId { obtained, .. } => Some(format!(
             "the peer that answers there is {obtained}; mend the id in the address, or ask for the new one"
@@ -281,7 +287,7 @@ fn words(error: &DialError, socket: SocketAddr) -> Option<String> {
                 .to_owned(),
         ),
         DialError::Transport(errors) => {
-            let there = errors.iter().find(|(at, _)| Address(at.clone()).socket() == Some(socket));
+            let there = errors.iter().find(|(at, _)| Address(at.clone()).socket() == socket);
             let (_, error) = there.or(errors.first())?;
             Some(reason(error))
         }
@@ -349,7 +355,7 @@ mod tests {
         let mut bootstrap = Bootstrap::new(me, &[address(1, Some(peer)), address(2, None)]);
         assert_eq!(said(&bootstrap.warnings()), "", "nothing was tried");
         let named = Target::Peer(peer);
-        let refused = |_: SocketAddr| Some("nobody listens there".to_owned());
+        let refused = |_: Option<SocketAddr>| Some("nobody listens there".to_owned());
         let news = told(&bootstrap.failed(&named, refused));
         assert!(
             news.contains("/tcp/1/p2p/") && news.contains("nobody listens"),
@@ -357,7 +363,7 @@ mod tests {
         );
         assert_eq!(told(&bootstrap.failed(&named, refused)), "", "told twice");
         assert_eq!(said(&bootstrap.warnings()), news);
-        let other = |_: SocketAddr| Some("no answer in time".to_owned());
+        let other = |_: Option<SocketAddr>| Some("no answer in time".to_owned());
         assert!(told(&bootstrap.failed(&named, other)).contains("no answer"));
         assert_eq!(
             bootstrap.answered(std::slice::from_ref(&named)),

@@ -24,6 +24,7 @@ use tributary_protocol::time::Instant;
 use super::address::Address;
 use super::fair;
 use super::hello::{Contact, MAX_ADDRESSES, MAX_RELAYS, MAX_RUNS};
+use super::nearby::MAX_NEARBY;
 
 /// New contacts that are remembered: eight greetings full of them.
 const MAX_NEW: usize = 512;
@@ -88,6 +89,7 @@ pub(super) struct Contacts {
     answered: BTreeMap<SocketAddr, PeerId>,
     contacts: BTreeMap<PeerId, Entry>,
     connected: BTreeMap<PeerId, Link>,
+    nearby: BTreeSet<PeerId>,
     attempts: BTreeMap<Target, Attempt>,
     /// Counts changes that neighbours have not been told of.
     version: u64,
@@ -104,6 +106,7 @@ impl Contacts {
             answered: BTreeMap::new(),
             contacts: BTreeMap::new(),
             connected: BTreeMap::new(),
+            nearby: BTreeSet::new(),
             attempts: BTreeMap::new(),
             version: 0,
             revision: 0,
@@ -118,10 +121,14 @@ impl Contacts {
         }
     }
 
-    /// A peer that an earlier start knew: it answered then, and so it is dialed before those that others tell of.
+    /// A peer that the owner or an earlier start knows: it is dialed before those that others tell of.
     pub(super) fn remember(&mut self, contact: Contact) {
         let peer = contact.peer;
-        if peer == self.me || self.contacts.contains_key(&peer) {
+        if peer == self.me {
+            return;
+        }
+        if self.contacts.contains_key(&peer) {
+            self.hear(self.me, contact);
             return;
         }
         let entry = Entry {
@@ -134,6 +141,30 @@ impl Contacts {
         self.contacts.insert(peer, entry);
         self.revision += 1;
         self.trim();
+    }
+
+    /// A peer of the local network, which is dialed whatever it follows.
+    pub(super) fn on_nearby(&mut self, contact: Contact) {
+        let peer = contact.peer;
+        if self.nearby.len() < MAX_NEARBY || self.nearby.contains(&peer) {
+            self.nearby.insert(peer);
+            self.hear(self.me, contact);
+        }
+    }
+
+    /// It is heard no more.
+    pub(super) fn on_not_nearby(&mut self, peer: &PeerId) {
+        self.nearby.remove(peer);
+    }
+
+    /// Peers of the local network.
+    pub(super) fn nearby(&self) -> &BTreeSet<PeerId> {
+        &self.nearby
+    }
+
+    /// Whether the owner asked for this peer, or it is near: it is dialed for ever, and never forgotten.
+    fn is_kept(&self, peer: &PeerId) -> bool {
+        self.nearby.contains(peer) || self.bootstrap.iter().any(|a| a.peer() == Some(*peer))
     }
 
     /// Contacts worth remembering until the next start: those that answered, the connected first.
@@ -236,6 +267,7 @@ impl Contacts {
         for (tried, most) in [(false, MAX_NEW), (true, MAX_TRIED)] {
             let mut held: Vec<(PeerId, &Entry)> = (self.contacts.iter())
                 .filter(|(peer, e)| e.tried == tried && !self.connected.contains_key(*peer))
+                .filter(|(peer, _)| !self.is_kept(peer))
                 .map(|(peer, entry)| (*peer, entry))
                 .collect();
             if held.len() <= most {
@@ -374,6 +406,16 @@ impl Contacts {
 
     fn bootstraps(&self) -> Vec<(Target, Vec<SocketAddr>)> {
         let mut out = Vec::new();
+        let named = self
+            .bootstrap
+            .iter()
+            .filter(|address| address.socket().is_none());
+        let named = named
+            .filter_map(Address::peer)
+            .chain(self.nearby.iter().copied());
+        for peer in named.filter(|peer| *peer != self.me && !self.connected.contains_key(peer)) {
+            out.push((Target::Peer(peer), self.sockets(&peer)));
+        }
         for address in &self.bootstrap {
             let Some(socket) = address.socket() else {
                 continue;

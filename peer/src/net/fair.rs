@@ -71,9 +71,11 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
 }
 
 /// Whether an address means something only in a network of its own.
-pub(super) fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || v4.is_loopback() || is_carrier_grade(v4),
+        IpAddr::V4(v4) => {
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || is_carrier_grade(v4)
+        }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
     }
 }

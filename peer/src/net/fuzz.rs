@@ -14,7 +14,7 @@ use tributary_protocol::id::{NetworkId, PeerId, RunId};
 use super::address::{Address, socket_multiaddr};
 use super::frames::{Frames, Request, Room};
 use super::gossip;
-use super::hello::{Contact, RelayPlace, Hello};
+use super::hello::{Contact, Hello, RelayPlace};
 use tributary_protocol::test_utils::corpus;
 use tributary_protocol::test_utils::mutate::Mutator;
 
@@ -48,7 +48,9 @@ fn contact(n: u8) -> Contact {
 #[test]
 fn greetings_withstand_mutation() {
     let sender = contact(1).peer;
-    let hello = |known: Vec<Contact>| Hello::new(NETWORK, Some(contact(2).data[0]), contact(1), known).encode();
+    let hello = |known: Vec<Contact>| {
+        Hello::new(NETWORK, Some(contact(2).data[0]), contact(1), known).encode()
+    };
     let seeds = [hello(Vec::new()), hello((2..9).map(contact).collect())];
     feed("greeting", &seeds, |bytes| {
         let Ok(hello) = Hello::decode(bytes, NETWORK, sender) else {

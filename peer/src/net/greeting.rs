@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use libp2p::request_response::{self, Message};
 use libp2p::ping;
+use libp2p::request_response::{self, Message};
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::time::Instant;
 
@@ -59,7 +59,9 @@ impl OwnAddresses {
         for (by, at) in &self.seen {
             (witnesses.entry(*at).or_default()).extend(network_of(by));
         }
-        let enough = witnesses.into_iter().filter(|(_, by)| by.len() >= WITNESSES);
+        let enough = witnesses
+            .into_iter()
+            .filter(|(_, by)| by.len() >= WITNESSES);
         enough.map(|(at, _)| at).collect()
     }
 }
@@ -67,17 +69,22 @@ impl OwnAddresses {
 /// Those that others may use, the widest first, as many as a greeting has room for. Addresses of this machine alone
 /// are told only where there is nothing else.
 pub(super) fn best(sockets: BTreeSet<SocketAddr>) -> Vec<Socket> {
-    let (alone, mut others): (Vec<_>, Vec<_>) =
-        sockets.into_iter().partition(|socket| socket.ip().is_loopback());
+    let (alone, mut others): (Vec<_>, Vec<_>) = sockets
+        .into_iter()
+        .partition(|socket| socket.ip().is_loopback());
     others.sort_by_key(|socket| fair::is_private(socket.ip()));
     let best = if others.is_empty() { alone } else { others };
-    best.into_iter().map(Socket::from).take(MAX_ADDRESSES).collect()
+    best.into_iter()
+        .map(Socket::from)
+        .take(MAX_ADDRESSES)
+        .collect()
 }
 
 impl Task {
     /// Whether this peer is elsewhere than it told; then it tells again.
     pub(super) fn look_at_own_addresses(&mut self) {
-        let listens = (self.swarm.listeners()).filter_map(|address| Address(address.clone()).socket());
+        let listens =
+            (self.swarm.listeners()).filter_map(|address| Address(address.clone()).socket());
         let control = best(listens.collect());
         let data = best(self.quic.sockets());
         let relays = self.quic.relays().into_iter().take(MAX_RELAYS).collect();
@@ -130,6 +137,7 @@ impl Task {
         self.look_at_own_addresses();
         self.confirm_addresses();
         *self.shared.paths.lock() = self.quic.paths().look();
+        *self.shared.nearby.lock() = self.contacts.nearby().clone();
         *self.shared.known.lock() = self.contacts.worth_remembering(MAX_PEERS);
     }
 
@@ -200,12 +208,27 @@ impl Task {
         }
     }
 
+    /// The keys of relays that others name, so that they can be reached through them; where this peer looks for others
+    /// anywhere, relays of its fellow members carry its own packets as well.
+    fn learn_relays(&self) {
+        for contact in self.contacts.contacts() {
+            for relay in &contact.relays {
+                self.quic.know_relay(relay);
+                let is_member = self.shared.admission.is_member(contact.peer);
+                if is_member && self.quic.reach().leaves_the_network() {
+                    self.quic.adopt_relay(*relay);
+                }
+            }
+        }
+    }
+
     /// QUIC and the status page read these.
     pub(super) fn share_addresses(&mut self) {
         if self.state.shared_revision == self.contacts.revision() {
             return;
         }
         self.state.shared_revision = self.contacts.revision();
+        self.learn_relays();
         let table = self.contacts.contacts();
         let table = table.map(|contact| (contact.peer, Whereabouts::of(contact)));
         self.quic.know(table.collect());

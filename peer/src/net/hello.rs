@@ -207,7 +207,13 @@ mod tests {
         assert_eq!(other, Err(HelloError::Network));
         let forged = Hello::decode(&bytes, NetworkId(7), PeerId::default());
         assert_eq!(forged, Err(HelloError::Sender));
-        let long = Hello::new(NetworkId(7), None, contact(1, MAX_ADDRESSES + 1), Vec::new()).encode();
+        let long = Hello::new(
+            NetworkId(7),
+            None,
+            contact(1, MAX_ADDRESSES + 1),
+            Vec::new(),
+        )
+        .encode();
         assert_eq!(
             Hello::decode(&long, NetworkId(7), sender),
             Err(HelloError::Limit)

@@ -76,7 +76,10 @@ impl Known {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::default(),
             Err(e) => {
-                tracing::warn!("cannot read {}: {e}; this peer starts with the addresses it is given", path.display());
+                tracing::warn!(
+                    "cannot read {}: {e}; this peer starts with the addresses it is given",
+                    path.display()
+                );
                 return Self::default();
             }
         };
@@ -199,7 +202,10 @@ mod texts {
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(ids: &[T], to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        ids: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(ids.iter().map(T::to_string))
     }
 
@@ -207,7 +213,9 @@ mod texts {
         from: D,
     ) -> Result<Vec<T>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        let ids = texts.iter().map(|text| text.parse().map_err(D::Error::custom));
+        let ids = texts
+            .iter()
+            .map(|text| text.parse().map_err(D::Error::custom));
         ids.collect()
     }
 }
@@ -252,7 +260,13 @@ mod tests {
     fn a_spoilt_file_remembers_nothing_and_stops_nobody() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("network.json");
-        for text in ["", "{", "[]", "{\"port\": 70000}", "{\"peers\": [{\"peer\": \"x\"}]}"] {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{\"port\": 70000}",
+            "{\"peers\": [{\"peer\": \"x\"}]}",
+        ] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Known::read(&path), Known::default(), "{text}");
         }

@@ -136,7 +136,7 @@ fn quic(handle: &WeakConnectionHandle, now: Instant) -> Option<PeerPath> {
     let stats = path.stats();
     let (kind, address) = match path.remote_addr() {
         TransportAddr::Ip(socket) => (PathKind::Direct, Some(*socket)),
-        TransportAddr::Relay(url) => (PathKind::Relayed, super::quic::relay_socket(url)),
+        TransportAddr::Relay(url) => (PathKind::Relayed, super::relay::socket(url)),
         _ => (PathKind::Relayed, None),
     };
     let sent = stats.sent_packets.max(1);

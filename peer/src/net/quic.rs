@@ -7,19 +7,61 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use iroh::endpoint::{BindOpts, PortmapperConfig, RelayMode, presets};
-use iroh::{Endpoint, EndpointAddr, RelayMap, RelayUrl, TransportAddr};
+use iroh::{Endpoint, EndpointAddr, RelayMap, TransportAddr, Watcher};
 use parking_lot::Mutex;
 use tributary_protocol::id::PeerId;
 
+use super::address::Address;
 use super::hello::{Contact, RelayPlace};
 use super::keys;
+use super::known::KnownRelay;
 use super::paths::Paths;
 use super::reach::Reach;
+use super::relay::{self, Pins};
 
 /// Attempts to bind before giving up: iroh may meet a port that another socket has just taken.
 const BINDS: u32 = 3;
+
+/// Relays of fellow members that carry this peer's packets, beside those that the owner named: each is asked for its
+/// latency every few minutes.
+const MAX_ADOPTED: usize = 4;
+
+/// A relay and how it is.
+#[derive(Clone, Debug)]
+pub struct RelayState {
+    /// Where it is, and whose.
+    pub address: Address,
+    /// Whether this peer can be reached through it.
+    pub is_connected: bool,
+    /// Round trip.
+    pub latency: Option<Duration>,
+    /// Why it is not connected.
+    pub why: Option<String>,
+}
+
+/// How this peer's packets get out and in.
+#[derive(Clone, Debug)]
+pub struct ReachReport {
+    /// How far the owner lets it reach.
+    pub reach: Reach,
+    /// Whether UDP comes back over IPv4; None while no relay was asked.
+    pub udp_v4: Option<bool>,
+    /// The same over IPv6.
+    pub udp_v6: Option<bool>,
+    /// What a relay sees of it over IPv4.
+    pub public_v4: Option<SocketAddr>,
+    /// What a relay sees of it over IPv6.
+    pub public_v6: Option<SocketAddr>,
+    /// Whether its port differs by destination.
+    pub mapping_varies: Option<bool>,
+    /// Whether its router opened a port; None where it is not asked.
+    pub port_mapped: Option<bool>,
+    /// Relays.
+    pub relays: Vec<RelayState>,
+}
 
 /// Where a peer is: its UDP sockets, and the relays that pass packets on to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +90,8 @@ pub(super) struct QuicConfig<'a> {
     pub(super) seed: &'a [u8; 32],
     pub(super) listen: SocketAddr,
     pub(super) reach: Reach,
+    /// A relay that this peer serves, as others reach it.
+    pub(super) serves: Option<SocketAddr>,
 }
 
 /// The endpoint, and where peers are. Cheap to clone.
@@ -58,17 +102,29 @@ pub(super) struct Quic {
     whereabouts: Arc<Mutex<BTreeMap<PeerId, Whereabouts>>>,
     /// Relays that this peer uses, and whose key each has.
     relays: Arc<Mutex<BTreeMap<SocketAddr, PeerId>>>,
+    pins: Pins,
+    /// The relay that it serves itself.
+    serves: Option<RelayPlace>,
     paths: Paths,
 }
 
 impl Quic {
     /// Binds the UDP socket.
     pub(super) async fn bind(config: QuicConfig<'_>) -> Result<Self, String> {
+        let pins = Pins::default();
+        let endpoint = bind(&config, &pins).await?;
+        let peer = keys::from_iroh(&endpoint.id());
+        let place = |socket: SocketAddr| RelayPlace {
+            peer,
+            socket: socket.into(),
+        };
         Ok(Self {
-            endpoint: bind(&config).await?,
+            endpoint,
             reach: config.reach,
             whereabouts: Arc::default(),
             relays: Arc::default(),
+            pins,
+            serves: config.serves.map(place),
             paths: Paths::default(),
         })
     }
@@ -96,7 +152,10 @@ impl Quic {
         let known = self.whereabouts.lock();
         let places = known.get(&peer).filter(|places| !places.is_empty())?;
         let sockets = places.sockets.iter().copied().map(TransportAddr::Ip);
-        let relays = places.relays.iter().map(|relay| TransportAddr::Relay(relay_url(*relay)));
+        let relays = places
+            .relays
+            .iter()
+            .map(|at| TransportAddr::Relay(relay::url(*at)));
         Some(EndpointAddr::new(id).with_addrs(sockets.chain(relays)))
     }
 
@@ -105,37 +164,101 @@ impl Quic {
         let bound = self.endpoint.bound_sockets().into_iter();
         let told = self.endpoint.addr();
         let told = told.ip_addrs().copied();
-        let all = bound.chain(told).filter(|socket| !socket.ip().is_unspecified());
+        let all = bound
+            .chain(told)
+            .filter(|socket| !socket.ip().is_unspecified());
         all.collect()
+    }
+
+    /// Takes a relay's key for what others say it is.
+    pub(super) fn know_relay(&self, relay: &RelayPlace) {
+        let socket = SocketAddr::from(relay.socket);
+        if let Err(why) = self.pins.pin(socket.ip(), relay.peer) {
+            tracing::debug!("{why}");
+        }
+    }
+
+    /// Has packets for this peer carried by a relay that a fellow member names, as long as it uses few.
+    pub(super) fn adopt_relay(&self, relay: RelayPlace) {
+        let socket = SocketAddr::from(relay.socket);
+        let mut held = self.relays.lock();
+        if held.contains_key(&socket) || held.len() >= MAX_ADOPTED {
+            return;
+        }
+        held.insert(socket, relay.peer);
+        let endpoint = self.endpoint.clone();
+        tokio::spawn(async move { insert(&endpoint, socket, None).await });
+    }
+
+    /// Has packets for this peer carried by a relay that the owner or a ticket names.
+    pub(super) async fn use_relay(&self, relay: &KnownRelay) {
+        if let Err(why) = self.pins.pin(relay.socket.ip(), relay.peer) {
+            tracing::warn!("{why}");
+            return;
+        }
+        self.relays.lock().insert(relay.socket, relay.peer);
+        insert(&self.endpoint, relay.socket, relay.token.clone()).await;
+    }
+
+    /// How this peer's packets get out and in, as relays see it.
+    pub(super) fn report(&self) -> ReachReport {
+        let found = self.endpoint.net_report().get().unwrap_or_default();
+        let known = self.relays.lock();
+        let states = self.endpoint.home_relay_status().get();
+        let relay = |(socket, peer): (&SocketAddr, &PeerId)| {
+            let url = relay::url(*socket);
+            let state = states.iter().find(|state| *state.url() == url);
+            let latencies = found.relay_latency.iter().filter(|(_, at, _)| **at == url);
+            let denied = state.and_then(|state| state.auth_denied_reason());
+            let failed = state
+                .and_then(|state| state.last_error())
+                .map(|e| format!("{e:#}"));
+            RelayState {
+                address: Address::new(*socket, Some(*peer)),
+                is_connected: state.is_some_and(|state| state.is_connected()),
+                latency: latencies.map(|(_, _, latency)| latency).min(),
+                why: denied.map(str::to_owned).or(failed),
+            }
+        };
+        let asked = !known.is_empty();
+        let mapping = &self.endpoint.metrics().socket.actor_tick_portmap_changed;
+        ReachReport {
+            reach: self.reach,
+            udp_v4: asked.then_some(found.udp_v4),
+            udp_v6: asked.then_some(found.udp_v6),
+            public_v4: found.global_v4.map(SocketAddr::V4),
+            public_v6: found.global_v6.map(SocketAddr::V6),
+            mapping_varies: found.mapping_varies_by_dest(),
+            port_mapped: (self.reach.leaves_the_network()).then(|| mapping.get() > 0),
+            relays: known.iter().map(relay).collect(),
+        }
     }
 
     /// Relays that pass packets on to this peer.
     pub(super) fn relays(&self) -> Vec<RelayPlace> {
         let told = self.endpoint.addr();
-        let sockets = told.relay_urls().filter_map(relay_socket);
         let known = self.relays.lock();
-        let place = |socket| {
-            let peer = *known.get(&socket)?;
-            Some(RelayPlace { peer, socket: socket.into() })
-        };
-        sockets.filter_map(place).collect()
+        let used = known.iter().filter(|(socket, _)| {
+            let url = relay::url(**socket);
+            told.relay_urls().any(|told| *told == url)
+        });
+        let places = used.map(|(socket, peer)| RelayPlace {
+            peer: *peer,
+            socket: (*socket).into(),
+        });
+        self.serves.into_iter().chain(places).collect()
     }
 }
 
-/// The name by which iroh knows a relay.
-pub(super) fn relay_url(socket: SocketAddr) -> RelayUrl {
-    let url = format!("https://{socket}/");
-    url.parse().expect("a socket address is the host of a URL")
-}
-
-/// The socket of a relay that is named by its address, as ours are.
-pub(super) fn relay_socket(url: &RelayUrl) -> Option<SocketAddr> {
-    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
-    Some(SocketAddr::new(host.parse().ok()?, url.port_or_known_default()?))
+async fn insert(endpoint: &Endpoint, socket: SocketAddr, token: Option<String>) {
+    let config = relay::config(socket, token);
+    endpoint
+        .insert_relay(relay::url(socket), Arc::new(config))
+        .await;
 }
 
 /// DNS is never asked: every address that this program hands to iroh is one of numbers.
-async fn bind(config: &QuicConfig<'_>) -> Result<Endpoint, String> {
+async fn bind(config: &QuicConfig<'_>, pins: &Pins) -> Result<Endpoint, String> {
     let portmapper = match config.reach.leaves_the_network() {
         true => PortmapperConfig::default(),
         false => PortmapperConfig::Disabled,
@@ -146,6 +269,8 @@ async fn bind(config: &QuicConfig<'_>) -> Result<Endpoint, String> {
             .secret_key(keys::iroh_key(config.seed))
             // Not `Disabled`: relays are added later, when tickets and members name them.
             .relay_mode(RelayMode::Custom(RelayMap::empty()))
+            .ca_tls_config(pins.tls())
+            .dns_resolver(relay::resolver())
             .portmapper_config(portmapper.clone())
             .clear_ip_transports()
             .bind_addr(config.listen)
@@ -163,19 +288,4 @@ async fn bind(config: &QuicConfig<'_>) -> Result<Endpoint, String> {
         }
     }
     Err(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_relays_name_gives_its_socket_back() {
-        for text in ["1.2.3.4:443", "1.2.3.4:7000", "[2001:db8::1]:443", "[::1]:9"] {
-            let socket: SocketAddr = text.parse().unwrap();
-            assert_eq!(relay_socket(&relay_url(socket)), Some(socket), "{text}");
-        }
-        let named: RelayUrl = "https://relay.example/".parse().unwrap();
-        assert_eq!(relay_socket(&named), None);
-    }
 }

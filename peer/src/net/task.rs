@@ -24,6 +24,7 @@ use super::connections::Priority;
 use super::contacts::{Contacts, Target};
 use super::frames::Request;
 use super::greeting::OwnAddresses;
+use super::hello::Contact;
 use super::limit::Kind;
 use super::questions::{Questions, Unanswered};
 use super::quic::Quic;
@@ -48,6 +49,11 @@ pub(super) enum Order {
     Verdict(GossipId, Verdict),
     Subscribe(RunId),
     Dial(Address),
+    /// Peers that the owner's ticket names.
+    Introduce(Vec<Contact>),
+    /// A peer of the local network.
+    Nearby(Contact),
+    NotNearby(PeerId),
     Ask(
         PeerId,
         Vec<u8>,
@@ -150,6 +156,18 @@ impl Task {
                 self.contacts.keep(address);
                 self.on_beat();
             }
+            Order::Introduce(contacts) => {
+                for contact in contacts {
+                    let address = Address::of_peer(contact.peer);
+                    let news = self.bootstrap.keep(self.me, &address);
+                    self.tell(news.as_slice());
+                    self.contacts.keep(address);
+                    self.contacts.remember(contact);
+                }
+                self.on_beat();
+            }
+            Order::Nearby(contact) => self.contacts.on_nearby(contact),
+            Order::NotNearby(peer) => self.contacts.on_not_nearby(&peer),
             Order::Ask(to, question, reply) => self.ask(to, question, reply),
             Order::Stop(_) => {}
         }

@@ -27,6 +27,7 @@ async fn handler(root: &std::path::Path) -> DaemonHandler {
         listen: "127.0.0.1:0".parse().unwrap(),
         reach: crate::net::Reach::Loopback,
         known: crate::net::Known::default(),
+        relay: None,
         bootstrap: Vec::new(),
         learner: Arc::new(Quadratic::new(0.0)),
         slots: Slots::new(1),

@@ -16,6 +16,9 @@ use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
 
 use crate::api::types::event::EventView;
+use crate::api::types::reach::{
+    InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
+};
 use crate::api::types::{
     CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
     ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
@@ -144,6 +147,77 @@ pub(in crate::api) async fn leave<H: ApiHandler>(
     Path(id): Path<String>,
 ) -> Answer<Json<RunBrief>> {
     json(handler.leave(&id).await)
+}
+
+/// How the peer reaches others, and they it.
+#[utoipa::path(
+    get,
+    path = "/v1/reach",
+    tag = "network",
+    responses((status = 200, body = ReachView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn reach<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+) -> Answer<Json<ReachView>> {
+    json(handler.reach().await)
+}
+
+/// Makes a ticket to a run.
+#[utoipa::path(
+    post,
+    path = "/v1/invitations",
+    tag = "network",
+    request_body = InviteRequest,
+    responses((status = 200, body = TicketView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn invite<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Body(request): Body<InviteRequest>,
+) -> Answer<Json<TicketView>> {
+    json(handler.invite(request).await)
+}
+
+/// Tickets that this peer gave out.
+#[utoipa::path(
+    get,
+    path = "/v1/invitations",
+    tag = "network",
+    responses((status = 200, body = Vec<InvitationView>, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn invitations<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+) -> Answer<Json<Vec<InvitationView>>> {
+    json(handler.invitations().await)
+}
+
+/// Takes a ticket back: this peer's relay refuses it from now on.
+#[utoipa::path(
+    post,
+    path = "/v1/invitations/{id}/revoke",
+    tag = "network",
+    params(("id" = String, Path, description = "The invitation")),
+    responses((status = 200, body = Vec<InvitationView>, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn revoke<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path(id): Path<String>,
+) -> Answer<Json<Vec<InvitationView>>> {
+    json(handler.revoke(&id).await)
+}
+
+/// Takes a ticket: connects to the peers that it names and learns what the run is. Joins nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/tickets",
+    tag = "network",
+    request_body = TicketRequest,
+    responses((status = 200, body = OfferView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn ticket<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Body(request): Body<TicketRequest>,
+) -> Answer<Json<OfferView>> {
+    json(handler.ticket(request).await)
 }
 
 /// Certified adapters of the home.

@@ -3,6 +3,7 @@
 //! The same command without `--detach` is started with the home's `daemon.log` in the place of the terminal. What is
 //! wrong shows here as if it had been started here: the end of its log is part of the error.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,25 +50,38 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         ))
         .hint("`tributary status` shows what it does, `tributary down` stops it"));
     }
+    // This command again, without `--detach`.
+    let args = std::env::args_os().skip(1).filter(|arg| arg != "--detach");
+    let started = start_with(&context.home, args.collect()).await?;
+    context.out.answer(&started, text)
+}
+
+/// Starts a daemon on the home with these options, and waits until it answers.
+pub(in crate::cli) async fn start(home: &Path, options: &[String]) -> Result<(), Failure> {
+    let mut args: Vec<OsString> = vec!["--home".into(), home.into()];
+    args.extend(options.iter().map(OsString::from));
+    start_with(home, args).await.map(|_| ())
+}
+
+async fn start_with(home: &Path, args: Vec<OsString>) -> Result<Started, Failure> {
     // What is wrong with the home shows here, and no log is left in a folder that is none.
-    drop(Home::open(&context.home)?);
-    let log = HomePaths::new(&context.home).log();
-    let mut child = spawn(&log).map_err(|e| {
+    drop(Home::open(home)?);
+    let log = HomePaths::new(home).log();
+    let mut child = spawn(&log, args).map_err(|e| {
         Failure::environment(format!(
             "cannot start a daemon that logs to {}: {e}",
             log.display()
         ))
         .hint("make the home with `tributary init`, check its permissions and the free space")
     })?;
-    let status = answered(context, &mut child, &log).await?;
-    let started = Started {
+    let status = answered(home, &mut child, &log).await?;
+    Ok(Started {
         schema: "started/1",
         peer: status.peer,
         addresses: status.addresses,
         pid: child.id(),
         log,
-    };
-    context.out.answer(&started, text)
+    })
 }
 
 fn text(started: &Started) -> String {
@@ -79,9 +93,7 @@ fn text(started: &Started) -> String {
     lines.join("\n")
 }
 
-/// This command again, without `--detach`.
-fn spawn(log: &Path) -> io::Result<Child> {
-    let args = std::env::args_os().skip(1).filter(|arg| arg != "--detach");
+fn spawn(log: &Path, args: Vec<OsString>) -> io::Result<Child> {
     let writing = disk::private().append(true).create(true).open(log)?;
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -95,10 +107,10 @@ fn spawn(log: &Path) -> io::Result<Child> {
     command.spawn()
 }
 
-async fn answered(context: &Context, child: &mut Child, log: &Path) -> Result<StatusView, Failure> {
+async fn answered(home: &Path, child: &mut Child, log: &Path) -> Result<StatusView, Failure> {
     let began = Instant::now();
     loop {
-        if let Ok(Some(client)) = Client::try_open(&context.home).await {
+        if let Ok(Some(client)) = Client::try_open(home).await {
             return client.status().await.map_err(Failure::from);
         }
         if let Ok(Some(ended)) = child.try_wait() {

@@ -1,0 +1,276 @@
+//! `tributary join TICKET`: from an empty folder to membership in one command.
+//!
+//! Each step does nothing where it was done before, so that the command can be given again after anything went wrong:
+//! key, daemon, connection, offer, the owner's word, text, base model, membership.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tributary_ledger::view::AdapterView;
+use tributary_ledger::view::short;
+
+use super::args::{InitArgs, JoinArgs};
+use super::run::{absolute, absolute_all};
+use super::up::detach;
+use super::{Context, init};
+use crate::NETWORK;
+use crate::api::client::Client;
+use crate::api::types::reach::{OfferView, TicketRequest};
+use crate::api::types::{FetchRequest, JoinRequest, RunBrief};
+use crate::driver;
+use crate::home::HomePaths;
+use crate::net::{Reach, is_private};
+use crate::shard;
+use crate::terminal::output::bytes;
+use crate::terminal::{Failure, note};
+use crate::ticket::Ticket;
+use crate::view::phase_line;
+
+/// How long a finished adapter may take to arrive.
+const FETCH_S: u64 = 600;
+
+/// A membership that was asked for.
+#[derive(Serialize)]
+struct Joined {
+    schema: &'static str,
+    #[serde(flatten)]
+    run: RunBrief,
+}
+
+pub(super) async fn run(context: &Context, args: JoinArgs) -> Result<(), Failure> {
+    let ticket = Ticket::parse(&args.ticket, driver::now(), NETWORK);
+    let ticket = ticket.map_err(|e| Failure::from_error(&e))?;
+    let base = args.base.as_deref().map(absolute).transpose()?;
+    if !HomePaths::new(&context.home).key().exists() {
+        let made = init::make(
+            context,
+            &InitArgs {
+                name: args.name.clone(),
+            },
+        )?;
+        note(format_args!(
+            "made the key of a new peer in {}; the file `key` there is this peer: keep a copy in a safe place",
+            made.home
+        ));
+    }
+    let client = match Client::try_open(&context.home).await? {
+        Some(client) => client,
+        None => start(context, &ticket).await?,
+    };
+    note("looking for the peers of the ticket");
+    let request = TicketRequest {
+        ticket: ticket.text().to_owned(),
+        base: base.clone(),
+    };
+    let offer = client.ticket(&request).await?;
+    if args.read_only {
+        let adapter = fetch(&client, &offer, args.out).await?;
+        return context.out.answer(&adapter, |adapter| {
+            format!(
+                "adapter {} (round {}) of run {}",
+                short(&adapter.id),
+                adapter.round,
+                offer.name
+            )
+        });
+    }
+    if offer.finished {
+        return Err(Failure::environment(format!(
+            "the run {} is over: nobody joins it any more",
+            offer.name
+        ))
+        .hint("give the command again with --read-only to fetch its adapter"));
+    }
+    note(shown(&offer));
+    agreed(&args)?;
+    add_data(context, &args, &offer)?;
+    if !offer.has_base {
+        fetch_base(&client, &offer).await?;
+    }
+    let request = JoinRequest {
+        role: args.role,
+        datanet: None,
+        holdout: absolute_all(&args.holdout)?,
+        base,
+    };
+    let joined = Joined {
+        schema: "joined/1",
+        run: client.join(&offer.run, &request).await?,
+    };
+    context.out.answer(&joined, |joined| {
+        format!(
+            "asked to join run {} ({}); members join at the next round. Now: {}\nnext: {} run watch {}",
+            short(&joined.run.run),
+            joined.run.name,
+            phase_line(joined.run.phase),
+            context.call,
+            short(&joined.run.run)
+        )
+    })
+}
+
+/// Starts the daemon of the home, as far-reaching as the ticket asks for.
+async fn start(context: &Context, ticket: &Ticket) -> Result<Client, Failure> {
+    let places = ticket.contacts().iter().flat_map(|contact| {
+        let relay = contact.relay.map(|relay| relay.socket);
+        contact.sockets.iter().copied().chain(relay)
+    });
+    let reach = reach_for(&places.collect::<Vec<SocketAddr>>());
+    note(format_args!("starting this peer's daemon (reach: {reach})"));
+    let options = ["up".to_owned(), "--reach".to_owned(), reach.to_string()];
+    detach::start(&context.home, &options).await?;
+    Ok(Client::open(&context.home).await?)
+}
+
+/// A ticket that leads to this machine alone needs nothing else.
+fn reach_for(places: &[SocketAddr]) -> Reach {
+    match places {
+        _ if places.iter().all(|place| place.ip().is_loopback()) => Reach::Loopback,
+        _ if places.iter().all(|place| is_private(place.ip())) => Reach::Lan,
+        _ => Reach::Wan,
+    }
+}
+
+fn shown(offer: &OfferView) -> String {
+    let certified = offer.certified.map_or(0, |round| round.min(offer.rounds));
+    let mut out = format!(
+        "\nrun      {} ({})\nbase     {}{}\nrounds   {certified} of {} done; each takes {} steps of training on this \
+         machine\nmembers  {}\npays     at most {} OPEN a round, to all together\n",
+        offer.name,
+        short(&offer.run),
+        offer.base,
+        match offer.has_base {
+            true => String::new(),
+            false => format!(", {} to fetch", bytes(offer.base_bytes)),
+        },
+        offer.rounds,
+        offer.local_steps,
+        offer.members,
+        tributary_protocol::id::MicroOpen(offer.budget_micro_open.into()),
+    );
+    out.push_str("\nWhat leaves this machine:\n");
+    offer
+        .leaves
+        .iter()
+        .for_each(|line| out.push_str(&format!("  - {line}\n")));
+    out.push_str("What stays:\n");
+    offer
+        .stays
+        .iter()
+        .for_each(|line| out.push_str(&format!("  - {line}\n")));
+    out
+}
+
+/// The owner's word.
+fn agreed(args: &JoinArgs) -> Result<(), Failure> {
+    if args.yes {
+        return Ok(());
+    }
+    let declined = || {
+        Failure::interrupted("not joined; the daemon goes on running, `tributary down` stops it")
+    };
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            Failure::environment("nobody is there to say whether this peer should join")
+                .hint("give the command again with --yes"),
+        );
+    }
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "Join? [y/N] ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|_| declined())?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(declined()),
+    }
+}
+
+fn add_data(context: &Context, args: &JoinArgs, offer: &OfferView) -> Result<(), Failure> {
+    if args.data.is_empty() {
+        return Ok(());
+    }
+    let home = HomePaths::new(&context.home);
+    let view = shard::add_telling(&home, &offer.datanet, &args.data, &mut |line| note(line))?;
+    note(format_args!(
+        "shard {}: {} files, {}; it never leaves this machine",
+        view.datanet,
+        view.files.len(),
+        bytes(view.bytes)
+    ));
+    Ok(())
+}
+
+/// The base model, from peers.
+async fn fetch_base(_: &Client, offer: &OfferView) -> Result<(), Failure> {
+    Err(Failure::environment(format!(
+        "the base model {} is not on this machine",
+        offer.base
+    ))
+    .hint("give the command again with --base DIR, a folder in Hugging Face layout"))
+}
+
+/// The finished adapter, and nothing else.
+async fn fetch(
+    client: &Client,
+    offer: &OfferView,
+    out: Option<PathBuf>,
+) -> Result<AdapterView, Failure> {
+    let dir = absolute(&out.unwrap_or_else(|| PathBuf::from(folder_name(&offer.name))))?;
+    note(format_args!(
+        "fetching the adapter of run {} to {}",
+        offer.name,
+        dir.display()
+    ));
+    let request = FetchRequest {
+        id: offer.run.clone(),
+        dir,
+        bootstrap: Vec::new(),
+        timeout_s: FETCH_S,
+    };
+    Ok(client.fetch(&request).await?)
+}
+
+/// A stranger chose the run's name: of it only what is a plain name of a folder.
+fn folder_name(name: &str) -> String {
+    let plain: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    match plain.trim_matches('-') {
+        "" => "adapter".to_owned(),
+        plain => plain.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_reaches_as_far_as_its_ticket() {
+        let places = |texts: &[&str]| {
+            let sockets: Vec<SocketAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            reach_for(&sockets)
+        };
+        assert_eq!(places(&["127.0.0.1:1", "[::1]:2"]), Reach::Loopback);
+        assert_eq!(places(&["127.0.0.1:1", "192.168.1.2:2"]), Reach::Lan);
+        assert_eq!(places(&["192.168.1.2:2", "203.0.113.7:7842"]), Reach::Wan);
+    }
+
+    #[test]
+    fn a_strangers_name_is_no_path() {
+        assert_eq!(folder_name("poets of 1900"), "poets-of-1900");
+        assert_eq!(folder_name("../../etc"), "etc");
+        assert_eq!(folder_name("///"), "adapter");
+    }
+}

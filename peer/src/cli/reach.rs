@@ -1,0 +1,98 @@
+//! `tributary reach`: how this peer reaches others and they it, and what is in the way.
+
+use tributary_ledger::view::short;
+
+use super::Context;
+use crate::api::client::Client;
+use crate::api::types::reach::{PathView, ReachView, WayName};
+use crate::terminal::Failure;
+use crate::terminal::output::{Align, Table, duration};
+
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let view = Client::open(&context.home).await?.reach().await?;
+    context.out.answer(&view, text)
+}
+
+fn text(view: &ReachView) -> String {
+    let mut out = format!("reach    {}\n", view.reach);
+    for address in &view.addresses {
+        out.push_str(&format!("address  {address}\n"));
+    }
+    let unknown = "not known: no relay was asked";
+    let answer = |known: Option<bool>, yes: &'static str, no: &'static str| match known {
+        Some(true) => yes,
+        Some(false) => no,
+        None => unknown,
+    };
+    out.push_str(&format!(
+        "udp      IPv4 {}, IPv6 {}\n",
+        answer(view.udp_v4, "works", "does not come back"),
+        answer(view.udp_v6, "works", "does not come back"),
+    ));
+    for seen in view.public_v4.iter().chain(&view.public_v6) {
+        out.push_str(&format!("seen as  {seen}\n"));
+    }
+    let varies = match view.mapping_varies {
+        Some(true) => "gives each destination another port",
+        Some(false) => "keeps one port for all destinations",
+        None => "not known: it takes two relays to tell",
+    };
+    let mapped = match view.port_mapped {
+        Some(true) => "opened a port for this peer",
+        Some(false) => "opened no port when asked",
+        None => "is not asked for a port",
+    };
+    out.push_str(&format!("router   {varies}; {mapped}\n"));
+    for relay in &view.relays {
+        let state = match (relay.connected, &relay.why) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(why)) => format!("not connected: {why}"),
+            (false, None) => "not in use".to_owned(),
+        };
+        let latency = relay
+            .latency_ms
+            .map(|ms| format!(", {ms:.1} ms"))
+            .unwrap_or_default();
+        out.push_str(&format!("relay    {}: {state}{latency}\n", relay.address));
+    }
+    if !view.peers.is_empty() {
+        out.push('\n');
+        out.push_str(&paths_table(&view.peers));
+    }
+    for (n, warning) in view.warnings.iter().enumerate() {
+        out.push_str(if n == 0 { "\n" } else { "" });
+        out.push_str(&format!("warning  {}\n", warning.text));
+    }
+    out
+}
+
+/// Connected peers, a line each.
+pub(super) fn paths_table(paths: &[PathView]) -> String {
+    let mut table = Table::new(&[
+        ("peer", Align::Left),
+        ("way", Align::Left),
+        ("at", Align::Left),
+        ("for", Align::Right),
+        ("round trip", Align::Right),
+        ("lost", Align::Right),
+    ]);
+    for path in paths {
+        let way = match path.way {
+            WayName::Lan => "near",
+            WayName::Direct => "direct",
+            WayName::Relayed => "relayed",
+        };
+        let none = || "-".to_owned();
+        table.row([
+            short(&path.peer),
+            format!("{way}, {}", path.transport),
+            path.address.clone().unwrap_or_else(none),
+            duration(path.for_s * 1000),
+            path.latency_ms
+                .map_or_else(none, |ms| format!("{ms:.1} ms")),
+            path.lost_ppm
+                .map_or_else(none, |ppm| format!("{:.2} %", f64::from(ppm) / 10_000.0)),
+        ]);
+    }
+    table.render()
+}
