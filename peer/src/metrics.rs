@@ -103,6 +103,7 @@ impl Metrics {
                 Record::Residual { bytes, .. } => ("residual", bytes.len()),
                 Record::Sent { bytes, .. } => ("sent", bytes.len()),
                 Record::Followed { bytes, .. } => ("followed", bytes.len()),
+                Record::Forgotten { .. } => ("forgotten", 0),
             };
             self.records.with_label_values(&[kind]).inc();
             self.record_bytes

@@ -156,6 +156,10 @@ impl OpenRun {
         let round = self.height.round;
         let record = self.replay.remove(&round);
         self.replay.retain(|at, _| *at > round);
+        // What it said there is forgotten: another vote could contradict it.
+        if record.is_none() && self.silent_upto >= Some(round) {
+            return;
+        }
         let committee = self.height.committee(&self.certified);
         let taken = Seat::take(cx, &self.certified, committee, record.as_deref());
         let Some((seat, outputs)) = taken else {

@@ -49,6 +49,8 @@ pub(super) enum Stage {
 pub(super) struct SavedRun {
     /// Consensus records of undecided heights.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
+    /// Up to this round what this peer's seat said is lost ([`Record::Forgotten`]).
+    pub(super) silent_upto: Option<Round>,
     pub(super) updates: SavedUpdates,
 }
 
@@ -61,6 +63,8 @@ pub(super) struct OpenRun {
     pub(super) publishing: Publishing,
     /// Consensus records of an undecided height, given back by the store.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
+    /// This peer takes no seat up to this round, unless its record is here.
+    pub(super) silent_upto: Option<Round>,
     /// Why this peer goes no further in the run.
     pub(super) refuted: Option<Refutation>,
     /// What the owner was last told that the run waits for.
@@ -75,6 +79,7 @@ impl OpenRun {
             height: OpenHeight::new(Round(0), cx.now.monotonic),
             settling: Settling::default(),
             replay: saved.replay,
+            silent_upto: saved.silent_upto,
             refuted: None,
             phase: None,
         }
