@@ -289,9 +289,9 @@ pub enum Record {
     Forgotten {
         /// The run.
         run: RunId,
-        /// The last round that was certified here. What this peer's seat said up to there is not on the disk, so it says
-        /// nothing more in those rounds.
-        certified: Option<Round>,
+        /// The last certificate that was here, encoded: nobody else may have it yet. What this peer's seat said up to its
+        /// round is not on the disk, so it says nothing more in those rounds.
+        last: Option<Vec<u8>>,
     },
 }
 

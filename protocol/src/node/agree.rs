@@ -156,8 +156,7 @@ impl OpenRun {
         let round = self.height.round;
         let record = self.replay.remove(&round);
         self.replay.retain(|at, _| *at > round);
-        // What it said there is forgotten: another vote could contradict it.
-        if record.is_none() && self.silent_upto >= Some(round) {
+        if record.is_none() && self.is_silenced(cx) {
             return;
         }
         let committee = self.height.committee(&self.certified);

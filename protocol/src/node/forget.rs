@@ -3,13 +3,16 @@
 //! A peer that lost what it said and takes part again writes a second history, and both together prove an equivocation
 //! against its owner. So everything that this peer signed stays as the run's tombstone: its own log, and what its seat
 //! said in heights that are still open. What its seat said in certified heights is not on the disk even before, because
-//! the certificate took its place. When the certificate goes, [`Record::Forgotten`] keeps its round, and the seat stays
-//! silent up to there. A run that is followed again goes on from there ([`super::Node::restore`]).
+//! the certificate took its place. So [`Record::Forgotten`] keeps the last certificate, and the seat stays silent up to its
+//! round. The certificate itself may be the only one of its round in the world: members that wait for this peer's vote
+//! would wait for ever. A run that is followed again comes by it as soon as it has caught up.
 
 use std::collections::BTreeSet;
 
 use super::NodeContext;
-use super::run::{Run, Stage};
+use super::refute::PendingCertificate;
+use super::run::{OpenRun, Run, Stage};
+use crate::certificate::Certificate;
 use crate::entry::Entry;
 use crate::event::Record;
 use crate::id::{NetworkId, PeerId, RunId, Scope};
@@ -65,14 +68,20 @@ impl Forgetting {
         let is_said = |record: &Record| !matches!(record, Record::ConsensusDone { .. });
         let own = |record: &&Record| is_said(record) && self.concerns(record) && self.stays(record);
         records.iter().find(own)?;
-        let certified = records.iter().filter_map(|record| match record {
-            Record::Certificate { run, round, .. } if *run == self.run => Some(*round),
-            Record::Forgotten { run, certified } if *run == self.run => *certified,
+        let round = |bytes: &[u8]| Certificate::decode(bytes).map(|found| found.round());
+        let certificates = records.iter().filter_map(|record| match record {
+            Record::Certificate { run, round, bytes } if *run == self.run => Some((*round, bytes)),
+            Record::Forgotten { run, last } if *run == self.run => {
+                let bytes = last.as_ref()?;
+                Some((round(bytes).ok()?, bytes))
+            }
             _ => None,
         });
+        // Of two of one round the first is the one that was followed.
+        let last = certificates.reduce(|last, next| if next.0 > last.0 { next } else { last });
         Some(Record::Forgotten {
             run: self.run,
-            certified: certified.max(),
+            last: last.map(|(_, bytes)| bytes.clone()),
         })
     }
 }
@@ -106,5 +115,21 @@ impl Run {
             Entry::Leave => None,
             _ => join,
         });
+    }
+}
+
+impl OpenRun {
+    /// Whether this peer may have spoken in the open height and cannot tell what it said. At the last of those heights the
+    /// certificate that it kept is tried.
+    pub(super) fn is_silenced(&mut self, cx: &NodeContext) -> bool {
+        let round = self.height.round;
+        let upto = self.forgotten.as_ref().map(Certificate::round);
+        if upto == Some(round)
+            && let Some(kept) = self.forgotten.take()
+        {
+            let pending = PendingCertificate::kept(kept, cx.now.monotonic);
+            self.height.pending_certificate = Some(pending);
+        }
+        upto >= Some(round)
     }
 }

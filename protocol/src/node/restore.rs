@@ -84,8 +84,11 @@ impl Node {
                     let saved = node.restored_run(run).saved();
                     saved.updates.sent = Some((round, bytes));
                 }
-                Record::Forgotten { run, certified } => {
-                    node.restored_run(run).saved().silent_upto = certified;
+                Record::Forgotten { run, last } => {
+                    let last = last.map(|bytes| Certificate::decode(&bytes)).transpose();
+                    let last =
+                        last.map_err(|why| RestoreError::new("certificate", why.to_string()))?;
+                    node.restored_run(run).saved().forgotten = last;
                 }
                 Record::Blob { .. } => {}
             }

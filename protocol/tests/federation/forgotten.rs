@@ -104,6 +104,7 @@ fn a_member_that_forgot_the_run_without_leaving_is_one_again_when_it_follows() {
     assert_eq!(own_blocks(&net, 3, &run)[..before.len()], before);
 }
 
+/// Nobody else has the last certificate, and the quorum needs this peer, whose seat stays silent: the run would stand still.
 /// With a newcomer that knows of no other, such a creator could certify a second genesis.
 #[test]
 fn a_seat_whose_votes_were_forgotten_says_nothing_in_their_rounds() {
@@ -115,9 +116,11 @@ fn a_seat_whose_votes_were_forgotten_says_nothing_in_their_rounds() {
     }
     forget(&mut net, 0, run);
     let kept = net.records[0].len();
-    let marked = net.records[0].last().cloned();
-    let certified = Some(last);
-    assert_eq!(marked, Some(Record::Forgotten { run, certified }));
+    let marked = net.records[0].last();
+    assert!(
+        matches!(marked, Some(Record::Forgotten { last: Some(_), .. })),
+        "{marked:?}"
+    );
     net.command(0, Command::Follow { run, join: None });
     ask(&mut net, 3, run);
     net.run_until(60_000, |_| false);
