@@ -16,6 +16,7 @@ mod run;
 mod status;
 mod train;
 mod up;
+mod upkeep;
 mod why;
 
 use std::ffi::OsString;
@@ -146,6 +147,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Down => block_on(up::down(&context)),
         Command::Status(args) => block_on(status::run(&context, args)),
         Command::Run(command) => block_on(run::run(&context, command)),
+        Command::Gc(args) => upkeep::gc(&context, args),
         Command::Datanet(command) => block_on(datanet::run(&context, command)),
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
         Command::Ledger(command) => block_on(ledger::run(&context, command)),

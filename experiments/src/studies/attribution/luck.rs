@@ -128,7 +128,7 @@ impl Study for LuckStudy {
     }
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
-        let bank = Bank::read(work.bank())?;
+        let bank = Bank::read(work.bank(), MEMBERS)?;
         let found = measure(&bank, |line| work.say(line))?;
         let markdown = markdown(&found, &work.command());
         Ok(Some(Outcome::new(&found, markdown)))
@@ -140,7 +140,7 @@ impl Study for LuckStudy {
 /// # Errors
 /// See [`AttributionError`].
 pub fn measure(bank: &Bank, progress: impl Fn(&str) + Sync) -> Result<Luck, AttributionError> {
-    let setup = Setup::new()?;
+    let setup = Setup::own()?;
     bank.check(setup.fingerprint())?;
     let repeated = in_parallel(REPETITIONS as usize, |nth| {
         let stage = setup.stage(&FEDERATIONS[ALIKE], 1 + nth as u64);
