@@ -211,10 +211,10 @@ impl Study for AttributionStudy {
         if !only.is_empty() && work.writes() {
             return Err("a page needs all methods: leave out --only, or --write".into());
         }
-        let bank = Bank::read(bank.as_deref(), members)?;
+        let bank = Bank::read_of(bank.as_deref(), members)?;
         let setup = Setup::new(ground, members)?;
         let scope = Scope::all(only);
-        let compared = compare(&bank, &setup, &self.methods, &scope, |line| work.say(line))?;
+        let compared = compare_on(&bank, &setup, &self.methods, &scope, |line| work.say(line))?;
         let markdown = markdown(
             &compared,
             &work.command(),
@@ -272,11 +272,21 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Runs methods on federations and seeds and compares them with the bank.
+/// Runs methods on the study's own federations and seeds and compares them with their bank.
 ///
 /// # Errors
 /// See [`AttributionError`].
-fn compare(
+pub fn compare(
+    bank: &Bank,
+    methods: &Named<dyn Method>,
+    scope: &Scope<'_>,
+    progress: impl FnMut(&str),
+) -> Result<Compared, AttributionError> {
+    compare_on(bank, &Setup::own()?, methods, scope, progress)
+}
+
+/// The same with the federations of any ground.
+fn compare_on(
     bank: &Bank,
     setup: &Setup,
     methods: &Named<dyn Method>,

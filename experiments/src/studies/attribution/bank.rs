@@ -103,11 +103,19 @@ impl Bank {
         Ok(Self { bytes, members })
     }
 
+    /// Reads a bank of the usual members; of no path the one inside the program.
+    ///
+    /// # Errors
+    /// [`BankError::File`].
+    pub fn read(path: Option<&Path>) -> Result<Self, BankError> {
+        Self::read_of(path, MEMBERS)
+    }
+
     /// Reads a bank of so many members; of no path the one inside the program.
     ///
     /// # Errors
     /// [`BankError::File`], or [`BankError::Stale`] where the one inside the program is of other members.
-    pub fn read(path: Option<&Path>, members: usize) -> Result<Self, BankError> {
+    pub(super) fn read_of(path: Option<&Path>, members: usize) -> Result<Self, BankError> {
         let Some(path) = path else {
             let bytes = BUILT_IN.to_vec();
             return match members {
@@ -193,7 +201,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bank");
         bank.write(&path).unwrap();
-        let bank = Bank::read(Some(&path), MEMBERS).unwrap();
+        let bank = Bank::read(Some(&path)).unwrap();
         assert!(bank.check(fingerprint).is_ok());
         assert!(matches!(
             bank.check(Digest::default()),
@@ -220,12 +228,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bank");
         bank.write(&path).unwrap();
-        let bank = Bank::read(Some(&path), 4).unwrap();
+        let bank = Bank::read_of(Some(&path), 4).unwrap();
         assert_eq!(bank.worths(11, 4, Some(QUERIES - 1)).len(), 16);
         assert_eq!(bank.shapley(3, 1, None).len(), 4);
-        let other = Bank::read(Some(&path), 5).unwrap_err().to_string();
+        let other = Bank::read_of(Some(&path), 5).unwrap_err().to_string();
         assert!(other.contains("bytes instead of"), "{other}");
-        assert!(matches!(Bank::read(None, 4), Err(BankError::Stale)));
+        assert!(matches!(Bank::read_of(None, 4), Err(BankError::Stale)));
     }
 
     #[test]

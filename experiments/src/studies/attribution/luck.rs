@@ -128,7 +128,7 @@ impl Study for LuckStudy {
     }
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
-        let bank = Bank::read(work.bank(), MEMBERS)?;
+        let bank = Bank::read(work.bank())?;
         let found = measure(&bank, |line| work.say(line))?;
         let markdown = markdown(&found, &work.command());
         Ok(Some(Outcome::new(&found, markdown)))
