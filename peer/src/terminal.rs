@@ -26,15 +26,14 @@ pub fn note(line: impl fmt::Display) {
 /// Where there is nobody to ask, or the answer is not yes. Nothing was done then.
 pub fn confirm(what: &str, question: &str, option: &str) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
+    note(what);
     let stdin = std::io::stdin();
     if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
-        note(what);
         return Err(
             Failure::environment("nothing was done: there is nobody here to confirm it")
                 .hint(format!("give {option} to do it unasked")),
         );
     }
-    note(what);
     let _ = write!(std::io::stderr(), "{question} [y/N] ");
     let mut answer = String::new();
     // A terminal that went away answers nothing.
