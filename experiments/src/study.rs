@@ -300,14 +300,14 @@ impl<'a> Work<'a> {
         Ok((entry.name.clone(), entry.thing.clone()))
     }
 
-    /// The file of finished cells: another ground has another one, so that cells of both never mix.
-    fn results_file(&self) -> String {
-        match self.ground.mark() {
-            mark if mark.is_empty() => RESULTS.to_owned(),
-            mark => {
-                let name = hash::digest(Domain::Simulation, mark.as_bytes()).short();
-                format!("results-{name}.jsonl")
+    /// The name of a file in the results folder: another ground has another one, so that both never mix.
+    pub fn file_name(&self, name: &str) -> String {
+        match (self.ground.mark(), name.rsplit_once('.')) {
+            (mark, Some((stem, end))) if !mark.is_empty() => {
+                let mark = hash::digest(Domain::Simulation, mark.as_bytes()).short();
+                format!("{stem}-{mark}.{end}")
             }
+            _ => name.to_owned(),
         }
     }
 
@@ -321,7 +321,7 @@ impl<'a> Work<'a> {
             .folder()
             .expect("studies made of cells ask for a folder");
         std::fs::create_dir_all(folder).map_err(|source| results::file_error(folder, source))?;
-        let mut results = Results::open(&folder.join(self.results_file()))?;
+        let mut results = Results::open(&folder.join(self.file_name(RESULTS)))?;
         // More minutes than a duration holds are as many as it takes.
         let limit = (self.cells.minutes)
             .and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes.max(0.0)).ok());

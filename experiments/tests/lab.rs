@@ -190,3 +190,59 @@ fn studies_run_on_a_researcher_s_own_texts_and_members_from_any_folder() {
         words(&shown.stderr)
     );
 }
+
+#[test]
+fn attribution_retrains_and_gaming_cheats_among_as_many_members_as_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    for shard in &tributary_trainer::shards::DEMO_SHARDS[..2] {
+        let text: String = shard.text.chars().take(60_000).collect();
+        std::fs::write(home.join(format!("{}.txt", shard.name)), text).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let mut lab = Command::new(env!("CARGO_BIN_EXE_tributary-lab"));
+        lab.current_dir(home).args(arguments).output().unwrap()
+    };
+    let data = ["--data", "shakespeare.txt", "hackers.txt"];
+    let some = [
+        "attribution",
+        "--out",
+        "own",
+        "--only",
+        "alike; seed 1; 0011",
+    ];
+    let shown = run(&[&some[..], &data, &["--members", "4"]].concat());
+    assert!(shown.status.success(), "{}", words(&shown.stderr));
+    let kept = std::fs::read_dir(home.join("own")).unwrap();
+    let kept: Vec<_> = kept.map(|file| file.unwrap().path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let results = std::fs::read_to_string(&kept[0]).unwrap();
+    assert_eq!(results.lines().count(), 1, "{results}");
+    assert!(results.contains("alike; seed 1; 0011"), "{results}");
+
+    let refusals: [(&[&str], &str); 5] = [
+        (
+            &["attribution", "--out", "own", "--members", "3"],
+            "between 4 and 10",
+        ),
+        (
+            &["attribution", "--out", "own", "--members", "11"],
+            "between 4 and 10",
+        ),
+        (&["attribution", "--members", "5"], "--out FOLDER"),
+        (&["attribution", "--data", "hackers.txt"], "--out FOLDER"),
+        (
+            &["gaming", "--out", "own", "--members", "50"],
+            "between 3 and 49",
+        ),
+    ];
+    for (arguments, why) in refusals {
+        let refused = run(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            words(&refused.stderr).contains(why),
+            "{}",
+            words(&refused.stderr)
+        );
+    }
+}

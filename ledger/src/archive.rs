@@ -17,6 +17,7 @@ use tributary_protocol::id::{BlobHash, NetworkId, Round, RunId, Scope, Seq};
 use tributary_protocol::log::{SignedBlock, Unverified};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::forgotten;
 use tributary_protocol::state;
 
 use crate::Remedy;
@@ -113,6 +114,8 @@ impl Remedy for AdapterError {
 pub struct Archive {
     /// Runs, by id.
     pub runs: Vec<ArchivedRun>,
+    /// Runs that the owner had removed: of each the home keeps only what its peer signed.
+    pub forgotten: Vec<ArchivedRun>,
     /// What could not be put together.
     pub faults: Vec<Fault>,
     /// The network that its blocks are for.
@@ -172,10 +175,12 @@ impl Archive {
         let new = |run: &RunId| ArchivedRun::new(network, *run, marks(run));
         let mut archive = Self {
             runs: Vec::new(),
+            forgotten: Vec::new(),
             faults: Vec::new(),
             network,
             blobs: Box::new(blobs),
         };
+        let forgotten = forgotten(records.clone());
         // A log must hear of the certificates that rely on its entries before it hears of its blocks.
         for record in records.clone() {
             match record {
@@ -207,7 +212,8 @@ impl Archive {
         for part in parts.values_mut() {
             part.finish(&here);
         }
-        archive.runs = parts.into_values().collect();
+        (archive.forgotten, archive.runs) =
+            (parts.into_values()).partition(|part| forgotten.contains(&part.id));
         archive
     }
 

@@ -32,6 +32,43 @@ pub fn archive(archive: &Archive, report: &mut Report) {
             report.faults.push(fault.in_run(run.id));
         }
     }
+    for run in &archive.forgotten {
+        match left_over(run) {
+            Ok(found) => report.runs.push(found),
+            Err(fault) => report.faults.push(fault.in_run(run.id)),
+        }
+        report.notes.push(format!(
+            "run {}: removed from this disk; the {} blocks that this peer signed in it are kept, so that it never signs \
+             another history",
+            run.id.short(),
+            run.blocks.len()
+        ));
+    }
+}
+
+/// What is kept of a run that was removed: logs without a gap, each block signed, and nothing else.
+fn left_over(run: &ArchivedRun) -> Result<RunReport, Fault> {
+    if !run.unsigned.is_empty() {
+        let why = format!(
+            "{} blocks do not have the signature of their author",
+            run.unsigned.len()
+        );
+        return Err(Fault::of(why));
+    }
+    if run.log.waiting() > 0 {
+        let why = format!("{} blocks lack the one before them", run.log.waiting());
+        return Err(Fault::of(why));
+    }
+    if !run.certificates.is_empty() {
+        return Err(Fault::of("it was removed, and certificates of it are here"));
+    }
+    let blocks = run.blocks.len() as u32;
+    Ok(RunReport {
+        run: run.id.to_string(),
+        blocks,
+        signatures: blocks,
+        ..RunReport::default()
+    })
 }
 
 /// The protocol's audit of one run; `visit` sees every round. An archive remembers that a run holds. What a mark says

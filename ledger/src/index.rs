@@ -11,7 +11,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tributary_protocol::certificate::Certificate;
@@ -33,6 +33,8 @@ type EntryPosition = (Seq, u8);
 pub struct LedgerIndex {
     network: NetworkId,
     runs: BTreeMap<RunId, RunFold>,
+    /// Runs that the owner had removed: readers are shown nothing of what is left.
+    forgotten: BTreeSet<RunId>,
     published: Snapshot,
 }
 
@@ -60,6 +62,7 @@ impl LedgerIndex {
         Self {
             network,
             runs: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             published: Snapshot::default(),
         }
     }
@@ -73,8 +76,11 @@ impl LedgerIndex {
 
     /// Takes records over. What does not decode is left out: the audit reports it.
     pub fn extend<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
+        let mut followed = Vec::new();
         for record in records {
             match record {
+                Record::Forgotten { run, .. } => drop(self.forgotten.insert(*run)),
+                Record::Followed { run, .. } => followed.push(*run),
                 Record::Block(bytes) => self.add_block(bytes),
                 Record::Certificate { run, bytes, .. } => {
                     if let Ok(certificate) = Certificate::decode(bytes)
@@ -84,6 +90,14 @@ impl LedgerIndex {
                     }
                 }
                 _ => {}
+            }
+        }
+        // A store gives back its kinds in any order: what is followed is followed again.
+        for run in followed {
+            if self.forgotten.remove(&run)
+                && let Some(fold) = self.runs.get_mut(&run)
+            {
+                fold.is_changed = true;
             }
         }
         // Certificates that came before the manifest, or in another order, are folded together.
@@ -110,7 +124,9 @@ impl LedgerIndex {
             let changed = self.runs.values_mut().filter(|fold| fold.is_changed);
             for fold in changed {
                 fold.is_changed = false;
-                if let Some(indexed) = &fold.indexed {
+                if let Some(indexed) = &fold.indexed
+                    && !self.forgotten.contains(&fold.run)
+                {
                     runs.insert(fold.run, Arc::new(indexed.clone()));
                 }
             }

@@ -20,6 +20,7 @@ mod run;
 mod status;
 mod train;
 mod up;
+mod upkeep;
 mod why;
 
 use std::ffi::OsString;
@@ -154,6 +155,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Relay(args) => block_on(relay::run(&context, args)),
         Command::Status(args) => block_on(status::run(&context, args)),
         Command::Run(command) => block_on(run::run(&context, command)),
+        Command::Gc(args) => upkeep::gc(&context, args),
         Command::Datanet(command) => block_on(datanet::run(&context, command)),
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
         Command::Ledger(command) => block_on(ledger::run(&context, command)),

@@ -44,8 +44,12 @@ impl Indexer {
 
     /// Hands on what readers are shown something of.
     pub(crate) fn feed(&self, records: &[Record]) {
-        let shown =
-            |record: &&Record| matches!(record, Record::Block(_) | Record::Certificate { .. });
+        let shown = |record: &&Record| {
+            matches!(
+                record,
+                Record::Block(_) | Record::Certificate { .. } | Record::Followed { .. }
+            )
+        };
         let records: Vec<Record> = records.iter().filter(shown).cloned().collect();
         if !records.is_empty() {
             // The thread ends only after this sender, or by a defect that its panic names.

@@ -28,6 +28,7 @@ pub mod settings;
 pub mod shard;
 pub mod store;
 pub mod terminal;
+mod upkeep;
 pub mod verify;
 pub mod view;
 pub mod why;

@@ -103,6 +103,7 @@ impl Metrics {
                 Record::Residual { bytes, .. } => ("residual", bytes.len()),
                 Record::Sent { bytes, .. } => ("sent", bytes.len()),
                 Record::Followed { bytes, .. } => ("followed", bytes.len()),
+                Record::Forgotten { last, .. } => ("forgotten", last.as_ref().map_or(0, Vec::len)),
             };
             self.records.with_label_values(&[kind]).inc();
             self.record_bytes

@@ -21,6 +21,7 @@ mod reader;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
@@ -35,9 +36,11 @@ use tributary_protocol::id::BlobHash;
 use crate::home::HomePaths;
 
 pub use blobs::Blobs;
+pub(crate) use blobs::is_left_over;
 pub use error::StoreError;
 pub use reader::LedgerReader;
 pub(crate) use reader::{Checks, LedgerFile};
+pub(crate) use upkeep::Upkeep;
 
 /// Jobs that one commit takes at most; bounds the memory of a batch.
 const MAX_BATCH: usize = 256;

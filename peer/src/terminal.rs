@@ -20,6 +20,30 @@ pub fn note(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Asks the person at the terminal before something is done that cannot be undone; `option` answers ahead.
+///
+/// # Errors
+/// Where there is nobody to ask, or the answer is not yes. Nothing was done then.
+pub fn confirm(what: &str, question: &str, option: &str) -> Result<(), Failure> {
+    use std::io::IsTerminal as _;
+    note(what);
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(
+            Failure::environment("nothing was done: there is nobody here to confirm it")
+                .hint(format!("give {option} to do it unasked")),
+        );
+    }
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let mut answer = String::new();
+    // A terminal that went away answers nothing.
+    let _ = stdin.read_line(&mut answer);
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::interrupted("nothing was done")),
+    }
+}
+
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {

@@ -284,6 +284,15 @@ pub enum Record {
         /// Encoded `Option<Join>`.
         bytes: Vec<u8>,
     },
+    /// The owner had the run removed from this disk: of it only what this peer signed is left. Replaces the one before.
+    /// Unless a `Followed` stands beside it the run is not followed.
+    Forgotten {
+        /// The run.
+        run: RunId,
+        /// The last certificate that was here, encoded: nobody else may have it yet. What this peer's seat said up to its
+        /// round is not on the disk, so it says nothing more in those rounds.
+        last: Option<Vec<u8>>,
+    },
 }
 
 /// Work for a trainer thread.

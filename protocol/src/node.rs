@@ -16,6 +16,7 @@ mod certified;
 mod close;
 mod collect;
 mod exchange;
+mod forget;
 mod height;
 mod invariants;
 mod known;
@@ -45,6 +46,7 @@ use crate::time::Now;
 use crate::wire::Message;
 
 pub use bounds::{Bounds, Excess, Resource};
+pub use forget::{Forgetting, forgotten};
 pub use refute::Refutation;
 pub use restore::{RestoreError, Saved};
 pub use run::Run;
@@ -92,6 +94,8 @@ impl Resources {
 pub struct Node {
     cx: NodeContext,
     runs: BTreeMap<RunId, Run>,
+    /// Runs that the owner had removed: of each, what this peer signed in it.
+    forgotten: BTreeMap<RunId, Run>,
 }
 
 /// What every run works with: the key, the neighbours, the seed of draws, and the way out.
@@ -177,6 +181,7 @@ impl Node {
         Self {
             cx,
             runs: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
         }
     }
 

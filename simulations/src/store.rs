@@ -86,6 +86,7 @@ impl Store {
             Record::Followed { run, bytes } => {
                 self.followed.insert(run, bytes);
             }
+            Record::Forgotten { .. } => panic!("no owner in a simulation forgets a run"),
         }
     }
 

@@ -33,7 +33,9 @@ use tributary_trainer::{BaseError, DataError};
 use tributary_simulations::Named;
 
 use crate::learner::TinyModelError;
-use crate::study::{Cells, Outcome, Results, ResultsError, Study, Takes, Work};
+use crate::study::{
+    Cells, Ground, GroundError, Outcome, Results, ResultsError, Study, Takes, Work,
+};
 use agreement::Agreement;
 pub use bank::{Bank, BankError};
 use federations::FEDERATIONS;
@@ -44,9 +46,13 @@ pub use trial::{Method, Round, Scores, Trial};
 
 /// The bank that a retraining makes, in its results folder unless another place is named.
 const BANK: &str = "bank.bin";
-/// Members of each federation.
+/// Members of each federation, unless others are asked for.
 pub const MEMBERS: usize = 6;
-/// Coalitions of them.
+/// Fewest members: in one federation the last four are cast.
+const LEAST: usize = 4;
+/// Most members: each further one doubles the retrainings.
+const MOST: usize = 10;
+/// Coalitions of the usual members.
 pub const COALITIONS: usize = 1 << MEMBERS;
 /// Queries of each federation.
 pub const QUERIES: usize = 60;
@@ -71,6 +77,9 @@ pub enum AttributionError {
     /// The bank.
     #[error(transparent)]
     Bank(#[from] BankError),
+    /// The researcher's own ground.
+    #[error(transparent)]
+    Ground(#[from] GroundError),
 }
 
 /// Losses of one retrained coalition, nats per token.
@@ -94,24 +103,27 @@ pub struct Cell {
     federation: usize,
     seed: u64,
     coalition: Coalition,
+    members: usize,
 }
 
 impl Cell {
     fn name(&self) -> String {
-        let name = FEDERATIONS[self.federation].name;
-        format!("{name}; seed {}; {:06b}", self.seed, self.coalition.bits())
+        let (name, members) = (FEDERATIONS[self.federation].name, self.members);
+        let bits = self.coalition.bits();
+        format!("{name}; seed {}; {bits:0members$b}", self.seed)
     }
 
-    /// Every retraining, federation after federation.
-    fn all() -> Vec<Self> {
+    /// Every retraining of so many members, federation after federation.
+    fn all(members: usize) -> Vec<Self> {
         let federations = 0..FEDERATIONS.len();
         federations
             .flat_map(|federation| SEEDS.map(|seed| (federation, seed)))
             .flat_map(|(federation, seed)| {
-                (0..COALITIONS as u64).map(move |bits| Self {
+                (0..1u64 << members).map(move |bits| Self {
                     federation,
                     seed,
                     coalition: Coalition::from_bits(bits),
+                    members,
                 })
             })
             .collect()
@@ -130,14 +142,20 @@ pub struct Retraining {
     stages: BTreeMap<(usize, u64), Stage>,
 }
 
-impl Cells for AttributionStudy {
+/// The retrainings of one ground.
+struct Retrainings<'a> {
+    ground: &'a Ground,
+    members: usize,
+}
+
+impl Cells for Retrainings<'_> {
     type Cell = Cell;
     type Result = Losses;
     type Setup = Retraining;
     type Error = AttributionError;
 
     fn cells(&self, _results: &Results<Losses>) -> Vec<Cell> {
-        Cell::all()
+        Cell::all(self.members)
     }
 
     fn cell_name(&self, cell: &Cell) -> String {
@@ -146,7 +164,7 @@ impl Cells for AttributionStudy {
 
     fn setup(&self) -> Result<Retraining, AttributionError> {
         Ok(Retraining {
-            setup: Setup::new()?,
+            setup: Setup::new(self.ground, self.members)?,
             stages: BTreeMap::new(),
         })
     }
@@ -169,29 +187,40 @@ impl Study for AttributionStudy {
     }
 
     fn takes(&self) -> &'static [Takes] {
-        &[Takes::CellsOnRequest, Takes::Bank]
+        &[Takes::CellsOnRequest, Takes::Bank, Takes::Ground]
     }
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
+        let why = "the last four of them are cast, and every coalition of them is retrained";
+        let ground = work.ground();
+        let members = ground.members_between(MEMBERS, LEAST, MOST, why)?;
+        if !ground.is_own() && work.folder().is_none() && work.bank().is_none() {
+            return Err(BankError::Stale.into());
+        }
         let mut only = work.only();
         let mut bank = work.bank().map(Path::to_owned);
         if let Some(folder) = work.folder() {
-            let (results, left) = work.fill(self)?;
+            let (results, left) = work.fill(&Retrainings { ground, members })?;
             if left > 0 || !work.is_whole() {
                 return Ok(None);
             }
-            let made = bank.get_or_insert_with(|| folder.join(BANK));
-            pack(&results)?.write(made)?;
+            let made = bank.get_or_insert_with(|| folder.join(work.file_name(BANK)));
+            pack(&results, ground, members)?.write(made)?;
             only = "";
         }
         if !only.is_empty() && work.writes() {
             return Err("a page needs all methods: leave out --only, or --write".into());
         }
-        let bank = Bank::read(bank.as_deref())?;
-        let compared = compare(&bank, &self.methods, &Scope::all(only), |line| {
-            work.say(line)
-        })?;
-        let markdown = markdown(&compared, &work.command());
+        let bank = Bank::read_of(bank.as_deref(), members)?;
+        let setup = Setup::new(ground, members)?;
+        let scope = Scope::all(only);
+        let compared = compare_on(&bank, &setup, &self.methods, &scope, |line| work.say(line))?;
+        let markdown = markdown(
+            &compared,
+            &work.command(),
+            members,
+            ground.model("a miniature of brook"),
+        );
         Ok(Some(Outcome::new(&compared.figures(), markdown)))
     }
 }
@@ -200,16 +229,22 @@ impl Study for AttributionStudy {
 ///
 /// # Errors
 /// When a retraining is missing or its losses do not fit the format.
-pub fn pack(results: &Results<Losses>) -> Result<Bank, AttributionError> {
-    let setup = Setup::new()?;
+fn pack(
+    results: &Results<Losses>,
+    ground: &Ground,
+    members: usize,
+) -> Result<Bank, AttributionError> {
+    let setup = Setup::new(ground, members)?;
     let find = |cell: Cell| results.get(&cell.name()).cloned();
     Ok(Bank::pack(
         setup.fingerprint(),
+        members,
         |federation, seed, bits| {
             find(Cell {
                 federation,
                 seed: SEEDS[seed],
                 coalition: Coalition::from_bits(bits),
+                members,
             })
         },
     )?)
@@ -237,7 +272,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Runs methods on federations and seeds and compares them with the bank.
+/// Runs methods on the study's own federations and seeds and compares them with their bank.
 ///
 /// # Errors
 /// See [`AttributionError`].
@@ -245,9 +280,19 @@ pub fn compare(
     bank: &Bank,
     methods: &Named<dyn Method>,
     scope: &Scope<'_>,
+    progress: impl FnMut(&str),
+) -> Result<Compared, AttributionError> {
+    compare_on(bank, &Setup::own()?, methods, scope, progress)
+}
+
+/// The same with the federations of any ground.
+fn compare_on(
+    bank: &Bank,
+    setup: &Setup,
+    methods: &Named<dyn Method>,
+    scope: &Scope<'_>,
     mut progress: impl FnMut(&str),
 ) -> Result<Compared, AttributionError> {
-    let setup = Setup::new()?;
     bank.check(setup.fingerprint())?;
     let mut compared = Compared::default();
     // The hybrid is fitted on the federations of the other half.
@@ -256,7 +301,7 @@ pub fn compare(
         let started = Instant::now();
         for (seed, number) in SEEDS.into_iter().enumerate().take(scope.seeds) {
             let stage = setup.stage(cast, number);
-            let played = stage.play(Coalition::full(MEMBERS));
+            let played = stage.play(Coalition::full(stage.held.len()));
             let trial = Trial {
                 federation,
                 seed,

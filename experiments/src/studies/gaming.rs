@@ -46,8 +46,8 @@ use tributary_simulations::federation::{Closed, Federation, Outer, Sent, Terms, 
 
 pub use tables::{figures, markdown};
 
-/// Honest members; the cheater's names come after them.
-const HONEST: usize = 7;
+/// Members, of whom the last one cheats, unless others are asked for; the cheater's names come after the honest ones.
+const MEMBERS: usize = 8;
 /// Rounds; even.
 const ROUNDS: u32 = 12;
 /// Local steps of a round.
@@ -186,6 +186,7 @@ pub struct GamingStudy;
 /// The same on one ground.
 struct Games<'a> {
     ground: &'a Ground,
+    members: usize,
 }
 
 impl Cells for Games<'_> {
@@ -203,7 +204,7 @@ impl Cells for Games<'_> {
     }
 
     fn setup(&self) -> Result<Setup, GamingError> {
-        Setup::new(self.ground)
+        Setup::new(self.ground, self.members)
     }
 
     fn compute(&self, setup: &mut Setup, cell: &Cell) -> Played {
@@ -226,29 +227,31 @@ impl Study for GamingStudy {
 
     fn run(&self, work: &Work<'_>) -> Result<Option<Outcome>, Box<dyn Error>> {
         let ground = work.ground();
-        ground.keeps_members(HONEST + 1)?;
-        let (results, _) = work.fill(&Games { ground })?;
+        let names = Strategy::ALL.map(Strategy::names).into_iter().max();
+        let members = ground.members_beside(MEMBERS, names.unwrap_or(1) - 1)?;
+        let (results, _) = work.fill(&Games { ground, members })?;
         let what = ground.words("seven domains", "a tiny model");
-        let markdown = markdown(&results, &work.command(), &what);
+        let markdown = markdown(&results, &work.command(), members, &what);
         Ok(Some(Outcome::new(&figures(&results), markdown)))
     }
 }
 
 fn compute(cell: &Cell, setup: &Setup) -> Played {
     let started = Instant::now();
-    let dealt = setup.deal(HONEST + 1, HELD, cell.seed);
-    let honest = dealt[..HONEST]
+    let dealt = setup.deal(setup.members(), HELD, cell.seed);
+    let honest = dealt[..setup.honest()]
         .iter()
         .map(|holding| holding.windows.clone());
     let mut held: Vec<Windows> = honest.collect();
     held.extend(cell.strategy.holds(setup, &dealt, cell.seed));
-    let mut table = Table::new(cell, setup.learner(held.clone(), cell.seed), &held);
+    let learner = setup.learner(held.clone(), cell.seed);
+    let mut table = Table::new(cell, setup.honest(), learner, &held);
     for _ in 0..ROUNDS {
         table.round();
     }
     let answers = matches!(cell.strategy, Strategy::Honest | Strategy::Queries);
     Played {
-        likeness: Likeness::of(&table.history),
+        likeness: Likeness::of(setup.honest(), &table.history),
         asked: (answers && !cell.tied).then(|| Asked::of(setup, &table.history)),
         paid: table.paid,
         wall_s: started.elapsed().as_secs_f64(),
@@ -258,6 +261,8 @@ fn compute(cell: &Cell, setup: &Setup) -> Played {
 /// A federation that is played, and what is kept of it.
 struct Table {
     strategy: Strategy,
+    /// Honest members.
+    honest: usize,
     learner: Language,
     federation: Federation,
     /// What each member's receipts may claim, as a part of what a round trains on.
@@ -276,15 +281,16 @@ struct Table {
 }
 
 impl Table {
-    fn new(cell: &Cell, learner: Language, held: &[Windows]) -> Self {
+    fn new(cell: &Cell, honest: usize, learner: Language, held: &[Windows]) -> Self {
         let federation = Federation::new(learner.shape().clone(), cell.seed, held.len(), terms());
         let empty = Paid {
             rounds: 0,
             cheater: 0.0,
-            honest: vec![0.0; HONEST],
+            honest: vec![0.0; honest],
         };
         Self {
             strategy: cell.strategy,
+            honest,
             claims: match cell.tied {
                 true => claims(held),
                 false => vec![1.0; held.len()],
@@ -304,7 +310,9 @@ impl Table {
     }
 
     fn round(&mut self) {
-        let trained = self.federation.train(&self.learner, 0..HONEST, |_| STEPS);
+        let trained = self
+            .federation
+            .train(&self.learner, 0..self.honest, |_| STEPS);
         let mut sent: Vec<Sent> = trained.into_iter().map(|(_, sent)| sent).collect();
         let blobs: Vec<Vec<u8>> = sent.iter().map(|sent| sent.blob.clone()).collect();
         let most = sent.iter().map(|sent| sent.tokens).max().unwrap_or(1);
@@ -341,7 +349,7 @@ impl Table {
                 .position(|(id, _)| *id == peer(*member));
             at.map_or(f64::NEG_INFINITY, |at| scores[at])
         };
-        let best = (0..HONEST).max_by(|a, b| score_of(a).total_cmp(&score_of(b)));
+        let best = (0..self.honest).max_by(|a, b| score_of(a).total_cmp(&score_of(b)));
         self.best.push(best.unwrap_or(0));
         self.blobs.push(blobs);
         self.history.push(closed);
@@ -350,8 +358,9 @@ impl Table {
     /// What the cheater's names publish in the open round.
     fn cheat(&mut self, blobs: &[Vec<u8>], most: u64) -> Vec<Sent> {
         let segments = self.federation.segments();
-        let names = HONEST..HONEST + self.strategy.names();
-        let training = HONEST..HONEST + self.strategy.trains();
+        let honest = self.honest;
+        let names = honest..honest + self.strategy.names();
+        let training = honest..honest + self.strategy.trains();
         let trained = self.federation.train(&self.learner, training, |_| STEPS);
         let own = trained
             .first()
@@ -370,7 +379,7 @@ impl Table {
         };
         for member in names {
             let blob = match (self.strategy, sent.first()) {
-                (Strategy::Published(_), Some(first)) if member > HONEST => first.blob.clone(),
+                (Strategy::Published(_), Some(first)) if member > honest => first.blob.clone(),
                 (Strategy::Stale, Some(own)) => {
                     if self.first.len() < 2 {
                         self.first.push(own.blob.clone());
@@ -438,7 +447,7 @@ fn pay(paid: &mut Paid, closed: &Closed, scores: &[f64], counts: bool) {
     paid.rounds += 1;
     for ((id, _), score) in closed.contributions.iter().zip(scores) {
         let part = score.max(0.0) / sum;
-        match (0..HONEST).find(|member| peer(*member) == *id) {
+        match (0..paid.honest.len()).find(|member| peer(*member) == *id) {
             Some(member) => paid.honest[member] += part,
             None if counts => paid.cheater += part,
             None => {}

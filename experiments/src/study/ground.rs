@@ -54,15 +54,33 @@ impl Ground {
         }
     }
 
-    /// Refuses another number of members, for a study whose members are cast by name.
+    /// As [`Ground::members`], where one of them may take part under so many more names.
     ///
     /// # Errors
-    /// When one was asked for.
-    pub fn keeps_members(&self, members: usize) -> Result<(), GroundError> {
-        match self.members {
-            None => Ok(()),
-            Some(_) => Err(GroundError(format!(
-                "--members: this study always has {members}; leave the option out"
+    /// When one round could not include all of them.
+    pub fn members_beside(&self, usual: usize, names: usize) -> Result<usize, GroundError> {
+        let why = format!(
+            "one of them takes part under up to {} names, and a round includes {MOST}",
+            names + 1
+        );
+        self.members_between(usual, LEAST, MOST - names, &why)
+    }
+
+    /// As [`Ground::members`], within bounds of the study's own; `why` says where they come from.
+    ///
+    /// # Errors
+    /// Outside of them.
+    pub fn members_between(
+        &self,
+        usual: usize,
+        least: usize,
+        most: usize,
+        why: &str,
+    ) -> Result<usize, GroundError> {
+        match self.members(usual)? {
+            members if (least..=most).contains(&members) => Ok(members),
+            members => Err(GroundError(format!(
+                "--members {members} must lie between {least} and {most}: {why}"
             ))),
         }
     }
@@ -83,6 +101,11 @@ impl Ground {
                 domain.name
             )))
         })
+    }
+
+    /// Whether it is the study's own.
+    pub fn is_own(&self) -> bool {
+        self.mark().is_empty()
     }
 
     /// What results depend on besides the study; nothing for the study's own ground.
@@ -107,16 +130,18 @@ impl Ground {
         parts.concat()
     }
 
+    /// The base model as it was named; `usual` for the study's own.
+    pub fn model<'a>(&'a self, usual: &'a str) -> &'a str {
+        self.model.as_deref().unwrap_or(usual)
+    }
+
     /// What the members train, in words.
     pub fn words(&self, texts: &str, model: &str) -> String {
         let texts = match self.data.is_empty() {
             true => texts.to_owned(),
             false => self.data.join(", "),
         };
-        format!(
-            "{texts}; LoRA on {}",
-            self.model.as_deref().unwrap_or(model)
-        )
+        format!("{texts}; LoRA on {}", self.model(model))
     }
 
     /// Base model and texts; where none are named, a miniature of brook, pretrained on a text that no member holds, and
@@ -198,6 +223,16 @@ mod tests {
             " --model brook --data a.txt notes --members 30"
         );
         assert_eq!(other.members(15), Ok(30));
+        assert_eq!(other.members_beside(8, 15), Ok(30));
+        let crowd = Ground {
+            members: Some(50),
+            ..own.clone()
+        };
+        let refused = crowd.members_beside(8, 15).unwrap_err().to_string();
+        assert!(
+            refused.contains("50") && refused.contains("between 3 and 49"),
+            "{refused}"
+        );
         let many = Ground {
             members: Some(65),
             ..own

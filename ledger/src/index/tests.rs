@@ -185,3 +185,61 @@ fn a_snapshot_never_changes_and_shares_what_did_not() {
     let shared = |snapshot: &Snapshot| snapshot.runs[&builder.run()].clone();
     assert!(Arc::ptr_eq(&shared(&after), &shared(&both)));
 }
+
+#[test]
+fn a_run_that_its_owner_removed_is_not_shown_until_it_is_followed_again() {
+    let (made, _, _) = finished();
+    let run = made.run();
+    let own = made
+        .records
+        .iter()
+        .filter(|r| matches!(r, Record::Block(_)));
+    let marked = Record::Forgotten { run, last: None };
+    let left: Vec<Record> = own.cloned().chain([marked]).collect();
+    let mut index = LedgerIndex::of(NETWORK, &left);
+    assert_eq!(index.snapshot().runs().count(), 0);
+    let bytes = Vec::new();
+    index.extend(&[Record::Followed { run, bytes }]);
+    assert!(index.snapshot().run(&run).is_some());
+}
+
+/// Who changes a block of what is kept is found out, and a removal that is none as well.
+#[test]
+fn what_is_kept_of_a_removed_run_is_checked() {
+    let (made, _, _) = finished();
+    let marked = Record::Forgotten {
+        run: made.run(),
+        last: None,
+    };
+    let checked = |records: &[Record]| {
+        let none = std::collections::BTreeMap::new();
+        let archive = crate::Archive::of(NETWORK, records, none);
+        let mut report = crate::Report::default();
+        crate::audit::archive(&archive, &mut report);
+        report
+    };
+    let whole: Vec<Record> = made
+        .records
+        .iter()
+        .cloned()
+        .chain([marked.clone()])
+        .collect();
+    let report = checked(&whole);
+    assert!(
+        report.faults[0].reason.contains("certificates"),
+        "{report:?}"
+    );
+    let blocks = made
+        .records
+        .iter()
+        .filter(|r| matches!(r, Record::Block(_)));
+    let mut left: Vec<Record> = blocks.cloned().chain([marked]).collect();
+    let report = checked(&left);
+    assert_eq!(report.faults, []);
+    assert_eq!(report.runs[0].blocks as usize, left.len() - 1);
+    if let Record::Block(bytes) = &mut left[0] {
+        *bytes.last_mut().expect("a block has bytes") ^= 1;
+    }
+    let report = checked(&left);
+    assert!(report.faults[0].reason.contains("signature"), "{report:?}");
+}

@@ -36,7 +36,7 @@ use crate::settings::declined_words;
 use crate::terminal::Failure;
 use crate::verify;
 use crate::why::{Question, Why};
-pub(super) use name::pick;
+pub(crate) use name::pick;
 use name::pick_only;
 use show::brief_of;
 pub(super) use show::full_of;

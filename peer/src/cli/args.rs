@@ -13,6 +13,7 @@ use tributary_trainer::Schedule;
 use tributary_trainer::data::Format as DataFormat;
 use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 
+use super::upkeep::GcArgs;
 use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
 use crate::settings::Bounds;
@@ -56,6 +57,8 @@ pub enum Command {
     /// Open, join and watch runs.
     #[command(subcommand)]
     Run(RunCommand),
+    /// Remove what no run of this home needs: blobs that none names, unfinished files, free pages of the ledger.
+    Gc(GcArgs),
     /// The data this peer trains on.
     #[command(subcommand)]
     Datanet(DatanetCommand),
@@ -115,6 +118,7 @@ impl Command {
             | Self::Reach
             | Self::Relay(_)
             | Self::Run(_)
+            | Self::Gc(_)
             | Self::Datanet(_)
             | Self::Adapter(_)
             | Self::Ledger(_)
@@ -205,6 +209,20 @@ pub enum RunCommand {
         /// The run's id, or its first digits.
         #[arg(value_parser = parse_id)]
         id: String,
+    },
+    /// Remove a run from this disk, while no daemon runs. What this peer signed in it stays, so that it never signs
+    /// another history, and `run join` goes on with that. So do shards, exported adapters, and blobs that other runs need.
+    Rm {
+        /// The run's id, or its first digits.
+        #[arg(value_parser = parse_id)]
+        id: String,
+        /// Remove it unasked.
+        #[arg(long)]
+        yes: bool,
+        /// Remove it although it is open and this peer is a member: what of its work is not certified yet is lost, and
+        /// so are the updates that others would fetch from here.
+        #[arg(long)]
+        abandon: bool,
     },
     /// Follow a run's phases as they happen.
     Watch {

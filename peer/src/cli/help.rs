@@ -19,7 +19,7 @@ use crate::terminal::{Failure, Format};
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "See it, and run a peer",
-        &["demo", "init", "up", "down", "status"],
+        &["demo", "init", "up", "down", "status", "gc"],
     ),
     ("Meet others", &["invite", "join", "reach", "relay"]),
     ("You have text, or open a run", &["datanet", "run"]),
@@ -112,6 +112,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("run list", &["tributary run list"]),
     ("run show", &["tributary run show 3f9a0c11d2 --format json"]),
     ("run watch", &["tributary run watch 3f9a0c11d2"]),
+    (
+        "run rm",
+        &[
+            "tributary run rm 3f9a0c11d2",
+            "tributary run rm 3f9a0c11d2 --yes",
+        ],
+    ),
+    ("gc", &["tributary gc --dry-run", "tributary gc"]),
     (
         "adapter export",
         &["tributary adapter export 3f9a0c11d2 poet"],

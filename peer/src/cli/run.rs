@@ -1,4 +1,4 @@
-//! `tributary run ...`: open, join, leave and watch runs through the daemon; list and show them without one as well.
+//! `tributary run ...`: open, join, leave and watch runs through the daemon; list, show and remove them without one.
 
 mod watch;
 
@@ -75,6 +75,7 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
             let run = Local::of(root).await?.run(&id).await?;
             context.out.answer(&run, show)
         }
+        RunCommand::Rm { id, yes, abandon } => super::upkeep::remove(context, &id, yes, abandon),
         RunCommand::Watch { id } => watch::watch(context, &Client::open(root).await?, id).await,
     }
 }

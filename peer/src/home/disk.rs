@@ -146,7 +146,7 @@ pub(crate) fn adopt(root: &Path) -> io::Result<usize> {
 }
 
 /// Whether a file is one that somebody began to write, long ago, and did not finish.
-fn is_abandoned(path: &Path) -> bool {
+pub(crate) fn is_abandoned(path: &Path) -> bool {
     let age = fs::metadata(path).and_then(|file| file.modified());
     let age = age.ok().and_then(|written| written.elapsed().ok());
     is_unfinished(path) && age.is_some_and(|age| age > ABANDONED)

@@ -14,8 +14,16 @@ use crate::home::disk;
 
 /// Suffix of files that are not finished; removed at the next start.
 const UNFINISHED: &str = "part";
+/// Suffix of files that did not have their hash when they were read.
+const DAMAGED: &str = "damaged";
 /// Tells unfinished files of one process apart.
 static NEXT_PART: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a file of the folder was never finished, or was set aside: nothing relies on it.
+pub(crate) fn is_left_over(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end == UNFINISHED || end == DAMAGED)
+}
 
 /// The folder of blobs. Cheap to clone; reads need no lock, because a file never changes once it has
 /// its name.
@@ -122,8 +130,26 @@ impl Blobs {
     /// When it cannot be renamed.
     pub fn set_aside(&self, hash: BlobHash) -> Result<(), StoreError> {
         let path = self.path(hash);
-        let aside = self.folder.join(format!("{hash}.damaged"));
+        let aside = self.folder.join(format!("{hash}.{DAMAGED}"));
         disk::rename(&path, &aside).map_err(|e| StoreError::io("set aside the blob", &path, &e))
+    }
+
+    /// Removes blobs, those that are there; returns how many. Nothing may rely on them any more, on the disk.
+    pub(super) fn remove<'a>(
+        &self,
+        hashes: impl IntoIterator<Item = &'a BlobHash>,
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for hash in hashes {
+            let path = self.path(*hash);
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(StoreError::io("remove the blob", &path, &e)),
+            }
+        }
+        self.sync()?;
+        Ok(removed)
     }
 
     /// Every blob and its size in bytes.

@@ -9,10 +9,14 @@
 //! | residuals    | run                          | check, order, round, bytes  |
 //! | sent         | run                          | check, order, round, update |
 //! | followed     | run                          | check, order, bytes         |
+//! | forgotten    | run                          | check, order, certificate   |
 //!
 //! Numbers in keys are big-endian, so that ranges are in order. `order` counts records as they came,
 //! which gives back each kind in the order it was persisted. `check` is a hash over table, key and the
 //! rest of the value: redb checks its pages, this names the record.
+//!
+//! The table `forgotten` is made when the first run is removed. A version of the program from before it refuses a ledger
+//! that has one, as it must: it would follow the run again and sign a second history.
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 use tributary_protocol::codec;
@@ -33,6 +37,7 @@ const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Table {
     Followed,
+    Forgotten,
     Blocks,
     Certificates,
     Residuals,
@@ -42,8 +47,9 @@ enum Table {
 
 impl Table {
     /// All of them, in the order in which a store gives them back.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Followed,
+        Self::Forgotten,
         Self::Blocks,
         Self::Certificates,
         Self::Residuals,
@@ -54,12 +60,18 @@ impl Table {
     fn name(self) -> &'static str {
         match self {
             Self::Followed => "followed",
+            Self::Forgotten => "forgotten",
             Self::Blocks => "blocks",
             Self::Certificates => "certificates",
             Self::Residuals => "residuals",
             Self::Sent => "sent",
             Self::Consensus => "consensus",
         }
+    }
+
+    /// Whether a ledger may lack it.
+    fn is_optional(self) -> bool {
+        self == Self::Forgotten
     }
 
     fn rows(self) -> Rows {
@@ -94,7 +106,7 @@ pub(super) fn prepare(database: &Database) -> Result<(), StoreError> {
         Some(found) => migrate(database, found),
         None => transact(database, |write| {
             write.open_table(META)?.insert("version", VERSION)?;
-            for table in Table::ALL {
+            for table in Table::ALL.into_iter().filter(|table| !table.is_optional()) {
                 write.open_table(table.rows())?;
             }
             Ok(())
@@ -179,26 +191,52 @@ fn transact(
 
 /// Writes records in one commit.
 pub(super) fn write(database: &Database, records: &[&Record]) -> Result<(), StoreError> {
-    transact(database, |write| {
-        let mut meta = write.open_table(META)?;
-        let mut order = meta.get("order")?.map_or(0, |v| v.value());
-        for record in records {
-            if let Record::ConsensusDone { run, round } = record {
-                forget_height(write, *run, *round)?;
-            } else if let Some((table, key, rest)) = place(record, order) {
-                let mut rows = write.open_table(table.rows())?;
-                // What is content-addressed keeps its first order.
-                let fixed = matches!(record, Record::Block(_) | Record::Certificate { .. });
-                if fixed && rows.get(key.as_slice())?.is_some() {
-                    continue;
-                }
-                let value = seal(table, &key, order, &rest);
-                rows.insert(key.as_slice(), value.as_slice())?;
-                order += 1;
+    transact(database, |write| put(write, records))
+}
+
+fn put(write: &redb::WriteTransaction, records: &[&Record]) -> Result<(), redb::Error> {
+    let mut meta = write.open_table(META)?;
+    let mut order = meta.get("order")?.map_or(0, |v| v.value());
+    for record in records {
+        if let Record::ConsensusDone { run, round } = record {
+            forget_height(write, *run, *round)?;
+        } else if let Some((table, key, rest)) = place(record, order) {
+            let mut rows = write.open_table(table.rows())?;
+            // What is content-addressed keeps its first order.
+            let fixed = matches!(record, Record::Block(_) | Record::Certificate { .. });
+            if fixed && rows.get(key.as_slice())?.is_some() {
+                continue;
+            }
+            let value = seal(table, &key, order, &rest);
+            rows.insert(key.as_slice(), value.as_slice())?;
+            order += 1;
+        }
+    }
+    meta.insert("order", order)?;
+    Ok(())
+}
+
+/// Removes the rows of records that do not stay, and writes `mark`, in one commit.
+pub(super) fn retain(
+    database: &Database,
+    stays: &dyn Fn(&Record) -> bool,
+    mark: Option<&Record>,
+) -> Result<(), StoreError> {
+    let mut gone = Vec::new();
+    for table in Table::ALL {
+        for (_, key, rest) in read_rows(database, table, Checks::Made)? {
+            let record = record_of(table, &key, rest, Checks::Made)
+                .ok_or_else(|| damaged(table, &key, "its key has a wrong length"))?;
+            if !stays(&record) {
+                gone.push((table, key));
             }
         }
-        meta.insert("order", order)?;
-        Ok(())
+    }
+    transact(database, |write| {
+        for (table, key) in &gone {
+            write.open_table(table.rows())?.remove(key.as_slice())?;
+        }
+        put(write, mark.as_slice())
     })
 }
 
@@ -225,6 +263,11 @@ fn place(record: &Record, order: u64) -> Option<(Table, Vec<u8>, Vec<u8>)> {
         }
         Record::Followed { run, bytes } => {
             (Table::Followed, run.as_bytes().to_vec(), bytes.clone())
+        }
+        Record::Forgotten { run, last } => {
+            // No certificate has no bytes.
+            let rest = last.clone().unwrap_or_default();
+            (Table::Forgotten, run.as_bytes().to_vec(), rest)
         }
         Record::Blob { .. } | Record::ConsensusDone { .. } => return None,
     })
@@ -297,6 +340,7 @@ fn read_rows(
     let read = database.begin_read().map_err(|e| fault(e.into()))?;
     let rows = match read.open_table(table.rows()) {
         Ok(rows) => rows,
+        Err(TableError::TableDoesNotExist(_)) if table.is_optional() => return Ok(Vec::new()),
         Err(e) => return Err(fault(e.into())),
     };
     let mut out = Vec::new();
@@ -365,6 +409,10 @@ fn record_of(table: Table, key: &[u8], bytes: Vec<u8>, checks: Checks) -> Option
             bytes: bytes[4..].to_vec().into(),
         },
         Table::Followed => Record::Followed { run, bytes },
+        Table::Forgotten => Record::Forgotten {
+            run,
+            last: Some(bytes).filter(|bytes| !bytes.is_empty()),
+        },
     })
 }
 

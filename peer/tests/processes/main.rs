@@ -25,3 +25,4 @@ mod kills;
 mod loss;
 #[cfg(target_os = "linux")]
 mod newcomers;
+mod removed;

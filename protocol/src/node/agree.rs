@@ -156,6 +156,9 @@ impl OpenRun {
         let round = self.height.round;
         let record = self.replay.remove(&round);
         self.replay.retain(|at, _| *at > round);
+        if record.is_none() && self.is_silenced(cx) {
+            return;
+        }
         let committee = self.height.committee(&self.certified);
         let taken = Seat::take(cx, &self.certified, committee, record.as_deref());
         let Some((seat, outputs)) = taken else {

@@ -36,6 +36,15 @@ pub(super) struct PendingCertificate {
 }
 
 impl PendingCertificate {
+    /// One that this peer had followed before. Its entries come with the logs of others: there is nothing to tell.
+    pub(super) fn kept(certificate: Certificate, since: Instant) -> Self {
+        Self {
+            certificate,
+            since,
+            is_told: true,
+        }
+    }
+
     /// The height that it decides.
     pub(super) fn round(&self) -> Round {
         self.certificate.round()

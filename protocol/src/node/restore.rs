@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::forget;
 use super::known::{Known, Ledger};
 use super::membership::Membership;
 use super::run::{OpenRun, Run, SavedRun, Stage};
@@ -50,6 +51,7 @@ impl Node {
         node.cx.now = now;
         let mut certificates: BTreeMap<(RunId, Round), Vec<Certificate>> = BTreeMap::new();
         let mut blocks = Vec::new();
+        let forgotten = forget::forgotten(&saved.records);
         for record in saved.records {
             match record {
                 Record::Followed { run, bytes } => node.restore_following(run, &bytes)?,
@@ -82,10 +84,19 @@ impl Node {
                     let saved = node.restored_run(run).saved();
                     saved.updates.sent = Some((round, bytes));
                 }
+                Record::Forgotten { run, last } => {
+                    let last = last.map(|bytes| Certificate::decode(&bytes)).transpose();
+                    let last =
+                        last.map_err(|why| RestoreError::new("certificate", why.to_string()))?;
+                    node.restored_run(run).saved().forgotten = last;
+                }
                 Record::Blob { .. } => {}
             }
         }
         node.restore_blocks(&blocks)?;
+        node.forgotten = (node.runs)
+            .extract_if(.., |run, _| forgotten.contains(run))
+            .collect();
         node.resume(certificates, &saved.blobs);
         let effects = std::mem::take(&mut node.cx.out);
         Ok((node, effects))
@@ -150,7 +161,7 @@ impl Node {
         let admitted = self.cx.config.resources.admit(&manifest);
         admitted.map_err(|why| why.to_string())?;
         let id = manifest.run_id();
-        if self.runs.contains_key(&id) {
+        if self.runs.contains_key(&id) || self.forgotten.contains_key(&id) {
             return Err("this run exists already; change its name or its nonce".into());
         }
         let mut run = Run::new(id, &self.cx);
@@ -181,6 +192,10 @@ impl Node {
         let declined = self.runs.get(&id).and_then(Run::declined);
         if let Some(excess) = declined {
             return Err(excess.to_string());
+        }
+        if let Some(mut run) = self.forgotten.remove(&id) {
+            run.recall(&mut self.cx);
+            self.runs.insert(id, run);
         }
         let cx = &self.cx;
         let run = self.runs.entry(id).or_insert_with(|| Run::new(id, cx));

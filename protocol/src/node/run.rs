@@ -18,6 +18,7 @@ use super::membership::Membership;
 use super::publish::{Publishing, SavedUpdates};
 use super::refute::Refutation;
 use super::settle::Settling;
+use crate::certificate::Certificate;
 use crate::entry::{Entry, ScoreSheet};
 use crate::event::{Effect, Notice, Phase, Record, Timer, Trained};
 use crate::id::{Blob, BlobHash, Round, RunId};
@@ -49,6 +50,9 @@ pub(super) enum Stage {
 pub(super) struct SavedRun {
     /// Consensus records of undecided heights.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
+    /// The last certificate before the run was removed: what this peer's seat said up to its round is lost
+    /// ([`Record::Forgotten`]).
+    pub(super) forgotten: Option<Certificate>,
     pub(super) updates: SavedUpdates,
 }
 
@@ -61,6 +65,9 @@ pub(super) struct OpenRun {
     pub(super) publishing: Publishing,
     /// Consensus records of an undecided height, given back by the store.
     pub(super) replay: BTreeMap<Round, Vec<Vec<u8>>>,
+    /// The last certificate before the run was removed. Up to its round this peer takes no seat, unless its record is
+    /// here.
+    pub(super) forgotten: Option<Certificate>,
     /// Why this peer goes no further in the run.
     pub(super) refuted: Option<Refutation>,
     /// What the owner was last told that the run waits for.
@@ -75,6 +82,7 @@ impl OpenRun {
             height: OpenHeight::new(Round(0), cx.now.monotonic),
             settling: Settling::default(),
             replay: saved.replay,
+            forgotten: saved.forgotten,
             refuted: None,
             phase: None,
         }

@@ -9,7 +9,7 @@ use tributary_trainer::gradient::{dot, loss_and_gradient, partial_loss_and_gradi
 
 use super::agreement::{Agreement, pearson};
 use super::tables::{CEILING, OURS};
-use super::{Line, MEMBERS, Trial};
+use super::{Line, Trial};
 
 /// Nodes of the straight path, as those of a round.
 const NODES: [f64; 2] = tributary_attribution::path::NODES;
@@ -117,7 +117,7 @@ pub(super) fn measure(trial: &Trial<'_>, credit: &[f64]) -> Found {
         add(LEXICAL, &|| index.scores(query));
         add(CREDIT, &|| credit.to_vec());
         add(BY_SIZE, &|| sizes.clone());
-        add(EQUAL, &|| vec![1.0; MEMBERS]);
+        add(EQUAL, &|| vec![1.0; trial.members()]);
         if trial.wants(HYBRID) {
             let (gradient, gradient_ms) = timed(|| probe.by_stage(query, 3, 0.5));
             let (lexical, lexical_ms) = timed(|| index.scores(query));
@@ -154,7 +154,9 @@ impl<'a> Probe<'a> {
     fn new(trial: &'a Trial<'a>) -> Self {
         Self {
             trial,
-            moved: (0..MEMBERS).map(|m| trial.played.moved(m)).collect(),
+            moved: (0..trial.members())
+                .map(|m| trial.played.moved(m))
+                .collect(),
         }
     }
 
@@ -181,7 +183,8 @@ impl<'a> Probe<'a> {
     /// The run in stages of `together` rounds: each one's gradient at the part `s` of its way, with what each
     /// member added in it.
     fn by_stage(&self, query: &Windows, together: usize, s: f64) -> Vec<f64> {
-        let mut sums = vec![0.0; MEMBERS];
+        let members = self.trial.members();
+        let mut sums = vec![0.0; members];
         for stage in self.trial.played.rounds.chunks(together) {
             let before = stage[0].before.values();
             let mut after = before.to_vec();
@@ -194,7 +197,7 @@ impl<'a> Probe<'a> {
             let gradient = self.gradient(query, between(before, &after, s), Trainable::Both);
             for (who, vector) in stage.iter().flat_map(|closed| &closed.contributions) {
                 let member =
-                    (0..MEMBERS).find(|m| tributary_simulations::federation::peer(*m) == *who);
+                    (0..members).find(|m| tributary_simulations::federation::peer(*m) == *who);
                 sums[member.expect("a member")] -= dot(&gradient, vector);
             }
         }
@@ -242,7 +245,7 @@ fn data_inf_vectors(trial: &Trial<'_>) -> Vec<Vec<f32>> {
         .collect();
     let means: Vec<Vec<f32>> = by_member.iter().map(|g| mean(g)).collect();
     let all: Vec<&Vec<f32>> = by_member.iter().flatten().collect();
-    let mut out = vec![vec![0.0f32; adapter.values().len()]; MEMBERS];
+    let mut out = vec![vec![0.0f32; adapter.values().len()]; trial.members()];
     for segment in adapter.shape().segments() {
         let range = segment.range();
         let square = |g: &Vec<f32>| dot(&g[range.clone()], &g[range.clone()]);

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! 32 bytes   fingerprint of base model and recipe
-//! for each federation, seed and loss (the hold-out's, then each query's), 64 numbers:
+//! for each federation, seed and loss (the hold-out's, then each query's), 64 numbers of six members:
 //!   f32      loss of nobody's coalition, nats
 //!   63 x i16 what each other coalition's loss is above it, in 2^-12 nats, by the coalition's bits
 //! ```
-//! All little-endian. Half a unit is 1.2e-4 nats, far below the noise of a seed.
+//! Of n members there are 2^n coalitions. All little-endian. Half a unit is 1.2e-4 nats, far below the noise of a seed.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -16,14 +16,12 @@ use tributary_protocol::hash::Digest;
 use tributary_simulations::files;
 
 use super::federations::FEDERATIONS;
-use super::{COALITIONS, Losses, MEMBERS, QUERIES, SEEDS};
+use super::{Losses, MEMBERS, QUERIES, SEEDS};
 
 /// The bank whose figures stand in `docs/attribution.md`.
 const BUILT_IN: &[u8] = include_bytes!("../../../fixtures/bank.bin");
 /// Units of a nat.
 const UNITS: f64 = 4_096.0;
-/// Bytes of the losses of one hold-out or query.
-const ROW: usize = 4 + 2 * (COALITIONS - 1);
 /// Losses of one retraining.
 const LOSSES: usize = 1 + QUERIES;
 
@@ -47,7 +45,10 @@ pub enum BankError {
         why: String,
     },
     /// A bank of another recipe.
-    #[error("the bank was made from another base model or recipe; build it anew with --out")]
+    #[error(
+        "the bank was made from another base model, other texts, members or another recipe; build it anew with --out FOLDER, or \
+         name it with --bank"
+    )]
     Stale,
 }
 
@@ -55,6 +56,13 @@ pub enum BankError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bank {
     bytes: Vec<u8>,
+    /// Members of each federation.
+    members: usize,
+}
+
+/// Bytes of the losses of one hold-out or query, for each coalition of so many members.
+fn row_bytes(members: usize) -> usize {
+    4 + 2 * ((1 << members) - 1)
 }
 
 impl Bank {
@@ -64,12 +72,13 @@ impl Bank {
     /// [`BankError::Missing`] or [`BankError::Range`].
     pub(super) fn pack(
         fingerprint: Digest,
+        members: usize,
         find: impl Fn(usize, usize, u64) -> Option<Losses>,
     ) -> Result<Self, BankError> {
         let mut bytes = fingerprint.as_bytes().to_vec();
         for (federation, cast) in FEDERATIONS.iter().enumerate() {
             for (seed, number) in SEEDS.into_iter().enumerate() {
-                let all: Option<Vec<Losses>> = (0..COALITIONS as u64)
+                let all: Option<Vec<Losses>> = (0..1u64 << members)
                     .map(|bits| find(federation, seed, bits))
                     .collect();
                 let name = || format!("`{}` with seed {}", cast.name, number);
@@ -91,26 +100,37 @@ impl Bank {
                 }
             }
         }
-        Ok(Self { bytes })
+        Ok(Self { bytes, members })
     }
 
-    /// Reads a bank; of no path the one inside the program.
+    /// Reads a bank of the usual members; of no path the one inside the program.
     ///
     /// # Errors
     /// [`BankError::File`].
     pub fn read(path: Option<&Path>) -> Result<Self, BankError> {
+        Self::read_of(path, MEMBERS)
+    }
+
+    /// Reads a bank of so many members; of no path the one inside the program.
+    ///
+    /// # Errors
+    /// [`BankError::File`], or [`BankError::Stale`] where the one inside the program is of other members.
+    pub(super) fn read_of(path: Option<&Path>, members: usize) -> Result<Self, BankError> {
         let Some(path) = path else {
             let bytes = BUILT_IN.to_vec();
-            return Ok(Self { bytes });
+            return match members {
+                MEMBERS => Ok(Self { bytes, members }),
+                _ => Err(BankError::Stale),
+            };
         };
         let failed = |why: String| BankError::File {
             path: path.display().to_string(),
             why,
         };
-        let expected = 32 + FEDERATIONS.len() * SEEDS.len() * LOSSES * ROW;
+        let expected = 32 + FEDERATIONS.len() * SEEDS.len() * LOSSES * row_bytes(members);
         let bytes = files::read(path, expected as u64).map_err(|e| failed(e.to_string()))?;
         match bytes.len() == expected {
-            true => Ok(Self { bytes }),
+            true => Ok(Self { bytes, members }),
             false => Err(failed(format!(
                 "{} bytes instead of {expected}",
                 bytes.len()
@@ -142,8 +162,9 @@ impl Bank {
     /// a query is below nobody's.
     pub(super) fn worths(&self, federation: usize, seed: usize, query: Option<usize>) -> Vec<f64> {
         let which = query.map_or(0, |query| 1 + query);
+        let size = row_bytes(self.members);
         let row = (federation * SEEDS.len() + seed) * LOSSES + which;
-        let units = &self.bytes[32 + row * ROW..][..ROW][4..];
+        let units = &self.bytes[32 + row * size..][..size][4..];
         let worth = |b: &[u8; 2]| -f64::from(i16::from_le_bytes(*b)) / UNITS;
         let others = units.as_chunks().0.iter().map(worth);
         std::iter::once(0.0).chain(others).collect()
@@ -157,7 +178,8 @@ impl Bank {
 
 /// The exact Shapley values of a table of worths.
 pub(super) fn values(worths: &[f64]) -> Vec<f64> {
-    shapley::of_worths::<Infallible>(MEMBERS, worths).expect("a full table of finite worths")
+    let members = worths.len().ilog2() as usize;
+    shapley::of_worths::<Infallible>(members, worths).expect("a full table of finite worths")
 }
 
 #[cfg(test)]
@@ -175,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_packed_is_read_back_to_half_a_unit() {
         let fingerprint = Digest::from_bytes([3; 32]);
-        let bank = Bank::pack(fingerprint, |f, s, b| Some(losses(f, s, b))).unwrap();
+        let bank = Bank::pack(fingerprint, MEMBERS, |f, s, b| Some(losses(f, s, b))).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bank");
         bank.write(&path).unwrap();
@@ -201,8 +223,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bank_of_other_members_is_packed_and_read_and_the_built_in_one_refused() {
+        let bank = Bank::pack(Digest::default(), 4, |f, s, b| Some(losses(f, s, b))).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bank");
+        bank.write(&path).unwrap();
+        let bank = Bank::read_of(Some(&path), 4).unwrap();
+        assert_eq!(bank.worths(11, 4, Some(QUERIES - 1)).len(), 16);
+        assert_eq!(bank.shapley(3, 1, None).len(), 4);
+        let other = Bank::read_of(Some(&path), 5).unwrap_err().to_string();
+        assert!(other.contains("bytes instead of"), "{other}");
+        assert!(matches!(Bank::read_of(None, 4), Err(BankError::Stale)));
+    }
+
+    #[test]
     fn gaps_and_wild_losses_are_named() {
-        let missing = Bank::pack(Digest::default(), |f, s, b| {
+        let missing = Bank::pack(Digest::default(), MEMBERS, |f, s, b| {
             ((f, s, b) != (1, 2, 63)).then(|| losses(f, s, b))
         });
         let why = missing.unwrap_err().to_string();
@@ -210,7 +246,7 @@ mod tests {
             why.contains(FEDERATIONS[1].name) && why.contains("seed 3"),
             "{why}"
         );
-        let wild = Bank::pack(Digest::default(), |f, s, b| {
+        let wild = Bank::pack(Digest::default(), MEMBERS, |f, s, b| {
             let mut losses = losses(f, s, b);
             losses.queries[7] = if b == 9 { f32::NAN } else { 1.0 };
             Some(losses)

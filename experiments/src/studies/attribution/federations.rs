@@ -18,7 +18,7 @@ const TINY: usize = 6;
 pub(super) struct FederationSpec {
     pub(super) name: &'static str,
     mix: Mix,
-    /// What is out of the ordinary, by member.
+    /// What is out of the ordinary, by member of six; the last ones are cast the same among any other number.
     twists: &'static [(usize, Twist)],
 }
 
@@ -110,14 +110,21 @@ pub(super) const FEDERATIONS: [FederationSpec; 12] = [
 
 impl FederationSpec {
     /// Every member's windows; the same for all seeds.
-    pub(super) fn deal(&self, corpus: &Corpus, vocab: usize, nth: u64) -> Vec<Windows> {
-        let dealt = corpus.deal(self.mix, MEMBERS, HELD, nth);
+    pub(super) fn deal(
+        &self,
+        corpus: &Corpus,
+        members: usize,
+        vocab: usize,
+        nth: u64,
+    ) -> Vec<Windows> {
+        let dealt = corpus.deal(self.mix, members, HELD, nth);
         let mut held: Vec<Windows> = dealt.into_iter().map(|holding| holding.windows).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(nth);
         for (member, twist) in self.twists {
-            held[*member] = match twist {
+            let member = member + members - MEMBERS;
+            held[member] = match twist {
                 Twist::CopyOf(other) => held[*other].clone(),
-                twist => twisted(*twist, &held[*member], vocab, &mut rng),
+                twist => twisted(*twist, &held[member], vocab, &mut rng),
             };
         }
         held

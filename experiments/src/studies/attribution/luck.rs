@@ -140,7 +140,7 @@ impl Study for LuckStudy {
 /// # Errors
 /// See [`AttributionError`].
 pub fn measure(bank: &Bank, progress: impl Fn(&str) + Sync) -> Result<Luck, AttributionError> {
-    let setup = Setup::new()?;
+    let setup = Setup::own()?;
     bank.check(setup.fingerprint())?;
     let repeated = in_parallel(REPETITIONS as usize, |nth| {
         let stage = setup.stage(&FEDERATIONS[ALIKE], 1 + nth as u64);

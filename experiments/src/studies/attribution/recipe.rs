@@ -7,7 +7,6 @@ use tributary_protocol::adapter::Adapter;
 use tributary_protocol::hash::{self, Digest, Domain, Hasher};
 use tributary_protocol::id::{Ppb, StateHash};
 use tributary_protocol::manifest::{Aggregation, FactorSchedule, Training, UpdateCodec};
-use tributary_trainer::shards::DEMO_SHARDS;
 use tributary_trainer::{BaseModel, Windows, evaluate};
 
 use super::federations::{FEDERATIONS, FederationSpec};
@@ -15,7 +14,8 @@ use super::{AttributionError, Losses, MEMBERS, QUERIES};
 use tributary_simulations::federation::{Closed, Federation, Outer, Terms, Weight};
 use tributary_simulations::learner::Learner as _;
 
-use crate::learner::{Corpus, Language, tiny_model};
+use crate::learner::{Corpus, Language};
+use crate::study::Ground;
 
 /// Rounds; even.
 pub(super) const ROUNDS: u32 = 12;
@@ -31,10 +31,6 @@ pub(super) const RANK: u32 = 4;
 pub(super) const RATE: f64 = 1e-2;
 /// Hold-out windows of each domain: these for losses and scores, in turns, and as many again for queries.
 const HOLD_OUT: usize = 48;
-/// Pretraining steps of the tiny model.
-const PRETRAINING: u64 = 600;
-/// What the tiny model is pretrained on; no member holds it.
-const PRETRAINED_ON: &str = "genesis";
 /// How updates travel: the default of a run, denser, because the whole adapter is one chunk or two.
 const CODEC: UpdateCodec = UpdateCodec::Sparse {
     top: 256,
@@ -46,14 +42,25 @@ pub(super) struct Setup {
     base: BaseModel,
     corpus: Corpus,
     queries: Vec<Windows>,
+    members: usize,
+    /// Of another ground than the study's own.
+    mark: String,
 }
 
 impl Setup {
-    pub(super) fn new() -> Result<Self, AttributionError> {
-        let shard = DEMO_SHARDS.iter().find(|shard| shard.name == PRETRAINED_ON);
-        let base = tiny_model(shard.expect("a shard of the trainer").text, PRETRAINING)?;
-        let mut corpus = Corpus::new(&base, CONTEXT, 2 * HOLD_OUT)?;
-        corpus = corpus.retain(|name| name != PRETRAINED_ON);
+    /// The one that the built-in bank was made with.
+    pub(super) fn own() -> Result<Self, AttributionError> {
+        Self::new(&Ground::default(), MEMBERS)
+    }
+
+    pub(super) fn new(ground: &Ground, members: usize) -> Result<Self, AttributionError> {
+        // Of few texts each is asked about more often.
+        let held = match ground.is_own() {
+            true => HOLD_OUT,
+            false => HOLD_OUT.max(QUERIES),
+        };
+        let (base, mut corpus) = ground.prepared::<AttributionError>(CONTEXT, 2 * held)?;
+        Ground::check_held(&corpus, 2 * QUERIES.div_ceil(corpus.domains.len()))?;
         let vocab = base.config().vocab;
         let cut = |windows: &[Vec<u32>]| {
             Windows::from_tokens(windows.to_vec(), CONTEXT, vocab).expect("they are windows")
@@ -72,6 +79,8 @@ impl Setup {
             queries: queries.collect(),
             base,
             corpus,
+            members,
+            mark: ground.mark(),
         })
     }
 
@@ -85,6 +94,12 @@ impl Setup {
         let recipe =
             format!("{names:?} {ROUNDS} {STEPS} {BATCH} {CONTEXT} {RANK} {RATE} {CODEC:?}");
         hasher.update(recipe.as_bytes());
+        if !self.mark.is_empty() {
+            hasher.update(self.mark.as_bytes());
+            for token in self.queries.iter().flat_map(Windows::iter).flatten() {
+                hasher.update(&token.to_le_bytes());
+            }
+        }
         hasher.finalize()
     }
 
@@ -94,7 +109,7 @@ impl Setup {
             .iter()
             .position(|other| other.name == federation.name);
         let vocab = self.base.config().vocab;
-        let held = federation.deal(&self.corpus, vocab, nth.unwrap_or(0) as u64);
+        let held = federation.deal(&self.corpus, self.members, vocab, nth.unwrap_or(0) as u64);
         let hold_outs: Vec<Windows> = (self.corpus.domains.iter())
             .map(|domain| domain.hold_out.clone())
             .collect();
@@ -145,7 +160,7 @@ impl Stage {
             weight: Weight::Tokens,
         };
         let shape = self.learner.shape().clone();
-        let mut federation = Federation::new(shape, self.seed, MEMBERS, terms);
+        let mut federation = Federation::new(shape, self.seed, self.held.len(), terms);
         let first = federation.adapter().clone();
         let mut rounds = Vec::new();
         for round in 0..ROUNDS {

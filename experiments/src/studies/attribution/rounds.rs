@@ -12,7 +12,7 @@ use tributary_protocol::limits;
 use tributary_simulations::Named;
 
 use super::tables::CEILING;
-use super::{COALITIONS, Line, MEMBERS, Method, Round, Scores, Trial};
+use super::{Line, Method, Round, Scores, Trial};
 use tributary_simulations::federation::Closed;
 
 /// Hold-out windows that a round is scored on.
@@ -116,7 +116,7 @@ fn without_looking(add: &mut impl FnMut(&str, &str, Arc<dyn Method>)) {
     add(
         "equal",
         "the same for everyone",
-        Arc::new(|_: &Trial<'_>| vec![1.0; MEMBERS]),
+        Arc::new(|trial: &Trial<'_>| vec![1.0; trial.members()]),
     );
 }
 
@@ -128,16 +128,19 @@ fn retrained(add: &mut impl FnMut(&str, &str, Arc<dyn Method>)) {
         "a run of the member alone",
         Arc::new(move |trial: &Trial<'_>| {
             let worths = trial.retrained();
-            (0..MEMBERS).map(|member| worths[bit(member)]).collect()
+            (0..trial.members())
+                .map(|member| worths[bit(member)])
+                .collect()
         }),
     );
     add(
         "leave one out, retrained",
         "a run without the member",
         Arc::new(move |trial: &Trial<'_>| {
-            let (worths, all) = (trial.retrained(), COALITIONS - 1);
+            let worths = trial.retrained();
+            let all = worths.len() - 1;
             let without = |member: usize| worths[all] - worths[all & !bit(member)];
-            (0..MEMBERS).map(without).collect()
+            (0..trial.members()).map(without).collect()
         }),
     );
 }
@@ -285,14 +288,14 @@ mod tests {
     use crate::studies::attribution::bank::Bank;
     use crate::studies::attribution::federations::FEDERATIONS;
     use crate::studies::attribution::recipe::Setup;
-    use crate::studies::attribution::{Losses, QUERIES};
+    use crate::studies::attribution::{Losses, MEMBERS, QUERIES};
     use tributary_simulations::learner::Learner as _;
 
     /// The path integral is held against the exact values of the same game, on a real federation.
     #[test]
     fn path_scores_are_nearly_the_exact_values_of_a_round() {
-        let setup = Setup::new().unwrap();
-        let bank = Bank::pack(setup.fingerprint(), |_, _, bits| {
+        let setup = Setup::own().unwrap();
+        let bank = Bank::pack(setup.fingerprint(), MEMBERS, |_, _, bits| {
             let loss = 4.0 - 0.01 * bits.count_ones() as f32;
             Some(Losses {
                 hold_out: loss,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::federations::FEDERATIONS;
 use super::recipe::{BATCH, CONTEXT, RANK, RATE, ROUNDS, STEPS};
-use super::{COALITIONS, Line, MEMBERS, QUERIES, SEEDS};
+use super::{Line, QUERIES, SEEDS};
 use tributary_simulations::markdown::table;
 
 /// Resamples of the bootstrap.
@@ -180,16 +180,17 @@ pub(super) const OURS: &str = "half way through each quarter of the run (ours)";
 pub(super) const CEILING: &str = "retraining, one seed (the ceiling)";
 
 /// The tables as Markdown.
-pub fn markdown(compared: &Compared, command: &str) -> String {
+pub fn markdown(compared: &Compared, command: &str, members: usize, model: &str) -> String {
     let figures = compared.figures();
+    let coalitions = 1usize << members;
     let mut out = format!(
-        "From `{command}`. {} federations of {MEMBERS} members, {COALITIONS} coalitions each, seeds {SEEDS:?}: {} \
-         retrainings of {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, LoRA rank {RANK} on a \
-         miniature of brook, rate {RATE}; {QUERIES} queries of a window each a federation. Every method sees one seed's run and is \
+        "From `{command}`. {} federations of {members} members, {coalitions} coalitions each, seeds {SEEDS:?}: {} \
+         retrainings of {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, LoRA rank {RANK} on \
+         {model}, rate {RATE}; {QUERIES} queries of a window each a federation. Every method sees one seed's run and is \
          held against the mean of the others. Means over federations; in brackets 95 % by bootstrap over them.\n\n\
          ### Rounds\n\n",
         FEDERATIONS.len(),
-        FEDERATIONS.len() * SEEDS.len() * COALITIONS,
+        FEDERATIONS.len() * SEEDS.len() * coalitions,
     );
     let _ = write!(
         out,

@@ -13,7 +13,7 @@ use super::agreement::{Agreement, mean_of};
 use super::bank::Bank;
 use super::recipe::{Played, Stage};
 use super::tables::CEILING;
-use super::{Line, MEMBERS, SEEDS};
+use super::{Line, SEEDS};
 use crate::learner::Measure;
 
 /// Scores the members of a run by what they did to a hold-out.
@@ -59,7 +59,7 @@ pub struct Round<'a> {
 impl Trial<'_> {
     /// Number of members.
     pub fn members(&self) -> usize {
-        MEMBERS
+        self.stage.held.len()
     }
 
     /// Windows of text that each member holds.
@@ -87,7 +87,8 @@ impl Trial<'_> {
         windows: usize,
         method: impl Fn(&mut Round<'_>) -> Scores,
     ) -> Vec<f64> {
-        let mut sums = vec![0.0; MEMBERS];
+        let members = self.members();
+        let mut sums = vec![0.0; members];
         for (nth, closed) in self.played.rounds.iter().enumerate() {
             let drawn = self.drawn(nth, windows);
             let mut round = Round {
@@ -97,7 +98,7 @@ impl Trial<'_> {
                 nth: nth as u64,
             };
             for (who, score) in method(&mut round) {
-                let member = (0..MEMBERS).find(|member| peer(*member) == who);
+                let member = (0..members).find(|member| peer(*member) == who);
                 sums[member.expect("a member")] += score;
             }
         }

@@ -6,11 +6,10 @@ use tributary_attribution::query::stretch::{Stretch, shares};
 use tributary_attribution::{Account, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MicroOpen, Ppb, RunId};
+use tributary_protocol::id::{MicroOpen, PeerId, Ppb, RunId};
 use tributary_protocol::manifest::RevenueSplit;
 use tributary_trainer::{BaseModel, Windows, evaluate, tokens_loss_and_gradient};
 
-use super::HONEST;
 use super::setup::Setup;
 use crate::learner::mean;
 use tributary_simulations::federation::{Closed, peer};
@@ -53,6 +52,7 @@ impl Asked {
         let shape = last.before.shape().clone();
         let after = added(last.before.values(), &last.step, 1.0);
         let adapter = Adapter::new(shape, after).expect("a small step stays finite");
+        let cheater = peer(setup.honest());
         let mut found = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for window in setup.queries() {
             let (prompt, answer) = window.split_at(PROMPT);
@@ -69,10 +69,10 @@ impl Asked {
             };
             let shares = shares(&[stretch], stages.iter().map(|(_, moved)| moved));
             let shares = shares.expect("an answer with tokens and gradients").shares;
-            let line = shares.shares.iter().find(|line| line.peer == peer(HONEST));
+            let line = shares.shares.iter().find(|line| line.peer == cheater);
             found.0.push(line.map_or(0.0, |line| line.share.as_f64()));
-            found.1.push(back(&shares, false));
-            found.2.push(back(&shares, true));
+            found.1.push(back(&shares, cheater, false));
+            found.2.push(back(&shares, cheater, true));
             found
                 .3
                 .push(mean(&moved.iter().map(|t| t.adapter).collect::<Vec<_>>()));
@@ -110,8 +110,7 @@ fn added(values: &[f32], step: &[f32], part: f32) -> Vec<f32> {
 }
 
 /// What the cheater gets back of a fee that it pays, a part of it.
-fn back(shares: &tributary_attribution::AnswerShares, serves: bool) -> f64 {
-    let me = peer(HONEST);
+fn back(shares: &tributary_attribution::AnswerShares, me: PeerId, serves: bool) -> f64 {
     let other = peer(0);
     let usage = Usage {
         run: RunId::default(),

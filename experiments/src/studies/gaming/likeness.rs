@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::HONEST;
 use super::payments::cosine;
 use tributary_simulations::federation::{Closed, peer};
 
@@ -26,19 +25,20 @@ pub(super) struct Pairs {
 }
 
 impl Likeness {
-    pub(super) fn of(history: &[Closed]) -> Self {
+    /// Of the honest members, who come first, and of the cheater's names.
+    pub(super) fn of(honest: usize, history: &[Closed]) -> Self {
         let mut round = Pairing::default();
         let mut sums: Vec<Vec<f32>> = Vec::new();
         for closed in history {
             let vectors = by_member(closed);
-            round.add(&vectors);
+            round.add(honest, &vectors);
             sums.resize(vectors.len(), vec![0.0; closed.step.len()]);
             for (sum, vector) in sums.iter_mut().zip(vectors) {
                 sum.iter_mut().zip(vector).for_each(|(s, v)| *s += v);
             }
         }
         let mut run = Pairing::default();
-        run.add(&sums.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        run.add(honest, &sums.iter().map(Vec::as_slice).collect::<Vec<_>>());
         Self {
             round: round.pairs(),
             run: run.pairs(),
@@ -65,11 +65,11 @@ struct Pairing {
 }
 
 impl Pairing {
-    fn add(&mut self, vectors: &[&[f32]]) {
+    fn add(&mut self, honest: usize, vectors: &[&[f32]]) {
         for (at, one) in vectors.iter().enumerate() {
             for (before, other) in vectors[..at].iter().enumerate() {
                 let cosine = cosine(one, other);
-                match (before < HONEST, at < HONEST) {
+                match (before < honest, at < honest) {
                     (true, true) => self.strangers.push(cosine),
                     (false, false) => self.names.push(cosine),
                     _ => {}

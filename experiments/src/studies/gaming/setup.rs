@@ -24,25 +24,41 @@ const RUN: usize = 8;
 pub(super) struct Setup {
     base: BaseModel,
     corpus: Corpus,
+    members: usize,
 }
 
 impl Setup {
-    pub(super) fn new(ground: &Ground) -> Result<Self, GamingError> {
+    pub(super) fn new(ground: &Ground, members: usize) -> Result<Self, GamingError> {
         let (base, corpus) = ground.prepared::<GamingError>(CONTEXT, HOLD_OUT)?;
         // Half of what is held out is asked about.
         Ground::check_held(&corpus, 2 * QUERIES.div_ceil(corpus.domains.len()))?;
-        Ok(Self { corpus, base })
+        Ok(Self {
+            corpus,
+            base,
+            members,
+        })
+    }
+
+    /// All members, of whom the last one cheats.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// The honest ones: they come first.
+    pub(super) fn honest(&self) -> usize {
+        self.members - 1
     }
 
     /// A quick one for tests: a tiny model that has hardly learnt anything.
     #[cfg(test)]
-    pub(super) fn quick() -> Self {
+    pub(super) fn quick(members: usize) -> Self {
         let base = crate::learner::tiny_model(tributary_trainer::brook::HELD_OUT_SAMPLE, 20)
             .expect("a tiny model");
         let corpus = Corpus::new(&base, CONTEXT, HOLD_OUT).expect("a corpus");
         Self {
             corpus: corpus.retain(|name| name == "opticks" || name == "atlas"),
             base,
+            members,
         }
     }
 

@@ -7,8 +7,8 @@ use tributary_protocol::manifest::UpdateCodec;
 use tributary_protocol::update;
 use tributary_trainer::Windows;
 
+use super::QUERY_COPIES;
 use super::setup::{CONTEXT, Setup};
-use super::{HONEST, QUERY_COPIES};
 use crate::learner::Holding;
 use tributary_simulations::behave::update::Attack;
 
@@ -147,7 +147,7 @@ impl Strategy {
 
     /// What each of its names holds.
     pub(super) fn holds(self, setup: &Setup, dealt: &[Holding], seed: u64) -> Vec<Windows> {
-        let own = &dealt[HONEST].windows;
+        let own = &dealt[setup.honest()].windows;
         let tokens: Vec<Vec<u32>> = own.iter().map(<[u32]>::to_vec).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
         let held = match self {

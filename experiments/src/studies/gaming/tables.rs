@@ -8,7 +8,7 @@ use super::likeness::Pairs;
 use super::payments::PAYMENT_RULES;
 use super::strategy::Strategy;
 use super::{
-    BATCH, CONTEXT, Cell, HELD, HONEST, Paid, Played, QUERIES, RANK, ROUNDS, Results, SEEDS, STEPS,
+    BATCH, CONTEXT, Cell, HELD, Paid, Played, QUERIES, RANK, ROUNDS, Results, SEEDS, STEPS,
 };
 use tributary_simulations::markdown::{over_seeds, table, with_half};
 
@@ -78,7 +78,7 @@ fn gain(cell: &Paid, honest: &Paid) -> f64 {
 }
 
 fn of_fair(cell: &Paid, _: &Paid) -> f64 {
-    100.0 * cell.cheater / f64::from(cell.rounds) * (HONEST + 1) as f64
+    100.0 * cell.cheater / f64::from(cell.rounds) * (cell.honest.len() + 1) as f64
 }
 
 fn median_honest(cell: &Paid, honest: &Paid) -> f64 {
@@ -118,9 +118,9 @@ pub fn figures(results: &Results<Played>) -> Vec<Figure> {
 }
 
 /// The figures as Markdown.
-pub fn markdown(results: &Results<Played>, command: &str, what: &str) -> String {
+pub fn markdown(results: &Results<Played>, command: &str, members: usize, what: &str) -> String {
     let rows = rows(results);
-    let mut out = format!("From `{command}`. {}\n", setting(what));
+    let mut out = format!("From `{command}`. {}\n", setting(members, what));
     let crossed = |keep: &dyn Fn(&Row<'_>) -> bool, of: fn(&Paid, &Paid) -> f64, digits| {
         let kept = rows.iter().filter(|row| keep(row));
         let lines: Vec<Vec<String>> = kept
@@ -157,13 +157,12 @@ pub fn markdown(results: &Results<Played>, command: &str, what: &str) -> String 
     out
 }
 
-fn setting(what: &str) -> String {
+fn setting(members: usize, what: &str) -> String {
     format!(
-        "{} members of whom one cheats, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, \
+        "{members} members of whom one cheats, {ROUNDS} rounds of {STEPS} steps of {BATCH} windows of {CONTEXT} tokens, \
          {HELD} windows each from a Dirichlet(0.5) mix of {what} of rank {RANK}, factors in \
          turns, 256 numbers of a chunk, rule `agreement`. Seeds {}; intervals are Student's 95 % over them. \
          Columns are what counts as public before a round, and what else is asked of a score.",
-        HONEST + 1,
         SEEDS.map(|seed| seed.to_string()).join(", "),
     )
 }

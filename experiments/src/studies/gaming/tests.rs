@@ -25,7 +25,7 @@ fn every_cell_has_a_name_of_its_own() {
 
 #[test]
 fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
-    let setup = Setup::quick();
+    let setup = Setup::quick(MEMBERS);
     let idle = compute(&cell(Strategy::Zero), &setup);
     assert!(idle.paid.values().all(|paid| paid.cheater == 0.0));
     let sum = |paid: &Paid| paid.cheater + paid.honest.iter().sum::<f64>();
@@ -34,7 +34,7 @@ fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
             .values()
             .all(|paid| sum(paid) <= f64::from(ROUNDS) + 1e-9)
     );
-    let dealt = setup.deal(HONEST + 1, HELD, 1);
+    let dealt = setup.deal(MEMBERS, HELD, 1);
     let parts = Strategy::Cut(2).holds(&setup, &dealt, 1);
     let held: usize = parts.iter().map(Windows::len).sum();
     assert_eq!((parts.len(), held), (2, HELD));
@@ -43,10 +43,29 @@ fn zeros_are_paid_nothing_and_a_name_that_is_cut_in_two_holds_its_text_once() {
     assert!((together - 1.0).abs() < 1e-9, "{together}");
 }
 
+#[test]
+fn another_number_of_members_pays_so_many_honest_ones_and_one_cheater() {
+    let setup = Setup::quick(4);
+    let played = compute(&cell(Strategy::Published(2)), &setup);
+    for paid in played.paid.values() {
+        assert_eq!(paid.honest.len(), 3);
+    }
+    let today = &played.paid[TODAY];
+    assert!(
+        today.cheater + today.honest.iter().sum::<f64>() > 1.0,
+        "{today:?}"
+    );
+    let names = played.likeness.round.names;
+    assert!(
+        names.is_some(),
+        "the cheater's two names are not among the honest"
+    );
+}
+
 /// Random numbers are paid when they happen to help, unless more than that is asked of them.
 #[test]
 fn today_pays_no_free_rider_and_the_honest_from_their_first_rounds() {
-    let setup = Setup::quick();
+    let setup = Setup::quick(MEMBERS);
     let played = compute(&cell(Strategy::Random), &setup);
     let (today, before) = (&played.paid[TODAY], &played.paid["updates, 4 rounds"]);
     assert_eq!(today.cheater, 0.0);
@@ -60,7 +79,7 @@ fn today_pays_no_free_rider_and_the_honest_from_their_first_rounds() {
 /// The experiment's slope gives what an evaluator's sheet says, and novelty in both means the same.
 #[test]
 fn scores_of_the_experiment_are_those_of_an_evaluator() {
-    let setup = Setup::quick();
+    let setup = Setup::quick(MEMBERS);
     let dealt = setup.deal(3, HELD, 1);
     let held = dealt.into_iter().map(|holding| holding.windows).collect();
     let learner = setup.learner(held, 1);
@@ -110,7 +129,7 @@ fn tables_hold_a_cheater_against_itself_when_honest() {
             } else {
                 3.0
             },
-            honest: vec![1.5; HONEST],
+            honest: vec![1.5; MEMBERS - 1],
         };
         Ok::<_, ResultsError>(Played {
             paid: PAYMENT_RULES
@@ -132,6 +151,6 @@ fn tables_hold_a_cheater_against_itself_when_honest() {
     assert_eq!(copied["gain"][0], 2.0);
     // An eighth of twelve budgets would be fair.
     assert_eq!(copied["fair_percent"][0], 200.0);
-    let page = markdown(&results, "the command", "texts; LoRA on a model");
+    let page = markdown(&results, "the command", MEMBERS, "texts; LoRA on a model");
     assert!(page.contains("| copy, updates open | 200.0 ± 0.0") && page.contains("0.88 ± 0.00"));
 }

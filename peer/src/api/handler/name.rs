@@ -4,7 +4,7 @@ use tributary_protocol::id::RunId;
 
 use crate::problem::{Code, Problem};
 
-pub(in crate::api) fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, Problem> {
+pub(crate) fn pick(text: &str, mut known: Vec<RunId>) -> Result<RunId, Problem> {
     known.sort_unstable();
     known.dedup();
     known.retain(|run| run.to_string().starts_with(text));

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_federation_is_judged_as_evaluators_sign_it() {
-    let setup = Setup::new().expect("the trainer's texts");
+    let setup = Setup::own().expect("the trainer's texts");
     let stage = setup.stage(&FEDERATIONS[ALIKE], 1);
     let played = stage.play(Coalition::full(MEMBERS));
     let run = judged(&stage, &played, SCORE_WINDOWS);
