@@ -25,6 +25,7 @@ mod hello;
 pub(crate) mod keys;
 mod limit;
 mod questions;
+#[path = "net/bootstrap.rs"]
 mod reach;
 mod swarm;
 mod task;
