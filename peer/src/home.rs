@@ -9,6 +9,7 @@
 //!   shards/        the owner's data; never leaves the machine
 //!   config.toml    settings of the owner
 //!   control.json   where a running daemon listens for its owner's commands
+//!   invitations.json  what tickets were given out and revoked
 //!   evidence       what others asked and were shown of the shards within the hour
 //! ```
 //!
@@ -124,8 +125,16 @@ impl HomePaths {
     pub fn bases(&self) -> PathBuf {
         self.root.join("bases.json")
     }
+    /// What tickets were given out and revoked.
+    pub fn invitations(&self) -> PathBuf {
+        self.root.join("invitations.json")
+    }
+    /// Held while that file is changed.
+    pub fn invitations_lock(&self) -> PathBuf {
+        self.root.join("invitations.lock")
+    }
     /// All of them.
-    pub fn names(&self) -> [PathBuf; 10] {
+    pub fn names(&self) -> [PathBuf; 12] {
         [
             self.key(),
             self.lock(),
@@ -137,6 +146,8 @@ impl HomePaths {
             self.control(),
             self.evidence(),
             self.bases(),
+            self.invitations(),
+            self.invitations_lock(),
         ]
     }
 }

@@ -28,6 +28,7 @@ pub mod settings;
 pub mod shard;
 pub mod store;
 pub mod terminal;
+pub mod ticket;
 pub mod verify;
 pub mod view;
 pub mod why;
