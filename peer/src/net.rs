@@ -27,6 +27,8 @@ mod limit;
 mod questions;
 #[path = "net/bootstrap.rs"]
 mod reach;
+#[allow(dead_code)]
+pub(crate) mod relay;
 mod swarm;
 mod task;
 #[cfg(test)]
