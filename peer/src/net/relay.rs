@@ -11,6 +11,7 @@
 
 mod admission;
 mod certificate;
+mod connection;
 mod names;
 mod pins;
 #[cfg(test)]
@@ -23,15 +24,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::RelayUrl;
-use iroh_relay::server::http_server::TlsConfig;
 use iroh_relay::server::{
     ClientRateLimit, Handlers, Metrics, QuicConfig, RelayService, Server, ServerConfig,
 };
 use iroh_relay::{KeyCache, RelayQuicConfig};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use admission::{Seats, Thresholds};
+use connection::{Pending, Serving};
 
 pub(crate) use admission::Gate;
 pub(crate) use certificate::CertificateError;
@@ -44,7 +46,7 @@ const CLIENT_BYTES_PER_SECOND: NonZeroU32 = NonZeroU32::new(8 << 20).expect("not
 /// Bytes that a client may send at once after a pause: a quarter of a second at full rate, so that a round's first
 /// messages are not held back.
 const CLIENT_BURST_BYTES: NonZeroU32 = NonZeroU32::new(2 << 20).expect("not zero");
-/// How long a connection may take from its first byte to the relay protocol. Two round trips over a poor mobile line
+/// How long a connection may take from its first byte to the proof of the client's key. Two round trips over a poor mobile line
 /// take less than 5 s.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection, mostly because this process has too many files open.
@@ -95,11 +97,12 @@ pub(crate) enum RelayError {
     Certificate(#[from] CertificateError),
 }
 
-/// Rates of one client; tests choose small ones.
+/// What one client may take; tests choose little.
 #[derive(Clone, Copy)]
 struct Rates {
     bytes_per_second: NonZeroU32,
     burst_bytes: NonZeroU32,
+    handshake: Duration,
 }
 
 impl Default for Rates {
@@ -107,6 +110,7 @@ impl Default for Rates {
         Self {
             bytes_per_second: CLIENT_BYTES_PER_SECOND,
             burst_bytes: CLIENT_BURST_BYTES,
+            handshake: HANDSHAKE,
         }
     }
 }
@@ -133,7 +137,8 @@ impl RelayServer {
     async fn start_with(config: RelayConfig, rates: Rates) -> Result<Self, RelayError> {
         let tls = certificate::server(&config.seed)?;
         let (listener, local_addr, discovery) = bind(config.listen, &tls).await?;
-        let seats = Arc::new(Seats::new(config.access));
+        let pending = Pending::default();
+        let seats = Arc::new(Seats::new(config.access, pending.clone()));
         let metrics = Arc::<Metrics>::default();
         let mut limit = ClientRateLimit::new(rates.bytes_per_second);
         limit.max_burst_bytes = Some(rates.burst_bytes);
@@ -145,8 +150,13 @@ impl RelayServer {
             seats.clone(),
             metrics.clone(),
         );
-        let tls = TlsConfig::new(Arc::new(tls));
-        let accepting = tokio::spawn(accept(listener, service.clone(), tls));
+        let serving = Serving {
+            service: service.clone(),
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            pending,
+            handshake: rates.handshake,
+        };
+        let accepting = tokio::spawn(accept(listener, serving));
         Ok(Self {
             local_addr,
             seats,
@@ -224,7 +234,7 @@ fn handlers() -> Handlers {
 }
 
 /// Takes connections until the task is aborted, which ends those in their handshake with it.
-async fn accept(listener: TcpListener, service: RelayService, tls: TlsConfig) {
+async fn accept(listener: TcpListener, serving: Serving) {
     let thresholds = Thresholds::default();
     let mut handshakes = JoinSet::new();
     loop {
@@ -232,14 +242,15 @@ async fn accept(listener: TcpListener, service: RelayService, tls: TlsConfig) {
             Some(_) = handshakes.join_next() => {}
             taken = listener.accept() => match taken {
                 Ok((stream, from)) => {
-                    let (service, tls) = (service.clone(), tls.clone());
                     let Some(threshold) = thresholds.enter(from.ip()) else {
                         tracing::debug!("the relay drops a connection of {}: too many handshakes", from.ip());
                         continue;
                     };
+                    let serving = serving.clone();
                     handshakes.spawn(async move {
-                        shake(stream, service, tls).await;
+                        let done = serving.shake(stream).await;
                         drop(threshold);
+                        done
                     });
                 }
                 Err(why) => {
@@ -249,11 +260,6 @@ async fn accept(listener: TcpListener, service: RelayService, tls: TlsConfig) {
             }
         }
     }
-}
-
-/// Serves one connection until the relay protocol has it, or it has none.
-async fn shake(stream: TcpStream, service: RelayService, tls: TlsConfig) {
-    (service.handle_connection(stream, Some(tls), HANDSHAKE)).await;
 }
 
 /// The name of the relay that listens on `socket`. iroh cannot check a certificate for an IPv6 address in a URL, so

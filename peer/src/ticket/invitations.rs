@@ -18,7 +18,7 @@ use super::InvitationId;
 use crate::home::{HomePaths, disk};
 
 /// Invitations kept at once. Nobody lists more, and a reader of the file takes a quarter of a MiB at most.
-pub const MAX_INVITATIONS: usize = 1024;
+const MAX_INVITATIONS: usize = 1024;
 /// Bytes of the file: twice what so many entries take.
 const MAX_FILE_BYTES: u64 = 512 << 10;
 /// How long an expired invitation is still listed: 30 days, in milliseconds.

@@ -10,6 +10,7 @@ use iroh_relay::server::{Access, AccessControl, ClientRequest, ConnectionId};
 use parking_lot::Mutex;
 use tributary_protocol::id::PeerId;
 
+use super::connection::Pending;
 use crate::net::keys;
 
 /// Peers served at once: the members of several large runs. Each costs some hundred KiB of buffers.
@@ -42,6 +43,7 @@ struct Seat {
 /// Who is connected.
 pub(super) struct Seats {
     gate: Arc<dyn Gate>,
+    pending: Pending,
     held: Mutex<BTreeMap<PeerId, Seat>>,
 }
 
@@ -52,9 +54,12 @@ impl fmt::Debug for Seats {
 }
 
 impl Seats {
-    pub(super) fn new(gate: Arc<dyn Gate>) -> Self {
-        let held = Mutex::default();
-        Self { gate, held }
+    pub(super) fn new(gate: Arc<dyn Gate>, pending: Pending) -> Self {
+        Self {
+            gate,
+            pending,
+            held: Mutex::default(),
+        }
     }
 
     /// Peers that are connected.
@@ -108,6 +113,7 @@ impl Seats {
 
 impl AccessControl for Seats {
     async fn on_connect(&self, request: &ClientRequest) -> Access {
+        self.pending.proven(request.headers());
         let peer = keys::from_iroh(&request.endpoint_id());
         let token = request.auth_token();
         match self.seat(peer, token.as_deref(), request.connection_id()) {
@@ -201,7 +207,10 @@ mod tests {
 
     #[test]
     fn bearers_of_tickets_leave_places_to_members() {
-        let seats = Seats::new(Arc::new(Doors(keys::from_iroh(&key(0)))));
+        let seats = Seats::new(
+            Arc::new(Doors(keys::from_iroh(&key(0)))),
+            Pending::default(),
+        );
         for n in 1..=MAX_GUESTS {
             seat(&seats, n, Some("ticket")).unwrap();
         }
@@ -226,7 +235,7 @@ mod tests {
                 Ok(())
             }
         }
-        let seats = Seats::new(Arc::new(Open));
+        let seats = Seats::new(Arc::new(Open), Pending::default());
         for n in 0..MAX_CLIENTS {
             seat(&seats, n, None).unwrap();
         }

@@ -1,6 +1,7 @@
 //! Real relays and endpoints on loopback.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::time::Instant;
 
 use futures::SinkExt;
@@ -257,6 +258,56 @@ async fn a_third_connection_of_one_key_is_refused() {
     relay.shutdown().await;
 }
 
+/// Asks for the relay protocol by hand, reads the answer, says nothing more, and waits until the relay hangs up.
+fn stay_silent(relay: SocketAddr, pins: &Pins) -> Duration {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = Arc::new(pins.tls().client_config(provider).unwrap());
+    let client = rustls::ClientConnection::new(tls, relay.ip().into()).unwrap();
+    let tcp = std::net::TcpStream::connect(relay).unwrap();
+    tcp.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, tcp);
+    let ask = "GET /relay HTTP/1.1\r\nHost: relay\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Protocol: iroh-relay-v1\r\nX-Tributary-Connection: 7\r\n\r\n";
+    stream.write_all(ask.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    // The end of the stream without a farewell of TLS is an error of this library.
+    let why = stream.read_to_end(&mut rest).err().map(|e| e.kind());
+    assert!(!matches!(
+        why,
+        Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    ));
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_shows_its_key_is_cut_off_and_one_that_does_stays() {
+    let handshake = Duration::from_secs(2);
+    let rates = Rates {
+        handshake,
+        ..Rates::default()
+    };
+    let relay = relay_of(loopback(), &[1, 2], rates).await;
+    let at = relay.local_addr();
+    let pins = pinned(at, 100);
+    let (one, two) = (endpoint(1, &pins).await, endpoint(2, &pins).await);
+    insert(&one, at, None).await;
+    insert(&two, at, None).await;
+    tokio::join!(connected(&one), connected(&two));
+    let pair = within("a meeting", meet(&one, &two, at)).await;
+    let silent = tokio::task::spawn_blocking(move || stay_silent(at, &pins));
+    let held = within("the end of the silence", silent).await.unwrap();
+    assert!(held > handshake / 2, "{held:?}");
+    // These have been there for longer than a handshake may take.
+    transfer(&pair, 10_000).await;
+    assert_eq!(relay.clients(), 2);
+    relay.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_is_slowed_to_the_limit_while_another_pair_goes_on() {
     const PER_SECOND: u32 = 1 << 20;
@@ -266,6 +317,7 @@ async fn a_flood_is_slowed_to_the_limit_while_another_pair_goes_on() {
     let rates = Rates {
         bytes_per_second: rate,
         burst_bytes: rate,
+        ..Rates::default()
     };
     let relay = relay_of(loopback(), &[1, 2, 3, 4], rates).await;
     let at = relay.local_addr();
