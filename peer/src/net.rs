@@ -27,7 +27,7 @@ mod limit;
 mod questions;
 #[path = "net/bootstrap.rs"]
 mod reach;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 pub(crate) mod relay;
 mod swarm;
 mod task;
