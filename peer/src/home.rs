@@ -10,6 +10,7 @@
 //!   config.toml    settings of the owner
 //!   control.json   where a running daemon listens for its owner's commands
 //!   network.json   the port, peers and relays that were known when the daemon last ran
+//!   invitations.json  what tickets were given out and revoked
 //!   evidence       what others asked and were shown of the shards within the hour
 //! ```
 //!
@@ -129,8 +130,16 @@ impl HomePaths {
     pub fn bases(&self) -> PathBuf {
         self.root.join("bases.json")
     }
+    /// What tickets were given out and revoked.
+    pub fn invitations(&self) -> PathBuf {
+        self.root.join("invitations.json")
+    }
+    /// Held while that file is changed.
+    pub fn invitations_lock(&self) -> PathBuf {
+        self.root.join("invitations.lock")
+    }
     /// All of them.
-    pub fn names(&self) -> [PathBuf; 11] {
+    pub fn names(&self) -> [PathBuf; 13] {
         [
             self.key(),
             self.lock(),
@@ -143,6 +152,8 @@ impl HomePaths {
             self.evidence(),
             self.network(),
             self.bases(),
+            self.invitations(),
+            self.invitations_lock(),
         ]
     }
 }

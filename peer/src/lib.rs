@@ -28,6 +28,7 @@ pub mod settings;
 pub mod shard;
 pub mod store;
 pub mod terminal;
+pub mod ticket;
 mod upkeep;
 pub mod verify;
 pub mod view;

@@ -33,6 +33,7 @@ mod paths;
 mod questions;
 mod quic;
 mod reach;
+mod relay;
 mod remote;
 mod swarm;
 mod task;

@@ -10,8 +10,9 @@
 //! | `cache/RUN.moved`, `cache/*.checked` | a checksum, a seal; what does not hold is made again |
 //! | `demo.json` of a demo | its checksum; the exported adapter is written again and compared |
 //!
-//! Harmless by construction, because nothing relies on them: `lock` and `shards/.lock` (empty), `config.toml` (the name
-//! for future joins), `bases.json` (a hint; what it leads to is hashed), `evidence` (what others were shown within the
+//! Harmless by construction, because nothing relies on them: `lock`, `shards/.lock` and `invitations.lock` (empty), `config.toml` (the name
+//! for future joins), `bases.json` (a hint; what it leads to is hashed), `invitations.json` (what tickets are good; a
+//! damaged one lets none be accepted), `evidence` (what others were shown within the
 //! hour; nothing is answered from a damaged one), `control.json` (a running daemon's address), free pages of the database, and files that no home has.
 
 pub(crate) mod files;

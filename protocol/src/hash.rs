@@ -97,6 +97,8 @@ pub enum Domain {
     Gram,
     /// A question about a shard, as its asker signs it.
     Question,
+    /// An invitation to a run, as the inviter signs it.
+    Ticket,
     /// Words in a row, as a member's sketch names them.
     Sketch,
     /// What a join says of its author's sketch before that is open.
@@ -131,6 +133,7 @@ impl Domain {
             Self::MerkleNode => "tributary 1 merkle node",
             Self::Gram => "tributary 1 gram",
             Self::Question => "tributary 1 question",
+            Self::Ticket => "tributary 1 ticket",
             Self::Sketch => "tributary 1 sketch",
             Self::SketchCommitment => "tributary 1 sketch commitment",
             Self::Blinding => "tributary 1 blinding",

@@ -147,6 +147,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::MerkleLeaf,
         Domain::MerkleNode,
         Domain::Gram,
+        Domain::Ticket,
         Domain::Sketch,
         Domain::SketchCommitment,
         Domain::Blinding,
