@@ -689,6 +689,30 @@ class HoldoutReport(_HoldoutReportAlways, total=False):
     sheet: Losses | None
 
 
+class InvitationView(TypedDict):
+    """A ticket that this peer gave out."""
+
+    # When it ends, seconds since 1970.
+    expires: int
+    # By what it is revoked.
+    invitation: str
+    # When it was made, seconds since 1970.
+    made: int
+    # Whether its owner took it back.
+    revoked: bool
+    # The run.
+    run: str
+
+
+class InviteRequest(TypedDict):
+    """Invites to a run."""
+
+    # Seconds until the ticket ends; from 60 to 7,776,000.
+    expires_s: int
+    # The run, in full or by its first digits.
+    run: str
+
+
 class LineView(TypedDict):
     """One round's line."""
 
@@ -725,6 +749,73 @@ class MemberView(TypedDict):
     role: str
     # Tokens that it committed to.
     tokens: int
+
+
+class _OfferViewAlways(TypedDict):
+    # Its base model.
+    base: str
+    # Bytes of the base model that would be fetched from peers; 0 where it is here or they have no copy
+    # to give.
+    base_bytes: int
+    # The most that a round pays in OPEN, in millionths.
+    budget_micro_open: int
+    # Who opened it.
+    creator: str
+    # Its Datanet: the name of the shard that a member trains on.
+    datanet: str
+    # Whether it is over.
+    finished: bool
+    # Whether the base model is on this machine.
+    has_base: bool
+    # What would leave the machine, a sentence each.
+    leaves: list[str]
+    # Steps of a round on this machine.
+    local_steps: int
+    # Members.
+    members: int
+    # Its name.
+    name: str
+    # Training rounds in all.
+    rounds: int
+    # The run.
+    run: str
+    # What stays on it, a sentence each.
+    stays: list[str]
+
+
+class OfferView(_OfferViewAlways, total=False):
+    """What a run asks of a member, and what would leave its machine."""
+
+    # Last certified round.
+    certified: int | None
+
+
+# The way to a connected peer.
+WayName = Literal[
+    "lan", "direct", "relayed",
+]
+
+
+class _PathViewAlways(TypedDict):
+    # Seconds for which it has been reached in this way.
+    for_s: int
+    # The peer's id.
+    peer: str
+    # `quic` or `tcp`.
+    transport: str
+    # The way.
+    way: WayName
+
+
+class PathView(_PathViewAlways, total=False):
+    """How a connected peer is reached."""
+
+    # Its address, or the relay's.
+    address: str | None
+    # Round trip in milliseconds.
+    latency_ms: float | None
+    # Packets lost, in a million; not known of TCP.
+    lost_ppm: int | None
 
 
 class _PeriodViewAlways(TypedDict):
@@ -806,6 +897,70 @@ class Question(_QuestionAlways, total=False):
 
     # The answer; None lets the adapter give one, greedily.
     answer: str | None
+
+
+# What is wrong with how this peer can be reached.
+ReachCode = Literal[
+    "loopback_only", "udp_blocked", "mapping_varies", "no_way_in", "relay_down",
+    "peer_relayed", "unreached",
+]
+
+
+class ReachWarning(TypedDict):
+    """A warning with its kind."""
+
+    # What kind.
+    code: ReachCode
+    # What is wrong, and what to do.
+    text: str
+
+
+class _RelayViewAlways(TypedDict):
+    # Where it is, and whose.
+    address: str
+    # Whether this peer can be reached through it now.
+    connected: bool
+
+
+class RelayView(_RelayViewAlways, total=False):
+    """A relay that this peer uses."""
+
+    # Round trip in milliseconds.
+    latency_ms: float | None
+    # Why not, when it is not connected.
+    why: str | None
+
+
+class _ReachViewAlways(TypedDict):
+    # Where it tells others that it is: TCP and UDP.
+    addresses: list[str]
+    # Connected peers.
+    peers: list[PathView]
+    # `loopback`, `lan` or `wan`.
+    reach: str
+    # Relays.
+    relays: list[RelayView]
+    # Layout of this answer.
+    schema: str
+    # What is degraded.
+    warnings: list[ReachWarning]
+
+
+class ReachView(_ReachViewAlways, total=False):
+    """How this peer reaches others, and they it."""
+
+    # Whether the router's port differs by destination; null while fewer than two relays were asked.
+    mapping_varies: bool | None
+    # Whether the router opened a port when it was asked; null where it was not asked.
+    port_mapped: bool | None
+    # What a relay sees of this peer over IPv4.
+    public_v4: str | None
+    # What a relay sees of this peer over IPv6.
+    public_v6: str | None
+    # Whether UDP over IPv4 comes back from a relay; null while no relay was asked.
+    udp_v4: bool | None
+    # The same over IPv6.
+    udp_v6: bool | None
 
 
 class RunReport(TypedDict):
@@ -969,9 +1124,7 @@ class StatementView(TypedDict):
     total_micro_open: int
 
 
-class StatusView(TypedDict):
-    """A peer."""
-
+class _StatusViewAlways(TypedDict):
     # What others pass to `--bootstrap`.
     addresses: list[str]
     # Bytes received.
@@ -996,11 +1149,51 @@ class StatusView(TypedDict):
     warnings: list[str]
 
 
+class StatusView(_StatusViewAlways, total=False):
+    """A peer."""
+
+    # How each of them is reached.
+    paths: list[PathView]
+    # How far it reaches: `loopback`, `lan` or `wan`.
+    reach: str
+
+
 class Stopping(TypedDict):
     """The daemon has heard that it is to stop."""
 
     # Always true.
     stopping: bool
+
+
+class _TicketRequestAlways(TypedDict):
+    # The ticket.
+    ticket: str
+
+
+class TicketRequest(_TicketRequestAlways, total=False):
+    """Takes a ticket: connects to the peers that it names and learns what the run is."""
+
+    # Folder of the base model, when it is not `brook`.
+    base: str | None
+
+
+class TicketView(TypedDict):
+    """A ticket that was made."""
+
+    # When it ends, seconds since 1970.
+    expires: int
+    # By what it is revoked.
+    invitation: str
+    # Its name.
+    name: str
+    # Peers that it names, with where they are.
+    peers: list[str]
+    # The run.
+    run: str
+    # The ticket: what others pass to `tributary join`.
+    ticket: str
+    # What may keep others from using it.
+    warnings: list[str]
 
 
 class Why(TypedDict):
