@@ -18,7 +18,7 @@ mod pins;
 mod tests;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,8 @@ const CLIENT_BURST_BYTES: NonZeroU32 = NonZeroU32::new(2 << 20).expect("not zero
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection, mostly because this process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the system may take to free the UDP port of a relay that ended; some milliseconds in practice.
+const RELEASE: Duration = Duration::from_secs(3);
 /// Public keys whose decoded form is kept: two for each pair of clients, with room. The library's own bound takes 56 MB.
 const KEY_CACHE: usize = 4096;
 /// Attempts to find a port that is free as TCP and as UDP when the system chooses.
@@ -191,6 +193,19 @@ impl RelayServer {
         if let Err(why) = self.discovery.shutdown().await {
             tracing::debug!("the relay's address discovery ended with: {why}");
         }
+        released(self.local_addr).await;
+    }
+}
+
+/// Waits until the UDP port is free: the library drops its socket a moment after it says that it has ended.
+async fn released(at: SocketAddr) {
+    let wait = async {
+        while UdpSocket::bind(at).is_err() {
+            tokio::time::sleep(RELEASE / 300).await;
+        }
+    };
+    if tokio::time::timeout(RELEASE, wait).await.is_err() {
+        tracing::debug!("UDP {at} is still in use after the relay ended");
     }
 }
 
