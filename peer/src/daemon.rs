@@ -340,6 +340,11 @@ impl Daemon {
         self.net.paths()
     }
 
+    /// When a peer was last connected; nothing where this daemon has not seen it.
+    pub fn last_seen(&self, peer: &PeerId) -> Option<Instant> {
+        self.net.last_seen(peer)
+    }
+
     /// How its packets get out and in.
     pub fn reach(&self) -> ReachReport {
         self.net.report()

@@ -47,7 +47,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use iroh::protocol::Router;
@@ -86,6 +86,8 @@ pub use traffic::Traffic;
 const MAX_WAITING: u64 = 4096;
 /// Bytes of them.
 const MAX_WAITING_BYTES: u64 = 32 << 20;
+/// Peers whose last meeting is remembered: the largest run and as many strangers again.
+const MAX_SEEN: usize = 4096;
 /// How long the system may take to give us the port.
 const LISTEN: Duration = Duration::from_secs(5);
 
@@ -161,12 +163,30 @@ struct Shared {
     listeners: Arc<Mutex<Vec<Address>>>,
     unreached: Arc<Mutex<Vec<Warning>>>,
     paths: Arc<Mutex<BTreeMap<PeerId, PeerPath>>>,
+    /// When each peer was last there.
+    seen: Arc<Mutex<BTreeMap<PeerId, Instant>>>,
     /// Peers of the local network.
     nearby: Arc<Mutex<BTreeSet<PeerId>>>,
     /// Invitations that the owner took back.
     revoked: Arc<Mutex<BTreeSet<InvitationId>>>,
     /// Peers worth remembering, the best first.
     known: Arc<Mutex<Vec<Contact>>>,
+}
+
+impl Shared {
+    /// A peer has gone.
+    fn saw(&self, peer: PeerId) {
+        let mut seen = self.seen.lock();
+        seen.insert(peer, Instant::now());
+        if seen.len() > MAX_SEEN
+            && let Some(oldest) = seen
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(peer, _)| *peer)
+        {
+            seen.remove(&oldest);
+        }
+    }
 }
 
 /// What the network is made of.
@@ -444,6 +464,13 @@ impl Net {
     /// How each connected peer is reached.
     pub(crate) fn paths(&self) -> BTreeMap<PeerId, PeerPath> {
         self.shared.paths.lock().clone()
+    }
+    /// When a peer was last connected.
+    pub(crate) fn last_seen(&self, peer: &PeerId) -> Option<Instant> {
+        match self.shared.connected.lock().contains(peer) {
+            true => Some(Instant::now()),
+            false => self.shared.seen.lock().get(peer).copied(),
+        }
     }
     /// How its packets get out and in.
     pub(crate) fn report(&self) -> ReachReport {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tributary_protocol::event::Phase;
-use tributary_protocol::id::{Round, RunId};
+use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Excess, RunView};
 
@@ -20,6 +20,8 @@ pub(crate) struct RunProgress {
     /// The last certified round.
     pub(crate) certified: Option<Round>,
     pub(crate) members: u32,
+    /// Whom the open height waits for.
+    pub(crate) awaited: Vec<PeerId>,
     pub(crate) is_finished: bool,
     pub(crate) lacks_own_text: bool,
     /// Whether an adapter is at hand.
@@ -35,6 +37,7 @@ impl RunProgress {
             phase: run.phase(),
             certified: run.head().map(|head| head.round),
             members: run.head().map_or(0, |head| head.roster.len() as u32),
+            awaited: run.awaited(),
             is_finished: run.is_finished(),
             lacks_own_text: run.lacks_own_text(),
             has_adapter: run.adapter().is_some(),

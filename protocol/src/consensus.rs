@@ -188,6 +188,12 @@ impl Height {
         !self.early.is_empty()
     }
 
+    /// Members that were heard at this height, and this one.
+    pub fn heard(&self) -> impl Iterator<Item = &PeerId> {
+        let others = self.furthest.keys().chain(self.early.keys());
+        others.chain([&self.me])
+    }
+
     /// The attempt we are in.
     pub fn attempt(&self) -> u32 {
         self.driver.round().as_u32().unwrap_or(0)

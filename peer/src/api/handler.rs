@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
-use tributary_ledger::{Archive, Report};
+use tributary_ledger::{Archive, IndexedRun, Report};
 use tributary_protocol::codec;
 use tributary_protocol::event::Command;
 use tributary_protocol::id::{PeerId, RunId};
@@ -254,6 +254,11 @@ impl Reader for DaemonHandler {
     async fn runs(&self) -> Answer<Vec<RunBrief>> {
         let progress = self.daemon.progress();
         let mut runs: Vec<RunBrief> = progress.iter().map(brief_of).collect();
+        let index = self.daemon.index().await;
+        for (brief, run) in runs.iter_mut().zip(progress.iter()) {
+            let members = index.run(&run.run).map(IndexedRun::members);
+            brief.awaited = reach::awaited(self, run, &members.unwrap_or_default());
+        }
         for run in self.daemon.known_runs().into_keys() {
             let run = run.to_string();
             if runs.iter().all(|r| r.run != run) {

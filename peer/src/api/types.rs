@@ -234,6 +234,9 @@ pub struct RunBrief {
     pub phase: RunPhase,
     /// Members.
     pub members: u32,
+    /// Whom the open round waits for.
+    #[serde(default)]
+    pub awaited: Vec<reach::AwaitedView>,
     /// Whether the closing height is certified.
     pub finished: bool,
 }

@@ -18,17 +18,15 @@ fn text(view: &ReachView) -> String {
     for address in &view.addresses {
         out.push_str(&format!("address  {address}\n"));
     }
-    let unknown = "not known: no relay was asked";
-    let answer = |known: Option<bool>, yes: &'static str, no: &'static str| match known {
-        Some(true) => yes,
-        Some(false) => no,
-        None => unknown,
-    };
-    out.push_str(&format!(
-        "udp      IPv4 {}, IPv6 {}\n",
-        answer(view.udp_v4, "works", "does not come back"),
-        answer(view.udp_v6, "works", "does not come back"),
-    ));
+    let comes_back = |works: bool| if works { "works" } else { "does not come back" };
+    out.push_str(&match (view.udp_v4, view.udp_v6) {
+        (Some(v4), Some(v6)) => format!(
+            "udp      IPv4 {}, IPv6 {}\n",
+            comes_back(v4),
+            comes_back(v6)
+        ),
+        _ => "udp      not known: it takes a relay to tell\n".to_owned(),
+    });
     for seen in view.public_v4.iter().chain(&view.public_v6) {
         out.push_str(&format!("seen as  {seen}\n"));
     }

@@ -129,20 +129,16 @@ async fn create(
         note(format_args!("warning: {warning}"));
     }
     let run = client.create(&request).await?;
-    let with_base = match request.base {
-        None => "",
-        Some(_) => " --base DIR",
-    };
     context.out.answer(&run, |run| {
-        let address = status.addresses.first().map_or("ADDR", String::as_str);
         format!(
-            "run    {}\nname   {}\nbase   {}\nrounds {}\n\nOthers start with\n  tributary up \
-             --bootstrap {address}\n  tributary run join {}{with_base}\nnext: {} run watch {}",
+            "run    {}\nname   {}\nbase   {}\nrounds {}\n\nOthers take part by a ticket, which this prints:\n  {} \
+             invite {}\nnext: {} run watch {}",
             run.run,
             run.name,
             run.base,
             run.rounds,
-            run.run,
+            context.call,
+            short(&run.run),
             context.call,
             short(&run.run)
         )

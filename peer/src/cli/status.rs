@@ -1,5 +1,6 @@
 //! `tributary status`: what the peer of this home is doing, and with `--watch` what happens to it.
 
+use std::cmp::Reverse;
 use std::io::Write;
 
 use tributary_ledger::view::short;
@@ -11,11 +12,15 @@ use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::local::Local;
 use crate::api::types::event::EventView;
+use crate::api::types::reach::AwaitedView;
 use crate::api::types::{EventsRequest, RunBrief, StatusView};
 use crate::problem::Code;
-use crate::terminal::output::{Align, Table, bytes};
+use crate::terminal::output::{Align, Table, bytes, duration};
 use crate::terminal::{Failure, Format};
 use crate::view::{line, phase_line};
+
+/// Peers that a line names.
+const MAX_AWAITED: usize = 6;
 
 pub(super) async fn run(context: &Context, args: StatusArgs) -> Result<(), Failure> {
     if args.watch {
@@ -118,7 +123,32 @@ pub(super) fn runs_table(runs: &[RunBrief]) -> String {
             phase_line(run.phase),
         ]);
     }
-    table.render()
+    let mut out = table.render();
+    for run in runs.iter().filter(|run| !run.awaited.is_empty()) {
+        out.push_str(&awaited_line(run));
+    }
+    out
+}
+
+/// Whom a run's round waits for, the one that was away for longest first.
+fn awaited_line(run: &RunBrief) -> String {
+    let mut awaited: Vec<&AwaitedView> = run.awaited.iter().collect();
+    awaited.sort_by_key(|peer| (peer.connected, Reverse(peer.seen_s.unwrap_or(u64::MAX))));
+    let words = awaited.iter().take(MAX_AWAITED).map(|peer| {
+        let seen = match (peer.connected, peer.seen_s) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(seen_s)) => format!("last seen {} ago", duration(seen_s * 1000)),
+            (false, None) => "not seen since this daemon started".to_owned(),
+        };
+        let name = if peer.name.is_empty() { "" } else { " " };
+        format!("{}{name}{} ({seen})", short(&peer.peer), peer.name)
+    });
+    let more = match awaited.len().saturating_sub(MAX_AWAITED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let words: Vec<String> = words.collect();
+    format!("{} waits for {}{more}\n", short(&run.run), words.join(", "))
 }
 
 #[cfg(test)]

@@ -373,6 +373,7 @@ impl Task {
         self.state.own.on_closed(&peer);
         self.state.told.remove(&peer);
         if self.state.greeted.remove(&peer) {
+            self.shared.saw(peer);
             self.report(NetEvent::Disconnected(peer));
             self.publish_connected();
         } else {

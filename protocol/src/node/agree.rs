@@ -1,6 +1,8 @@
 //! A seat in the committee: what the node answers when its height asks for a value, for a judgement,
 //! for a timer.
 
+use std::collections::BTreeSet;
+
 use super::NodeContext;
 use super::certified::Certified;
 use super::known::{Known, Ledger};
@@ -10,7 +12,7 @@ use crate::certificate::Certificate;
 use crate::committee::Committee;
 use crate::consensus::{ConsensusMessage, Height, Output, Setting};
 use crate::event::{ConsensusStep, Effect, Notice, Record, Timer, Verdict};
-use crate::id::{Round, RunId};
+use crate::id::{PeerId, Round, RunId};
 use crate::reject::Rejection;
 use crate::round::RoundValue;
 use crate::state::{self, MissingEntry, Selection};
@@ -69,6 +71,16 @@ impl Seat {
             draft: None,
         };
         Some((seat, outputs))
+    }
+
+    /// Members of the committee that have said nothing at this height.
+    pub(super) fn silent(&self) -> Vec<PeerId> {
+        let heard: BTreeSet<&PeerId> = self.height.heard().collect();
+        let members = self.height.setting().committee.members().iter();
+        members
+            .filter(|member| !heard.contains(member))
+            .copied()
+            .collect()
     }
 
     /// Starts, where the height may be proposed here, or others have begun to: what they propose can be judged.

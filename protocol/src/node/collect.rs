@@ -272,6 +272,22 @@ impl OpenHeight {
         (arrived.count(), head.participants.len())
     }
 
+    /// Authors drawn for the open height whose contribution is not complete here.
+    pub(super) fn lacking(&self, known: Known<'_>) -> Vec<PeerId> {
+        let training = known.certified.is_training_round(self.round);
+        let Some(head) = known.head().filter(|_| training) else {
+            return Vec::new();
+        };
+        let eligible = self.receipts.eligible.iter();
+        let complete = eligible.filter(|(_, _, receipt)| known.has_blob(&receipt.update.hash));
+        let complete: BTreeSet<&PeerId> = complete.map(|(peer, _, _)| peer).collect();
+        let drawn = head.participants.iter();
+        drawn
+            .filter(|peer| !complete.contains(peer))
+            .copied()
+            .collect()
+    }
+
     /// Tells the owner that an update of `peer` is here.
     pub(super) fn notify_arrival(&self, cx: &mut NodeContext, known: Known<'_>, peer: PeerId) {
         let (arrived, expected) = self.arrived(known);

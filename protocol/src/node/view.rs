@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::agree::Seat;
 use super::bounds::Excess;
 use super::known::Known;
 use super::refute::Refutation;
@@ -77,6 +78,18 @@ impl<'a> RunView<'a> {
         match (self.open(), self.known()) {
             (Some(open), Some(known)) => open.height.arrived(known),
             _ => (self.0.ledger.index.joins.len(), 0),
+        }
+    }
+    /// Whom the open height waits for, as far as this peer can tell: authors whose contribution is not complete here, or
+    /// members of the committee that have said nothing yet. Not this peer itself.
+    pub fn awaited(&self) -> Vec<PeerId> {
+        let (Some(open), Some(known)) = (self.open(), self.known()) else {
+            return Vec::new();
+        };
+        match open.phase {
+            Some(Phase::Collect) => open.height.lacking(known),
+            Some(Phase::Agree) => (open.height.seat.as_ref()).map_or_else(Vec::new, Seat::silent),
+            _ => Vec::new(),
         }
     }
     /// Authors drawn for the open round whose receipts arrived before receipts closed here and whose updates are here.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tributary_ledger::view::MemberView;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::manifest::{Manifest, UpdateCodec};
 use tributary_protocol::sign::SecretKey;
@@ -11,12 +12,13 @@ use tributary_protocol::time::Timestamp;
 use super::{Answer, DaemonHandler, stopped};
 use crate::NETWORK;
 use crate::api::types::reach::{
-    InvitationView, InviteRequest, OfferView, PathView, ReachCode, ReachView, ReachWarning,
-    RelayView, TicketRequest, TicketView, WayName,
+    AwaitedView, InvitationView, InviteRequest, OfferView, PathView, ReachCode, ReachView,
+    ReachWarning, RelayView, TicketRequest, TicketView, WayName,
 };
 use crate::model;
 use crate::net::{Known, KnownPeer, KnownRelay, PathKind, PeerPath, Reach, is_private};
 use crate::problem::{Code, Problem};
+use crate::progress::RunProgress;
 use crate::terminal::Failure;
 use crate::ticket::{self, InvitationId, Invitations, Terms, Ticket};
 
@@ -40,6 +42,31 @@ pub(super) fn paths(handler: &DaemonHandler) -> Vec<PathView> {
         .iter()
         .map(|(peer, path)| path_view(*peer, path))
         .collect()
+}
+
+/// Whom a round waits for, and when each was last seen. This peer is not news to its owner.
+pub(super) fn awaited(
+    handler: &DaemonHandler,
+    run: &RunProgress,
+    members: &[MemberView],
+) -> Vec<AwaitedView> {
+    let me = handler.daemon.peer_id();
+    let connected = handler.daemon.connected();
+    let others = run.awaited.iter().filter(|peer| **peer != me);
+    let view = |peer: &PeerId| {
+        let id = peer.to_string();
+        let name = members.iter().find(|member| member.peer == id);
+        AwaitedView {
+            name: name.map(|member| member.name.clone()).unwrap_or_default(),
+            connected: connected.contains(peer),
+            seen_s: handler
+                .daemon
+                .last_seen(peer)
+                .map(|at| at.elapsed().as_secs()),
+            peer: id,
+        }
+    };
+    others.map(view).collect()
 }
 
 fn path_view(peer: PeerId, path: &PeerPath) -> PathView {

@@ -36,6 +36,19 @@ pub struct PathView {
     pub lost_ppm: Option<u32>,
 }
 
+/// A peer that a round waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AwaitedView {
+    /// Its id.
+    pub peer: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Seconds since it was last connected; null where this daemon has not seen it.
+    pub seen_s: Option<u64>,
+}
+
 /// A relay that this peer uses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RelayView {
