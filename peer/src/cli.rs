@@ -74,9 +74,10 @@ pub fn main() -> ExitCode {
 fn logging(cli: &Cli) {
     let default = match cli.command {
         // gossipsub warns of every message that two neighbours bring, and both of every stream that a
-        // neighbour opens beyond its share: a flood must not become a flood of the log.
+        // neighbour opens beyond its share: a flood must not become a flood of the log. A relay warns of every peer that
+        // it does not serve, and of every peer that it has lost.
         Command::Up(_) => {
-            "warn,libp2p_gossipsub=error,libp2p_request_response=error,tributary_peer=info"
+            "warn,libp2p_gossipsub=error,libp2p_request_response=error,iroh_relay=error,iroh=error,noq=error,tributary_peer=info"
         }
         // A command says itself what failed; libraries only speak when somebody looks for a fault.
         _ => "off,tributary_peer=warn",

@@ -76,7 +76,7 @@ pub(crate) use gate::ListedGate;
 pub use known::{Known, KnownPeer, KnownRelay};
 pub use paths::{PathKind, PeerPath};
 pub(crate) use questions::{Asked, MAX_WAITING as MAX_WAITING_QUESTIONS, Unanswered};
-pub use quic::{ReachReport, RelayState};
+pub use quic::{ReachReport, RelayState, Serving};
 pub use reach::Reach;
 pub(crate) use relay::{RelayConfig, RelayServer};
 pub use traffic::Traffic;
@@ -474,7 +474,16 @@ impl Net {
     }
     /// How its packets get out and in.
     pub(crate) fn report(&self) -> ReachReport {
-        self.quic.report()
+        let mut report = self.quic.report();
+        // A relay that is being closed serves nobody.
+        if let (Ok(relay), Some(at)) = (self.relay.try_lock(), self.quic.serves()) {
+            report.serving = relay.as_ref().map(|relay| Serving {
+                at,
+                clients: relay.clients(),
+                bytes: relay.relayed_bytes(),
+            });
+        }
+        report
     }
     /// Has a relay carry packets for this peer.
     pub(crate) async fn use_relay(&self, relay: &KnownRelay) {

@@ -29,6 +29,13 @@ pub(crate) struct RunProgress {
 }
 
 impl RunProgress {
+    /// Whether no round is left to train in.
+    pub(crate) fn is_over(&self) -> bool {
+        let rounds = self.manifest.as_ref().map(|manifest| manifest.plan.rounds);
+        let is_last = |certified: Round| rounds.is_some_and(|rounds| certified.0 >= rounds);
+        self.is_finished || self.certified.is_some_and(is_last)
+    }
+
     pub(crate) fn of(run: &RunView<'_>) -> Self {
         Self {
             run: run.id(),

@@ -394,6 +394,17 @@ impl ApiHandler for DaemonHandler {
     async fn join(&self, id: &str, request: JoinRequest) -> Answer<RunBrief> {
         let run = self.resolve(id).await?;
         let manifest = self.follow(run).await?;
+        if self
+            .run_progress(run)
+            .is_some_and(|progress| progress.is_over())
+        {
+            let text = format!("run {} is over: nobody joins it any more", run.short());
+            let hint = format!(
+                "`tributary adapter get {} DIR` fetches its adapter",
+                run.short()
+            );
+            return Err(Problem::new(Code::Refused, text).hint(hint));
+        }
         let candidate = membership::prepare(self, run, &manifest, &request)?;
         membership::ask(self, run, candidate).await?;
         self.brief(run)

@@ -6,7 +6,7 @@ use super::Context;
 use crate::api::client::Client;
 use crate::api::types::reach::{PathView, ReachView, WayName};
 use crate::terminal::Failure;
-use crate::terminal::output::{Align, Table, duration};
+use crate::terminal::output::{Align, Table, bytes, duration};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let view = Client::open(&context.home).await?.reach().await?;
@@ -52,6 +52,14 @@ fn text(view: &ReachView) -> String {
             .map(|ms| format!(", {ms:.1} ms"))
             .unwrap_or_default();
         out.push_str(&format!("relay    {}: {state}{latency}\n", relay.address));
+    }
+    if let Some(serving) = &view.serving {
+        out.push_str(&format!(
+            "serves   a relay for {} peers, {} passed on: {}\n",
+            serving.clients,
+            bytes(serving.bytes),
+            serving.address
+        ));
     }
     if !view.peers.is_empty() {
         out.push('\n');

@@ -23,7 +23,7 @@ use tributary_protocol::time::Instant;
 
 use super::address::Address;
 use super::fair;
-use super::hello::{Contact, MAX_ADDRESSES, MAX_RELAYS, MAX_RUNS};
+use super::hello::{Contact, MAX_ADDRESSES, MAX_RELAYS, MAX_RUNS, RelayPlace};
 use super::nearby::MAX_NEARBY;
 
 /// New contacts that are remembered: eight greetings full of them.
@@ -176,6 +176,28 @@ impl Contacts {
         proven.sort_by_key(|(peer, _)| !self.connected.contains_key(*peer));
         let contacts = proven.into_iter().map(|(_, entry)| entry.contact.clone());
         contacts.take(limit).collect()
+    }
+
+    /// Relays that contacts name, with the contact: of those that the owner asked for first, then of the connected, of
+    /// those that answered once, and of hearsay, so that inventions push out none that is real.
+    pub(super) fn relays(&self, limit: usize) -> Vec<(PeerId, RelayPlace)> {
+        let mut named: Vec<(&PeerId, &Entry)> = self.contacts.iter().collect();
+        named.retain(|(_, entry)| !entry.contact.relays.is_empty());
+        named.sort_by_key(|(peer, entry)| {
+            (
+                !self.is_kept(peer),
+                !self.connected.contains_key(*peer),
+                !entry.tried,
+            )
+        });
+        let relays = named.into_iter().flat_map(|(peer, entry)| {
+            entry
+                .contact
+                .relays
+                .iter()
+                .map(move |relay| (*peer, *relay))
+        });
+        relays.take(limit).collect()
     }
 
     /// Changes whenever there is something new to tell.

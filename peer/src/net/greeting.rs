@@ -25,6 +25,9 @@ use super::{NetEvent, fair, keys};
 /// could make it send everybody astray.
 const WITNESSES: usize = 2;
 
+/// Relays of others whose keys are known: a quarter of the table.
+const MAX_RELAYS_HEARD: usize = 256;
+
 /// How often it is looked whether addresses and paths have changed.
 const LOOK_MS: u64 = 1000;
 
@@ -211,13 +214,15 @@ impl Task {
     /// The keys of relays that others name, so that they can be reached through them; where this peer looks for others
     /// anywhere, relays of its fellow members carry its own packets as well.
     fn learn_relays(&self) {
-        for contact in self.contacts.contacts() {
-            for relay in &contact.relays {
-                self.quic.know_relay(relay);
-                let is_member = self.shared.admission.is_member(contact.peer);
-                if is_member && self.quic.reach().leaves_the_network() {
-                    self.quic.adopt_relay(*relay);
-                }
+        let named = self.contacts.relays(MAX_RELAYS_HEARD);
+        self.quic
+            .know_relays(named.iter().map(|(_, relay)| *relay).collect());
+        if !self.quic.reach().leaves_the_network() {
+            return;
+        }
+        for (peer, relay) in named {
+            if self.shared.admission.is_member(peer) {
+                self.quic.adopt_relay(relay);
             }
         }
     }

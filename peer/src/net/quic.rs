@@ -61,6 +61,19 @@ pub struct ReachReport {
     pub port_mapped: Option<bool>,
     /// Relays.
     pub relays: Vec<RelayState>,
+    /// The relay that it serves, if any.
+    pub serving: Option<Serving>,
+}
+
+/// A relay that this peer serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Serving {
+    /// Where others reach it.
+    pub at: SocketAddr,
+    /// Peers that use it now.
+    pub clients: usize,
+    /// Bytes that it passed on.
+    pub bytes: u64,
 }
 
 /// Where a peer is: its UDP sockets, and the relays that pass packets on to it.
@@ -103,6 +116,8 @@ pub(super) struct Quic {
     /// Relays that this peer uses, and whose key each has.
     relays: Arc<Mutex<BTreeMap<SocketAddr, PeerId>>>,
     pins: Pins,
+    /// Relays that others name.
+    heard: Arc<Mutex<BTreeSet<RelayPlace>>>,
     /// The relay that it serves itself.
     serves: Option<RelayPlace>,
     paths: Paths,
@@ -124,6 +139,7 @@ impl Quic {
             whereabouts: Arc::default(),
             relays: Arc::default(),
             pins,
+            heard: Arc::default(),
             serves: config.serves.map(place),
             paths: Paths::default(),
         })
@@ -170,12 +186,22 @@ impl Quic {
         all.collect()
     }
 
-    /// Takes a relay's key for what others say it is.
-    pub(super) fn know_relay(&self, relay: &RelayPlace) {
-        let socket = SocketAddr::from(relay.socket);
-        if let Err(why) = self.pins.pin(socket.ip(), relay.peer) {
-            tracing::debug!("{why}");
+    /// Takes the keys of these relays for what others say they are, in place of those that they named before.
+    pub(super) fn know_relays(&self, named: BTreeSet<RelayPlace>) {
+        let mut heard = self.heard.lock();
+        let own = self.relays.lock();
+        for gone in heard.difference(&named) {
+            let socket = SocketAddr::from(gone.socket);
+            if own.get(&socket) != Some(&gone.peer) {
+                self.pins.unpin(socket.ip(), &gone.peer);
+            }
         }
+        for new in named.difference(&heard) {
+            if let Err(why) = self.pins.pin(SocketAddr::from(new.socket).ip(), new.peer) {
+                tracing::debug!("{why}");
+            }
+        }
+        *heard = named;
     }
 
     /// Has packets for this peer carried by a relay that a fellow member names, as long as it uses few.
@@ -231,7 +257,13 @@ impl Quic {
             mapping_varies: found.mapping_varies_by_dest(),
             port_mapped: (self.reach.leaves_the_network()).then(|| mapping.get() > 0),
             relays: known.iter().map(relay).collect(),
+            serving: None,
         }
+    }
+
+    /// Where others reach the relay that this peer serves.
+    pub(super) fn serves(&self) -> Option<SocketAddr> {
+        self.serves.map(|relay| relay.socket.into())
     }
 
     /// Relays that pass packets on to this peer.

@@ -211,9 +211,10 @@ fn block(n: u64, run: RunId) -> Message {
 /// A greeting that names nobody else; `peer/src/net/hello.rs` has the layout.
 pub(super) fn hello(keys: &Keypair) -> Vec<u8> {
     let public = keys.public().try_into_ed25519().expect("an ed25519 key");
-    let mut bytes = vec![1, NETWORK.0 as u8];
+    // Version 2, the network, and no word of where the other one is seen.
+    let mut bytes = vec![2, NETWORK.0 as u8, 0];
     bytes.extend(public.to_bytes());
-    bytes.extend([0, 0, 0, 0]);
+    bytes.extend([0; 5]);
     bytes
 }
 

@@ -117,17 +117,44 @@ impl Peer {
         });
     }
 
+    /// A peer whose home does not exist yet.
+    pub(crate) fn unmade(dir: &Path, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            home: dir.join(name),
+            port: 0,
+            daemon: None,
+        }
+    }
+
+    /// Starts the daemon without any option, and waits until it answers.
+    pub(crate) fn up_without_options(&mut self) {
+        self.spawn(&["up"]);
+        self.until("the daemon answers", || {
+            let status = self.try_ask(&["status"]);
+            status.is_some_and(|status| status["running"] == true)
+        });
+    }
+
     /// Starts the daemon.
     pub(crate) fn start(&mut self, bootstrap: &[&str]) {
+        let address = self.address();
+        let mut arguments = vec!["up", "--evidence", "--listen", &address];
+        for address in bootstrap {
+            arguments.extend(["--bootstrap", address]);
+        }
+        self.spawn(&arguments);
+    }
+
+    fn spawn(&mut self, arguments: &[&str]) {
         let mut log = fs::OpenOptions::new();
         let log = log.create(true).append(true).open(self.log_file());
         let mut command = tributary(&self.home);
-        command.args(["up", "--evidence", "--listen", &self.address()]);
-        for address in bootstrap {
-            command.args(["--bootstrap", address]);
-        }
-        let daemon = command.stdout(Stdio::null()).stderr(log.unwrap()).spawn();
-        self.daemon = Some(daemon.unwrap());
+        let daemon = command
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(log.unwrap());
+        self.daemon = Some(daemon.spawn().unwrap());
     }
 
     fn log_file(&self) -> PathBuf {

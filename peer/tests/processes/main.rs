@@ -26,3 +26,4 @@ mod loss;
 #[cfg(target_os = "linux")]
 mod newcomers;
 mod removed;
+mod tickets;

@@ -52,6 +52,22 @@ class Asked(TypedDict):
     why: str
 
 
+class _AwaitedViewAlways(TypedDict):
+    # Whether it is connected now.
+    connected: bool
+    # Its name.
+    name: str
+    # Its id.
+    peer: str
+
+
+class AwaitedView(_AwaitedViewAlways, total=False):
+    """A peer that a round waits for."""
+
+    # Seconds since it was last connected; null where this daemon has not seen it.
+    seen_s: int | None
+
+
 class CauseView(TypedDict):
     """One cause of a change."""
 
@@ -1046,6 +1062,8 @@ class _RunBriefAlways(TypedDict):
 class RunBrief(_RunBriefAlways, total=False):
     """A run in one line."""
 
+    # Whom the open round waits for.
+    awaited: list[AwaitedView]
     # Last certified round; `None` before the genesis.
     certified: int | None
 

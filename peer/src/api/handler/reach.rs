@@ -1,9 +1,11 @@
 //! How peers are reached, invitations, and what a ticket leads to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tributary_ledger::view::MemberView;
+use tributary_protocol::event::Phase;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::manifest::{Manifest, UpdateCodec};
 use tributary_protocol::sign::SecretKey;
@@ -13,10 +15,10 @@ use super::{Answer, DaemonHandler, stopped};
 use crate::NETWORK;
 use crate::api::types::reach::{
     AwaitedView, InvitationView, InviteRequest, OfferView, PathView, ReachCode, ReachView,
-    ReachWarning, RelayView, TicketRequest, TicketView, WayName,
+    ReachWarning, RelayView, ServingView, TicketRequest, TicketView, WayName,
 };
 use crate::model;
-use crate::net::{Known, KnownPeer, KnownRelay, PathKind, PeerPath, Reach, is_private};
+use crate::net::{Address, Known, KnownPeer, KnownRelay, PathKind, PeerPath, Reach, is_private};
 use crate::problem::{Code, Problem};
 use crate::progress::RunProgress;
 use crate::terminal::Failure;
@@ -24,6 +26,8 @@ use crate::ticket::{self, InvitationId, Invitations, Terms, Ticket};
 
 /// How long the peers of a ticket may take to answer: the routers of both have to let packets meet.
 const MEET: Duration = Duration::from_secs(45);
+/// How long the certificates of a run may take before it is shown as far as it is known.
+const CATCH_UP: Duration = Duration::from_secs(10);
 /// How often it is looked whether one has.
 const LOOK: Duration = Duration::from_millis(100);
 /// Shortest life of a ticket: long enough to be pasted.
@@ -114,6 +118,11 @@ pub(super) fn reach(handler: &DaemonHandler) -> ReachView {
         mapping_varies: report.mapping_varies,
         port_mapped: report.port_mapped,
         relays: relays.collect(),
+        serving: report.serving.map(|serving| ServingView {
+            address: Address::new(serving.at, Some(handler.daemon.peer_id())).to_string(),
+            clients: serving.clients as u32,
+            bytes: serving.bytes,
+        }),
         peers: paths(handler),
         warnings: Vec::new(),
     };
@@ -330,6 +339,7 @@ pub(super) async fn take(handler: &DaemonHandler, request: TicketRequest) -> Ans
     handler.daemon.introduce(&peers).map_err(stopped)?;
     meet(handler, &ticket).await?;
     let manifest = handler.follow(run).await?;
+    caught_up(handler, run).await;
     offer(handler, run, &manifest, request.base.as_deref())
 }
 
@@ -418,6 +428,20 @@ async fn meet(handler: &DaemonHandler, ticket: &Ticket) -> Answer<()> {
     ))
 }
 
+/// Waits until this peer knows how far the run is, as long as that takes no longer than a person waits.
+async fn caught_up(handler: &DaemonHandler, run: RunId) {
+    let mut progress = handler.daemon.watch_progress();
+    let is_caught_up = |all: &Arc<Vec<RunProgress>>| {
+        let progress = all.iter().find(|progress| progress.run == run);
+        progress.is_some_and(|progress| match progress.phase {
+            Some(Phase::CatchUp) | None => false,
+            Some(Phase::Gather) => true,
+            Some(_) => progress.certified.is_some(),
+        })
+    };
+    let _ = tokio::time::timeout(CATCH_UP, progress.wait_for(is_caught_up)).await;
+}
+
 fn offer(
     handler: &DaemonHandler,
     run: RunId,
@@ -447,7 +471,7 @@ fn offer(
             .and_then(|progress| progress.certified)
             .map(|round| round.0),
         members: progress.map_or(0, |progress| progress.members),
-        finished: progress.is_some_and(|progress| progress.is_finished),
+        finished: progress.is_some_and(RunProgress::is_over),
         local_steps: manifest.training.local_steps,
         budget_micro_open: u64::try_from(manifest.payment.budget_per_round.0).unwrap_or(u64::MAX),
         leaves: leaves(manifest),

@@ -62,6 +62,17 @@ pub struct RelayView {
     pub why: Option<String>,
 }
 
+/// A relay that this peer serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServingView {
+    /// What others pass to `--via`.
+    pub address: String,
+    /// Peers that use it now.
+    pub clients: u32,
+    /// Bytes that it passed on since the daemon started.
+    pub bytes: u64,
+}
+
 /// What is wrong with how this peer can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +125,9 @@ pub struct ReachView {
     pub port_mapped: Option<bool>,
     /// Relays.
     pub relays: Vec<RelayView>,
+    /// The relay that it serves.
+    #[serde(default)]
+    pub serving: Option<ServingView>,
     /// Connected peers.
     pub peers: Vec<PathView>,
     /// What is degraded.
