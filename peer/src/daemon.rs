@@ -155,15 +155,7 @@ impl Daemon {
         let opened = tokio::task::spawn_blocking(move || open_store(&paths, config.network)).await;
         let (store, saved, indexer) = opened.map_err(|e| StartError::Store(e.to_string()))??;
         let clock = Clock::start(config.still_clock);
-        let node = NodeConfig {
-            network: config.network,
-            seed: *identity.seed(),
-            archive: config.archive,
-            resources: config.resources,
-            tick_ms: TICK_MS,
-        };
-        let (node, first) = Node::restore(node, draw_seed(), saved, clock.now())
-            .map_err(|why| StartError::Store(why.to_string()))?;
+        let (node, first) = restore(&config, saved, &clock)?;
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (ask, questions) = mpsc::channel(net::MAX_WAITING_QUESTIONS);
         let holder = Holder::new(
@@ -185,10 +177,8 @@ impl Daemon {
         })
         .await
         .map_err(|e| StartError::from_net(config.listen, &e))?;
-        match Invitations::of(config.home.paths()).revoked() {
-            Ok(revoked) => net.revoke(revoked),
-            Err(why) => return Err(StartError::Store(why.to_string())),
-        }
+        let revoked = Invitations::of(config.home.paths()).revoked();
+        net.revoke(revoked.map_err(|why| StartError::Store(why.to_string()))?);
         tokio::spawn(holder.serve(questions));
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
@@ -458,6 +448,23 @@ impl Daemon {
         let _ = self.requests.send(Request::Stop).await;
         self.stopped().await;
     }
+}
+
+/// The node as its records leave it, and what it asks for first.
+fn restore(
+    config: &DaemonConfig,
+    saved: Saved,
+    clock: &Clock,
+) -> Result<(Node, Vec<Effect>), StartError> {
+    let node = NodeConfig {
+        network: config.network,
+        seed: *config.home.identity().seed(),
+        archive: config.archive,
+        resources: config.resources.clone(),
+        tick_ms: TICK_MS,
+    };
+    let restored = Node::restore(node, draw_seed(), saved, clock.now());
+    restored.map_err(|why| StartError::Store(why.to_string()))
 }
 
 /// Runs the driver; the home is held until everything in it is closed.

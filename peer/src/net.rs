@@ -257,50 +257,12 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     })
     .await
     .map_err(|why| NetError::Data(config.listen, why))?;
-    let handshakes = Places::new(UnknownSockets::default());
-    let admission = shared.admission.clone();
-    let (transport, control) =
-        transport::new(me, quic.clone(), admission.clone(), handshakes.clone());
-    let crosses_routers = config.reach.crosses_routers();
-    let refused = |why: String| NetError::Listen(config.listen, why);
-    let mut swarm = swarm::build(
-        &keys::libp2p_keypair(seed),
-        config.network,
-        shared.meter.clone(),
-        &shared.admission,
-        (crosses_routers.then_some(transport), quic.paths().clone()),
-    )
-    .map_err(refused)?;
-    *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
-    let meter = shared.meter.clone();
-    let (data, blobs) =
-        data::DataPlane::new(quic.clone(), config.blobs, meter, admission, handshakes);
-    let filter = shared.admission.clone();
-    let mut router = Router::builder(quic.endpoint().clone())
-        .incoming_filter(Arc::new(move |incoming| data::let_in(&filter, incoming)))
-        .accept(iroh_blobs::ALPN, blobs);
-    if crosses_routers {
-        router = router.accept(transport::ALPN, control);
-        let own = transport::address(me).ok_or_else(|| refused("its key is no point".into()))?;
-        let listens = swarm.listen_on(own);
-        listens.map_err(|e| refused(e.to_string()))?;
-    }
+    let (swarm, data, router) = planes(&config, &shared, &quic).await?;
     let bootstrap = bootstrap::Bootstrap::new(me, &config.bootstrap);
-    let mut contacts = contacts::Contacts::new(me, config.bootstrap, fair::dice());
+    let mut contacts = contacts::Contacts::new(me, config.bootstrap.clone(), fair::dice());
     let remembered = config.known.peers.iter().map(Contact::from);
     remembered.for_each(|contact| contacts.remember(contact));
-    let relay = match config.relay {
-        None => None,
-        Some(relay) => {
-            let gate = MemberGate {
-                me,
-                network: config.network,
-                admission: shared.admission.clone(),
-                revoked: shared.revoked.clone(),
-            };
-            Some(serve_relay(seed, relay, gate).await?)
-        }
-    };
+    let relay = serve_relay(&config, &shared).await?;
     for relay in &config.known.relays {
         quic.use_relay(relay).await;
     }
@@ -321,7 +283,8 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         state: State::default(),
     };
     tokio::spawn(task.run());
-    if crosses_routers && let Err(why) = nearby::start(&quic, config.network, orders.clone()).await
+    if config.reach.crosses_routers()
+        && let Err(why) = nearby::start(&quic, config.network, orders.clone()).await
     {
         tracing::warn!("peers of the local network are not found by themselves: {why}");
     }
@@ -332,24 +295,72 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         shared,
         data,
         quic,
-        router: router.spawn(),
+        router,
         relay: Arc::new(tokio::sync::Mutex::new(relay)),
     };
     Ok((net, NetEvents { events, counts }))
 }
 
+/// The control plane's swarm, which listens, and the data plane; and what serves both over QUIC.
+async fn planes(
+    config: &NetConfig<'_>,
+    shared: &Shared,
+    quic: &Quic,
+) -> Result<(Swarm<swarm::Behaviour>, data::DataPlane, Router), NetError> {
+    let me = config.identity.peer_id();
+    let handshakes = Places::new(UnknownSockets::default());
+    let admission = shared.admission.clone();
+    let (transport, control) =
+        transport::new(me, quic.clone(), admission.clone(), handshakes.clone());
+    let crosses_routers = config.reach.crosses_routers();
+    let refused = |why: String| NetError::Listen(config.listen, why);
+    let mut swarm = swarm::build(
+        &keys::libp2p_keypair(config.identity.seed()),
+        config.network,
+        shared.meter.clone(),
+        &shared.admission,
+        (crosses_routers.then_some(transport), quic.paths().clone()),
+    )
+    .map_err(refused)?;
+    *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
+    let (store, meter) = (config.blobs.clone(), shared.meter.clone());
+    let (data, blobs) = data::DataPlane::new(quic.clone(), store, meter, admission, handshakes);
+    let filter = shared.admission.clone();
+    let mut router = Router::builder(quic.endpoint().clone())
+        .incoming_filter(Arc::new(move |incoming| data::let_in(&filter, incoming)))
+        .accept(iroh_blobs::ALPN, blobs);
+    if crosses_routers {
+        router = router.accept(transport::ALPN, control);
+        let own = transport::address(me).ok_or_else(|| refused("its key is no point".into()))?;
+        let listens = swarm.listen_on(own);
+        listens.map_err(|e| refused(e.to_string()))?;
+    }
+    Ok((swarm, data, router.spawn()))
+}
+
+/// The relay of a daemon that serves one.
 async fn serve_relay(
-    seed: &[u8; 32],
-    relay: Relaying,
-    gate: MemberGate,
-) -> Result<RelayServer, NetError> {
-    let config = RelayConfig {
-        seed: *seed,
+    config: &NetConfig<'_>,
+    shared: &Shared,
+) -> Result<Option<RelayServer>, NetError> {
+    let Some(relay) = config.relay else {
+        return Ok(None);
+    };
+    let gate = MemberGate {
+        me: config.identity.peer_id(),
+        network: config.network,
+        admission: shared.admission.clone(),
+        revoked: shared.revoked.clone(),
+    };
+    let started = RelayServer::start(RelayConfig {
+        seed: *config.identity.seed(),
         listen: relay.listen,
         access: Arc::new(gate),
-    };
-    let started = RelayServer::start(config).await;
-    started.map_err(|why| NetError::Relay(relay.listen, why.to_string()))
+    });
+    let started = started.await;
+    started
+        .map(Some)
+        .map_err(|why| NetError::Relay(relay.listen, why.to_string()))
 }
 
 /// Waits until the port is ours, so that a port in use is an error of the start.

@@ -56,7 +56,7 @@ impl Committee {
         };
         let mut members: Vec<(PeerId, u64)> = electorate.into_iter().collect();
         members.retain(|(_, weight)| *weight > 0);
-        members.sort_by_cached_key(|(peer, _)| lot.number(peer));
+        members.sort_by_cached_key(|(peer, _)| lot.rank(peer));
         let start = lot.number();
         if members.len() > limits::MAX_COMMITTEE {
             members = seats(&members, size.clamp(1, limits::MAX_COMMITTEE), start);

@@ -1,7 +1,7 @@
 //! Draws among members by lot (sortition, by rendezvous hashing): nobody chooses and everybody agrees.
 //!
-//! Every member draws a number, the hash of (run, round, [`crate::beacon`], member) under the domain of the
-//! draw; the smallest numbers win. A number does not depend on who else takes part: a join or a leave moves at
+//! Every member draws a rank, the hash of (run, round, [`crate::beacon`], member) under the domain of the
+//! draw; the smallest ranks win. A rank does not depend on who else takes part: a join or a leave moves at
 //! most one place.
 
 use crate::hash::{Digest, Domain, Hasher};
@@ -20,8 +20,8 @@ pub(crate) struct Sortition<'a> {
 }
 
 impl Sortition<'_> {
-    /// A peer's number: uniform, and unknown before the beacon is.
-    pub(crate) fn number(&self, peer: &PeerId) -> Digest {
+    /// A peer's rank: uniform, and unknown before the beacon is.
+    pub(crate) fn rank(&self, peer: &PeerId) -> Digest {
         let mut hasher = self.hasher();
         hasher.update(peer.as_bytes());
         hasher.finalize()
@@ -42,15 +42,14 @@ impl Sortition<'_> {
         hasher
     }
 
-    /// The `most` peers with the smallest numbers, smallest first; all of them when there are fewer.
+    /// The `most` peers with the smallest ranks, smallest first; all of them when there are fewer.
     pub(crate) fn draw(&self, peers: impl Iterator<Item = PeerId>, most: usize) -> Vec<PeerId> {
-        let mut numbers: Vec<(Digest, PeerId)> =
-            peers.map(|peer| (self.number(&peer), peer)).collect();
-        if most < numbers.len() {
-            numbers.select_nth_unstable(most);
-            numbers.truncate(most);
+        let mut ranks: Vec<(Digest, PeerId)> = peers.map(|peer| (self.rank(&peer), peer)).collect();
+        if most < ranks.len() {
+            ranks.select_nth_unstable(most);
+            ranks.truncate(most);
         }
-        numbers.sort_unstable();
-        numbers.into_iter().map(|(_, peer)| peer).collect()
+        ranks.sort_unstable();
+        ranks.into_iter().map(|(_, peer)| peer).collect()
     }
 }

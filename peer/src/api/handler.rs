@@ -259,14 +259,18 @@ impl Reader for DaemonHandler {
             let members = index.run(&run.run).map(IndexedRun::members);
             brief.awaited = reach::awaited(self, run, &members.unwrap_or_default());
         }
-        for run in self.daemon.known_runs().into_keys() {
+        let near = self.daemon.nearby();
+        for (run, followers) in self.daemon.known_runs() {
+            let nearby = followers.iter().any(|peer| near.contains(peer));
             let run = run.to_string();
-            if runs.iter().all(|r| r.run != run) {
-                runs.push(RunBrief {
+            match runs.iter_mut().find(|brief| brief.run == run) {
+                Some(brief) => brief.nearby = nearby,
+                None => runs.push(RunBrief {
                     run,
+                    nearby,
                     phase: RunPhase::Known,
                     ..RunBrief::default()
-                });
+                }),
             }
         }
         Ok(runs)

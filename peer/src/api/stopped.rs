@@ -119,6 +119,7 @@ fn brief(run_index: &IndexedRun) -> RunBrief {
             false => RunPhase::Offline,
         },
         members: u32::try_from(run_index.members().len()).unwrap_or(u32::MAX),
+        nearby: false,
         awaited: Vec::new(),
         finished,
     }

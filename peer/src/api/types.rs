@@ -234,6 +234,9 @@ pub struct RunBrief {
     pub phase: RunPhase,
     /// Members.
     pub members: u32,
+    /// Whether a peer of the local network follows it.
+    #[serde(default)]
+    pub nearby: bool,
     /// Whom the open round waits for.
     #[serde(default)]
     pub awaited: Vec<reach::AwaitedView>,

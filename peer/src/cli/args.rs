@@ -203,7 +203,11 @@ pub enum RunCommand {
         id: String,
     },
     /// Runs that this peer knows.
-    List,
+    List {
+        /// Only those that peers of the local network follow. The daemon has to reach there: `up --reach lan`.
+        #[arg(long)]
+        nearby: bool,
+    },
     /// One run: settings, rounds, credits.
     Show {
         /// The run's id, or its first digits.

@@ -109,7 +109,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("run leave", &["tributary run leave 3f9a0c11d2"]),
-    ("run list", &["tributary run list"]),
+    (
+        "run list",
+        &["tributary run list", "tributary run list --nearby"],
+    ),
     ("run show", &["tributary run show 3f9a0c11d2 --format json"]),
     ("run watch", &["tributary run watch 3f9a0c11d2"]),
     (

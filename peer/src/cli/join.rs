@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::Serialize;
 use tributary_ledger::view::AdapterView;
 use tributary_ledger::view::short;
@@ -16,6 +17,7 @@ use super::run::{absolute, absolute_all};
 use super::up::detach;
 use super::{Context, init};
 use crate::NETWORK;
+use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::types::reach::{OfferView, TicketRequest};
 use crate::api::types::{FetchRequest, JoinRequest, RunBrief};
@@ -43,22 +45,8 @@ pub(super) async fn run(context: &Context, args: JoinArgs) -> Result<(), Failure
     let ticket = Ticket::parse(&args.ticket, driver::now(), NETWORK);
     let ticket = ticket.map_err(|e| Failure::from_error(&e))?;
     let base = args.base.as_deref().map(absolute).transpose()?;
-    if !HomePaths::new(&context.home).key().exists() {
-        let made = init::make(
-            context,
-            &InitArgs {
-                name: args.name.clone(),
-            },
-        )?;
-        note(format_args!(
-            "made the key of a new peer in {}; the file `key` there is this peer: keep a copy in a safe place",
-            made.home
-        ));
-    }
-    let client = match Client::try_open(&context.home).await? {
-        Some(client) => client,
-        None => start(context, &ticket).await?,
-    };
+    make_key(context, args.name.clone())?;
+    let client = daemon(context, &ticket).await?;
     note("looking for the peers of the ticket");
     let request = TicketRequest {
         ticket: ticket.text().to_owned(),
@@ -111,13 +99,39 @@ pub(super) async fn run(context: &Context, args: JoinArgs) -> Result<(), Failure
     })
 }
 
-/// Starts the daemon of the home, as far-reaching as the ticket asks for.
-async fn start(context: &Context, ticket: &Ticket) -> Result<Client, Failure> {
+fn make_key(context: &Context, name: Option<String>) -> Result<(), Failure> {
+    if HomePaths::new(&context.home).key().exists() {
+        return Ok(());
+    }
+    let made = init::make(context, &InitArgs { name })?;
+    note(format_args!(
+        "made the key of a new peer in {}; the file `key` there is this peer: keep a copy in a safe place",
+        made.home
+    ));
+    Ok(())
+}
+
+/// The daemon of the home, which reaches as far as the ticket asks for: started where none runs.
+async fn daemon(context: &Context, ticket: &Ticket) -> Result<Client, Failure> {
     let places = ticket.contacts().iter().flat_map(|contact| {
         let relay = contact.relay.map(|relay| relay.socket);
         contact.sockets.iter().copied().chain(relay)
     });
     let reach = reach_for(&places.collect::<Vec<SocketAddr>>());
+    if let Some(client) = Client::try_open(&context.home).await? {
+        let now = client.status().await?.reach;
+        let is_enough = |now: Reach| now >= reach;
+        if Reach::from_str(&now, true).is_ok_and(is_enough) {
+            return Ok(client);
+        }
+        return Err(Failure::environment(format!(
+            "this peer's daemon reaches as far as `{now}`, and the ticket leads further, to `{reach}`"
+        ))
+        .hint(format!(
+            "`{} down`, and give the command again: it starts the daemon with --reach {reach}",
+            context.call
+        )));
+    }
     note(format_args!("starting this peer's daemon (reach: {reach})"));
     let options = ["up".to_owned(), "--reach".to_owned(), reach.to_string()];
     detach::start(&context.home, &options).await?;

@@ -23,6 +23,10 @@ use crate::terminal::{Failure, note};
 use crate::view::phase_line;
 use crate::view::tables::credits_table;
 
+/// Said where no run of a peer nearby is known.
+const NOBODY_NEAR: &str = "no peer of the local network follows a run that this one knows of; a daemon looks there with \
+                           `tributary up --reach lan`, and hears of others within seconds";
+
 pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Failure> {
     let root = &context.home;
     match command {
@@ -67,9 +71,18 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
                 )
             })
         }
-        RunCommand::List => {
-            let runs: Vec<RunBrief> = Local::of(root).await?.runs().await?;
-            context.out.answer(&runs, |runs| runs_table(runs))
+        RunCommand::List { nearby } => {
+            let mut runs: Vec<RunBrief> = Local::of(root).await?.runs().await?;
+            runs.retain(|run| run.nearby || !nearby);
+            if nearby && runs.is_empty() {
+                note(NOBODY_NEAR);
+            }
+            context
+                .out
+                .answer(&runs, |runs| match runs.is_empty() && nearby {
+                    true => String::new(),
+                    false => runs_table(runs),
+                })
         }
         RunCommand::Show { id } => {
             let run = Local::of(root).await?.run(&id).await?;

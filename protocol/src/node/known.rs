@@ -347,7 +347,7 @@ impl<'a> Known<'a> {
             round: self.next(),
             beacon,
         };
-        list.sort_by_cached_key(|item| lot.number(&peer(item)));
+        list.sort_by_cached_key(|item| lot.rank(&peer(item)));
         list.truncate(most);
     }
 

@@ -11,7 +11,7 @@ use crate::roster::{Member, Roster, Work};
 use crate::round::RoundValue;
 use crate::sortition::Sortition;
 
-/// The draw of contributors for the round after `round`, by number. While all are drawn, those who have just been
+/// The draw of contributors for the round after `round`, by rank. While all are drawn, those who have just been
 /// admitted are. Whoever has not opened its sketch in its first round is not waited for.
 pub(super) fn draw(
     run: RunId,

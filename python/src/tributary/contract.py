@@ -947,6 +947,17 @@ class RelayView(_RelayViewAlways, total=False):
     why: str | None
 
 
+class ServingView(TypedDict):
+    """A relay that this peer serves."""
+
+    # What others pass to `--via`.
+    address: str
+    # Bytes that it passed on since the daemon started.
+    bytes: int
+    # Peers that use it now.
+    clients: int
+
+
 class _ReachViewAlways(TypedDict):
     # Where it tells others that it is: TCP and UDP.
     addresses: list[str]
@@ -973,6 +984,7 @@ class ReachView(_ReachViewAlways, total=False):
     public_v4: str | None
     # What a relay sees of this peer over IPv6.
     public_v6: str | None
+    serving: ServingView | None
     # Whether UDP over IPv4 comes back from a relay; null while no relay was asked.
     udp_v4: bool | None
     # The same over IPv6.
@@ -1066,6 +1078,8 @@ class RunBrief(_RunBriefAlways, total=False):
     awaited: list[AwaitedView]
     # Last certified round; `None` before the genesis.
     certified: int | None
+    # Whether a peer of the local network follows it.
+    nearby: bool
 
 
 class RunStatementView(TypedDict):

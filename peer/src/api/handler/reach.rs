@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tributary_ledger::view::MemberView;
 use tributary_protocol::event::Phase;
 use tributary_protocol::id::{PeerId, RunId};
-use tributary_protocol::manifest::{Manifest, UpdateCodec};
+use tributary_protocol::limits::MAX_SKETCH;
+use tributary_protocol::manifest::{Manifest, UpdateCodec, Weights};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::time::Timestamp;
 
@@ -485,13 +486,22 @@ fn leaves(manifest: &Manifest) -> Vec<String> {
         UpdateCodec::DenseF32 | UpdateCodec::DenseInt8 => "the whole change of the adapter",
         UpdateCodec::Sparse { .. } => "the largest changes of the adapter",
     };
-    vec![
-        format!("each round, {update} that training on your text makes; members can read it, and text can be guessed from it"),
-        "your key, the name you chose, how many tokens you train on, and a fingerprint of your text that says nothing of it \
-         but proves later what it was"
+    let mut leaves = vec![
+        format!(
+            "each round, {update} that training on your text makes; members can read it, and text can be guessed from it"
+        ),
+        "your key, the name you chose, how many tokens you train on, and a salted fingerprint that binds you to your text \
+         and tells nothing of it"
             .to_owned(),
-        "the addresses of this machine, to members and the relays they use".to_owned(),
-    ]
+    ];
+    if manifest.updates.weights != Weights::Trained {
+        leaves.push(format!(
+            "hashes of at most {MAX_SKETCH} runs of eight words of it, by which members see whose text is whose; somebody \
+             that knows such a run can tell that you hold it"
+        ));
+    }
+    leaves.push("the addresses of this machine, to members and the relays they use".to_owned());
+    leaves
 }
 
 /// What stays at home.

@@ -47,6 +47,7 @@ pub(super) fn brief_of(run: &RunProgress) -> RunBrief {
         rounds: manifest.map_or(0, |m| m.plan.rounds),
         phase: phase_of(run),
         members: run.members,
+        nearby: false,
         awaited: Vec::new(),
         finished: run.is_finished,
     }
