@@ -83,6 +83,10 @@ pub(crate) struct Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         end_processes(self.dir.path());
+        if std::env::var_os("TRIBUTARY_TEST_KEEP").is_some() {
+            self.dir.disable_cleanup(true);
+            println!("  kept: {}", self.dir.path().display());
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //! that the test makes for itself.
 //!
 //! `cargo test --workspace --test networks` tries the most telling cases, `-- --all` tries every one and prints the figures
-//! of `docs/numbers/reach.md`, and names behind `--` pick cases. The target has its own `main` because a process can enter
-//! a user namespace only while it has one thread. Where the machine gives no namespaces, each case says why it was skipped.
+//! of `docs/numbers/reach.md`, and names behind `--` pick cases. With `TRIBUTARY_TEST_KEEP` in the environment the homes
+//! and their logs stay. The target has its own `main` because a process can enter a user namespace only while it has one
+//! thread. Where the machine gives no namespaces, each case says why it was skipped.
 
 #[cfg(target_os = "linux")]
 mod cases;

@@ -118,9 +118,7 @@ impl Peer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
         command.arg("--home").arg(&self.home);
         command.args(["--format", "json"]).args(arguments);
-        command
-            .env_remove("TRIBUTARY_HOME")
-            .env_remove("TRIBUTARY_LOG");
+        command.env_remove("TRIBUTARY_HOME");
         command.stdin(Stdio::null());
         command
     }

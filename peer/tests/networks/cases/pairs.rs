@@ -14,6 +14,8 @@ use crate::suite::Outcome;
 const LOOK: Duration = Duration::from_millis(200);
 /// How much longer than the promise a direct way is waited for, so that the figures say by how much it is missed.
 const DIRECT_WATCHED: Duration = Duration::from_secs(40);
+/// How long a pair that is to be relayed is watched for a direct way.
+const RELAYED_WATCHED: Duration = Duration::from_secs(5);
 
 /// What was seen from the newcomer's side, in seconds since its owner typed the command.
 #[derive(Default)]
@@ -33,6 +35,8 @@ pub(super) fn meet(left: Kind, right: Kind) -> Result<Outcome, String> {
     outcome.note("right", right.name());
     let expected = left.meets(right);
     let (_, seen) = join(&ground, house, &other, expected, &mut outcome)?;
+    let way = seen.last.map_or(Value::Null, |path| path["way"].clone());
+    outcome.promise(!way.is_null(), "a way to the host");
     if expected {
         let direct = seen.direct_s;
         let within = direct.is_some_and(|s| s <= DIRECT_WITHIN_S);
@@ -99,7 +103,17 @@ fn join(
     for field in ["way", "transport", "latency_ms", "lost_ppm"] {
         outcome.note(field, last[field].clone());
     }
-    outcome.note("address", last["address"].clone());
+    let view = newcomer.view(&hosted.run);
+    let history = view["history"].as_array().cloned().unwrap_or_default();
+    let included: Vec<u64> = (history.iter())
+        .filter_map(|round| round["included"].as_u64())
+        .collect();
+    outcome.note("included", included.clone());
+    let both = included.iter().filter(|count| **count == 2).count();
+    outcome.promise(
+        both >= 1,
+        format!("a round with what both trained, not {included:?}"),
+    );
     if seen.finished_s.is_none() {
         let (host, guest) = (hosted.host.view(&hosted.run), newcomer.view(&hosted.run));
         let (phase, other) = (&host["phase"], &guest["phase"]);
@@ -133,8 +147,13 @@ fn watch(
             let done = newcomer.finished(run) && hosted.host.finished(run);
             seen.finished_s = done.then(|| since(start)).flatten();
         }
-        let waits = expects_direct && seen.direct_s.is_none() && start.elapsed() < DIRECT_WATCHED;
-        if seen.finished_s.is_some() && !waits || start.elapsed() > PATIENCE {
+        let watched = match expects_direct {
+            true => DIRECT_WATCHED,
+            false => RELAYED_WATCHED,
+        };
+        let is_settled = seen.direct_s.is_some() || start.elapsed() > watched;
+        let is_done = seen.finished_s.is_some() && seen.last.is_some() && is_settled;
+        if is_done || start.elapsed() > PATIENCE {
             return Ok(seen);
         }
         std::thread::sleep(LOOK);
