@@ -45,7 +45,10 @@ pub(super) fn refused() -> Result<Outcome, String> {
     }
 
     let mut outcome = Outcome::default();
-    for (peer, reason) in [(&stranger, "you showed none"), (&late, "taken back")] {
+    for (peer, reason) in [
+        (&stranger, "you showed none"),
+        (&late, "revoked this ticket"),
+    ] {
         let mut why = Value::Null;
         let told = peer.until("the relay's reason", PATIENCE, || {
             let reach = peer.reach().unwrap_or_default();
