@@ -44,6 +44,13 @@ pub(super) fn meet(left: Kind, right: Kind) -> Result<Outcome, String> {
             within,
             format!("direct within {DIRECT_WITHIN_S} s of the command, not {direct:?}"),
         );
+    } else {
+        // Else the routers of this test do not translate as they should, and the other pairs show nothing.
+        let is_relayed = seen.direct_s.is_none();
+        outcome.promise(
+            is_relayed,
+            "relayed, because such routers cannot be crossed",
+        );
     }
     Ok(outcome)
 }
