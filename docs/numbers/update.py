@@ -461,6 +461,8 @@ def reach_pairs(cases):
 REACH_CASES = [
     ("two_peers_of_one_lan_meet_without_an_address", "two devices of one router start with `up --reach lan`",
      [("connected_s", "met after {:.1f} s")], ""),
+    ("two_guests_meet_through_the_relay_of_their_host", "a host with `up --relay` and two guests behind symmetric routers",
+     [("connected_s", "the guests are connected after {:.1f} s"), ("finished_s", "second round after {:.1f} s")], "relayed"),
     ("without_udp_a_peer_is_relayed_and_told_so", "the newcomer's network lets no UDP out",
      [("connected_s", "connected after {:.1f} s"), ("finished_s", "second round after {:.1f} s"),
       ("warned_s", "warned {:.1f} s later")], "relayed, and `reach` warns"),

@@ -61,6 +61,11 @@ pub(crate) fn all() -> Vec<Case> {
             near::lan,
         ),
         Case::new(
+            "two_guests_meet_through_the_relay_of_their_host",
+            false,
+            pairs::members_relay,
+        ),
+        Case::new(
             "without_udp_a_peer_is_relayed_and_told_so",
             true,
             pairs::without_udp,

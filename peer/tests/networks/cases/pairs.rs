@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use patchbay::{Device, Router};
 use serde_json::Value;
 
-use super::{DIRECT_WITHIN_S, Hosted, PATIENCE};
-use crate::ground::{Ground, Kind};
-use crate::peer::{Peer, Plan, Typed, is_direct, text};
+use super::{DIRECT_WITHIN_S, Hosted, PATIENCE, RELAY_PORT};
+use crate::ground::{Ground, Kind, ip};
+use crate::peer::{Peer, Plan, Typed, is_direct, text, ticket};
 use crate::suite::Outcome;
 
 /// How often the newcomer is asked.
@@ -78,6 +78,50 @@ pub(super) fn without_udp() -> Result<Outcome, String> {
         let reach = newcomer.reach().unwrap_or_default();
         outcome.promise(false, format!("{why}\n{reach}"));
     }
+    Ok(outcome)
+}
+
+/// A host with a public address that relays for its members, and two guests whose routers cannot be crossed.
+pub(super) fn members_relay() -> Result<Outcome, String> {
+    let ground = Ground::new()?;
+    let center = ground.house("center", Kind::Public)?;
+    let place = ground.device("host", &center)?;
+    let host = Peer::init(ground.dir(), "host", Some(&place))?;
+    let relay = format!("{}:{RELAY_PORT}", ip(&place)?);
+    host.up(&["--reach", "wan", "--relay", &relay])?;
+    let plan = Plan {
+        rounds: 2,
+        members: 3,
+    };
+    let run = plan.open(ground.dir(), &host)?;
+    let ticket = ticket(&host, &run)?;
+    let start = Instant::now();
+    let mut guests = Vec::new();
+    for name in ["amy", "ben"] {
+        let house = ground.house(&format!("{name}-house"), Kind::Symmetric)?;
+        let device = ground.device(name, &house)?;
+        let guest = Peer::init(ground.dir(), name, Some(&device))?;
+        guest.ask(&["join", &ticket, "--yes"])?;
+        guests.push(guest);
+    }
+    let (amy, ben) = (&guests[0], guests[1].id()?);
+    let mut way = Value::Null;
+    let met = amy.until("a way to the other guest", PATIENCE, || {
+        way = amy
+            .path(&ben)
+            .map_or(Value::Null, |path| path["way"].clone());
+        !way.is_null()
+    });
+    let mut outcome = Outcome::default();
+    let met_s = met.is_ok().then(|| start.elapsed().as_secs_f64());
+    outcome.seconds("connected_s", met_s);
+    outcome.promise(way == "relayed", format!("the guests relayed, not {way}"));
+    let done = amy.until("two rounds", PATIENCE, || {
+        amy.finished(&run) && host.finished(&run)
+    });
+    let done_s = done.is_ok().then(|| start.elapsed().as_secs_f64());
+    outcome.seconds("finished_s", done_s);
+    outcome.promise(done.is_ok(), done.err().unwrap_or_default());
     Ok(outcome)
 }
 
