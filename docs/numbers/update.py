@@ -3,11 +3,11 @@
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
     python3 docs/numbers/update.py api demo bitflip decoders extraction forms luck newcomers opening parity processes
-        round scale strangers texts why
+        reach round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
-The other forms, of which `newcomers`, `processes`, `scale`, `forms` and `why` are five more, take what `tributary demo --format json`, or the
+The other forms, of which `newcomers`, `processes`, `reach`, `scale`, `forms` and `why` are six more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
 `reliability.md`, `training.md` and the pages of `tributary-lab` are written by their own commands, which they name;
 those that need nothing but the command can be written from here too.
@@ -444,26 +444,104 @@ def api():
     return f"{where} Development profile.\n\n" + table(head, [(f"`{path}`", *rest) for path, *rest in rows])
 
 
+def reach_pairs(cases):
+    rows = []
+    for case in (case for name, case in cases.items() if name.startswith("pair_")):
+        time = lambda field: "" if case.get(field) is None else f"{case[field]:.1f} s"
+        latency = case.get("latency_ms")
+        rows.append((
+            case.get("left", case["case"]), case.get("right", ""), case.get("expected", ""), case.get("way") or "**no way**",
+            time("connected_s"), time("direct_s"), time("finished_s"), "" if latency is None else f"{latency:.1f} ms",
+        ))
+    return table(["host's router", "newcomer's router", "promised", "way", "connected", "direct", "second round",
+                  "round trip"], rows)
+
+
+# Case, what happens, the figures with their units, and what is promised.
+REACH_CASES = [
+    ("two_peers_of_one_lan_meet_without_an_address", "two devices of one router start with `up --reach lan`",
+     [("connected_s", "met after {:.1f} s")], ""),
+    ("two_guests_meet_through_the_relay_of_their_host", "a host with `up --relay` and two guests behind symmetric routers",
+     [("connected_s", "the guests are connected after {:.1f} s"), ("finished_s", "second round after {:.1f} s")], "relayed"),
+    ("without_udp_a_peer_is_relayed_and_told_so", "the newcomer's network lets no UDP out",
+     [("connected_s", "connected after {:.1f} s"), ("finished_s", "second round after {:.1f} s"),
+      ("warned_s", "warned {:.1f} s later")], "relayed, and `reach` warns"),
+    ("a_relay_that_dies_and_returns", "the relay is killed for 40 s; three members are direct, one relayed",
+     [("rounds_without_relay", "{} rounds without it"), ("resumed_s", "the relayed one resumes {:.1f} s after its return")],
+     "60 s"),
+    ("a_device_changes_its_router", "the newcomer is without a network for 10 s and has another router then",
+     [("round_s", "a round after {:.1f} s"), ("direct_s", "direct after {:.1f} s")], "30 s"),
+    ("a_device_gets_another_address", "the newcomer's address changes",
+     [("round_s", "two rounds and one more after {:.1f} s"), ("direct_s", "direct after {:.1f} s")], "30 s"),
+    ("a_device_loses_its_link_for_a_while", "the newcomer's link is down for 10 s",
+     [("round_s", "a round after {:.1f} s"), ("direct_s", "direct after {:.1f} s")], "30 s"),
+    ("a_router_forgets_its_state", "the newcomer's router is off for 10 s and has lost its mappings",
+     [("round_s", "a round after {:.1f} s"), ("direct_s", "direct after {:.1f} s")], "30 s"),
+    ("a_killed_peer_is_found_again", "newcomer and host in turn are killed and started with `up`",
+     [("guest_round_s", "a round {:.1f} s after the newcomer's start"), ("host_round_s", "{:.1f} s after the host's")], "30 s"),
+    ("a_relay_refuses_strangers_and_revoked_tickets", "nobody's guest, a guest whose ticket was revoked, a guest",
+     [("stranger_told_s", "told why after {:.1f} s"), ("late_told_s", "{:.1f} s"), ("invited_served_s", "served after {:.1f} s")],
+     "refused with the reason in `reach`"),
+    ("a_newcomers_first_round", "`join TICKET --data FILE --yes` in an empty folder, on loopback",
+     [("first_round_s", "a certified round with it after {:.1f} s"), ("round_s", "a round takes {:.2f} s")],
+     "30 s beyond the round"),
+]
+
+
+def reach(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        command = ["cargo", "test", "--workspace", "-q", "--test", "networks", "--", "--all"]
+        print("+", " ".join(command), file=sys.stderr)
+        # A promise that does not hold is a figure of the page: the command's failure is no reason to write none.
+        report = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+        report += tests("--lib", "net::tests::hops", "--", "--ignored")
+    lines = [json.loads(line) for line in found(r"^networks-json (.*)", report)]
+    cases = {line["case"]: line for line in lines}
+    rows, misses = [], []
+    for name, what, figures, promised in REACH_CASES:
+        case = cases.get(name, {"skipped": "not tried"})
+        if "skipped" in case:
+            rows.append((what, f"skipped: {case['skipped']}", promised))
+            continue
+        said = [form.format(case[field]) for field, form in figures if case.get(field) is not None]
+        rows.append((what, "; ".join(said), promised))
+    for case in cases.values():
+        misses += [f"- `{case['case']}`: {miss.splitlines()[0]}" for miss in case.get("misses", [])]
+    hops = found(r"hop (\d+) bytes: tcp (\d+) us, quic (\d+) us, ratio (\S+)", report)
+    hop_rows = [(count(size), f"{count(tcp)} us", f"{count(quic)} us", ratio) for size, tcp, quic, ratio in hops]
+    saved = {"schema": "reach-numbers/1", "measured": where, "cases": lines,
+             "hops": [dict(zip(("bytes", "tcp_us", "quic_us", "ratio"), map(float, hop))) for hop in hops]}
+    (FOLDER / "reach.json").write_text(json.dumps(saved, indent=1, sort_keys=True) + "\n")
+    return "\n\n".join([
+        f"{where} Development profile.",
+        "## Pairs", reach_pairs(cases),
+        "## Everything else", table(["what happens", "measured", "promised"], rows),
+        "## A hop of gossip", table(["bytes", "TCP, median", "QUIC, median", "ratio (at most 1.5)"], hop_rows),
+        "## Promises that did not hold", "\n".join(misses) or "None.",
+    ])
+
+
 PAGES = {
     "api": api,
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
     "luck": study("luck"), "texts": study("texts"),
-    "forms": forms, "why": why, "round": round_cost,
+    "forms": forms, "why": why, "round": round_cost, "reach": reach,
 }
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, scale or why")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, scale or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["scale"], ["forms"], ["why"])):
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["scale"], ["forms"], ["why"])):
         arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
-                        "processes, scale or why")
+                        "processes, reach, scale or why")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:

@@ -136,7 +136,13 @@ impl DataPlane {
         for provider in providers {
             match self.fetch_from(blob, *provider).await {
                 Ok(found) => return Ok(found),
-                Err(why) => tried.push((*provider, why)),
+                Err(failed) => {
+                    if failed.is_late {
+                        // Its packets may be lost since a change of networks: the next fetch connects anew.
+                        self.connections().remove(provider);
+                    }
+                    tried.push((*provider, failed.why));
+                }
             }
         }
         Err(FetchError::Failed {
@@ -146,16 +152,16 @@ impl DataPlane {
     }
 
     /// Size first, then content: a provider that lies about the size costs one chunk.
-    async fn fetch_from(&self, blob: BlobRef, provider: PeerId) -> Result<Blob, String> {
+    async fn fetch_from(&self, blob: BlobRef, provider: PeerId) -> Result<Blob, Failed> {
         let connection = self.connect(provider).await?;
         let hash = serve::to_iroh(blob.hash);
         let sized = iroh_blobs::get::request::get_verified_size(&connection, &hash);
         let (size, _) = within(SIZE, "tell the size", sized).await?;
         if size != blob.size {
-            return Err(format!(
-                "has {size} bytes under this hash, {} were promised",
-                blob.size
-            ));
+            let promised = blob.size;
+            return Err(Failed::from(format!(
+                "has {size} bytes under this hash, {promised} were promised"
+            )));
         }
         let content = HashAndFormat {
             hash,
@@ -174,17 +180,18 @@ impl DataPlane {
             .map_err(|e| e.to_string())?;
         let is_whole = bytes.len() as u64 == blob.size;
         (Blob::read(blob.hash, bytes).filter(|_| is_whole))
-            .ok_or_else(|| "sent other bytes than promised".into())
+            .ok_or_else(|| Failed::from("sent other bytes than promised".to_owned()))
     }
 
-    async fn connect(&self, peer: PeerId) -> Result<Connection, String> {
+    async fn connect(&self, peer: PeerId) -> Result<Connection, Failed> {
         let held = self.connections().get(&peer).cloned();
         if let Some(connection) = held
             && connection.close_reason().is_none()
         {
             return Ok(connection);
         }
-        let address = (self.quic.address_of(peer)).ok_or("has no known address")?;
+        let address =
+            (self.quic.address_of(peer)).ok_or_else(|| "has no known address".to_owned())?;
         let connecting = self.quic.endpoint().connect(address, iroh_blobs::ALPN);
         let connection = within(CONNECT, "connect", connecting).await?;
         self.connections().insert(peer, connection.clone());
@@ -198,14 +205,31 @@ impl DataPlane {
     }
 }
 
+/// Why a provider did not serve.
+struct Failed {
+    why: String,
+    /// Nothing came within the time for it.
+    is_late: bool,
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        let is_late = false;
+        Self { why, is_late }
+    }
+}
+
 async fn within<T, E: std::fmt::Display>(
     limit: Duration,
     what: &str,
     future: impl Future<Output = Result<T, E>>,
-) -> Result<T, String> {
+) -> Result<T, Failed> {
     match tokio::time::timeout(limit, future).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(why)) => Err(format!("did not {what}: {why}")),
-        Err(_) => Err(format!("did not {what} within {} s", limit.as_secs())),
+        Ok(Err(why)) => Err(Failed::from(format!("did not {what}: {why}"))),
+        Err(_) => Err(Failed {
+            why: format!("did not {what} within {} s", limit.as_secs()),
+            is_late: true,
+        }),
     }
 }

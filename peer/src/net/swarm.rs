@@ -38,6 +38,11 @@ const MAX_QUESTIONS: usize = 2;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An answer to a direct message or greeting.
 const ANSWER: Duration = Duration::from_secs(15);
+/// Between two pings of a neighbour. A connection whose packets get lost after a change of networks stays open in QUIC for
+/// half a minute and more; pings notice it after at most twice this, [`PONG`] and ten seconds for a new stream: 21 s.
+const PING_EVERY: Duration = Duration::from_secs(3);
+/// How long an answer to a ping may take, on links whose queues are full as well; one late answer closes nothing.
+const PONG: Duration = Duration::from_secs(5);
 
 /// What speaks over a connection. Limits come first, so that they refuse before anything allocates.
 #[derive(NetworkBehaviour)]
@@ -91,7 +96,11 @@ pub(super) fn build(
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         control_admission: ControlAdmission::new(admission.clone(), lines.clone(), paths),
-        ping: ping::Behaviour::new(ping::Config::new()),
+        ping: ping::Behaviour::new(
+            ping::Config::new()
+                .with_interval(PING_EVERY)
+                .with_timeout(PONG),
+        ),
         identify: identify::Behaviour::new(agent),
         hello: frames(
             "/tributary/1/hello",

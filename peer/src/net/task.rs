@@ -276,8 +276,10 @@ impl Task {
                 if self.quic.reach().crosses_routers() && is_known {
                     addresses.splice(0..0, transport::address(*peer));
                 }
+                // Beside a dial that goes on: a contact is due again early only when more of its places are known, and
+                // the first, often of its own network alone, may take until the end of the handshake's time.
                 DialOpts::peer_id(name)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .condition(PeerCondition::Disconnected)
                     .addresses(addresses)
                     .override_dial_concurrency_factor(ONE_BY_ONE)
                     .build()

@@ -1,5 +1,7 @@
 //! Real sockets on loopback.
 
+mod hops;
+
 use std::time::{Duration, Instant};
 
 use tributary_protocol::event::Verdict;
