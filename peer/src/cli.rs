@@ -74,17 +74,12 @@ pub fn main() -> ExitCode {
 fn logging(cli: &Cli) {
     let default = match cli.command {
         // gossipsub warns of every message that two neighbours bring, and both of every stream that a
-<<<<<<< HEAD
         // neighbour opens beyond its share: a flood must not become a flood of the log. A relay warns of every peer that
-        // it does not serve, and of every peer that it has lost.
-        Command::Up(_) => {
-            "warn,libp2p_gossipsub=error,libp2p_request_response=error,iroh_relay=error,iroh=error,noq=error,tributary_peer=info"
-=======
-        // neighbour opens beyond its share: a flood must not become a flood of the log. A machine without a network
-        // would hear of it three times a second from multicast DNS, and of each path that QUIC gives up.
-        Command::Up(_) => {
-            "warn,libp2p_gossipsub=error,libp2p_request_response=error,swarm_discovery=off,noq_proto=error,tributary_peer=info"
->>>>>>> h4
+        // it does not serve; a machine without a network would hear of it three times a second from multicast DNS, and of
+        // each path that QUIC gives up.
+        Command::Up(_) | Command::Relay(_) => {
+            "warn,libp2p_gossipsub=error,libp2p_request_response=error,iroh_relay=error,iroh=error,noq=error,\
+             noq_proto=error,swarm_discovery=off,tributary_peer=info"
         }
         // A command says itself what failed; libraries only speak when somebody looks for a fault.
         _ => "off,tributary_peer=warn",
