@@ -27,6 +27,8 @@ use crate::ticket::{self, InvitationId, Invitations, Terms, Ticket};
 
 /// How long the peers of a ticket may take to answer: the routers of both have to let packets meet.
 const MEET: Duration = Duration::from_secs(45);
+/// How long the first certificate of a run may take, once a neighbour that follows it is there.
+const FIRST_CERTIFICATE: Duration = Duration::from_secs(2);
 /// How long the certificates of a run may take before it is shown as far as it is known.
 const CATCH_UP: Duration = Duration::from_secs(10);
 /// How often it is looked whether one has.
@@ -429,18 +431,22 @@ async fn meet(handler: &DaemonHandler, ticket: &Ticket) -> Answer<()> {
     ))
 }
 
-/// Waits until this peer knows how far the run is, as long as that takes no longer than a person waits.
+/// Waits until this peer knows how far the run is, as long as that takes no longer than a person waits. Of a run that has
+/// not begun no certificate comes, which a newcomer cannot tell from one that is on its way.
 async fn caught_up(handler: &DaemonHandler, run: RunId) {
     let mut progress = handler.daemon.watch_progress();
-    let is_caught_up = |all: &Arc<Vec<RunProgress>>| {
-        let progress = all.iter().find(|progress| progress.run == run);
-        progress.is_some_and(|progress| match progress.phase {
-            Some(Phase::CatchUp) | None => false,
-            Some(Phase::Gather) => true,
-            Some(_) => progress.certified.is_some(),
-        })
+    let mut until = async |limit: Duration, holds: fn(&RunProgress) -> bool| {
+        let here = |all: &Arc<Vec<RunProgress>>| {
+            let progress = all.iter().find(|progress| progress.run == run);
+            progress.is_some_and(holds)
+        };
+        tokio::time::timeout(limit, progress.wait_for(here))
+            .await
+            .is_ok()
     };
-    let _ = tokio::time::timeout(CATCH_UP, progress.wait_for(is_caught_up)).await;
+    if until(FIRST_CERTIFICATE, |progress| progress.certified.is_some()).await {
+        until(CATCH_UP, |progress| progress.phase != Some(Phase::CatchUp)).await;
+    }
 }
 
 fn offer(
