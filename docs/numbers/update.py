@@ -505,6 +505,8 @@ def reach(report=None, commit=None):
             rows.append((what, f"skipped: {case['skipped']}", promised))
             continue
         said = [form.format(case[field]) for field, form in figures if case.get(field) is not None]
+        if "direct_s" in case and case["direct_s"] is None and ("direct_s", "direct after {:.1f} s") in figures:
+            said.append("relayed from then on: no direct way within 90 s")
         rows.append((what, "; ".join(said), promised))
     for case in cases.values():
         misses += [f"- `{case['case']}`: {miss.splitlines()[0]}" for miss in case.get("misses", [])]

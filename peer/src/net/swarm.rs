@@ -93,14 +93,12 @@ pub(super) fn build(
         .with_hide_listen_addrs(true)
         .with_interval(Duration::from_secs(3600));
     let (room, lines) = (Room::default(), UnknownSockets::default());
+    let pings = ping::Config::new().with_interval(PING_EVERY);
+    let pings = pings.with_timeout(PONG);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         control_admission: ControlAdmission::new(admission.clone(), lines.clone(), paths),
-        ping: ping::Behaviour::new(
-            ping::Config::new()
-                .with_interval(PING_EVERY)
-                .with_timeout(PONG),
-        ),
+        ping: ping::Behaviour::new(pings),
         identify: identify::Behaviour::new(agent),
         hello: frames(
             "/tributary/1/hello",
