@@ -31,6 +31,9 @@ const MAX_RELAYS_HEARD: usize = 256;
 /// How often it is looked whether addresses and paths have changed.
 const LOOK_MS: u64 = 1000;
 
+/// Addresses that neighbours agree on: one per family, and those before a router that has just changed them.
+const MAX_EXTERNAL: usize = 4;
+
 /// Where this peer tells others that it is.
 #[derive(Debug, Default)]
 pub(super) struct OwnAddresses {
@@ -39,6 +42,8 @@ pub(super) struct OwnAddresses {
     relays: Vec<RelayPlace>,
     /// Where neighbours see it.
     seen: BTreeMap<PeerId, SocketAddr>,
+    /// Addresses that enough of them agreed on.
+    external: BTreeSet<SocketAddr>,
     /// When it is looked again.
     not_before: Instant,
 }
@@ -99,19 +104,31 @@ impl Task {
     }
 
     /// Tells iroh of addresses at which neighbours see this peer: it can be reached there where the router lets it.
-    fn confirm_addresses(&self) {
+    fn confirm_addresses(&mut self) {
         if !self.quic.reach().leaves_the_network() {
             return;
         }
         let network_of = |peer: &PeerId| self.shared.admission.address(*peer).map(fair::network);
+        let confirmed = self.state.own.confirmed(network_of);
         let known = self.quic.sockets();
-        for socket in self.state.own.confirmed(network_of) {
-            if !known.contains(&socket) {
+        let mut external = std::mem::take(&mut self.state.own.external);
+        external.retain(|socket| {
+            let stays = confirmed.contains(socket);
+            if !stays {
+                let (quic, gone) = (self.quic.clone(), *socket);
+                tokio::spawn(async move { quic.endpoint().remove_external_addr(&gone).await });
+            }
+            stays
+        });
+        for socket in confirmed {
+            if external.len() < MAX_EXTERNAL && !known.contains(&socket) && external.insert(socket)
+            {
                 tracing::info!("neighbours see this peer at {socket}");
                 let quic = self.quic.clone();
                 tokio::spawn(async move { quic.endpoint().add_external_addr(socket).await });
             }
         }
+        self.state.own.external = external;
     }
 
     /// A neighbour that answers no ping is gone, whatever TCP still hopes for.
@@ -290,5 +307,67 @@ impl Task {
     fn admit_greeting(&self, peer: PeerId, bytes: usize) -> bool {
         self.shared.meter.message_down(peer, bytes);
         self.shared.admission.hear(peer, Kind::Greeting, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_protocol::hash;
+
+    use super::*;
+
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId(hash::blob(&[n]))
+    }
+
+    #[test]
+    fn an_address_takes_witnesses_of_two_networks() {
+        let mut own = OwnAddresses::default();
+        let at = socket("203.0.113.9:4001");
+        let network_of = |by: &PeerId| {
+            let network = if *by == peer(3) {
+                [198, 51, 100, 0]
+            } else {
+                [192, 0, 2, 0]
+            };
+            Some(IpAddr::from(network))
+        };
+        own.on_seen(peer(1), Some(at.into()));
+        own.on_seen(peer(2), Some(at.into()));
+        assert_eq!(own.confirmed(network_of), [], "one network may lie");
+        own.on_seen(peer(3), Some(at.into()));
+        assert_eq!(own.confirmed(network_of), [at]);
+        own.on_seen(peer(3), Some(socket("203.0.113.9:4002").into()));
+        assert_eq!(
+            own.confirmed(network_of),
+            [],
+            "a router that gives each another port"
+        );
+        own.on_seen(peer(3), Some(at.into()));
+        own.on_closed(&peer(3));
+        assert_eq!(own.confirmed(network_of), []);
+    }
+
+    #[test]
+    fn the_widest_addresses_are_told_first_and_loopback_only_alone() {
+        let sockets = |texts: &[&str]| texts.iter().map(|text| socket(text)).collect();
+        let told = |texts: &[&str]| -> Vec<SocketAddr> {
+            best(sockets(texts))
+                .into_iter()
+                .map(SocketAddr::from)
+                .collect()
+        };
+        assert_eq!(
+            told(&["127.0.0.1:1", "192.168.1.2:1", "203.0.113.9:1"]),
+            [socket("203.0.113.9:1"), socket("192.168.1.2:1")]
+        );
+        assert_eq!(told(&["127.0.0.1:1"]), [socket("127.0.0.1:1")]);
+        let many: Vec<String> = (0..20).map(|n| format!("192.168.1.{n}:1")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(told(&many).len(), MAX_ADDRESSES);
     }
 }

@@ -105,9 +105,15 @@ impl ProtocolHandler for ControlProtocol {
     }
 
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let first = tokio::time::timeout(FIRST_STREAM, connection.accept_bi()).await;
-        let (send, receive) = first.map_err(AcceptError::from_err)??;
         let peer = keys::from_iroh(&connection.remote_id());
+        only_one_stream(&connection);
+        // Until its stream is there, it has a place among those that have not finished: silence would cost nothing.
+        let first = async {
+            let first = tokio::time::timeout(FIRST_STREAM, connection.accept_bi()).await;
+            first.map_err(io::Error::from)?.map_err(io::Error::other)
+        };
+        let first = self.handshakes.clone().hold(Some(Remote::Key(peer)), first);
+        let (send, receive) = first.await.map_err(AcceptError::from_err)?;
         self.quic.paths().on_quic(peer, &connection);
         let stream = Stream {
             connection,
@@ -118,6 +124,12 @@ impl ProtocolHandler for ControlProtocol {
         let _ = self.opened.try_send(Opened { peer, stream });
         Ok(())
     }
+}
+
+/// A control connection is one stream; what else the other side opens would be held and never read.
+fn only_one_stream(connection: &Connection) {
+    connection.set_max_concurrent_uni_streams(0u32.into());
+    connection.set_max_concurrent_bi_streams(1u32.into());
 }
 
 /// Finishes a handshake of QUIC in one of the bounded places, and refuses keys that were cut off or that come too often
@@ -260,6 +272,7 @@ async fn dial(quic: Quic, peer: PeerId) -> io::Result<Stream> {
     let address = quic.address_of(peer).ok_or_else(unknown)?;
     let connection = quic.endpoint().connect(address, ALPN).await;
     let connection = connection.map_err(io::Error::other)?;
+    only_one_stream(&connection);
     let (send, receive) = connection.open_bi().await.map_err(io::Error::other)?;
     quic.paths().on_quic(peer, &connection);
     Ok(Stream {
