@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
@@ -31,6 +31,7 @@ use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
+use crate::model::shelf::Shelf;
 use crate::net::{
     self, Address, FetchError, Known, KnownPeer, KnownRelay, Net, NetConfig, NetError, PeerPath,
     Reach, ReachReport, Relaying, Traffic, Unanswered,
@@ -141,6 +142,7 @@ pub struct Daemon {
     health: Health,
     indexer: Indexer,
     progress: watch::Receiver<Arc<Vec<RunProgress>>>,
+    bases: Arc<Notify>,
     ended: watch::Receiver<Option<Stopped>>,
 }
 
@@ -192,6 +194,7 @@ impl Daemon {
         tokio::spawn(holder.serve(questions));
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
+        let bases = Arc::new(Notify::new());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
         let (progress, run_progress) = watch::channel(Arc::new(DrivenNode::progress(&node)));
         let driver = Driver::new(
@@ -211,6 +214,13 @@ impl Daemon {
             },
             clock,
         );
+        let shelf = Shelf {
+            net: net.clone(),
+            home: config.home.paths().clone(),
+            progress: run_progress.clone(),
+            changed: bases.clone(),
+        };
+        tokio::spawn(shelf.run());
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -222,6 +232,7 @@ impl Daemon {
             health,
             indexer,
             progress: run_progress,
+            bases,
             ended: run(driver, first, config.home),
         })
     }
@@ -403,6 +414,16 @@ impl Daemon {
         } else {
             self.net.fetch(blob, providers).await
         }
+    }
+
+    /// The network, to fetch a base.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// A base came to this machine: it is handed on from now on, where its runs allow it.
+    pub(crate) fn has_new_base(&self) {
+        self.bases.notify_one();
     }
 
     /// Asks a connected peer which of `words` stand in the shard with these fingerprints; gives the bytes of its answer,

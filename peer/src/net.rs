@@ -11,6 +11,7 @@
 
 mod address;
 mod admission;
+mod base;
 mod bootstrap;
 mod connections;
 mod contacts;
@@ -63,6 +64,7 @@ use crate::identity::Identity;
 use crate::store::Blobs;
 use crate::ticket::InvitationId;
 use control_admission::UnknownSockets;
+use data::DataAdmission;
 use gate::MemberGate;
 use handshakes::Places;
 use hello::Contact;
@@ -70,6 +72,7 @@ use quic::{Quic, QuicConfig};
 use task::{Order, State, Task};
 
 pub use address::{Address, AddressError};
+pub(crate) use base::{PieceError, Shelved};
 pub use data::FetchError;
 pub(crate) use fair::is_private;
 pub(crate) use gate::ListedGate;
@@ -202,6 +205,7 @@ pub(crate) struct Net {
     orders: mpsc::UnboundedSender<Order>,
     shared: Shared,
     data: data::DataPlane,
+    bases: (base::BaseProtocol, base::BaseClient),
     quic: Quic,
     router: Router,
     relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
@@ -253,12 +257,18 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     .map_err(refused)?;
     *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
     let meter = shared.meter.clone();
+    let bases = (
+        base::BaseProtocol::new(shared.known_runs.clone(), admission.clone(), meter.clone()),
+        base::BaseClient::new(quic.clone(), meter.clone()),
+    );
+    let base = DataAdmission::new(bases.0.clone(), admission.clone(), handshakes.clone());
     let (data, blobs) =
         data::DataPlane::new(quic.clone(), config.blobs, meter, admission, handshakes);
     let filter = shared.admission.clone();
     let mut router = Router::builder(quic.endpoint().clone())
         .incoming_filter(Arc::new(move |incoming| data::let_in(&filter, incoming)))
-        .accept(iroh_blobs::ALPN, blobs);
+        .accept(iroh_blobs::ALPN, blobs)
+        .accept(base::ALPN, base);
     if crosses_routers {
         router = router.accept(transport::ALPN, control);
         let own = transport::address(me).ok_or_else(|| refused("its key is no point".into()))?;
@@ -311,6 +321,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         orders,
         shared,
         data,
+        bases,
         quic,
         router: router.spawn(),
         relay: Arc::new(tokio::sync::Mutex::new(relay)),
@@ -416,6 +427,33 @@ impl Net {
         providers: &[PeerId],
     ) -> Result<Blob, FetchError> {
         self.data.fetch(blob, providers).await
+    }
+
+    /// Hands a base on from now on.
+    pub(crate) fn shelve(&self, listing: BlobHash, shelved: Shelved) {
+        self.bases.0.shelve(listing, shelved);
+    }
+    /// Hands no base on but these.
+    pub(crate) fn keep_shelved(&self, listings: &BTreeSet<BlobHash>) {
+        self.bases.0.keep(listings);
+    }
+    /// The bytes of a base's listing, from a peer.
+    pub(crate) async fn listing(
+        &self,
+        from: PeerId,
+        listing: BlobRef,
+    ) -> Result<Vec<u8>, PieceError> {
+        self.bases.1.listing(from, listing).await
+    }
+    /// A piece of a base, from a peer. `arrived` counts its bytes as they come.
+    pub(crate) async fn piece(
+        &self,
+        from: PeerId,
+        listing: BlobHash,
+        piece: (u32, BlobRef),
+        arrived: &AtomicU64,
+    ) -> Result<Vec<u8>, PieceError> {
+        self.bases.1.piece(from, listing, piece, arrived).await
     }
 
     /// Where others reach the control plane.
