@@ -170,6 +170,11 @@ fn embedded() -> Result<BaseModel, ModelError> {
     Ok(share(base))
 }
 
+/// Whether a base is the model inside the program.
+pub fn is_embedded(base: &Base) -> bool {
+    embedded().is_ok_and(|brook| brook.hash() == base.hash)
+}
+
 fn loaded(hash: &Digest) -> Option<BaseModel> {
     let loaded = LOADED.lock();
     loaded.get(hash).cloned()

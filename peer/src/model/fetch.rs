@@ -27,6 +27,7 @@ use super::share::{self, ShareError};
 use super::{ModelError, provide};
 use crate::home::{HomePaths, disk};
 use crate::net::{Net, PieceError};
+use crate::settings::MIB;
 
 /// Providers that are asked at a time: more would share the same line, and each has a piece in memory.
 const MAX_PROVIDERS: usize = 4;
@@ -40,8 +41,6 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Free disk that a base leaves: the ledger and the blobs of runs are to find room.
 pub(crate) const RESERVE: u64 = 256 << 20;
-/// Bytes of a MiB, in which owners and messages count.
-const MIB: u64 = 1 << 20;
 
 /// Why a base was not fetched.
 #[derive(Debug, thiserror::Error)]
@@ -305,95 +304,174 @@ async fn pieces(
     listing: &Arc<Listing>,
     whole: &Path,
 ) -> Result<(), BaseFetchError> {
-    let part = whole.with_extension(disk::UNFINISHED);
-    let total = listing.total();
-    let refused = |done: u64| {
-        let folder = part.clone();
-        move |source| BaseFetchError::Write {
-            folder,
-            source,
-            done,
-            total,
+    let mut gathering = Gathering::open(job, shared, listing, whole).await?;
+    let mut running = FuturesUnordered::new();
+    while !gathering.queue.is_empty() || !running.is_empty() {
+        for (provider, number) in gathering.wanted(MAX_PROVIDERS - running.len()) {
+            running.push(gathering.ask(provider, number));
         }
-    };
-    let (folder, listed, far) = (part.clone(), listing.clone(), job.progress.clone());
-    far.begin(total, 0);
-    let opened =
-        blocking(move || Parts::open(&folder, &listed, &mut |bytes| far.0.lock().done += bytes));
-    let parts = opened.await?.map_err(refused(0))?;
-    let need = parts.missing_bytes();
-    if let Some(free) = (job.free)(&part)
-        && need > 0
-        && need + RESERVE > free
-    {
-        let folder = part;
-        return Err(BaseFetchError::Disk { need, free, folder });
-    }
-    job.progress.begin(total, total - need);
-    let parts = Arc::new(Mutex::new(parts));
-    let put = |number: u32, bytes: Vec<u8>| {
-        let parts = parts.clone();
-        blocking(move || parts.lock().put(number, &bytes))
-    };
-    let mut queue: BTreeSet<u32> = parts.lock().missing().clone();
-    let (mut asked, mut running) = (Asked::default(), FuturesUnordered::new());
-    let mut heard = Instant::now();
-    while !queue.is_empty() || !running.is_empty() {
-        for provider in job.providers() {
-            if running.len() >= MAX_PROVIDERS || !asked.may_ask(&provider) {
-                continue;
-            }
-            let Some(number) = queue.pop_first() else {
-                break;
-            };
-            asked.busy.insert(provider);
-            let content = parts.lock().piece(number).content;
-            let arrived = job.progress.coming(number, provider);
-            running.push(async move {
-                let piece = (number, content);
-                let came = (job.net).piece(provider, shared.hash, piece, &arrived);
-                (provider, number, came.await)
-            });
-        }
-        let next = tokio::time::timeout(LOOK, running.next()).await;
-        match next {
-            Ok(Some((provider, number, came))) => {
-                asked.busy.remove(&provider);
-                let kept = came.as_ref().map_or(0, |bytes| bytes.len() as u64);
-                match came {
-                    Ok(bytes) => {
-                        let done = total - parts.lock().missing_bytes();
-                        put(number, bytes).await?.map_err(refused(done))?;
-                        heard = Instant::now();
-                    }
-                    Err(why) => {
-                        asked.failed(provider, why);
-                        queue.insert(number);
-                    }
-                }
-                job.progress.came(number, kept);
-            }
+        match tokio::time::timeout(LOOK, running.next()).await {
+            Ok(Some((provider, number, came))) => gathering.take(provider, number, came).await?,
             // Nobody to ask for the moment.
             Ok(None) => tokio::time::sleep(LOOK).await,
             Err(_) => {}
         }
-        if running.is_empty() && heard.elapsed() > PATIENCE {
-            let done = total - parts.lock().missing_bytes();
-            let tried = asked.tried;
-            return Err(BaseFetchError::NoProvider { done, total, tried });
+        if running.is_empty() && gathering.heard.elapsed() > PATIENCE {
+            return Err(BaseFetchError::NoProvider {
+                done: gathering.done(),
+                total: gathering.total,
+                tried: gathering.asked.tried,
+            });
         }
     }
-    let whole = whole.to_owned();
-    let finish = blocking(move || {
-        parts.lock().finish()?;
-        disk::rename(&part, &whole)
-    });
-    finish.await?.map_err(|source| BaseFetchError::Write {
-        folder: share::folder(job.home),
-        source,
-        done: total,
-        total,
-    })
+    drop(running);
+    gathering.finish(whole.to_owned()).await
+}
+
+/// A base that is being put together.
+struct Gathering<'a> {
+    job: &'a BaseFetch<'a>,
+    listing: BlobRef,
+    /// Bytes in all.
+    total: u64,
+    folder: PathBuf,
+    parts: Arc<Mutex<Parts>>,
+    /// Pieces that are missing and that nobody was asked for.
+    queue: BTreeSet<u32>,
+    asked: Asked,
+    /// When the last piece came.
+    heard: Instant,
+}
+
+impl<'a> Gathering<'a> {
+    /// Opens the folder, and checks that the rest finds room.
+    async fn open(
+        job: &'a BaseFetch<'a>,
+        shared: BlobRef,
+        listing: &Arc<Listing>,
+        whole: &Path,
+    ) -> Result<Self, BaseFetchError> {
+        let (folder, total) = (whole.with_extension(disk::UNFINISHED), listing.total());
+        job.progress.begin(total, 0);
+        let (at, listed, far) = (folder.clone(), listing.clone(), job.progress.clone());
+        let open = move || Parts::open(&at, &listed, &mut |bytes| far.0.lock().done += bytes);
+        let opened = blocking(open).await?;
+        let parts = opened.map_err(|source| BaseFetchError::Write {
+            folder: folder.clone(),
+            source,
+            done: 0,
+            total,
+        })?;
+        let need = parts.missing_bytes();
+        room(job, &folder, need, need)?;
+        job.progress.begin(total, total - need);
+        Ok(Self {
+            job,
+            listing: shared,
+            total,
+            folder,
+            queue: parts.missing().clone(),
+            parts: Arc::new(Mutex::new(parts)),
+            asked: Asked::default(),
+            heard: Instant::now(),
+        })
+    }
+
+    /// Bytes that are here.
+    fn done(&self) -> u64 {
+        self.total - self.parts.lock().missing_bytes()
+    }
+
+    /// What to ask of whom now, of at most `most` providers.
+    fn wanted(&mut self, most: usize) -> Vec<(PeerId, u32)> {
+        let mut wanted = Vec::new();
+        for provider in self.job.providers() {
+            if wanted.len() == most || !self.asked.may_ask(&provider) {
+                continue;
+            }
+            let Some(number) = self.queue.pop_first() else {
+                break;
+            };
+            self.asked.busy.insert(provider);
+            wanted.push((provider, number));
+        }
+        wanted
+    }
+
+    fn ask(
+        &self,
+        provider: PeerId,
+        number: u32,
+    ) -> impl Future<Output = (PeerId, u32, Result<Vec<u8>, PieceError>)> + use<'a> {
+        let (job, listing) = (self.job, self.listing.hash);
+        let content = self.parts.lock().piece(number).content;
+        let arrived = job.progress.coming(number, provider);
+        async move {
+            let piece = (number, content);
+            let came = job.net.piece(provider, listing, piece, &arrived).await;
+            (provider, number, came)
+        }
+    }
+
+    /// Puts a piece in its place, or notes why it did not come.
+    async fn take(
+        &mut self,
+        provider: PeerId,
+        number: u32,
+        came: Result<Vec<u8>, PieceError>,
+    ) -> Result<(), BaseFetchError> {
+        self.asked.busy.remove(&provider);
+        let bytes = match came {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                self.asked.failed(provider, why);
+                self.queue.insert(number);
+                self.job.progress.came(number, 0);
+                return Ok(());
+            }
+        };
+        let (kept, parts) = (bytes.len() as u64, self.parts.clone());
+        // Others write on the same disk.
+        let need = self.parts.lock().missing_bytes();
+        room(self.job, &self.folder, kept, need)?;
+        let put = blocking(move || parts.lock().put(number, &bytes)).await?;
+        put.map_err(|source| self.refused(source))?;
+        self.heard = Instant::now();
+        self.job.progress.came(number, kept);
+        Ok(())
+    }
+
+    /// Gives the folder its name.
+    async fn finish(self, whole: PathBuf) -> Result<(), BaseFetchError> {
+        let (parts, folder) = (self.parts.clone(), self.folder.clone());
+        let finish = move || {
+            parts.lock().finish()?;
+            disk::rename(&folder, &whole)
+        };
+        let finished = blocking(finish).await?;
+        finished.map_err(|source| self.refused(source))
+    }
+
+    fn refused(&self, source: io::Error) -> BaseFetchError {
+        BaseFetchError::Write {
+            folder: self.folder.clone(),
+            source,
+            done: self.done(),
+            total: self.total,
+        }
+    }
+}
+
+/// Refuses to fill the disk: `now` bytes are about to be written of `need` that are missing.
+fn room(job: &BaseFetch<'_>, folder: &Path, now: u64, need: u64) -> Result<(), BaseFetchError> {
+    match (job.free)(folder) {
+        Some(free) if now > 0 && now + RESERVE > free => Err(BaseFetchError::Disk {
+            need,
+            free,
+            folder: folder.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 impl BaseFetch<'_> {
@@ -428,6 +506,3 @@ pub(crate) fn free_bytes(place: &Path) -> Option<u64> {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -226,7 +226,8 @@ mod tests {
                 "README.md",
                 "config.json",
                 "model.safetensors",
-                "tokenizer.json"
+                "tokenizer.json",
+                "tokenizer_config.json"
             ]
         );
         assert_eq!(listing.licence, "apache-2.0 (README.md)");

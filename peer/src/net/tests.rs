@@ -12,8 +12,8 @@ use crate::store::Store;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct Peer {
-    net: Net,
+pub(super) struct Peer {
+    pub(super) net: Net,
     events: NetEvents,
     store: Store,
     identity: Identity,
@@ -21,7 +21,7 @@ struct Peer {
 }
 
 impl Peer {
-    async fn start(bootstrap: Vec<Address>) -> Self {
+    pub(super) async fn start(bootstrap: Vec<Address>) -> Self {
         Self::start_in(NetworkId(1), bootstrap).await
     }
 
@@ -69,7 +69,7 @@ impl Peer {
         }
     }
 
-    fn id(&self) -> PeerId {
+    pub(super) fn id(&self) -> PeerId {
         self.identity.peer_id()
     }
 
@@ -103,7 +103,7 @@ impl Peer {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < LIMIT, "{what} did not happen");
@@ -111,7 +111,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn run() -> RunId {
+pub(super) fn run() -> RunId {
     RunId(hash::blob(b"run"))
 }
 
