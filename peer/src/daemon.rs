@@ -194,7 +194,6 @@ impl Daemon {
         tokio::spawn(holder.serve(questions));
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
-        let bases = Arc::new(Notify::new());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
         let (progress, run_progress) = watch::channel(Arc::new(DrivenNode::progress(&node)));
         let driver = Driver::new(
@@ -214,13 +213,7 @@ impl Daemon {
             },
             clock,
         );
-        let shelf = Shelf {
-            net: net.clone(),
-            home: config.home.paths().clone(),
-            progress: run_progress.clone(),
-            changed: bases.clone(),
-        };
-        tokio::spawn(shelf.run());
+        let bases = hand_on(&net, config.home.paths(), &run_progress);
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -474,6 +467,23 @@ impl Daemon {
         let _ = self.requests.send(Request::Stop).await;
         self.stopped().await;
     }
+}
+
+/// Hands bases on while the daemon runs. Whatever brings one to this machine notifies what this gives.
+fn hand_on(
+    net: &Net,
+    home: &HomePaths,
+    progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
+) -> Arc<Notify> {
+    let changed = Arc::new(Notify::new());
+    let shelf = Shelf {
+        net: net.clone(),
+        home: home.clone(),
+        progress: progress.clone(),
+        changed: changed.clone(),
+    };
+    tokio::spawn(shelf.run());
+    changed
 }
 
 /// Runs the driver; the home is held until everything in it is closed.

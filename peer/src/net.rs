@@ -257,10 +257,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     .map_err(refused)?;
     *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
     let meter = shared.meter.clone();
-    let bases = (
-        base::BaseProtocol::new(shared.known_runs.clone(), admission.clone(), meter.clone()),
-        base::BaseClient::new(quic.clone(), meter.clone()),
-    );
+    let bases = base::new(&quic, shared.known_runs.clone(), &admission, &meter);
     let base = DataAdmission::new(bases.0.clone(), admission.clone(), handshakes.clone());
     let (data, blobs) =
         data::DataPlane::new(quic.clone(), config.blobs, meter, admission, handshakes);

@@ -243,6 +243,17 @@ impl ProtocolHandler for BaseProtocol {
     }
 }
 
+/// What serves pieces, and what asks for them.
+pub(super) fn new(
+    quic: &Quic,
+    known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
+    admission: &Admission,
+    meter: &Meter,
+) -> (BaseProtocol, BaseClient) {
+    let protocol = BaseProtocol::new(known_runs, admission.clone(), meter.clone());
+    (protocol, BaseClient::new(quic.clone(), meter.clone()))
+}
+
 /// Asks others for pieces. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct BaseClient {
