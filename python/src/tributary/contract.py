@@ -52,6 +52,27 @@ class Asked(TypedDict):
     why: str
 
 
+class BaseView(TypedDict):
+    """The base model of a run, as it is here."""
+
+    # Its name.
+    base: str
+    # Bytes that are here of one that is being fetched.
+    bytes_done: int
+    # Bytes a second since the fetch began.
+    bytes_per_second: int
+    # Bytes in all of one that is being fetched; 0 before its listing has come.
+    bytes_total: int
+    # Whether it is being fetched now.
+    fetching: bool
+    # Whether it is on this machine, whole.
+    here: bool
+    # Peers that send.
+    providers: list[str]
+    # Whether the run's creator lets members hand it on.
+    shared: bool
+
+
 class CauseView(TypedDict):
     """One cause of a change."""
 
@@ -754,9 +775,13 @@ class MemberView(TypedDict):
 class _OfferViewAlways(TypedDict):
     # Its base model.
     base: str
-    # Bytes of the base model that would be fetched from peers; 0 where it is here or they have no copy
-    # to give.
+    # Bytes of the base model that would be fetched from peers; 0 where it is here, or nobody connected
+    # has it to give.
     base_bytes: int
+    # Its licence, as its listing says, with the file that names it; empty where nothing is known of it.
+    base_licence: str
+    # Whether the run's creator lets members hand the base on.
+    base_shared: bool
     # The most that a round pays in OPEN, in millionths.
     budget_micro_open: int
     # Who opened it.
