@@ -16,7 +16,7 @@ use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::local::Local;
 use crate::api::types::{CreateRequest, JoinRequest, RoleName, RunBrief, RunView};
-use crate::config::RunFile;
+use crate::config::{BaseFacts, RunFile};
 use crate::home::HomePaths;
 use crate::model::{self, share};
 use crate::shard::neutral;
@@ -98,10 +98,7 @@ async fn create(
         ))
         .hint("daemon and command differ in version: restart the daemon")
     })?;
-    let mut base = model::facts(&file.base)?;
-    if file.share_base && file.base != model::BROOK {
-        base.files = Some(list(context, Path::new(&file.base))?);
-    }
+    let base = facts(context, &file)?;
     let manifest = file.manifest(creator, nonce(), &base)?;
     let evaluates = manifest.scoring.evaluators.contains(&creator);
     let folder = if file.base == model::BROOK {
@@ -152,6 +149,15 @@ async fn create(
             short(&run.run)
         )
     })
+}
+
+/// What the manifest says of the base, with its listing where members may hand it on.
+fn facts(context: &Context, file: &RunFile) -> Result<BaseFacts, Failure> {
+    let mut base = model::facts(&file.base)?;
+    if file.share_base && file.base != model::BROOK {
+        base.files = Some(list(context, Path::new(&file.base))?);
+    }
+    Ok(base)
 }
 
 /// Lists the base that members are to hand on, and says what its licence is.
