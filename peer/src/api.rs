@@ -34,6 +34,7 @@ use tributary_ledger::view::{AdapterView, StatementView};
 
 use crate::problem::Problem;
 use crate::why::{Question, Why};
+use types::base::BaseView;
 use types::event::EventView;
 use types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
@@ -106,6 +107,10 @@ pub trait ApiHandler: Reader + 'static {
     fn revoke(&self, id: &str) -> impl Future<Output = Answer<Vec<InvitationView>>> + Send;
     /// Takes a ticket: connects, and learns what the run is.
     fn ticket(&self, request: TicketRequest) -> impl Future<Output = Answer<OfferView>> + Send;
+    /// Whether the base model of a run is here, and how far it is fetched.
+    fn base(&self, id: &str) -> impl Future<Output = Answer<BaseView>> + Send;
+    /// Fetches the base model of a run from peers, unless it is here.
+    fn fetch_base(&self, id: &str) -> impl Future<Output = Answer<BaseView>> + Send;
     /// The phase of each run now, and then what happens.
     fn events(
         &self,

@@ -5,6 +5,7 @@
 //! misspelt deadline would otherwise silently be the default one. Reading the base model belongs to the
 //! trainer; this file is handed its hash and its modules.
 
+mod facts;
 mod keys;
 mod money;
 mod names;
@@ -13,8 +14,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use tributary_protocol::adapter::{AdapterShape, Module};
-use tributary_protocol::hash::Digest;
+use tributary_protocol::adapter::AdapterShape;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{
@@ -22,6 +22,7 @@ use tributary_protocol::manifest::{
     RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
+pub use facts::BaseFacts;
 use money::open_of;
 pub use money::parse_open;
 pub use names::{AggregationName, CodecName, ScheduleName, WeightsName};
@@ -92,6 +93,9 @@ pub struct RunFile {
     pub datanet: String,
     /// Training rounds.
     pub rounds: u32,
+    /// Whether members may hand the base on to those who lack it, which its licence has to allow.
+    #[serde(default)]
+    pub share_base: bool,
     /// Peer ids of the evaluators; `self` is the peer that creates the run.
     #[serde(default = "default_evaluators")]
     pub evaluators: Vec<String>,
@@ -292,17 +296,6 @@ impl Default for RevenueTable {
     }
 }
 
-/// What a manifest needs to know of a base model.
-#[derive(Clone, Debug)]
-pub struct BaseFacts {
-    /// Name for people.
-    pub name: String,
-    /// Hash of the folder's config, weights and tokenizer.
-    pub hash: Digest,
-    /// Linear modules that can be adapted, in canonical order.
-    pub modules: Vec<Module>,
-}
-
 impl RunFile {
     /// Reads a run file.
     ///
@@ -358,6 +351,7 @@ impl RunFile {
                 base: Base {
                     name: base.name.clone(),
                     hash: base.hash,
+                    files: base.files.filter(|_| self.share_base),
                 },
                 adapter: self.shape(base)?,
             },

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tributary_ledger::{LedgerIndex, Snapshot};
 use tributary_protocol::event::{Command, Effect, Record};
 use tributary_protocol::fingerprint::Question;
@@ -31,6 +31,7 @@ use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
 use crate::metrics::Metrics;
+use crate::model::shelf::Shelf;
 use crate::net::{
     self, Address, FetchError, Known, KnownPeer, KnownRelay, Net, NetConfig, NetError, PeerPath,
     Reach, ReachReport, Relaying, Traffic, Unanswered,
@@ -141,6 +142,7 @@ pub struct Daemon {
     health: Health,
     indexer: Indexer,
     progress: watch::Receiver<Arc<Vec<RunProgress>>>,
+    bases: Arc<Notify>,
     ended: watch::Receiver<Option<Stopped>>,
 }
 
@@ -201,6 +203,7 @@ impl Daemon {
             },
             clock,
         );
+        let bases = hand_on(&net, config.home.paths(), &run_progress);
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -212,6 +215,7 @@ impl Daemon {
             health,
             indexer,
             progress: run_progress,
+            bases,
             ended: run(driver, first, config.home),
         })
     }
@@ -400,6 +404,16 @@ impl Daemon {
         }
     }
 
+    /// The network, to fetch a base.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// A base came to this machine: it is handed on from now on, where its runs allow it.
+    pub(crate) fn has_new_base(&self) {
+        self.bases.notify_one();
+    }
+
     /// Asks a connected peer which of `words` stand in the shard with these fingerprints; gives the bytes of its answer,
     /// unchecked.
     ///
@@ -460,11 +474,28 @@ fn restore(
         network: config.network,
         seed: *config.home.identity().seed(),
         archive: config.archive,
-        resources: config.resources.clone(),
+        resources: config.resources,
         tick_ms: TICK_MS,
     };
     let restored = Node::restore(node, draw_seed(), saved, clock.now());
     restored.map_err(|why| StartError::Store(why.to_string()))
+}
+
+/// Hands bases on while the daemon runs. Whatever brings one to this machine notifies what this gives.
+fn hand_on(
+    net: &Net,
+    home: &HomePaths,
+    progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
+) -> Arc<Notify> {
+    let changed = Arc::new(Notify::new());
+    let shelf = Shelf {
+        net: net.clone(),
+        home: home.clone(),
+        progress: progress.clone(),
+        changed: changed.clone(),
+    };
+    tokio::spawn(shelf.run());
+    changed
 }
 
 /// Runs the driver; the home is held until everything in it is closed.

@@ -11,6 +11,7 @@
 //!   control.json   where a running daemon listens for its owner's commands
 //!   network.json   the port, peers and relays that were known when the daemon last ran
 //!   invitations.json  what tickets were given out and revoked
+//!   cache/bases/   base models that came from peers, and the listings of those that are handed on
 //!   evidence       what others asked and were shown of the shards within the hour
 //! ```
 //!

@@ -1,11 +1,16 @@
 //! Base models for the parts of a peer that need one: found by name, folder or hash, loaded once.
 //!
-//! A manifest names its base by the hash of the exact files. `brook` is in the binary; for any other
-//! base the owner names a folder once, and the home remembers where it was (`bases.json`). That file
+//! A manifest names its base by the hash of the exact files. `brook` is in the binary; any other
+//! base is a folder that the owner names once or that [`fetch`] brings from peers, and the home remembers where it is
+//! (`bases.json`). That file
 //! is a hint and nothing relies on it: whatever it leads to is hashed before it is used. Training and
 //! scoring with a base belong to [`learner`].
 
+pub(crate) mod fetch;
 pub mod learner;
+mod parts;
+pub mod share;
+pub(crate) mod shelf;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -165,6 +170,11 @@ fn embedded() -> Result<BaseModel, ModelError> {
     Ok(share(base))
 }
 
+/// Whether a base is the model inside the program.
+pub fn is_embedded(base: &Base) -> bool {
+    embedded().is_ok_and(|brook| brook.hash() == base.hash)
+}
+
 fn loaded(hash: &Digest) -> Option<BaseModel> {
     let loaded = LOADED.lock();
     loaded.get(hash).cloned()
@@ -187,6 +197,7 @@ pub fn facts(name: &str) -> Result<BaseFacts, ModelError> {
     Ok(BaseFacts {
         name: if name == BROOK { BROOK } else { base.name() }.to_owned(),
         hash: base.hash(),
+        files: None,
         modules,
     })
 }

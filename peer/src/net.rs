@@ -11,6 +11,7 @@
 
 mod address;
 mod admission;
+mod base;
 mod bootstrap;
 mod connections;
 mod contacts;
@@ -63,6 +64,7 @@ use crate::identity::Identity;
 use crate::store::Blobs;
 use crate::ticket::InvitationId;
 use control_admission::UnknownSockets;
+use data::DataAdmission;
 use gate::MemberGate;
 use handshakes::Places;
 use hello::Contact;
@@ -70,6 +72,7 @@ use quic::{Quic, QuicConfig};
 use task::{Order, State, Task};
 
 pub use address::{Address, AddressError};
+pub(crate) use base::{PieceError, Shelved};
 pub use data::FetchError;
 pub(crate) use fair::is_private;
 pub(crate) use gate::ListedGate;
@@ -222,6 +225,7 @@ pub(crate) struct Net {
     orders: mpsc::UnboundedSender<Order>,
     shared: Shared,
     data: data::DataPlane,
+    bases: (base::BaseProtocol, base::BaseClient),
     quic: Quic,
     router: Router,
     relay: Arc<tokio::sync::Mutex<Option<RelayServer>>>,
@@ -257,7 +261,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     })
     .await
     .map_err(|why| NetError::Data(config.listen, why))?;
-    let (swarm, data, router) = planes(&config, &shared, &quic).await?;
+    let planes = planes(&config, &shared, &quic).await?;
     let bootstrap = bootstrap::Bootstrap::new(me, &config.bootstrap);
     let mut contacts = contacts::Contacts::new(me, config.bootstrap.clone(), fair::dice());
     let remembered = config.known.peers.iter().map(Contact::from);
@@ -269,7 +273,7 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
     let (orders, inbox) = mpsc::unbounded_channel();
     let (outbox, events) = mpsc::unbounded_channel();
     let task = Task {
-        swarm,
+        swarm: planes.swarm,
         orders: inbox,
         events: outbox,
         shared: shared.clone(),
@@ -293,20 +297,25 @@ pub(crate) async fn start(config: NetConfig<'_>) -> Result<(Net, NetEvents), Net
         me,
         orders,
         shared,
-        data,
+        data: planes.data,
+        bases: planes.bases,
         quic,
-        router,
+        router: planes.router,
         relay: Arc::new(tokio::sync::Mutex::new(relay)),
     };
     Ok((net, NetEvents { events, counts }))
 }
 
-/// The control plane's swarm, which listens, and the data plane; and what serves both over QUIC.
-async fn planes(
-    config: &NetConfig<'_>,
-    shared: &Shared,
-    quic: &Quic,
-) -> Result<(Swarm<swarm::Behaviour>, data::DataPlane, Router), NetError> {
+/// The control plane's swarm, which listens, the data plane, the bases; and what serves all of them over QUIC.
+struct Planes {
+    swarm: Swarm<swarm::Behaviour>,
+    data: data::DataPlane,
+    bases: (base::BaseProtocol, base::BaseClient),
+    router: Router,
+}
+
+/// Makes all of them.
+async fn planes(config: &NetConfig<'_>, shared: &Shared, quic: &Quic) -> Result<Planes, NetError> {
     let me = config.identity.peer_id();
     let handshakes = Places::new(UnknownSockets::default());
     let admission = shared.admission.clone();
@@ -324,18 +333,26 @@ async fn planes(
     .map_err(refused)?;
     *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
     let (store, meter) = (config.blobs.clone(), shared.meter.clone());
+    let bases = base::new(quic, shared.known_runs.clone(), &admission, &meter);
+    let base = DataAdmission::new(bases.0.clone(), admission.clone(), handshakes.clone());
     let (data, blobs) = data::DataPlane::new(quic.clone(), store, meter, admission, handshakes);
     let filter = shared.admission.clone();
     let mut router = Router::builder(quic.endpoint().clone())
         .incoming_filter(Arc::new(move |incoming| data::let_in(&filter, incoming)))
-        .accept(iroh_blobs::ALPN, blobs);
+        .accept(iroh_blobs::ALPN, blobs)
+        .accept(base::ALPN, base);
     if crosses_routers {
         router = router.accept(transport::ALPN, control);
         let own = transport::address(me).ok_or_else(|| refused("its key is no point".into()))?;
         let listens = swarm.listen_on(own);
         listens.map_err(|e| refused(e.to_string()))?;
     }
-    Ok((swarm, data, router.spawn()))
+    Ok(Planes {
+        swarm,
+        data,
+        bases,
+        router: router.spawn(),
+    })
 }
 
 /// The relay of a daemon that serves one.
@@ -447,6 +464,33 @@ impl Net {
         providers: &[PeerId],
     ) -> Result<Blob, FetchError> {
         self.data.fetch(blob, providers).await
+    }
+
+    /// Hands a base on from now on.
+    pub(crate) fn shelve(&self, listing: BlobHash, shelved: Shelved) {
+        self.bases.0.shelve(listing, shelved);
+    }
+    /// Hands no base on but these.
+    pub(crate) fn keep_shelved(&self, listings: &BTreeSet<BlobHash>) {
+        self.bases.0.keep(listings);
+    }
+    /// The bytes of a base's listing, from a peer.
+    pub(crate) async fn listing(
+        &self,
+        from: PeerId,
+        listing: BlobRef,
+    ) -> Result<Vec<u8>, PieceError> {
+        self.bases.1.listing(from, listing).await
+    }
+    /// A piece of a base, from a peer. `arrived` counts its bytes as they come.
+    pub(crate) async fn piece(
+        &self,
+        from: PeerId,
+        listing: BlobHash,
+        piece: (u32, BlobRef),
+        arrived: &AtomicU64,
+    ) -> Result<Vec<u8>, PieceError> {
+        self.bases.1.piece(from, listing, piece, arrived).await
     }
 
     /// Where others reach the control plane.

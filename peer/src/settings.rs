@@ -12,6 +12,7 @@ use tributary_protocol::limits::MAX_NAME_BYTES;
 use crate::home::disk;
 use crate::net::Reach;
 use crate::terminal::Failure;
+pub(crate) use bounds::{BASE_MIB, MIB};
 pub use bounds::{Bounds, declined_words};
 use tributary_trainer::input;
 

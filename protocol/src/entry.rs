@@ -175,9 +175,14 @@ fn check_tokens(tokens: u64) -> Result<(), Rejection> {
 /// A name for people: 1 to [`limits::MAX_NAME_BYTES`] bytes, not all blank, and nothing that other people's terminals
 /// would not show as it stands: no control characters, and none that is invisible or turns the text around it.
 pub fn is_name(name: &str) -> bool {
-    (1..=limits::MAX_NAME_BYTES).contains(&name.len())
-        && !name.trim().is_empty()
-        && !name.chars().any(|c| c.is_control() || is_unseen(c))
+    is_shown(name, limits::MAX_NAME_BYTES)
+}
+
+/// As [`is_name`], for a line of at most `most` bytes.
+pub fn is_shown(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len())
+        && !text.trim().is_empty()
+        && !text.chars().any(|c| c.is_control() || is_unseen(c))
 }
 
 /// Characters of Unicode's categories Cf, Zl and Zp, and the others that it ignores by default: marks of direction,

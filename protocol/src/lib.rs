@@ -33,6 +33,7 @@ pub mod fingerprint;
 pub mod hash;
 pub mod id;
 pub mod limits;
+pub mod listing;
 pub mod log;
 pub mod logset;
 pub mod manifest;

@@ -64,6 +64,19 @@ pub const MAX_AUTHORS: usize = 4 * MAX_MEMBERS;
 /// Bytes of an encoded manifest: it travels in one block, with room for links and envelope. A model
 /// of 1,024 modules with names of 36 bytes fits.
 pub const MAX_MANIFEST_BYTES: usize = 44 * 1024;
+/// Bytes of a piece of a base model: what a lying provider costs, and what is fetched again after a crash. Smaller ones
+/// would make the largest base's listing too long.
+pub const BASE_PIECE_BYTES: u64 = 8 << 20;
+/// Files of a base model: 256 shards of weights, which is all that loads, and room for the small files.
+pub const MAX_BASE_FILES: usize = 300;
+/// Bytes of a file's name in a listing, as long as that of a shard that loads.
+pub const MAX_FILE_NAME_BYTES: usize = 200;
+/// Bytes of a base model's files: the most weights that load (8 billion numbers in f32), and room for the tokenizer.
+pub const MAX_BASE_BYTES: u64 = 33 << 30;
+/// Bytes of a listing's line on its licence.
+pub const MAX_LICENCE_BYTES: usize = 200;
+/// Bytes of a listing: 4,524 pieces and 300 long names, within what a decoder reads of strangers at once.
+pub const MAX_LISTING_BYTES: usize = 256 * 1024;
 /// Training rounds of one run; three years at one every quarter of an hour.
 pub const MAX_ROUNDS: u32 = 100_000;
 /// Optimizer steps of one round. Beyond this, updates of different members drift too far apart to

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use crate::adapter::{AdapterShape, Trainable};
 use crate::codec;
 use crate::hash::{self, Digest, Domain};
-use crate::id::{MicroOpen, PeerId, Ppb, Round, RunId};
+use crate::id::{BlobRef, MicroOpen, PeerId, Ppb, Round, RunId};
 
 /// Everything that members of a run agree on before its first round.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -135,6 +135,9 @@ pub struct Base {
     pub name: String,
     /// Hash of the folder's config, weights and tokenizer.
     pub hash: Digest,
+    /// The [listing](crate::listing::Listing) of its files, where members may hand it on. None: they may not, or need
+    /// not because the base is in every program.
+    pub files: Option<BlobRef>,
 }
 
 /// How a member trains between two certificates.

@@ -48,6 +48,12 @@ fn of_adapters_and_logs() -> Vec<(&'static str, u128)> {
 fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
     limits![
         MAX_MANIFEST_BYTES,
+        BASE_PIECE_BYTES,
+        MAX_BASE_FILES,
+        MAX_FILE_NAME_BYTES,
+        MAX_BASE_BYTES,
+        MAX_LICENCE_BYTES,
+        MAX_LISTING_BYTES,
         MAX_ROUNDS,
         MAX_LOCAL_STEPS,
         MAX_BATCH,

@@ -155,6 +155,7 @@ impl Subject {
             base: Base {
                 name: "quadratic".into(),
                 hash: hash::digest(Domain::Simulation, b"quadratic"),
+                files: None,
             },
             adapter: AdapterShape {
                 rank: 1,

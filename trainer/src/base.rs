@@ -28,6 +28,20 @@ use crate::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
 /// Largest `config.json` that is read, in bytes; published ones have a few thousand.
 pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
+/// Files that belong to a model without being part of its identity: how it ends, how it chats, what it is, under what
+/// licence. A name without an ending stands for every file that begins so.
+const COMPANIONS: [&str; 9] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "README.md",
+    "LICENSE",
+    "LICENCE",
+    "NOTICE",
+    "COPYING",
+];
+
 /// Why a base model could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
@@ -141,6 +155,37 @@ impl BaseModel {
         Self::assemble(&name, &config, &tokenizer, request, ends, |config, seen| {
             files::read_folder(folder, config, seen)
         })
+    }
+
+    /// The files of `folder` to copy for the same model elsewhere, in ascending order: those that loading reads and
+    /// [`BaseModel::hash`] covers, and those that tell of the model and its licence.
+    ///
+    /// # Errors
+    /// When the folder, its weights or their index cannot be read.
+    pub fn file_names(folder: &Path) -> Result<Vec<String>, BaseError> {
+        let unreadable = |source| BaseError::Read {
+            path: folder.display().to_string(),
+            source,
+        };
+        let mut names = files::weight_names(folder)?;
+        names.extend(["config.json", "tokenizer.json"].map(str::to_owned));
+        let belongs = |name: &str| {
+            COMPANIONS
+                .iter()
+                .any(|companion| match companion.contains('.') {
+                    true => name == *companion,
+                    false => name.starts_with(companion),
+                })
+        };
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let name = name.to_str().filter(|name| belongs(name));
+            names.extend(name.map(str::to_owned));
+        }
+        names.retain(|name| folder.join(name).is_file());
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     /// The embedded model on the device of [`Request::from_env`], loaded once per process.

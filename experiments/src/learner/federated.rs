@@ -303,6 +303,7 @@ impl Learner for Federated {
             base: Base {
                 name: base.name().to_owned(),
                 hash: base.hash(),
+                files: None,
             },
             adapter: (**self.language.shape()).clone(),
             batch: plan.batch.unwrap_or(BATCH),

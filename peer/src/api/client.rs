@@ -17,6 +17,7 @@ use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
 
 use super::control::{Control, ControlError};
+use super::types::base::BaseView;
 use super::types::event::EventView;
 use super::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
@@ -198,6 +199,22 @@ impl Client {
     /// The daemon's.
     pub async fn ticket(&self, request: &TicketRequest) -> Answer<OfferView> {
         self.post(&["v1", "tickets"], request).await
+    }
+
+    /// Whether the base model of a run is here, and how far it is fetched.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn base(&self, id: &str) -> Answer<BaseView> {
+        self.get(&["v1", "runs", id, "base"]).await
+    }
+
+    /// Fetches the base model of a run from peers, unless it is here.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn fetch_base(&self, id: &str) -> Answer<BaseView> {
+        self.post(&["v1", "runs", id, "base"], &()).await
     }
 
     /// Fetches an adapter from the network, checks it, writes it.

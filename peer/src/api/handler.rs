@@ -18,6 +18,7 @@ use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::Node;
 
+use super::types::base::BaseView;
 use super::types::event::EventView;
 use super::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
@@ -54,6 +55,7 @@ pub struct DaemonHandler {
     name: String,
     stop: Arc<Notify>,
     readers: Arc<Semaphore>,
+    fetches: base::Fetches,
 }
 
 impl DaemonHandler {
@@ -66,6 +68,16 @@ impl DaemonHandler {
             name,
             stop,
             readers: Arc::new(Semaphore::new(MAX_READERS)),
+            fetches: base::Fetches::default(),
+        }
+    }
+
+    /// With the most that the owner gives a base model, in MiB.
+    #[must_use]
+    pub fn with_base_bound(self, most_mib: u64) -> Self {
+        Self {
+            fetches: base::Fetches::within(most_mib),
+            ..self
         }
     }
 
@@ -375,12 +387,14 @@ impl ApiHandler for DaemonHandler {
             model::fits(&model::provide(self.home.paths(), base, folder)?, &manifest)
         });
         provided.map_err(Failure::from)?;
+        base::check_listed(self, &manifest)?;
         // Before the run is open: it would have nobody to start it.
         let join =
             (request.join.as_ref()).map(|join| membership::prepare(self, run, &manifest, join));
         let candidate = join.transpose()?;
         self.command(Command::Create(Box::new(manifest.clone())))
             .await?;
+        self.daemon.has_new_base();
         if let Some(candidate) = candidate {
             let asked = membership::ask(self, run, candidate).await;
             asked.map_err(|e| {
@@ -411,6 +425,7 @@ impl ApiHandler for DaemonHandler {
         }
         let candidate = membership::prepare(self, run, &manifest, &request)?;
         membership::ask(self, run, candidate).await?;
+        self.daemon.has_new_base();
         self.brief(run)
     }
 
@@ -438,6 +453,14 @@ impl ApiHandler for DaemonHandler {
 
     async fn ticket(&self, request: TicketRequest) -> Answer<OfferView> {
         reach::take(self, request).await
+    }
+
+    async fn base(&self, id: &str) -> Answer<BaseView> {
+        base::view(self, id).await
+    }
+
+    async fn fetch_base(&self, id: &str) -> Answer<BaseView> {
+        base::fetch(self, id).await
     }
 
     async fn events(&self, request: EventsRequest) -> Answer<BoxStream<'static, EventView>> {
@@ -493,6 +516,7 @@ fn failed(e: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Environment, e.to_string())
 }
 
+mod base;
 mod events;
 mod fetch;
 mod membership;

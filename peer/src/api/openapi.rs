@@ -25,6 +25,8 @@ const TOKEN: &str = "token";
         routes::create,
         routes::join,
         routes::leave,
+        routes::base,
+        routes::fetch_base,
         routes::reach,
         routes::invite,
         routes::invitations,

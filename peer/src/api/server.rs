@@ -119,6 +119,10 @@ pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
         .route("/v1/runs/{id}", get(routes::run::<H>))
         .route("/v1/runs/{id}/join", post(routes::join::<H>))
         .route("/v1/runs/{id}/leave", post(routes::leave::<H>))
+        .route(
+            "/v1/runs/{id}/base",
+            get(routes::base::<H>).post(routes::fetch_base::<H>),
+        )
         .route("/v1/reach", get(routes::reach::<H>))
         .route(
             "/v1/invitations",

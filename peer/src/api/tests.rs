@@ -122,6 +122,17 @@ impl ApiHandler for OneRun {
         Self::known(id)?;
         Err(Problem::new(Code::Environment, "the disk is full").hint("free some space"))
     }
+    async fn base(&self, id: &str) -> Answer<BaseView> {
+        Self::known(id)?;
+        Ok(BaseView::default())
+    }
+    async fn fetch_base(&self, id: &str) -> Answer<BaseView> {
+        Self::known(id)?;
+        Err(Problem::new(
+            Code::Unreachable,
+            "no connected peer follows the run",
+        ))
+    }
     async fn reach(&self) -> Answer<ReachView> {
         Ok(ReachView::default())
     }

@@ -5,6 +5,7 @@
 //! amounts are in millionths of an OPEN. What the ledger says (rounds, credits, statements) has its types in
 //! [`tributary_ledger::view`]. How an answer is put in words belongs to [`crate::view`].
 
+pub mod base;
 pub mod event;
 pub mod reach;
 

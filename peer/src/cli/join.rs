@@ -6,6 +6,7 @@
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -19,6 +20,7 @@ use super::{Context, init};
 use crate::NETWORK;
 use crate::api::Reader;
 use crate::api::client::Client;
+use crate::api::types::base::BaseView;
 use crate::api::types::reach::{OfferView, TicketRequest};
 use crate::api::types::{FetchRequest, JoinRequest, RunBrief};
 use crate::driver;
@@ -26,10 +28,13 @@ use crate::home::HomePaths;
 use crate::net::{Reach, is_private};
 use crate::shard;
 use crate::terminal::output::bytes;
+use crate::terminal::working::Working;
 use crate::terminal::{Failure, note};
 use crate::ticket::Ticket;
 use crate::view::phase_line;
 
+/// How often it is looked how far the base model is; on a terminal, a line each time.
+const LOOK: Duration = Duration::from_secs(3);
 /// How long a finished adapter may take to arrive.
 const FETCH_S: u64 = 600;
 
@@ -150,15 +155,11 @@ fn reach_for(places: &[SocketAddr]) -> Reach {
 fn shown(offer: &OfferView) -> String {
     let certified = offer.certified.map_or(0, |round| round.min(offer.rounds));
     let mut out = format!(
-        "\nrun      {} ({})\nbase     {}{}\nrounds   {certified} of {} done; each takes {} steps of training on this \
+        "\nrun      {} ({})\nbase     {}\nrounds   {certified} of {} done; each takes {} steps of training on this \
          machine\nmembers  {}\npays     at most {} OPEN a round, to all together\n",
         offer.name,
         short(&offer.run),
-        offer.base,
-        match offer.has_base {
-            true => String::new(),
-            false => format!(", {} to fetch", bytes(offer.base_bytes)),
-        },
+        base_line(offer),
         offer.rounds,
         offer.local_steps,
         offer.members,
@@ -175,6 +176,26 @@ fn shown(offer: &OfferView) -> String {
         .iter()
         .for_each(|line| out.push_str(&format!("  - {line}\n")));
     out
+}
+
+/// The base model: whether it is here, what it would take, and its licence.
+fn base_line(offer: &OfferView) -> String {
+    let fetched = match (offer.has_base, offer.base_shared, offer.base_bytes) {
+        (true, ..) => String::new(),
+        (false, false, _) => {
+            ", not here and not handed on by members: it needs --base DIR".to_owned()
+        }
+        (false, true, 0) => ", to fetch from members".to_owned(),
+        (false, true, size) => format!(", {} to fetch from members", bytes(size)),
+    };
+    let licence = match (offer.base_shared, offer.base_licence.as_str()) {
+        (false, _) => String::new(),
+        (true, "") => {
+            "\nlicence  of the base: not known; look it up before you use what you train".to_owned()
+        }
+        (true, licence) => format!("\nlicence  of the base: {licence}"),
+    };
+    format!("{}{fetched}{licence}", offer.base)
 }
 
 /// The owner's word.
@@ -218,13 +239,50 @@ fn add_data(context: &Context, args: &JoinArgs, offer: &OfferView) -> Result<(),
     Ok(())
 }
 
-/// The base model, from peers.
-async fn fetch_base(_: &Client, offer: &OfferView) -> Result<(), Failure> {
-    Err(Failure::environment(format!(
-        "the base model {} is not on this machine",
-        offer.base
-    ))
-    .hint("give the command again with --base DIR, a folder in Hugging Face layout"))
+/// The base model, from peers. Given again after anything went wrong, it goes on with what is here.
+async fn fetch_base(client: &Client, offer: &OfferView) -> Result<(), Failure> {
+    let what = format!("fetching the base model {}", offer.base);
+    note(&what);
+    let working = Working::new(&what);
+    let fetching = client.fetch_base(&offer.run);
+    tokio::pin!(fetching);
+    let mut look = tokio::time::interval(LOOK);
+    let is_watched = std::io::stderr().is_terminal();
+    loop {
+        tokio::select! {
+            fetched = &mut fetching => {
+                fetched?;
+                note(format_args!("the base model {} is here and is what the run says", offer.base));
+                return Ok(());
+            }
+            _ = look.tick() => {
+                // Where it gives no answer the fetch itself says why.
+                let Ok(far) = client.base(&offer.run).await else {
+                    continue;
+                };
+                working.at(&what, (far.bytes_done, far.bytes_total));
+                if is_watched && far.bytes_total > 0 {
+                    note(progress_line(&far));
+                    working.said();
+                }
+            }
+        }
+    }
+}
+
+fn progress_line(far: &BaseView) -> String {
+    let percent = far.bytes_done as f64 / far.bytes_total.max(1) as f64 * 100.0;
+    let from = match far.providers.as_slice() {
+        [] => "waiting for a peer that has more".to_owned(),
+        [one] => format!("from peer {}", short(one)),
+        more => format!("from {} peers", more.len()),
+    };
+    format!(
+        "base: {} of {} ({percent:.0} %), {}/s, {from}",
+        bytes(far.bytes_done),
+        bytes(far.bytes_total),
+        bytes(far.bytes_per_second)
+    )
 }
 
 /// The finished adapter, and nothing else.
@@ -279,6 +337,47 @@ mod tests {
         assert_eq!(places(&["127.0.0.1:1", "[::1]:2"]), Reach::Loopback);
         assert_eq!(places(&["127.0.0.1:1", "192.168.1.2:2"]), Reach::Lan);
         assert_eq!(places(&["192.168.1.2:2", "203.0.113.7:7842"]), Reach::Wan);
+    }
+
+    #[test]
+    fn an_offer_says_what_the_base_takes_and_its_licence() {
+        let mut offer = OfferView {
+            base: "small".to_owned(),
+            base_bytes: 270 << 20,
+            base_shared: true,
+            base_licence: "apache-2.0 (README.md)".to_owned(),
+            ..OfferView::default()
+        };
+        let line = base_line(&offer);
+        assert!(line.contains("to fetch from members"), "{line}");
+        assert!(
+            line.ends_with("licence  of the base: apache-2.0 (README.md)"),
+            "{line}"
+        );
+        offer.base_licence.clear();
+        assert!(base_line(&offer).contains("not known"));
+        offer.base_shared = false;
+        assert!(base_line(&offer).contains("--base DIR"));
+        offer.has_base = true;
+        assert_eq!(base_line(&offer), "small");
+    }
+
+    #[test]
+    fn progress_says_how_much_how_fast_and_from_whom() {
+        let mut far = BaseView {
+            bytes_done: 50 << 20,
+            bytes_total: 200 << 20,
+            bytes_per_second: 1 << 20,
+            ..BaseView::default()
+        };
+        assert!(
+            progress_line(&far).contains("(25 %)"),
+            "{}",
+            progress_line(&far)
+        );
+        assert!(progress_line(&far).ends_with("waiting for a peer that has more"));
+        far.providers = vec!["a".repeat(64), "b".repeat(64)];
+        assert!(progress_line(&far).ends_with("from 2 peers"));
     }
 
     #[test]

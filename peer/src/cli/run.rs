@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use tributary_ledger::view::short;
 use tributary_protocol::codec;
+use tributary_protocol::id::BlobRef;
 
 use super::Context;
 use super::args::RunCommand;
@@ -15,10 +16,11 @@ use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::local::Local;
 use crate::api::types::{CreateRequest, JoinRequest, RoleName, RunBrief, RunView};
-use crate::config::RunFile;
-use crate::model;
+use crate::config::{BaseFacts, RunFile};
+use crate::home::HomePaths;
+use crate::model::{self, share};
 use crate::shard::neutral;
-use crate::terminal::output::{Align, Table};
+use crate::terminal::output::{Align, Table, bytes};
 use crate::terminal::{Failure, note};
 use crate::view::phase_line;
 use crate::view::tables::credits_table;
@@ -109,7 +111,7 @@ async fn create(
         ))
         .hint("daemon and command differ in version: restart the daemon")
     })?;
-    let base = model::facts(&file.base)?;
+    let base = facts(context, &file)?;
     let manifest = file.manifest(creator, nonce(), &base)?;
     let evaluates = manifest.scoring.evaluators.contains(&creator);
     let folder = if file.base == model::BROOK {
@@ -156,6 +158,36 @@ async fn create(
             short(&run.run)
         )
     })
+}
+
+/// What the manifest says of the base, with its listing where members may hand it on.
+fn facts(context: &Context, file: &RunFile) -> Result<BaseFacts, Failure> {
+    let mut base = model::facts(&file.base)?;
+    if file.share_base && file.base != model::BROOK {
+        base.files = Some(list(context, Path::new(&file.base))?);
+    }
+    Ok(base)
+}
+
+/// Lists the base that members are to hand on, and says what its licence is.
+fn list(context: &Context, base: &Path) -> Result<BlobRef, Failure> {
+    let shown = base.display();
+    note(format_args!(
+        "reading {shown}, so that members can hand it on"
+    ));
+    let listing = share::list(base, &mut |_, _| ()).map_err(|e| Failure::from_error(&e))?;
+    match listing.licence.as_str() {
+        "" => note(format_args!(
+            "warning: {shown} has neither a licence file nor `license:` in its README.md; make sure that its licence lets \
+             members hand it on, or set `share_base = false`"
+        )),
+        licence => note(format_args!(
+            "members hand {} on under its licence, {licence}, which has to allow that",
+            bytes(listing.total())
+        )),
+    }
+    let kept = share::keep(&HomePaths::new(&context.home), &listing.bytes());
+    kept.map_err(|e| Failure::from_error(&e))
 }
 
 fn nonce() -> u64 {

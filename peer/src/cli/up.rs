@@ -42,16 +42,18 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
+    let bounds = args.bounds.or(settings.bounds);
     let resources = Resources {
         upload_rate: args.upload_limit.map(|kib| kib * 1024),
         rank: args.rank,
-        bounds: Some(args.bounds.or(settings.bounds).in_bytes()),
+        bounds: Some(bounds.in_bytes()),
     };
     let evidence = args.evidence || settings.evidence;
     let daemon = start(&home, place, bootstrap, learner, (resources, evidence)).await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
-    let handler = DaemonHandler::new(daemon.clone(), home.clone(), name.clone(), stop.clone());
+    let handler = DaemonHandler::new(daemon.clone(), home.clone(), name.clone(), stop.clone())
+        .with_base_bound(bounds.base_mib());
     let file = home.paths().control();
     let server = serve(Arc::new(handler), args.control, &file)
         .await

@@ -11,6 +11,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "base",
             "datanet",
             "rounds",
+            "share_base",
             "evaluators",
             "score_windows",
             "committee",

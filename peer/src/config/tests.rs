@@ -1,6 +1,7 @@
 //! Run files: defaults, bounds, and the mends that refusals offer.
 
 use super::*;
+use tributary_protocol::adapter::Module;
 use tributary_protocol::hash::{Domain, digest};
 
 const MINIMAL: &str = "name = \"poets\"\nbase = \"brook\"\ndatanet = \"poems\"\nrounds = 6\n";
@@ -9,6 +10,7 @@ fn base() -> BaseFacts {
     BaseFacts {
         name: "brook".to_owned(),
         hash: digest(Domain::BaseModel, b"brook"),
+        files: None,
         modules: vec![Module {
             name: "model.layers.0.self_attn.q_proj".to_owned(),
             inputs: 64,

@@ -331,6 +331,7 @@ impl Plan {
             }
             .to_owned(),
             hash: base.hash(),
+            files: None,
             modules: base.adapter_shape(1, 1).modules,
         };
         let file = RunFile::parse(&text, "the demo's run")?;

@@ -184,6 +184,7 @@ fn a_base_is_found_again_where_the_owner_said_and_only_if_it_is_that_base() {
     let wanted = Base {
         name: "mine".to_owned(),
         hash: here.hash(),
+        files: None,
     };
     assert_ne!(here.hash(), open(BROOK).unwrap().hash());
     provide(&home, &wanted, Some(&folder)).unwrap();
@@ -191,6 +192,7 @@ fn a_base_is_found_again_where_the_owner_said_and_only_if_it_is_that_base() {
     let other = Base {
         name: "other".to_owned(),
         hash: digest(Domain::BaseModel, b"other"),
+        files: None,
     };
     let error = provide(&home, &other, Some(&folder)).unwrap_err();
     assert!(

@@ -74,7 +74,7 @@ impl DataPlane {
         meter: Meter,
         admission: Admission,
         handshakes: Places,
-    ) -> (Self, DataAdmission) {
+    ) -> (Self, DataAdmission<BlobsProtocol>) {
         let protect: serve::Protected = Arc::default();
         let held = protect.clone();
         let cache = MemStore::new_with_opts(Options {

@@ -14,8 +14,8 @@ use crate::store::Store;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct Peer {
-    net: Net,
+pub(super) struct Peer {
+    pub(super) net: Net,
     events: NetEvents,
     store: Store,
     identity: Identity,
@@ -23,7 +23,7 @@ struct Peer {
 }
 
 impl Peer {
-    async fn start(bootstrap: Vec<Address>) -> Self {
+    pub(super) async fn start(bootstrap: Vec<Address>) -> Self {
         Self::start_in(NetworkId(1), bootstrap).await
     }
 
@@ -71,7 +71,7 @@ impl Peer {
         }
     }
 
-    fn id(&self) -> PeerId {
+    pub(super) fn id(&self) -> PeerId {
         self.identity.peer_id()
     }
 
@@ -105,7 +105,7 @@ impl Peer {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < LIMIT, "{what} did not happen");
@@ -113,7 +113,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn run() -> RunId {
+pub(super) fn run() -> RunId {
     RunId(hash::blob(b"run"))
 }
 

@@ -9,7 +9,7 @@ use tributary_protocol::id::RunId;
 use tributary_protocol::node::{Bounds as RunBounds, Excess, Resource};
 
 /// Bytes of a MiB.
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// The largest bound, in MiB: bytes stay far from overflow.
 const MOST: u64 = 1 << 40;
 /// An adapter of 64 Mi numbers: rank 16 on every linear of a model of thirteen billion.
@@ -18,6 +18,9 @@ const ADAPTER_MIB: u64 = 256;
 const ROUND_MIB: u64 = 4 << 10;
 /// A part of an ordinary disk that its owner would miss, and a hundred rounds of the above.
 const RUN_MIB: u64 = 32 << 10;
+
+/// A base model of four billion numbers in two bytes each: a part of an ordinary disk, and what an ordinary machine trains.
+pub(crate) const BASE_MIB: u64 = 8 << 10;
 
 /// The bounds that were set, each in MiB.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,10 @@ pub struct Bounds {
     #[arg(long, env = "TRIBUTARY_MAX_RUN_MIB", value_name = "MIB", value_parser = mib())]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_run_mib: Option<u64>,
+    /// MiB that a run's base model may take when it is fetched from peers. Default: 8192, or what config.toml says.
+    #[arg(long, env = "TRIBUTARY_MAX_BASE_MIB", value_name = "MIB", value_parser = mib())]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_base_mib: Option<u64>,
 }
 
 fn mib() -> clap::builder::RangedU64ValueParser {
@@ -54,7 +61,13 @@ impl Bounds {
             max_adapter_mib: self.max_adapter_mib.or(rest.max_adapter_mib),
             max_round_mib: self.max_round_mib.or(rest.max_round_mib),
             max_run_mib: self.max_run_mib.or(rest.max_run_mib),
+            max_base_mib: self.max_base_mib.or(rest.max_base_mib),
         }
+    }
+
+    /// The bound of a base that is fetched, in MiB.
+    pub fn base_mib(&self) -> u64 {
+        self.max_base_mib.unwrap_or(BASE_MIB).min(MOST)
     }
 
     /// In bytes, with defaults for what is not set.

@@ -47,6 +47,7 @@ mod tests {
         let base = BaseFacts {
             name: "brook".to_owned(),
             hash: Digest::default(),
+            files: None,
             modules: vec![Module {
                 name: "m".to_owned(),
                 inputs: 8,

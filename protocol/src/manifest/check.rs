@@ -5,7 +5,7 @@
 //! declared; this file has only the bounds.
 
 use super::{
-    Aggregation, Deadlines, Manifest, Privacy, RevenueSplit, Training, UpdateCodec, Weights,
+    Aggregation, Base, Deadlines, Manifest, Privacy, RevenueSplit, Training, UpdateCodec, Weights,
 };
 use crate::adapter::AdapterError;
 use crate::codec;
@@ -170,7 +170,7 @@ impl Manifest {
     /// [`ManifestError`] names the first setting that is refused and what to do about it.
     pub fn check(&self) -> Result<(), ManifestError> {
         name("name", &self.name)?;
-        name("base.name", &self.model.base.name)?;
+        self.model.base.check()?;
         name("datanet", &self.datanet)?;
         self.model.adapter.check()?;
         range("rounds", self.plan.rounds, 1u8, limits::MAX_ROUNDS)?;
@@ -287,6 +287,14 @@ impl Manifest {
             Some((_, field, why, remedy)) => Err(ManifestError::Masked { field, why, remedy }),
             None => Err(ManifestError::Unbuilt),
         }
+    }
+}
+
+impl Base {
+    fn check(&self) -> Result<(), ManifestError> {
+        name("base.name", &self.name)?;
+        let listing = self.files.map_or(1, |files| files.size);
+        range("base.files", listing, 1u8, limits::MAX_LISTING_BYTES as u64)
     }
 }
 

@@ -10,6 +10,8 @@ use crate::id::{
     BlobHash, BlobRef, BlockId, DatanetId, MerkleRoot, MicroOpen, NanoNats, NetworkId, PeerId, Ppb,
     Round, RunId, Scope, Seq, StateHash,
 };
+use crate::limits::BASE_PIECE_BYTES;
+use crate::listing::{ListedFile, Listing};
 use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::ForkMark;
 use crate::manifest::{
@@ -47,6 +49,31 @@ pub fn scope() -> Scope {
     Scope::Run(RunId(any_digest(9)))
 }
 
+/// The listing of a base of two files, the second in two pieces.
+pub fn listing() -> Listing {
+    let file = |name: &str, size: u64| ListedFile {
+        name: name.to_owned(),
+        size,
+        pieces: (0..ListedFile::pieces_of(size))
+            .map(|n| BlobHash(crate::hash::blob(&n.to_le_bytes())))
+            .collect(),
+    };
+    Listing {
+        licence: "apache-2.0 (README.md)".to_owned(),
+        files: vec![
+            file("config.json", 700),
+            file("model.safetensors", BASE_PIECE_BYTES + 9),
+        ],
+    }
+}
+
+/// [`manifest`] with a base that members hand on.
+pub fn shared_manifest() -> Manifest {
+    let mut manifest = manifest();
+    manifest.model.base.files = Some(BlobRef::of(&listing().bytes()));
+    manifest
+}
+
 /// A manifest that passes every check, created by `key(1)`.
 pub fn manifest() -> Manifest {
     let mut evaluators = vec![peer(2), peer(3)];
@@ -68,6 +95,7 @@ pub fn manifest() -> Manifest {
             base: Base {
                 name: "brook".into(),
                 hash: any_digest(4),
+                files: None,
             },
             adapter: AdapterShape {
                 rank: 4,

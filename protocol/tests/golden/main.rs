@@ -37,6 +37,8 @@ fn vectors() -> Vec<Vector> {
     let run = manifest.run_id();
     add("manifest", &codec::encode(&manifest));
     add("manifest.run_id", run.as_bytes());
+    add("manifest_shared", &codec::encode(&shared_manifest()));
+    add("listing", &listing().bytes());
     let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
     let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
     let apart = SignedBlock::sign(publishing(), &key(1)).expect("valid");
@@ -190,8 +192,10 @@ fn write_golden_vectors() {
 
 #[test]
 fn a_second_encoder_written_from_the_tables_agrees() {
-    let manifest = manifest();
-    assert_eq!(twin::manifest(&manifest), codec::encode(&manifest));
+    for manifest in [manifest(), shared_manifest()] {
+        assert_eq!(twin::manifest(&manifest), codec::encode(&manifest));
+    }
+    assert_eq!(twin::listing(&listing()), listing().bytes());
     let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
     let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
     let apart = SignedBlock::sign(publishing(), &key(1)).expect("valid");

@@ -5,6 +5,7 @@ use tributary_protocol::consensus::{ConsensusMessage, Proposal, Vote, VoteKind};
 use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
+use tributary_protocol::listing::Listing;
 use tributary_protocol::log::{Block, LogHead};
 use tributary_protocol::manifest::{
     Aggregation, FactorSchedule, Manifest, Model, Privacy, UpdateCodec, Updates, Version, Weights,
@@ -126,6 +127,18 @@ pub(crate) fn manifest(m: &Manifest) -> Vec<u8> {
     out.0
 }
 
+pub(crate) fn listing(listing: &Listing) -> Vec<u8> {
+    let mut out = Out::default();
+    out.bytes(listing.licence.as_bytes());
+    out.list(&listing.files, |o, file| {
+        o.bytes(file.name.as_bytes()).int(file.size);
+        o.list(&file.pieces, |o, piece| {
+            o.raw(piece.as_bytes());
+        });
+    });
+    out.0
+}
+
 fn write_manifest(o: &mut Out, m: &Manifest) {
     o.int(match m.version {
         Version::V1 => 0u8,
@@ -136,6 +149,9 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
         .bytes(m.datanet.as_bytes());
     let Model { base, adapter } = &m.model;
     o.bytes(base.name.as_bytes()).raw(base.hash.as_bytes());
+    o.option(base.files.as_ref(), |o, files| {
+        o.blob(files);
+    });
     o.int(adapter.rank).int(adapter.alpha);
     o.list(&adapter.modules, |o, module| {
         o.bytes(module.name.as_bytes())

@@ -770,9 +770,13 @@ class MemberView(TypedDict):
 class _OfferViewAlways(TypedDict):
     # Its base model.
     base: str
-    # Bytes of the base model that would be fetched from peers; 0 where it is here or they have no copy
-    # to give.
+    # Bytes of the base model that would be fetched from peers; 0 where it is here, or nobody connected
+    # has it to give.
     base_bytes: int
+    # Its licence, as its listing says, with the file that names it; empty where nothing is known of it.
+    base_licence: str
+    # Whether the run's creator lets members hand the base on.
+    base_shared: bool
     # The most that a round pays in OPEN, in millionths.
     budget_micro_open: int
     # Who opened it.

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from .contract import (
     VERSION,
     AdapterView,
+    BaseView,
     CreateRequest,
     EventView,
     Explanation,
@@ -99,6 +100,14 @@ class Daemon:
     def leave(self, id: str) -> RunBrief:
         """Asks to leave from the next round on."""
         return self._one(RunBrief, "POST", f"/v1/runs/{quote(id)}/leave")
+
+    def base(self, id: str) -> BaseView:
+        """Whether the base model of a run is on this machine, and how far it is fetched from peers."""
+        return self._one(BaseView, "GET", f"/v1/runs/{quote(id)}/base")
+
+    def fetch_base(self, id: str) -> BaseView:
+        """Fetches the base model of a run from peers, unless it is here; returns once it is whole."""
+        return self._one(BaseView, "POST", f"/v1/runs/{quote(id)}/base")
 
     def adapters(self) -> list[AdapterView]:
         """Certified adapters of the home."""

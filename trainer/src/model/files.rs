@@ -22,7 +22,8 @@ use open::OpenError;
 use stream::{Observer, TensorFile};
 
 #[cfg(feature = "hub")]
-pub(crate) use shards::{INDEX, MAX_INDEX_BYTES, shard_names};
+pub(crate) use shards::MAX_INDEX_BYTES;
+pub(crate) use shards::{INDEX, shard_names};
 #[cfg(feature = "hub")]
 pub(crate) use write::write_whole;
 pub use write::{Precision, write};
@@ -228,6 +229,23 @@ pub(crate) fn read_slice(
 ) -> Result<Vec<Parameter>, WeightsError> {
     let tensors = TensorFile::new(bytes, bytes.len() as u64, file, MAX_HEADER_BYTES)?;
     assemble(vec![tensors], file, config, seen)
+}
+
+/// The weights files of `folder` that [`read_dir`] reads: the single one, or the index and its shards.
+///
+/// # Errors
+/// When there are none, or the index is damaged.
+pub(crate) fn weight_names(folder: &Path) -> Result<Vec<String>, WeightsError> {
+    let index = folder.join(INDEX);
+    if folder.join(SINGLE).exists() || !index.exists() {
+        opened(&folder.join(SINGLE), MAX_WEIGHTS_BYTES)?;
+        return Ok(vec![SINGLE.to_owned()]);
+    }
+    let limit = shards::MAX_INDEX_BYTES;
+    let bytes = open::read(&index, limit).map_err(|error| not_opened(&index, error))?;
+    let mut names = shard_names(&bytes)?;
+    names.push(INDEX.to_owned());
+    Ok(names)
 }
 
 /// Opens a weights file and says how long it is.

@@ -79,6 +79,7 @@ pub(super) fn manifest(number: u64) -> Manifest {
             base: Base {
                 name: "brook".into(),
                 hash: Digest::default(),
+                files: None,
             },
             adapter: AdapterShape {
                 rank: 1,

@@ -12,7 +12,7 @@ use tributary_protocol::manifest::{Manifest, UpdateCodec, Weights};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::time::Timestamp;
 
-use super::{Answer, DaemonHandler, stopped};
+use super::{Answer, DaemonHandler, base, stopped};
 use crate::NETWORK;
 use crate::api::types::reach::{
     AwaitedView, InvitationView, InviteRequest, OfferView, PathView, ReachCode, ReachView,
@@ -280,6 +280,14 @@ fn ticket_view(ticket: &Ticket, manifest: &Manifest) -> TicketView {
                 .to_owned(),
         );
     }
+    let base = &manifest.model.base;
+    if base.files.is_none() && !model::is_embedded(base) {
+        warnings.push(format!(
+            "newcomers need the base model {} and peers do not hand it on: they join with --base DIR, or you open a run with \
+             `share_base = true`",
+            base.name
+        ));
+    }
     TicketView {
         ticket: ticket.text().to_owned(),
         invitation: terms.invitation.to_string(),
@@ -343,7 +351,12 @@ pub(super) async fn take(handler: &DaemonHandler, request: TicketRequest) -> Ans
     meet(handler, &ticket).await?;
     let manifest = handler.follow(run).await?;
     caught_up(handler, run).await;
-    offer(handler, run, &manifest, request.base.as_deref())
+    let mut offer = offer(handler, run, &manifest, request.base.as_deref())?;
+    if let Some(listing) = base::listing(handler, run, &manifest).await {
+        offer.base_bytes = if offer.has_base { 0 } else { listing.total() };
+        offer.base_licence = listing.licence;
+    }
+    Ok(offer)
 }
 
 /// A ticket that was taken survives a crash.
@@ -461,6 +474,7 @@ fn offer(
     let has_base = match provided {
         Ok(_) => true,
         Err(model::ModelError::Unknown { .. }) => false,
+        Err(model::ModelError::NoFolder(_)) if base.is_none() && wanted.files.is_some() => false,
         Err(other) => return Err(Failure::from(other).into()),
     };
     let progress = handler.run_progress(run);
@@ -473,6 +487,8 @@ fn offer(
         base: wanted.name.clone(),
         has_base,
         base_bytes: 0,
+        base_shared: wanted.files.is_some(),
+        base_licence: String::new(),
         rounds: manifest.plan.rounds,
         certified: progress
             .and_then(|progress| progress.certified)

@@ -15,6 +15,7 @@ use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
 
+use crate::api::types::base::BaseView;
 use crate::api::types::event::EventView;
 use crate::api::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
@@ -132,6 +133,37 @@ pub(in crate::api) async fn join<H: ApiHandler>(
     Body(request): Body<JoinRequest>,
 ) -> Answer<Json<RunBrief>> {
     json(handler.join(&id, request).await)
+}
+
+/// Whether the base model of a run is on this machine, and how far it is fetched from peers.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{id}/base",
+    tag = "runs",
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    responses((status = 200, body = BaseView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn base<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path(id): Path<String>,
+) -> Answer<Json<BaseView>> {
+    json(handler.base(&id).await)
+}
+
+/// Fetches the base model of a run from peers, unless it is here. Answered once it is whole and loads; a request that is
+/// given up or refused leaves what came, and the next one goes on with that.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/base",
+    tag = "runs",
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    responses((status = 200, body = BaseView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn fetch_base<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path(id): Path<String>,
+) -> Answer<Json<BaseView>> {
+    json(handler.fetch_base(&id).await)
 }
 
 /// Asks to leave. Answered once the wish is durable; members leave at the next round.

@@ -203,8 +203,12 @@ pub struct OfferView {
     pub base: String,
     /// Whether the base model is on this machine.
     pub has_base: bool,
-    /// Bytes of the base model that would be fetched from peers; 0 where it is here or they have no copy to give.
+    /// Bytes of the base model that would be fetched from peers; 0 where it is here, or nobody connected has it to give.
     pub base_bytes: u64,
+    /// Whether the run's creator lets members hand the base on.
+    pub base_shared: bool,
+    /// Its licence, as its listing says, with the file that names it; empty where nothing is known of it.
+    pub base_licence: String,
     /// Training rounds in all.
     pub rounds: u32,
     /// Last certified round.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use iroh::endpoint::{Accepting, Connection, Incoming, IncomingAddr};
 use iroh::protocol::{AcceptError, IncomingFilterOutcome, ProtocolHandler};
-use iroh_blobs::BlobsProtocol;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tributary_protocol::id::PeerId;
@@ -48,10 +47,10 @@ pub(in crate::net) fn let_in(admission: &Admission, incoming: &Incoming) -> Inco
     }
 }
 
-/// Blobs for peers that are not refused.
+/// A protocol of the data plane, for peers that are not refused.
 #[derive(Clone)]
-pub(in crate::net) struct DataAdmission {
-    blobs: BlobsProtocol,
+pub(in crate::net) struct DataAdmission<P> {
+    protocol: P,
     admission: Admission,
     handshakes: Places,
     served: Arc<Mutex<Served>>,
@@ -65,14 +64,14 @@ struct Served {
     next: u64,
 }
 
-impl std::fmt::Debug for DataAdmission {
+impl<P> std::fmt::Debug for DataAdmission<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DataAdmission").finish_non_exhaustive()
     }
 }
 
-impl DataAdmission {
-    pub(super) fn new(blobs: BlobsProtocol, admission: Admission, handshakes: Places) -> Self {
+impl<P> DataAdmission<P> {
+    pub(in crate::net) fn new(protocol: P, admission: Admission, handshakes: Places) -> Self {
         let places = Connections::new(MAX_CONNECTIONS, fair::dice());
         let served = Served {
             places,
@@ -80,7 +79,7 @@ impl DataAdmission {
             next: 0,
         };
         Self {
-            blobs,
+            protocol,
             admission,
             handshakes,
             served: Arc::new(Mutex::new(served)),
@@ -92,7 +91,7 @@ impl DataAdmission {
     }
 
     /// Takes a place, if need be another's. The receiver ends when it is lost.
-    fn enter(&self, peer: PeerId) -> (Place<'_>, oneshot::Receiver<()>) {
+    fn enter(&self, peer: PeerId) -> (Place<'_, P>, oneshot::Receiver<()>) {
         let (from, now) = (self.admission.address(peer), self.admission.now());
         let mut served = self.served();
         let id = served.next;
@@ -120,12 +119,12 @@ impl DataAdmission {
 }
 
 /// Gives a place back when its connection ends.
-struct Place<'a> {
-    admission: &'a DataAdmission,
+struct Place<'a, P> {
+    admission: &'a DataAdmission<P>,
     id: u64,
 }
 
-impl Drop for Place<'_> {
+impl<P> Drop for Place<'_, P> {
     fn drop(&mut self) {
         let mut served = self.admission.served();
         served.places.leave(&self.id);
@@ -133,7 +132,7 @@ impl Drop for Place<'_> {
     }
 }
 
-impl ProtocolHandler for DataAdmission {
+impl<P: ProtocolHandler + Clone> ProtocolHandler for DataAdmission<P> {
     async fn on_accepting(&self, accepting: Accepting) -> Result<Connection, AcceptError> {
         let from = Remote::of_incoming(&accepting.remote_addr());
         let connection = accept_key(&self.admission, &self.handshakes, accepting).await?;
@@ -156,11 +155,11 @@ impl ProtocolHandler for DataAdmission {
                 connection.close(0u32.into(), REFUSED);
                 Ok(())
             }
-            served = self.blobs.accept(connection.clone()) => served,
+            served = self.protocol.accept(connection.clone()) => served,
         }
     }
 
     async fn shutdown(&self) {
-        self.blobs.shutdown().await;
+        self.protocol.shutdown().await;
     }
 }

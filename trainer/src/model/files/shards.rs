@@ -68,7 +68,6 @@ pub(super) fn open(
 ///
 /// # Errors
 /// When the index is damaged or leads out of its folder.
-#[cfg(feature = "hub")]
 pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, WeightsError> {
     let by_tensor = weight_map(index)?;
     Ok(names(&by_tensor)?.into_iter().cloned().collect())
