@@ -68,6 +68,27 @@ class AwaitedView(_AwaitedViewAlways, total=False):
     seen_s: int | None
 
 
+class BaseView(TypedDict):
+    """The base model of a run, as it is here."""
+
+    # Its name.
+    base: str
+    # Bytes that are here of one that is being fetched.
+    bytes_done: int
+    # Bytes a second since the fetch began.
+    bytes_per_second: int
+    # Bytes in all of one that is being fetched; 0 before its listing has come.
+    bytes_total: int
+    # Whether it is being fetched now.
+    fetching: bool
+    # Whether it is on this machine, whole.
+    here: bool
+    # Peers that send.
+    providers: list[str]
+    # Whether the run's creator lets members hand it on.
+    shared: bool
+
+
 class CauseView(TypedDict):
     """One cause of a change."""
 
