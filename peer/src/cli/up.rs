@@ -28,8 +28,10 @@ use crate::terminal::Failure;
 use crate::view;
 use crate::work::Slots;
 
-/// How often what is known of the network is written down.
-const LOOK_AFTER: Duration = Duration::from_secs(60);
+/// How often what is known of the network is written down, where it changed.
+const LOOK_AFTER: Duration = Duration::from_secs(10);
+/// Every so many times, names of peers are asked for their addresses again.
+const RESOLVE_EVERY: u32 = 6;
 
 pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> {
     if args.detach {
@@ -202,10 +204,10 @@ fn remember(daemon: &Daemon, path: &Path) {
 async fn look_after(daemon: Arc<Daemon>, path: PathBuf, names: Vec<String>) {
     let mut beat = tokio::time::interval(LOOK_AFTER);
     beat.tick().await;
-    loop {
+    for turn in 1u32.. {
         beat.tick().await;
         remember(&daemon, &path);
-        for name in &names {
+        for name in names.iter().filter(|_| turn % RESOLVE_EVERY == 0) {
             for address in resolve(name).await.unwrap_or_default() {
                 let _ = daemon.dial(address).await;
             }
