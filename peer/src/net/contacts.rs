@@ -394,6 +394,11 @@ impl Contacts {
         );
     }
 
+    /// Every contact is due at once, whatever became of earlier dials.
+    pub(super) fn try_again(&mut self) {
+        self.attempts.clear();
+    }
+
     /// Whom to dial now: bootstrap peers, then members of the same runs. Each is given out once until
     /// its dial is settled.
     pub(super) fn due(

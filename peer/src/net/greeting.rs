@@ -97,9 +97,16 @@ impl Task {
         let data = best(self.quic.sockets());
         let relays = self.quic.relays().into_iter().take(MAX_RELAYS).collect();
         let own = &mut self.state.own;
-        if (&own.control, &own.data, &own.relays) != (&control, &data, &relays) {
-            (own.control, own.data, own.relays) = (control, data, relays);
-            self.state.own_version += 1;
+        if (&own.control, &own.data, &own.relays) == (&control, &data, &relays) {
+            return;
+        }
+        let is_first = own.control.is_empty() && own.data.is_empty();
+        let moved = (&own.control, &own.data) != (&control, &data);
+        (own.control, own.data, own.relays) = (control, data, relays);
+        self.state.own_version += 1;
+        if moved && !is_first {
+            // Who could not be reached from the network before may be from this one.
+            self.contacts.try_again();
         }
     }
 
