@@ -13,6 +13,7 @@ pub mod share;
 pub(crate) mod shelf;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -296,17 +297,41 @@ fn remembered(home: &HomePaths) -> Result<BTreeMap<String, PathBuf>, ModelError>
     }
 }
 
+/// Forgets bases that were fetched into the home and are there no more.
+///
+/// # Errors
+/// [`ModelError::Registry`].
+pub(crate) fn forget_missing(home: &HomePaths) -> Result<(), ModelError> {
+    let mut known = remembered(home)?;
+    let (before, fetched) = (known.len(), absolute(home, &share::folder(home))?);
+    known.retain(|_, folder| !folder.starts_with(&fetched) || folder.exists());
+    match known.len() == before {
+        true => Ok(()),
+        false => write(home, &known),
+    }
+}
+
 fn remember(home: &HomePaths, wanted: &Base, folder: &Path) -> Result<(), ModelError> {
     let mut known = remembered(home)?;
+    known.insert(wanted.hash.to_string(), absolute(home, folder)?);
+    write(home, &known)
+}
+
+fn absolute(home: &HomePaths, folder: &Path) -> Result<PathBuf, ModelError> {
+    std::path::absolute(folder).map_err(|e| ModelError::Registry {
+        path: registry(home),
+        why: e.to_string(),
+    })
+}
+
+fn write(home: &HomePaths, known: &BTreeMap<String, PathBuf>) -> Result<(), ModelError> {
     let path = registry(home);
-    let fault = |why: String| ModelError::Registry {
-        path: path.clone(),
-        why,
-    };
-    let folder = std::path::absolute(folder).map_err(|e| fault(e.to_string()))?;
-    known.insert(wanted.hash.to_string(), folder);
-    let text = serde_json::to_vec(&known).map_err(|e| fault(e.to_string()))?;
-    disk::write_whole(&path, &text).map_err(|e| fault(e.to_string()))
+    let text = serde_json::to_vec(known).map_err(io::Error::other);
+    let written = text.and_then(|text| disk::write_whole(&path, &text));
+    written.map_err(|e| ModelError::Registry {
+        path,
+        why: e.to_string(),
+    })
 }
 
 /// Windows of passages, cut from one long text: passages end where paragraphs do, windows anywhere.

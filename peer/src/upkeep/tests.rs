@@ -188,6 +188,40 @@ fn collection_takes_what_no_run_names_and_nothing_else() {
     assert_eq!((again.blobs, again.files), (0, 0));
 }
 
+#[test]
+fn collection_takes_fetched_bases_of_no_run_and_leaves_those_that_an_owner_brought() {
+    let dir = tempfile::tempdir().unwrap();
+    let (made, _, _) = finished();
+    let paths = home(dir.path(), 1, &made);
+    let bases = crate::model::share::folder(&paths);
+    let (wanted, other) = (made.manifest.model.base.hash, any_digest(9));
+    let file = |folder: String| {
+        let folder = bases.join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("model.safetensors"), b"weights").unwrap();
+        folder
+    };
+    let kept = file(wanted.to_string());
+    let whole = file(other.to_string());
+    let part = file(format!("{other}.tributary-part"));
+    let brought = dir.path().join("brought");
+    fs::create_dir(&brought).unwrap();
+    let known = serde_json::json!({
+        other.to_string(): std::path::absolute(&whole).unwrap(),
+        wanted.to_string(): std::path::absolute(&kept).unwrap(),
+        "ab": brought,
+    });
+    fs::write(paths.bases(), known.to_string()).unwrap();
+    let done = waste::collect(dir.path()).unwrap();
+    assert_eq!((done.files, done.file_bytes), (2, 14));
+    assert!(kept.join("model.safetensors").exists() && !whole.exists() && !part.exists());
+    let known: serde_json::Value =
+        serde_json::from_slice(&fs::read(paths.bases()).unwrap()).unwrap();
+    let names: Vec<&String> = known.as_object().unwrap().keys().collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.contains(&&wanted.to_string()) && names.contains(&&"ab".to_owned()));
+}
+
 /// What a removal leaves that was killed between its commit and the blobs.
 #[test]
 fn a_removal_that_was_interrupted_is_finished_by_a_collection() {

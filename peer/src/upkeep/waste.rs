@@ -6,11 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Record;
-use tributary_protocol::id::{BlobHash, RunId};
+use tributary_protocol::id::{BlobHash, RunId, Scope};
+use tributary_protocol::log::Unverified;
 
 use super::{HeldHome, named, refuse_running};
+use crate::NETWORK;
 use crate::home::{HomePaths, disk};
+use crate::model::{self, share};
 use crate::store::{LedgerReader, StoreError, is_left_over};
 use crate::terminal::Failure;
 
@@ -74,6 +78,7 @@ pub(crate) fn collect(root: &Path) -> Result<Collection, Failure> {
             _ => {}
         }
     }
+    forget_bases(&paths)?;
     Ok(Collection {
         ledger_bytes_after: Some(held.store.compact()?),
         ..found
@@ -126,6 +131,7 @@ fn found(
 /// Files that nobody finished or that can be made again, and their sizes. Links are not followed.
 fn left_over(paths: &HomePaths, records: &[Record]) -> Result<BTreeMap<PathBuf, u64>, StoreError> {
     let runs: BTreeSet<RunId> = named(records).into_keys().collect();
+    let wanted = bases(records, &runs);
     let (cache, blobs) = (paths.cache(), paths.blobs());
     let mut out = BTreeMap::new();
     let mut folders = vec![paths.root().to_owned()];
@@ -141,6 +147,7 @@ fn left_over(paths: &HomePaths, records: &[Record]) -> Result<BTreeMap<PathBuf, 
             let is_waste = disk::is_abandoned(&path)
                 || (folder == blobs && is_left_over(&path))
                 || (folder == cache && is_of_another_run(&path, &runs))
+                || is_of_another_base(paths, &path, &wanted)
                 || path == paths.ledger().with_extension("new");
             if kind.is_file() && is_waste {
                 out.insert(path, entry.metadata().map_err(io)?.len());
@@ -155,6 +162,57 @@ fn is_of_another_run(path: &Path, runs: &BTreeSet<RunId>) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
     let run: Option<RunId> = stem.and_then(|stem| stem.parse().ok());
     run.is_some_and(|run| !runs.contains(&run))
+}
+
+/// The bases that runs of the home are about, and the listings by which they are fetched.
+fn bases(records: &[Record], runs: &BTreeSet<RunId>) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for record in records {
+        let Record::Block(bytes) = record else {
+            continue;
+        };
+        let Ok(block) = Unverified::decode(bytes, NETWORK) else {
+            continue;
+        };
+        let is_here = |scope: &Scope| matches!(scope, Scope::Run(run) if runs.contains(run));
+        for entry in block
+            .block()
+            .entries
+            .iter()
+            .filter(|_| is_here(&block.block().scope))
+        {
+            if let Entry::Create(manifest) = entry {
+                let base = &manifest.model.base;
+                out.insert(base.hash.to_string());
+                out.extend(base.files.map(|listing| listing.hash.to_string()));
+            }
+        }
+    }
+    out
+}
+
+/// Whether a file is of a base that was fetched, whole or in part, for no run that is here.
+fn is_of_another_base(paths: &HomePaths, path: &Path, wanted: &BTreeSet<String>) -> bool {
+    let Ok(within) = path.strip_prefix(share::folder(paths)) else {
+        return false;
+    };
+    let first = within.components().next();
+    let first = first.and_then(|part| part.as_os_str().to_str());
+    let hash = first.and_then(|name| name.split('.').next());
+    hash.is_some_and(|hash| !wanted.contains(hash))
+}
+
+/// Forgets bases whose files are gone, and their empty folders.
+fn forget_bases(paths: &HomePaths) -> Result<(), Failure> {
+    for entry in fs::read_dir(share::folder(paths))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        // One that is not empty stays, and a file is no folder.
+        let _ = fs::remove_dir(entry.path());
+    }
+    Ok(model::forget_missing(paths)?)
 }
 
 fn unreadable(doing: &'static str, path: &Path, e: &io::Error) -> StoreError {
