@@ -71,11 +71,11 @@ pub(crate) fn all() -> Vec<Case> {
             pairs::without_udp,
         ),
         Case::new("a_relay_that_dies_and_returns", true, faults::relay_dies),
-        // Seconds of its bound are left where all else waits for the same cores: not with every change.
+        // Devices that move do not keep their bound every time (`docs/numbers/reach.md`): tried with all, not with each change.
         Case::new("a_device_changes_its_router", false, faults::changes_router),
         Case::new(
             "a_device_gets_another_address",
-            true,
+            false,
             faults::changes_address,
         ),
         Case::new(
