@@ -20,7 +20,11 @@ from .contract import (
     Explanation,
     HoldoutProof,
     HoldoutReport,
+    InvitationView,
+    InviteRequest,
     JoinRequest,
+    OfferView,
+    ReachView,
     Report,
     RoleName,
     RunBrief,
@@ -28,6 +32,8 @@ from .contract import (
     StatementView,
     StatusView,
     Stopping,
+    TicketRequest,
+    TicketView,
     Why,
 )
 from .errors import MissingError, RefusedError, SchemaError
@@ -109,6 +115,28 @@ class Daemon:
         """Fetches the base model of a run from peers, unless it is here; returns once it is whole."""
         return self._one(BaseView, "POST", f"/v1/runs/{quote(id)}/base")
 
+    def reach(self) -> ReachView:
+        """How the peer reaches others and they it, and what is in the way."""
+        return self._one(ReachView, "GET", "/v1/reach")
+
+    def invite(self, run: str, expires_s: int = 7 * 24 * 3600) -> TicketView:
+        """Makes a ticket to a run, which others pass to `tributary join`."""
+        body: InviteRequest = {"run": run, "expires_s": expires_s}
+        return self._one(TicketView, "POST", "/v1/invitations", body)
+
+    def invitations(self) -> list[InvitationView]:
+        """Tickets that this peer gave out."""
+        return self._many(InvitationView, "/v1/invitations")
+
+    def revoke(self, invitation: str) -> list[InvitationView]:
+        """Takes a ticket back."""
+        return self._many(InvitationView, f"/v1/invitations/{quote(invitation)}/revoke", "POST")
+
+    def ticket(self, ticket: str, base: str | None = None) -> OfferView:
+        """Connects to the peers of a ticket and tells what the run is. Joins nothing."""
+        body: TicketRequest = {"ticket": ticket, "base": base}
+        return self._one(OfferView, "POST", "/v1/tickets", body)
+
     def adapters(self) -> list[AdapterView]:
         """Certified adapters of the home."""
         return self._many(AdapterView, "/v1/adapters")
@@ -160,11 +188,11 @@ class Daemon:
         answer = self._json(method, path, body)
         return _checked(kind, answer, f"{method} {path}")
 
-    def _many(self, kind: type[Answer], path: str) -> list[Answer]:
-        answer = self._json("GET", path, None)
+    def _many(self, kind: type[Answer], path: str, method: str = "GET") -> list[Answer]:
+        answer = self._json(method, path, None)
         if not isinstance(answer, list):
-            raise _foreign(f"GET {path}", "is no list")
-        return [_checked(kind, one, f"GET {path}") for one in answer]
+            raise _foreign(f"{method} {path}", "is no list")
+        return [_checked(kind, one, f"{method} {path}") for one in answer]
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         try:
