@@ -50,6 +50,7 @@ pub(super) async fn run(context: &Context, args: JoinArgs) -> Result<(), Failure
     let ticket = Ticket::parse(&args.ticket, driver::now(), NETWORK);
     let ticket = ticket.map_err(|e| Failure::from_error(&e))?;
     let base = args.base.as_deref().map(absolute).transpose()?;
+    files_are_here(&args)?;
     make_key(context, args.name.clone())?;
     let client = daemon(context, &ticket).await?;
     note("looking for the peers of the ticket");
@@ -102,6 +103,17 @@ pub(super) async fn run(context: &Context, args: JoinArgs) -> Result<(), Failure
             short(&joined.run.run)
         )
     })
+}
+
+/// A mistyped name is told before anything is made.
+fn files_are_here(args: &JoinArgs) -> Result<(), Failure> {
+    for path in args.data.iter().chain(&args.holdout).chain(&args.base) {
+        std::fs::metadata(path).map_err(|e| {
+            Failure::environment(format!("cannot read {}: {e}", path.display()))
+                .hint("check the path; nothing was made or sent yet")
+        })?;
+    }
+    Ok(())
 }
 
 fn make_key(context: &Context, name: Option<String>) -> Result<(), Failure> {

@@ -24,6 +24,7 @@ struct Serving {
 }
 
 pub(super) async fn run(context: &Context, args: RelayArgs) -> Result<(), Failure> {
+    is_told(args.at)?;
     let served: BTreeSet<PeerId> = (args.served.iter())
         .map(|text| {
             text.parse().map_err(|e| {
@@ -62,11 +63,40 @@ pub(super) async fn run(context: &Context, args: RelayArgs) -> Result<(), Failur
     Ok(())
 }
 
+/// Refuses an address that others could make nothing of.
+pub(super) fn is_told(at: SocketAddr) -> Result<(), Failure> {
+    match at.ip().is_unspecified() || at.ip().is_multicast() || at.port() == 0 {
+        true => Err(Failure::environment(format!(
+            "`{at}` is no address that others reach a relay at"
+        ))
+        .hint("give the public address of this machine or of its router, and a port: 203.0.113.7:7842")),
+        false => Ok(()),
+    }
+}
+
 /// Behind a router the address that others use is not one of this machine.
 pub(super) fn listens_on(at: SocketAddr) -> SocketAddr {
     match at {
         _ if at.ip().is_loopback() => at,
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, at.port()).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, at.port()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_told_of_at_an_address_that_others_can_use() {
+        for text in [
+            "0.0.0.0:7842",
+            "[::]:7842",
+            "203.0.113.7:0",
+            "224.0.0.1:7842",
+        ] {
+            assert!(is_told(text.parse().unwrap()).is_err(), "{text}");
+        }
+        assert!(is_told("203.0.113.7:7842".parse().unwrap()).is_ok());
     }
 }

@@ -156,10 +156,14 @@ fn place(home: &Home, settings: &mut Settings, args: &UpArgs) -> Result<Place, F
         ))
         .hint("free some disk space, or make the folder writable for your user"));
     }
-    let relay = args.relay.map(|at| Relaying {
-        at,
-        listen: relay::listens_on(at),
+    let relay = args.relay.map(|at| {
+        relay::is_told(at)?;
+        Ok::<_, Failure>(Relaying {
+            at,
+            listen: relay::listens_on(at),
+        })
     });
+    let relay = relay.transpose()?;
     Ok(Place {
         listen,
         reach,
@@ -186,13 +190,11 @@ fn relay_at(text: &str) -> Result<KnownRelay, Failure> {
 
 /// Writes down the peers that are known now.
 fn remember(daemon: &Daemon, path: &Path) {
-    let mut known = Known::read(path);
     let peers = daemon.known_peers();
-    if peers.is_empty() || peers == known.peers {
+    if peers.is_empty() {
         return;
     }
-    known.peers = peers;
-    if let Err(e) = known.write(path) {
+    if let Err(e) = Known::change(path, |known| known.peers = peers) {
         tracing::warn!(
             "cannot write {}: {e}; peers met since are forgotten at the next start",
             path.display()

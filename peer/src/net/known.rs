@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_trainer::input;
@@ -21,6 +22,9 @@ pub(super) const MAX_PEERS: usize = 64;
 pub(super) const MAX_RELAYS_KNOWN: usize = 8;
 /// Ports that are tried before the system is held to have none.
 const TRIES: u32 = 16;
+
+/// Held while the file is changed; one process holds the home.
+static CHANGING: Mutex<()> = Mutex::new(());
 
 /// A relay and what opens it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +94,22 @@ impl Known {
         known.peers.truncate(MAX_PEERS);
         known.relays.truncate(MAX_RELAYS_KNOWN);
         known
+    }
+
+    /// Reads the file, changes it and writes it, one at a time: the daemon writes down peers while its owner takes a
+    /// ticket, and neither may undo the other. Nothing is written where nothing changed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn change(path: &Path, change: impl FnOnce(&mut Self)) -> io::Result<()> {
+        let _alone = CHANGING.lock();
+        let before = Self::read(path);
+        let mut known = before.clone();
+        change(&mut known);
+        match known == before {
+            true => Ok(()),
+            false => known.write(path),
+        }
     }
 
     /// Writes the file.

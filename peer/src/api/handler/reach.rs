@@ -366,16 +366,17 @@ fn keep<'a>(
     relays: impl Iterator<Item = &'a KnownRelay>,
 ) -> Answer<()> {
     let path = handler.home.paths().network();
-    let mut known = Known::read(&path);
-    for relay in relays {
-        known.relays.retain(|held| held.socket != relay.socket);
-        known.relays.insert(0, relay.clone());
-    }
-    for peer in peers {
-        known.peers.retain(|held| held.peer != peer.peer);
-        known.peers.insert(0, peer.clone());
-    }
-    known.write(&path).map_err(|e| {
+    let kept = Known::change(&path, |known| {
+        for relay in relays {
+            known.relays.retain(|held| held.socket != relay.socket);
+            known.relays.insert(0, relay.clone());
+        }
+        for peer in peers {
+            known.peers.retain(|held| held.peer != peer.peer);
+            known.peers.insert(0, peer.clone());
+        }
+    });
+    kept.map_err(|e| {
         let text = format!("cannot write {}: {e}", path.display());
         Problem::new(Code::Environment, text).hint("free some disk space")
     })
