@@ -88,6 +88,12 @@ fn one_command_leads_from_an_empty_folder_into_a_run_and_a_killed_host_is_found_
     let dir = tempfile::tempdir().unwrap();
     let (mut host, run) = host(dir.path(), 20);
     let ticket = ticket(&host, &run);
+    let mistyped = Peer::unmade(dir.path(), "mistyped");
+    let told = mistyped.refused(&["join", &ticket, "--data", "no-such.txt", "--yes"], &[]);
+    assert!(
+        told.contains("no-such.txt") && !mistyped.home.exists(),
+        "{told}"
+    );
     let guest = Guest(Peer::unmade(dir.path(), "guest"));
     let own = text(&dir.path().join("guest.txt"), "swift");
     let began = Instant::now();
