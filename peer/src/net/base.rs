@@ -290,7 +290,12 @@ impl BaseClient {
         (number, content): (u32, BlobRef),
         arrived: &AtomicU64,
     ) -> Result<Vec<u8>, PieceError> {
-        self.ask(from, listing, number, content, arrived).await
+        let asked = self.ask(from, listing, number, content, arrived).await;
+        if matches!(asked, Err(PieceError::Stalled)) {
+            // Its packets may be lost since a change of networks: the next question connects anew.
+            self.connections().remove(&from);
+        }
+        asked
     }
 
     async fn ask(
