@@ -88,7 +88,7 @@ fn make_smol(folder: &Path) -> Result<BaseModel, Box<dyn std::error::Error>> {
     drop(weights);
     std::fs::write(folder.join("config.json"), SMOL)?;
     let tokenizer: PathBuf =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/brook/tokenizer.json");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/assets/brook/tokenizer.json");
     std::fs::copy(tokenizer, folder.join("tokenizer.json"))?;
     Ok(BaseModel::from_dir(folder)?)
 }

@@ -1,92 +1,27 @@
-//! A base model: configuration, weights and tokenizer, loaded once and shared.
+//! A base model on a device, loaded once and shared.
 //!
-//! Every run names the base it adapts by [`BaseModel::hash`], which covers the exact bytes of its
-//! files, so that two peers never train on different models under one name. The files are hashed, each
-//! after its length in bytes (u64, little endian), in this order: `config.json`; `model.safetensors`, or
-//! for a sharded model `model.safetensors.index.json` and then every shard it lists in ascending order
-//! of file names; `tokenizer.json`. What is hashed is what is used: weights pass through the hash as
-//! they are read. Loading needs memory for the weights in f32, whatever their precision on disk, and
-//! some megabytes.
+//! What a base is, and how it is read and hashed, is the engine's ([`Base`]); this adds what computes with it here.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use tributary_engine::base::{Base, BaseInfo, LoadError};
 use tributary_protocol::adapter::AdapterShape;
-use tributary_protocol::hash::{Digest, Domain, Hasher};
+use tributary_protocol::hash::Digest;
 
 use crate::brook;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::device::{self, Choice, DeviceError, Request};
 use crate::lora;
 use crate::model::Model;
-use crate::model::files::open::{self, OpenError};
-use crate::model::files::stream::{Observer, Seen};
-use crate::model::files::{self, WeightsError};
-use crate::model::parameters::Parameter;
-use crate::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
-
-/// Largest `config.json` that is read, in bytes; published ones have a few thousand.
-pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
-
-/// Files that belong to a model without being part of its identity: how it ends, how it chats, what it is, under what
-/// licence. A name without an ending stands for every file that begins so.
-const COMPANIONS: [&str; 9] = [
-    "generation_config.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "README.md",
-    "LICENSE",
-    "LICENCE",
-    "NOTICE",
-    "COPYING",
-];
+use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// Why a base model could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    /// A file of the folder could not be read.
-    #[error(
-        "cannot read {path}: {source}; give a Hugging Face model folder with config.json, \
-         model.safetensors and tokenizer.json"
-    )]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file is larger than any real one.
-    #[error(
-        "{path} has {bytes} bytes, more than the {limit} allowed; use the model's original file"
-    )]
-    TooLarge {
-        /// The file.
-        path: String,
-        /// Its size.
-        bytes: u64,
-        /// The bound.
-        limit: u64,
-    },
-    /// `generation_config.json` cannot be read.
-    #[error(
-        "{path} is not a generation configuration: {source}; use the model's own file, or remove it"
-    )]
-    Generation {
-        /// The file.
-        path: String,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
-    /// The configuration.
+    /// The model's files.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The weights.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The tokenizer.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Load(#[from] LoadError),
     /// The device that was asked for.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -103,28 +38,13 @@ pub enum BaseError {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
-    /// The tokenizer makes ids that the model has no row for.
-    #[error(
-        "tokenizer.json knows {tokens} tokens but config.json only {rows}; \
-         the two files are not of the same model"
-    )]
-    Vocabulary {
-        /// Tokens of the tokenizer.
-        tokens: usize,
-        /// Rows of the token table.
-        rows: usize,
-    },
 }
 
 #[derive(Debug)]
 struct Inner {
-    name: String,
-    hash: Digest,
+    info: BaseInfo,
     model: Model,
-    tokenizer: Tokenizer,
     device: Choice,
-    /// What `generation_config.json` adds to the configuration's end tokens.
-    ends: Vec<u32>,
 }
 
 /// A base model. Cloning shares it; all threads may use it at once.
@@ -146,46 +66,7 @@ impl BaseModel {
     /// # Errors
     /// See [`BaseError`].
     pub fn from_dir_on(folder: &Path, request: Request) -> Result<Self, BaseError> {
-        let config = read(&folder.join("config.json"), MAX_CONFIG_BYTES)?;
-        let tokenizer = read(&folder.join("tokenizer.json"), MAX_TOKENIZER_BYTES)?;
-        let name = folder.canonicalize().ok();
-        let name = name.as_deref().unwrap_or(folder).file_name();
-        let name = name.map_or("base".into(), |n| n.to_string_lossy().into_owned());
-        let ends = generation_ends(folder)?;
-        Self::assemble(&name, &config, &tokenizer, request, ends, |config, seen| {
-            files::read_folder(folder, config, seen)
-        })
-    }
-
-    /// The files of `folder` to copy for the same model elsewhere, in ascending order: those that loading reads and
-    /// [`BaseModel::hash`] covers, and those that tell of the model and its licence.
-    ///
-    /// # Errors
-    /// When the folder, its weights or their index cannot be read.
-    pub fn file_names(folder: &Path) -> Result<Vec<String>, BaseError> {
-        let unreadable = |source| BaseError::Read {
-            path: folder.display().to_string(),
-            source,
-        };
-        let mut names = files::weight_names(folder)?;
-        names.extend(["config.json", "tokenizer.json"].map(str::to_owned));
-        let belongs = |name: &str| {
-            COMPANIONS
-                .iter()
-                .any(|companion| match companion.contains('.') {
-                    true => name == *companion,
-                    false => name.starts_with(companion),
-                })
-        };
-        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
-            let name = name.to_str().filter(|name| belongs(name));
-            names.extend(name.map(str::to_owned));
-        }
-        names.retain(|name| folder.join(name).is_file());
-        names.sort();
-        names.dedup();
-        Ok(names)
+        Self::on_device(Base::from_dir(folder)?, request)
     }
 
     /// The embedded model on the device of [`Request::from_env`], loaded once per process.
@@ -249,70 +130,44 @@ impl BaseModel {
         tokenizer: &[u8],
         request: Request,
     ) -> Result<Self, BaseError> {
-        Self::assemble(
-            name,
-            config,
-            tokenizer,
-            request,
-            Vec::new(),
-            |config, seen| files::read_slice(model, "model.safetensors", config, seen),
-        )
+        Self::on_device(Base::from_bytes(name, config, model, tokenizer)?, request)
     }
 
-    /// Checks and hashes the small files before `weights` reads the large ones.
-    fn assemble(
-        name: &str,
-        config_bytes: &[u8],
-        tokenizer_bytes: &[u8],
-        request: Request,
-        ends: Vec<u32>,
-        weights: impl FnOnce(&Config, &mut Observer<'_>) -> Result<Vec<Parameter>, WeightsError>,
-    ) -> Result<Self, BaseError> {
-        let config = Config::from_json(config_bytes)?;
-        let tokenizer = Tokenizer::from_bytes(tokenizer_bytes)?;
-        if tokenizer.vocab_size() > config.vocab {
-            return Err(BaseError::Vocabulary {
-                tokens: tokenizer.vocab_size(),
-                rows: config.vocab,
-            });
-        }
+    fn on_device(base: Base, request: Request) -> Result<Self, BaseError> {
         let device = device::choose(request)?;
-        let mut hasher = Hasher::new(Domain::BaseModel);
-        let mut hash = |seen: Seen<'_>| match seen {
-            Seen::File(bytes) => {
-                hasher.update(&bytes.to_le_bytes());
-            }
-            Seen::Bytes(bytes) => {
-                hasher.update(bytes);
-            }
-        };
-        hash(Seen::File(config_bytes.len() as u64));
-        hash(Seen::Bytes(config_bytes));
-        let parameters = weights(&config, &mut hash)?;
-        hash(Seen::File(tokenizer_bytes.len() as u64));
-        hash(Seen::Bytes(tokenizer_bytes));
-        tracing::info!(model = name, device = device.reason, "base model loaded");
+        let info = base.info;
+        tracing::info!(
+            model = info.name,
+            device = device.reason,
+            "base model loaded"
+        );
         if let Some(warning) = &device.warning {
             tracing::warn!(code = warning.code(), "{warning}");
         }
+        let model = Model::new(info.config.clone(), base.parameters, &device.device);
         Ok(Self(Arc::new(Inner {
-            name: name.into(),
-            hash: hasher.finalize(),
-            model: Model::new(config, parameters, &device.device),
-            tokenizer,
+            info,
+            model,
             device,
-            ends,
         })))
+    }
+
+    /// The files of `folder` to copy for the same model elsewhere; see [`Base::file_names`].
+    ///
+    /// # Errors
+    /// When the folder, its weights or their index cannot be read.
+    pub fn file_names(folder: &Path) -> Result<Vec<String>, BaseError> {
+        Ok(Base::file_names(folder)?)
     }
 
     /// What people call it.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.info.name
     }
 
     /// Identity of the exact bytes of configuration, weights and tokenizer.
     pub fn hash(&self) -> Digest {
-        self.0.hash
+        self.0.info.hash
     }
 
     /// What computes with it, and why.
@@ -327,7 +182,7 @@ impl BaseModel {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.0.tokenizer
+        &self.0.info.tokenizer
     }
 
     /// Text to token ids, without special tokens.
@@ -335,7 +190,7 @@ impl BaseModel {
     /// # Errors
     /// When the vocabulary cannot express the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        self.0.tokenizer.encode(text)
+        self.0.info.tokenizer.encode(text)
     }
 
     /// As [`BaseModel::encode`], of a text that stands at the beginning: the token that the tokenizer puts there
@@ -347,25 +202,12 @@ impl BaseModel {
         Ok(self.opened(self.encode(text)?))
     }
 
-    /// The tokens of a text that stands at the beginning.
-    pub(crate) fn opened(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        if let Some(opening) = self
-            .0
-            .tokenizer
-            .opening()
-            .filter(|id| ids.first() != Some(id))
-        {
-            ids.insert(0, opening);
-        }
-        ids
-    }
-
     /// Token ids to text, special tokens left out.
     ///
     /// # Errors
     /// When the ids are not of this vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        self.0.tokenizer.decode(ids)
+        self.0.info.tokenizer.decode(ids)
     }
 
     /// The shape of an adapter on all seven linears of every layer. Bounds are checked by
@@ -374,48 +216,19 @@ impl BaseModel {
         lora::full_shape(self.config(), rank, alpha)
     }
 
-    /// Tokens that end a generation: the configuration's, those of `generation_config.json` (chat models list the end
-    /// of a turn only there), and the tokenizer's.
+    /// The tokens of a text that stands at the beginning.
+    pub(crate) fn opened(&self, ids: Vec<u32>) -> Vec<u32> {
+        self.0.info.opened(ids)
+    }
+
+    /// Tokens that end a generation.
     pub(crate) fn end_tokens(&self) -> Vec<u32> {
-        let mut ids = self.config().eos.clone();
-        ids.extend_from_slice(&self.0.ends);
-        ids.extend_from_slice(self.0.tokenizer.eos_ids());
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+        self.0.info.end_tokens()
     }
 
     pub(crate) fn model(&self) -> &Model {
         &self.0.model
     }
-}
-
-/// The end tokens of a folder's `generation_config.json`, which is no part of the model's identity and may be missing.
-fn generation_ends(folder: &Path) -> Result<Vec<u32>, BaseError> {
-    #[derive(serde::Deserialize)]
-    struct Generation {
-        eos_token_id: Option<Ends>,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Ends {
-        One(u32),
-        Many(Vec<u32>),
-    }
-    let path = folder.join("generation_config.json");
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let generation = serde_json::from_slice::<Generation>(&read(&path, MAX_CONFIG_BYTES)?);
-    let generation = generation.map_err(|source| BaseError::Generation {
-        path: path.display().to_string(),
-        source,
-    })?;
-    Ok(match generation.eos_token_id {
-        None => Vec::new(),
-        Some(Ends::One(id)) => vec![id],
-        Some(Ends::Many(ids)) => ids,
-    })
 }
 
 /// The folder that is meant: a path as it is, a name of the hub by fetching it.
@@ -447,20 +260,11 @@ pub fn is_hub_name(name: &str) -> bool {
         .is_some_and(|(organisation, model)| part(organisation) && part(model))
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, BaseError> {
-    open::read(path, limit).map_err(|error| {
-        let path = path.display().to_string();
-        match error {
-            OpenError::Io(source) => BaseError::Read { path, source },
-            OpenError::TooLarge { bytes, limit } => BaseError::TooLarge { path, bytes, limit },
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing;
+    use tributary_protocol::hash::{Domain, Hasher};
 
     #[test]
     fn hash_covers_every_file_and_their_borders() {
@@ -588,7 +392,10 @@ mod tests {
         assert!(error.contains("hf download some-org/Model_1.5B"), "{error}");
         for folder in ["/no/model", "../no", "a/b/c", "no", "./no", "no/../x"] {
             let error = BaseModel::open(folder).unwrap_err();
-            assert!(matches!(error, BaseError::Read { .. }), "{folder}: {error}");
+            assert!(
+                matches!(error, BaseError::Load(LoadError::Read { .. })),
+                "{folder}: {error}"
+            );
         }
     }
 
@@ -601,6 +408,9 @@ mod tests {
         };
         let model = testing::encoded(&crate::model::parameters::initialise(&config, 1));
         let loaded = BaseModel::from_bytes("x", config.to_json().as_bytes(), &model, &tokenizer);
-        assert!(matches!(loaded, Err(BaseError::Vocabulary { .. })));
+        assert!(matches!(
+            loaded,
+            Err(BaseError::Load(LoadError::Vocabulary { .. }))
+        ));
     }
 }

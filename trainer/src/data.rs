@@ -24,6 +24,7 @@ mod read;
 mod record;
 mod row;
 mod sniff;
+mod turns;
 mod unpack;
 
 use std::sync::Arc;
@@ -37,13 +38,13 @@ use crate::base::BaseModel;
 use crate::model::{Batch, NO_TARGET};
 use crate::tokenizer::TokenizerError;
 
-pub(crate) use document::Written;
+pub use crate::chat::{Conversation, Message};
 pub use document::{Document, Encoded};
 pub(crate) use draw::Draw;
 pub use limits::MAX_CONTEXT;
 pub use pack::{PackReport, Packing};
 pub use read::{Dataset, DatasetError, Format, ReadOptions, UnknownFormat};
-pub use row::{BadRow, Conversation, Message, Place, Record, Row, RowReport};
+pub use row::{BadRow, Place, Record, Row, RowReport};
 
 /// Tokens of a window unless asked otherwise.
 pub(crate) const DEFAULT_CONTEXT: usize = 512;

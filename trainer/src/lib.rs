@@ -27,8 +27,6 @@ mod answer;
 pub mod base;
 pub mod brook;
 pub mod ceiling;
-mod chat;
-pub mod config;
 pub mod data;
 pub mod device;
 mod evaluate;
@@ -38,8 +36,6 @@ pub mod generate;
 pub mod gradient;
 #[cfg(feature = "hub")]
 pub mod hub;
-pub mod input;
-pub mod json;
 pub mod lora;
 pub mod model;
 mod optimizer;
@@ -48,7 +44,8 @@ pub mod pretrain;
 mod progress;
 pub mod session;
 pub mod shards;
-mod tokenizer;
+
+pub use tributary_engine::{chat, config, input, json, tokenizer};
 
 pub use answer::{most_tokens, stretch_gradients, token_losses, tokens_loss_and_gradient};
 pub use base::{BaseError, BaseModel};

@@ -17,17 +17,15 @@
 //! | `ops` on `fused` | host memory | what `lean` has no form for: gradients of all weights, generation, logits |
 //! | `ops` on `plain`, `sliced` | any device | all that a GPU computes, and the slow twin of both |
 
-pub mod files;
-pub mod parameters;
+pub use tributary_engine::model::{files, parameters};
+pub(crate) use tributary_engine::model::{rope, vector};
 
 pub(crate) mod decode;
 mod fused;
 pub(crate) mod lean;
 pub(crate) mod ops;
 pub(crate) mod plain;
-pub(crate) mod rope;
 mod sliced;
-pub(crate) mod vector;
 
 use std::sync::Arc;
 

@@ -12,8 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates, by folder.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "protocol",
+    "engine",
     "trainer",
     "attribution",
     "ledger",

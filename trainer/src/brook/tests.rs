@@ -8,7 +8,7 @@ use crate::generate::{GenerateConfig, generate};
 use crate::pretrain;
 use crate::shards::DEMO_SHARDS;
 
-const CARD: &str = include_str!("../../assets/brook/README.md");
+const CARD: &str = include_str!("../../../engine/assets/brook/README.md");
 
 /// The number in the card's table row that starts with `label`.
 fn stated(label: &str) -> f64 {

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use crate::base::BaseModel;
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatTemplate, Conversation, Message};
 use crate::progress::{Control, Progress};
 
 use super::read::{Dataset, DatasetError};
-use super::row::{BadRow, Conversation, Message, Record, Row, RowReport, alpaca_prompt};
+use super::row::{BadRow, Record, Row, RowReport, alpaca_prompt};
+use super::turns;
 
 /// One encoded document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -223,7 +224,7 @@ impl<'a> Encoder<'a> {
         conversation: &Conversation,
     ) -> Result<Written, String> {
         let ends = self.base.end_tokens();
-        let encoded = template.encode(self.base.tokenizer(), conversation, &ends);
+        let encoded = turns::encode(template, self.base.tokenizer(), conversation, &ends);
         encoded.map_err(|e| e.to_string())
     }
 }

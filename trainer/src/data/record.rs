@@ -7,7 +7,8 @@
 use crate::json::{self, Fields, Json};
 
 use super::limits::MAX_MESSAGES;
-use super::row::{Conversation, Message, Record};
+use super::row::Record;
+use crate::chat::{Conversation, Message};
 
 /// Every field that rows are made of.
 pub(crate) const FIELDS: [&str; 10] = [
