@@ -196,6 +196,12 @@ def processor():
         return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
 
 
+def write(path, report):
+    if path:
+        with open(path, "w") as out:
+            json.dump({**report, "load_after": os.getloadavg()}, out, indent=1)
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, help="folder that make_model.py filled")
@@ -229,9 +235,10 @@ def main():
             report["lines"] += lines
             for line in lines:
                 show(row(line))
+            # Written after every case, so that a run that is broken off leaves what it measured.
+            write(options.out, {**report, "samples": report["samples"] + run.samples})
         report["samples"] += run.samples
         run.close()
-    report["load_after"] = os.getloadavg()
     if not report["lines"]:
         sys.exit("no case has that name; the README lists them")
     bandwidth = spread([sample["bandwidth"] / 1e9 for sample in report["samples"]])
@@ -239,9 +246,7 @@ def main():
     print(f"\nRead bandwidth of two threads: {bandwidth['median']:.1f} GB/s "
           f"({bandwidth['min']:.1f} to {bandwidth['max']:.1f}). Measurements taken again because others used more than "
           f"{DISTURBED:.0%} of the two processors: {dropped} of {len(report['samples'])}.")
-    if options.out:
-        with open(options.out, "w") as out:
-            json.dump(report, out, indent=1)
+    write(options.out, {**report, "bandwidth": bandwidth})
 
 
 if __name__ == "__main__":

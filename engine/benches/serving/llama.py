@@ -79,6 +79,7 @@ class ThreadpoolParams(c.Structure):
 
 LOG = c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)
 ERROR_LEVEL = 4
+NO_VOCABULARY = 0
 
 # name: (result, arguments); every function of the C interface that is called.
 FUNCTIONS = {
@@ -92,6 +93,7 @@ FUNCTIONS = {
     "llama_attach_threadpool": (None, [c.c_void_p] * 3),
     "llama_model_get_vocab": (c.c_void_p, [c.c_void_p]),
     "llama_model_size": (c.c_uint64, [c.c_void_p]),
+    "llama_vocab_type": (c.c_int, [c.c_void_p]),
     "llama_vocab_n_tokens": (c.c_int32, [c.c_void_p]),
     "llama_tokenize": (c.c_int32, [c.c_void_p, c.c_char_p, c.c_int32, c.POINTER(c.c_int32), c.c_int32, c.c_bool,
                                    c.c_bool]),
@@ -215,6 +217,8 @@ class Llama:
 
     def decode(self, context, entries):
         """Runs the model over entries of (token, position, row, whether its logits are wanted)."""
+        if len(entries) > CONTEXT:
+            raise Refused(f"{len(entries)} tokens at once; {CONTEXT} fit")
         self.batch.n_tokens = len(entries)
         for i, (token, position, row, logits) in enumerate(entries):
             self.batch.token[i], self.batch.pos[i], self.batch.logits[i] = token, position, logits
@@ -276,11 +280,13 @@ class Llama:
 
     def do_text(self, prompt, tokens):
         """The most likely continuation, to see that the model is whole."""
+        if self.lib.llama_vocab_type(self.vocab) == NO_VOCABULARY:
+            raise Refused("the model file holds no vocabulary; make it with --hf")
         made, text = self.context(1), prompt.encode()
         ids = (c.c_int32 * (len(text) + 8))()
         length = self.lib.llama_tokenize(self.vocab, text, len(text), ids, len(ids), True, False)
         if length <= 0:
-            raise Refused("the prompt has no tokens: the model file holds no vocabulary, or the prompt is empty")
+            raise Refused("the prompt has no tokens")
         taken, entries = [], [(ids[i], i, 0, i == length - 1) for i in range(length)]
         for position in range(length, length + tokens):
             self.decode(made, entries)
