@@ -90,7 +90,7 @@ impl Engine {
         let Some((id, request)) = self.waiting.pop_front() else {
             return false;
         };
-        let adapter = request.adapter.as_ref().map(|a| &a.adapter);
+        let adapter = None;
         let positions = request.prompt.len() + request.max_tokens;
         let mut text = match Reference::new(&self.base, adapter, positions) {
             Ok(text) => text,

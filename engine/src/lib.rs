@@ -5,21 +5,31 @@
 //! its own way; a peer serves them from here.
 
 pub mod adapter;
+mod attend;
 pub mod base;
+pub mod bench;
 pub mod brook;
 pub mod chat;
 pub mod config;
 mod engine;
+mod forward;
 pub mod input;
 pub mod json;
+#[expect(
+    unsafe_code,
+    reason = "what the compiler cannot check, and nothing else"
+)]
+mod kernel;
 pub mod lora;
 pub mod model;
+mod panel;
 pub mod reference;
 pub mod request;
 pub mod sample;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod tokenizer;
+mod weights;
 
 pub use adapter::LoadedAdapter;
 pub use base::{Base, BaseInfo, LoadError};

@@ -3,7 +3,8 @@
 //! ```text
 //! embed -> [ norm -> q, k, v -> rotate -> attend -> o -> + -> norm -> down(silu(gate) up) -> + ] x layers -> norm -> head
 //! ```
-//! Weights and sums are f32 and nothing is packed, cached or shared. Tests compare the engine with it.
+//! Weights and sums are f32; keys, values and adapters are rounded to bf16, as the engine keeps them; nothing is packed,
+//! shared or reordered. Tests compare the engine with it.
 
 use tributary_protocol::adapter::Adapter;
 
@@ -103,8 +104,8 @@ impl<'a> Reference<'a> {
             }
             self.rotate(&mut q);
             self.rotate(&mut k);
-            self.cache[at][0].extend(k);
-            self.cache[at][1].extend(v);
+            self.cache[at][0].extend(k.into_iter().map(rounded));
+            self.cache[at][1].extend(v.into_iter().map(rounded));
             let mixed = self.attend(at, &q);
             add(&mut x, &self.linear(at, 3, &mixed));
             let normed = self.normed(&x, self.layers[at].norms[1]);
@@ -149,9 +150,12 @@ impl<'a> Reference<'a> {
             Some((a, b, adapter.shape().scale()))
         });
         if let Some((a, b, scale)) = pair {
-            let narrow: Vec<f32> = a.chunks_exact(x.len()).map(|row| dot(row, x)).collect();
+            let halves = |row: &[f32]| -> Vec<f32> { row.iter().map(|v| rounded(*v)).collect() };
+            let narrow: Vec<f32> = (a.chunks_exact(x.len()))
+                .map(|row| dot(&halves(row), x))
+                .collect();
             for (out, row) in out.iter_mut().zip(b.chunks_exact(narrow.len())) {
-                *out += scale * dot(row, &narrow);
+                *out += scale * dot(&halves(row), &narrow);
             }
         }
         out
@@ -192,6 +196,11 @@ impl<'a> Reference<'a> {
         }
         out
     }
+}
+
+/// The nearest bf16.
+fn rounded(value: f32) -> f32 {
+    half::bf16::from_f32(value).to_f32()
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
