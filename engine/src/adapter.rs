@@ -10,7 +10,7 @@ use tributary_protocol::hash::Digest;
 use crate::config::Config;
 use crate::lora::{LoraError, places};
 use crate::model::vector::fast;
-use crate::panel::{Lanes, PANEL, narrowed, panels, total, widened};
+use crate::panel::{Lanes, PANEL, add_widened, narrowed, panels, total};
 
 /// Products of `A` that one task makes.
 pub(crate) const RANKS: usize = 8;
@@ -140,9 +140,7 @@ fn dot(a: &[u16], x: &[f32], rows: usize, row: usize) -> f32 {
         let x: &Lanes = x[(panel * rows + row) * PANEL..][..PANEL]
             .try_into()
             .expect("a panel");
-        for lane in 0..PANEL {
-            sums[lane] = widened(a[lane]).mul_add(x[lane], sums[lane]);
-        }
+        add_widened(&mut sums, a, |lane| x[lane]);
     }
     total(sums)
 }
@@ -151,9 +149,7 @@ fn dot(a: &[u16], x: &[f32], rows: usize, row: usize) -> f32 {
 fn widen(b: &[u16], narrow: &[f32], out: &mut Lanes) {
     let mut sums = *out;
     for (b, factor) in b.as_chunks::<PANEL>().0.iter().zip(narrow) {
-        for lane in 0..PANEL {
-            sums[lane] = widened(b[lane]).mul_add(*factor, sums[lane]);
-        }
+        add_widened(&mut sums, b, |_| *factor);
     }
     *out = sums;
 }

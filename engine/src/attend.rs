@@ -11,7 +11,7 @@
 use crate::config::Config;
 use crate::model::rope::RopeTable;
 use crate::model::vector::{exp, fast};
-use crate::panel::{Lanes, PANEL, Product, narrowed, panels, total, widened};
+use crate::panel::{Lanes, PANEL, Product, VECTOR, narrowed, panels, total, widen_all, widened};
 
 /// Positions of a page.
 pub(crate) const PAGE: usize = 32;
@@ -160,16 +160,10 @@ impl Attention<'_> {
                 // Positions behind the text come to scores that nobody looks at.
                 let Some(page) = page else { continue };
                 let keys = page[..PAGE * dim].as_chunks::<PAGE>().0;
+                let rows = scratch.keys.as_chunks_mut::<PANEL>().0;
                 fast(
                     #[inline(always)]
-                    || {
-                        let rows = scratch.keys.as_chunks_mut::<PANEL>().0;
-                        for (to, from) in rows.iter_mut().zip(keys) {
-                            for at in 0..PAGE {
-                                to[half * PAGE + at] = widened(from[at]);
-                            }
-                        }
-                    },
+                    || widen_keys(rows, keys, half),
                 );
             }
             let product = Product {
@@ -196,20 +190,10 @@ impl Attention<'_> {
             let inputs = (seen - panel * PANEL).min(PANEL);
             for (half, page) in self.pages(start + panel * PANEL).into_iter().enumerate() {
                 let Some(page) = page else { continue };
-                let values = page[PAGE * dim..].chunks_exact(dim);
+                let values = &page[PAGE * dim..];
                 fast(
                     #[inline(always)]
-                    || {
-                        for (at, from) in values.enumerate() {
-                            for (panel, from) in from.chunks(PANEL).enumerate() {
-                                let to = (panel * PANEL + half * PAGE + at) * PANEL;
-                                let to = &mut scratch.values[to..to + from.len()];
-                                to.iter_mut()
-                                    .zip(from)
-                                    .for_each(|(to, from)| *to = widened(*from));
-                            }
-                        }
-                    },
+                    || widen_values(&mut scratch.values, values, dim, half),
                 );
             }
             let weights = &scratch.weights[panel * pairs * PANEL..][..pairs * PANEL];
@@ -226,6 +210,29 @@ impl Attention<'_> {
                 };
                 product.run();
             }
+        }
+    }
+}
+
+/// Half of the positions of a panel of keys.
+#[inline(always)]
+fn widen_keys(rows: &mut [Lanes], keys: &[[u16; PAGE]], half: usize) {
+    for (to, from) in rows.iter_mut().zip(keys) {
+        widen_all(&mut to[half * PAGE..][..PAGE], from);
+    }
+}
+
+/// Half of the positions of the panels of values, `[panel of dimensions][position][64]`.
+#[inline(always)]
+fn widen_values(values: &mut [f32], page: &[u16], dim: usize, half: usize) {
+    for (at, from) in page.chunks_exact(dim).enumerate() {
+        let position = half * PAGE + at;
+        for (panel, from) in from.chunks(PANEL).enumerate() {
+            let to = &mut values[(panel * PANEL + position) * PANEL..][..PANEL];
+            let whole = from.len() / VECTOR * VECTOR;
+            widen_all(to, from);
+            let rest = to[whole..].iter_mut().zip(&from[whole..]);
+            rest.for_each(|(to, from)| *to = widened(*from));
         }
     }
 }

@@ -157,6 +157,31 @@ pub(crate) fn widened(half: u16) -> f32 {
     f32::from_bits(u32::from(half) << 16)
 }
 
+/// Numbers that are widened at a time: a vector of AVX-512. Written number by number, the compiler takes apart what it
+/// should put together.
+pub(crate) const VECTOR: usize = 16;
+
+/// The numbers that whole vectors of bf16 stand for.
+#[inline(always)]
+pub(crate) fn widen_all(to: &mut [f32], from: &[u16]) {
+    let vectors = to.as_chunks_mut::<VECTOR>().0.iter_mut();
+    for (to, from) in vectors.zip(from.as_chunks::<VECTOR>().0) {
+        *to = from.map(widened);
+    }
+}
+
+/// `sums += factors * x`, the factors in bf16; all as many whole vectors.
+#[inline(always)]
+pub(crate) fn add_widened(sums: &mut Lanes, factors: &[u16; PANEL], x: impl Fn(usize) -> f32) {
+    let vectors = sums.as_chunks_mut::<VECTOR>().0.iter_mut().enumerate();
+    for ((at, sums), factors) in vectors.zip(factors.as_chunks::<VECTOR>().0) {
+        let factors = factors.map(widened);
+        for lane in 0..VECTOR {
+            sums[lane] = factors[lane].mul_add(x(at * VECTOR + lane), sums[lane]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
