@@ -14,9 +14,11 @@ pub mod input;
 pub mod json;
 pub mod lora;
 pub mod model;
+pub mod pages;
 pub mod reference;
 pub mod request;
 pub mod sample;
+pub mod schedule;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod tokenizer;
