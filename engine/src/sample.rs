@@ -20,6 +20,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use crate::model::vector;
 use crate::request::{Refused, Token};
 use math::{Noise, key, ln, score_of, tempered, token_of, total};
 
@@ -315,10 +316,7 @@ impl Sampler {
         if let Some(allowed) = allowed {
             forbid(scores, allowed);
         }
-        let most = crate::model::vector::fast(
-            #[inline(always)]
-            || crate::model::vector::max(scores),
-        );
+        let most = largest(scores);
         if most == f32::NEG_INFINITY {
             return Err(DrawError::NothingAllowed);
         }
@@ -364,7 +362,7 @@ impl Sampler {
 
     /// Adds the model's own probabilities.
     fn report(&mut self, logits: &[f32], count: usize, token: &mut Token) {
-        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let most = largest(logits);
         let normaliser = ln(total(logits, most, 1.0) as f64 / math::ONE);
         let logprob = |logit: f32| (tempered(logit, most, 1.0) - normaliser) as f32;
         token.logprob = logprob(logits[token.id as usize]);
@@ -384,6 +382,14 @@ impl Sampler {
         });
         token.top.extend(top);
     }
+}
+
+/// The largest of all.
+fn largest(scores: &[f32]) -> f32 {
+    vector::fast(
+        #[inline(always)]
+        || vector::max(scores),
+    )
 }
 
 /// Sets the scores of tokens outside the mask to negative infinity.

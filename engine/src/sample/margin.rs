@@ -11,7 +11,7 @@
 //!
 //! And a token that stands before ours, with more noise, may have been dropped elsewhere: it counts with what brings it
 //! behind ours or, if less, with what puts it out. The margin is the most of all these. When all logits are within `e` of
-//! ours, the margin of what they draw is at most `2 e`.
+//! ours, the margin of what they draw is at most `2 e`, whatever the filters.
 
 use super::math::{Noise, ONE, ln, mass, score_of, tempered, token_of};
 use super::{Sampler, Sampling};

@@ -94,7 +94,8 @@ pub(super) fn total(scores: &[f32], most: f32, inverse: f64) -> u64 {
         || {
             let mut sum = 0u64;
             for score in scores {
-                sum += mass(tempered(*score, most, inverse));
+                // Never wraps (see `ONE`); a check for it would keep the loop off the vector units.
+                sum = sum.wrapping_add(mass(tempered(*score, most, inverse)));
             }
             sum
         },
@@ -108,7 +109,7 @@ pub(super) fn total_of_keys(keys: &[u64], most: f32, inverse: f64) -> u64 {
         || {
             let mut sum = 0u64;
             for key in keys {
-                sum += mass(tempered(score_of(*key), most, inverse));
+                sum = sum.wrapping_add(mass(tempered(score_of(*key), most, inverse)));
             }
             sum
         },

@@ -537,11 +537,8 @@ proptest! {
         size in prop_oneof![Just(1e-4f32), Just(1e-2), Just(0.3)],
         position in 0u64..1000,
     ) {
-        // Penalties scale differences, and two filters of masses compound them.
-        let mut sampling = Sampling { repetition_penalty: 1.0, ..sampling };
-        if sampling.top_p < 1.0 {
-            sampling.top_k = 0;
-        }
+        // A penalty that multiplies logits multiplies their differences.
+        let sampling = Sampling { repetition_penalty: 1.0, ..sampling };
         let theirs: Vec<f32> = logits.iter().zip(&shifts).map(|(l, s)| l + s * size).collect();
         let mut sampler = Sampler::new(sampling, &[], logits.len());
         for position in position..position + 20 {

@@ -601,8 +601,8 @@ fn times_of_plans_with_long_texts() {
                 id: RequestId(i),
                 consumer: consumer((i % 20) as u8),
                 cache: Digest::default(),
-                prompt: prompt(i as u32, 1000),
-                max_tokens: 200,
+                prompt: prompt(i as u32, 200),
+                max_tokens: 1000,
                 deadline: None,
             };
             schedule.submit(job, Micros(0)).unwrap();
