@@ -71,7 +71,7 @@ pub struct Job {
 }
 
 /// Consecutive tokens of one request that go through the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Whose.
     pub id: RequestId,
@@ -152,7 +152,7 @@ pub struct Schedule {
     has_cancelled: bool,
     /// The first deadline of all.
     soonest: Option<Micros>,
-    /// Space for [`Self::fill`] and [`Self::rank`].
+    /// Space for [`Self::read`] and [`Self::rank`].
     readers: Vec<(u64, u64, RequestId)>,
     ranks: Vec<(Consumer, u64, RequestId)>,
 }
@@ -470,7 +470,7 @@ impl Schedule {
     fn fill(&mut self) {
         self.readers.clear();
         for id in &self.running {
-            let entry = self.entries.get_mut(id).expect("it is running");
+            let entry = &self.entries[id];
             if entry.pending() == 1 {
                 self.step.push(entry, entry.tokens.len());
             } else {
@@ -478,25 +478,39 @@ impl Schedule {
                 self.readers.push((served, entry.place, *id));
             }
         }
-        self.readers.sort_unstable();
         let left = self.limits.rows - self.step.rows();
-        let mut budget = left.min(self.limits.prompt_rows);
+        self.read(left.min(self.limits.prompt_rows));
+    }
+
+    /// Hands out rows to those that read: to the least served consumer first. A page of rows goes to the request that
+    /// came first of all in any case, so that nobody reads for ever.
+    fn read(&mut self, mut budget: usize) {
+        self.readers.sort_unstable();
+        let Some(oldest) = self.readers.iter().map(|(_, place, _)| *place).min() else {
+            return;
+        };
+        let mut kept = PAGE_TOKENS.min(budget.div_ceil(2));
         let mut is_first = true;
-        for (_, _, id) in &self.readers {
-            if budget == 0 {
-                break;
+        for (_, place, id) in &self.readers {
+            let is_oldest = *place == oldest;
+            if is_oldest {
+                kept = 0;
+            }
+            let rows = budget - kept;
+            if rows == 0 {
+                continue;
             }
             let entry = self.entries.get_mut(id).expect("it is running");
             // What others computed meanwhile.
             let saved = entry.skip(&mut self.pages);
             self.turns.refund(entry.consumer, saved as u64);
-            let mut end = entry.tokens.len().min(entry.position + budget);
+            let mut end = entry.tokens.len().min(entry.position + rows);
             if end < entry.tokens.len() {
-                // Whole pages, which others may then use; a few rows of one only where there are no others.
+                // Whole pages, which others may then use; a few rows of one only where nothing else is read.
                 let aligned = end / PAGE_TOKENS * PAGE_TOKENS;
                 if aligned > entry.position {
                     end = aligned;
-                } else if !is_first {
+                } else if !is_first && !is_oldest {
                     continue;
                 }
             }

@@ -252,6 +252,22 @@ mod tests {
     }
 
     #[test]
+    fn masses_add_up_alike_on_every_vector_unit() {
+        let scores: Vec<f32> = (0..10_007)
+            .map(|i| (i * 7919 % 4001) as f32 / -97.0)
+            .collect();
+        let keys: Vec<u64> = (0..).zip(&scores).map(|(t, s)| key(*s, t)).collect();
+        for inverse in [0.01, 1.0, 7.3] {
+            // One at a time, compiled for no vector unit.
+            let plain = scores.iter().fold(0u64, |sum, score| {
+                sum + std::hint::black_box(mass(tempered(*score, 0.0, inverse)))
+            });
+            assert_eq!(total(&scores, 0.0, inverse), plain);
+            assert_eq!(total_of_keys(&keys, 0.0, inverse), plain);
+        }
+    }
+
+    #[test]
     fn noise_is_left_out_only_where_it_cannot_reach() {
         for position in 0..50 {
             let noise = Noise::new(1, position);

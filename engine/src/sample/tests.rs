@@ -437,6 +437,38 @@ fn other_seeds_and_other_temperatures_are_noticed_by_their_margins() {
     assert!(mean(&colder) > 0.1);
 }
 
+#[test]
+fn known_draws_stay_as_they_are_on_every_machine() {
+    let logits: Vec<f32> = (0..1000u32)
+        .map(|token| (token.wrapping_mul(2_654_435_761) >> 20) as f32 / 512.0)
+        .collect();
+    let full = Sampling {
+        seed: 42,
+        ..tempered_by(0.8)
+    };
+    let cases = [
+        full.clone(),
+        Sampling {
+            top_p: 0.9,
+            ..full.clone()
+        },
+        Sampling {
+            top_k: 10,
+            min_p: 0.1,
+            ..full
+        },
+    ];
+    let drawn = cases.map(|sampling| [0, 1, 2, 1 << 40].map(|p| draw(&sampling, &logits, p)));
+    assert_eq!(
+        drawn,
+        [
+            [618, 940, 464, 990],
+            [618, 940, 419, 990],
+            [377, 377, 432, 377]
+        ]
+    );
+}
+
 fn a_sampling() -> impl Strategy<Value = Sampling> {
     let filters = (
         prop_oneof![Just(0.0f32), 0.05f32..3.0],

@@ -469,6 +469,58 @@ fn consumers_that_flood_are_served_alike_whatever_the_size_of_their_requests() {
 }
 
 #[test]
+fn newcomers_keep_nobody_from_reading_a_long_prompt() {
+    let mut simulator = Simulator::new(USUAL);
+    // Active at the lowest level all the time, where newcomers come in.
+    simulator.submit(0, vec![1], 1000);
+    let long = simulator.submit(1, prompt(1, 3000), 1);
+    for step in 0..3000 / PAGE_TOKENS + 10 {
+        simulator.submit(2 + step as u8, prompt(1, USUAL.prompt_rows), 1);
+        simulator.step();
+        if simulator.texts[&long].ended.is_some() {
+            return;
+        }
+    }
+    panic!("it reads a page a step at least");
+}
+
+#[test]
+fn a_request_that_needs_all_pages_is_not_held_up_by_small_ones_that_keep_coming() {
+    let mut simulator = Simulator::new(SMALL);
+    for step in 0..200u32 {
+        for who in [1, 3 + (step % 100) as u8] {
+            simulator.submit(who, prompt(step, 40), 5);
+        }
+        if step == 20 {
+            simulator.submit(2, prompt(1, 12 * PAGE_TOKENS - 10), 10);
+        }
+        simulator.step();
+    }
+    let large = simulator
+        .texts
+        .values()
+        .find(|text| text.job.consumer == consumer(2));
+    let large = large.unwrap();
+    assert!(large.first.expect("it was admitted") - large.submitted < 100);
+    simulator.drain(3000);
+}
+
+#[test]
+fn one_request_beside_a_flood_that_holds_all_pages_takes_some_of_them() {
+    let mut simulator = Simulator::new(Limits { pages: 64, ..USUAL });
+    for i in 0..100 {
+        simulator.submit(1, prompt(i, 100), 300);
+    }
+    (0..50).for_each(|_| simulator.step());
+    let single = simulator.submit(2, prompt(5, 150), 40);
+    (0..60).for_each(|_| simulator.step());
+    let text = &simulator.texts[&single];
+    assert!(text.first.unwrap() <= text.submitted + 2);
+    assert!(text.ended.is_some() && text.put_back == 0);
+    simulator.drain(50_000);
+}
+
+#[test]
 fn requests_put_back_for_want_of_pages_still_give_whole_answers() {
     let mut simulator = Simulator::new(SMALL);
     // Four of these need 24 pages of the 12.
