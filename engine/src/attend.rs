@@ -14,7 +14,7 @@ use crate::model::vector::{exp, fast};
 use crate::panel::{Lanes, PANEL, Product, VECTOR, narrowed, panels, total, widen_all, widened};
 
 /// Positions of a page.
-pub(crate) const PAGE: usize = 32;
+pub(crate) const PAGE: usize = crate::pages::PAGE_TOKENS;
 /// Positions whose weights are summed before they are joined with those before them.
 pub(crate) const BLOCK: usize = 256;
 /// Rows of one text that a task attends for when there are many.

@@ -7,7 +7,6 @@ use tributary_protocol::adapter::{Adapter, AdapterShape, Factor};
 use tributary_protocol::hash::Digest;
 
 use crate::adapter::LoadedAdapter;
-use crate::attend::PAGE;
 use crate::base::Base;
 use crate::config::Config;
 use crate::engine::Precision;

@@ -1,10 +1,32 @@
 //! The engine: requests in, steps, events out.
+//!
+//! ```text
+//! submit -> schedule -- plan --> forward pass, masks of constraints beside it -- logits --> samplers -> tokens
+//!              ^------------------------------------------------------------------------------'
+//! ```
+//! It joins what knows nothing of each other: `schedule` decides what is read next, `forward` reads it, `sample` chooses.
+//! One thread drives it; it has no clock and asks for the time.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::base::Base;
-use crate::reference::Reference;
-use crate::request::{Event, Finish, Micros, Refused, Request, RequestId, Token, Usage};
+use tributary_protocol::hash::Digest;
+
+use crate::adapter::LoadedAdapter;
+use crate::attend::Heads;
+use crate::base::{Base, BaseInfo};
+use crate::config::Config;
+use crate::forward::{Forward, Span};
+use crate::pages::{PAGE_TOKENS, PageId};
+use crate::request::{
+    Constraint, Event, Finish, Micros, Refused, Request, RequestId, Token, Usage,
+};
+use crate::sample::Sampler;
+use crate::schedule::{Job, Limits, Schedule};
+
+/// Rows of prompts in one step: enough to make good use of each weight that is read, and few enough that answers pause
+/// for a fraction of a second on two threads.
+const PROMPT_ROWS: usize = 256;
 
 /// Weights in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -25,7 +47,7 @@ pub struct EngineOptions {
     pub threads: usize,
     /// Bytes for keys and values of all requests and of what is kept for later ones.
     pub cache_bytes: usize,
-    /// Most requests that wait.
+    /// Most requests that wait, at most half of them of one consumer.
     pub most_waiting: usize,
     /// Most requests that are answered at the same time.
     pub most_running: usize,
@@ -33,101 +55,265 @@ pub struct EngineOptions {
 
 /// Answers requests, step by step. One thread drives it.
 pub struct Engine {
-    base: Base,
-    options: EngineOptions,
-    waiting: VecDeque<(RequestId, Request)>,
+    info: BaseInfo,
+    forward: Forward,
+    schedule: Schedule,
+    live: BTreeMap<RequestId, Live>,
     next: u64,
-    closing: bool,
+}
+
+/// What a request needs besides its place in the schedule.
+struct Live {
+    adapter: Option<Arc<LoadedAdapter>>,
+    sampler: Sampler,
+    ends: Arc<[u32]>,
+    logprobs: Option<usize>,
+    constraint: Option<Box<dyn Constraint>>,
+    /// What the constraint allows next.
+    allowed: Option<Result<Vec<u32>, String>>,
+}
+
+/// The choice of one token.
+struct Draw<'a> {
+    id: RequestId,
+    live: &'a mut Live,
+    position: u64,
+    nth: usize,
+    drawn: Option<Result<Token, String>>,
 }
 
 impl Engine {
     /// Lays out a base.
     pub fn new(base: Base, options: EngineOptions) -> Self {
+        let Base { info, parameters } = base;
+        let pages = (options.cache_bytes / page_bytes(&info.config)).max(1);
+        let positions = info.config.max_context.min(pages * PAGE_TOKENS);
+        let running = options.most_running.max(1);
+        let limits = Limits {
+            rows: PROMPT_ROWS + running,
+            prompt_rows: PROMPT_ROWS,
+            running,
+            waiting: options.most_waiting.max(1),
+            waiting_per_consumer: options.most_waiting.div_ceil(2).max(1),
+            pages,
+            positions,
+        };
+        let size = (positions, pages);
+        let (precision, threads) = (options.precision, options.threads);
         Self {
-            base,
-            options,
-            waiting: VecDeque::new(),
+            forward: Forward::new(&info, parameters, precision, threads, size),
+            schedule: Schedule::new(limits),
+            info,
+            live: BTreeMap::new(),
             next: 0,
-            closing: false,
         }
+    }
+
+    /// What it answers with.
+    pub fn info(&self) -> &BaseInfo {
+        &self.info
     }
 
     /// Takes a request.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn submit(&mut self, request: Request, _now: Micros) -> Result<RequestId, Refused> {
-        if self.closing {
-            return Err(Refused::Closing);
-        }
-        if request.prompt.is_empty() {
-            return Err(Refused::EmptyPrompt);
-        }
-        if self.waiting.len() >= self.options.most_waiting {
-            return Err(Refused::Busy {
-                waiting: self.waiting.len(),
-                retry_after_s: 1,
+    pub fn submit(&mut self, request: Request, now: Micros) -> Result<RequestId, Refused> {
+        let vocab = self.info.config.vocab;
+        request.sampling.check(vocab)?;
+        if let Some(token) = request.prompt.iter().find(|id| **id as usize >= vocab) {
+            return Err(Refused::UnknownToken {
+                token: *token,
+                vocab,
             });
         }
         let id = RequestId(self.next);
+        let content = request.adapter.as_ref().map(|adapter| adapter.content());
+        let sampler = Sampler::new(request.sampling, &request.prompt, vocab);
+        let job = Job {
+            id,
+            consumer: request.consumer,
+            // One engine has one base and one precision.
+            cache: content.unwrap_or(Digest::default()),
+            prompt: request.prompt,
+            max_tokens: request.max_tokens.max(1),
+            deadline: request.deadline,
+        };
+        self.schedule.submit(job, now)?;
         self.next += 1;
-        self.waiting.push_back((id, request));
+        let live = Live {
+            adapter: request.adapter,
+            sampler,
+            ends: request.ends,
+            logprobs: request.logprobs,
+            constraint: request.constraint,
+            allowed: None,
+        };
+        self.live.insert(id, live);
         Ok(id)
     }
 
     /// Ends a request within a step. Its [`Event::Finished`] still comes.
     pub fn cancel(&mut self, id: RequestId) {
-        self.waiting.retain(|(waiting, _)| *waiting != id);
+        self.schedule.cancel(id);
     }
 
     /// Takes nothing more; what was taken is finished.
     pub fn close(&mut self) {
-        self.closing = true;
+        self.schedule.close();
+    }
+
+    /// Requests that wait, and requests that run.
+    pub fn load(&self) -> (usize, usize) {
+        self.schedule.load()
     }
 
     /// Works for one step and tells what came of it. False when there was nothing to do.
-    pub fn step(&mut self, _now: Micros, tell: &mut dyn FnMut(RequestId, Event)) -> bool {
-        let Some((id, request)) = self.waiting.pop_front() else {
+    pub fn step(
+        &mut self,
+        clock: &dyn Fn() -> Micros,
+        tell: &mut dyn FnMut(RequestId, Event),
+    ) -> bool {
+        if self.schedule.is_idle() {
             return false;
-        };
-        let adapter = None;
-        let positions = request.prompt.len() + request.max_tokens;
-        let mut text = match Reference::new(&self.base, adapter, positions) {
-            Ok(text) => text,
-            Err(error) => {
-                let usage = Usage::default();
-                tell(
-                    id,
-                    Event::Finished(Finish::Failed(error.to_string()), usage),
-                );
-                return true;
-            }
-        };
-        let mut logits = Vec::new();
-        for token in &request.prompt {
-            logits = text.read(*token);
         }
-        let mut usage = Usage {
-            prompt: request.prompt.len(),
-            ..Usage::default()
-        };
-        let mut finish = Finish::Length;
-        while usage.answer < request.max_tokens {
-            let best = (0..logits.len()).fold(0, |b, i| if logits[i] > logits[b] { i } else { b });
-            let token = Token {
-                id: best as u32,
-                logprob: 0.0,
-                top: Vec::new(),
-            };
-            usage.answer += 1;
-            tell(id, Event::Token(token));
-            if request.ends.contains(&(best as u32)) {
-                finish = Finish::End;
-                break;
-            }
-            logits = text.read(best as u32);
+        self.schedule.plan(clock());
+        let step = self.schedule.step();
+        for (id, finish, usage) in &step.ended {
+            self.live.remove(id);
+            tell(*id, Event::Finished(finish.clone(), *usage));
         }
-        tell(id, Event::Finished(finish, usage));
+        if step.work.is_empty() {
+            return true;
+        }
+        self.compute();
+        self.schedule.computed(clock());
+        for (id, drawn) in self.draw() {
+            self.tell(id, drawn, tell);
+        }
         true
     }
+
+    /// Reads what is planned; beside it, the constraints say what may follow.
+    fn compute(&mut self) {
+        let step = self.schedule.step();
+        let tables: Vec<Vec<u32>> = (step.work.iter())
+            .map(|work| step.pages(work).iter().map(|PageId(page)| *page).collect())
+            .collect();
+        let wants = |id| step.work.iter().any(|w| w.id == id && w.wants_logits);
+        let (mut constrained, mut adapters) = (Vec::new(), BTreeMap::new());
+        for (id, live) in &mut self.live {
+            adapters.insert(*id, live.adapter.as_deref());
+            if let Some(constraint) = live.constraint.as_mut().filter(|_| wants(*id)) {
+                constrained.push((constraint, &mut live.allowed));
+            }
+        }
+        let spans: Vec<Span> = (step.work.iter().zip(&tables))
+            .map(|(work, pages)| Span {
+                tokens: step.tokens(work),
+                position: work.first,
+                pages,
+                adapter: adapters.get(&work.id).copied().flatten(),
+                logits: usize::from(work.wants_logits),
+            })
+            .collect();
+        if constrained.is_empty() {
+            self.forward.step(&spans);
+            return;
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (constraint, allowed) in constrained {
+                    *allowed = Some(constraint.allowed());
+                }
+            });
+            self.forward.step(&spans);
+        });
+    }
+
+    /// The tokens that follow, in the order of the works.
+    fn draw(&mut self) -> Vec<(RequestId, Result<Token, String>)> {
+        let work = &self.schedule.step().work;
+        let wanted: BTreeMap<RequestId, (usize, u64)> = (work.iter())
+            .filter(|work| work.wants_logits)
+            .enumerate()
+            .map(|(nth, work)| (work.id, (nth, (work.first + work.len) as u64)))
+            .collect();
+        let mut draws: Vec<Draw> = (self.live.iter_mut())
+            .filter_map(|(id, live)| {
+                let (nth, position) = *wanted.get(id)?;
+                Some(Draw {
+                    id: *id,
+                    live,
+                    position,
+                    nth,
+                    drawn: None,
+                })
+            })
+            .collect();
+        self.forward.each(&mut draws, |logits, draw| {
+            let allowed = match draw.live.allowed.take() {
+                Some(Err(why)) => {
+                    draw.drawn = Some(Err(why));
+                    return;
+                }
+                Some(Ok(allowed)) => Some(allowed),
+                None => None,
+            };
+            let (live, logits) = (&mut *draw.live, logits.of(draw.nth));
+            let sampler = &mut live.sampler;
+            let drawn = sampler.draw(logits, draw.position, allowed.as_deref(), live.logprobs);
+            draw.drawn = Some(drawn.map_err(|error| error.to_string()));
+        });
+        let drawn = draws.into_iter();
+        drawn
+            .map(|draw| (draw.id, draw.drawn.expect("every draw was made")))
+            .collect()
+    }
+
+    /// Tells of a token, and of the end where it is one.
+    fn tell(
+        &mut self,
+        id: RequestId,
+        drawn: Result<Token, String>,
+        tell: &mut dyn FnMut(RequestId, Event),
+    ) {
+        let live = self.live.get_mut(&id).expect("it has not ended");
+        let token = match drawn {
+            Ok(token) => token,
+            Err(why) => return self.end(id, Finish::Failed(why), tell),
+        };
+        live.sampler.accept(token.id);
+        let more = self.schedule.advance(id, token.id);
+        let mut finish = (!more).then_some(Finish::Length);
+        if live.ends.contains(&token.id) {
+            finish = Some(Finish::End);
+        }
+        if let Some(constraint) = &mut live.constraint {
+            match constraint.accept(token.id) {
+                Ok(()) if constraint.is_finished() => finish = Some(Finish::End),
+                Ok(()) => {}
+                Err(why) => finish = Some(Finish::Failed(why)),
+            }
+        }
+        tell(id, Event::Token(token));
+        if let Some(finish) = finish {
+            self.end(id, finish, tell);
+        }
+    }
+
+    fn end(&mut self, id: RequestId, finish: Finish, tell: &mut dyn FnMut(RequestId, Event)) {
+        let usage: Usage = self.schedule.finish(id);
+        self.live.remove(&id);
+        tell(id, Event::Finished(finish, usage));
+    }
 }
+
+/// Bytes of keys and values that one page takes in all layers.
+fn page_bytes(config: &Config) -> usize {
+    let heads = Heads::new(config);
+    size_of::<u16>() * config.layers * heads.kv * heads.page()
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,20 @@ pub(crate) struct Span<'a> {
     pub(crate) logits: usize,
 }
 
+/// What the latest step came to.
+#[derive(Clone, Copy)]
+pub(crate) struct Logits<'a> {
+    all: &'a [f32],
+    vocab: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// Those of the `nth` row that asked for them, in the order of spans.
+    pub(crate) fn of(self, nth: usize) -> &'a [f32] {
+        &self.all[nth * self.vocab..][..self.vocab]
+    }
+}
+
 /// A task of attention: some rows of one text and some blocks of positions.
 struct Unit {
     span: usize,
@@ -192,14 +206,30 @@ impl Forward {
         self.weights.bytes()
     }
 
-    /// Threads that compute.
-    pub(crate) fn threads(&self) -> usize {
-        self.team.threads()
+    /// The logits of the `nth` row that asked for them in the latest step, in the order of spans.
+    #[cfg(test)]
+    pub(crate) fn logits(&self, nth: usize) -> &[f32] {
+        let logits = Logits {
+            all: &self.buffers.logits,
+            vocab: self.config.vocab,
+        };
+        logits.of(nth)
     }
 
-    /// The logits of the `nth` row that asked for them in the latest step, in the order of spans.
-    pub(crate) fn logits(&self, nth: usize) -> &[f32] {
-        &self.buffers.logits[nth * self.config.vocab..][..self.config.vocab]
+    /// Calls `work` with every item on the team's threads; it may look at the logits of the latest step.
+    pub(crate) fn each<T: Send>(
+        &mut self,
+        items: &mut [T],
+        work: impl Fn(Logits<'_>, &mut T) + Sync,
+    ) {
+        let logits = Logits {
+            all: &self.buffers.logits,
+            vocab: self.config.vocab,
+        };
+        let cuts: Vec<usize> = (0..=items.len()).collect();
+        (self.team).cut(items, &cuts, |_, items| {
+            items.iter_mut().for_each(|item| work(logits, item));
+        });
     }
 
     /// Reads the tokens of all spans.

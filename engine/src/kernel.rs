@@ -129,6 +129,7 @@ impl Team {
     }
 
     /// Threads, the caller among them.
+    #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
         self.threads.len() + 1
     }

@@ -22,10 +22,12 @@ pub mod json;
 mod kernel;
 pub mod lora;
 pub mod model;
+pub mod pages;
 mod panel;
 pub mod reference;
 pub mod request;
 pub mod sample;
+pub mod schedule;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod tokenizer;
