@@ -10,6 +10,7 @@ pub mod brook;
 pub mod chat;
 pub mod config;
 mod engine;
+pub mod grammar;
 pub mod input;
 pub mod json;
 pub mod lora;
@@ -20,9 +21,12 @@ pub mod sample;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod tokenizer;
+pub mod tools;
 
 pub use adapter::LoadedAdapter;
 pub use base::{Base, BaseInfo, LoadError};
 pub use engine::{Engine, EngineOptions, Precision};
+pub use grammar::{GrammarError, ResponseFormat, Vocabulary};
 pub use request::{Event, Finish, Micros, Refused, Request, RequestId};
 pub use sample::Sampling;
+pub use tools::{CallParser, Tools};
