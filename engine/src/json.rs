@@ -54,6 +54,33 @@ impl Json {
     }
 }
 
+impl From<&Json> for serde_json::Value {
+    /// Objects keep their order; of two equal keys the last counts.
+    fn from(json: &Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(yes) => Self::Bool(*yes),
+            Json::Number(number) => Self::Number(number.clone()),
+            Json::String(text) => Self::String(text.clone()),
+            Json::Array(items) => items.iter().map(Self::from).collect(),
+            Json::Object(fields) => {
+                let pairs = fields.iter();
+                pairs
+                    .map(|(key, item)| (key.clone(), Self::from(item)))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The last field of a name, unless it is null: null means absent.
+pub fn field<'j>(fields: &'j Fields, name: &str) -> Option<&'j Json> {
+    let found = fields.iter().rev().find(|(key, _)| key == name);
+    found
+        .map(|(_, json)| json)
+        .filter(|json| **json != Json::Null)
+}
+
 /// Takes the last field of a name out.
 pub fn take(fields: &mut Fields, name: &str) -> Option<Json> {
     let at = fields.iter().rposition(|(key, _)| key == name)?;

@@ -13,6 +13,7 @@ pub mod chat;
 pub mod config;
 mod engine;
 mod forward;
+pub mod grammar;
 pub mod input;
 pub mod json;
 #[expect(
@@ -31,10 +32,13 @@ pub mod schedule;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
 pub mod tokenizer;
+pub mod tools;
 mod weights;
 
 pub use adapter::LoadedAdapter;
 pub use base::{Base, BaseInfo, LoadError};
 pub use engine::{Engine, EngineOptions, Precision};
+pub use grammar::{GrammarError, ResponseFormat, Vocabulary};
 pub use request::{Event, Finish, Micros, Refused, Request, RequestId};
 pub use sample::Sampling;
+pub use tools::{CallParser, Tools};

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::config::{Biases, Config, Family, RopeScaling};
 use crate::model::files::{self, Precision};
 use crate::model::parameters::{Parameter, initialise};
+use crate::tokenizer::Tokenizer;
 
 /// Two layers, grouped queries, an untied head.
 pub fn tiny_config() -> Config {
@@ -126,4 +127,40 @@ pub fn files_of(config: &Config) -> [Vec<u8>; 3] {
         encoded(&parameters),
         tokenizer.to_string().into_bytes(),
     ]
+}
+
+/// A small tokenizer of SentencePiece's kind: printable ASCII, some pairs, spaces as U+2581, and single bytes for the
+/// rest. It ends texts with `</s>`.
+///
+/// # Panics
+/// Never, but for a defect.
+pub fn sentencepiece_tokenizer() -> Tokenizer {
+    let specials = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+    let bytes = (0..=u8::MAX).map(|byte| format!("<0x{byte:02X}>"));
+    let letters = ('!'..='~').map(String::from);
+    let pairs = ["\u{2581}", "\u{2581}\"", "\":", "\","];
+    let names = specials.iter().cloned().chain(bytes).chain(letters);
+    let names = names.chain(pairs.map(str::to_owned));
+    let vocab: serde_json::Map<_, _> = names.enumerate().map(|(id, n)| (n, json!(id))).collect();
+    let special = |id: usize| {
+        json!({"id": id, "content": specials[id], "single_word": false, "lstrip": false,
+               "rstrip": false, "normalized": false, "special": true})
+    };
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0), special(1), special(2)],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u{2581}"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}]},
+        "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>",
+                  "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": true, "byte_fallback": true, "vocab": vocab,
+                  "merges": [["\u{2581}", "\""], ["\"", ":"], ["\"", ","]]},
+    });
+    Tokenizer::from_bytes(tokenizer.to_string().as_bytes()).expect("it is a tokenizer")
 }

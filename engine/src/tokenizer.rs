@@ -6,6 +6,8 @@
 //!
 //! Left to others: chat templates, cutting ids into windows (`data`), and training a vocabulary (`pretrain`).
 
+mod bytes;
+
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,6 +15,8 @@ use rayon::prelude::*;
 use tokenizers::Tokenizer as HfTokenizer;
 
 use crate::input;
+
+pub use bytes::{Spelling, TokenText};
 
 /// Names under which published tokenizers mark the end of a text, most specific first.
 const END_NAMES: [&str; 6] = [
