@@ -19,6 +19,7 @@ pub mod request;
 pub mod sample;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod test_utils;
+pub mod text;
 pub mod tokenizer;
 
 pub use adapter::LoadedAdapter;
