@@ -38,10 +38,10 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
     )?;
     let nothing = |value: &Json| *value == Json::String(String::new());
     fields.only("suffix", nothing, "no model here fills gaps")?;
-    let same = Json::Number(settings.answers.into());
+    let all = [1, settings.answers].map(|count| Json::Number(count.into()));
     fields.only(
         "best_of",
-        |value| *value == same,
+        |value| all.contains(value),
         "every answer is returned; use `n`",
     )?;
     let prompt = fields

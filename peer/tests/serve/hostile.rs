@@ -10,394 +10,150 @@ use crate::server::{Server, read};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
+const LOAD: &str = "/v1/load_lora_adapter";
+
+/// What is wrong, the route, the field, its value as JSON, the status, and the field or code that the refusal names.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    u16,
+    &'static str,
+);
+
+#[rustfmt::skip]
+const FIELDS: [Case; 51] = [
+    ("no such model", CHAT, "model", r#""gpt-4o""#, 404, "model"),
+    ("a model with a path", CHAT, "model", r#""../../etc/passwd""#, 404, "model"),
+    ("a model that is a number", CHAT, "model", "7", 400, "model"),
+    ("no model", CHAT, "model", "null", 400, "model"),
+    ("no messages", CHAT, "messages", "null", 400, "messages"),
+    ("no message", CHAT, "messages", "[]", 400, "messages"),
+    ("messages as text", CHAT, "messages", r#""Hi""#, 400, "messages"),
+    ("a message that is none", CHAT, "messages", "[1]", 400, "messages[0]"),
+    ("a role of nobody", CHAT, "messages", r#"[{"role": "root", "content": "x"}]"#, 400, "messages[0].role"),
+    ("a message without content", CHAT, "messages", r#"[{"role": "user"}]"#, 400, "messages[0].content"),
+    ("an image", CHAT, "messages", r#"[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]}]"#, 400, "messages[0].content[0].type"),
+    ("contents within contents", CHAT, "messages", r#"[{"role": "user", "content": [[[["x"]]]]}]"#, 400, "messages[0].content[0]"),
+    ("a message with more than is known", CHAT, "messages", r#"[{"role": "user", "content": "x", "weight": 1}]"#, 400, "messages[0].weight"),
+    ("words of a tool", CHAT, "messages", r#"[{"role": "tool", "content": "x", "tool_call_id": "1"}]"#, 400, "messages[0]"),
+    ("a negative max_tokens", CHAT, "max_tokens", "-1", 400, "max_tokens"),
+    ("max_tokens of zero", CHAT, "max_tokens", "0", 400, "max_tokens"),
+    ("max_tokens of half a token", CHAT, "max_tokens", "1.5", 400, "max_tokens"),
+    ("max_tokens beyond all bounds", CHAT, "max_tokens", "9223372036854775808", 400, "max_tokens"),
+    ("max_tokens as text", CHAT, "max_tokens", r#""12""#, 400, "max_tokens"),
+    ("more than the context", CHAT, "max_tokens", "1024", 400, "context_length_exceeded"),
+    ("two bounds that differ", CHAT, "max_completion_tokens", "3", 400, "max_tokens"),
+    ("a thousand answers", CHAT, "n", "1000", 400, "n"),
+    ("no answer", CHAT, "n", "0", 400, "n"),
+    ("a temperature below zero", CHAT, "temperature", "-0.1", 400, "temperature"),
+    ("a temperature beyond all bounds", CHAT, "temperature", "1e300", 400, "temperature"),
+    ("a top_p of zero", CHAT, "top_p", "0", 400, "top_p"),
+    ("a top_k below -1", CHAT, "top_k", "-2", 400, "top_k"),
+    ("a min_p above one", CHAT, "min_p", "2", 400, "min_p"),
+    ("a penalty beyond its range", CHAT, "presence_penalty", "3", 400, "presence_penalty"),
+    ("a seed as text", CHAT, "seed", r#""x""#, 400, "seed"),
+    ("five stop strings", CHAT, "stop", r#"["a", "b", "c", "d", "e"]"#, 400, "stop"),
+    ("an empty stop string", CHAT, "stop", r#""""#, 400, "stop"),
+    ("a stop that is an object", CHAT, "stop", "{}", 400, "stop"),
+    ("a bias of a word", CHAT, "logit_bias", r#"{"hello": 1}"#, 400, "logit_bias"),
+    ("a bias beyond its range", CHAT, "logit_bias", r#"{"7": 101}"#, 400, "logit_bias"),
+    ("too many alternatives", CHAT, "top_logprobs", "21", 400, "top_logprobs"),
+    ("alternatives without probabilities", CHAT, "top_logprobs", "2", 400, "top_logprobs"),
+    ("options of no stream", CHAT, "stream_options", r#"{"include_usage": true}"#, 400, "stream_options"),
+    ("a form that is not served", CHAT, "response_format", r#"{"type": "yaml"}"#, 400, "response_format"),
+    ("sound", CHAT, "modalities", r#"["audio"]"#, 400, "modalities"),
+    ("a field that nobody knows", CHAT, "temprature", "0", 400, "temprature"),
+    ("a field with a name of control characters", CHAT, "a\u{1b}[2J\r\nx", "0", 400, "a [2J  x"),
+    ("no prompt", TEXT, "prompt", "null", 400, "prompt"),
+    ("an empty prompt", TEXT, "prompt", r#""""#, 400, "prompt"),
+    ("a token that is none", TEXT, "prompt", "[4000000000]", 400, "prompt"),
+    ("tokens and texts", TEXT, "prompt", r#"[1, "a"]"#, 400, "prompt"),
+    ("an echo", TEXT, "echo", "true", 400, "echo"),
+    ("a suffix", TEXT, "suffix", r#""x""#, 400, "suffix"),
+    ("the best of many", TEXT, "best_of", "5", 400, "best_of"),
+    ("something to load", TEXT, "lora_path", r#""/etc""#, 400, "lora_path"),
+    ("an answer that is restricted by a word", TEXT, "tool_choice", r#""required""#, 400, "tool_choice"),
+];
 
 /// A request of one field more, or of another value.
+fn with(path: &str, field: &str, value: Value) -> Value {
+    let mut body = json!({"model": "brook", "max_tokens": 2});
+    match path {
+        CHAT => body["messages"] = json!([{"role": "user", "content": "Hi"}]),
+        _ => body["prompt"] = json!("Hi"),
+    }
+    body[field] = value;
+    body
+}
+
 fn chat(field: &str, value: Value) -> Value {
-    let mut body =
-        json!({"model": "brook", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2});
-    body[field] = value;
-    body
+    with(CHAT, field, value)
 }
 
-fn text(field: &str, value: Value) -> Value {
-    let mut body = json!({"model": "brook", "prompt": "Hi", "max_tokens": 2});
-    body[field] = value;
-    body
-}
-
-/// What is wrong with it, the body, the status, and the field or code that the refusal names.
+/// Those of [`FIELDS`], and those whose values are long.
 fn bodies() -> Vec<(&'static str, &'static str, Value, u16, &'static str)> {
-    let long = "x".repeat(2000);
-    let deep_content = (0..100).fold(json!("x"), |inner, _| json!([inner]));
-    vec![
-        (
-            "no such model",
-            CHAT,
-            chat("model", json!("gpt-4o")),
-            404,
-            "model",
-        ),
-        (
-            "a model with a path",
-            CHAT,
-            chat("model", json!("../../etc/passwd")),
-            404,
-            "model",
-        ),
-        (
-            "a model that is a number",
-            CHAT,
-            chat("model", json!(7)),
-            400,
-            "model",
-        ),
-        ("no model", CHAT, chat("model", Value::Null), 400, "model"),
-        (
-            "no messages",
-            CHAT,
-            chat("messages", Value::Null),
-            400,
-            "messages",
-        ),
-        (
-            "no message",
-            CHAT,
-            chat("messages", json!([])),
-            400,
-            "messages",
-        ),
-        (
-            "messages as text",
-            CHAT,
-            chat("messages", json!("Hi")),
-            400,
-            "messages",
-        ),
-        (
-            "a message that is none",
-            CHAT,
-            chat("messages", json!([1])),
-            400,
-            "messages[0]",
-        ),
-        (
-            "a role of nobody",
-            CHAT,
-            chat("messages", json!([{"role": "root", "content": "x"}])),
-            400,
-            "messages[0].role",
-        ),
-        (
-            "a message without content",
-            CHAT,
-            chat("messages", json!([{"role": "user"}])),
-            400,
-            "messages[0].content",
-        ),
-        (
-            "an image",
-            CHAT,
-            chat(
-                "messages",
-                json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]}]),
-            ),
-            400,
-            "messages[0].content[0].type",
-        ),
-        (
-            "contents within contents",
-            CHAT,
-            chat(
-                "messages",
-                json!([{"role": "user", "content": deep_content}]),
-            ),
-            400,
-            "messages[0].content[0]",
-        ),
-        (
-            "a message with more than is known",
-            CHAT,
-            chat(
-                "messages",
-                json!([{"role": "user", "content": "x", "weight": 1}]),
-            ),
-            400,
-            "messages[0].weight",
-        ),
-        (
-            "a negative max_tokens",
-            CHAT,
-            chat("max_tokens", json!(-1)),
-            400,
-            "max_tokens",
-        ),
-        (
-            "max_tokens of zero",
-            CHAT,
-            chat("max_tokens", json!(0)),
-            400,
-            "max_tokens",
-        ),
-        (
-            "max_tokens of half a token",
-            CHAT,
-            chat("max_tokens", json!(1.5)),
-            400,
-            "max_tokens",
-        ),
-        (
-            "max_tokens beyond all bounds",
-            CHAT,
-            chat("max_tokens", json!(1u64 << 63)),
-            400,
-            "max_tokens",
-        ),
-        (
-            "max_tokens as text",
-            CHAT,
-            chat("max_tokens", json!("12")),
-            400,
-            "max_tokens",
-        ),
-        (
-            "more than the context",
-            CHAT,
-            chat("max_tokens", json!(1024)),
-            400,
-            "context_length_exceeded",
-        ),
-        (
-            "two bounds that differ",
-            CHAT,
-            chat("max_completion_tokens", json!(3)),
-            400,
-            "max_tokens",
-        ),
-        ("a thousand answers", CHAT, chat("n", json!(1000)), 400, "n"),
-        ("no answer", CHAT, chat("n", json!(0)), 400, "n"),
-        (
-            "a temperature below zero",
-            CHAT,
-            chat("temperature", json!(-0.1)),
-            400,
-            "temperature",
-        ),
-        (
-            "a temperature beyond all bounds",
-            CHAT,
-            chat("temperature", json!(1e300)),
-            400,
-            "temperature",
-        ),
-        (
-            "a top_p of zero",
-            CHAT,
-            chat("top_p", json!(0)),
-            400,
-            "top_p",
-        ),
-        (
-            "a top_k below -1",
-            CHAT,
-            chat("top_k", json!(-2)),
-            400,
-            "top_k",
-        ),
-        (
-            "a min_p above one",
-            CHAT,
-            chat("min_p", json!(2)),
-            400,
-            "min_p",
-        ),
-        (
-            "a penalty beyond its range",
-            CHAT,
-            chat("presence_penalty", json!(3)),
-            400,
-            "presence_penalty",
-        ),
-        (
-            "a seed as text",
-            CHAT,
-            chat("seed", json!("x")),
-            400,
-            "seed",
-        ),
-        (
-            "five stop strings",
-            CHAT,
-            chat("stop", json!(["a", "b", "c", "d", "e"])),
-            400,
-            "stop",
-        ),
-        (
-            "an empty stop string",
-            CHAT,
-            chat("stop", json!("")),
-            400,
-            "stop",
-        ),
+    let read = |(what, path, field, value, status, named): Case| {
+        let value = serde_json::from_str(value).unwrap();
+        (what, path, with(path, field, value), status, named)
+    };
+    let mut all: Vec<_> = FIELDS.into_iter().map(read).collect();
+    let biases: Value = (0..2000).map(|id| (id.to_string(), json!(1))).collect();
+    let prompt = json!("word ".repeat(20_000));
+    let load = |name: &str, path: &str| json!({"lora_name": name, "lora_path": path});
+    all.extend([
         (
             "a long stop string",
             CHAT,
-            chat("stop", json!(long)),
+            chat("stop", json!("x".repeat(2000))),
             400,
             "stop",
-        ),
-        (
-            "a stop that is an object",
-            CHAT,
-            chat("stop", json!({})),
-            400,
-            "stop",
-        ),
-        (
-            "a bias of a word",
-            CHAT,
-            chat("logit_bias", json!({"hello": 1})),
-            400,
-            "logit_bias",
-        ),
-        (
-            "a bias beyond its range",
-            CHAT,
-            chat("logit_bias", json!({"7": 101})),
-            400,
-            "logit_bias",
         ),
         (
             "biases for everything",
             CHAT,
-            chat(
-                "logit_bias",
-                (0..2000).map(|id| (id.to_string(), json!(1))).collect(),
-            ),
+            chat("logit_bias", biases),
             400,
             "logit_bias",
         ),
         (
-            "too many alternatives",
-            CHAT,
-            chat("top_logprobs", json!(21)),
-            400,
-            "top_logprobs",
-        ),
-        (
-            "alternatives without probabilities",
-            CHAT,
-            chat("top_logprobs", json!(2)),
-            400,
-            "top_logprobs",
-        ),
-        (
-            "options of no stream",
-            CHAT,
-            chat("stream_options", json!({"include_usage": true})),
-            400,
-            "stream_options",
-        ),
-        (
-            "a form that is not served",
-            CHAT,
-            chat("response_format", json!({"type": "yaml"})),
-            400,
-            "response_format",
-        ),
-        (
-            "sound",
-            CHAT,
-            chat("modalities", json!(["audio"])),
-            400,
-            "modalities",
-        ),
-        (
-            "a field that nobody knows",
-            CHAT,
-            chat("temprature", json!(0)),
-            400,
-            "temprature",
-        ),
-        (
-            "a field with a name of control characters",
-            CHAT,
-            chat("a\u{1b}[2J\r\nx", json!(0)),
-            400,
-            "a [2J  x",
-        ),
-        (
-            "no prompt",
-            TEXT,
-            text("prompt", Value::Null),
-            400,
-            "prompt",
-        ),
-        (
-            "an empty prompt",
-            TEXT,
-            text("prompt", json!("")),
-            400,
-            "prompt",
-        ),
-        (
-            "a token that is none",
-            TEXT,
-            text("prompt", json!([4_000_000_000u64])),
-            400,
-            "prompt",
-        ),
-        (
-            "tokens and texts",
-            TEXT,
-            text("prompt", json!([1, "a"])),
-            400,
-            "prompt",
-        ),
-        (
             "too many prompts",
             TEXT,
-            text("prompt", json!(vec!["a"; 33])),
+            with(TEXT, "prompt", json!(vec!["a"; 33])),
             400,
             "prompt",
-        ),
-        ("an echo", TEXT, text("echo", json!(true)), 400, "echo"),
-        ("a suffix", TEXT, text("suffix", json!("x")), 400, "suffix"),
-        (
-            "the best of many",
-            TEXT,
-            text("best_of", json!(5)),
-            400,
-            "best_of",
         ),
         (
             "a prompt longer than the context",
             TEXT,
-            text("prompt", json!("word ".repeat(20_000))),
+            with(TEXT, "prompt", prompt),
             400,
             "context_length_exceeded",
         ),
         (
             "an alias with blanks",
-            "/v1/load_lora_adapter",
-            json!({"lora_name": "a b", "lora_path": "/x"}),
+            LOAD,
+            load("a b", "/x"),
             400,
             "adapter_name",
         ),
         (
             "the base's name for an adapter",
-            "/v1/load_lora_adapter",
-            json!({"lora_name": "brook", "lora_path": "/x"}),
+            LOAD,
+            load("brook", "/x"),
             409,
             "adapter_exists",
         ),
         (
             "a device for a folder",
-            "/v1/load_lora_adapter",
-            json!({"lora_name": "a", "lora_path": "/dev/zero"}),
+            LOAD,
+            load("a", "/dev/zero"),
             400,
             "adapter_unusable",
         ),
-    ]
+    ]);
+    all
 }
 
 #[test]
@@ -419,54 +175,63 @@ fn answers(server: &Server) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// What is wrong with it, the bytes, and the status; None where the connection is closed without an answer.
+/// What is wrong, the head, and the status; None where the connection is closed without an answer. `HOST` is the server's
+/// own name, `JSON` the type that it reads, `BODY` ends a head and is a good body; `END` ends one without a body.
+#[rustfmt::skip]
+const HEADS: [(&str, &str, Option<u16>); 27] = [
+    ("another method", "GET CHAT HTTP/1.1\r\nhost: HOST\r\nEND", Some(405)),
+    ("a deletion", "DELETE /v1/models/brook HTTP/1.1\r\nhost: HOST\r\nEND", Some(405)),
+    ("a page that asks whether it may", "OPTIONS CHAT HTTP/1.1\r\nhost: HOST\r\norigin: http://evil.example\r\nEND", Some(403)),
+    ("a method of nobody", "BREW /v1/models HTTP/1.1\r\nhost: HOST\r\nEND", Some(405)),
+    ("no such route", "GET /v1/embeddings HTTP/1.1\r\nhost: HOST\r\nEND", Some(404)),
+    ("a way out", "GET /v1/models/../../etc/passwd HTTP/1.1\r\nhost: HOST\r\nEND", Some(404)),
+    ("an escaped way out", "GET /v1/models/%2e%2e%2fx%00 HTTP/1.1\r\nhost: HOST\r\nEND", Some(404)),
+    ("another host", "POST CHAT HTTP/1.1\r\nhost: evil.example\r\nJSONBODY", Some(403)),
+    ("another port", "POST CHAT HTTP/1.1\r\nhost: 127.0.0.1:1\r\nJSONBODY", Some(403)),
+    ("a host that ends as ours begins", "POST CHAT HTTP/1.1\r\nhost: HOST.evil.example\r\nJSONBODY", Some(403)),
+    ("no host", "POST CHAT HTTP/1.1\r\nJSONBODY", Some(400)),
+    ("two hosts", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nhost: evil.example\r\nJSONBODY", Some(400)),
+    ("a page of a stranger", "POST CHAT HTTP/1.1\r\nhost: HOST\r\norigin: http://evil.example\r\nJSONBODY", Some(403)),
+    ("a page of nobody", "POST CHAT HTTP/1.1\r\nhost: HOST\r\norigin: null\r\nJSONBODY", Some(403)),
+    ("a target elsewhere", "GET http://evil.example/v1/models HTTP/1.1\r\nhost: HOST\r\nEND", Some(403)),
+    ("a form", "POST CHAT HTTP/1.1\r\nhost: HOST\r\ncontent-type: application/x-www-form-urlencoded\r\nBODY", Some(415)),
+    ("plain text", "POST CHAT HTTP/1.1\r\nhost: HOST\r\ncontent-type: text/plain\r\nBODY", Some(415)),
+    ("no type", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nBODY", Some(415)),
+    ("a packed body", "POST CHAT HTTP/1.1\r\nhost: HOST\r\ncontent-encoding: gzip\r\nJSONBODY", Some(415)),
+    ("a length of nobody", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONcontent-length: -1\r\nEND", Some(400)),
+    ("two lengths", "POST CHAT HTTP/1.1\r\nhost: HOST\r\ncontent-length: 1\r\nJSONBODY", Some(400)),
+    ("a huge length", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONcontent-length: 10000000000\r\nEND", Some(413)),
+    ("a chunk of nobody", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONtransfer-encoding: chunked\r\nENDzz\r\n", Some(400)),
+    ("a huge chunk", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONtransfer-encoding: chunked\r\nENDffffffffffffffffff\r\n", Some(400)),
+    ("another protocol", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(400)),
+    ("encrypted greetings", "\x16\x03\x01\x02\x00\x01\x00\x01", Some(400)),
+    ("nothing but line ends", "\r\n\r\n\r\n\r\n", None),
+];
+
+/// Those of [`HEADS`], and those that are long or no text.
 fn heads(server: &Server) -> Vec<(&'static str, Vec<u8>, Option<u16>)> {
     let good = chat("temperature", json!(0)).to_string();
-    let host = server.addr;
-    let with = |head: &str| {
-        let mut bytes = head.replace("HOST", &host.to_string()).into_bytes();
-        bytes.extend_from_slice(good.as_bytes());
-        bytes
+    let end = "connection: close\r\n\r\n";
+    let body = format!("content-length: {}\r\n{end}{good}", good.len());
+    let read = |(what, head, status): (&'static str, &str, Option<u16>)| {
+        let head = (head.replace("BODY", &body).replace("END", end))
+            .replace("CHAT", CHAT)
+            .replace("JSON", "content-type: application/json\r\n")
+            .replace("HOST", &server.addr.to_string());
+        (what, head.into_bytes(), status)
     };
-    let length = good.len();
-    let post = |lines: &str| {
-        with(&format!(
-            "POST {CHAT} HTTP/1.1\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n"
-        ))
-    };
-    let get = |head: String| head.into_bytes();
-    vec![
-        ("another method", get(server.head("GET", CHAT, "\r\n")), Some(405)),
-        ("a deletion", get(server.head("DELETE", "/v1/models/brook", "\r\n")), Some(405)),
-        ("a page that asks whether it may", get(server.head("OPTIONS", CHAT, "origin: http://evil.example\r\n\r\n")), Some(403)),
-        ("a method of nobody", get(server.head("BREW", "/v1/models", "\r\n")), Some(405)),
-        ("no such route", get(server.head("GET", "/v1/embeddings", "\r\n")), Some(404)),
-        ("a way out", get(server.head("GET", "/v1/models/../../etc/passwd", "\r\n")), Some(404)),
-        ("an escaped way out", get(server.head("GET", "/v1/models/%2e%2e%2fx%00", "\r\n")), Some(404)),
-        ("another host", post("host: evil.example\r\ncontent-type: application/json\r\n"), Some(403)),
-        ("another port", post("host: 127.0.0.1:1\r\ncontent-type: application/json\r\n"), Some(403)),
-        ("no host", post("content-type: application/json\r\n"), Some(400)),
-        ("two hosts", post("host: HOST\r\nhost: evil.example\r\ncontent-type: application/json\r\n"), Some(400)),
-        ("a page of a stranger", post("host: HOST\r\norigin: http://evil.example\r\ncontent-type: application/json\r\n"), Some(403)),
-        ("a page of nobody", post("host: HOST\r\norigin: null\r\ncontent-type: application/json\r\n"), Some(403)),
-        ("a target elsewhere", get(format!("GET http://evil.example/v1/models HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")), Some(403)),
-        ("a form", post("host: HOST\r\ncontent-type: application/x-www-form-urlencoded\r\n"), Some(415)),
-        ("plain text", post("host: HOST\r\ncontent-type: text/plain\r\n"), Some(415)),
-        ("no type", post("host: HOST\r\n"), Some(415)),
-        ("a packed body", post("host: HOST\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n"), Some(415)),
-        ("a length of nobody", with(&format!("POST {CHAT} HTTP/1.1\r\nhost: HOST\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n")), Some(400)),
-        ("two lengths", post("host: HOST\r\ncontent-type: application/json\r\ncontent-length: 1\r\n"), Some(400)),
-        ("a huge length", get(server.head("POST", CHAT, "content-type: application/json\r\ncontent-length: 10000000000\r\n\r\n")), Some(413)),
-        ("a chunk of nobody", get(server.head("POST", CHAT, "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")), Some(400)),
-        ("a huge chunk", get(server.head("POST", CHAT, "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n")), Some(400)),
-        ("a huge head", get(server.head("GET", "/v1/models", &format!("x: {}\r\n\r\n", "a".repeat(100_000)))), Some(431)),
-        ("many lines of head", get(server.head("GET", "/v1/models", &("x: 1\r\n".repeat(200) + "\r\n"))), Some(431)),
-        ("a long target", get(server.head("GET", &format!("/{}", "a".repeat(70_000)), "\r\n")), Some(414)),
-        ("another protocol", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), Some(400)),
-        ("encrypted greetings", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), Some(400)),
+    let mut all: Vec<_> = HEADS.into_iter().map(read).collect();
+    let long = |path: &str, more: &str| server.head("GET", path, more).into_bytes();
+    let line = format!("x: {}\r\n\r\n", "a".repeat(100_000));
+    let lines = "x: 1\r\n".repeat(200) + "\r\n";
+    let path = format!("/{}", "a".repeat(70_000));
+    all.extend([
+        ("a huge head", long("/v1/models", &line), Some(431)),
+        ("many lines of head", long("/v1/models", &lines), Some(431)),
+        ("a long target", long(&path, "\r\n"), Some(414)),
         ("noise", vec![0xff; 64], Some(400)),
-        ("nothing but line ends", b"\r\n\r\n\r\n\r\n".to_vec(), None),
-    ]
+    ]);
+    all
 }
 
 #[test]
@@ -500,58 +265,33 @@ fn every_wrong_head_is_refused_and_the_server_answers_on() {
 /// What is wrong with it, the body as bytes, and the code of its refusal.
 fn raw_bodies() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = chat("temperature", json!(0)).to_string();
-    let deep = |open: &str| format!("{{\"messages\":{}", open.repeat(50_000)).into_bytes();
+    let deep = |open: &str| format!("{{\"messages\":{}", open.repeat(50_000));
+    let no_text = good.replace("Hi", "\u{ff}").into_bytes();
+    let no_text = no_text.into_iter().filter(|byte| *byte != 0xc3).collect();
+    let endless = format!("\"temperature\":1e{}", "9".repeat(1000));
+    let long = format!("{{\"stop\":\"{}\",", "x".repeat(10_000_000));
+    let bad = |what, body: String| (what, body.into_bytes(), "invalid_json");
     vec![
-        ("nothing", Vec::new(), "invalid_json"),
-        (
-            "half of it",
-            good.as_bytes()[..good.len() / 2].to_vec(),
-            "invalid_json",
-        ),
-        ("a list", b"[]".to_vec(), "invalid_json"),
-        ("deep lists", deep("["), "invalid_json"),
-        ("deep objects", deep("{\"a\":"), "invalid_json"),
-        (
-            "no text",
-            good.replace("Hi", "\u{fe}\u{ff}")
-                .into_bytes()
-                .iter()
-                .map(|b| if *b > 127 { 0xff } else { *b })
-                .collect(),
-            "invalid_json",
-        ),
-        (
-            "half a surrogate",
-            good.replace("Hi", "\\ud800").into_bytes(),
-            "invalid_json",
-        ),
-        (
+        bad("nothing", String::new()),
+        bad("half of it", good[..good.len() / 2].into()),
+        bad("a list", "[]".into()),
+        bad("deep lists", deep("[")),
+        bad("deep objects", deep("{\"a\":")),
+        ("no text", no_text, "invalid_json"),
+        bad("half a surrogate", good.replace("Hi", "\\ud800")),
+        bad(
             "a number without end",
-            good.replace(
-                "\"temperature\":0",
-                &format!("\"temperature\":1e{}", "9".repeat(1000)),
-            )
-            .into_bytes(),
-            "invalid_json",
+            good.replace("\"temperature\":0", &endless),
         ),
+        bad("two objects", format!("{good}{good}")),
         (
             "one field twice",
-            good.replacen('{', "{\"model\":\"brook\",", 1).into_bytes(),
+            good.replacen('{', "{\"model\":\"brook\",", 1).into(),
             "duplicate_parameter",
         ),
         (
-            "two objects",
-            format!("{good}{good}").into_bytes(),
-            "invalid_json",
-        ),
-        (
             "a stop string of ten million bytes",
-            good.replacen(
-                '{',
-                &format!("{{\"stop\":\"{}\",", "x".repeat(10_000_000)),
-                1,
-            )
-            .into_bytes(),
+            good.replacen('{', &long, 1).into(),
             "body_too_large",
         ),
     ]
@@ -733,7 +473,7 @@ fn no_prompt_is_in_the_log() {
         .trim_start_matches("http://")
         .trim_end_matches("/v1")
         .to_owned();
-    let body = text("prompt", json!("Xyzzy plugh")).to_string();
+    let body = with(TEXT, "prompt", json!("Xyzzy plugh")).to_string();
     let request = format!(
         "POST {TEXT} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",

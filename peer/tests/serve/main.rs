@@ -3,3 +3,4 @@
 mod hostile;
 mod routes;
 mod server;
+mod till;

@@ -11,15 +11,18 @@ use serde_json::Value;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
-    process: Child,
+    /// None for one of this process.
+    process: Option<Child>,
     pub(crate) addr: SocketAddr,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Whoever stopped it already has nothing to kill.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            // Whoever stopped it already has nothing to kill.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -89,8 +92,16 @@ impl Server {
             .strip_suffix("/v1")
             .unwrap();
         Self {
-            process,
+            process: Some(process),
             addr: addr.parse().unwrap(),
+        }
+    }
+
+    /// One that runs in this process.
+    pub(crate) fn at(addr: SocketAddr) -> Self {
+        Self {
+            process: None,
+            addr,
         }
     }
 
@@ -148,7 +159,8 @@ impl Server {
     /// Asks it to stop, as Ctrl-C does; whether it ended well.
     #[cfg(unix)]
     pub(crate) fn interrupt(&mut self) -> bool {
-        let id = self.process.id().to_string();
+        let process = self.process.as_mut().expect("started here");
+        let id = process.id().to_string();
         assert!(
             Command::new("kill")
                 .args(["-INT", &id])
@@ -156,7 +168,7 @@ impl Server {
                 .unwrap()
                 .success()
         );
-        self.process.wait().unwrap().success()
+        process.wait().unwrap().success()
     }
 }
 
