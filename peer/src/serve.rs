@@ -33,6 +33,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -117,6 +118,8 @@ pub(crate) struct Shop {
     ends: Arc<[u32]>,
     adapters: Adapters,
     worker: Worker,
+    /// The engine's.
+    thread: JoinHandle<()>,
     till: Arc<dyn Till>,
     gate: Gate,
     turns: Arc<Semaphore>,
@@ -216,13 +219,14 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         env!("CARGO_PKG_VERSION")
     );
     let engine = Engine::new(base, options.engine);
-    let (worker, _thread) = Worker::start(engine).map_err(ServeError::Thread)?;
+    let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
     Ok(Shop {
         ends: info.end_tokens().into(),
         info,
         template,
         adapters,
         worker,
+        thread,
         till: options.till,
         gate: Gate::new(addr, &options.hosts, options.tokens),
         turns: Arc::new(Semaphore::new(MOST_READ)),

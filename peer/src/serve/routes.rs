@@ -88,7 +88,7 @@ async fn route(shop: &Arc<Shop>, request: Request<Body>) -> Result<Response<Body
         return Err(refusal);
     }
     if route == "/health" {
-        return Ok(health());
+        return health(shop);
     }
     let consumer = shop.gate.admit(&head.headers, Instant::now())?;
     let headers = head.headers;
@@ -391,7 +391,7 @@ pub(super) fn unload(shop: &Shop, mut fields: Fields) -> Result<Response<Body>, 
     // Of vLLM's, and of no use here.
     fields.done(&["lora_int_id"])?;
     shop.adapters.unload(&name).map_err(|e| refused(&e))?;
-    Ok(health())
+    Ok(ok())
 }
 
 fn may_change(shop: &Shop) -> Result<(), Refusal> {
@@ -423,7 +423,19 @@ fn refused(error: &AdapterError) -> Refusal {
     tag = "server",
     responses((status = 200, body = Health, description = "OK"), (status = "default", body = ErrorBody, description = "Why not")),
 )]
-pub(super) fn health() -> Response<Body> {
+pub(super) fn health(shop: &Shop) -> Result<Response<Body>, Refusal> {
+    if shop.thread.is_finished() {
+        let why = "the engine has stopped; restart the server";
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "engine_stopped",
+            why,
+        ));
+    }
+    Ok(ok())
+}
+
+fn ok() -> Response<Body> {
     json(StatusCode::OK, &Health { status: "ok" })
 }
 

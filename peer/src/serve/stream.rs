@@ -129,3 +129,106 @@ pub(super) fn event(name: Option<&str>, data: &impl Serialize) -> String {
         None => format!("data: {data}\n\n"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Writes text as it is.
+    struct Plain;
+
+    impl Form for Plain {
+        type Whole = String;
+
+        fn whole(&self, answers: Vec<Whole>, total: &Total) -> String {
+            let texts: Vec<String> = answers.into_iter().map(|answer| answer.text).collect();
+            format!("{} in {}", texts.join("|"), total.answer)
+        }
+
+        fn opening(&mut self) -> String {
+            event(None, &"begin")
+        }
+
+        fn text(&mut self, answer: usize, text: String, _tokens: &[Placed]) -> String {
+            event(None, &format!("{answer}{text}"))
+        }
+
+        fn ended(&mut self, _answer: usize, reason: Reason) -> String {
+            event(None, &reason.name())
+        }
+
+        fn done(&mut self, total: &Total) -> String {
+            event(None, &total.answer)
+        }
+    }
+
+    fn pieces(all: Vec<Piece>) -> Receiver<Piece> {
+        let (send, pieces) = mpsc::channel(16);
+        for piece in all {
+            send.try_send(piece).unwrap();
+        }
+        pieces
+    }
+
+    fn text(answer: usize, text: &str) -> Piece {
+        Piece::Text(answer, text.into(), Vec::new())
+    }
+
+    fn total() -> Piece {
+        Piece::Done(Total {
+            answer: 3,
+            ..Total::default()
+        })
+    }
+
+    async fn body(response: Response<Body>) -> String {
+        let bytes = to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn pieces_come_as_events_and_end_with_done() {
+        let all = vec![text(0, "a"), Piece::Ended(0, Reason::Length), total()];
+        let events = body(in_pieces(pieces(all), Plain)).await;
+        let expected = ["\"begin\"", "\"0a\"", "\"length\"", "3", "[DONE]"];
+        let expected: String = expected
+            .iter()
+            .map(|data| format!("data: {data}\n\n"))
+            .collect();
+        assert_eq!(events, expected);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_a_running_stream_is_an_event() {
+        let failure = Refusal::internal("the answer failed");
+        let all = vec![text(0, "a"), Piece::Failed(failure), total()];
+        let events = body(in_pieces(pieces(all), Plain)).await;
+        assert!(
+            events.contains("data: {\"error\":{\"message\":\"the answer failed\""),
+            "{events}"
+        );
+        assert!(events.ends_with("data: [DONE]\n\n"), "{events}");
+        // The server itself broke off.
+        let events = body(in_pieces(pieces(vec![text(0, "a")]), Plain)).await;
+        assert!(events.contains("\"code\":\"server_error\""), "{events}");
+    }
+
+    #[tokio::test]
+    async fn answers_at_once_are_whole_or_a_refusal() {
+        let all = vec![text(1, "c"), text(0, "a"), text(0, "b"), total()];
+        let response = at_once(pieces(all), 2, &Plain).await.unwrap();
+        assert_eq!(body(response).await, "\"ab|c in 3\"");
+        let failure = Refusal::busy("queue_full", "later", 1);
+        let refused = at_once(
+            pieces(vec![text(0, "a"), Piece::Failed(failure), total()]),
+            1,
+            &Plain,
+        );
+        assert_eq!(refused.await.unwrap_err().code, "queue_full");
+        let cut = at_once(pieces(vec![text(0, "a")]), 1, &Plain).await;
+        assert_eq!(cut.unwrap_err().code, "server_error");
+    }
+}

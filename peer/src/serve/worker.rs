@@ -206,3 +206,117 @@ impl Driver {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tributary_engine::request::Consumer;
+    use tributary_engine::{Base, EngineOptions, Precision, Sampling};
+
+    use super::*;
+
+    fn worker() -> (Worker, JoinHandle<()>) {
+        let options = EngineOptions {
+            precision: Precision::F32,
+            threads: 1,
+            cache_bytes: 1 << 28,
+            most_waiting: 16,
+            most_running: 4,
+        };
+        Worker::start(Engine::new(Base::brook().unwrap(), options)).unwrap()
+    }
+
+    fn request(max_tokens: usize) -> Request {
+        Request {
+            consumer: Consumer::default(),
+            adapter: None,
+            prompt: vec![5, 6, 7],
+            max_tokens,
+            sampling: Sampling::default(),
+            ends: Vec::new().into(),
+            logprobs: None,
+            constraint: None,
+            deadline: None,
+        }
+    }
+
+    /// Submits; events may be `behind` of who reads them.
+    async fn submit(
+        worker: &Worker,
+        max_tokens: usize,
+        behind: usize,
+    ) -> (RequestId, mpsc::Receiver<(usize, Event)>) {
+        let (events, received) = mpsc::channel(behind + 1);
+        let reader = Reader {
+            events,
+            answer: 0,
+            answers: 1,
+        };
+        let id = worker
+            .submit(request(max_tokens), reader)
+            .await
+            .unwrap()
+            .unwrap();
+        (id, received)
+    }
+
+    /// Tokens, and the end, which must be the last event.
+    async fn all(mut events: mpsc::Receiver<(usize, Event)>) -> (usize, Finish) {
+        let mut tokens = 0;
+        while let Some((_, event)) = events.recv().await {
+            match event {
+                Event::Token(_) => tokens += 1,
+                Event::Finished(finish, _) => {
+                    assert!(events.recv().await.is_none());
+                    return (tokens, finish);
+                }
+            }
+        }
+        panic!("no end after {tokens} tokens");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_loses_its_answer_and_nobody_elses() {
+        let (worker, _thread) = worker();
+        let (_, slow) = submit(&worker, 40, 5).await;
+        let (_, quick) = submit(&worker, 40, MOST_BEHIND).await;
+        assert_eq!(all(quick).await, (40, Finish::Length));
+        let (tokens, _) = all(slow).await;
+        assert_eq!(tokens, 5);
+    }
+
+    #[tokio::test]
+    async fn every_request_ends_even_one_that_is_cancelled_while_it_waits() {
+        let (worker, thread) = worker();
+        let mut events = Vec::new();
+        for _ in 0..6 {
+            let (id, received) = submit(&worker, 30, MOST_BEHIND).await;
+            worker.cancel(id);
+            events.push(received);
+        }
+        for received in events {
+            let (tokens, _) = all(received).await;
+            assert!(tokens <= 30);
+        }
+        // Without anybody who could ask, the thread ends.
+        drop(worker);
+        tokio::task::spawn_blocking(|| thread.join().unwrap())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_closing_nothing_is_taken() {
+        let (worker, _thread) = worker();
+        worker.close();
+        let (events, _received) = mpsc::channel(8);
+        let reader = Reader {
+            events,
+            answer: 0,
+            answers: 1,
+        };
+        assert_eq!(
+            worker.submit(request(1), reader).await,
+            Some(Err(Refused::Closing))
+        );
+    }
+}

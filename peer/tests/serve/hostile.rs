@@ -203,7 +203,7 @@ const HEADS: [(&str, &str, Option<u16>); 27] = [
     ("a huge length", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONcontent-length: 10000000000\r\nEND", Some(413)),
     ("a chunk of nobody", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONtransfer-encoding: chunked\r\nENDzz\r\n", Some(400)),
     ("a huge chunk", "POST CHAT HTTP/1.1\r\nhost: HOST\r\nJSONtransfer-encoding: chunked\r\nENDffffffffffffffffff\r\n", Some(400)),
-    ("another protocol", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(400)),
+    ("another protocol", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", None),
     ("encrypted greetings", "\x16\x03\x01\x02\x00\x01\x00\x01", Some(400)),
     ("nothing but line ends", "\r\n\r\n\r\n\r\n", None),
 ];
@@ -228,7 +228,7 @@ fn heads(server: &Server) -> Vec<(&'static str, Vec<u8>, Option<u16>)> {
     all.extend([
         ("a huge head", long("/v1/models", &line), Some(431)),
         ("many lines of head", long("/v1/models", &lines), Some(431)),
-        ("a long target", long(&path, "\r\n"), Some(414)),
+        ("a long target", long(&path, "\r\n"), Some(431)),
         ("noise", vec![0xff; 64], Some(400)),
     ]);
     all
@@ -240,25 +240,16 @@ fn every_wrong_head_is_refused_and_the_server_answers_on() {
     let cases = heads(&server);
     let all = cases.len() + bodies().len() + raw_bodies().len();
     assert!(all >= 60, "{all} cases");
+    let mut wrong = Vec::new();
     for (what, bytes, status) in cases {
-        let mut stream = server.connect();
-        // A server that refuses early does not read the rest.
-        let _ = stream.write_all(&bytes);
-        let _ = stream.shutdown(Shutdown::Write);
-        let reply = read(stream);
-        assert_eq!(
-            reply.as_ref().map(|reply| reply.status),
-            status,
-            "{what}: {reply:?}"
-        );
-        if let Some(reply) = reply {
-            assert!(
-                !reply.head.contains("access-control"),
-                "{what}: {}",
-                reply.head
-            );
+        let reply = server.send(&bytes);
+        let found = reply.as_ref().map(|reply| reply.status);
+        let permits = (reply.iter()).any(|reply| reply.head.contains("access-control"));
+        if found != status || permits {
+            wrong.push(format!("{what}: {found:?} where {status:?} is right"));
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     answers(&server);
 }
 
@@ -438,7 +429,7 @@ fn whoever_asks_too_often_is_told_when_to_come_again() {
     let server = Server::start(&[]);
     let one = format!("GET /v1/models HTTP/1.1\r\nhost: {}\r\n\r\n", server.addr);
     let mut stream = server.connect();
-    stream.write_all(one.repeat(400).as_bytes()).unwrap();
+    stream.write_all(one.repeat(1500).as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(&mut stream, &mut bytes);
