@@ -31,7 +31,8 @@ pub struct PromptDetails {
 pub struct ChatRequest {
     /// The base or an adapter, by a name of `/v1/models`.
     pub model: String,
-    /// `{"role": ..., "content": ...}` each; a content is a string or a list of parts of text.
+    /// `{"role": ..., "content": ...}` each; a content is a string or a list of parts of text. A base without a chat
+    /// template, such as brook, reads lines `User: ...` and `Assistant: ...` instead.
     pub messages: Vec<Value>,
     /// Most tokens of an answer; default: as many as fit.
     pub max_completion_tokens: Option<usize>,
