@@ -36,7 +36,13 @@ impl Bench {
         let config = base.info.config.clone();
         let size = (POSITIONS, PAGES);
         Self {
-            forward: Forward::new(&base.info, base.parameters, precision, threads, size),
+            forward: Forward::new(
+                &base.info,
+                base.parameters.into_iter(),
+                precision,
+                threads,
+                size,
+            ),
             config,
             lengths: Vec::new(),
             pages: Vec::new(),

@@ -101,7 +101,7 @@ impl Engine {
         let size = (positions, pages);
         let (precision, threads) = (options.precision, options.threads);
         Self {
-            forward: Forward::new(&info, parameters, precision, threads, size),
+            forward: Forward::new(&info, parameters.into_iter(), precision, threads, size),
             schedule: Schedule::new(limits),
             info,
             live: BTreeMap::new(),

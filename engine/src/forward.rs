@@ -179,7 +179,7 @@ impl Forward {
     /// Packs a base. Texts may have up to `positions` tokens, and share `pages` pages.
     pub(crate) fn new(
         info: &BaseInfo,
-        parameters: Vec<Parameter>,
+        parameters: impl Iterator<Item = Parameter>,
         precision: Precision,
         threads: usize,
         (positions, pages): (usize, usize),
@@ -207,7 +207,6 @@ impl Forward {
     }
 
     /// The logits of the `nth` row that asked for them in the latest step, in the order of spans.
-    #[cfg(test)]
     pub(crate) fn logits(&self, nth: usize) -> &[f32] {
         let logits = Logits {
             all: &self.buffers.logits,

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
-use tokenizers::Tokenizer as HfTokenizer;
+use tokenizers::{DecoderWrapper, Tokenizer as HfTokenizer};
 
 use crate::input;
 
@@ -262,9 +262,53 @@ impl Tokenizer {
         self.opening
     }
 
+    /// The bytes that a token stands for: a part of a character, where the vocabulary is one of bytes. Special tokens
+    /// stand for their names; an unknown id stands for nothing.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.inner.id_to_token(id) else {
+            return Vec::new();
+        };
+        if self.is_special_name(&token) {
+            return token.into_bytes();
+        }
+        if self.is_byte_level() {
+            let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
+            return bytes.unwrap_or_else(|| token.into_bytes());
+        }
+        let text = self.inner.decode(&[id], false);
+        text.map_or(Vec::new(), String::into_bytes)
+    }
+
+    /// Whether a token is left out of decoded text.
+    pub fn is_special(&self, id: u32) -> bool {
+        (self.inner.id_to_token(id)).is_none_or(|token| self.is_special_name(&token))
+    }
+
+    fn is_special_name(&self, token: &str) -> bool {
+        self.inner.get_added_vocabulary().is_special_token(token)
+    }
+
+    /// Whether the text of tokens is their bytes, one after the other.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        matches!(self.inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
+    }
+
     /// The id of a token by its exact name, if the vocabulary has it.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+}
+
+/// The byte that a character of a byte-level vocabulary stands for. Bytes that print stand for themselves; the 68 others
+/// have, in their order, the characters from U+0100 on.
+fn byte_of(character: char) -> Option<u8> {
+    let code = character as u32;
+    match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => Some(code as u8),
+        0x100..=0x120 => Some((code - 0x100) as u8),
+        0x121..=0x142 => Some((code - 0x121 + 0x7f) as u8),
+        0x143 => Some(0xad),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::config::Config;
 use crate::engine::Precision;
 use crate::kernel::{BLOCK, BLOCK_BYTES, bytes_product};
-use crate::model::parameters::{self, Parameter};
+use crate::model::parameters::Parameter;
 use crate::model::vector::fast;
 use crate::panel::{Lanes, PANEL, Product, panels};
 
@@ -264,13 +264,15 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Packs a model's parameters, one after the other: what was packed is freed.
+    /// Packs a model's parameters, in canonical order and one after the other: what was packed is freed.
     ///
     /// # Panics
     /// If `parameters` are not those of `config`.
-    pub(crate) fn new(config: &Config, parameters: Vec<Parameter>, precision: Precision) -> Self {
-        assert_eq!(parameters.len(), parameters::slots(config).len());
-        let mut parameters = parameters.into_iter();
+    pub(crate) fn new(
+        config: &Config,
+        mut parameters: impl Iterator<Item = Parameter>,
+        precision: Precision,
+    ) -> Self {
         let mut next = || parameters.next().expect("one parameter for every slot");
         let matrix = |p: Parameter| Matrix::new(&p.values, p.shape[1], precision);
         let vector = |p: Parameter| {

@@ -17,6 +17,7 @@ mod model;
 mod reach;
 mod relay;
 mod run;
+mod serve;
 mod status;
 mod train;
 mod up;
@@ -166,6 +167,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Why(args) => block_on(why::run(&context, args)),
         Command::Eval(args) => model::eval(&context, &args),
         Command::Generate(args) => model::generate(&context, &args),
+        Command::Serve(args) => block_on(serve::run(&context, args)),
         Command::Base(command) => base::run(&context, &command),
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),
         Command::Api(ApiCommand::Openapi) => {

@@ -2,10 +2,13 @@
 //!
 //! What a base is, and how it is read and hashed, is the engine's ([`Base`]); this adds what computes with it here.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Mutex, MutexGuard};
 use tributary_engine::base::{Base, BaseInfo, LoadError};
+use tributary_engine::{Precision, Reader};
 use tributary_protocol::adapter::AdapterShape;
 use tributary_protocol::hash::Digest;
 
@@ -40,16 +43,23 @@ pub enum BaseError {
     Hub(#[from] crate::hub::HubError),
 }
 
-#[derive(Debug)]
 struct Inner {
     info: BaseInfo,
     model: Model,
     device: Choice,
+    /// Made when first asked for: the weights packed for reading, in host memory only.
+    reader: OnceLock<Option<Mutex<Reader>>>,
 }
 
 /// A base model. Cloning shares it; all threads may use it at once.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BaseModel(Arc<Inner>);
+
+impl fmt::Debug for BaseModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BaseModel").field(&self.0.info).finish()
+    }
+}
 
 impl BaseModel {
     /// Loads a Hugging Face folder on the device of [`Request::from_env`]; the folder's last
@@ -149,6 +159,7 @@ impl BaseModel {
             info,
             model,
             device,
+            reader: OnceLock::new(),
         })))
     }
 
@@ -224,6 +235,24 @@ impl BaseModel {
     /// Tokens that end a generation.
     pub(crate) fn end_tokens(&self) -> Vec<u32> {
         self.0.info.end_tokens()
+    }
+
+    /// What the base is, but for its numbers.
+    pub fn info(&self) -> &BaseInfo {
+        &self.0.info
+    }
+
+    /// The engine's form of the model, for texts of up to `positions` tokens, which are the same at every call; None on
+    /// another device. It takes as much memory as the weights.
+    pub(crate) fn reader(&self, positions: usize) -> Option<MutexGuard<'_, Reader>> {
+        let made = self.0.reader.get_or_init(|| {
+            let parameters = self.model().parameters()?;
+            let threads = rayon::current_num_threads();
+            let info = &self.0.info;
+            let reader = Reader::new(info, parameters, Precision::F32, threads, positions);
+            Some(Mutex::new(reader))
+        });
+        made.as_ref().map(|reader| reader.lock())
     }
 
     pub(crate) fn model(&self) -> &Model {

@@ -1,13 +1,17 @@
 //! Text from a prompt, greedily or by seeded sampling.
 
+use parking_lot::MutexGuard;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use tributary_engine::{LoadedAdapter, Reader};
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::hash::Digest;
 
 use crate::base::BaseModel;
 use crate::data::{BatchError, check_ids};
 use crate::lora::{Factors, LoraError};
+use crate::model::Model;
 use crate::model::decode::Cache;
 use crate::progress::{Control, Progress};
 use crate::tokenizer::TokenizerError;
@@ -164,20 +168,15 @@ fn continue_ids(
             answer,
         });
     }
-    let model = base.model();
-    let factors = match adapter {
-        Some(adapter) => Some(Factors::new(model.config(), adapter, None, model.device())?),
-        None => None,
-    };
-    let mut cache = Cache::new(model, prompt_ids.len() + answer);
+    let mut text = Text::new(base, adapter, prompt_ids.len() + answer)?;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let ends = base.end_tokens();
-    let mut pending: Vec<i32> = prompt_ids.iter().map(|t| *t as i32).collect();
+    let mut pending = prompt_ids.clone();
     let mut token_ids = Vec::new();
     let mut finish = Finish::Length;
     while token_ids.len() < answer {
-        let logits = model.decode(factors.as_ref(), &pending, &mut cache);
-        let token = choose(&logits, config, &mut rng).ok_or(GenerateError::NotFinite)?;
+        let token =
+            choose(text.read(&pending), config, &mut rng).ok_or(GenerateError::NotFinite)?;
         token_ids.push(token);
         if ends.contains(&token) {
             finish = Finish::End;
@@ -187,7 +186,7 @@ fn continue_ids(
             finish = Finish::Stopped;
             break;
         }
-        pending = vec![token as i32];
+        pending = vec![token];
     }
     Ok(Generation {
         text: base.decode(&token_ids)?,
@@ -195,6 +194,61 @@ fn continue_ids(
         prompt_ids,
         finish,
     })
+}
+
+/// A text that is continued: in host memory by the engine, elsewhere by the tensors.
+enum Text<'a> {
+    Engine {
+        reader: MutexGuard<'a, Reader>,
+        adapter: Option<LoadedAdapter>,
+    },
+    Tensors {
+        model: &'a Model,
+        factors: Option<Factors>,
+        cache: Cache,
+        logits: Vec<f32>,
+    },
+}
+
+impl<'a> Text<'a> {
+    fn new(
+        base: &'a BaseModel,
+        adapter: Option<&Adapter>,
+        tokens: usize,
+    ) -> Result<Self, LoraError> {
+        let (model, config) = (base.model(), base.config());
+        if let Some(mut reader) = base.reader(MAX_GENERATION_TOKENS) {
+            reader.clear();
+            // Its content needs no name here: nothing is kept of it.
+            let load = |adapter| LoadedAdapter::new(config, adapter, Digest::default());
+            let adapter = adapter.map(load).transpose()?;
+            return Ok(Self::Engine { reader, adapter });
+        }
+        let upload = |adapter| Factors::new(config, adapter, None, model.device());
+        Ok(Self::Tensors {
+            factors: adapter.map(upload).transpose()?,
+            cache: Cache::new(model, tokens),
+            model,
+            logits: Vec::new(),
+        })
+    }
+
+    /// Reads more tokens; the logits of what follows.
+    fn read(&mut self, tokens: &[u32]) -> &[f32] {
+        match self {
+            Self::Engine { reader, adapter } => reader.read(tokens, adapter.as_ref()),
+            Self::Tensors {
+                model,
+                factors,
+                cache,
+                logits,
+            } => {
+                let tokens: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
+                *logits = model.decode(factors.as_ref(), &tokens, cache);
+                logits
+            }
+        }
+    }
 }
 
 /// The prompt's tokens, the tokenizer's first one included where it has one; for an empty prompt the token that opens a text, else one that ends one.

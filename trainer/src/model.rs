@@ -198,6 +198,21 @@ impl Model {
         out
     }
 
+    /// Every weight in host memory, in canonical order and one at a time; None when the tensors live elsewhere.
+    pub(crate) fn parameters(&self) -> Option<impl Iterator<Item = Parameter> + '_> {
+        self.lean()?;
+        let slots = parameters::slots(&self.config).into_iter();
+        let parameter = |(slot, weight): (parameters::Slot, Weight<'_>)| Parameter {
+            name: slot.name,
+            shape: slot.shape,
+            values: match weight {
+                Weight::Matrix(tensor) => download(tensor.clone().without_autodiff()),
+                Weight::Vector(tensor) => download(tensor.clone().without_autodiff()),
+            },
+        };
+        Some(slots.zip(self.weights()).map(parameter))
+    }
+
     /// The configuration.
     pub(crate) fn config(&self) -> &Config {
         &self.config

@@ -31,7 +31,7 @@ fn loaded(config: &Config, adapter: &Adapter) -> LoadedAdapter {
 }
 
 fn forward(base: &Base, precision: Precision, threads: usize) -> Forward {
-    let parameters = base.parameters.clone();
+    let parameters = base.parameters.iter().cloned();
     Forward::new(&base.info, parameters, precision, threads, (1024, 64))
 }
 

@@ -1,6 +1,7 @@
 //! The tree of commands and options.
 
 mod network;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use crate::demo::options::DemoArgs;
 use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
 pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
+pub use serve::{PrecisionName, ServeArgs};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
 #[derive(Clone, Debug, Parser)]
@@ -76,6 +78,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Let a model go on from a prompt.
     Generate(GenerateArgs),
+    /// Answer OpenAI's clients with a base and its adapters, until it is stopped.
+    Serve(ServeArgs),
     /// Base models of this program, for other programs.
     #[command(subcommand)]
     Base(BaseCommand),
@@ -103,6 +107,7 @@ impl Command {
             Self::Train(_)
             | Self::Eval(_)
             | Self::Generate(_)
+            | Self::Serve(_)
             | Self::Demo(_)
             | Self::Api(_)
             | Self::Base(_)

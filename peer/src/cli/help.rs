@@ -27,7 +27,10 @@ const GROUPS: &[(&str, &[&str])] = &[
         "You are owed something, or check others",
         &["ledger", "why"],
     ),
-    ("You want an adapter", &["adapter", "generate", "eval"]),
+    (
+        "You want an adapter",
+        &["adapter", "generate", "serve", "eval"],
+    ),
     (
         "You have a model and files, and no network",
         &["train", "base"],
@@ -87,6 +90,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["tributary reach", "tributary reach --format json"],
     ),
     ("relay", &["tributary relay 203.0.113.7:7842 --for PEER"]),
+    (
+        "serve",
+        &[
+            "tributary serve",
+            "tributary serve --base SmolLM2-135M --adapter poet=poet --listen 127.0.0.1:8420",
+        ],
+    ),
     ("status", &["tributary status", "tributary status --watch"]),
     (
         "datanet add",

@@ -88,44 +88,60 @@ impl Model {
         cache.values[layer][from * kv_width..][..v.len()].copy_from_slice(&v);
         let (keys, values) = (&cache.keys[layer], &cache.values[layer]);
         let per_group = self.config.heads / self.config.kv_heads;
+        let heads = self.config.heads;
         let mut out = vec![0.0; q.len()];
-        (out.par_chunks_mut(query_width).enumerate())
-            .zip(q.par_chunks(query_width))
-            .for_each(|((row, out), q)| {
-                let seen = (from + row + 1) * kv_width;
-                let heads = out.chunks_exact_mut(dim).zip(q.chunks_exact(dim));
-                for (head, (out, q)) in heads.enumerate() {
-                    let at = head / per_group * dim;
-                    let keys = keys[..seen]
-                        .chunks_exact(kv_width)
-                        .map(|k| &k[at..at + dim]);
-                    let values = values[..seen]
-                        .chunks_exact(kv_width)
-                        .map(|v| &v[at..at + dim]);
-                    fast(
-                        #[inline(always)]
-                        || attend(out, q, keys, values),
-                    );
-                }
+        // One task a head: a single row still has work for every thread.
+        (out.par_chunks_mut(dim).enumerate())
+            .zip(q.par_chunks(dim))
+            .for_each_init(Vec::new, |scores, ((at, out), q)| {
+                let (row, head) = (at / heads, at % heads);
+                let seen = from + row + 1;
+                let lanes = Lanes {
+                    from: head / per_group * dim,
+                    width: kv_width,
+                };
+                scores.resize(seen, 0.0);
+                fast(
+                    #[inline(always)]
+                    || attend(out, q, lanes, &keys[..seen * kv_width], values, scores),
+                );
             });
         out
     }
 }
 
-/// One query over the positions it may look at.
+/// Where a head lies in a row of keys or values.
+#[derive(Clone, Copy)]
+struct Lanes {
+    from: usize,
+    width: usize,
+}
+
+/// One query over the positions it may look at, as many as there are `scores`.
 #[inline(always)]
-fn attend<'a>(
+fn attend(
     out: &mut [f32],
     q: &[f32],
-    keys: impl Iterator<Item = &'a [f32]>,
-    values: impl Iterator<Item = &'a [f32]>,
+    lanes: Lanes,
+    keys: &[f32],
+    values: &[f32],
+    scores: &mut [f32],
 ) {
-    let mut scores: Vec<f32> = keys.map(|key| dot(q, key)).collect();
-    let largest = max(&scores);
-    scores.iter_mut().for_each(|s| *s = exp(*s - largest));
-    let inverse = 1.0 / sum(&scores);
-    for (score, value) in scores.iter().zip(values) {
-        add_scaled(out, score * inverse, value);
+    // A plain loop into a buffer: a closure under `collect` is compiled for no vector unit.
+    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(lanes.width)) {
+        *score = dot(q, &key[lanes.from..lanes.from + q.len()]);
+    }
+    let largest = max(scores);
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
+    }
+    let inverse = 1.0 / sum(scores);
+    for (score, value) in scores.iter().zip(values.chunks_exact(lanes.width)) {
+        add_scaled(
+            out,
+            score * inverse,
+            &value[lanes.from..lanes.from + q.len()],
+        );
     }
 }
 

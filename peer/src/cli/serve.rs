@@ -1,0 +1,97 @@
+//! `tributary serve`: answers over HTTP until it is stopped.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tributary_engine::{EngineOptions, Precision};
+use tributary_trainer::input;
+
+use super::Context;
+use super::args::{PrecisionName, ServeArgs};
+use super::up::interrupted;
+use crate::serve::till::Open;
+use crate::serve::{ServeOptions, start};
+use crate::terminal::{Failure, note};
+
+/// Holds one token; never printed.
+const TOKEN_VARIABLE: &str = "TRIBUTARY_SERVE_TOKEN";
+/// How long answers that were begun may take when the server is stopped.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Requests that wait for their turn; clients beyond are asked to come again.
+const MOST_WAITING: usize = 256;
+/// Requests that are answered at the same time.
+const MOST_RUNNING: usize = 32;
+
+/// `serve/1`: the server is ready.
+#[derive(Serialize)]
+struct Serving {
+    schema: &'static str,
+    /// What clients call their base URL.
+    url: String,
+    /// The base's name.
+    model: String,
+}
+
+pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failure> {
+    let threads = match args.threads {
+        Some(threads) => threads as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let options = ServeOptions {
+        base: args.base,
+        adapters: args.adapter,
+        listen: args.listen,
+        hosts: args.host,
+        tokens: tokens(args.token_file.as_deref())?,
+        engine: EngineOptions {
+            precision: match args.precision {
+                PrecisionName::F32 => Precision::F32,
+                PrecisionName::Int8 => Precision::Int8,
+            },
+            threads,
+            cache_bytes: (args.cache as usize) << 20,
+            most_waiting: MOST_WAITING,
+            most_running: MOST_RUNNING,
+        },
+        till: Arc::new(Open),
+    };
+    let server = start(options).await?;
+    let serving = Serving {
+        schema: "serve/1",
+        url: format!("http://{}/v1", server.addr()),
+        model: server.model().to_owned(),
+    };
+    (context.out).answer(&serving, |s| format!("serving {} at {}", s.model, s.url))?;
+    interrupted().await?;
+    if !server.drain(DRAIN).await {
+        note(format_args!(
+            "warning: answers that took longer than {} s were ended",
+            DRAIN.as_secs()
+        ));
+    }
+    Ok(())
+}
+
+/// Tokens of the file and of the environment.
+fn tokens(file: Option<&Path>) -> Result<Vec<String>, Failure> {
+    let mut tokens = Vec::new();
+    if let Some(file) = file {
+        let text = input::text(file).map_err(|e| {
+            Failure::environment(format!("cannot read the tokens in {}: {e}", file.display()))
+                .hint("give a file with one token a line")
+        })?;
+        let lines = text.lines().map(str::trim);
+        tokens.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+        if tokens.is_empty() {
+            return Err(
+                Failure::environment(format!("{} holds no token", file.display()))
+                    .hint("write one a line; `openssl rand -hex 32` makes one"),
+            );
+        }
+    }
+    let variable = std::env::var(TOKEN_VARIABLE).ok();
+    tokens.extend(variable.filter(|token| !token.is_empty()));
+    Ok(tokens)
+}

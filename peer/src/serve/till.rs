@@ -1,0 +1,78 @@
+//! Where an answer is paid for: asked before a request is taken, told after it ended.
+//!
+//! The server knows no money. [`Open`] admits everybody; whoever wants to be paid brings another [`Till`].
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tributary_engine::request::Consumer;
+
+use super::Refusal;
+
+/// What is about to be answered.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Headers of the request.
+    pub headers: &'a HeaderMap,
+    /// Who asks.
+    pub consumer: Consumer,
+    /// Name of the base or alias of the adapter.
+    pub model: &'a str,
+    /// Tokens of all prompts, each counted once for each of its answers.
+    pub prompt_tokens: usize,
+    /// Most tokens of all answers together.
+    pub max_tokens: usize,
+}
+
+/// What was made for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Tokens of prompts that were read, each counted once for each of its answers.
+    pub prompt_tokens: usize,
+    /// Of these, how many the cache had.
+    pub cached_tokens: usize,
+    /// Tokens of answers, those that nobody was there to take any more included.
+    pub answer_tokens: usize,
+    /// Whether the server failed. Failures cost nothing.
+    pub failed: bool,
+}
+
+/// What the client is told of the payment.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt {
+    /// Headers of an answer that comes at once.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The last event of a stream before `[DONE]`: its name and its data.
+    pub event: Option<(String, Value)>,
+}
+
+/// Decides whether a request is answered.
+pub trait Till: Send + Sync {
+    /// Asked once for each request, before anything is computed.
+    ///
+    /// # Errors
+    /// The refusal that the client gets, such as 402 with what a payment needs in its headers.
+    fn admit<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Box<dyn Bill>, Refusal>>;
+}
+
+/// One admitted request.
+pub trait Bill: Send {
+    /// Told exactly once, however the request ended: answered, cancelled, failed, or never begun.
+    fn settle(self: Box<Self>, made: Made) -> BoxFuture<'static, Receipt>;
+}
+
+/// Admits everybody for nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Open;
+
+impl Till for Open {
+    fn admit<'a>(&'a self, _asked: Asked<'a>) -> BoxFuture<'a, Result<Box<dyn Bill>, Refusal>> {
+        Box::pin(async { Ok(Box::new(Self) as Box<dyn Bill>) })
+    }
+}
+
+impl Bill for Open {
+    fn settle(self: Box<Self>, _made: Made) -> BoxFuture<'static, Receipt> {
+        Box::pin(async { Receipt::default() })
+    }
+}

@@ -1,0 +1,6 @@
+//! The server of answers as clients meet it: the real program, over sockets, with bytes written by hand.
+
+mod hostile;
+mod routes;
+mod server;
+mod till;
