@@ -100,6 +100,14 @@ struct Told {
     cancelled: bool,
 }
 
+impl Told {
+    /// Whether there was room, and somebody.
+    fn tell(&self, event: Event) -> bool {
+        let event = (self.reader.answer, event);
+        self.reader.events.try_send(event).is_ok()
+    }
+}
+
 struct Driver {
     engine: Engine,
     began: Instant,
@@ -167,20 +175,22 @@ impl Driver {
                 Event::Token(_) => {
                     told.answer += 1;
                     let has_room = told.reader.events.capacity() > told.reader.answers;
-                    if !told.cancelled
-                        && !(has_room
-                            && told
-                                .reader
-                                .events
-                                .try_send((told.reader.answer, event))
-                                .is_ok())
-                    {
+                    let is_told = !told.cancelled && has_room && told.tell(event);
+                    if !is_told && !told.cancelled {
+                        // At once: what follows would leave a gap.
+                        told.cancelled = true;
                         lost.push(id);
                     }
                 }
-                Event::Finished(..) => {
+                Event::Finished(finish, usage) => {
+                    // One whose tokens were not all told is not whole, however it ended.
+                    let finish = if told.cancelled {
+                        Finish::Cancelled
+                    } else {
+                        finish
+                    };
                     // The room for it is kept free; without a reader nobody misses it.
-                    let _ = told.reader.events.try_send((told.reader.answer, event));
+                    told.tell(Event::Finished(finish, usage));
                     readers.remove(&id);
                 }
             }
@@ -200,8 +210,7 @@ impl Driver {
                     cached: 0,
                     answer: told.answer,
                 };
-                let end = Event::Finished(Finish::Cancelled, usage);
-                let _ = told.reader.events.try_send((told.reader.answer, end));
+                told.tell(Event::Finished(Finish::Cancelled, usage));
             }
             !told.cancelled
         });
@@ -281,8 +290,7 @@ mod tests {
         let (_, slow) = submit(&worker, 40, 5).await;
         let (_, quick) = submit(&worker, 40, MOST_BEHIND).await;
         assert_eq!(all(quick).await, (40, Finish::Length));
-        let (tokens, _) = all(slow).await;
-        assert_eq!(tokens, 5);
+        assert_eq!(all(slow).await, (5, Finish::Cancelled));
     }
 
     #[tokio::test]
