@@ -15,6 +15,7 @@ pub mod json;
 pub mod lora;
 pub mod model;
 pub mod reference;
+pub mod registry;
 pub mod request;
 pub mod sample;
 #[cfg(any(test, feature = "test-utils"))]

@@ -24,6 +24,7 @@ pub mod model;
 pub mod net;
 pub mod problem;
 mod progress;
+pub mod serve;
 pub mod settings;
 pub mod shard;
 pub mod store;

@@ -1,7 +1,10 @@
-//! `tributary adapter ...`: adapters of runs, as PEFT folders.
+//! `tributary adapter ...`: adapters of runs, as PEFT folders and for llama.cpp.
 //!
 //! With a daemon on the home, it does the work. Without one, `list` and `export` read the stopped
 //! home, and `get` starts a peer for as long as the fetch takes.
+
+mod gguf;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use tributary_trainer::peft::Verified;
 use super::args::AdapterCommand;
 use super::run::absolute;
 use super::{Context, up};
+use crate::api::client::Client;
 use crate::api::handler::DaemonHandler;
 use crate::api::local::Local;
 use crate::api::types::{ExportRequest, FetchRequest};
@@ -34,7 +38,19 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             let adapters = local().await?.adapters().await?;
             context.out.answer(&adapters, |adapters| table(adapters))
         }
-        AdapterCommand::Export { id, dir } => {
+        AdapterCommand::Export {
+            id,
+            dir,
+            gguf: true,
+            base,
+        } => gguf::export(context, &id, &absolute(&dir)?, base).await,
+        AdapterCommand::Export { id, dir, .. } => {
+            if Path::new(&id).is_dir() {
+                return Err(
+                    Failure::environment(format!("{id} is a PEFT folder already"))
+                        .hint("add --gguf to write it for llama.cpp"),
+                );
+            }
             let dir = absolute(&dir)?;
             let request = ExportRequest {
                 id,
@@ -62,6 +78,19 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
                 Local::Stopped(_) => get_alone(context, request, bounds).await?,
             };
             answer(context, &view, &dir)
+        }
+        AdapterCommand::Watch {
+            id,
+            out,
+            serve,
+            name,
+        } => {
+            let out = out.as_deref().map(absolute).transpose()?;
+            let server = serve
+                .zip(name)
+                .map(|(url, name)| watch::Server::new(&url, &name));
+            let client = Client::open(&context.home).await?;
+            watch::watch(context, &client, &id, out, server.transpose()?).await
         }
         AdapterCommand::Verify { dir, base } => verify(context, &dir, &base),
     }

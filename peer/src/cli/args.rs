@@ -1,5 +1,6 @@
 //! The tree of commands and options.
 
+mod adapter;
 mod network;
 
 use std::path::PathBuf;
@@ -16,8 +17,8 @@ use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 use super::upkeep::GcArgs;
 use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
-use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
+pub use adapter::AdapterCommand;
 pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
@@ -265,46 +266,6 @@ pub enum DatanetCommand {
         #[arg(long)]
         files: bool,
     },
-}
-
-/// Commands about adapters.
-#[derive(Clone, Debug, Subcommand)]
-pub enum AdapterCommand {
-    /// Write a run's latest certified adapter as a PEFT folder.
-    Export {
-        /// The adapter's id or its run's id, or the first digits of either.
-        #[arg(value_parser = parse_id)]
-        id: String,
-        /// The folder to make.
-        dir: PathBuf,
-    },
-    /// Fetch an adapter from the network by its hash, check it against the certificates, write it.
-    Get {
-        /// The adapter's id or its run's id.
-        #[arg(value_parser = parse_id)]
-        id: String,
-        /// The folder to make.
-        dir: PathBuf,
-        /// A peer that may have it, as its `tributary status` prints it. Repeatable.
-        #[arg(long, value_name = "ADDR")]
-        bootstrap: Vec<String>,
-        /// Give up after this many seconds.
-        #[arg(long, default_value_t = 120)]
-        timeout_s: u64,
-        /// What the run may take of this machine, where no daemon runs: a daemon has bounds of its own.
-        #[command(flatten)]
-        bounds: Bounds,
-    },
-    /// Check a PEFT folder: every tensor belongs to the base, and the adapter changes its output.
-    Verify {
-        /// The PEFT folder.
-        dir: PathBuf,
-        /// `brook`, or a folder in Hugging Face layout.
-        #[arg(long, default_value = "brook")]
-        base: String,
-    },
-    /// Adapters in this home.
-    List,
 }
 
 /// Commands about the ledger.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tributary_ledger::RunAccount;
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::id::Round;
 use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
 
 use super::options::DemoArgs;
@@ -14,6 +16,7 @@ use super::report::{
 use super::texts;
 use crate::home::HomePaths;
 use crate::model;
+use crate::model::card::{Card, Known};
 use crate::terminal::{Failure, note};
 use crate::verify;
 use crate::why::{self, Provenance, Question};
@@ -51,7 +54,15 @@ pub(super) fn report(
     let provenance = Provenance::of(&archive, run)?;
     let folder = Plan::adapter_folder(root);
     if !folder.is_dir() {
-        model::export(&folder, &manifest, &provenance.adapter)?;
+        let round = run.certificates.last().map_or(Round(0), Certificate::round);
+        let card = Card::of(
+            &manifest,
+            &provenance.adapter,
+            round,
+            Known::of_account(&account),
+        );
+        let card = card.with_licence(&HomePaths::new(plan.home(root, 0)));
+        model::export(&folder, &manifest, &provenance.adapter, Some(&card))?;
     }
     let checked = super::check::home_or_demo(root, verify::Depth::Full)?;
     for fault in &checked.faults {

@@ -1,0 +1,3 @@
+//! Answers over HTTP from one base and many adapters.
+
+pub mod adapters;
