@@ -250,3 +250,117 @@ async fn an_id_that_was_fetched_before_comes_from_the_cache() {
     std::fs::rename(made, cache.join(&card.adapter)).unwrap();
     assert_eq!(bench.content(&card.adapter).await.to_string(), card.content);
 }
+
+/// Names with contents of their own, loaded, reloaded and unloaded while others ask for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_loads_and_unloads_under_traffic_serve_nobody_anothers_adapter() {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+    const CHANGES: usize = 1_000;
+    let dir = tempfile::tempdir().unwrap();
+    let one = numbers(&tiny_config(), 0);
+    let laid_out = LoadedAdapter::new(&tiny_config(), &one, one.content()).unwrap();
+    let options = AdapterOptions {
+        // Room for two of eight, so that they leave memory and come back as well.
+        limits: RegistryLimits {
+            most_bytes: 2 * laid_out.bytes(),
+            ..RegistryLimits::default()
+        },
+        cache: dir.path().join("cache"),
+        fetch_unnamed: false,
+        fetch_timeout_s: 1,
+    };
+    let adapters = Adapters::new(base(), options, Fetch::Nobody);
+    let bench = Arc::new(Bench { dir, adapters });
+    let folders: Vec<String> = (0..8)
+        .map(|seed| bench.folder(&format!("seed-{seed}"), seed))
+        .collect();
+    // Name 0 stands for seeds 0 and 1 and nothing else, name 1 for 2 and 3, and so on.
+    let contents: Arc<Vec<Digest>> = Arc::new(
+        (0..8)
+            .map(|seed| numbers(&tiny_config(), seed).content())
+            .collect(),
+    );
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asking = (0..8).map(|reader: usize| {
+        let (bench, contents, done) = (bench.clone(), contents.clone(), done.clone());
+        tokio::spawn(async move {
+            let (name, mut answered) = (reader % NAMES.len(), 0);
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                match bench.adapters.get(NAMES[name]).await {
+                    Ok(adapter) => {
+                        let content = adapter.expect("never the base").content();
+                        assert!(contents[2 * name..2 * name + 2].contains(&content));
+                        answered += 1;
+                    }
+                    // What comes back from disk under a name is what the name stands for, or nothing.
+                    Err(error) => assert_eq!(error.code(), "adapter_not_found"),
+                }
+                tokio::task::yield_now().await;
+            }
+            answered
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+    for change in 0..CHANGES {
+        let name = change * 7 % NAMES.len();
+        match change % 5 {
+            4 => drop(bench.adapters.unload(NAMES[name])),
+            _ => {
+                let folder = &folders[2 * name + change / 3 % 2];
+                bench
+                    .adapters
+                    .load(NAMES[name], folder, false)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    for task in asking {
+        assert!(task.await.unwrap() > 0, "a reader got no answer at all");
+    }
+    assert!(bench.adapters.usage().1.evictions > 0);
+}
+
+/// How long an adapter of rank 16 of SmolLM2-135M takes from its folder into memory.
+#[test]
+#[ignore = "measures: prints the milliseconds"]
+fn an_adapter_of_smollm2_loads_within_25_ms() {
+    let config = Config {
+        vocab: 49_152,
+        hidden: 576,
+        ffn: 1_536,
+        layers: 30,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        ..tiny_config()
+    };
+    let base = ServedBase { config, ..base() };
+    let shape = Arc::new(full_shape(&base.config, 16, 32));
+    let values = (0..shape.parameters()).map(|at| (at % 101) as f32 / 640.0 - 0.07);
+    let adapter = Adapter::new(shape, values.collect()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut manifest = manifest(&base);
+    manifest.model.adapter = (**adapter.shape()).clone();
+    let card = Card::of(&manifest, &adapter, Round(1), Known::default());
+    crate::model::export(&dir.path().join("card"), &manifest, &adapter, Some(&card)).unwrap();
+    export_peft(&dir.path().join("plain"), "tiny", &adapter).unwrap();
+    for name in ["plain", "card"] {
+        let mut took: Vec<f64> = (0..21)
+            .map(|_| {
+                let began = Instant::now();
+                bring::read(&dir.path().join(name), &base).unwrap();
+                began.elapsed().as_secs_f64() * 1e3
+            })
+            .collect();
+        took.sort_by(f64::total_cmp);
+        println!(
+            "{name}: {} bytes, median {:.1} ms, least {:.1} ms",
+            adapter.as_bytes().len(),
+            took[10],
+            took[0]
+        );
+        assert!(took[10] <= 25.0, "{name} takes {:.1} ms", took[10]);
+    }
+}
