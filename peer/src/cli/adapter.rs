@@ -16,7 +16,7 @@ use tributary_protocol::node::Resources;
 use tributary_trainer::device::Request;
 use tributary_trainer::peft::Verified;
 
-use super::args::AdapterCommand;
+use super::args::{AdapterCommand, parse_id};
 use super::run::absolute;
 use super::{Context, up};
 use crate::api::client::Client;
@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             dir,
             gguf: true,
             base,
-        } => gguf::export(context, &id, &absolute(&dir)?, base).await,
+        } => gguf::export(context, &named(id)?, &absolute(&dir)?, base).await,
         AdapterCommand::Export { id, dir, .. } => {
             if Path::new(&id).is_dir() {
                 return Err(
@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             }
             let dir = absolute(&dir)?;
             let request = ExportRequest {
-                id,
+                id: named(id)?,
                 dir: dir.clone(),
             };
             answer(context, &local().await?.export(request).await?, &dir)
@@ -93,6 +93,16 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             watch::watch(context, &client, &id, out, server.transpose()?).await
         }
         AdapterCommand::Verify { dir, base } => verify(context, &dir, &base),
+    }
+}
+
+/// A folder that is there, or an id.
+fn named(id: String) -> Result<String, Failure> {
+    match Path::new(&id).is_dir() {
+        true => Ok(id),
+        false => parse_id(&id).map_err(|why| {
+            Failure::environment(format!("there is no folder {id}, and it is no id: {why}"))
+        }),
     }
 }
 

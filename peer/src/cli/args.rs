@@ -493,7 +493,7 @@ fn up_to(most: u32) -> RangedI64ValueParser<u32> {
 }
 
 /// The id of a run or an adapter, or its first digits.
-fn parse_id(text: &str) -> Result<String, String> {
+pub(super) fn parse_id(text: &str) -> Result<String, String> {
     let digits = text.to_ascii_lowercase();
     let fits = (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
     fits.then_some(digits).ok_or_else(|| {
