@@ -459,7 +459,7 @@ fn not_ready(root: &Path) -> Problem {
 
 /// Plain HTTP to this machine alone: no proxy, no redirect, and no connection kept that a daemon's next life would not
 /// know.
-pub(crate) fn http() -> reqwest::Result<reqwest::Client> {
+pub(super) fn http() -> reqwest::Result<reqwest::Client> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -21,6 +21,7 @@ use super::run::absolute;
 use super::{Context, up};
 use crate::api::client::Client;
 use crate::api::handler::DaemonHandler;
+use crate::api::loader::Server;
 use crate::api::local::Local;
 use crate::api::types::{ExportRequest, FetchRequest};
 use crate::api::{ApiHandler, Reader};
@@ -43,7 +44,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             dir,
             gguf: true,
             base,
-        } => gguf::export(context, &named(id)?, &absolute(&dir)?, base).await,
+        } => gguf::export(context, &named(&id)?, &absolute(&dir)?, base).await,
         AdapterCommand::Export { id, dir, .. } => {
             if Path::new(&id).is_dir() {
                 return Err(
@@ -53,7 +54,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             }
             let dir = absolute(&dir)?;
             let request = ExportRequest {
-                id: named(id)?,
+                id: named(&id)?,
                 dir: dir.clone(),
             };
             answer(context, &local().await?.export(request).await?, &dir)
@@ -86,9 +87,7 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             name,
         } => {
             let out = out.as_deref().map(absolute).transpose()?;
-            let server = serve
-                .zip(name)
-                .map(|(url, name)| watch::Server::new(&url, &name));
+            let server = serve.zip(name).map(|(url, name)| Server::new(&url, &name));
             let client = Client::open(&context.home).await?;
             watch::watch(context, &client, &id, out, server.transpose()?).await
         }
@@ -97,10 +96,10 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
 }
 
 /// A folder that is there, or an id.
-fn named(id: String) -> Result<String, Failure> {
-    match Path::new(&id).is_dir() {
-        true => Ok(id),
-        false => parse_id(&id).map_err(|why| {
+fn named(id: &str) -> Result<String, Failure> {
+    match Path::new(id).is_dir() {
+        true => Ok(id.to_owned()),
+        false => parse_id(id).map_err(|why| {
             Failure::environment(format!("there is no folder {id}, and it is no id: {why}"))
         }),
     }

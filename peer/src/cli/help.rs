@@ -127,7 +127,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "adapter export",
         &[
             "tributary adapter export 3f9a0c11d2 poet",
-            "tributary adapter export poet poet.gguf --gguf --base SmolLM2-135M",
+            "tributary adapter export ./poet poet.gguf --gguf --base SmolLM2-135M",
         ],
     ),
     (

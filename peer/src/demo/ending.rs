@@ -54,14 +54,8 @@ pub(super) fn report(
     let provenance = Provenance::of(&archive, run)?;
     let folder = Plan::adapter_folder(root);
     if !folder.is_dir() {
-        let round = run.certificates.last().map_or(Round(0), Certificate::round);
-        let card = Card::of(
-            &manifest,
-            &provenance.adapter,
-            round,
-            Known::of_account(&account),
-        );
-        let card = card.with_licence(&HomePaths::new(plan.home(root, 0)));
+        let home = HomePaths::new(plan.home(root, 0));
+        let card = card(&account, &provenance.adapter, &home);
         model::export(&folder, &manifest, &provenance.adapter, Some(&card))?;
     }
     let checked = super::check::home_or_demo(root, verify::Depth::Full)?;
@@ -113,6 +107,13 @@ fn program() -> String {
     } else {
         path
     }
+}
+
+/// What the folder of the adapter says of it.
+fn card(account: &RunAccount<'_>, adapter: &Adapter, home: &HomePaths) -> Card {
+    let round = account.chain.last().map_or(Round(0), Certificate::round);
+    let known = Known::of_account(account);
+    Card::of(account.manifest, adapter, round, known).with_licence(home)
 }
 
 fn rounds(plan: &Plan, account: &RunAccount<'_>) -> Vec<RoundLine> {

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use reqwest::Url;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tributary_ledger::view::short;
 
 use crate::api::Reader;
-use crate::api::client::{self, Client};
+use crate::api::client::Client;
+use crate::api::loader::Server;
 use crate::api::types::event::EventView;
 use crate::api::types::{EventsRequest, ExportRequest, RunView};
 use crate::cli::Context;
@@ -19,11 +19,6 @@ use crate::terminal::{Failure, note};
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long the last adapter of a finished run may take to arrive.
 const LAST_ARRIVES: Duration = Duration::from_secs(60);
-/// How long a server may take to load an adapter.
-const SERVER_LOADS: Duration = Duration::from_secs(60);
-/// The token of a server that wants one.
-const TOKEN_VARIABLE: &str = "TRIBUTARY_SERVE_TOKEN";
-
 /// `adapter-watch/1`: one line for each certified adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Fresh {
@@ -109,10 +104,11 @@ async fn tell(
     }
     if let (Some(server), Some(folder)) = (server, &fresh.folder) {
         match server.load(folder).await {
-            Ok(()) => fresh.served_as = Some(server.name.clone()),
+            Ok(()) => fresh.served_as = Some(server.name().to_owned()),
             Err(why) => note(format_args!(
                 "warning: {} does not serve round {}: {why}; the next round is tried again",
-                server.url, fresh.round
+                server.url(),
+                fresh.round
             )),
         }
     }
@@ -187,61 +183,6 @@ impl Seen {
     }
 }
 
-/// A server that loads adapters under one name.
-pub(super) struct Server {
-    url: Url,
-    name: String,
-    http: reqwest::Client,
-}
-
-impl Server {
-    /// The server at `url`, for adapters that it serves as `name`.
-    pub(super) fn new(url: &str, name: &str) -> Result<Self, Failure> {
-        let wrong = || {
-            Failure::environment(format!(
-                "{url} is not the address of a server of this machine"
-            ))
-            .hint("give what `tributary serve` prints, such as http://127.0.0.1:8080")
-        };
-        let url = Url::parse(url).map_err(|_| wrong())?;
-        if url.scheme() != "http" || url.cannot_be_a_base() {
-            return Err(wrong());
-        }
-        Ok(Self {
-            url,
-            name: name.to_owned(),
-            http: client::http()?,
-        })
-    }
-
-    /// Has a folder loaded, or says why not.
-    async fn load(&self, folder: &std::path::Path) -> Result<(), String> {
-        let mut url = self.url.clone();
-        let mut path = url.path_segments_mut().map_err(|()| "it has no paths")?;
-        path.pop_if_empty().extend(["v1", "load_lora_adapter"]);
-        drop(path);
-        let body = serde_json::json!({
-            "lora_name": self.name,
-            "lora_path": folder,
-            "load_inplace": true,
-        });
-        let mut request = (self.http.post(url).timeout(SERVER_LOADS))
-            .header("content-type", "application/json")
-            .body(body.to_string());
-        if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await.map_err(|e| e.to_string())?;
-        if answer.status().is_success() {
-            return Ok(());
-        }
-        let status = answer.status();
-        let said = answer.text().await.unwrap_or_default();
-        let said: String = said.chars().take(500).collect();
-        Err(format!("{status} {said}"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,40 +221,5 @@ mod tests {
         let fresh = seen.fresh(&run(3, true, true), Some(&out)).unwrap();
         assert_eq!(fresh.folder, Some(PathBuf::from("/rounds/round-0003")));
         assert_eq!(seen.is_over(&run(3, true, true)), Ok(true));
-    }
-
-    #[test]
-    fn only_plain_http_is_asked() {
-        assert!(Server::new("http://127.0.0.1:8080", "poet").is_ok());
-        for url in ["127.0.0.1:8080", "https://example.org", "file:///etc", ""] {
-            let error = Server::new(url, "poet").err().expect(url);
-            assert!(error.to_string().contains("tributary serve"), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_server_is_asked_to_load_the_folder_under_the_name() {
-        use axum::routing::post;
-        let heard = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
-        let keep = heard.clone();
-        let route = post(move |body: String| async move {
-            *keep.lock() = body;
-            "ok"
-        });
-        let app = axum::Router::new().route("/v1/load_lora_adapter", route);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let server = Server::new(&url, "poet").unwrap();
-        server
-            .load(std::path::Path::new("/rounds/round-0001"))
-            .await
-            .unwrap();
-        let said: serde_json::Value = serde_json::from_str(&heard.lock()).unwrap();
-        assert_eq!(said["lora_name"], "poet");
-        assert_eq!(said["lora_path"], "/rounds/round-0001");
-        let other = Server::new(&format!("{url}nowhere"), "poet").unwrap();
-        let why = other.load(std::path::Path::new("/x")).await.unwrap_err();
-        assert!(why.starts_with("404"), "{why}");
     }
 }

@@ -1,6 +1,6 @@
 //! Commands about adapters.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -13,7 +13,7 @@ pub enum AdapterCommand {
     /// Write a run's latest certified adapter as a PEFT folder, or any adapter as a file for llama.cpp.
     Export {
         /// The adapter's id or its run's id, or the first digits of either; with --gguf a PEFT folder as well.
-        #[arg(value_name = "ID|DIR")]
+        #[arg(value_parser = parse_id_or_folder, value_name = "ID|DIR")]
         id: String,
         /// The folder to make; with --gguf the file.
         #[arg(value_name = "OUT")]
@@ -68,4 +68,14 @@ pub enum AdapterCommand {
     },
     /// Adapters in this home.
     List,
+}
+
+/// A folder, by its path or because it is there, or an id.
+fn parse_id_or_folder(text: &str) -> Result<String, String> {
+    match Path::new(text).is_dir() || text.contains(['/', '\\', '.']) {
+        true => Ok(text.to_owned()),
+        false => {
+            parse_id(text).map_err(|why| format!("there is no folder of that name, and {why}"))
+        }
+    }
 }

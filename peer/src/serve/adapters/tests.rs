@@ -346,6 +346,20 @@ fn an_adapter_of_smollm2_loads_within_25_ms() {
     let card = Card::of(&manifest, &adapter, Round(1), Known::default());
     crate::model::export(&dir.path().join("card"), &manifest, &adapter, Some(&card)).unwrap();
     export_peft(&dir.path().join("plain"), "tiny", &adapter).unwrap();
+    let began = Instant::now();
+    let folder = dir.path().join("plain");
+    let read = tributary_trainer::peft::import_for(&folder, "tiny", &base.config).unwrap();
+    let imported = began.elapsed();
+    let content = read.content();
+    let hashed = began.elapsed() - imported;
+    LoadedAdapter::new(&base.config, &read, content).unwrap();
+    let laid_out = began.elapsed() - imported - hashed;
+    println!(
+        "reading {} us, hashing {} us, laying out {} us",
+        imported.as_micros(),
+        hashed.as_micros(),
+        laid_out.as_micros()
+    );
     for name in ["plain", "card"] {
         let mut took: Vec<f64> = (0..21)
             .map(|_| {
