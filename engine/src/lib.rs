@@ -27,6 +27,7 @@ pub mod pages;
 mod panel;
 mod reader;
 pub mod reference;
+pub mod registry;
 pub mod request;
 pub mod sample;
 pub mod schedule;

@@ -17,6 +17,7 @@
 pub mod client;
 pub mod control;
 pub mod handler;
+pub(crate) mod loader;
 pub mod local;
 pub mod openapi;
 pub mod stopped;

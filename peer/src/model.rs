@@ -6,6 +6,7 @@
 //! is a hint and nothing relies on it: whatever it leads to is hashed before it is used. Training and
 //! scoring with a base belong to [`learner`].
 
+pub mod card;
 pub(crate) mod fetch;
 pub mod learner;
 mod parts;
@@ -28,6 +29,7 @@ use tributary_trainer::{BaseModel, Windows, brook};
 use crate::config::BaseFacts;
 use crate::home::{HomePaths, disk};
 use crate::shard::Committed;
+use card::Card;
 
 /// The name of the model inside the binary.
 pub const BROOK: &str = "brook";
@@ -268,6 +270,11 @@ pub fn by_hash(home: &HomePaths, hash: &Digest) -> Result<Option<BaseModel>, Mod
     Ok(Some(base))
 }
 
+/// The folder of the base with that hash, where the home remembers one. Nothing is checked.
+pub(crate) fn folder_of(home: &HomePaths, hash: &str) -> Option<PathBuf> {
+    remembered(home).ok()?.remove(hash)
+}
+
 fn check(base: &BaseModel, wanted: &Base, folder: &Path) -> Result<(), ModelError> {
     if base.hash() == wanted.hash {
         return Ok(());
@@ -386,11 +393,16 @@ pub fn tokens(base: &BaseModel, committed: &Committed, role: Role) -> Result<u64
     Ok(tokens)
 }
 
-/// Writes an adapter of a run as a PEFT folder. The folder appears whole or not at all.
+/// Writes an adapter of a run as a PEFT folder, with what is known of it. The folder appears whole or not at all.
 ///
 /// # Errors
 /// [`ModelError::Export`].
-pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), ModelError> {
+pub fn export(
+    dir: &Path,
+    manifest: &Manifest,
+    adapter: &Adapter,
+    card: Option<&Card>,
+) -> Result<(), ModelError> {
     let fault = |why: String| ModelError::Export {
         dir: dir.to_owned(),
         why,
@@ -420,6 +432,9 @@ pub fn export(dir: &Path, manifest: &Manifest, adapter: &Adapter) -> Result<(), 
         let partial = folder.tempdir_in(beside).map_err(io)?;
         tributary_trainer::export_peft(partial.path(), &manifest.model.base.name, adapter)
             .map_err(|e| e.to_string())?;
+        if let Some(card) = card {
+            card.write(partial.path()).map_err(io)?;
+        }
         if dir.is_dir() {
             // Only an empty one goes.
             std::fs::remove_dir(dir).map_err(io)?;

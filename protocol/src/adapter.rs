@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
+use crate::codec;
 use crate::hash::{Digest, Domain, Hasher};
 use crate::limits;
 
@@ -329,6 +330,15 @@ impl Adapter {
         numbers_as_bytes(&self.values)
     }
 
+    /// Identity of what it computes. A certificate names an adapter by the hash of its canonical bytes alone, because
+    /// the run's manifest fixes the shape; equal numbers under another alpha are another adapter.
+    pub fn content(&self) -> Digest {
+        let shape = codec::encode(&*self.shape);
+        let mut hasher = Hasher::new(Domain::Adapter);
+        hasher.update(&(shape.len() as u64).to_le_bytes());
+        hasher.update(&shape).update(self.as_bytes()).finalize()
+    }
+
     /// A copy of [`Adapter::as_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
         self.as_bytes().to_vec()
@@ -400,6 +410,20 @@ mod tests {
         };
         let rows = (0..b.rows).flat_map(|row| (0..a.cols).map(move |col| (row, col)));
         rows.map(|(row, col)| entry(row, col)).collect()
+    }
+
+    #[test]
+    fn equal_numbers_under_another_alpha_are_another_adapter() {
+        let (plain, mut louder) = (shape(2), shape(2));
+        louder.alpha += 1;
+        let of = |shape: AdapterShape| {
+            let values = vec![0.5; shape.parameters()];
+            Adapter::new(Arc::new(shape), values).expect("finite")
+        };
+        let (plain, louder) = (of(plain), of(louder));
+        assert_eq!(plain.as_bytes(), louder.as_bytes());
+        assert_ne!(plain.content(), louder.content());
+        assert_eq!(plain.content(), of(shape(2)).content());
     }
 
     /// Cutting components off leaves the product of those that are kept.

@@ -107,6 +107,8 @@ pub enum Domain {
     Blinding,
     /// The content of a base model folder.
     BaseModel,
+    /// What an adapter computes: its shape and its numbers.
+    Adapter,
     /// Anything drawn by a simulation.
     Simulation,
 }
@@ -138,6 +140,7 @@ impl Domain {
             Self::SketchCommitment => "tributary 1 sketch commitment",
             Self::Blinding => "tributary 1 blinding",
             Self::BaseModel => "tributary 1 base model",
+            Self::Adapter => "tributary 1 adapter",
             Self::Simulation => "tributary 1 simulation",
         }
     }

@@ -158,6 +158,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::SketchCommitment,
         Domain::Blinding,
         Domain::BaseModel,
+        Domain::Adapter,
     ] {
         let quoted = format!("`{}`", domain.context());
         assert!(

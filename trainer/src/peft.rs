@@ -1,4 +1,4 @@
-//! Adapters as PEFT folders: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapters as PEFT folders: `adapter_config.json` and `adapter_model.safetensors`; and as files of llama.cpp.
 //!
 //! What is written loads in PEFT, vLLM and llama.cpp's converter. What is read is proven to be used:
 //! every tensor must find its linear and every adapted linear its tensors, or the folder is refused
@@ -7,13 +7,15 @@
 mod config;
 mod error;
 mod export;
+mod gguf;
 mod import;
 mod targets;
 mod verify;
 
 pub use error::ImportError;
 pub use export::export_peft;
-pub use import::{import_peft, other_base};
+pub use gguf::{GgufError, export_gguf};
+pub use import::{import_for, import_peft, other_base};
 pub use verify::{Verified, VerifiedModule, verify};
 
 /// What PEFT puts before the module path in tensor names.

@@ -13,6 +13,7 @@ use tributary_ledger::view::{AdapterView, StatementView};
 use tributary_ledger::{Archive, IndexedRun, Report};
 use tributary_protocol::codec;
 use tributary_protocol::event::Command;
+use tributary_protocol::hash;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
@@ -31,6 +32,7 @@ use super::{Answer, ApiHandler, Reader};
 use crate::daemon::{CommandError, Daemon, Stopped};
 use crate::home::{Home, HomePaths};
 use crate::model;
+use crate::model::card::{Card, Known};
 use crate::problem::{Code, Problem};
 use crate::progress::RunProgress;
 use crate::settings::declined_words;
@@ -224,12 +226,21 @@ impl DaemonHandler {
             let hint = format!("`tributary run watch {}` shows its rounds", run.short());
             return Err(Problem::new(Code::NoAdapter, text).hint(hint));
         };
-        let written = tokio::task::spawn_blocking(move || model::export(&dir, &manifest, &adapter));
+        let card = index.run(&run).map(|run_index| {
+            Card::of(&manifest, &adapter, round, Known::of_index(run_index))
+                .with_licence(self.home.paths())
+        });
+        // A round may have been certified since whose adapter is not here yet.
+        let id = hash::blob(adapter.as_bytes()).to_string();
+        let written = tokio::task::spawn_blocking(move || {
+            model::export(&dir, &manifest, &adapter, card.as_ref())
+        });
         written
             .await
             .map_err(|e| failed(format!("writing the adapter stopped: {e}")))?
             .map_err(Failure::from)?;
         Ok(AdapterView {
+            id,
             round: round.0.min(view.round),
             ..view
         })

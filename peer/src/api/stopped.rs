@@ -10,7 +10,7 @@ use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, StatementView};
 use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
-use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::id::{PeerId, Round, RunId};
 
 use super::handler::{full_of, pick};
 use super::types::{
@@ -22,6 +22,7 @@ use crate::demo::check::home_or_demo;
 use crate::home::{HomeError, HomePaths};
 use crate::identity::{Identity, IdentityError};
 use crate::model;
+use crate::model::card::{Card, Known};
 use crate::problem::{Code, Problem};
 use crate::settings::Settings;
 use crate::store::{Blobs, StoreError};
@@ -186,7 +187,14 @@ impl Reader for StoppedHome {
                 }
             };
             let (manifest, adapter) = archive.adapter(&view).map_err(verify::failure)?;
-            model::export(&request.dir, &manifest, &adapter)?;
+            let book = (archive.books()).find(|(_, account)| {
+                (account.adapter(true)).is_some_and(|adapter| adapter.run == view.run)
+            });
+            let card = book.map(|(_, account)| {
+                let known = Known::of_account(&account);
+                Card::of(&manifest, &adapter, Round(view.round), known).with_licence(&self.paths)
+            });
+            model::export(&request.dir, &manifest, &adapter, card.as_ref())?;
             Ok(view)
         })
     }

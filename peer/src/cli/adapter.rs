@@ -1,7 +1,10 @@
-//! `tributary adapter ...`: adapters of runs, as PEFT folders.
+//! `tributary adapter ...`: adapters of runs, as PEFT folders and for llama.cpp.
 //!
 //! With a daemon on the home, it does the work. Without one, `list` and `export` read the stopped
 //! home, and `get` starts a peer for as long as the fetch takes.
+
+mod gguf;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +16,12 @@ use tributary_protocol::node::Resources;
 use tributary_trainer::device::Request;
 use tributary_trainer::peft::Verified;
 
-use super::args::AdapterCommand;
+use super::args::{AdapterCommand, parse_id};
 use super::run::absolute;
 use super::{Context, up};
+use crate::api::client::Client;
 use crate::api::handler::DaemonHandler;
+use crate::api::loader::Server;
 use crate::api::local::Local;
 use crate::api::types::{ExportRequest, FetchRequest};
 use crate::api::{ApiHandler, Reader};
@@ -34,10 +39,22 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             let adapters = local().await?.adapters().await?;
             context.out.answer(&adapters, |adapters| table(adapters))
         }
-        AdapterCommand::Export { id, dir } => {
+        AdapterCommand::Export {
+            id,
+            dir,
+            gguf: true,
+            base,
+        } => gguf::export(context, &named(&id)?, &absolute(&dir)?, base).await,
+        AdapterCommand::Export { id, dir, .. } => {
+            if Path::new(&id).is_dir() {
+                return Err(
+                    Failure::environment(format!("{id} is a PEFT folder already"))
+                        .hint("add --gguf to write it for llama.cpp"),
+                );
+            }
             let dir = absolute(&dir)?;
             let request = ExportRequest {
-                id,
+                id: named(&id)?,
                 dir: dir.clone(),
             };
             answer(context, &local().await?.export(request).await?, &dir)
@@ -63,7 +80,28 @@ pub(super) async fn run(context: &Context, command: AdapterCommand) -> Result<()
             };
             answer(context, &view, &dir)
         }
+        AdapterCommand::Watch {
+            id,
+            out,
+            serve,
+            name,
+        } => {
+            let out = out.as_deref().map(absolute).transpose()?;
+            let server = serve.zip(name).map(|(url, name)| Server::new(&url, &name));
+            let client = Client::open(&context.home).await?;
+            watch::watch(context, &client, &id, out, server.transpose()?).await
+        }
         AdapterCommand::Verify { dir, base } => verify(context, &dir, &base),
+    }
+}
+
+/// A folder that is there, or an id.
+fn named(id: &str) -> Result<String, Failure> {
+    match Path::new(id).is_dir() {
+        true => Ok(id.to_owned()),
+        false => parse_id(id).map_err(|why| {
+            Failure::environment(format!("there is no folder {id}, and it is no id: {why}"))
+        }),
     }
 }
 

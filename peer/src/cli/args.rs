@@ -1,5 +1,6 @@
 //! The tree of commands and options.
 
+mod adapter;
 mod network;
 mod serve;
 
@@ -17,8 +18,8 @@ use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 use super::upkeep::GcArgs;
 use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
-use crate::settings::Bounds;
 use crate::terminal::{Failure, Format};
+pub use adapter::AdapterCommand;
 pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 pub use serve::{PrecisionName, ServeArgs};
 
@@ -272,46 +273,6 @@ pub enum DatanetCommand {
     },
 }
 
-/// Commands about adapters.
-#[derive(Clone, Debug, Subcommand)]
-pub enum AdapterCommand {
-    /// Write a run's latest certified adapter as a PEFT folder.
-    Export {
-        /// The adapter's id or its run's id, or the first digits of either.
-        #[arg(value_parser = parse_id)]
-        id: String,
-        /// The folder to make.
-        dir: PathBuf,
-    },
-    /// Fetch an adapter from the network by its hash, check it against the certificates, write it.
-    Get {
-        /// The adapter's id or its run's id.
-        #[arg(value_parser = parse_id)]
-        id: String,
-        /// The folder to make.
-        dir: PathBuf,
-        /// A peer that may have it, as its `tributary status` prints it. Repeatable.
-        #[arg(long, value_name = "ADDR")]
-        bootstrap: Vec<String>,
-        /// Give up after this many seconds.
-        #[arg(long, default_value_t = 120)]
-        timeout_s: u64,
-        /// What the run may take of this machine, where no daemon runs: a daemon has bounds of its own.
-        #[command(flatten)]
-        bounds: Bounds,
-    },
-    /// Check a PEFT folder: every tensor belongs to the base, and the adapter changes its output.
-    Verify {
-        /// The PEFT folder.
-        dir: PathBuf,
-        /// `brook`, or a folder in Hugging Face layout.
-        #[arg(long, default_value = "brook")]
-        base: String,
-    },
-    /// Adapters in this home.
-    List,
-}
-
 /// Commands about the ledger.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LedgerCommand {
@@ -537,7 +498,7 @@ fn up_to(most: u32) -> RangedI64ValueParser<u32> {
 }
 
 /// The id of a run or an adapter, or its first digits.
-fn parse_id(text: &str) -> Result<String, String> {
+pub(super) fn parse_id(text: &str) -> Result<String, String> {
     let digits = text.to_ascii_lowercase();
     let fits = (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
     fits.then_some(digits).ok_or_else(|| {

@@ -135,11 +135,21 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("gc", &["tributary gc --dry-run", "tributary gc"]),
     (
         "adapter export",
-        &["tributary adapter export 3f9a0c11d2 poet"],
+        &[
+            "tributary adapter export 3f9a0c11d2 poet",
+            "tributary adapter export ./poet poet.gguf --gguf --base SmolLM2-135M",
+        ],
     ),
     (
         "adapter get",
         &["tributary adapter get 3f9a0c11d2 poet --bootstrap 192.0.2.7:4001"],
+    ),
+    (
+        "adapter watch",
+        &[
+            "tributary adapter watch 3f9a0c11d2 --out rounds",
+            "tributary adapter watch 3f9a0c11d2 --out rounds --serve http://127.0.0.1:8080 --name poet",
+        ],
     ),
     (
         "adapter verify",

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tributary_ledger::RunAccount;
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::certificate::Certificate;
+use tributary_protocol::id::Round;
 use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
 
 use super::options::DemoArgs;
@@ -14,6 +16,7 @@ use super::report::{
 use super::texts;
 use crate::home::HomePaths;
 use crate::model;
+use crate::model::card::{Card, Known};
 use crate::terminal::{Failure, note};
 use crate::verify;
 use crate::why::{self, Provenance, Question};
@@ -51,7 +54,9 @@ pub(super) fn report(
     let provenance = Provenance::of(&archive, run)?;
     let folder = Plan::adapter_folder(root);
     if !folder.is_dir() {
-        model::export(&folder, &manifest, &provenance.adapter)?;
+        let home = HomePaths::new(plan.home(root, 0));
+        let card = card(&account, &provenance.adapter, &home);
+        model::export(&folder, &manifest, &provenance.adapter, Some(&card))?;
     }
     let checked = super::check::home_or_demo(root, verify::Depth::Full)?;
     for fault in &checked.faults {
@@ -102,6 +107,13 @@ fn program() -> String {
     } else {
         path
     }
+}
+
+/// What the folder of the adapter says of it.
+fn card(account: &RunAccount<'_>, adapter: &Adapter, home: &HomePaths) -> Card {
+    let round = account.chain.last().map_or(Round(0), Certificate::round);
+    let known = Known::of_account(account);
+    Card::of(account.manifest, adapter, round, known).with_licence(home)
 }
 
 fn rounds(plan: &Plan, account: &RunAccount<'_>) -> Vec<RoundLine> {

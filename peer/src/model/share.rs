@@ -128,7 +128,7 @@ fn pieces(path: &Path, size: u64) -> io::Result<Vec<BlobHash>> {
 }
 
 /// The licence of a model folder, with the file that says so; empty where nothing does.
-fn licence(base: &Path) -> String {
+pub(super) fn licence(base: &Path) -> String {
     let card = head(&base.join("README.md")).unwrap_or_default();
     if let Some(name) = card_licence(&card) {
         return fitting(&name, "README.md");

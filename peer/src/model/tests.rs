@@ -211,10 +211,10 @@ fn a_folder_with_something_in_it_is_not_written_over() {
     let file = crate::config::RunFile::parse(crate::config::example(), "x").unwrap();
     let facts = facts(BROOK).unwrap();
     let manifest = file.manifest(PeerId::default(), 1, &facts).unwrap();
-    let error = export(dir.path(), &manifest, &bench.adapter).unwrap_err();
+    let error = export(dir.path(), &manifest, &bench.adapter, None).unwrap_err();
     assert!(error.to_string().contains("not empty"), "{error}");
     let new = dir.path().join("deep/adapter");
-    export(&new, &manifest, &bench.adapter).unwrap();
+    export(&new, &manifest, &bench.adapter, None).unwrap();
     let base = open(BROOK).unwrap();
     let back = tributary_trainer::import_peft(&new, &base);
     // B is all zero in a fresh adapter, which an import refuses; that it got so far is enough.
@@ -232,7 +232,7 @@ fn an_export_touches_nothing_beside_its_folder() {
     std::fs::create_dir(dir.path().join("mine.tmp")).unwrap();
     std::fs::write(&thesis, "thesis").unwrap();
     // As a shell completes it.
-    export(&dir.path().join("mine/"), &manifest, &bench.adapter).unwrap();
+    export(&dir.path().join("mine/"), &manifest, &bench.adapter, None).unwrap();
     assert!(thesis.exists());
     let beside = std::fs::read_dir(dir.path()).unwrap();
     let mut names: Vec<_> = beside.map(|entry| entry.unwrap().file_name()).collect();

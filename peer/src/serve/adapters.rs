@@ -1,169 +1,313 @@
-//! Adapters by their aliases: loaded from PEFT folders, kept until they are unloaded.
+//! The adapters that are served: names, where each is loaded from, and what of them is in memory.
 //!
-//! A request keeps the adapter that its alias meant when it came; unloading or loading anew changes what later requests
-//! get and waits for nobody.
+//! What is decided is the [`Registry`]'s; this file carries it out: it reads folders and fetches what is not here, off the
+//! threads that answer, and tells everybody that waits. A load belongs to nobody: it goes on when the request that began
+//! it is given up.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Semaphore, oneshot};
 use tributary_engine::LoadedAdapter;
-use tributary_protocol::hash::{Digest, Domain, Hasher};
+use tributary_engine::config::Config;
+use tributary_engine::registry::{Counts, Finished, Lookup, Registry, RegistryLimits, Ticket};
+use tributary_engine::request::Micros;
+use tributary_protocol::hash::Digest;
+use utoipa::ToSchema;
 
-use super::head::now;
-use crate::model;
+mod bring;
+#[cfg(test)]
+mod tests;
 
-/// Most adapters that are loaded.
-const MOST_LOADED: usize = 64;
-/// Longest alias, in bytes.
-const MOST_ALIAS_BYTES: usize = 128;
+pub use bring::{Fetch, Source};
+pub use tributary_engine::registry::{AdapterError, LoadFailure};
 
-/// Why an adapter cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum AdapterError {
-    /// No such alias.
-    #[error("no adapter is loaded as `{0}`; GET /v1/models lists those that are")]
-    Unknown(String),
-    /// Another has the alias.
-    #[error("an adapter is loaded as `{0}` already; unload it first, or take another name")]
-    Taken(String),
-    /// The alias cannot be one.
-    #[error("`{0}` cannot be the name of an adapter: {1}")]
-    Name(String, &'static str),
-    /// No more are taken.
-    #[error("{MOST_LOADED} adapters are loaded, and no more are taken; unload one")]
-    Full,
-    /// The folder holds no adapter of this base.
-    #[error("cannot load the adapter {folder}: {why}")]
-    Load {
-        /// The folder.
-        folder: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
-}
+/// Folders that are read at the same time; each keeps a processor busy that answers need as well.
+const READS_AT_ONCE: usize = 2;
+/// Adapters that are fetched at the same time; further ones wait.
+const FETCHES_AT_ONCE: usize = 4;
+/// How long the failure to fetch an id that nobody had named answers further requests for it.
+const FORGET_MISS: Duration = Duration::from_secs(10);
+/// Failures that are remembered so.
+const MAX_MISSES: usize = 256;
 
-impl AdapterError {
-    /// A stable code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Unknown(_) => "model_not_found",
-            Self::Taken(_) => "adapter_exists",
-            Self::Name(..) => "adapter_name",
-            Self::Full => "too_many_adapters",
-            Self::Load { .. } => "adapter_unusable",
-        }
-    }
-}
-
-/// An alias, and what it means now.
+/// The base that adapters adapt.
 #[derive(Clone, Debug)]
-pub struct Listed {
-    /// The alias.
+pub struct ServedBase {
+    /// Its name among the models.
     pub name: String,
-    /// Hash of what it is.
-    pub content: Digest,
-    /// Seconds since 1970 when it was loaded.
-    pub loaded: u64,
+    /// Hash of its files.
+    pub hash: Digest,
+    /// Its shape.
+    pub config: Config,
 }
 
-/// The adapters of one base.
-#[derive(Debug)]
-pub struct Adapters {
-    /// The name that stands for the base itself.
-    base: String,
-    /// `brook` or a folder.
-    source: String,
-    loaded: Mutex<BTreeMap<String, (Arc<LoadedAdapter>, u64)>>,
+/// How adapters are kept.
+#[derive(Clone, Debug)]
+pub struct AdapterOptions {
+    /// How many names, and how much memory.
+    pub limits: RegistryLimits,
+    /// Folder that fetched adapters are written to.
+    pub cache: PathBuf,
+    /// Whether a model that nobody named is fetched when it is an adapter's full id.
+    pub fetch_unnamed: bool,
+    /// How long to try to fetch, in seconds.
+    pub fetch_timeout_s: u64,
 }
+
+/// A model that is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ServedModel {
+    /// Its name.
+    pub id: String,
+    /// The base that it adapts; null for the base itself.
+    pub parent: Option<String>,
+    /// Identity of what it computes: an adapter's shape and numbers, a base's files. Null before the first load.
+    pub content: Option<String>,
+    /// Where it is loaded from; null for the base.
+    pub source: Option<String>,
+    /// Bytes in memory; null when a request has to wait for it. Of the base, which always is there, null as well.
+    pub bytes_in_memory: Option<u64>,
+    /// Whether it stays in memory.
+    pub pinned: bool,
+    /// Whether it is being loaded.
+    pub loading: bool,
+    /// Why it could not be loaded.
+    pub failure: Option<String>,
+}
+
+type Outcome = Result<Arc<LoadedAdapter>, AdapterError>;
+type Waiter = oneshot::Sender<Outcome>;
+
+struct Inner {
+    base: ServedBase,
+    options: AdapterOptions,
+    fetch: Fetch,
+    registry: Mutex<Registry<Source, Waiter>>,
+    /// Ids that nobody had named and that could not be fetched, with the reason.
+    misses: Mutex<VecDeque<(String, Instant, AdapterError)>>,
+    reads: Semaphore,
+    fetches: Semaphore,
+    began: Instant,
+}
+
+/// The adapters of one base. Cloning shares them.
+#[derive(Clone)]
+pub struct Adapters(Arc<Inner>);
 
 impl Adapters {
-    /// None yet, for the base called `base` that comes from `source`.
-    pub fn new(base: &str, source: &str) -> Self {
-        Self {
-            base: base.to_owned(),
-            source: source.to_owned(),
-            loaded: Mutex::default(),
-        }
+    /// None yet, beside `base`.
+    pub fn new(base: ServedBase, options: AdapterOptions, fetch: Fetch) -> Self {
+        Self(Arc::new(Inner {
+            registry: Mutex::new(Registry::new(options.limits)),
+            misses: Mutex::default(),
+            reads: Semaphore::new(READS_AT_ONCE),
+            fetches: Semaphore::new(FETCHES_AT_ONCE),
+            began: Instant::now(),
+            base,
+            options,
+            fetch,
+        }))
     }
 
-    /// What a model's name means now: an adapter, or None for the base itself.
+    /// What a request for `model` is answered with: nothing beside the base for the base's own name, else the adapter,
+    /// which is loaded first where it is not in memory.
     ///
     /// # Errors
-    /// When it means nothing.
-    pub fn get(&self, model: &str) -> Result<Option<Arc<LoadedAdapter>>, AdapterError> {
-        if model == self.base {
+    /// When no model has the name, or it cannot be loaded.
+    pub async fn get(&self, model: &str) -> Result<Option<Arc<LoadedAdapter>>, AdapterError> {
+        if model == self.0.base.name {
             return Ok(None);
         }
-        let loaded = self.loaded.lock();
-        let found = loaded.get(model).map(|(adapter, _)| Some(adapter.clone()));
-        found.ok_or_else(|| AdapterError::Unknown(model.to_owned()))
+        let (tell, told) = oneshot::channel();
+        let looked = {
+            let mut registry = self.0.registry.lock();
+            match registry.knows(model) {
+                true => registry.get(model, self.0.now(), || tell),
+                false => self.0.miss(&mut registry, model, tell),
+            }
+        };
+        match looked? {
+            Lookup::Ready(adapter) => return Ok(Some(adapter)),
+            Lookup::Load(ticket, source) => self.begin(ticket, source, model),
+            Lookup::Wait => {}
+        }
+        self.0.told(told, model).await.map(Some)
     }
 
-    /// Loads a PEFT folder under an alias. Reads files: not for a thread that waits.
+    /// Loads an adapter under a name: a PEFT folder, or the id of an adapter or run. A name that is taken stands for the
+    /// new one from when it is there; until then, and where that fails, for the old one.
     ///
     /// # Errors
-    /// See [`AdapterError`].
-    pub fn load(&self, name: &str, folder: &Path) -> Result<(), AdapterError> {
-        self.check(name)?;
-        let failed = |why: String| AdapterError::Load {
-            folder: folder.to_owned(),
-            why,
-        };
-        let base = model::open(&self.source).map_err(|e| failed(e.to_string()))?;
-        let adapter = tributary_trainer::import_peft(folder, &base);
-        let adapter = adapter.map_err(|e| failed(e.to_string()))?;
-        let mut hasher = Hasher::new(Domain::State);
-        for module in &adapter.shape().modules {
-            hasher.update(module.name.as_bytes()).update(&[0]);
-        }
-        hasher.update(&adapter.shape().rank.to_le_bytes());
-        hasher.update(&adapter.shape().alpha.to_le_bytes());
-        hasher.update(adapter.as_bytes());
-        let adapter = LoadedAdapter::new(base.config(), &adapter, hasher.finalize());
-        let adapter = adapter.map_err(|e| failed(e.to_string()))?;
-        self.check(name)?;
-        (self.loaded.lock()).insert(name.to_owned(), (Arc::new(adapter), now()));
+    /// When the name cannot be one, or the adapter cannot be loaded.
+    pub async fn load(
+        &self,
+        name: &str,
+        path_or_id: &str,
+        pin: bool,
+    ) -> Result<ServedModel, AdapterError> {
+        self.0.free(name)?;
+        let source = Source::of(path_or_id);
+        let (tell, told) = oneshot::channel();
+        let ticket = (self.0.registry.lock()).load(name, source.clone(), pin, tell)?;
+        self.begin(ticket, source, name);
+        let adapter = self.0.told(told, name).await?;
+        let found = self.list().into_iter().find(|model| model.id == name);
+        // Where it was unloaded or loaded anew meanwhile, this was still done.
+        Ok(found.unwrap_or_else(|| ServedModel {
+            content: Some(adapter.content().to_string()),
+            ..self.0.model(name)
+        }))
+    }
+
+    /// Names an adapter that the first request for it loads.
+    ///
+    /// # Errors
+    /// When the name is taken or cannot be one.
+    pub fn register(&self, name: &str, path_or_id: &str) -> Result<(), AdapterError> {
+        self.0.free(name)?;
+        (self.0.registry.lock()).register(name, Source::of(path_or_id))
+    }
+
+    /// Forgets a name. Requests that run keep their adapter.
+    ///
+    /// # Errors
+    /// When no adapter has the name.
+    pub fn unload(&self, name: &str) -> Result<(), AdapterError> {
+        let finished = self.0.registry.lock().unload(name)?;
+        tell(finished);
         Ok(())
     }
 
-    fn check(&self, name: &str) -> Result<(), AdapterError> {
-        let wrong = |why| AdapterError::Name(super::refusal::shown(name), why);
-        if name.is_empty() || name.len() > MOST_ALIAS_BYTES {
-            return Err(wrong("it must have from 1 to 128 bytes"));
+    /// Every model by name, the base first.
+    pub fn list(&self) -> Vec<ServedModel> {
+        let base = ServedModel {
+            parent: None,
+            content: Some(self.0.base.hash.to_string()),
+            pinned: true,
+            ..self.0.model(&self.0.base.name)
+        };
+        let registry = self.0.registry.lock();
+        let adapters = registry.list().map(|entry| ServedModel {
+            content: entry.content.map(|content| content.to_string()),
+            source: Some(entry.source.to_string()),
+            bytes_in_memory: entry.bytes.map(|bytes| bytes as u64),
+            pinned: entry.pinned,
+            loading: entry.loading,
+            failure: entry.failure.map(ToString::to_string),
+            ..self.0.model(entry.name)
+        });
+        std::iter::once(base).chain(adapters).collect()
+    }
+
+    /// Bytes of adapters in memory, and what happened so far.
+    pub fn usage(&self) -> (usize, Counts) {
+        let registry = self.0.registry.lock();
+        (registry.bytes(), registry.counts())
+    }
+
+    /// Loads on a task of its own and tells those that wait.
+    fn begin(&self, ticket: Ticket, source: Source, name: &str) {
+        let (inner, name) = (self.0.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let bringing = tokio::spawn(bring::bring(inner.clone(), source.clone()));
+            // A panic has to reach those that wait as well.
+            let outcome = bringing.await.unwrap_or_else(|e| Err(bring::broken(&e)));
+            let is_id = matches!(source, Source::Id(_));
+            match &outcome {
+                Ok((adapter, _)) => tracing::info!(
+                    adapter = name,
+                    content = adapter.content().short(),
+                    bytes = adapter.bytes(),
+                    "adapter loaded"
+                ),
+                Err(failure) => {
+                    tracing::warn!(adapter = name, code = failure.code, "{}", failure.text)
+                }
+            }
+            let now = inner.now();
+            let finished = inner.registry.lock().finish(ticket, outcome, now);
+            if let Some(finished) = finished {
+                if let (Err(error), true) = (&finished.outcome, is_id) {
+                    inner.note_miss(&name, error);
+                }
+                tell(finished);
+            }
+        });
+    }
+}
+
+fn tell(finished: Finished<Waiter>) {
+    for waiter in finished.waiters {
+        // One that has gone needs no answer.
+        let _ = waiter.send(finished.outcome.clone());
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Micros {
+        Micros(self.began.elapsed().as_micros() as u64)
+    }
+
+    /// A model of which nothing else is known.
+    fn model(&self, name: &str) -> ServedModel {
+        ServedModel {
+            id: name.to_owned(),
+            parent: Some(self.base.name.clone()),
+            content: None,
+            source: None,
+            bytes_in_memory: None,
+            pinned: false,
+            loading: false,
+            failure: None,
         }
-        if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(wrong("it must hold no blanks and no control characters"));
-        }
-        let loaded = self.loaded.lock();
-        if name == self.base || loaded.contains_key(name) {
-            return Err(AdapterError::Taken(name.to_owned()));
-        }
-        match loaded.len() >= MOST_LOADED {
-            true => Err(AdapterError::Full),
+    }
+
+    fn free(&self, name: &str) -> Result<(), AdapterError> {
+        match name == self.base.name {
+            true => Err(AdapterError::NameTaken { name: name.into() }),
             false => Ok(()),
         }
     }
 
-    /// Forgets an alias. Requests that began with it go on.
-    ///
-    /// # Errors
-    /// [`AdapterError::Unknown`].
-    pub fn unload(&self, name: &str) -> Result<(), AdapterError> {
-        let gone = self.loaded.lock().remove(name);
-        gone.map(drop)
-            .ok_or_else(|| AdapterError::Unknown(super::refusal::shown(name)))
+    /// What becomes of a request for a model that nobody named.
+    fn miss(
+        &self,
+        registry: &mut Registry<Source, Waiter>,
+        model: &str,
+        tell: Waiter,
+    ) -> Result<Lookup<Source>, AdapterError> {
+        if !(self.options.fetch_unnamed && bring::is_full_id(model)) {
+            // The registry words it.
+            return registry.get(model, self.now(), || tell);
+        }
+        let mut misses = self.misses.lock();
+        misses.retain(|(_, at, _)| at.elapsed() < FORGET_MISS);
+        if let Some((_, _, error)) = misses.iter().find(|(id, ..)| id == model) {
+            return Err(error.clone());
+        }
+        let source = Source::Id(model.to_owned());
+        let ticket = registry.load(model, source.clone(), false, tell)?;
+        Ok(Lookup::Load(ticket, source))
     }
 
-    /// Every alias, in order.
-    pub fn list(&self) -> Vec<Listed> {
-        let loaded = self.loaded.lock();
-        let listed = loaded.iter().map(|(name, (adapter, loaded))| Listed {
-            name: name.clone(),
-            content: adapter.content(),
-            loaded: *loaded,
-        });
-        listed.collect()
+    fn note_miss(&self, name: &str, error: &AdapterError) {
+        let mut misses = self.misses.lock();
+        if misses.len() >= MAX_MISSES {
+            misses.pop_front();
+        }
+        misses.push_back((name.to_owned(), Instant::now(), error.clone()));
+    }
+
+    async fn told(&self, told: oneshot::Receiver<Outcome>, name: &str) -> Outcome {
+        // Every waiter is told; only a server that ends drops them.
+        told.await.unwrap_or_else(|_| {
+            let (name, failure) = (name.to_owned(), bring::closing());
+            Err(AdapterError::Load { name, failure })
+        })
     }
 }

@@ -19,6 +19,7 @@ use super::error::ImportError;
 use super::targets::{Target, targets};
 use super::{CONFIG_FILE, PREFIX, TENSOR_FILE};
 use crate::base::BaseModel;
+use crate::config::Config;
 use crate::lora;
 use crate::model::files::WeightsError;
 use crate::model::files::header::{Entry, Kind};
@@ -46,7 +47,15 @@ pub(super) struct Imported {
 /// # Errors
 /// See [`ImportError`].
 pub fn import_peft(folder: &Path, base: &BaseModel) -> Result<Adapter, ImportError> {
-    read(folder, base).map(|imported| imported.adapter)
+    import_for(folder, base.name(), base.config())
+}
+
+/// As [`import_peft`], for a base of which only the name and the configuration are at hand.
+///
+/// # Errors
+/// See [`ImportError`].
+pub fn import_for(folder: &Path, base: &str, config: &Config) -> Result<Adapter, ImportError> {
+    read(folder, base, config).map(|imported| imported.adapter)
 }
 
 /// The base that the folder says its adapter was trained on, where that is another than `base` by its name. Folders
@@ -68,13 +77,11 @@ fn config(folder: &Path) -> Result<LoraConfig, ImportError> {
 }
 
 /// As [`import_peft`], with what the folder said of each linear.
-pub(super) fn read(folder: &Path, base: &BaseModel) -> Result<Imported, ImportError> {
+pub(super) fn read(folder: &Path, base: &str, model: &Config) -> Result<Imported, ImportError> {
     let config = config(folder)?;
-    let targets = targets(&config, lora::modules(base.config()))?;
+    let targets = targets(&config, lora::modules(model))?;
     if targets.is_empty() {
-        return Err(ImportError::NoTarget {
-            base: base.name().into(),
-        });
+        return Err(ImportError::NoTarget { base: base.into() });
     }
     let path = folder.join(TENSOR_FILE);
     let pickle = folder.join(PICKLE);
@@ -101,7 +108,7 @@ fn build(
     file: TensorFile<File>,
     config: &LoraConfig,
     targets: Vec<Target>,
-    base: &BaseModel,
+    base: &str,
 ) -> Result<Imported, ImportError> {
     let places = places(&file.header.entries, &targets, base)?;
     let (shape, folds) = shape(config, &targets);
@@ -164,7 +171,7 @@ fn shape(config: &LoraConfig, targets: &[Target]) -> (AdapterShape, Vec<f32>) {
 fn places(
     entries: &[Entry],
     targets: &[Target],
-    base: &BaseModel,
+    base: &str,
 ) -> Result<Vec<(usize, Factor)>, ImportError> {
     let by_name: BTreeMap<&str, usize> = (targets.iter().enumerate())
         .map(|(at, target)| (target.module.name.as_str(), at))
@@ -177,7 +184,7 @@ fn places(
         let Some(place) = place else {
             return Err(ImportError::Unmatched {
                 tensor: entry.name.clone(),
-                base: base.name().into(),
+                base: base.into(),
             });
         };
         if let Some(first) = found.insert(place, &entry.name) {

@@ -72,7 +72,7 @@ pub struct Verified {
 /// # Errors
 /// As [`import_peft`](super::import_peft), and when no output changes or one is not finite.
 pub fn verify(folder: &Path, base: &BaseModel) -> Result<Verified, ImportError> {
-    let imported = import::read(folder, base)?;
+    let imported = import::read(folder, base.name(), base.config())?;
     let adapter = &imported.adapter;
     let squares = update_squares(adapter);
     let modules: Vec<VerifiedModule> = (imported.targets.iter().zip(&squares))
