@@ -171,3 +171,38 @@ fn a_row_comes_to_the_same_bits_alone_in_company_in_chunks_and_on_any_number_of_
         }
     }
 }
+
+/// Mean loss in nats over windows of 256 tokens of the text that brook was not trained on.
+fn loss(precision: Precision) -> f64 {
+    let base = Base::brook().unwrap();
+    let mut forward = forward(&base, precision, 2);
+    let text = base.info.tokenizer.encode(crate::brook::HELD_OUT_SAMPLE);
+    let text = text.unwrap();
+    let (mut sum, mut count) = (0.0, 0);
+    for window in text.chunks_exact(256).take(24) {
+        forward.step(&[Span {
+            tokens: window,
+            position: 0,
+            pages: &[0, 1, 2, 3, 4, 5, 6, 7],
+            adapter: None,
+            logits: window.len(),
+        }]);
+        for (row, next) in window[1..].iter().enumerate() {
+            let logits = forward.logits(row).iter().map(|logit| f64::from(*logit));
+            let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = logits.clone().map(|logit| (logit - largest).exp()).sum();
+            let own = f64::from(forward.logits(row)[*next as usize]);
+            sum += largest + total.ln() - own;
+            count += 1;
+        }
+    }
+    sum / f64::from(count)
+}
+
+#[test]
+fn bytes_cost_brook_less_than_a_two_hundredth_of_its_perplexity() {
+    let (exact, bytes) = (loss(Precision::F32), loss(Precision::Int8));
+    let ratio = (bytes - exact).exp();
+    println!("perplexity {:.4}, with bytes {ratio:.5} of it", exact.exp());
+    assert!(ratio < 1.005, "{ratio}");
+}
