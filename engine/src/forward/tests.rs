@@ -171,3 +171,50 @@ fn a_row_comes_to_the_same_bits_alone_in_company_in_chunks_and_on_any_number_of_
         }
     }
 }
+
+/// Logits of some texts that are read together, and of their next tokens.
+#[cfg(target_arch = "x86_64")]
+fn bits(base: &Base, precision: Precision, lengths: &[usize]) -> Vec<u32> {
+    let mut texts = texts(&base.info.config, lengths);
+    let mut forward = forward(base, precision, 2);
+    let mut counts = [33, 1, 20, 2].into_iter().cycle();
+    read(&mut forward, &mut texts, || counts.next().unwrap());
+    let logits = texts.iter().flat_map(|text| text.logits.iter().flatten());
+    logits.map(|logit| logit.to_bits()).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn every_vector_unit_comes_to_the_same_bits() {
+    use crate::model::vector::{Unit, unit};
+    let tiny = every_family().into_iter().map(|config| {
+        // More than one block of attention and one panel of everything.
+        let config = Config {
+            hidden: 80,
+            ffn: 144,
+            max_context: 1024,
+            ..config
+        };
+        (base_of(&config), vec![1, 300, 7, 65, 90])
+    });
+    let brook = (Base::brook().unwrap(), vec![5, 1, 40]);
+    for (base, lengths) in tiny.chain([brook]) {
+        for precision in [Precision::F32, Precision::Int8] {
+            let on = |best| unit::up_to(best, || bits(&base, precision, &lengths));
+            let portable = on(Unit::Portable);
+            assert!(
+                portable
+                    .iter()
+                    .all(|bits| f32::from_bits(*bits).is_finite())
+            );
+            for best in [Unit::Avx2, Unit::Avx512, Unit::Best] {
+                // Where the processor lacks a unit this is the next best one again.
+                assert!(
+                    on(best) == portable,
+                    "{:?} {precision:?} {best:?}",
+                    base.info.config
+                );
+            }
+        }
+    }
+}
