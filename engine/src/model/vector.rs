@@ -252,6 +252,22 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_cap_leaves_no_better_vector_unit() {
+        struct Lanes;
+        impl pulp::WithSimd for Lanes {
+            type Output = usize;
+            fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+                S::F32_LANES
+            }
+        }
+        let lanes = |best| unit::up_to(best, || dispatch(Lanes));
+        assert_eq!(lanes(Unit::Portable), 1);
+        assert!([1, 4, 8].contains(&lanes(Unit::Avx2)));
+        assert_eq!(lanes(Unit::Avx512), lanes(Unit::Best));
+    }
+
+    #[test]
     fn exponential_is_accurate_over_its_range() {
         for i in -8700..8700 {
             let x = i as f32 / 100.0;

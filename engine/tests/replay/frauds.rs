@@ -6,7 +6,7 @@ use crate::world::{self, Ask, World, answers, engine};
 
 /// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fraud {
+pub(crate) enum Fraud {
     OtherAdapter,
     NoAdapter,
     /// Linears of four bits instead of f32.
@@ -22,13 +22,15 @@ pub enum Fraud {
     Cut,
     /// The last token of the prompt was another one.
     OtherPrompt,
+    /// No adapter instead of one that adds so large a part to the base.
+    NoAdapterOf(f32),
     /// An adapter whose factors differ from the right ones by so large a part.
     Near(f32),
 }
 
 impl Fraud {
     /// Frauds that no rule may miss.
-    pub const PLAIN: [Self; 8] = [
+    pub(crate) const PLAIN: [Self; 8] = [
         Self::OtherAdapter,
         Self::NoAdapter,
         Self::FourBits,
@@ -39,7 +41,7 @@ impl Fraud {
         Self::OtherPrompt,
     ];
 
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::OtherAdapter => "another adapter".into(),
             Self::NoAdapter => "no adapter".into(),
@@ -50,12 +52,13 @@ impl Fraud {
             Self::ChangedToken => "one token changed".into(),
             Self::Cut => "last 20 tokens cut".into(),
             Self::OtherPrompt => "last token of the prompt changed".into(),
+            Self::NoAdapterOf(part) => format!("no adapter instead of one of {part}"),
             Self::Near(part) => format!("adapter {part} away"),
         }
     }
 
     /// Whether it changes nothing: a likeliest token needs no seed.
-    pub fn is_none(self, sampling: &Sampling) -> bool {
+    pub(crate) fn is_none(self, sampling: &Sampling) -> bool {
         self == Self::WrongSeed && sampling.temperature == 0.0
     }
 
@@ -73,7 +76,7 @@ impl Fraud {
         let mut ask = ask.clone();
         match self {
             Self::OtherAdapter => ask.adapter = Some(world.adapters[1 + at % 3].clone()),
-            Self::NoAdapter => ask.adapter = None,
+            Self::NoAdapter | Self::NoAdapterOf(_) => ask.adapter = None,
             Self::WrongSeed => ask.sampling.seed ^= 1,
             Self::OtherTemperature => ask.sampling.temperature += 0.1,
             Self::OtherPrompt => {
@@ -100,8 +103,13 @@ impl Fraud {
     }
 
     /// Claims of so many answers.
-    pub fn claims(self, world: &World, count: usize, sampling: &Sampling) -> Vec<Claim> {
-        let asks = world.asks(count, sampling, 77);
+    pub(crate) fn claims(self, world: &World, count: usize, sampling: &Sampling) -> Vec<Claim> {
+        let mut asks = world.asks(count, sampling, 77);
+        if let Self::NoAdapterOf(part) = self {
+            let small = world::loaded(&world.base, world::adapter(&world.base, 0, part));
+            asks.iter_mut()
+                .for_each(|ask| ask.adapter = Some(small.clone()));
+        }
         let near = match self {
             Self::Near(part) => {
                 let adapter = world::adapter(&world.base, 0, world::SIZE);
@@ -128,19 +136,19 @@ impl Fraud {
 }
 
 /// Replays.
-pub fn replays(checker: &mut Engine, claims: Vec<Claim>) -> Vec<Replay> {
+pub(crate) fn replays(checker: &mut Engine, claims: Vec<Claim>) -> Vec<Replay> {
     let replay = |claim| checker.replay(claim).unwrap();
     claims.into_iter().map(replay).collect()
 }
 
 /// How many a rule does not take for honest.
-pub fn caught(replays: &[Replay], rule: Rule) -> usize {
+pub(crate) fn caught(replays: &[Replay], rule: Rule) -> usize {
     let is_caught = |replay: &&Replay| replay.verdict(rule) != Verdict::Honest;
     replays.iter().filter(is_caught).count()
 }
 
 /// How many tokens have a margin above `bound`.
-pub fn beyond(replays: &[Replay], bound: f32) -> usize {
+pub(crate) fn beyond(replays: &[Replay], bound: f32) -> usize {
     let margins = replays.iter().flat_map(|replay| &replay.margins);
     margins.filter(|margin| **margin > bound).count()
 }

@@ -15,23 +15,23 @@ use tributary_protocol::adapter::{Adapter, Factor};
 use tributary_protocol::hash::Digest;
 
 /// Tokens of an answer.
-pub const TOKENS: usize = 200;
+pub(crate) const TOKENS: usize = 200;
 
 /// How much an adapter adds to a linear, as a part of its norm. Adapters that the lab trains over this model change it
 /// by some percent.
-pub const SIZE: f32 = 0.05;
+pub(crate) const SIZE: f32 = 0.1;
 
 /// A question, and how it is to be answered.
 #[derive(Clone)]
-pub struct Ask {
-    pub adapter: Option<Arc<LoadedAdapter>>,
-    pub prompt: Vec<u32>,
-    pub sampling: Sampling,
-    pub ends: Arc<[u32]>,
+pub(crate) struct Ask {
+    pub(crate) adapter: Option<Arc<LoadedAdapter>>,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) sampling: Sampling,
+    pub(crate) ends: Arc<[u32]>,
 }
 
 impl Ask {
-    pub fn request(&self) -> Request {
+    pub(crate) fn request(&self) -> Request {
         Request {
             consumer: Consumer::default(),
             adapter: self.adapter.clone(),
@@ -46,7 +46,7 @@ impl Ask {
     }
 
     /// That `answer` is the answer.
-    pub fn claim(&self, (answer, finish): (Vec<u32>, Finish)) -> Claim {
+    pub(crate) fn claim(&self, (answer, finish): (Vec<u32>, Finish)) -> Claim {
         Claim {
             adapter: self.adapter.clone(),
             prompt: self.prompt.clone(),
@@ -60,7 +60,7 @@ impl Ask {
     }
 }
 
-pub fn engine(base: Base, precision: Precision) -> Engine {
+pub(crate) fn engine(base: Base, precision: Precision) -> Engine {
     Engine::new(
         base,
         EngineOptions {
@@ -74,7 +74,7 @@ pub fn engine(base: Base, precision: Precision) -> Engine {
 }
 
 /// What the engine answers to all, 32 at a time.
-pub fn answers(engine: &mut Engine, asks: &[Ask]) -> Vec<(Vec<u32>, Finish)> {
+pub(crate) fn answers(engine: &mut Engine, asks: &[Ask]) -> Vec<(Vec<u32>, Finish)> {
     let mut tokens = BTreeMap::new();
     let mut found = BTreeMap::new();
     for ask in asks {
@@ -91,7 +91,7 @@ pub fn answers(engine: &mut Engine, asks: &[Ask]) -> Vec<(Vec<u32>, Finish)> {
 }
 
 /// Ways to choose tokens, of which the first takes the likeliest.
-pub fn samplings() -> Vec<Sampling> {
+pub(crate) fn samplings() -> Vec<Sampling> {
     let free = Sampling {
         temperature: 1.0,
         ..Sampling::default()
@@ -121,14 +121,14 @@ pub fn samplings() -> Vec<Sampling> {
 }
 
 /// Texts and adapters.
-pub struct World {
-    pub base: Base,
-    pub text: Vec<u32>,
-    pub adapters: Vec<Arc<LoadedAdapter>>,
+pub(crate) struct World {
+    pub(crate) base: Base,
+    pub(crate) text: Vec<u32>,
+    pub(crate) adapters: Vec<Arc<LoadedAdapter>>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let base = Base::brook().unwrap();
         let text = base.info.tokenizer.encode(brook::HELD_OUT_SAMPLE).unwrap();
         let adapters = (0..4).map(|seed| loaded(&base, adapter(&base, seed, SIZE)));
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// Questions to the first adapter.
-    pub fn asks(&self, count: usize, sampling: &Sampling, seed: u64) -> Vec<Ask> {
+    pub(crate) fn asks(&self, count: usize, sampling: &Sampling, seed: u64) -> Vec<Ask> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let ask = |_| {
             let length = rng.random_range(4..64);
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Questions of all kinds: every sampling, with adapters and without, with an end and without.
-    pub fn mixed(&self, count: usize, seed: u64) -> Vec<Ask> {
+    pub(crate) fn mixed(&self, count: usize, seed: u64) -> Vec<Ask> {
         let samplings = samplings();
         let ends: Arc<[u32]> = self.base.info.end_tokens().into();
         let mut asks = self.asks(count, &samplings[0], seed);
@@ -189,7 +189,7 @@ fn numbers(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
 }
 
 /// A random adapter that changes every linear by a part of its size.
-pub fn adapter(base: &Base, seed: u64, part: f32) -> Adapter {
+pub(crate) fn adapter(base: &Base, seed: u64, part: f32) -> Adapter {
     let (rank, config) = (8, &base.info.config);
     let shape = Arc::new(full_shape(config, rank, 2 * rank));
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -211,7 +211,7 @@ pub fn adapter(base: &Base, seed: u64, part: f32) -> Adapter {
 }
 
 /// The adapter, each factor changed by a random part of its size.
-pub fn near(adapter: &Adapter, part: f32, seed: u64) -> Adapter {
+pub(crate) fn near(adapter: &Adapter, part: f32, seed: u64) -> Adapter {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut values = Vec::new();
     for segment in adapter.shape().segments() {
@@ -223,7 +223,7 @@ pub fn near(adapter: &Adapter, part: f32, seed: u64) -> Adapter {
     Adapter::new(adapter.shape().clone(), values).unwrap()
 }
 
-pub fn loaded(base: &Base, adapter: Adapter) -> Arc<LoadedAdapter> {
+pub(crate) fn loaded(base: &Base, adapter: Adapter) -> Arc<LoadedAdapter> {
     let config = &base.info.config;
     // Nothing is cached between engines, and within one every adapter of these tests has a name of its own.
     let content = Digest::from_bytes(std::array::from_fn(|at| {
@@ -233,7 +233,7 @@ pub fn loaded(base: &Base, adapter: Adapter) -> Arc<LoadedAdapter> {
 }
 
 /// The base with linears of four bits: 32 numbers of an output share a scale, each is one of fifteen steps.
-pub fn four_bits(base: &Base) -> Base {
+pub(crate) fn four_bits(base: &Base) -> Base {
     let mut base = base.clone();
     let is_linear = |name: &str| name.contains("_proj.weight");
     for parameter in base.parameters.iter_mut().filter(|p| is_linear(&p.name)) {
