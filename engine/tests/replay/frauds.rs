@@ -102,21 +102,25 @@ impl Fraud {
         (tokens, finish)
     }
 
-    /// Claims of so many answers.
-    pub(crate) fn claims(self, world: &World, count: usize, sampling: &Sampling) -> Vec<Claim> {
+    /// Claims of so many answers, and how many are what an honest server gives in spite of all.
+    pub(crate) fn claims(
+        self,
+        world: &World,
+        count: usize,
+        sampling: &Sampling,
+    ) -> (Vec<Claim>, usize) {
         let mut asks = world.asks(count, sampling, 77);
+        let load = |adapter| world::loaded(&world.base, adapter);
         if let Self::NoAdapterOf(part) = self {
-            let small = world::loaded(&world.base, world::adapter(&world.base, 0, part));
+            let small = load(world::adapter(&world.base, 0, part));
             asks.iter_mut()
                 .for_each(|ask| ask.adapter = Some(small.clone()));
         }
+        let honest = answers(&mut engine(world.base.clone(), Precision::F32), &asks);
         let near = match self {
             Self::Near(part) => {
                 let adapter = world::adapter(&world.base, 0, world::SIZE);
-                Some(world::loaded(
-                    &world.base,
-                    world::near(&adapter, part, 1000),
-                ))
+                Some(load(world::near(&adapter, part, 1000)))
             }
             _ => None,
         };
@@ -128,10 +132,13 @@ impl Fraud {
         let served: Vec<Ask> = served.collect();
         let found = answers(&mut self.server(&world.base), &served);
         let vocab = world.base.info.config.vocab;
-        let claims = asks.iter().zip(found).enumerate();
-        claims
-            .map(|(at, (ask, found))| ask.claim(self.changed(found, at, vocab)))
-            .collect()
+        let changed = found.into_iter().enumerate();
+        let found: Vec<_> = changed
+            .map(|(at, found)| self.changed(found, at, vocab))
+            .collect();
+        let same = found.iter().zip(&honest).filter(|(a, b)| a == b).count();
+        let claims = asks.iter().zip(found).map(|(ask, found)| ask.claim(found));
+        (claims.collect(), same)
     }
 }
 

@@ -39,15 +39,18 @@ fn no_honest_answer_is_caught_alone_or_among_others() {
 }
 
 #[test]
-fn every_fraud_is_caught_and_a_seed_that_nothing_needs_is_none() {
+fn every_answer_that_differs_from_the_honest_one_is_caught() {
     let world = World::new();
     let mut checker = engine(world.base.clone(), Precision::F32);
     for sampling in &samplings()[..2] {
         for fraud in Fraud::PLAIN {
-            let claims = fraud.claims(&world, 3, sampling);
+            let (claims, same) = fraud.claims(&world, 4, sampling);
             let replays = replays(&mut checker, claims);
-            let expected = if fraud.is_none(sampling) { 0 } else { 3 };
-            assert_eq!(caught(&replays, Rule::SAME_ENGINE), expected, "{fraud:?}");
+            let found = caught(&replays, Rule::SAME_ENGINE);
+            assert_eq!(found + same, 4, "{fraud:?}");
+            // Chosen by noise, the same tokens would have to be drawn two hundred times.
+            assert!(sampling.temperature == 0.0 || same == 0, "{fraud:?}");
+            assert!(!fraud.is_none(sampling) || same == 4);
         }
     }
 }
