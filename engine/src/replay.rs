@@ -121,27 +121,22 @@ pub enum Ending {
     Misnamed,
 }
 
-/// What counts as honest.
+/// What counts as honest: no margin above the tolerance, and the right end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
     /// A margin up to this is none, in logits.
     pub tolerance: f32,
-    /// So many of a thousand tokens may have more, rounded down.
-    pub per_mille: usize,
 }
 
 impl Rule {
-    /// For an answer of an engine of the same [`ARITHMETIC`]. Its bits are ours, so no token differs.
-    pub const SAME_ENGINE: Self = Self {
-        tolerance: 0.0,
-        per_mille: 0,
-    };
-    /// For an answer of the same model at the same precision by an engine that adds in another order. Over the embedded
-    /// model, the slow twin that sums every product in plain order has margins up to TODO.
-    pub const OTHER_ENGINE: Self = Self {
-        tolerance: 0.01,
-        per_mille: 0,
-    };
+    /// For an answer of an engine of the same [`ARITHMETIC`]. Its bits are ours, so no token differs, and an answer that
+    /// passes is, token for token, the one that an honest server gives.
+    pub const SAME_ENGINE: Self = Self { tolerance: 0.0 };
+    /// For an answer of the same model at the same precision by an engine that adds in another order: where its logits
+    /// are within `e` of ours, margins are at most `2 e`. Over the embedded model the slow twin, which adds in plain order,
+    /// chooses one of 40,000 tokens otherwise, by 0.00001. This leaves room a hundredfold, for deeper models; half of the
+    /// tokens that int8 or four bits choose otherwise are tenfold beyond it.
+    pub const OTHER_ENGINE: Self = Self { tolerance: 1e-3 };
 }
 
 /// What a rule says of a replay.
@@ -168,15 +163,11 @@ impl Replay {
         let differs = |(_, margin): &(usize, &f32)| **margin > rule.tolerance;
         let mut tokens = self.margins.iter().enumerate().filter(differs);
         if let Some((first, margin)) = tokens.next() {
-            let count = 1 + tokens.count();
-            if count > self.margins.len() * rule.per_mille / 1000 {
-                let margin = *margin;
-                return Verdict::Tokens {
-                    count,
-                    first,
-                    margin,
-                };
-            }
+            return Verdict::Tokens {
+                count: 1 + tokens.count(),
+                first,
+                margin: *margin,
+            };
         }
         match self.ending {
             Ending::Right => Verdict::Honest,
