@@ -1,13 +1,13 @@
 //! Whether an answer is what it is said to be.
 //!
-//! All tokens of an answer follow from base, adapter, precision, prompt, sampling and seed. Whoever holds these and the
-//! answer reads prompt and answer in one pass, many rows at a time, and sees behind each token how far the next one is
+//! All tokens of an answer follow from base, adapter, precision, prompt, sampling and seed. A peer that holds these and
+//! the answer reads prompt and answer in one pass, many rows at a time, and sees behind each token how far the next one is
 //! from the one that its seed draws (`Sampler::margin`; Token-DiFR, arXiv 2511.20621). Nothing is generated, so it
-//! takes a part of what the answer took. The end is checked too: an answer that was cut, or that went on behind its end,
-//! has right tokens only.
+//! takes a part of what the answer took. The end is checked too: an answer that was cut, or that goes on behind its
+//! end, has right tokens only.
 //!
 //! ```text
-//! begin_replay -> pieces of 64 rows, each between two steps of the engine -> Replay: margins, ending -> Rule -> Verdict
+//! begin_replay -> pieces of 64 rows, each between two steps -> Replay: margins, ending -> Rule -> Verdict
 //! ```
 //!
 //! The same engine computes the same bits in whatever company, so **honest margins are exactly zero**
@@ -418,7 +418,7 @@ impl Replaying {
             Finish::Length if !is_end && answer.len() == most => Ending::Right,
             _ if answer.len() == must => Ending::Misnamed,
             Finish::End | Finish::Length => Ending::Early,
-            // Whether it was so is known to those who cancelled, and to their clock.
+            // Only the consumer knows whether it cancelled, and only its clock whether the deadline passed.
             Finish::Cancelled | Finish::Deadline | Finish::Failed(_) => Ending::Right,
         }
     }

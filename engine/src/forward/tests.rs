@@ -56,6 +56,7 @@ fn logits_are_those_of_the_slow_twin_in_every_family() {
             let mut twin = Reference::new(&base, adapter, 64).unwrap();
             let expected: Vec<f32> = text.iter().flat_map(|token| twin.read(*token)).collect();
             let adapter = adapter.map(|adapter| loaded(&config, adapter));
+            // Bytes of so small and random a model differ by 0.06 to 0.21, and by others of these after any other rounding.
             for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Int8, 0.25)] {
                 let mut forward = forward(&base, precision, 2);
                 forward.step(&[Span {
@@ -69,7 +70,6 @@ fn logits_are_those_of_the_slow_twin_in_every_family() {
                     .flat_map(|row| forward.logits(row).to_vec())
                     .collect();
                 let difference = difference(&found, &expected);
-                eprintln!("TMP {precision:?} {:?} {difference}", config.family);
                 assert!(difference < bound, "{config:?} {precision:?}: {difference}");
             }
         }
