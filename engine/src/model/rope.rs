@@ -41,7 +41,7 @@ impl RopeTable {
 /// Radians per position of each pair.
 fn frequencies(config: &Config) -> Vec<f32> {
     let dim = config.head_dim;
-    let logarithm = ln(f64::from(config.rope_theta as f32));
+    let logarithm = ln(f64::from(config.rope_theta));
     let plain = |pair: usize| {
         let exponent = (2 * pair) as f32 / dim as f32;
         1.0 / exp(f64::from(exponent) * logarithm) as f32
