@@ -3,11 +3,11 @@
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
     python3 docs/numbers/update.py api demo bitflip decoders extraction forms luck newcomers opening parity processes
-        reach round scale strangers texts why
+        reach replay round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
 
-The other forms, of which `newcomers`, `processes`, `reach`, `scale`, `forms` and `why` are six more, take what `tributary demo --format json`, or the
+The other forms, of which `newcomers`, `processes`, `reach`, `replay`, `scale`, `forms` and `why` are six more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
 `reliability.md`, `training.md` and the pages of `tributary-lab` are written by their own commands, which they name;
 those that need nothing but the command can be written from here too.
@@ -444,6 +444,30 @@ def api():
     return f"{where} Development profile.\n\n" + table(head, [(f"`{path}`", *rest) for path, *rest in rows])
 
 
+def replay(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        command = ["cargo", "test", "-q", "-p", "tributary-engine", "--test", "replay", "--", "--ignored", "--nocapture"]
+        # Times by themselves.
+        report = run(*command, "times_of") + run(*command, "--skip", "times_of")
+    honest = [(count(answers), count(tokens), count(zero), wrong) for answers, tokens, zero, wrong in found(
+        r"honest (\d+) answers, (\d+) tokens: (\d+) margins of 0, (\d+) answers caught", report)]
+    rows = []
+    for name, way, caught, of, beyond, same, tokens, far, middle, high, most in found(
+            r"fraud (.+) / (\S+): (\d+) of (\d+) caught, (\d+) beyond tolerance, (\d+) the same; tokens (\S+) (\S+); "
+            r"margins (\S+) (\S+) (\S+)", report):
+        rows.append((name, way, of, caught, same, f"{100 * int(caught) / int(of):.1f} %", beyond, tokens,
+                     *(f"{float(margin):.2g}" for margin in (middle, most))))
+    times = found(r"time (\S+): generation (\S+) ms, replay (\S+) ms, ratio (\S+)", report)
+    return "\n\n".join([
+        f"{where} Development profile, whose kernels are optimised.",
+        table(["honest answers", "tokens", "margins of exactly 0", "answers caught"], honest),
+        table(["what is wrong", "chosen by", "answers", "caught", "are the honest answer", "caught of all",
+               "caught with tolerance 0.001", "wrong tokens of 200, mean", "their margins, median", "most"], rows),
+        table(["model", "generation, 200 tokens, ms", "replay, ms", "ratio"], times),
+    ])
+
+
 def reach_pairs(cases):
     rows = []
     for case in (case for name, case in cases.items() if name.startswith("pair_")):
@@ -530,20 +554,20 @@ PAGES = {
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
     "luck": study("luck"), "texts": study("texts"),
-    "forms": forms, "why": why, "round": round_cost, "reach": reach,
+    "forms": forms, "why": why, "round": round_cost, "reach": reach, "replay": replay,
 }
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, scale or why")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, replay, scale or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["scale"], ["forms"], ["why"])):
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["forms"], ["why"])):
         arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
-                        "processes, reach, scale or why")
+                        "processes, reach, replay, scale or why")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:

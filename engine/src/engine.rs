@@ -18,6 +18,7 @@ use crate::base::{Base, BaseInfo};
 use crate::config::Config;
 use crate::forward::{Forward, Span};
 use crate::pages::{PAGE_TOKENS, PageId};
+use crate::replay::{self, Claim, Progress, Replay, ReplayError, Replaying};
 use crate::request::{
     Constraint, Event, Finish, Micros, Refused, Request, RequestId, Token, Usage,
 };
@@ -45,7 +46,8 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Threads that compute.
     pub threads: usize,
-    /// Bytes for keys and values of all requests and of what is kept for later ones.
+    /// Bytes for keys and values of all requests and of what is kept for later ones. Replays have their own, as many at
+    /// most, of which the system sees nothing before the first replay.
     pub cache_bytes: usize,
     /// Most requests that wait, at most half of them of one consumer.
     pub most_waiting: usize,
@@ -60,6 +62,9 @@ pub struct Engine {
     schedule: Schedule,
     live: BTreeMap<RequestId, Live>,
     next: u64,
+    replaying: Option<Replaying>,
+    /// The first page of replays, and most positions of one.
+    apart: (usize, usize),
 }
 
 /// What a request needs besides its place in the schedule.
@@ -98,7 +103,8 @@ impl Engine {
             pages,
             positions,
         };
-        let size = (positions, pages);
+        let replayed = replay::positions(positions);
+        let size = (positions, pages + replayed.div_ceil(PAGE_TOKENS));
         let (precision, threads) = (options.precision, options.threads);
         Self {
             forward: Forward::new(&info, parameters.into_iter(), precision, threads, size),
@@ -106,6 +112,8 @@ impl Engine {
             info,
             live: BTreeMap::new(),
             next: 0,
+            replaying: None,
+            apart: (pages, replayed),
         }
     }
 
@@ -192,6 +200,52 @@ impl Engine {
             self.tell(id, drawn, tell);
         }
         true
+    }
+
+    /// Begins to check an answer. [`Self::replay_piece`] goes on with it.
+    ///
+    /// # Errors
+    /// When one is being checked, or no request could have this answer.
+    pub fn begin_replay(&mut self, claim: Claim) -> Result<(), ReplayError> {
+        if self.replaying.is_some() {
+            return Err(ReplayError::Busy);
+        }
+        let (_, most) = self.apart;
+        self.replaying = Some(Replaying::new(claim, &self.info, most)?);
+        Ok(())
+    }
+
+    /// Reads one piece of the answer that is being checked, which takes no longer than a step that reads a prompt. Call
+    /// it between steps, after each or only when there is nothing else to do.
+    pub fn replay_piece(&mut self) -> Progress {
+        let Some(replaying) = &mut self.replaying else {
+            return Progress::Idle;
+        };
+        match replaying.piece(&mut self.forward, self.apart.0) {
+            None => Progress::More,
+            Some(found) => {
+                self.replaying = None;
+                Progress::Done(found)
+            }
+        }
+    }
+
+    /// Forgets the answer that is being checked.
+    pub fn drop_replay(&mut self) {
+        self.replaying = None;
+    }
+
+    /// Checks an answer while nothing else is done.
+    ///
+    /// # Errors
+    /// See [`ReplayError`].
+    pub fn replay(&mut self, claim: Claim) -> Result<Replay, ReplayError> {
+        self.begin_replay(claim)?;
+        loop {
+            if let Progress::Done(found) = self.replay_piece() {
+                return found;
+            }
+        }
     }
 
     /// Reads what is planned; beside it, the constraints say what may follow.

@@ -201,6 +201,11 @@ impl Forward {
         }
     }
 
+    /// Tokens that a row has logits of.
+    pub(crate) fn vocab(&self) -> usize {
+        self.config.vocab
+    }
+
     /// Bytes of weights that a step reads.
     pub(crate) fn weight_bytes(&self) -> usize {
         self.weights.bytes()

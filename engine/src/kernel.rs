@@ -319,13 +319,16 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{BLOCK, BLOCK_BYTES};
+    use crate::model::vector::{Unit, unit};
 
     pub(super) fn has_vnni() -> bool {
-        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni")
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vnni")
+            && unit::may_use(Unit::Avx512)
     }
 
     pub(super) fn has_avx2() -> bool {
-        is_x86_feature_detected!("avx2")
+        is_x86_feature_detected!("avx2") && unit::may_use(Unit::Avx2)
     }
 
     /// # Safety

@@ -12,7 +12,7 @@
 
 mod filter;
 mod margin;
-mod math;
+pub(crate) mod math;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

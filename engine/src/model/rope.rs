@@ -1,9 +1,12 @@
 //! Tables of the rotary position embedding, in the `rotate_half` layout of Hugging Face.
 //!
 //! Element `i` of a head's first half turns together with element `i` of its second half. Angles are
-//! computed in f32 in the order of operations that transformers uses, so that long contexts agree.
+//! computed in f32 in the order of operations that transformers uses, so that long contexts agree. What stands in the
+//! tables is the same on every machine: the last bits of the sines and powers that a system brings differ between systems,
+//! and the bits of every answer would with them.
 
 use crate::config::{Config, RopeScaling};
+use crate::sample::math::{exp, ln};
 
 /// Cosines and sines, each `[positions, head_dim / 2]` row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +29,9 @@ impl RopeTable {
         for position in 0..positions {
             for frequency in &frequencies {
                 let angle = position as f32 * frequency;
-                cos.push(angle.cos());
-                sin.push(angle.sin());
+                let [sine, cosine] = sine_and_cosine(f64::from(angle));
+                cos.push(cosine as f32);
+                sin.push(sine as f32);
             }
         }
         Self { cos, sin, half }
@@ -37,7 +41,11 @@ impl RopeTable {
 /// Radians per position of each pair.
 fn frequencies(config: &Config) -> Vec<f32> {
     let dim = config.head_dim;
-    let plain = |pair: usize| 1.0 / config.rope_theta.powf((2 * pair) as f32 / dim as f32);
+    let logarithm = ln(f64::from(config.rope_theta));
+    let plain = |pair: usize| {
+        let exponent = (2 * pair) as f32 / dim as f32;
+        1.0 / exp(f64::from(exponent) * logarithm) as f32
+    };
     let scale = |frequency: f32| match config.rope_scaling {
         RopeScaling::None => frequency,
         RopeScaling::Llama3 {
@@ -61,10 +69,61 @@ fn frequencies(config: &Config) -> Vec<f32> {
     (0..dim / 2).map(plain).map(scale).collect()
 }
 
+/// Sine and cosine of an angle below a million, to 1e-16, by the polynomials of FreeBSD's `k_sin.c` and `k_cos.c`, written
+/// so that IEEE 754 rounds alike everywhere.
+fn sine_and_cosine(angle: f64) -> [f64; 2] {
+    /// A quarter turn in three parts, of which two have so few bits that their products with a count are exact.
+    const QUARTER: [f64; 3] = [
+        1.570_796_326_734_125_6,
+        6.077_100_506_303_966e-11,
+        2.022_266_248_795_950_6e-21,
+    ];
+    const SINE: [f64; 6] = [
+        -0.166_666_666_666_666_32,
+        0.008_333_333_333_322_49,
+        -0.000_198_412_698_298_579_5,
+        2.755_731_370_707_006_8e-6,
+        -2.505_076_025_340_686_3e-8,
+        1.589_690_995_211_55e-10,
+    ];
+    const COSINE: [f64; 6] = [
+        0.041_666_666_666_666_6,
+        -0.001_388_888_888_887_411,
+        2.480_158_728_947_673e-5,
+        -2.755_731_435_139_066_3e-7,
+        2.087_572_321_298_175e-9,
+        -1.135_964_755_778_819_5e-11,
+    ];
+    let turns = (angle * std::f64::consts::FRAC_2_PI).round();
+    let rest = QUARTER.iter().fold(angle, |rest, part| rest - turns * part);
+    let square = rest * rest;
+    let series = |terms: &[f64]| terms.iter().rfold(0.0, |sum, term| sum * square + term);
+    let sine = rest + rest * square * series(&SINE);
+    let cosine = 1.0 - (0.5 * square - square * square * series(&COSINE));
+    match turns as i64 & 3 {
+        0 => [sine, cosine],
+        1 => [cosine, -sine],
+        2 => [-sine, -cosine],
+        _ => [-cosine, sine],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_utils::tiny_config;
+
+    #[test]
+    fn sines_and_cosines_are_those_of_the_system_but_for_the_last_bit() {
+        for at in 0..200_000 {
+            let angle = f64::from(at as f32 * 0.65);
+            let [sine, cosine] = sine_and_cosine(angle);
+            assert!((sine - angle.sin()).abs() < 3e-16, "{angle}");
+            assert!((cosine - angle.cos()).abs() < 3e-16, "{angle}");
+        }
+        let frequencies = frequencies(&tiny_config());
+        assert_eq!(frequencies, [1.0, 1.0 / 10_000f32.powf(0.5)]);
+    }
 
     #[test]
     fn first_pair_turns_one_radian_per_position() {

@@ -16,11 +16,14 @@ const LANES: usize = 32;
 pub fn fast<R>(body: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(avx512) = pulp::x86::V4::try_new() {
+        if let Some(avx512) = pulp::x86::V4::try_new().filter(|_| unit::may_use(Unit::Avx512)) {
             return avx512.vectorize(body);
         }
-        if let Some(avx2) = pulp::x86::V3::try_new() {
+        if let Some(avx2) = pulp::x86::V3::try_new().filter(|_| unit::may_use(Unit::Avx2)) {
             return avx2.vectorize(body);
+        }
+        if !unit::may_use(Unit::Best) {
+            return body();
         }
     }
     pulp::Arch::new().dispatch(body)
@@ -31,14 +34,72 @@ pub fn fast<R>(body: impl FnOnce() -> R) -> R {
 pub fn dispatch<Op: pulp::WithSimd>(operation: Op) -> Op::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(avx512) = pulp::x86::V4::try_new() {
+        if let Some(avx512) = pulp::x86::V4::try_new().filter(|_| unit::may_use(Unit::Avx512)) {
             return pulp::Simd::vectorize(avx512, operation);
         }
-        if let Some(avx2) = pulp::x86::V3::try_new() {
+        if let Some(avx2) = pulp::x86::V3::try_new().filter(|_| unit::may_use(Unit::Avx2)) {
             return pulp::Simd::vectorize(avx2, operation);
+        }
+        if !unit::may_use(Unit::Best) {
+            return pulp::Simd::vectorize(pulp::Scalar::new(), operation);
         }
     }
     pulp::Arch::new().dispatch(operation)
+}
+
+/// Vector units, worst first.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unit {
+    /// One number at a time. Nothing asks for it: it is what is left when nothing better may be used.
+    #[cfg(test)]
+    Portable,
+    /// Eight.
+    Avx2,
+    /// Sixteen.
+    Avx512,
+    /// Whatever there is.
+    Best,
+}
+
+/// Which vector units may be used: all of them. Only this crate's own tests forbid some, to compare the others.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod unit {
+    use super::Unit;
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    pub(crate) fn may_use(_: Unit) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    pub(crate) use capped::{may_use, up_to};
+
+    #[cfg(test)]
+    mod capped {
+        use std::sync::Mutex;
+        use std::sync::atomic::{AtomicU8, Ordering};
+
+        use super::Unit;
+
+        static BEST: AtomicU8 = AtomicU8::new(Unit::Best as u8);
+        static IN_TURN: Mutex<()> = Mutex::new(());
+
+        #[inline(always)]
+        pub(crate) fn may_use(unit: Unit) -> bool {
+            unit as u8 <= BEST.load(Ordering::Relaxed)
+        }
+
+        /// Runs `work`, and whatever else this process computes meanwhile, on nothing better than `unit`.
+        pub(crate) fn up_to<R>(unit: Unit, work: impl FnOnce() -> R) -> R {
+            let _turn = IN_TURN.lock();
+            BEST.store(unit as u8, Ordering::SeqCst);
+            let result = work();
+            BEST.store(Unit::Best as u8, Ordering::SeqCst);
+            result
+        }
+    }
 }
 
 /// Rows of `width` numbers that make up one parallel task.
@@ -189,6 +250,22 @@ pub fn add(to: &mut [f32], from: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_cap_leaves_no_better_vector_unit() {
+        struct Lanes;
+        impl pulp::WithSimd for Lanes {
+            type Output = usize;
+            fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+                S::F32_LANES
+            }
+        }
+        let lanes = |best| unit::up_to(best, || dispatch(Lanes));
+        assert_eq!(lanes(Unit::Portable), 1);
+        assert!([1, 4, 8].contains(&lanes(Unit::Avx2)));
+        assert_eq!(lanes(Unit::Avx512), lanes(Unit::Best));
+    }
 
     #[test]
     fn exponential_is_accurate_over_its_range() {

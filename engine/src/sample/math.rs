@@ -17,7 +17,7 @@ const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
 /// `e^x` to 4 units in the last place, for `x` from -700 to 700; beyond, as at these.
 #[inline(always)]
-pub(super) fn exp(x: f64) -> f64 {
+pub(crate) fn exp(x: f64) -> f64 {
     // Adding 1.5 * 2^52 leaves the nearest integer in the low bits of the mantissa.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     // Taylor's series: r stays within ln(2) / 2, where the first term left out is below 2^-56.
@@ -50,7 +50,7 @@ pub(super) fn exp(x: f64) -> f64 {
 }
 
 /// Natural logarithm of a positive normal number, to 1 unit in the last place, as in FreeBSD's `e_log.c`.
-pub(super) fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     const ROOT_HALF: u64 = 0x3fe6_a09e << 32;
     const ONE: u64 = 0x3ff0_0000 << 32;
     const EVEN: [f64; 3] = [
