@@ -1,12 +1,15 @@
 //! The till: asked before anything is computed, told exactly once what was made, and heard by the client.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use tributary_engine::registry::RegistryLimits;
 use tributary_engine::{EngineOptions, Precision};
+use tributary_peer::serve::adapters::{AdapterOptions, Fetch};
 use tributary_peer::serve::till::{Asked, Bill, Made, Receipt, Till};
 use tributary_peer::serve::{Refusal, ServeOptions, start};
 
@@ -59,6 +62,13 @@ fn serving(most_waiting: usize) -> (Server, Arc<Coins>, tokio::runtime::Runtime)
     let options = ServeOptions {
         base: "brook".into(),
         adapters: Vec::new(),
+        keep: AdapterOptions {
+            limits: RegistryLimits::default(),
+            cache: PathBuf::new(),
+            fetch_unnamed: false,
+            fetch_timeout_s: 1,
+        },
+        fetch: Fetch::Nobody,
         listen: "127.0.0.1:0".parse().unwrap(),
         hosts: Vec::new(),
         tokens: Vec::new(),
