@@ -132,8 +132,6 @@ pub(crate) struct Shop {
     /// Whether only this machine can ask.
     is_private: bool,
     fingerprint: String,
-    /// Seconds since 1970.
-    began: u64,
 }
 
 impl Shop {
@@ -254,7 +252,6 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         turns: Arc::new(Semaphore::new(MOST_READ)),
         is_private: addr.ip().is_loopback(),
         fingerprint,
-        began: head::now(),
     })
 }
 

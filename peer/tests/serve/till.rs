@@ -57,7 +57,10 @@ impl Bill for Paid {
 }
 
 /// A server of this process, its till, and what it runs on.
-fn serving(most_waiting: usize) -> (Server, Arc<Coins>, tokio::runtime::Runtime) {
+fn serving(
+    most_waiting: usize,
+    most_running: usize,
+) -> (Server, Arc<Coins>, tokio::runtime::Runtime) {
     let coins = Arc::new(Coins::default());
     let options = ServeOptions {
         base: "brook".into(),
@@ -77,7 +80,7 @@ fn serving(most_waiting: usize) -> (Server, Arc<Coins>, tokio::runtime::Runtime)
             threads: 1,
             cache_bytes: 1 << 28,
             most_waiting,
-            most_running: 4,
+            most_running,
         },
         till: coins.clone(),
     };
@@ -111,7 +114,7 @@ fn question(more: Value) -> Value {
 
 #[test]
 fn nobody_is_answered_without_paying_and_everybody_is_told_what_was_paid() {
-    let (server, coins, _runtime) = serving(8);
+    let (server, coins, _runtime) = serving(8, 4);
     let refused = server.post(CHAT, &question(json!({})));
     assert_eq!(
         (refused.status, refused.code().as_str()),
@@ -151,7 +154,7 @@ fn nobody_is_answered_without_paying_and_everybody_is_told_what_was_paid() {
 
 #[test]
 fn an_answer_that_nobody_waits_for_is_settled_once() {
-    let (server, coins, _runtime) = serving(8);
+    let (server, coins, _runtime) = serving(8, 4);
     let mut stream = server.connect();
     stream
         .write_all(&paid(
@@ -174,9 +177,10 @@ fn an_answer_that_nobody_waits_for_is_settled_once() {
 
 #[test]
 fn a_request_that_is_not_taken_costs_nothing() {
-    let (server, coins, _runtime) = serving(0);
-    // No request may wait.
-    let refused = server.send(&paid(&server, &question(json!({})))).unwrap();
+    let (server, coins, _runtime) = serving(1, 1);
+    // One answer is made, one may wait, and a request is taken whole or not at all.
+    let body = question(json!({"n": 4, "max_tokens": 400}));
+    let refused = server.send(&paid(&server, &body)).unwrap();
     assert_eq!(
         (refused.status, refused.code().as_str()),
         (429, "queue_full")
