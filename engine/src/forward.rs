@@ -10,9 +10,12 @@
 //! ```
 //! Each arrow is one task of the team (`kernel`). Buffers grow to the largest step and stay.
 
+mod linears;
+mod rows;
+
 use std::cell::RefCell;
 
-use crate::adapter::{LoadedAdapter, Part, RANKS};
+use crate::adapter::LoadedAdapter;
 use crate::attend::{self, Attention, BLOCK, Heads, Scratch, Stretches, TILE};
 use crate::base::BaseInfo;
 use crate::config::Config;
@@ -20,9 +23,11 @@ use crate::engine::Precision;
 use crate::kernel::Team;
 use crate::model::parameters::Parameter;
 use crate::model::rope::RopeTable;
-use crate::model::vector::{exp, fast};
-use crate::panel::{Lanes, PANEL, panels, total};
-use crate::weights::{Inputs, LayerWeights, Weights, quantise};
+use crate::model::vector::fast;
+use crate::panel::{PANEL, panels};
+use crate::weights::Weights;
+use linears::{Adapters, Linears, narrow};
+use rows::{Rows, gated, gather, norm, turn};
 
 /// Rows of a text up to which its blocks of positions are separate tasks: with more, there are enough tasks without.
 const FEW_ROWS: usize = 4;
@@ -100,75 +105,6 @@ struct Buffers {
     cuts: Vec<usize>,
     head_cuts: Vec<usize>,
     stretches: Vec<Stretches>,
-}
-
-/// Inputs of a product: `[panel][row][64]`, and the same quantised where weights are.
-#[derive(Default)]
-struct Rows {
-    x: Vec<f32>,
-    quantised: Vec<i8>,
-    /// For each panel and row, the scale and the sum of the quantised numbers.
-    scales: Vec<f32>,
-}
-
-impl Rows {
-    fn grow(&mut self, rows: usize, width: usize, precision: Precision) {
-        let length = rows * width * PANEL;
-        self.x.resize(length, 0.0);
-        if precision == Precision::Int8 {
-            self.quantised.resize(length, 0);
-            self.scales.resize(2 * rows * width, 0.0);
-        }
-    }
-
-    fn inputs(&self, rows: usize) -> Inputs<'_> {
-        Inputs {
-            rows,
-            x: &self.x,
-            quantised: &self.quantised,
-            scales: &self.scales,
-        }
-    }
-
-    /// Fills `panels` panels of `rows` rows and quantises them.
-    fn fill(
-        &mut self,
-        team: &mut Team,
-        size: (usize, usize),
-        fill: impl Fn(usize, &mut [f32]) + Sync,
-    ) {
-        let (rows, panels) = size;
-        let floats = [
-            (&mut self.x[..panels * rows * PANEL], rows * PANEL),
-            (&mut self.scales[..], 2 * rows),
-        ];
-        let bytes = (&mut self.quantised[..], rows * PANEL);
-        team.parts(floats, bytes, |panel, [out, scales], bytes| {
-            fill(panel, out);
-            if !bytes.is_empty() {
-                quantise(out, bytes, scales);
-            }
-        });
-    }
-}
-
-/// The adapters of a step's rows.
-struct Adapters<'a> {
-    rows: Vec<Option<&'a LoadedAdapter>>,
-    /// Numbers of `narrow` for one linear of one row.
-    width: usize,
-}
-
-impl<'a> Adapters<'a> {
-    fn of(spans: &[Span<'a>]) -> Self {
-        let each = |span: &Span<'a>| std::iter::repeat_n(span.adapter, span.tokens.len());
-        let rows: Vec<_> = spans.iter().flat_map(each).collect();
-        let rank = rows.iter().flatten().map(|a| a.rank()).max().unwrap_or(0);
-        Self {
-            rows,
-            width: rank.next_multiple_of(RANKS),
-        }
-    }
 }
 
 thread_local! {
@@ -615,171 +551,6 @@ impl Forward {
             }
         });
     }
-}
-
-/// Linears of one layer that share their inputs.
-struct Linears<'a> {
-    weights: &'a LayerWeights,
-    layer: usize,
-    /// The first of them.
-    first: usize,
-    adapters: &'a Adapters<'a>,
-    /// `[row][linear][rank]`
-    narrow: &'a [f32],
-    slots: usize,
-}
-
-impl Linears<'_> {
-    /// One panel of outputs, `[rows][64]`, with bias and adapters.
-    fn apply(&self, which: usize, panel: usize, inputs: Inputs<'_>, out: &mut [f32]) {
-        self.weights.linears[which].multiply(panel, inputs, out);
-        if let Some(bias) = &self.weights.biases[which] {
-            let bias = &bias[panel * PANEL..][..PANEL];
-            for out in out.chunks_exact_mut(PANEL) {
-                out.iter_mut()
-                    .zip(bias)
-                    .for_each(|(out, bias)| *out += bias);
-            }
-        }
-        let width = self.adapters.width;
-        if width == 0 {
-            return;
-        }
-        let linear = self.layer * 7 + which;
-        let rows = out.as_chunks_mut::<PANEL>().0.iter_mut();
-        for ((row, out), adapter) in rows.enumerate().zip(&self.adapters.rows) {
-            if let Some(adapter) = adapter {
-                let at = (row * self.slots + which - self.first) * width;
-                adapter.widen(linear, panel, &self.narrow[at..at + width], out);
-            }
-        }
-    }
-}
-
-/// What the adapters' first factors make of the inputs of some linears of a layer.
-fn narrow(
-    team: &mut Team,
-    out: &mut [f32],
-    inputs: Inputs<'_>,
-    adapters: &Adapters<'_>,
-    linears: (usize, std::ops::Range<usize>),
-) {
-    let (width, rows) = (adapters.width, inputs.rows);
-    if width == 0 {
-        return;
-    }
-    let (layer, which) = linears;
-    let (first, slots) = (which.start, which.len());
-    // With few rows a task is a part of one product, with many a whole row.
-    let each = if rows > TILE { slots * width } else { RANKS };
-    let out = (&mut out[..rows * slots * width], each);
-    team.parts([out], (&mut [], 1), |index, [out], _| {
-        for (at, out) in out.chunks_mut(RANKS).enumerate() {
-            let number = index * each + at * RANKS;
-            let (row, within) = (number / (slots * width), number % (slots * width));
-            if let Some(adapter) = adapters.rows[row] {
-                let linear = layer * 7 + first + within / width;
-                let part = Part {
-                    first: within % width,
-                    out,
-                };
-                adapter.narrow(linear, inputs.x, rows, row, part);
-            }
-        }
-    });
-}
-
-/// RMSNorm of every row of `x`, quantised too where `out` is.
-fn norm(
-    team: &mut Team,
-    x: &[f32],
-    factors: &mut [f32],
-    gain: &[f32],
-    config: &Config,
-    out: &mut Rows,
-) {
-    let rows = factors.len();
-    let width = panels(config.hidden);
-    team.parts([(&mut *factors, TILE)], (&mut [], 1), |index, [out], _| {
-        for (at, factor) in out.iter_mut().enumerate() {
-            let row = index * TILE + at;
-            let squares = fast(
-                #[inline(always)]
-                || squares(x, rows, row),
-            );
-            let mean = squares / config.hidden as f32;
-            *factor = 1.0 / (mean + config.norm_eps as f32).sqrt();
-        }
-    });
-    let factors = &*factors;
-    out.fill(team, (rows, width), |panel, out| {
-        let x = &x[panel * rows * PANEL..][..rows * PANEL];
-        let gain = &gain[panel * PANEL..][..PANEL];
-        fast(
-            #[inline(always)]
-            || scaled(out, x, factors, gain),
-        );
-    });
-}
-
-#[inline(always)]
-fn squares(x: &[f32], rows: usize, row: usize) -> f32 {
-    let mut sums = [0.0; PANEL];
-    for x in x.as_chunks::<PANEL>().0.iter().skip(row).step_by(rows) {
-        for lane in 0..PANEL {
-            sums[lane] = x[lane].mul_add(x[lane], sums[lane]);
-        }
-    }
-    total(sums)
-}
-
-#[inline(always)]
-fn scaled(out: &mut [f32], x: &[f32], factors: &[f32], gain: &[f32]) {
-    let gain: &Lanes = gain.try_into().expect("a panel");
-    let rows = out.as_chunks_mut::<PANEL>().0.iter_mut();
-    for ((out, x), factor) in rows.zip(x.as_chunks::<PANEL>().0).zip(factors) {
-        for lane in 0..PANEL {
-            out[lane] = x[lane] * factor * gain[lane];
-        }
-    }
-}
-
-#[inline(always)]
-fn gated(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1.0 + exp(-*gate)) * up;
-    }
-}
-
-/// Takes the features from `from` on out of a row.
-fn gather(panels: &[f32], rows: usize, row: usize, from: usize, out: &mut [f32]) {
-    let mut done = 0;
-    while done < out.len() {
-        let (panel, lane) = ((from + done) / PANEL, (from + done) % PANEL);
-        let count = (PANEL - lane).min(out.len() - done);
-        let at = (panel * rows + row) * PANEL + lane;
-        out[done..done + count].copy_from_slice(&panels[at..at + count]);
-        done += count;
-    }
-}
-
-/// Norms a head where the model does, turns it and scales it.
-fn turn(
-    head: &mut [f32],
-    gain: Option<&Vec<f32>>,
-    config: &Config,
-    table: &RopeTable,
-    position: usize,
-    scale: f32,
-) {
-    if let Some(gain) = gain {
-        let mean = head.iter().fold(0.0f32, |sum, x| x.mul_add(*x, sum)) / head.len() as f32;
-        let factor = 1.0 / (mean + config.norm_eps as f32).sqrt();
-        head.iter_mut()
-            .zip(gain)
-            .for_each(|(x, g)| *x = *x * factor * g);
-    }
-    attend::rotate(head, table, position, scale);
 }
 
 #[cfg(test)]
