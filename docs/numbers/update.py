@@ -6,8 +6,9 @@ prints, and replaces what stands between the page's marks. Prose outside the mar
         reach replay round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
+    python3 docs/numbers/update.py serving --report FILE --commit COMMIT
 
-The other forms, of which `newcomers`, `processes`, `reach`, `replay`, `scale`, `forms` and `why` are six more, take what `tributary demo --format json`, or the
+The other forms, of which `newcomers`, `processes`, `reach`, `replay`, `scale`, `serving`, `forms` and `why` are seven more, take what `tributary demo --format json`, or the
 tests of the page, printed before; for `scale` a folder with the runs of each size and what each used.
 `reliability.md`, `training.md` and the pages of `tributary-lab` are written by their own commands, which they name;
 those that need nothing but the command can be written from here too.
@@ -468,6 +469,32 @@ def replay(report=None, commit=None):
     ])
 
 
+def serving(report=None, commit=None):
+    """From what engine/benches/serving/conductor.py wrote with --out."""
+    if report is None:
+        sys.exit("run engine/benches/serving/conductor.py with --out FILE, then give --report FILE --commit COMMIT")
+    measured = json.loads(report)
+    span = lambda found, form: "–" if not found else (
+        f"{form.format(found['median'])} ({form.format(found['min'])} to {form.format(found['max'])})")
+    rows = []
+    for line in measured["lines"]:
+        ours, theirs = line.get("engine", {}), line.get("llama.cpp", {})
+        ratio = line.get("ratio", {})
+        shares = [span(side.get("share"), "{:.2f}") for side in (ours, theirs)]
+        rows.append((line["precision"], line["case"], line["label"], span(ours, "{:.1f}"), span(theirs, "{:.1f}"),
+                     f"{ratio['of_medians']:.2f}" if ratio else "–", *shares,
+                     f"{ours['of_bandwidth']:.0%}" if "of_bandwidth" in ours else "–", f"{line['others']:.0%}"))
+    bandwidth = measured["bandwidth"]
+    return "\n\n".join([
+        f"{machine(commit)} Two threads on two processors ({measured['processor']}), read bandwidth "
+        f"{bandwidth['median']:.1f} GB/s ({bandwidth['min']:.1f} to {bandwidth['max']:.1f}), "
+        f"{'random' if measured['random_weights'] else 'published'} weights.",
+        table(["precision", "case", "", "engine, tokens/s", "llama.cpp, tokens/s", "ratio of medians",
+               "engine: share of its base", "llama.cpp: share of its base", "engine: of the bandwidth",
+               "processors that others used"], rows),
+    ])
+
+
 def reach_pairs(cases):
     rows = []
     for case in (case for name, case in cases.items() if name.startswith("pair_")):
@@ -555,19 +582,20 @@ PAGES = {
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
     "luck": study("luck"), "texts": study("texts"),
     "forms": forms, "why": why, "round": round_cost, "reach": reach, "replay": replay,
+    "serving": serving,
 }
 
 
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, replay, scale or why")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, replay, scale, serving or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["forms"], ["why"])):
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["serving"], ["forms"], ["why"])):
         arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
-                        "processes, reach, replay, scale or why")
+                        "processes, reach, replay, scale, serving or why")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:
