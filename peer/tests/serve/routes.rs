@@ -298,6 +298,54 @@ fn a_name_is_given_to_another_adapter_only_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_server_does_not_start_without_an_adapter_that_it_was_given() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"));
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    let output = command
+        .args(["--adapter", "poet=/nowhere"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("poet") && said.contains("/nowhere"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_adapter_that_is_slow_to_come_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("home");
+    let home = tributary_peer::home::Home::create(&path).unwrap();
+    // A daemon that takes questions and answers none.
+    let daemon = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = daemon.local_addr().unwrap();
+    let control = json!({"addr": addr, "token": "0".repeat(64), "pid": std::process::id()});
+    std::fs::write(path.join("control.json"), control.to_string()).unwrap();
+    let server = Server::start_with(&[], &[("TRIBUTARY_HOME", path.to_str().unwrap())]);
+    let ask = |model: &str| {
+        let body = json!({"model": model, "prompt": "Once", "max_tokens": 4, "temperature": 0});
+        server.post("/v1/completions", &body)
+    };
+    std::thread::scope(|scope| {
+        let waiting = ["a", "b", "c", "d"].map(|digit| {
+            let model = digit.repeat(64);
+            let waiting = scope.spawn(move || ask(&model));
+            // Now its fetch is on the way.
+            (daemon.accept().unwrap(), waiting)
+        });
+        assert_eq!(ask("brook").status, 200);
+        assert!(waiting.iter().all(|(_, waiting)| !waiting.is_finished()));
+        drop(home);
+        for (asked, waiting) in waiting {
+            drop(asked);
+            let refused = waiting.join().unwrap();
+            assert!(refused.code().starts_with("adapter_"), "{refused:?}");
+        }
+    });
+}
+
+#[test]
 fn responses_are_answered_and_nothing_is_kept() {
     let server = Server::start(&[]);
     let body = json!({"model": "brook", "input": "Once", "instructions": "Tell.", "temperature": 0,
