@@ -3,6 +3,18 @@
 //!
 //! Synchronous; it knows no network, no clock and no money. The trainer reads models here and computes with them in
 //! its own way; a peer serves them from here.
+//!
+//! ```text
+//! config.json, safetensors, tokenizer.json -> Base        names -> registry -> LoadedAdapter
+//!                                              |                                  |
+//!          Request -> Engine { schedule -> forward pass over pages of keys and values -> sampler } -> Event -> Text
+//!                                              |
+//!                                   Replay: is an answer what its request gives?
+//! ```
+//! Rooms: [`base`], [`config`], [`model`], [`tokenizer`], [`chat`] say what a model is; `engine` joins [`schedule`],
+//! [`pages`] and [`sample`] with the forward pass (`forward`, on `panel`, `weights`, `attend`, [`adapter`], `kernel`);
+//! [`registry`] keeps adapters by name; [`grammar`] and [`tools`] hold answers to a form; [`text`] shows them;
+//! [`replay`] checks them; [`mod@reference`] is the slow twin of the pass.
 
 pub mod adapter;
 mod attend;
