@@ -30,6 +30,9 @@ pub struct GenerateConfig {
     pub top_p: f64,
     /// Seed of the draws.
     pub seed: u64,
+    /// Computes in f32 throughout, by tensors, as transformers does. Otherwise the engine reads where it can: several
+    /// times as fast, with keys, values and adapter in bf16.
+    pub exact: bool,
 }
 
 impl Default for GenerateConfig {
@@ -40,6 +43,7 @@ impl Default for GenerateConfig {
             temperature: 0.0,
             top_p: 1.0,
             seed: 0,
+            exact: false,
         }
     }
 }
@@ -168,7 +172,7 @@ fn continue_ids(
             answer,
         });
     }
-    let mut text = Text::new(base, adapter, prompt_ids.len() + answer)?;
+    let mut text = Text::new(base, adapter, prompt_ids.len() + answer, config.exact)?;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let ends = base.end_tokens();
     let mut pending = prompt_ids.clone();
@@ -215,9 +219,11 @@ impl<'a> Text<'a> {
         base: &'a BaseModel,
         adapter: Option<&Adapter>,
         tokens: usize,
+        exact: bool,
     ) -> Result<Self, LoraError> {
         let (model, config) = (base.model(), base.config());
-        if let Some(mut reader) = base.reader(MAX_GENERATION_TOKENS) {
+        let reader = (!exact).then(|| base.reader(MAX_GENERATION_TOKENS)).flatten();
+        if let Some(mut reader) = reader {
             reader.clear();
             // Its content needs no name here: nothing is kept of it.
             let load = |adapter| LoadedAdapter::new(config, adapter, Digest::default());
@@ -372,6 +378,7 @@ mod tests {
                 temperature: 1.5,
                 top_p,
                 seed,
+                exact: false,
             };
             generate(&base, None, "abc", &config).unwrap().token_ids
         };
