@@ -1,7 +1,6 @@
 //! `tributary serve`: answers over HTTP until it is stopped.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +10,6 @@ use tributary_trainer::input;
 use super::Context;
 use super::args::{PrecisionName, ServeArgs};
 use super::up::interrupted;
-use crate::serve::till::Open;
 use crate::serve::{ServeOptions, start};
 use crate::terminal::{Failure, note};
 
@@ -55,7 +53,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
             most_waiting: MOST_WAITING,
             most_running: MOST_RUNNING,
         },
-        till: Arc::new(Open),
+        till: super::gateway::till(context, &args.pay)?,
     };
     let server = start(options).await?;
     let serving = Serving {

@@ -132,7 +132,7 @@ impl Answering {
         shop: Arc<Shop>,
         headers: &HeaderMap,
         consumer: Consumer,
-        ask: Ask,
+        mut ask: Ask,
         out: mpsc::Sender<Piece>,
     ) -> Result<Self, Refusal> {
         let each = ask.settings.answers;
@@ -144,8 +144,12 @@ impl Answering {
             model: &ask.model,
             prompt_tokens: each * ask.prompts.iter().map(Vec::len).sum::<usize>(),
             max_tokens: max_tokens * count,
+            body: ask.settings.body,
         };
         let bill = shop.till.admit(asked).await?;
+        if let Some(seed) = bill.seed().filter(|_| !ask.settings.is_seeded) {
+            ask.settings.sampling.seed = seed;
+        }
         let (send, events) = mpsc::channel(MOST_BEHIND + count);
         let wants_tokens = ask.settings.logprobs.is_some();
         let stops = ask.settings.stops.clone();
