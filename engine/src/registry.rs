@@ -93,6 +93,8 @@ pub struct Entry<'a, S> {
     pub bytes: Option<usize>,
     /// Whether it stays in memory.
     pub pinned: bool,
+    /// When it came to stand for that; None before the first load.
+    pub loaded: Option<Micros>,
     /// Whether a load is in progress.
     pub loading: bool,
     /// Why the last load failed, until one succeeds.
@@ -134,6 +136,7 @@ struct Failure {
 struct Alias<S, W> {
     source: S,
     content: Option<Digest>,
+    loaded: Option<Micros>,
     pinned: bool,
     loading: Option<Loading<W>>,
     failure: Option<Failure>,
@@ -295,7 +298,7 @@ impl<S: Clone, W> Registry<S, W> {
         let alias = self.names.get_mut(&name).expect("it was found above");
         let loading = alias.loading.take().expect("it was found by it");
         let taken = match outcome {
-            Ok((adapter, source)) => self.take(&name, &loading, adapter, source),
+            Ok((adapter, source)) => self.take(&name, &loading, (adapter, source), now),
             Err(failure) => Err(AdapterError::Load {
                 name: name.clone(),
                 failure,
@@ -322,6 +325,7 @@ impl<S: Clone, W> Registry<S, W> {
                 content: alias.content,
                 bytes: resident.map(|r| r.bytes),
                 pinned: alias.pinned,
+                loaded: alias.loaded,
                 loading: alias.loading.is_some(),
                 failure: alias.failure.as_ref().map(|f| &f.error),
             }
@@ -352,6 +356,7 @@ impl<S: Clone, W> Registry<S, W> {
         let alias = Alias {
             source,
             content: None,
+            loaded: None,
             pinned: false,
             loading: None,
             failure: None,
@@ -377,8 +382,8 @@ impl<S: Clone, W> Registry<S, W> {
         &mut self,
         name: &str,
         loading: &Loading<W>,
-        adapter: Arc<LoadedAdapter>,
-        source: S,
+        (adapter, source): (Arc<LoadedAdapter>, S),
+        now: Micros,
     ) -> Result<Arc<LoadedAdapter>, AdapterError> {
         let (content, was) = (adapter.content(), self.names[name].content);
         if let Some(was) = was.filter(|was| *was != content && !loading.replaces) {
@@ -392,6 +397,9 @@ impl<S: Clone, W> Registry<S, W> {
         };
         self.admit(&adapter, loading.pin.then_some(name))?;
         let alias = self.names.get_mut(name).expect("it is being loaded");
+        if was != Some(content) {
+            alias.loaded = Some(now);
+        }
         (alias.content, alias.source) = (Some(content), source);
         (alias.pinned, alias.failure) = (loading.pin, None);
         if let Some(was) = was.filter(|was| *was != content) {

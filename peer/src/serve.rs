@@ -35,7 +35,7 @@ mod worker;
 mod x402;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,12 +44,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tributary_engine::base::BaseInfo;
 use tributary_engine::chat::ChatTemplate;
-use tributary_engine::{Base, Engine, EngineOptions, LoadedAdapter, Precision};
+use tributary_engine::{Base, Engine, EngineOptions, LoadedAdapter, Precision, Vocabulary};
 
 pub use refusal::{ErrorBody, ErrorFields, Refusal};
 
 use crate::model::BROOK;
-use adapters::{AdapterError, Adapters};
+use adapters::{AdapterError, AdapterOptions, Adapters, Fetch, ServedBase};
 use connection::MOST_CONNECTIONS;
 use gate::Gate;
 use till::Till;
@@ -64,8 +64,12 @@ const LEAST_TOKEN_BYTES: usize = 16;
 pub struct ServeOptions {
     /// `brook`, or a folder in Hugging Face layout.
     pub base: String,
-    /// Adapters by alias, from PEFT folders.
-    pub adapters: Vec<(String, PathBuf)>,
+    /// Adapters by alias: PEFT folders, or ids of adapters or runs. Each is loaded before the server is ready.
+    pub adapters: Vec<(String, String)>,
+    /// How adapters are kept.
+    pub keep: AdapterOptions,
+    /// Who fetches those that are not on this machine.
+    pub fetch: Fetch,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Further names of this server, as clients write them: `NAME` or `NAME:PORT`.
@@ -119,6 +123,8 @@ pub enum ServeError {
 pub(crate) struct Shop {
     info: BaseInfo,
     template: Option<ChatTemplate>,
+    /// The base's tokens, for answers that keep a form.
+    vocabulary: Vocabulary,
     ends: Arc<[u32]>,
     adapters: Adapters,
     worker: Worker,
@@ -130,16 +136,20 @@ pub(crate) struct Shop {
     /// Whether only this machine can ask.
     is_private: bool,
     fingerprint: String,
-    /// Seconds since 1970.
-    began: u64,
 }
 
 impl Shop {
-    /// What a model's name means now.
-    fn model(&self, name: &str) -> Result<Option<Arc<LoadedAdapter>>, Refusal> {
-        (self.adapters.get(name)).map_err(|error| match error {
-            AdapterError::Unknown(_) => Refusal::no_model(name),
-            other => Refusal::internal(other.to_string()),
+    /// What a model's name means now. May wait for an adapter that is fetched.
+    async fn model(&self, name: &str) -> Result<Option<Arc<LoadedAdapter>>, Refusal> {
+        let got = self.adapters.get(name).await;
+        got.map_err(|error| match error {
+            AdapterError::NotFound { .. } => Refusal::no_model(name),
+            // Where this machine keeps what is nobody else's business.
+            AdapterError::Load { failure, .. } if !self.is_private => {
+                let why = "cannot load this adapter; ask another server, or this one's owner";
+                Refusal::new(routes::status(failure.code), failure.code, why)
+            }
+            other => routes::refused(&other),
         })
     }
 }
@@ -158,7 +168,7 @@ pub struct Server {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn start(options: ServeOptions) -> Result<Server, ServeError> {
+pub async fn start(mut options: ServeOptions) -> Result<Server, ServeError> {
     let is_private = options.listen.ip().is_loopback();
     if !is_private && options.tokens.is_empty() {
         return Err(ServeError::NoToken(options.listen));
@@ -174,8 +184,12 @@ pub async fn start(options: ServeOptions) -> Result<Server, ServeError> {
     // Before the base is loaded, which takes its time.
     let listener = TcpListener::bind(addr).await.map_err(bind)?;
     let addr = listener.local_addr().map_err(bind)?;
+    let adapters = std::mem::take(&mut options.adapters);
     let shop = tokio::task::spawn_blocking(move || open(options, addr));
     let shop = shop.await.expect("loading a base does not panic")?;
+    for (name, from) in &adapters {
+        shop.adapters.load(name, from, false).await?;
+    }
     let model = shop.info.name.clone();
     let shop = Arc::new(shop);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -194,7 +208,7 @@ pub async fn start(options: ServeOptions) -> Result<Server, ServeError> {
     })
 }
 
-/// Loads the base and its adapters.
+/// Loads the base and starts its engine.
 fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
     let failed = |why: String| ServeError::Base {
         name: options.base.clone(),
@@ -212,10 +226,15 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
     };
     let base = base.map_err(|e| failed(e.to_string()))?;
     let info = base.info.clone();
-    let adapters = Adapters::new(&info.name, &options.base);
-    for (name, folder) in &options.adapters {
-        adapters.load(name, folder)?;
-    }
+    let ends: Arc<[u32]> = info.end_tokens().into();
+    let vocabulary = Vocabulary::new(&info.tokenizer, &ends, info.config.vocab);
+    let vocabulary = vocabulary.map_err(|e| failed(e.to_string()))?;
+    let served = ServedBase {
+        name: info.name.clone(),
+        hash: info.hash,
+        config: info.config.clone(),
+    };
+    let adapters = Adapters::new(served, options.keep, options.fetch);
     let precision = match options.engine.precision {
         Precision::F32 => "f32",
         Precision::Int8 => "int8",
@@ -228,9 +247,10 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
     let engine = Engine::new(base, options.engine);
     let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
     Ok(Shop {
-        ends: info.end_tokens().into(),
+        ends,
         info,
         template,
+        vocabulary,
         adapters,
         worker,
         thread,
@@ -239,7 +259,6 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         turns: Arc::new(Semaphore::new(MOST_READ)),
         is_private: addr.ip().is_loopback(),
         fingerprint,
-        began: head::now(),
     })
 }
 

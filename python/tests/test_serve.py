@@ -101,13 +101,27 @@ class Serving(unittest.TestCase):
             create(**asked, store=True)
         self.assertEqual(refused.exception.param, "store")
 
+    def test_a_form_is_kept_to(self) -> None:
+        schema = {
+            "type": "object",
+            "properties": {"colour": {"enum": ["red", "blue"]}},
+            "required": ["colour"],
+            "additionalProperties": False,
+        }
+        form = {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema, "strict": True}}
+        whole = self.chat(response_format=form, max_completion_tokens=60, temperature=1)
+        self.assertIn(json.loads(whole.choices[0].message.content)["colour"], ("red", "blue"))
+        with self.assertRaises(openai.BadRequestError) as refused:
+            self.chat(tools=[{"type": "function", "function": {"name": "tide"}}])
+        self.assertEqual(refused.exception.code, "tools_not_supported")
+
     def test_adapters_that_cannot_be_loaded_are_refused(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "adapter_config.json").write_text("{}", encoding="utf-8")
             with self.assertRaises(openai.BadRequestError) as refused:
                 body = {"lora_name": "poet", "lora_path": folder}
                 self.client.post("/load_lora_adapter", body=body, cast_to=httpx2.Response)
-        self.assertEqual(refused.exception.code, "adapter_unusable")
+        self.assertEqual(refused.exception.code, "adapter_unreadable")
         with self.assertRaises(openai.NotFoundError):
             self.client.post("/unload_lora_adapter", body={"lora_name": "poet"}, cast_to=httpx2.Response)
 

@@ -1,15 +1,18 @@
 //! `tributary serve`: answers over HTTP until it is stopped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use tributary_engine::registry::RegistryLimits;
 use tributary_engine::{EngineOptions, Precision};
 use tributary_trainer::input;
 
 use super::Context;
-use super::args::{PrecisionName, ServeArgs};
+use super::args::{PrecisionName, ServeArgs, default_home};
 use super::up::interrupted;
+use crate::home::HomePaths;
+use crate::serve::adapters::{AdapterOptions, Fetch};
 use crate::serve::{ServeOptions, start};
 use crate::terminal::{Failure, note};
 
@@ -21,6 +24,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 const MOST_WAITING: usize = 256;
 /// Requests that are answered at the same time.
 const MOST_RUNNING: usize = 32;
+/// How long to try to fetch an adapter, in seconds: clients wait for an answer ten minutes at most.
+const FETCH_S: u64 = 120;
+/// Where a home keeps adapters that were fetched for answers, in its folder of what can be made again.
+const CACHE: &str = "adapters";
 
 /// `serve/1`: the server is ready.
 #[derive(Serialize)]
@@ -37,9 +44,18 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
+    let (fetch, cache) = home(context);
     let options = ServeOptions {
         base: args.base,
         adapters: args.adapter,
+        keep: AdapterOptions {
+            limits: RegistryLimits::default(),
+            cache,
+            // On an address that others reach, what is fetched is its owner's choice.
+            fetch_unnamed: args.listen.ip().is_loopback(),
+            fetch_timeout_s: FETCH_S,
+        },
+        fetch,
         listen: args.listen,
         hosts: args.host,
         tokens: tokens(args.token_file.as_deref())?,
@@ -70,6 +86,20 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
         ));
     }
     Ok(())
+}
+
+/// Who fetches adapters, and where they are kept: a home, where there is one.
+fn home(context: &Context) -> (Fetch, PathBuf) {
+    let named = Some(&context.home).filter(|home| !home.as_os_str().is_empty());
+    // A system without a place for homes has none.
+    let home = named.cloned().or_else(|| default_home().ok());
+    match home.map(HomePaths::new) {
+        Some(home) if home.key().is_file() => {
+            let cache = home.cache().join(CACHE);
+            (Fetch::Home(home.root().to_owned()), cache)
+        }
+        _ => (Fetch::Nobody, PathBuf::new()),
+    }
 }
 
 /// Tokens of the file and of the environment.

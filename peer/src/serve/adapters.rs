@@ -19,6 +19,8 @@ use tributary_engine::request::Micros;
 use tributary_protocol::hash::Digest;
 use utoipa::ToSchema;
 
+use super::head::now;
+
 mod bring;
 #[cfg(test)]
 mod tests;
@@ -74,6 +76,8 @@ pub struct ServedModel {
     pub bytes_in_memory: Option<u64>,
     /// Whether it stays in memory.
     pub pinned: bool,
+    /// Seconds since 1970 when it came to be what it is; of one that was not loaded yet, when the server began.
+    pub created: u64,
     /// Whether it is being loaded.
     pub loading: bool,
     /// Why it could not be loaded.
@@ -93,6 +97,8 @@ struct Inner {
     reads: Semaphore,
     fetches: Semaphore,
     began: Instant,
+    /// The same in seconds since 1970.
+    began_s: u64,
 }
 
 /// The adapters of one base. Cloning shares them.
@@ -108,6 +114,7 @@ impl Adapters {
             reads: Semaphore::new(READS_AT_ONCE),
             fetches: Semaphore::new(FETCHES_AT_ONCE),
             began: Instant::now(),
+            began_s: now(),
             base,
             options,
             fetch,
@@ -173,6 +180,11 @@ impl Adapters {
         (self.0.registry.lock()).register(name, Source::of(path_or_id))
     }
 
+    /// Whether a model has the name.
+    pub fn knows(&self, name: &str) -> bool {
+        name == self.0.base.name || self.0.registry.lock().knows(name)
+    }
+
     /// Forgets a name. Requests that run keep their adapter.
     ///
     /// # Errors
@@ -197,6 +209,7 @@ impl Adapters {
             source: Some(entry.source.to_string()),
             bytes_in_memory: entry.bytes.map(|bytes| bytes as u64),
             pinned: entry.pinned,
+            created: self.0.began_s + entry.loaded.map_or(0, |at| at.0 / 1_000_000),
             loading: entry.loading,
             failure: entry.failure.map(ToString::to_string),
             ..self.0.model(entry.name)
@@ -262,6 +275,7 @@ impl Inner {
             source: None,
             bytes_in_memory: None,
             pinned: false,
+            created: self.began_s,
             loading: false,
             failure: None,
         }

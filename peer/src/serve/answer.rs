@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tributary_engine::request::{Consumer, Token};
 use tributary_engine::text::{Shown, Text};
-use tributary_engine::{Event, Finish, Request, RequestId};
+use tributary_engine::tools::{CallParser, Delta};
+use tributary_engine::{Event, Finish, LoadedAdapter, Request, RequestId};
 
 use super::ask::Ask;
 use super::till::{Asked, Bill, Made, Receipt};
@@ -30,6 +32,8 @@ pub(super) enum Reason {
     Stop,
     /// As many tokens as were asked for.
     Length,
+    /// The client is to do what the answer calls.
+    ToolCalls,
 }
 
 impl Reason {
@@ -38,6 +42,7 @@ impl Reason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -49,11 +54,24 @@ pub(super) struct Placed {
     pub(super) at: usize,
 }
 
+/// A call of a tool.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// Which call of the answer.
+    pub(super) index: usize,
+    pub(super) id: String,
+    pub(super) name: String,
+    /// A JSON object.
+    pub(super) arguments: String,
+}
+
 /// What comes of a request.
 #[derive(Debug)]
 pub(super) enum Piece {
     /// More text of an answer, and the tokens that now are shown whole.
     Text(usize, String, Vec<Placed>),
+    /// A call in an answer.
+    Call(usize, Call),
     /// An answer is whole.
     Ended(usize, Reason),
     /// The request failed; only `Done` follows.
@@ -83,12 +101,12 @@ pub(super) async fn begin(
     shop: Arc<Shop>,
     headers: HeaderMap,
     consumer: Consumer,
-    ask: Ask,
+    (ask, adapter): (Ask, Option<Arc<LoadedAdapter>>),
 ) -> Result<mpsc::Receiver<Piece>, Refusal> {
     let (ready, is_ready) = oneshot::channel();
     tokio::spawn(async move {
         let (out, pieces) = mpsc::channel(MOST_PIECES);
-        match Answering::submit(shop, &headers, consumer, ask, out).await {
+        match Answering::submit(shop, &headers, consumer, (ask, adapter), out).await {
             Ok(answering) => {
                 // Dropped with the pieces when nobody waits any more, which the task sees.
                 let _ = ready.send(Ok(pieces));
@@ -105,6 +123,8 @@ pub(super) async fn begin(
 struct One {
     id: RequestId,
     text: Text,
+    /// Finds calls in the text where there are tools.
+    calls: Option<CallParser>,
     /// Tokens whose text is not shown yet.
     waiting: VecDeque<Placed>,
     /// The client has its end.
@@ -116,14 +136,52 @@ struct Answering {
     answers: Vec<One>,
     events: mpsc::Receiver<(usize, Event)>,
     out: mpsc::Sender<Piece>,
-    bill: Box<dyn Bill>,
+    bill: Owed,
     /// Answers to each prompt.
     each: usize,
     wants_tokens: bool,
     /// Nobody takes pieces any more.
     is_alone: bool,
-    made: Made,
     total: Total,
+}
+
+/// A bill that is settled however its request ends, and what was made for it so far.
+struct Owed {
+    bill: Option<Box<dyn Bill>>,
+    made: Made,
+}
+
+impl Owed {
+    fn new(bill: Box<dyn Bill>) -> Self {
+        Self {
+            bill: Some(bill),
+            made: Made::default(),
+        }
+    }
+
+    /// The seed of a request that names none, where the bill has one.
+    fn seed(&self) -> Option<u64> {
+        self.bill.as_ref().and_then(|bill| bill.seed())
+    }
+
+    async fn settle(mut self) -> Receipt {
+        let bill = self.bill.take().expect("it is settled once");
+        bill.settle(self.made).await
+    }
+}
+
+impl Drop for Owed {
+    /// Not settled: its task broke off, which is the server's fault.
+    fn drop(&mut self) {
+        let made = Made {
+            failed: true,
+            ..self.made
+        };
+        // Without a runtime the process ends, and whoever is owed with it.
+        if let (Some(bill), Ok(runtime)) = (self.bill.take(), Handle::try_current()) {
+            runtime.spawn(bill.settle(made));
+        }
+    }
 }
 
 impl Answering {
@@ -132,7 +190,7 @@ impl Answering {
         shop: Arc<Shop>,
         headers: &HeaderMap,
         consumer: Consumer,
-        mut ask: Ask,
+        (mut ask, adapter): (Ask, Option<Arc<LoadedAdapter>>),
         out: mpsc::Sender<Piece>,
     ) -> Result<Self, Refusal> {
         let each = ask.settings.answers;
@@ -146,15 +204,17 @@ impl Answering {
             max_tokens: max_tokens * count,
             body: ask.settings.body,
         };
-        let bill = shop.till.admit(asked).await?;
+        let mut bill = Owed::new(shop.till.admit(asked).await?);
         if let Some(seed) = bill.seed().filter(|_| !ask.settings.is_seeded) {
             ask.settings.sampling.seed = seed;
         }
         let (send, events) = mpsc::channel(MOST_BEHIND + count);
         let wants_tokens = ask.settings.logprobs.is_some();
-        let stops = ask.settings.stops.clone();
+        let (stops, tools) = (ask.settings.stops.clone(), ask.settings.wish.tools.clone());
         let mut answers = Vec::with_capacity(count);
-        for (answer, request) in requests(&shop, consumer, ask, max_tokens).enumerate() {
+        for (answer, request) in requests(&shop, consumer, (ask, adapter), max_tokens).enumerate() {
+            let tools = tools.as_ref();
+            let calls = tools.map(|tools| tools.parser(request.sampling.seed, &request.prompt));
             let reader = Reader {
                 events: send.clone(),
                 answer,
@@ -170,17 +230,15 @@ impl Answering {
                 Ok(id) => answers.push(One {
                     id,
                     text: Text::new(&shop.info.tokenizer, stops.clone()),
+                    calls,
                     waiting: VecDeque::new(),
                     is_whole: false,
                 }),
                 // All or none.
                 Err(refusal) => {
                     answers.iter().for_each(|one| shop.worker.cancel(one.id));
-                    let nothing = Made {
-                        failed: true,
-                        ..Made::default()
-                    };
-                    bill.settle(nothing).await;
+                    bill.made.failed = true;
+                    bill.settle().await;
                     return Err(refusal);
                 }
             }
@@ -194,7 +252,6 @@ impl Answering {
             each,
             wants_tokens,
             is_alone: false,
-            made: Made::default(),
             total: Total::default(),
         })
     }
@@ -207,7 +264,7 @@ impl Answering {
                 event = self.events.recv() => match event {
                     Some(event) => Some(event),
                     None => {
-                        self.made.failed = true;
+                        self.bill.made.failed = true;
                         self.fail(Refusal::internal("the engine has stopped; restart the server")).await;
                         break;
                     }
@@ -218,9 +275,9 @@ impl Answering {
                 Some((answer, Event::Token(token))) => self.token(answer, token).await,
                 Some((answer, Event::Finished(finish, usage))) => {
                     open -= 1;
-                    self.made.prompt_tokens += usage.prompt;
-                    self.made.cached_tokens += usage.cached;
-                    self.made.answer_tokens += usage.answer;
+                    self.bill.made.prompt_tokens += usage.prompt;
+                    self.bill.made.cached_tokens += usage.cached;
+                    self.bill.made.answer_tokens += usage.answer;
                     // A prompt is counted once, as it was for its first answer.
                     if answer % self.each == 0 {
                         self.total.prompt += usage.prompt;
@@ -231,7 +288,7 @@ impl Answering {
             }
         }
         let mut total = self.total;
-        total.receipt = self.bill.settle(self.made).await;
+        total.receipt = self.bill.settle().await;
         if !self.is_alone {
             // A client that left meanwhile has what it wanted.
             let _ = self.out.send(Piece::Done(total)).await;
@@ -254,7 +311,8 @@ impl Answering {
         }
         let stopped = shown.stopped;
         self.show(answer, shown).await;
-        if stopped {
+        let calls = self.answers[answer].calls.as_ref();
+        if stopped || calls.is_some_and(CallParser::is_finished) {
             self.shop.worker.cancel(self.answers[answer].id);
             self.end(answer, Reason::Stop).await;
         }
@@ -286,7 +344,7 @@ impl Answering {
             }
             Finish::Failed(why) => {
                 tracing::error!("an answer failed: {why}");
-                self.made.failed = true;
+                self.bill.made.failed = true;
                 self.fail(Refusal::internal(format!("the answer failed: {why}")))
                     .await;
             }
@@ -294,15 +352,52 @@ impl Answering {
     }
 
     async fn show(&mut self, answer: usize, shown: Shown) {
-        let waiting = &mut self.answers[answer].waiting;
-        let tokens = shown.tokens.min(waiting.len());
-        let tokens: Vec<Placed> = waiting.drain(..tokens).collect();
-        if !shown.text.is_empty() || !tokens.is_empty() {
-            self.send(Piece::Text(answer, shown.text, tokens)).await;
+        let one = &mut self.answers[answer];
+        let tokens = shown.tokens.min(one.waiting.len());
+        let tokens: Vec<Placed> = one.waiting.drain(..tokens).collect();
+        let deltas = match &mut one.calls {
+            Some(calls) => calls.push(&shown.text),
+            None => vec![Delta::Text(shown.text)],
+        };
+        self.tell(answer, deltas, tokens).await;
+    }
+
+    /// Text and calls, and the tokens that they came with.
+    async fn tell(&mut self, answer: usize, deltas: Vec<Delta>, tokens: Vec<Placed>) {
+        let mut tokens = Some(tokens).filter(|tokens| !tokens.is_empty());
+        for delta in deltas {
+            let piece = match delta {
+                Delta::Text(text) if text.is_empty() => continue,
+                Delta::Text(text) => Piece::Text(answer, text, tokens.take().unwrap_or_default()),
+                Delta::Call {
+                    index,
+                    id,
+                    name,
+                    arguments,
+                } => {
+                    let call = Call {
+                        index,
+                        id,
+                        name,
+                        arguments,
+                    };
+                    Piece::Call(answer, call)
+                }
+            };
+            self.send(piece).await;
+        }
+        if let Some(tokens) = tokens {
+            self.send(Piece::Text(answer, String::new(), tokens)).await;
         }
     }
 
-    async fn end(&mut self, answer: usize, reason: Reason) {
+    async fn end(&mut self, answer: usize, mut reason: Reason) {
+        if let Some(calls) = self.answers[answer].calls.take() {
+            if calls.calls() > 0 && reason == Reason::Stop {
+                reason = Reason::ToolCalls;
+            }
+            self.tell(answer, calls.finish(), Vec::new()).await;
+        }
         self.answers[answer].is_whole = true;
         self.send(Piece::Ended(answer, reason)).await;
     }
@@ -353,11 +448,10 @@ fn most_tokens(ask: &Ask, context: usize) -> Result<usize, Refusal> {
 fn requests(
     shop: &Shop,
     consumer: Consumer,
-    ask: Ask,
+    (ask, adapter): (Ask, Option<Arc<LoadedAdapter>>),
     max_tokens: usize,
 ) -> impl Iterator<Item = Request> {
     let Ask {
-        adapter,
         prompts,
         settings,
         constraints,
@@ -385,4 +479,49 @@ fn requests(
                 deadline: Some(deadline),
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::future::BoxFuture;
+
+    use super::*;
+
+    /// Sends on what it is told.
+    struct Told(Mutex<Option<oneshot::Sender<Made>>>);
+
+    impl Bill for Told {
+        fn settle(self: Box<Self>, made: Made) -> BoxFuture<'static, Receipt> {
+            let send = self.0.into_inner().unwrap().expect("it is settled once");
+            Box::pin(async move {
+                send.send(made).unwrap();
+                Receipt::default()
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_breaks_off_settles_its_bill_as_failed() {
+        let (send, told) = oneshot::channel();
+        let mut owed = Owed::new(Box::new(Told(Mutex::new(Some(send)))));
+        owed.made.answer_tokens = 3;
+        let task = tokio::spawn(async move {
+            let _owed = owed;
+            panic!("as a defect would");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let made = told.await.unwrap();
+        assert!(made.failed && made.answer_tokens == 3);
+    }
+
+    #[tokio::test]
+    async fn a_bill_that_was_settled_is_not_settled_again() {
+        let (send, told) = oneshot::channel();
+        let owed = Owed::new(Box::new(Told(Mutex::new(Some(send)))));
+        // The bill panics on a second time.
+        owed.settle().await;
+        assert!(!told.await.unwrap().failed);
+    }
 }

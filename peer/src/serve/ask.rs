@@ -1,10 +1,8 @@
 //! What a request asks for, once it is understood: the same whichever route it came by.
 
-use std::sync::Arc;
-
+use tributary_engine::Sampling;
 use tributary_engine::json::Json;
 use tributary_engine::request::Constraint;
-use tributary_engine::{LoadedAdapter, Sampling};
 use tributary_protocol::hash::Digest;
 
 use super::constraint::{Wish, constraint};
@@ -32,7 +30,7 @@ pub(super) const HARMLESS: [&str; 9] = [
     "prompt_cache_retention",
     // A hint that only speeds things up.
     "prediction",
-    // Without tools there is nothing to call at the same time.
+    // Where there are tools it is taken with them.
     "parallel_tool_calls",
     // Tells vLLM not to spell special tokens out in text, which is never done here.
     "skip_special_tokens",
@@ -42,8 +40,6 @@ pub(super) const HARMLESS: [&str; 9] = [
 pub(super) struct Ask {
     /// Name of the base or alias of the adapter, as it was asked for.
     pub(super) model: String,
-    /// What the alias meant when the request came.
-    pub(super) adapter: Option<Arc<LoadedAdapter>>,
     /// Tokens of each prompt.
     pub(super) prompts: Vec<Vec<u32>>,
     /// How it is answered.
@@ -57,16 +53,14 @@ impl Ask {
     pub(super) fn new(
         shop: &Shop,
         model: String,
-        adapter: Option<Arc<LoadedAdapter>>,
         prompts: Vec<Vec<u32>>,
         settings: Settings,
     ) -> Result<Self, Refusal> {
         let all = 0..prompts.len() * settings.answers;
-        let constraints = all.map(|_| constraint(&settings.wish, &shop.info));
+        let constraints = all.map(|_| constraint(&settings.wish, &shop.vocabulary));
         let constraints = constraints.collect::<Result<_, _>>()?;
         Ok(Self {
             model,
-            adapter,
             prompts,
             settings,
             constraints,

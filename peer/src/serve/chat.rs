@@ -1,17 +1,20 @@
 //! `POST /v1/chat/completions`.
 
+use tributary_engine::GrammarError;
 use tributary_engine::chat::{Conversation, Message};
-use tributary_engine::json::Json;
+use tributary_engine::json::{Fields as Pairs, Json};
 use tributary_engine::tokenizer::Tokenizer;
+use tributary_engine::tools::{Choice, message};
 
-use super::answer::{Placed, Reason, Total};
+use super::answer::{Call, Placed, Reason, Total};
 use super::ask::{Ask, HARMLESS, MOST_ALTERNATIVES, Settings};
 use super::constraint::Wish;
 use super::fields::{Fields, wrong_kind};
 use super::head::Head;
 use super::stream::{Form, Whole, event};
 use super::types::{
-    Alternative, ChatChoice, ChatCompletion, ChatLogprobs, ChatMessage, TokenLogprob,
+    Alternative, CalledFunction, ChatChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
+    TokenLogprob, ToolCall,
 };
 use super::{Refusal, Shop};
 
@@ -28,9 +31,8 @@ const PLAIN: [(&str, &str); 3] = [
 /// Reads the request and writes the conversation as the base's template has it.
 pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
     let model = fields.needed_text("model")?;
-    let adapter = shop.model(&model)?;
     let mut settings = Settings::take(&mut fields)?;
-    settings.wish = Wish::take(&mut fields);
+    settings.wish = Wish::take(&mut fields)?;
     let messages = match fields.take("messages") {
         Some(Json::Array(messages)) => read_messages(messages)?,
         Some(other) => return Err(wrong_kind("messages", "a list", &other)),
@@ -49,7 +51,7 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
     unserved(&mut fields)?;
     fields.done(&[&HARMLESS[..], &["store"]].concat())?;
     let prompt = written(shop, messages, &mut settings)?;
-    Ask::new(shop, model, adapter, vec![prompt], settings)
+    Ask::new(shop, model, vec![prompt], settings)
 }
 
 /// `max_completion_tokens`, or `max_tokens` as it was called before.
@@ -93,49 +95,78 @@ fn read_messages(messages: Vec<Json>) -> Result<Vec<Message>, Refusal> {
         let message = format!("`messages` must hold from 1 to {MOST_MESSAGES} messages");
         return Err(Refusal::value("messages", message));
     }
-    let read = |(at, message)| read_message(message, &format!("messages[{at}]"));
+    let read = |(at, message)| {
+        let path = format!("messages[{at}]");
+        match speaks_of_tools(&message) {
+            true => {
+                let known = known(Fields::within(message, &path)?, &path, &OF_TOOLS)?;
+                Ok(self::message(&Json::Object(known), at)?)
+            }
+            false => read_message(message, &path),
+        }
+    };
     messages.into_iter().enumerate().map(read).collect()
 }
 
-/// One message. Its other fields, such as `tool_calls`, are the template's.
+/// Whether it is a message that may hold calls, or the result of one.
+fn speaks_of_tools(message: &Json) -> bool {
+    let role = |(name, role): &(String, Json)| {
+        let roles = ["assistant", "tool"].map(|role| Json::String(role.into()));
+        name == "role" && roles.contains(role)
+    };
+    matches!(message, Json::Object(fields) if fields.iter().any(role))
+}
+
+/// Fields of messages that may hold calls, or the result of one.
+const OF_TOOLS: [&str; 6] = [
+    "role",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "reasoning_content",
+];
+
+/// The fields of a message, each of which must be one of `names`.
+fn known(fields: Fields, path: &str, names: &[&str]) -> Result<Pairs, Refusal> {
+    let mut pairs = fields.rest();
+    // What OpenAI's answers hold besides, and clients send back.
+    pairs.retain(|(name, value)| {
+        !(["refusal", "audio", "annotations"].contains(&name.as_str()) && value.is_empty())
+    });
+    let unknown = (pairs.iter()).find(|(name, _)| !names.contains(&name.as_str()));
+    let Some((name, _)) = unknown else {
+        return Ok(pairs);
+    };
+    let param = format!("{path}.{}", super::refusal::shown(name));
+    let message = format!("`{param}` is not known here and might change the answer; leave it out");
+    Err(Refusal::field("unknown_parameter", param, message))
+}
+
+/// One message without tools.
 pub(super) fn read_message(message: Json, path: &str) -> Result<Message, Refusal> {
     let mut fields = Fields::within(message, path)?;
     let role = fields.needed_text("role")?;
     let role = match role.as_str() {
+        // The newer name of the same role; templates know the older one.
         "developer" | "system" => "system",
         "user" => "user",
         "assistant" => "assistant",
-        "tool" => "tool",
         _ => {
             let param = fields.path("role");
-            let message = format!("`{param}` must be system, developer, user, assistant or tool");
+            let message =
+                format!("`{param}` must be system, developer, user or assistant, or in chats tool");
             return Err(Refusal::value(param, message));
         }
     };
-    let may_be_silent = role == "assistant";
     let param = fields.path("content");
     let content = match fields.take("content") {
         Some(Json::String(text)) => text,
         Some(Json::Array(parts)) => read_parts(parts, &param, &["text"])?,
-        None if may_be_silent => String::new(),
         None => return Err(fields.missing("content")),
         Some(other) => return Err(wrong_kind(&param, "a string or a list of parts", &other)),
     };
-    let known = ["name", "tool_calls", "tool_call_id", "reasoning_content"];
-    let mut more = fields.rest();
-    // What OpenAI's answers hold besides, and clients send back.
-    more.retain(|(name, value)| {
-        !(["refusal", "audio", "annotations"].contains(&name.as_str()) && value.is_empty())
-    });
-    if let Some((name, _)) = more
-        .iter()
-        .find(|(name, _)| !known.contains(&name.as_str()))
-    {
-        let param = format!("{path}.{}", super::refusal::shown(name));
-        let message =
-            format!("`{param}` is not known here and might change the answer; leave it out");
-        return Err(Refusal::field("unknown_parameter", param, message));
-    }
+    let more = known(fields, path, &["name"])?;
     Ok(Message {
         more,
         ..Message::new(role, &content)
@@ -176,14 +207,19 @@ pub(super) fn written(
         let encoded = shop.info.tokenizer.encode(text);
         encoded.map_err(|e| Refusal::value("messages", e.to_string()))
     };
+    let tools = settings.wish.tools.as_ref();
     if let Some(template) = &shop.template {
         let count = messages.len();
+        let tools = tools.map(|tools| tools.for_prompt(template)).transpose()?;
         let conversation = Conversation {
             messages,
-            tools: None,
+            tools: tools.flatten(),
         };
         let text = template.write(&conversation, count, true);
         return encode(&text.map_err(|e| Refusal::value("messages", e.to_string()))?);
+    }
+    if tools.is_some_and(|tools| *tools.choice() != Choice::None) {
+        return Err(GrammarError::NoTools.into());
     }
     let mut text = String::new();
     for (at, message) in messages.iter().enumerate() {
@@ -232,7 +268,9 @@ impl ChatForm {
 
     fn chunk(&self, choices: Vec<ChatChoice>, total: Option<&Total>) -> String {
         let mut chunk = self.answer("chat.completion.chunk", choices);
-        chunk.usage = total.map(super::head::usage);
+        if let Some(total) = total {
+            chunk.usage = Some(Some(super::head::usage(total)));
+        }
         event(None, &chunk)
     }
 
@@ -244,7 +282,7 @@ impl ChatForm {
             model: self.head.model.clone(),
             system_fingerprint: self.head.fingerprint.clone(),
             choices,
-            usage: None,
+            usage: self.settings.include_usage.then_some(None),
         }
     }
 }
@@ -262,7 +300,7 @@ pub(super) fn alternative(tokenizer: &Tokenizer, id: u32, logprob: f32) -> Alter
     }
 }
 
-fn piece(index: usize, delta: ChatMessage) -> ChatChoice {
+fn piece(index: usize, delta: ChatDelta) -> ChatChoice {
     ChatChoice {
         index,
         message: None,
@@ -272,31 +310,51 @@ fn piece(index: usize, delta: ChatMessage) -> ChatChoice {
     }
 }
 
+/// A call as clients read it.
+fn tool_call(call: Call, index: Option<usize>) -> ToolCall {
+    ToolCall {
+        index,
+        id: call.id,
+        kind: "function",
+        function: CalledFunction {
+            name: call.name,
+            arguments: call.arguments,
+        },
+    }
+}
+
 impl Form for ChatForm {
     type Whole = ChatCompletion;
 
     fn whole(&self, answers: Vec<Whole>, total: &Total) -> ChatCompletion {
-        let choice = |(index, whole): (usize, Whole)| ChatChoice {
-            index,
-            message: Some(ChatMessage {
-                role: Some("assistant"),
-                content: Some(whole.text),
-            }),
-            delta: None,
-            logprobs: self.logprobs(&whole.tokens),
-            finish_reason: whole.reason.map(Reason::name),
+        let choice = |(index, whole): (usize, Whole)| {
+            let calls = whole.calls.into_iter().map(|call| tool_call(call, None));
+            let tool_calls: Vec<ToolCall> = calls.collect();
+            let is_silent = whole.text.is_empty() && !tool_calls.is_empty();
+            ChatChoice {
+                index,
+                message: Some(ChatMessage {
+                    role: "assistant",
+                    content: (!is_silent).then_some(whole.text),
+                    tool_calls,
+                }),
+                delta: None,
+                logprobs: self.logprobs(&whole.tokens),
+                finish_reason: whole.reason.map(Reason::name),
+            }
         };
         let choices = answers.into_iter().enumerate().map(choice).collect();
         let mut answer = self.answer("chat.completion", choices);
-        answer.usage = Some(super::head::usage(total));
+        answer.usage = Some(Some(super::head::usage(total)));
         answer
     }
 
     fn opening(&mut self) -> String {
         let role = |index| {
-            let delta = ChatMessage {
+            let delta = ChatDelta {
                 role: Some("assistant"),
                 content: Some(String::new()),
+                ..ChatDelta::default()
             };
             piece(index, delta)
         };
@@ -306,17 +364,26 @@ impl Form for ChatForm {
     }
 
     fn text(&mut self, answer: usize, text: String, tokens: &[Placed]) -> String {
-        let delta = ChatMessage {
-            role: None,
+        let delta = ChatDelta {
             content: Some(text),
+            ..ChatDelta::default()
         };
         let mut choice = piece(answer, delta);
         choice.logprobs = self.logprobs(tokens);
         self.chunk(vec![choice], None)
     }
 
+    fn call(&mut self, answer: usize, call: Call) -> String {
+        let index = Some(call.index);
+        let delta = ChatDelta {
+            tool_calls: vec![tool_call(call, index)],
+            ..ChatDelta::default()
+        };
+        self.chunk(vec![piece(answer, delta)], None)
+    }
+
     fn ended(&mut self, answer: usize, reason: Reason) -> String {
-        let mut choice = piece(answer, ChatMessage::default());
+        let mut choice = piece(answer, ChatDelta::default());
         choice.finish_reason = Some(reason.name());
         self.chunk(vec![choice], None)
     }

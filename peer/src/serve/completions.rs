@@ -1,12 +1,13 @@
 //! `POST /v1/completions`.
 
+use tributary_engine::ResponseFormat;
 use tributary_engine::json::Json;
 use tributary_engine::tokenizer::Tokenizer;
 
 use super::answer::{Placed, Reason, Total};
 use super::ask::{Ask, HARMLESS, MOST_ALTERNATIVES, Settings};
 use super::chat::alternative;
-use super::constraint::Wish;
+use super::constraint::no_tools;
 use super::fields::{Fields, wrong_kind};
 use super::head::{Head, usage};
 use super::stream::{Form, Whole, event};
@@ -23,13 +24,19 @@ const USUAL_TOKENS: usize = 16;
 /// Reads the request.
 pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
     let model = fields.needed_text("model")?;
-    let adapter = shop.model(&model)?;
     let mut settings = Settings::take(&mut fields)?;
-    settings.wish = Wish::take(&mut fields);
     let longest = shop.info.config.max_context;
     let max_tokens = fields.count("max_tokens", 1..=longest)?;
     settings.max_tokens = Some(max_tokens.unwrap_or(USUAL_TOKENS));
     settings.logprobs = fields.count("logprobs", 0..=MOST_ALTERNATIVES)?;
+    no_tools(&mut fields)?;
+    let is_text =
+        |format: &Json| matches!(ResponseFormat::read(Some(format)), Ok(ResponseFormat::Text));
+    fields.only(
+        "response_format",
+        is_text,
+        "forms are kept to in /v1/chat/completions",
+    )?;
     let no = |value: &Json| *value == Json::Bool(false);
     fields.only(
         "echo",
@@ -54,7 +61,7 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
             format!("prompts times `n` may be {MOST_IN_ALL} at most; send several requests");
         return Err(Refusal::value("n", message));
     }
-    Ask::new(shop, model, adapter, prompts, settings)
+    Ask::new(shop, model, prompts, settings)
 }
 
 /// A string, strings, tokens, or lists of tokens.
@@ -147,7 +154,7 @@ impl CompletionForm {
             model: self.head.model.clone(),
             system_fingerprint: self.head.fingerprint.clone(),
             choices,
-            usage: None,
+            usage: self.settings.include_usage.then_some(None),
         }
     }
 
@@ -191,7 +198,7 @@ impl Form for CompletionForm {
             self.piece(index, whole.text, &whole.tokens, whole.reason)
         };
         let mut answer = self.answer(answers.into_iter().enumerate().map(choice).collect());
-        answer.usage = Some(usage(total));
+        answer.usage = Some(Some(usage(total)));
         answer
     }
 
@@ -217,7 +224,7 @@ impl Form for CompletionForm {
             return String::new();
         }
         let mut last = self.answer(Vec::new());
-        last.usage = Some(usage(total));
+        last.usage = Some(Some(usage(total)));
         event(None, &last)
     }
 }

@@ -1,11 +1,10 @@
-//! What restricts an answer: `response_format`, `tools` and `tool_choice`.
-//!
-//! A request's wish is taken here, and [`constraint`] makes of it what the engine asks for each token. For now only text
-//! without tools is served; everything else is refused by name.
+//! What restricts an answer: `response_format`, `tools` and `tool_choice`. What they mean is the engine's
+//! [`tributary_engine::grammar`]; here they are taken from a request, and refused in its words.
 
-use tributary_engine::base::BaseInfo;
+use tributary_engine::grammar::{self, GrammarError, ResponseFormat, Vocabulary};
 use tributary_engine::json::Json;
 use tributary_engine::request::Constraint;
+use tributary_engine::tools::Tools;
 
 use super::Refusal;
 use super::fields::Fields;
@@ -13,58 +12,54 @@ use super::fields::Fields;
 /// What a request wishes its answer to be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Wish {
-    /// `response_format`, unless it asks for text.
-    pub(super) format: Option<Json>,
-    /// `tools`, unless there are none.
-    pub(super) tools: Option<Json>,
-    /// `tool_choice`, unless it leaves the choice to the model.
-    pub(super) choice: Option<Json>,
+    /// The form of its text.
+    pub(super) format: ResponseFormat,
+    /// What it may call.
+    pub(super) tools: Option<Tools>,
 }
 
 impl Wish {
-    /// Takes the three fields.
-    pub(super) fn take(fields: &mut Fields) -> Self {
-        let is_word = |value: &Json, words: &[&str]| matches!(value, Json::String(word) if words.contains(&word.as_str()));
-        Self {
-            format: fields
-                .take("response_format")
-                .filter(|format| !is_text(format)),
-            tools: fields.take("tools").filter(|tools| !tools.is_empty()),
-            choice: (fields.take("tool_choice"))
-                .filter(|choice| !is_word(choice, &["none", "auto"])),
-        }
+    /// Takes the fields of a chat.
+    pub(super) fn take(fields: &mut Fields) -> Result<Self, Refusal> {
+        let parallel = fields.flag("parallel_tool_calls")?;
+        let (tools, choice) = (fields.take("tools"), fields.take("tool_choice"));
+        Ok(Self {
+            format: ResponseFormat::read(fields.take("response_format").as_ref())?,
+            tools: Tools::read(tools.as_ref(), choice.as_ref(), parallel)?,
+        })
     }
 }
 
-/// `{"type": "text"}`.
-pub(super) fn is_text(format: &Json) -> bool {
-    let kind =
-        |(name, value): &(String, Json)| name == "type" && *value == Json::String("text".into());
-    matches!(format, Json::Object(fields) if fields.len() == 1 && fields.iter().all(kind))
+/// Refuses tools on a route that serves none.
+pub(super) fn no_tools(fields: &mut Fields) -> Result<(), Refusal> {
+    const WHY: &str = "tools are called in /v1/chat/completions";
+    let leaves = |choice: &Json| {
+        ["none", "auto"]
+            .map(|word| Json::String(word.into()))
+            .contains(choice)
+    };
+    fields.only("tools", Json::is_empty, WHY)?;
+    fields.only("tool_choice", leaves, WHY)
 }
 
-/// What the engine is to ask for each token of one answer; None where nothing is restricted. Called once for each answer
-/// of a request, on a thread that may compute.
+/// What the engine is to ask for each token of one answer; None where nothing is restricted. Compiles: not for a thread
+/// that waits.
 ///
 /// # Errors
 /// When the wish cannot be granted, naming the field.
 pub(super) fn constraint(
     wish: &Wish,
-    _base: &BaseInfo,
+    vocabulary: &Vocabulary,
 ) -> Result<Option<Box<dyn Constraint>>, Refusal> {
-    let refused = |field: &str| {
-        let message =
-            format!("`{field}` is not served yet; leave it out and ask for the form in words");
-        Err(Refusal::unsupported(field, message))
-    };
-    match wish {
-        Wish {
-            format: Some(_), ..
-        } => refused("response_format"),
-        Wish { tools: Some(_), .. } => refused("tools"),
-        Wish {
-            choice: Some(_), ..
-        } => refused("tool_choice"),
-        _ => Ok(None),
+    Ok(grammar::constraint(
+        vocabulary,
+        &wish.format,
+        wish.tools.as_ref(),
+    )?)
+}
+
+impl From<GrammarError> for Refusal {
+    fn from(error: GrammarError) -> Self {
+        Self::field(error.code(), error.param(), error.to_string())
     }
 }

@@ -1,13 +1,14 @@
 //! `POST /v1/responses`: text, one answer, nothing kept.
 
 use serde_json::{Value, json};
+use tributary_engine::ResponseFormat;
 use tributary_engine::chat::Message;
 use tributary_engine::json::Json;
 
 use super::answer::{Placed, Reason, Total};
 use super::ask::{Ask, HARMLESS, Settings};
 use super::chat::{read_message, read_parts, written};
-use super::constraint::{Wish, is_text};
+use super::constraint::no_tools;
 use super::fields::{Fields, wrong_kind};
 use super::head::Head;
 use super::stream::{Form, Whole, event};
@@ -20,12 +21,12 @@ pub(super) struct Told {
     max_output_tokens: Option<usize>,
     temperature: f32,
     top_p: f32,
+    format: Value,
 }
 
 /// Reads the request.
 pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refusal> {
     let model = fields.needed_text("model")?;
-    let adapter = shop.model(&model)?;
     let mut settings = Settings::take(&mut fields)?;
     if settings.answers != 1 {
         return Err(Refusal::unsupported(
@@ -33,7 +34,9 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refus
             "`n` is not served here: there is one answer",
         ));
     }
-    settings.wish = wish(&mut fields)?;
+    no_tools(&mut fields)?;
+    let (form, told_form) = format(&mut fields)?;
+    settings.wish.format = form;
     let instructions = fields.text("instructions")?;
     settings.max_tokens = fields.count("max_output_tokens", 1..=shop.info.config.max_context)?;
     let system = instructions.iter().map(|text| Message::new("system", text));
@@ -68,8 +71,9 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refus
         max_output_tokens: settings.max_tokens,
         temperature: settings.sampling.temperature,
         top_p: settings.sampling.top_p,
+        format: told_form,
     };
-    let ask = Ask::new(shop, model, adapter, vec![prompt], settings)?;
+    let ask = Ask::new(shop, model, vec![prompt], settings)?;
     Ok((ask, told))
 }
 
@@ -92,19 +96,52 @@ fn read_item(item: Json, path: &str) -> Result<Message, Refusal> {
     read_message(Json::Object(rest), path)
 }
 
-/// Of `text`, `tools` and `tool_choice`.
-fn wish(fields: &mut Fields) -> Result<Wish, Refusal> {
-    let mut wish = Wish::take(fields);
-    if let Some(mut text) = fields.object("text")? {
-        wish.format = text.take("format").filter(|format| !is_text(format));
-        text.only(
-            "verbosity",
-            |v| *v == Json::String("medium".into()),
-            "no model here is told how much to say",
-        )?;
-        text.done(&[])?;
+/// The form in `text.format`, and as it was asked for.
+fn format(fields: &mut Fields) -> Result<(ResponseFormat, Value), Refusal> {
+    let unasked = (ResponseFormat::Text, json!({"type": "text"}));
+    let Some(mut text) = fields.object("text")? else {
+        return Ok(unasked);
+    };
+    text.only(
+        "verbosity",
+        |v| *v == Json::String("medium".into()),
+        "no model here is told how much to say",
+    )?;
+    let format = text.take("format");
+    text.done(&[])?;
+    let Some(format) = format else {
+        return Ok(unasked);
+    };
+    let read = ResponseFormat::read(Some(&nested(&format)));
+    let read = read.map_err(|error| {
+        // The same words, of the place where it stands here.
+        let here = |text: &str| {
+            text.replace("response_format.json_schema", "text.format")
+                .replace("response_format", "text.format")
+        };
+        Refusal::field(error.code(), here(error.param()), here(&error.to_string()))
+    })?;
+    Ok((read, Value::from(&format)))
+}
+
+/// A form as chats have it: what stands beside the type there is an object of its own.
+fn nested(format: &Json) -> Json {
+    let kind = |(name, _): &(String, Json)| name == "type";
+    let schema = Json::String("json_schema".into());
+    match format {
+        Json::Object(fields) if fields.iter().any(|field| kind(field) && field.1 == schema) => {
+            let rest = fields
+                .iter()
+                .filter(|field| !kind(field))
+                .cloned()
+                .collect();
+            Json::Object(vec![
+                ("type".into(), schema),
+                ("json_schema".into(), Json::Object(rest)),
+            ])
+        }
+        other => other.clone(),
     }
-    Ok(wish)
 }
 
 fn unserved(fields: &mut Fields) -> Result<(), Refusal> {
@@ -186,7 +223,7 @@ impl ResponseForm {
             store: false,
             temperature: self.told.temperature,
             top_p: self.told.top_p,
-            text: json!({"format": {"type": "text"}}),
+            text: json!({"format": self.told.format}),
             tool_choice: "none",
             tools: Vec::new(),
             truncation: "disabled",

@@ -1,6 +1,5 @@
 //! What each route does, with its line of the contract.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use futures::StreamExt;
 use tributary_engine::request::Consumer;
 
-use super::adapters::{AdapterError, Listed};
+use super::adapters::{AdapterError, ServedModel};
 use super::answer::begin;
 use super::ask::Ask;
 use super::chat::ChatForm;
@@ -202,7 +201,9 @@ async fn answered<F: Form>(
 ) -> Result<Response<Body>, Refusal> {
     let answers = ask.prompts.len() * ask.settings.answers;
     let stream = ask.settings.stream;
-    let pieces = begin(shop.clone(), headers, consumer, ask).await?;
+    // Here, where a slow one holds up nobody else.
+    let adapter = shop.model(&ask.model).await?;
+    let pieces = begin(shop.clone(), headers, consumer, (ask, adapter)).await?;
     match stream {
         true => Ok(in_pieces(pieces, form)),
         false => at_once(pieces, answers, &form).await,
@@ -306,23 +307,15 @@ pub(super) fn model(shop: &Shop, name: &str) -> Result<Response<Body>, Refusal> 
 }
 
 fn every_model(shop: &Shop) -> Vec<Model> {
-    let base = Model {
-        id: shop.info.name.clone(),
+    let model = |served: ServedModel| Model {
+        id: served.id,
         object: "model",
-        created: shop.began,
+        created: served.created,
         owned_by: "tributary",
-        root: shop.info.hash.to_string(),
-        parent: None,
+        root: served.content,
+        parent: served.parent,
     };
-    let adapter = |listed: Listed| Model {
-        id: listed.name,
-        created: listed.loaded,
-        root: listed.content.to_string(),
-        parent: Some(shop.info.name.clone()),
-        ..base.clone()
-    };
-    let adapters: Vec<Model> = shop.adapters.list().into_iter().map(adapter).collect();
-    std::iter::once(base.clone()).chain(adapters).collect()
+    shop.adapters.list().into_iter().map(model).collect()
 }
 
 /// A path's part without its percent signs.
@@ -346,7 +339,7 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Loads an adapter from a folder of this machine. Only a server on a loopback address does.
+/// Loads an adapter from a folder of this machine, or fetches it by its id. Only a server on a loopback address does.
 #[utoipa::path(
     post,
     path = "/v1/load_lora_adapter",
@@ -358,23 +351,19 @@ pub(super) async fn load(shop: &Arc<Shop>, mut fields: Fields) -> Result<Respons
     may_change(shop)?;
     let name = fields.needed_text("lora_name")?;
     let path = fields.needed_text("lora_path")?;
-    // vLLM's clients say so when they mean to replace one.
-    fields.only(
-        "load_inplace",
-        |value| *value == tributary_engine::json::Json::Bool(false),
-        "unload it first",
-    )?;
+    let replaces = fields.flag("load_inplace")?.unwrap_or(false);
     fields.done(&[])?;
     if path.contains("://") {
-        let message = "`lora_path` must be a folder of this machine; nothing is fetched from a URL";
+        let message =
+            "`lora_path` must be a folder of this machine or an id; nothing is fetched from a URL";
         return Err(Refusal::value("lora_path", message));
     }
-    let loaded = name.clone();
-    computed(shop, move |shop| {
-        (shop.adapters.load(&name, &PathBuf::from(path))).map_err(|e| refused(&e))
-    })
-    .await?;
-    model(shop, &loaded)
+    if !replaces && shop.adapters.knows(&name) {
+        return Err(refused(&AdapterError::NameTaken { name }));
+    }
+    let loaded = shop.adapters.load(&name, &path, false).await;
+    loaded.map_err(|e| refused(&e))?;
+    model(shop, &name)
 }
 
 /// Forgets an adapter. Requests that began with it go on.
@@ -407,13 +396,27 @@ fn may_change(shop: &Shop) -> Result<(), Refusal> {
     ))
 }
 
-fn refused(error: &AdapterError) -> Refusal {
-    let status = match error {
-        AdapterError::Unknown(_) => StatusCode::NOT_FOUND,
-        AdapterError::Taken(_) | AdapterError::Full => StatusCode::CONFLICT,
+/// Why an adapter is not served.
+pub(super) fn refused(error: &AdapterError) -> Refusal {
+    let code = error.code();
+    Refusal {
+        retry_after_s: matches!(error, AdapterError::Busy { .. }).then_some(1),
+        ..Refusal::new(status(code), code, error.to_string())
+    }
+}
+
+/// The status of a code of [`AdapterError`].
+pub(super) fn status(code: &str) -> StatusCode {
+    match code {
+        "adapter_not_found" => StatusCode::NOT_FOUND,
+        "adapter_name_taken"
+        | "too_many_adapters"
+        | "adapter_memory_pinned"
+        | "adapter_changed" => StatusCode::CONFLICT,
+        "adapter_busy" => StatusCode::TOO_MANY_REQUESTS,
+        "adapter_unreachable" | "server_closing" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
-    };
-    Refusal::new(status, error.code(), error.to_string())
+    }
 }
 
 /// Whether the server answers.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
 use super::Refusal;
-use super::answer::{Piece, Placed, Reason, Total};
+use super::answer::{Call, Piece, Placed, Reason, Total};
 use super::refusal::json;
 
 /// How often a stream says that it is alive while nothing is ready.
@@ -27,6 +27,10 @@ pub(super) trait Form: Send + 'static {
     fn opening(&mut self) -> String;
     /// Events of one piece.
     fn text(&mut self, answer: usize, text: String, tokens: &[Placed]) -> String;
+    /// Events of a call. Routes that take no tools have none.
+    fn call(&mut self, _answer: usize, _call: Call) -> String {
+        String::new()
+    }
     /// Events at the end of an answer.
     fn ended(&mut self, answer: usize, reason: Reason) -> String;
     /// Events at the end of all.
@@ -46,6 +50,7 @@ pub(super) trait Form: Send + 'static {
 pub(super) struct Whole {
     pub(super) text: String,
     pub(super) tokens: Vec<Placed>,
+    pub(super) calls: Vec<Call>,
     pub(super) reason: Option<Reason>,
 }
 
@@ -64,6 +69,7 @@ pub(super) async fn at_once(
                 whole[answer].text.push_str(&text);
                 whole[answer].tokens.extend(tokens);
             }
+            Piece::Call(answer, call) => whole[answer].calls.push(call),
             Piece::Ended(answer, reason) => whole[answer].reason = Some(reason),
             Piece::Failed(refusal) => failed = failed.or(Some(refusal)),
             Piece::Done(total) => {
@@ -95,6 +101,7 @@ pub(super) fn in_pieces(pieces: Receiver<Piece>, mut form: impl Form) -> Respons
         let frame = match tokio::time::timeout(KEEP_ALIVE, pieces.recv()).await {
             Err(_) => ": waiting\n\n".to_owned(),
             Ok(Some(Piece::Text(answer, text, tokens))) => form.text(answer, text, &tokens),
+            Ok(Some(Piece::Call(answer, call))) => form.call(answer, call),
             Ok(Some(Piece::Ended(answer, reason))) => form.ended(answer, reason),
             Ok(Some(Piece::Failed(refusal))) => form.failed(&refusal),
             Ok(Some(Piece::Done(total))) => {

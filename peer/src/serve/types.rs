@@ -42,6 +42,17 @@ pub struct ChatRequest {
     pub logprobs: Option<bool>,
     /// With so many of the likeliest alternatives, up to 20.
     pub top_logprobs: Option<usize>,
+    /// `{"type": "text"}`, `{"type": "json_object"}`, or `{"type": "json_schema", "json_schema": {"name": ..., "schema":
+    /// ...}}`: answers keep to the schema with and without `strict`.
+    pub response_format: Option<Value>,
+    /// Functions that may be called, `{"type": "function", "function": {"name": ..., "description": ..., "parameters":
+    /// ...}}` each, up to 128. The base's chat template must have a place for them.
+    pub tools: Option<Vec<Value>>,
+    /// `none`, `auto` (the default), `required`, or `{"type": "function", "function": {"name": ...}}`. A demanded call
+    /// keeps to the function's parameters.
+    pub tool_choice: Option<Value>,
+    /// Whether one answer may hold several calls; default true.
+    pub parallel_tool_calls: Option<bool>,
     /// What all requests share.
     #[serde(flatten)]
     pub common: CommonFields,
@@ -109,9 +120,10 @@ pub struct ChatCompletion {
     pub system_fingerprint: String,
     /// The answers, or pieces of them.
     pub choices: Vec<ChatChoice>,
-    /// Missing in a stream, but for its last piece.
+    /// Missing in a stream without `include_usage`; with it null but for the last piece.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    #[schema(value_type = Option<Usage>)]
+    pub usage: Option<Option<Usage>>,
 }
 
 /// One answer, or a piece of one.
@@ -124,22 +136,61 @@ pub struct ChatChoice {
     pub message: Option<ChatMessage>,
     /// More of the answer, in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub delta: Option<ChatMessage>,
+    pub delta: Option<ChatDelta>,
     /// Its tokens.
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length`; null while there is more.
+    /// `stop`, `length` or `tool_calls`; null while there is more.
     pub finish_reason: Option<&'static str>,
 }
 
 /// What the assistant says.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ChatMessage {
     /// `assistant`.
+    pub role: &'static str,
+    /// Text; null where there are calls alone.
+    pub content: Option<String>,
+    /// What the assistant calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+}
+
+/// More of what the assistant says.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct ChatDelta {
+    /// `assistant`, in the first piece.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'static str>,
     /// Text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// A whole call.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+}
+
+/// A function that the assistant calls. The client does it and sends the result as a message of the role `tool`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ToolCall {
+    /// Which call of the answer, in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// Names the call in the message with its result.
+    pub id: String,
+    /// `function`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What is called.
+    pub function: CalledFunction,
+}
+
+/// A function and its arguments.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CalledFunction {
+    /// One of the request's.
+    pub name: String,
+    /// A JSON object as text. Where the call was not demanded, check it: models make mistakes.
+    pub arguments: String,
 }
 
 /// Tokens of a chat answer.
@@ -185,9 +236,10 @@ pub struct Completion {
     pub system_fingerprint: String,
     /// The answers, or pieces of them.
     pub choices: Vec<CompletionChoice>,
-    /// Missing in a stream, but for its last piece.
+    /// Missing in a stream without `include_usage`; with it null but for the last piece.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    #[schema(value_type = Option<Usage>)]
+    pub usage: Option<Option<Usage>>,
 }
 
 /// One completion, or a piece of one.
@@ -238,8 +290,8 @@ pub struct Model {
     pub created: u64,
     /// `tributary`.
     pub owned_by: &'static str,
-    /// Hash of what it is.
-    pub root: String,
+    /// Hash of what it is; null for an adapter that was not loaded yet.
+    pub root: Option<String>,
     /// The base of an adapter.
     pub parent: Option<String>,
 }
@@ -249,8 +301,10 @@ pub struct Model {
 pub struct LoadRequest {
     /// The alias to load it under.
     pub lora_name: String,
-    /// A PEFT folder of this machine.
+    /// A PEFT folder of this machine, or the id of an adapter or a run, which is fetched.
     pub lora_path: String,
+    /// Whether the alias may be taken: it stands for the new adapter from when that is there.
+    pub load_inplace: Option<bool>,
 }
 
 /// `POST /v1/unload_lora_adapter`.
@@ -276,6 +330,9 @@ pub struct ResponseRequest {
     pub input: Value,
     /// What a system message before the input says.
     pub instructions: Option<String>,
+    /// `{"format": ...}`: `{"type": "text"}`, `{"type": "json_object"}`, or `{"type": "json_schema", "name": ...,
+    /// "schema": ...}`.
+    pub text: Option<Value>,
     /// Most tokens of the answer; default: as many as fit.
     pub max_output_tokens: Option<usize>,
     /// 0 to 2; default 1.
@@ -321,7 +378,7 @@ pub struct ResponseObject {
     pub temperature: f32,
     /// As it was used.
     pub top_p: f32,
-    /// `{"format": {"type": "text"}}`.
+    /// The form that was asked for.
     pub text: Value,
     /// `none`.
     pub tool_choice: &'static str,

@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tributary_engine::request::Usage;
 use tributary_engine::{Engine, Event, Finish, Micros, Refused, Request, RequestId};
 
 /// Events that a reader may be behind: more than a second of the fastest answers, and some hundred kilobytes.
@@ -94,9 +93,7 @@ fn micros(time: Duration) -> Micros {
 /// A request that is being answered.
 struct Told {
     reader: Reader,
-    /// For the usage of one that the engine forgets.
-    prompt: usize,
-    answer: usize,
+    /// The client has not all of its tokens, or wants no more.
     cancelled: bool,
 }
 
@@ -117,9 +114,7 @@ struct Driver {
 impl Driver {
     fn drive(mut self, commands: &Receiver<Command>) {
         loop {
-            let worked = self.step();
-            if !worked {
-                self.settle_cancelled();
+            if !self.step() {
                 match commands.recv() {
                     Ok(command) => self.take(command),
                     Err(_) => return,
@@ -134,13 +129,10 @@ impl Driver {
     fn take(&mut self, command: Command) {
         match command {
             Command::Submit(request, reader, answer) => {
-                let prompt = request.prompt.len();
                 let taken = (self.engine).submit(*request, micros(self.began.elapsed()));
                 if let Ok(id) = taken {
                     let told = Told {
                         reader,
-                        prompt,
-                        answer: 0,
                         cancelled: false,
                     };
                     self.readers.insert(id, told);
@@ -173,7 +165,6 @@ impl Driver {
             };
             match event {
                 Event::Token(_) => {
-                    told.answer += 1;
                     let has_room = told.reader.events.capacity() > told.reader.answers;
                     let is_told = !told.cancelled && has_room && told.tell(event);
                     if !is_told && !told.cancelled {
@@ -199,21 +190,6 @@ impl Driver {
             self.cancel(id);
         }
         worked
-    }
-
-    /// An engine without work owes nobody an end.
-    fn settle_cancelled(&mut self) {
-        self.readers.retain(|_, told| {
-            if told.cancelled {
-                let usage = Usage {
-                    prompt: told.prompt,
-                    cached: 0,
-                    answer: told.answer,
-                };
-                told.tell(Event::Finished(Finish::Cancelled, usage));
-            }
-            !told.cancelled
-        });
     }
 }
 

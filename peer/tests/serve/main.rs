@@ -1,6 +1,8 @@
 //! The server of answers as clients meet it: the real program, over sockets, with bytes written by hand.
 
+mod forms;
 mod hostile;
 mod routes;
 mod server;
 mod till;
+mod values;

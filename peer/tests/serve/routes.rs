@@ -13,9 +13,14 @@ use crate::server::{LIMIT, Server, read};
 
 /// A PEFT folder of an adapter that changes brook's answers.
 fn adapter(folder: &Path) {
+    adapter_of(folder, 7919);
+}
+
+/// Another one for each step.
+fn adapter_of(folder: &Path, step: usize) {
     let base = BaseModel::brook().unwrap();
     let shape = Arc::new(base.adapter_shape(4, 8));
-    let values = (0..shape.parameters()).map(|at| ((at * 7919) % 101) as f32 / 500.0 - 0.1);
+    let values = (0..shape.parameters()).map(|at| ((at * step) % 101) as f32 / 500.0 - 0.1);
     let adapter = Adapter::new(shape.clone(), values.collect()).unwrap();
     export_peft(folder, "brook", &adapter).unwrap();
 }
@@ -216,17 +221,24 @@ fn adapters_are_loaded_asked_and_unloaded_by_name() {
     );
     assert_eq!(
         server.post("/v1/load_lora_adapter", &load).code(),
-        "adapter_exists"
+        "adapter_name_taken"
     );
     let missing = json!({"lora_name": "third", "lora_path": "/nowhere"});
     assert_eq!(
         server.post("/v1/load_lora_adapter", &missing).code(),
-        "adapter_unusable"
+        "adapter_not_found"
     );
     let remote = json!({"lora_name": "third", "lora_path": "https://evil.example/x"});
     assert_eq!(
         server.post("/v1/load_lora_adapter", &remote).code(),
         "invalid_value"
+    );
+    // An id that this machine has not, where nobody fetches.
+    let unknown = json!({"lora_name": "third", "lora_path": "0".repeat(64)});
+    let refused = server.post("/v1/load_lora_adapter", &unknown);
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (404, "adapter_not_found")
     );
     let second = (json!("second"), json!("brook"));
     assert_eq!(names(), [base, first, second]);
@@ -246,6 +258,43 @@ fn adapters_are_loaded_asked_and_unloaded_by_name() {
     // Never the base.
     let (status, refused) = ask("second");
     assert_eq!((status, refused.code().as_str()), (404, "model_not_found"));
+}
+
+#[test]
+fn a_name_is_given_to_another_adapter_only_where_that_is_asked_for() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    adapter_of(old.path(), 7919);
+    adapter_of(new.path(), 6151);
+    let path = |folder: &tempfile::TempDir| folder.path().to_str().unwrap().to_owned();
+    let server = Server::start(&["--adapter", &format!("poet={}", path(&old))]);
+    let load = |more: Value| {
+        let mut body = json!({"lora_name": "poet", "lora_path": path(&new)});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        server.post("/v1/load_lora_adapter", &body)
+    };
+    let text = || {
+        let body = json!({"model": "poet", "prompt": "Once upon a time", "max_tokens": 12, "temperature": 0});
+        server.post("/v1/completions", &body).json()["choices"][0]["text"].clone()
+    };
+    let model = || server.get("/v1/models/poet").json();
+    let (before, listed) = (text(), model());
+    assert!(listed["created"].as_u64().unwrap() > 1_700_000_000);
+    let refused = load(json!({}));
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (409, "adapter_name_taken")
+    );
+    assert_eq!((text(), model()), (before.clone(), listed.clone()));
+    // One that cannot be loaded leaves the name what it is.
+    let failed = load(json!({"load_inplace": true, "lora_path": "/nowhere"}));
+    assert_eq!(failed.status, 404, "{failed:?}");
+    assert_eq!((text(), model()), (before.clone(), listed.clone()));
+    let replaced = load(json!({"load_inplace": true}));
+    assert_eq!(replaced.status, 200, "{replaced:?}");
+    assert_ne!(text(), before);
+    assert_ne!(model()["root"], listed["root"]);
 }
 
 #[test]

@@ -74,6 +74,7 @@ impl Server {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command
+            .env_remove("TRIBUTARY_HOME")
             .env_remove("TRIBUTARY_SERVE_TOKEN")
             .env_remove("TRIBUTARY_LOG");
         let mut process = (command.args(arguments).envs(environment.iter().copied()))

@@ -1,12 +1,15 @@
 //! The till: asked before anything is computed, told exactly once what was made, and heard by the client.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use tributary_engine::registry::RegistryLimits;
 use tributary_engine::{EngineOptions, Precision};
+use tributary_peer::serve::adapters::{AdapterOptions, Fetch};
 use tributary_peer::serve::till::{Asked, Bill, Made, Receipt, Till};
 use tributary_peer::serve::{Refusal, ServeOptions, start};
 
@@ -54,11 +57,21 @@ impl Bill for Paid {
 }
 
 /// A server of this process, its till, and what it runs on.
-fn serving(most_waiting: usize) -> (Server, Arc<Coins>, tokio::runtime::Runtime) {
+fn serving(
+    most_waiting: usize,
+    most_running: usize,
+) -> (Server, Arc<Coins>, tokio::runtime::Runtime) {
     let coins = Arc::new(Coins::default());
     let options = ServeOptions {
         base: "brook".into(),
         adapters: Vec::new(),
+        keep: AdapterOptions {
+            limits: RegistryLimits::default(),
+            cache: PathBuf::new(),
+            fetch_unnamed: false,
+            fetch_timeout_s: 1,
+        },
+        fetch: Fetch::Nobody,
         listen: "127.0.0.1:0".parse().unwrap(),
         hosts: Vec::new(),
         tokens: Vec::new(),
@@ -67,7 +80,7 @@ fn serving(most_waiting: usize) -> (Server, Arc<Coins>, tokio::runtime::Runtime)
             threads: 1,
             cache_bytes: 1 << 28,
             most_waiting,
-            most_running: 4,
+            most_running,
         },
         till: coins.clone(),
     };
@@ -101,7 +114,7 @@ fn question(more: Value) -> Value {
 
 #[test]
 fn nobody_is_answered_without_paying_and_everybody_is_told_what_was_paid() {
-    let (server, coins, _runtime) = serving(8);
+    let (server, coins, _runtime) = serving(8, 4);
     let refused = server.post(CHAT, &question(json!({})));
     assert_eq!(
         (refused.status, refused.code().as_str()),
@@ -141,7 +154,7 @@ fn nobody_is_answered_without_paying_and_everybody_is_told_what_was_paid() {
 
 #[test]
 fn an_answer_that_nobody_waits_for_is_settled_once() {
-    let (server, coins, _runtime) = serving(8);
+    let (server, coins, _runtime) = serving(8, 4);
     let mut stream = server.connect();
     stream
         .write_all(&paid(
@@ -164,9 +177,10 @@ fn an_answer_that_nobody_waits_for_is_settled_once() {
 
 #[test]
 fn a_request_that_is_not_taken_costs_nothing() {
-    let (server, coins, _runtime) = serving(0);
-    // No request may wait.
-    let refused = server.send(&paid(&server, &question(json!({})))).unwrap();
+    let (server, coins, _runtime) = serving(1, 1);
+    // One answer is made, one may wait, and a request is taken whole or not at all.
+    let body = question(json!({"n": 4, "max_tokens": 400}));
+    let refused = server.send(&paid(&server, &body)).unwrap();
     assert_eq!(
         (refused.status, refused.code().as_str()),
         (429, "queue_full")

@@ -12,9 +12,10 @@ pub struct ServeArgs {
     /// `brook`, or a folder in Hugging Face layout.
     #[arg(long, default_value = "brook")]
     pub base: String,
-    /// An adapter and the name that clients ask for it by: a PEFT folder. Repeatable.
-    #[arg(long, value_name = "NAME=DIR", value_parser = parse_adapter)]
-    pub adapter: Vec<(String, PathBuf)>,
+    /// An adapter and the name that clients ask for it by: a PEFT folder, or the id of an adapter or a run, which the
+    /// home holds or its daemon fetches. Repeatable.
+    #[arg(long, value_name = "NAME=DIR|ID", value_parser = parse_adapter)]
+    pub adapter: Vec<(String, String)>,
     /// Where to listen. Port 0 takes a free one. An address that other machines reach needs a token.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8420")]
     pub listen: SocketAddr,
@@ -48,11 +49,11 @@ pub enum PrecisionName {
     Int8,
 }
 
-fn parse_adapter(text: &str) -> Result<(String, PathBuf), String> {
+fn parse_adapter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
-            Ok((name.to_owned(), folder.into()))
+        Some((name, from)) if !name.is_empty() && !from.is_empty() => {
+            Ok((name.to_owned(), from.to_owned()))
         }
-        _ => Err("write NAME=DIR, such as poet=adapters/poet".to_owned()),
+        _ => Err("write NAME=DIR or NAME=ID, such as poet=adapters/poet".to_owned()),
     }
 }

@@ -113,6 +113,9 @@ async fn fetched(inner: &Inner, id: &str) -> Result<PathBuf, LoadFailure> {
     if is_full_id(id) && Card::read(&known).is_some_and(|card| card.adapter == id) {
         return Ok(known);
     }
+    if matches!(inner.fetch, Fetch::Nobody) {
+        return Err(refused(&nobody(id)));
+    }
     let turn = inner.fetches.acquire().await;
     let _turn = turn.map_err(|_| closing())?;
     let unwritable = |e: std::io::Error| {
@@ -134,6 +137,12 @@ async fn fetched(inner: &Inner, id: &str) -> Result<PathBuf, LoadFailure> {
     Ok(folder)
 }
 
+fn nobody(id: &str) -> Problem {
+    let text = format!("no folder is named {id}, and this server fetches nothing");
+    let hint = "give a folder, or start the server on a home whose daemon runs";
+    Problem::new(Code::UnknownId, text).hint(hint)
+}
+
 async fn ask(inner: &Inner, id: &str, dir: &Path) -> Result<AdapterView, Problem> {
     let fetch = FetchRequest {
         id: id.to_owned(),
@@ -142,11 +151,7 @@ async fn ask(inner: &Inner, id: &str, dir: &Path) -> Result<AdapterView, Problem
         timeout_s: inner.options.fetch_timeout_s,
     };
     match &inner.fetch {
-        Fetch::Nobody => {
-            let text = format!("no folder is named {id}, and this server fetches nothing");
-            let hint = "give a folder, or start the server on a home whose daemon runs";
-            Err(Problem::new(Code::UnknownId, text).hint(hint))
-        }
+        Fetch::Nobody => Err(nobody(id)),
         Fetch::Daemon(handler) => handler.fetch(fetch).await,
         Fetch::Home(home) => match Local::of(home).await? {
             Local::Running(client) => client.fetch(&fetch).await,

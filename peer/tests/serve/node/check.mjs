@@ -46,6 +46,21 @@ for await (const event of await client.responses.create({ model: "brook", temper
 }
 assert.equal(pieces, said);
 
+const schema = {
+  type: "object", properties: { colour: { enum: ["red", "blue"] } }, required: ["colour"], additionalProperties: false,
+};
+const form = { type: "json_schema", json_schema: { name: "thing", schema, strict: true } };
+const thing = await client.chat.completions.create({ ...common, messages, max_completion_tokens: 60, response_format: form });
+assert.ok(["red", "blue"].includes(JSON.parse(thing.choices[0].message.content).colour));
+const parsed = await client.responses.create({
+  model: "brook", input: "Once", max_output_tokens: 60, text: { format: { type: "json_schema", name: "thing", schema, strict: true } },
+});
+assert.ok(["red", "blue"].includes(JSON.parse(parsed.output_text).colour));
+await assert.rejects(
+  client.chat.completions.create({ ...common, messages, tools: [{ type: "function", function: { name: "tide" } }] }),
+  (error) => error instanceof OpenAI.BadRequestError && error.code === "tools_not_supported",
+);
+
 await post("/load_lora_adapter", { lora_name: "poet", lora_path: folder });
 const poet = await client.completions.create({ ...common, model: "poet", prompt: "Once", max_tokens: 6 });
 assert.notEqual(poet.choices[0].text, completion.choices[0].text);
