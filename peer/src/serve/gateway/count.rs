@@ -15,7 +15,6 @@ const UNSEEN_PROMPT: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Want {
     pub(super) model: String,
-    pub(super) stream: bool,
     /// Answers in all.
     pub(super) answers: usize,
     /// Most tokens of the prompts, each counted once for each answer.
@@ -56,7 +55,6 @@ impl Want {
         let all = answers.checked_mul(prompts)?;
         Some(Self {
             model: body["model"].as_str()?.to_owned(),
-            stream: body["stream"].as_bool().unwrap_or(false),
             answers: all,
             prompt_tokens: (asked + UNSEEN_PROMPT).checked_mul(answers)?,
             max_tokens: match max_tokens {
