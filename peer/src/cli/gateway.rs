@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use reqwest::Url;
 use serde::Serialize;
 use tributary_engine::Base;
 use tributary_engine::tokenizer::Tokenizer;
@@ -39,7 +38,7 @@ pub(super) async fn run(context: &Context, args: GatewayArgs) -> Result<(), Fail
         Some(file) => tokens(file)?,
         None => Vec::new(),
     };
-    let token = |url: &Url| {
+    let token = |url: &String| {
         tokens
             .iter()
             .find(|(of, _)| of == url)
@@ -85,14 +84,14 @@ fn tokenizer(base: &str) -> Result<Tokenizer, Failure> {
     Ok(loaded.info.tokenizer)
 }
 
-fn tokens(file: &Path) -> Result<Vec<(Url, String)>, Failure> {
+fn tokens(file: &Path) -> Result<Vec<(String, String)>, Failure> {
     let text = read(file, "the tokens")?;
     let line = |line: &str| {
         let (url, token) = line.split_once(char::is_whitespace)?;
-        Some((url.parse().ok()?, token.trim().to_owned()))
+        Some((url.to_owned(), token.trim().to_owned()))
     };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let tokens: Option<Vec<(Url, String)>> = lines.map(line).collect();
+    let tokens: Option<Vec<(String, String)>> = lines.map(line).collect();
     tokens.ok_or_else(|| {
         Failure::environment(format!("a line of {} is not understood", file.display()))
             .hint("write URL TOKEN on each line, the URL as in --server")

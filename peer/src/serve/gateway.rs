@@ -57,7 +57,7 @@ pub struct GatewayOptions {
     /// Where to listen: on this machine alone.
     pub listen: SocketAddr,
     /// Servers, and the bearer token of each that wants one: `http://HOST:PORT`, with or without `/v1`.
-    pub servers: Vec<(Url, Option<String>)>,
+    pub servers: Vec<(String, Option<String>)>,
     /// Who pays.
     pub key: SecretKey,
     /// What one request may cost.
@@ -80,7 +80,7 @@ pub enum GatewayError {
     #[error(
         "`{0}` is no server's address; write http://HOST:PORT. A server behind https needs a proxy on this machine"
     )]
-    Address(Url),
+    Address(String),
     /// The address.
     #[error("cannot listen on {addr}: {source}. Choose another port, or port 0 for a free one")]
     Bind {
@@ -199,13 +199,16 @@ fn client() -> reqwest::Result<reqwest::Client> {
 }
 
 impl Upstream {
-    fn new(mut url: Url, token: Option<String>) -> Result<Self, GatewayError> {
+    fn new(text: String, token: Option<String>) -> Result<Self, GatewayError> {
+        let Ok(mut url) = text.parse::<Url>() else {
+            return Err(GatewayError::Address(text));
+        };
         if url.scheme() != "http"
             || url.host().is_none()
             || url.query().is_some()
             || !url.username().is_empty()
         {
-            return Err(GatewayError::Address(url));
+            return Err(GatewayError::Address(text));
         }
         let path = url
             .path()

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use reqwest::Url;
 use tributary_protocol::id::{MicroOpen, PeerId};
 
 /// Options of `serve` for a server that is paid.
@@ -37,7 +36,7 @@ impl PayArgs {
 pub struct GatewayArgs {
     /// Servers to ask: `http://HOST:PORT`. Repeatable, or several with commas between them.
     #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
-    pub server: Vec<Url>,
+    pub server: Vec<String>,
     /// Where to listen, on this machine alone. Port 0 takes a free one.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8421")]
     pub listen: SocketAddr,

@@ -1,3 +1,5 @@
+//! The till with its folder, asked as the server asks it.
+
 use axum::http::HeaderMap;
 use tributary_engine::request::Consumer;
 use tributary_protocol::hash;
@@ -163,6 +165,17 @@ async fn every_voucher_that_is_not_good_is_refused_by_its_own_name() {
         (402, "voucher_falling")
     );
     bill.settle(made(5)).await;
+}
+
+#[tokio::test]
+async fn whoever_has_spent_its_allowance_is_told_where_it_stands() {
+    let scene = Scene::new();
+    let till = scene.open(100).unwrap();
+    let channel = scene.channel();
+    let first = ask(&till, &scene.payment(&channel, 60), b"a")
+        .await
+        .unwrap();
+    first.settle(made(5)).await;
     // 20 of 100 are spent.
     let refusal = {
         let mut bills = Vec::new();

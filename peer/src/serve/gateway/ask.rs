@@ -237,15 +237,17 @@ fn code(response: &reqwest::Response) -> Result<(String, Terms), String> {
     Ok((required.error.unwrap_or_default(), terms))
 }
 
-/// Promises a server what the request may cost, if that is what it can cost.
-fn sign(
-    house: &Arc<House>,
-    at: usize,
-    want: &Want,
-    terms: Terms,
-) -> Result<(Promise, HeaderValue), Failed> {
-    let wrong = |why: x402::Malformed| Failed::fault(format!("PAYMENT-REQUIRED: {why}"));
-    let (server, price) = (
+/// What a server asks for one request.
+struct Price {
+    server: PeerId,
+    all: MicroOpen,
+    prices: Prices,
+}
+
+/// Reads terms, and checks that they are no more than the request can cost.
+fn fair(want: &Want, terms: &Terms) -> Result<Price, String> {
+    let wrong = |why: x402::Malformed| format!("PAYMENT-REQUIRED: {why}");
+    let (server, all) = (
         terms.server().map_err(wrong)?,
         terms.price().map_err(wrong)?,
     );
@@ -253,28 +255,38 @@ fn sign(
         prompt: terms.extra_amount("pricePrompt").map_err(wrong)?,
         answer: terms.extra_amount("priceAnswer").map_err(wrong)?,
     };
-    let count = |name: &str| {
-        terms
-            .extra
-            .get(name)
-            .and_then(|count| count.as_u64())
-            .unwrap_or(0) as usize
-    };
+    let count = |name: &str| terms.extra.get(name).and_then(|count| count.as_u64());
+    let count = |name: &str| count(name).unwrap_or(0) as usize;
     let (prompt_tokens, max_tokens) = (count("promptTokens"), count("maxTokens"));
-    let fair = prices.cost(prompt_tokens, max_tokens);
-    if prompt_tokens > want.prompt_tokens
-        || want.max_tokens.is_some_and(|most| max_tokens > most)
-        || price > fair
-    {
-        return Err(Failed::fault(format!(
+    let is_fair = prompt_tokens <= want.prompt_tokens
+        && want.max_tokens.is_none_or(|most| max_tokens <= most)
+        && all <= prices.cost(prompt_tokens, max_tokens);
+    if !is_fair {
+        let most = want.max_tokens;
+        return Err(format!(
             "it wants {} micro-OPEN for {prompt_tokens} tokens of prompt and at most {max_tokens} of answer; the request has at \
              most {} and {}",
-            price.0,
+            all.0,
             want.prompt_tokens,
-            want.max_tokens
-                .map_or_else(|| "as many as fit".into(), |most| most.to_string()),
-        )));
+            most.map_or_else(|| "as many as fit".into(), |most| most.to_string()),
+        ));
     }
+    Ok(Price {
+        server,
+        all,
+        prices,
+    })
+}
+
+/// Promises a server what the request may cost, if that is what it can cost.
+fn sign(
+    house: &Arc<House>,
+    at: usize,
+    want: &Want,
+    terms: Terms,
+) -> Result<(Promise, HeaderValue), Failed> {
+    let asked = fair(want, &terms).map_err(Failed::fault)?;
+    let (server, price, prices) = (asked.server, asked.all, asked.prices);
     let claimed = terms
         .extra
         .get("channelState")

@@ -1,3 +1,5 @@
+//! The book alone, against a slow twin that adds up each voucher.
+
 use proptest::prelude::*;
 use tributary_protocol::hash;
 
