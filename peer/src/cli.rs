@@ -8,6 +8,7 @@ pub mod args;
 mod adapter;
 mod base;
 mod datanet;
+mod gateway;
 mod help;
 mod init;
 mod invite;
@@ -82,6 +83,8 @@ fn logging(cli: &Cli) {
             "warn,libp2p_gossipsub=error,libp2p_request_response=error,iroh_relay=error,iroh=error,noq=error,\
              noq_proto=error,swarm_discovery=off,tributary_peer=info"
         }
+        // Each payment is a line.
+        Command::Gateway(_) => "warn,tributary_peer=info",
         // A command says itself what failed; libraries only speak when somebody looks for a fault.
         _ => "off,tributary_peer=warn",
     };
@@ -168,6 +171,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Eval(args) => model::eval(&context, &args),
         Command::Generate(args) => model::generate(&context, &args),
         Command::Serve(args) => block_on(serve::run(&context, args)),
+        Command::Gateway(args) => block_on(gateway::run(&context, args)),
         Command::Base(command) => base::run(&context, &command),
         Command::Demo(args) => block_on(crate::demo::run(&context.out, Some(context.home), args)),
         Command::Api(ApiCommand::Openapi) => {

@@ -12,6 +12,7 @@
 //!   network.json   the port, peers and relays that were known when the daemon last ran
 //!   invitations.json  what tickets were given out and revoked
 //!   cache/bases/   base models that came from peers, and the listings of those that are handed on
+//!   allowances/    what consumers may spend at this peer's server, and what they spent
 //!   evidence       what others asked and were shown of the shards within the hour
 //! ```
 //!
@@ -139,8 +140,12 @@ impl HomePaths {
     pub fn invitations_lock(&self) -> PathBuf {
         self.root.join("invitations.lock")
     }
+    /// What consumers may spend at this peer's server, and what they spent.
+    pub fn allowances(&self) -> PathBuf {
+        self.root.join("allowances")
+    }
     /// All of them.
-    pub fn names(&self) -> [PathBuf; 13] {
+    pub fn names(&self) -> [PathBuf; 14] {
         [
             self.key(),
             self.lock(),
@@ -155,6 +160,7 @@ impl HomePaths {
             self.bases(),
             self.invitations(),
             self.invitations_lock(),
+            self.allowances(),
         ]
     }
 }

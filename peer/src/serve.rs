@@ -12,6 +12,7 @@
 //! adapters there are is [`adapters`]', what an answer costs is a [`till::Till`]'s.
 
 pub mod adapters;
+pub mod allowance;
 mod answer;
 mod ask;
 mod chat;
@@ -20,6 +21,7 @@ mod connection;
 mod constraint;
 mod fields;
 mod gate;
+pub mod gateway;
 mod head;
 pub mod openapi;
 mod refusal;
@@ -28,7 +30,9 @@ mod routes;
 mod stream;
 pub mod till;
 pub mod types;
+pub mod voucher;
 mod worker;
+mod x402;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -190,7 +194,10 @@ pub async fn start(mut options: ServeOptions) -> Result<Server, ServeError> {
     let shop = Arc::new(shop);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let (closing, is_closing) = watch::channel(false);
-    let accepting = connection::accept(listener, shop.clone(), places.clone(), is_closing);
+    let answering = shop.clone();
+    let answer: connection::Answer =
+        Arc::new(move |request| Box::pin(routes::answer(answering.clone(), request)));
+    let accepting = connection::accept(listener, answer, places.clone(), is_closing);
     Ok(Server {
         addr,
         model,

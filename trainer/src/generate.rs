@@ -222,7 +222,9 @@ impl<'a> Text<'a> {
         exact: bool,
     ) -> Result<Self, LoraError> {
         let (model, config) = (base.model(), base.config());
-        let reader = (!exact).then(|| base.reader(MAX_GENERATION_TOKENS)).flatten();
+        let reader = (!exact)
+            .then(|| base.reader(MAX_GENERATION_TOKENS))
+            .flatten();
         if let Some(mut reader) = reader {
             reader.clear();
             // Its content needs no name here: nothing is kept of it.

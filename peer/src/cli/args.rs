@@ -2,6 +2,7 @@
 
 mod adapter;
 mod network;
+mod pay;
 mod serve;
 
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ use crate::demo::options::DemoArgs;
 use crate::terminal::{Failure, Format};
 pub use adapter::AdapterCommand;
 pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
+pub(super) use pay::parse_grant;
+pub use pay::{GatewayArgs, PayArgs};
 pub use serve::{PrecisionName, ServeArgs};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
@@ -81,6 +84,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Answer OpenAI's clients with a base and its adapters, until it is stopped.
     Serve(ServeArgs),
+    /// Let this machine's programs ask servers as OpenAI's, and pay them with this peer's key.
+    Gateway(GatewayArgs),
     /// Base models of this program, for other programs.
     #[command(subcommand)]
     Base(BaseCommand),
@@ -105,10 +110,11 @@ impl Command {
     /// Whether it reads or writes a peer's folder.
     pub(super) fn needs_home(&self) -> bool {
         match self {
+            // Whoever is paid has a key and keeps accounts.
+            Self::Serve(args) => args.pay.is_paid(),
             Self::Train(_)
             | Self::Eval(_)
             | Self::Generate(_)
-            | Self::Serve(_)
             | Self::Demo(_)
             | Self::Api(_)
             | Self::Base(_)
@@ -128,6 +134,7 @@ impl Command {
             | Self::Datanet(_)
             | Self::Adapter(_)
             | Self::Ledger(_)
+            | Self::Gateway(_)
             | Self::Why(_) => true,
         }
     }

@@ -29,7 +29,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     (
         "You want an adapter",
-        &["adapter", "generate", "serve", "eval"],
+        &["adapter", "generate", "serve", "gateway", "eval"],
     ),
     (
         "You have a model and files, and no network",
@@ -95,6 +95,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "tributary serve",
             "tributary serve --base SmolLM2-135M --adapter poet=poet --listen 127.0.0.1:8420",
+            "tributary serve --price-prompt 100 --price-answer 400 --allow-file allowances",
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            "tributary gateway --server http://127.0.0.1:8420 --base brook",
+            "tributary gateway --server http://192.0.2.7:8420,http://192.0.2.8:8420 --budget 500000",
         ],
     ),
     ("status", &["tributary status", "tributary status --watch"]),

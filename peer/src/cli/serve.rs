@@ -1,7 +1,6 @@
 //! `tributary serve`: answers over HTTP until it is stopped.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,7 +13,6 @@ use super::args::{PrecisionName, ServeArgs, default_home};
 use super::up::interrupted;
 use crate::home::HomePaths;
 use crate::serve::adapters::{AdapterOptions, Fetch};
-use crate::serve::till::Open;
 use crate::serve::{ServeOptions, start};
 use crate::terminal::{Failure, note};
 
@@ -71,7 +69,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
             most_waiting: MOST_WAITING,
             most_running: MOST_RUNNING,
         },
-        till: Arc::new(Open),
+        till: super::gateway::till(context, &args.pay)?,
     };
     let server = start(options).await?;
     let serving = Serving {

@@ -159,6 +159,11 @@ impl Owed {
         }
     }
 
+    /// The seed of a request that names none, where the bill has one.
+    fn seed(&self) -> Option<u64> {
+        self.bill.as_ref().and_then(|bill| bill.seed())
+    }
+
     async fn settle(mut self) -> Receipt {
         let bill = self.bill.take().expect("it is settled once");
         bill.settle(self.made).await
@@ -185,7 +190,7 @@ impl Answering {
         shop: Arc<Shop>,
         headers: &HeaderMap,
         consumer: Consumer,
-        (ask, adapter): (Ask, Option<Arc<LoadedAdapter>>),
+        (mut ask, adapter): (Ask, Option<Arc<LoadedAdapter>>),
         out: mpsc::Sender<Piece>,
     ) -> Result<Self, Refusal> {
         let each = ask.settings.answers;
@@ -197,8 +202,12 @@ impl Answering {
             model: &ask.model,
             prompt_tokens: each * ask.prompts.iter().map(Vec::len).sum::<usize>(),
             max_tokens: max_tokens * count,
+            body: ask.settings.body,
         };
         let mut bill = Owed::new(shop.till.admit(asked).await?);
+        if let Some(seed) = bill.seed().filter(|_| !ask.settings.is_seeded) {
+            ask.settings.sampling.seed = seed;
+        }
         let (send, events) = mpsc::channel(MOST_BEHIND + count);
         let wants_tokens = ask.settings.logprobs.is_some();
         let (stops, tools) = (ask.settings.stops.clone(), ask.settings.wish.tools.clone());

@@ -3,6 +3,7 @@
 use tributary_engine::Sampling;
 use tributary_engine::json::Json;
 use tributary_engine::request::Constraint;
+use tributary_protocol::hash::Digest;
 
 use super::constraint::{Wish, constraint};
 use super::fields::{Fields, wrong_kind};
@@ -86,27 +87,34 @@ pub(super) struct Settings {
     pub(super) stream: bool,
     /// Whether a stream ends with what it took.
     pub(super) include_usage: bool,
+    /// Whether the client chose the seed.
+    pub(super) is_seeded: bool,
+    /// Of the request's body.
+    pub(super) body: Digest,
 }
 
 impl Settings {
     /// Takes the fields that all routes share.
     pub(super) fn take(fields: &mut Fields) -> Result<Self, Refusal> {
         let stream = fields.flag("stream")?.unwrap_or(false);
+        let seed = fields.whole("seed", i64::MIN..=i64::MAX)?;
         Ok(Self {
             answers: fields.count("n", 1..=MOST_ANSWERS)?.unwrap_or(1),
             max_tokens: None,
-            sampling: sampling(fields)?,
+            sampling: sampling(fields, seed)?,
             stops: stops(fields)?,
             logprobs: None,
             wish: Wish::default(),
             stream,
             include_usage: stream_options(fields, stream)?,
+            is_seeded: seed.is_some(),
+            body: fields.digest,
         })
     }
 }
 
 /// Defaults as OpenAI's: a temperature of one, and chance decides.
-fn sampling(fields: &mut Fields) -> Result<Sampling, Refusal> {
+fn sampling(fields: &mut Fields, seed: Option<i64>) -> Result<Sampling, Refusal> {
     let top_k = fields.whole("top_k", -1..=i64::from(u32::MAX))?;
     let top_p = fields.number("top_p", 0.0..=1.0)?;
     if top_p == Some(0.0) {
@@ -126,10 +134,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, Refusal> {
         frequency_penalty: (fields.number("frequency_penalty", -2.0..=2.0)?).unwrap_or(0.0),
         repetition_penalty: repetition_penalty.unwrap_or(1.0),
         logit_bias: biases(fields)?,
-        seed: match fields.whole("seed", i64::MIN..=i64::MAX)? {
-            Some(seed) => seed as u64,
-            None => random(),
-        },
+        seed: seed.map_or_else(random, |seed| seed as u64),
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
+use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 
-use super::{Refusal, Shop, routes};
+use super::Refusal;
 
 /// Connections at the same time. Each may keep a head of [`MOST_HEAD_BYTES`] and a body.
 pub(super) const MOST_CONNECTIONS: usize = 256;
@@ -33,10 +34,14 @@ const MOST_HEADERS: usize = 64;
 /// Wait after an error of the system, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What answers a request.
+pub(super) type Answer =
+    Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
 /// Takes connections until `closing` says so.
 pub(super) async fn accept(
     listener: TcpListener,
-    shop: Arc<Shop>,
+    answer: Answer,
     places: Arc<Semaphore>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -59,9 +64,9 @@ pub(super) async fn accept(
             tokio::spawn(refuse(stream));
             continue;
         };
-        let (shop, closing) = (shop.clone(), closing.clone());
+        let (answer, closing) = (answer.clone(), closing.clone());
         tokio::spawn(async move {
-            serve(stream, shop, closing).await;
+            serve(stream, answer, closing).await;
             drop(place);
         });
     }
@@ -81,13 +86,10 @@ async fn refuse(mut stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
 }
 
-async fn serve(stream: TcpStream, shop: Arc<Shop>, mut closing: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, answer: Answer, mut closing: watch::Receiver<bool>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let shop = shop.clone();
-        async move {
-            let response: Response<Body> = routes::answer(shop, request.map(Body::new)).await;
-            Ok::<_, std::convert::Infallible>(response)
-        }
+        let answering = answer(request.map(Body::new));
+        async move { Ok::<_, std::convert::Infallible>(answering.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use tributary_engine::json::{Fields as Pairs, Json};
+use tributary_protocol::hash::{self, Digest, Domain};
 
 use super::Refusal;
 use super::refusal::shown;
@@ -17,6 +18,8 @@ pub(super) struct Fields {
     pairs: Pairs,
     /// What stands before a field's name in messages: empty, or ends with a dot.
     within: String,
+    /// Of the whole body; nothing's within it.
+    pub(super) digest: Digest,
 }
 
 impl Fields {
@@ -32,7 +35,10 @@ impl Fields {
         };
         let body = std::str::from_utf8(body).map_err(|_| wrong("it is not UTF-8".into()))?;
         match serde_json::from_str(body).map_err(|e| wrong(e.to_string()))? {
-            Json::Object(pairs) => Self::of(pairs, String::new()),
+            Json::Object(pairs) => Ok(Self {
+                digest: hash::digest(Domain::Repeat, body.as_bytes()),
+                ..Self::of(pairs, String::new())?
+            }),
             other => Err(wrong(format!("it is {}", other.kind()))),
         }
     }
@@ -55,7 +61,11 @@ impl Fields {
             }
         }
         pairs.retain(|(_, value)| *value != Json::Null);
-        Ok(Self { pairs, within })
+        Ok(Self {
+            pairs,
+            within,
+            digest: Digest::default(),
+        })
     }
 
     /// The name of a field in messages.

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tributary_engine::request::Consumer;
+use tributary_protocol::hash::Digest;
 
 use super::Refusal;
 
@@ -22,6 +23,8 @@ pub struct Asked<'a> {
     pub prompt_tokens: usize,
     /// Most tokens of all answers together.
     pub max_tokens: usize,
+    /// Of the request's body, by which a repeat is told.
+    pub body: Digest,
 }
 
 /// What was made for a request.
@@ -57,6 +60,12 @@ pub trait Till: Send + Sync {
 
 /// One admitted request.
 pub trait Bill: Send {
+    /// The seed of a request that names none. The same for each repeat of a request, so that nobody draws another answer
+    /// for the same payment.
+    fn seed(&self) -> Option<u64> {
+        None
+    }
+
     /// Told exactly once, however the request ended: answered, cancelled, failed, or never begun.
     fn settle(self: Box<Self>, made: Made) -> BoxFuture<'static, Receipt>;
 }

@@ -1,7 +1,9 @@
 //! The server of answers as clients meet it: the real program, over sockets, with bytes written by hand.
 
 mod forms;
+mod gateway;
 mod hostile;
+mod pay;
 mod routes;
 mod server;
 mod till;

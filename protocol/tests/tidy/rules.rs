@@ -25,9 +25,9 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("iroh", &["peer/src/net"]),
     ("iroh_blobs", &["peer/src/net"]),
     ("redb", &["peer/src/store"]),
-    // For the owner's commands, and for clients that want answers.
+    // For the owner's commands, and for clients that want answers, from here or from servers.
     ("axum", &["peer/src/api", "peer/src/serve"]),
-    ("reqwest", &["peer/src/api"]),
+    ("reqwest", &["peer/src/api", "peer/src/serve"]),
     ("burn", &["trainer"]),
 ];
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::PayArgs;
 use clap::{Args, ValueEnum};
 
 /// Options of `serve`.
@@ -34,6 +35,9 @@ pub struct ServeArgs {
     /// MiB of memory for what requests have read, and for what is kept of it for later ones.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = super::up_to(1 << 20))]
     pub cache: u32,
+    /// Who pays.
+    #[command(flatten)]
+    pub pay: PayArgs,
 }
 
 /// How weights are kept in memory.

@@ -1,0 +1,147 @@
+//! `tributary gateway`: a local `/v1` that asks servers and pays them, and the till of a server that is paid.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tributary_engine::Base;
+use tributary_engine::tokenizer::Tokenizer;
+use tributary_protocol::sign::SecretKey;
+use tributary_trainer::input;
+
+use super::Context;
+use super::args::{GatewayArgs, PayArgs, parse_grant};
+use super::up::interrupted;
+use crate::home::HomePaths;
+use crate::identity::Identity;
+use crate::model::BROOK;
+use crate::serve::allowance::{Allowance, Prices};
+use crate::serve::gateway::{GatewayOptions, start};
+use crate::serve::till::{Open, Till};
+use crate::terminal::{Failure, note};
+
+/// `gateway/1`: the gateway is ready.
+#[derive(Serialize)]
+struct Ready {
+    schema: &'static str,
+    /// What clients call their base URL.
+    url: String,
+    /// Who pays: the key that servers grant an allowance.
+    consumer: String,
+}
+
+pub(super) async fn run(context: &Context, args: GatewayArgs) -> Result<(), Failure> {
+    // The daemon may hold the home at the same time: only the key is read.
+    let identity = Identity::read_file(&HomePaths::new(&context.home).key())
+        .map_err(|e| Failure::from_error(&e))?;
+    let tokens = match &args.token_file {
+        Some(file) => tokens(file)?,
+        None => Vec::new(),
+    };
+    let token = |url: &String| {
+        tokens
+            .iter()
+            .find(|(of, _)| of == url)
+            .map(|(_, token)| token.clone())
+    };
+    let options = GatewayOptions {
+        listen: args.listen,
+        servers: args
+            .server
+            .iter()
+            .map(|url| (url.clone(), token(url)))
+            .collect(),
+        key: SecretKey::from_seed(*identity.seed()),
+        most: args.most,
+        budget: args.budget,
+        tokenizer: args.base.as_deref().map(tokenizer).transpose()?,
+    };
+    let gateway = start(options).await.map_err(|e| Failure::from_error(&e))?;
+    let ready = Ready {
+        schema: "gateway/1",
+        url: format!("http://{}/v1", gateway.addr()),
+        consumer: identity.peer_id().to_string(),
+    };
+    (context.out).answer(&ready, |r| {
+        format!("gateway at {}\nIt pays with the key {}", r.url, r.consumer)
+    })?;
+    interrupted().await?;
+    let spending = gateway.spending();
+    let spent = spending["spent"].as_str().unwrap_or_default();
+    note(format_args!("spent {spent} micro-OPEN"));
+    Ok(())
+}
+
+fn tokenizer(base: &str) -> Result<Tokenizer, Failure> {
+    let loaded = match base {
+        BROOK => Base::brook(),
+        folder => Base::from_dir(Path::new(folder)),
+    };
+    let loaded = loaded.map_err(|e| {
+        Failure::environment(format!("cannot load the base model {base}: {e}"))
+            .hint("give `brook` or a folder in Hugging Face layout, or leave --base out")
+    })?;
+    Ok(loaded.info.tokenizer)
+}
+
+fn tokens(file: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let text = read(file, "the tokens")?;
+    let line = |line: &str| {
+        let (url, token) = line.split_once(char::is_whitespace)?;
+        Some((url.to_owned(), token.trim().to_owned()))
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tokens: Option<Vec<(String, String)>> = lines.map(line).collect();
+    tokens.ok_or_else(|| {
+        Failure::environment(format!("a line of {} is not understood", file.display()))
+            .hint("write URL TOKEN on each line, the URL as in --server")
+    })
+}
+
+fn read(file: &Path, what: &str) -> Result<String, Failure> {
+    input::text(file).map_err(|e| {
+        Failure::environment(format!("cannot read {what} in {}: {e}", file.display()))
+            .hint("give another file")
+    })
+}
+
+/// Who is paid for a server's answers, and out of what.
+pub(super) fn till(context: &Context, args: &PayArgs) -> Result<Arc<dyn Till>, Failure> {
+    let mut grants = args.allow.clone();
+    if let Some(file) = &args.allow_file {
+        for line in read(file, "the allowances")?
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            grants.push(parse_grant(line).map_err(|why| {
+                Failure::environment(format!("a line of {} is not understood", file.display()))
+                    .hint(why)
+            })?);
+        }
+    }
+    if !args.is_paid() {
+        return match grants.is_empty() {
+            true => Ok(Arc::new(Open)),
+            false => Err(Failure::environment(
+                "an allowance was granted, and answers cost nothing",
+            )
+            .hint("give --price-prompt and --price-answer")),
+        };
+    }
+    if grants.is_empty() {
+        note(
+            "warning: answers cost something, and nobody is granted an allowance; give --allow KEY=AMOUNT",
+        );
+    }
+    let paths = HomePaths::new(&context.home);
+    let server = Identity::read_file(&paths.key())
+        .map_err(|e| Failure::from_error(&e))?
+        .peer_id();
+    let prices = Prices {
+        prompt: args.price_prompt.unwrap_or_default(),
+        answer: args.price_answer.unwrap_or_default(),
+    };
+    let allowance = Allowance::open(&paths.allowances(), server, prices, grants);
+    Ok(Arc::new(allowance.map_err(|e| Failure::from_error(&e))?))
+}
