@@ -143,7 +143,6 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<(), Fai
         max_tokens: args.max_tokens,
         temperature: f64::from(args.temperature),
         seed: args.seed,
-        exact: false,
         ..GenerateConfig::default()
     };
     let prompt = prompt(&base, args)?;
