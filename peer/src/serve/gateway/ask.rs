@@ -23,7 +23,7 @@ const MOST_REFUSAL_BYTES: usize = 64 << 10;
 /// Why a server did not answer.
 pub(super) enum Failed {
     /// Any server would refuse it so.
-    Everywhere(Response<Body>),
+    Everywhere(Box<Response<Body>>),
     /// Another one may answer.
     Here {
         why: String,
@@ -130,7 +130,7 @@ pub(super) async fn answer(
                 house.state.lock().seen[at].answered();
                 return Ok(response);
             }
-            Err(Failed::Everywhere(response)) => return Ok(response),
+            Err(Failed::Everywhere(response)) => return Ok(*response),
             Err(Failed::Here {
                 why,
                 is_busy,
@@ -371,7 +371,7 @@ async fn refused(response: reqwest::Response, promise: Option<Promise>) -> Faile
         let mut passed = Response::new(Body::from(body));
         *passed.status_mut() = status;
         passed.headers_mut().insert(header::CONTENT_TYPE, kind);
-        return Failed::Everywhere(passed);
+        return Failed::Everywhere(Box::new(passed));
     }
     let is_busy = status == StatusCode::TOO_MANY_REQUESTS;
     let why = relay::message(response).await;
