@@ -16,6 +16,7 @@ use crate::api::handler::DaemonHandler;
 use crate::api::local::Local;
 use crate::api::types::{ExportRequest, FetchRequest};
 use crate::api::{ApiHandler, Reader};
+use crate::home::disk;
 use crate::model::card::Card;
 use crate::problem::{Code, Problem};
 
@@ -125,14 +126,14 @@ async fn fetched(inner: &Inner, id: &str) -> Result<PathBuf, LoadFailure> {
         );
         failure("adapter_unreadable", text)
     };
-    std::fs::create_dir_all(cache).map_err(unwritable)?;
+    disk::make_folder(cache).map_err(unwritable)?;
     let making = tempfile::Builder::new().prefix(".fetch-").tempdir_in(cache);
     let making = making.map_err(unwritable)?;
     let fresh = making.path().join("adapter");
     let view = ask(inner, id, &fresh).await.map_err(|e| refused(&e))?;
     let folder = cache.join(&view.id);
     if !folder.exists() {
-        std::fs::rename(&fresh, &folder).map_err(unwritable)?;
+        disk::rename(&fresh, &folder).map_err(unwritable)?;
     }
     Ok(folder)
 }
