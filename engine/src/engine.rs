@@ -10,8 +10,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tributary_protocol::hash::Digest;
-
 use crate::adapter::LoadedAdapter;
 use crate::attend::Heads;
 use crate::base::{Base, BaseInfo};
@@ -142,7 +140,7 @@ impl Engine {
             id,
             consumer: request.consumer,
             // One engine has one base and one precision.
-            cache: content.unwrap_or(Digest::default()),
+            cache: content.unwrap_or_default(),
             prompt: request.prompt,
             max_tokens: request.max_tokens.max(1),
             deadline: request.deadline,

@@ -204,7 +204,8 @@ impl Forward {
         } = &mut self.buffers;
         let result = self.heads.result();
         let mut units = Vec::new();
-        (stretches.clear(), cuts.clear());
+        stretches.clear();
+        cuts.clear();
         cuts.push(0);
         let (mut row, mut at) = (0, 0);
         for (index, span) in spans.iter().enumerate() {

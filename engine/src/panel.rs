@@ -83,6 +83,10 @@ impl Product<'_> {
         }
     }
 
+    #[expect(
+        clippy::manual_memcpy,
+        reason = "counted loops keep the sums in registers"
+    )]
     #[inline(always)]
     fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
         &mut self,

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tributary_protocol::adapter::Adapter;
+use tributary_protocol::hash::Digest;
 
 use super::*;
 use crate::lora::full_shape;
@@ -62,7 +63,7 @@ fn mixed(config: &Config) -> Vec<Request> {
         let length = [1, 7, 33, 90, 300][at % 5];
         let prompt = (0..length).map(|_| rng.random_range(0..2000)).collect();
         Request {
-            adapter: (at % 4 > 0).then(|| adapters[at % 5].clone()),
+            adapter: (!at.is_multiple_of(4)).then(|| adapters[at % 5].clone()),
             ..request(prompt, 10 + at, at as u64)
         }
     };

@@ -138,7 +138,9 @@ mod tests {
         let base = opened(&home, None, None).unwrap();
         assert_eq!(base.info.name, BROOK);
         let missing = dir.path().join("none").display().to_string();
-        let error = opened(&home, None, Some(missing)).err().expect("no folder");
+        let Err(error) = opened(&home, None, Some(missing)) else {
+            panic!("there is no such folder");
+        };
         assert!(error.to_string().contains("none"), "{error}");
     }
 
