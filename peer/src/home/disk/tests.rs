@@ -199,7 +199,7 @@ fn names_that_an_interrupted_life_gave_are_made_durable_at_the_next_start() {
 }
 
 /// Sources that write, each with why it may.
-const OTHERS_THAT_WRITE: [(&str, &str); 4] = [
+const OTHERS_THAT_WRITE: [(&str, &str); 5] = [
     (
         "store/blobs.rs",
         "syncs its folder once for all blobs of a commit",
@@ -208,6 +208,7 @@ const OTHERS_THAT_WRITE: [(&str, &str); 4] = [
         "model.rs",
         "writes adapters into folders that the user names",
     ),
+    ("model/card.rs", "writes cards beside those adapters"),
     ("cli/train.rs", "makes the folder that the user names"),
     ("cli/help.rs", "makes the folder that the user names"),
 ];
