@@ -26,7 +26,7 @@ use crate::model::rope::RopeTable;
 use crate::model::vector::fast;
 use crate::panel::{PANEL, panels};
 use crate::weights::Weights;
-use linears::{Adapters, Linears, narrow};
+use linears::{Adapters, Linears};
 use rows::{Rows, gated, gather, norm, turn};
 
 /// Rows of a text up to which its blocks of positions are separate tasks: with more, there are enough tasks without.
@@ -283,7 +283,7 @@ impl Forward {
         }
     }
 
-    /// The norm of the residual stream as the next inputs, and what the adapters' first factors make of it.
+    /// The norm of the residual stream as the next inputs.
     fn norm(&mut self, layer: usize, which: usize, rows: usize) {
         let gain = &self.weights.layers[layer].norms[which];
         let (b, config) = (&mut self.buffers, &self.config);
@@ -300,21 +300,9 @@ impl Forward {
         self.norm(layer, 0, rows);
         let (b, weights) = (&mut self.buffers, &self.weights.layers[layer]);
         let inputs = b.normed.inputs(rows);
-        narrow(
-            &mut self.team,
-            &mut b.narrow,
-            inputs,
-            adapters,
-            (layer, 0..3),
-        );
-        let linears = Linears {
-            weights,
-            first: 0,
-            layer,
-            adapters,
-            narrow: &b.narrow,
-            slots: 3,
-        };
+        let place = (weights, layer);
+        let buffer = &mut b.narrow[..];
+        let linears = Linears::new(&mut self.team, place, 0..3, inputs, adapters, buffer);
         let counts = [0, 1, 2].map(|which| panels(weights.linears[which].outputs));
         let out = (&mut b.qkv[..], rows * PANEL);
         self.team.parts([out], (&mut [], 1), |index, [out], _| {
@@ -323,7 +311,7 @@ impl Forward {
                 at if at < counts[0] + counts[1] => (1, at - counts[0]),
                 at => (2, at - counts[0] - counts[1]),
             };
-            linears.apply(which, panel, inputs, out);
+            linears.apply(which, panel, out);
         });
     }
 
@@ -442,23 +430,16 @@ impl Forward {
     fn residual(&mut self, layer: usize, which: usize, rows: usize, adapters: &Adapters<'_>) {
         let (b, weights) = (&mut self.buffers, &self.weights.layers[layer]);
         let inputs = b.wide.inputs(rows);
-        let linear = (layer, which..which + 1);
-        narrow(&mut self.team, &mut b.narrow, inputs, adapters, linear);
-        let linears = Linears {
-            weights,
-            first: which,
-            layer,
-            adapters,
-            narrow: &b.narrow,
-            slots: 1,
-        };
+        let place = (weights, layer);
+        let (one, buffer) = (which..which + 1, &mut b.narrow[..]);
+        let linears = Linears::new(&mut self.team, place, one, inputs, adapters, buffer);
         let length = b.x.len();
         let floats = [
             (&mut b.x[..], rows * PANEL),
             (&mut b.y[..length], rows * PANEL),
         ];
         self.team.parts(floats, (&mut [], 1), |panel, [x, y], _| {
-            linears.apply(which, panel, inputs, y);
+            linears.apply(which, panel, y);
             fast(
                 #[inline(always)]
                 || x.iter_mut().zip(&*y).for_each(|(x, y)| *x += y),
@@ -471,29 +452,17 @@ impl Forward {
         self.norm(layer, 1, rows);
         let (b, weights) = (&mut self.buffers, &self.weights.layers[layer]);
         let inputs = b.normed.inputs(rows);
-        narrow(
-            &mut self.team,
-            &mut b.narrow,
-            inputs,
-            adapters,
-            (layer, 4..6),
-        );
-        let linears = Linears {
-            weights,
-            first: 4,
-            layer,
-            adapters,
-            narrow: &b.narrow,
-            slots: 2,
-        };
+        let place = (weights, layer);
+        let buffer = &mut b.narrow[..];
+        let linears = Linears::new(&mut self.team, place, 4..6, inputs, adapters, buffer);
         let size = (rows, panels(self.config.ffn));
         b.wide.fill(&mut self.team, size, |panel, gate| {
             SCRATCH.with_borrow_mut(|scratch| {
                 let up = &mut scratch.queries;
                 up.resize(rows * PANEL, 0.0);
                 let up = &mut up[..rows * PANEL];
-                linears.apply(4, panel, inputs, gate);
-                linears.apply(5, panel, inputs, up);
+                linears.apply(4, panel, gate);
+                linears.apply(5, panel, up);
                 fast(
                     #[inline(always)]
                     || gated(gate, up),

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
-/// How often an idle thread looks for work before it sleeps: some tens of microseconds, longer than the work between
-/// two tasks of a step and far shorter than a step.
+/// How often an idle thread looks for work before it sleeps: about half a millisecond, longer than the caller's own work
+/// between two tasks of a step and far shorter than a step.
 const SPINS: u32 = 20_000;
 /// How often the caller looks whether the others are done before it lets the system run them: on a busy machine one of
 /// them may have lost its processor.

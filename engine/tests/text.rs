@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use tributary_engine::brook;
+use tributary_engine::test_utils::sentencepiece_tokenizer;
 use tributary_engine::text::{Shown, Text};
 use tributary_engine::tokenizer::Tokenizer;
 
@@ -44,43 +45,6 @@ fn joined(all: &[Shown]) -> String {
     all.iter().map(|shown| shown.text.as_str()).collect()
 }
 
-/// A vocabulary as that of Llama 2: words that begin with a blank, and bytes for the rest.
-fn words() -> Tokenizer {
-    let mut vocab = serde_json::Map::new();
-    for (id, token) in ["<unk>", "<s>", "</s>"].iter().enumerate() {
-        vocab.insert((*token).into(), id.into());
-    }
-    for byte in 0..256 {
-        vocab.insert(format!("<0x{byte:02X}>"), (3 + byte).into());
-    }
-    for (at, token) in ["\u{2581}", "a", "b", "\u{2581}a", "\u{e9}"]
-        .iter()
-        .enumerate()
-    {
-        vocab.insert((*token).into(), (259 + at).into());
-    }
-    let special = |id: u32, content: &str| {
-        serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true})
-    };
-    let json = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "\u{2581}"},
-            {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}]},
-        "pre_tokenizer": null, "post_processor": null,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "vocab": vocab,
-            "merges": [["\u{2581}", "a"]]},
-    });
-    Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap()
-}
-
 fn stops() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("[ab \u{e9}\u{1f30a}]{1,4}", 0..4)
 }
@@ -100,7 +64,7 @@ proptest! {
     fn what_is_shown_ends_before_the_first_stop_string(
         text in "[ab \u{e9}\u{1f30a}]{0,30}", stops in stops(), is_byte_level: bool
     ) {
-        let tokenizer = if is_byte_level { brook() } else { words() };
+        let tokenizer = if is_byte_level { brook() } else { sentencepiece_tokenizer() };
         let ids = tokenizer.encode(&text).unwrap();
         let whole = tokenizer.decode(&ids).unwrap();
         prop_assert_eq!(&whole, &text);

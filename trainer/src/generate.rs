@@ -30,8 +30,8 @@ pub struct GenerateConfig {
     pub top_p: f64,
     /// Seed of the draws.
     pub seed: u64,
-    /// Computes in f32 throughout, by tensors, as transformers does. Otherwise the engine reads where it can: several
-    /// times as fast, with keys, values and adapter in bf16.
+    /// Computes in f32 throughout, by tensors, as transformers does. Otherwise the engine reads where it can,
+    /// with keys, values and adapter in bf16.
     pub exact: bool,
 }
 

@@ -8,13 +8,15 @@
 //! its factors are tracked and autodiff skips the gradients of the base) and evaluates (nothing is).
 //! What a batch is made of belongs to `data`, how weights move to `optimizer`.
 //!
+//! Generation on a CPU otherwise reads with the engine's pass (`tributary_engine::Reader`), which packs a copy of the weights.
+//!
 //! A forward pass has three forms, each with a task that no other does as well (`docs/numbers/forms.md`); tests
 //! compare them with each other as whole models (`families`).
 //!
 //! | form | where | why it is there |
 //! |---|---|---|
 //! | `lean` | host memory | losses, and gradients of an adapter, with a third to a half less memory than `fused` |
-//! | `ops` on `fused` | host memory | what `lean` has no form for: gradients of all weights, generation, logits |
+//! | `ops` on `fused` | host memory | what `lean` has no form for: gradients of all weights, logits, generation in f32 throughout |
 //! | `ops` on `plain`, `sliced` | any device | all that a GPU computes, and the slow twin of both |
 
 pub use tributary_engine::model::{files, parameters};

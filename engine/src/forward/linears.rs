@@ -1,5 +1,7 @@
 //! Linears with their biases and the adapters of each row.
 
+use std::ops::Range;
+
 use super::Span;
 use crate::adapter::{LoadedAdapter, Part, RANKS};
 use crate::attend::TILE;
@@ -28,20 +30,39 @@ impl<'a> Adapters<'a> {
 
 /// Linears of one layer that share their inputs.
 pub(super) struct Linears<'a> {
-    pub(super) weights: &'a LayerWeights,
-    pub(super) layer: usize,
-    /// The first of them.
-    pub(super) first: usize,
-    pub(super) adapters: &'a Adapters<'a>,
+    weights: &'a LayerWeights,
+    layer: usize,
+    which: Range<usize>,
+    inputs: Inputs<'a>,
+    adapters: &'a Adapters<'a>,
     /// `[row][linear][rank]`
-    pub(super) narrow: &'a [f32],
-    pub(super) slots: usize,
+    narrow: &'a [f32],
 }
 
-impl Linears<'_> {
+impl<'a> Linears<'a> {
+    /// Linears `which` of a layer; `buffer` takes what the adapters' first factors make of the inputs.
+    pub(super) fn new(
+        team: &mut Team,
+        (weights, layer): (&'a LayerWeights, usize),
+        which: Range<usize>,
+        inputs: Inputs<'a>,
+        adapters: &'a Adapters<'a>,
+        buffer: &'a mut [f32],
+    ) -> Self {
+        narrow(team, buffer, inputs, adapters, (layer, which.clone()));
+        Self {
+            weights,
+            layer,
+            which,
+            inputs,
+            adapters,
+            narrow: buffer,
+        }
+    }
+
     /// One panel of outputs, `[rows][64]`, with bias and adapters.
-    pub(super) fn apply(&self, which: usize, panel: usize, inputs: Inputs<'_>, out: &mut [f32]) {
-        self.weights.linears[which].multiply(panel, inputs, out);
+    pub(super) fn apply(&self, which: usize, panel: usize, out: &mut [f32]) {
+        self.weights.linears[which].multiply(panel, self.inputs, out);
         if let Some(bias) = &self.weights.biases[which] {
             let bias = &bias[panel * PANEL..][..PANEL];
             for out in out.chunks_exact_mut(PANEL) {
@@ -58,7 +79,7 @@ impl Linears<'_> {
         let rows = out.as_chunks_mut::<PANEL>().0.iter_mut();
         for ((row, out), adapter) in rows.enumerate().zip(&self.adapters.rows) {
             if let Some(adapter) = adapter {
-                let at = (row * self.slots + which - self.first) * width;
+                let at = (row * self.which.len() + which - self.which.start) * width;
                 adapter.widen(linear, panel, &self.narrow[at..at + width], out);
             }
         }
@@ -66,12 +87,12 @@ impl Linears<'_> {
 }
 
 /// What the adapters' first factors make of the inputs of some linears of a layer.
-pub(super) fn narrow(
+fn narrow(
     team: &mut Team,
     out: &mut [f32],
     inputs: Inputs<'_>,
     adapters: &Adapters<'_>,
-    linears: (usize, std::ops::Range<usize>),
+    linears: (usize, Range<usize>),
 ) {
     let (width, rows) = (adapters.width, inputs.rows);
     if width == 0 {

@@ -460,6 +460,11 @@ fn not_ready(root: &Path) -> Problem {
 /// Plain HTTP to this machine alone: no proxy, no redirect, and no connection kept that a daemon's next life would not
 /// know.
 pub(super) fn http() -> reqwest::Result<reqwest::Client> {
+    plain_http().build()
+}
+
+/// As [`http`], for callers with bounds of their own.
+pub(crate) fn plain_http() -> reqwest::ClientBuilder {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -472,7 +477,6 @@ pub(super) fn http() -> reqwest::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .pool_max_idle_per_host(0)
         .connect_timeout(CONNECT)
-        .build()
 }
 
 /// What the system said, without what each layer above adds.

@@ -239,7 +239,8 @@ impl Adapters {
                     "adapter loaded"
                 ),
                 Err(failure) => {
-                    tracing::warn!(adapter = name, code = failure.code, "{}", failure.text)
+                    // Those that asked are told.
+                    tracing::debug!(adapter = name, code = failure.code, "{}", failure.text)
                 }
             }
             let now = inner.now();

@@ -38,6 +38,7 @@ use super::connection::{self, MOST_CONNECTIONS};
 use super::gate::Gate;
 use super::refusal::json as answered;
 use super::routes::{BODY_TIME, MOST_BODY_BYTES};
+use crate::api::client::plain_http;
 use choice::Seen;
 use purse::Purse;
 
@@ -151,7 +152,7 @@ pub async fn start(options: GatewayOptions) -> Result<Gateway, GatewayError> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let house = Arc::new(House {
         gate: Gate::new(addr, &[], Vec::new()),
-        http: client().map_err(GatewayError::Client)?,
+        http: (plain_http().timeout(LONG).build()).map_err(GatewayError::Client)?,
         key: options.key,
         // Later starts have higher numbers.
         channel: now.map_or(0, |now| now.as_millis() as u64),
@@ -177,25 +178,6 @@ pub async fn start(options: GatewayOptions) -> Result<Gateway, GatewayError> {
         _closing: closing,
         accepting: tokio::spawn(accepting),
     })
-}
-
-/// Plain HTTP, no proxy, no redirect: a voucher goes where its owner said.
-fn client() -> reqwest::Result<reqwest::Client> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has ciphers of every version")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        // A server's next life does not know the connections of the one before.
-        .pool_max_idle_per_host(0)
-        .connect_timeout(SHORT)
-        .timeout(LONG)
-        .build()
 }
 
 impl Upstream {
