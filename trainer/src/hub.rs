@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::base::MAX_CONFIG_BYTES;
+use tributary_engine::base::MAX_CONFIG_BYTES;
+
 use crate::model::files::{self, MAX_WEIGHTS_BYTES};
 use crate::tokenizer::MAX_TOKENIZER_BYTES;
 
