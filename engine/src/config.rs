@@ -308,7 +308,7 @@ impl Config {
             many => json!(many),
         };
         let (architecture, model_type) = self.family.names();
-        let value = json!({
+        let mut value = json!({
             "architectures": [architecture],
             "model_type": model_type,
             "vocab_size": self.vocab,
@@ -333,6 +333,8 @@ impl Config {
             "torch_dtype": "bfloat16",
             "dtype": "bfloat16",
         });
+        // The bytes are part of the base's hash: in one order, whatever map the parser was built with.
+        value.sort_all_objects();
         format!("{value:#}\n")
     }
 }

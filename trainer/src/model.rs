@@ -246,7 +246,7 @@ impl Model {
 
     /// The last norm's output, `[rows, hidden]`.
     pub(crate) fn hidden(&self, adapter: Option<&Factors>, batch: &Batch) -> Tensor<2> {
-        let table = Arc::new(RopeTable::new(&self.config, batch.context));
+        let table = Arc::new(RopeTable::of_system(&self.config, batch.context));
         let mut x = self.embed(&batch.tokens);
         for (index, layer) in self.layers.iter().enumerate() {
             let [q, k, v] = self.queries_keys_values(index, adapter, x.clone());

@@ -175,3 +175,14 @@ fn what_cannot_be_computed_is_refused_by_name() {
         assert!(error.contains(named), "{field}: {error}");
     }
 }
+
+#[test]
+fn a_written_configuration_has_its_keys_in_order_whatever_map_the_parser_was_built_with() {
+    let text = Config::from_json(v4().to_string().as_bytes())
+        .unwrap()
+        .to_json();
+    let keys: Vec<&str> = (text.lines())
+        .filter_map(|line| line.strip_prefix("  \"")?.split('"').next())
+        .collect();
+    assert!(keys.len() > 20 && keys.is_sorted(), "{keys:?}");
+}

@@ -1,9 +1,11 @@
 //! Tables of the rotary position embedding, in the `rotate_half` layout of Hugging Face.
 //!
 //! Element `i` of a head's first half turns together with element `i` of its second half. Angles are
-//! computed in f32 in the order of operations that transformers uses, so that long contexts agree. What stands in the
-//! tables is the same on every machine: the last bits of the sines and powers that a system brings differ between systems,
-//! and the bits of every answer would with them.
+//! computed in f32 in the order of operations that transformers uses, so that long contexts agree.
+//!
+//! The last bits of the sines and powers that a system brings differ between systems, and the bits of every answer would
+//! with them: [`RopeTable::new`] is the same on every machine. Training has used the system's so far, and the bits of what
+//! it made follow from them, the coalition bank's base among them: [`RopeTable::of_system`] stays until that is made anew.
 
 use crate::config::{Config, RopeScaling};
 use crate::sample::math::{exp, ln};
@@ -22,30 +24,38 @@ pub struct RopeTable {
 impl RopeTable {
     /// Positions `0..positions`.
     pub fn new(config: &Config, positions: usize) -> Self {
-        let frequencies = frequencies(config);
+        let logarithm = ln(f64::from(config.rope_theta));
+        let power = |exponent: f32| exp(f64::from(exponent) * logarithm) as f32;
+        let turned = |angle: f32| sine_and_cosine(f64::from(angle)).map(|value| value as f32);
+        Self::of(&frequencies(config, power), positions, turned)
+    }
+
+    /// As [`RopeTable::new`], by the functions that the system brings.
+    pub fn of_system(config: &Config, positions: usize) -> Self {
+        let power = |exponent: f32| config.rope_theta.powf(exponent);
+        let turned = |angle: f32| [angle.sin(), angle.cos()];
+        Self::of(&frequencies(config, power), positions, turned)
+    }
+
+    fn of(frequencies: &[f32], positions: usize, turned: impl Fn(f32) -> [f32; 2]) -> Self {
         let half = frequencies.len();
         let mut cos = Vec::with_capacity(positions * half);
         let mut sin = Vec::with_capacity(positions * half);
         for position in 0..positions {
-            for frequency in &frequencies {
-                let angle = position as f32 * frequency;
-                let [sine, cosine] = sine_and_cosine(f64::from(angle));
-                cos.push(cosine as f32);
-                sin.push(sine as f32);
+            for frequency in frequencies {
+                let [sine, cosine] = turned(position as f32 * frequency);
+                cos.push(cosine);
+                sin.push(sine);
             }
         }
         Self { cos, sin, half }
     }
 }
 
-/// Radians per position of each pair.
-fn frequencies(config: &Config) -> Vec<f32> {
+/// Radians per position of each pair; `power` raises the base of the embedding.
+fn frequencies(config: &Config, power: impl Fn(f32) -> f32) -> Vec<f32> {
     let dim = config.head_dim;
-    let logarithm = ln(f64::from(config.rope_theta));
-    let plain = |pair: usize| {
-        let exponent = (2 * pair) as f32 / dim as f32;
-        1.0 / exp(f64::from(exponent) * logarithm) as f32
-    };
+    let plain = |pair: usize| 1.0 / power((2 * pair) as f32 / dim as f32);
     let scale = |frequency: f32| match config.rope_scaling {
         RopeScaling::None => frequency,
         RopeScaling::Llama3 {
@@ -121,8 +131,29 @@ mod tests {
             assert!((sine - angle.sin()).abs() < 3e-16, "{angle}");
             assert!((cosine - angle.cos()).abs() < 3e-16, "{angle}");
         }
-        let frequencies = frequencies(&tiny_config());
+        let config = tiny_config();
+        let frequencies = frequencies(&config, |exponent| config.rope_theta.powf(exponent));
         assert_eq!(frequencies, [1.0, 1.0 / 10_000f32.powf(0.5)]);
+    }
+
+    #[test]
+    fn both_tables_differ_in_the_last_bits_at_most() {
+        let config = Config {
+            head_dim: 64,
+            ..tiny_config()
+        };
+        let [own, system] = [RopeTable::new, RopeTable::of_system].map(|made| made(&config, 500));
+        let pairs = own
+            .sin
+            .iter()
+            .chain(&own.cos)
+            .zip(system.sin.iter().chain(&system.cos));
+        assert!(
+            pairs
+                .clone()
+                .all(|(own, system)| (own - system).abs() < 1e-4)
+        );
+        assert_eq!(pairs.count(), 2 * 500 * 32);
     }
 
     #[test]
@@ -148,7 +179,8 @@ mod tests {
             },
             ..plain.clone()
         };
-        let (plain, scaled) = (frequencies(&plain), frequencies(&scaled));
+        let power = |exponent: f32| plain.rope_theta.powf(exponent);
+        let [plain, scaled] = [&plain, &scaled].map(|config| frequencies(config, power));
         assert_eq!(plain[0], scaled[0]);
         assert!((plain[31] / scaled[31] - 8.0).abs() < 1e-4);
         assert!(plain.iter().zip(&scaled).all(|(p, s)| p >= s));

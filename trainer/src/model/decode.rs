@@ -31,7 +31,7 @@ impl Cache {
         Self {
             keys: empty(),
             values: empty(),
-            table: RopeTable::new(config, capacity),
+            table: RopeTable::of_system(config, capacity),
             capacity,
             length: 0,
         }

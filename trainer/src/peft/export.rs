@@ -38,7 +38,7 @@ pub fn export_peft(folder: &Path, base_name: &str, adapter: &Adapter) -> Result<
 
 /// The keys that every PEFT since 0.6 reads; newer ones are left to their defaults.
 fn config(base_name: &str, shape: &AdapterShape) -> String {
-    let value = json!({
+    let mut value = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_name,
@@ -59,6 +59,8 @@ fn config(base_name: &str, shape: &AdapterShape) -> String {
         "use_rslora": false,
         "use_dora": false,
     });
+    // The same bytes, whatever map the parser was built with.
+    value.sort_all_objects();
     format!("{value:#}\n")
 }
 

@@ -143,7 +143,7 @@ fn compare_attention(heads: usize, kv_heads: usize, batch: &Batch) {
         head_dim: 8,
         ..tiny_config()
     };
-    let table = Arc::new(RopeTable::new(&config, batch.context));
+    let table = Arc::new(RopeTable::of_system(&config, batch.context));
     let rows = batch.tokens.len();
     compare(
         [
@@ -187,7 +187,7 @@ proptest! {
 #[test]
 fn one_document_per_window_costs_and_gives_the_same_as_a_whole_window() {
     let config = tiny_config();
-    let table = Arc::new(RopeTable::new(&config, 70));
+    let table = Arc::new(RopeTable::of_system(&config, 70));
     let run = |batch: &Batch| {
         let (width, kv_width) = (config.query_width(), config.kv_width());
         let [q, k, v] = [(1, width), (2, kv_width), (3, kv_width)].map(|(s, w)| random(s, 140, w));

@@ -15,7 +15,7 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(config: &Config, per_window: usize) -> Self {
-        let table = RopeTable::new(config, per_window * LANES);
+        let table = RopeTable::of_system(config, per_window * LANES);
         let lanes = |from: &[f32], panel: usize, pair: usize| -> Lanes {
             std::array::from_fn(|lane| from[(panel * LANES + lane) * table.half + pair])
         };
