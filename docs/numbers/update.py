@@ -575,8 +575,35 @@ def reach(report=None, commit=None):
     ])
 
 
+# What a line of `measure.py` begins with, its figures, and what is promised of it.
+SERVED = [
+    (r"registered (\d+) of (\S+) MB, (\d+) in memory: load (\S+) ms, 95 of 100 within (\S+) ms",
+     "an adapter of {1} MB is loaded from disk ({0} registered, {2} in memory)", "{3} ms (95 of 100: {4} ms)", "25 ms"),
+    (r"first token of 16: in memory (\S+) ms, from disk (\S+) ms",
+     "first token behind a prompt of 16, the adapter on disk", "{1} ms; in memory {0} ms", ""),
+    (r"32 clients, (\d+) adapters: (\S+) tokens/s \((\S+) to (\S+)\), (\S+) of 64",
+     "32 clients draw from {0} adapters", "{1} tokens/s ({2} to {3}), {4} of that with 64", "no cliff at 65"),
+    (r"first token after (\d+): cold (\S+) ms, with (\d+) cached (\S+) ms, (\S+) of it",
+     "first token behind a prompt of {0}, of which {2} are cached", "{3} ms; cold {1} ms: {4}", "0.1"),
+    (r"(\d+) clients quiet: (\S+) tokens/s, between tokens (\S+) ms, 99 of 100 within (\S+) ms",
+     "{0} clients, nobody trains", "{1} tokens/s; between tokens {2} ms (99 of 100: {3} ms)", ""),
+    (r"(\d+) clients while a run trains: (\S+) tokens/s, between tokens (\S+) ms, 99 of 100 within (\S+) ms, (\S+) times",
+     "{0} clients, a run trains", "{1} tokens/s; between tokens {2} ms (99 of 100: {3} ms, {4} times that)", "4 times"),
+    (r"training: (\S+) steps/s alone, (\S+) while answers are given",
+     "the run's training", "{0} steps/s alone, {1} while answers are given", ""),
+]
+
+
+def served(report=None, commit=None):
+    where = machine(commit)
+    rows = [(what.format(*figures), measured.format(*figures), promised)
+            for pattern, what, measured, promised in SERVED for figures in found(pattern, report)]
+    return "\n\n".join([f"{where} Development profile, whose kernels are optimised.",
+                        table(["what", "measured", "promised"], rows)])
+
+
 PAGES = {
-    "api": api,
+    "api": api, "served": served,
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
     "parity": parity, "processes": processes, "scale": scale, "strangers": strangers,
@@ -589,13 +616,13 @@ PAGES = {
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, replay, scale, serving or why")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, replay, scale, served, serving or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["serving"], ["forms"], ["why"])):
+            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["served"], ["serving"], ["forms"], ["why"])):
         arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
-                        "processes, reach, replay, scale, serving or why")
+                        "processes, reach, replay, scale, served, serving or why")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()
     for name in given.pages:

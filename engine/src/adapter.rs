@@ -1,19 +1,24 @@
 //! An adapter as the engine computes with it: `y += B (scale A x)` for single rows, in bf16.
 //!
-//! Every row of a step may have another adapter, so the pairs are laid out for one row: `A` as it is, each of its rows
-//! padded to whole panels, and `B` as `[panel of outputs][rank][64]`. Both sums run in a fixed order, as those of the
-//! base do. A merged copy of the base is never made.
+//! Every row of a step may have another adapter, so the pairs are laid out for one row: `A` as `[four ranks][panel of
+//! inputs][4][64]`, `B` as `[panel of outputs][rank][64]`. The factors `A` of linears that share their inputs lie side by
+//! side, and their factors `B` behind them: whoever works on one row reads one stretch of memory from its beginning to its
+//! end. Both sums run in a fixed order, as those of the base do, and what an adapter adds is summed up before it is
+//! added. A merged copy of the base is never made.
 
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::hash::Digest;
 
 use crate::config::Config;
+use crate::kernel::{RANKS, halves_products};
 use crate::lora::{LoraError, places};
 use crate::model::vector::fast;
 use crate::panel::{Lanes, PANEL, add_widened, narrowed, panels, total};
 
-/// Products of `A` that one task makes.
-pub(crate) const RANKS: usize = 8;
+/// Linears of a layer that share their inputs, in the order of a layer's weights.
+const GROUPS: [std::ops::Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
+/// Linears of a layer.
+const LINEARS: usize = 7;
 
 /// An adapter in memory, named by its content.
 #[derive(Debug)]
@@ -31,7 +36,54 @@ pub struct LoadedAdapter {
 struct Pair {
     a: usize,
     b: usize,
+    /// Panels.
     inputs: usize,
+    /// Panels.
+    outputs: usize,
+}
+
+/// Factors that are packed one behind the other.
+struct Packed<'a> {
+    adapter: &'a Adapter,
+    halves: Vec<u16>,
+}
+
+impl Packed<'_> {
+    /// Packs factor `A` of a module, its ranks filled up to whole fours with zeros.
+    fn narrowing(&mut self, module: usize) -> usize {
+        let start = self.halves.len();
+        let segment = &self.adapter.shape().segments()[2 * module];
+        let rows: Vec<&[f32]> = (self.adapter.segment(segment))
+            .chunks_exact(segment.cols)
+            .collect();
+        for four in rows.chunks(RANKS) {
+            for panel in 0..panels(segment.cols) {
+                for rank in 0..RANKS {
+                    let row = four.get(rank).map_or(&[][..], |row| &row[panel * PANEL..]);
+                    let row = &row[..row.len().min(PANEL)];
+                    self.halves.extend(row.iter().map(|value| narrowed(*value)));
+                    self.halves.resize(self.halves.len() + PANEL - row.len(), 0);
+                }
+            }
+        }
+        start
+    }
+
+    /// Packs factor `B` of a module.
+    fn widening(&mut self, module: usize) -> usize {
+        let start = self.halves.len();
+        let segment = &self.adapter.shape().segments()[2 * module + 1];
+        let values = self.adapter.segment(segment);
+        let rank = segment.cols;
+        for panel in 0..panels(segment.rows) {
+            for at in 0..rank {
+                let lane = |lane: usize| values.get((panel * PANEL + lane) * rank + at);
+                let half = |value: Option<&f32>| value.map_or(0, |value| narrowed(*value));
+                self.halves.extend((0..PANEL).map(|l| half(lane(l))));
+            }
+        }
+        start
+    }
 }
 
 impl LoadedAdapter {
@@ -43,35 +95,34 @@ impl LoadedAdapter {
         let places = places(config, adapter.shape())?;
         let segments = adapter.shape().segments();
         let rank = adapter.shape().rank as usize;
-        let mut halves = Vec::new();
-        let mut pair = |module: usize| {
-            let (a, b) = (&segments[2 * module], &segments[2 * module + 1]);
-            let pair = Pair {
-                a: halves.len(),
-                b: halves.len() + rank * panels(a.cols) * PANEL,
-                inputs: panels(a.cols),
-            };
-            for row in adapter.segment(a).chunks_exact(a.cols) {
-                halves.extend(row.iter().map(|value| narrowed(*value)));
-                halves.resize(halves.len().next_multiple_of(PANEL), 0);
-            }
-            let values = adapter.segment(b);
-            for panel in 0..panels(b.rows) {
-                for at in 0..rank {
-                    let lane = |lane: usize| values.get((panel * PANEL + lane) * rank + at);
-                    let half = |value: Option<&f32>| value.map_or(0, |value| narrowed(*value));
-                    halves.extend((0..PANEL).map(|l| half(lane(l))));
+        let mut packed = Packed {
+            adapter,
+            halves: Vec::new(),
+        };
+        let mut pairs = vec![None; places.len()];
+        for layer in (0..places.len()).step_by(LINEARS) {
+            for group in GROUPS.map(|g| layer + g.start..layer + g.end) {
+                let found = group.filter_map(|linear| Some((linear, places[linear]?)));
+                let found: Vec<(usize, usize)> = found.collect();
+                let first = found.iter().map(|(_, module)| packed.narrowing(*module));
+                let first: Vec<usize> = first.collect();
+                for ((linear, module), a) in found.into_iter().zip(first) {
+                    let (a_shape, b_shape) = (&segments[2 * module], &segments[2 * module + 1]);
+                    pairs[linear] = Some(Pair {
+                        a,
+                        b: packed.widening(module),
+                        inputs: panels(a_shape.cols),
+                        outputs: panels(b_shape.rows),
+                    });
                 }
             }
-            pair
-        };
-        let pairs = places.into_iter().map(|place| place.map(&mut pair));
+        }
         Ok(Self {
             content,
             scale: adapter.shape().scale(),
             rank,
-            pairs: pairs.collect(),
-            halves,
+            pairs,
+            halves: packed.halves,
         })
     }
 
@@ -90,35 +141,45 @@ impl LoadedAdapter {
         self.rank
     }
 
-    /// `scale A x` from product `first` on, for row `row` of `x` `[panel][rows][64]`. What the linear does not adapt is
-    /// zero.
+    /// Whether it changes a linear.
+    pub(crate) fn adapts(&self, linear: usize) -> bool {
+        self.pairs[linear].is_some()
+    }
+
+    /// `scale A x` from product `first` on, a multiple of four, for row `row` of `x` `[panel][rows][64]`. What the linear
+    /// does not adapt is zero.
     pub(crate) fn narrow(&self, linear: usize, x: &[f32], rows: usize, row: usize, part: Part) {
         let Part { first, out } = part;
         let Some(pair) = self.pairs[linear] else {
             out.fill(0.0);
             return;
         };
-        let length = pair.inputs * PANEL;
-        for (at, out) in out.iter_mut().enumerate() {
-            let at = first + at;
+        let length = RANKS * pair.inputs * PANEL;
+        let x: &[Lanes] = x.as_chunks().0;
+        for (at, out) in out.chunks_mut(RANKS).enumerate() {
+            let at = first + at * RANKS;
             if at >= self.rank {
-                *out = 0.0;
+                out.fill(0.0);
                 continue;
             }
-            let a = &self.halves[pair.a + at * length..][..length];
-            *out = self.scale
-                * fast(
-                    #[inline(always)]
-                    || dot(a, x, rows, row),
-                );
+            let a = &self.halves[pair.a + at / RANKS * length..][..length];
+            let sums = halves_products(a.as_chunks().0, x, row, rows);
+            fast(
+                #[inline(always)]
+                || {
+                    for (out, sums) in out.iter_mut().zip(sums) {
+                        *out = self.scale * total(sums);
+                    }
+                },
+            );
         }
     }
 
-    /// `out += B narrow` for one panel of a linear's outputs.
-    pub(crate) fn widen(&self, linear: usize, panel: usize, narrow: &[f32], out: &mut Lanes) {
+    /// `B narrow` for the outputs of a linear from panel `first` on, `[panel][64]`; what it does not adapt stays as it is.
+    pub(crate) fn widen(&self, linear: usize, first: usize, narrow: &[f32], out: &mut [f32]) {
         if let Some(pair) = self.pairs[linear] {
             let size = self.rank * PANEL;
-            let b = &self.halves[pair.b + panel * size..][..size];
+            let b = &self.halves[pair.b..][first * size..pair.outputs * size];
             fast(
                 #[inline(always)]
                 || widen(b, &narrow[..self.rank], out),
@@ -134,22 +195,14 @@ pub(crate) struct Part<'a> {
 }
 
 #[inline(always)]
-fn dot(a: &[u16], x: &[f32], rows: usize, row: usize) -> f32 {
-    let mut sums = [0.0f32; PANEL];
-    for (panel, a) in a.as_chunks::<PANEL>().0.iter().enumerate() {
-        let x: &Lanes = x[(panel * rows + row) * PANEL..][..PANEL]
-            .try_into()
-            .expect("a panel");
-        add_widened(&mut sums, a, |lane| x[lane]);
+fn widen(b: &[u16], narrow: &[f32], out: &mut [f32]) {
+    let b: &[[u16; PANEL]] = b.as_chunks().0;
+    let out: &mut [Lanes] = out.as_chunks_mut().0;
+    for (out, b) in out.iter_mut().zip(b.chunks_exact(narrow.len())) {
+        let mut sums = [0.0; PANEL];
+        for (b, factor) in b.iter().zip(narrow) {
+            add_widened(&mut sums, b, |_| *factor);
+        }
+        *out = sums;
     }
-    total(sums)
-}
-
-#[inline(always)]
-fn widen(b: &[u16], narrow: &[f32], out: &mut Lanes) {
-    let mut sums = *out;
-    for (b, factor) in b.as_chunks::<PANEL>().0.iter().zip(narrow) {
-        add_widened(&mut sums, b, |_| *factor);
-    }
-    *out = sums;
 }

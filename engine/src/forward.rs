@@ -98,7 +98,8 @@ struct Buffers {
     wide: Rows,
     factors: Vec<f32>,
     qkv: Vec<f32>,
-    narrow: Vec<f32>,
+    /// What adapters make of the inputs of some linears.
+    added: Vec<f32>,
     results: Vec<f32>,
     rows: Vec<f32>,
     logits: Vec<f32>,
@@ -183,7 +184,7 @@ impl Forward {
         }
         let adapters = Adapters::of(spans);
         let units = self.plan(spans);
-        self.grow(rows, &adapters);
+        self.grow(rows);
         self.embed(spans, rows);
         for layer in 0..self.config.layers {
             self.queries_keys_values(layer, rows, &adapters);
@@ -248,7 +249,7 @@ impl Forward {
         units
     }
 
-    fn grow(&mut self, rows: usize, adapters: &Adapters<'_>) {
+    fn grow(&mut self, rows: usize) {
         let config = &self.config;
         let [hidden, query, kv, ffn] = [
             config.hidden,
@@ -264,7 +265,6 @@ impl Forward {
         b.wide.grow(rows, query.max(ffn), self.precision);
         b.factors.resize(rows, 0.0);
         b.qkv.resize(rows * (query + 2 * kv) * PANEL, 0.0);
-        b.narrow.resize(rows * 3 * adapters.width, 0.0);
         let head = self.pages * self.heads.page();
         b.head_cuts.clear();
         b.head_cuts.extend((0..=self.heads.kv).map(|at| at * head));
@@ -301,7 +301,7 @@ impl Forward {
         let (b, weights) = (&mut self.buffers, &self.weights.layers[layer]);
         let inputs = b.normed.inputs(rows);
         let place = (weights, layer);
-        let buffer = &mut b.narrow[..];
+        let buffer = &mut b.added;
         let linears = Linears::new(&mut self.team, place, 0..3, inputs, adapters, buffer);
         let counts = [0, 1, 2].map(|which| panels(weights.linears[which].outputs));
         let out = (&mut b.qkv[..], rows * PANEL);
@@ -431,7 +431,7 @@ impl Forward {
         let (b, weights) = (&mut self.buffers, &self.weights.layers[layer]);
         let inputs = b.wide.inputs(rows);
         let place = (weights, layer);
-        let (one, buffer) = (which..which + 1, &mut b.narrow[..]);
+        let (one, buffer) = (which..which + 1, &mut b.added);
         let linears = Linears::new(&mut self.team, place, one, inputs, adapters, buffer);
         let length = b.x.len();
         let floats = [
@@ -453,7 +453,7 @@ impl Forward {
         let (b, weights) = (&mut self.buffers, &self.weights.layers[layer]);
         let inputs = b.normed.inputs(rows);
         let place = (weights, layer);
-        let buffer = &mut b.narrow[..];
+        let buffer = &mut b.added;
         let linears = Linears::new(&mut self.team, place, 4..6, inputs, adapters, buffer);
         let size = (rows, panels(self.config.ffn));
         b.wide.fill(&mut self.team, size, |panel, gate| {

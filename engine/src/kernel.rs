@@ -1,6 +1,6 @@
-//! Everything of this crate that the compiler cannot check: threads that share a task, and byte products.
+//! Everything of this crate that the compiler cannot check: threads that share a task, and products in small formats.
 //!
-//! Two things need `unsafe`, and nothing outside this file does.
+//! Three things need `unsafe`, and nothing outside this file does.
 //!
 //! - **A team of threads** runs one closure for every index of a range ([`Team::for_each`]). The threads are made once
 //!   and spin for a moment between tasks, because a decoder hands out some two hundred tasks for each token and waking
@@ -9,12 +9,17 @@
 //!   [`Team::parts`] hands out parts of slices, each to exactly one call.
 //! - **Products of bytes** ([`bytes_product`]) use instructions that the portable vector library has no name for. All
 //!   forms are sums of whole numbers, so they give the same result to the bit.
+//! - **Products of bf16** ([`halves_products`]) keep the sums of four rows in registers, which the compiler does not do by
+//!   itself. All forms fuse the same multiplications in the same order, so they too agree to the bit.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
+
+use crate::model::vector::fast;
+use crate::panel::{Lanes, PANEL, add_widened};
 
 /// How often an idle thread looks for work before it sleeps: about half a millisecond, longer than the caller's own work
 /// between two tasks of a step and far shorter than a step.
@@ -314,17 +319,92 @@ fn by_hand(weights: &[u8; BLOCK_BYTES], rows: &[[i8; BLOCK]], sums: &mut [[i32; 
     }
 }
 
+/// Rows of an adapter's first factor that are multiplied together.
+pub(crate) const RANKS: usize = 4;
+
+/// Lane by lane, the sums of products of four rows in bf16, `[panel][4][64]`, with the vectors `first`, `first + step` and
+/// so on of `x`.
+///
+/// # Panics
+/// When `x` is too short.
+#[inline]
+pub(crate) fn halves_products(
+    rows: &[[u16; RANKS * PANEL]],
+    x: &[Lanes],
+    first: usize,
+    step: usize,
+) -> [Lanes; RANKS] {
+    #[cfg(target_arch = "x86_64")]
+    if x86::has_avx512() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { x86::halves_by_avx512(rows, x, first, step) };
+    }
+    let mut sums = [[0.0; PANEL]; RANKS];
+    fast(
+        #[inline(always)]
+        || {
+            for (rank, sums) in sums.iter_mut().enumerate() {
+                for (panel, rows) in rows.iter().enumerate() {
+                    let x = &x[first + panel * step];
+                    add_widened(sums, &rows.as_chunks::<PANEL>().0[rank], |lane| x[lane]);
+                }
+            }
+        },
+    );
+    sums
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, BLOCK_BYTES};
+    use super::{BLOCK, BLOCK_BYTES, RANKS};
     use crate::model::vector::{Unit, unit};
+    use crate::panel::{Lanes, PANEL, VECTOR};
 
     pub(super) fn has_vnni() -> bool {
         is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vnni")
             && unit::may_use(Unit::Avx512)
+    }
+
+    pub(super) fn has_avx512() -> bool {
+        is_x86_feature_detected!("avx512f") && unit::may_use(Unit::Avx512)
+    }
+
+    /// # Safety
+    /// The processor has `avx512f`.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn halves_by_avx512(
+        rows: &[[u16; RANKS * PANEL]],
+        x: &[Lanes],
+        first: usize,
+        step: usize,
+    ) -> [Lanes; RANKS] {
+        let mut sums = [[_mm512_setzero_ps(); PANEL / VECTOR]; RANKS];
+        for (panel, rows) in rows.iter().enumerate() {
+            let x = &x[first + panel * step];
+            for v in 0..PANEL / VECTOR {
+                // SAFETY: sixteen numbers from there on lie in the panel.
+                let x = unsafe { _mm512_loadu_ps(x.as_ptr().add(VECTOR * v)) };
+                for (rank, sums) in sums.iter_mut().enumerate() {
+                    let at = rank * PANEL + VECTOR * v;
+                    // SAFETY: sixteen halves from there on lie in the four rows.
+                    let row =
+                        unsafe { _mm256_loadu_si256(rows.as_ptr().cast::<u16>().add(at).cast()) };
+                    let row = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(row));
+                    sums[v] = _mm512_fmadd_ps(_mm512_castsi512_ps(row), x, sums[v]);
+                }
+            }
+        }
+        sums.map(|sums| {
+            let mut lanes = [0.0; PANEL];
+            for (lanes, sum) in lanes.as_chunks_mut::<VECTOR>().0.iter_mut().zip(sums) {
+                // SAFETY: the vector has as many numbers.
+                unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sum) };
+            }
+            lanes
+        })
     }
 
     pub(super) fn has_avx2() -> bool {

@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use super::Span;
-use crate::adapter::{LoadedAdapter, Part, RANKS};
-use crate::attend::TILE;
-use crate::kernel::Team;
-use crate::panel::PANEL;
+use crate::adapter::{LoadedAdapter, Part};
+use crate::kernel::{RANKS, Team};
+use crate::panel::{PANEL, panels};
 use crate::weights::{Inputs, LayerWeights};
 
 /// The adapters of a step's rows.
@@ -28,6 +27,10 @@ impl<'a> Adapters<'a> {
     }
 }
 
+/// Rows from which on one task does all that a row's adapter adds to some linears: it then reads the adapter's numbers one
+/// after the other. With fewer rows there are not enough of these tasks for all threads.
+const MANY: usize = 8;
+
 /// Linears of one layer that share their inputs.
 pub(super) struct Linears<'a> {
     weights: &'a LayerWeights,
@@ -35,29 +38,43 @@ pub(super) struct Linears<'a> {
     which: Range<usize>,
     inputs: Inputs<'a>,
     adapters: &'a Adapters<'a>,
-    /// `[row][linear][rank]`
-    narrow: &'a [f32],
+    added: Added<'a>,
+}
+
+/// What the adapters make of the inputs.
+#[derive(Clone, Copy)]
+enum Added<'a> {
+    /// The products of the first factors, `[row][linear][rank]`.
+    Narrow(&'a [f32]),
+    /// All, `[row]`: the products, then `[panel of all linears][64]`.
+    Wide(&'a [f32]),
 }
 
 impl<'a> Linears<'a> {
-    /// Linears `which` of a layer; `buffer` takes what the adapters' first factors make of the inputs.
+    /// Linears `which` of a layer; `buffer` takes what the adapters make of the inputs.
     pub(super) fn new(
         team: &mut Team,
         (weights, layer): (&'a LayerWeights, usize),
         which: Range<usize>,
         inputs: Inputs<'a>,
         adapters: &'a Adapters<'a>,
-        buffer: &'a mut [f32],
+        buffer: &'a mut Vec<f32>,
     ) -> Self {
-        narrow(team, buffer, inputs, adapters, (layer, which.clone()));
-        Self {
+        let mut linears = Self {
             weights,
             layer,
             which,
             inputs,
             adapters,
-            narrow: buffer,
+            added: Added::Narrow(&[]),
+        };
+        if adapters.width > 0 {
+            linears.added = match inputs.rows < MANY {
+                true => linears.narrow(team, buffer),
+                false => linears.wide(team, buffer),
+            };
         }
+        linears
     }
 
     /// One panel of outputs, `[rows][64]`, with bias and adapters.
@@ -66,9 +83,7 @@ impl<'a> Linears<'a> {
         if let Some(bias) = &self.weights.biases[which] {
             let bias = &bias[panel * PANEL..][..PANEL];
             for out in out.chunks_exact_mut(PANEL) {
-                out.iter_mut()
-                    .zip(bias)
-                    .for_each(|(out, bias)| *out += bias);
+                add(out, bias);
             }
         }
         let width = self.adapters.width;
@@ -76,45 +91,92 @@ impl<'a> Linears<'a> {
             return;
         }
         let linear = self.layer * 7 + which;
+        let slot = which - self.which.start;
+        let place = self.first_panel(which) + panel;
         let rows = out.as_chunks_mut::<PANEL>().0.iter_mut();
         for ((row, out), adapter) in rows.enumerate().zip(&self.adapters.rows) {
-            if let Some(adapter) = adapter {
-                let at = (row * self.which.len() + which - self.which.start) * width;
-                adapter.widen(linear, panel, &self.narrow[at..at + width], out);
+            let Some(adapter) = adapter.filter(|adapter| adapter.adapts(linear)) else {
+                continue;
+            };
+            match self.added {
+                Added::Narrow(narrow) => {
+                    let at = (row * self.which.len() + slot) * width;
+                    let mut added = [0.0; PANEL];
+                    adapter.widen(linear, panel, &narrow[at..at + width], &mut added);
+                    add(out, &added);
+                }
+                Added::Wide(wide) => {
+                    let at = row * self.record() + self.which.len() * width + place * PANEL;
+                    add(out, &wide[at..at + PANEL]);
+                }
             }
         }
+    }
+
+    /// Panels of the linears before `which`.
+    fn first_panel(&self, which: usize) -> usize {
+        let before = self.weights.linears[self.which.start..which].iter();
+        before.map(|linear| panels(linear.outputs)).sum()
+    }
+
+    /// Numbers of a row in [`Added::Wide`].
+    fn record(&self) -> usize {
+        self.which.len() * self.adapters.width + self.first_panel(self.which.end) * PANEL
+    }
+
+    fn narrow(&self, team: &mut Team, buffer: &'a mut Vec<f32>) -> Added<'a> {
+        let (width, rows, slots) = (self.adapters.width, self.inputs.rows, self.which.len());
+        buffer.resize(rows * slots * width, 0.0);
+        team.parts(
+            [(&mut buffer[..], RANKS)],
+            (&mut [], 1),
+            |index, [out], _| {
+                let number = index * RANKS;
+                let (row, within) = (number / (slots * width), number % (slots * width));
+                if let Some(adapter) = self.adapters.rows[row] {
+                    let linear = self.layer * 7 + self.which.start + within / width;
+                    let part = Part {
+                        first: within % width,
+                        out,
+                    };
+                    adapter.narrow(linear, self.inputs.x, rows, row, part);
+                }
+            },
+        );
+        Added::Narrow(buffer)
+    }
+
+    fn wide(&self, team: &mut Team, buffer: &'a mut Vec<f32>) -> Added<'a> {
+        let (width, rows, slots) = (self.adapters.width, self.inputs.rows, self.which.len());
+        let record = self.record();
+        buffer.resize(rows * record, 0.0);
+        team.parts(
+            [(&mut buffer[..], record)],
+            (&mut [], 1),
+            |row, [out], _| {
+                let Some(adapter) = self.adapters.rows[row] else {
+                    return;
+                };
+                let first = self.layer * 7 + self.which.start;
+                let (narrow, mut wide) = out.split_at_mut(slots * width);
+                for (slot, out) in narrow.chunks_exact_mut(width).enumerate() {
+                    let part = Part { first: 0, out };
+                    adapter.narrow(first + slot, self.inputs.x, rows, row, part);
+                }
+                for (slot, narrow) in narrow.chunks_exact(width).enumerate() {
+                    let count = panels(self.weights.linears[self.which.start + slot].outputs);
+                    let (out, rest) = wide.split_at_mut(count * PANEL);
+                    adapter.widen(first + slot, 0, narrow, out);
+                    wide = rest;
+                }
+            },
+        );
+        Added::Wide(buffer)
     }
 }
 
-/// What the adapters' first factors make of the inputs of some linears of a layer.
-fn narrow(
-    team: &mut Team,
-    out: &mut [f32],
-    inputs: Inputs<'_>,
-    adapters: &Adapters<'_>,
-    linears: (usize, Range<usize>),
-) {
-    let (width, rows) = (adapters.width, inputs.rows);
-    if width == 0 {
-        return;
+fn add(to: &mut [f32], what: &[f32]) {
+    for (to, what) in to.iter_mut().zip(what) {
+        *to += what;
     }
-    let (layer, which) = linears;
-    let (first, slots) = (which.start, which.len());
-    // With few rows a task is a part of one product, with many a whole row.
-    let each = if rows > TILE { slots * width } else { RANKS };
-    let out = (&mut out[..rows * slots * width], each);
-    team.parts([out], (&mut [], 1), |index, [out], _| {
-        for (at, out) in out.chunks_mut(RANKS).enumerate() {
-            let number = index * each + at * RANKS;
-            let (row, within) = (number / (slots * width), number % (slots * width));
-            if let Some(adapter) = adapters.rows[row] {
-                let linear = layer * 7 + first + within / width;
-                let part = Part {
-                    first: within % width,
-                    out,
-                };
-                adapter.narrow(linear, inputs.x, rows, row, part);
-            }
-        }
-    });
 }

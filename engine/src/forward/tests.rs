@@ -51,13 +51,14 @@ fn logits_are_those_of_the_slow_twin_in_every_family() {
     for config in every_family() {
         let base = base_of(&config);
         let adapter = adapter_of(&config, 3, 5);
-        let text = tokens(40, 1);
+        // None of its keys lies so close to the middle of two bf16 that the twin takes the other one.
+        let text = tokens(40, 2);
         for adapter in [None, Some(&adapter)] {
             let mut twin = Reference::new(&base, adapter, 64).unwrap();
             let expected: Vec<f32> = text.iter().flat_map(|token| twin.read(*token)).collect();
             let adapter = adapter.map(|adapter| loaded(&config, adapter));
             // Bytes of so small and random a model differ by 0.06 to 0.21, and by others of these after any other rounding.
-            for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Int8, 0.3)] {
+            for (precision, bound) in [(Precision::F32, 1e-5), (Precision::Int8, 0.3)] {
                 let mut forward = forward(&base, precision, 2);
                 forward.step(&[Span {
                     tokens: &text,

@@ -1,4 +1,4 @@
-//! Every index once, every part once, and every form of a byte product the same.
+//! Every index once, every part once, and every form of a product the same.
 
 use std::sync::atomic::AtomicU32;
 
@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::panel::{narrowed, widened};
 
 #[test]
 fn every_index_is_worked_on_once_however_many_tasks_follow_each_other() {
@@ -108,6 +109,30 @@ fn all_forms_of_a_byte_product_agree_at_every_number_of_rows() {
             // SAFETY: the processor has the instructions.
             unsafe { x86::by_avx2(weights[..].try_into().unwrap(), &rows, &mut found) };
             assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn products_of_halves_are_lane_by_lane_sums_of_each_row_alone() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    for (panels, step) in [(1, 1), (3, 1), (9, 5)] {
+        let numbers = (0..panels * RANKS * PANEL).map(|_| narrowed(rng.random::<f32>() - 0.5));
+        let numbers: Vec<u16> = numbers.collect();
+        let draw = |_| std::array::from_fn(|_| rng.random::<f32>());
+        let x: Vec<Lanes> = (0..panels * step).map(draw).collect();
+        let first = step - 1;
+        let found = halves_products(numbers.as_chunks().0, &x, first, step);
+        for (rank, found) in found.iter().enumerate() {
+            let mut sums: Lanes = [0.0; PANEL];
+            for panel in 0..panels {
+                let row = &numbers[(panel * RANKS + rank) * PANEL..];
+                for lane in 0..PANEL {
+                    let x = x[first + panel * step][lane];
+                    sums[lane] = widened(row[lane]).mul_add(x, sums[lane]);
+                }
+            }
+            assert_eq!(*found, sums);
         }
     }
 }

@@ -289,7 +289,7 @@ fn an_adapter_larger_than_the_memory_is_refused() {
     let mut registry = registry(2);
     let ticket = registry.load("large", 1, false, 0).unwrap();
     let finished = registry
-        .finish(ticket, Ok((adapter(1, 3), 1)), Micros(0))
+        .finish(ticket, Ok((adapter(1, 8), 1)), Micros(0))
         .unwrap();
     assert_eq!(code(finished.outcome), "adapter_too_large");
 }

@@ -7,7 +7,7 @@ use crate::sample::Sampling;
 
 /// Which arithmetic this engine computes with. Answers of engines of the same name agree to the bit, so it changes
 /// whenever a change of the engine changes any bit of a logit or a draw; a test holds both together.
-pub const ARITHMETIC: &str = "tributary 1";
+pub const ARITHMETIC: &str = "tributary 2";
 
 /// Longest name of an arithmetic, in bytes.
 pub const MOST_ARITHMETIC_BYTES: usize = 64;
