@@ -6,11 +6,11 @@
 //! end. Both sums run in a fixed order, as those of the base do, and what an adapter adds is summed up before it is
 //! added. A merged copy of the base is never made.
 
-use tributary_protocol::adapter::Adapter;
+use tributary_protocol::adapter::{Adapter, Segment};
 use tributary_protocol::hash::Digest;
 
 use crate::config::Config;
-use crate::kernel::{RANKS, halves_products};
+use crate::kernel::{RANKS, fetch_ahead, halves_products, in_large_pages};
 use crate::lora::{LoraError, places};
 use crate::model::vector::fast;
 use crate::panel::{Lanes, PANEL, add_widened, narrowed, panels, total};
@@ -46,6 +46,17 @@ struct Pair {
 struct Packed<'a> {
     adapter: &'a Adapter,
     halves: Vec<u16>,
+}
+
+/// Halves of an adapter that is packed.
+fn packed_length(adapter: &Adapter) -> usize {
+    let segments = adapter.shape().segments();
+    let pairs = segments.as_chunks::<2>().0.iter();
+    let rows = |a: &Segment, b: &Segment| {
+        let narrow = a.rows.next_multiple_of(RANKS) * panels(a.cols);
+        PANEL * (narrow + b.cols * panels(b.rows))
+    };
+    pairs.map(|[a, b]| rows(a, b)).sum()
 }
 
 impl Packed<'_> {
@@ -97,7 +108,7 @@ impl LoadedAdapter {
         let rank = adapter.shape().rank as usize;
         let mut packed = Packed {
             adapter,
-            halves: Vec::new(),
+            halves: in_large_pages(packed_length(adapter)),
         };
         let mut pairs = vec![None; places.len()];
         for layer in (0..places.len()).step_by(LINEARS) {
@@ -201,6 +212,7 @@ fn widen(b: &[u16], narrow: &[f32], out: &mut [f32]) {
     for (out, b) in out.iter_mut().zip(b.chunks_exact(narrow.len())) {
         let mut sums = [0.0; PANEL];
         for (b, factor) in b.iter().zip(narrow) {
+            fetch_ahead(b, PANEL);
             add_widened(&mut sums, b, |_| *factor);
         }
         *out = sums;

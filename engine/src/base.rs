@@ -5,8 +5,8 @@
 //! after its length in bytes (u64, little endian), in this order: `config.json`; `model.safetensors`, or
 //! for a sharded model `model.safetensors.index.json` and then every shard it lists in ascending order
 //! of file names; `tokenizer.json`. What is hashed is what is used: weights pass through the hash as
-//! they are read. Loading needs memory for the weights in f32, whatever their precision on disk, and
-//! some megabytes.
+//! they are read. A [`Base`] needs memory for the weights in f32, whatever their precision on disk, and
+//! some megabytes; an engine packs each tensor as soon as it is read.
 
 use std::path::Path;
 
@@ -125,15 +125,8 @@ impl Base {
     /// # Errors
     /// See [`LoadError`].
     pub fn from_dir(folder: &Path) -> Result<Self, LoadError> {
-        let config = read(&folder.join("config.json"), MAX_CONFIG_BYTES)?;
-        let tokenizer = read(&folder.join("tokenizer.json"), MAX_TOKENIZER_BYTES)?;
-        let name = folder.canonicalize().ok();
-        let name = name.as_deref().unwrap_or(folder).file_name();
-        let name = name.map_or("base".into(), |n| n.to_string_lossy().into_owned());
-        let ends = generation_ends(folder)?;
-        Self::assemble(&name, &config, &tokenizer, ends, |config, seen| {
-            files::read_folder(folder, config, seen)
-        })
+        let (info, parameters) = read_dir(folder, |parameter| parameter)?;
+        Ok(Self { info, parameters })
     }
 
     /// Reads the three files from memory under a name of the caller's choice.
@@ -146,9 +139,11 @@ impl Base {
         model: &[u8],
         tokenizer: &[u8],
     ) -> Result<Self, LoadError> {
-        Self::assemble(name, config, tokenizer, Vec::new(), |config, seen| {
+        let small = (name, config, tokenizer, Vec::new());
+        let (info, parameters) = assemble(small, |config, seen| {
             files::read_slice(model, "model.safetensors", config, seen)
-        })
+        })?;
+        Ok(Self { info, parameters })
     }
 
     /// The embedded model.
@@ -189,46 +184,59 @@ impl Base {
         names.dedup();
         Ok(names)
     }
+}
 
-    /// Checks and hashes the small files before `weights` reads the large ones.
-    fn assemble(
-        name: &str,
-        config_bytes: &[u8],
-        tokenizer_bytes: &[u8],
-        ends: Vec<u32>,
-        weights: impl FnOnce(&Config, &mut Observer<'_>) -> Result<Vec<Parameter>, WeightsError>,
-    ) -> Result<Self, LoadError> {
-        let config = Config::from_json(config_bytes)?;
-        let tokenizer = Tokenizer::from_bytes(tokenizer_bytes)?;
-        if tokenizer.vocab_size() > config.vocab {
-            return Err(LoadError::Vocabulary {
-                tokens: tokenizer.vocab_size(),
-                rows: config.vocab,
-            });
-        }
-        let mut hasher = Hasher::new(Domain::BaseModel);
-        let mut hash = |seen: Seen<'_>| match seen {
-            Seen::File(bytes) => {
-                hasher.update(&bytes.to_le_bytes());
-            }
-            Seen::Bytes(bytes) => {
-                hasher.update(bytes);
-            }
-        };
-        hash(Seen::File(config_bytes.len() as u64));
-        hash(Seen::Bytes(config_bytes));
-        let parameters = weights(&config, &mut hash)?;
-        hash(Seen::File(tokenizer_bytes.len() as u64));
-        hash(Seen::Bytes(tokenizer_bytes));
-        let info = BaseInfo {
-            name: name.into(),
-            hash: hasher.finalize(),
-            config,
-            tokenizer,
-            ends,
-        };
-        Ok(Self { info, parameters })
+/// Reads a Hugging Face folder as [`Base::from_dir`] does, and keeps of each parameter what `keep` makes of it.
+pub(crate) fn read_dir<T>(
+    folder: &Path,
+    keep: impl FnMut(Parameter) -> T,
+) -> Result<(BaseInfo, Vec<T>), LoadError> {
+    let config = read(&folder.join("config.json"), MAX_CONFIG_BYTES)?;
+    let tokenizer = read(&folder.join("tokenizer.json"), MAX_TOKENIZER_BYTES)?;
+    let name = folder.canonicalize().ok();
+    let name = name.as_deref().unwrap_or(folder).file_name();
+    let name = name.map_or("base".into(), |n| n.to_string_lossy().into_owned());
+    let ends = generation_ends(folder)?;
+    assemble((&name, &config, &tokenizer, ends), |config, seen| {
+        files::read_folder(folder, config, seen, keep)
+    })
+}
+
+/// Checks and hashes the small files (name, configuration, tokenizer, end tokens) before `weights` reads the large ones.
+fn assemble<T>(
+    (name, config_bytes, tokenizer_bytes, ends): (&str, &[u8], &[u8], Vec<u32>),
+    weights: impl FnOnce(&Config, &mut Observer<'_>) -> Result<Vec<T>, WeightsError>,
+) -> Result<(BaseInfo, Vec<T>), LoadError> {
+    let config = Config::from_json(config_bytes)?;
+    let tokenizer = Tokenizer::from_bytes(tokenizer_bytes)?;
+    if tokenizer.vocab_size() > config.vocab {
+        return Err(LoadError::Vocabulary {
+            tokens: tokenizer.vocab_size(),
+            rows: config.vocab,
+        });
     }
+    let mut hasher = Hasher::new(Domain::BaseModel);
+    let mut hash = |seen: Seen<'_>| match seen {
+        Seen::File(bytes) => {
+            hasher.update(&bytes.to_le_bytes());
+        }
+        Seen::Bytes(bytes) => {
+            hasher.update(bytes);
+        }
+    };
+    hash(Seen::File(config_bytes.len() as u64));
+    hash(Seen::Bytes(config_bytes));
+    let parameters = weights(&config, &mut hash)?;
+    hash(Seen::File(tokenizer_bytes.len() as u64));
+    hash(Seen::Bytes(tokenizer_bytes));
+    let info = BaseInfo {
+        name: name.into(),
+        hash: hasher.finalize(),
+        config,
+        tokenizer,
+        ends,
+    };
+    Ok((info, parameters))
 }
 
 impl BaseInfo {

@@ -13,6 +13,7 @@ use crate::engine::Precision;
 use crate::forward::{Forward, Span};
 use crate::lora::modules;
 use crate::model::files::stream::TensorFile;
+use crate::weights::PackedParameter;
 
 /// Most tokens of one text.
 const POSITIONS: usize = 2048;
@@ -35,14 +36,10 @@ impl Bench {
     pub fn new(base: Base, precision: Precision, threads: usize) -> Self {
         let config = base.info.config.clone();
         let size = (POSITIONS, PAGES);
+        let parameters = base.parameters.into_iter();
+        let parameters = parameters.map(|p| PackedParameter::new(p, precision));
         Self {
-            forward: Forward::new(
-                &base.info,
-                base.parameters.into_iter(),
-                precision,
-                threads,
-                size,
-            ),
+            forward: Forward::new(&base.info, parameters, precision, threads, size),
             config,
             lengths: Vec::new(),
             pages: Vec::new(),

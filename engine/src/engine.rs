@@ -8,11 +8,12 @@
 //! One thread drives it; it has no clock and asks for the time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::adapter::LoadedAdapter;
 use crate::attend::Heads;
-use crate::base::{Base, BaseInfo};
+use crate::base::{self, Base, BaseInfo, LoadError};
 use crate::config::Config;
 use crate::forward::{Forward, Span};
 use crate::pages::{PAGE_TOKENS, PageId};
@@ -22,6 +23,7 @@ use crate::request::{
 };
 use crate::sample::Sampler;
 use crate::schedule::{Job, Limits, Schedule};
+use crate::weights::PackedParameter;
 
 /// Rows of prompts in one step: enough to make good use of each weight that is read, and few enough that answers pause
 /// for a fraction of a second on two threads.
@@ -86,9 +88,30 @@ struct Draw<'a> {
 }
 
 impl Engine {
-    /// Lays out a base.
+    /// Lays out a base that is in memory already.
     pub fn new(base: Base, options: EngineOptions) -> Self {
-        let Base { info, parameters } = base;
+        let parameters = base.parameters.into_iter();
+        // One after the other: what was packed is freed.
+        let parameters = parameters.map(|p| PackedParameter::new(p, options.precision));
+        Self::of(base.info, parameters, options)
+    }
+
+    /// Loads a Hugging Face folder. Each tensor is packed as soon as it is read, so that with [`Precision::Int8`] the
+    /// whole model is never in memory in f32; its hash is that of its files all the same.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_dir(folder: &Path, options: EngineOptions) -> Result<Self, LoadError> {
+        let pack = |parameter| PackedParameter::new(parameter, options.precision);
+        let (info, parameters) = base::read_dir(folder, pack)?;
+        Ok(Self::of(info, parameters.into_iter(), options))
+    }
+
+    fn of(
+        info: BaseInfo,
+        parameters: impl Iterator<Item = PackedParameter>,
+        options: EngineOptions,
+    ) -> Self {
         let pages = (options.cache_bytes / page_bytes(&info.config)).max(1);
         let positions = info.config.max_context.min(pages * PAGE_TOKENS);
         let running = options.most_running.max(1);
@@ -105,7 +128,7 @@ impl Engine {
         let size = (positions, pages + replayed.div_ceil(PAGE_TOKENS));
         let (precision, threads) = (options.precision, options.threads);
         Self {
-            forward: Forward::new(&info, parameters.into_iter(), precision, threads, size),
+            forward: Forward::new(&info, parameters, precision, threads, size),
             schedule: Schedule::new(limits),
             info,
             live: BTreeMap::new(),

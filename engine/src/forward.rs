@@ -21,11 +21,10 @@ use crate::base::BaseInfo;
 use crate::config::Config;
 use crate::engine::Precision;
 use crate::kernel::Team;
-use crate::model::parameters::Parameter;
 use crate::model::rope::RopeTable;
 use crate::model::vector::fast;
 use crate::panel::{PANEL, panels};
-use crate::weights::Weights;
+use crate::weights::{PackedParameter, Weights};
 use linears::{Adapters, Linears};
 use rows::{Rows, gated, gather, norm, turn};
 
@@ -113,10 +112,10 @@ thread_local! {
 }
 
 impl Forward {
-    /// Packs a base. Texts may have up to `positions` tokens, and share `pages` pages.
+    /// Takes a base, whose parameters come in canonical order. Texts may have up to `positions` tokens, and share `pages` pages.
     pub(crate) fn new(
         info: &BaseInfo,
-        parameters: impl Iterator<Item = Parameter>,
+        parameters: impl Iterator<Item = PackedParameter>,
         precision: Precision,
         threads: usize,
         (positions, pages): (usize, usize),
@@ -125,7 +124,7 @@ impl Forward {
         let heads = Heads::new(&config);
         let layer = heads.kv * pages * heads.page();
         Self {
-            weights: Weights::new(&config, parameters, precision),
+            weights: Weights::new(&config, parameters),
             table: RopeTable::new(&config, positions),
             cache: (0..config.layers).map(|_| vec![0; layer]).collect(),
             pages,

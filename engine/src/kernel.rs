@@ -1,6 +1,6 @@
 //! Everything of this crate that the compiler cannot check: threads that share a task, and products in small formats.
 //!
-//! Three things need `unsafe`, and nothing outside this file does.
+//! Four things need `unsafe`, and nothing outside this file does.
 //!
 //! - **A team of threads** runs one closure for every index of a range ([`Team::for_each`]). The threads are made once
 //!   and spin for a moment between tasks, because a decoder hands out some two hundred tasks for each token and waking
@@ -11,6 +11,9 @@
 //!   forms are sums of whole numbers, so they give the same result to the bit.
 //! - **Products of bf16** ([`halves_products`]) keep the sums of four rows in registers, which the compiler does not do by
 //!   itself. All forms fuse the same multiplications in the same order, so they too agree to the bit.
+//! - **Advice to the machine** about memory ([`in_large_pages`], [`fetch_ahead`]) changes when numbers arrive and never
+//!   which: weights are read once a step from one end to the other, so what a processor does at the border of each small
+//!   page counts.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -319,6 +322,44 @@ fn by_hand(weights: &[u8; BLOCK_BYTES], rows: &[[i8; BLOCK]], sums: &mut [[i32; 
     }
 }
 
+/// Bytes from which memory is asked for in large pages.
+const LARGE: usize = 1 << 17;
+
+/// An empty vector with room for `count` numbers, in large pages where the system has them for the asking.
+pub(crate) fn in_large_pages<T: Copy>(count: usize) -> Vec<T> {
+    let room: Vec<T> = Vec::with_capacity(count);
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        let start = room.as_ptr().addr();
+        let (from, to) = (start.next_multiple_of(PAGE), start + size_of::<T>() * count);
+        if to.saturating_sub(from) >= LARGE {
+            let at = room.as_ptr().cast_mut().with_addr(from).cast();
+            // SAFETY: whole pages within the vector's memory. Advice changes neither what is there nor who owns it, and
+            // a refusal, on a system without large pages, changes nothing.
+            let _ = unsafe { libc::madvise(at, to / PAGE * PAGE - from, libc::MADV_HUGEPAGE) };
+        }
+    }
+    room
+}
+
+/// Bytes ahead of the reader that are fetched from memory: what arrives while one line does.
+const AHEAD: usize = 4096;
+
+/// Asks for the `count` halves that come some kilobytes behind `halves`.
+#[inline(always)]
+pub(crate) fn fetch_ahead(halves: &[u16], count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..2 * count).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let at = halves.as_ptr().cast::<i8>().wrapping_add(AHEAD + line);
+        // SAFETY: asking for a line of memory is harmless at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (halves, count);
+}
+
 /// Rows of an adapter's first factor that are multiplied together.
 pub(crate) const RANKS: usize = 4;
 
@@ -384,6 +425,7 @@ mod x86 {
         let mut sums = [[_mm512_setzero_ps(); PANEL / VECTOR]; RANKS];
         for (panel, rows) in rows.iter().enumerate() {
             let x = &x[first + panel * step];
+            super::fetch_ahead(rows, RANKS * PANEL);
             for v in 0..PANEL / VECTOR {
                 // SAFETY: sixteen numbers from there on lie in the panel.
                 let x = unsafe { _mm512_loadu_ps(x.as_ptr().add(VECTOR * v)) };

@@ -6,6 +6,7 @@ use crate::base::BaseInfo;
 use crate::engine::Precision;
 use crate::forward::{Forward, Span};
 use crate::model::parameters::Parameter;
+use crate::weights::PackedParameter;
 
 /// Tokens that are read in one step of a long prompt.
 const CHUNK: usize = 256;
@@ -31,6 +32,8 @@ impl Reader {
     ) -> Self {
         let pages = positions.div_ceil(PAGE);
         let size = (positions, pages);
+        // One after the other: what was packed is freed.
+        let parameters = parameters.map(|p| PackedParameter::new(p, precision));
         Self {
             forward: Forward::new(info, parameters, precision, threads, size),
             pages: (0..pages as u32).collect(),

@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::engine::Precision;
-use crate::kernel::{BLOCK, BLOCK_BYTES, bytes_product};
+use crate::kernel::{BLOCK, BLOCK_BYTES, bytes_product, in_large_pages};
 use crate::model::parameters::Parameter;
 use crate::model::vector::fast;
 use crate::panel::{Lanes, PANEL, Product, panels};
@@ -128,7 +128,8 @@ fn place(output: usize, input: usize) -> usize {
 }
 
 fn packed(values: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
-    let mut out = vec![0.0; panels(outputs) * inputs * PANEL];
+    let mut out = in_large_pages(panels(outputs) * inputs * PANEL);
+    out.resize(panels(outputs) * inputs * PANEL, 0.0);
     for (panel, out) in out.chunks_exact_mut(inputs * PANEL).enumerate() {
         let rows = values[panel * PANEL * inputs..].chunks_exact(inputs);
         for (lane, row) in rows.take(PANEL).enumerate() {
@@ -142,7 +143,8 @@ fn packed(values: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
 
 fn in_bytes(values: &[f32], outputs: usize, inputs: usize) -> Packed {
     let count = panels(outputs) * panels(inputs);
-    let mut blocks = vec![OFFSET as u8; count * BLOCK_BYTES];
+    let mut blocks = in_large_pages(count * BLOCK_BYTES);
+    blocks.resize(count * BLOCK_BYTES, OFFSET as u8);
     let mut scales = vec![0.0; count * PANEL];
     for (output, row) in values.chunks_exact(inputs).enumerate() {
         for (group, numbers) in row.chunks(PANEL).enumerate() {
@@ -253,6 +255,43 @@ pub(crate) struct LayerWeights {
     pub(crate) biases: [Option<Vec<f32>>; 7],
 }
 
+/// One parameter as the engine keeps it.
+#[derive(Debug)]
+pub(crate) enum PackedParameter {
+    Matrix(Matrix),
+    Vector(Vec<f32>),
+}
+
+impl PackedParameter {
+    pub(crate) fn new(parameter: Parameter, precision: Precision) -> Self {
+        match parameter.shape[..] {
+            [_, inputs] => Self::Matrix(Matrix::new(&parameter.values, inputs, precision)),
+            _ => Self::Vector(parameter.values),
+        }
+    }
+
+    fn matrix(self) -> Matrix {
+        match self {
+            Self::Matrix(matrix) => matrix,
+            Self::Vector(_) => panic!("a linear has two dimensions"),
+        }
+    }
+
+    fn vector(self) -> Vec<f32> {
+        match self {
+            Self::Vector(values) => values,
+            Self::Matrix(_) => panic!("a gain or bias has one dimension"),
+        }
+    }
+
+    /// Padded to panels.
+    fn padded(self) -> Vec<f32> {
+        let mut values = self.vector();
+        values.resize(panels(values.len()) * PANEL, 0.0);
+        values
+    }
+}
+
 /// All weights of a model.
 #[derive(Debug)]
 pub(crate) struct Weights {
@@ -264,30 +303,23 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Packs a model's parameters, in canonical order and one after the other: what was packed is freed.
+    /// Takes a model's parameters in canonical order.
     ///
     /// # Panics
     /// If `parameters` are not those of `config`.
     pub(crate) fn new(
         config: &Config,
-        mut parameters: impl Iterator<Item = Parameter>,
-        precision: Precision,
+        mut parameters: impl Iterator<Item = PackedParameter>,
     ) -> Self {
         let mut next = || parameters.next().expect("one parameter for every slot");
-        let matrix = |p: Parameter| Matrix::new(&p.values, p.shape[1], precision);
-        let vector = |p: Parameter| {
-            let mut values = p.values;
-            values.resize(panels(values.len()) * PANEL, 0.0);
-            values
-        };
-        let embedding = matrix(next());
+        let embedding = next().matrix();
         let layers = (0..config.layers).map(|_| {
-            let norms = [vector(next()), vector(next())];
-            let head_norms = config.head_norms.then(|| [next().values, next().values]);
+            let norms = [next().padded(), next().padded()];
+            let head_norms = (config.head_norms).then(|| [next().vector(), next().vector()]);
             let mut biases = [const { None }; 7];
             let linears = std::array::from_fn(|which| {
-                let weight = matrix(next());
-                biases[which] = config.biases.of(which).then(|| vector(next()));
+                let weight = next().matrix();
+                biases[which] = config.biases.of(which).then(|| next().padded());
                 weight
             });
             LayerWeights {
@@ -300,8 +332,8 @@ impl Weights {
         Self {
             embedding,
             layers: layers.collect(),
-            norm: vector(next()),
-            head: (!config.tied).then(|| matrix(next())),
+            norm: next().padded(),
+            head: (!config.tied).then(|| next().matrix()),
         }
     }
 

@@ -215,17 +215,18 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         why,
     };
     let folder = Path::new(&options.base);
-    let (base, template) = if options.base == BROOK {
-        (Base::brook(), None)
+    let loaded = if options.base == BROOK {
+        Base::brook().map(|base| (Engine::new(base, options.engine), None))
     } else if folder.is_dir() {
-        (Base::from_dir(folder), ChatTemplate::for_rows(folder))
+        Engine::from_dir(folder, options.engine)
+            .map(|engine| (engine, ChatTemplate::for_rows(folder)))
     } else {
         return Err(failed(
             "there is no such folder; give `brook`, or a folder in Hugging Face layout".into(),
         ));
     };
-    let base = base.map_err(|e| failed(e.to_string()))?;
-    let info = base.info.clone();
+    let (engine, template) = loaded.map_err(|e| failed(e.to_string()))?;
+    let info = engine.info().clone();
     let ends: Arc<[u32]> = info.end_tokens().into();
     let vocabulary = Vocabulary::new(&info.tokenizer, &ends, info.config.vocab);
     let vocabulary = vocabulary.map_err(|e| failed(e.to_string()))?;
@@ -244,7 +245,6 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         info.hash.short(),
         env!("CARGO_PKG_VERSION")
     );
-    let engine = Engine::new(base, options.engine);
     let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
     Ok(Shop {
         ends,

@@ -263,3 +263,30 @@ fn the_bits_of_answers_are_those_that_the_arithmetic_is_named_for() {
     // Where this fails, answers of engines before and after are no longer the same: give the arithmetic a new name.
     assert_eq!(found, ("tributary 2", BITS.to_string()));
 }
+
+#[test]
+fn a_folder_that_is_packed_while_it_is_read_answers_as_the_base_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("config.json", crate::brook::CONFIG),
+        ("model.safetensors", crate::brook::WEIGHTS),
+        ("tokenizer.json", crate::brook::TOKENIZER),
+    ];
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    for precision in [Precision::F32, Precision::Int8] {
+        let options = EngineOptions {
+            precision,
+            ..OPTIONS
+        };
+        let mut packed = Engine::from_dir(folder.path(), options).unwrap();
+        let mut whole = engine(options);
+        assert_eq!(packed.info().hash, whole.info().hash);
+        let config = whole.info().config.clone();
+        let found = answers(&mut packed, mixed(&config));
+        assert_eq!(found, answers(&mut whole, mixed(&config)));
+    }
+    std::fs::write(folder.path().join("model.safetensors"), [0; 9]).unwrap();
+    assert!(Engine::from_dir(folder.path(), OPTIONS).is_err());
+}

@@ -32,6 +32,7 @@ fn loaded(config: &Config, adapter: &Adapter) -> LoadedAdapter {
 
 fn forward(base: &Base, precision: Precision, threads: usize) -> Forward {
     let parameters = base.parameters.iter().cloned();
+    let parameters = parameters.map(|p| PackedParameter::new(p, precision));
     Forward::new(&base.info, parameters, precision, threads, (1024, 64))
 }
 

@@ -3,8 +3,8 @@
 //! A folder holds one `model.safetensors`, or shards that `model.safetensors.index.json` lists (`files/shards.rs`).
 //! Reading checks every name and shape against the configuration before a number is read, and every number before it
 //! is used, so a damaged or foreign file is an error that names the tensor, and never a model that produces nonsense.
-//! Files are read tensor by tensor (`files/stream.rs`): the peak is the f32 numbers of the model, one megabyte of
-//! buffer and the headers, whatever the precision of the files. Writing is bf16, the usual precision of published
+//! Files are read tensor by tensor (`files/stream.rs`): the peak is what the caller keeps of each, the f32 numbers of the
+//! largest tensor, one megabyte of buffer and the headers, whatever the precision of the files. Writing is bf16, the usual precision of published
 //! weights. What an adapter's tensors mean is left to `peft`.
 
 pub mod header;
@@ -176,20 +176,21 @@ pub enum SaveError {
 /// # Errors
 /// See [`WeightsError`].
 pub fn read_dir(folder: &Path, config: &Config) -> Result<Vec<Parameter>, WeightsError> {
-    read_folder(folder, config, &mut |_| ())
+    read_folder(folder, config, &mut |_| (), |parameter| parameter)
 }
 
 /// As [`read_dir`]; `seen` is shown the exact bytes of the single file, or of the index and then of
-/// each shard in the order of their names.
-pub fn read_folder(
+/// each shard in the order of their names, and `keep` is called with each parameter as soon as it is read.
+pub fn read_folder<T>(
     folder: &Path,
     config: &Config,
     seen: &mut Observer<'_>,
-) -> Result<Vec<Parameter>, WeightsError> {
+    keep: impl FnMut(Parameter) -> T,
+) -> Result<Vec<T>, WeightsError> {
     let path = folder.join(SINGLE);
     if !path.exists() {
         if let Some(shards) = shards::open(folder, seen)? {
-            return assemble(shards, shards::INDEX, config, seen);
+            return assemble(shards, shards::INDEX, config, seen, keep);
         }
         let pickle = PICKLES.map(|name| folder.join(name));
         if let Some(pickle) = pickle.iter().find(|pickle| pickle.exists()) {
@@ -200,7 +201,7 @@ pub fn read_folder(
     }
     let (file, size) = opened(&path, MAX_WEIGHTS_BYTES)?;
     let file = TensorFile::new(file, size, SINGLE, MAX_HEADER_BYTES)?;
-    assemble(vec![file], SINGLE, config, seen)
+    assemble(vec![file], SINGLE, config, seen, keep)
 }
 
 /// Reads the bytes of a safetensors file; `file` is its name in errors.
@@ -223,7 +224,7 @@ pub fn read_slice(
     seen: &mut Observer<'_>,
 ) -> Result<Vec<Parameter>, WeightsError> {
     let tensors = TensorFile::new(bytes, bytes.len() as u64, file, MAX_HEADER_BYTES)?;
-    assemble(vec![tensors], file, config, seen)
+    assemble(vec![tensors], file, config, seen, |parameter| parameter)
 }
 
 /// The weights files of `folder` that [`read_dir`] reads: the single one, or the index and its shards.
@@ -256,17 +257,20 @@ fn not_opened(path: &Path, error: OpenError) -> WeightsError {
     }
 }
 
-/// Reads every weight of `config` from `files`; `whole` names them together in errors.
-fn assemble<R: std::io::Read>(
+/// Reads every weight of `config` from `files`, in the order in which they hold them, and gives what `keep` made of them
+/// in canonical order; `whole` names the files together in errors.
+fn assemble<R: std::io::Read, T>(
     files: Vec<TensorFile<R>>,
     whole: &str,
     config: &Config,
     seen: &mut Observer<'_>,
-) -> Result<Vec<Parameter>, WeightsError> {
+    mut keep: impl FnMut(Parameter) -> T,
+) -> Result<Vec<T>, WeightsError> {
     let slots = parameters::slots(config);
     let places = places(&files, &slots, config.tied)?;
-    // One more for the head that a file of a tied model may repeat.
-    let mut values: Vec<Option<Vec<f32>>> = vec![None; slots.len() + 1];
+    let mut kept: Vec<Option<T>> = slots.iter().map(|_| None).collect();
+    // Of the table and of the head that a file of a tied model may repeat.
+    let mut tied = [None; 2];
     let found: std::collections::BTreeSet<usize> =
         places.iter().flatten().flatten().copied().collect();
     if let Some(missing) = (0..slots.len()).find(|slot| !found.contains(slot)) {
@@ -275,24 +279,43 @@ fn assemble<R: std::io::Read>(
             tensor: slots[missing].name.clone(),
         });
     }
+    let is_repeated = found.contains(&slots.len());
     for (file, places) in files.into_iter().zip(&places) {
         let wanted = |entry: usize| places[entry].is_some();
         file.tensors(seen, wanted, |entry, numbers| {
-            if let Some(slot) = places[entry] {
-                values[slot] = Some(numbers);
+            let Some(slot) = places[entry] else { return };
+            if slot == TABLE && is_repeated {
+                tied[0] = Some(numbers_hash(&numbers));
+            }
+            match slots.get(slot) {
+                Some(parameters::Slot { name, shape, .. }) => {
+                    kept[slot] = Some(keep(Parameter {
+                        name: name.clone(),
+                        shape: shape.clone(),
+                        values: numbers,
+                    }));
+                }
+                None => tied[1] = Some(numbers_hash(&numbers)),
             }
         })?;
     }
-    let repeated = values.pop().flatten();
-    if repeated.is_some() && repeated != values[TABLE] {
+    if is_repeated && tied[0] != tied[1] {
         return Err(WeightsError::TwoHeads { file: whole.into() });
     }
-    let parameter = |(slot, values): (parameters::Slot, Option<Vec<f32>>)| Parameter {
-        name: slot.name,
-        shape: slot.shape,
-        values: values.expect("every slot was found in a header"),
-    };
-    Ok(slots.into_iter().zip(values).map(parameter).collect())
+    let every = |kept: Option<T>| kept.expect("every slot was found in a header");
+    Ok(kept.into_iter().map(every).collect())
+}
+
+/// What two tensors have in common when their numbers are the same; both zeros are.
+fn numbers_hash(numbers: &[f32]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for numbers in numbers.chunks(1 << 10) {
+        let bytes = numbers
+            .iter()
+            .flat_map(|number| (number + 0.0).to_le_bytes());
+        hasher.update(&bytes.collect::<Vec<u8>>());
+    }
+    hasher.finalize()
 }
 
 /// For each tensor of each file the slot it fills, or None for those that nothing reads.
