@@ -8,7 +8,7 @@
 //! ```
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -389,6 +389,11 @@ impl Daemon {
     /// Runs that peers say they follow.
     pub fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
         self.net.known_runs()
+    }
+
+    /// As [`Daemon::known_runs`], to wait on.
+    pub(crate) fn watch_known_runs(&self) -> watch::Receiver<BTreeMap<RunId, Vec<PeerId>>> {
+        self.net.watch_known_runs()
     }
 
     /// A blob: from the durable store, else fetched from the given providers (or, with none given,

@@ -16,7 +16,7 @@ use super::{Answer, DaemonHandler, beyond};
 use crate::problem::{Code, Problem};
 use crate::settings::declined_words;
 
-/// How often neighbours' runs are looked at while nothing changes here.
+/// How often it is looked again while nothing says that anything changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What is known of the search.
@@ -37,6 +37,7 @@ pub(super) async fn certified(
 ) -> Answer<RunId> {
     let deadline = Instant::now() + timeout;
     let mut progress = handler.daemon.watch_progress();
+    let mut neighbours = handler.daemon.watch_known_runs();
     let as_run: Option<RunId> = id.parse().ok();
     let mut asked = Vec::new();
     let mut waiting;
@@ -71,8 +72,14 @@ pub(super) async fn certified(
             return Err(Problem::new(Code::Unreachable, text)
                 .hint("check the id and the --bootstrap address"));
         }
-        // Where the node stands wakes this up; of what neighbours follow it has to ask.
-        let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
+        // Both remember what changed since they were looked at last, so nothing is missed in between. Where the daemon
+        // stopped, the next look says so.
+        let wait = LOOK_AGAIN.min(deadline.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            _ = progress.changed() => {}
+            _ = neighbours.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 
@@ -119,3 +126,6 @@ async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;
