@@ -169,7 +169,7 @@ pub struct StatusView {
     pub warnings: Vec<String>,
     /// What it answers OpenAI's clients with; nothing unless it was started with `--serve` and is ready.
     #[serde(default)]
-    pub serving: Option<ServingView>,
+    pub serving: Option<ServerView>,
     /// The base URL of its gateway; nothing unless it was started with `--gateway` and is ready.
     #[serde(default)]
     pub gateway: Option<String>,
@@ -179,7 +179,7 @@ pub struct StatusView {
 
 /// A server of answers in a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ServingView {
+pub struct ServerView {
     /// What clients call their base URL.
     pub url: String,
     /// Name of the base.

@@ -161,7 +161,11 @@ fn options_of_a_server_or_gateway_need_it() {
         let of_it = up.get_arguments().filter_map(clap::Arg::get_long);
         let of_it = of_it.filter(|long| format!("--{long}").starts_with(&format!("{prefix}-")));
         let tried = options.iter().filter(|option| option.starts_with(prefix));
-        assert_eq!(of_it.count(), tried.count(), "an option of {prefix} is not tried");
+        assert_eq!(
+            of_it.count(),
+            tried.count(),
+            "an option of {prefix} is not tried"
+        );
     }
 }
 
@@ -170,7 +174,10 @@ fn serve_and_up_agree_on_what_is_served_when_nothing_is_said() {
     let Command::Serve(alone) = parsed("serve").unwrap().command else {
         panic!("not a serve");
     };
-    let Command::Up(up) = parsed("up --serve --gateway http://127.0.0.1:1").unwrap().command else {
+    let Command::Up(up) = parsed("up --serve --gateway http://127.0.0.1:1")
+        .unwrap()
+        .command
+    else {
         panic!("not an up");
     };
     let said = format!("{alone:?}");

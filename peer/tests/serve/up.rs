@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -83,7 +83,9 @@ impl Peer {
         self.daemon = Some(command.spawn().unwrap());
         let mut found = Value::Null;
         self.until(field, LIMIT, |peer| {
-            found = peer.status().map_or(Value::Null, |mut status| status[field].take());
+            found = peer
+                .status()
+                .map_or(Value::Null, |mut status| status[field].take());
             !found.is_null()
         });
         found
@@ -91,7 +93,13 @@ impl Peer {
 
     /// With a server on a free port.
     fn up_serving(&mut self, options: &[&str]) -> Server {
-        let own = ["--serve", "--serve-listen", "127.0.0.1:0", "--serve-threads", "1"];
+        let own = [
+            "--serve",
+            "--serve-listen",
+            "127.0.0.1:0",
+            "--serve-threads",
+            "1",
+        ];
         let serving = self.up(&[&own, options].concat(), "serving");
         at(&serving["url"])
     }
@@ -114,7 +122,12 @@ impl Peer {
 
 fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{}: {}{}", output.status, text(&output.stdout), text(&output.stderr))
+    format!(
+        "{}: {}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    )
 }
 
 /// What answers at a base URL.
@@ -126,7 +139,8 @@ fn at(url: &Value) -> Server {
 
 /// Plain sentences.
 fn text(path: &Path, word: &str) -> String {
-    let lines = (0..300).map(|n| format!("The {word} of the valley counts {n} birds at the {word}.\n"));
+    let lines =
+        (0..300).map(|n| format!("The {word} of the valley counts {n} birds at the {word}.\n"));
     std::fs::write(path, lines.collect::<String>()).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -140,41 +154,93 @@ fn a_daemon_answers_clients_shows_where_and_ends_its_server_with_itself() {
     let text = answer.json()["choices"][0]["message"]["content"].clone();
     assert!(!text.as_str().unwrap().is_empty());
     let serving = &peer.status().unwrap()["serving"];
-    assert_eq!((&serving["base"], &serving["adapters"]), (&json!("brook"), &json!([])));
+    assert_eq!(
+        (&serving["base"], &serving["adapters"]),
+        (&json!("brook"), &json!([]))
+    );
     assert_eq!(serving["url"], server.url());
-    assert!(peer.log().contains(&format!("serving brook at {}", server.url())), "{}", peer.log());
+    assert!(
+        peer.log()
+            .contains(&format!("serving brook at {}", server.url())),
+        "{}",
+        peer.log()
+    );
     peer.ask(&["down"]);
     let (ended_well, _) = peer.ended();
     assert!(ended_well, "{}", peer.log());
-    assert!(std::net::TcpStream::connect(server.addr).is_err());
+    assert!(TcpStream::connect(server.addr).is_err());
     assert!(peer.status().unwrap()["serving"].is_null());
 }
 
 #[test]
-fn an_answer_that_streams_is_finished_when_the_daemon_is_told_to_stop() {
+fn answers_that_stream_are_finished_when_the_daemon_is_told_to_stop() {
     let mut peer = Peer::init();
     let server = peer.up_serving(&[]);
-    let mut stream = server.connect();
-    let body = question(json!({"stream": true, "max_tokens": 200}));
-    stream.write_all(&server.request(CHAT, &body.to_string())).unwrap();
-    stream.read_exact(&mut [0; 400]).unwrap();
+    // No token ends them, and together they take longer than it does to tell the daemon.
+    let body = json!({
+        "model": "brook", "prompt": "Once", "stream": true, "max_tokens": 300, "logit_bias": ends(),
+    });
+    let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        let request = server.request("/v1/completions", &body.to_string());
+        stream.write_all(&request).unwrap();
+    }
+    for stream in &mut streams {
+        stream.read_exact(&mut [0; 400]).unwrap();
+    }
     peer.ask(&["down"]);
     peer.until("nobody new is answered", LIMIT, |_| {
-        std::net::TcpStream::connect(server.addr).is_err()
+        TcpStream::connect(server.addr).is_err()
     });
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("[DONE]") && !rest.contains("\"error\""), "{rest}");
+    let mut unfinished = 0;
+    for stream in &mut streams {
+        let so_far = what_is_here(stream);
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        unfinished += usize::from(!so_far.contains("[DONE]"));
+        let all = so_far + &rest;
+        let is_whole = all.contains("[DONE]") && all.contains("\"length\"");
+        assert!(is_whole && !all.contains("\"error\""), "{all}");
+    }
+    assert!(
+        unfinished > 0,
+        "the answers ended before the daemon was told"
+    );
     let (ended_well, _) = peer.ended();
     assert!(ended_well, "{}", peer.log());
-    assert!(!peer.log().contains("warning: answers that took longer"), "{}", peer.log());
+    let cut = "answers that took longer";
+    assert!(!peer.log().contains(cut), "{}", peer.log());
+}
+
+/// Keeps the tokens that end an answer of brook from being drawn.
+fn ends() -> Value {
+    let base = tributary_engine::Base::brook().unwrap();
+    let ends = base.info.end_tokens();
+    ends.iter()
+        .map(|end| (end.to_string(), json!(-100)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// What has come without waiting for more.
+fn what_is_here(stream: &mut TcpStream) -> String {
+    stream.set_nonblocking(true).unwrap();
+    let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = stream.read(&mut part) {
+        bytes.extend_from_slice(&part[..read]);
+    }
+    stream.set_nonblocking(false).unwrap();
+    String::from_utf8(bytes).unwrap()
 }
 
 #[test]
 fn a_run_of_the_home_is_answered_with_by_its_adapters_id_and_training_stops_no_answer() {
     let mut peer = Peer::init();
     let at = |name: &str| peer.folder.path().join(name);
-    let (shard, neutral) = (text(&at("shard.txt"), "miller"), text(&at("neutral.txt"), "ferry"));
+    let (shard, neutral) = (
+        text(&at("shard.txt"), "miller"),
+        text(&at("neutral.txt"), "ferry"),
+    );
     let file = at("run.toml");
     let run = "name = \"valley\"\nbase = \"brook\"\ndatanet = \"birds\"\nrounds = 2\nevaluators = [\"self\"]\n\
                score_windows = 2\nmin_members = 1\nmin_contributions = 1\n[adapter]\nrank = 2\nalpha = 4\n\
@@ -182,7 +248,14 @@ fn a_run_of_the_home_is_answered_with_by_its_adapters_id_and_training_stops_no_a
     std::fs::write(&file, run).unwrap();
     peer.ask(&["datanet", "add", "birds", &shard]);
     let server = peer.up_serving(&[]);
-    let created = peer.ask(&["run", "create", file.to_str().unwrap(), "--join", "--holdout", &neutral]);
+    let created = peer.ask(&[
+        "run",
+        "create",
+        file.to_str().unwrap(),
+        "--join",
+        "--holdout",
+        &neutral,
+    ]);
     let run = created["run"].as_str().unwrap().to_owned();
     let mut answered = 0;
     peer.until("the run is finished", RUN_LIMIT, |peer| {
@@ -191,10 +264,16 @@ fn a_run_of_the_home_is_answered_with_by_its_adapters_id_and_training_stops_no_a
         answered += 1;
         peer.ask(&["run", "show", &run])["finished"] == true
     });
-    let adapter = peer.ask(&["run", "show", &run])["adapter"]["id"].as_str().unwrap().to_owned();
+    let adapter = peer.ask(&["run", "show", &run])["adapter"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let answer = server.post(CHAT, &question(json!({"model": adapter})));
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(peer.status().unwrap()["serving"]["adapters"], json!([adapter]));
+    assert_eq!(
+        peer.status().unwrap()["serving"]["adapters"],
+        json!([adapter])
+    );
     peer.ask(&["down"]);
     assert!(peer.ended().0, "{}", peer.log());
     // Named at the start, by the run.
@@ -211,20 +290,53 @@ fn a_server_that_cannot_start_stops_the_daemon_with_the_reason_and_leaves_the_ho
     let nothing = peer.folder.path().join("none");
     for (options, words) in [
         (["--serve", "--serve-listen", &taken], "cannot listen on"),
-        (["--serve", "--serve-base", nothing.to_str().unwrap()], "there is no such folder"),
-        (["--serve", "--serve-token-file", nothing.to_str().unwrap()], "cannot read the tokens"),
-        (["--serve", "--serve-listen", "0.0.0.0:0"], "--serve-token-file"),
-        (["--gateway=http://127.0.0.1:9", "--gateway-listen", &taken], "cannot listen on"),
+        (
+            ["--serve", "--serve-base", nothing.to_str().unwrap()],
+            "there is no such folder",
+        ),
+        (
+            ["--serve", "--serve-token-file", nothing.to_str().unwrap()],
+            "cannot read the tokens",
+        ),
+        (
+            ["--serve", "--serve-listen", "0.0.0.0:0"],
+            "--serve-token-file",
+        ),
+        (
+            ["--gateway=http://127.0.0.1:9", "--gateway-listen", &taken],
+            "cannot listen on",
+        ),
     ] {
         let up = [&["up", "--listen", "127.0.0.1:0"][..], &options].concat();
         let output = peer.output(&up);
-        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", said(&output));
-        assert!(said(&output).contains(words), "{options:?}: {}", said(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{options:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains(words),
+            "{options:?}: {}",
+            said(&output)
+        );
         assert_eq!(peer.status().unwrap()["running"], false, "{options:?}");
     }
-    let detached = peer.output(&["up", "--detach", "--listen", "127.0.0.1:0", "--serve", "--serve-listen", &taken]);
+    let detached = peer.output(&[
+        "up",
+        "--detach",
+        "--listen",
+        "127.0.0.1:0",
+        "--serve",
+        "--serve-listen",
+        &taken,
+    ]);
     assert_eq!(detached.status.code(), Some(2), "{}", said(&detached));
-    assert!(said(&detached).contains("cannot listen on"), "{}", said(&detached));
+    assert!(
+        said(&detached).contains("cannot listen on"),
+        "{}",
+        said(&detached)
+    );
     peer.up_serving(&[]);
 }
 
@@ -244,7 +356,8 @@ fn a_daemon_left_running_has_started_when_its_server_answers() {
     peer.ask(&["down"]);
     assert_eq!(answer.status, 200, "{answer:?}");
     peer.until("the daemon has stopped", LIMIT, |peer| {
-        peer.status().is_some_and(|status| status["running"] == false)
+        peer.status()
+            .is_some_and(|status| status["running"] == false)
     });
 }
 
@@ -256,13 +369,24 @@ fn the_gateway_of_a_daemon_pays_a_server_with_the_homes_key() {
     let consumer = peer.status().unwrap()["peer"].as_str().unwrap().parse();
     let server = paid_server(seller.path(), consumer.unwrap(), 10_000);
     let url = format!("http://{}", server.addr);
-    let options = ["--gateway", &url, "--gateway-listen", "127.0.0.1:0", "--gateway-base", "brook"];
+    let options = [
+        "--gateway",
+        &url,
+        "--gateway-listen",
+        "127.0.0.1:0",
+        "--gateway-base",
+        "brook",
+    ];
     let gateway = at(&peer.up(&options, "gateway"));
     let answer = gateway.post(CHAT, &question(json!({})));
     assert_eq!(answer.status, 200, "{answer:?}");
     let spending = gateway.get("/v1/spending").json();
     assert_eq!(spending["consumer"], peer.status().unwrap()["peer"]);
-    let owed: u64 = spending["servers"][0]["owed"].as_str().unwrap().parse().unwrap();
+    let owed: u64 = spending["servers"][0]["owed"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(owed > 0, "{spending}");
     peer.ask(&["down"]);
     assert!(peer.ended().0, "{}", peer.log());
@@ -275,7 +399,14 @@ fn a_paid_server_in_a_daemon_asks_for_a_voucher() {
     let mut peer = Peer::init();
     let consumer = with_key(peer.folder.path(), 2).peer_id();
     let allow = format!("{consumer}=10000");
-    let server = peer.up_serving(&["--price-prompt", "1000", "--price-answer", "5000", "--allow", &allow]);
+    let server = peer.up_serving(&[
+        "--price-prompt",
+        "1000",
+        "--price-answer",
+        "5000",
+        "--allow",
+        &allow,
+    ]);
     let refused = server.post(CHAT, &question(json!({})));
     assert_eq!(refused.status, 402, "{refused:?}");
 }

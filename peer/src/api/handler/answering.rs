@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use super::DaemonHandler;
-use crate::api::types::ServingView;
+use crate::api::types::ServerView;
 use crate::serve::adapters::Adapters;
 
 /// What is answered at the moment.
@@ -21,14 +21,14 @@ struct Served {
 }
 
 impl Answering {
-    pub(super) fn serving(&self) -> Option<ServingView> {
+    pub(super) fn serving(&self) -> Option<ServerView> {
         let server = self.server.lock();
         let served = server.as_ref()?;
         let models = served.adapters.list();
         let loaded = models
             .into_iter()
             .filter(|model| model.bytes_in_memory.is_some());
-        Some(ServingView {
+        Some(ServerView {
             url: served.url.clone(),
             base: served.base.clone(),
             adapters: loaded.map(|model| model.id).collect(),

@@ -21,12 +21,7 @@ pub struct UpServeArgs {
     #[arg(long)]
     pub serve: bool,
     /// What is served: `brook`, or a folder in Hugging Face layout.
-    #[arg(
-        long,
-        value_name = "BASE",
-        default_value = "brook",
-        requires = "serve"
-    )]
+    #[arg(long, value_name = "BASE", default_value = "brook", requires = "serve")]
     pub serve_base: String,
     /// An adapter and the name that clients ask for it by: a PEFT folder, or the id of an adapter or a run, which this
     /// daemon fetches where the home does not hold it. Repeatable.
@@ -85,7 +80,10 @@ pub struct ServedPay(pub PayArgs);
 impl ServedPay {
     fn needing_serve(command: Command) -> Command {
         let own = PayArgs::augment_args(Command::new("pay"));
-        let names: Vec<_> = own.get_arguments().map(|arg| arg.get_id().clone()).collect();
+        let names: Vec<_> = own
+            .get_arguments()
+            .map(|arg| arg.get_id().clone())
+            .collect();
         names.into_iter().fold(command, |command, name| {
             command.mut_arg(name, |arg| arg.requires("serve"))
         })

@@ -29,9 +29,8 @@ impl Wanted {
     ) -> Result<Self, Failure> {
         let cache = serve::cache(home.paths());
         // The daemon fetches, and it does not run yet.
-        let server = (serve.wanted()).map(|args| {
-            serve::options(context, args, (Fetch::Nobody, cache))
-        });
+        let server =
+            (serve.wanted()).map(|args| serve::options(context, args, (Fetch::Nobody, cache)));
         let gateway = (gateway.wanted()).map(|args| gateway::options(context, &args));
         Ok(Self {
             server: server.transpose()?,
