@@ -266,6 +266,14 @@ impl Daemon {
         wait.await.map_err(|_| self.why_stopped())
     }
 
+    /// Has the node compare its ledgers with these peers now, where they are connected, and not at its next beat.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(crate) async fn compare_with(&self, peers: Vec<PeerId>) -> Result<(), Stopped> {
+        self.request(Request::Compare(peers)).await
+    }
+
     /// Where the node stands in each run, as of the last input that was handled.
     pub(crate) fn progress(&self) -> Arc<Vec<RunProgress>> {
         self.progress.borrow().clone()
