@@ -8,7 +8,7 @@
 //! ```
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -266,6 +266,14 @@ impl Daemon {
         wait.await.map_err(|_| self.why_stopped())
     }
 
+    /// Has the node compare its ledgers with these peers now, where they are connected, and not at its next beat.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(crate) async fn compare_with(&self, peers: Vec<PeerId>) -> Result<(), Stopped> {
+        self.request(Request::Compare(peers)).await
+    }
+
     /// Where the node stands in each run, as of the last input that was handled.
     pub(crate) fn progress(&self) -> Arc<Vec<RunProgress>> {
         self.progress.borrow().clone()
@@ -389,6 +397,11 @@ impl Daemon {
     /// Runs that peers say they follow.
     pub fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
         self.net.known_runs()
+    }
+
+    /// As [`Daemon::known_runs`], to wait on.
+    pub(crate) fn watch_known_runs(&self) -> watch::Receiver<BTreeMap<RunId, Vec<PeerId>>> {
+        self.net.watch_known_runs()
     }
 
     /// A blob: from the durable store, else fetched from the given providers (or, with none given,

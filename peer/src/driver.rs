@@ -95,6 +95,8 @@ pub(crate) enum Request<B> {
     Command(Command, oneshot::Sender<Result<(), String>>),
     /// A look at the brain between two inputs.
     Inspect(Box<dyn FnOnce(&B) + Send>),
+    /// Compare what is known with these peers now, where they are connected.
+    Compare(Vec<PeerId>),
     /// Every durable record.
     Records(oneshot::Sender<Result<Vec<Record>, StoreError>>),
     /// Finish what is queued and end.
@@ -306,6 +308,13 @@ impl<B: DrivenNode> Driver<B> {
                 self.command(command, answer);
             }
             Request::Inspect(look) => look(&self.parts.brain),
+            Request::Compare(peers) => {
+                let connected = self.parts.net.connected();
+                for peer in peers.into_iter().filter(|peer| connected.contains(peer)) {
+                    // The brain compares ledgers with a peer that comes, and that may come twice.
+                    self.feed(Input::Connected(peer));
+                }
+            }
             Request::Records(answer) => {
                 let store = self.parts.store.clone();
                 tokio::task::spawn_blocking(move || answer.send(store.load_all()));

@@ -55,7 +55,7 @@ use iroh::protocol::Router;
 use libp2p::Swarm;
 use libp2p::swarm::SwarmEvent;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tributary_protocol::event::{GossipId, Verdict};
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, NetworkId, PeerId, RunId};
 
@@ -161,7 +161,7 @@ struct Shared {
     meter: traffic::Meter,
     counts: Arc<Counts>,
     admission: admission::Admission,
-    known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
+    known_runs: watch::Sender<BTreeMap<RunId, Vec<PeerId>>>,
     connected: Arc<Mutex<Vec<PeerId>>>,
     listeners: Arc<Mutex<Vec<Address>>>,
     unreached: Arc<Mutex<Vec<Warning>>>,
@@ -333,7 +333,7 @@ async fn planes(config: &NetConfig<'_>, shared: &Shared, quic: &Quic) -> Result<
     .map_err(refused)?;
     *shared.listeners.lock() = listen(&mut swarm, config.listen).await?;
     let (store, meter) = (config.blobs.clone(), shared.meter.clone());
-    let bases = base::new(quic, shared.known_runs.clone(), &admission, &meter);
+    let bases = base::new(quic, shared.known_runs.subscribe(), &admission, &meter);
     let base = DataAdmission::new(bases.0.clone(), admission.clone(), handshakes.clone());
     let (data, blobs) = data::DataPlane::new(quic.clone(), store, meter, admission, handshakes);
     let filter = shared.admission.clone();
@@ -566,7 +566,11 @@ impl Net {
         self.shared.unreached.lock().clone()
     }
     pub(crate) fn known_runs(&self) -> BTreeMap<RunId, Vec<PeerId>> {
-        self.shared.known_runs.lock().clone()
+        self.shared.known_runs.borrow().clone()
+    }
+    /// As [`Net::known_runs`], to wait on.
+    pub(crate) fn watch_known_runs(&self) -> watch::Receiver<BTreeMap<RunId, Vec<PeerId>>> {
+        self.shared.known_runs.subscribe()
     }
     pub(crate) fn traffic(&self) -> Traffic {
         self.shared.meter.total()

@@ -24,8 +24,8 @@ pub(crate) struct RunProgress {
     pub(crate) awaited: Vec<PeerId>,
     pub(crate) is_finished: bool,
     pub(crate) lacks_own_text: bool,
-    /// Whether an adapter is at hand.
-    pub(crate) has_adapter: bool,
+    /// The round of the adapter that is at hand.
+    pub(crate) adapter: Option<Round>,
 }
 
 impl RunProgress {
@@ -47,7 +47,7 @@ impl RunProgress {
             awaited: run.awaited(),
             is_finished: run.is_finished(),
             lacks_own_text: run.lacks_own_text(),
-            has_adapter: run.adapter().is_some(),
+            adapter: run.adapter().map(|(round, _)| *round),
         }
     }
 }

@@ -87,7 +87,7 @@ pub struct ServeOptions {
 pub enum ServeError {
     /// Others could ask, and nobody is told from nobody.
     #[error(
-        "{0} can be reached from other machines, and no token is set; give --token-file FILE, or listen on 127.0.0.1"
+        "{0} can be reached from other machines, and no token is set; give --token-file FILE (--serve-token-file with `up`), or listen on 127.0.0.1"
     )]
     NoToken(SocketAddr),
     /// A token that can be guessed.
@@ -271,6 +271,11 @@ impl Server {
     /// The name of its base.
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Its adapters.
+    pub fn adapters(&self) -> &Adapters {
+        &self.shop.adapters
     }
 
     /// Takes nothing more and waits until what was taken is answered, so long at most. False when some was not.

@@ -58,6 +58,7 @@ pub struct DaemonHandler {
     stop: Arc<Notify>,
     readers: Arc<Semaphore>,
     fetches: base::Fetches,
+    answering: answering::Answering,
 }
 
 impl DaemonHandler {
@@ -71,6 +72,7 @@ impl DaemonHandler {
             stop,
             readers: Arc::new(Semaphore::new(MAX_READERS)),
             fetches: base::Fetches::default(),
+            answering: answering::Answering::default(),
         }
     }
 
@@ -270,6 +272,8 @@ impl Reader for DaemonHandler {
             warnings: (self.daemon.health().iter())
                 .map(ToString::to_string)
                 .collect(),
+            serving: self.answering.serving(),
+            gateway: self.answering.gateway(),
             runs,
         })
     }
@@ -316,7 +320,7 @@ impl Reader for DaemonHandler {
         let adapters = progress.iter().filter_map(|run_progress| {
             index
                 .run(&run_progress.run)?
-                .adapter(run_progress.has_adapter)
+                .adapter(run_progress.adapter.is_some())
         });
         Ok(adapters.collect())
     }
@@ -527,6 +531,7 @@ fn failed(e: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Environment, e.to_string())
 }
 
+mod answering;
 mod base;
 mod events;
 mod fetch;

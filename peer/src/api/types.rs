@@ -167,8 +167,25 @@ pub struct StatusView {
     pub bytes_down: u64,
     /// What is degraded, each with what to do.
     pub warnings: Vec<String>,
+    /// What it answers OpenAI's clients with; nothing unless it was started with `--serve` and is ready.
+    #[serde(default)]
+    pub serving: Option<ServerView>,
+    /// The base URL of its gateway; nothing unless it was started with `--gateway` and is ready.
+    #[serde(default)]
+    pub gateway: Option<String>,
     /// Runs it follows.
     pub runs: Vec<RunBrief>,
+}
+
+/// A server of answers in a daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerView {
+    /// What clients call their base URL.
+    pub url: String,
+    /// Name of the base.
+    pub base: String,
+    /// Names of the adapters that are in memory.
+    pub adapters: Vec<String>,
 }
 
 /// What a run is doing on this peer.

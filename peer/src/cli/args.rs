@@ -1,6 +1,7 @@
 //! The tree of commands and options.
 
 mod adapter;
+mod answering;
 mod network;
 mod pay;
 mod serve;
@@ -21,6 +22,7 @@ use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
 use crate::terminal::{Failure, Format};
 pub use adapter::AdapterCommand;
+pub use answering::{UpGatewayArgs, UpServeArgs};
 pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 pub(super) use pay::parse_grant;
 pub use pay::{GatewayArgs, PayArgs};

@@ -11,26 +11,52 @@ use tributary_trainer::input;
 
 use super::Context;
 use super::args::{GatewayArgs, PayArgs, parse_grant};
+use super::serve::{DRAIN, ended_early};
 use super::up::interrupted;
 use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::model::BROOK;
 use crate::serve::allowance::{Allowance, Prices};
-use crate::serve::gateway::{GatewayOptions, start};
+use crate::serve::gateway::{Gateway, GatewayOptions};
 use crate::serve::till::{Open, Till};
 use crate::terminal::{Failure, note};
 
 /// `gateway/1`: the gateway is ready.
 #[derive(Serialize)]
-struct Ready {
+pub(super) struct Ready {
     schema: &'static str,
     /// What clients call their base URL.
-    url: String,
+    pub(super) url: String,
     /// Who pays: the key that servers grant an allowance.
     consumer: String,
 }
 
+impl Ready {
+    pub(super) fn of(gateway: &Gateway) -> Self {
+        Self {
+            schema: "gateway/1",
+            url: format!("http://{}/v1", gateway.addr()),
+            consumer: gateway.consumer().to_string(),
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        format!("gateway at {}", self.url)
+    }
+}
+
 pub(super) async fn run(context: &Context, args: GatewayArgs) -> Result<(), Failure> {
+    let gateway = start(options(context, &args)?).await?;
+    (context.out).answer(&Ready::of(&gateway), |r| {
+        format!("{}\nIt pays with the key {}", r.words(), r.consumer)
+    })?;
+    interrupted().await?;
+    drain(gateway).await;
+    Ok(())
+}
+
+/// What the arguments ask for.
+pub(super) fn options(context: &Context, args: &GatewayArgs) -> Result<GatewayOptions, Failure> {
     // The daemon may hold the home at the same time: only the key is read.
     let identity = Identity::read_file(&HomePaths::new(&context.home).key())
         .map_err(|e| Failure::from_error(&e))?;
@@ -44,7 +70,7 @@ pub(super) async fn run(context: &Context, args: GatewayArgs) -> Result<(), Fail
             .find(|(of, _)| of == url)
             .map(|(_, token)| token.clone())
     };
-    let options = GatewayOptions {
+    Ok(GatewayOptions {
         listen: args.listen,
         servers: args
             .server
@@ -55,21 +81,23 @@ pub(super) async fn run(context: &Context, args: GatewayArgs) -> Result<(), Fail
         most: args.most,
         budget: args.budget,
         tokenizer: args.base.as_deref().map(tokenizer).transpose()?,
-    };
-    let gateway = start(options).await.map_err(|e| Failure::from_error(&e))?;
-    let ready = Ready {
-        schema: "gateway/1",
-        url: format!("http://{}/v1", gateway.addr()),
-        consumer: identity.peer_id().to_string(),
-    };
-    (context.out).answer(&ready, |r| {
-        format!("gateway at {}\nIt pays with the key {}", r.url, r.consumer)
-    })?;
-    interrupted().await?;
+    })
+}
+
+/// Listens.
+pub(super) async fn start(options: GatewayOptions) -> Result<Gateway, Failure> {
+    let started = crate::serve::gateway::start(options).await;
+    started.map_err(|e| Failure::from_error(&e))
+}
+
+/// Ends a gateway, once what was begun is answered or took too long, and says what it spent.
+pub(super) async fn drain(mut gateway: Gateway) {
+    if !gateway.drain(DRAIN).await {
+        ended_early();
+    }
     let spending = gateway.spending();
     let spent = spending["spent"].as_str().unwrap_or_default();
     note(format_args!("spent {spent} micro-OPEN"));
-    Ok(())
 }
 
 fn tokenizer(base: &str) -> Result<Tokenizer, Failure> {
@@ -79,7 +107,7 @@ fn tokenizer(base: &str) -> Result<Tokenizer, Failure> {
     };
     let loaded = loaded.map_err(|e| {
         Failure::environment(format!("cannot load the base model {base}: {e}"))
-            .hint("give `brook` or a folder in Hugging Face layout, or leave --base out")
+            .hint("give `brook` or a folder in Hugging Face layout, or leave the base out")
     })?;
     Ok(loaded.info.tokenizer)
 }
@@ -94,7 +122,7 @@ fn tokens(file: &Path) -> Result<Vec<(String, String)>, Failure> {
     let tokens: Option<Vec<(String, String)>> = lines.map(line).collect();
     tokens.ok_or_else(|| {
         Failure::environment(format!("a line of {} is not understood", file.display()))
-            .hint("write URL TOKEN on each line, the URL as in --server")
+            .hint("write URL TOKEN on each line, the URL as it stands among the servers")
     })
 }
 

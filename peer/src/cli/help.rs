@@ -65,6 +65,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "tributary up --detach",
             "tributary up --reach wan",
             "tributary up --reach wan --relay 203.0.113.7:7842",
+            "tributary up --serve --serve-adapter poet=3f9a0c11d2",
+            "tributary up --gateway http://192.0.2.7:8420 --gateway-base brook",
             "tributary up --listen 0.0.0.0:4001 --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
         ],
     ),

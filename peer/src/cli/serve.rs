@@ -13,39 +13,65 @@ use super::args::{PrecisionName, ServeArgs, default_home};
 use super::up::interrupted;
 use crate::home::HomePaths;
 use crate::serve::adapters::{AdapterOptions, Fetch};
-use crate::serve::{ServeOptions, start};
+use crate::serve::{ServeOptions, Server};
 use crate::terminal::{Failure, note};
 
 /// Holds one token; never printed.
 const TOKEN_VARIABLE: &str = "TRIBUTARY_SERVE_TOKEN";
 /// How long answers that were begun may take when the server is stopped.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// Requests that wait for their turn; clients beyond are asked to come again.
 const MOST_WAITING: usize = 256;
 /// Requests that are answered at the same time.
 const MOST_RUNNING: usize = 32;
 /// How long to try to fetch an adapter, in seconds: clients wait for an answer ten minutes at most.
-const FETCH_S: u64 = 120;
+pub(super) const FETCH_S: u64 = 120;
 /// Where a home keeps adapters that were fetched for answers, in its folder of what can be made again.
 const CACHE: &str = "adapters";
 
 /// `serve/1`: the server is ready.
 #[derive(Serialize)]
-struct Serving {
+pub(super) struct Serving {
     schema: &'static str,
     /// What clients call their base URL.
-    url: String,
+    pub(super) url: String,
     /// The base's name.
-    model: String,
+    pub(super) model: String,
+}
+
+impl Serving {
+    pub(super) fn of(server: &Server) -> Self {
+        Self {
+            schema: "serve/1",
+            url: format!("http://{}/v1", server.addr()),
+            model: server.model().to_owned(),
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        format!("serving {} at {}", self.model, self.url)
+    }
 }
 
 pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failure> {
+    let server = start(options(context, args, home(context))?).await?;
+    (context.out).answer(&Serving::of(&server), Serving::words)?;
+    interrupted().await?;
+    drain(server).await;
+    Ok(())
+}
+
+/// What the arguments ask for, with the one that fetches adapters and the folder that keeps them.
+pub(super) fn options(
+    context: &Context,
+    args: ServeArgs,
+    (fetch, cache): (Fetch, PathBuf),
+) -> Result<ServeOptions, Failure> {
     let threads = match args.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let (fetch, cache) = home(context);
-    let options = ServeOptions {
+    Ok(ServeOptions {
         base: args.base,
         adapters: args.adapter,
         keep: AdapterOptions {
@@ -70,22 +96,33 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
             most_running: MOST_RUNNING,
         },
         till: super::gateway::till(context, &args.pay)?,
-    };
-    let server = start(options).await?;
-    let serving = Serving {
-        schema: "serve/1",
-        url: format!("http://{}/v1", server.addr()),
-        model: server.model().to_owned(),
-    };
-    (context.out).answer(&serving, |s| format!("serving {} at {}", s.model, s.url))?;
-    interrupted().await?;
+    })
+}
+
+/// Loads everything and listens.
+pub(super) async fn start(options: ServeOptions) -> Result<Server, Failure> {
+    let started = crate::serve::start(options).await;
+    started.map_err(|e| Failure::from_error(&e))
+}
+
+/// Ends a server, once what was begun is answered or took too long.
+pub(super) async fn drain(server: Server) {
     if !server.drain(DRAIN).await {
-        note(format_args!(
-            "warning: answers that took longer than {} s were ended",
-            DRAIN.as_secs()
-        ));
+        ended_early();
     }
-    Ok(())
+}
+
+/// Says that answers were cut off.
+pub(super) fn ended_early() {
+    note(format_args!(
+        "warning: answers that took longer than {} s were ended",
+        DRAIN.as_secs()
+    ));
+}
+
+/// Where a home keeps adapters that were fetched for answers.
+pub(super) fn cache(home: &HomePaths) -> PathBuf {
+    home.cache().join(CACHE)
 }
 
 /// Who fetches adapters, and where they are kept: a home, where there is one.
@@ -95,7 +132,7 @@ fn home(context: &Context) -> (Fetch, PathBuf) {
     let home = named.cloned().or_else(|| default_home().ok());
     match home.map(HomePaths::new) {
         Some(home) if home.key().is_file() => {
-            let cache = home.cache().join(CACHE);
+            let cache = cache(&home);
             (Fetch::Home(home.root().to_owned()), cache)
         }
         _ => (Fetch::Nobody, PathBuf::new()),

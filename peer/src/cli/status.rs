@@ -83,6 +83,17 @@ fn text(status: &StatusView) -> String {
     for address in &status.addresses {
         out.push_str(&format!("address    {address}\n"));
     }
+    if let Some(serving) = &status.serving {
+        let adapters = match serving.adapters.is_empty() {
+            true => String::new(),
+            false => format!(" with {}", serving.adapters.join(", ")),
+        };
+        let words = format!("{} at {}{adapters}", serving.base, serving.url);
+        out.push_str(&format!("serving    {words}\n"));
+    }
+    if let Some(url) = &status.gateway {
+        out.push_str(&format!("gateway    {url}\n"));
+    }
     for warning in &status.warnings {
         out.push_str(&format!("warning    {warning}\n"));
     }

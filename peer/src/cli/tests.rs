@@ -119,6 +119,78 @@ fn usage_errors_exit_with_two() {
 }
 
 #[test]
+fn options_of_a_server_or_gateway_need_it() {
+    for (switch, options) in [
+        (
+            "--serve",
+            &[
+                "--serve-base brook",
+                "--serve-adapter a=b",
+                "--serve-listen 127.0.0.1:0",
+                "--serve-host a.example",
+                "--serve-token-file f",
+                "--serve-precision int8",
+                "--serve-threads 2",
+                "--serve-cache 64",
+                "--price-prompt 1",
+                "--price-answer 1",
+                "--allow-file f",
+            ][..],
+        ),
+        (
+            "--gateway http://127.0.0.1:1",
+            &[
+                "--gateway-listen 127.0.0.1:0",
+                "--gateway-most 1",
+                "--gateway-budget 1",
+                "--gateway-base brook",
+                "--gateway-token-file f",
+            ],
+        ),
+    ] {
+        for option in options {
+            parsed(&format!("up {switch} {option}")).unwrap_or_else(|e| panic!("{option}: {e}"));
+            let error = parsed(&format!("up {option}")).expect_err(option);
+            assert_eq!(error.exit_code(), 2, "{option}");
+            let name = switch.split(' ').next().unwrap();
+            assert!(error.to_string().contains(name), "{option}: {error}");
+        }
+        let known = Cli::command();
+        let up = known.find_subcommand("up").unwrap();
+        let prefix = switch.split(' ').next().unwrap();
+        let of_it = up.get_arguments().filter_map(clap::Arg::get_long);
+        let of_it = of_it.filter(|long| format!("--{long}").starts_with(&format!("{prefix}-")));
+        let tried = options.iter().filter(|option| option.starts_with(prefix));
+        assert_eq!(
+            of_it.count(),
+            tried.count(),
+            "an option of {prefix} is not tried"
+        );
+    }
+}
+
+#[test]
+fn serve_and_up_agree_on_what_is_served_when_nothing_is_said() {
+    let Command::Serve(alone) = parsed("serve").unwrap().command else {
+        panic!("not a serve");
+    };
+    let Command::Up(up) = parsed("up --serve --gateway http://127.0.0.1:1")
+        .unwrap()
+        .command
+    else {
+        panic!("not an up");
+    };
+    let said = format!("{alone:?}");
+    assert_eq!(said, format!("{:?}", up.serve.wanted().unwrap()));
+    let line = "gateway --server http://127.0.0.1:1";
+    let Command::Gateway(alone) = parsed(line).unwrap().command else {
+        panic!("not a gateway");
+    };
+    let said = format!("{alone:?}");
+    assert_eq!(said, format!("{:?}", up.gateway.wanted().unwrap()));
+}
+
+#[test]
 fn a_missing_home_says_how_to_make_one() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("none");

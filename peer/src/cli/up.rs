@@ -1,5 +1,6 @@
 //! `tributary up`: the daemon, until it is told to stop; `tributary down` tells it.
 
+mod answering;
 pub(super) mod detach;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use tokio::sync::{Notify, broadcast};
 use tributary_protocol::event::Notice;
 use tributary_protocol::node::Resources;
 
+use self::answering::{Answering, Wanted};
 use super::args::UpArgs;
 use super::{Context, relay};
 use crate::NETWORK;
@@ -35,11 +37,12 @@ const RESOLVE_EVERY: u32 = 6;
 
 pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> {
     if args.detach {
-        return detach::run(context).await;
+        return detach::run(context, &args).await;
     }
     let (bootstrap, names) = addresses(&args.bootstrap).await?;
     let home = Arc::new(Home::open(&context.home)?);
     let mut settings = Settings::read(&home.paths().config())?;
+    let wanted = Wanted::of(context, &home, args.serve.clone(), args.gateway.clone())?;
     let place = place(&home, &mut settings, &args)?;
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
@@ -56,8 +59,9 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let stop = Arc::new(Notify::new());
     let handler = DaemonHandler::new(daemon.clone(), home.clone(), name.clone(), stop.clone())
         .with_base_bound(bounds.base_mib());
+    let handler = Arc::new(handler);
     let file = home.paths().control();
-    let server = serve(Arc::new(handler), args.control, &file)
+    let server = serve(handler.clone(), args.control, &file)
         .await
         .map_err(|e| Failure::from_error(&e))?;
     tracing::info!(
@@ -70,19 +74,22 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     }
     let told = tokio::spawn(tell(daemon.subscribe()));
     let network = tokio::spawn(look_after(daemon.clone(), home.paths().network(), names));
+    let mut answering = Answering::default();
     let outcome = tokio::select! {
         why = daemon.stopped() => Err(Failure::environment(why.to_string())
             .hint("see the log above; `tributary up` starts the daemon again where it stopped")),
         () = stop.notified() => Ok("asked by its owner"),
         signal = interrupted() => signal,
+        failure = answering.run(wanted, &handler) => Err(failure),
     };
+    if let Ok(why) = &outcome {
+        tracing::info!("stopping: {why}");
+    }
+    answering.drain(&handler).await;
     told.abort();
     network.abort();
     remember(&daemon, &home.paths().network());
     server.shutdown().await;
-    if let Ok(why) = &outcome {
-        tracing::info!("stopping: {why}");
-    }
     daemon.stop().await;
     outcome.map(|_| ())
 }

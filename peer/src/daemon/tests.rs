@@ -91,7 +91,7 @@ async fn head(daemon: &Daemon, run: RunId) -> Option<(Round, StateHash, bool)> {
     daemon.inspect(look).await.unwrap()
 }
 
-async fn finished(daemon: &Daemon, run: RunId) -> StateHash {
+pub(crate) async fn finished(daemon: &Daemon, run: RunId) -> StateHash {
     let start = Instant::now();
     loop {
         match head(daemon, run).await {
@@ -103,7 +103,7 @@ async fn finished(daemon: &Daemon, run: RunId) -> StateHash {
 }
 
 /// Four daemons that know the first one's address, joined in a run that the first creates.
-async fn federation(root: &Path, slots: &Slots) -> (Vec<Daemon>, RunId) {
+pub(crate) async fn federation(root: &Path, slots: &Slots) -> (Vec<Daemon>, RunId) {
     let mut daemons = vec![start(root, 0, Vec::new(), slots).await];
     let known = daemons[0].addresses();
     for n in 1..4 {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use iroh::protocol::{AcceptError, ProtocolHandler};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tributary_protocol::hash::{self, Digest};
 use tributary_protocol::id::{BlobHash, BlobRef, PeerId, RunId};
 use tributary_protocol::listing::{Listing, Piece};
@@ -98,7 +98,7 @@ struct Served {
 #[derive(Clone)]
 pub(super) struct BaseProtocol {
     shelf: Arc<Mutex<BTreeMap<BlobHash, Arc<Served>>>>,
-    known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
+    known_runs: watch::Receiver<BTreeMap<RunId, Vec<PeerId>>>,
     admission: Admission,
     meter: Meter,
     transfers: Arc<Semaphore>,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for BaseProtocol {
 
 impl BaseProtocol {
     pub(super) fn new(
-        known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
+        known_runs: watch::Receiver<BTreeMap<RunId, Vec<PeerId>>>,
         admission: Admission,
         meter: Meter,
     ) -> Self {
@@ -143,7 +143,7 @@ impl BaseProtocol {
     /// The base that a peer may have.
     fn granted(&self, hash: &BlobHash, peer: PeerId) -> Option<Arc<Served>> {
         let served = self.shelf.lock().get(hash).cloned()?;
-        let known = self.known_runs.lock();
+        let known = self.known_runs.borrow();
         let mut runs = served.shelved.runs.iter();
         let follows = |run: &RunId| known.get(run).is_some_and(|peers| peers.contains(&peer));
         runs.any(follows).then_some(served)
@@ -246,7 +246,7 @@ impl ProtocolHandler for BaseProtocol {
 /// What serves pieces, and what asks for them.
 pub(super) fn new(
     quic: &Quic,
-    known_runs: Arc<Mutex<BTreeMap<RunId, Vec<PeerId>>>>,
+    known_runs: watch::Receiver<BTreeMap<RunId, Vec<PeerId>>>,
     admission: &Admission,
     meter: &Meter,
 ) -> (BaseProtocol, BaseClient) {

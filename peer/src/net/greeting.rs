@@ -267,7 +267,13 @@ impl Task {
                 runs.entry(*run).or_default().push(contact.peer);
             }
         }
-        *self.shared.known_runs.lock() = runs;
+        self.shared.known_runs.send_if_modified(|known| {
+            let is_news = *known != runs;
+            if is_news {
+                *known = runs;
+            }
+            is_news
+        });
     }
 
     pub(super) fn on_greeting(&mut self, event: request_response::Event<Request, Vec<u8>>) {

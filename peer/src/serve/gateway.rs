@@ -128,7 +128,8 @@ struct State {
 pub struct Gateway {
     addr: SocketAddr,
     house: Arc<House>,
-    _closing: watch::Sender<bool>,
+    places: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -171,11 +172,12 @@ pub async fn start(options: GatewayOptions) -> Result<Gateway, GatewayError> {
     let answering = house.clone();
     let answer: connection::Answer =
         Arc::new(move |request| Box::pin(answer(answering.clone(), request)));
-    let accepting = connection::accept(listener, answer, places, is_closing);
+    let accepting = connection::accept(listener, answer, places.clone(), is_closing);
     Ok(Gateway {
         addr,
         house,
-        _closing: closing,
+        places,
+        closing,
         accepting: tokio::spawn(accepting),
     })
 }
@@ -223,6 +225,18 @@ impl Gateway {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Who pays.
+    pub fn consumer(&self) -> PeerId {
+        self.house.key.peer_id()
+    }
+
+    /// Takes nothing more and waits until what was taken is answered, so long at most. False when some was not.
+    pub async fn drain(&mut self, most: Duration) -> bool {
+        let _ = self.closing.send(true);
+        let all = self.places.acquire_many(MOST_CONNECTIONS as u32);
+        tokio::time::timeout(most, all).await.is_ok()
     }
 
     /// What was spent so far, as `GET /v1/spending` has it.

@@ -7,4 +7,5 @@ mod pay;
 mod routes;
 mod server;
 mod till;
+mod up;
 mod values;

@@ -1147,6 +1147,17 @@ class RunView(_RunViewAlways, total=False):
     adapter: AdapterView | None
 
 
+class ServerView(TypedDict):
+    """A server of answers in a daemon."""
+
+    # Names of the adapters that are in memory.
+    adapters: list[str]
+    # Name of the base.
+    base: str
+    # What clients call their base URL.
+    url: str
+
+
 class Share(TypedDict):
     """One contributor's part of an answer."""
 
@@ -1209,10 +1220,13 @@ class _StatusViewAlways(TypedDict):
 class StatusView(_StatusViewAlways, total=False):
     """A peer."""
 
+    # The base URL of its gateway; nothing unless it was started with `--gateway` and is ready.
+    gateway: str | None
     # How each of them is reached.
     paths: list[PathView]
     # How far it reaches: `loopback`, `lan` or `wan`.
     reach: str
+    serving: ServerView | None
 
 
 class Stopping(TypedDict):

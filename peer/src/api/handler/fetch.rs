@@ -12,11 +12,11 @@ use tributary_protocol::event::Command;
 use tributary_protocol::id::RunId;
 use tributary_protocol::node::Excess;
 
-use super::{Answer, DaemonHandler, beyond};
+use super::{Answer, DaemonHandler, beyond, stopped};
 use crate::problem::{Code, Problem};
 use crate::settings::declined_words;
 
-/// How often neighbours' runs are looked at while nothing changes here.
+/// How often it is looked again while nothing says that anything changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What is known of the search.
@@ -37,8 +37,9 @@ pub(super) async fn certified(
 ) -> Answer<RunId> {
     let deadline = Instant::now() + timeout;
     let mut progress = handler.daemon.watch_progress();
+    let mut neighbours = handler.daemon.watch_known_runs();
     let as_run: Option<RunId> = id.parse().ok();
-    let mut asked = Vec::new();
+    let (mut asked, mut compared) = (Vec::new(), Vec::new());
     let mut waiting;
     loop {
         match look(handler, id).await? {
@@ -62,6 +63,7 @@ pub(super) async fn certified(
             asked.push(run);
             handler.command(Command::Follow { run, join: None }).await?;
         }
+        ask_for_certificates(handler, &asked, &mut compared).await?;
         if Instant::now() > deadline {
             let text = format!(
                 "no certified adapter for {id} in {} s: {waiting}. Connected peers: {}",
@@ -71,9 +73,36 @@ pub(super) async fn certified(
             return Err(Problem::new(Code::Unreachable, text)
                 .hint("check the id and the --bootstrap address"));
         }
-        // Where the node stands wakes this up; of what neighbours follow it has to ask.
-        let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
+        // Both remember what changed since they were looked at last, so nothing is missed in between. Where the daemon
+        // stopped, the next look says so.
+        let wait = LOOK_AGAIN.min(deadline.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            _ = progress.changed() => {}
+            _ = neighbours.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
+}
+
+/// Certificates that come before the manifest are passed over, and neighbours send them again when they next compare
+/// ledgers with this peer: that is done as soon as the manifest is here, once for each run.
+async fn ask_for_certificates(
+    handler: &DaemonHandler,
+    asked: &[RunId],
+    compared: &mut Vec<RunId>,
+) -> Answer<()> {
+    for run_progress in handler.daemon.progress().iter() {
+        let (run, is_waiting) = (run_progress.run, run_progress.certified.is_none());
+        let is_known = run_progress.manifest.is_some();
+        if !is_known || !is_waiting || !asked.contains(&run) || compared.contains(&run) {
+            continue;
+        }
+        compared.push(run);
+        let followers = handler.daemon.known_runs().remove(&run);
+        let comparing = handler.daemon.compare_with(followers.unwrap_or_default());
+        comparing.await.map_err(stopped)?;
+    }
+    Ok(())
 }
 
 async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
@@ -119,3 +148,6 @@ async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;

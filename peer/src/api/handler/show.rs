@@ -55,7 +55,7 @@ pub(super) fn brief_of(run: &RunProgress) -> RunBrief {
 
 /// Everything about a run.
 pub(super) fn view_of(run: &RunProgress, run_index: &IndexedRun) -> Answer<RunView> {
-    full_of(brief_of(run), run_index, run.has_adapter)
+    full_of(brief_of(run), run_index, run.adapter.is_some())
 }
 
 /// What a run's certificates say, beside what is known of it here.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tributary_protocol::limits;
 
-use super::{parse_id, up_to};
+use super::{UpGatewayArgs, UpServeArgs, parse_id, up_to};
 use crate::api::types::RoleName;
 use crate::net::Reach;
 use crate::settings::Bounds;
@@ -53,6 +53,12 @@ pub struct UpArgs {
     /// What runs may take of this machine.
     #[command(flatten)]
     pub bounds: Bounds,
+    /// Answers for clients.
+    #[command(flatten)]
+    pub serve: UpServeArgs,
+    /// Answers of servers.
+    #[command(flatten)]
+    pub gateway: UpGatewayArgs,
 }
 
 /// Options of `invite`.

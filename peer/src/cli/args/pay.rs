@@ -55,7 +55,7 @@ pub struct GatewayArgs {
     pub token_file: Option<PathBuf>,
 }
 
-fn parse_amount(text: &str) -> Result<MicroOpen, String> {
+pub(super) fn parse_amount(text: &str) -> Result<MicroOpen, String> {
     let amount = text.parse().map(MicroOpen);
     amount.map_err(|_| "write a whole number of micro-OPEN, such as 2500".to_owned())
 }

@@ -49,7 +49,7 @@ pub enum PrecisionName {
     Int8,
 }
 
-fn parse_adapter(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_adapter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, from)) if !name.is_empty() && !from.is_empty() => {
             Ok((name.to_owned(), from.to_owned()))

@@ -16,6 +16,8 @@ use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::types::StatusView;
 use crate::cli::Context;
+use crate::cli::args::UpArgs;
+use crate::cli::serve::FETCH_S;
 use crate::home::disk;
 use crate::home::{Home, HomePaths};
 use crate::terminal::Failure;
@@ -39,10 +41,37 @@ struct Started {
     pid: u32,
     /// What it writes its log to.
     log: PathBuf,
+    /// Where it answers clients, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serving: Option<String>,
+    /// Where it asks servers for programs, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
+}
+
+/// What has to answer before a daemon has started, beside its control API.
+#[derive(Clone, Copy, Debug, Default)]
+struct Awaited {
+    server: bool,
+    gateway: bool,
+}
+
+impl Awaited {
+    fn is_met(self, status: &StatusView) -> bool {
+        (!self.server || status.serving.is_some()) && (!self.gateway || status.gateway.is_some())
+    }
+
+    /// A server fetches its adapters first.
+    fn patience(self) -> Duration {
+        match self.server {
+            true => PATIENCE + Duration::from_secs(FETCH_S),
+            false => PATIENCE,
+        }
+    }
 }
 
 /// Starts the daemon of the home and waits until it answers.
-pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), Failure> {
     if let Ok(Some(_)) = Client::try_open(&context.home).await {
         return Err(Failure::environment(format!(
             "a daemon runs on the home {} already",
@@ -51,8 +80,12 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         .hint("`tributary status` shows what it does, `tributary down` stops it"));
     }
     // This command again, without `--detach`.
-    let args = std::env::args_os().skip(1).filter(|arg| arg != "--detach");
-    let started = start_with(&context.home, args.collect()).await?;
+    let again = std::env::args_os().skip(1).filter(|arg| arg != "--detach");
+    let awaited = Awaited {
+        server: args.serve.serve,
+        gateway: !args.gateway.gateway.is_empty(),
+    };
+    let started = start_with(&context.home, again.collect(), awaited).await?;
     context.out.answer(&started, text)
 }
 
@@ -60,10 +93,15 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 pub(in crate::cli) async fn start(home: &Path, options: &[String]) -> Result<(), Failure> {
     let mut args: Vec<OsString> = vec!["--home".into(), home.into()];
     args.extend(options.iter().map(OsString::from));
-    start_with(home, args).await.map(|_| ())
+    let started = start_with(home, args, Awaited::default()).await;
+    started.map(|_| ())
 }
 
-async fn start_with(home: &Path, args: Vec<OsString>) -> Result<Started, Failure> {
+async fn start_with(
+    home: &Path,
+    args: Vec<OsString>,
+    awaited: Awaited,
+) -> Result<Started, Failure> {
     // What is wrong with the home shows here, and no log is left in a folder that is none.
     drop(Home::open(home)?);
     let log = HomePaths::new(home).log();
@@ -74,13 +112,15 @@ async fn start_with(home: &Path, args: Vec<OsString>) -> Result<Started, Failure
         ))
         .hint("make the home with `tributary init`, check its permissions and the free space")
     })?;
-    let status = answered(home, &mut child, &log).await?;
+    let status = answered(home, &mut child, &log, awaited).await?;
     Ok(Started {
         schema: "started/1",
         peer: status.peer,
         addresses: status.addresses,
         pid: child.id(),
         log,
+        serving: status.serving.map(|serving| serving.url),
+        gateway: status.gateway,
     })
 }
 
@@ -88,6 +128,12 @@ fn text(started: &Started) -> String {
     let mut lines = vec![format!("the daemon of peer {} runs", &started.peer[..10])];
     for address in &started.addresses {
         lines.push(format!("others reach it at {address}"));
+    }
+    if let Some(url) = &started.serving {
+        lines.push(format!("serving  {url}"));
+    }
+    if let Some(url) = &started.gateway {
+        lines.push(format!("gateway  {url}"));
     }
     lines.push(format!("log      {}", started.log.display()));
     lines.join("\n")
@@ -107,11 +153,22 @@ fn spawn(log: &Path, args: Vec<OsString>) -> io::Result<Child> {
     command.spawn()
 }
 
-async fn answered(home: &Path, child: &mut Child, log: &Path) -> Result<StatusView, Failure> {
+async fn answered(
+    home: &Path,
+    child: &mut Child,
+    log: &Path,
+    awaited: Awaited,
+) -> Result<StatusView, Failure> {
     let began = Instant::now();
     loop {
         if let Ok(Some(client)) = Client::try_open(home).await {
-            return client.status().await.map_err(Failure::from);
+            // One that ends while it is asked is told of below.
+            let status = client.status().await;
+            match status {
+                Ok(status) if awaited.is_met(&status) => return Ok(status),
+                Err(why) if !awaited.server && !awaited.gateway => return Err(why.into()),
+                Ok(_) | Err(_) => {}
+            }
         }
         if let Ok(Some(ended)) = child.try_wait() {
             return Err(Failure::environment(format!(
@@ -120,10 +177,10 @@ async fn answered(home: &Path, child: &mut Child, log: &Path) -> Result<StatusVi
             ))
             .hint("mend what it says; `tributary up` without --detach shows it here"));
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > awaited.patience() {
             return Err(Failure::environment(format!(
                 "the daemon has not answered for {} seconds; it goes on starting as process {}",
-                PATIENCE.as_secs(),
+                awaited.patience().as_secs(),
                 child.id()
             ))
             .hint(format!("look into {}", log.display())));
