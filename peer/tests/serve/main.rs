@@ -6,5 +6,6 @@ mod hostile;
 mod pay;
 mod routes;
 mod server;
+mod shares;
 mod till;
 mod values;
