@@ -1,8 +1,9 @@
 //! Shares of served answers: those of `tributary why` on the same tokens, and for nobody but the client that asked.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tributary_peer::api::Reader;
@@ -11,7 +12,7 @@ use tributary_peer::why::{Question, Tokens};
 use tributary_protocol::adapter::Adapter;
 use tributary_trainer::{BaseModel, GenerateConfig, export_peft, generate_ids, import_peft};
 
-use crate::server::{Reply, Server};
+use crate::server::{LIMIT, Reply, Server};
 
 /// A finished run: the home of one of its members, and the adapter that it certified.
 struct Run {
@@ -92,9 +93,8 @@ fn shares(server: &Server, id: &str) -> Reply {
 
 /// What does not depend on how long it took.
 fn without_times(mut shares: Value) -> Value {
-    for time in ["cost_ms", "evidence_ms"] {
-        shares.as_object_mut().unwrap().remove(time);
-    }
+    assert!(shares["cost_ms"].as_f64().unwrap() > 0.0, "{shares}");
+    shares.as_object_mut().unwrap().remove("cost_ms");
     shares
 }
 
@@ -146,13 +146,11 @@ async fn shares_of_a_served_answer_are_those_of_why_on_the_same_tokens() {
         serde_json::to_value(&why).unwrap()
     };
     let (prompt, token_ids) = (said.prompt_ids, said.token_ids);
-    let same = without_times(
-        why(Tokens {
-            prompt: prompt.clone(),
-            answer: token_ids.clone(),
-        })
-        .await,
-    );
+    let same = why(Tokens {
+        prompt: prompt.clone(),
+        answer: token_ids.clone(),
+    })
+    .await;
     for field in [
         "run",
         "adapter",
@@ -290,34 +288,99 @@ fn nothing_is_said_of_answers_that_are_unknown_or_that_no_contributor_made() {
     );
 }
 
-/// A server on a home that knows no run, or on one that lost what its run moved.
-fn on_home(home: &Path, run: &Run) -> Server {
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+/// What a server on another home than the run's says of an answer's shares.
+fn on_home(home: &Path, run: &Run) -> Reply {
     let alias = format!("poet={}", run.adapter.display());
     let home = home.to_str().unwrap();
-    Server::start_with(&["--adapter", &alias], &[("TRIBUTARY_HOME", home)])
+    let server = Server::start_with(&["--adapter", &alias], &[("TRIBUTARY_HOME", home)]);
+    let answer = asked(&server, json!("Of light"), json!({}));
+    shares(&server, answer["id"].as_str().unwrap())
 }
 
 #[test]
-fn a_home_that_does_not_have_the_run_says_so() {
+fn a_home_without_the_run_or_its_updates_says_so() {
     let run = run();
     let folder = tempfile::tempdir().unwrap();
-    crate::pay::home(folder.path(), 3);
-    let server = on_home(folder.path(), run);
-    let answer = asked(&server, json!("Of light"), json!({}));
-    let reply = shares(&server, answer["id"].as_str().unwrap());
-    assert_ne!(reply.status, 200, "{reply:?}");
-    assert!(
-        ["adapter_not_certified", "shares_unavailable"].contains(&&*reply.code()),
-        "{reply:?}"
-    );
-    let nowhere = folder.path().join("none");
-    let server = on_home(&nowhere, run);
-    let answer = asked(&server, json!("Of light"), json!({}));
-    let reply = shares(&server, answer["id"].as_str().unwrap());
+    let nowhere = on_home(&folder.path().join("none"), run);
     assert_eq!(
-        (reply.status, reply.code()),
+        (nowhere.status, nowhere.code()),
         (409, "adapter_not_certified".into())
     );
+    let fresh = folder.path().join("fresh");
+    std::fs::create_dir(&fresh).unwrap();
+    crate::pay::home(&fresh, 3);
+    let fresh = on_home(&fresh, run);
+    assert_eq!(
+        (fresh.status, fresh.code()),
+        (503, "shares_unavailable".into())
+    );
+    let text = String::from_utf8_lossy(&fresh.body).into_owned();
+    assert!(!text.contains(folder.path().to_str().unwrap()), "{text}");
+    // The adapter is there, and nothing that it was made of.
+    let bare = folder.path().join("bare");
+    copy(&run.home, &bare);
+    std::fs::remove_dir_all(bare.join("cache")).unwrap();
+    for blob in std::fs::read_dir(bare.join("blobs")).unwrap() {
+        let blob = blob.unwrap();
+        if blob.file_name().to_str() != Some(&run.id) {
+            std::fs::remove_file(blob.path()).unwrap();
+        }
+    }
+    let bare = on_home(&bare, run);
+    assert_eq!((bare.status, bare.code()), (409, "updates_missing".into()));
+}
+
+/// Ends it whatever becomes of the test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // One that ended already has nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_daemon_of_the_home_says_the_same_as_its_files() {
+    let run = run();
+    let folder = tempfile::tempdir().unwrap();
+    copy(&run.home, folder.path());
+    let server = Server::start_with(
+        &["--adapter", &format!("poet={}", run.adapter.display())],
+        &[("TRIBUTARY_HOME", folder.path().to_str().unwrap())],
+    );
+    let answer = asked(&server, json!("Of light"), json!({}));
+    let id = answer["id"].as_str().unwrap();
+    let by_files = without_times(shares(&server, id).json());
+    let daemon = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("up")
+        .env("TRIBUTARY_HOME", folder.path())
+        .env_remove("TRIBUTARY_LOG")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let _daemon = Daemon(daemon.unwrap());
+    let began = Instant::now();
+    while !folder.path().join("control.json").exists() {
+        assert!(began.elapsed() < LIMIT, "no daemon");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let reply = shares(&server, id);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(without_times(reply.json()), by_files);
 }
 
 #[test]
