@@ -98,6 +98,22 @@ fn without_times(mut shares: Value) -> Value {
     shares
 }
 
+/// What the home's files say of these tokens.
+async fn why(run: &Run, prompt: &[u32], answer: &[u32]) -> Value {
+    let question = Question {
+        id: run.id.clone(),
+        prompt: String::new(),
+        answer: None,
+        max_tokens: 0,
+        tokens: Some(Tokens {
+            prompt: prompt.to_vec(),
+            answer: answer.to_vec(),
+        }),
+    };
+    let why = StoppedHome::new(&run.home).why(question).await.unwrap();
+    serde_json::to_value(&why).unwrap()
+}
+
 #[tokio::test]
 async fn shares_of_a_served_answer_are_those_of_why_on_the_same_tokens() {
     let run = run();
@@ -133,24 +149,8 @@ async fn shares_of_a_served_answer_are_those_of_why_on_the_same_tokens() {
         .map(|share| share["share_ppb"].as_u64().unwrap())
         .sum();
     assert_eq!(all, 1_000_000_000);
-    let asked = |tokens: Tokens| Question {
-        id: run.id.clone(),
-        prompt: String::new(),
-        answer: None,
-        max_tokens: 0,
-        tokens: Some(tokens),
-    };
-    let home = StoppedHome::new(&run.home);
-    let why = |tokens| async {
-        let why = home.why(asked(tokens)).await.unwrap();
-        serde_json::to_value(&why).unwrap()
-    };
     let (prompt, token_ids) = (said.prompt_ids, said.token_ids);
-    let same = why(Tokens {
-        prompt: prompt.clone(),
-        answer: token_ids.clone(),
-    })
-    .await;
+    let same = why(run, &prompt, &token_ids).await;
     for field in [
         "run",
         "adapter",
@@ -163,11 +163,7 @@ async fn shares_of_a_served_answer_are_those_of_why_on_the_same_tokens() {
         assert_eq!(shares[field], same[field], "{field}");
     }
     // Other tokens have other shares: what is compared is not the same for every answer.
-    let other = why(Tokens {
-        prompt,
-        answer: token_ids[..count - 3].to_vec(),
-    })
-    .await;
+    let other = why(run, &prompt, &token_ids[..count - 3]).await;
     assert_ne!(other["adapter_nats"], shares["adapter_nats"]);
 }
 
