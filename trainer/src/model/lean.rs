@@ -149,8 +149,7 @@ impl Lean {
                 self.backward(&self.pass(&plan, &factors), x, saved, Some(back))
                     .1
             };
-            // Side by side: a part is too little work for all threads to meet after each of its products.
-            (parts.par_iter().with_max_len(1)).map(gradient).collect()
+            parts.iter().map(gradient).collect()
         }))
     }
 
