@@ -426,7 +426,10 @@ def why(report=None, commit=None):
         rows.append((tokens, turns, f"{losses:.0f} ms", f"{loss:.0f} ms", f"{gradients:.0f} ms", f"{gradient:.0f} ms",
                      f"{before / 1e3:.1f} s", f"{after / 1e3:.1f} s", f"{before / after:.1f}"))
     head = ["tokens", "turns", "losses before", "after", "gradients before", "after", "together before", "after", "ratio"]
-    return "\n\n".join([f"{where} Development profile, whose kernels are optimised.", table(head, rows)])
+    whole = [tuple(f"{time} ms" for time in times) + (f"{ratio} times",) for *times, ratio in found(
+        r"shares of 200 tokens: answer (\S+) ms, losses (\S+) ms, gradients (\S+) ms, products (\S+) ms, (\S+) times", text)]
+    beside = ["answer of 200 tokens", "losses", "gradients", "inner products", "shares cost"]
+    return "\n\n".join([f"{where} Development profile, whose kernels are optimised.", table(head, rows), table(beside, whole)])
 
 
 def forms(report=None, commit=None):

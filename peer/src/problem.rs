@@ -39,6 +39,8 @@ codes! {
     NotFollowed,
     /// The run has no certified adapter in this home yet.
     NoAdapter,
+    /// Updates of the run are missing in this home, so that nobody's part in it can be told.
+    NoUpdates,
     /// The node did not take the command, or it makes no sense now.
     Refused,
     /// The run asks for more than the owner lets runs take of this machine.

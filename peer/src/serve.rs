@@ -4,7 +4,8 @@
 //!   connection ─▶ routes ─▶ gate (who), fields, chat │ completions │ responses ─▶ Ask
 //!                                                                                │
 //!   stream ◀─ pieces of text ◀─ answer (task a request) ◀─ events ◀─ worker (one thread: tributary_engine::Engine)
-//!                                     └─▶ till (asked before, told after)
+//!                                     ├─▶ till (asked before, told after)
+//!                                     └─▶ shares (remembered, for those that ask whose data shaped it)
 //! ```
 //!
 //! Everything that a stranger can send has a bound of size, time and rate, and everybody is answered in OpenAI's shape. A
@@ -27,6 +28,7 @@ pub mod openapi;
 mod refusal;
 mod responses;
 mod routes;
+mod shares;
 mod stream;
 pub mod till;
 pub mod types;
@@ -52,6 +54,7 @@ use crate::model::BROOK;
 use adapters::{AdapterError, AdapterOptions, Adapters, Fetch, ServedBase};
 use connection::MOST_CONNECTIONS;
 use gate::Gate;
+use shares::Desk;
 use till::Till;
 use worker::Worker;
 
@@ -131,6 +134,7 @@ pub(crate) struct Shop {
     /// The engine's.
     thread: JoinHandle<()>,
     till: Arc<dyn Till>,
+    desk: Desk,
     gate: Gate,
     turns: Arc<Semaphore>,
     /// Whether only this machine can ask.
@@ -246,6 +250,7 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         env!("CARGO_PKG_VERSION")
     );
     let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
+    let desk = Desk::new(adapters.fetch().clone(), worker.is_busy());
     Ok(Shop {
         ends,
         info,
@@ -255,6 +260,7 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         worker,
         thread,
         till: options.till,
+        desk,
         gate: Gate::new(addr, &options.hosts, options.tokens),
         turns: Arc::new(Semaphore::new(MOST_READ)),
         is_private: addr.ip().is_loopback(),

@@ -35,6 +35,7 @@ use tributary_trainer::{
 use crate::evidence::{self, Commitment, Inquiry, Reply};
 use crate::home::HomePaths;
 use crate::model;
+use crate::problem::{Code, Problem};
 use crate::terminal::Failure;
 
 pub use tributary_attribution::query::layout::{Asked, Outcome, ProvenSpan, Share, Why};
@@ -50,6 +51,18 @@ pub struct Question {
     pub answer: Option<String>,
     /// Tokens of the adapter's own answer at most.
     pub max_tokens: usize,
+    /// Exact tokens in place of both texts. No contributor is asked for evidence then, so nobody is shown the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+}
+
+/// An answer as a model gave it, which its text need not say: other tokens may spell the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Tokens {
+    /// Ids of the prompt's tokens.
+    pub prompt: Vec<u32>,
+    /// Ids of the answer's tokens, a closing end token included.
+    pub answer: Vec<u32>,
 }
 
 /// A certified adapter, and what each contributor moved on the way to it.
@@ -99,11 +112,13 @@ impl Provenance {
             .filter(|round| trained.contains(&round.0))
             .count();
         if missing > 0 {
-            return Err(Failure::environment(format!(
+            let text = format!(
                 "the updates of {missing} rounds of run {} are not in this home, so nobody's part in them is known",
                 run.id.short()
-            ))
-            .hint("ask on the home of a member; a peer that follows the run fetches them in the background"));
+            );
+            return Err(Problem::new(Code::NoUpdates, text)
+                .hint("ask on the home of a member; a peer that follows the run fetches them in the background")
+                .into());
         }
         let adapter = audited.adapter;
         let adapter = adapter.ok_or_else(|| broken("its last adapter is missing".to_owned()))?;
@@ -300,15 +315,19 @@ fn pick<'a>(archive: &'a Archive, id: &str) -> Result<&'a ArchivedRun, Failure> 
     let found: Vec<&ArchivedRun> = archive.runs.iter().filter(named).collect();
     match found[..] {
         [run] => Ok(run),
-        [] => Err(Failure::environment(format!(
-            "no run or adapter of this home has an id that starts with {id:?}"
-        ))
-        .hint("`tributary adapter list` shows what is here; --home names another home")),
-        _ => Err(Failure::environment(format!(
-            "{} runs of this home have an id that starts with {id:?}",
-            found.len()
-        ))
-        .hint("give more digits of one, with --adapter")),
+        [] => {
+            let text = format!("no run or adapter of this home has an id that starts with {id:?}");
+            Err(Problem::new(Code::UnknownId, text)
+                .hint("`tributary adapter list` shows what is here; --home names another home")
+                .into())
+        }
+        _ => {
+            let count = found.len();
+            let text = format!("{count} runs of this home have an id that starts with {id:?}");
+            Err(Problem::new(Code::AmbiguousId, text)
+                .hint("give more digits of one, with --adapter")
+                .into())
+        }
     }
 }
 
@@ -330,9 +349,9 @@ pub fn id_of_folder(folder: &Path, base: &BaseModel) -> Result<BlobHash, Failure
 /// When the model cannot answer, or the answer has no tokens.
 pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Result<Why, Failure> {
     let adapter = &provenance.adapter;
-    let (asked, said, answer) = answer_of(base, adapter, question)?;
+    let said = said(base, adapter, question)?;
     let other = "give another prompt, or an answer with --answer";
-    if said.is_empty() {
+    if said.tokens.answer.is_empty() {
         return Err(
             Failure::environment("the answer has no tokens, so nobody shaped it").hint(other),
         );
@@ -340,8 +359,8 @@ pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Re
     let started = Instant::now();
     let mut model = Answering {
         base,
-        prompt: &asked,
-        answer: &said,
+        prompt: &said.tokens.prompt,
+        answer: &said.tokens.answer,
     };
     let answered = answer::shares(&mut model, adapter, &provenance.stages);
     let answered = answered.map_err(|e| Failure::from_error(&e).hint(other))?;
@@ -351,8 +370,8 @@ pub fn why(base: &BaseModel, provenance: &Provenance, question: &Question) -> Re
         schema: layout::SCHEMA.to_owned(),
         run: provenance.manifest.run_id().to_string(),
         adapter: provenance.id().to_string(),
-        prompt: question.prompt.clone(),
-        answer,
+        prompt: said.prompt,
+        answer: said.answer,
         base_nats,
         adapter_nats,
         nobody_ppb: found.shares.nobody.0,
@@ -386,23 +405,50 @@ impl AnswerModel for Answering<'_> {
     }
 }
 
-/// Tokens of the prompt and of the answer, and the answer's text.
-fn answer_of(
-    base: &BaseModel,
-    adapter: &Adapter,
-    question: &Question,
-) -> Result<(Vec<u32>, Vec<u32>, String), Failure> {
-    if let Some(answer) = &question.answer {
-        let failed = |e: TokenizerError| Failure::from_error(&e);
-        let prompt = base.encode_from_start(&question.prompt).map_err(failed)?;
-        let tokens = base.encode(answer).map_err(failed)?;
-        return Ok((prompt, tokens, answer.clone()));
+/// What was asked and answered, as tokens and as text.
+struct Said {
+    tokens: Tokens,
+    prompt: String,
+    answer: String,
+}
+
+/// The answer in question, given by `adapter` where none is.
+fn said(base: &BaseModel, adapter: &Adapter, question: &Question) -> Result<Said, Failure> {
+    let failed = |e: TokenizerError| Failure::from_error(&e);
+    if let Some(tokens) = &question.tokens {
+        return Ok(Said {
+            prompt: base.decode(&tokens.prompt).map_err(failed)?,
+            answer: base.decode(&tokens.answer).map_err(failed)?,
+            tokens: tokens.clone(),
+        });
     }
-    let config = GenerateConfig {
-        max_tokens: question.max_tokens,
-        ..GenerateConfig::default()
+    let (tokens, answer) = match &question.answer {
+        Some(answer) => {
+            let prompt = base.encode_from_start(&question.prompt).map_err(failed)?;
+            let tokens = base.encode(answer).map_err(failed)?;
+            let answer = answer.clone();
+            (
+                Tokens {
+                    prompt,
+                    answer: tokens,
+                },
+                answer,
+            )
+        }
+        None => {
+            let config = GenerateConfig {
+                max_tokens: question.max_tokens,
+                ..GenerateConfig::default()
+            };
+            let given = generate(base, Some(adapter), &question.prompt, &config)
+                .map_err(|e| Failure::from_error(&e).during("cannot answer"))?;
+            let (prompt, answer) = (given.prompt_ids, given.token_ids);
+            (Tokens { prompt, answer }, given.text)
+        }
     };
-    let given = generate(base, Some(adapter), &question.prompt, &config)
-        .map_err(|e| Failure::from_error(&e).during("cannot answer"))?;
-    Ok((given.prompt_ids, given.token_ids, given.text))
+    Ok(Said {
+        tokens,
+        prompt: question.prompt.clone(),
+        answer,
+    })
 }

@@ -97,6 +97,7 @@ def call_all(peer: Daemon) -> None:
         lambda: peer.prove_holdout("ab", 1),
         lambda: peer.check_holdout({"schema": "holdout-proof/1"}),  # type: ignore[typeddict-item]
         lambda: peer.why("Of light"),
+        lambda: peer.why(id="ab", tokens={"prompt": [5, 6], "answer": [7]}),
         lambda: peer.events("ab"),
     ]
     for ask in asks:

@@ -1,15 +1,18 @@
-//! What the passes behind `tributary why` cost: one for all tokens against one for each prefix.
+//! What the passes behind `tributary why` cost: one for all tokens against one for each prefix, and all of them
+//! against the answer itself.
 //!
-//! Ignored by default; `docs/numbers/why.md` has the figures and the command. Both ways take turns, so that
-//! what else the machine does falls on both, and the least time of each counts. Both must find the same numbers.
+//! Ignored by default; `docs/numbers/why.md` has the figures and the commands. What is compared takes turns, so that
+//! what else the machine does falls on both, and the least time of each counts. Both ways must find the same numbers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::hash::Digest;
+use tributary_trainer::generate::Finish;
 use tributary_trainer::{
-    BaseModel, Windows, brook, evaluate, stretch_gradients, token_losses, tokens_loss_and_gradient,
+    BaseModel, GenerateConfig, Windows, brook, evaluate, generate_ids, stretch_gradients,
+    token_losses, tokens_loss_and_gradient,
 };
 
 /// Stretches and stages of `tributary_attribution::query`.
@@ -89,20 +92,23 @@ fn assert_close(fast: &Found, slow: &Found) {
     }
 }
 
+/// Half way through each stage of a run: both factors away from zero.
+fn adapters(base: &BaseModel) -> Vec<Adapter> {
+    let shape = Arc::new(base.adapter_shape(8, 16));
+    let adapter = |stage: u32| {
+        let start = Adapter::init(shape.clone(), &Digest::from_bytes([stage as u8; 32]));
+        let noise = |at: u32| (at.wrapping_mul(2_654_435_761) >> 20) as f32 / 2e5 - 0.01;
+        let values = (start.values().iter().zip(stage..)).map(|(v, at)| v + noise(at));
+        Adapter::new(shape.clone(), values.collect()).unwrap()
+    };
+    (0..STAGES as u32).map(adapter).collect()
+}
+
 #[test]
 #[ignore = "takes a minute; `docs/numbers/why.md` is written from what it prints"]
 fn one_pass_costs_less_than_one_for_each_prefix_and_finds_the_same() {
     let base = BaseModel::brook().unwrap();
-    let shape = Arc::new(base.adapter_shape(8, 16));
-    let adapters: Vec<Adapter> = (0..STAGES as u32)
-        .map(|stage| {
-            // Both factors away from zero.
-            let start = Adapter::init(shape.clone(), &Digest::from_bytes([stage as u8; 32]));
-            let noise = |at: u32| (at.wrapping_mul(2_654_435_761) >> 20) as f32 / 2e5 - 0.01;
-            let values = (start.values().iter().zip(stage..)).map(|(v, at)| v + noise(at));
-            Adapter::new(shape.clone(), values.collect()).unwrap()
-        })
-        .collect();
+    let adapters = adapters(&base);
     let sample = base.encode(brook::HELD_OUT_SAMPLE).unwrap();
     let tokens: Vec<u32> = sample.iter().copied().cycle().take(PROMPT + 512).collect();
     for (answer, repeats) in [(32, 9), (128, 5), (512, 3)] {
@@ -130,4 +136,85 @@ fn one_pass_costs_less_than_one_for_each_prefix_and_finds_the_same() {
         );
         assert!(after[0] < before[0] && after[1] < before[1], "{least:?}");
     }
+}
+
+/// Contributors whose influence is summed.
+const CONTRIBUTORS: usize = 4;
+/// Most that shares may cost, in times of the answer.
+const MOST_TIMES: f64 = 3.0;
+
+/// The inner product of a gradient and what a contributor moved, as attribution takes it: in `f64`, in eight lanes.
+fn along(gradient: &[f32], moved: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    for (gradient, moved) in gradient.chunks(8).zip(moved.chunks(8)) {
+        for ((lane, gradient), moved) in lanes.iter_mut().zip(gradient).zip(moved) {
+            *lane -= f64::from(*gradient) * f64::from(*moved);
+        }
+    }
+    lanes.iter().sum()
+}
+
+#[test]
+#[ignore = "needs two idle cores; `docs/numbers/why.md` is written from what it prints"]
+fn shares_of_an_answer_cost_at_most_three_times_the_answer() {
+    let base = BaseModel::brook().unwrap();
+    let adapters = adapters(&base);
+    let tokens = base.encode(brook::HELD_OUT_SAMPLE).unwrap();
+    // Greedily: a draw has a cost of its own.
+    let answered = |prompt: &[u32]| {
+        let config = GenerateConfig {
+            max_tokens: 200,
+            ..GenerateConfig::default()
+        };
+        generate_ids(&base, Some(&adapters[STAGES - 1]), prompt, &config).unwrap()
+    };
+    let mut prompts = tokens.windows(PROMPT);
+    let prompt = prompts.find(|prompt| answered(prompt).finish == Finish::Length);
+    let prompt = prompt.expect("some answer is long");
+    let mut least = [Duration::MAX; 4];
+    let mut note = |which: usize, started: Instant| {
+        least[which] = least[which].min(started.elapsed());
+    };
+    for _ in 0..15 {
+        let started = Instant::now();
+        let text = [prompt, &answered(prompt).token_ids].concat();
+        note(0, started);
+        let case = Case {
+            base: &base,
+            adapters: &adapters,
+            text: &text,
+        };
+        let answer = &text[PROMPT..];
+        let started = Instant::now();
+        for adapter in [None, Some(&adapters[STAGES - 1])] {
+            assert_eq!(
+                token_losses(&base, adapter, prompt, answer).unwrap().len(),
+                200
+            );
+        }
+        note(1, started);
+        let started = Instant::now();
+        let gradient =
+            |adapter| stretch_gradients(&base, adapter, prompt, answer, case.each()).unwrap();
+        let gradients: Vec<Vec<Vec<f32>>> = adapters.iter().map(gradient).collect();
+        note(2, started);
+        // What contributors moved is as long as an adapter, and as dense as it can be.
+        let started = Instant::now();
+        let moved = adapters.iter().cycle().take(CONTRIBUTORS);
+        let influences = moved.flat_map(|moved| {
+            let all = gradients.iter().flatten();
+            all.map(move |gradient| along(gradient, moved.values()))
+        });
+        let influences: f64 = influences.sum();
+        assert!(influences.is_finite() && influences != 0.0);
+        note(3, started);
+    }
+    let [answer, losses, gradients, products] = least.map(|time| time.as_secs_f64() * 1e3);
+    let shares = losses + gradients + products;
+    let ratio = shares / answer;
+    println!(
+        "shares of 200 tokens: answer {answer:.1} ms, losses {losses:.1} ms, gradients {gradients:.1} ms, products \
+         {products:.1} ms, {ratio:.2} times the answer"
+    );
+    assert!(ratio <= MOST_TIMES, "{ratio:.2} times the answer");
 }

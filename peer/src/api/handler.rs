@@ -377,9 +377,13 @@ impl Reader for DaemonHandler {
     }
 
     async fn why(&self, question: Question) -> Answer<Why> {
+        let is_shown = question.tokens.is_none();
         let ask =
             move |archive: &Archive, home: &HomePaths| crate::why::ask(archive, home, &question);
         let mut answered = self.on_archive(ask).await?;
+        if !is_shown {
+            return Ok(answered.why);
+        }
         let said = (answered.asking())
             .everywhere(&self.daemon, self.home.paths())
             .await;

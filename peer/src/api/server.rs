@@ -176,7 +176,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::UnknownRoute | Code::UnknownId | Code::NotFollowed | Code::NoAdapter => {
             StatusCode::NOT_FOUND
         }
-        Code::Refused | Code::BeyondBounds => StatusCode::CONFLICT,
+        Code::Refused | Code::BeyondBounds | Code::NoUpdates => StatusCode::CONFLICT,
         Code::TooManyReaders => StatusCode::TOO_MANY_REQUESTS,
         Code::CheckFailed => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Unreachable => StatusCode::GATEWAY_TIMEOUT,

@@ -251,6 +251,7 @@ async fn refusals_reach_the_client_with_code_text_and_hint() {
         prompt: String::new(),
         answer: None,
         max_tokens: 1,
+        tokens: None,
     };
     let failure: crate::terminal::Failure = client.why(question).await.unwrap_err().into();
     assert_eq!(failure.exit_code(), 1, "as in a stopped home: {failure}");

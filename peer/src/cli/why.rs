@@ -20,6 +20,7 @@ pub(super) async fn run(context: &Context, args: WhyArgs) -> Result<(), Failure>
         prompt: args.prompt,
         answer: args.answer,
         max_tokens: args.max_tokens,
+        tokens: None,
     };
     let found = Local::of(&context.home).await?.why(question).await?;
     context.out.answer(&found, text)

@@ -222,6 +222,7 @@ fn answer_to(
         prompt: prompt.clone(),
         answer: Some(by_adapter.clone()),
         max_tokens: ANSWER_TOKENS,
+        tokens: None,
     };
     let why = why::why(base, provenance, &question)?;
     let fraction = |ppb: u32| f64::from(ppb) * 1e-9;

@@ -4,7 +4,7 @@
 //! threads that answer, and tells everybody that waits. A load belongs to nobody: it goes on when the request that began
 //! it is given up.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ const FETCHES_AT_ONCE: usize = 4;
 const FORGET_MISS: Duration = Duration::from_secs(10);
 /// Failures that are remembered so.
 const MAX_MISSES: usize = 256;
+/// Ids of certified adapters that are remembered: more than there may be names.
+const MAX_CERTIFIED: usize = 16_384;
 
 /// The base that adapters adapt.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ struct Inner {
     registry: Mutex<Registry<Source, Waiter>>,
     /// Ids that nobody had named and that could not be fetched, with the reason.
     misses: Mutex<VecDeque<(String, Instant, AdapterError)>>,
+    /// Ids of adapters whose folder says that a run certified them, by content.
+    certified: Mutex<BTreeMap<Digest, String>>,
     reads: Semaphore,
     fetches: Semaphore,
     began: Instant,
@@ -111,6 +115,7 @@ impl Adapters {
         Self(Arc::new(Inner {
             registry: Mutex::new(Registry::new(options.limits)),
             misses: Mutex::default(),
+            certified: Mutex::default(),
             reads: Semaphore::new(READS_AT_ONCE),
             fetches: Semaphore::new(FETCHES_AT_ONCE),
             began: Instant::now(),
@@ -193,6 +198,20 @@ impl Adapters {
         let finished = self.0.registry.lock().unload(name)?;
         tell(finished);
         Ok(())
+    }
+
+    /// The id of the adapter of that content, where its folder says that a run certified it and somebody can be asked
+    /// whether that is so.
+    pub fn certified(&self, content: Digest) -> Option<String> {
+        match self.0.fetch {
+            Fetch::Nobody => None,
+            Fetch::Home(_) | Fetch::Daemon(_) => self.0.certified.lock().get(&content).cloned(),
+        }
+    }
+
+    /// Who fetches what is not here.
+    pub fn fetch(&self) -> &Fetch {
+        &self.0.fetch
     }
 
     /// Every model by name, the base first.
@@ -308,6 +327,14 @@ impl Inner {
         let source = Source::Id(model.to_owned());
         let ticket = registry.load(model, source.clone(), false, tell)?;
         Ok(Lookup::Load(ticket, source))
+    }
+
+    fn note_certified(&self, content: Digest, id: String) {
+        let mut certified = self.certified.lock();
+        if certified.len() >= MAX_CERTIFIED {
+            certified.pop_first();
+        }
+        certified.insert(content, id);
     }
 
     fn note_miss(&self, name: &str, error: &AdapterError) {

@@ -14,6 +14,7 @@ use tributary_engine::tools::{CallParser, Delta};
 use tributary_engine::{Event, Finish, LoadedAdapter, Request, RequestId};
 
 use super::ask::Ask;
+use super::shares::{Answer, Of};
 use super::till::{Asked, Bill, Made, Receipt};
 use super::worker::{MOST_BEHIND, Reader};
 use super::{Refusal, Shop};
@@ -101,13 +102,15 @@ pub(super) async fn begin(
     shop: Arc<Shop>,
     headers: HeaderMap,
     consumer: Consumer,
-    (ask, adapter): (Ask, Option<Arc<LoadedAdapter>>),
+    (id, ask, adapter): (String, Ask, Option<Arc<LoadedAdapter>>),
 ) -> Result<mpsc::Receiver<Piece>, Refusal> {
     let (ready, is_ready) = oneshot::channel();
     tokio::spawn(async move {
         let (out, pieces) = mpsc::channel(MOST_PIECES);
+        let given = Given::new(&shop, id, consumer, (&ask, adapter.as_deref()));
         match Answering::submit(shop, &headers, consumer, (ask, adapter), out).await {
-            Ok(answering) => {
+            Ok(mut answering) => {
+                answering.given = Some(given);
                 // Dropped with the pieces when nobody waits any more, which the task sees.
                 let _ = ready.send(Ok(pieces));
                 answering.run().await;
@@ -117,6 +120,45 @@ pub(super) async fn begin(
     });
     let stopped = || Refusal::internal("the server stopped while it took the request; ask again");
     is_ready.await.unwrap_or_else(|_| Err(stopped()))
+}
+
+/// What is remembered of a request's answers once they are whole.
+struct Given {
+    id: String,
+    answer: Answer,
+}
+
+impl Given {
+    fn new(
+        shop: &Shop,
+        id: String,
+        consumer: Consumer,
+        (ask, adapter): (&Ask, Option<&LoadedAdapter>),
+    ) -> Self {
+        let certified = |adapter: &LoadedAdapter| shop.adapters.certified(adapter.content());
+        let of = match adapter.map(certified) {
+            None => Of::Base,
+            Some(None) => Of::Uncertified,
+            Some(Some(adapter)) => Of::Certified {
+                adapter,
+                prompts: ask.prompts.clone(),
+                answers: vec![Vec::new(); ask.prompts.len() * ask.settings.answers],
+            },
+        };
+        let answer = Answer {
+            consumer,
+            model: ask.model.clone(),
+            of,
+        };
+        Self { id, answer }
+    }
+
+    /// Answer number `answer` goes on with a token.
+    fn token(&mut self, answer: usize, token: u32) {
+        if let Of::Certified { answers, .. } = &mut self.answer.of {
+            answers[answer].push(token);
+        }
+    }
 }
 
 /// One answer that is being made.
@@ -137,6 +179,8 @@ struct Answering {
     events: mpsc::Receiver<(usize, Event)>,
     out: mpsc::Sender<Piece>,
     bill: Owed,
+    /// None where nothing is remembered: the request failed, or its client left.
+    given: Option<Given>,
     /// Answers to each prompt.
     each: usize,
     wants_tokens: bool,
@@ -249,6 +293,7 @@ impl Answering {
             events,
             out,
             bill,
+            given: None,
             each,
             wants_tokens,
             is_alone: false,
@@ -290,6 +335,10 @@ impl Answering {
         let mut total = self.total;
         total.receipt = self.bill.settle().await;
         if !self.is_alone {
+            // Before the client knows that it is whole, and asks.
+            if let Some(Given { id, answer }) = self.given {
+                self.shop.desk.keep(id, answer);
+            }
             // A client that left meanwhile has what it wanted.
             let _ = self.out.send(Piece::Done(total)).await;
         }
@@ -301,6 +350,9 @@ impl Answering {
             return;
         }
         self.total.answer += 1;
+        if let Some(given) = &mut self.given {
+            given.token(answer, token.id);
+        }
         if self.shop.ends.contains(&token.id) {
             return;
         }
@@ -404,6 +456,7 @@ impl Answering {
 
     /// The whole request fails with one of its answers.
     async fn fail(&mut self, refusal: Refusal) {
+        self.given = None;
         self.send(Piece::Failed(refusal)).await;
         for one in &mut self.answers {
             one.is_whole = true;
@@ -424,6 +477,7 @@ impl Answering {
     /// The client is gone or does not read.
     fn leave(&mut self) {
         self.is_alone = true;
+        self.given = None;
         for one in &self.answers {
             self.shop.worker.cancel(one.id);
         }

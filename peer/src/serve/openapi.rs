@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::refusal::ErrorBody;
-use super::routes;
+use super::{routes, shares};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,7 @@ use super::routes;
         routes::chat_completions,
         routes::text_completions,
         routes::create_response,
+        shares::shares,
         routes::models,
         routes::model,
         routes::load,

@@ -22,7 +22,7 @@ use super::types::{
     ChatCompletion, ChatRequest, Completion, CompletionRequest, Health, LoadRequest, Model,
     ModelList, ResponseObject, ResponseRequest, UnloadRequest,
 };
-use super::{Refusal, Shop, chat, completions, openapi};
+use super::{Refusal, Shop, chat, completions, openapi, shares};
 
 /// Largest body of a request, in bytes: some hundred thousand tokens, more than any model here takes.
 pub(super) const MOST_BODY_BYTES: usize = 1 << 20;
@@ -48,7 +48,7 @@ pub(super) async fn answer(shop: Arc<Shop>, request: Request<Body>) -> Response<
 }
 
 /// The routes and their one method each.
-const ROUTES: [(&str, Method); 9] = [
+const ROUTES: [(&str, Method); 10] = [
     ("/health", Method::GET),
     ("/openapi.json", Method::GET),
     ("/v1/models", Method::GET),
@@ -56,6 +56,7 @@ const ROUTES: [(&str, Method); 9] = [
     ("/v1/chat/completions", Method::POST),
     ("/v1/completions", Method::POST),
     ("/v1/responses", Method::POST),
+    ("/v1/answers/{id}/shares", Method::GET),
     ("/v1/load_lora_adapter", Method::POST),
     ("/v1/unload_lora_adapter", Method::POST),
 ];
@@ -63,14 +64,7 @@ const ROUTES: [(&str, Method); 9] = [
 async fn route(shop: &Arc<Shop>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     shop.gate.knows(&head.uri, &head.headers)?;
-    let path = head.uri.path();
-    let named = path
-        .strip_prefix("/v1/models/")
-        .filter(|name| !name.is_empty());
-    let route = match named {
-        Some(_) => "/v1/models/{id}",
-        None => path,
-    };
+    let (route, named) = named(head.uri.path());
     let Some((_, method)) = ROUTES.iter().find(|(known, _)| *known == route) else {
         let message = "there is no such route; GET /openapi.json lists them";
         return Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_url", message));
@@ -94,7 +88,8 @@ async fn route(shop: &Arc<Shop>, request: Request<Body>) -> Result<Response<Body
     match route {
         "/openapi.json" => Ok(contract()),
         "/v1/models" => Ok(models(shop)),
-        "/v1/models/{id}" => model(shop, named.unwrap_or_default()),
+        "/v1/models/{id}" => model(shop, named),
+        "/v1/answers/{id}/shares" => shares::shares(shop, consumer, named, head.uri.query()).await,
         "/v1/chat/completions" => {
             let fields = read(&headers, body).await?;
             chat_completions(shop, headers, consumer, fields).await
@@ -109,6 +104,21 @@ async fn route(shop: &Arc<Shop>, request: Request<Body>) -> Result<Response<Body
         }
         "/v1/load_lora_adapter" => load(shop, read(&headers, body).await?).await,
         _ => unload(shop, read(&headers, body).await?),
+    }
+}
+
+/// The route of a path, and what the path names in its place of `{id}`.
+fn named(path: &str) -> (&str, &str) {
+    let within = |prefix: &str, suffix: &str| {
+        let rest = path.strip_prefix(prefix)?;
+        rest.strip_suffix(suffix).filter(|name| !name.is_empty())
+    };
+    if let Some(name) = within("/v1/models/", "") {
+        return ("/v1/models/{id}", name);
+    }
+    match within("/v1/answers/", "/shares") {
+        Some(id) => ("/v1/answers/{id}/shares", id),
+        None => (path, ""),
     }
 }
 
@@ -196,14 +206,14 @@ async fn answered<F: Form>(
     shop: &Arc<Shop>,
     headers: HeaderMap,
     consumer: Consumer,
-    ask: Ask,
+    (id, ask): (String, Ask),
     form: F,
 ) -> Result<Response<Body>, Refusal> {
     let answers = ask.prompts.len() * ask.settings.answers;
     let stream = ask.settings.stream;
     // Here, where a slow one holds up nobody else.
     let adapter = shop.model(&ask.model).await?;
-    let pieces = begin(shop.clone(), headers, consumer, (ask, adapter)).await?;
+    let pieces = begin(shop.clone(), headers, consumer, (id, ask, adapter)).await?;
     match stream {
         true => Ok(in_pieces(pieces, form)),
         false => at_once(pieces, answers, &form).await,
@@ -228,8 +238,10 @@ pub(super) async fn chat_completions(
     fields: Fields,
 ) -> Result<Response<Body>, Refusal> {
     let ask = computed(shop, |shop| chat::read(shop, fields)).await?;
-    let form = ChatForm::new(Head::new(shop, &ask.model), shop, ask.settings.clone());
-    answered(shop, headers, consumer, ask, form).await
+    let head = Head::new(shop, &ask.model);
+    let id = head.id.clone();
+    let form = ChatForm::new(head, shop, ask.settings.clone());
+    answered(shop, headers, consumer, (id, ask), form).await
 }
 
 /// Continues texts.
@@ -250,8 +262,10 @@ pub(super) async fn text_completions(
     fields: Fields,
 ) -> Result<Response<Body>, Refusal> {
     let ask = computed(shop, |shop| completions::read(shop, fields)).await?;
-    let form = CompletionForm::new(Head::new(shop, &ask.model), shop, ask.settings.clone());
-    answered(shop, headers, consumer, ask, form).await
+    let head = Head::new(shop, &ask.model);
+    let id = head.id.clone();
+    let form = CompletionForm::new(head, shop, ask.settings.clone());
+    answered(shop, headers, consumer, (id, ask), form).await
 }
 
 /// Answers once, without keeping anything: `store` is false unless it is asked for, and then refused.
@@ -272,8 +286,10 @@ pub(super) async fn create_response(
     fields: Fields,
 ) -> Result<Response<Body>, Refusal> {
     let (ask, told) = computed(shop, |shop| responses::read(shop, fields)).await?;
-    let form = ResponseForm::new(Head::new(shop, &ask.model), told);
-    answered(shop, headers, consumer, ask, form).await
+    let head = Head::new(shop, &ask.model);
+    let id = head.id.clone();
+    let form = ResponseForm::new(head, told);
+    answered(shop, headers, consumer, (id, ask), form).await
 }
 
 /// The base and its adapters.

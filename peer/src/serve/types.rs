@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use tributary_attribution::query::layout::{Share, Why};
 use utoipa::ToSchema;
 
 /// What an answer took.
@@ -348,7 +349,7 @@ pub struct ResponseRequest {
 /// An answer of `/v1/responses`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ResponseObject {
-    /// Of this answer; nothing can be asked by it later.
+    /// Of this answer; its shares can be asked for by it while it is remembered, and nothing else.
     pub id: String,
     /// `response`.
     pub object: &'static str,
@@ -390,4 +391,56 @@ pub struct ResponseObject {
     pub usage: Option<Value>,
     /// Empty.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// Whose data shaped an answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Shares {
+    /// `shares/1`.
+    pub schema: &'static str,
+    /// The answer's id.
+    pub id: String,
+    /// Which answer of the request.
+    pub choice: usize,
+    /// What the model was called when it answered.
+    pub model: String,
+    /// The run.
+    pub run: String,
+    /// The certified adapter.
+    pub adapter: String,
+    /// Tokens of the answer, a closing end token included.
+    pub tokens: usize,
+    /// Mean loss of the answer's tokens without the adapter, nats.
+    pub base_nats: f64,
+    /// The same with the adapter.
+    pub adapter_nats: f64,
+    /// What the base would have said too, in billionths of the answer.
+    pub nobody_ppb: u32,
+    /// Contributors, the largest share first. Nobody is asked for evidence.
+    pub shares: Vec<Share>,
+    /// How the shares were found.
+    pub method: String,
+    /// What the shares cost, milliseconds.
+    pub cost_ms: f64,
+}
+
+impl Shares {
+    /// Of an answer that `why` is about.
+    pub fn new(id: &str, choice: usize, model: String, tokens: usize, why: Why) -> Self {
+        Self {
+            schema: "shares/1",
+            id: id.to_owned(),
+            choice,
+            model,
+            run: why.run,
+            adapter: why.adapter,
+            tokens,
+            base_nats: why.base_nats,
+            adapter_nats: why.adapter_nats,
+            nobody_ppb: why.nobody_ppb,
+            shares: why.shares,
+            method: why.method,
+            cost_ms: why.cost_ms,
+        }
+    }
 }

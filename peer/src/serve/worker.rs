@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tributary_engine::{Engine, Event, Finish, Micros, Refused, Request, RequestId};
 
 /// Events that a reader may be behind: more than a second of the fastest answers, and some hundred kilobytes.
@@ -37,6 +37,7 @@ enum Command {
 pub(super) struct Worker {
     commands: Sender<Command>,
     began: Instant,
+    is_busy: watch::Receiver<bool>,
 }
 
 impl Worker {
@@ -47,14 +48,26 @@ impl Worker {
     pub(super) fn start(engine: Engine) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (commands, received) = channel();
         let began = Instant::now();
+        let (tell_busy, is_busy) = watch::channel(false);
         let driver = Driver {
             engine,
             began,
+            tell_busy,
             readers: BTreeMap::new(),
         };
         let thread = std::thread::Builder::new().name("engine".into());
         let thread = thread.spawn(move || driver.drive(&received))?;
-        Ok((Self { commands, began }, thread))
+        let worker = Self {
+            commands,
+            began,
+            is_busy,
+        };
+        Ok((worker, thread))
+    }
+
+    /// Whether the engine has requests to work on, as it changes.
+    pub(super) fn is_busy(&self) -> watch::Receiver<bool> {
+        self.is_busy.clone()
     }
 
     /// Hands a request in. None when the thread is gone.
@@ -108,13 +121,17 @@ impl Told {
 struct Driver {
     engine: Engine,
     began: Instant,
+    tell_busy: watch::Sender<bool>,
     readers: BTreeMap<RequestId, Told>,
 }
 
 impl Driver {
     fn drive(mut self, commands: &Receiver<Command>) {
         loop {
-            if !self.step() {
+            let worked = self.step();
+            self.tell_busy
+                .send_if_modified(|is_busy| std::mem::replace(is_busy, worked) != worked);
+            if !worked {
                 match commands.recv() {
                     Ok(command) => self.take(command),
                     Err(_) => return,

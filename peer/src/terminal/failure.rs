@@ -74,6 +74,7 @@ impl Failure {
             | Code::AmbiguousId
             | Code::NotFollowed
             | Code::NoAdapter
+            | Code::NoUpdates
             | Code::NotUnderstood
             | Code::Environment => 2,
         }

@@ -6,6 +6,7 @@ mod hostile;
 mod pay;
 mod routes;
 mod server;
+mod shares;
 mod till;
 mod up;
 mod values;

@@ -140,7 +140,8 @@ class ChangeView(TypedDict):
 # such route or method: client and daemon differ in version. - `unknown_id`: No run, adapter or receipt
 # of this home has that id. - `ambiguous_id`: The first digits of an id name more than one thing. -
 # `not_followed`: The run is known, but this peer does not follow it. - `no_adapter`: The run has no
-# certified adapter in this home yet. - `refused`: The node did not take the command, or it makes no
+# certified adapter in this home yet. - `no_updates`: Updates of the run are missing in this home, so
+# that nobody's part in it can be told. - `refused`: The node did not take the command, or it makes no
 # sense now. - `beyond_bounds`: The run asks for more than the owner lets runs take of this machine. -
 # `too_many_readers`: Every place for readers of events is taken. - `unreachable`: No connected peer gave
 # what was asked for in time, or a daemon runs and does not answer. - `stopped`: The daemon is stopping
@@ -151,9 +152,9 @@ class ChangeView(TypedDict):
 # or disk: it could not be carried out.
 Code = Literal[
     "malformed", "unauthorised", "unknown_route", "unknown_id", "ambiguous_id",
-    "not_followed", "no_adapter", "refused", "beyond_bounds", "too_many_readers",
-    "unreachable", "stopped", "not_running", "not_understood", "check_failed", "misconduct",
-    "interrupted", "environment",
+    "not_followed", "no_adapter", "no_updates", "refused", "beyond_bounds",
+    "too_many_readers", "unreachable", "stopped", "not_running", "not_understood",
+    "check_failed", "misconduct", "interrupted", "environment",
 ]
 
 
@@ -924,6 +925,15 @@ class ProvenSpan(TypedDict):
     words: int
 
 
+class Tokens(TypedDict):
+    """An answer as a model gave it, which its text need not say: other tokens may spell the same."""
+
+    # Ids of the answer's tokens, a closing end token included.
+    answer: list[int]
+    # Ids of the prompt's tokens.
+    prompt: list[int]
+
+
 class _QuestionAlways(TypedDict):
     # Adapter or run, in full or by the first digits; empty for the only one.
     id: str
@@ -938,6 +948,7 @@ class Question(_QuestionAlways, total=False):
 
     # The answer; None lets the adapter give one, greedily.
     answer: str | None
+    tokens: Tokens | None
 
 
 # What is wrong with how this peer can be reached.

@@ -34,6 +34,7 @@ from .contract import (
     Stopping,
     TicketRequest,
     TicketView,
+    Tokens,
     Why,
 )
 from .errors import MissingError, RefusedError, SchemaError
@@ -171,9 +172,19 @@ class Daemon:
         """Whether such a proof of an evaluator holds."""
         return self._one(HoldoutReport, "POST", "/v1/ledger/check-holdout", proof)
 
-    def why(self, prompt: str, answer: str | None = None, id: str = "", max_tokens: int = 64) -> Why:
-        """Who shaped an answer of an adapter; without `answer`, the adapter gives one."""
-        body = {"id": id, "prompt": prompt, "answer": answer, "max_tokens": max_tokens}
+    def why(
+        self,
+        prompt: str = "",
+        answer: str | None = None,
+        id: str = "",
+        max_tokens: int = 64,
+        tokens: Tokens | None = None,
+    ) -> Why:
+        """Who shaped an answer of an adapter; without `answer`, the adapter gives one.
+
+        `tokens` holds the exact tokens of prompt and answer in place of both texts; nobody is asked for evidence then.
+        """
+        body = {"id": id, "prompt": prompt, "answer": answer, "max_tokens": max_tokens, "tokens": tokens}
         return self._one(Why, "POST", "/v1/why", body)
 
     def events(self, run: str | None = None) -> Generator[EventView, None, None]:

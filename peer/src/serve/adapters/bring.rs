@@ -103,7 +103,10 @@ pub(super) async fn bring(
     let _turn = turn.map_err(|_| closing())?;
     let (base, from) = (inner.base.clone(), folder.clone());
     let reading = spawn_blocking(move || read(&from, &base));
-    let adapter = reading.await.map_err(|e| broken(&e))??;
+    let (adapter, id) = reading.await.map_err(|e| broken(&e))??;
+    if let Some(id) = id {
+        inner.note_certified(adapter.content(), id);
+    }
     Ok((Arc::new(adapter), Source::Folder(folder)))
 }
 
@@ -180,8 +183,11 @@ fn refused(problem: &Problem) -> LoadFailure {
     failure(code, problem.to_string())
 }
 
-/// Reads a folder, which takes a moment.
-pub(super) fn read(folder: &Path, base: &ServedBase) -> Result<LoadedAdapter, LoadFailure> {
+/// Reads a folder, which takes a moment: the adapter, and its id where the folder says that a run certified it.
+pub(super) fn read(
+    folder: &Path,
+    base: &ServedBase,
+) -> Result<(LoadedAdapter, Option<String>), LoadFailure> {
     if !folder.is_dir() {
         let text = format!(
             "there is no folder {}; give a PEFT folder, or the id of an adapter",
@@ -223,8 +229,9 @@ pub(super) fn read(folder: &Path, base: &ServedBase) -> Result<LoadedAdapter, Lo
         );
         return Err(failure("adapter_damaged", text));
     }
-    LoadedAdapter::new(&base.config, &adapter, content)
-        .map_err(|e| failure("adapter_of_another_base", e.to_string()))
+    let loaded = LoadedAdapter::new(&base.config, &adapter, content)
+        .map_err(|e| failure("adapter_of_another_base", e.to_string()))?;
+    Ok((loaded, id.map(|id| id.to_string())))
 }
 
 fn code_of(error: &ImportError) -> &'static str {
