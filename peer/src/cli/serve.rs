@@ -75,7 +75,10 @@ pub(super) fn options(
         base: args.base,
         adapters: args.adapter,
         keep: AdapterOptions {
-            limits: RegistryLimits::default(),
+            limits: RegistryLimits {
+                most_bytes: (args.adapter_memory as usize) << 20,
+                ..RegistryLimits::default()
+            },
             cache,
             // On an address that others reach, what is fetched is its owner's choice.
             fetch_unnamed: args.listen.ip().is_loopback(),

@@ -51,6 +51,10 @@ pub struct UpServeArgs {
     /// MiB of memory for what requests have read, and for what is kept of it for later ones.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = super::up_to(1 << 20), requires = "serve")]
     pub serve_cache: u32,
+    /// MiB of memory for adapters. Beyond that the one that was not asked for the longest makes room; it is loaded again
+    /// when it is asked for.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = super::up_to(1 << 20), requires = "serve")]
+    pub serve_adapter_memory: u32,
     /// Who pays.
     #[command(flatten)]
     pub pay: ServedPay,
@@ -68,6 +72,7 @@ impl UpServeArgs {
             precision: self.serve_precision,
             threads: self.serve_threads,
             cache: self.serve_cache,
+            adapter_memory: self.serve_adapter_memory,
             pay: self.pay.0,
         })
     }

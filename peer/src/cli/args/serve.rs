@@ -35,6 +35,10 @@ pub struct ServeArgs {
     /// MiB of memory for what requests have read, and for what is kept of it for later ones.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = super::up_to(1 << 20))]
     pub cache: u32,
+    /// MiB of memory for adapters. Beyond that the one that was not asked for the longest makes room; it is loaded again
+    /// when it is asked for.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = super::up_to(1 << 20))]
+    pub adapter_memory: u32,
     /// Who pays.
     #[command(flatten)]
     pub pay: PayArgs,
