@@ -132,6 +132,7 @@ fn options_of_a_server_or_gateway_need_it() {
                 "--serve-precision int8",
                 "--serve-threads 2",
                 "--serve-cache 64",
+                "--serve-adapter-memory 64",
                 "--price-prompt 1",
                 "--price-answer 1",
                 "--allow-file f",
