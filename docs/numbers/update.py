@@ -598,6 +598,9 @@ SERVED = [
 
 
 def served(report=None, commit=None):
+    """From what peer/tests/serve/measure.py printed."""
+    if report is None:
+        sys.exit("run peer/tests/serve/measure.py, save what it prints, then give --report FILE --commit COMMIT")
     where = machine(commit)
     rows = [(what.format(*figures), measured.format(*figures), promised)
             for pattern, what, measured, promised in SERVED for figures in found(pattern, report)]

@@ -134,26 +134,35 @@ def prompt(seed, tokens):
     return [draw.randrange(1000, 40000) for _ in range(tokens)]
 
 
-def answer_all(server, names, per_client, tokens):
-    """Seconds for all clients' requests, each for one of the names, in turn or at random."""
+def together(count, client):
+    """Calls `client` with each number below `count`, each on a thread of its own; the first failure is the caller's."""
     failures = []
 
-    def client(number):
-        draw = random.Random(number)
+    def guarded(number):
         try:
-            for _ in range(per_client):
-                server.ask("/v1/completions", completion(draw.choice(names), prompt(draw.random(), 16), tokens))
+            client(number)
         except Exception as failure:
             failures.append(failure)
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    started = time.perf_counter()
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
+
+
+def answer_all(server, names, per_client, tokens):
+    """Seconds for all clients' requests, each for a name drawn from those given."""
+
+    def client(number):
+        draw = random.Random(number)
+        for _ in range(per_client):
+            server.ask("/v1/completions", completion(draw.choice(names), prompt(draw.random(), 16), tokens))
+
+    started = time.perf_counter()
+    together(CLIENTS, client)
     return time.perf_counter() - started
 
 
@@ -212,28 +221,19 @@ def cached(arguments, config):
 def between(server, seconds, busy=None):
     """Gaps between pieces of text, and tokens a second, of a few clients that stream until the time is over, or until
     the process `busy` has ended."""
-    gaps, counts, failures = [], [], []
+    gaps, counts = [], []
     started = time.perf_counter()
 
     def client(number):
         turn = 0
-        try:
-            while time.perf_counter() - started < seconds if busy is None else busy.poll() is None:
-                turn += 1
-                text = f"Question {number}, {turn}: how does a peer join a run?"
-                times = server.stream(completion(server.model, text, 200))
-                counts.append(len(times))
-                gaps.extend(after - before for before, after in zip(times, times[1:]))
-        except Exception as failure:
-            failures.append(failure)
+        while time.perf_counter() - started < seconds if busy is None else busy.poll() is None:
+            turn += 1
+            text = f"Question {number}, {turn}: how does a peer join a run?"
+            times = server.stream(completion(server.model, text, 200))
+            counts.append(len(times))
+            gaps.extend(after - before for before, after in zip(times, times[1:]))
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(STREAMS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    together(STREAMS, client)
     gaps.sort()
     speed = sum(counts) / (time.perf_counter() - started)
     return speed, statistics.median(gaps) * 1e3, gaps[len(gaps) * 99 // 100] * 1e3
