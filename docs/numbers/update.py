@@ -416,7 +416,7 @@ def round_cost(report=None, commit=None):
 
 def why(report=None, commit=None):
     where = machine(commit)
-    text = report or run("cargo", "test", "--workspace", "-q", "--test", "answer_cost", "--", "--ignored", "--nocapture")
+    text = report or run("cargo", "test", "--workspace", "-q", "--test", "answer_cost", "--", "--ignored", "--nocapture", "--test-threads", "1")
     rows = []
     for tokens, *times, turns in found(
             r"answer of (\d+) tokens: losses (\S+) ms by prefixes, (\S+) ms in one pass; gradients (\S+) ms, (\S+) ms; "
