@@ -28,8 +28,10 @@ pub enum Account {
     /// What equal splits leave, less than a micro-OPEN per head.
     Dust,
     /// Paid in and not anybody's: budgets of rounds nobody scored, parts of answers that no
-    /// contributor shaped, portions without a payee.
+    /// contributor shaped, portions without a payee. What rounds left in it is given out when the run closes.
     Unallocated,
+    /// Paid in and nobody's for good: what waited in a run that paid nobody.
+    Burned,
 }
 
 impl Account {
@@ -41,7 +43,9 @@ impl Account {
             | Self::Contributor(peer)
             | Self::Server(peer)
             | Self::Committee(peer) => Some(peer),
-            Self::BaseAuthor(_) | Self::Stakers | Self::Dust | Self::Unallocated => None,
+            Self::BaseAuthor(_) | Self::Stakers | Self::Dust | Self::Unallocated | Self::Burned => {
+                None
+            }
         }
     }
 
@@ -57,6 +61,7 @@ impl Account {
             Self::Stakers => "stakers",
             Self::Dust => "dust",
             Self::Unallocated => "unallocated",
+            Self::Burned => "burned",
         }
     }
 }

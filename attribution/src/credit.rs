@@ -12,7 +12,8 @@
 //! - A score whose author is not beyond luck yet ([`crate::significance`]) is held back: it earns nothing. Its part is
 //!   paid in and waits in `Account::Unallocated`. If the sponsor got it, it would pay to keep runs so short, or
 //!   hold-outs so small, that nobody passes; if the other contributors got it, each would earn by the others' bad
-//!   luck; if its author got it, luck would be paid after all.
+//!   luck; if its author got it, luck would be paid after all. When the run closes, what waits is split by what was
+//!   earned ([`crate::closing`]).
 //! - If there are no scores (too few evaluators answered in time), the work was done and not judged:
 //!   the budget is paid in and waits in `Account::Unallocated`. Otherwise a sponsor could save the
 //!   budget by keeping its evaluators silent.

@@ -14,6 +14,7 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 
 use crate::account::Account;
+use crate::closing::{Closing, Running};
 use crate::credit::{self, CreditError, Offer, RoundCredits};
 use crate::fee::{self, FeeError, Usage};
 use crate::money::{Balance, MoneyError};
@@ -46,13 +47,30 @@ impl CertifiedRound {
         manifest: &Manifest,
         values: impl IntoIterator<Item = &'a RoundValue>,
     ) -> Result<Vec<Self>, FoldError> {
-        let mut chain = Chain::new(manifest);
-        let mut out = Vec::new();
-        for value in values {
-            out.extend(chain.push(manifest, value)?);
-        }
-        Ok(out)
+        let facts = facts(manifest, values)?.into_iter();
+        let rounds = facts.filter_map(|fact| match fact {
+            Fact::Round(round) => Some(round),
+            Fact::Usage(_) | Fact::Closing(_) => None,
+        });
+        Ok(rounds.collect())
     }
+}
+
+/// What the certified values of a run make true about money: its judged rounds ([`CertifiedRound::chain`]), and once it is
+/// closed what becomes of what waited.
+///
+/// # Errors
+/// [`FoldError::Gap`] where a value is missing, [`FoldError::Credit`] where its scores cannot be.
+pub fn facts<'a>(
+    manifest: &Manifest,
+    values: impl IntoIterator<Item = &'a RoundValue>,
+) -> Result<Vec<Fact>, FoldError> {
+    let mut chain = Chain::new(manifest);
+    let mut out = Vec::new();
+    for value in values {
+        out.extend(chain.push(manifest, value)?);
+    }
+    Ok(out)
 }
 
 /// A run's certified values so far, taken one by one: what the next makes final follows from it alone.
@@ -61,6 +79,7 @@ pub struct Chain {
     significance: Significance,
     expected: Round,
     offer: Offer,
+    running: Running,
 }
 
 impl Chain {
@@ -70,6 +89,7 @@ impl Chain {
             significance: Significance::default(),
             expected: Round(0),
             offer: Offer::of(manifest),
+            running: Running::default(),
         }
     }
 
@@ -78,15 +98,16 @@ impl Chain {
         self.expected
     }
 
-    /// One value on; the round that it makes final, if any.
+    /// One value on; the round that it makes final, if any, and behind the last what becomes of what waited.
     ///
     /// # Errors
-    /// [`FoldError::Gap`] when it is not the next.
+    /// [`FoldError::Gap`] when it is not the next, [`FoldError::Credit`] when its scores are not what a certificate can
+    /// say.
     pub fn push(
         &mut self,
         manifest: &Manifest,
         value: &RoundValue,
-    ) -> Result<Option<CertifiedRound>, FoldError> {
+    ) -> Result<Vec<Fact>, FoldError> {
         if value.round != self.expected {
             return Err(FoldError::Gap(self.expected));
         }
@@ -100,7 +121,16 @@ impl Chain {
             scores: self.significance.round(&value.scores),
         });
         self.offer = Offer::of_round(manifest, value);
-        Ok(judged)
+        let mut facts = Vec::new();
+        if let Some(round) = judged {
+            self.running
+                .add(&credit::assign(&round.scores, &round.offer)?);
+            facts.push(Fact::Round(round));
+        }
+        if value.round == manifest.closing_round() {
+            facts.push(Fact::Closing(self.running.close(value.run)));
+        }
+        Ok(facts)
     }
 }
 
@@ -111,6 +141,8 @@ pub enum Fact {
     Round(CertifiedRound),
     /// A paid answer.
     Usage(Usage),
+    /// A run closes: what waited is given out.
+    Closing(Closing),
 }
 
 /// The name of a fact: at most one of each is true.
@@ -120,21 +152,21 @@ pub enum FactId {
     Round(RunId, Round),
     /// An answer by an adapter of a run.
     Usage(RunId, Digest),
+    /// The closing of a run.
+    Closing(RunId),
 }
 
 impl FactId {
     /// The run that it is about.
     pub fn run(&self) -> RunId {
         match *self {
-            Self::Round(run, _) | Self::Usage(run, _) => run,
+            Self::Round(run, _) | Self::Usage(run, _) | Self::Closing(run) => run,
         }
     }
 
     /// What its accounts belong to.
     pub fn scope(&self) -> Scope {
-        match *self {
-            Self::Round(run, _) | Self::Usage(run, _) => Scope::Run(run),
-        }
+        Scope::Run(self.run())
     }
 }
 
@@ -144,6 +176,7 @@ impl Fact {
         match self {
             Self::Round(round) => FactId::Round(round.run, round.round),
             Self::Usage(usage) => FactId::Usage(usage.run, usage.answer),
+            Self::Closing(closing) => FactId::Closing(closing.run),
         }
     }
 }
@@ -198,6 +231,7 @@ fn post(fact: &Fact) -> Result<(Option<RoundCredits>, Vec<Posting>), FoldError> 
             Ok((Some(credits), postings))
         }
         Fact::Usage(usage) => Ok((None, fee::postings(usage)?)),
+        Fact::Closing(closing) => Ok((None, closing.postings()?)),
     }
 }
 
@@ -320,8 +354,16 @@ impl Books {
         let of_run = FactId::Round(run, Round(0))..=FactId::Round(run, Round(u32::MAX));
         (self.facts.range(of_run)).filter_map(|(_, posted)| match &posted.fact {
             Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
-            Fact::Usage(_) => None,
+            Fact::Usage(_) | Fact::Closing(_) => None,
         })
+    }
+
+    /// What waited in a run and was given out when it closed.
+    pub fn closing(&self, run: RunId) -> Option<&Closing> {
+        match &self.facts.get(&FactId::Closing(run))?.fact {
+            Fact::Closing(closing) => Some(closing),
+            Fact::Round(_) | Fact::Usage(_) => None,
+        }
     }
 
     /// One scored round with its credits.
@@ -329,7 +371,7 @@ impl Books {
         let posted = self.facts.get(&FactId::Round(run, round))?;
         match &posted.fact {
             Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
-            Fact::Usage(_) => None,
+            Fact::Usage(_) | Fact::Closing(_) => None,
         }
     }
 

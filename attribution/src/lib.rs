@@ -20,10 +20,11 @@
 //! Modules: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the score of a
 //! round), [`novelty`] (what of it is new), [`significance`] (what of it is more than luck), [`interval`], [`query`]
 //! (shares of one answer), [`lexical`] (spans of an answer that stand in a shard), [`money`], [`account`], [`credit`],
-//! [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
+//! [`closing`] (what waited), [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
 //! [`mod@reference`], the slow twins.
 
 pub mod account;
+pub mod closing;
 pub mod coalition;
 pub mod credit;
 pub mod explain;
@@ -44,6 +45,7 @@ pub mod utility;
 pub mod vector;
 
 pub use account::Account;
+pub use closing::Closing;
 pub use coalition::Coalition;
 pub use credit::{Credit, Outcome, RoundCredits};
 pub use fold::{Books, CertifiedRound, Fact, Posting};

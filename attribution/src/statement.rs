@@ -38,6 +38,8 @@ pub struct RunStatement {
     pub score: NanoNats,
     /// Sum of the lines' amounts.
     pub earned: MicroOpen,
+    /// Its part of what had waited, given out when the run closed.
+    pub closing: MicroOpen,
     /// The peer's accounts of this run in every capacity, ordered.
     pub accounts: Vec<(Account, Balance)>,
 }
@@ -110,7 +112,9 @@ impl RunStatement {
         }
         let score = (lines.iter()).fold(0i64, |sum, line| sum.saturating_add(line.score.0));
         let earned = lines.iter().map(|line| line.amount.0).sum();
+        let closing = books.closing(run);
         Some(Self {
+            closing: closing.map_or(MicroOpen(0), |closing| closing.part(&peer)),
             run,
             lines,
             unscored,
@@ -160,6 +164,13 @@ impl fmt::Display for RunStatement {
                 f,
                 "Not scored, too few evaluators answered: {}",
                 rounds.join(", ")
+            )?;
+        }
+        if self.closing > MicroOpen(0) {
+            writeln!(
+                f,
+                "of what had waited, when the run closed: {} OPEN",
+                self.closing
             )?;
         }
         for (account, balance) in &self.accounts {

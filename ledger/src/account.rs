@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::account::Account;
 use tributary_attribution::credit::RoundCredits;
-use tributary_attribution::fold::{Books, CertifiedRound, Fact, FoldError};
+use tributary_attribution::fold::{self, Books, CertifiedRound, FoldError};
 use tributary_attribution::statement::Statement;
 use tributary_attribution::statement::compare::{self, Period};
 use tributary_protocol::certificate::Certificate;
@@ -69,7 +69,7 @@ impl RunAccount<'_> {
         let next = self.values().find(|v| v.round == round.next());
         let sheets = next.iter().flat_map(|value| &value.sheets);
         medians(sheets.filter_map(|at| match self.log.entry(at) {
-            Some(Entry::ScoreSheet(sheet)) => Some(losses(sheet)),
+            Some(Entry::ScoreSheet(shown)) => Some(losses(&shown.sheet)),
             _ => None,
         }))
     }
@@ -88,7 +88,7 @@ impl RunAccount<'_> {
     /// When a certificate is missing, or the certified scores cannot be credited; the certificates then
     /// contradict themselves.
     pub fn books(&self) -> Result<Books, FoldError> {
-        Books::of(self.certified()?.into_iter().map(Fact::Round))
+        Books::of(fold::facts(self.manifest, self.values())?)
     }
 
     /// What contributors earned, by id.
@@ -261,6 +261,7 @@ pub(crate) fn statement(
         let by = by.unwrap_or_else(|| compare::period_of(manifest.plan.rounds));
         view.periods = periods(&compare::periods(books, found.run, peer, by.max(1)));
     }
+    view.closing_micro_open = u64::try_from(found.closing.0).unwrap_or(u64::MAX);
     view.accounts = (found.accounts.iter())
         .map(|(account, balance)| AccountView {
             capacity: account.capacity().to_owned(),

@@ -270,8 +270,8 @@ impl Walk<'_> {
         let peer = self.found.peer();
         let mut sheets = BTreeMap::new();
         for at in &self.next.value.sheets {
-            if let Some(Entry::ScoreSheet(sheet)) = self.found.run.log.entry(at) {
-                sheets.insert(at.author, (at, sheet));
+            if let Some(Entry::ScoreSheet(shown)) = self.found.run.log.entry(at) {
+                sheets.insert(at.author, (at, &shown.sheet));
             }
         }
         let line = |sheet: &ScoreSheet| sheet.scores.iter().find(|s| s.peer == peer).copied();

@@ -10,7 +10,7 @@ use tributary_protocol::adapter::Adapter;
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{Signed, Vote, VoteKind};
-use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
+use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet, ShownSheet};
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{Domain, Hasher, digest};
 use tributary_protocol::id::{
@@ -297,7 +297,9 @@ impl RunBuilder {
             loss_after: NanoNats(3_900_000_000),
             scores: judged.included.iter().enumerate().map(line).collect(),
         };
-        self.say(who, Entry::ScoreSheet(sheet))
+        self.say(who, Entry::SheetSeal(sheet.seal(&id(who))));
+        let seals = state::all_seals(&self.manifest);
+        self.say(who, Entry::ScoreSheet(ShownSheet { sheet, seals }))
     }
 
     /// A round of these contributors with the sheets of these evaluators about the round before.

@@ -209,7 +209,7 @@ impl<'a> Scored<'a> {
     fn sheet(&self, evaluator: PeerId) -> Option<&ScoreSheet> {
         let mut entries = self.run.log.entries(evaluator);
         entries.find_map(|(_, entry)| match entry {
-            Entry::ScoreSheet(sheet) if sheet.state == self.head.hash => Some(sheet),
+            Entry::ScoreSheet(shown) if shown.sheet.state == self.head.hash => Some(&shown.sheet),
             _ => None,
         })
     }

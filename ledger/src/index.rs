@@ -180,7 +180,7 @@ impl RunFold {
             match entry {
                 Entry::Create(manifest) => self.open(manifest),
                 Entry::Join(join) => self.name(author, (seq, at.index), &join.name),
-                Entry::ScoreSheet(sheet) => self.add_sheet(at, account::losses(sheet)),
+                Entry::ScoreSheet(shown) => self.add_sheet(at, account::losses(&shown.sheet)),
                 _ => {}
             }
         }

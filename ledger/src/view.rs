@@ -121,6 +121,8 @@ pub struct RunStatementView {
     pub periods: Vec<PeriodView>,
     /// Rounds that nobody scored in time.
     pub unscored: Vec<u32>,
+    /// Its part of what had waited, given out when the run closed, millionths of an OPEN.
+    pub closing_micro_open: u64,
     /// The peer's accounts in this run.
     pub accounts: Vec<AccountView>,
 }

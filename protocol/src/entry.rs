@@ -5,7 +5,8 @@
 
 use bincode::{Decode, Encode};
 
-use crate::hash::Digest;
+use crate::codec;
+use crate::hash::{self, Digest, Domain};
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
 use crate::manifest::Manifest;
@@ -24,8 +25,8 @@ pub enum Entry {
     Leave,
     /// A contribution receipt: this update was made by the author, for this round, from this shard.
     Contribution(Contribution),
-    /// An evaluator's judgement of a certified round.
-    ScoreSheet(ScoreSheet),
+    /// An evaluator's judgement of a certified round, shown. Counts behind its seal only.
+    ScoreSheet(ShownSheet),
     /// Asks the authors of these joins to open their sketches: they will be compared with each other, and not with
     /// what joins later. Only by the creator, for the genesis; ordered by author.
     Call(Vec<EntryRef>),
@@ -33,6 +34,8 @@ pub enum Entry {
     Opening(Sketch),
     /// Names a blob that the author holds, for whoever replicates the scope. Only in scopes other than a run's.
     Publish(BlobRef),
+    /// Commits an evaluator to its sheet before it has seen anybody's.
+    SheetSeal(SheetSeal),
 }
 
 /// A membership request.
@@ -112,6 +115,27 @@ pub struct ScoreSheet {
     pub scores: Vec<Score>,
 }
 
+/// A commitment to a score sheet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SheetSeal {
+    /// The round that is judged.
+    pub round: Round,
+    /// Its certified state.
+    pub state: StateHash,
+    /// [`ScoreSheet::commit`] of the sheet.
+    pub sheet: Digest,
+}
+
+/// A score sheet as its author shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ShownSheet {
+    /// The judgement that was sealed.
+    pub sheet: ScoreSheet,
+    /// Evaluators whose seals for the round its author had seen before it showed this: bit `n` is the `n`-th of the
+    /// manifest. Whoever seals later may have read the sheet ([`crate::state::timely_sheets`]).
+    pub seals: u32,
+}
+
 /// What one contribution did to the loss: positive lowered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Score {
@@ -139,10 +163,11 @@ impl Entry {
             Self::Join(join) => join.check(),
             Self::Leave => Ok(()),
             Self::Contribution(contribution) => contribution.check(),
-            Self::ScoreSheet(sheet) => sheet.check(),
+            Self::ScoreSheet(shown) => shown.sheet.check(),
             Self::Call(joins) => check_call(joins),
             Self::Opening(sketch) => sketch.check(),
             Self::Publish(blob) => check_published(blob),
+            Self::SheetSeal(seal) => check_judged(seal.round),
         }
     }
 }
@@ -222,14 +247,31 @@ impl Contribution {
     }
 }
 
+fn check_judged(round: Round) -> Result<(), Rejection> {
+    match round.0 {
+        0 => Err(Rejection::Contradiction("the genesis is not scored")),
+        1..=limits::MAX_ROUNDS => Ok(()),
+        _ => Err(Rejection::Limit("round of a score sheet")),
+    }
+}
+
 impl ScoreSheet {
+    /// What `author` seals this sheet with. It names its author, so nobody else can show a sheet behind it.
+    pub fn commit(&self, author: &PeerId) -> Digest {
+        hash::digest(Domain::SheetSeal, &codec::encode(&(author, self)))
+    }
+
+    /// The seal of this sheet by `author`.
+    pub fn seal(&self, author: &PeerId) -> SheetSeal {
+        SheetSeal {
+            round: self.round,
+            state: self.state,
+            sheet: self.commit(author),
+        }
+    }
+
     fn check(&self) -> Result<(), Rejection> {
-        if self.round.0 == 0 {
-            return Err(Rejection::Contradiction("the genesis is not scored"));
-        }
-        if self.round.0 > limits::MAX_ROUNDS {
-            return Err(Rejection::Limit("round of a score sheet"));
-        }
+        check_judged(self.round)?;
         check_tokens(self.predicted)?;
         let losses = [self.loss_before, self.loss_after];
         if (losses.iter()).any(|loss| !(0..=limits::MAX_NANO_NATS).contains(&loss.0)) {

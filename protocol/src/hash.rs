@@ -87,6 +87,8 @@ pub enum Domain {
     Participants,
     /// The draw of hold-out batches.
     ScoreSeed,
+    /// What an evaluator says of its sheet before it shows it.
+    SheetSeal,
     /// The random numbers of an adapter's first `A`.
     AdapterInit,
     /// A leaf of a Merkle tree.
@@ -136,6 +138,7 @@ impl Domain {
             Self::Committee => "tributary 1 committee",
             Self::Participants => "tributary 1 participants",
             Self::ScoreSeed => "tributary 1 score seed",
+            Self::SheetSeal => "tributary 1 sheet seal",
             Self::AdapterInit => "tributary 1 adapter init",
             Self::MerkleLeaf => "tributary 1 merkle leaf",
             Self::MerkleNode => "tributary 1 merkle node",

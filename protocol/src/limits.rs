@@ -46,15 +46,15 @@ pub const REPEAT_JOIN_MS: u64 = 20_000;
 /// Blocks of a member's log beyond those that certified rounds account for: opening, joins, leaves and
 /// the open round.
 pub const FREE_BLOCKS: u64 = 16;
-/// Blocks of a member's log for each certified round: a receipt, a score sheet, a leave and a join.
-pub const BLOCKS_PER_ROUND: u64 = 4;
+/// Blocks of a member's log for each certified round: a receipt, a score sheet and its seal, a leave and a join.
+pub const BLOCKS_PER_ROUND: u64 = 5;
 /// Bytes of a member's log beyond those that certified rounds account for: the opening block of the creator, joins with
 /// sketches and the open round are less than two thirds of it.
 pub const FREE_LOG_BYTES: u64 = 192 * 1024;
-/// Bytes of a member's log for each certified round: a receipt, a sheet of 64 scores and, as a join takes a round to be
+/// Bytes of a member's log for each certified round: a receipt, a seal, a sheet of 64 scores and, as a join takes a round to be
 /// certified before a leave can be, half a leave and half a join with a sketch; each in a block of its own that names
 /// 64 heads.
-pub const LOG_BYTES_PER_ROUND: u64 = 32 * 1024;
+pub const LOG_BYTES_PER_ROUND: u64 = 36 * 1024;
 /// Bytes that an entry counts beside its own where a log's are counted: small entries take a hundred times their bytes
 /// once decoded.
 pub const ENTRY_BYTES: usize = 256;

@@ -56,6 +56,8 @@ pub struct RoundValue {
     pub leaves: Vec<EntryRef>,
     /// Score sheets of the round before, ordered by author.
     pub sheets: Vec<EntryRef>,
+    /// Their seals, in the same order.
+    pub seals: Vec<EntryRef>,
     /// Final scores of the round before: per contributor the median over `sheets`, ordered by peer
     /// ([`crate::aggregate::final_scores`]). Empty without more than two thirds of the evaluators' sheets.
     pub scores: Vec<FinalScore>,

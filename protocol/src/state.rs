@@ -11,6 +11,7 @@ mod admission;
 mod bounds;
 mod membership;
 mod result;
+mod sheets;
 mod step;
 
 use std::collections::BTreeMap;
@@ -19,8 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::adapter::Adapter;
-use crate::aggregate;
-use crate::entry::{Contribution, Entry, ScoreSheet};
+use crate::entry::{Contribution, Entry};
 use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::logset::LogSet;
@@ -35,6 +35,7 @@ pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
 pub use result::RoundResult;
+pub use sheets::{all_seals, sheet_fits, timely_sheets};
 pub use step::{Derived, Step, StepKey, Stepped, advanced};
 
 /// What certificates alone prove of a run.
@@ -107,6 +108,7 @@ pub fn follow(
         && strictly_ordered(value.joins.iter().map(|j| j.entry.author))
         && strictly_ordered(value.leaves.iter().map(|l| l.author))
         && strictly_ordered(value.sheets.iter().map(|s| s.author))
+        && strictly_ordered(value.seals.iter().map(|s| s.author))
         && strictly_ordered(value.scores.iter().map(|s| s.peer));
     if !ordered {
         return contradiction("a list of the value is not ordered by peer");
@@ -178,13 +180,14 @@ pub enum MissingEntry {
     Blob(BlobRef, PeerId),
 }
 
-/// The log entries that a value names: receipts, joins, the call, openings, leaves, score sheets.
+/// The log entries that a value names: receipts, joins, the call, openings, leaves, score sheets and their seals.
 pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
     let receipts = value.included.iter().map(|i| i.receipt);
     let missed = value.missed.iter().map(|m| m.receipt);
     let joins = value.joins.iter().map(|j| j.entry);
     let openings = value.openings.iter().map(|o| o.entry);
-    let others = value.leaves.iter().chain(&value.sheets).copied();
+    let sheets = value.sheets.iter().chain(&value.seals);
+    let others = value.leaves.iter().chain(sheets).copied();
     (receipts.chain(missed).chain(joins))
         .chain(value.call)
         .chain(openings)
@@ -237,7 +240,7 @@ pub fn check(
 ) -> Result<(), Rejection> {
     follow(manifest, value.run, head, value)?;
     check_entries(manifest, head, value, sources)?;
-    if final_scores(manifest, value, sources) != value.scores {
+    if sheets::final_scores(manifest, value, sources) != value.scores {
         return Err(Rejection::Contradiction(
             "final scores do not follow from the sheets",
         ));
@@ -284,7 +287,9 @@ fn check_entries(
         if !matches || !receipt_fits(manifest, receipt, &at.author, head) {
             return contradiction("a receipt is not for this round and state");
         }
-        if !is_first(sources.log, at, receipt.round) {
+        let same =
+            |entry: &Entry| matches!(entry, Entry::Contribution(c) if c.round == receipt.round);
+        if !is_first(sources.log, at, same) {
             return contradiction("a receipt is not its author's first for the round");
         }
     }
@@ -314,32 +319,15 @@ fn check_entries(
             return contradiction("a member is removed without its leave entry");
         }
     }
-    for sheet in &value.sheets {
-        let judged = sources.log.entry(sheet).and_then(as_sheet);
-        let fits = |s: &ScoreSheet| sheet_fits(manifest, s, &sheet.author, head, sources.judged);
-        if !judged.is_some_and(fits) {
-            return contradiction("a score sheet does not judge the round before");
-        }
-    }
-    Ok(())
+    sheets::check(manifest, head, value, sources)
 }
 
-/// Whether no receipt of the same author and round stands before one: whoever committed in time may not commit again
-/// once updates are revealed. What stands before an entry follows from the entry alone, whatever forks are known.
-fn is_first(log: &LogSet, at: &EntryRef, round: Round) -> bool {
+/// Whether nothing of the `same` kind by the same author stands before an entry: whoever committed in time may not
+/// commit again once others have shown theirs. What stands before an entry follows from the entry alone, whatever forks
+/// are known.
+fn is_first(log: &LogSet, at: &EntryRef, same: impl Fn(&Entry) -> bool) -> bool {
     let before = (log.entries(at.author)).take_while(|(place, _)| place.position() < at.position());
-    let mut receipts = before.filter_map(|(_, entry)| match entry {
-        Entry::Contribution(receipt) => Some(receipt.round),
-        _ => None,
-    });
-    receipts.all(|said| said != round)
-}
-
-fn as_sheet(entry: &Entry) -> Option<&ScoreSheet> {
-    match entry {
-        Entry::ScoreSheet(sheet) => Some(sheet),
-        _ => None,
-    }
+    !before.into_iter().any(|(_, entry)| same(entry))
 }
 
 /// Whether a receipt may be included in the height after `head`.
@@ -357,39 +345,6 @@ pub fn receipt_fits(
             && (head.roster.get(author))
                 .is_some_and(|m| m.role.contributes() && m.root == receipt.shard)
     })
-}
-
-/// Whether a sheet judges the round that `head` certified.
-pub fn sheet_fits(
-    manifest: &Manifest,
-    sheet: &ScoreSheet,
-    author: &PeerId,
-    head: Option<&Head>,
-    judged: Option<&RoundValue>,
-) -> bool {
-    let (Some(head), Some(judged)) = (head, judged) else {
-        return false;
-    };
-    manifest.scoring.evaluators.binary_search(author).is_ok()
-        && (head.roster.get(author)).is_some_and(|member| member.role.evaluates())
-        && sheet.round == head.round
-        && sheet.state == head.hash
-        && sheet.scores.len() == judged.included.len()
-        && (sheet.scores.iter().zip(&judged.included)).all(|(s, i)| s.peer == i.receipt.author)
-}
-
-fn final_scores(
-    manifest: &Manifest,
-    value: &RoundValue,
-    sources: &RoundSources<'_>,
-) -> Vec<crate::round::FinalScore> {
-    let Some(judged) = sources.judged else {
-        return Vec::new();
-    };
-    let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
-        .filter_map(|at| Some((at.author, sources.log.entry(at).and_then(as_sheet)?)))
-        .collect();
-    aggregate::final_scores(&sheets, &judged.included, &manifest.scoring.evaluators)
 }
 
 /// What a proposer chose to put into a round.
@@ -464,11 +419,12 @@ pub fn draft(
         call: selection.call,
         openings: selection.openings,
         leaves: selection.leaves,
+        seals: sheets::seals_of(&selection.sheets, sources.log),
         sheets: selection.sheets,
         scores: Vec::new(),
     };
     check_entries(manifest, head, &value, sources)?;
-    value.scores = final_scores(manifest, &value, sources);
+    value.scores = sheets::final_scores(manifest, &value, sources);
     Ok(value)
 }
 

@@ -149,6 +149,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::Committee,
         Domain::Participants,
         Domain::ScoreSeed,
+        Domain::SheetSeal,
         Domain::AdapterInit,
         Domain::MerkleLeaf,
         Domain::MerkleNode,

@@ -12,7 +12,7 @@ use tributary_protocol::adapter::Adapter;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::codec;
 use tributary_protocol::consensus::ConsensusMessage;
-use tributary_protocol::entry::Entry;
+use tributary_protocol::entry::{Entry, ShownSheet};
 use tributary_protocol::fingerprint::{self, Answer, Question};
 use tributary_protocol::limits;
 use tributary_protocol::log::{SignedBlock, Unverified};
@@ -164,7 +164,11 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
         Entry::Join(join()),
         Entry::Leave,
         Entry::Contribution(contribution()),
-        Entry::ScoreSheet(sheet()),
+        Entry::SheetSeal(sheet().seal(&peer(1))),
+        Entry::ScoreSheet(ShownSheet {
+            sheet: sheet(),
+            seals: 1,
+        }),
     ];
     let seeds: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
     feed("entry", &seeds, |bytes| {

@@ -460,6 +460,7 @@ fn corrupt(net: &Net, run: RunId, change: impl Fn(&mut RoundValue)) -> Certifica
     value.round = head.round.next();
     value.previous = head.hash;
     value.sheets.clear();
+    value.seals.clear();
     value.scores.clear();
     value.joins.clear();
     let manifest = view.manifest().expect("known");

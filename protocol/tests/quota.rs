@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
 use tributary_protocol::codec;
-use tributary_protocol::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
+use tributary_protocol::entry::{
+    Contribution, Entry, Join, Role, Score, ScoreSheet, SheetSeal, ShownSheet,
+};
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
@@ -132,13 +134,25 @@ fn largest_sheet(round: u32) -> Entry {
         high: most,
         luck: most,
     };
-    Entry::ScoreSheet(ScoreSheet {
+    let sheet = ScoreSheet {
         round: Round(round),
         state: StateHash(Digest::from_bytes([4; 32])),
         predicted: limits::MAX_TOKENS,
         loss_before: most,
         loss_after: most,
         scores: (0..limits::MAX_INCLUDED as u8).map(score).collect(),
+    };
+    Entry::ScoreSheet(ShownSheet {
+        sheet,
+        seals: u32::MAX,
+    })
+}
+
+fn seal(round: u32) -> Entry {
+    Entry::SheetSeal(SheetSeal {
+        round: Round(round),
+        state: StateHash(Digest::from_bytes([4; 32])),
+        sheet: Digest::from_bytes([5; 32]),
     })
 }
 
@@ -164,6 +178,7 @@ fn the_largest_log_that_an_honest_member_can_have_fits_with_room() {
     assert!(opening <= quota(0) * 7 / 8, "{opening}");
     for certified in 1..=ROUNDS {
         log.say(vec![largest_receipt(certified)]);
+        log.say(vec![seal(certified)]);
         log.say(vec![largest_sheet(certified)]);
         // A leave is certified before the author can join again, and that join before it can open its sketch or leave.
         if certified % 2 == 0 {

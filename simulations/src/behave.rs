@@ -9,6 +9,7 @@
 mod broken_update;
 mod context;
 mod contradict;
+mod copy_sheet;
 mod copy_update;
 mod double_proposal;
 mod double_vote;
@@ -106,7 +107,7 @@ impl Attack {
 
 /// The names of the built-in attacks, which break the protocol whatever they contribute; families of scenarios draw from
 /// these.
-pub const BUILT_IN: [&str; 22] = [
+pub const BUILT_IN: [&str; 23] = [
     "fork_log",
     "double_vote",
     "double_proposal",
@@ -126,6 +127,7 @@ pub const BUILT_IN: [&str; 22] = [
     "strangers",
     "contradict",
     "pick_sheets",
+    "copy_sheet",
     "grind",
     "forge_history",
     "lie_sketch",
@@ -155,6 +157,7 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("strangers", "Speaks under ever new names that nobody admits", Attack::new(|rng| Box::new(strangers::Strangers::new(rng))));
     add("contradict", "As the creator a second genesis; as a member second certificates, with the keys of its friends", Attack::new(|_| Box::new(contradict::Contradict::default())).at(RunRole::Creator));
     add("pick_sheets", "Score sheets that favour its friends: as an evaluator it writes them, as a proposer it leaves others out", Attack::new(|_| Box::new(pick_sheets::PickSheets::default())).at(RunRole::Evaluator));
+    add("copy_sheet", "An evaluator that scores nothing and signs the first sheet that it hears", Attack::new(|_| Box::new(copy_sheet::CopySheet::default())).at(RunRole::Evaluator));
     add("grind", "The key and the values, of many, that draw best for itself", Attack::new(|_| Box::new(grind::Grind::default())).with_key(grind::key));
     add("forge_history", "Forged certificates, blocks and heads for those that are behind", Attack::new(|_| Box::new(forge_history::ForgeHistory::default())));
     add("lie_sketch", "The sketch of a text that it does not have", Attack::new(|rng| Box::new(lie_sketch::LieSketch::new(rng))));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tributary_attribution::fold::{Books, Chain, Fact, FoldError};
+use tributary_attribution::fold::{Books, Chain, FactId, FoldError};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
@@ -99,14 +99,15 @@ impl IndexedRun {
     }
 
     fn post(&mut self, certificate: &Certificate) -> Result<(), FoldError> {
-        let Some(round) = self.open.push(&self.manifest, &certificate.value)? else {
-            return Ok(());
-        };
-        let judged = round.round;
-        self.books.add(Fact::Round(round))?;
-        let posted = self.books.round(self.run, judged);
-        let (_, credits) = posted.expect("the round was just posted");
-        account::earn(&mut self.earned, credits);
+        for fact in self.open.push(&self.manifest, &certificate.value)? {
+            let id = fact.id();
+            self.books.add(fact)?;
+            if let FactId::Round(run, judged) = id
+                && let Some((_, credits)) = self.books.round(run, judged)
+            {
+                account::earn(&mut self.earned, credits);
+            }
+        }
         Ok(())
     }
 

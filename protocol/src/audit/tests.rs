@@ -3,14 +3,14 @@
 use super::*;
 use crate::beacon::Chain;
 use crate::consensus::{Signed, Vote, VoteKind};
-use crate::entry::{Contribution, Join, Role, Score, ScoreSheet};
+use crate::entry::{Contribution, Join, Role, Score, ScoreSheet, ShownSheet};
 use crate::hash::{Domain, Hasher, Stream, digest};
 use crate::id::{BlockId, MerkleRoot, NanoNats, Ppb, StateHash};
 use crate::log::Block;
 use crate::manifest::UpdateCodec;
 use crate::round::{EntryRef, Included};
 use crate::sign::SecretKey;
-use crate::state::Selection;
+use crate::state::{self, Selection};
 use crate::test_utils::net;
 use crate::time::Timestamp;
 use crate::update;
@@ -114,7 +114,11 @@ impl Archive {
         Chain::new(&key(who), &self.run(), self.manifest.closing_round())
     }
 
-    fn build(&self, mut selection: Selection) -> (RoundValue, Derived) {
+    fn build(&self, selection: Selection) -> (RoundValue, Derived) {
+        self.try_build(selection).expect("a good choice")
+    }
+
+    fn try_build(&self, mut selection: Selection) -> Result<(RoundValue, Derived), Rejection> {
         let committee = state::committee(&self.manifest, &self.run(), self.head.as_ref());
         let proposer = (0..MEMBERS).find(|who| me(*who) == committee.proposer(selection.attempt));
         let round = state::next_round(self.head.as_ref());
@@ -127,7 +131,7 @@ impl Archive {
             judged: self.last.as_ref(),
         };
         let (manifest, head) = (&self.manifest, self.head.as_ref());
-        state::build(manifest, self.run(), head, selection, &sources).expect("a good choice")
+        state::build(manifest, self.run(), head, selection, &sources)
     }
 
     fn signed(&self, value: &RoundValue) -> Certificate {
@@ -196,6 +200,25 @@ impl Archive {
     }
 
     fn judge(&mut self, who: usize) -> EntryRef {
+        let sheet = self.sheet(who);
+        let seals = state::all_seals(&self.manifest);
+        self.show(
+            who,
+            &sheet,
+            ShownSheet {
+                sheet: sheet.clone(),
+                seals,
+            },
+        )
+    }
+
+    /// Seals one sheet and shows another, or the same.
+    fn show(&mut self, who: usize, sealed: &ScoreSheet, shown: ShownSheet) -> EntryRef {
+        self.say(who, Entry::SheetSeal(sealed.seal(&me(who))));
+        self.say(who, Entry::ScoreSheet(shown))
+    }
+
+    fn sheet(&self, who: usize) -> ScoreSheet {
         let head = self.head.as_ref().expect("after the genesis");
         let judged = self.last.as_ref().expect("after the genesis");
         let line = |(at, included): (usize, &Included)| Score {
@@ -205,15 +228,14 @@ impl Archive {
             high: NanoNats(1000),
             luck: NanoNats(10),
         };
-        let sheet = ScoreSheet {
+        ScoreSheet {
             round: head.round,
             state: head.hash,
             predicted: 100,
             loss_before: NanoNats(4_000_000_000),
             loss_after: NanoNats(3_900_000_000),
             scores: judged.included.iter().enumerate().map(line).collect(),
-        };
-        self.say(who, Entry::ScoreSheet(sheet))
+        }
     }
 }
 
@@ -449,6 +471,28 @@ fn too_few_or_foreign_signers_are_found() {
     assert!(replaced(&foreign).contains("no seat"));
 }
 
+type Lie = fn(&mut RoundValue);
+
+/// What a committee may lie about in a value, and what it is found by.
+const LIES: [(&str, Lie); 10] = [
+    ("final scores", |v| v.scores[1].score.0 += 1),
+    ("final scores", |v| {
+        v.sheets.truncate(2);
+        v.seals.truncate(2);
+    }),
+    ("without its seal", |v| v.seals.truncate(2)),
+    ("without its seal", |v| v.seals[0] = v.sheets[0]),
+    ("receipt", |v| {
+        v.included[0].tokens += 1;
+        v.included[0].weight += 1;
+    }),
+    ("a weight", |v| v.included[0].weight += 1),
+    ("no receipt", |v| v.included[0].receipt.index = 1),
+    ("adapter", |v| v.included.truncate(2)),
+    ("state hash", |v| v.adapter.hash = BlobHash::default()),
+    ("adapter", |v| v.adapter.size += 4),
+];
+
 /// A whole committee that signs what does not follow is found out.
 #[test]
 fn a_lying_quorum_is_found() {
@@ -466,21 +510,7 @@ fn a_lying_quorum_is_found() {
         sheets,
         ..Selection::default()
     });
-    type Lie = fn(&mut RoundValue);
-    let lies: [(&str, Lie); 8] = [
-        ("final scores", |v| v.scores[1].score.0 += 1),
-        ("final scores", |v| v.sheets.truncate(2)),
-        ("receipt", |v| {
-            v.included[0].tokens += 1;
-            v.included[0].weight += 1;
-        }),
-        ("a weight", |v| v.included[0].weight += 1),
-        ("no receipt", |v| v.included[0].receipt.index = 1),
-        ("adapter", |v| v.included.truncate(2)),
-        ("state hash", |v| v.adapter.hash = BlobHash::default()),
-        ("adapter", |v| v.adapter.size += 4),
-    ];
-    for (expected, lie) in lies {
+    for (expected, lie) in LIES {
         let mut lied = value.clone();
         lie(&mut lied);
         let mut archive = archive.clone();
@@ -503,6 +533,7 @@ fn a_lying_quorum_is_found() {
         &value,
         &RoundValue {
             sheets: vec![],
+            seals: vec![],
             scores: vec![],
             ..value.clone()
         },
@@ -669,4 +700,87 @@ fn what_comes_after_an_earlier_audit_is_checked_in_full() {
     let (found, _) = resumed(&spoilt, &earlier);
     let fault = found.expect_err("the adapter that is built on");
     assert!(fault.reason.starts_with("adapter"), "{fault}");
+}
+
+/// One certified round and a choice for the next, to which sheets are to be added.
+fn judged() -> (Archive, Selection) {
+    let mut archive = opened();
+    let mut draws = Hasher::new(Domain::Simulation).finalize_xof();
+    let mut round = |archive: &mut Archive| Selection {
+        included: [0, 1, 2]
+            .map(|who| archive.contribute(who, &mut draws))
+            .to_vec(),
+        ..Selection::default()
+    };
+    let first = round(&mut archive);
+    archive.certify(first);
+    let second = round(&mut archive);
+    (archive, second)
+}
+
+/// Why a value with the sheets that `show` leaves cannot be built.
+fn refusal(show: &dyn Fn(&mut Archive) -> Vec<EntryRef>) -> Option<String> {
+    let (mut archive, selection) = judged();
+    let sheets = show(&mut archive);
+    let built = archive.try_build(Selection {
+        sheets,
+        ..selection
+    });
+    built.err().map(|why| why.to_string())
+}
+
+fn refused(show: &dyn Fn(&mut Archive) -> Vec<EntryRef>, words: &str) {
+    let found = refusal(show).expect("it is refused");
+    assert!(found.contains(words), "{words}: {found}");
+}
+
+/// With the seals of all but these.
+fn without(archive: &Archive, sheet: ScoreSheet, unseen: &[usize]) -> ShownSheet {
+    let evaluators = &archive.manifest.scoring.evaluators;
+    let place = |who: &usize| evaluators.binary_search(&me(*who)).expect("an evaluator");
+    let mask = unseen.iter().fold(0, |mask, who| mask | 1 << place(who));
+    let seals = state::all_seals(&archive.manifest) & !mask;
+    ShownSheet { sheet, seals }
+}
+
+#[test]
+fn a_sheet_that_its_author_did_not_seal_is_not_certified() {
+    assert_eq!(
+        refusal(&|a| [1, 2, 3].map(|who| a.judge(who)).to_vec()),
+        None
+    );
+    let bare = |a: &mut Archive| {
+        let shown = without(a, a.sheet(1), &[]);
+        vec![a.say(1, Entry::ScoreSheet(shown))]
+    };
+    refused(&bare, "without its seal");
+    let other = |a: &mut Archive| vec![a.show(1, &a.sheet(2), without(a, a.sheet(1), &[]))];
+    refused(&other, "not what its author sealed");
+    let copied = |a: &mut Archive| {
+        a.say(1, Entry::SheetSeal(a.sheet(2).seal(&me(2))));
+        let shown = without(a, a.sheet(2), &[]);
+        vec![a.say(1, Entry::ScoreSheet(shown))]
+    };
+    refused(&copied, "not what its author sealed");
+    // The first seal counts.
+    let second = |a: &mut Archive| {
+        a.say(1, Entry::SheetSeal(a.sheet(3).seal(&me(1))));
+        vec![a.judge(1)]
+    };
+    refused(&second, "not what its author sealed");
+}
+
+#[test]
+fn a_sheet_that_was_sealed_after_others_were_shown_is_not_certified() {
+    let late = |a: &mut Archive| {
+        let prompt = [1, 2].map(|who| a.show(who, &a.sheet(who), without(a, a.sheet(who), &[3])));
+        [prompt.to_vec(), vec![a.judge(3)]].concat()
+    };
+    refused(&late, "sealed after others were shown");
+    let beyond = |a: &mut Archive| {
+        let mut shown = without(a, a.sheet(1), &[]);
+        shown.seals += 1;
+        vec![a.show(1, &a.sheet(1), shown)]
+    };
+    refused(&beyond, "does not judge");
 }

@@ -1,7 +1,7 @@
 //! What a block may say, and what becomes of its bytes.
 
 use super::*;
-use crate::entry::Role;
+use crate::entry::{Role, ShownSheet};
 use crate::hash::Domain;
 use crate::id::{DatanetId, RunId};
 use crate::test_utils::fixture::*;
@@ -176,7 +176,10 @@ fn entries_that_claim_too_much_are_refused() {
     let judged = |change: fn(&mut crate::entry::ScoreSheet)| {
         let mut it = sheet();
         change(&mut it);
-        entry_refused(Entry::ScoreSheet(it))
+        entry_refused(Entry::ScoreSheet(ShownSheet {
+            sheet: it,
+            seals: 1,
+        }))
     };
     assert!(!judged(|_| ()));
     assert!(judged(|s| s.round.0 = 0));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::NodeContext;
 use super::certified::Certified;
-use crate::entry::{Contribution, Entry, Join};
+use crate::entry::{Contribution, Entry, Join, SheetSeal, ShownSheet};
 use crate::event::{Effect, Notice, Record, Timer};
 use crate::hash::{Digest, Domain};
 use crate::id::{BlobHash, BlobRef, BlockId, PeerId, Round, RunId, Scope, Seq};
@@ -27,8 +27,11 @@ use crate::{limits, state};
 pub(super) struct Index {
     /// Receipts by round and author. The first of an author counts.
     pub(super) receipts: BTreeMap<Round, BTreeMap<PeerId, (EntryRef, Contribution)>>,
-    /// Sheets by judged round and author. The first of an author counts.
-    pub(super) sheets: BTreeMap<Round, BTreeMap<PeerId, EntryRef>>,
+    /// Sheets by judged round and author, with the seals that their authors had seen: those that an author's seal stands
+    /// behind. The first of an author counts.
+    pub(super) sheets: BTreeMap<Round, BTreeMap<PeerId, (EntryRef, u32)>>,
+    /// Seals of sheets by judged round and author. The first of an author counts.
+    seals: BTreeMap<Round, BTreeMap<PeerId, SheetSeal>>,
     /// The last join of an author.
     pub(super) joins: BTreeMap<PeerId, (EntryRef, Join)>,
     /// The last opening of an author.
@@ -49,9 +52,15 @@ impl Index {
                 let round = self.receipts.entry(receipt.round).or_default();
                 round.entry(author).or_insert((at, *receipt));
             }
-            Entry::ScoreSheet(sheet) => {
-                let round = self.sheets.entry(sheet.round).or_default();
-                round.entry(author).or_insert(at);
+            Entry::SheetSeal(seal) => {
+                let round = self.seals.entry(seal.round).or_default();
+                round.entry(author).or_insert(*seal);
+            }
+            Entry::ScoreSheet(ShownSheet { sheet, seals }) => {
+                if self.seal(&author, sheet.round) == Some(&sheet.seal(&author)) {
+                    let round = self.sheets.entry(sheet.round).or_default();
+                    round.entry(author).or_insert((at, *seals));
+                }
             }
             Entry::Join(join) => {
                 self.joins.insert(author, (at, join.clone()));
@@ -85,6 +94,11 @@ impl Index {
         (self.sheets.get(&round)).is_some_and(|s| s.contains_key(author))
     }
 
+    /// What an author has sealed of a round.
+    pub(super) fn seal(&self, author: &PeerId, round: Round) -> Option<&SheetSeal> {
+        self.seals.get(&round)?.get(author)
+    }
+
     /// Asserts that everything stands under the name of its author.
     pub(super) fn assert_invariants(&self) {
         let mut receipts = self.receipts.iter();
@@ -95,6 +109,7 @@ impl Index {
         let receipts = self.receipts.values().flatten();
         let receipts = receipts.map(|(peer, (at, _))| (peer, at));
         let sheets = self.sheets.values().flatten();
+        let sheets = sheets.map(|(peer, (at, _))| (peer, at));
         assert!(
             receipts.chain(sheets).all(|(peer, at)| at.author == *peer),
             "receipts and sheets stand under their authors"
@@ -351,30 +366,54 @@ impl<'a> Known<'a> {
         list.truncate(most);
     }
 
-    /// Sheets that judge the last round, and how many there could be.
+    /// Sheets that judge the last round and were sealed in time, and how many there could be.
     pub(super) fn sheets(self) -> (Vec<EntryRef>, usize) {
+        let expected = self.judges();
         let (Some(head), Some(last)) = (self.head(), self.certified.last_value()) else {
             return (Vec::new(), 0);
         };
-        if last.included.is_empty() {
-            return (Vec::new(), 0);
-        }
-        let manifest = self.manifest();
-        let expected = (manifest.scoring.evaluators.iter())
-            .filter(|peer| head.roster.get(peer).is_some_and(|m| m.role.evaluates()))
-            .count();
         let Some(sheets) = self.index().sheets.get(&head.round) else {
-            return (Vec::new(), expected);
+            return (Vec::new(), expected.count());
         };
-        let fits = |at: &&EntryRef| match self.log().entry(at) {
-            Some(Entry::ScoreSheet(sheet)) => {
-                state::sheet_fits(manifest, sheet, &at.author, Some(head), Some(last))
+        let manifest = self.manifest();
+        let fits = |at: &EntryRef| match self.log().entry(at) {
+            Some(Entry::ScoreSheet(ShownSheet { sheet, seals })) => {
+                seals & !state::all_seals(manifest) == 0
+                    && state::sheet_fits(manifest, sheet, &at.author, Some(head), Some(last))
             }
             _ => false,
         };
-        let sheets: Vec<EntryRef> = sheets.values().filter(fits).copied().collect();
-        assert!(sheets.len() <= expected, "one sheet of each evaluator");
-        (sheets, expected)
+        let shown = sheets.iter().filter(|(_, (at, _))| fits(at));
+        let shown = shown.map(|(peer, (_, seals))| (*peer, *seals)).collect();
+        let timely = state::timely_sheets(manifest, &shown);
+        let expected = expected.count();
+        assert!(timely.len() <= expected, "one sheet of each evaluator");
+        (timely.iter().map(|peer| sheets[peer].0).collect(), expected)
+    }
+
+    /// Seals of the last round that are here, as a sheet names them, and how many there could be.
+    pub(super) fn seals(self) -> (u32, usize) {
+        let (mut seals, mut expected) = (0, 0);
+        for (place, peer) in self.judges() {
+            let head = self.head().filter(|head| {
+                let seal = self.index().seal(peer, head.round);
+                seal.is_some_and(|seal| seal.state == head.hash)
+            });
+            seals |= u32::from(head.is_some()) << place;
+            expected += 1;
+        }
+        (seals, expected)
+    }
+
+    /// The evaluators that may judge the last round, each with its place in the manifest.
+    fn judges(self) -> impl Iterator<Item = (usize, &'a PeerId)> {
+        let last = self.certified.last_value();
+        let head = (self.head()).filter(|_| last.is_some_and(|last| !last.included.is_empty()));
+        let evaluators = self.manifest().scoring.evaluators.iter().enumerate();
+        evaluators.filter(move |(_, peer)| {
+            let member = head.and_then(|head| head.roster.get(peer));
+            member.is_some_and(|member| member.role.evaluates())
+        })
     }
 }
 

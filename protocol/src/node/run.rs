@@ -185,6 +185,7 @@ impl OpenRun {
         if let Some(leave) = membership.ask_to_leave(cx, known) {
             self.append(cx, ledger, leave, Vec::new());
         }
+        self.show_sheet(cx, ledger);
         if !self.settling.has_adapter(&self.certified) || self.certified.is_finished() {
             return;
         }

@@ -1,18 +1,20 @@
-//! What an evaluator owes the open height: the score sheet of the round before.
+//! What an evaluator owes the open height: the score sheet of the round before, sealed first and shown when the others
+//! have sealed theirs.
 
 use std::sync::Arc;
 
 use super::NodeContext;
 use super::certified::Certified;
-use super::known::{Known, Ledger};
+use super::known::{Known, Ledger, wake};
 use super::run::OpenRun;
 use super::settle::Settling;
 use crate::adapter::Adapter;
-use crate::aggregate::ContributionVector;
-use crate::entry::{Entry, ScoreSheet};
-use crate::event::{Effect, ScoreTask};
+use crate::aggregate::{self, ContributionVector};
+use crate::entry::{Entry, ScoreSheet, ShownSheet};
+use crate::event::{Effect, Notice, ScoreTask};
 use crate::id::{PeerId, Round};
 use crate::state;
+use crate::time::Instant;
 
 /// A derived round, kept for scoring.
 pub(super) struct Scorable {
@@ -67,8 +69,15 @@ impl Settling {
     }
 }
 
+/// A sheet that is sealed and not shown yet.
+pub(super) struct SealedSheet {
+    sheet: ScoreSheet,
+    /// When as many had sealed as final scores take.
+    since: Option<Instant>,
+}
+
 impl OpenRun {
-    /// Signs a sheet, unless its round has passed or was judged already.
+    /// Seals a sheet, unless its round has passed or was judged already.
     pub(super) fn on_scored(
         &mut self,
         cx: &mut NodeContext,
@@ -78,8 +87,55 @@ impl OpenRun {
         let known = Known::new(&self.certified, ledger);
         let last = self.certified.last_value();
         let fits = state::sheet_fits(known.manifest(), &sheet, &cx.me, known.head(), last);
-        if fits && !known.index().has_sheet(&cx.me, sheet.round) {
-            self.append(cx, ledger, Entry::ScoreSheet(sheet), Vec::new());
+        if !fits || known.index().has_sheet(&cx.me, sheet.round) {
+            return;
+        }
+        let seal = sheet.seal(&cx.me);
+        match known.index().seal(&cx.me, sheet.round) {
+            None => self.append(cx, ledger, Entry::SheetSeal(seal), Vec::new()),
+            // Before a restart.
+            Some(before) if *before == seal => {}
+            Some(_) => {
+                let why = format!(
+                    "round {}: the score sheet differs from the one that this peer sealed before it was restarted, so \
+                     it is not shown and does not count; nothing is to be done",
+                    sheet.round
+                );
+                let run = Some(self.certified.id);
+                return cx.notify(Notice::CommandFailed { run, why });
+            }
+        }
+        self.settling.sealed = Some(SealedSheet { sheet, since: None });
+    }
+
+    /// Shows the sealed sheet, once everybody has sealed, or enough have and the grace window passed, or the deadline.
+    pub(super) fn show_sheet(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
+        let known = Known::new(&self.certified, ledger);
+        let (Some(sealed), Some(head)) = (&mut self.settling.sealed, known.head()) else {
+            return;
+        };
+        if sealed.sheet.round != head.round {
+            self.settling.sealed = None;
+            return;
+        }
+        let (now, deadlines) = (cx.now.monotonic, known.manifest().plan.deadlines);
+        let (seals, expected) = known.seals();
+        let given = seals.count_ones() as usize;
+        let needed = aggregate::needed(known.manifest().scoring.evaluators.len());
+        if given >= needed && given < expected && sealed.since.is_none() {
+            sealed.since = Some(now);
+            let over = now.after_ms(deadlines.grace_ms.into());
+            wake(cx, known.id(), self.height.round, over);
+        }
+        let waited = |since: Instant| now.since_ms(since) >= u64::from(deadlines.grace_ms);
+        let is_over = now >= self.height.began.after_ms(deadlines.round_ms.into());
+        if given < expected && !is_over && !sealed.since.is_some_and(waited) {
+            return;
+        }
+        if let Some(SealedSheet { sheet, .. }) = self.settling.sealed.take() {
+            assert!(given <= expected, "only evaluators seal");
+            let shown = ShownSheet { sheet, seals };
+            self.append(cx, ledger, Entry::ScoreSheet(shown), Vec::new());
         }
     }
 }

@@ -11,7 +11,7 @@ use super::certified::Certified;
 use super::height::OpenHeight;
 use super::known::{Known, Ledger};
 use super::run::OpenRun;
-use super::score::Scorable;
+use super::score::{Scorable, SealedSheet};
 use super::steps::StepCache;
 use crate::adapter::Adapter;
 use crate::certificate::Certificate;
@@ -34,6 +34,8 @@ pub(super) struct Settling {
     pub(super) scorable: Option<Scorable>,
     /// The last round whose scoring was asked for.
     pub(super) scoring: Option<Round>,
+    /// This peer's sheet of the last round, until it is shown.
+    pub(super) sealed: Option<SealedSheet>,
     /// Updates of the last turns, for evaluators; see `public`.
     pub(super) public_updates: BTreeMap<BlobHash, Bytes>,
     /// Whether this peer had a seat in the height before: it keeps that round's adapter for those who are

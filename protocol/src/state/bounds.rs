@@ -81,7 +81,8 @@ pub(super) fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<()
     if changes.max(value.openings.len()) > limits::MAX_CHANGES_PER_ROUND {
         return Err(Rejection::Limit("joins, openings and leaves of one round"));
     }
-    if value.sheets.len() > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
+    let sheets = value.sheets.len().max(value.seals.len());
+    if sheets > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
         return Err(Rejection::Limit("score sheets"));
     }
     let most = round_tokens(manifest);

@@ -3,7 +3,7 @@
 use crate::adapter::{AdapterShape, Module};
 use crate::certificate::Certificate;
 use crate::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
-use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet};
+use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet, ShownSheet};
 use crate::fingerprint::{Answer, Blinding, Declined, Question, Span};
 use crate::hash::Digest;
 use crate::id::{
@@ -253,7 +253,11 @@ pub fn working(before: &SignedBlock) -> Block {
         scope: before.block().scope,
         entries: vec![
             Entry::Contribution(contribution()),
-            Entry::ScoreSheet(sheet()),
+            Entry::SheetSeal(sheet().seal(&peer(1))),
+            Entry::ScoreSheet(ShownSheet {
+                sheet: sheet(),
+                seals: 3,
+            }),
             Entry::Leave,
             Entry::Call(vec![place(peer(6), 4)]),
             Entry::Opening(sketch()),
@@ -324,6 +328,7 @@ pub fn value() -> RoundValue {
         }],
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],
+        seals: vec![place(peer(2), 8)],
         scores: vec![FinalScore {
             peer: peer(1),
             score: NanoNats(100_000_000),

@@ -1,6 +1,6 @@
 //! Ledgers that nobody would write: whatever the logs of strangers and of one member hold, the others go on.
 
-use tributary_protocol::entry::{Contribution, Entry, Role, Score, ScoreSheet};
+use tributary_protocol::entry::{Contribution, Entry, Role, Score, ScoreSheet, ShownSheet};
 use tributary_protocol::event::{Command, JoinRequest};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
 use tributary_protocol::id::{
@@ -80,19 +80,32 @@ fn entry(draws: &mut Stream, net: &Net, run: &RunId) -> Entry {
             // As the last member joined with.
             shard: MerkleRoot(Digest::from_bytes([net.ids.len() as u8; 32])),
         }),
-        _ => Entry::ScoreSheet(ScoreSheet {
-            round,
-            state,
-            predicted: 1,
-            loss_before: NanoNats(2),
-            loss_after: NanoNats(1),
-            scores: vec![Score {
-                peer: net.ids[0],
-                score: NanoNats(1),
-                low: NanoNats(0),
-                high: NanoNats(2),
-                luck: NanoNats(1),
-            }],
+        _ => judgement(draws, net, round, state),
+    }
+}
+
+/// A seal, or a sheet that may be another than was sealed.
+fn judgement(draws: &mut Stream, net: &Net, round: Round, state: StateHash) -> Entry {
+    let sheet = ScoreSheet {
+        round,
+        state,
+        predicted: 1,
+        loss_before: NanoNats(2),
+        loss_after: NanoNats(1),
+        scores: vec![Score {
+            peer: net.ids[0],
+            score: NanoNats(draws.below(2) as i64),
+            low: NanoNats(0),
+            high: NanoNats(2),
+            luck: NanoNats(1),
+        }],
+    };
+    let author = net.ids[draws.below(net.ids.len() as u64) as usize];
+    match draws.below(2) {
+        0 => Entry::SheetSeal(sheet.seal(&author)),
+        _ => Entry::ScoreSheet(ShownSheet {
+            sheet,
+            seals: draws.below(8) as u32,
         }),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use tributary_protocol::entry::Role;
+use tributary_protocol::entry::{Entry, Role};
 use tributary_protocol::event::{Command, JoinRequest, Record};
 use tributary_protocol::id::{PeerId, Round, RunId, StateHash};
 use tributary_protocol::manifest::{FactorSchedule, Manifest, UpdateCodec, Weights};
@@ -174,6 +174,60 @@ fn an_evaluator_that_crashes_before_it_scored_still_signs_its_sheet() {
             value.round
         );
     }
+}
+
+/// Seals and sheets that a node holds of one author.
+fn judged(net: &Net, at: usize, run: &RunId, author: usize) -> (usize, Vec<u32>) {
+    let view = net.nodes[at].as_ref().and_then(|node| node.run(run));
+    let view = view.expect("followed");
+    let mut seals = 0;
+    let mut sheets = Vec::new();
+    for (_, entry) in view.log().entries(net.ids[author]) {
+        match entry {
+            Entry::SheetSeal(_) => seals += 1,
+            Entry::ScoreSheet(shown) => sheets.push(shown.seals),
+            _ => {}
+        }
+    }
+    (seals, sheets)
+}
+
+#[test]
+fn sheets_are_shown_when_every_evaluator_has_sealed() {
+    let mut net = Net::new(5);
+    let run = start(&mut net, 5, 3);
+    assert!(net.run_until(120_000, |net| all_finished(net, &run, 5)));
+    let evaluators: Vec<usize> = (0..5)
+        .filter(|who| judged(&net, 0, &run, *who).0 > 0)
+        .collect();
+    assert_eq!(evaluators.len(), 2);
+    for who in evaluators {
+        let (seals, sheets) = judged(&net, 0, &run, who);
+        assert_eq!(seals, 3, "a seal a round");
+        assert_eq!(sheets, [0b11; 3], "each behind both seals");
+    }
+}
+
+#[test]
+fn an_evaluator_that_crashes_between_seal_and_sheet_shows_what_it_sealed() {
+    let mut net = Net::new(5);
+    let run = start(&mut net, 5, 3);
+    let between = |net: &Net| {
+        let (seals, sheets) = judged(net, 1, &run, 1);
+        seals > sheets.len()
+    };
+    assert!(net.run_until(60_000, between));
+    net.crash(1);
+    net.restart(1);
+    assert!(
+        between(&net),
+        "the seal was durable before anybody heard of it"
+    );
+    assert!(net.run_until(120_000, |net| all_finished(net, &run, 5)));
+    assert_eq!(judged(&net, 0, &run, 1), (3, vec![0b11; 3]));
+    let node = net.nodes[0].as_ref().expect("running");
+    let chain = node.run(&run).expect("followed").chain();
+    assert!((chain[2..].iter()).all(|certificate| certificate.value.sheets.len() == 2));
 }
 
 #[test]

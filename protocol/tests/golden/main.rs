@@ -89,6 +89,7 @@ fn roster() -> Roster {
         included: vec![],
         leaves: vec![],
         sheets: vec![],
+        seals: vec![],
         scores: vec![],
         ..value()
     };

@@ -2,7 +2,7 @@
 
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Vote, VoteKind};
-use tributary_protocol::entry::{Entry, Role};
+use tributary_protocol::entry::{Entry, Role, ShownSheet};
 use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
 use tributary_protocol::listing::Listing;
@@ -244,7 +244,7 @@ fn entry(o: &mut Out, entry: &Entry) {
             o.int(3u8).round(c.round).raw(c.base.as_bytes());
             o.blob(&c.update).int(c.tokens).raw(c.shard.as_bytes());
         }
-        Entry::ScoreSheet(s) => {
+        Entry::ScoreSheet(ShownSheet { sheet: s, seals }) => {
             o.int(4u8).round(s.round).raw(s.state.as_bytes());
             o.int(s.predicted).nano(s.loss_before).nano(s.loss_after);
             o.list(&s.scores, |o, s| {
@@ -254,6 +254,7 @@ fn entry(o: &mut Out, entry: &Entry) {
                     .nano(s.high)
                     .nano(s.luck);
             });
+            o.int(*seals);
         }
         Entry::Call(joins) => {
             o.int(5u8).list(joins, |o, place| {
@@ -267,6 +268,12 @@ fn entry(o: &mut Out, entry: &Entry) {
         }
         Entry::Publish(blob) => {
             o.int(7u8).blob(blob);
+        }
+        Entry::SheetSeal(s) => {
+            o.int(8u8)
+                .round(s.round)
+                .raw(s.state.as_bytes())
+                .raw(s.sheet.as_bytes());
         }
     }
 }
@@ -315,7 +322,7 @@ fn write_value(o: &mut Out, v: &RoundValue) {
     o.list(&v.openings, |o, opened| {
         o.entry_ref(&opened.entry).int(opened.own_tokens);
     });
-    for places in [&v.leaves, &v.sheets] {
+    for places in [&v.leaves, &v.sheets, &v.seals] {
         o.list(places, |o, place| {
             o.entry_ref(place);
         });

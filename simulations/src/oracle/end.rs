@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tributary_attribution::{Account, Balance, Books, CertifiedRound, Fact};
+use tributary_attribution::{Account, Balance, Books, fold};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
@@ -203,7 +203,7 @@ pub(super) fn scores_are_within_honest_ones(
     }
     let sheets: Vec<_> = (view.log().all())
         .filter_map(|(at, entry)| match entry {
-            Entry::ScoreSheet(sheet) if !liars.contains(&at.author) => Some(sheet),
+            Entry::ScoreSheet(shown) if !liars.contains(&at.author) => Some(&shown.sheet),
             _ => None,
         })
         .collect();
@@ -242,8 +242,8 @@ pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Res
             continue;
         };
         let values = view.chain().iter().map(|certificate| &certificate.value);
-        let books = CertifiedRound::chain(manifest, values)
-            .and_then(|rounds| Books::of(rounds.into_iter().map(Fact::Round)))
+        let books = fold::facts(manifest, values)
+            .and_then(Books::of)
             .map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
         match books.total() {
             Ok(total) if total == Balance::default() => {}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::credit;
 use tributary_attribution::significance::{Significance, TestedScore};
-use tributary_protocol::entry::{Entry, Role, ScoreSheet};
+use tributary_protocol::entry::{Entry, Role, ScoreSheet, ShownSheet};
 use tributary_protocol::id::{BlobHash, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
@@ -106,7 +106,7 @@ pub(crate) fn names(machines: &[Machine]) -> BTreeMap<PeerId, usize> {
 fn sheets<'a>(view: &RunView<'a>) -> BTreeMap<Round, Vec<(EntryRef, &'a ScoreSheet)>> {
     let mut out: BTreeMap<Round, Vec<_>> = BTreeMap::new();
     for (at, entry) in view.log().all() {
-        if let Entry::ScoreSheet(sheet) = entry {
+        if let Entry::ScoreSheet(ShownSheet { sheet, .. }) = entry {
             out.entry(sheet.round).or_default().push((at, sheet));
         }
     }

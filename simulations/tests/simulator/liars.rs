@@ -289,6 +289,29 @@ fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
     );
 }
 
+/// One of four evaluators signs the sheets of others. It has none before they are shown, so it seals too late.
+#[test]
+fn whoever_copies_a_sheet_has_none_that_counts() {
+    let mut scenario = only("copy_sheet", 1);
+    scenario.evaluators = 4;
+    let outcome = World::new(&scenario, 3, None).recorded().run();
+    kept(&scenario, &outcome);
+    let history = outcome.history.expect("it was recorded");
+    let lies = |peer: usize| !history.participants[peer].behaviour.is_empty();
+    let copier = (1..=4).find(|peer| lies(*peer)).expect("an evaluator");
+    let sheets: Vec<_> = (history.rounds.iter())
+        .flat_map(|round| &round.sheets)
+        .collect();
+    let (copied, honest): (Vec<_>, Vec<_>) = (sheets.iter()).partition(|s| s.evaluator == copier);
+    assert!(!copied.is_empty(), "nothing was copied");
+    assert!(copied.iter().all(|sheet| !sheet.certified), "a copy counts");
+    assert_eq!(honest.len(), 3 * scenario.rounds as usize);
+    assert!(
+        honest.iter().all(|sheet| sheet.certified),
+        "an honest sheet does not"
+    );
+}
+
 /// Draws follow from links that nobody knows while keys are made, and that no choice of a proposer moves: over many
 /// heights grinders are in turn, and drawn to train, as often as their number says.
 #[test]

@@ -23,6 +23,12 @@ pub(super) fn text(statement: &StatementView, call: &str) -> String {
         if run.periods.len() > 1 {
             out.push_str(&periods(&run.periods));
         }
+        if run.closing_micro_open > 0 {
+            out.push_str(&format!(
+                "  of what had waited, when the run closed: {} micro-OPEN\n",
+                run.closing_micro_open
+            ));
+        }
         for account in &run.accounts {
             out.push_str(&format!(
                 "  as {:<12} {} micro-OPEN\n",
