@@ -61,12 +61,17 @@ impl Facts {
         MicroOpen(u128::from(self.below(1 << bits)))
     }
 
+    /// One peer in so many.
+    fn some(&mut self, of: u64) -> Vec<u64> {
+        (0..PEERS).filter(|_| self.draws.below(of) == 0).collect()
+    }
+
     fn round(&mut self, of: u64) -> Fact {
         let number = &mut self.rounds[of as usize];
         *number += 1;
         let round = Round(*number);
         let mut scores = Vec::new();
-        for n in (0..PEERS).filter(|_| self.draws.below(8) == 0) {
+        for n in self.some(8) {
             let score = self.draws.below(2_000_000) as i64 - 500_000;
             scores.push(TestedScore {
                 score: FinalScore {
@@ -100,7 +105,7 @@ impl Facts {
         self.answers += 1;
         let mut left = 1_000_000_000;
         let mut shares = Vec::new();
-        for n in (0..PEERS).filter(|_| self.draws.below(10) == 0) {
+        for n in self.some(10) {
             let share = self.draws.below(left / 2 + 1) as u32;
             left -= u64::from(share);
             shares.push(AnswerShare {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tributary_protocol::event::Notice;
 use tributary_simulations::behave::BUILT_IN;
-use tributary_simulations::record::{History, IncludedUpdate, RoundFacts, What};
+use tributary_simulations::record::{History, IncludedUpdate, RoundFacts, SheetFacts, What};
 use tributary_simulations::scenario::{self, Change, Kill, Liars, Scenario, WeightsName};
 use tributary_simulations::soak::soak;
 use tributary_simulations::world::{Outcome, Strike, World};
@@ -299,10 +299,9 @@ fn whoever_copies_a_sheet_has_none_that_counts() {
     let history = outcome.history.expect("it was recorded");
     let lies = |peer: usize| !history.participants[peer].behaviour.is_empty();
     let copier = (1..=4).find(|peer| lies(*peer)).expect("an evaluator");
-    let sheets: Vec<_> = (history.rounds.iter())
-        .flat_map(|round| &round.sheets)
-        .collect();
-    let (copied, honest): (Vec<_>, Vec<_>) = (sheets.iter()).partition(|s| s.evaluator == copier);
+    let sheets = (history.rounds.iter()).flat_map(|round| &round.sheets);
+    let (copied, honest): (Vec<&SheetFacts>, Vec<&SheetFacts>) =
+        sheets.partition(|s| s.evaluator == copier);
     assert!(!copied.is_empty(), "nothing was copied");
     assert!(copied.iter().all(|sheet| !sheet.certified), "a copy counts");
     assert_eq!(honest.len(), 3 * scenario.rounds as usize);
