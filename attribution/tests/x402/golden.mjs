@@ -6,7 +6,8 @@
 //                                   exit status 1, and a line for each difference, when something is not the same
 //
 // A file has four lists: `channels`, `settlements`, `balances`, `lines`. Amounts are base units as decimal strings, hashes,
-// addresses and signatures are 0x-hexadecimal. Keys of the signers are keccak256 of a label, and hold nothing anywhere.
+// addresses and signatures are 0x-hexadecimal. Keys of the signers (`keys`, `secret`) are keccak256 of a label, and hold
+// nothing anywhere; a file to check needs none.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import {
@@ -80,13 +81,15 @@ function channel({ chainId, config, maxClaimableAmount, refund, claims }) {
   };
 }
 
-async function signedChannel(input, payer, authorizer) {
+async function signedChannel(input, keys) {
+  const [payer, authorizer] = [keys.voucher, keys.authorizer].map((key) => privateKeyToAccount(key));
   const made = channel(input);
   const network = `eip155:${input.chainId}`;
   const voucher = await signVoucher(payer, made.channelId, input.maxClaimableAmount, network);
   return {
     ...input,
     ...made,
+    keys,
     voucherSignature: voucher.signature,
     refundSignature: await authorizer.sign({ hash: made.refundDigest }),
     claimSignature: await authorizer.sign({ hash: made.claimDigest }),
@@ -98,15 +101,17 @@ async function channels() {
   for (const chainId of [1612, 31337]) {
     for (const [at, maxClaimableAmount] of ["1000000000000", "123456000000000000", `${MOST}`].entries()) {
       const label = `${chainId} ${at}`;
-      const payer = account(`payer ${label}`);
       // With a key of its own for vouchers, with the payer's own, and with none, so that the payer signs.
-      const voucherSigner = at === 0 ? account(`vouchers ${label}`) : payer;
-      const authorizer = account(`receiver ${label}`);
+      const keys = {
+        voucher: secret(`${at === 0 ? "vouchers" : "payer"} ${label}`),
+        authorizer: secret(`receiver ${label}`),
+      };
+      const payer = account(`payer ${label}`);
       const config = {
         payer: payer.address,
-        payerAuthorizer: at === 2 ? ZERO_ADDRESS : voucherSigner.address,
+        payerAuthorizer: at === 2 ? ZERO_ADDRESS : privateKeyToAccount(keys.voucher).address,
         receiver: place(`till ${label}`),
-        receiverAuthorizer: authorizer.address,
+        receiverAuthorizer: privateKeyToAccount(keys.authorizer).address,
         token: place("token"),
         withdrawDelay: [900, 86400, 2592000][at],
         salt: word(`salt ${label}`),
@@ -124,7 +129,7 @@ async function channels() {
         refund: { nonce: at * 3, amount: `${5n ** BigInt(at * 20)}` },
         claims: [claim, ...others],
       };
-      made.push(await signedChannel(input, voucherSigner, authorizer));
+      made.push(await signedChannel(input, keys));
     }
   }
   return made;
@@ -201,11 +206,13 @@ function settlement(input) {
   };
 }
 
-async function signedSettlement(input, signer) {
+async function signedSettlement(input, key) {
+  const signer = privateKeyToAccount(key);
   const made = settlement(input);
   return {
     ...input,
     ...made,
+    secret: key,
     signer: signer.address,
     rootSignature: await signer.sign({ hash: made.rootDigest }),
     slashSignature: await signer.sign({ hash: made.slashDigest }),
@@ -240,7 +247,7 @@ async function settlements() {
         },
         slash: { account: place(`liar ${label}`), amount: "3000000000000000000", evidence: word(`evidence ${label}`) },
       };
-      made.push(await signedSettlement(input, account(`member ${label}`)));
+      made.push(await signedSettlement(input, secret(`member ${label}`)));
     }
   }
   return made;
