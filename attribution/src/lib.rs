@@ -20,8 +20,9 @@
 //! Modules: [`coalition`], [`utility`], [`shapley`] (the exact truth for small groups), [`path`] (the score of a
 //! round), [`novelty`] (what of it is new), [`significance`] (what of it is more than luck), [`interval`], [`query`]
 //! (shares of one answer), [`lexical`] (spans of an answer that stand in a shard), [`money`], [`account`], [`credit`],
-//! [`closing`] (what waited), [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid open), and
-//! [`mod@reference`], the slow twins.
+//! [`closing`] (what waited), [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid
+//! open), [`settlement`] (what is signed of the books for a chain, and proofs of one line), [`voucher`] (what
+//! consumers sign for servers), and [`mod@reference`], the slow twins.
 
 pub mod account;
 pub mod closing;
@@ -38,11 +39,13 @@ pub mod novelty;
 pub mod path;
 pub mod query;
 pub mod reference;
+pub mod settlement;
 pub mod shapley;
 pub mod significance;
 pub mod statement;
 pub mod utility;
 pub mod vector;
+pub mod voucher;
 
 pub use account::Account;
 pub use closing::Closing;
