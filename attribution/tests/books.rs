@@ -1,12 +1,14 @@
 //! The books under everything that can happen to facts: they come twice, in another order, forked, senseless, and again
 //! after a crash. Money is conserved at every step, and whoever holds the same facts holds the same books.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tributary_attribution::credit::Offer;
 use tributary_attribution::fee::Usage;
 use tributary_attribution::fold::FoldError;
 use tributary_attribution::query::{AnswerShare, AnswerShares};
+use tributary_attribution::settlement::{Address, Balances, BaseUnits, SumNode};
 use tributary_attribution::significance::{CumulativeScore, TestedScore};
 use tributary_attribution::{Balance, Books, CertifiedRound, Closing, Fact};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
@@ -272,16 +274,38 @@ impl Pair {
             self.hear(at);
         }
         assert!(self.prompt == self.late, "equal facts, other books");
+        for of in 0..RUNS {
+            assert_eq!(root(&self.prompt, run(of)), root(&self.late, run(of)));
+        }
         assert_eq!(self.prompt.total(), Ok(Balance::default()));
         assert_eq!(self.prompt.facts().count(), self.known.len());
         self.done
     }
 }
 
+/// The root that members of a run would sign: what each peer holds of what was earned.
+fn root(books: &Books, run: RunId) -> SumNode {
+    let mut accounts = BTreeMap::<Address, BaseUnits>::new();
+    for (account, balance) in books.balances_of(run) {
+        let Some(holder) = account.holder().filter(|_| balance.0 > 0) else {
+            continue;
+        };
+        let mut address = [0; 20];
+        address.copy_from_slice(&holder.as_bytes()[..20]);
+        let held = accounts.entry(Address(address)).or_default();
+        let earned = MicroOpen(balance.0.unsigned_abs());
+        let earned = BaseUnits::from_micro(earned).expect("within 128 bits");
+        *held = held.checked_add(earned).expect("within 128 bits");
+    }
+    Balances::build(&accounts)
+        .expect("no reserved address")
+        .root()
+}
+
 /// What the rounds of a run left waiting.
 fn closing(books: &Books, run: RunId) -> Closing {
     let mut waiting = 0;
-    let mut earned = std::collections::BTreeMap::<PeerId, u128>::new();
+    let mut earned = BTreeMap::<PeerId, u128>::new();
     for (_, credits) in books.rounds(run) {
         waiting += credits.waiting.0;
         for line in credits.lines.iter().filter(|line| line.amount.0 > 0) {

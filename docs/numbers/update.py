@@ -608,7 +608,30 @@ def served(report=None, commit=None):
                         table(["what", "measured", "promised"], rows)])
 
 
+def books(report=None, commit=None):
+    where = machine(commit)
+    if report is None:
+        ignored = ["--", "--ignored", "--nocapture", "--test-threads", "1"]
+        report = run("cargo", "test", "--workspace", "-q", "--test", "books", *ignored)
+        report += run("cargo", "test", "--workspace", "-q", "--test", "admission", *ignored)
+        report += run("cargo", "test", "--workspace", "-q", "--test", "x402", "vouchers", *ignored)
+    [(fresh, repeated, forked, senseless, crashes, seconds)] = found(
+        r"books: (\d+) new, (\d+) repeated, (\d+) forked, (\d+) senseless, (\d+) crashes, (\d+) s", report)
+    [(entries, rate)] = found(r"admission: (\d+) entries a block, median (\d+) entries/s", report)
+    vouchers = sorted(found(r"(\d+) vouchers in a second of one core", report), key=int)[1]
+    rows = [
+        ("facts taken into two books, at once and late", count(fresh)),
+        ("told again", count(repeated)), ("another fact under a known name, refused", count(forked)),
+        ("what no certificate can say, refused", count(senseless)), ("crashes, back to the last copy", count(crashes)),
+        ("seconds for all of it", seconds),
+        (f"entries admitted a second and core, {entries} a block", count(rate)),
+        ("vouchers verified a second and core", count(vouchers)),
+    ]
+    return f"{where} Development profile, whose arithmetic is optimised.\n\n" + table(["what", "measured"], rows)
+
+
 PAGES = {
+    "books": books,
     "api": api, "served": served,
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
@@ -622,11 +645,11 @@ PAGES = {
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for decoders, demo, newcomers, forms, processes, reach, replay, scale, served, serving or why")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for books, decoders, demo, newcomers, forms, processes, reach, replay, scale, served, serving or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["served"], ["serving"], ["forms"], ["why"])):
+            and given.pages in (["books"], ["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["served"], ["serving"], ["forms"], ["why"])):
         arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
                         "processes, reach, replay, scale, served, serving or why")
     report = given.report

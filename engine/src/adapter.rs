@@ -45,6 +45,7 @@ struct Pair {
 /// Factors that are packed one behind the other.
 struct Packed<'a> {
     adapter: &'a Adapter,
+    segments: &'a [Segment],
     halves: Vec<u16>,
 }
 
@@ -63,7 +64,7 @@ impl Packed<'_> {
     /// Packs factor `A` of a module, its ranks filled up to whole fours with zeros.
     fn narrowing(&mut self, module: usize) -> usize {
         let start = self.halves.len();
-        let segment = &self.adapter.shape().segments()[2 * module];
+        let segment = &self.segments[2 * module];
         let rows: Vec<&[f32]> = (self.adapter.segment(segment))
             .chunks_exact(segment.cols)
             .collect();
@@ -83,14 +84,17 @@ impl Packed<'_> {
     /// Packs factor `B` of a module.
     fn widening(&mut self, module: usize) -> usize {
         let start = self.halves.len();
-        let segment = &self.adapter.shape().segments()[2 * module + 1];
-        let values = self.adapter.segment(segment);
+        let segment = &self.segments[2 * module + 1];
         let rank = segment.cols;
-        for panel in 0..panels(segment.rows) {
-            for at in 0..rank {
-                let lane = |lane: usize| values.get((panel * PANEL + lane) * rank + at);
-                let half = |value: Option<&f32>| value.map_or(0, |value| narrowed(*value));
-                self.halves.extend((0..PANEL).map(|l| half(lane(l))));
+        for rows in self.adapter.segment(segment).chunks(PANEL * rank) {
+            let panel = self.halves.len();
+            self.halves.resize(panel + PANEL * rank, 0);
+            let panel = &mut self.halves[panel..];
+            for (lane, row) in rows.chunks_exact(rank).enumerate() {
+                let column = panel[lane..].iter_mut().step_by(PANEL);
+                column
+                    .zip(row)
+                    .for_each(|(half, value)| *half = narrowed(*value));
             }
         }
         start
@@ -108,6 +112,7 @@ impl LoadedAdapter {
         let rank = adapter.shape().rank as usize;
         let mut packed = Packed {
             adapter,
+            segments: &segments,
             halves: in_large_pages(packed_length(adapter)),
         };
         let mut pairs = vec![None; places.len()];
@@ -134,6 +139,19 @@ impl LoadedAdapter {
             rank,
             pairs,
             halves: packed.halves,
+        })
+    }
+
+    /// As [`LoadedAdapter::new`], with the content hash taken on a thread beside.
+    ///
+    /// # Errors
+    /// When it does not fit the base.
+    pub fn hashed(config: &Config, adapter: &Adapter) -> Result<Self, LoraError> {
+        std::thread::scope(|scope| {
+            let content = scope.spawn(|| adapter.content());
+            let mut loaded = Self::new(config, adapter, Digest::default())?;
+            loaded.content = content.join().expect("hashing ends");
+            Ok(loaded)
         })
     }
 

@@ -105,7 +105,7 @@ impl Bench {
         let entries = file.header.entries.clone();
         let mut tensors = std::collections::BTreeMap::new();
         file.tensors(
-            &mut |_| (),
+            None,
             |_| true,
             |entry, values| {
                 tensors.insert(

@@ -261,10 +261,12 @@ impl Adapter {
                 found: values.len(),
             });
         }
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            return Err(AdapterError::NotFinite(at));
+        // Without an early end the loop runs on vectors.
+        if values.iter().fold(true, |all, v| all & v.is_finite()) {
+            return Ok(Self { shape, values });
         }
-        Ok(Self { shape, values })
+        let at = values.iter().position(|v| !v.is_finite());
+        Err(AdapterError::NotFinite(at.unwrap_or(0)))
     }
 
     /// The starting point of a run: `A` uniform in `+-1/sqrt(inputs)` drawn from `seed`, `B` zero

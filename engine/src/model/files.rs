@@ -282,7 +282,7 @@ fn assemble<R: std::io::Read, T>(
     let is_repeated = found.contains(&slots.len());
     for (file, places) in files.into_iter().zip(&places) {
         let wanted = |entry: usize| places[entry].is_some();
-        file.tensors(seen, wanted, |entry, numbers| {
+        file.tensors(Some(seen), wanted, |entry, numbers| {
             let Some(slot) = places[entry] else { return };
             if slot == TABLE && is_repeated {
                 tied[0] = Some(numbers_hash(&numbers));

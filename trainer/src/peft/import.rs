@@ -117,7 +117,7 @@ fn build(
     let mut values = vec![0.0; shape.parameters()];
     let mut effect = false;
     file.tensors(
-        &mut |_| (),
+        None,
         |_| true,
         |entry, mut numbers| {
             let (target, factor) = places[entry];

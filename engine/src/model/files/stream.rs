@@ -55,15 +55,17 @@ impl<R: Read> TensorFile<R> {
     }
 
     /// Reads the numbers of each entry for which `wanted` says so and hands them to `take` with the
-    /// entry's place in the header; the bytes of the others only pass by.
+    /// entry's place in the header; the bytes of the others only pass by. An observer sees all bytes, on a thread beside.
     pub fn tensors(
         mut self,
-        seen: &mut Observer<'_>,
+        mut seen: Option<&mut Observer<'_>>,
         wanted: impl Fn(usize) -> bool,
         mut take: impl FnMut(usize, Vec<f32>),
     ) -> Result<(), WeightsError> {
-        seen(Seen::File(self.size));
-        seen(Seen::Bytes(&self.header.raw));
+        if let Some(seen) = &mut seen {
+            seen(Seen::File(self.size));
+            seen(Seen::Bytes(&self.header.raw));
+        }
         let mut buffer = vec![0; CHUNK.min(self.size as usize)];
         for (place, entry) in self.header.entries.iter().enumerate() {
             let wanted = wanted(place);
@@ -77,14 +79,14 @@ impl<R: Read> TensorFile<R> {
                 })?;
                 left -= bytes.len() as u64;
                 let (bytes, values) = (&*bytes, &mut values);
-                let (_, converted) = rayon::join(
-                    || seen(Seen::Bytes(bytes)),
-                    || match wanted {
-                        true => append(values, bytes, entry, &self.name),
-                        false => Ok(()),
-                    },
-                );
-                converted?;
+                let mut convert = || match wanted {
+                    true => append(values, bytes, entry, &self.name),
+                    false => Ok(()),
+                };
+                match &mut seen {
+                    Some(seen) => rayon::join(|| seen(Seen::Bytes(bytes)), convert).1?,
+                    None => convert()?,
+                }
             }
             if wanted {
                 take(place, values);

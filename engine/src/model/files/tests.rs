@@ -187,7 +187,7 @@ fn tensors_of_every_kind_and_of_many_chunks_read_as_the_crate_reads_them() {
         }
     };
     file.tensors(
-        &mut see,
+        Some(&mut see),
         |_| true,
         |at, values| {
             ours.push((entries[at].name.clone(), entries[at].shape.clone(), values));

@@ -211,11 +211,11 @@ pub(super) fn read(
     }
     let imported = import_for(folder, &base.name, &base.config);
     let adapter = imported.map_err(|e| failure(code_of(&e), e.to_string()))?;
-    let (content, id) = std::thread::scope(|scope| {
+    let (loaded, id) = std::thread::scope(|scope| {
         // Both pass over all numbers.
         let id = (card.as_ref()).map(|_| scope.spawn(|| hash::blob(adapter.as_bytes())));
-        let content = adapter.content();
-        (content, id.map(|id| id.join().expect("hashing ends")))
+        let loaded = LoadedAdapter::hashed(&base.config, &adapter);
+        (loaded, id.map(|id| id.join().expect("hashing ends")))
     });
     if let (Some(card), Some(id)) = (card, id)
         && card.adapter != id.to_string()
@@ -229,8 +229,7 @@ pub(super) fn read(
         );
         return Err(failure("adapter_damaged", text));
     }
-    let loaded = LoadedAdapter::new(&base.config, &adapter, content)
-        .map_err(|e| failure("adapter_of_another_base", e.to_string()))?;
+    let loaded = loaded.map_err(|e| failure("adapter_of_another_base", e.to_string()))?;
     Ok((loaded, id.map(|id| id.to_string())))
 }
 
