@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// What x402's own client makes of one channel, so that `Channels` is held against a third program:
+// What x402's own client makes of two channels, and viem of the statements that members sign, so that the contracts are
+// held against a third program:
 //
 //   node golden.mjs           writes test/golden.json
 //   node golden.mjs --check   exit status 1 when test/golden.json differs, or when the ABI in artifacts/Channels.json
@@ -10,7 +11,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { BATCH_SETTLEMENT_ADDRESS, claimBatchTypes, refundTypes } from "@x402/evm";
 import { computeChannelId, signVoucher } from "@x402/evm/batch-settlement/client";
-import { getAddress, hashTypedData, keccak256, stringToHex, toFunctionSignature, toEventSignature } from "viem";
+import { getAddress, hashStruct, hashTypedData, keccak256, stringToHex, toFunctionSignature, toEventSignature } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 
 const CHAIN = 1612;
@@ -69,9 +70,54 @@ async function channel(signer, payerAuthorizer, salt) {
   };
 }
 
+const fields = (text) => text.split(",").map((one) => ({ type: one.split(" ")[0], name: one.split(" ")[1] }));
+const signedTypes = {
+  Terms: fields(
+    "bytes32 run,address sponsor,address arbiter,uint128 rate,uint128 challengeBond,uint64 window,uint64 cooldown,uint64 halt",
+  ),
+  Root: fields("bytes32 run,uint64 height,bytes32 balances,uint128 total,bytes32 lines,bool closed"),
+  Confirm: fields("bytes32 run,uint64 height,bytes32 root"),
+  Slash: fields("bytes32 run,address account,uint128 amount,bytes32 evidence"),
+};
+
+function settlement() {
+  const contract = place("settlement");
+  const terms = {
+    run: secret("run"),
+    sponsor: place("sponsor"),
+    arbiter: place("arbiter"),
+    rate: 250000000000n,
+    challengeBond: 25000000000000000000n,
+    window: 86400n,
+    cooldown: 1209600n,
+    halt: 2592000n,
+  };
+  const run = hashStruct({ data: terms, primaryType: "Terms", types: signedTypes });
+  const domain = { name: "Tributary Settlement", version: "1", chainId: CHAIN, verifyingContract: contract };
+  const digest = (primaryType, message) =>
+    hashTypedData({ domain, types: { [primaryType]: signedTypes[primaryType] }, primaryType, message });
+  const total = 2n ** 127n + 12345n;
+  const root = { run, height: 77n, balances: secret("balances"), total, lines: secret("lines"), closed: true };
+  const rootDigest = digest("Root", root);
+  const slash = { run, account: place("guilty"), amount: total, evidence: secret("evidence") };
+  const texts = (object) =>
+    Object.fromEntries(Object.entries(object).map(([k, v]) => [k, typeof v === "bigint" ? `${v}` : v]));
+  return {
+    contract,
+    terms: texts(terms),
+    key: run,
+    root: texts(root),
+    rootDigest,
+    confirmDigest: digest("Confirm", { run, height: root.height, root: rootDigest }),
+    slash: texts(slash),
+    slashDigest: digest("Slash", slash),
+  };
+}
+
 const made = {
   contract: BATCH_SETTLEMENT_ADDRESS,
   chain: `${CHAIN}`,
+  settlement: settlement(),
   // Vouchers by the payer itself, and by a key of its own for vouchers.
   own: await channel(payer, `0x${"00".repeat(20)}`, "salt of the first"),
   key: await channel(account("vouchers"), account("vouchers").address, "salt of the second"),
