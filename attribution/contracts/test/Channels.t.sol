@@ -15,6 +15,23 @@ contract LazyCollector is IDepositCollector {
     function collect(address, address, uint256, bytes32, bytes calldata) external {}
 }
 
+/// Poses as `Channels`, and collects from somebody else than the payer that called.
+contract EvilChannels {
+    address private immutable victim;
+
+    constructor(address victim_) {
+        victim = victim_;
+    }
+
+    function getChannelId(ChannelConfig calldata) external pure returns (bytes32) {
+        return 0;
+    }
+
+    function deposit(ChannelConfig calldata config, uint128 amount, address collector, bytes calldata) external {
+        IDepositCollector(collector).collect(victim, config.token, amount, 0, "");
+    }
+}
+
 /// A wallet that signs by contract (ERC-1271): one digest, with any bytes.
 contract Wallet {
     bytes32 private immutable good;
@@ -213,6 +230,16 @@ contract ChannelsTest is Asserts {
         collector.collect(payer, address(token), OPEN, id, "");
     }
 
+    function test_other_contracts_collect_only_what_their_own_caller_asked_for() public {
+        token.mint(payer, 5 * OPEN);
+        EvilChannels evil = new EvilChannels(payer);
+        ChannelConfig memory theft = config;
+        theft.payer = stranger;
+        vm.prank(stranger);
+        vm.expectRevert(Collector.NotAskedFor.selector);
+        collector.deposit(IChannels(address(evil)), theft, 5 * OPEN);
+    }
+
     function test_vouchers_are_cumulative_and_paid_once() public {
         vm.expectEmit();
         emit IChannels.Claimed(id, receiver, 2 * OPEN, 2 * OPEN);
@@ -338,6 +365,18 @@ contract ChannelsTest is Asserts {
         CHANNELS.settle(receiver, address(token));
         eq(token.balanceOf(receiver), 4 * OPEN, "what was");
         eq(token.balanceOf(address(CHANNELS)), 0, "nothing is left");
+    }
+
+    function test_a_withdrawal_is_finalised_once() public {
+        vm.prank(payer);
+        CHANNELS.initiateWithdraw(config, 2 * OPEN);
+        pass(1 days);
+        vm.prank(payer);
+        CHANNELS.finalizeWithdraw(config);
+        vm.prank(payer);
+        vm.expectRevert(IChannels.WithdrawalNotPending.selector);
+        CHANNELS.finalizeWithdraw(config);
+        eq(token.balanceOf(payer), 2 * OPEN, "once");
     }
 
     function test_what_is_withdrawn_cannot_be_claimed() public {

@@ -209,6 +209,19 @@ contract EvidenceTest is Base {
         this.lower(root, tree, address(0), of_(0), 7);
     }
 
+    function test_an_account_that_was_promised_nothing_may_be_left_out() public {
+        pass(DAY);
+        accepted = pairTree(0, 3 * OPEN);
+        accept(1, accepted);
+        address[] memory accounts = new address[](1);
+        uint128[] memory balances = new uint128[](1);
+        (accounts[0], balances[0]) = (ALICE, 5 * OPEN);
+        Tree memory tree = Trees.build(accounts, balances);
+        Root memory root = post(2, tree);
+        vm.expectRevert(ISettlement.NotLowered.selector);
+        this.lower(root, tree, BOB, of_(0, 1), 7);
+    }
+
     function test_leaves_of_other_trees_prove_nothing() public {
         start();
         Tree memory tree = pairTree(2 * OPEN, 4 * OPEN);

@@ -79,6 +79,23 @@ contract TreeTest is Asserts {
         yes(!this.holds(Leaf(address(1), 1 << 127, 0, proof), root, 0), "it wrapped");
     }
 
+    /// Bits above the 128 of a sibling's sum could cancel such an overflow: the ABI has room for them, the hash has not.
+    function test_sums_of_siblings_have_no_more_than_128_bits() public view {
+        bytes32 right = keccak256(abi.encodePacked(bytes1(0), address(2), uint128(1 << 127)));
+        bytes32 left = keccak256(abi.encodePacked(bytes1(0), address(1), uint128(1 << 127)));
+        bytes32 root =
+            keccak256(abi.encodePacked(bytes1(0x01), left, uint128(1 << 127), right, uint128(1 << 127)));
+        Step[] memory proof = new Step[](1);
+        proof[0] = Step(right, 1 << 127);
+        bytes memory data = abi.encodeCall(this.holds, (Leaf(address(1), 1 << 127, 0, proof), root, 0));
+        // The sum is the last word: 2^127 - 2^128, so that the leaf's 2^127 makes 0.
+        assembly ("memory-safe") {
+            mstore(add(data, mload(data)), sub(shl(127, 1), shl(128, 1)))
+        }
+        (bool done, bytes memory result) = address(this).staticcall(data);
+        yes(!done || !abi.decode(result, (bool)), "it wrapped");
+    }
+
     function test_more_than_32_levels_never_hold() public view {
         bytes32 hash = keccak256(abi.encodePacked(bytes1(0), address(1), uint128(5)));
         Step[] memory proof = new Step[](33);
