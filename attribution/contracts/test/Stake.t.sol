@@ -29,6 +29,7 @@ contract StakeTest is Base {
         bondAs(terms, stranger, 10 * OPEN);
         pass(DAY / 2);
         bondAs(terms, stranger, 10 * OPEN);
+        eq(stakeOf(stranger).counting, 0, "bonding again makes nothing count");
         pass(DAY / 2);
         vm.expectRevert(abi.encodeWithSelector(ISettlement.TooEarly.selector, time + DAY / 2));
         settlement.activate(key, stranger);
@@ -47,7 +48,11 @@ contract StakeTest is Base {
         vm.prank(member);
         vm.expectRevert(abi.encodeWithSelector(ISettlement.TooEarly.selector, time + 14 * DAY));
         settlement.withdraw(key);
-        pass(14 * DAY);
+        pass(14 * DAY - 1);
+        vm.prank(member);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.TooEarly.selector, time + 1));
+        settlement.withdraw(key);
+        pass(1);
         vm.prank(member);
         settlement.withdraw(key);
         eq(token.balanceOf(member), 60 * OPEN, "back");
