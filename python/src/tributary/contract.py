@@ -1123,6 +1123,8 @@ class RunStatementView(TypedDict):
 
     # The peer's accounts in this run.
     accounts: list[AccountView]
+    # Its part of what had waited, given out when the run closed, millionths of an OPEN.
+    closing_micro_open: int
     # One line per round that the peer was scored in.
     lines: list[LineView]
     # Its name.
