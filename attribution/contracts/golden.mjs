@@ -73,7 +73,7 @@ async function channel(signer, payerAuthorizer, salt) {
 const fields = (text) => text.split(",").map((one) => ({ type: one.split(" ")[0], name: one.split(" ")[1] }));
 const signedTypes = {
   Terms: fields(
-    "bytes32 run,address sponsor,address arbiter,uint128 rate,uint128 challengeBond,uint64 window,uint64 cooldown,uint64 halt",
+    "bytes32 run,address sponsor,address arbiter,uint128 rate,uint128 challengeBond,uint128 minStake,uint64 window,uint64 cooldown,uint64 halt",
   ),
   Root: fields("bytes32 run,uint64 height,bytes32 balances,uint128 total,bytes32 lines,bool closed"),
   Confirm: fields("bytes32 run,uint64 height,bytes32 root"),
@@ -88,6 +88,7 @@ function settlement() {
     arbiter: place("arbiter"),
     rate: 250000000000n,
     challengeBond: 25000000000000000000n,
+    minStake: 7000000000000000000000n,
     window: 86400n,
     cooldown: 1209600n,
     halt: 2592000n,

@@ -16,6 +16,9 @@ struct Terms {
     uint128 rate;
     /// Base units that a challenger puts up.
     uint128 challengeBond;
+    /// Base units of counting stake without which no root is posted and no challenge answered: two thirds of a handful
+    /// are no quorum.
+    uint128 minStake;
     /// Seconds in which a posted root can be challenged, new stake does not count, and a slash waits.
     uint64 window;
     /// Seconds from unbond to withdraw.
@@ -216,6 +219,7 @@ interface ISettlement {
     error BadSignatures();
     error SignersNotAscending(address signer);
     error NoQuorum(uint256 signed, uint256 all);
+    error StakeTooLow(uint256 all, uint256 least);
     error BadProof();
     /// The leaves shown do not prove that the root lowers or drops the account.
     error NotLowered();

@@ -152,7 +152,7 @@ contract Settlement is Stakes {
         uint8 side = head.flags & SIDE;
         uint128 fromFees = _promise(run, run.roots[side], head.time, terms.rate, root.total);
         bytes32 digest = rootDigest(root);
-        _requireQuorum(key, run, digest, signatures);
+        _requireQuorum(key, run, terms.minStake, digest, signatures);
         Stored storage stored = run.roots[1 - side];
         stored.balances = root.balances;
         (stored.total, stored.fromFees) = (root.total, fromFees);
@@ -218,7 +218,7 @@ contract Settlement is Stakes {
         if (head.flags & CHALLENGED == 0) revert NotChallenged();
         bytes32 digest = rootDigest(root);
         if (digest != run.digest) revert WrongRun();
-        _requireQuorum(key, run, confirmDigest(key, root.height, digest), signatures);
+        _requireQuorum(key, run, terms.minStake, confirmDigest(key, root.height, digest), signatures);
         _uphold(key, run, head, terms.window);
     }
 
@@ -460,8 +460,13 @@ contract Settlement is Stakes {
 
     // Stake.
 
-    function _requireQuorum(bytes32 key, Run storage run, bytes32 digest, bytes calldata signatures) private view {
+    function _requireQuorum(bytes32 key, Run storage run, uint128 least, bytes32 digest, bytes calldata signatures)
+        private
+        view
+    {
         uint256 all = run.stake;
+        // Where honest stake has left, or none has come yet, a little of it must not promise itself what the rate releases.
+        if (all < least) revert StakeTooLow(all, least);
         uint256 signed = _signedStake(key, digest, signatures, address(0));
         if (3 * signed <= 2 * all) revert NoQuorum(signed, all);
     }

@@ -17,7 +17,7 @@ abstract contract Stakes is ISettlement, EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
     bytes32 internal constant TERMS_TYPEHASH = keccak256(
-        "Terms(bytes32 run,address sponsor,address arbiter,uint128 rate,uint128 challengeBond,uint64 window,uint64 cooldown,uint64 halt)"
+        "Terms(bytes32 run,address sponsor,address arbiter,uint128 rate,uint128 challengeBond,uint128 minStake,uint64 window,uint64 cooldown,uint64 halt)"
     );
     bytes32 internal constant SLASH_TYPEHASH =
         keccak256("Slash(bytes32 run,address account,uint128 amount,bytes32 evidence)");

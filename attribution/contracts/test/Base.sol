@@ -33,6 +33,7 @@ abstract contract Base is Asserts {
             arbiter: address(0),
             rate: OPEN / 100,
             challengeBond: 5 * OPEN,
+            minStake: 0,
             window: DAY,
             cooldown: 14 * DAY,
             halt: 30 * DAY

@@ -31,6 +31,7 @@ contract GoldenTest is Asserts {
             arbiter: place("terms.arbiter"),
             rate: uint128(number("terms.rate")),
             challengeBond: uint128(number("terms.challengeBond")),
+            minStake: uint128(number("terms.minStake")),
             window: uint64(number("terms.window")),
             cooldown: uint64(number("terms.cooldown")),
             halt: uint64(number("terms.halt"))

@@ -66,6 +66,7 @@ contract Handler is Asserts {
                 arbiter: run == 0 ? address(0) : address(0xA4B),
                 rate: OPEN / 1000,
                 challengeBond: 2 * OPEN,
+                minStake: 0,
                 window: 1 days,
                 cooldown: 3 days,
                 halt: 6 days

@@ -59,7 +59,7 @@ contract MoneyTest is Base {
     function test_other_terms_are_another_key() public view {
         for (uint256 field = 0; field < 8; ++field) {
             Terms memory other =
-                Terms(terms.run, sponsor, address(0), terms.rate, terms.challengeBond, DAY, 14 * DAY, 30 * DAY);
+                Terms(terms.run, sponsor, address(0), terms.rate, terms.challengeBond, 0, DAY, 14 * DAY, 30 * DAY);
             eq(settlement.keyOf(other), key, "the same terms");
             if (field == 0) other.run = bytes32(0);
             if (field == 1) other.sponsor = stranger;
@@ -76,7 +76,7 @@ contract MoneyTest is Base {
     function test_senseless_terms_take_no_money() public {
         give(stranger, OPEN);
         for (uint256 i = 0; i < 8; ++i) {
-            Terms memory bad = Terms(terms.run, sponsor, address(0), 1, 1, DAY, 3 * DAY, 3 * DAY);
+            Terms memory bad = Terms(terms.run, sponsor, address(0), 1, 1, 0, DAY, 3 * DAY, 3 * DAY);
             if (i == 0) bad.sponsor = address(0);
             if (i == 1) bad.window = 0;
             if (i == 2) bad.cooldown = 3 * DAY - 1;
@@ -92,7 +92,7 @@ contract MoneyTest is Base {
             vm.expectRevert(ISettlement.BadTerms.selector);
             settlement.bond(bad, OPEN);
         }
-        Terms memory good = Terms(terms.run, sponsor, address(0), 0, 0, 1, 3, 3);
+        Terms memory good = Terms(terms.run, sponsor, address(0), 0, 0, 0, 1, 3, 3);
         vm.prank(stranger);
         settlement.deposit(good, OPEN);
     }

@@ -65,6 +65,48 @@ contract RootsTest is Base {
         settlement.post(other, root, theirs);
     }
 
+    function test_a_handful_of_stake_posts_no_root_where_the_terms_ask_for_more() public {
+        Terms memory other = terms;
+        other.run = keccak256("other");
+        other.minStake = 50 * OPEN;
+        bytes32 its = settlement.keyOf(other);
+        depositAs(other, sponsor, 1000 * OPEN);
+        address first = vm.addr(members[0]);
+        bondAs(other, first, 49 * OPEN);
+        pass(DAY);
+        settlement.activate(its, first);
+        Root memory root = rootOf(its, 1, pairTree(1, 1));
+        bytes memory alone = signed(settlement.rootDigest(root), 1);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.StakeTooLow.selector, 49 * OPEN, 50 * OPEN));
+        settlement.post(other, root, alone);
+        bondAs(other, first, OPEN);
+        pass(DAY);
+        settlement.activate(its, first);
+        settlement.post(other, root, alone);
+        eq(settlement.runs(its).pending.height, 1, "with enough stake");
+    }
+
+    function test_stake_that_left_does_not_answer_a_challenge() public {
+        Terms memory other = terms;
+        other.run = keccak256("other");
+        other.minStake = 50 * OPEN;
+        bytes32 its = settlement.keyOf(other);
+        depositAs(other, sponsor, 1000 * OPEN);
+        address first = vm.addr(members[0]);
+        bondAs(other, first, 60 * OPEN);
+        pass(DAY);
+        settlement.activate(its, first);
+        Root memory root = rootOf(its, 1, pairTree(1, 1));
+        settlement.post(other, root, signed(settlement.rootDigest(root), 1));
+        give(address(this), 5 * OPEN);
+        settlement.challenge(other);
+        vm.prank(first);
+        settlement.unbond(other, 20 * OPEN);
+        bytes memory answer = signed(settlement.confirmDigest(its, 1, settlement.rootDigest(root)), 1);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.StakeTooLow.selector, 40 * OPEN, 50 * OPEN));
+        settlement.confirm(other, root, answer);
+    }
+
     function test_signers_stand_in_ascending_order_and_count_once() public {
         pass(DAY);
         Root memory root = rootOf(key, 1, pairTree(OPEN, OPEN));

@@ -57,6 +57,8 @@ pub struct Terms {
     pub rate_per_s: BaseUnits,
     /// What whoever challenges a root puts up.
     pub challenge_bond: BaseUnits,
+    /// Stake of the run without which no root is posted: two thirds of a handful are no quorum.
+    pub min_stake: BaseUnits,
     /// How long a root waits for challenges, and new stake until it counts.
     pub window_s: u64,
     /// How long stake waits before it leaves.
@@ -140,6 +142,7 @@ impl Terms {
             arbiter: self.arbiter.unwrap_or(Address::ZERO).into(),
             rate: self.rate_per_s.0,
             challengeBond: self.challenge_bond.0,
+            minStake: self.min_stake.0,
             window: self.window_s,
             cooldown: self.cooldown_s,
             halt: self.halt_s,

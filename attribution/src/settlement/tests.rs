@@ -34,6 +34,7 @@ fn terms() -> Terms {
         arbiter: None,
         rate_per_s: BaseUnits(5),
         challenge_bond: BaseUnits(1 << 70),
+        min_stake: BaseUnits(1 << 80),
         window_s: 100,
         cooldown_s: 300,
         halt_s: 300,

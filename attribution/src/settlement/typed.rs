@@ -15,6 +15,7 @@ pub(super) mod sol {
             address arbiter;
             uint128 rate;
             uint128 challengeBond;
+            uint128 minStake;
             uint64 window;
             uint64 cooldown;
             uint64 halt;
