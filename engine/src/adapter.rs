@@ -19,6 +19,8 @@ use crate::panel::{Lanes, PANEL, add_widened, narrowed, panels, total};
 const GROUPS: [std::ops::Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
 /// Linears of a layer.
 const LINEARS: usize = 7;
+/// Columns of `B` that are packed together: a line of the cache of each row.
+const COLUMNS: usize = 16;
 
 /// An adapter in memory, named by its content.
 #[derive(Debug)]
@@ -72,9 +74,9 @@ impl Packed<'_> {
             for panel in 0..panels(segment.cols) {
                 for rank in 0..RANKS {
                     let row = four.get(rank).map_or(&[][..], |row| &row[panel * PANEL..]);
-                    let row = &row[..row.len().min(PANEL)];
-                    self.halves.extend(row.iter().map(|value| narrowed(*value)));
-                    self.halves.resize(self.halves.len() + PANEL - row.len(), 0);
+                    let mut halves = [0; PANEL];
+                    narrow_all(row, &mut halves);
+                    self.halves.extend_from_slice(&halves);
                 }
             }
         }
@@ -85,20 +87,52 @@ impl Packed<'_> {
     fn widening(&mut self, module: usize) -> usize {
         let start = self.halves.len();
         let segment = &self.segments[2 * module + 1];
-        let rank = segment.cols;
-        for rows in self.adapter.segment(segment).chunks(PANEL * rank) {
-            let panel = self.halves.len();
-            self.halves.resize(panel + PANEL * rank, 0);
-            let panel = &mut self.halves[panel..];
-            for (lane, row) in rows.chunks_exact(rank).enumerate() {
-                let column = panel[lane..].iter_mut().step_by(PANEL);
-                column
-                    .zip(row)
-                    .for_each(|(half, value)| *half = narrowed(*value));
-            }
+        for rows in self.adapter.segment(segment).chunks(PANEL * segment.cols) {
+            self.turn(rows, segment.cols);
         }
         start
     }
+
+    /// Packs up to a panel of rows of `B`: `[rank][64]`, zeros for rows that there are not.
+    fn turn(&mut self, rows: &[f32], rank: usize) {
+        let mut block = [[0.0; COLUMNS]; PANEL];
+        let mut halves = [[0; PANEL]; COLUMNS];
+        for first in (0..rank).step_by(COLUMNS) {
+            let columns = COLUMNS.min(rank - first);
+            for (to, row) in block.iter_mut().zip(rows.chunks_exact(rank)) {
+                to[..columns].copy_from_slice(&row[first..first + columns]);
+            }
+            turn_all(&block, &mut halves);
+            self.halves
+                .extend_from_slice(halves[..columns].as_flattened());
+        }
+    }
+}
+
+/// Narrows as many numbers as both have.
+fn narrow_all(values: &[f32], halves: &mut [u16; PANEL]) {
+    fast(
+        #[inline(always)]
+        || {
+            for (half, value) in halves.iter_mut().zip(values) {
+                *half = narrowed(*value);
+            }
+        },
+    );
+}
+
+/// Narrows rows into columns.
+fn turn_all(rows: &[[f32; COLUMNS]; PANEL], columns: &mut [[u16; PANEL]; COLUMNS]) {
+    fast(
+        #[inline(always)]
+        || {
+            for (at, column) in columns.iter_mut().enumerate() {
+                for (half, row) in column.iter_mut().zip(rows) {
+                    *half = narrowed(row[at]);
+                }
+            }
+        },
+    );
 }
 
 impl LoadedAdapter {
