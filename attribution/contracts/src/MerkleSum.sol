@@ -30,7 +30,7 @@ library MerkleSum {
         uint256 sum = balance;
         // Bits above the 128 of any sum, on the way or of a sibling.
         uint256 excess;
-        // Assembly because the same loop in Solidity made a claim of 14 levels 4,300 gas dearer, 81,491 instead of 77,222.
+        // Assembly because the same loop in Solidity made a claim of 14 levels 4,300 gas dearer.
         assembly ("memory-safe") {
             let p := mload(0x40)
             mstore(p, shr(8, shl(96, account))) // a zero byte, then the address
