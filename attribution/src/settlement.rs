@@ -10,14 +10,18 @@
 //!
 //! The contract `Settlement` computes the same from the same bytes; `tests/x402/golden.json` holds both against viem.
 //! Amounts on the chain are base units, 10^-18 OPEN. Nothing here speaks to a chain: a caller says which contract it means
-//! ([`Deployment`]) and brings what it read there.
+//! ([`Deployment`]) and brings what it read there. [`calls`] has the bytes of every call, and [`Refused`] what a contract
+//! answers when it does nothing.
 
+mod abi;
 mod address;
 mod amount;
 mod balances;
 mod bundle;
+pub mod calls;
 mod keccak;
 mod lines;
+mod refused;
 mod signature;
 mod terms;
 mod typed;
@@ -28,6 +32,7 @@ pub use balances::{AbsenceProof, BalanceProof, Balances, BalancesError, SumNode}
 pub use bundle::{Bundle, BundleError, Checked, Stake, Subject};
 pub use keccak::{Keccak, ParseKeccakError};
 pub use lines::{LineProof, Lines, Sibling};
+pub use refused::Refused;
 pub use signature::{EvmKey, KeyError, Signature, SignatureError};
 pub use terms::{ChainId, Confirm, Deployment, Key, Root, Slash, Terms, TermsError};
 

@@ -13,6 +13,7 @@
 //! payer's withdrawal becomes final is lost to it. So [`Channel`] takes no voucher once a withdrawal is announced, and says
 //! when to claim.
 
+pub mod calls;
 mod channel;
 mod typed;
 

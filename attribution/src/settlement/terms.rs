@@ -10,7 +10,7 @@ use alloy_sol_types::SolStruct;
 use bincode::{Decode, Encode};
 use tributary_protocol::id::RunId;
 
-use super::{Address, BaseUnits, Keccak, digest, typed::sol};
+use super::{Address, BaseUnits, Keccak, abi::sol as abi, digest, typed::sol};
 
 /// Name of the contract in typed data.
 const NAME: &str = "Tributary Settlement";
@@ -136,17 +136,7 @@ impl Terms {
 
     /// The run's name in the contract: `hashStruct(Terms)`, without chain and contract.
     pub fn key(&self) -> Key {
-        let terms = sol::Terms {
-            run: (*self.run.0.as_bytes()).into(),
-            sponsor: self.sponsor.into(),
-            arbiter: self.arbiter.unwrap_or(Address::ZERO).into(),
-            rate: self.rate_per_s.0,
-            challengeBond: self.challenge_bond.0,
-            minStake: self.min_stake.0,
-            window: self.window_s,
-            cooldown: self.cooldown_s,
-            halt: self.halt_s,
-        };
+        let terms = abi::Terms::from(self);
         Key(Keccak(terms.eip712_hash_struct().0))
     }
 }
@@ -171,15 +161,7 @@ pub struct Root {
 impl Root {
     /// What members sign.
     pub fn digest(&self, deployment: &Deployment) -> Keccak {
-        let root = sol::Root {
-            run: self.run.0.into(),
-            height: self.height,
-            balances: self.balances.into(),
-            total: self.total.0,
-            lines: self.lines.into(),
-            closed: self.closed,
-        };
-        digest(NAME, deployment, &root)
+        digest(NAME, deployment, &abi::Root::from(self))
     }
 }
 

@@ -9,27 +9,6 @@ use super::{Address, Deployment, Keccak};
 #[allow(missing_docs, unreachable_pub)]
 pub(super) mod sol {
     alloy_sol_types::sol! {
-        struct Terms {
-            bytes32 run;
-            address sponsor;
-            address arbiter;
-            uint128 rate;
-            uint128 challengeBond;
-            uint128 minStake;
-            uint64 window;
-            uint64 cooldown;
-            uint64 halt;
-        }
-
-        struct Root {
-            bytes32 run;
-            uint64 height;
-            bytes32 balances;
-            uint128 total;
-            bytes32 lines;
-            bool closed;
-        }
-
         struct Slash {
             bytes32 run;
             address account;

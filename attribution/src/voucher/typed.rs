@@ -1,4 +1,4 @@
-//! The scheme's typed data, as `@x402/evm` 2.27.0 names it.
+//! The scheme's typed data and its contract's functions, as `@x402/evm` 2.27.0 names them, and those of our collector.
 
 use alloy_primitives::U256;
 use alloy_primitives::aliases::U40;
@@ -11,7 +11,7 @@ const NAME: &str = "x402 Batch Settlement";
 
 /// What the macro writes carries no documentation and is public to its module.
 #[allow(missing_docs, unreachable_pub)]
-mod sol {
+pub(super) mod sol {
     alloy_sol_types::sol! {
         struct ChannelConfig {
             address payer;
@@ -43,20 +43,55 @@ mod sol {
         struct ClaimBatch {
             ClaimEntry[] claims;
         }
+
+        // `Voucher` in the contract, where the channel stands for its id.
+        struct FullVoucher {
+            ChannelConfig channel;
+            uint128 maxClaimableAmount;
+        }
+
+        struct VoucherClaim {
+            FullVoucher voucher;
+            bytes signature;
+            uint128 totalClaimed;
+        }
+
+        interface IChannels {
+            function claim(VoucherClaim[] calldata voucherClaims) external;
+            function claimWithSignature(VoucherClaim[] calldata voucherClaims, bytes calldata authorizerSignature) external;
+            function settle(address receiver, address token) external;
+            function initiateWithdraw(ChannelConfig calldata config, uint128 amount) external;
+            function finalizeWithdraw(ChannelConfig calldata config) external;
+            function refund(ChannelConfig calldata config, uint128 amount) external;
+            function refundWithSignature(ChannelConfig calldata config, uint128 amount, uint256 nonce, bytes calldata receiverAuthorizerSignature) external;
+            function channels(bytes32 channelId) external view returns (uint128 balance, uint128 totalClaimed);
+            function pendingWithdrawals(bytes32 channelId) external view returns (uint128 amount, uint40 initiatedAt);
+            function receivers(address receiver, address token) external view returns (uint128 totalClaimed, uint128 totalSettled);
+            function refundNonce(bytes32 channelId) external view returns (uint256);
+        }
+
+        interface ICollector {
+            function deposit(address channels, ChannelConfig calldata config, uint128 amount) external;
+        }
+    }
+}
+
+impl From<&ChannelConfig> for sol::ChannelConfig {
+    fn from(config: &ChannelConfig) -> Self {
+        Self {
+            payer: config.payer.into(),
+            payerAuthorizer: config.payer_authorizer.into(),
+            receiver: config.receiver.into(),
+            receiverAuthorizer: config.receiver_authorizer.into(),
+            token: config.token.into(),
+            withdrawDelay: U40::from(config.withdraw_delay_s),
+            salt: config.salt.into(),
+        }
     }
 }
 
 pub(super) fn config(config: &ChannelConfig, scheme: &Deployment) -> Keccak {
-    let config = sol::ChannelConfig {
-        payer: config.payer.into(),
-        payerAuthorizer: config.payer_authorizer.into(),
-        receiver: config.receiver.into(),
-        receiverAuthorizer: config.receiver_authorizer.into(),
-        token: config.token.into(),
-        withdrawDelay: U40::from(config.withdraw_delay_s),
-        salt: config.salt.into(),
-    };
-    digest(NAME, scheme, &config)
+    digest(NAME, scheme, &sol::ChannelConfig::from(config))
 }
 
 pub(super) fn voucher(channel: ChannelId, max: BaseUnits, scheme: &Deployment) -> Keccak {
