@@ -22,7 +22,8 @@
 //! (shares of one answer), [`lexical`] (spans of an answer that stand in a shard), [`money`], [`account`], [`credit`],
 //! [`closing`] (what waited), [`fee`], [`fold`], [`statement`] (with periods compared), [`explain`] (one payout laid
 //! open), [`settlement`] (what is signed of the books for a chain, and proofs of one line), [`voucher`] (what
-//! consumers sign for servers), and [`mod@reference`], the slow twins.
+//! consumers sign for servers), `test_chain` (with the feature of that name: the contracts in a virtual machine), and
+//! [`mod@reference`], the slow twins.
 
 pub mod account;
 pub mod closing;
@@ -43,6 +44,8 @@ pub mod settlement;
 pub mod shapley;
 pub mod significance;
 pub mod statement;
+#[cfg(feature = "test-chain")]
+pub mod test_chain;
 pub mod utility;
 pub mod vector;
 pub mod voucher;
