@@ -19,6 +19,10 @@ pub enum Account {
     Contributor(PeerId),
     /// The author of the base model with this hash: the account belongs to anyone that can prove to be it.
     BaseAuthor(Digest),
+    /// Scored rounds.
+    Evaluator(PeerId),
+    /// Signed the roots of rounds.
+    Member(PeerId),
     /// Served an answer.
     Server(PeerId),
     /// Sat in the committee.
@@ -41,6 +45,8 @@ impl Account {
             Self::Sponsor(peer)
             | Self::Consumer(peer)
             | Self::Contributor(peer)
+            | Self::Evaluator(peer)
+            | Self::Member(peer)
             | Self::Server(peer)
             | Self::Committee(peer) => Some(peer),
             Self::BaseAuthor(_) | Self::Stakers | Self::Dust | Self::Unallocated | Self::Burned => {
@@ -56,6 +62,8 @@ impl Account {
             Self::Consumer(_) => "consumer",
             Self::Contributor(_) => "contributor",
             Self::BaseAuthor(_) => "base-author",
+            Self::Evaluator(_) => "evaluator",
+            Self::Member(_) => "member",
             Self::Server(_) => "server",
             Self::Committee(_) => "committee",
             Self::Stakers => "stakers",

@@ -14,14 +14,19 @@
 //!   hold-outs so small, that nobody passes; if the other contributors got it, each would earn by the others' bad
 //!   luck; if its author got it, luck would be paid after all. When the run closes, what waits is split by what was
 //!   earned ([`crate::closing`]).
+//! - A round pays out of a deposit that a certificate had seen before it began ([`crate::fold::Chain`]). Without one it
+//!   is *unfunded*: scores and credits stand, and it pays nothing.
+//! - The manifest gives evaluators whose sheets count and members that signed the round's root a part of what it is
+//!   worth. A part that nobody is there for waits as well.
 //! - If there are no scores (too few evaluators answered in time), the work was done and not judged:
 //!   the budget is paid in and waits in `Account::Unallocated`. Otherwise a sponsor could save the
 //!   budget by keeping its evaluators silent.
 
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
-use tributary_protocol::manifest::Manifest;
+use tributary_protocol::manifest::{Manifest, RoundSplit};
 use tributary_protocol::round::RoundValue;
 
+use crate::account::Account;
 use crate::money::{self, MAX_AMOUNT, MoneyError};
 use crate::significance::TestedScore;
 
@@ -44,20 +49,44 @@ pub enum CreditError {
 pub struct Offer {
     /// The most that a round pays.
     pub budget: MicroOpen,
+    /// What of that a deposit covers.
+    pub funded: MicroOpen,
     /// For each nat per predicted token that it gains.
     pub price_per_nat: MicroOpen,
     /// Part of the weight that was committed to in time and that the round includes: the round pays that part. A
     /// member that leaves others out, or commits and does not send, gains nothing by it.
     pub arrived: Ppb,
+    /// How what the round is worth is split.
+    pub split: RoundSplit,
+}
+
+/// Whom a round pays beside its contributors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Evaluators whose sheets count, ordered.
+    pub evaluators: Vec<PeerId>,
+    /// Members that signed the round's root, ordered, with their votes.
+    pub signers: Vec<(PeerId, u64)>,
 }
 
 impl Offer {
-    /// What a run offers for a round of which everything arrived.
+    /// Offers nothing, as far as anybody could ask; what tests and studies begin with.
+    pub const WHOLE: Self = Self {
+        budget: MicroOpen(0),
+        funded: MAX_AMOUNT,
+        price_per_nat: MicroOpen(0),
+        arrived: Ppb::ONE,
+        split: RoundSplit::CONTRIBUTORS,
+    };
+
+    /// What a run offers for a round of which everything arrived, and that a deposit covers.
     pub fn of(manifest: &Manifest) -> Self {
         Self {
             budget: manifest.payment.budget_per_round,
+            funded: manifest.payment.budget_per_round,
             price_per_nat: manifest.payment.price_per_nat,
             arrived: Ppb::ONE,
+            split: manifest.payment.round,
         }
     }
 
@@ -76,14 +105,40 @@ impl Offer {
         }
     }
 
-    /// What a round is worth whose scores add up to `gain` nanonats: rounded down, nothing for a loss, at most the
-    /// budget; of that, as much as arrived.
+    /// What a round is worth whose scores add up to `gain` nanonats: rounded down, nothing for a loss, at most what is
+    /// funded of the budget; of that, as much as arrived.
     pub fn worth(&self, gain: i128) -> MicroOpen {
         let gain = u128::try_from(gain).unwrap_or(0);
         // A product beyond 128 bits is beyond every budget.
         let worth = gain.checked_mul(self.price_per_nat.0);
-        let worth = worth.map_or(self.budget.0, |worth| (worth / NANO).min(self.budget.0));
+        let most = self.most().0;
+        let worth = worth.map_or(most, |worth| (worth / NANO).min(most));
         self.of_arrived(worth)
+    }
+
+    /// The most that the round can pay.
+    pub fn most(&self) -> MicroOpen {
+        self.budget.min(self.funded)
+    }
+
+    /// Whether it can pay nothing, although the run has a budget.
+    pub fn is_unfunded(&self) -> bool {
+        self.budget > MicroOpen(0) && self.funded == MicroOpen(0)
+    }
+
+    /// What contributors, evaluators and members have of what a round is worth.
+    fn parts(&self, worth: MicroOpen) -> [MicroOpen; 3] {
+        let parts = [
+            self.split.contributors,
+            self.split.evaluators,
+            self.split.members,
+        ];
+        let weights: Vec<(usize, u64)> = (parts.iter().enumerate())
+            .map(|(n, part)| (n, u64::from(part.0)))
+            .collect();
+        let parts = money::split(worth, &weights);
+        let parts = parts.and_then(|parts| <[MicroOpen; 3]>::try_from(parts).ok());
+        parts.unwrap_or([worth, MicroOpen(0), MicroOpen(0)])
     }
 
     fn of_arrived(&self, amount: u128) -> MicroOpen {
@@ -102,6 +157,8 @@ pub enum Outcome {
     NotBeyondLuck,
     /// The round has no final scores; its budget waits unallocated.
     Unscored,
+    /// No deposit covers the round: scores and credits stand, and nothing is paid.
+    Unfunded,
 }
 
 /// One contributor's line of a round.
@@ -129,19 +186,28 @@ pub struct RoundCredits {
     pub outcome: Outcome,
     /// Sum of all final scores, in nanonats.
     pub gain: i128,
-    /// What the sponsor pays in: the amounts of all lines and what waits.
+    /// What the sponsor pays in: the amounts of all lines, those of evaluators and members, and what waits.
     pub worth: MicroOpen,
+    /// What of it is split by credit.
+    pub contributors: MicroOpen,
     /// What goes to nobody yet: the parts of scores that are held back, or the budget of a round that nobody scored.
     pub waiting: MicroOpen,
     /// One line per scored contribution, ordered by peer.
     pub lines: Vec<Credit>,
+    /// What evaluators and members are paid, and the dust of that.
+    pub others: Vec<(Account, MicroOpen)>,
 }
 
-/// Turns tested scores into credits and splits by them what the round is worth.
+/// Turns tested scores into credits, splits by them what contributors have of what the round is worth, and gives the rest
+/// to whoever `served`.
 ///
 /// # Errors
 /// See [`CreditError`].
-pub fn assign(scores: &[TestedScore], offer: &Offer) -> Result<RoundCredits, CreditError> {
+pub fn assign(
+    scores: &[TestedScore],
+    offer: &Offer,
+    served: &Served,
+) -> Result<RoundCredits, CreditError> {
     let is_out_of_order = |pair: &&[TestedScore]| pair[0].score.peer >= pair[1].score.peer;
     if let Some(pair) = scores.windows(2).find(is_out_of_order) {
         return Err(CreditError::Order(pair[1].score.peer));
@@ -151,11 +217,20 @@ pub fn assign(scores: &[TestedScore], offer: &Offer) -> Result<RoundCredits, Cre
     }
     let gain = gain(scores);
     let worth = match scores.is_empty() {
-        true => offer.of_arrived(offer.budget.0),
+        true => offer.of_arrived(offer.most().0),
         false => offer.worth(gain),
     };
     let credits = shares(scores, gain);
-    let amounts = money::split(worth, &credits).unwrap_or_else(|| vec![MicroOpen(0); scores.len()]);
+    let [contributors, others] = match scores.is_empty() {
+        // Nobody judged it, so nobody is paid for having done so.
+        true => [worth, MicroOpen(0)],
+        false => [
+            offer.parts(worth)[0],
+            MicroOpen(worth.0 - offer.parts(worth)[0].0),
+        ],
+    };
+    let amounts =
+        money::split(contributors, &credits).unwrap_or_else(|| vec![MicroOpen(0); scores.len()]);
     let lines: Vec<Credit> = (scores.iter().zip(credits).zip(amounts))
         .map(|((tested, (_, credit)), amount)| match tested.counts() {
             0 => Credit {
@@ -173,18 +248,41 @@ pub fn assign(scores: &[TestedScore], offer: &Offer) -> Result<RoundCredits, Cre
     let paid: u128 = lines.iter().map(|line| line.amount.0).sum();
     let outcome = match gain {
         _ if scores.is_empty() => Outcome::Unscored,
+        1.. if offer.is_unfunded() => Outcome::Unfunded,
         ..=0 => Outcome::NoGain,
         _ if scores.iter().all(|tested| tested.counts() == 0) => Outcome::NotBeyondLuck,
         _ => Outcome::Paid,
     };
-    assert!(paid <= worth.0, "a round pays what it is worth");
+    let others = match others {
+        MicroOpen(0) => Vec::new(),
+        _ => serve(offer.parts(worth), served),
+    };
+    let given: u128 = others.iter().map(|(_, amount)| amount.0).sum();
+    assert!(paid + given <= worth.0, "a round pays what it is worth");
     Ok(RoundCredits {
         outcome,
         gain,
         worth,
-        waiting: MicroOpen(worth.0 - paid),
+        waiting: MicroOpen(worth.0 - paid - given),
+        contributors,
         lines,
+        others,
     })
+}
+
+/// What evaluators have, each the same, and members that signed, by their votes; nobody of no part.
+fn serve([_, evaluators, members]: [MicroOpen; 3], served: &Served) -> Vec<(Account, MicroOpen)> {
+    let mut out = Vec::new();
+    if let Some((each, dust)) = money::split_equal(evaluators, served.evaluators.len()) {
+        out.extend((served.evaluators.iter()).map(|peer| (Account::Evaluator(*peer), each)));
+        out.push((Account::Dust, dust));
+    }
+    if let Some(parts) = money::split(members, &served.signers) {
+        let signers = served.signers.iter().zip(parts);
+        out.extend(signers.map(|((peer, _), part)| (Account::Member(*peer), part)));
+    }
+    out.retain(|(_, amount)| *amount > MicroOpen(0));
+    out
 }
 
 /// Sum of all scores of a round, in nanonats.
@@ -250,12 +348,12 @@ mod tests {
         Offer {
             budget: MicroOpen(budget),
             price_per_nat: MicroOpen(u128::MAX),
-            arrived: Ppb::ONE,
+            ..Offer::WHOLE
         }
     }
 
     fn amounts(nanonats: &[i64], of: u128) -> Vec<u128> {
-        let assigned = assign(&scores(nanonats), &budget(of)).expect("ordered");
+        let assigned = assign(&scores(nanonats), &budget(of), &Served::default()).expect("ordered");
         assigned.lines.iter().map(|line| line.amount.0).collect()
     }
 
@@ -266,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_negative_score_earns_nothing_and_stays_on_record() {
-        let assigned = assign(&scores(&[10, -7]), &budget(5)).expect("ordered");
+        let assigned = assign(&scores(&[10, -7]), &budget(5), &Served::default()).expect("ordered");
         assert_eq!(assigned.lines[1].tested.score.score, NanoNats(-7));
         assert_eq!(assigned.lines[1].tested.score.low, NanoNats(-12));
         assert_eq!(assigned.lines[1].credit, Ppb(0));
@@ -275,7 +373,8 @@ mod tests {
 
     #[test]
     fn a_round_in_which_no_score_is_positive_costs_the_sponsor_nothing() {
-        let assigned = assign(&scores(&[0, -7, i64::MIN]), &budget(5)).expect("ordered");
+        let assigned =
+            assign(&scores(&[0, -7, i64::MIN]), &budget(5), &Served::default()).expect("ordered");
         assert_eq!(
             (assigned.outcome, assigned.worth),
             (Outcome::NoGain, MicroOpen(0))
@@ -288,7 +387,7 @@ mod tests {
     fn a_score_that_is_held_back_earns_nothing_and_its_part_waits() {
         let mut held = scores(&[300, 100, 100]);
         hold_back(&mut held[0]);
-        let assigned = assign(&held, &budget(1000)).expect("ordered");
+        let assigned = assign(&held, &budget(1000), &Served::default()).expect("ordered");
         let amounts: Vec<u128> = assigned.lines.iter().map(|line| line.amount.0).collect();
         assert_eq!(
             (assigned.outcome, amounts),
@@ -306,7 +405,7 @@ mod tests {
         let outcome = |nanonats: &[i64]| {
             let mut held = scores(nanonats);
             held.iter_mut().for_each(hold_back);
-            let assigned = assign(&held, &budget(5)).expect("ordered");
+            let assigned = assign(&held, &budget(5), &Served::default()).expect("ordered");
             assert!(assigned.lines.iter().all(|l| l.amount == MicroOpen(0)));
             assigned.outcome
         };
@@ -317,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_round_without_scores_is_unscored() {
-        let assigned = assign(&[], &budget(5)).expect("ordered");
+        let assigned = assign(&[], &budget(5), &Served::default()).expect("ordered");
         assert_eq!(
             (assigned.outcome, assigned.lines.len()),
             (Outcome::Unscored, 0)
@@ -331,9 +430,10 @@ mod tests {
         let offer = Offer {
             budget: MicroOpen(1_000_000),
             price_per_nat: MicroOpen(50_000_000),
-            arrived: Ppb::ONE,
+            ..Offer::WHOLE
         };
-        let assigned = assign(&scores(&[400_000, -700_000]), &offer).expect("ordered");
+        let assigned =
+            assign(&scores(&[400_000, -700_000]), &offer, &Served::default()).expect("ordered");
         assert_eq!(assigned.outcome, Outcome::NoGain);
         assert_eq!((assigned.gain, assigned.worth), (-300_000, MicroOpen(0)));
         assert!(
@@ -349,10 +449,10 @@ mod tests {
         let offer = Offer {
             budget: MicroOpen(1_000_000),
             price_per_nat: MicroOpen(50_000_000),
-            arrived: Ppb::ONE,
+            ..Offer::WHOLE
         };
         let worth = |nanonats: &[i64]| {
-            let assigned = assign(&scores(nanonats), &offer).expect("ordered");
+            let assigned = assign(&scores(nanonats), &offer, &Served::default()).expect("ordered");
             let paid: u128 = assigned.lines.iter().map(|line| line.amount.0).sum();
             assert_eq!((paid, assigned.waiting), (assigned.worth.0, MicroOpen(0)));
             paid
@@ -371,10 +471,81 @@ mod tests {
     fn unordered_scores_and_absurd_budgets_are_refused() {
         let mut twice = scores(&[1, 2]);
         twice[1].score.peer = twice[0].score.peer;
-        let refused = assign(&twice, &budget(5));
+        let refused = assign(&twice, &budget(5), &Served::default());
         assert_eq!(refused, Err(CreditError::Order(twice[0].score.peer)));
-        let absurd = assign(&scores(&[1]), &budget(u128::MAX));
+        let absurd = assign(&scores(&[1]), &budget(u128::MAX), &Served::default());
         assert!(matches!(absurd, Err(CreditError::Money(_))));
+    }
+
+    #[test]
+    fn evaluators_share_their_part_equally_and_members_theirs_by_votes() {
+        let peer = |n: u8| PeerId(Digest::from_bytes([n; 32]));
+        let offer = Offer {
+            split: RoundSplit::default(),
+            ..budget(2_003)
+        };
+        let served = Served {
+            evaluators: vec![peer(1), peer(2), peer(3)],
+            signers: vec![(peer(1), 30), (peer(4), 10)],
+        };
+        let assigned = assign(&scores(&[300, 100]), &offer, &served).expect("ordered");
+        let amounts: Vec<u128> = assigned.lines.iter().map(|line| line.amount.0).collect();
+        assert_eq!(
+            (assigned.contributors.0, amounts),
+            (1_803, vec![1_352, 451])
+        );
+        let others: Vec<(Account, u128)> = (assigned.others.iter())
+            .map(|(account, amount)| (*account, amount.0))
+            .collect();
+        let evaluator = |n| (Account::Evaluator(peer(n)), 33);
+        assert_eq!(
+            others,
+            [
+                evaluator(1),
+                evaluator(2),
+                evaluator(3),
+                (Account::Dust, 1),
+                (Account::Member(peer(1)), 75),
+                (Account::Member(peer(4)), 25),
+            ]
+        );
+        assert_eq!(assigned.waiting, MicroOpen(0));
+        let alone = assign(&scores(&[300, 100]), &offer, &Served::default()).expect("ordered");
+        assert_eq!((alone.others, alone.waiting), (vec![], MicroOpen(200)));
+        assert_eq!(
+            alone.worth, assigned.worth,
+            "nobody saves by keeping others out"
+        );
+        let unscored = assign(&[], &offer, &served).expect("ordered");
+        assert_eq!(
+            (unscored.others, unscored.waiting),
+            (vec![], MicroOpen(2_003))
+        );
+    }
+
+    #[test]
+    fn a_round_that_no_deposit_covers_pays_nothing_and_its_credits_stand() {
+        let unfunded = Offer {
+            funded: MicroOpen(0),
+            ..budget(1_000)
+        };
+        let assigned =
+            assign(&scores(&[300, 100]), &unfunded, &Served::default()).expect("ordered");
+        assert_eq!(
+            (assigned.outcome, assigned.worth),
+            (Outcome::Unfunded, MicroOpen(0))
+        );
+        let credits: Vec<u32> = assigned.lines.iter().map(|line| line.credit.0).collect();
+        assert_eq!(credits, [750_000_000, 250_000_000]);
+        let half = Offer {
+            funded: MicroOpen(500),
+            ..budget(1_000)
+        };
+        let assigned = assign(&scores(&[300, 100]), &half, &Served::default()).expect("ordered");
+        assert_eq!(
+            (assigned.outcome, assigned.worth),
+            (Outcome::Paid, MicroOpen(500))
+        );
     }
 
     proptest! {
@@ -386,8 +557,8 @@ mod tests {
             let (nanonats, held): (Vec<i64>, Vec<bool>) = nanonats.into_iter().unzip();
             let mut scores = scores(&nanonats);
             (scores.iter_mut().zip(&held)).filter(|(_, held)| **held).for_each(|(s, _)| hold_back(s));
-            let offer = Offer { budget: MicroOpen(budget), price_per_nat: MicroOpen(price), arrived: Ppb::ONE };
-            let assigned = assign(&scores, &offer).expect("ordered");
+            let offer = Offer { budget: MicroOpen(budget), price_per_nat: MicroOpen(price), ..Offer::WHOLE };
+            let assigned = assign(&scores, &offer, &Served::default()).expect("ordered");
             let credits: u64 = assigned.lines.iter().map(|l| u64::from(l.credit.0)).sum();
             let paid: u128 = assigned.lines.iter().map(|l| l.amount.0).sum();
             let gain: i128 = nanonats.iter().map(|&n| i128::from(n)).sum();

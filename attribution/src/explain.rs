@@ -49,8 +49,10 @@ pub struct Payout {
     pub offer: Offer,
     /// Sum of all final scores, in nanonats.
     pub gain: i128,
-    /// What that is worth: paid to contributors, but for what waits.
+    /// What that is worth: paid, but for what waits.
     pub worth: MicroOpen,
+    /// What of it contributors have.
+    pub contributors: MicroOpen,
     /// What goes to nobody yet.
     pub waiting: MicroOpen,
     /// What became of it.
@@ -68,7 +70,7 @@ pub struct PayoutLine {
     pub tested: TestedScore,
     /// `10^9 * score / positive` in whole billionths; `None` without a gain. It waits while the score is held back.
     pub credit: Option<Portion>,
-    /// `worth * credit / 10^9` in whole micro-OPEN.
+    /// `contributors * credit / 10^9` in whole micro-OPEN.
     pub amount: Option<Portion>,
 }
 
@@ -100,7 +102,7 @@ impl Payout {
     /// # Errors
     /// See [`ExplainError`].
     pub fn of(round: &CertifiedRound, peer: PeerId) -> Result<Self, ExplainError> {
-        let credits = credit::assign(&round.scores, &round.offer)?;
+        let credits = round.credits()?;
         let known = round.scores.iter().any(|tested| tested.score.peer == peer);
         if !known && credits.outcome != Outcome::Unscored {
             let round = round.round;
@@ -114,7 +116,7 @@ impl Payout {
                 .map(|((peer, _), part)| (*peer, part.whole() as u64))
                 .collect()
         });
-        let amount = given.and_then(|given| money::portions(credits.worth.0, &given));
+        let amount = given.and_then(|given| money::portions(credits.contributors.0, &given));
         let lines = (round.scores.iter().enumerate())
             .map(|(at, tested)| PayoutLine {
                 tested: *tested,
@@ -128,6 +130,7 @@ impl Payout {
             offer: round.offer,
             gain: credits.gain,
             worth: credits.worth,
+            contributors: credits.contributors,
             waiting: credits.waiting,
             outcome: credits.outcome,
             positive: weights.iter().map(|(_, weight)| u128::from(*weight)).sum(),
@@ -269,6 +272,7 @@ mod tests {
     use tributary_protocol::round::{FinalScore, Included};
 
     use super::*;
+    use crate::credit::Served;
     use crate::significance::CumulativeScore;
 
     fn peer(n: u8) -> PeerId {
@@ -298,9 +302,10 @@ mod tests {
             offer: Offer {
                 budget: MicroOpen(budget),
                 price_per_nat: MicroOpen(u128::MAX),
-                arrived: Ppb::ONE,
+                ..Offer::WHOLE
             },
             scores: scores.collect(),
+            served: Served::default(),
         }
     }
 
@@ -405,7 +410,7 @@ mod tests {
             let (scores, luck): (Vec<i64>, Vec<u128>) = scores.into_iter().unzip();
             let mut round = round(&scores, budget);
             (round.scores.iter_mut().zip(luck)).for_each(|(s, luck)| s.shown.squares = luck * luck);
-            let paid = credit::assign(&round.scores, &round.offer).expect("ordered");
+            let paid = round.credits().expect("ordered");
             let payout = Payout::of(&round, peer(0)).expect("scored");
             prop_assert_eq!((payout.outcome, payout.worth), (paid.outcome, paid.worth));
             prop_assert_eq!((payout.gain, payout.waiting), (paid.gain, paid.waiting));

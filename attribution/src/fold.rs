@@ -11,11 +11,12 @@ use std::sync::Arc;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId, Scope};
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::RoundValue;
 
 use crate::account::Account;
 use crate::closing::{Closing, Running};
-use crate::credit::{self, CreditError, Offer, RoundCredits};
+use crate::credit::{self, CreditError, Offer, RoundCredits, Served};
 use crate::fee::{self, FeeError, Usage};
 use crate::money::{Balance, MoneyError};
 use crate::significance::{Significance, TestedScore};
@@ -34,9 +35,40 @@ pub struct CertifiedRound {
     /// Final scores, ordered by peer, each with what its author had shown by then; empty when too few sheets
     /// arrived.
     pub scores: Vec<TestedScore>,
+    /// Whom it pays beside contributors.
+    pub served: Served,
+}
+
+/// What certificates have seen of a run's money.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Funding {
+    /// All deposits until now.
+    pub deposited: MicroOpen,
+    /// Members whose signatures under the root of the height before are certified now, ordered, with their votes.
+    pub signers: Vec<(PeerId, u64)>,
+}
+
+impl Funding {
+    /// As if the whole budget had been deposited before the genesis, and nobody had signed roots: for studies of what
+    /// rounds are worth.
+    pub fn of_all_rounds(manifest: &Manifest) -> Self {
+        let budget = manifest.payment.budget_per_round.0;
+        Self {
+            deposited: MicroOpen(budget.saturating_mul(u128::from(manifest.plan.rounds))),
+            signers: Vec::new(),
+        }
+    }
 }
 
 impl CertifiedRound {
+    /// What the round comes to.
+    ///
+    /// # Errors
+    /// [`CreditError`].
+    pub fn credits(&self) -> Result<RoundCredits, CreditError> {
+        credit::assign(&self.scores, &self.offer, &self.served)
+    }
+
     /// What the certified values of a run make final, from the genesis on and in their order. Each says it
     /// about the round before its own; genesis and the first round judge nothing. Whether a score counts hangs
     /// on the rounds before; what is returned does not, and may be folded in any order.
@@ -46,8 +78,9 @@ impl CertifiedRound {
     pub fn chain<'a>(
         manifest: &Manifest,
         values: impl IntoIterator<Item = &'a RoundValue>,
+        funding: &Funding,
     ) -> Result<Vec<Self>, FoldError> {
-        let facts = facts(manifest, values)?.into_iter();
+        let facts = facts(manifest, values, funding)?.into_iter();
         let rounds = facts.filter_map(|fact| match fact {
             Fact::Round(round) => Some(round),
             Fact::Usage(_) | Fact::Closing(_) => None,
@@ -57,18 +90,19 @@ impl CertifiedRound {
 }
 
 /// What the certified values of a run make true about money: its judged rounds ([`CertifiedRound::chain`]), and once it is
-/// closed what becomes of what waited.
+/// closed what becomes of what waited, where `funding` had been there from the genesis on.
 ///
 /// # Errors
 /// [`FoldError::Gap`] where a value is missing, [`FoldError::Credit`] where its scores cannot be.
 pub fn facts<'a>(
     manifest: &Manifest,
     values: impl IntoIterator<Item = &'a RoundValue>,
+    funding: &Funding,
 ) -> Result<Vec<Fact>, FoldError> {
     let mut chain = Chain::new(manifest);
     let mut out = Vec::new();
     for value in values {
-        out.extend(chain.push(manifest, value)?);
+        out.extend(chain.push(manifest, value, funding)?);
     }
     Ok(out)
 }
@@ -79,6 +113,11 @@ pub struct Chain {
     significance: Significance,
     expected: Round,
     offer: Offer,
+    /// What a deposit covers of the round that comes next. It is set aside before the round begins, so no sponsor looks at
+    /// what a round brought before it decides to pay for it.
+    aside: MicroOpen,
+    /// What rounds were worth, all together.
+    promised: MicroOpen,
     running: Running,
 }
 
@@ -89,6 +128,8 @@ impl Chain {
             significance: Significance::default(),
             expected: Round(0),
             offer: Offer::of(manifest),
+            aside: MicroOpen(0),
+            promised: MicroOpen(0),
             running: Running::default(),
         }
     }
@@ -107,26 +148,39 @@ impl Chain {
         &mut self,
         manifest: &Manifest,
         value: &RoundValue,
+        funding: &Funding,
     ) -> Result<Vec<Fact>, FoldError> {
         if value.round != self.expected {
             return Err(FoldError::Gap(self.expected));
         }
         self.expected = self.expected.next();
-        let judged = value.round.previous().filter(|round| round.0 > 0);
+        let is_training = |round: &Round| (1..=manifest.plan.rounds).contains(&round.0);
+        let judged = value.round.previous().filter(is_training);
         let judged = judged.map(|round| CertifiedRound {
             run: value.run,
             round,
             sponsor: manifest.creator,
             offer: self.offer,
             scores: self.significance.round(&value.scores),
+            served: Served {
+                evaluators: value.sheets.iter().map(|sheet| sheet.author).collect(),
+                signers: funding.signers.clone(),
+            },
         });
-        self.offer = Offer::of_round(manifest, value);
+        self.offer = Offer {
+            funded: self.aside,
+            ..Offer::of_round(manifest, value)
+        };
         let mut facts = Vec::new();
         if let Some(round) = judged {
-            self.running
-                .add(&credit::assign(&round.scores, &round.offer)?);
+            let credits = round.credits()?;
+            self.promised.0 += credits.worth.0;
+            self.running.add(&credits);
             facts.push(Fact::Round(round));
         }
+        let bound = self.promised.0 + self.offer.funded.0;
+        let free = funding.deposited.0.saturating_sub(bound);
+        self.aside = MicroOpen(free).min(manifest.payment.budget_per_round);
         if value.round == manifest.closing_round() {
             facts.push(Fact::Closing(self.running.close(value.run)));
         }
@@ -203,6 +257,11 @@ pub enum FoldError {
          `tributary ledger verify` shows what is damaged"
     )]
     Gap(Round),
+    /// A value that does not follow from those before.
+    #[error(
+        "a certified value does not follow from those before: {0}; `tributary ledger verify` shows what is damaged"
+    )]
+    Value(Rejection),
     /// The round's scores or budget are not what a certificate can say.
     #[error("round cannot be credited: {0}")]
     Credit(#[from] CreditError),
@@ -226,7 +285,7 @@ pub fn postings(fact: &Fact) -> Result<Vec<Posting>, FoldError> {
 fn post(fact: &Fact) -> Result<(Option<RoundCredits>, Vec<Posting>), FoldError> {
     match fact {
         Fact::Round(round) => {
-            let credits = credit::assign(&round.scores, &round.offer)?;
+            let credits = round.credits()?;
             let postings = round_postings(round, &credits)?;
             Ok((Some(credits), postings))
         }
@@ -241,6 +300,7 @@ fn round_postings(
 ) -> Result<Vec<Posting>, FoldError> {
     let lines = credits.lines.iter();
     let payees = lines.map(|line| (Account::Contributor(line.peer()), line.amount));
+    let payees = payees.chain(credits.others.iter().copied());
     let payees = payees.chain([(Account::Unallocated, credits.waiting)]);
     let mut out = Vec::new();
     for (account, amount) in payees {

@@ -40,6 +40,8 @@ pub mod novelty;
 pub mod path;
 pub mod query;
 pub mod reference;
+#[cfg(feature = "test-chain")]
+pub mod run_books;
 pub mod settlement;
 pub mod shapley;
 pub mod significance;

@@ -31,10 +31,10 @@ pub use amount::{AmountError, BaseUnits};
 pub use balances::{AbsenceProof, BalanceProof, Balances, BalancesError, SumNode};
 pub use bundle::{Bundle, BundleError, Checked, Stake, Subject};
 pub use keccak::{Keccak, ParseKeccakError};
-pub use lines::{LineProof, Lines, Sibling};
+pub use lines::{LineProof, LineSum, Lines, Sibling};
 pub use refused::Refused;
 pub use signature::{EvmKey, KeyError, Signature, SignatureError};
-pub use terms::{ChainId, Confirm, Deployment, Key, Root, Slash, Terms, TermsError};
+pub use terms::{Binding, ChainId, Confirm, Deployment, Key, Root, Slash, Terms, TermsError};
 
 pub(crate) use typed::digest;
 

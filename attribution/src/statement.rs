@@ -197,6 +197,7 @@ impl fmt::Display for Line {
                 f,
                 "  the round gained nothing: the sponsor keeps the budget"
             ),
+            Outcome::Unfunded => write!(f, "  unfunded: no deposit covers the round"),
             Outcome::Paid | Outcome::NotBeyondLuck if self.score <= NanoNats(0) => {
                 write!(f, "  no help: earns nothing")
             }
@@ -219,7 +220,7 @@ mod tests {
     use tributary_protocol::round::FinalScore;
 
     use super::*;
-    use crate::credit::Offer;
+    use crate::credit::{Offer, Served};
     use crate::fold::{CertifiedRound, Fact};
     use crate::significance::{CumulativeScore, TestedScore};
 
@@ -249,9 +250,10 @@ mod tests {
             offer: Offer {
                 budget: MicroOpen(10_000_000),
                 price_per_nat: MicroOpen(1_000_000_000),
-                arrived: Ppb::ONE,
+                ..Offer::WHOLE
             },
             scores: scores.iter().map(score).collect(),
+            served: Served::default(),
         })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tributary_attribution::credit::Offer;
+use tributary_attribution::credit::{Offer, Served};
 use tributary_attribution::fee::Usage;
 use tributary_attribution::fold::FoldError;
 use tributary_attribution::query::{AnswerShare, AnswerShares};
@@ -13,7 +13,7 @@ use tributary_attribution::significance::{CumulativeScore, TestedScore};
 use tributary_attribution::{Balance, Books, CertifiedRound, Closing, Fact};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round, RunId};
-use tributary_protocol::manifest::RevenueSplit;
+use tributary_protocol::manifest::{RevenueSplit, RoundSplit};
 use tributary_protocol::round::FinalScore;
 
 const RUNS: u64 = 6;
@@ -97,9 +97,15 @@ impl Facts {
             offer: Offer {
                 budget: self.amount(),
                 price_per_nat: self.amount(),
+                funded: self.amount(),
                 arrived: Ppb(self.below(1_000_000_001) as u32),
+                split: RoundSplit::default(),
             },
             scores,
+            served: Served {
+                evaluators: self.some(4).into_iter().map(peer).collect(),
+                signers: self.some(6).into_iter().map(|n| (peer(n), n + 1)).collect(),
+            },
         })
     }
 

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use tributary_attribution::account::Account;
-use tributary_attribution::credit::RoundCredits;
-use tributary_attribution::fold::{self, Books, CertifiedRound, FoldError};
+use tributary_attribution::credit::{Outcome, RoundCredits};
+use tributary_attribution::fold::{Books, CertifiedRound, FoldError};
+use tributary_attribution::run_books::RunBooks;
+use tributary_attribution::settlement::BaseUnits;
 use tributary_attribution::statement::Statement;
 use tributary_attribution::statement::compare::{self, Period};
 use tributary_protocol::certificate::Certificate;
@@ -19,7 +21,7 @@ use tributary_protocol::round::{EntryRef, Joined, RoundValue};
 
 use crate::view::{
     AccountView, AdapterView, CauseView, ChangeView, CreditView, LineView, MemberView, PeriodView,
-    RoundView, RunStatementView, short,
+    RoundView, RunStatementView, SettlementView, short,
 };
 
 /// A run's certified values, and the logs that they rely on.
@@ -79,7 +81,9 @@ impl RunAccount<'_> {
     /// # Errors
     /// When a certificate is missing.
     pub fn certified(&self) -> Result<Vec<CertifiedRound>, FoldError> {
-        CertifiedRound::chain(self.manifest, self.values())
+        let books = self.books()?;
+        let rounds = books.rounds(self.manifest.run_id());
+        Ok(rounds.map(|(round, _)| round.clone()).collect())
     }
 
     /// The run's accounts.
@@ -88,7 +92,29 @@ impl RunAccount<'_> {
     /// When a certificate is missing, or the certified scores cannot be credited; the certificates then
     /// contradict themselves.
     pub fn books(&self) -> Result<Books, FoldError> {
-        Books::of(fold::facts(self.manifest, self.values())?)
+        Ok(self.run_books()?.books().clone())
+    }
+
+    /// The run's money: who is paid where, roots, and the test chain.
+    ///
+    /// # Errors
+    /// As [`RunAccount::books`].
+    pub fn run_books(&self) -> Result<RunBooks, FoldError> {
+        let mut books = RunBooks::new(self.manifest);
+        for value in self.values() {
+            let entry = |at: &EntryRef| Some((*at, self.log.entry(at)?.clone()));
+            let filings = value.filings.iter().filter_map(entry).collect();
+            books.push(self.manifest, value, &filings)?;
+        }
+        Ok(books)
+    }
+
+    /// What lies where, of a run with terms of settlement.
+    ///
+    /// # Errors
+    /// As [`RunAccount::books`].
+    pub fn settlement(&self) -> Result<Option<SettlementView>, FoldError> {
+        Ok(settlement_view(&self.run_books()?))
     }
 
     /// What contributors earned, by id.
@@ -255,6 +281,7 @@ pub(crate) fn statement(
             beyond_luck: line.is_beyond_luck,
             credit: line.credit.0.into(),
             micro_open: u64::try_from(line.amount.0).unwrap_or(u64::MAX),
+            unfunded: line.outcome == Outcome::Unfunded,
         })
         .collect();
     if !found.lines.is_empty() {
@@ -300,6 +327,43 @@ fn periods(found: &[Period]) -> Vec<PeriodView> {
             change: change(at),
         })
         .collect()
+}
+
+/// What a run's books, and its chain where that is the test chain, say of its money.
+pub(crate) fn settlement_view(books: &RunBooks) -> Option<SettlementView> {
+    let settled = books.settled()?;
+    let micro = |amount: BaseUnits| u64::try_from(amount.to_micro_floor().0).unwrap_or(u64::MAX);
+    let last = settled.roots().last_key_value().map(|(_, root)| root);
+    let mut view = SettlementView {
+        chain: settled.deployment().chain.to_string(),
+        contract: settled.deployment().contract.to_string(),
+        key: settled.key().to_string(),
+        paid_micro_open: last.map_or(0, |root| micro(root.root.total)),
+        unbound_micro_open: u64::try_from(books.unbound().0).unwrap_or(u64::MAX),
+        root: last.map_or_else(String::new, |root| root.digest.to_string()),
+        height: last.map_or(0, |root| root.root.height),
+        dissent: settled
+            .dissent()
+            .map(|(round, peer)| format!("{round} {peer}"))
+            .collect(),
+        ..SettlementView::default()
+    };
+    let Some(chain) = settled.chain() else {
+        return Some(view);
+    };
+    let run = chain.run(settled.key());
+    "test".clone_into(&mut view.chain);
+    view.deposited_micro_open = micro(run.deposited);
+    view.staked_micro_open = micro(run.stake);
+    view.claimed_micro_open = micro(run.paid);
+    view.reclaimed_micro_open = micro(run.reclaimed);
+    view.accepted_height = run.accepted.height;
+    view.accepted_micro_open = micro(run.accepted.total);
+    view.left_micro_open = view
+        .deposited_micro_open
+        .saturating_sub(view.paid_micro_open);
+    view.conserved = books.is_conserved();
+    Some(view)
 }
 
 /// A receipt's id: the block that carries it, with its place there where it is not the first.

@@ -1,9 +1,10 @@
 //! What must hold of an archive, run by run, round by round.
 
+use tributary_attribution::run_books::Settled;
 use tributary_protocol::audit::{
     self, Audited, Contradiction, Earlier, StoredBlock, StoredCertificate,
 };
-use tributary_protocol::id::{BlobHash, NetworkId, PeerId, Round};
+use tributary_protocol::id::{BlobHash, NetworkId, PeerId, Round, StateHash};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::RoundValue;
 use tributary_protocol::state::Derived;
@@ -215,7 +216,7 @@ fn outcome(
         signatures: (audited.blocks + precommits) as u32,
         aggregates: (trained - unchecked) as u32,
         accounts: *accounts.as_ref().unwrap_or(&0),
-        state: audited.head.hash.to_string(),
+        state: trained_state(audited).to_string(),
     };
     let found = Outcome {
         report,
@@ -248,6 +249,14 @@ fn findings(run: &ArchivedRun, audited: &Audited) -> Vec<Fault> {
     audited.contradictions.iter().map(finding).collect()
 }
 
+/// What the run's training came to: epochs behind the closing change nothing of it, and homes may have seen more or
+/// fewer of them.
+fn trained_state(audited: &Audited) -> StateHash {
+    let closing = audited.manifest.closing_round().0 as usize;
+    let closed = audited.values.get(closing).map(|value| value.state);
+    closed.unwrap_or(audited.head.hash)
+}
+
 /// Folds the certified scores into balances; they must sum to zero.
 fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<u32, String> {
     let account = RunAccount {
@@ -255,12 +264,21 @@ fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<u32, String> {
         chain: &run.certificates,
         log: &run.log,
     };
-    let books = account.books().map_err(|e| format!("credits: {e}"))?;
+    let kept = account.run_books().map_err(|e| format!("credits: {e}"))?;
+    let books = kept.books();
     let total = books.total().map_err(|e| format!("balances: {e}"))?;
     if total.0 != 0 {
         return Err(format!(
             "balances sum to {} micro-OPEN and not to zero",
             total.0
+        ));
+    }
+    if !kept.is_conserved() {
+        return Err("what is deposited, earned and paid does not add up on the run's chain".into());
+    }
+    if let Some(height) = kept.settled().and_then(Settled::contested) {
+        return Err(format!(
+            "most members that signed the root of height {height} signed another than its records lead to"
         ));
     }
     Ok(books.balances_of(run.id).count() as u32)

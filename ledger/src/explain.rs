@@ -208,6 +208,7 @@ impl Walk<'_> {
             Outcome::NoGain => "no-gain",
             Outcome::NotBeyondLuck => "not-beyond-luck",
             Outcome::Unscored => "unscored",
+            Outcome::Unfunded => "unfunded",
         };
         let part = PayoutPart {
             outcome: outcome.to_owned(),
@@ -261,6 +262,9 @@ impl Walk<'_> {
                      with a positive score is beyond luck yet, and what the round is worth waits unallocated"
                 ),
                 Outcome::Unscored => "no final scores: the budget waits unallocated".to_owned(),
+                Outcome::Unfunded => {
+                    "no deposit covers the round: credits stand, and nothing is paid".to_owned()
+                }
             },
         )
     }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
+use tributary_attribution::run_books::{Filer, RunBooks, test_terms};
+use tributary_attribution::settlement::EvmKey;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::beacon::Chain;
 use tributary_protocol::certificate::Certificate;
@@ -18,7 +20,7 @@ use tributary_protocol::id::{
 };
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::LogSet;
-use tributary_protocol::manifest::{Manifest, UpdateCodec};
+use tributary_protocol::manifest::{Manifest, RoundSplit, UpdateCodec};
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state::{self, Head, RoundSources, Selection};
@@ -65,7 +67,14 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
         feedback: Ppb(950_000_000),
     };
     manifest.membership.committee = members as u32;
+    manifest.payment.round = RoundSplit::CONTRIBUTORS;
+    manifest.payment.settlement = Some(test_terms(account(0).address(), &manifest));
     manifest
+}
+
+/// The key of the account that a member is paid at.
+pub fn account(i: usize) -> EvmKey {
+    EvmKey::from_bytes(key(i).payout_secret().as_bytes()).expect("a key")
 }
 
 /// A run in the making, and the blobs that its home keeps.
@@ -107,7 +116,8 @@ impl RunBuilder {
             adapter: None,
             last: None,
         };
-        builder.say(0, Entry::Create(Box::new(manifest)));
+        builder.say(0, Entry::Create(Box::new(manifest.clone())));
+        let filings = builder.deposit();
         let joins = (0..members).map(|who| {
             let role = match EVALUATORS.contains(&who) {
                 true => Role::Both,
@@ -136,9 +146,21 @@ impl RunBuilder {
         let joins = joins.collect();
         builder.certify(Selection {
             joins,
+            filings,
             ..Selection::default()
         });
         builder
+    }
+
+    /// The creator says where it is paid, and deposits the budgets of all rounds.
+    fn deposit(&mut self) -> Vec<EntryRef> {
+        let (peer, key) = (id(0), &account(0));
+        let books = RunBooks::new(&self.manifest);
+        let filings = books.duties(&self.manifest, Filer { peer, key }, &[]);
+        filings
+            .into_iter()
+            .map(|filing| self.say(0, filing))
+            .collect()
     }
 
     /// The home, as it is opened for a check.

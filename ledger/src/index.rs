@@ -146,6 +146,8 @@ struct RunFold {
     names: BTreeMap<PeerId, (EntryPosition, String)>,
     /// Losses of the sheets that came.
     sheets: BTreeMap<EntryRef, (f64, f64)>,
+    /// Filings that came.
+    filings: BTreeMap<EntryRef, Entry>,
     /// `None` while the manifest is missing.
     indexed: Option<IndexedRun>,
     /// Whether certificates wait that the volume does not follow.
@@ -162,6 +164,7 @@ impl RunFold {
             stored: Vec::new(),
             names: BTreeMap::new(),
             sheets: BTreeMap::new(),
+            filings: BTreeMap::new(),
             indexed: None,
             is_behind: false,
             is_changed: false,
@@ -181,6 +184,7 @@ impl RunFold {
                 Entry::Create(manifest) => self.open(manifest),
                 Entry::Join(join) => self.name(author, (seq, at.index), &join.name),
                 Entry::ScoreSheet(shown) => self.add_sheet(at, account::losses(&shown.sheet)),
+                filing if filing.is_filing() => self.add_filing(at, filing),
                 _ => {}
             }
         }
@@ -224,6 +228,13 @@ impl RunFold {
         }
     }
 
+    fn add_filing(&mut self, at: EntryRef, filing: &Entry) {
+        self.filings.insert(at, filing.clone());
+        if let Some(indexed) = &mut self.indexed {
+            self.is_changed |= indexed.keep_books(&self.filings);
+        }
+    }
+
     fn add_certificate(&mut self, certificate: Certificate) {
         let is_known = |known: &Arc<Certificate>| known.value == certificate.value;
         // A chain is long and a repetition recent, or everything comes again from the start.
@@ -236,7 +247,7 @@ impl RunFold {
         self.stored.push(certificate.clone());
         match &mut self.indexed {
             Some(indexed) if !self.is_behind && indexed.goes_on(&certificate) => {
-                indexed.fold(certificate, &self.sheets);
+                indexed.fold(certificate, &self.sheets, &self.filings);
                 self.is_changed = true;
             }
             // Another value for a round that is folded decides nothing until one builds on it.
@@ -258,7 +269,7 @@ impl RunFold {
             waiting |= certificate.round() != indexed.next();
             match waiting {
                 true => indexed.lacks_a_certificate(),
-                false => indexed.fold(Arc::new(certificate), &self.sheets),
+                false => indexed.fold(Arc::new(certificate), &self.sheets, &self.filings),
             }
         }
         self.is_behind = waiting;

@@ -83,6 +83,43 @@ pub struct AdapterView {
     pub here: bool,
 }
 
+/// Where a run's money lies, in millionths of an OPEN.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SettlementView {
+    /// `test`, or the chain's number (EIP-155).
+    pub chain: String,
+    /// The settlement contract.
+    pub contract: String,
+    /// The run's name there: hash of its terms.
+    pub key: String,
+    /// What the sponsor deposited, as certificates have seen it.
+    pub deposited_micro_open: u64,
+    /// What the last root promises to accounts.
+    pub paid_micro_open: u64,
+    /// What was earned by peers that have not said where they are paid.
+    pub unbound_micro_open: u64,
+    /// What the chain has accepted of that.
+    pub accepted_micro_open: u64,
+    /// What accounts took.
+    pub claimed_micro_open: u64,
+    /// What went back to the sponsor.
+    pub reclaimed_micro_open: u64,
+    /// Deposited and not promised.
+    pub left_micro_open: u64,
+    /// Stake of members that counts.
+    pub staked_micro_open: u64,
+    /// Digest of the last root, as members sign it.
+    pub root: String,
+    /// Its height.
+    pub height: u64,
+    /// Height of the root that the chain accepted; 0: none.
+    pub accepted_height: u64,
+    /// Whether books and chain add up to the last unit. Known of the test chain only.
+    pub conserved: bool,
+    /// Members that signed another root than follows here: height and peer.
+    pub dissent: Vec<String>,
+}
+
 /// What a peer did and earned, run by run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatementView {
@@ -148,6 +185,8 @@ pub struct LineView {
     pub credit: u64,
     /// What that paid.
     pub micro_open: u64,
+    /// Whether no deposit covers the round: the credit stands, and nothing is paid.
+    pub unfunded: bool,
 }
 
 /// Some consecutive rounds of a statement.

@@ -14,18 +14,20 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
+use tributary_attribution::run_books::test_terms;
+use tributary_attribution::settlement::Address;
 use tributary_protocol::adapter::AdapterShape;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
+    RevenueSplit, RoundPlan, RoundSplit, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
 pub use facts::BaseFacts;
 use money::open_of;
 pub use money::parse_open;
-pub use names::{AggregationName, CodecName, ScheduleName, WeightsName};
+pub use names::{AggregationName, ChainName, CodecName, ScheduleName, WeightsName};
 use tributary_trainer::input;
 
 /// Why a run file does not give a manifest.
@@ -144,9 +146,15 @@ pub struct RunFile {
     /// Deadlines of a round.
     #[serde(default)]
     pub deadlines: DeadlineTable,
+    /// How what a round pays is split.
+    #[serde(default)]
+    pub round_split: RoundSplitTable,
     /// How usage fees are split.
     #[serde(default)]
     pub revenue: RevenueTable,
+    /// Where the run's money lies.
+    #[serde(default)]
+    pub chain: ChainName,
 }
 
 fn default_evaluators() -> Vec<String> {
@@ -268,6 +276,28 @@ impl Default for DeadlineTable {
     }
 }
 
+/// `[round_split]`, fractions of one.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RoundSplitTable {
+    /// Contributors, by credit.
+    pub contributors: f64,
+    /// Evaluators whose sheets count.
+    pub evaluators: f64,
+    /// Members that signed the round's root.
+    pub members: f64,
+}
+
+impl Default for RoundSplitTable {
+    fn default() -> Self {
+        Self {
+            contributors: 0.90,
+            evaluators: 0.05,
+            members: 0.05,
+        }
+    }
+}
+
 /// `[revenue]`, fractions of one.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -383,9 +413,19 @@ impl RunFile {
             payment: Payment {
                 budget_per_round: self.budget()?,
                 price_per_nat: self.price()?,
+                round: self.round_split()?,
                 revenue: self.revenue()?,
+                settlement: None,
             },
         })
+    }
+
+    /// Where the money of a run lies that `sponsor` pays for, written into its manifest.
+    pub fn settle(&self, manifest: &mut Manifest, sponsor: Address) {
+        manifest.payment.settlement = match self.chain {
+            ChainName::Test => Some(test_terms(sponsor, manifest)),
+            ChainName::None => None,
+        };
     }
 
     fn check_counts(&self) -> Result<(), RunFileError> {
@@ -542,6 +582,17 @@ impl RunFile {
         })
     }
 
+    fn round_split(&self) -> Result<RoundSplit, RunFileError> {
+        let r = &self.round_split;
+        let parts = [r.contributors, r.evaluators, r.members];
+        let [contributors, evaluators, members] = whole("round_split", parts)?;
+        Ok(RoundSplit {
+            contributors,
+            evaluators,
+            members,
+        })
+    }
+
     fn revenue(&self) -> Result<RevenueSplit, RunFileError> {
         let r = &self.revenue;
         let parts = [
@@ -551,18 +602,7 @@ impl RunFile {
             r.committee,
             r.stakers,
         ];
-        if parts.iter().any(|p| !(0.0..=1.0).contains(p)) {
-            return Err(bound("revenue", "needs every part between 0 and 1"));
-        }
-        let parts = parts.map(ppb);
-        let sum: u64 = parts.iter().map(|p| u64::from(p.0)).sum();
-        if sum != u64::from(Ppb::ONE.0) {
-            return Err(bound(
-                "revenue",
-                &format!("must add up to 1 and adds up to {:.9}", sum as f64 * 1e-9),
-            ));
-        }
-        let [contributors, base_author, server, committee, stakers] = parts;
+        let [contributors, base_author, server, committee, stakers] = whole("revenue", parts)?;
         Ok(RevenueSplit {
             contributors,
             base_author,
@@ -577,6 +617,22 @@ fn bound(key: &'static str, why: &str) -> RunFileError {
     RunFileError::Bound {
         key,
         why: why.to_owned(),
+    }
+}
+
+/// Parts of a table that have to make one.
+fn whole<const N: usize>(key: &'static str, parts: [f64; N]) -> Result<[Ppb; N], RunFileError> {
+    if parts.iter().any(|p| !(0.0..=1.0).contains(p)) {
+        return Err(bound(key, "needs every part between 0 and 1"));
+    }
+    let parts = parts.map(ppb);
+    let sum: u64 = parts.iter().map(|p| u64::from(p.0)).sum();
+    match sum == u64::from(Ppb::ONE.0) {
+        true => Ok(parts),
+        false => Err(bound(
+            key,
+            &format!("must add up to 1 and adds up to {:.9}", sum as f64 * 1e-9),
+        )),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::model::shelf::Shelf;
 use crate::net::{
@@ -143,6 +144,7 @@ pub struct Daemon {
     indexer: Indexer,
     progress: watch::Receiver<Arc<Vec<RunProgress>>>,
     bases: Arc<Notify>,
+    keeper: Keeper,
     ended: watch::Receiver<Option<Stopped>>,
 }
 
@@ -204,6 +206,8 @@ impl Daemon {
             clock,
         );
         let bases = hand_on(&net, config.home.paths(), &run_progress);
+        let keeper = Keeper::new(&identity, requests.downgrade(), indexer.clone());
+        tokio::spawn(keeper.clone().run(run_progress.clone()));
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -216,6 +220,7 @@ impl Daemon {
             indexer,
             progress: run_progress,
             bases,
+            keeper,
             ended: run(driver, first, config.home),
         })
     }
@@ -415,6 +420,16 @@ impl Daemon {
         } else {
             self.net.fetch(blob, providers).await
         }
+    }
+
+    /// The account that this peer is paid at.
+    pub fn account(&self) -> tributary_attribution::settlement::Address {
+        self.keeper.account()
+    }
+
+    /// Files what this peer owes to a run's books before its genesis: the creator's deposit.
+    pub async fn deposit(&self, run: RunId) {
+        self.keeper.look(run).await;
     }
 
     /// The network, to fetch a base.

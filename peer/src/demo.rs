@@ -39,6 +39,8 @@ use screen::Screen;
 
 /// How often the peers are looked at besides their events.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the peers have to post the last root and to claim.
+const SETTLE: Duration = Duration::from_secs(60);
 /// Silence after which a person is told that something may be wrong.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -150,6 +152,11 @@ async fn play(
                 }
             }
         }
+    }
+    screen.waiting("settle: roots are posted, and everybody claims");
+    let since = Instant::now();
+    while since.elapsed() < SETTLE && !demo_peers.has_settled().await? {
+        tokio::time::sleep(LOOK).await;
     }
     screen.show(&Show::Done(1.0));
     screen.waiting("stop: closing every peer");

@@ -327,7 +327,7 @@ impl<B: DrivenNode> Driver<B> {
     fn command(&mut self, command: Command, answer: oneshot::Sender<Result<(), String>>) {
         let about = match &command {
             Command::Create(manifest) => manifest.run_id(),
-            Command::Follow { run, .. } | Command::Leave(run) => *run,
+            Command::Follow { run, .. } | Command::Leave(run) | Command::File { run, .. } => *run,
         };
         let is_leaving = matches!(command, Command::Leave(_));
         self.is_fed = true;

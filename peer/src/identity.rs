@@ -107,6 +107,11 @@ impl Identity {
         &self.seed
     }
 
+    /// The key that signs for this peer.
+    pub(crate) fn signing_key(&self) -> SecretKey {
+        SecretKey::from_seed(*self.seed)
+    }
+
     /// Writes the key to a new file that only its owner may read, and waits until it is durable.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 pub(crate) mod tables;
 
 use serde::{Deserialize, Serialize};
-use tributary_ledger::view::short;
+use tributary_ledger::view::{SettlementView, short};
 
 use crate::api::types::RunPhase;
 use crate::api::types::event::EventView;
@@ -30,6 +30,30 @@ pub struct RemovedView {
     pub removed: Vec<String>,
     /// Names of those that are left.
     pub left: Vec<String>,
+}
+
+/// Where a run's money lies, in a line.
+pub(crate) fn money_line(view: &SettlementView) -> String {
+    let open = |micro: u64| tributary_protocol::id::MicroOpen(micro.into()).to_string();
+    let chain = match view.chain.as_str() {
+        "test" => "test chain, whose OPEN is worth nothing".to_owned(),
+        number => format!("chain {number}"),
+    };
+    if view.deposited_micro_open == 0 {
+        return format!("unfunded: nothing is deposited ({chain})");
+    }
+    let back = match view.reclaimed_micro_open {
+        0 => String::new(),
+        back => format!(", {} of it back with the sponsor", open(back)),
+    };
+    format!(
+        "{} OPEN deposited, {} promised to accounts, of that {} accepted and {} claimed; {} left{back} ({chain})",
+        open(view.deposited_micro_open),
+        open(view.paid_micro_open),
+        open(view.accepted_micro_open),
+        open(view.claimed_micro_open),
+        open(view.left_micro_open),
+    )
 }
 
 /// A phase in one word, and what is waited for in it.

@@ -128,7 +128,7 @@ pub struct Audited {
 impl Audited {
     /// Whether the closing height is certified, so that every round's scores are final.
     pub fn is_finished(&self) -> bool {
-        self.head.round == self.manifest.closing_round()
+        self.head.round >= self.manifest.closing_round()
     }
 }
 

@@ -15,7 +15,8 @@
 //! was revealed ([`crate::state::Head::electorate`], [`crate::roster::Roster::seated`]). A member that leaves gives
 //! its own seat up and moves no other.
 //!
-//! The genesis is its creator's alone, and so is the link in it.
+//! The genesis is its creator's alone, and so is the link in it. Chains end with the closing: epochs behind it reveal
+//! nothing, and their beacons follow from its own.
 
 use crate::hash::{Digest, Domain, Hasher};
 use crate::id::{Round, RunId};
@@ -40,13 +41,10 @@ impl Chain {
         hash_times(self.last, self.closing.0 + 1)
     }
 
-    /// The link of a height.
-    ///
-    /// # Panics
-    /// If the height comes after the closing.
+    /// The link of a height; none, all zero, after the closing.
     pub fn link(&self, round: Round) -> Digest {
         let before_last = self.closing.0.checked_sub(round.0);
-        hash_times(self.last, before_last.expect("a height of the run"))
+        before_last.map_or_else(Digest::default, |times| hash_times(self.last, times))
     }
 }
 

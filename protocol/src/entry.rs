@@ -6,6 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec;
+use crate::filing::{Bind, RootSignature, Transaction};
 use crate::hash::{self, Digest, Domain};
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
@@ -36,6 +37,12 @@ pub enum Entry {
     Publish(BlobRef),
     /// Commits an evaluator to its sheet before it has seen anybody's.
     SheetSeal(SheetSeal),
+    /// Says where the author is paid.
+    Bind(Bind),
+    /// Signs what everybody earned.
+    RootSignature(RootSignature),
+    /// Calls a contract on the test chain.
+    Transaction(Transaction),
 }
 
 /// A membership request.
@@ -168,6 +175,9 @@ impl Entry {
             Self::Opening(sketch) => sketch.check(),
             Self::Publish(blob) => check_published(blob),
             Self::SheetSeal(seal) => check_judged(seal.round),
+            Self::Bind(_) => Ok(()),
+            Self::RootSignature(signature) => signature.check(),
+            Self::Transaction(transaction) => transaction.check(),
         }
     }
 }

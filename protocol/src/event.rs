@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::adapter::{Adapter, AdapterShape, Trainable};
 use crate::aggregate::ContributionVector;
-use crate::entry::{Join, ScoreSheet};
+use crate::entry::{Entry, Join, ScoreSheet};
 use crate::hash::Digest;
 use crate::id::{Blob, BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::manifest::{Manifest, Training};
@@ -112,6 +112,13 @@ pub enum Command {
     },
     /// Leave a run at the next round; go on replicating it.
     Leave(RunId),
+    /// File something for a run's books ([`crate::filing`]).
+    File {
+        /// The run.
+        run: RunId,
+        /// A filing.
+        filing: Box<Entry>,
+    },
 }
 
 /// Something to do. Effects are carried out in order, with [`Effect::Persist`] as a barrier.

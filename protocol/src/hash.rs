@@ -85,6 +85,10 @@ pub enum Domain {
     Committee,
     /// The draw of the contributors of a round.
     Participants,
+    /// The order in which authors of filings are served.
+    Filings,
+    /// The account that a peer is paid at, where it names no other.
+    Payout,
     /// The draw of hold-out batches.
     ScoreSeed,
     /// What an evaluator says of its sheet before it shows it.
@@ -153,6 +157,8 @@ impl Domain {
             Self::Channel => "tributary 1 channel",
             Self::Voucher => "tributary 1 voucher",
             Self::Repeat => "tributary 1 repeat",
+            Self::Filings => "tributary 1 filings",
+            Self::Payout => "tributary 1 payout",
             Self::Simulation => "tributary 1 simulation",
         }
     }

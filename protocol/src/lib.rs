@@ -29,6 +29,7 @@ pub mod committee;
 pub mod consensus;
 pub mod entry;
 pub mod event;
+pub mod filing;
 pub mod fingerprint;
 pub mod hash;
 pub mod id;

@@ -46,15 +46,16 @@ pub const REPEAT_JOIN_MS: u64 = 20_000;
 /// Blocks of a member's log beyond those that certified rounds account for: opening, joins, leaves and
 /// the open round.
 pub const FREE_BLOCKS: u64 = 16;
-/// Blocks of a member's log for each certified round: a receipt, a score sheet and its seal, a leave and a join.
-pub const BLOCKS_PER_ROUND: u64 = 5;
+/// Blocks of a member's log for each certified round: a receipt, a score sheet and its seal, a leave and a join, and
+/// [`MAX_FILINGS_PER_AUTHOR`] filings.
+pub const BLOCKS_PER_ROUND: u64 = 9;
 /// Bytes of a member's log beyond those that certified rounds account for: the opening block of the creator, joins with
 /// sketches and the open round are less than two thirds of it.
 pub const FREE_LOG_BYTES: u64 = 192 * 1024;
 /// Bytes of a member's log for each certified round: a receipt, a seal, a sheet of 64 scores and, as a join takes a round to be
-/// certified before a leave can be, half a leave and half a join with a sketch; each in a block of its own that names
-/// 64 heads.
-pub const LOG_BYTES_PER_ROUND: u64 = 36 * 1024;
+/// certified before a leave can be, half a leave and half a join with a sketch, the signature of a root and the largest
+/// transaction; each in a block of its own that names 64 heads.
+pub const LOG_BYTES_PER_ROUND: u64 = 56 * 1024;
 /// Bytes that an entry counts beside its own where a log's are counted: small entries take a hundred times their bytes
 /// once decoded.
 pub const ENTRY_BYTES: usize = 256;
@@ -79,6 +80,18 @@ pub const MAX_LICENCE_BYTES: usize = 200;
 pub const MAX_LISTING_BYTES: usize = 256 * 1024;
 /// Training rounds of one run; three years at one every quarter of an hour.
 pub const MAX_ROUNDS: u32 = 100_000;
+/// The last height that a run can certify: after its closing it may go on for as long as it could have trained.
+pub const MAX_HEIGHT: u32 = 2 * MAX_ROUNDS;
+/// Milliseconds that an epoch waits, from the first filing on, for what was filed with it.
+pub const EPOCH_WAIT_MS: u64 = 500;
+/// Filings that one height puts in order: a signature of each member of the largest electorate, and as many others.
+pub const MAX_FILINGS: usize = 128;
+/// Filings of one author that one height puts in order, so that nobody crowds out others.
+pub const MAX_FILINGS_PER_AUTHOR: usize = 4;
+/// Bytes of a transaction's data: a root with 64 signatures takes five thousand, five claims out of the largest tree as many.
+pub const MAX_TRANSACTION_BYTES: usize = 6 * 1024;
+/// Seconds of any time in a run's terms of settlement: ten years, so that no sum of times leaves the chain's numbers.
+pub const MAX_SETTLEMENT_S: u32 = 3650 * 24 * 3600;
 /// Optimizer steps of one round. Beyond this, updates of different members drift too far apart to
 /// be summed.
 pub const MAX_LOCAL_STEPS: u32 = 100_000;

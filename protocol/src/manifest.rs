@@ -120,12 +120,16 @@ pub struct Scoring {
 /// What rounds and answers pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Payment {
-    /// The most that a round pays its contributors, by credit. Paid by the creator.
+    /// The most that a round pays, out of the creator's deposit.
     pub budget_per_round: MicroOpen,
     /// What a round pays for each nat (per predicted token) that its final scores add up to, within the budget.
     pub price_per_nat: MicroOpen,
+    /// How what a round pays is split.
+    pub round: RoundSplit,
     /// How usage fees are split.
     pub revenue: RevenueSplit,
+    /// Where the money lies. None: nothing is deposited, and no round is funded.
+    pub settlement: Option<Settlement>,
 }
 
 /// The base model of a run.
@@ -292,8 +296,10 @@ pub struct RevenueSplit {
 }
 
 mod check;
+mod settlement;
 
 pub use check::ManifestError;
+pub use settlement::{RoundSplit, Settlement, SettlementChain};
 
 impl Manifest {
     /// The run's name: hash of the canonical bytes.
@@ -301,7 +307,8 @@ impl Manifest {
         RunId(hash::digest(Domain::Manifest, &codec::encode(self)))
     }
 
-    /// The height after the last training round; it carries the last round's score sheets.
+    /// The height after the last training round; it carries the last round's score sheets. The heights behind it are
+    /// **epochs**: they put filings in order, and change nothing else.
     pub fn closing_round(&self) -> Round {
         Round(self.plan.rounds + 1)
     }

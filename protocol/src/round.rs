@@ -27,7 +27,7 @@ pub struct EntryRef {
 pub struct RoundValue {
     /// The run.
     pub run: RunId,
-    /// The round; 0 is the genesis, `rounds + 1` the closing height.
+    /// The round; 0 is the genesis, `rounds + 1` the closing height, what follows are epochs.
     pub round: Round,
     /// The state before (all zero for the genesis).
     pub previous: StateHash,
@@ -61,6 +61,8 @@ pub struct RoundValue {
     /// Final scores of the round before: per contributor the median over `sheets`, ordered by peer
     /// ([`crate::aggregate::final_scores`]). Empty without more than two thirds of the evaluators' sheets.
     pub scores: Vec<FinalScore>,
+    /// What is filed for the books ([`crate::filing`]), ordered.
+    pub filings: Vec<EntryRef>,
 }
 
 /// One included contribution.

@@ -59,6 +59,11 @@ impl SecretKey {
         self.sign_digest(network, domain, &hash::digest(domain, bytes))
     }
 
+    /// The secret of the account that the peer is paid at, where its owner names no other: who has the seed has both.
+    pub fn payout_secret(&self) -> Digest {
+        self.derive(Domain::Payout, &[0; 32])
+    }
+
     /// A secret of this key's own for one purpose and one subject.
     pub(crate) fn derive(&self, domain: Domain, subject: &[u8; 32]) -> Digest {
         let mut hasher = hash::Hasher::new(domain);

@@ -9,6 +9,7 @@
 
 mod admission;
 mod bounds;
+mod filings;
 mod membership;
 mod result;
 mod sheets;
@@ -23,6 +24,7 @@ use crate::adapter::Adapter;
 use crate::entry::{Contribution, Entry};
 use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
+use crate::limits;
 use crate::logset::LogSet;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
@@ -32,6 +34,7 @@ use crate::round::{EntryRef, Included, Joined, Missed, Opened, RoundValue, state
 pub use admission::{Opening, admit, called, is_eligible, open, unknown_sketches, votes, weigh};
 use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
+pub use filings::{choose_filings, may_file};
 pub use membership::{committee, next_beacon};
 use membership::{draw, electorate, roster_after};
 pub use result::RoundResult;
@@ -95,7 +98,7 @@ pub fn follow(
         return contradiction("value is of another run");
     }
     let round = next_round(head);
-    if value.round != round || round > manifest.closing_round() {
+    if value.round != round || round.0 > limits::MAX_HEIGHT {
         return contradiction("value is not of the next round");
     }
     if value.previous != head.map_or(StateHash::default(), |head| head.hash) {
@@ -109,7 +112,8 @@ pub fn follow(
         && strictly_ordered(value.leaves.iter().map(|l| l.author))
         && strictly_ordered(value.sheets.iter().map(|s| s.author))
         && strictly_ordered(value.seals.iter().map(|s| s.author))
-        && strictly_ordered(value.scores.iter().map(|s| s.peer));
+        && strictly_ordered(value.scores.iter().map(|s| s.peer))
+        && value.filings.windows(2).all(|pair| pair[0] < pair[1]);
     if !ordered {
         return contradiction("a list of the value is not ordered by peer");
     }
@@ -180,7 +184,8 @@ pub enum MissingEntry {
     Blob(BlobRef, PeerId),
 }
 
-/// The log entries that a value names: receipts, joins, the call, openings, leaves, score sheets and their seals.
+/// The log entries that a value names: receipts, joins, the call, openings, leaves, score sheets, their seals, and
+/// filings.
 pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
     let receipts = value.included.iter().map(|i| i.receipt);
     let missed = value.missed.iter().map(|m| m.receipt);
@@ -192,6 +197,7 @@ pub fn relied(value: &RoundValue) -> impl Iterator<Item = EntryRef> + '_ {
         .chain(value.call)
         .chain(openings)
         .chain(others)
+        .chain(value.filings.iter().copied())
 }
 
 /// Everything that [`derive()`] would need and `evidence` lacks.
@@ -319,6 +325,7 @@ fn check_entries(
             return contradiction("a member is removed without its leave entry");
         }
     }
+    filings::check(manifest, head, value, sources.log)?;
     sheets::check(manifest, head, value, sources)
 }
 
@@ -364,6 +371,8 @@ pub struct Selection {
     pub leaves: Vec<EntryRef>,
     /// Score sheets, any order.
     pub sheets: Vec<EntryRef>,
+    /// Filings, any order.
+    pub filings: Vec<EntryRef>,
     /// The attempt that the value is put up in.
     pub attempt: u32,
     /// The proposer's link for the height.
@@ -404,6 +413,7 @@ pub fn draft(
     selection.openings.sort();
     selection.leaves.sort();
     selection.sheets.sort();
+    selection.filings.sort();
     let mut value = RoundValue {
         run,
         round: next_round(head),
@@ -422,6 +432,7 @@ pub fn draft(
         seals: sheets::seals_of(&selection.sheets, sources.log),
         sheets: selection.sheets,
         scores: Vec::new(),
+        filings: selection.filings,
     };
     check_entries(manifest, head, &value, sources)?;
     value.scores = sheets::final_scores(manifest, &value, sources);

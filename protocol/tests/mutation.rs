@@ -169,6 +169,9 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
             sheet: sheet(),
             seals: 1,
         }),
+        Entry::Bind(bind()),
+        Entry::RootSignature(root_signature()),
+        Entry::Transaction(transaction()),
     ];
     let seeds: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
     feed("entry", &seeds, |bytes| {

@@ -9,6 +9,7 @@ use tributary_protocol::entry::{
     Contribution, Entry, Join, Role, Score, ScoreSheet, SheetSeal, ShownSheet,
 };
 use tributary_protocol::event::Record;
+use tributary_protocol::filing::{EvmAddress, Transaction};
 use tributary_protocol::hash::{self, Digest, Domain};
 use tributary_protocol::id::{
     BlobHash, BlobRef, BlockId, MerkleRoot, NanoNats, PeerId, Round, RunId, Seq, StateHash,
@@ -20,6 +21,7 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::test_utils::attack::{self, begun, block, round, say, view};
+use tributary_protocol::test_utils::fixture;
 use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 
 #[global_allocator]
@@ -148,6 +150,13 @@ fn largest_sheet(round: u32) -> Entry {
     })
 }
 
+fn largest_transaction() -> Entry {
+    Entry::Transaction(Transaction {
+        to: EvmAddress([0xff; 20]),
+        data: vec![0xff; limits::MAX_TRANSACTION_BYTES],
+    })
+}
+
 fn seal(round: u32) -> Entry {
     Entry::SheetSeal(SheetSeal {
         round: Round(round),
@@ -180,6 +189,8 @@ fn the_largest_log_that_an_honest_member_can_have_fits_with_room() {
         log.say(vec![largest_receipt(certified)]);
         log.say(vec![seal(certified)]);
         log.say(vec![largest_sheet(certified)]);
+        log.say(vec![Entry::RootSignature(fixture::root_signature())]);
+        log.say(vec![largest_transaction()]);
         // A leave is certified before the author can join again, and that join before it can open its sketch or leave.
         if certified % 2 == 0 {
             log.say(vec![Entry::Join(largest_join())]);

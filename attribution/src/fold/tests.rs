@@ -6,6 +6,7 @@ use tributary_protocol::manifest::RevenueSplit;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
 use super::*;
+use crate::credit::Outcome;
 use crate::money::MAX_AMOUNT;
 use crate::query::{AnswerShare, AnswerShares};
 use crate::significance::CumulativeScore;
@@ -46,6 +47,7 @@ fn round(of: u8, round: u32, budget: u128, scores: &[i64]) -> CertifiedRound {
         scores: (scores.iter().enumerate())
             .map(|(n, &s)| tested(score(n, s), false))
             .collect(),
+        served: Served::default(),
     }
 }
 
@@ -54,7 +56,7 @@ fn offer(budget: u128) -> Offer {
     Offer {
         budget: MicroOpen(budget),
         price_per_nat: MicroOpen(u128::MAX),
-        arrived: Ppb::ONE,
+        ..Offer::WHOLE
     }
 }
 
@@ -206,7 +208,7 @@ fn a_round_pays_for_the_part_of_the_committed_weight_that_arrived() {
         tokens: 10,
         weight: 10,
     }];
-    let facts = CertifiedRound::chain(&manifest, &values).expect("a chain");
+    let facts = CertifiedRound::chain(&manifest, &values, &funding(&manifest)).expect("a chain");
     assert_eq!(facts[0].offer.arrived, Ppb(750_000_000));
     // 77 of budget for any gain that is worth as much.
     let gain = i128::from(i64::MAX);
@@ -218,7 +220,9 @@ fn a_round_pays_for_the_part_of_the_committed_weight_that_arrived() {
 fn values_that_judge_nothing_are_no_facts() {
     let manifest = manifest();
     let values = [0, 1, 2].map(|round| value(round, &[7]));
-    let facts = |upto: usize| CertifiedRound::chain(&manifest, &values[..upto]).expect("a chain");
+    let facts = |upto: usize| {
+        CertifiedRound::chain(&manifest, &values[..upto], &funding(&manifest)).expect("a chain")
+    };
     assert_eq!((facts(0), facts(2)), (vec![], vec![]));
     let fact = &facts(3)[0];
     assert_eq!((fact.round, fact.offer), (Round(1), Offer::of(&manifest)));
@@ -233,25 +237,64 @@ fn values_that_judge_nothing_are_no_facts() {
 /// Luck is 2 a round: 5 is not beyond 6, 10 is beyond the root of 72, and so is 14 beyond that of 108.
 #[test]
 fn a_chain_is_walked_from_its_genesis_without_a_hole() {
-    let manifest = manifest();
+    let mut manifest = manifest();
+    manifest.plan.rounds = 9;
     let mut values: Vec<RoundValue> = (0..6).map(|round| value(round, &[5])).collect();
     // A round without final scores tests nobody.
     values[3].scores.clear();
     values[4].scores[0].score = NanoNats(5);
     values[5].scores[0].score = NanoNats(4);
-    let facts = CertifiedRound::chain(&manifest, &values).expect("a chain");
+    let facts = CertifiedRound::chain(&manifest, &values, &funding(&manifest)).expect("a chain");
     let counts: Vec<Vec<u64>> = (facts.iter())
         .map(|fact| fact.scores.iter().map(TestedScore::counts).collect())
         .collect();
     assert_eq!(counts, [vec![0], vec![], vec![5], vec![4]]);
     // What is known later changes nothing about what was known before.
-    let fewer = CertifiedRound::chain(&manifest, &values[..5]).expect("a chain");
+    let fewer =
+        CertifiedRound::chain(&manifest, &values[..5], &funding(&manifest)).expect("a chain");
     assert_eq!(fewer, facts[..3]);
     let without = |hole: usize| values.iter().filter(move |v| v.round.0 as usize != hole);
     for hole in 0..5 {
-        let refused = CertifiedRound::chain(&manifest, without(hole));
+        let refused = CertifiedRound::chain(&manifest, without(hole), &funding(&manifest));
         assert_eq!(refused, Err(FoldError::Gap(Round(hole as u32))));
     }
+}
+
+fn funding(manifest: &Manifest) -> Funding {
+    Funding::of_all_rounds(manifest)
+}
+
+#[test]
+fn a_round_is_paid_by_what_was_deposited_before_it_began_and_by_that_once() {
+    let mut manifest = manifest();
+    manifest.plan.rounds = 4;
+    let deposits = [0, 100, 100, 100, 231, 231];
+    let mut chain = Chain::new(&manifest);
+    let mut funded = Vec::new();
+    for (round, deposited) in deposits.into_iter().enumerate() {
+        // Each judged round gains what its budget pays, and all of it waits: who is new is not beyond luck.
+        let value = value(round as u32, &[7_000_000_000 * i64::from(round > 1)]);
+        let deposited = MicroOpen(deposited);
+        let funding = Funding {
+            deposited,
+            signers: Vec::new(),
+        };
+        for fact in chain.push(&manifest, &value, &funding).expect("a chain") {
+            if let Fact::Round(round) = fact {
+                let credits = round.credits().expect("ordered");
+                funded.push((round.offer.funded.0, credits.worth.0, credits.outcome));
+            }
+        }
+    }
+    let expected = [
+        // Nothing was there when round 1 began; what height 1 saw is for round 2.
+        (0, 0, Outcome::Unfunded),
+        (77, 77, Outcome::Paid),
+        // 100 less what round 2 may come to; and then nothing until height 4 sees more, which is too late for round 4.
+        (23, 23, Outcome::Paid),
+        (0, 0, Outcome::Unfunded),
+    ];
+    assert_eq!(funded, expected);
 }
 
 fn manifest() -> Manifest {

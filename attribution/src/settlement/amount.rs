@@ -39,6 +39,11 @@ impl BaseUnits {
         units.map(Self).ok_or(AmountError::Overflow(amount))
     }
 
+    /// The whole micro-OPEN in it: what is less than one is left out.
+    pub fn to_micro_floor(self) -> MicroOpen {
+        MicroOpen(self.0 / PER_MICRO)
+    }
+
     /// The same amount in micro-OPEN.
     ///
     /// # Errors

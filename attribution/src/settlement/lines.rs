@@ -67,6 +67,32 @@ impl Lines {
     }
 }
 
+/// The root of a tree that grows line by line: 32 bytes for each of its levels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineSum {
+    /// Roots of whole trees, the largest first, each with its levels above the leaves: one for each bit of the number of
+    /// lines.
+    trees: Vec<(u32, Keccak)>,
+}
+
+impl LineSum {
+    /// One line more.
+    pub fn push(&mut self, line: &[u8]) {
+        let mut last = (0, leaf(line));
+        while let Some((levels, left)) = self.trees.pop_if(|(levels, _)| *levels == last.0) {
+            last = (levels + 1, node(&left, &last.1));
+        }
+        self.trees.push(last);
+    }
+
+    /// What [`Lines::root`] of the same lines is.
+    pub fn root(&self) -> Keccak {
+        let roots = self.trees.iter().rev().map(|(_, root)| *root);
+        let joined = roots.reduce(|right, left| node(&left, &right));
+        joined.unwrap_or(Keccak::ZERO)
+    }
+}
+
 /// The other node of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Sibling {

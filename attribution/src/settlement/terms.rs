@@ -8,7 +8,7 @@ use std::fmt;
 
 use alloy_sol_types::SolStruct;
 use bincode::{Decode, Encode};
-use tributary_protocol::id::RunId;
+use tributary_protocol::id::{PeerId, RunId};
 
 use super::{Address, BaseUnits, Keccak, abi::sol as abi, digest, typed::sol};
 
@@ -162,6 +162,26 @@ impl Root {
     /// What members sign.
     pub fn digest(&self, deployment: &Deployment) -> Keccak {
         digest(NAME, deployment, &abi::Root::from(self))
+    }
+}
+
+/// What an account signs to be where a peer is paid. The peer's own key signs the entry that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Binding {
+    /// The run.
+    pub run: Key,
+    /// The peer that is to be paid there.
+    pub peer: PeerId,
+}
+
+impl Binding {
+    /// What the account signs.
+    pub fn digest(&self, deployment: &Deployment) -> Keccak {
+        let bind = sol::Bind {
+            run: self.run.0.into(),
+            peer: (*self.peer.as_bytes()).into(),
+        };
+        digest(NAME, deployment, &bind)
     }
 }
 

@@ -9,6 +9,11 @@ use super::{Address, Deployment, Keccak};
 #[allow(missing_docs, unreachable_pub)]
 pub(super) mod sol {
     alloy_sol_types::sol! {
+        struct Bind {
+            bytes32 run;
+            bytes32 peer;
+        }
+
         struct Slash {
             bytes32 run;
             address account;

@@ -7,8 +7,8 @@
 //!    `(T2 - T1) (m1 + m2)/2 + (m2 - m1) (T1 + T2)/2`: the number of rounds and the pay a round, each at
 //!    the mean of the other. The number itself is a sum: rounds of the period, minus those that nobody
 //!    scored, that gained nothing, that the peer was absent from, and in which its score was not beyond luck.
-//! 2. A round pays `w s / (s + o)`: what the round is worth (its gain at the price, within the budget), the peer's own
-//!    score and the others' positive ones. The pay a round of two periods differs by the mean over all pairs of their rounds, and each
+//! 2. A round pays `w s / (s + o)`: what contributors have of what the round is worth (its gain at the price, within the funded
+//!    budget), the peer's own score and the others' positive ones. The pay a round of two periods differs by the mean over all pairs of their rounds, and each
 //!    pair's difference is given to the three by their Shapley value, the mean over the orders in which they
 //!    can be exchanged.
 //!
@@ -166,23 +166,26 @@ impl Period {
             Outcome::Unscored => self.unscored += 1,
             Outcome::NoGain => self.without_gain += 1,
             Outcome::NotBeyondLuck => self.held += 1,
-            Outcome::Paid => match credits.lines.iter().find(|line| line.peer() == peer) {
-                None => self.absent += 1,
-                Some(own) if own.tested.is_held_back() => self.held += 1,
-                Some(own) => {
-                    let others = credits.lines.iter().filter(|line| line.peer() != peer);
-                    let others = others.map(|line| line.tested.positive()).sum();
-                    self.taken += 1;
-                    self.earned = MicroOpen(self.earned.0 + own.amount.0);
-                    self.rounds.push(Pay {
-                        worth: credits.worth,
-                        own_score: own.tested.score.score.0,
-                        others,
-                    });
-                    self.score = self.mean(|pay| i128::from(pay.own_score));
-                    self.others = self.mean(|pay| i128::from(pay.others));
+            // An unfunded round is one that is worth nothing.
+            Outcome::Paid | Outcome::Unfunded => {
+                match credits.lines.iter().find(|line| line.peer() == peer) {
+                    None => self.absent += 1,
+                    Some(own) if own.tested.is_held_back() => self.held += 1,
+                    Some(own) => {
+                        let others = credits.lines.iter().filter(|line| line.peer() != peer);
+                        let others = others.map(|line| line.tested.positive()).sum();
+                        self.taken += 1;
+                        self.earned = MicroOpen(self.earned.0 + own.amount.0);
+                        self.rounds.push(Pay {
+                            worth: credits.contributors,
+                            own_score: own.tested.score.score.0,
+                            others,
+                        });
+                        self.score = self.mean(|pay| i128::from(pay.own_score));
+                        self.others = self.mean(|pay| i128::from(pay.others));
+                    }
                 }
-            },
+            }
         }
     }
 

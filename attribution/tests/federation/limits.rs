@@ -1,9 +1,9 @@
 //! What the rule cannot do, kept as tests so that the README's list stays true.
 
-use tributary_attribution::credit::{self, Offer};
+use tributary_attribution::credit::{self, Offer, Served};
 use tributary_attribution::path;
 use tributary_attribution::significance::Significance;
-use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
+use tributary_protocol::id::{MicroOpen, NanoNats, PeerId};
 use tributary_protocol::round::FinalScore;
 
 use crate::toy::{Counted, Power, named, peer};
@@ -22,9 +22,9 @@ fn amounts(scores: &[i64]) -> Vec<u128> {
     let offer = Offer {
         budget: MicroOpen(1000),
         price_per_nat: MicroOpen(u128::MAX),
-        arrived: Ppb::ONE,
+        ..Offer::WHOLE
     };
-    let assigned = credit::assign(&tested, &offer).expect("ordered");
+    let assigned = credit::assign(&tested, &offer, &Served::default()).expect("ordered");
     assigned.lines.iter().map(|l| l.amount.0).collect()
 }
 

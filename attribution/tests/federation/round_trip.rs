@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 
+use tributary_attribution::fold::Funding;
 use tributary_attribution::money::Balance;
 use tributary_attribution::query::{self, TokenLoss};
 use tributary_attribution::{
@@ -173,7 +174,12 @@ fn run() -> Federation {
 
 impl Federation {
     fn facts(&self) -> Vec<Fact> {
-        let rounds = CertifiedRound::chain(&self.manifest, &self.values).expect("without holes");
+        let rounds = CertifiedRound::chain(
+            &self.manifest,
+            &self.values,
+            &Funding::of_all_rounds(&self.manifest),
+        )
+        .expect("without holes");
         rounds.into_iter().map(Fact::Round).collect()
     }
 

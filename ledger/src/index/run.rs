@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tributary_attribution::fold::{Books, Chain, FactId, FoldError};
+use tributary_attribution::fold::{Books, FactId, FoldError};
+use tributary_attribution::run_books::RunBooks;
 use tributary_protocol::certificate::Certificate;
+use tributary_protocol::entry::Entry;
 use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::{EntryRef, Joined};
 
 use crate::account::{self, receipt_id};
-use crate::view::{AdapterView, CreditView, MemberView, RoundView, RunStatementView};
+use crate::view::{
+    AdapterView, CreditView, MemberView, RoundView, RunStatementView, SettlementView,
+};
 
 /// Losses of score sheets, before and after their round.
 type Sheets = BTreeMap<EntryRef, (f64, f64)>;
+/// Filings that came.
+type Filings = BTreeMap<EntryRef, Entry>;
 
 /// A run as far as it is certified. A clone shares certificates, rounds and posted facts.
 #[derive(Clone)]
@@ -21,9 +27,8 @@ pub struct IndexedRun {
     run: RunId,
     manifest: Arc<Manifest>,
     chain: Vec<Arc<Certificate>>,
-    /// What the next certificate makes final follows from this.
-    open: Chain,
-    books: Books,
+    /// Behind the chain while a filing that a certificate names has not come.
+    books: Arc<RunBooks>,
     /// Why certified rounds are not in the books.
     trouble: Option<FoldError>,
     names: BTreeMap<PeerId, String>,
@@ -42,10 +47,9 @@ impl IndexedRun {
     ) -> Self {
         Self {
             run,
-            open: Chain::new(&manifest),
+            books: Arc::new(RunBooks::new(&manifest)),
             manifest,
             chain: Vec::new(),
-            books: Books::new(),
             trouble: None,
             names,
             members: BTreeMap::new(),
@@ -73,12 +77,14 @@ impl IndexedRun {
     }
 
     /// One certificate on.
-    pub(super) fn fold(&mut self, certificate: Arc<Certificate>, sheets: &Sheets) {
+    pub(super) fn fold(
+        &mut self,
+        certificate: Arc<Certificate>,
+        sheets: &Sheets,
+        filings: &Filings,
+    ) {
         let value = &certificate.value;
         assert_eq!(value.round, self.next(), "folded out of order");
-        if let Err(why) = self.post(&certificate) {
-            self.trouble.get_or_insert(why);
-        }
         account::admit(&mut self.members, value);
         for joined in value.joins.iter().filter(|j| j.role.contributes()) {
             self.earned.entry(joined.entry.author).or_default();
@@ -96,14 +102,29 @@ impl IndexedRun {
         if let Some(judged) = judged {
             self.judge(judged, sheets);
         }
+        self.keep_books(filings);
     }
 
-    fn post(&mut self, certificate: &Certificate) -> Result<(), FoldError> {
-        for fact in self.open.push(&self.manifest, &certificate.value)? {
-            let id = fact.id();
-            self.books.add(fact)?;
+    /// Keeps the books as far as everything is here that certificates name. Whether they have come further.
+    pub(super) fn keep_books(&mut self, filings: &Filings) -> bool {
+        let before = self.books.expected();
+        while self.trouble.is_none()
+            && let Some(certificate) = self.chain.get(self.books.expected().0 as usize)
+            && (certificate.value.filings.iter()).all(|at| filings.contains_key(at))
+        {
+            let certificate = certificate.clone();
+            if let Err(why) = self.post(&certificate, filings) {
+                self.trouble = Some(why);
+            }
+        }
+        self.books.expected() > before
+    }
+
+    fn post(&mut self, certificate: &Certificate, filings: &Filings) -> Result<(), FoldError> {
+        let books = Arc::make_mut(&mut self.books);
+        for id in books.push(&self.manifest, &certificate.value, filings)? {
             if let FactId::Round(run, judged) = id
-                && let Some((_, credits)) = self.books.round(run, judged)
+                && let Some((_, credits)) = books.books().round(run, judged)
             {
                 account::earn(&mut self.earned, credits);
             }
@@ -174,8 +195,21 @@ impl IndexedRun {
     pub fn books(&self) -> Result<&Books, FoldError> {
         match &self.trouble {
             Some(why) => Err(why.clone()),
-            None => Ok(&self.books),
+            None => Ok(self.books.books()),
         }
+    }
+
+    /// The run's money: who is paid where, roots, and the test chain.
+    ///
+    /// # Errors
+    /// As [`IndexedRun::books`].
+    pub fn run_books(&self) -> Result<&RunBooks, FoldError> {
+        self.books().map(|_| &*self.books)
+    }
+
+    /// What lies where, of a run with terms of settlement.
+    pub fn settlement(&self) -> Option<SettlementView> {
+        account::settlement_view(&self.books)
     }
 
     /// What contributors earned, by id.

@@ -259,6 +259,7 @@ impl Reader for DaemonHandler {
             name: self.name.clone(),
             home: self.home.paths().root().display().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            account: self.daemon.account().to_string(),
             addresses: (self.daemon.addresses().iter())
                 .map(ToString::to_string)
                 .collect(),
@@ -413,6 +414,7 @@ impl ApiHandler for DaemonHandler {
         let candidate = join.transpose()?;
         self.command(Command::Create(Box::new(manifest.clone())))
             .await?;
+        self.daemon.deposit(run).await;
         self.daemon.has_new_base();
         if let Some(candidate) = candidate {
             let asked = membership::ask(self, run, candidate).await;

@@ -107,7 +107,7 @@ fn brief(run_index: &IndexedRun) -> RunBrief {
         .chain()
         .last()
         .map(|certificate| certificate.round());
-    let finished = certified == Some(manifest.closing_round());
+    let finished = certified >= Some(manifest.closing_round());
     RunBrief {
         run: run_index.id().to_string(),
         name: manifest.name.clone(),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tributary_ledger::view::{AdapterView, CreditView, MemberView, RoundView};
+use tributary_ledger::view::{AdapterView, CreditView, MemberView, RoundView, SettlementView};
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::Phase;
 use utoipa::{IntoParams, ToSchema};
@@ -151,6 +151,9 @@ pub struct StatusView {
     pub home: String,
     /// Version of the program.
     pub version: String,
+    /// The account that this peer is paid at, on every chain.
+    #[serde(default)]
+    pub account: String,
     /// What others pass to `--bootstrap`.
     pub addresses: Vec<String>,
     /// How far it reaches: `loopback`, `lan` or `wan`.
@@ -276,6 +279,9 @@ pub struct RunView {
     pub budget_micro_open: u64,
     /// OPEN for each nat that a round gains, in millionths.
     pub price_per_nat_micro_open: u64,
+    /// Where its money lies; none of a run that names no chain.
+    #[serde(default)]
+    pub settlement: Option<SettlementView>,
     /// Its members.
     pub roster: Vec<MemberView>,
     /// Certified rounds, the genesis first.

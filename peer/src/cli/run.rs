@@ -22,6 +22,7 @@ use crate::model::{self, share};
 use crate::shard::neutral;
 use crate::terminal::output::{Align, Table, bytes};
 use crate::terminal::{Failure, note};
+use crate::view::money_line;
 use crate::view::phase_line;
 use crate::view::tables::credits_table;
 
@@ -112,7 +113,15 @@ async fn create(
         .hint("daemon and command differ in version: restart the daemon")
     })?;
     let base = facts(context, &file)?;
-    let manifest = file.manifest(creator, nonce(), &base)?;
+    let mut manifest = file.manifest(creator, nonce(), &base)?;
+    let account = status.account.parse().map_err(|e| {
+        Failure::environment(format!(
+            "the daemon's account {:?} is not understood: {e}",
+            status.account
+        ))
+        .hint("daemon and command differ in version: restart the daemon")
+    })?;
+    file.settle(&mut manifest, account);
     let evaluates = manifest.scoring.evaluators.contains(&creator);
     let folder = if file.base == model::BROOK {
         None
@@ -232,6 +241,10 @@ fn show(run: &RunView) -> String {
         tributary_protocol::id::MicroOpen(run.price_per_nat_micro_open.into()),
         tributary_protocol::id::MicroOpen(run.budget_micro_open.into()),
     );
+    match &run.settlement {
+        Some(settlement) => out.push_str(&format!("money     {}\n", money_line(settlement))),
+        None => out.push_str("money     unfunded: the run names no chain\n"),
+    }
     if let Some(adapter) = &run.adapter {
         out.push_str(&format!(
             "adapter   {} (round {})\n",

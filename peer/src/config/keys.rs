@@ -3,7 +3,7 @@
 use super::RunFileError;
 
 /// Keys outside of tables, then each table's. A test holds this list against the types.
-pub(super) const KEYS: [(&str, &[&str]); 6] = [
+pub(super) const KEYS: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -28,9 +28,12 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "training",
             "codec",
             "deadlines",
+            "round_split",
             "revenue",
+            "chain",
         ],
     ),
+    ("round_split", &["contributors", "evaluators", "members"]),
     ("adapter", &["rank", "alpha"]),
     (
         "training",

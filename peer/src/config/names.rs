@@ -22,6 +22,17 @@ pub enum AggregationName {
     Agreement,
 }
 
+/// Where a run's money lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainName {
+    /// The test chain: every peer folds it, and its OPEN is worth nothing.
+    #[default]
+    Test,
+    /// Nowhere: nothing is deposited, and every round is unfunded.
+    None,
+}
+
 /// What an update weighs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

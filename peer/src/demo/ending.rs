@@ -11,7 +11,8 @@ use tributary_trainer::{BaseModel, GenerateConfig, evaluate, generate};
 use super::options::DemoArgs;
 use super::plan::Plan;
 use super::report::{
-    AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, RoundLine, ShareLine,
+    AdapterLine, Answer, CreditLine, DomainLine, Extra, Report, RoundLine, SettlementLine,
+    ShareLine,
 };
 use super::texts;
 use crate::home::HomePaths;
@@ -19,6 +20,7 @@ use crate::model;
 use crate::model::card::{Card, Known};
 use crate::terminal::{Failure, note};
 use crate::verify;
+use crate::view::money_line;
 use crate::why::{self, Provenance, Question};
 
 /// Tokens of the closing answer.
@@ -68,6 +70,10 @@ pub(super) fn report(
     let mut credits = account
         .credits()
         .map_err(|e| Failure::check(e.to_string()))?;
+    let money = account
+        .settlement()
+        .map_err(|e| Failure::check(e.to_string()))?;
+    let money = money.unwrap_or_default();
     let order = |name: &String| plan.contributors.iter().position(|n| n == name);
     credits.sort_by_key(|c| order(&c.name));
     Ok(Report {
@@ -83,6 +89,15 @@ pub(super) fn report(
                 micro_open: c.micro_open,
             })
             .collect(),
+        settlement: SettlementLine {
+            chain: money.chain.clone(),
+            deposited: money.deposited_micro_open,
+            paid: money.paid_micro_open,
+            claimed: money.claimed_micro_open,
+            left: money.left_micro_open,
+            root: money.root.clone(),
+            conserved: money.conserved,
+        },
         adapter: AdapterLine {
             id: account.adapter(true).map(|a| a.id).unwrap_or_default(),
             path: folder.display().to_string(),
@@ -94,6 +109,7 @@ pub(super) fn report(
         answers: answers(plan, base, &provenance, args)?,
         extra: Extra {
             credits,
+            money: money_line(&money),
             program: program(),
             first_home: plan.home(root, 0).display().to_string(),
         },

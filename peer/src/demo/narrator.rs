@@ -194,6 +194,8 @@ impl Narrator {
         let took = duration(seen.took_ms);
         let line = if round.0 == 0 {
             format!("start certified in {took}: {} members", self.actors.len())
+        } else if round.0 > self.rounds + 1 {
+            format!("{} certified in {took}", self.label(round))
         } else if round.0 > self.rounds {
             format!("closing certified in {took}: the last round's scores are final")
         } else {
@@ -218,6 +220,8 @@ impl Narrator {
     fn label(&self, round: Round) -> String {
         if round.0 == 0 {
             "start".to_owned()
+        } else if round.0 > self.rounds + 1 {
+            format!("epoch {}", round.0 - self.rounds - 1)
         } else if round.0 > self.rounds {
             "closing".to_owned()
         } else {

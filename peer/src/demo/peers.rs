@@ -1,6 +1,6 @@
 //! The demo's peers: a home and a daemon each, started, listened to and stopped together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -86,6 +86,8 @@ impl DemoPeers {
         for (at, join) in joins {
             if at == plan.creator() {
                 demo_peers.others_asked(at).await?;
+                // In the genesis, so that the first round is funded.
+                demo_peers.daemons[at].deposit(demo_peers.run).await;
             }
             demo_peers.join(at, join).await?;
         }
@@ -235,6 +237,35 @@ impl DemoPeers {
         let enough = self.closed.is_some_and(|since| since.elapsed() > PATIENCE);
         let has_all = |awaited: &Option<usize>| awaited.is_some_and(|n| n == 0 || enough);
         Ok((0..seen.len()).filter(|at| has_all(&seen[*at])).collect())
+    }
+
+    /// Whether all peers are at one height, and there what the run promises is claimed, and the rest back with the sponsor.
+    ///
+    /// # Errors
+    /// When a daemon stopped by itself.
+    pub(super) async fn has_settled(&self) -> Result<bool, Failure> {
+        let mut heights = BTreeSet::new();
+        for (daemon, name) in self.daemons.iter().zip(&self.names) {
+            let index = daemon.index().await;
+            let Some(indexed) = index.run(&self.run) else {
+                return Ok(false);
+            };
+            let view = indexed.settlement().unwrap_or_default();
+            let paid = view.paid_micro_open;
+            let is_claimed = view.accepted_micro_open == paid && view.claimed_micro_open == paid;
+            let is_back = view.reclaimed_micro_open == view.left_micro_open;
+            if view.deposited_micro_open > 0 && !(is_claimed && is_back) {
+                return Ok(false);
+            }
+            let run = self.run;
+            let height = daemon.inspect(move |node| node.run(&run).map(|run| run.chain().len()));
+            heights.insert(
+                height
+                    .await
+                    .map_err(|e| Failure::environment(format!("{name}: {e}")))?,
+            );
+        }
+        Ok(heights.len() == 1)
     }
 
     /// What every peer is at, in one line, after nothing was heard of any for `minutes`. A step of a large model takes

@@ -20,6 +20,7 @@ use super::texts;
 use crate::config::{BaseFacts, RunFile};
 use crate::home::{HomePaths, disk};
 use crate::identity::Identity;
+use crate::keeper::account_of;
 use crate::model;
 use crate::shard::{passages, read_passages};
 use crate::terminal::Failure;
@@ -335,7 +336,9 @@ impl Plan {
             modules: base.adapter_shape(1, 1).modules,
         };
         let file = RunFile::parse(&text, "the demo's run")?;
-        Ok(file.manifest(actors[self.creator()].peer, self.seed, &facts)?)
+        let mut manifest = file.manifest(actors[self.creator()].peer, self.seed, &facts)?;
+        file.settle(&mut manifest, account_of(&self.identity(self.creator())));
+        Ok(manifest)
     }
 
     /// Whether every peer's ledger holds the closed run.
@@ -347,7 +350,7 @@ impl Plan {
                         let closing = run.manifest.as_ref().map(Manifest::closing_round);
                         let last = run.certificates.last();
                         closing.is_some()
-                            && last.map(|c| c.value.round) == closing
+                            && last.map(|c| c.value.round) >= closing
                             && last.is_some_and(|c| {
                                 matches!(archive.blob(c.value.adapter.hash), Ok(Some(_)))
                             })

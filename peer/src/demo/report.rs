@@ -29,6 +29,8 @@ pub struct Report {
     pub credits: Vec<CreditLine>,
     /// Prompts, what base and adapter say to them, and whose text shaped it.
     pub answers: Vec<Answer>,
+    /// Where the run's money lies.
+    pub settlement: SettlementLine,
     /// The certified adapter.
     pub adapter: AdapterLine,
     /// Whether all peers ended with the same state.
@@ -91,6 +93,25 @@ pub struct CreditLine {
     pub micro_open: u64,
 }
 
+/// Where the run's money lies, in millionths of an OPEN.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SettlementLine {
+    /// `test`: the test chain.
+    pub chain: String,
+    /// What the sponsor deposited.
+    pub deposited: u64,
+    /// What the last root promises to accounts.
+    pub paid: u64,
+    /// What they took.
+    pub claimed: u64,
+    /// Deposited and not promised; the sponsor's again.
+    pub left: u64,
+    /// Digest of the last root.
+    pub root: String,
+    /// Whether books and chain add up to the last unit.
+    pub conserved: bool,
+}
+
 /// The adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AdapterLine {
@@ -105,6 +126,8 @@ pub struct AdapterLine {
 pub struct Extra {
     /// Credits with intervals.
     pub credits: Vec<CreditView>,
+    /// Where the money lies, in a line.
+    pub money: String,
     /// How to call this program again.
     pub program: String,
     /// Home of the first contributor.
@@ -158,7 +181,8 @@ impl Report {
             out.push_str(&line);
         }
         out.push_str(&format!(
-            "\nadapter   {}\nfolder    {}\nledger    {}\nstates    {}\ntime      {}\n",
+            "\nmoney     {}\nadapter   {}\nfolder    {}\nledger    {}\nstates    {}\ntime      {}\n",
+            self.extra.money,
             self.adapter.id,
             self.adapter.path,
             if self.ledger_verified {

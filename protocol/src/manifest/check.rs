@@ -5,7 +5,8 @@
 //! declared; this file has only the bounds.
 
 use super::{
-    Aggregation, Base, Deadlines, Manifest, Privacy, RevenueSplit, Training, UpdateCodec, Weights,
+    Aggregation, Base, Deadlines, Manifest, Payment, Privacy, RevenueSplit, Training, UpdateCodec,
+    Weights,
 };
 use crate::adapter::AdapterError;
 use crate::codec;
@@ -94,6 +95,19 @@ pub enum ManifestError {
         /// What they add up to.
         sum: u64,
     },
+    /// Parts of a round's pay that are not the whole.
+    #[error(
+        "the parts of `round_split` add up to {sum} billionths, but must add up to 1000000000; change one of contributors, \
+         evaluators, members by {}",
+        (1_000_000_000i64 - *.sum as i64)
+    )]
+    RoundSplit {
+        /// What they add up to.
+        sum: u64,
+    },
+    /// Terms of settlement in which nobody deposits.
+    #[error("`settlement.sponsor` is address 0; name the account that deposits")]
+    Sponsor,
     /// Masked updates, and something that has to look at single ones.
     #[error("`privacy` is masked, but {why}; {remedy}, or leave updates open")]
     Masked {
@@ -129,6 +143,8 @@ impl ManifestError {
             Self::Evaluators => "evaluators",
             Self::MinContributions { .. } | Self::Participants { .. } => "min_contributions",
             Self::Revenue { .. } => "revenue",
+            Self::RoundSplit { .. } => "round_split",
+            Self::Sponsor => "settlement.sponsor",
             Self::Masked { field, .. } => field,
             Self::Unbuilt => "privacy",
             Self::TooLong { .. } => "manifest",
@@ -136,7 +152,7 @@ impl ManifestError {
     }
 }
 
-fn range(
+pub(super) fn range(
     field: &'static str,
     found: impl Into<u128>,
     min: impl Into<u128>,
@@ -217,18 +233,7 @@ impl Manifest {
             });
         }
         self.plan.deadlines.check()?;
-        let budget = self.payment.budget_per_round.0;
-        range(
-            "budget_per_round",
-            budget,
-            0u8,
-            limits::MAX_BUDGET_MICRO_OPEN,
-        )?;
-        // A budget that no gain reaches would be a promise of nothing.
-        let least = u128::from(budget > 0);
-        let price = self.payment.price_per_nat.0;
-        range("price_per_nat", price, least, limits::MAX_PRICE_MICRO_OPEN)?;
-        self.payment.revenue.check()?;
+        self.payment.check()?;
         self.check_privacy()?;
         match codec::encode(self).len() {
             0..=limits::MAX_MANIFEST_BYTES => Ok(()),
@@ -295,6 +300,28 @@ impl Base {
         name("base.name", &self.name)?;
         let listing = self.files.map_or(1, |files| files.size);
         range("base.files", listing, 1u8, limits::MAX_LISTING_BYTES as u64)
+    }
+}
+
+impl Payment {
+    fn check(&self) -> Result<(), ManifestError> {
+        let budget = self.budget_per_round.0;
+        range(
+            "budget_per_round",
+            budget,
+            0u8,
+            limits::MAX_BUDGET_MICRO_OPEN,
+        )?;
+        // A budget that no gain reaches would be a promise of nothing.
+        let least = u128::from(budget > 0);
+        let price = self.price_per_nat.0;
+        range("price_per_nat", price, least, limits::MAX_PRICE_MICRO_OPEN)?;
+        self.round.check()?;
+        self.revenue.check()?;
+        if let Some(settlement) = &self.settlement {
+            settlement.check()?;
+        }
+        Ok(())
     }
 }
 

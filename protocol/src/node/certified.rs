@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::certificate::Certificate;
 use crate::committee::Committee;
 use crate::id::{BlobRef, NetworkId, PeerId, Round, RunId};
+use crate::limits;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
-use crate::round::RoundValue;
+use crate::round::{EntryRef, RoundValue};
 use crate::state::{self, Head};
 
 /// The certified past of a run.
@@ -21,6 +22,8 @@ pub(super) struct Certified {
     committees: Vec<Committee>,
     /// What the chain proves; `None` before the genesis.
     head: Option<Head>,
+    /// Filings that the chain has put in order.
+    filed: BTreeSet<EntryRef>,
     /// Members whose contradiction of a certificate is kept, by round.
     exposed: BTreeSet<(Round, PeerId)>,
 }
@@ -34,6 +37,7 @@ impl Certified {
             chain: Vec::new(),
             committees: Vec::new(),
             head: None,
+            filed: BTreeSet::new(),
             exposed: BTreeSet::new(),
         }
     }
@@ -56,8 +60,14 @@ impl Certified {
         state::next_round(self.head.as_ref())
     }
 
+    /// Whether the closing height is certified: what comes now are epochs.
     pub(super) fn is_finished(&self) -> bool {
-        self.round() == Some(self.manifest.closing_round())
+        self.round() >= Some(self.manifest.closing_round())
+    }
+
+    /// Whether a certificate has put a filing in order.
+    pub(super) fn has_filed(&self, filing: &EntryRef) -> bool {
+        self.filed.contains(filing)
     }
 
     /// The value certified last.
@@ -105,6 +115,7 @@ impl Certified {
             head.hash, certificate.value.state,
             "the head is its value's"
         );
+        self.filed.extend(&certificate.value.filings);
         self.head = Some(head);
         self.chain.push(certificate);
         self.committees.push(committee);
@@ -188,8 +199,8 @@ impl Certified {
         );
         let Some(head) = &self.head else { return };
         assert!(
-            self.next() <= self.manifest.closing_round().next(),
-            "no round after the closing height"
+            self.filed.len() <= self.chain.len() * limits::MAX_FILINGS,
+            "no more filings than heights have room for"
         );
         assert!(
             head.participants.len() <= self.manifest.plan.participants as usize,

@@ -232,13 +232,18 @@ impl OpenHeight {
     }
 
     /// Whether the height may be proposed: all counted updates and all sheets are here, or the minimum
-    /// is and the wait for the rest is over. The closing height waits for sheets until its deadline only.
+    /// is and the wait for the rest is over. The closing height waits for sheets until its deadline only, and an epoch for
+    /// something to put in order.
     pub(super) fn is_closed(&self, known: Known<'_>, now: Instant) -> bool {
         let manifest = known.manifest();
         let round_ms = u64::from(manifest.plan.deadlines.round_ms);
         if known.head().is_none() {
             let decides = self.seat.is_some() && !self.awaits_openings(known, now, round_ms);
             return decides && known.is_ready_for_genesis(manifest.membership.min_members as usize);
+        }
+        if self.round > manifest.closing_round() {
+            let over = |since: Instant| now >= since.after_ms(limits::EPOCH_WAIT_MS);
+            return self.filed_since.is_some_and(over);
         }
         let (sheets, expected) = known.sheets();
         let scored = sheets.len() >= expected;
@@ -258,6 +263,17 @@ impl OpenHeight {
             && now >= closed.reveal
             && updates == closed.counted.len()
             && has_minimum(known, updates)
+    }
+
+    /// Notes that something is here for an epoch to put in order. What else was said with it has a moment to arrive.
+    pub(super) fn note_filings(&mut self, cx: &mut NodeContext, known: Known<'_>) {
+        let is_epoch = self.round > known.manifest().closing_round();
+        if is_epoch && self.filed_since.is_none() && known.waiting_filings().next().is_some() {
+            let now = cx.now.monotonic;
+            self.filed_since = Some(now);
+            let over = now.after_ms(limits::EPOCH_WAIT_MS);
+            wake(cx, known.id(), self.round, over);
+        }
     }
 
     /// Whether a proposed value includes an update that was announced after updates had been revealed, or leaves

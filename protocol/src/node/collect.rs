@@ -187,6 +187,8 @@ impl OpenHeight {
             openings = known.openings(&mut joins, &beacon);
             leaves = known.leavers(&joins, &beacon);
         }
+        let judges = self.round <= known.manifest().closing_round();
+        let sheets = if judges { known.sheets().0 } else { Vec::new() };
         let head = known.head();
         let head = head.filter(|_| known.certified.is_training_round(self.round));
         let members = head.and_then(|head| head.roster.opened(&openings).ok());
@@ -201,7 +203,8 @@ impl OpenHeight {
             call: known.last_call(),
             openings,
             leaves,
-            sheets: known.sheets().0,
+            sheets,
+            filings: known.next_filings(&beacon),
             attempt: 0,
             link,
         }

@@ -36,6 +36,8 @@ pub(super) struct OpenHeight {
     pub(super) grace: Option<Grace>,
     /// The receipts, once they are closed here.
     pub(super) closed: Option<ClosedReceipts>,
+    /// When the first filing was here that the height would put in order; in epochs.
+    pub(super) filed_since: Option<Instant>,
     /// This peer's seat, if it has one.
     pub(super) seat: Option<Seat>,
     /// What of the committee's messages was passed on, without a seat.
@@ -56,6 +58,7 @@ impl OpenHeight {
             receipts: Receipts::default(),
             grace: None,
             closed: None,
+            filed_since: None,
             seat: None,
             relay: Relay::default(),
             pending_certificate: None,
@@ -151,8 +154,8 @@ impl OpenHeight {
             "more than two thirds decide"
         );
         assert!(
-            self.seat.is_none() || !certified.is_finished(),
-            "nothing is decided after the closing height"
+            self.filed_since.is_none() || certified.is_finished(),
+            "only epochs wait for filings"
         );
         assert!(
             self.closed.is_none() || certified.is_training_round(self.round),

@@ -3,7 +3,7 @@
 //! Machines of an open run decide by it and change only their own state, so what each of them may change is said by
 //! its type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::NodeContext;
 use super::certified::Certified;
@@ -40,6 +40,8 @@ pub(super) struct Index {
     pub(super) calls: Vec<EntryRef>,
     /// The last leave of an author.
     pub(super) leaves: BTreeMap<PeerId, EntryRef>,
+    /// Filings, in the order of each log.
+    pub(super) filings: BTreeSet<EntryRef>,
     /// How far each author's log is sorted in.
     sorted: BTreeMap<PeerId, Seq>,
 }
@@ -72,6 +74,9 @@ impl Index {
                 self.openings.insert(author, at);
             }
             Entry::Call(_) => self.calls.push(at),
+            Entry::Bind(_) | Entry::RootSignature(_) | Entry::Transaction(_) => {
+                self.filings.insert(at);
+            }
             Entry::Create(_) | Entry::Publish(_) => {}
         }
     }
@@ -81,6 +86,7 @@ impl Index {
         self.joins.remove(author);
         self.openings.remove(author);
         self.leaves.remove(author);
+        self.filings.retain(|at| at.author != *author);
         self.sorted.remove(author);
     }
 
@@ -364,6 +370,29 @@ impl<'a> Known<'a> {
         };
         list.sort_by_cached_key(|item| lot.rank(&peer(item)));
         list.truncate(most);
+    }
+
+    /// Filings that no certificate has put in order yet, of everybody who may file, in the order of each log.
+    pub(super) fn waiting_filings(self) -> impl Iterator<Item = EntryRef> + 'a {
+        let may = move |author| state::may_file(self.manifest(), self.head(), author);
+        let filings = self.index().filings.iter();
+        let waits = filings.filter(move |at| !self.certified.has_filed(at) && may(&at.author));
+        (waits.filter(move |at| self.log().entry(at).is_some())).copied()
+    }
+
+    /// What of them the open height would put in order. Whoever was served last at one height is first at another.
+    pub(super) fn next_filings(self, beacon: &Digest) -> Vec<EntryRef> {
+        let waiting: Vec<EntryRef> = self.waiting_filings().collect();
+        let authors: BTreeSet<PeerId> = waiting.iter().map(|at| at.author).collect();
+        let mut authors: Vec<PeerId> = authors.into_iter().collect();
+        let lot = Sortition {
+            domain: Domain::Filings,
+            run: &self.certified.id,
+            round: self.next(),
+            beacon,
+        };
+        authors.sort_by_cached_key(|peer| lot.rank(peer));
+        state::choose_filings(waiting, authors)
     }
 
     /// Sheets that judge the last round and were sealed in time, and how many there could be.

@@ -16,6 +16,7 @@ use crate::limits;
 use crate::log::SignedBlock;
 use crate::manifest::Manifest;
 use crate::sketch::Sketch;
+use crate::state;
 use crate::time::Now;
 use crate::update::Feedback;
 
@@ -227,6 +228,36 @@ impl Node {
         run.membership.leaving = true;
         let record = followed_record(run);
         self.cx.persist(vec![record]);
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Appends a filing to this peer's log. Whether a certificate puts it in order is for the run's members to say.
+    pub(super) fn file(&mut self, id: RunId, filing: Entry) -> Result<(), String> {
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Err(
+                "this run is not followed here; join it before filing anything in it".into(),
+            );
+        };
+        if !filing.is_filing() {
+            return Err(
+                "this entry is none that the books are kept by; it is the node's own to make"
+                    .into(),
+            );
+        }
+        filing.check().map_err(|why| why.to_string())?;
+        let Stage::Open(open) = &mut run.stage else {
+            return Err("the run's manifest is not here yet, or was declined; file this once the run is open".into());
+        };
+        let (head, manifest) = (open.certified.head(), &open.certified.manifest);
+        if !state::may_file(manifest, head, &self.cx.me) {
+            return Err(
+                "only members file in a run, and this peer is none yet; wait until it is admitted"
+                    .into(),
+            );
+        }
+        open.append(&mut self.cx, &mut run.ledger, filing, Vec::new());
         Ok(())
     }
 }

@@ -88,7 +88,8 @@ impl OpenRun {
         }
     }
 
-    /// Whether the closing height is certified and its adapter at hand: nothing is left but to serve newcomers.
+    /// Whether the closing height is certified and its adapter at hand: nothing is left but to serve newcomers, and to put
+    /// filings in order.
     pub(super) fn is_complete(&self) -> bool {
         self.certified.is_finished() && self.settling.has_adapter(&self.certified)
     }
@@ -139,6 +140,8 @@ impl OpenRun {
             self.take_part(cx, ledger, membership);
             self.close_receipts(cx, ledger);
             self.height.gather_updates(cx, &self.certified, ledger);
+            self.height
+                .note_filings(cx, Known::new(&self.certified, ledger));
             if !self.decide(cx, ledger) {
                 break;
             }

@@ -214,7 +214,7 @@ impl Settling {
         self.steps.forget_before(round.next());
         self.forget_public(cx, certified);
         archive_earlier(cx, certified, ledger);
-        if certified.is_finished() {
+        if round == certified.manifest.closing_round() {
             cx.notify(Notice::Finished(certified.id));
         }
     }
@@ -399,9 +399,6 @@ impl OpenRun {
         self.settling.steps.forget_before(certified);
         self.forget_needless_wants(cx, ledger);
         ledger.changes_seen += 1;
-        if self.certified.is_finished() {
-            return;
-        }
         self.sit(cx, ledger);
         assert!(
             self.height.seat.is_none() || (self.height.committee(&self.certified)).contains(&cx.me),

@@ -1,6 +1,7 @@
 //! What a value may hold, as far as it can be told from the value and the state before it.
 
 use super::{Head, contributes, weigh};
+use crate::hash::Digest;
 use crate::id::{PeerId, Round};
 use crate::limits;
 use crate::manifest::Manifest;
@@ -28,6 +29,9 @@ pub(super) fn check_contributions(
     }
     if !trains && !value.missed.is_empty() {
         return contradiction("genesis and closing miss no contributions");
+    }
+    if round > manifest.closing_round() {
+        check_epoch(value)?;
     }
     let Some(head) = head.filter(|_| trains) else {
         return Ok(());
@@ -65,6 +69,19 @@ pub(super) fn check_contributions(
     Ok(())
 }
 
+/// An epoch puts filings in order, and changes nothing else. Nobody reveals a link in it: chains of links end with the
+/// closing.
+fn check_epoch(value: &RoundValue) -> Result<(), Rejection> {
+    let changes = value.joins.len() + value.openings.len() + value.leaves.len();
+    let judges = value.sheets.len() + value.seals.len() + value.scores.len();
+    match changes + judges == 0 && value.call.is_none() && value.link == Digest::default() {
+        true => Ok(()),
+        false => Err(Rejection::Contradiction(
+            "an epoch that does more than order filings",
+        )),
+    }
+}
+
 /// The bounds of a value. A quorum that signed more is corrupt, but must not make anybody overflow a
 /// sum or fetch a blob that cannot be what it is said to be.
 pub(super) fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection> {
@@ -84,6 +101,9 @@ pub(super) fn check_bounds(manifest: &Manifest, value: &RoundValue) -> Result<()
     let sheets = value.sheets.len().max(value.seals.len());
     if sheets > limits::MAX_EVALUATORS || value.scores.len() > limits::MAX_INCLUDED {
         return Err(Rejection::Limit("score sheets"));
+    }
+    if value.filings.len() > limits::MAX_FILINGS {
+        return Err(Rejection::Limit("filings of one height"));
     }
     let most = round_tokens(manifest);
     let mut trained =

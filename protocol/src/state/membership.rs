@@ -58,12 +58,15 @@ pub fn next_beacon(run: RunId, head: Option<&Head>, link: &Digest) -> Digest {
     beacon::follow(&run, next_round(head), &before, link)
 }
 
-/// The roster after a value: who made it is told by the attempt in which it was put up first.
+/// The roster after a value: who made it is told by the attempt in which it was put up first. Epochs leave it as it is.
 pub(super) fn roster_after(
     manifest: &Manifest,
     head: Option<&Head>,
     value: &RoundValue,
 ) -> Result<Roster, Rejection> {
+    if let Some(head) = head.filter(|_| value.round > manifest.closing_round()) {
+        return Ok(head.roster.clone());
+    }
     let proposer = committee(manifest, &value.run, head).proposer(value.attempt);
     match head {
         None => Roster::default().apply(value, &proposer, &Work::default()),

@@ -4,6 +4,7 @@ use crate::adapter::{AdapterShape, Module};
 use crate::certificate::Certificate;
 use crate::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet, ShownSheet};
+use crate::filing::{Bind, EvmAddress, EvmSignature, RootSignature, Transaction};
 use crate::fingerprint::{Answer, Blinding, Declined, Question, Span};
 use crate::hash::Digest;
 use crate::id::{
@@ -16,7 +17,8 @@ use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::ForkMark;
 use crate::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
+    RevenueSplit, RoundPlan, RoundSplit, Scoring, Settlement, SettlementChain, Training,
+    UpdateCodec, Updates, Version, Weights,
 };
 use crate::merkle::RangeProof;
 use crate::round::{EntryRef, FinalScore, Included, Joined, Missed, Opened, RoundValue};
@@ -143,6 +145,7 @@ fn payment() -> Payment {
     Payment {
         budget_per_round: MicroOpen(1_000_000),
         price_per_nat: MicroOpen(50_000_000),
+        round: RoundSplit::default(),
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),
@@ -150,6 +153,48 @@ fn payment() -> Payment {
             committee: Ppb(50_000_000),
             stakers: Ppb(50_000_000),
         },
+        settlement: Some(settlement()),
+    }
+}
+
+/// Terms on the test chain.
+pub fn settlement() -> Settlement {
+    Settlement {
+        chain: SettlementChain::Test,
+        sponsor: EvmAddress([0x31; 20]),
+        arbiter: None,
+        rate_per_s: MicroOpen(20_000),
+        challenge_bond: MicroOpen(1_000_000),
+        min_stake: MicroOpen(3_000_000),
+        window_s: 60,
+        cooldown_s: 180,
+        halt_s: 600,
+    }
+}
+
+/// Where the author is paid. The signature is none: nothing in this crate reads it.
+pub fn bind() -> Bind {
+    Bind {
+        account: EvmAddress([0x32; 20]),
+        signature: EvmSignature([0x33; 65]),
+    }
+}
+
+/// A signature under the root of height 2.
+pub fn root_signature() -> RootSignature {
+    RootSignature {
+        round: Round(2),
+        root: any_digest(0x34),
+        signature: EvmSignature([0x35; 65]),
+        chain: Some(any_digest(0x36)),
+    }
+}
+
+/// A call of four bytes.
+pub fn transaction() -> Transaction {
+    Transaction {
+        to: EvmAddress([0x37; 20]),
+        data: vec![1, 2, 3, 4],
     }
 }
 
@@ -261,6 +306,9 @@ pub fn working(before: &SignedBlock) -> Block {
             Entry::Leave,
             Entry::Call(vec![place(peer(6), 4)]),
             Entry::Opening(sketch()),
+            Entry::Bind(bind()),
+            Entry::RootSignature(root_signature()),
+            Entry::Transaction(transaction()),
         ],
         ..block(&key(1), Some(before), 70_000)
     }
@@ -329,6 +377,7 @@ pub fn value() -> RoundValue {
         leaves: vec![place(peer(5), 2)],
         sheets: vec![place(peer(2), 3)],
         seals: vec![place(peer(2), 8)],
+        filings: vec![place(peer(1), 9), place(peer(2), 9)],
         scores: vec![FinalScore {
             peer: peer(1),
             score: NanoNats(100_000_000),

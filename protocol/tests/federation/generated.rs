@@ -11,6 +11,7 @@ use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::sketch::Sketch;
 use tributary_protocol::test_utils::attack::{block, round, say, stranger, view};
+use tributary_protocol::test_utils::fixture;
 use tributary_protocol::test_utils::net::{Net, join, key, manifest};
 
 const LEDGERS: u64 = 40;
@@ -101,8 +102,11 @@ fn judgement(draws: &mut Stream, net: &Net, round: Round, state: StateHash) -> E
         }],
     };
     let author = net.ids[draws.below(net.ids.len() as u64) as usize];
-    match draws.below(2) {
+    match draws.below(5) {
         0 => Entry::SheetSeal(sheet.seal(&author)),
+        1 => Entry::Bind(fixture::bind()),
+        2 => Entry::RootSignature(fixture::root_signature()),
+        3 => Entry::Transaction(fixture::transaction()),
         _ => Entry::ScoreSheet(ShownSheet {
             sheet,
             seals: draws.below(8) as u32,

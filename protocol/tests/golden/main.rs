@@ -91,6 +91,7 @@ fn roster() -> Roster {
         sheets: vec![],
         seals: vec![],
         scores: vec![],
+        filings: vec![],
         ..value()
     };
     let mut joins = Vec::new();

@@ -8,7 +8,8 @@ use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
 use tributary_protocol::listing::Listing;
 use tributary_protocol::log::{Block, LogHead};
 use tributary_protocol::manifest::{
-    Aggregation, FactorSchedule, Manifest, Model, Privacy, UpdateCodec, Updates, Version, Weights,
+    Aggregation, FactorSchedule, Manifest, Model, Privacy, Settlement, SettlementChain,
+    UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::sign::Signature;
@@ -185,6 +186,10 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
     let r = m.payment.revenue;
     o.int(m.payment.budget_per_round.0);
     o.int(m.payment.price_per_nat.0);
+    let round = m.payment.round;
+    for part in [round.contributors, round.evaluators, round.members] {
+        o.int(part.0);
+    }
     for part in [
         r.contributors,
         r.base_author,
@@ -194,6 +199,7 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
     ] {
         o.int(part.0);
     }
+    o.option(m.payment.settlement.as_ref(), settlement);
 }
 
 fn write_updates(o: &mut Out, updates: &Updates) {
@@ -275,7 +281,40 @@ fn entry(o: &mut Out, entry: &Entry) {
                 .raw(s.state.as_bytes())
                 .raw(s.sheet.as_bytes());
         }
+        _ => filing(o, entry),
     }
+}
+
+fn filing(o: &mut Out, entry: &Entry) {
+    match entry {
+        Entry::Bind(b) => {
+            o.int(9u8).raw(&b.account.0).raw(&b.signature.0);
+        }
+        Entry::RootSignature(s) => {
+            o.int(10u8).round(s.round).raw(s.root.as_bytes());
+            o.raw(&s.signature.0).option(s.chain, |o, chain| {
+                o.raw(chain.as_bytes());
+            });
+        }
+        Entry::Transaction(t) => {
+            o.int(11u8).raw(&t.to.0).bytes(&t.data);
+        }
+        _ => panic!("not a filing: {entry:?}"),
+    }
+}
+
+fn settlement(o: &mut Out, s: &Settlement) {
+    match s.chain {
+        SettlementChain::Test => o.int(0u8),
+        SettlementChain::Evm { id, contract } => o.int(1u8).int(id).raw(&contract.0),
+    };
+    o.raw(&s.sponsor.0).option(s.arbiter, |o, arbiter| {
+        o.raw(&arbiter.0);
+    });
+    for amount in [s.rate_per_s, s.challenge_bond, s.min_stake] {
+        o.int(amount.0);
+    }
+    o.int(s.window_s).int(s.cooldown_s).int(s.halt_s);
 }
 
 pub(crate) fn block(b: &Block) -> Vec<u8> {
@@ -333,6 +372,9 @@ fn write_value(o: &mut Out, v: &RoundValue) {
             .nano(s.low)
             .nano(s.high)
             .nano(s.luck);
+    });
+    o.list(&v.filings, |o, place| {
+        o.entry_ref(place);
     });
 }
 

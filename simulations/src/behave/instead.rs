@@ -71,6 +71,7 @@ pub(super) fn rebuilt(
         openings: value.openings.clone(),
         leaves: value.leaves.clone(),
         sheets: value.sheets.clone(),
+        filings: value.filings.clone(),
         attempt: value.attempt,
         link: value.link,
     };

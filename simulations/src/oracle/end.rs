@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tributary_attribution::fold::Funding;
 use tributary_attribution::{Account, Balance, Books, fold};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
@@ -242,7 +243,9 @@ pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Res
             continue;
         };
         let values = view.chain().iter().map(|certificate| &certificate.value);
-        let books = fold::facts(manifest, values)
+        // A scenario's sponsor has deposited what it offers.
+        let funding = Funding::of_all_rounds(manifest);
+        let books = fold::facts(manifest, values, &funding)
             .and_then(Books::of)
             .map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
         match books.total() {

@@ -182,7 +182,7 @@ impl Reader<'_> {
         tested: &[TestedScore],
     ) -> (Vec<ScoreFacts>, Option<PayFacts>) {
         let offer = credit::Offer::of_round(self.manifest, value);
-        let Ok(credits) = credit::assign(tested, &offer) else {
+        let Ok(credits) = credit::assign(tested, &offer, &credit::Served::default()) else {
             return (Vec::new(), None);
         };
         let line = |line: &credit::Credit| {

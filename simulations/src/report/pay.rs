@@ -64,6 +64,7 @@ fn what(outcome: Outcome) -> &'static str {
         Outcome::Paid => "paid by credit",
         Outcome::NoGain => "the scores add up to no gain: the sponsor keeps the budget",
         Outcome::NotBeyondLuck => "a gain, and nobody who has shown more than luck yet: it waits",
+        Outcome::Unfunded => "no deposit covers the round",
         Outcome::Unscored => "not scored in time: the budget waits",
     }
 }

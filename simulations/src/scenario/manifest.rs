@@ -5,7 +5,7 @@ use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{
     Deadlines, Manifest, ManifestError, Membership, Model, Payment, Privacy, RevenueSplit,
-    RoundPlan, Scoring, Training, Updates, Version,
+    RoundPlan, RoundSplit, Scoring, Training, Updates, Version,
 };
 
 use super::{RunPlan, Scenario};
@@ -74,6 +74,8 @@ fn payment(run: &RunPlan) -> Payment {
             0 => MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
             price => MicroOpen(u128::from(price)),
         },
+        // What a scenario compares are contributors.
+        round: RoundSplit::CONTRIBUTORS,
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),
@@ -81,6 +83,7 @@ fn payment(run: &RunPlan) -> Payment {
             committee: Ppb(50_000_000),
             stakers: Ppb(50_000_000),
         },
+        settlement: None,
     }
 }
 

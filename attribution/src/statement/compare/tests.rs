@@ -5,7 +5,7 @@ use tributary_protocol::hash::Digest;
 use tributary_protocol::round::FinalScore;
 
 use super::*;
-use crate::credit::Offer;
+use crate::credit::{Offer, Served};
 use crate::fold::{CertifiedRound, Fact};
 use crate::significance::{CumulativeScore, TestedScore};
 
@@ -43,9 +43,10 @@ fn books(rounds: &[(u128, Scores)]) -> Books {
             offer: Offer {
                 budget: MicroOpen(*budget),
                 price_per_nat: MicroOpen(PRICE),
-                arrived: tributary_protocol::id::Ppb::ONE,
+                ..Offer::WHOLE
             },
             scores: scores.collect(),
+            served: Served::default(),
         })
     });
     Books::of(facts).expect("facts")

@@ -1,9 +1,9 @@
 //! What attackers earn and how much of their influence honest members keep, summed over rounds.
 
-use tributary_attribution::credit::{self, Offer, Outcome};
+use tributary_attribution::credit::{self, Offer, Outcome, Served};
 use tributary_attribution::significance::Significance;
 use tributary_protocol::entry::ScoreSheet;
-use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::id::{MicroOpen, PeerId};
 use tributary_protocol::limits;
 use tributary_protocol::round::FinalScore;
 use tributary_simulations::federation::{Closed, Sent, peer};
@@ -12,7 +12,7 @@ use tributary_simulations::federation::{Closed, Sent, peer};
 const ANY_GAIN: Offer = Offer {
     budget: MicroOpen(1),
     price_per_nat: MicroOpen(limits::MAX_PRICE_MICRO_OPEN),
-    arrived: Ppb::ONE,
+    ..Offer::WHOLE
 };
 /// Credits and voices, summed over rounds.
 pub(super) struct Account {
@@ -67,7 +67,8 @@ impl Account {
             })
             .collect();
         let tested = self.significance.round(&scores);
-        let credits = credit::assign(&tested, &ANY_GAIN).expect("a sheet in order of peers");
+        let credits = credit::assign(&tested, &ANY_GAIN, &Served::default())
+            .expect("a sheet in order of peers");
         if credits.outcome == Outcome::Paid {
             self.paid_rounds += 1;
             let theirs = credits

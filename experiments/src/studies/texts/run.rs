@@ -15,7 +15,7 @@ use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::{Insert, LogSet};
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
+    RevenueSplit, RoundPlan, RoundSplit, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use tributary_protocol::round::{EntryRef, Included, Opened, RoundValue};
 use tributary_protocol::sign::SecretKey;
@@ -119,6 +119,7 @@ pub(super) fn manifest(number: u64) -> Manifest {
         payment: Payment {
             budget_per_round: MicroOpen(1_000_000),
             price_per_nat: MicroOpen(50_000_000),
+            round: RoundSplit::CONTRIBUTORS,
             revenue: RevenueSplit {
                 contributors: Ppb(700_000_000),
                 base_author: Ppb(50_000_000),
@@ -126,6 +127,7 @@ pub(super) fn manifest(number: u64) -> Manifest {
                 committee: Ppb(50_000_000),
                 stakers: Ppb(50_000_000),
             },
+            settlement: None,
         },
     }
 }

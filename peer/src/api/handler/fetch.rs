@@ -131,7 +131,7 @@ async fn look(handler: &DaemonHandler, id: &str) -> Answer<Found> {
                 };
                 let here = run.adapter().is_some_and(|(round, _)| *round == head.round);
                 // By its run an adapter is wanted as it ends; by its own id, as soon as it is here.
-                let enough = !by_run || head.round == manifest.closing_round();
+                let enough = !by_run || head.round >= manifest.closing_round();
                 if here && enough {
                     return Found::Here(run.id());
                 }

@@ -77,6 +77,7 @@ pub(in crate::api) fn full_of(
         budget_micro_open: u64::try_from(manifest.payment.budget_per_round.0).unwrap_or(u64::MAX),
         price_per_nat_micro_open: u64::try_from(manifest.payment.price_per_nat.0)
             .unwrap_or(u64::MAX),
+        settlement: run_index.settlement(),
         roster: run_index.members(),
         history: run_index.rounds(),
         credits: run_index.credits().map_err(failed)?,

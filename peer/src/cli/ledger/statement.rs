@@ -82,7 +82,10 @@ fn lines(run: &RunStatementView) -> String {
             format!("{:.4}", line.credit as f64 * 1e-9),
             line.micro_open.to_string(),
             short_receipt(&line.receipt),
-            not_yet(line.score_nanonats, line.beyond_luck).to_owned(),
+            match line.unfunded {
+                true => "unfunded".to_owned(),
+                false => not_yet(line.score_nanonats, line.beyond_luck).to_owned(),
+            },
         ]);
     }
     table.render()

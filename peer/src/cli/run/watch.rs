@@ -173,6 +173,9 @@ impl Watch {
         if round == 0 {
             return format!("start certified after {took}");
         }
+        if round > rounds + 1 {
+            return format!("epoch {} certified after {took}", round - rounds - 1);
+        }
         if round > rounds {
             return format!("closing certified after {took}: the scores of all rounds are final");
         }

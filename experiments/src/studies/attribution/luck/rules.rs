@@ -9,10 +9,10 @@
 //!   f = max(0, 1 - mean of (luck / w)^2 / variance of (sum of scores / w))
 //! ```
 
-use tributary_attribution::credit::{self, Offer};
+use tributary_attribution::credit::{self, Offer, Served};
 use tributary_attribution::significance::{CumulativeScore, Significance, TestedScore};
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb};
+use tributary_protocol::id::{MicroOpen, NanoNats, PeerId};
 use tributary_protocol::round::FinalScore;
 
 use super::{mean, variance};
@@ -21,7 +21,7 @@ use super::{mean, variance};
 const OFFER: Offer = Offer {
     budget: MicroOpen(1_000_000),
     price_per_nat: MicroOpen(50_000_000),
-    arrived: Ppb::ONE,
+    ..Offer::WHOLE
 };
 
 /// One contribution as evaluators judge it.
@@ -146,7 +146,8 @@ impl Rule {
                 }
                 Self::All(by) => share(&mut tested, &weights(by, lines), None),
             }
-            let assigned = credit::assign(&tested, &OFFER).expect("scores ordered by peer");
+            let assigned = credit::assign(&tested, &OFFER, &Served::default())
+                .expect("scores ordered by peer");
             for (paid, line) in paid.iter_mut().zip(&assigned.lines) {
                 *paid += line.amount.0 as f64;
             }

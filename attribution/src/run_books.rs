@@ -1,0 +1,225 @@
+//! One run's books, followed from certificate to certificate: what its rounds pay, to which accounts, out of which deposit.
+//!
+//! ```text
+//!   certified value ─┬─ filings: binds, signatures of roots, transactions ──► test chain ──► what is deposited
+//!                    │                                                                        │
+//!                    └─ scores, sheets ──► fold::Chain (funded by that) ──► facts ──► Books ──┴─► payees ──► Root
+//! ```
+//!
+//! Everything follows from the manifest and the certified bytes, so every peer and every auditor has the same books and
+//! signs the same root. A filing that comes to nothing changes nothing.
+
+mod keeper;
+mod line;
+mod payees;
+mod settled;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tributary_protocol::entry::Entry;
+use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::round::{EntryRef, RoundValue};
+use tributary_protocol::state::{self, Head};
+
+use crate::fold::{Books, Chain, Fact, FactId, FoldError, Funding, postings};
+use crate::money::Balance;
+use crate::settlement::Address;
+use payees::Payees;
+
+pub use keeper::{Filer, test_terms};
+pub use line::{Capacity, StatementLine};
+pub use payees::BIND_COOLDOWN;
+pub use settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, terms_of};
+
+/// A run's books as far as its certificates go.
+#[derive(Clone)]
+pub struct RunBooks {
+    run: RunId,
+    head: Option<Head>,
+    rounds: Chain,
+    books: Books,
+    payees: Payees,
+    settled: Option<Box<Settled>>,
+    /// Filings that were put in order: naming one again changes nothing.
+    filed: BTreeSet<EntryRef>,
+}
+
+impl RunBooks {
+    /// Before the genesis.
+    pub fn new(manifest: &Manifest) -> Self {
+        let run = manifest.run_id();
+        let settlement = manifest.payment.settlement.as_ref();
+        Self {
+            run,
+            head: None,
+            rounds: Chain::new(manifest),
+            books: Books::new(),
+            payees: Payees::default(),
+            settled: settlement.map(|terms| Box::new(Settled::new(run, terms))),
+            filed: BTreeSet::new(),
+        }
+    }
+
+    /// The height that comes next.
+    pub fn expected(&self) -> Round {
+        self.rounds.expected()
+    }
+
+    /// One certified value on, with the filings that it names; the names of the facts that it made true.
+    ///
+    /// # Errors
+    /// [`FoldError`]: a value that is not the next, that does not follow from those before, or whose scores are none.
+    pub fn push(
+        &mut self,
+        manifest: &Manifest,
+        value: &RoundValue,
+        filings: &BTreeMap<EntryRef, Entry>,
+    ) -> Result<Vec<FactId>, FoldError> {
+        if value.round != self.expected() {
+            return Err(FoldError::Gap(self.expected()));
+        }
+        let head = state::follow(manifest, self.run, self.head.as_ref(), value)
+            .map_err(FoldError::Value)?;
+        let votes = std::mem::replace(&mut self.head, Some(head)).map(|head| head.electorate);
+        let funding = self.take_filings(value, filings, &votes.unwrap_or_default());
+        let facts = self.rounds.push(manifest, value, &funding)?;
+        let mut made = Vec::with_capacity(facts.len());
+        for fact in facts {
+            made.push(fact.id());
+            self.post(value.round, fact)?;
+        }
+        if let Some(settled) = &mut self.settled {
+            let is_closed = value.round >= manifest.closing_round();
+            settled.close_height(value.round, &self.payees, is_closed);
+        }
+        Ok(made)
+    }
+
+    /// Puts in order what a value names: first who is paid where, then signatures of the root before, then transactions.
+    fn take_filings(
+        &mut self,
+        value: &RoundValue,
+        filings: &BTreeMap<EntryRef, Entry>,
+        votes: &[(PeerId, u64)],
+    ) -> Funding {
+        let round = value.round;
+        self.payees.begin(round);
+        let Some(settled) = &mut self.settled else {
+            return Funding::default();
+        };
+        let fresh = value.filings.iter().filter(|at| self.filed.insert(**at));
+        let fresh: Vec<(PeerId, &Entry)> = fresh
+            .filter_map(|at| Some((at.author, filings.get(at)?)))
+            .collect();
+        for (author, entry) in &fresh {
+            if let Entry::Bind(bind) = entry
+                && let Some(account) = settled.bound_account(*author, bind)
+            {
+                self.payees.bind(*author, account, round);
+            }
+        }
+        let mut signed = BTreeSet::new();
+        for (author, entry) in &fresh {
+            if let Entry::RootSignature(signature) = entry
+                && let Some(account) = self.payees.account(author)
+                && settled.take_signature(*author, account, signature)
+                && Some(signature.round) == round.previous()
+            {
+                signed.insert(*author);
+            }
+        }
+        let sent = fresh.iter().filter_map(|(author, entry)| match entry {
+            Entry::Transaction(transaction) => Some((self.payees.account(author)?, transaction)),
+            _ => None,
+        });
+        let deposited = settled.run_block(round, sent);
+        let signers = votes.iter().filter(|(peer, _)| signed.contains(peer));
+        Funding {
+            deposited,
+            signers: signers.copied().collect(),
+        }
+    }
+
+    /// Posts a fact, and pays its earnings to accounts.
+    fn post(&mut self, round: Round, fact: Fact) -> Result<(), FoldError> {
+        let judged = match fact.id() {
+            FactId::Round(_, judged) => judged,
+            FactId::Usage(..) | FactId::Closing(_) => round,
+        };
+        for posting in postings(&fact)? {
+            let (Some(peer), Some(capacity)) =
+                (posting.account.holder(), Capacity::of(&posting, &fact))
+            else {
+                continue;
+            };
+            let amount = MicroOpen(posting.amount.0.unsigned_abs());
+            self.payees.earn(peer, (judged, capacity), amount);
+        }
+        self.books.add(fact)?;
+        Ok(())
+    }
+
+    /// The run.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// What certificates prove so far.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Facts and balances.
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Where a peer is paid now.
+    pub fn account(&self, peer: &PeerId) -> Option<Address> {
+        self.payees.account(peer)
+    }
+
+    /// What peers earned that have not said where they are paid.
+    pub fn unbound(&self) -> MicroOpen {
+        self.payees.unbound()
+    }
+
+    /// Whether a certificate has put a filing in order.
+    pub fn has_filed(&self, at: &EntryRef) -> bool {
+        self.filed.contains(at)
+    }
+
+    /// Whether everything adds up, here and on the test chain: balances to zero, what accounts are paid to what peers
+    /// earned, promises to no more than is deposited, and what the contract holds to what came and has not left.
+    pub fn is_conserved(&self) -> bool {
+        let earned: u128 = (self.books.balances())
+            .filter(|(_, account, balance)| {
+                account.holder().is_some()
+                    && Capacity::of_account(account).is_some()
+                    && balance.0 > 0
+            })
+            .map(|(_, _, balance)| balance.0.unsigned_abs())
+            .sum();
+        let paid: u128 = self.payees.paid().values().map(|amount| amount.0).sum();
+        self.books.total() == Ok(Balance::default())
+            && paid + self.unbound().0 == earned
+            && self
+                .settled
+                .as_ref()
+                .is_none_or(|settled| settled.is_conserved(&self.payees))
+    }
+
+    /// Lines of what was earned and is to be paid to an account, in the order in which they came.
+    pub fn lines(&self) -> &[StatementLine] {
+        self.payees.lines()
+    }
+
+    /// The run's money on its chain; none without terms.
+    pub fn settled(&self) -> Option<&Settled> {
+        self.settled.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

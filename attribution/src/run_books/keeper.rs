@@ -1,0 +1,321 @@
+//! What one member files so that a run's money moves: where it is paid, its signature under each root, and on the test
+//! chain its transactions. A pure function of the run's books and of what the member has filed and nobody has put in order
+//! yet; asked again after each certificate, it goes on where it was, whatever was lost between.
+
+use tributary_protocol::entry::Entry;
+use tributary_protocol::filing::{self, Bind, EvmAddress, EvmSignature, RootSignature};
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::{MicroOpen, PeerId, Round};
+use tributary_protocol::manifest::{Manifest, Settlement, SettlementChain};
+
+use super::RunBooks;
+use super::settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, time_of};
+use crate::settlement::calls::{self, Call, Payment, RunView, Token};
+use crate::settlement::{Address, BaseUnits, EvmKey, Signature};
+use crate::test_chain::TestChain;
+
+/// What each member bonds on the test chain.
+const TEST_STAKE: MicroOpen = MicroOpen(1_000_000);
+/// What a challenger puts up there.
+const TEST_BOND: MicroOpen = MicroOpen(1_000_000);
+/// Members that post a root after the closing, when no height comes by itself and the one whose turn it is may be gone.
+const POSTERS_AFTER_CLOSING: usize = 3;
+
+/// Terms on the test chain: a root waits for one height, stake leaves after two weeks of heights as long, and everything
+/// that is deposited may be promised at once, as nobody can lose more than test OPEN.
+pub fn test_terms(sponsor: Address, manifest: &Manifest) -> Settlement {
+    let window_s = SECONDS_PER_HEIGHT as u32;
+    let rounds = u128::from(manifest.plan.rounds);
+    let budget = manifest.payment.budget_per_round.0.saturating_mul(rounds);
+    let most = tributary_protocol::limits::MAX_BUDGET_MICRO_OPEN;
+    let quorum = u128::from(manifest.membership.min_members) * 2 / 3 + 1;
+    Settlement {
+        chain: SettlementChain::Test,
+        sponsor: EvmAddress(sponsor.0),
+        arbiter: None,
+        rate_per_s: MicroOpen(budget.div_ceil(u128::from(SECONDS_PER_HEIGHT)).min(most)),
+        challenge_bond: TEST_BOND,
+        min_stake: MicroOpen(
+            TEST_STAKE.0 * quorum.min(u128::from(manifest.membership.min_members)),
+        ),
+        window_s,
+        cooldown_s: 14 * window_s,
+        halt_s: 30 * window_s,
+    }
+}
+
+/// A member that files.
+#[derive(Clone, Copy)]
+pub struct Filer<'a> {
+    /// The member.
+    pub peer: PeerId,
+    /// Its account's key.
+    pub key: &'a EvmKey,
+}
+
+impl RunBooks {
+    /// What `filer` is to file now, in this order, where `pending` are its filings that no certificate has named.
+    pub fn duties(&self, manifest: &Manifest, filer: Filer<'_>, pending: &[&Entry]) -> Vec<Entry> {
+        let mut duties = Vec::new();
+        let (Some(settled), Some(at)) = (self.settled(), self.expected().previous()) else {
+            return self.before_genesis(manifest, filer, pending);
+        };
+        let is_sponsor = filer.peer == manifest.creator;
+        let is_member = (self.head()).is_some_and(|head| head.roster.get(&filer.peer).is_some());
+        let view = settled.chain().map(|chain| chain.run(settled.key()));
+        let is_funded = view.is_some_and(|view| view.deposited > BaseUnits(0));
+        if !(is_sponsor || is_member && is_funded) {
+            return duties;
+        }
+        let binds = pending.iter().any(|entry| matches!(entry, Entry::Bind(_)));
+        if self.account(&filer.peer).is_none() && !binds {
+            duties.push(bind(settled, filer));
+        }
+        if is_member && self.account(&filer.peer) == Some(filer.key.address()) {
+            let is_epoch = at > manifest.closing_round();
+            duties.extend(signature(settled, filer, (at, is_epoch), pending));
+        }
+        let waits = pending
+            .iter()
+            .any(|entry| matches!(entry, Entry::Transaction(_)));
+        if let (Some(chain), Some(view), false) = (settled.chain(), view, waits) {
+            let turn = Turn {
+                books: self,
+                settled,
+                chain,
+                view,
+                account: filer.key.address(),
+                next: self.expected(),
+                is_closed: at >= manifest.closing_round(),
+            };
+            let calls = match is_sponsor.then(|| turn.deposit(manifest)) {
+                Some(calls) if !calls.is_empty() => calls,
+                _ if is_member => turn.calls(),
+                _ => Vec::new(),
+            };
+            duties.extend(calls.into_iter().map(entry));
+        }
+        duties
+    }
+
+    /// The creator binds and deposits in the genesis itself, so that the first round is funded.
+    fn before_genesis(
+        &self,
+        manifest: &Manifest,
+        filer: Filer<'_>,
+        pending: &[&Entry],
+    ) -> Vec<Entry> {
+        let mut duties = Vec::new();
+        let Some(settled) = self.settled() else {
+            return duties;
+        };
+        let Some(chain) = settled.chain() else {
+            return duties;
+        };
+        if filer.peer == manifest.creator && pending.is_empty() {
+            duties.push(bind(settled, filer));
+            let turn = Turn {
+                books: self,
+                settled,
+                chain,
+                view: chain.run(settled.key()),
+                account: filer.key.address(),
+                next: Round(0),
+                is_closed: false,
+            };
+            duties.extend(turn.deposit(manifest).into_iter().map(entry));
+        }
+        duties
+    }
+}
+
+fn entry(call: Call) -> Entry {
+    Entry::Transaction(filing::Transaction {
+        to: EvmAddress(call.to.0),
+        data: call.data,
+    })
+}
+
+fn bind(settled: &Settled, filer: Filer<'_>) -> Entry {
+    let digest = settled.binding(filer.peer).digest(settled.deployment());
+    Entry::Bind(Bind {
+        account: EvmAddress(filer.key.address().0),
+        signature: EvmSignature(*filer.key.sign(&digest).as_bytes()),
+    })
+}
+
+/// The member's signature under the last height's root, unless it stands there already, or would say what an earlier
+/// epoch's says: then nobody signs, and no height comes of it.
+fn signature(
+    settled: &Settled,
+    filer: Filer<'_>,
+    (at, is_epoch): (Round, bool),
+    pending: &[&Entry],
+) -> Option<Entry> {
+    let last = settled.roots().get(&at)?;
+    let before = at
+        .previous()
+        .and_then(|before| settled.roots().get(&before));
+    let says = |root: &SignedRoot| (root.root.balances, root.root.lines, root.root.closed);
+    let is_old = is_epoch && before.is_some_and(|before| says(before) == says(last));
+    let is_filed =
+        |entry: &&&Entry| matches!(entry, Entry::RootSignature(given) if given.round == at);
+    let is_signed = last.signatures.contains_key(&filer.key.address());
+    if is_old || is_signed || at == Round(0) || pending.iter().any(|entry| is_filed(&entry)) {
+        return None;
+    }
+    Some(Entry::RootSignature(RootSignature {
+        round: at,
+        root: Digest::from_bytes(last.digest.0),
+        signature: EvmSignature(*filer.key.sign(&last.digest).as_bytes()),
+        chain: last.chain,
+    }))
+}
+
+/// One member's look at the test chain, before the height at which what it files may come to be.
+struct Turn<'a> {
+    books: &'a RunBooks,
+    settled: &'a Settled,
+    chain: &'a TestChain,
+    view: RunView,
+    account: Address,
+    next: Round,
+    is_closed: bool,
+}
+
+impl Turn<'_> {
+    fn contract(&self) -> calls::Settlement {
+        calls::Settlement(self.settled.deployment().contract)
+    }
+
+    /// Test OPEN from the faucet, and leave for the contract to take it.
+    fn draw(&self, amount: BaseUnits) -> [Call; 2] {
+        let token = Token(TestChain::deployed().token);
+        [
+            token.mint(self.account, amount),
+            token.approve(self.contract().0, amount),
+        ]
+    }
+
+    /// What the sponsor deposits: the budgets of all rounds.
+    fn deposit(&self, manifest: &Manifest) -> Vec<Call> {
+        let rounds = u128::from(manifest.plan.rounds);
+        let budget = MicroOpen(manifest.payment.budget_per_round.0.saturating_mul(rounds));
+        let Ok(budget) = BaseUnits::from_micro(budget) else {
+            return Vec::new();
+        };
+        let lacks = budget.saturating_sub(self.view.deposited);
+        if lacks == BaseUnits(0) || self.is_closed {
+            return Vec::new();
+        }
+        let mut calls = self.draw(lacks).to_vec();
+        calls.push(self.contract().deposit(self.settled.terms(), lacks));
+        calls
+    }
+
+    /// What goes back to the sponsor, once the chain has the closing root.
+    fn reclaim(&self) -> Option<Call> {
+        let accepted = self.accepted(time_of(self.next));
+        let bound = accepted.total.0 + self.view.reclaimed.0;
+        let came = self.view.deposited.0 + self.view.fees.0;
+        let terms = self.settled.terms();
+        (accepted.closed && came > bound && terms.sponsor == self.account)
+            .then(|| self.contract().reclaim(terms, false))
+    }
+
+    /// What a member does next: bond, have its stake count, post, claim; the first that is to be done.
+    fn calls(&self) -> Vec<Call> {
+        let (contract, key) = (self.contract(), self.settled.key());
+        let stake = self.chain.stake(key, self.account);
+        let time_s = time_of(self.next);
+        if stake.all() == BaseUnits(0) && !self.is_closed {
+            let amount = BaseUnits::from_micro(TEST_STAKE).expect("one OPEN");
+            let mut calls = self.draw(amount).to_vec();
+            calls.push(contract.bond(self.settled.terms(), amount));
+            return calls;
+        }
+        if stake.maturing > BaseUnits(0) && stake.mature_s <= time_s {
+            return vec![contract.activate(key, self.account)];
+        }
+        let moves = [self.post(time_s), self.claim(time_s), self.reclaim()];
+        moves.into_iter().flatten().collect()
+    }
+
+    /// The newest root that enough stake signed, if it says more than the chain has and it is this member's turn.
+    fn post(&self, time_s: u64) -> Option<Call> {
+        let waits = self
+            .view
+            .pending
+            .is_some_and(|pending| pending.due_s > time_s);
+        let least = self.settled.terms().min_stake;
+        if waits || self.view.stake < least || self.view.stake == BaseUnits(0) {
+            return None;
+        }
+        let key = self.settled.key();
+        let (root, signers) = self.settled.roots().values().rev().find_map(|root| {
+            let signed = root.signatures.iter().map(|(account, signature)| {
+                let counting = self.chain.stake(key, *account).counting;
+                (*account, *signature, counting)
+            });
+            let signed: Vec<(Address, Signature, BaseUnits)> = signed
+                .filter(|(_, _, counting)| *counting > BaseUnits(0))
+                .collect();
+            let sum: u128 = signed.iter().map(|(_, _, counting)| counting.0).sum();
+            // Stakes of test OPEN are far below a third of 128 bits.
+            (3 * sum > 2 * self.view.stake.0).then_some((root, signed))
+        })?;
+        let known = self.accepted(time_s);
+        let is_news = root.root.height > known.height
+            && (root.root.total > known.total || root.root.closed && !known.closed);
+        let turns = if self.is_closed {
+            POSTERS_AFTER_CLOSING
+        } else {
+            1
+        };
+        let place = signers
+            .iter()
+            .position(|(account, _, _)| *account == self.account)?;
+        let turn = self.next.0 as usize % signers.len();
+        let is_turn = (place + signers.len() - turn) % signers.len() < turns;
+        if !is_news || !is_turn {
+            return None;
+        }
+        let signatures: Vec<Signature> = signers.iter().map(|(_, one, _)| *one).collect();
+        Some(
+            self.contract()
+                .post(self.settled.terms(), &root.root, &signatures),
+        )
+    }
+
+    /// The root that the chain will have accepted by then.
+    fn accepted(&self, time_s: u64) -> calls::RootView {
+        match self.view.pending {
+            Some(pending) if pending.due_s <= time_s && pending.challenger.is_none() => {
+                pending.root
+            }
+            _ => self.view.accepted,
+        }
+    }
+
+    /// What the member is owed, once the run is closed.
+    fn claim(&self, time_s: u64) -> Option<Call> {
+        let accepted = self.accepted(time_s);
+        let root = (self.settled.roots()).get(&Round(u32::try_from(accepted.height).ok()?))?;
+        let owed = *root.accounts.get(&self.account)?;
+        let key = self.settled.key();
+        if !self.is_closed || owed <= self.chain.claimed(key, self.account) {
+            return None;
+        }
+        let payment = Payment {
+            run: key,
+            proof: root.balances().prove(&self.account)?,
+            unwrap: false,
+        };
+        assert_eq!(
+            self.books.run(),
+            self.settled.terms().run,
+            "one run's books"
+        );
+        Some(self.contract().claim(&[payment]))
+    }
+}

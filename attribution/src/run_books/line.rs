@@ -1,0 +1,71 @@
+//! One earning of one peer, as it stands under a root.
+
+use bincode::{Decode, Encode};
+use tributary_protocol::codec;
+use tributary_protocol::id::{MicroOpen, PeerId, Round};
+
+use crate::account::Account;
+use crate::fold::{Fact, Posting};
+use crate::settlement::Address;
+
+/// What a peer earned in one capacity by one height, and where that is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StatementLine {
+    /// The round that it was earned in; of what waited, the closing height.
+    pub round: Round,
+    /// Who earned it.
+    pub peer: PeerId,
+    /// As what.
+    pub capacity: Capacity,
+    /// How much.
+    pub amount: MicroOpen,
+    /// Where it is paid.
+    pub account: Address,
+}
+
+/// What a line is paid for. The numbers are part of what is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum Capacity {
+    /// A contribution that helped.
+    Contributor,
+    /// A score sheet that counts.
+    Evaluator,
+    /// The signature of a round's root.
+    Member,
+    /// A share of what had waited, when the run closed.
+    Closing,
+    /// Serving an answer.
+    Server,
+    /// A seat in a committee.
+    Committee,
+}
+
+impl Capacity {
+    /// In which capacity a posting is earned; none of one that takes, or that no peer holds.
+    pub(super) fn of(posting: &Posting, fact: &Fact) -> Option<Self> {
+        let capacity = Self::of_account(&posting.account).filter(|_| posting.amount.0 > 0);
+        match (capacity, fact) {
+            (Some(Self::Contributor), Fact::Closing(_)) => Some(Self::Closing),
+            (capacity, _) => capacity,
+        }
+    }
+
+    /// What an account is earned as, if a peer earns it.
+    pub(super) fn of_account(account: &Account) -> Option<Self> {
+        match account {
+            Account::Contributor(_) => Some(Self::Contributor),
+            Account::Evaluator(_) => Some(Self::Evaluator),
+            Account::Member(_) => Some(Self::Member),
+            Account::Server(_) => Some(Self::Server),
+            Account::Committee(_) => Some(Self::Committee),
+            _ => None,
+        }
+    }
+}
+
+impl StatementLine {
+    /// What the tree of lines hashes.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+}

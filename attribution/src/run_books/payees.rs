@@ -1,0 +1,123 @@
+//! Where each peer is paid, and what each account is paid all together.
+//!
+//! What a peer earns before it has said where waits for its first bind. A later bind counts for what is earned
+//! [`BIND_COOLDOWN`] heights on: whoever steals a peer's key can redirect nothing that was earned, and the owner has the
+//! time to see it and bind again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tributary_protocol::id::{MicroOpen, PeerId, Round};
+
+use super::line::{Capacity, StatementLine};
+use crate::settlement::{Address, LineSum};
+
+/// Heights until a changed account counts.
+pub const BIND_COOLDOWN: u32 = 16;
+
+#[derive(Clone, Copy)]
+struct Binding {
+    account: Address,
+    /// What replaces it, and from which height on.
+    next: Option<(Address, Round)>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Payees {
+    bound: BTreeMap<PeerId, Binding>,
+    paid: BTreeMap<Address, MicroOpen>,
+    lines: Vec<StatementLine>,
+    sum: LineSum,
+    /// Lines of who has not said where it is paid; their account is zero.
+    waiting: BTreeMap<PeerId, Vec<StatementLine>>,
+}
+
+impl Payees {
+    /// A height begins.
+    pub(super) fn begin(&mut self, round: Round) {
+        for binding in self.bound.values_mut() {
+            if let Some((account, from)) = binding.next
+                && round >= from
+            {
+                *binding = Binding {
+                    account,
+                    next: None,
+                };
+            }
+        }
+    }
+
+    /// A peer says at a height where it is paid.
+    pub(super) fn bind(&mut self, peer: PeerId, account: Address, round: Round) {
+        if let Some(binding) = self.bound.get_mut(&peer) {
+            let from = Round(round.0.saturating_add(BIND_COOLDOWN));
+            binding.next = (binding.account != account).then_some((account, from));
+            return;
+        }
+        let binding = Binding {
+            account,
+            next: None,
+        };
+        self.bound.insert(peer, binding);
+        for line in self.waiting.remove(&peer).unwrap_or_default() {
+            self.push(StatementLine { account, ..line });
+        }
+    }
+
+    /// A peer earns something.
+    pub(super) fn earn(
+        &mut self,
+        peer: PeerId,
+        (round, capacity): (Round, Capacity),
+        amount: MicroOpen,
+    ) {
+        let account = self.account(&peer);
+        let line = StatementLine {
+            round,
+            peer,
+            capacity,
+            amount,
+            account: account.unwrap_or_default(),
+        };
+        match account {
+            Some(_) => self.push(line),
+            None => self.waiting.entry(peer).or_default().push(line),
+        }
+    }
+
+    fn push(&mut self, line: StatementLine) {
+        let paid = self.paid.entry(line.account).or_default();
+        // All that is ever paid was deposited: base units of the whole supply fit 128 bits a million times over.
+        paid.0 += line.amount.0;
+        self.sum.push(&line.encode());
+        self.lines.push(line);
+    }
+
+    pub(super) fn account(&self, peer: &PeerId) -> Option<Address> {
+        self.bound.get(peer).map(|binding| binding.account)
+    }
+
+    /// Every account that a peer is or was paid at, or is to be.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = Address> {
+        let bound = self.bound.values();
+        let named = bound.flat_map(|b| b.next.map(|(next, _)| next).into_iter().chain([b.account]));
+        let all: BTreeSet<Address> = named.chain(self.paid.keys().copied()).collect();
+        all.into_iter()
+    }
+
+    pub(super) fn paid(&self) -> &BTreeMap<Address, MicroOpen> {
+        &self.paid
+    }
+
+    pub(super) fn lines(&self) -> &[StatementLine] {
+        &self.lines
+    }
+
+    pub(super) fn line_sum(&self) -> &LineSum {
+        &self.sum
+    }
+
+    pub(super) fn unbound(&self) -> MicroOpen {
+        let waiting = self.waiting.values().flatten();
+        MicroOpen(waiting.map(|line| line.amount.0).sum())
+    }
+}

@@ -1,0 +1,290 @@
+//! A run's money on its chain: the terms, the roots that members sign, and on the test chain the chain itself.
+
+use std::collections::BTreeMap;
+
+use tributary_protocol::filing::{self, Bind, RootSignature};
+use tributary_protocol::hash::Digest;
+use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
+use tributary_protocol::manifest::{Settlement, SettlementChain};
+
+use super::payees::Payees;
+use crate::settlement::{
+    Address, Balances, BaseUnits, Binding, ChainId, Deployment, Keccak, Key, Root, Signature, Terms,
+};
+use crate::test_chain::{Outcome, TestChain, Transaction};
+
+/// Seconds of the test chain's time between two heights: time follows rounds.
+pub const SECONDS_PER_HEIGHT: u64 = 60;
+/// Roots that are kept besides the accepted and the pending one: members sign within a height or two.
+const KEPT_ROOTS: usize = 64;
+
+/// The terms that a manifest names, as the contract hashes them.
+pub fn terms_of(run: RunId, settlement: &Settlement) -> Terms {
+    let units = |amount| BaseUnits::from_micro(amount).unwrap_or(BaseUnits(u128::MAX));
+    Terms {
+        run,
+        sponsor: Address(settlement.sponsor.0),
+        arbiter: settlement.arbiter.map(|arbiter| Address(arbiter.0)),
+        rate_per_s: units(settlement.rate_per_s),
+        challenge_bond: units(settlement.challenge_bond),
+        min_stake: units(settlement.min_stake),
+        window_s: settlement.window_s.into(),
+        cooldown_s: settlement.cooldown_s.into(),
+        halt_s: settlement.halt_s.into(),
+    }
+}
+
+/// The root of one height, and who signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRoot {
+    /// What is signed.
+    pub root: Root,
+    /// Its digest for the run's contract.
+    pub digest: Keccak,
+    /// State of the test chain after that height.
+    pub chain: Option<Digest>,
+    /// What each account is paid under it.
+    pub accounts: BTreeMap<Address, BaseUnits>,
+    /// How many lines stand under it.
+    pub lines: usize,
+    /// Signatures by account.
+    pub signatures: BTreeMap<Address, Signature>,
+}
+
+impl SignedRoot {
+    /// The tree under it.
+    pub fn balances(&self) -> Balances {
+        Balances::build(&self.accounts).expect("a root was made of them")
+    }
+}
+
+/// A run's money on its chain.
+#[derive(Clone)]
+pub struct Settled {
+    terms: Terms,
+    key: Key,
+    deployment: Deployment,
+    chain: Option<TestChain>,
+    roots: BTreeMap<Round, SignedRoot>,
+    /// Members that signed another state of the test chain or another root than follows here, with the height.
+    dissent: BTreeMap<(Round, PeerId), RootSignature>,
+    /// Transactions of the last height that were refused, and why.
+    refused: Vec<(Address, String)>,
+}
+
+impl Settled {
+    pub(super) fn new(run: RunId, settlement: &Settlement) -> Self {
+        let terms = terms_of(run, settlement);
+        let (deployment, chain) = match settlement.chain {
+            SettlementChain::Test => {
+                let deployed = TestChain::deployed();
+                (deployed.settlement_deployment(), Some(TestChain::new()))
+            }
+            SettlementChain::Evm { id, contract } => {
+                let contract = Address(contract.0);
+                let chain = ChainId(id);
+                (Deployment { chain, contract }, None)
+            }
+        };
+        Self {
+            key: terms.key(),
+            terms,
+            deployment,
+            chain,
+            roots: BTreeMap::new(),
+            dissent: BTreeMap::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// The account that a bind names, if its key signed for this run and peer.
+    pub(super) fn bound_account(&self, peer: PeerId, bind: &Bind) -> Option<Address> {
+        let account = Address(bind.account.0);
+        let signature = Signature::from_bytes(&bind.signature.0).ok()?;
+        let digest = self.binding(peer).digest(&self.deployment);
+        let is_end = [Address::ZERO, Address::LAST].contains(&account);
+        (!is_end && signature.recover(&digest) == Ok(account)).then_some(account)
+    }
+
+    /// What a peer's account signs to be bound to it.
+    pub fn binding(&self, peer: PeerId) -> Binding {
+        Binding {
+            run: self.key,
+            peer,
+        }
+    }
+
+    /// Takes a member's signature; whether it is under the root that follows here, and the chain's state with it.
+    pub(super) fn take_signature(
+        &mut self,
+        author: PeerId,
+        account: Address,
+        given: &RootSignature,
+    ) -> bool {
+        let Some(known) = self.roots.get_mut(&given.round) else {
+            return false;
+        };
+        let Ok(signature) = Signature::from_bytes(&given.signature.0) else {
+            return false;
+        };
+        let is_same = *given.root.as_bytes() == known.digest.0 && given.chain == known.chain;
+        if !is_same {
+            self.dissent.insert((given.round, author), *given);
+            return false;
+        }
+        if signature.recover(&known.digest) != Ok(account) {
+            return false;
+        }
+        known.signatures.insert(account, signature);
+        true
+    }
+
+    /// Runs a height's transactions on the test chain; what is deposited after it, rounded down to whole micro-OPEN.
+    pub(super) fn run_block<'a>(
+        &mut self,
+        round: Round,
+        sent: impl Iterator<Item = (Address, &'a filing::Transaction)>,
+    ) -> MicroOpen {
+        let Some(chain) = &mut self.chain else {
+            return MicroOpen(0);
+        };
+        let transactions: Vec<Transaction> = sent
+            .map(|(from, transaction)| Transaction {
+                from,
+                to: Address(transaction.to.0),
+                data: transaction.data.clone(),
+            })
+            .collect();
+        let outcomes = chain.block(time_of(round), &transactions);
+        let refused = transactions.iter().zip(outcomes);
+        self.refused = refused
+            .filter_map(|(transaction, outcome)| match outcome {
+                Outcome::Done { .. } => None,
+                Outcome::Refused { reason, .. } => Some((transaction.from, reason.to_string())),
+            })
+            .collect();
+        chain.run(self.key).deposited.to_micro_floor()
+    }
+
+    /// The root of a height, from what accounts are paid by now.
+    pub(super) fn close_height(&mut self, round: Round, payees: &Payees, is_closed: bool) {
+        let units = |amount: &MicroOpen| {
+            BaseUnits::from_micro(*amount).expect("no more than was deposited")
+        };
+        let accounts: BTreeMap<Address, BaseUnits> = (payees.paid().iter())
+            .map(|(account, amount)| (*account, units(amount)))
+            .collect();
+        let sum = Balances::build(&accounts)
+            .expect("accounts of members")
+            .root();
+        let root = Root {
+            run: self.key,
+            height: round.0.into(),
+            balances: sum.hash,
+            total: sum.sum,
+            lines: payees.line_sum().root(),
+            closed: is_closed,
+        };
+        let chain = self.chain.as_ref();
+        let signed = SignedRoot {
+            digest: root.digest(&self.deployment),
+            root,
+            chain: chain.map(|chain| Digest::from_bytes(chain.state().0)),
+            accounts,
+            lines: payees.lines().len(),
+            signatures: BTreeMap::new(),
+        };
+        self.roots.insert(round, signed);
+        self.forget_roots();
+    }
+
+    /// Keeps the newest roots, and what the chain has accepted or waits for.
+    fn forget_roots(&mut self) {
+        let on_chain = self.on_chain();
+        let newest = self.roots.keys().rev().nth(KEPT_ROOTS).copied();
+        self.roots.retain(|round, _| {
+            Some(*round) > newest || on_chain.contains(&Some(u64::from(round.0)))
+        });
+        let oldest = self.roots.keys().next().copied();
+        self.dissent.retain(|(round, _), _| Some(*round) >= oldest);
+    }
+
+    fn on_chain(&self) -> [Option<u64>; 2] {
+        let view = self.chain.as_ref().map(|chain| chain.run(self.key));
+        let pending = view.and_then(|view| view.pending);
+        [
+            view.map(|view| view.accepted.height),
+            pending.map(|pending| pending.root.height),
+        ]
+    }
+
+    /// Whether the contract holds what came and has not left, and promises no more than that.
+    pub(super) fn is_conserved(&self, payees: &Payees) -> bool {
+        let Some(chain) = &self.chain else {
+            return true;
+        };
+        let run = chain.run(self.key);
+        let stakes = payees
+            .accounts()
+            .map(|account| chain.stake(self.key, account).all().0);
+        let came = run.deposited.0 + run.fees.0 + stakes.sum::<u128>();
+        let left = run.paid.0 + run.reclaimed.0;
+        let total = self
+            .roots
+            .last_key_value()
+            .map_or(0, |(_, root)| root.root.total.0);
+        chain.balance(self.deployment.contract).0 + left == came
+            && total <= run.deposited.0 + run.fees.0
+            && run.accepted.total <= BaseUnits(total)
+    }
+
+    /// What the run's money is bound by.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The run's name on its chain.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The contract.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// The test chain, where the run settles there.
+    pub fn chain(&self) -> Option<&TestChain> {
+        self.chain.as_ref()
+    }
+
+    /// Roots that are kept, by height.
+    pub fn roots(&self) -> &BTreeMap<Round, SignedRoot> {
+        &self.roots
+    }
+
+    /// Members that signed another root, or another state of the test chain, than follows here.
+    pub fn dissent(&self) -> impl Iterator<Item = (Round, PeerId)> {
+        self.dissent.keys().copied()
+    }
+
+    /// The first kept height at which more members signed another root, or another state of the test chain, than those
+    /// that signed what follows here.
+    pub fn contested(&self) -> Option<Round> {
+        let dissent = |round: &Round| self.dissent.keys().filter(|(at, _)| at == round).count();
+        let mut roots = self.roots.iter();
+        let found = roots.find(|(round, root)| dissent(round) > root.signatures.len());
+        found.map(|(round, _)| *round)
+    }
+
+    /// Transactions of the last height that the test chain refused: from which account, and why.
+    pub fn refused(&self) -> &[(Address, String)] {
+        &self.refused
+    }
+}
+
+/// The test chain's time at a height, seconds.
+pub(super) fn time_of(round: Round) -> u64 {
+    // The first block has a time above zero, as contracts read zero as "never".
+    SECONDS_PER_HEIGHT * (u64::from(round.0) + 1)
+}

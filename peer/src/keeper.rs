@@ -1,0 +1,154 @@
+//! Files what this peer owes to the books of its runs: where it is paid, its signatures under roots, and on the test chain
+//! its transactions.
+//!
+//! What is to be filed follows from the certified books alone ([`RunBooks::duties`]); this asks after each certificate. A
+//! crash between any two steps costs nothing: the next look starts from what certificates say then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tributary_attribution::run_books::{Filer, RunBooks};
+use tributary_attribution::settlement::{Address, EvmKey};
+use tributary_protocol::entry::Entry;
+use tributary_protocol::event::Command;
+use tributary_protocol::id::{PeerId, Round, RunId};
+use tributary_protocol::node::Node;
+use tributary_protocol::round::EntryRef;
+
+use crate::driver::Request;
+use crate::identity::Identity;
+use crate::indexer::Indexer;
+use crate::progress::RunProgress;
+
+/// The key of the account that a peer is paid at. Who has the seed has it.
+pub(crate) fn account(identity: &Identity) -> EvmKey {
+    let secret = identity.signing_key().payout_secret();
+    // Of 2^128 seeds one has none.
+    EvmKey::from_bytes(secret.as_bytes()).expect("a secret below the order of the curve")
+}
+
+/// The account that a peer is paid at.
+pub(crate) fn account_of(identity: &Identity) -> Address {
+    account(identity).address()
+}
+
+/// Looks at the books of runs and files what is due. Cheap to clone; it does not keep the driver alive.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    peer: PeerId,
+    key: Arc<EvmKey>,
+    requests: mpsc::WeakSender<Request<Node>>,
+    indexer: Indexer,
+}
+
+impl Keeper {
+    /// The account that this peer is paid at.
+    pub(crate) fn account(&self) -> Address {
+        self.key.address()
+    }
+
+    pub(crate) fn new(
+        identity: &Identity,
+        requests: mpsc::WeakSender<Request<Node>>,
+        indexer: Indexer,
+    ) -> Self {
+        Self {
+            peer: identity.peer_id(),
+            key: Arc::new(account(identity)),
+            requests,
+            indexer,
+        }
+    }
+
+    /// Looks after each certificate, until the driver ends.
+    pub(crate) async fn run(self, mut progress: watch::Receiver<Arc<Vec<RunProgress>>>) {
+        let mut seen: BTreeMap<RunId, Round> = BTreeMap::new();
+        loop {
+            let runs = progress.borrow_and_update().clone();
+            for run in runs.iter() {
+                let Some(certified) = run.certified.filter(|_| settles(run)) else {
+                    continue;
+                };
+                if seen.get(&run.run) != Some(&certified) && self.look(run.run).await {
+                    seen.insert(run.run, certified);
+                }
+            }
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Files what is due in a run. Whether the books were as far as the certificates, so that there is no need to look
+    /// again before the next.
+    pub(crate) async fn look(&self, run: RunId) -> bool {
+        let Some((own, next)) = self.own_filings(run).await else {
+            return false;
+        };
+        let snapshot = self.indexer.current().await;
+        let Some(indexed) = snapshot.run(&run) else {
+            return false;
+        };
+        let Ok(books) = indexed.run_books() else {
+            return false;
+        };
+        if books.expected() != next {
+            return false;
+        }
+        for filing in self.due(indexed.manifest(), books, &own) {
+            if let Err(why) = self.file(run, filing).await {
+                tracing::warn!("could not file in run {}: {why}", run.short());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn due(
+        &self,
+        manifest: &tributary_protocol::manifest::Manifest,
+        books: &RunBooks,
+        own: &[(EntryRef, Entry)],
+    ) -> Vec<Entry> {
+        let pending: Vec<&Entry> = (own.iter())
+            .filter(|(at, _)| !books.has_filed(at))
+            .map(|(_, entry)| entry)
+            .collect();
+        let (peer, key) = (self.peer, &*self.key);
+        books.duties(manifest, Filer { peer, key }, &pending)
+    }
+
+    /// What this peer has filed in a run, and the height that is open.
+    async fn own_filings(&self, run: RunId) -> Option<(Vec<(EntryRef, Entry)>, Round)> {
+        let (answer, wait) = oneshot::channel();
+        let me = self.peer;
+        let look = move |node: &Node| {
+            let found = node.run(&run).map(|view| {
+                let own = view.log().entries(me);
+                let filings = own.filter(|(_, entry)| entry.is_filing());
+                let filings = filings.map(|(at, entry)| (at, entry.clone()));
+                (filings.collect(), Round(view.chain().len() as u32))
+            });
+            let _ = answer.send(found);
+        };
+        let request = Request::Inspect(Box::new(look));
+        self.requests.upgrade()?.send(request).await.ok()?;
+        wait.await.ok()?
+    }
+
+    async fn file(&self, run: RunId, filing: Entry) -> Result<(), String> {
+        let stopped = || "the daemon has stopped".to_owned();
+        let (answer, wait) = oneshot::channel();
+        let filing = Box::new(filing);
+        let command = Request::Command(Command::File { run, filing }, answer);
+        let requests = self.requests.upgrade().ok_or_else(stopped)?;
+        requests.send(command).await.map_err(|_| stopped())?;
+        wait.await.map_err(|_| stopped())?
+    }
+}
+
+fn settles(run: &RunProgress) -> bool {
+    let manifest = run.manifest.as_ref();
+    manifest.is_some_and(|manifest| manifest.payment.settlement.is_some())
+}
