@@ -332,6 +332,16 @@ pub struct Books {
 }
 
 impl Books {
+    /// How many facts are in them.
+    pub fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
     /// Empty books.
     pub fn new() -> Self {
         Self::default()

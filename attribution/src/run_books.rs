@@ -12,6 +12,7 @@
 mod keeper;
 mod line;
 mod payees;
+mod proof;
 mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use payees::Payees;
 pub use keeper::{Filer, test_terms};
 pub use line::{Capacity, StatementLine};
 pub use payees::BIND_COOLDOWN;
+pub use proof::UnprovenError;
 pub use settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, terms_of};
 
 /// A run's books as far as its certificates go.

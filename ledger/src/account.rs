@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::account::Account;
 use tributary_attribution::credit::{Outcome, RoundCredits};
-use tributary_attribution::fold::{Books, CertifiedRound, FoldError};
+use tributary_attribution::fold::{self, Books, CertifiedRound, FactId, FoldError};
 use tributary_attribution::run_books::RunBooks;
 use tributary_attribution::settlement::BaseUnits;
 use tributary_attribution::statement::Statement;
@@ -16,12 +16,12 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
 use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::logset::LogSet;
-use tributary_protocol::manifest::Manifest;
+use tributary_protocol::manifest::{Manifest, SettlementChain};
 use tributary_protocol::round::{EntryRef, Joined, RoundValue};
 
 use crate::view::{
     AccountView, AdapterView, CauseView, ChangeView, CreditView, LineView, MemberView, PeriodView,
-    RoundView, RunStatementView, SettlementView, short,
+    PostingView, RoundView, RunStatementView, SettlementView, short,
 };
 
 /// A run's certified values, and the logs that they rely on.
@@ -143,8 +143,28 @@ impl RunAccount<'_> {
     /// As [`RunAccount::books`].
     pub fn statement(&self, peer: PeerId, by: Option<u32>) -> Result<RunStatementView, FoldError> {
         let books = self.books()?;
-        let receipt = |round| self.receipt(round, peer);
-        Ok(statement(self.manifest, &books, (peer, by), &receipt))
+        let dated = Dated {
+            receipt: &|round| self.receipt(round, peer),
+            time_ms: &|round| self.time_ms(round),
+        };
+        Ok(statement(self.manifest, &books, (peer, by), &dated))
+    }
+
+    /// When a height was, as the authors of its receipts say: their median, or the last before that had any.
+    fn time_ms(&self, round: Round) -> Option<u64> {
+        let mut last = 0;
+        for value in self.values().take_while(|value| value.round <= round) {
+            let blocks = value
+                .included
+                .iter()
+                .map(|i| (i.receipt.author, i.receipt.block));
+            let times = blocks.filter_map(|(author, block)| {
+                let signed = self.log.block(author, &block)?;
+                Some(signed.block().time.0)
+            });
+            last = median_time(times).unwrap_or(last);
+        }
+        Some(last)
     }
 
     /// The id of the receipt that a certified round includes of `peer`.
@@ -259,11 +279,12 @@ pub(crate) fn statement(
     manifest: &Manifest,
     books: &Books,
     (peer, by): (PeerId, Option<u32>),
-    receipt: &dyn Fn(Round) -> Option<String>,
+    dated: &Dated<'_>,
 ) -> RunStatementView {
     let mut view = RunStatementView {
         run: manifest.run_id().to_string(),
         name: manifest.name.clone(),
+        chain: chain_word(manifest),
         ..RunStatementView::default()
     };
     let Some(found) = Statement::of(books, peer).runs.pop() else {
@@ -273,7 +294,7 @@ pub(crate) fn statement(
     view.lines = (found.lines.iter())
         .map(|line| LineView {
             round: line.round.0,
-            receipt: receipt(line.round).unwrap_or_default(),
+            receipt: (dated.receipt)(line.round).unwrap_or_default(),
             score_nanonats: line.score.0,
             low_nanonats: line.low.0,
             high_nanonats: line.high.0,
@@ -288,6 +309,7 @@ pub(crate) fn statement(
         let by = by.unwrap_or_else(|| compare::period_of(manifest.plan.rounds));
         view.periods = periods(&compare::periods(books, found.run, peer, by.max(1)));
     }
+    view.postings = postings(manifest, books, peer, dated);
     view.closing_micro_open = u64::try_from(found.closing.0).unwrap_or(u64::MAX);
     view.accounts = (found.accounts.iter())
         .map(|(account, balance)| AccountView {
@@ -296,6 +318,65 @@ pub(crate) fn statement(
         })
         .collect();
     view
+}
+
+/// What a statement's lines are told by, beside the books.
+pub(crate) struct Dated<'a> {
+    /// The peer's receipt of a round.
+    pub(crate) receipt: &'a dyn Fn(Round) -> Option<String>,
+    /// When a height was, milliseconds since 1970.
+    pub(crate) time_ms: &'a dyn Fn(Round) -> Option<u64>,
+}
+
+/// Where a run's money lies, in a word.
+fn chain_word(manifest: &Manifest) -> String {
+    match manifest
+        .payment
+        .settlement
+        .map(|settlement| settlement.chain)
+    {
+        None => String::new(),
+        Some(SettlementChain::Test) => "test".to_owned(),
+        Some(SettlementChain::Evm { id, .. }) => id.to_string(),
+    }
+}
+
+/// Every change of the peer's accounts, in the order of rounds.
+fn postings(
+    manifest: &Manifest,
+    books: &Books,
+    peer: PeerId,
+    dated: &Dated<'_>,
+) -> Vec<PostingView> {
+    let run = manifest.run_id();
+    let mut out = Vec::new();
+    for fact in books.facts().filter(|fact| fact.id().run() == run) {
+        let round = match fact.id() {
+            FactId::Round(_, round) => round,
+            FactId::Usage(..) | FactId::Closing(_) => manifest.closing_round(),
+        };
+        let own = fold::postings(fact).unwrap_or_default().into_iter();
+        let own = own.filter(|posting| posting.account.holder() == Some(peer));
+        out.extend(own.map(|posting| PostingView {
+            time_ms: (dated.time_ms)(round).unwrap_or_default(),
+            round: round.0,
+            capacity: posting.account.capacity().to_owned(),
+            receipt: match posting.account {
+                Account::Contributor(_) => (dated.receipt)(round).unwrap_or_default(),
+                _ => String::new(),
+            },
+            micro_open: i64::try_from(posting.amount.0).unwrap_or(i64::MAX),
+        }));
+    }
+    out.sort_by_key(|posting| posting.round);
+    out
+}
+
+/// The middle of what authors say; of an even number the earlier of the two.
+pub(crate) fn median_time(times: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut times: Vec<u64> = times.collect();
+    times.sort_unstable();
+    times.get(times.len().saturating_sub(1) / 2).copied()
 }
 
 fn periods(found: &[Period]) -> Vec<PeriodView> {

@@ -6,7 +6,7 @@
 //! arithmetic is [`tributary_attribution::explain`].
 
 mod error;
-mod find;
+pub(crate) mod find;
 #[cfg(test)]
 mod tests;
 

@@ -24,6 +24,7 @@ use tributary_protocol::round::EntryRef;
 use tributary_protocol::{audit, log};
 
 use crate::account;
+use run::Heard;
 pub use run::IndexedRun;
 
 /// Where an entry stands in its author's log: the block's position, and the place within it.
@@ -144,10 +145,8 @@ struct RunFold {
     stored: Vec<Arc<Certificate>>,
     /// The first join of each author: its place and the name it gave.
     names: BTreeMap<PeerId, (EntryPosition, String)>,
-    /// Losses of the sheets that came.
-    sheets: BTreeMap<EntryRef, (f64, f64)>,
-    /// Filings that came.
-    filings: BTreeMap<EntryRef, Entry>,
+    /// What of blocks its certificates name.
+    heard: Heard,
     /// `None` while the manifest is missing.
     indexed: Option<IndexedRun>,
     /// Whether certificates wait that the volume does not follow.
@@ -163,8 +162,7 @@ impl RunFold {
             manifest: None,
             stored: Vec::new(),
             names: BTreeMap::new(),
-            sheets: BTreeMap::new(),
-            filings: BTreeMap::new(),
+            heard: Heard::default(),
             indexed: None,
             is_behind: false,
             is_changed: false,
@@ -184,6 +182,10 @@ impl RunFold {
                 Entry::Create(manifest) => self.open(manifest),
                 Entry::Join(join) => self.name(author, (seq, at.index), &join.name),
                 Entry::ScoreSheet(shown) => self.add_sheet(at, account::losses(&shown.sheet)),
+                Entry::Contribution(_) => {
+                    let time = block.block().time;
+                    self.heard.times.insert(at.block, time.0);
+                }
                 filing if filing.is_filing() => self.add_filing(at, filing),
                 _ => {}
             }
@@ -222,16 +224,16 @@ impl RunFold {
     }
 
     fn add_sheet(&mut self, at: EntryRef, losses: (f64, f64)) {
-        self.sheets.insert(at, losses);
+        self.heard.sheets.insert(at, losses);
         if let Some(indexed) = &mut self.indexed {
-            self.is_changed |= indexed.hear(&at, &self.sheets);
+            self.is_changed |= indexed.hear(&at, &self.heard);
         }
     }
 
     fn add_filing(&mut self, at: EntryRef, filing: &Entry) {
-        self.filings.insert(at, filing.clone());
+        self.heard.filings.insert(at, filing.clone());
         if let Some(indexed) = &mut self.indexed {
-            self.is_changed |= indexed.keep_books(&self.filings);
+            self.is_changed |= indexed.keep_books(&self.heard);
         }
     }
 
@@ -247,7 +249,7 @@ impl RunFold {
         self.stored.push(certificate.clone());
         match &mut self.indexed {
             Some(indexed) if !self.is_behind && indexed.goes_on(&certificate) => {
-                indexed.fold(certificate, &self.sheets, &self.filings);
+                indexed.fold(certificate, &self.heard);
                 self.is_changed = true;
             }
             // Another value for a round that is folded decides nothing until one builds on it.
@@ -269,7 +271,7 @@ impl RunFold {
             waiting |= certificate.round() != indexed.next();
             match waiting {
                 true => indexed.lacks_a_certificate(),
-                false => indexed.fold(Arc::new(certificate), &self.sheets, &self.filings),
+                false => indexed.fold(Arc::new(certificate), &self.heard),
             }
         }
         self.is_behind = waiting;

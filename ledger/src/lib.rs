@@ -30,6 +30,7 @@ pub mod glance;
 pub mod holdout;
 pub mod index;
 pub mod mark;
+pub mod proof;
 mod remedy;
 pub mod report;
 mod seal;

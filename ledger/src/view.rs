@@ -120,6 +120,58 @@ pub struct SettlementView {
     pub dissent: Vec<String>,
 }
 
+/// A payout with everything that proves it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProofView {
+    /// `ledger-proof/1`.
+    pub schema: String,
+    /// The run.
+    pub run: String,
+    /// Who was paid.
+    pub peer: String,
+    /// For which round.
+    pub round: u32,
+    /// How much, in millionths of an OPEN.
+    pub micro_open: u64,
+    /// To which account.
+    pub account: String,
+    /// Height of the root that has the line.
+    pub height: u64,
+    /// Line, path, root, terms, signatures and stakes: the bytes of a bundle in hexadecimal digits.
+    pub bundle: String,
+}
+
+/// What a proof proves by its own bytes, given that its stakes are those of the chain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CheckedProof {
+    /// The run.
+    pub run: String,
+    /// Who was paid.
+    pub peer: String,
+    /// For which round.
+    pub round: u32,
+    /// How much, in millionths of an OPEN.
+    pub micro_open: u64,
+    /// To which account.
+    pub account: String,
+    /// Height of the root.
+    pub height: u64,
+    /// Number of the chain.
+    pub chain: String,
+    /// The settlement contract there.
+    pub contract: String,
+    /// Digest of the root.
+    pub root: String,
+    /// Accounts that signed it.
+    pub signers: Vec<String>,
+    /// Their stake, OPEN.
+    pub signed_open: String,
+    /// All stake that the proof lists, OPEN: to be compared with the chain.
+    pub staked_open: String,
+    /// Bytes of the bundle.
+    pub bytes: u64,
+}
+
 /// What a peer did and earned, run by run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatementView {
@@ -152,6 +204,8 @@ pub struct RunStatementView {
     pub run: String,
     /// Its name.
     pub name: String,
+    /// Where its money lies: `test`, a chain's number, or nothing.
+    pub chain: String,
     /// One line per round that the peer was scored in.
     pub lines: Vec<LineView>,
     /// The final rounds in parts of equal length, each compared with the one before.
@@ -162,6 +216,23 @@ pub struct RunStatementView {
     pub closing_micro_open: u64,
     /// The peer's accounts in this run.
     pub accounts: Vec<AccountView>,
+    /// Every change of them, in the order of rounds.
+    pub postings: Vec<PostingView>,
+}
+
+/// One change of one of the peer's accounts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PostingView {
+    /// When its round was, as the authors of the round's receipts say: milliseconds since 1970.
+    pub time_ms: u64,
+    /// The round; of what was given out at the end, the closing height.
+    pub round: u32,
+    /// As what: `contributor`, `evaluator`, `member`, `sponsor`.
+    pub capacity: String,
+    /// The receipt that it is paid for, where there is one.
+    pub receipt: String,
+    /// Into the account, or, negative, out of it.
+    pub micro_open: i64,
 }
 
 /// One round's line.

@@ -31,7 +31,7 @@ use futures::stream::BoxStream;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{AdapterView, StatementView};
+use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
 use crate::problem::Problem;
 use crate::why::{Question, Why};
@@ -74,6 +74,8 @@ pub trait Reader: Send + Sync {
     ) -> impl Future<Output = Answer<StatementView>> + Send;
     /// Why a contribution was paid what it was.
     fn explain(&self, request: ExplainRequest) -> impl Future<Output = Answer<Explanation>> + Send;
+    /// What a contribution was paid, with everything that proves it.
+    fn proof(&self, request: ExplainRequest) -> impl Future<Output = Answer<ProofView>> + Send;
     /// Which hold-out windows this evaluator scored a round on.
     fn prove_holdout(
         &self,

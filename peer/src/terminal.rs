@@ -5,6 +5,7 @@
 
 pub mod failure;
 pub mod output;
+pub(crate) mod utc;
 pub mod working;
 
 use std::fmt;

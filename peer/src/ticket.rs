@@ -10,7 +10,6 @@
 mod address;
 mod fit;
 mod invitations;
-mod utc;
 mod wire;
 
 #[cfg(test)]
@@ -23,6 +22,8 @@ use data_encoding::HEXLOWER;
 use tributary_protocol::id::{NetworkId, PeerId, RunId};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::time::Timestamp;
+
+use crate::terminal::utc;
 
 pub use invitations::{Invitation, Invitations, InvitationsError};
 

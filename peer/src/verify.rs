@@ -24,6 +24,8 @@ pub use marks::keep;
 use std::path::{Path, PathBuf};
 
 use tributary_ledger::explain::{self, ShardText};
+use tributary_ledger::proof;
+use tributary_ledger::view::ProofView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::{Archive, Fault, Glance, LedgerIndex, Remedy, Report, Snapshot, audit};
 use tributary_protocol::event::Record;
@@ -133,6 +135,14 @@ pub fn explain(
     let explained = explain::explain(archive, &text, me, wanted);
     keep(archive, home);
     explained.map_err(failure)
+}
+
+/// Proves what a receipt was paid.
+///
+/// # Errors
+/// As [`proof::prove`].
+pub fn prove(archive: &Archive, me: PeerId, wanted: &str) -> Result<ProofView, Failure> {
+    proof::prove(archive, me, wanted).map_err(failure)
 }
 
 /// As commands fail: what was checked is wrong, or could not be looked at; and what to do.

@@ -94,6 +94,7 @@ def call_all(peer: Daemon) -> None:
         lambda: peer.statement("ab", 2),
         peer.verify,
         lambda: peer.explain("ab"),
+        lambda: peer.proof("ab"),
         lambda: peer.prove_holdout("ab", 1),
         lambda: peer.check_holdout({"schema": "holdout-proof/1"}),  # type: ignore[typeddict-item]
         lambda: peer.why("Of light"),

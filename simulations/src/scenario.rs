@@ -13,7 +13,7 @@ pub mod grid;
 mod load;
 pub(crate) mod manifest;
 
-pub use dialect::{AggregationName, CodecName, CodecPlan, ScheduleName, WeightsName};
+pub use dialect::{AggregationName, ChainName, CodecName, CodecPlan, ScheduleName, WeightsName};
 pub use draw::DrawPlan;
 pub use estimate::{Estimate, MAX_EVENTS};
 
@@ -117,6 +117,9 @@ pub struct RunPlan {
     /// Micro-OPEN for each nat that a round gains; zero: so many that any gain pays the whole budget.
     #[serde(default)]
     pub price_per_nat: u64,
+    /// Where the run's money lies.
+    #[serde(default)]
+    pub chain: ChainName,
     /// How updates travel.
     pub codec: CodecPlan,
     /// How updates are combined.

@@ -8,9 +8,11 @@ mod carry;
 mod cast;
 mod faults;
 mod lies;
+mod settle;
 mod told;
 
 pub use faults::Strike;
+pub use settle::Settlement;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -140,6 +142,8 @@ pub struct Outcome {
     /// The first height in whose committee liars could stop it, if there was one. From there on the run
     /// need not finish.
     pub overrun: Option<Round>,
+    /// Where the money lay, in a scenario that settles.
+    pub settlement: Option<Settlement>,
     /// What a recorded run leaves behind.
     pub history: Option<Box<History>>,
 }
@@ -168,6 +172,7 @@ pub struct World {
     disk_rng: ChaCha8Rng,
     gossip_id: u64,
     token: u64,
+    ledgers: settle::Ledgers,
     /// Where somebody reads how far it is.
     progress: Option<Progress>,
 }
@@ -211,6 +216,7 @@ impl World {
             disk_rng: stream(seed, "disk"),
             gossip_id: 0,
             token: 0,
+            ledgers: settle::Ledgers::default(),
             progress: None,
             scenario,
             machines,
@@ -425,11 +431,13 @@ impl World {
         if let Some(round) = certified {
             self.reached(round);
         }
+        self.keep_books(at);
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over(&mut self) -> bool {
         self.faults.is_calm()
-            && (self.oracle.is_stalled() || self.oracle.all_finished(&self.machines))
+            && (self.oracle.is_stalled()
+                || self.oracle.all_finished(&self.machines) && self.has_settled())
     }
 
     fn conclude(mut self) -> Outcome {
@@ -441,6 +449,7 @@ impl World {
         let loss = (self.oracle.adapters(&self.machines))
             .map(|(first, last)| (self.learner.loss(&first), self.learner.loss(&last)));
         let history = self.history();
+        let settlement = self.settlement();
         Outcome {
             seed: self.oracle.seed(),
             digest: self.trace.digest(),
@@ -451,6 +460,7 @@ impl World {
             virtual_us: self.now,
             crashes: self.faults.crashes,
             loss,
+            settlement,
             history,
         }
     }

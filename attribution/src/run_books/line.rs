@@ -6,7 +6,7 @@ use tributary_protocol::id::{MicroOpen, PeerId, Round};
 
 use crate::account::Account;
 use crate::fold::{Fact, Posting};
-use crate::settlement::Address;
+use crate::settlement::{Address, MAX_LINE_BYTES};
 
 /// What a peer earned in one capacity by one height, and where that is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -64,6 +64,14 @@ impl Capacity {
 }
 
 impl StatementLine {
+    /// Reads what [`StatementLine::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`codec::CodecError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, codec::CodecError> {
+        codec::decode::<_, MAX_LINE_BYTES>(bytes)
+    }
+
     /// What the tree of lines hashes.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)

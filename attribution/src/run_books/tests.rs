@@ -205,6 +205,31 @@ fn lines_add_up_to_what_each_account_is_paid_and_stand_under_the_root() {
 }
 
 #[test]
+fn a_line_is_proven_to_whoever_has_nothing_but_the_proof() {
+    let mut world = World::new(4, |_| {});
+    world.keep();
+    world.join_all();
+    assert!(world.run_until(600_000, World::has_paid_everybody));
+    let (books, ids) = (&world.books[2], world.net.ids.clone());
+    let (line, bundle) = books
+        .prove(&ids[3], Round(3), Capacity::Contributor)
+        .expect("signed");
+    let bytes = bundle.encode();
+    println!("{} bytes", bytes.len());
+    assert!(bytes.len() <= 6 * 1024);
+    let read = crate::settlement::Bundle::decode(&bytes).expect("its own bytes");
+    let checked = read.check().expect("proven");
+    assert!(checked.signers.len() >= 3);
+    let crate::settlement::Subject::Line { bytes, .. } = &read.subject else {
+        panic!("another subject");
+    };
+    assert_eq!(StatementLine::decode(bytes), Ok(line));
+    assert_eq!((line.account, line.round), (evm(3).address(), Round(3)));
+    let refused = books.prove(&ids[3], Round(99), Capacity::Contributor);
+    assert_eq!(refused, Err(UnprovenError::NoLine));
+}
+
+#[test]
 fn a_run_that_nobody_deposits_for_scores_and_pays_nothing() {
     let mut world = World::new(4, |_| {});
     world.silent = vec![0];

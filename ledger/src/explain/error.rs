@@ -2,6 +2,7 @@
 
 use tributary_attribution::explain::ExplainError as PayoutError;
 use tributary_attribution::fold::FoldError;
+use tributary_attribution::run_books::UnprovenError;
 use tributary_protocol::id::{BlockId, NanoNats, Round, RunId};
 use tributary_protocol::reject::Rejection;
 
@@ -87,6 +88,9 @@ pub enum ExplainError {
     /// The certified rounds cannot be folded into accounts.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// Nothing that members signed proves it.
+    #[error(transparent)]
+    Unproven(UnprovenError),
     /// The round cannot be split.
     #[error(transparent)]
     Payout(#[from] PayoutError),
@@ -145,6 +149,7 @@ impl Remedy for ExplainError {
                 | Self::Unknown { .. }
                 | Self::Open { .. }
                 | Self::NotFinal { .. }
+                | Self::Unproven(_)
         )
     }
 

@@ -18,14 +18,14 @@ use crate::archive::{Archive, ArchivedRun};
 const CANDIDATES: usize = 3;
 
 /// A receipt of an archive.
-pub(super) struct Found<'a> {
-    pub(super) run: &'a ArchivedRun,
-    pub(super) at: EntryRef,
-    pub(super) receipt: Contribution,
+pub(crate) struct Found<'a> {
+    pub(crate) run: &'a ArchivedRun,
+    pub(crate) at: EntryRef,
+    pub(crate) receipt: Contribution,
 }
 
 /// The receipt that `wanted` names.
-pub(super) fn receipt<'a>(
+pub(crate) fn receipt<'a>(
     archive: &'a Archive,
     me: PeerId,
     wanted: &str,
@@ -148,7 +148,7 @@ fn list<'a>(found: impl Iterator<Item = &'a Found<'a>>) -> String {
 }
 
 impl<'a> Found<'a> {
-    pub(super) fn peer(&self) -> PeerId {
+    pub(crate) fn peer(&self) -> PeerId {
         self.at.author
     }
 

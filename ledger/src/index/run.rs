@@ -7,7 +7,7 @@ use tributary_attribution::fold::{Books, FactId, FoldError};
 use tributary_attribution::run_books::RunBooks;
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
-use tributary_protocol::id::{PeerId, Round, RunId};
+use tributary_protocol::id::{BlockId, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::{EntryRef, Joined};
 
@@ -16,10 +16,16 @@ use crate::view::{
     AdapterView, CreditView, MemberView, RoundView, RunStatementView, SettlementView,
 };
 
-/// Losses of score sheets, before and after their round.
-type Sheets = BTreeMap<EntryRef, (f64, f64)>;
-/// Filings that came.
-type Filings = BTreeMap<EntryRef, Entry>;
+/// What a run's blocks say that its certificates name.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// Losses of score sheets, before and after their round.
+    pub(super) sheets: BTreeMap<EntryRef, (f64, f64)>,
+    /// Filings.
+    pub(super) filings: BTreeMap<EntryRef, Entry>,
+    /// When blocks with receipts were made, as their authors say: milliseconds since 1970.
+    pub(super) times: BTreeMap<BlockId, u64>,
+}
 
 /// A run as far as it is certified. A clone shares certificates, rounds and posted facts.
 #[derive(Clone)]
@@ -35,6 +41,8 @@ pub struct IndexedRun {
     members: BTreeMap<PeerId, Joined>,
     earned: BTreeMap<PeerId, CreditView>,
     rounds: Vec<Arc<RoundView>>,
+    /// When each height was, as the authors of its receipts say, milliseconds since 1970.
+    times: Vec<u64>,
     /// Certified sheets whose block has not come, with the round that they judge.
     awaited: BTreeMap<EntryRef, Round>,
 }
@@ -55,6 +63,7 @@ impl IndexedRun {
             members: BTreeMap::new(),
             earned: BTreeMap::new(),
             rounds: Vec::new(),
+            times: Vec::new(),
             awaited: BTreeMap::new(),
         }
     }
@@ -77,12 +86,7 @@ impl IndexedRun {
     }
 
     /// One certificate on.
-    pub(super) fn fold(
-        &mut self,
-        certificate: Arc<Certificate>,
-        sheets: &Sheets,
-        filings: &Filings,
-    ) {
+    pub(super) fn fold(&mut self, certificate: Arc<Certificate>, heard: &Heard) {
         let value = &certificate.value;
         assert_eq!(value.round, self.next(), "folded out of order");
         account::admit(&mut self.members, value);
@@ -95,34 +99,41 @@ impl IndexedRun {
         }
         let judged = value.round.previous();
         if let Some(judged) = judged {
-            let missing = value.sheets.iter().filter(|at| !sheets.contains_key(at));
+            let missing = (value.sheets.iter()).filter(|at| !heard.sheets.contains_key(at));
             self.awaited.extend(missing.map(|at| (*at, judged)));
         }
+        let times = value
+            .included
+            .iter()
+            .map(|i| heard.times.get(&i.receipt.block).copied());
+        let before = self.times.last().copied().unwrap_or_default();
+        self.times
+            .push(account::median_time(times.flatten()).unwrap_or(before));
         self.chain.push(certificate);
         if let Some(judged) = judged {
-            self.judge(judged, sheets);
+            self.judge(judged, heard);
         }
-        self.keep_books(filings);
+        self.keep_books(heard);
     }
 
     /// Keeps the books as far as everything is here that certificates name. Whether they have come further.
-    pub(super) fn keep_books(&mut self, filings: &Filings) -> bool {
+    pub(super) fn keep_books(&mut self, heard: &Heard) -> bool {
         let before = self.books.expected();
         while self.trouble.is_none()
             && let Some(certificate) = self.chain.get(self.books.expected().0 as usize)
-            && (certificate.value.filings.iter()).all(|at| filings.contains_key(at))
+            && (certificate.value.filings.iter()).all(|at| heard.filings.contains_key(at))
         {
             let certificate = certificate.clone();
-            if let Err(why) = self.post(&certificate, filings) {
+            if let Err(why) = self.post(&certificate, heard) {
                 self.trouble = Some(why);
             }
         }
         self.books.expected() > before
     }
 
-    fn post(&mut self, certificate: &Certificate, filings: &Filings) -> Result<(), FoldError> {
+    fn post(&mut self, certificate: &Certificate, heard: &Heard) -> Result<(), FoldError> {
         let books = Arc::make_mut(&mut self.books);
-        for id in books.push(&self.manifest, &certificate.value, filings)? {
+        for id in books.push(&self.manifest, &certificate.value, &heard.filings)? {
             if let FactId::Round(run, judged) = id
                 && let Some((_, credits)) = books.books().round(run, judged)
             {
@@ -133,23 +144,23 @@ impl IndexedRun {
     }
 
     /// A round's losses, from the sheets that the next certificate counts.
-    fn judge(&mut self, round: Round, sheets: &Sheets) {
+    fn judge(&mut self, round: Round, heard: &Heard) {
         let next = self.chain.get(round.next().0 as usize);
         let place = round.0.checked_sub(1).map(|at| at as usize);
         if let (Some(next), Some(view)) = (next, place.and_then(|at| self.rounds.get_mut(at))) {
             let counted = next.value.sheets.iter();
-            let losses = account::medians(counted.filter_map(|at| sheets.get(at).copied()));
+            let losses = account::medians(counted.filter_map(|at| heard.sheets.get(at).copied()));
             let view = Arc::make_mut(view);
             (view.loss_before, view.loss_after) = losses;
         }
     }
 
     /// A sheet came. Whether it had been waited for.
-    pub(super) fn hear(&mut self, at: &EntryRef, sheets: &Sheets) -> bool {
+    pub(super) fn hear(&mut self, at: &EntryRef, heard: &Heard) -> bool {
         let Some(judged) = self.awaited.remove(at) else {
             return false;
         };
-        self.judge(judged, sheets);
+        self.judge(judged, heard);
         true
     }
 
@@ -236,7 +247,10 @@ impl IndexedRun {
             &self.manifest,
             books,
             (peer, by),
-            &receipt,
+            &account::Dated {
+                receipt: &receipt,
+                time_ms: &|round| self.times.get(round.0 as usize).copied(),
+            },
         ))
     }
 

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{AdapterView, StatementView};
+use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
 use super::control::{Control, ControlError};
 use super::types::base::BaseView;
@@ -419,6 +419,10 @@ impl Reader for Client {
 
     async fn explain(&self, request: ExplainRequest) -> Answer<Explanation> {
         self.post(&["v1", "ledger", "explain"], &request).await
+    }
+
+    async fn proof(&self, request: ExplainRequest) -> Answer<ProofView> {
+        self.post(&["v1", "ledger", "proof"], &request).await
     }
 
     async fn prove_holdout(&self, request: ProveRequest) -> Answer<HoldoutProof> {

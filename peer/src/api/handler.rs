@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{Notify, Semaphore};
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{AdapterView, StatementView};
+use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 use tributary_ledger::{Archive, IndexedRun, Report};
 use tributary_protocol::codec;
 use tributary_protocol::event::Command;
@@ -360,6 +360,13 @@ impl Reader for DaemonHandler {
             verify::explain(archive, home, me, &wanted.receipt)
         };
         self.on_archive(explain).await
+    }
+
+    async fn proof(&self, wanted: ExplainRequest) -> Answer<ProofView> {
+        let me = self.daemon.peer_id();
+        let prove =
+            move |archive: &Archive, _: &HomePaths| verify::prove(archive, me, &wanted.receipt);
+        self.on_archive(prove).await
     }
 
     async fn prove_holdout(&self, wanted: ProveRequest) -> Answer<HoldoutProof> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{AdapterView, StatementView};
+use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
 use super::client::Client;
 use super::stopped::StoppedHome;
@@ -101,6 +101,13 @@ impl Reader for Local {
         match self {
             Self::Running(client) => client.explain(request).await,
             Self::Stopped(home) => home.explain(request).await,
+        }
+    }
+
+    async fn proof(&self, request: ExplainRequest) -> Answer<ProofView> {
+        match self {
+            Self::Running(client) => client.proof(request).await,
+            Self::Stopped(home) => home.proof(request).await,
         }
     }
 

@@ -39,6 +39,7 @@ const TOKEN: &str = "token";
         routes::verify,
         routes::statement,
         routes::explain,
+        routes::proof,
         routes::prove_holdout,
         routes::check_holdout,
         routes::why,

@@ -137,6 +137,7 @@ pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
         .route("/v1/ledger/verify", get(routes::verify::<H>))
         .route("/v1/ledger/statement", get(routes::statement::<H>))
         .route("/v1/ledger/explain", post(routes::explain::<H>))
+        .route("/v1/ledger/proof", post(routes::proof::<H>))
         .route("/v1/ledger/prove-holdout", post(routes::prove_holdout::<H>))
         .route("/v1/ledger/check-holdout", post(routes::check_holdout::<H>))
         .route("/v1/why", post(routes::why::<H>))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{AdapterView, StatementView};
+use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
 use tributary_protocol::id::{PeerId, Round, RunId};
 
@@ -219,6 +219,11 @@ impl Reader for StoppedHome {
     async fn explain(&self, request: ExplainRequest) -> Answer<Explanation> {
         let me = self.peer()?;
         self.archived(|archive| verify::explain(archive, &self.paths, me, &request.receipt))
+    }
+
+    async fn proof(&self, request: ExplainRequest) -> Answer<ProofView> {
+        let me = self.peer()?;
+        self.archived(|archive| verify::prove(archive, me, &request.receipt))
     }
 
     async fn prove_holdout(&self, request: ProveRequest) -> Answer<HoldoutProof> {

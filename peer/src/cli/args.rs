@@ -17,6 +17,7 @@ use tributary_trainer::Schedule;
 use tributary_trainer::data::Format as DataFormat;
 use tributary_trainer::device::{DEVICE_VARIABLE, Request};
 
+use super::ledger::Export;
 use super::upkeep::GcArgs;
 use crate::api::types::RoleName;
 use crate::demo::options::DemoArgs;
@@ -122,7 +123,8 @@ impl Command {
             | Self::Base(_)
             | Self::Completions { .. }
             | Self::Man { .. }
-            | Self::Adapter(AdapterCommand::Verify { .. }) => false,
+            | Self::Adapter(AdapterCommand::Verify { .. })
+            | Self::Ledger(LedgerCommand::Check { .. }) => false,
             Self::Init(_)
             | Self::Up(_)
             | Self::Down
@@ -300,6 +302,9 @@ pub enum LedgerCommand {
         /// Rounds of the parts that are compared; a quarter of the run unless given.
         #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
         by: Option<u32>,
+        /// Every posting, for other programs; `--format json` has them too.
+        #[arg(long, value_enum, value_name = "KIND")]
+        export: Option<Export>,
     },
     /// Why a contribution was paid what it was: from the payout line back to the shard, each step
     /// checked.
@@ -307,6 +312,21 @@ pub enum LedgerCommand {
         /// The receipt by the first digits of its id, as `ledger statement` prints it, or RUN/ROUND,
         /// or RUN/ROUND/PEER.
         receipt: String,
+    },
+    /// Write what a contribution was paid, with everything that proves it to whoever has no home.
+    Proof {
+        /// The receipt, as `ledger explain` takes it.
+        receipt: String,
+        /// Where to write the proof.
+        file: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check such a proof by its own bytes; needs no home.
+    Check {
+        /// What `proof` wrote.
+        file: PathBuf,
     },
     /// Show which hold-out windows this evaluator scored a round on, and that it had committed to them.
     ProveHoldout {

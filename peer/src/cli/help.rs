@@ -178,8 +178,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "tributary ledger statement",
             "tributary ledger statement 3f9a0c11d2 --by 5",
+            "tributary ledger statement --export beancount > open.beancount",
         ],
     ),
+    (
+        "ledger proof",
+        &["tributary ledger proof 3f9a0c11d2/4 payout.json"],
+    ),
+    ("ledger check", &["tributary ledger check payout.json"]),
     ("ledger explain", &["tributary ledger explain 3f9a0c11d2/4"]),
     (
         "ledger prove-holdout",

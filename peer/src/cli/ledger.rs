@@ -1,9 +1,12 @@
 //! `tributary ledger ...`: check the account, or read one's own part of it.
 
 mod explain;
+mod export;
 mod holdout;
+mod proof;
 mod statement;
 
+pub(super) use export::Export;
 use tributary_ledger::view::short;
 use tributary_ledger::{Fault, Report, RunReport};
 
@@ -13,10 +16,13 @@ use crate::api::Reader;
 use crate::api::local::Local;
 use crate::api::types::{ExplainRequest, ProveRequest, StatementRequest};
 use crate::terminal::Failure;
-use crate::terminal::output::{Align, Table};
+use crate::terminal::output::{Align, Table, raw};
 use crate::verify::Depth;
 
 pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(), Failure> {
+    if let LedgerCommand::Check { file } = command {
+        return proof::check(context, &file);
+    }
     let local = Local::of(&context.home).await?;
     match command {
         LedgerCommand::Verify { full } => {
@@ -25,15 +31,24 @@ pub(super) async fn run(context: &Context, command: LedgerCommand) -> Result<(),
             context.out.answer(&report, text)?;
             outcome(&report)
         }
-        LedgerCommand::Statement { id, by } => {
+        LedgerCommand::Statement { id, by, export } => {
             let asked = StatementRequest { run: id, by };
             let statement = local.statement(asked).await?;
+            if let Some(export) = export {
+                return raw(export::text(&statement, export).as_bytes());
+            }
             (context.out).answer(&statement, |s| statement::text(s, &context.call))
         }
         LedgerCommand::Explain { receipt } => {
             let explanation = local.explain(ExplainRequest { receipt }).await?;
             context.out.answer(&explanation, explain::text)
         }
+        LedgerCommand::Proof {
+            receipt,
+            file,
+            force,
+        } => proof::write(context, &local, ExplainRequest { receipt }, (&file, force)).await,
+        LedgerCommand::Check { .. } => unreachable!("answered without a home"),
         LedgerCommand::ProveHoldout {
             run,
             round,

@@ -164,6 +164,10 @@ class Daemon:
         """Why a contribution was paid what it was."""
         return self._one(Explanation, "POST", "/v1/ledger/explain", {"receipt": receipt})
 
+    def proof(self, receipt: str) -> ProofView:
+        """What a contribution was paid, with everything that proves it."""
+        return self._one(ProofView, "POST", "/v1/ledger/proof", {"receipt": receipt})
+
     def prove_holdout(self, run: str, round: int) -> HoldoutProof:
         """Which hold-out windows this evaluator scored a round on, and that it had committed to them."""
         return self._one(HoldoutProof, "POST", "/v1/ledger/prove-holdout", {"run": run, "round": round})

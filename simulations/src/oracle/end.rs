@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use tributary_attribution::fold::Funding;
+use tributary_attribution::fold::{FoldError, Funding};
+use tributary_attribution::run_books::RunBooks;
 use tributary_attribution::{Account, Balance, Books, fold};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::Unverified;
+use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::RunView;
+use tributary_protocol::round::EntryRef;
 
 use super::Broken;
 use crate::machine::Machine;
@@ -231,6 +234,19 @@ pub(super) fn scores_are_within_honest_ones(
     Ok(())
 }
 
+/// The books of a run that settles, from the certificates and the logs of one peer.
+fn settled_books(view: &RunView<'_>, manifest: &Manifest) -> Result<Books, FoldError> {
+    let mut books = RunBooks::new(manifest);
+    for certificate in view.chain() {
+        let value = &certificate.value;
+        let entry = |at: &EntryRef| Some((*at, view.log().entry(at)?.clone()));
+        let filings = value.filings.iter().filter_map(entry).collect();
+        books.push(manifest, value, &filings)?;
+    }
+    assert!(books.is_conserved(), "books and chain add up");
+    Ok(books.books().clone())
+}
+
 /// Everybody's books say the same, add up to zero, and never pay more than the budgets.
 pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Result<(), Broken> {
     const PROMISE: &str = "money is conserved";
@@ -243,11 +259,14 @@ pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Res
             continue;
         };
         let values = view.chain().iter().map(|certificate| &certificate.value);
-        // A scenario's sponsor has deposited what it offers.
-        let funding = Funding::of_all_rounds(manifest);
-        let books = fold::facts(manifest, values, &funding)
-            .and_then(Books::of)
-            .map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
+        let folded = match manifest.payment.settlement {
+            Some(_) => settled_books(&view, manifest),
+            // Its sponsor has deposited what it offers.
+            None => {
+                fold::facts(manifest, values, &Funding::of_all_rounds(manifest)).and_then(Books::of)
+            }
+        };
+        let books = folded.map_err(|why| (PROMISE, format!("peer {peer} cannot fold: {why}")))?;
         match books.total() {
             Ok(total) if total == Balance::default() => {}
             other => return Err((PROMISE, format!("peer {peer}: balances sum to {other:?}"))),
@@ -260,7 +279,8 @@ pub(super) fn accounts_agree(machines: &[(usize, &Machine)], run: &RunId) -> Res
         }
         match &first {
             None => first = Some((peer, books)),
-            Some((other, known)) if *known != books => {
+            // Peers may have seen more or fewer epochs.
+            Some((other, known)) if known.len() == books.len() && *known != books => {
                 let what = format!("the books of peers {other} and {peer} differ");
                 return Err((PROMISE, what));
             }

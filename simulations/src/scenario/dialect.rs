@@ -11,6 +11,17 @@ fn ppb(share: f64) -> Ppb {
     Ppb((share * 1e9).round() as u32)
 }
 
+/// Where a run's money lies.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainName {
+    /// Nowhere: the sponsor's deposit is taken as made, and nobody files anything.
+    #[default]
+    None,
+    /// On the test chain: members file, sign, post and claim, as daemons do. A virtual machine for every history.
+    Test,
+}
+
 /// How updates are encoded.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -2,14 +2,15 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use tributary_attribution::run_books::test_terms;
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::{Domain, Hasher};
-use tributary_protocol::manifest::Manifest;
+use tributary_protocol::manifest::{Manifest, RoundSplit};
 use tributary_protocol::sign::SecretKey;
 
 use crate::learner::Learner;
 use crate::machine::Machine;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, ChainName, Scenario};
 
 /// Peer 0 creates the run and trains; the evaluators follow; then everyone else; late joiners last.
 pub(super) fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> Vec<Machine> {
@@ -48,5 +49,13 @@ pub(super) fn manifest(
         .map(|m| m.id)
         .collect();
     let subject = learner.subject(&scenario.learner);
-    scenario::manifest::manifest(scenario, subject, seed, machines[0].id, evaluators)
+    let creator = &machines[0];
+    let mut manifest =
+        scenario::manifest::manifest(scenario, subject, seed, creator.id, evaluators);
+    if scenario.run.chain == ChainName::Test {
+        let sponsor = super::settle::account(creator.seed).address();
+        manifest.payment.round = RoundSplit::default();
+        manifest.payment.settlement = Some(test_terms(sponsor, &manifest));
+    }
+    manifest
 }

@@ -5,4 +5,5 @@ mod liars;
 mod refusals;
 mod regressions;
 mod researcher;
+mod settles;
 mod smoke;

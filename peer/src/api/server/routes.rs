@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::explain::Explanation;
-use tributary_ledger::view::{AdapterView, StatementView};
+use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
 use crate::api::types::base::BaseView;
 use crate::api::types::event::EventView;
@@ -336,6 +336,21 @@ pub(in crate::api) async fn explain<H: ApiHandler>(
     Body(request): Body<ExplainRequest>,
 ) -> Answer<Json<Explanation>> {
     json(handler.explain(request).await)
+}
+
+/// What a contribution was paid, with everything that proves it.
+#[utoipa::path(
+    post,
+    path = "/v1/ledger/proof",
+    tag = "ledger",
+    request_body = ExplainRequest,
+    responses((status = 200, body = ProofView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn proof<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Body(request): Body<ExplainRequest>,
+) -> Answer<Json<ProofView>> {
+    json(handler.proof(request).await)
 }
 
 /// Which hold-out windows this evaluator scored a round on, and that it had committed to them.

@@ -7,11 +7,16 @@ const SECONDS_A_DAY: u64 = 86_400;
 const LAST: u64 = 253_402_300_799;
 
 /// `2026-11-29 23:28 UTC`.
-pub(super) fn shown(time: Timestamp) -> String {
+pub(crate) fn shown(time: Timestamp) -> String {
     let seconds = (time.0 / 1000).min(LAST);
-    let (year, month, day) = date(seconds / SECONDS_A_DAY);
     let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    format!("{} {hour:02}:{minute:02} UTC", day(seconds))
+}
+
+/// `2026-11-29`, from seconds since 1970.
+pub(crate) fn day(seconds: u64) -> String {
+    let (year, month, day) = date(seconds.min(LAST) / SECONDS_A_DAY);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Year, month and day of the Gregorian calendar, from days since 1970-01-01 (Hinnant, "chrono-compatible low-level

@@ -1,0 +1,28 @@
+//! A sponsor that looks at what rounds brought before it deposits: it pays only if it likes what it sees.
+
+use tributary_protocol::entry::Entry;
+use tributary_protocol::event::{Command, Input};
+use tributary_protocol::id::Round;
+
+use super::{Behaviour, LiarContext};
+
+/// The height from which on it lets its transactions out.
+pub(crate) const FROM: Round = Round(3);
+
+/// Keeps its transactions back until some rounds are judged.
+pub(super) struct LateDeposit;
+
+impl Behaviour for LateDeposit {
+    fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
+        let certified = cx.view().and_then(|view| Some(view.head()?.round));
+        let is_transaction = |filing: &Entry| matches!(filing, Entry::Transaction(_));
+        match &input {
+            Input::Command(Command::File { filing, .. })
+                if is_transaction(filing) && certified < Some(FROM) =>
+            {
+                None
+            }
+            _ => Some(input),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What machines file for the run's books, where a scenario settles on the test chain: each looks after every certificate,
+//! as a daemon does.
+
+use std::collections::BTreeMap;
+
+use tributary_attribution::credit::Outcome;
+use tributary_attribution::run_books::{Filer, RunBooks};
+use tributary_attribution::settlement::EvmKey;
+use tributary_protocol::entry::Entry;
+use tributary_protocol::event::{Command, Input};
+use tributary_protocol::id::{PeerId, Round, ValueId};
+use tributary_protocol::manifest::Manifest;
+use tributary_protocol::node::RunView;
+use tributary_protocol::round::EntryRef;
+use tributary_protocol::sign::SecretKey;
+
+use super::World;
+use crate::clock::{Micros, ms};
+
+/// Books that are kept to go on from: machines are a few heights apart.
+const KEPT: usize = 16;
+/// How long a world goes on after the run's end for what is still to be posted and claimed.
+const PATIENCE: Micros = ms(300_000);
+
+/// The key of the account that a machine is paid at.
+pub(crate) fn account(seed: [u8; 32]) -> EvmKey {
+    let secret = SecretKey::from_seed(seed).payout_secret();
+    EvmKey::from_bytes(secret.as_bytes()).expect("a secret below the order of the curve")
+}
+
+/// Where a run's money lay when a world ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Deposited, micro-OPEN.
+    pub deposited: u128,
+    /// Promised by the last root.
+    pub promised: u128,
+    /// Taken by accounts.
+    pub claimed: u128,
+    /// Back with the sponsor.
+    pub reclaimed: u128,
+    /// Rounds that no deposit covered.
+    pub unfunded: Vec<Round>,
+    /// Whether everything adds up, here and on the chain.
+    pub conserved: bool,
+    /// Members that signed another root than the books lead to.
+    pub dissent: Vec<PeerId>,
+    /// Heights behind the closing.
+    pub epochs: u32,
+}
+
+/// Books by the value that they end with: honest machines with one history share one.
+#[derive(Default)]
+pub(super) struct Ledgers {
+    books: BTreeMap<(Round, ValueId), RunBooks>,
+    /// Of each machine the boot and the height at which it looked last.
+    looked: BTreeMap<usize, (u32, usize)>,
+    /// Machines that have filed something that no certificate named when they looked last.
+    waiting: BTreeMap<usize, usize>,
+    /// When everybody had finished the run.
+    finished: Option<Micros>,
+}
+
+impl Ledgers {
+    /// The books of a machine's chain; none while a filing that it names is not there.
+    fn follow(&mut self, manifest: &Manifest, view: &RunView<'_>) -> Option<&RunBooks> {
+        let chain = view.chain();
+        let name = |at: usize| (chain[at].round(), chain[at].value.id());
+        let known = (0..chain.len())
+            .rev()
+            .find(|at| self.books.contains_key(&name(*at)));
+        let mut books = match known {
+            Some(at) => self.books[&name(at)].clone(),
+            None => RunBooks::new(manifest),
+        };
+        for certificate in &chain[books.expected().0 as usize..] {
+            let value = &certificate.value;
+            let entry = |at: &EntryRef| Some((*at, view.log().entry(at)?.clone()));
+            let filings: BTreeMap<EntryRef, Entry> =
+                value.filings.iter().filter_map(entry).collect();
+            if filings.len() < value.filings.len() {
+                return None;
+            }
+            books.push(manifest, value, &filings).ok()?;
+        }
+        let key = match chain.len().checked_sub(1) {
+            Some(last) => name(last),
+            None => (Round(0), ValueId::default()),
+        };
+        self.books.insert(key, books);
+        while self.books.len() > KEPT {
+            self.books.pop_first();
+        }
+        self.books.get(&key)
+    }
+}
+
+impl World {
+    /// Has a machine file what it owes to the books, once a boot and height.
+    pub(super) fn keep_books(&mut self, at: usize) {
+        if self.manifest.payment.settlement.is_none() {
+            return;
+        }
+        let machine = &self.machines[at];
+        let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) else {
+            return;
+        };
+        let place = (machine.boot, view.chain().len());
+        let is_creator = machine.id == self.manifest.creator;
+        let is_early = view.manifest().is_none() || place.1 == 0 && !is_creator;
+        if is_early || self.ledgers.looked.get(&at) == Some(&place) {
+            return;
+        }
+        let Some(books) = self.ledgers.follow(&self.manifest, &view) else {
+            return;
+        };
+        let (peer, key) = (machine.id, &account(machine.seed));
+        let own = view.log().entries(peer);
+        let pending: Vec<&Entry> = own
+            .filter(|(at, entry)| entry.is_filing() && !books.has_filed(at))
+            .map(|(_, entry)| entry)
+            .collect();
+        let filings = books.duties(&self.manifest, Filer { peer, key }, &pending);
+        let waiting = pending.len() + filings.len();
+        self.ledgers.looked.insert(at, place);
+        self.ledgers.waiting.insert(at, waiting);
+        for filing in filings {
+            let (run, filing) = (self.run, Box::new(filing));
+            self.feed(at, Input::Command(Command::File { run, filing }));
+        }
+    }
+
+    /// Whether nobody honest waits for a filing any more, or has waited long enough.
+    pub(super) fn has_settled(&mut self) -> bool {
+        if self.manifest.payment.settlement.is_none() {
+            return true;
+        }
+        let since = *self.ledgers.finished.get_or_insert(self.now);
+        let is_idle = (self.machines.iter().enumerate())
+            .filter(|(_, machine)| machine.liar.is_none())
+            .all(|(at, _)| {
+                self.ledgers
+                    .waiting
+                    .get(&at)
+                    .is_none_or(|waiting| *waiting == 0)
+            });
+        // A moment more, for what was said last to reach everybody.
+        let over = if is_idle { ms(10_000) } else { PATIENCE };
+        self.now >= since + over
+    }
+
+    /// Where the money lies, by the first honest machine.
+    pub(super) fn settlement(&mut self) -> Option<Settlement> {
+        self.manifest.payment.settlement?;
+        let honest = self
+            .machines
+            .iter()
+            .filter(|machine| machine.liar.is_none());
+        let mut views = honest.filter_map(|m| m.node.as_ref()?.run(&self.run));
+        let view = views.next()?;
+        let epochs =
+            (view.chain().len() as u32).saturating_sub(self.manifest.closing_round().0 + 1);
+        let books = self.ledgers.follow(&self.manifest, &view)?;
+        let settled = books.settled()?;
+        let run = settled.chain()?.run(settled.key());
+        let rounds = books.books().rounds(self.run);
+        let unfunded = rounds.filter(|(_, credits)| credits.outcome == Outcome::Unfunded);
+        let last = settled
+            .roots()
+            .last_key_value()
+            .map(|(_, root)| root.root.total);
+        Some(Settlement {
+            deposited: run.deposited.to_micro_floor().0,
+            promised: last.unwrap_or_default().to_micro_floor().0,
+            claimed: run.paid.to_micro_floor().0,
+            reclaimed: run.reclaimed.to_micro_floor().0,
+            unfunded: unfunded.map(|(round, _)| round.round).collect(),
+            conserved: books.is_conserved(),
+            dissent: settled.dissent().map(|(_, peer)| peer).collect(),
+            epochs,
+        })
+    }
+}
