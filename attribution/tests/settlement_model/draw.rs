@@ -97,12 +97,55 @@ impl Draw<'_> {
                 (due_s + self.dice.below(2) as u64).saturating_sub(now_s + 1)
             }
             98 => WINDOW_S * 4 + self.dice.below(3) as u64,
-            _ => self.dice.below(901) as u64,
+            _ => 850 + self.dice.below(60) as u64,
         }
+    }
+
+    /// What is rarely possible and would rarely be drawn: the end of a run that still has a root, and of a channel that
+    /// still has vouchers.
+    fn rare(&mut self) -> Option<(Address, Action)> {
+        let now_s = self.model.now_s;
+        let at = self.dice.below(2);
+        let run = &self.model.runs[at];
+        let due_s = run.clock_s? + run.terms.halt_s;
+        match &run.pending {
+            Some(_) if run.halted_s.is_some() && self.dice.percent(60) => {
+                let root = self.root(at);
+                return Some((self.cast.stranger, Action::Post(at, root, self.signers())));
+            }
+            Some(pending) if run.halted_s.is_none() && now_s >= due_s => {
+                return Some(match pending.challenge.is_some() {
+                    true => (run.terms.sponsor, Action::Halt(at)),
+                    false => (self.cast.stranger, Action::Challenge(at)),
+                });
+            }
+            None if run.halted_s.is_none() && now_s >= due_s && self.dice.percent(50) => {
+                let root = self.root(at);
+                return Some((self.cast.stranger, Action::Post(at, root, self.signers())));
+            }
+            _ => {}
+        }
+        let all = self.model.channels.all.iter().enumerate();
+        let (at, channel) = all.rev().find(|(_, one)| one.withdrawal.is_some())?;
+        if self.dice.percent(40) {
+            return Some((channel.config.payer, Action::Finish(at)));
+        }
+        let shown = Shown {
+            channel: at,
+            max: channel.balance,
+            total: channel.balance,
+            sound: true,
+        };
+        Some((self.cast.authorizer, Action::Count(vec![shown])))
     }
 
     /// Somebody, and what it does.
     pub(crate) fn action(&mut self) -> (Address, Action) {
+        if self.dice.percent(15)
+            && let Some(rare) = self.rare()
+        {
+            return rare;
+        }
         let run = self.dice.below(2);
         let member = self.dice.pick(&self.cast.members);
         let sponsor = self.cast.sponsors[run];
