@@ -41,7 +41,8 @@ pub const CHAIN: ChainId = ChainId(0x7472_6962);
 pub const MAX_CALL_BYTES: usize = 64 * 1024;
 /// Gas of one transaction: twice a root with 256 signatures, at 8,000 gas each, or sixty claims.
 pub const TRANSACTION_GAS: u64 = 5_000_000;
-/// Gas of one block. What costs a processor most are signatures: 2,500 fit, which is less than a second.
+/// Gas of one block. What costs a processor most are signatures: 2,500 fit, about a second of a slow core. It is some two
+/// hundred claims, or eight roots with 256 signatures.
 pub const BLOCK_GAS: u64 = 20_000_000;
 /// Most that the faucet gives at once: 10^9 OPEN, as much as there is of the real one. The token's supply has 256 bits, and
 /// whoever filled it would close the faucet to everybody.

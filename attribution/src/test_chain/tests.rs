@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rustix::time::{ClockId, clock_gettime};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, RunId};
 
@@ -509,6 +510,53 @@ fn a_transaction_takes_the_gas_that_contracts_gas_txt_names() {
     let named: u64 = named.next().expect("a line").trim().parse().expect("gas");
     // The bytes of the addresses differ: 12 gas for each that is zero and another's is not.
     assert!(gas.abs_diff(named) < 300, "{gas} {named}");
+}
+
+/// Processor seconds of this thread.
+fn processor_s() -> f64 {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+#[test]
+#[ignore = "prints figures of this machine"]
+fn what_blocks_and_views_cost() {
+    let mut world = World::with_run();
+    let key_of_run = terms().key();
+    let transfer = Transaction::new(who(1), TOKEN.transfer(who(2), BaseUnits(0)));
+    let started = processor_s();
+    world.chain.block(world.time_s, &vec![transfer; 500]);
+    println!(
+        "{:.0} transfers a second",
+        500.0 / (processor_s() - started)
+    );
+    let started = processor_s();
+    (0..10_000).for_each(|_| drop(world.chain.run(key_of_run)));
+    println!(
+        "{:.0} views of a run a second",
+        10_000.0 / (processor_s() - started)
+    );
+
+    // What costs most for its gas: roots with signatures of strangers, which add nothing.
+    let posts = (1..=12).map(|height| {
+        let root = root(height, &tree(&[(50, 1)]), false);
+        let digest = root.digest(&DEPLOYED.settlement_deployment());
+        let signatures: Vec<_> = (0..=255).map(|seed| key(seed).sign(&digest)).collect();
+        let signatures = ascending(&digest, &signatures).expect("keys");
+        Transaction::new(who(9), SETTLEMENT.post(&terms(), &root, &signatures))
+    });
+    let posts: Vec<_> = posts.collect();
+    let started = processor_s();
+    let outcomes = world.chain.block(world.time_s, &posts);
+    let spent = processor_s() - started;
+    let done = outcomes
+        .iter()
+        .filter(|one| matches!(one, Outcome::Done { .. }));
+    let gas: u64 = outcomes.iter().map(Outcome::gas_used).sum();
+    println!(
+        "{} roots with 256 signatures: {gas} gas, {spent:.2} s",
+        done.count()
+    );
 }
 
 /// Calldata between noise and a call that the contracts know.
