@@ -512,6 +512,40 @@ fn a_transaction_takes_the_gas_that_contracts_gas_txt_names() {
     assert!(gas.abs_diff(named) < 300, "{gas} {named}");
 }
 
+/// `multicall` of one call.
+fn nested(inner: &[u8]) -> Vec<u8> {
+    let word = |number: usize| U256::from(number).to_be_bytes::<32>();
+    let mut data = vec![0xac, 0x96, 0x50, 0xd8];
+    for number in [32, 1, 32, inner.len()] {
+        data.extend(word(number));
+    }
+    data.extend(inner);
+    data.resize(data.len().next_multiple_of(32) + 4, 0);
+    data
+}
+
+#[test]
+fn calls_within_calls_as_deep_as_calldata_reaches_break_nothing() {
+    let mut world = World::new();
+    let to = CHANNELS.0;
+    let settle = CHANNELS.settle(who(1), TOKEN.0);
+    let data = nested(&settle.data);
+    world.send(who(1), Call { to, data });
+    let mut data = settle.data;
+    let mut depth = 0;
+    while nested(&data).len() <= MAX_CALL_BYTES {
+        data = nested(&data);
+        depth += 1;
+    }
+    assert!(depth > 300, "{depth}");
+    let deep = world.try_one(who(1), Call { to, data });
+    let reason = deep.expect_err("more gas than a transaction has");
+    assert!(
+        matches!(reason, Reason::Contract(_) | Reason::OutOfGas),
+        "{reason}"
+    );
+}
+
 /// Processor seconds of this thread.
 fn processor_s() -> f64 {
     let spent = clock_gettime(ClockId::ThreadCPUTime);
