@@ -38,6 +38,7 @@ pub use settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, terms_of};
 #[derive(Clone)]
 pub struct RunBooks {
     run: RunId,
+    /// Of a run with terms: what certificates prove so far.
     head: Option<Head>,
     rounds: Chain,
     books: Books,
@@ -71,7 +72,8 @@ impl RunBooks {
     /// One certified value on, with the filings that it names; the names of the facts that it made true.
     ///
     /// # Errors
-    /// [`FoldError`]: a value that is not the next, that does not follow from those before, or whose scores are none.
+    /// [`FoldError`]: a value that is not the next, that does not follow from those before (of a run with terms), or whose
+    /// scores are none.
     pub fn push(
         &mut self,
         manifest: &Manifest,
@@ -81,10 +83,13 @@ impl RunBooks {
         if value.round != self.expected() {
             return Err(FoldError::Gap(self.expected()));
         }
-        let head = state::follow(manifest, self.run, self.head.as_ref(), value)
-            .map_err(FoldError::Value)?;
-        let votes = std::mem::replace(&mut self.head, Some(head)).map(|head| head.electorate);
-        let funding = self.take_filings(value, filings, &votes.unwrap_or_default());
+        let funding = match self.settled.is_some() {
+            true => {
+                let votes = self.follow(manifest, value)?;
+                self.take_filings(value, filings, &votes)
+            }
+            false => Funding::default(),
+        };
         let facts = self.rounds.push(manifest, value, &funding)?;
         let mut made = Vec::with_capacity(facts.len());
         for fact in facts {
@@ -96,6 +101,18 @@ impl RunBooks {
             settled.close_height(value.round, &self.payees, is_closed);
         }
         Ok(made)
+    }
+
+    /// Moves the head on; who had votes at this height, with what they weighed.
+    fn follow(
+        &mut self,
+        manifest: &Manifest,
+        value: &RoundValue,
+    ) -> Result<Vec<(PeerId, u64)>, FoldError> {
+        let head = state::follow(manifest, self.run, self.head.as_ref(), value);
+        let head = head.map_err(FoldError::Value)?;
+        let before = std::mem::replace(&mut self.head, Some(head));
+        Ok(before.map(|head| head.electorate).unwrap_or_default())
     }
 
     /// Puts in order what a value names: first who is paid where, then signatures of the root before, then transactions.
@@ -167,7 +184,7 @@ impl RunBooks {
         self.run
     }
 
-    /// What certificates prove so far.
+    /// What certificates prove so far, of a run with terms.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }

@@ -96,13 +96,15 @@ impl Keeper {
         if books.expected() != next {
             return false;
         }
-        for filing in self.due(indexed.manifest(), books, &own) {
-            if let Err(why) = self.file(run, filing).await {
-                tracing::warn!("could not file in run {}: {why}", run.short());
-                return false;
-            }
+        let filings = self.due(indexed.manifest(), books, &own);
+        if filings.is_empty() {
+            return true;
         }
-        true
+        let filed = self.file(run, filings).await;
+        if let Err(why) = &filed {
+            tracing::warn!("could not file in run {}: {why}", run.short());
+        }
+        filed.is_ok()
     }
 
     fn due(
@@ -137,11 +139,10 @@ impl Keeper {
         wait.await.ok()?
     }
 
-    async fn file(&self, run: RunId, filing: Entry) -> Result<(), String> {
+    async fn file(&self, run: RunId, filings: Vec<Entry>) -> Result<(), String> {
         let stopped = || "the daemon has stopped".to_owned();
         let (answer, wait) = oneshot::channel();
-        let filing = Box::new(filing);
-        let command = Request::Command(Command::File { run, filing }, answer);
+        let command = Request::Command(Command::File { run, filings }, answer);
         let requests = self.requests.upgrade().ok_or_else(stopped)?;
         requests.send(command).await.map_err(|_| stopped())?;
         wait.await.map_err(|_| stopped())?

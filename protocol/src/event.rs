@@ -112,12 +112,12 @@ pub enum Command {
     },
     /// Leave a run at the next round; go on replicating it.
     Leave(RunId),
-    /// File something for a run's books ([`crate::filing`]).
+    /// File something for a run's books ([`crate::filing`]), in one block.
     File {
         /// The run.
         run: RunId,
-        /// A filing.
-        filing: Box<Entry>,
+        /// Filings, in their order.
+        filings: Vec<Entry>,
     },
 }
 

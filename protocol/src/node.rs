@@ -346,7 +346,7 @@ impl Node {
             Command::Create(manifest) => (manifest.run_id(), self.create(*manifest)),
             Command::Follow { run, join } => (run, self.follow(run, join)),
             Command::Leave(run) => (run, self.leave(run)),
-            Command::File { run, filing } => (run, self.file(run, *filing)),
+            Command::File { run, filings } => (run, self.file(run, filings)),
         };
         if let Err(why) = outcome {
             self.cx.notify(Notice::CommandFailed {

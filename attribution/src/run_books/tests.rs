@@ -93,9 +93,9 @@ impl World {
                 let key = &evm(node);
                 books.duties(&self.manifest, Filer { peer, key }, &pending)
             };
-            for filing in filings {
-                let (run, filing) = (self.run, Box::new(filing));
-                self.net.command(node, Command::File { run, filing });
+            if !filings.is_empty() {
+                let run = self.run;
+                self.net.command(node, Command::File { run, filings });
             }
         }
     }

@@ -9,12 +9,10 @@ fn a_payout_that_nobody_signed_has_no_proof_and_says_why() {
     let archive = made.archive();
     let run = made.run().to_string();
     let refused = prove(&archive, id(0), &format!("{run}/1"));
-    let why = refused
-        .expect_err("members of the fixture sign no roots")
-        .to_string();
+    // It is not beyond luck yet, and members of the fixture sign no roots.
     assert!(
-        why.contains("signed by more than two thirds") || why.contains("where it is paid"),
-        "{why}"
+        matches!(refused, Err(ExplainError::Unproven(_))),
+        "{refused:?}"
     );
 }
 

@@ -48,6 +48,8 @@ fn a_small_demo_ends_verified_and_lowers_the_loss_of_every_domain() {
         "at most two rounds of ten OPEN, for what they gained: {paid}"
     );
 
+    everything_deposited_is_claimed_or_back(&report);
+    a_payout_is_proven_to_who_has_no_home(dir.path());
     payouts_are_explained(dir.path(), paid);
     holdouts_are_proven(dir.path(), report["run"].as_str().unwrap());
     // The folder that it names is a working adapter.
@@ -99,6 +101,12 @@ fn the_same_seed_gives_the_same_run_states_credits_and_answers() {
             part.remove(measured).unwrap();
         }
         part["adapter"].as_object_mut().unwrap().remove("path");
+        // A root names its height, and how many heights claims took is measured; so is who signed a root before the next
+        // height, which has a part of the round.
+        part["settlement"].as_object_mut().unwrap().remove("root");
+        for credit in part["credits"].as_array_mut().unwrap() {
+            credit.as_object_mut().unwrap().remove("micro_open");
+        }
         for round in part["rounds"].as_array_mut().unwrap() {
             let round = round.as_object_mut().unwrap();
             for measured in ["bytes_up_max", "bytes_down_max", "certificate_ms"] {
@@ -108,6 +116,68 @@ fn the_same_seed_gives_the_same_run_states_credits_and_answers() {
         report
     };
     assert_eq!(play("here"), play("there"));
+}
+
+fn everything_deposited_is_claimed_or_back(report: &serde_json::Value) {
+    let settlement = &report["settlement"];
+    assert_eq!(settlement["chain"], "test", "{settlement}");
+    assert_eq!(settlement["conserved"], true, "{settlement}");
+    let of = |part: &str| settlement[part].as_u64().unwrap();
+    assert_eq!(of("deposited"), 2 * 10_000_000, "{settlement}");
+    assert!(of("paid") > 0, "{settlement}");
+    assert_eq!(of("claimed"), of("paid"), "{settlement}");
+    assert_eq!(of("paid") + of("left"), of("deposited"), "{settlement}");
+    assert_eq!(
+        settlement["root"].as_str().unwrap().len(),
+        66,
+        "{settlement}"
+    );
+}
+
+/// The proof of a payout fits a message, and is checked where there is no home.
+fn a_payout_is_proven_to_who_has_no_home(demo: &Path) {
+    let home = std::fs::read_dir(demo.join("peers")).unwrap();
+    let mut homes: Vec<_> = home.map(|entry| entry.unwrap().path()).collect();
+    homes.sort();
+    let home = homes[0].display().to_string();
+    let statement = json(&["--home", &home, "ledger", "statement"]);
+    let lines = statement["runs"][0]["lines"].as_array().unwrap();
+    let line = lines
+        .iter()
+        .find(|line| line["micro_open"].as_u64() > Some(0));
+    let receipt = line.expect("somebody was paid")["receipt"]
+        .as_str()
+        .unwrap();
+    let file = demo.join("proof.json").display().to_string();
+    let written = json(&["--home", &home, "ledger", "proof", receipt, &file]);
+    assert!(written["bytes"].as_u64().unwrap() <= 6 * 1024, "{written}");
+    let nowhere = demo.join("nowhere").display().to_string();
+    let checked = json(&["--home", &nowhere, "ledger", "check", &file]);
+    assert_eq!(
+        checked["micro_open"],
+        line.unwrap()["micro_open"],
+        "{checked}"
+    );
+    let forged =
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .replacen("\"micro_open\":", "\"micro_open\":9", 1);
+    std::fs::write(&file, forged).unwrap();
+    let refused = run(&["--home", &nowhere, "ledger", "check", &file]);
+    assert_eq!(refused.status.code(), Some(1));
+    let beancount = run(&[
+        "--home",
+        &home,
+        "ledger",
+        "statement",
+        "--export",
+        "beancount",
+    ]);
+    let beancount = String::from_utf8(beancount.stdout).unwrap();
+    assert!(
+        beancount.contains("TEST-OPEN") && beancount.contains(" balance Assets:"),
+        "{beancount}"
+    );
 }
 
 fn a_round_is_measured(round: &serde_json::Value) {

@@ -165,10 +165,25 @@ impl Run {
     fn compare_rounds(&self, cx: &mut NodeContext, from: PeerId, theirs: Option<Round>) {
         let Some(open) = self.open() else { return };
         let mine = self.certified_round();
+        if theirs.is_none() && mine.is_some() {
+            self.send_opening(cx, from);
+        }
         if theirs < mine {
             open.send_certificates(cx, from, theirs.map_or(Round(0), Round::next));
         } else if theirs > mine {
             open.want_certificates(cx, from);
+        }
+    }
+
+    /// The block with the manifest, for who may lack it: without it a newcomer can make nothing of certificates, nor of
+    /// logs, whose authors are all strangers to it; and a large ledger's first blocks fill every answer.
+    fn send_opening(&self, cx: &mut NodeContext, to: PeerId) {
+        let creator = self.open().map(|open| open.certified.manifest.creator);
+        let log = self.ledger.replica.log();
+        let opening = creator.and_then(|creator| log.blocks(creator).next());
+        if let Some(opening) = opening {
+            let (scope, blocks) = (self.id().into(), vec![opening.bytes().to_vec()]);
+            cx.send(to, &Message::Blocks { scope, blocks });
         }
     }
 

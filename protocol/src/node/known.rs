@@ -193,11 +193,11 @@ impl Ledger {
         &mut self,
         cx: &mut NodeContext,
         standing: &Standing<'_>,
-        entry: Entry,
+        entries: Vec<Entry>,
         mut records: Vec<Record>,
     ) -> bool {
         let (key, draws) = (&cx.key, &mut cx.draws);
-        let appended = (self.replica).append(key, cx.now, vec![entry], standing, draws);
+        let appended = (self.replica).append(key, cx.now, entries, standing, draws);
         let Appended { bytes, dropped } = match appended {
             Ok(Some(appended)) => appended,
             Ok(None) => return false,

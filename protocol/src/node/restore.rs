@@ -172,7 +172,7 @@ impl Node {
         self.cx.emit(Effect::Subscribe(id));
         let create = Entry::Create(Box::new(manifest));
         let (cx, standing) = (&mut self.cx, run.stage.standing());
-        if run.ledger.append(cx, &standing, create, followed) {
+        if run.ledger.append(cx, &standing, vec![create], followed) {
             assert!(run.ledger.manifest().is_some(), "its creator knows it");
         }
         self.runs.insert(id, run);
@@ -233,20 +233,21 @@ impl Node {
 }
 
 impl Node {
-    /// Appends a filing to this peer's log. Whether a certificate puts it in order is for the run's members to say.
-    pub(super) fn file(&mut self, id: RunId, filing: Entry) -> Result<(), String> {
+    /// Appends filings to this peer's log. Whether a certificate puts them in order is for the run's members to say.
+    pub(super) fn file(&mut self, id: RunId, filings: Vec<Entry>) -> Result<(), String> {
         let Some(run) = self.runs.get_mut(&id) else {
             return Err(
                 "this run is not followed here; join it before filing anything in it".into(),
             );
         };
-        if !filing.is_filing() {
+        if filings.is_empty() || !filings.iter().all(Entry::is_filing) {
             return Err(
                 "this entry is none that the books are kept by; it is the node's own to make"
                     .into(),
             );
         }
-        filing.check().map_err(|why| why.to_string())?;
+        let checked = filings.iter().try_for_each(Entry::check);
+        checked.map_err(|why| why.to_string())?;
         let Stage::Open(open) = &mut run.stage else {
             return Err("the run's manifest is not here yet, or was declined; file this once the run is open".into());
         };
@@ -257,7 +258,7 @@ impl Node {
                     .into(),
             );
         }
-        open.append(&mut self.cx, &mut run.ledger, filing, Vec::new());
+        open.append_all(&mut self.cx, &mut run.ledger, filings, Vec::new());
         Ok(())
     }
 }

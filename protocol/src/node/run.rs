@@ -102,8 +102,19 @@ impl OpenRun {
         entry: Entry,
         records: Vec<Record>,
     ) {
+        self.append_all(cx, ledger, vec![entry], records);
+    }
+
+    /// As [`OpenRun::append`], several entries in one block.
+    pub(super) fn append_all(
+        &mut self,
+        cx: &mut NodeContext,
+        ledger: &mut Ledger,
+        entries: Vec<Entry>,
+        records: Vec<Record>,
+    ) {
         let standing = self.standing();
-        if ledger.append(cx, &standing, entry, records) {
+        if ledger.append(cx, &standing, entries, records) {
             self.refresh_eligible(ledger);
         }
     }

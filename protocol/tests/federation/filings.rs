@@ -18,8 +18,8 @@ fn file(net: &mut Net, node: usize, run: RunId, byte: u8) {
         data: vec![byte],
         ..fixture::transaction()
     };
-    let filing = Box::new(Entry::Transaction(transaction));
-    net.command(node, Command::File { run, filing });
+    let filings = vec![Entry::Transaction(transaction)];
+    net.command(node, Command::File { run, filings });
 }
 
 /// Filings that a node's certificates name, in their order: height, author, what was filed.
@@ -149,8 +149,8 @@ fn who_is_no_member_files_nothing_and_an_entry_of_the_node_is_no_filing() {
     net.command(4, follow);
     assert!(net.run_until(60_000, |net| round(net, 4, &run).is_some()));
     file(&mut net, 4, run, 1);
-    let filing = Box::new(Entry::Leave);
-    net.command(1, Command::File { run, filing });
+    let filings = vec![Entry::Leave];
+    net.command(1, Command::File { run, filings });
     let refused = |node: usize| -> Vec<&str> {
         let notices = net.notices[node].iter();
         notices

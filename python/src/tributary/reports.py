@@ -24,6 +24,8 @@ class DemoReport:
     state_hashes_equal: bool
     ledger_verified: bool
     wall_s: float
+    # Where the run's money lies: chain, deposited, paid, claimed, left (millionths of an OPEN), root, conserved.
+    settlement: dict[str, Any]
     # A row for each training round: included updates, losses before and after, bytes.
     rounds: pd.DataFrame = field(repr=False)
     # A row for each contributor: the loss on its text with the base model and with the adapter.

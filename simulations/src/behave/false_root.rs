@@ -13,15 +13,15 @@ pub(super) struct FalseRoot;
 
 impl Behaviour for FalseRoot {
     fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
-        let Input::Command(Command::File { run, filing }) = input else {
+        let Input::Command(Command::File { run, filings }) = input else {
             return Some(input);
         };
-        let filing = match *filing {
+        let bend = |filing| match filing {
             Entry::RootSignature(honest) => Entry::RootSignature(lie(cx, honest)),
             other => other,
         };
-        let filing = Box::new(filing);
-        Some(Input::Command(Command::File { run, filing }))
+        let filings = filings.into_iter().map(bend).collect();
+        Some(Input::Command(Command::File { run, filings }))
     }
 }
 

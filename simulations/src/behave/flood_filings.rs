@@ -15,12 +15,13 @@ pub(super) struct FloodFilings;
 
 impl Behaviour for FloodFilings {
     fn tick(&mut self, cx: &mut LiarContext<'_>) {
-        for _ in 0..EACH_TICK {
+        let mut junk = || {
             let data = (0..64).map(|_| cx.rng.random()).collect();
             let to = EvmAddress(cx.rng.random());
-            let filing = Box::new(Entry::Transaction(Transaction { to, data }));
-            let run = cx.world.run;
-            cx.tell(Input::Command(Command::File { run, filing }));
-        }
+            Entry::Transaction(Transaction { to, data })
+        };
+        let filings = (0..EACH_TICK).map(|_| junk()).collect();
+        let run = cx.world.run;
+        cx.tell(Input::Command(Command::File { run, filings }));
     }
 }

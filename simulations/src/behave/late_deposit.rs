@@ -15,12 +15,11 @@ pub(super) struct LateDeposit;
 impl Behaviour for LateDeposit {
     fn input(&mut self, cx: &mut LiarContext<'_>, input: Input) -> Option<Input> {
         let certified = cx.view().and_then(|view| Some(view.head()?.round));
-        let is_transaction = |filing: &Entry| matches!(filing, Entry::Transaction(_));
-        match &input {
-            Input::Command(Command::File { filing, .. })
-                if is_transaction(filing) && certified < Some(FROM) =>
-            {
-                None
+        match input {
+            Input::Command(Command::File { run, mut filings }) if certified < Some(FROM) => {
+                filings.retain(|filing| !matches!(filing, Entry::Transaction(_)));
+                let left = Input::Command(Command::File { run, filings });
+                Some(left)
             }
             _ => Some(input),
         }

@@ -124,9 +124,9 @@ impl World {
         let waiting = pending.len() + filings.len();
         self.ledgers.looked.insert(at, place);
         self.ledgers.waiting.insert(at, waiting);
-        for filing in filings {
-            let (run, filing) = (self.run, Box::new(filing));
-            self.feed(at, Input::Command(Command::File { run, filing }));
+        if !filings.is_empty() {
+            let run = self.run;
+            self.feed(at, Input::Command(Command::File { run, filings }));
         }
     }
 
