@@ -27,10 +27,19 @@ class Frames(unittest.TestCase):
         self.assertEqual(history["round"].tolist(), [1, 2])
         self.assertTrue((history["loss_before"] > 0).all())
 
-    def test_lines_of_a_statement_add_up_to_its_total(self) -> None:
+    def test_postings_of_a_statement_add_up_to_its_total(self) -> None:
+        statement = sample("statement.json")
+        postings = frames.postings(statement)
+        self.assertAlmostEqual(postings["earned_open"].sum() * 1e6, statement["total_micro_open"], places=3)
+        self.assertLessEqual({"contributor", "member"}, set(postings["capacity"]))
+
+    def test_lines_of_a_statement_add_up_to_what_it_earned_as_contributor_before_the_closing(self) -> None:
         statement = sample("statement.json")
         lines = frames.lines(statement)
-        self.assertAlmostEqual(lines["earned_open"].sum() * 1e6, statement["total_micro_open"], places=3)
+        (run,) = statement["runs"]
+        (account,) = (one for one in run["accounts"] if one["capacity"] == "contributor")
+        before = account["micro_open"] - run["closing_micro_open"]
+        self.assertAlmostEqual(lines["earned_open"].sum() * 1e6, before, places=3)
         self.assertTrue((lines["score_low"] <= lines["score"]).all())
         self.assertTrue((lines["score"] <= lines["score_high"]).all())
         self.assertTrue(lines["credit"].between(0, 1).all())

@@ -16,7 +16,7 @@ use tributary_protocol::id::{
     BlobRef, BlockId, MicroOpen, NanoNats, PeerId, Ppb, Round, Seq, StateHash,
 };
 use tributary_protocol::manifest::{
-    Aggregation, FactorSchedule, Manifest, RevenueSplit, UpdateCodec,
+    Aggregation, FactorSchedule, Manifest, RevenueSplit, RoundSplit, UpdateCodec,
 };
 use tributary_protocol::round::{EntryRef, FinalScore, Included, RoundValue};
 use tributary_protocol::test_utils::net;
@@ -67,6 +67,7 @@ fn manifest() -> Manifest {
     manifest.plan.min_contributions = 5;
     manifest.payment.budget_per_round = BUDGET;
     manifest.payment.price_per_nat = PRICE;
+    manifest.payment.round = RoundSplit::CONTRIBUTORS;
     manifest.payment.revenue = RevenueSplit {
         contributors: Ppb::ONE,
         base_author: Ppb(0),

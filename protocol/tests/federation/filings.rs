@@ -7,9 +7,9 @@ use tributary_protocol::id::{Round, RunId};
 use tributary_protocol::limits;
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::state::{self, choose_filings};
-use tributary_protocol::test_utils::attack::{begun, view};
+use tributary_protocol::test_utils::attack::{ask, begun, view};
 use tributary_protocol::test_utils::fixture;
-use tributary_protocol::test_utils::net::{Net, join};
+use tributary_protocol::test_utils::net::{Net, join, manifest};
 
 const ROUNDS: u32 = 6;
 
@@ -203,4 +203,44 @@ fn one_author_that_files_much_takes_no_place_from_others() {
         .iter()
         .filter(|author| chosen.iter().any(|at| at.author == fixture::peer(**author)));
     assert_eq!(authors_served.count(), 100);
+}
+
+/// A large ledger fills every answer with the logs of the first authors, which are strangers' to who has no certificate. The
+/// creator's log comes last, so that nobody learns the manifest from it.
+#[test]
+fn a_newcomer_learns_the_manifest_of_a_run_whose_ledger_fills_many_answers() {
+    let mut net = Net::new(6);
+    // The creator is the last member by id, and node 5 the newcomer.
+    let last = (0..5).max_by_key(|node| net.ids[*node]).expect("nodes");
+    let manifest = manifest(net.ids[last], Vec::new(), 5, ROUNDS);
+    let run = manifest.run_id();
+    net.command(last, Command::Create(Box::new(manifest)));
+    for node in 0..5 {
+        ask(&mut net, node, run);
+    }
+    let all = |net: &Net| (0..5).all(|node| round(net, node, &run) >= Some(Round(0)));
+    assert!(net.run_until(60_000, all), "genesis");
+    for byte in 0..14 {
+        for node in 0..5 {
+            let data = vec![byte; limits::MAX_TRANSACTION_BYTES];
+            let filings = vec![Entry::Transaction(Transaction {
+                data,
+                ..fixture::transaction()
+            })];
+            net.command(node, Command::File { run, filings });
+        }
+    }
+    assert!(net.run_until(300_000, |net| {
+        (0..5).all(|n| round(net, n, &run) >= Some(Round(3)))
+    }));
+    let log = view(&net, 0, &run).log();
+    let weight = |author| -> usize { log.blocks(author).map(|block| block.bytes().len()).sum() };
+    let before: usize = log
+        .authors()
+        .filter(|a| *a != net.ids[last])
+        .map(weight)
+        .sum();
+    assert!(before > limits::MAX_DIRECT_BYTES, "{before} bytes");
+    net.command(5, Command::Follow { run, join: None });
+    assert!(net.run_until(60_000, |net| round(net, 5, &run) >= Some(Round(3))));
 }

@@ -772,6 +772,8 @@ class LineView(TypedDict):
     round: int
     # The final score.
     score_nanonats: int
+    # Whether no deposit covers the round: the credit stands, and nothing is paid.
+    unfunded: bool
 
 
 class MemberView(TypedDict):
@@ -889,6 +891,21 @@ class PeriodView(_PeriodViewAlways, total=False):
     change: ChangeView | None
 
 
+class PostingView(TypedDict):
+    """One change of one of the peer's accounts."""
+
+    # As what: `contributor`, `evaluator`, `member`, `sponsor`.
+    capacity: str
+    # Into the account, or, negative, out of it.
+    micro_open: int
+    # The receipt that it is paid for, where there is one.
+    receipt: str
+    # The round; of what was given out at the end, the closing height.
+    round: int
+    # When its round was, as the authors of the round's receipts say: milliseconds since 1970.
+    time_ms: int
+
+
 class _ProblemAlways(TypedDict):
     # What kind.
     code: Code
@@ -901,6 +918,27 @@ class Problem(_ProblemAlways, total=False):
 
     # What to do about it, where something is known.
     hint: str | None
+
+
+class ProofView(TypedDict):
+    """A payout with everything that proves it."""
+
+    # To which account.
+    account: str
+    # Line, path, root, terms, signatures and stakes: the bytes of a bundle in hexadecimal digits.
+    bundle: str
+    # Height of the root that has the line.
+    height: int
+    # How much, in millionths of an OPEN.
+    micro_open: int
+    # Who was paid.
+    peer: str
+    # For which round.
+    round: int
+    # The run.
+    run: str
+    # `ledger-proof/1`.
+    schema: str
 
 
 class ProveRequest(TypedDict):
@@ -1123,6 +1161,8 @@ class RunStatementView(TypedDict):
 
     # The peer's accounts in this run.
     accounts: list[AccountView]
+    # Where its money lies: `test`, a chain's number, or nothing.
+    chain: str
     # Its part of what had waited, given out when the run closed, millionths of an OPEN.
     closing_micro_open: int
     # One line per round that the peer was scored in.
@@ -1131,10 +1171,49 @@ class RunStatementView(TypedDict):
     name: str
     # The final rounds in parts of equal length, each compared with the one before.
     periods: list[PeriodView]
+    # Every change of them, in the order of rounds.
+    postings: list[PostingView]
     # The run.
     run: str
     # Rounds that nobody scored in time.
     unscored: list[int]
+
+
+class SettlementView(TypedDict):
+    """Where a run's money lies, in millionths of an OPEN."""
+
+    # Height of the root that the chain accepted; 0: none.
+    accepted_height: int
+    # What the chain has accepted of that.
+    accepted_micro_open: int
+    # `test`, or the chain's number (EIP-155).
+    chain: str
+    # What accounts took.
+    claimed_micro_open: int
+    # Whether books and chain add up to the last unit. Known of the test chain only.
+    conserved: bool
+    # The settlement contract.
+    contract: str
+    # What the sponsor deposited, as certificates have seen it.
+    deposited_micro_open: int
+    # Members that signed another root than follows here: height and peer.
+    dissent: list[str]
+    # Its height.
+    height: int
+    # The run's name there: hash of its terms.
+    key: str
+    # Deposited and not promised.
+    left_micro_open: int
+    # What the last root promises to accounts.
+    paid_micro_open: int
+    # What went back to the sponsor.
+    reclaimed_micro_open: int
+    # Digest of the last root, as members sign it.
+    root: str
+    # Stake of members that counts.
+    staked_micro_open: int
+    # What was earned by peers that have not said where they are paid.
+    unbound_micro_open: int
 
 
 class _RunViewAlways(RunBrief):
@@ -1158,6 +1237,7 @@ class RunView(_RunViewAlways, total=False):
     """A run in full."""
 
     adapter: AdapterView | None
+    settlement: SettlementView | None
 
 
 class ServerView(TypedDict):
@@ -1233,6 +1313,8 @@ class _StatusViewAlways(TypedDict):
 class StatusView(_StatusViewAlways, total=False):
     """A peer."""
 
+    # The account that this peer is paid at, on every chain.
+    account: str
     # The base URL of its gateway; nothing unless it was started with `--gateway` and is ready.
     gateway: str | None
     # How each of them is reached.

@@ -24,6 +24,7 @@ from .contract import (
     InviteRequest,
     JoinRequest,
     OfferView,
+    ProofView,
     ReachView,
     Report,
     RoleName,

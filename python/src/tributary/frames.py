@@ -52,6 +52,11 @@ def lines(statement: StatementView) -> pd.DataFrame:
     return frame(_of_runs(statement, "lines"), ["run", "run_name", "round", "receipt"])
 
 
+def postings(statement: StatementView) -> pd.DataFrame:
+    """A row for each change of the peer's accounts: run, round, capacity, receipt, OPEN, and when (milliseconds)."""
+    return frame(_of_runs(statement, "postings"), ["run", "run_name", "round", "capacity", "receipt"])
+
+
 def periods(statement: StatementView) -> pd.DataFrame:
     """A row for each period of a run: what it paid, and in `because_CAUSE` what each cause changed since the last."""
     rows = []
