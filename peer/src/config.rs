@@ -9,25 +9,24 @@ mod facts;
 mod keys;
 mod money;
 mod names;
+mod pay;
 
 use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use tributary_attribution::run_books::test_terms;
-use tributary_attribution::settlement::Address;
 use tributary_protocol::adapter::AdapterShape;
-use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
+use tributary_protocol::id::{PeerId, Ppb};
 use tributary_protocol::limits;
 use tributary_protocol::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, RoundSplit, Scoring, Training, UpdateCodec, Updates, Version, Weights,
+    RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
 pub use facts::BaseFacts;
-use money::open_of;
 pub use money::parse_open;
 pub use names::{AggregationName, ChainName, CodecName, ScheduleName, WeightsName};
+pub use pay::{RevenueTable, RoundSplitTable};
 use tributary_trainer::input;
 
 /// Why a run file does not give a manifest.
@@ -276,56 +275,6 @@ impl Default for DeadlineTable {
     }
 }
 
-/// `[round_split]`, fractions of one.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RoundSplitTable {
-    /// Contributors, by credit.
-    pub contributors: f64,
-    /// Evaluators whose sheets count.
-    pub evaluators: f64,
-    /// Members that signed the round's root.
-    pub members: f64,
-}
-
-impl Default for RoundSplitTable {
-    fn default() -> Self {
-        Self {
-            contributors: 0.90,
-            evaluators: 0.05,
-            members: 0.05,
-        }
-    }
-}
-
-/// `[revenue]`, fractions of one.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RevenueTable {
-    /// Contributors, by their share in the answer.
-    pub contributors: f64,
-    /// Author of the base model.
-    pub base_author: f64,
-    /// Server of the answer.
-    pub server: f64,
-    /// Committee members.
-    pub committee: f64,
-    /// Stakers.
-    pub stakers: f64,
-}
-
-impl Default for RevenueTable {
-    fn default() -> Self {
-        Self {
-            contributors: 0.70,
-            base_author: 0.05,
-            server: 0.15,
-            committee: 0.05,
-            stakers: 0.05,
-        }
-    }
-}
-
 impl RunFile {
     /// Reads a run file.
     ///
@@ -418,14 +367,6 @@ impl RunFile {
                 settlement: None,
             },
         })
-    }
-
-    /// Where the money of a run lies that `sponsor` pays for, written into its manifest.
-    pub fn settle(&self, manifest: &mut Manifest, sponsor: Address) {
-        manifest.payment.settlement = match self.chain {
-            ChainName::Test => Some(test_terms(sponsor, manifest)),
-            ChainName::None => None,
-        };
     }
 
     fn check_counts(&self) -> Result<(), RunFileError> {
@@ -569,70 +510,12 @@ impl RunFile {
         peers.dedup();
         Ok(peers)
     }
-
-    fn budget(&self) -> Result<MicroOpen, RunFileError> {
-        open_of("budget_per_round_open", &self.budget_per_round_open)
-    }
-
-    fn price(&self) -> Result<MicroOpen, RunFileError> {
-        let price = open_of("price_per_nat_open", &self.price_per_nat_open)?;
-        Ok(match price {
-            MicroOpen(0) => MicroOpen(self.budget()?.0.saturating_mul(BUDGETS_PER_NAT)),
-            price => price,
-        })
-    }
-
-    fn round_split(&self) -> Result<RoundSplit, RunFileError> {
-        let r = &self.round_split;
-        let parts = [r.contributors, r.evaluators, r.members];
-        let [contributors, evaluators, members] = whole("round_split", parts)?;
-        Ok(RoundSplit {
-            contributors,
-            evaluators,
-            members,
-        })
-    }
-
-    fn revenue(&self) -> Result<RevenueSplit, RunFileError> {
-        let r = &self.revenue;
-        let parts = [
-            r.contributors,
-            r.base_author,
-            r.server,
-            r.committee,
-            r.stakers,
-        ];
-        let [contributors, base_author, server, committee, stakers] = whole("revenue", parts)?;
-        Ok(RevenueSplit {
-            contributors,
-            base_author,
-            server,
-            committee,
-            stakers,
-        })
-    }
 }
 
 fn bound(key: &'static str, why: &str) -> RunFileError {
     RunFileError::Bound {
         key,
         why: why.to_owned(),
-    }
-}
-
-/// Parts of a table that have to make one.
-fn whole<const N: usize>(key: &'static str, parts: [f64; N]) -> Result<[Ppb; N], RunFileError> {
-    if parts.iter().any(|p| !(0.0..=1.0).contains(p)) {
-        return Err(bound(key, "needs every part between 0 and 1"));
-    }
-    let parts = parts.map(ppb);
-    let sum: u64 = parts.iter().map(|p| u64::from(p.0)).sum();
-    match sum == u64::from(Ppb::ONE.0) {
-        true => Ok(parts),
-        false => Err(bound(
-            key,
-            &format!("must add up to 1 and adds up to {:.9}", sum as f64 * 1e-9),
-        )),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
+use crate::identity::Identity;
 use crate::indexer::Indexer;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
@@ -206,8 +207,7 @@ impl Daemon {
             clock,
         );
         let bases = hand_on(&net, config.home.paths(), &run_progress);
-        let keeper = Keeper::new(&identity, requests.downgrade(), indexer.clone());
-        tokio::spawn(keeper.clone().run(run_progress.clone()));
+        let keeper = keep_books(&identity, &requests, &indexer, &run_progress);
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -507,6 +507,18 @@ fn restore(
     };
     let restored = Node::restore(node, draw_seed(), saved, clock.now());
     restored.map_err(|why| StartError::Store(why.to_string()))
+}
+
+/// Files what the peer owes to the books of its runs while the daemon runs.
+fn keep_books(
+    identity: &Identity,
+    requests: &mpsc::Sender<NodeRequest>,
+    indexer: &Indexer,
+    progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
+) -> Keeper {
+    let keeper = Keeper::new(identity, requests.downgrade(), indexer.clone());
+    tokio::spawn(keeper.clone().run(progress.clone()));
+    keeper
 }
 
 /// Hands bases on while the daemon runs. Whatever brings one to this machine notifies what this gives.

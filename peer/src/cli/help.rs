@@ -178,7 +178,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "tributary ledger statement",
             "tributary ledger statement 3f9a0c11d2 --by 5",
-            "tributary ledger statement --export beancount > open.beancount",
+            "tributary ledger statement --export beancount",
         ],
     ),
     (

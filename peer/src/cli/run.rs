@@ -3,6 +3,7 @@
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
 use tributary_ledger::view::short;
@@ -96,6 +97,19 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<(), Fa
     }
 }
 
+/// What a daemon says of itself.
+fn understood<T: FromStr>(what: &str, said: &str) -> Result<T, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    said.parse().map_err(|e| {
+        Failure::environment(format!(
+            "the daemon's {what} {said:?} is not understood: {e}"
+        ))
+        .hint("daemon and command differ in version: restart the daemon")
+    })
+}
+
 async fn create(
     context: &Context,
     client: &Client,
@@ -105,23 +119,10 @@ async fn create(
 ) -> Result<(), Failure> {
     let file = RunFile::read(path)?;
     let status = client.status().await?;
-    let creator = status.peer.parse().map_err(|e| {
-        Failure::environment(format!(
-            "the daemon's id {:?} is not understood: {e}",
-            status.peer
-        ))
-        .hint("daemon and command differ in version: restart the daemon")
-    })?;
+    let creator = understood("id", &status.peer)?;
     let base = facts(context, &file)?;
     let mut manifest = file.manifest(creator, nonce(), &base)?;
-    let account = status.account.parse().map_err(|e| {
-        Failure::environment(format!(
-            "the daemon's account {:?} is not understood: {e}",
-            status.account
-        ))
-        .hint("daemon and command differ in version: restart the daemon")
-    })?;
-    file.settle(&mut manifest, account);
+    file.settle(&mut manifest, understood("account", &status.account)?);
     let evaluates = manifest.scoring.evaluators.contains(&creator);
     let folder = if file.base == model::BROOK {
         None

@@ -1,8 +1,10 @@
 //! Run files: defaults, bounds, and the mends that refusals offer.
 
-use super::*;
 use tributary_protocol::adapter::Module;
 use tributary_protocol::hash::{Domain, digest};
+use tributary_protocol::id::MicroOpen;
+
+use super::*;
 
 const MINIMAL: &str = "name = \"poets\"\nbase = \"brook\"\ndatanet = \"poems\"\nrounds = 6\n";
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tributary_attribution::fold::FoldError;
 use tributary_ledger::RunAccount;
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::certificate::Certificate;
@@ -67,13 +68,9 @@ pub(super) fn report(
     let mut states: Vec<&str> = checked.runs.iter().map(|r| r.state.as_str()).collect();
     let complete = states.len() == plan.actors().len();
     states.dedup();
-    let mut credits = account
-        .credits()
-        .map_err(|e| Failure::check(e.to_string()))?;
-    let money = account
-        .settlement()
-        .map_err(|e| Failure::check(e.to_string()))?;
-    let money = money.unwrap_or_default();
+    let broken = |e: FoldError| Failure::check(e.to_string());
+    let mut credits = account.credits().map_err(broken)?;
+    let money = account.settlement().map_err(broken)?.unwrap_or_default();
     let order = |name: &String| plan.contributors.iter().position(|n| n == name);
     credits.sort_by_key(|c| order(&c.name));
     Ok(Report {
@@ -81,23 +78,8 @@ pub(super) fn report(
         run: id.to_string(),
         rounds: rounds(plan, &account),
         domains: domains(plan, base, &provenance.adapter)?,
-        credits: (credits.iter())
-            .map(|c| CreditLine {
-                peer: c.peer.clone(),
-                name: c.name.clone(),
-                score_nanonats: c.score_nanonats,
-                micro_open: c.micro_open,
-            })
-            .collect(),
-        settlement: SettlementLine {
-            chain: money.chain.clone(),
-            deposited: money.deposited_micro_open,
-            paid: money.paid_micro_open,
-            claimed: money.claimed_micro_open,
-            left: money.left_micro_open,
-            root: money.root.clone(),
-            conserved: money.conserved,
-        },
+        credits: credits.iter().map(CreditLine::of).collect(),
+        settlement: SettlementLine::of(&money),
         adapter: AdapterLine {
             id: account.adapter(true).map(|a| a.id).unwrap_or_default(),
             path: folder.display().to_string(),

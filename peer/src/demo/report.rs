@@ -1,7 +1,7 @@
 //! What the demo ends with: one JSON object (`demo/1`), or tables for people.
 
 use serde::{Deserialize, Serialize};
-use tributary_ledger::view::{CreditView, short};
+use tributary_ledger::view::{CreditView, SettlementView, short};
 
 use crate::terminal::output::{Align, Table, bytes, duration, one_line};
 use crate::view::tables::credits_table;
@@ -162,6 +162,33 @@ pub struct ShareLine {
     pub name: String,
     /// A fraction of one.
     pub share: f64,
+}
+
+impl CreditLine {
+    /// Of a contributor's credits.
+    pub fn of(credit: &CreditView) -> Self {
+        Self {
+            peer: credit.peer.clone(),
+            name: credit.name.clone(),
+            score_nanonats: credit.score_nanonats,
+            micro_open: credit.micro_open,
+        }
+    }
+}
+
+impl SettlementLine {
+    /// Of where the money lies.
+    pub fn of(money: &SettlementView) -> Self {
+        Self {
+            chain: money.chain.clone(),
+            deposited: money.deposited_micro_open,
+            paid: money.paid_micro_open,
+            claimed: money.claimed_micro_open,
+            left: money.left_micro_open,
+            root: money.root.clone(),
+            conserved: money.conserved,
+        }
+    }
 }
 
 impl Report {
@@ -386,7 +413,11 @@ mod tests {
         };
         assert_eq!(
             keys(&json),
-            "adapter answers credits domains home ledger_verified rounds run schema state_hashes_equal wall_s"
+            "adapter answers credits domains home ledger_verified rounds run schema settlement state_hashes_equal wall_s"
+        );
+        assert_eq!(
+            keys(&json["settlement"]),
+            "chain claimed conserved deposited left paid root"
         );
         assert_eq!(
             keys(&json["rounds"][0]),

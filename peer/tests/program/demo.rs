@@ -148,7 +148,7 @@ fn a_payout_is_proven_to_who_has_no_home(demo: &Path) {
     let receipt = line.expect("somebody was paid")["receipt"]
         .as_str()
         .unwrap();
-    let file = demo.join("proof.json").display().to_string();
+    let file = demo.join("payout.json").display().to_string();
     let written = json(&["--home", &home, "ledger", "proof", receipt, &file]);
     assert!(written["bytes"].as_u64().unwrap() <= 6 * 1024, "{written}");
     let nowhere = demo.join("nowhere").display().to_string();
