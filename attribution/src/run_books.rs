@@ -111,7 +111,7 @@ impl RunBooks {
     ) -> Result<Vec<(PeerId, u64)>, FoldError> {
         let head = state::follow(manifest, self.run, self.head.as_ref(), value);
         let head = head.map_err(FoldError::Value)?;
-        let before = std::mem::replace(&mut self.head, Some(head));
+        let before = self.head.replace(head);
         Ok(before.map(|head| head.electorate).unwrap_or_default())
     }
 

@@ -127,18 +127,17 @@ fn a_slow_member_does_fewer_steps_and_is_in_time() {
     );
 }
 
-/// A silent third of the seats costs time and no round; without it the same seed is faster.
+/// A silent third of the seats costs time and no round; without it the same seeds are faster.
 #[test]
 fn silent_members_cost_attempts() {
     let mut honest = only("silent_seat", 0);
     honest.liars.clear();
-    let (fast, slow) = (watch(&honest, 3).0, watch(&only("silent_seat", 5), 3).0);
-    assert!(
-        slow.virtual_us > fast.virtual_us,
-        "{} {}",
-        slow.virtual_us,
-        fast.virtual_us
-    );
+    // Where no silent member is in turn, the order of messages alone decides which is faster.
+    let all = |scenario: &Scenario| -> u64 {
+        (3..=5).map(|seed| watch(scenario, seed).0.virtual_us).sum()
+    };
+    let (fast, slow) = (all(&honest), all(&only("silent_seat", 5)));
+    assert!(slow > fast, "{slow} {fast}");
 }
 
 #[test]
@@ -268,25 +267,27 @@ fn whoever_picks_sheets_stays_within_what_honest_sheets_say() {
         liars: Vec::new(),
         ..scenario.clone()
     };
-    let judged = |scenario: &Scenario| {
-        let outcome = World::new(scenario, 3, None).recorded().run();
+    let judged = |scenario: &Scenario, seed: u64| {
+        let outcome = World::new(scenario, seed, None).recorded().run();
         kept(scenario, &outcome);
         outcome.history.expect("it was recorded")
     };
-    let (clean, bent) = (judged(&honest), judged(&scenario));
-    let lies = |peer: usize| !bent.participants[peer].behaviour.is_empty();
-    assert_eq!((1..=4).filter(|peer| lies(*peer)).count(), 1);
     let left_out = |history: &History| {
         let sheets = history.rounds.iter().flat_map(|round| &round.sheets);
         sheets.filter(|sheet| !sheet.certified).count()
     };
     let attempts =
         |history: &History| -> u32 { history.rounds.iter().map(|round| round.attempt).sum() };
-    assert_eq!(left_out(&clean), 0);
-    assert!(
-        left_out(&bent) + attempts(&bent) as usize > 0,
-        "no sheet was left out"
-    );
+    // It takes a friend in turn who holds an honest sheet that it can leave out.
+    let mut picked = 0;
+    for seed in 3..=6 {
+        let (clean, bent) = (judged(&honest, seed), judged(&scenario, seed));
+        let lies = |peer: usize| !bent.participants[peer].behaviour.is_empty();
+        assert_eq!((1..=4).filter(|peer| lies(*peer)).count(), 1);
+        assert_eq!(left_out(&clean), 0);
+        picked += left_out(&bent) + attempts(&bent) as usize;
+    }
+    assert!(picked > 0, "no sheet was left out");
 }
 
 /// One of four evaluators signs the sheets of others. It has none before they are shown, so it seals too late.
