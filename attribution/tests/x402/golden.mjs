@@ -159,6 +159,7 @@ const settlementTypes = {
     field("bytes32", "lines"),
     field("bool", "closed"),
   ],
+  Bind: [field("bytes32", "run"), field("bytes32", "peer")],
   Slash: [
     field("bytes32", "run"),
     field("address", "account"),
@@ -203,6 +204,7 @@ function settlement(input) {
   return {
     key,
     rootDigest,
+    bindDigest: settlementDigest(input, "Bind", { run: key, peer: input.peer }),
     slashDigest: settlementDigest(input, "Slash", slash),
     confirmDigest: settlementDigest(input, "Confirm", { run: key, height: BigInt(height), root: rootDigest }),
   };
@@ -217,6 +219,7 @@ async function signedSettlement(input, key) {
     secret: key,
     signer: signer.address,
     rootSignature: await signer.sign({ hash: made.rootDigest }),
+    bindSignature: await signer.sign({ hash: made.bindDigest }),
     slashSignature: await signer.sign({ hash: made.slashDigest }),
     confirmSignature: await signer.sign({ hash: made.confirmDigest }),
   };
@@ -248,6 +251,7 @@ async function settlements() {
           lines: closed ? ZERO_HASH : word(`lines ${label}`),
           closed,
         },
+        peer: word(`peer ${label}`),
         slash: { account: place(`liar ${label}`), amount: "3000000000000000000", evidence: word(`evidence ${label}`) },
       };
       made.push(await signedSettlement(input, secret(`member ${label}`)));
@@ -375,6 +379,7 @@ async function check(file) {
     const made = settlement(one);
     for (const [name, value] of Object.entries(made)) same(`${where}, ${name}`, one[name], value);
     await signed(`${where}, root`, made.rootDigest, one.rootSignature, one.signer);
+    await signed(`${where}, bind`, made.bindDigest, one.bindSignature, one.signer);
     await signed(`${where}, slash`, made.slashDigest, one.slashSignature, one.signer);
     await signed(`${where}, confirm`, made.confirmDigest, one.confirmSignature, one.signer);
   }

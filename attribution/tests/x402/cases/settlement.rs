@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use tributary_attribution::settlement::{
-    Address, ChainId, Confirm, Deployment, Keccak, Root, Slash, Terms,
+    Address, Binding, ChainId, Confirm, Deployment, Keccak, Root, Slash, Terms,
 };
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::RunId;
+use tributary_protocol::id::{PeerId, RunId};
 
 use super::{key, place, read, secret, units, word};
 
@@ -40,6 +40,10 @@ pub(crate) fn remake(case: &Value) -> Value {
         lines: read(&root["lines"]),
         closed: root["closed"].as_bool().expect("yes or no"),
     };
+    let bind = Binding {
+        run,
+        peer: PeerId(Digest::from_bytes(read::<Keccak>(&case["peer"]).0)),
+    };
     let slash = Slash {
         run,
         account: read(&case["slash"]["account"]),
@@ -55,6 +59,7 @@ pub(crate) fn remake(case: &Value) -> Value {
         root.digest(&deployment),
         slash.digest(&deployment),
         confirm.digest(&deployment),
+        bind.digest(&deployment),
     ];
     let member = key(&case["secret"]);
     let signatures = digests.map(|digest| member.sign(&digest));
@@ -66,10 +71,12 @@ pub(crate) fn remake(case: &Value) -> Value {
         "rootDigest": digests[0].to_string(),
         "slashDigest": digests[1].to_string(),
         "confirmDigest": digests[2].to_string(),
+        "bindDigest": digests[3].to_string(),
         "signer": member.address().to_string(),
         "rootSignature": signatures[0].to_string(),
         "slashSignature": signatures[1].to_string(),
         "confirmSignature": signatures[2].to_string(),
+        "bindSignature": signatures[3].to_string(),
     })
 }
 
@@ -106,6 +113,7 @@ fn input(chain: u64, at: u64) -> Value {
             "lines": word(&format!("lines {label}")).to_string(),
             "closed": at == 3,
         },
+        "peer": word(&format!("peer {label}")).to_string(),
         "slash": {
             "account": place(&format!("liar {label}")).to_string(),
             "amount": amount(at),
