@@ -210,7 +210,8 @@ impl RunBooks {
     }
 
     /// Whether everything adds up, here and on the test chain: balances to zero, what accounts are paid to what peers
-    /// earned, promises to no more than is deposited, and what the contract holds to what came and has not left.
+    /// earned, promises to no more than is deposited, and what came and has not left to no more than the contract holds. It rests
+    /// on nothing that a member could file: what others signed or sent is no fault of who keeps the books.
     pub fn is_conserved(&self) -> bool {
         let earned: u128 = (self.books.balances())
             .filter(|(_, account, balance)| {

@@ -1,5 +1,7 @@
 //! What must hold of an archive, run by run, round by round.
 
+use std::collections::BTreeMap;
+
 use tributary_attribution::run_books::Settled;
 use tributary_protocol::audit::{
     self, Audited, Contradiction, Earlier, StoredBlock, StoredCertificate,
@@ -215,13 +217,19 @@ fn outcome(
         blocks: audited.blocks as u32,
         signatures: (audited.blocks + precommits) as u32,
         aggregates: (trained - unchecked) as u32,
-        accounts: *accounts.as_ref().unwrap_or(&0),
+        accounts: accounts.as_ref().map_or(0, |(count, _)| *count),
         state: trained_state(audited).to_string(),
     };
     let found = Outcome {
         report,
         notes,
-        findings: findings(run, audited),
+        findings: (findings(run, audited).into_iter())
+            .chain(
+                accounts
+                    .iter()
+                    .flat_map(|(_, dissent)| dissent.iter().cloned()),
+            )
+            .collect(),
         unchecked: audited.unchecked.iter().map(|round| round.0).collect(),
     };
     let adapter = audited.head.adapter.hash;
@@ -258,7 +266,9 @@ fn trained_state(audited: &Audited) -> StateHash {
 }
 
 /// Folds the certified scores into balances; they must sum to zero.
-fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<u32, String> {
+///
+/// Members that signed another root are findings: a single liar must not make every honest home unverifiable.
+fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<(u32, Vec<Fault>), String> {
     let account = RunAccount {
         manifest,
         chain: &run.certificates,
@@ -276,10 +286,15 @@ fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<u32, String> {
     if !kept.is_conserved() {
         return Err("what is deposited, earned and paid does not add up on the run's chain".into());
     }
-    if let Some(height) = kept.settled().and_then(Settled::contested) {
-        return Err(format!(
-            "most members that signed the root of height {height} signed another than its records lead to"
-        ));
+    let mut dissent: BTreeMap<PeerId, Round> = BTreeMap::new();
+    for (height, peer) in kept.settled().into_iter().flat_map(Settled::dissent) {
+        dissent.entry(peer).or_insert(height);
     }
-    Ok(books.balances_of(run.id).count() as u32)
+    let finding = |(peer, height): (PeerId, Round)| {
+        let reason =
+            format!("{peer} signed another root of the run's books than its records lead to");
+        Fault::of(reason).in_run(run.id).at(height)
+    };
+    let findings = dissent.into_iter().map(finding).collect();
+    Ok((books.balances_of(run.id).count() as u32, findings))
 }

@@ -100,11 +100,11 @@ impl Keeper {
         if filings.is_empty() {
             return true;
         }
-        let filed = self.file(run, filings).await;
-        if let Err(why) = &filed {
+        // What is refused now is asked for again after the next certificate, and not at every message.
+        if let Err(why) = self.file(run, filings).await {
             tracing::warn!("could not file in run {}: {why}", run.short());
         }
-        filed.is_ok()
+        true
     }
 
     fn due(

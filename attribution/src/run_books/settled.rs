@@ -218,7 +218,8 @@ impl Settled {
         ]
     }
 
-    /// Whether the contract holds what came and has not left, and promises no more than that.
+    /// Whether the contract holds at least what came and has not left, and no more is promised than that. It may hold more:
+    /// bonds of challengers, stake of who is paid nowhere any more, and what anybody sent it.
     pub(super) fn is_conserved(&self, payees: &Payees) -> bool {
         let Some(chain) = &self.chain else {
             return true;
@@ -233,9 +234,8 @@ impl Settled {
             .roots
             .last_key_value()
             .map_or(0, |(_, root)| root.root.total.0);
-        chain.balance(self.deployment.contract).0 + left == came
+        chain.balance(self.deployment.contract).0 + left >= came
             && total <= run.deposited.0 + run.fees.0
-            && run.accepted.total <= BaseUnits(total)
     }
 
     /// What the run's money is bound by.
@@ -266,15 +266,6 @@ impl Settled {
     /// Members that signed another root, or another state of the test chain, than follows here.
     pub fn dissent(&self) -> impl Iterator<Item = (Round, PeerId)> {
         self.dissent.keys().copied()
-    }
-
-    /// The first kept height at which more members signed another root, or another state of the test chain, than those
-    /// that signed what follows here.
-    pub fn contested(&self) -> Option<Round> {
-        let dissent = |round: &Round| self.dissent.keys().filter(|(at, _)| at == round).count();
-        let mut roots = self.roots.iter();
-        let found = roots.find(|(round, root)| dissent(round) > root.signatures.len());
-        found.map(|(round, _)| *round)
     }
 
     /// Transactions of the last height that the test chain refused: from which account, and why.

@@ -1,16 +1,18 @@
 //! Proofs of hand-made runs whose members sign roots, and what becomes of a home where most of them sign another.
 
 use tributary_attribution::run_books::{Filer, RunBooks};
-use tributary_attribution::settlement::Keccak;
+use tributary_attribution::settlement::calls::Token;
+use tributary_attribution::settlement::{BaseUnits, Keccak};
+use tributary_attribution::test_chain::TestChain;
 use tributary_protocol::entry::Entry;
-use tributary_protocol::filing::{EvmSignature, RootSignature};
+use tributary_protocol::filing::{EvmAddress, EvmSignature, RootSignature, Transaction};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::state::Selection;
 
 use super::*;
-use crate::Report;
 use crate::audit;
 use crate::fixture::{RunBuilder, account, finished, id};
+use crate::{Fault, Report};
 
 const MEMBERS: usize = 4;
 
@@ -56,10 +58,14 @@ fn settled(bend: impl Fn(usize, Entry) -> Entry) -> RunBuilder {
     made
 }
 
-fn faults(made: &RunBuilder) -> Vec<String> {
+fn checked(made: &RunBuilder) -> Report {
     let mut report = Report::default();
     audit::archive(&made.archive(), &mut report);
-    report.faults.iter().map(ToString::to_string).collect()
+    report
+}
+
+fn words(faults: &[Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
 }
 
 /// The round's root as a liar signs it: another digest, by its own key.
@@ -80,7 +86,9 @@ fn other_root(who: usize, filing: Entry) -> Entry {
 fn a_payout_is_proven_by_what_members_signed_and_checked_without_a_home() {
     let made = settled(|_, filing| filing);
     let archive = made.archive();
-    assert_eq!(faults(&made), Vec::<String>::new());
+    let report = checked(&made);
+    assert_eq!(words(&report.faults), Vec::<String>::new());
+    assert_eq!(words(&report.findings), Vec::<String>::new());
     let wanted = format!("{}/3/{}", made.run(), id(3));
     let proof = prove(&archive, id(0), &wanted).expect("signed");
     assert!(
@@ -101,22 +109,44 @@ fn a_payout_is_proven_by_what_members_signed_and_checked_without_a_home() {
     assert!(matches!(check(&cut), Err(ProofFault::Bundle(_))));
 }
 
+/// Members that send the contract more than it asks for, as anybody can.
+fn with_a_gift(who: usize, filing: Entry) -> Entry {
+    match filing {
+        Entry::Transaction(call) if who == 3 && call.data.len() > 100 => {
+            let deployed = TestChain::deployed();
+            let gift = Token(deployed.token).transfer(deployed.settlement, BaseUnits(1));
+            Entry::Transaction(Transaction {
+                to: EvmAddress(gift.to.0),
+                data: gift.data,
+            })
+        }
+        other => other,
+    }
+}
+
 #[test]
-fn one_member_that_signs_another_root_is_no_fault_and_most_of_them_are() {
-    let one = settled(|who, filing| match who {
-        3 => other_root(who, filing),
-        _ => filing,
-    });
-    assert_eq!(faults(&one), Vec::<String>::new());
-    let most = settled(|who, filing| match who {
-        0 => filing,
-        _ => other_root(who, filing),
-    });
-    let found = faults(&most);
-    assert!(
-        found[0].contains("most members that signed the root of height"),
-        "{found:?}"
-    );
+fn members_that_sign_another_root_are_findings_and_no_fault_of_who_keeps_the_books() {
+    for liars in [1, 3] {
+        let made = settled(|who, filing| match who < liars {
+            true => other_root(who, filing),
+            false => filing,
+        });
+        let report = checked(&made);
+        assert_eq!(words(&report.faults), Vec::<String>::new());
+        assert_eq!(
+            report.findings.len(),
+            liars,
+            "{:?}",
+            words(&report.findings)
+        );
+        assert!(words(&report.findings)[0].contains("signed another root"));
+    }
+}
+
+#[test]
+fn what_anybody_sends_to_the_contract_breaks_no_books() {
+    let report = checked(&settled(with_a_gift));
+    assert_eq!(words(&report.faults), Vec::<String>::new());
 }
 
 #[test]
