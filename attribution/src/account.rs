@@ -8,16 +8,20 @@ use std::fmt;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::PeerId;
 
+use crate::settlement::Address;
+
 /// One account of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
     /// The run's creator, which pays the budget of every round.
     Sponsor(PeerId),
-    /// A peer that pays for answers.
-    Consumer(PeerId),
+    /// Paid for answers, through channels that this account deposited in.
+    Consumer(Address),
+    /// Came into the run's till, and no answers were filed for it.
+    Till,
     /// Earns by scores of rounds and shares of answers.
     Contributor(PeerId),
-    /// The author of the base model with this hash: the account belongs to anyone that can prove to be it.
+    /// The author of the base model with this hash, paid at the account that the manifest names.
     BaseAuthor(Digest),
     /// Scored rounds.
     Evaluator(PeerId),
@@ -27,14 +31,14 @@ pub enum Account {
     Server(PeerId),
     /// Sat in the committee.
     Committee(PeerId),
-    /// All stakers together; divided at the epoch, when stakes are known.
-    Stakers,
+    /// Has stake in the run.
+    Staker(PeerId),
     /// What equal splits leave, less than a micro-OPEN per head.
     Dust,
-    /// Paid in and not anybody's: budgets of rounds nobody scored, parts of answers that no
-    /// contributor shaped, portions without a payee. What rounds left in it is given out when the run closes.
+    /// Paid in and not anybody's yet: budgets of rounds nobody scored, scores that are not beyond luck. It is given out
+    /// when the run closes.
     Unallocated,
-    /// Paid in and nobody's for good: what waited in a run that paid nobody.
+    /// Paid in and nobody's for good: what waited in a run that paid nobody, and fees of one where nobody has credits.
     Burned,
 }
 
@@ -43,15 +47,18 @@ impl Account {
     pub fn holder(&self) -> Option<PeerId> {
         match *self {
             Self::Sponsor(peer)
-            | Self::Consumer(peer)
             | Self::Contributor(peer)
             | Self::Evaluator(peer)
             | Self::Member(peer)
             | Self::Server(peer)
-            | Self::Committee(peer) => Some(peer),
-            Self::BaseAuthor(_) | Self::Stakers | Self::Dust | Self::Unallocated | Self::Burned => {
-                None
-            }
+            | Self::Committee(peer)
+            | Self::Staker(peer) => Some(peer),
+            Self::Consumer(_)
+            | Self::Till
+            | Self::BaseAuthor(_)
+            | Self::Dust
+            | Self::Unallocated
+            | Self::Burned => None,
         }
     }
 
@@ -60,13 +67,14 @@ impl Account {
         match self {
             Self::Sponsor(_) => "sponsor",
             Self::Consumer(_) => "consumer",
+            Self::Till => "till",
             Self::Contributor(_) => "contributor",
             Self::BaseAuthor(_) => "base-author",
             Self::Evaluator(_) => "evaluator",
             Self::Member(_) => "member",
             Self::Server(_) => "server",
             Self::Committee(_) => "committee",
-            Self::Stakers => "stakers",
+            Self::Staker(_) => "staker",
             Self::Dust => "dust",
             Self::Unallocated => "unallocated",
             Self::Burned => "burned",
@@ -79,6 +87,7 @@ impl fmt::Display for Account {
         f.write_str(self.capacity())?;
         match (self, self.holder()) {
             (Self::BaseAuthor(base), _) => write!(f, " {}", base.short()),
+            (Self::Consumer(account), _) => write!(f, " {account}"),
             (_, Some(peer)) => write!(f, " {}", peer.short()),
             _ => Ok(()),
         }

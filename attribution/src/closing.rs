@@ -29,15 +29,10 @@ pub struct Closing {
 impl Closing {
     /// Each one's part of what waited, in the order of `earned`; `None` where nobody earned anything.
     pub fn parts(&self) -> Option<Vec<MicroOpen>> {
-        let total: u128 = self.earned.iter().map(|(_, amount)| amount.0).sum();
-        // Weights are `u64`: of more than that all together, the last bits are left out of everybody's.
-        let shift = u128::BITS.saturating_sub(total.leading_zeros() + u64::BITS);
-        let weight =
-            |amount: MicroOpen| u64::try_from(amount.0 >> shift).expect("shifted to 64 bits");
-        let weights: Vec<(PeerId, u64)> = (self.earned.iter())
-            .map(|(peer, amount)| (*peer, weight(*amount)))
+        let weights: Vec<(PeerId, u128)> = (self.earned.iter())
+            .map(|(peer, amount)| (*peer, amount.0))
             .collect();
-        money::split(self.waiting, &weights)
+        money::split_wide(self.waiting, &weights)
     }
 
     /// `peer`'s part of what waited.
@@ -86,6 +81,9 @@ impl Closing {
 pub(crate) struct Running {
     waiting: u128,
     earned: BTreeMap<PeerId, u128>,
+    /// Of whoever was scored: its parts of what rounds gained, in billionths of a nanonat. Money has no say in it, so a
+    /// run without a deposit has credits too.
+    credits: BTreeMap<PeerId, u128>,
 }
 
 impl Running {
@@ -96,6 +94,16 @@ impl Running {
         for line in round.lines.iter().filter(|line| line.amount > MicroOpen(0)) {
             *self.earned.entry(line.peer()).or_default() += line.amount.0;
         }
+        // A round gains less than 2^64 nanonats, so all of them together stay below 2^112.
+        let gain = u128::try_from(round.gain).unwrap_or(0);
+        for line in &round.lines {
+            *self.credits.entry(line.peer()).or_default() += gain * u128::from(line.credit.0);
+        }
+    }
+
+    /// The run's credits so far: everybody that was ever scored, with its part of what rounds gained.
+    pub(crate) fn credits(&self) -> &BTreeMap<PeerId, u128> {
+        &self.credits
     }
 
     /// The run closes.

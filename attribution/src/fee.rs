@@ -1,243 +1,213 @@
-//! The fee of one answer, split by the run's policy.
+//! Fees of answers, split by the run's policy.
 //!
-//! The manifest's revenue split cuts the fee into five portions by largest remainder. The
-//! contributors' portion follows the shares of the answer; what is nobody's share is not handed to
-//! the others but waits in `Account::Unallocated`. Committee members are paid per head and leave
-//! dust. A portion without a payee waits unallocated too.
+//! ```text
+//!   fees ─┬─ contributors: shares that the payer agreed to; of other answers, the run's credits
+//!         ├─ base author, where the manifest names its account: its portion, and what no share names
+//!         ├─ server
+//!         ├─ committee: who signed the root before, by votes
+//!         └─ stakers, by stake
+//! ```
+//!
+//! A portion without a payee is split by the run's credits, as if nobody had ever been meant by it: no one has more by keeping
+//! others out. A server that files no answers for what it claims loses its portion in the same way. In a run where nobody has
+//! credits, what would follow them is burned.
+
+use std::collections::BTreeMap;
 
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MicroOpen, PeerId, Ppb, RunId};
+use tributary_protocol::id::{MicroOpen, PeerId, Ppb, Round, RunId};
 use tributary_protocol::manifest::RevenueSplit;
+use tributary_protocol::round::EntryRef;
 
 use crate::account::Account;
 use crate::fold::Posting;
 use crate::money::{self, Balance, MoneyError};
-use crate::query::AnswerShares;
+use crate::settlement::Address;
 
-/// Why a fee cannot be split.
+/// Why fees cannot be split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeeError {
     /// The five portions of the policy are not a whole.
     #[error("the run's revenue split adds up to {0} billionths: it must be one billion")]
     Policy(u64),
-    /// Shares and nobody's part are not a whole.
-    #[error("the answer's shares add up to {0} billionths: they must be one billion")]
-    Shares(u64),
-    /// The fee is larger than any sensible amount.
+    /// No weight at all.
+    #[error("the fees are not said to be anybody's: name shares, or the run's credits")]
+    Nobody,
+    /// The fees are larger than any sensible amount.
     #[error(transparent)]
     Money(#[from] MoneyError),
 }
 
-/// One paid answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// The run whose adapter answered.
-    pub run: RunId,
-    /// Names the answer: hash of its signed record.
-    pub answer: Digest,
-    /// The consumer that pays.
-    pub consumer: PeerId,
-    /// The peer that served the answer.
-    pub server: PeerId,
-    /// The price.
-    pub fee: MicroOpen,
-    /// The run's policy.
-    pub revenue: RevenueSplit,
-    /// The base model, as the manifest names it.
-    pub base: Digest,
-    /// The committee that certified the adapter.
-    pub committee: Vec<PeerId>,
-    /// The contributors that shaped the answer.
-    pub shares: AnswerShares,
+/// Where fees come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Answers that a server filed, and claimed from a channel.
+    Answers {
+        /// The entry.
+        at: EntryRef,
+        /// Who served them: its author.
+        server: PeerId,
+        /// Whose channel it was.
+        payer: Address,
+    },
+    /// Money in the run's till for which nobody filed answers.
+    Unexplained,
 }
 
-/// Postings of one paid answer; they add up to zero.
+/// By what the contributors' portion is split: weights, of which only their ratios count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shaped {
+    /// Contributors by shares that payers agreed to, ordered by peer.
+    pub agreed: Vec<(PeerId, u128)>,
+    /// What agreed shares name nobody for.
+    pub nobody: u128,
+    /// What follows the run's credits.
+    pub by_credits: u128,
+}
+
+/// Fees that a run had at one height.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// The run.
+    pub run: RunId,
+    /// The height.
+    pub round: Round,
+    /// Where they come from.
+    pub source: Source,
+    /// How much.
+    pub amount: MicroOpen,
+    /// The run's policy.
+    pub revenue: RevenueSplit,
+    /// The base model, where its author has an account.
+    pub base: Option<Digest>,
+    /// Who signed the root before, with votes, ordered.
+    pub committee: Vec<(PeerId, u64)>,
+    /// Who has stake, with micro-OPEN of it, ordered.
+    pub stakers: Vec<(PeerId, u64)>,
+    /// Whose data shaped the answers.
+    pub shaped: Shaped,
+    /// The run's credits, ordered by peer.
+    pub credits: Vec<(PeerId, u128)>,
+}
+
+impl Fees {
+    /// What each account gets, ordered; all together the amount.
+    fn parts(&self) -> Result<BTreeMap<Account, MicroOpen>, FeeError> {
+        let mut parts = Parts::default();
+        let [contributors, base, server, committee, stakers] = self.portions()?;
+        let base_author = self.base.map(Account::BaseAuthor);
+        self.contributors(&mut parts, contributors, base_author)?;
+        parts.pay_or_leave(base_author, base);
+        let server_account = match self.source {
+            Source::Answers { server, .. } => Some(Account::Server(server)),
+            Source::Unexplained => None,
+        };
+        parts.pay_or_leave(server_account, server);
+        parts.pay_by(committee, &self.committee, Account::Committee);
+        parts.pay_by(stakers, &self.stakers, Account::Staker);
+        let left = parts.left;
+        match money::split_wide(left, &self.credits) {
+            None => parts.pay(Account::Burned, left),
+            Some(amounts) => {
+                for ((peer, _), amount) in self.credits.iter().zip(amounts) {
+                    parts.pay(Account::Contributor(*peer), amount);
+                }
+            }
+        }
+        Ok(parts.of)
+    }
+
+    fn portions(&self) -> Result<[MicroOpen; 5], FeeError> {
+        let revenue = &self.revenue;
+        let policy = [
+            revenue.contributors,
+            revenue.base_author,
+            revenue.server,
+            revenue.committee,
+            revenue.stakers,
+        ];
+        let whole = policy.iter().map(|p| u64::from(p.0)).sum();
+        if whole != u64::from(Ppb::ONE.0) {
+            return Err(FeeError::Policy(whole));
+        }
+        let weights: Vec<(usize, u64)> = (policy.iter().enumerate())
+            .map(|(n, p)| (n, u64::from(p.0)))
+            .collect();
+        let portions = money::split(self.amount, &weights).expect("the portions are a whole");
+        Ok(portions.try_into().expect("five of five"))
+    }
+
+    fn contributors(
+        &self,
+        parts: &mut Parts,
+        portion: MicroOpen,
+        base_author: Option<Account>,
+    ) -> Result<(), FeeError> {
+        let shaped = &self.shaped;
+        let agreed = (shaped.agreed.iter())
+            .map(|(peer, weight)| (Some(Account::Contributor(*peer)), *weight));
+        let weights: Vec<(Option<Account>, u128)> = agreed
+            .chain([(base_author, shaped.nobody), (None, shaped.by_credits)])
+            .collect();
+        let amounts = money::split_wide(portion, &weights).ok_or(FeeError::Nobody)?;
+        for ((account, _), amount) in weights.into_iter().zip(amounts) {
+            parts.pay_or_leave(account, amount);
+        }
+        Ok(())
+    }
+}
+
+/// What accounts get, and what is left for the run's credits.
+#[derive(Default)]
+struct Parts {
+    of: BTreeMap<Account, MicroOpen>,
+    left: MicroOpen,
+}
+
+impl Parts {
+    fn pay(&mut self, account: Account, amount: MicroOpen) {
+        if amount > MicroOpen(0) {
+            self.of.entry(account).or_default().0 += amount.0;
+        }
+    }
+
+    fn pay_or_leave(&mut self, account: Option<Account>, amount: MicroOpen) {
+        match account {
+            Some(account) => self.pay(account, amount),
+            None => self.left.0 += amount.0,
+        }
+    }
+
+    fn pay_by(&mut self, portion: MicroOpen, weights: &[(PeerId, u64)], to: fn(PeerId) -> Account) {
+        let Some(amounts) = money::split(portion, weights) else {
+            self.left.0 += portion.0;
+            return;
+        };
+        for ((peer, _), amount) in weights.iter().zip(amounts) {
+            self.pay(to(*peer), amount);
+        }
+    }
+}
+
+/// Postings of fees; they add up to zero.
 ///
 /// # Errors
 /// See [`FeeError`].
-pub fn postings(usage: &Usage) -> Result<Vec<Posting>, FeeError> {
-    let revenue = &usage.revenue;
-    let policy = [
-        revenue.contributors,
-        revenue.base_author,
-        revenue.server,
-        revenue.committee,
-        revenue.stakers,
-    ];
-    let whole = policy.iter().map(|p| u64::from(p.0)).sum();
-    if whole != u64::from(Ppb::ONE.0) {
-        return Err(FeeError::Policy(whole));
-    }
-    let weights: Vec<(usize, u64)> = (policy.iter().enumerate())
-        .map(|(n, p)| (n, u64::from(p.0)))
-        .collect();
-    let portions = money::split(usage.fee, &weights).expect("the portions are a whole");
-    let mut out = vec![Posting {
-        account: Account::Consumer(usage.consumer),
-        amount: Balance::minus(usage.fee)?,
-    }];
-    contributors(&mut out, portions[0], &usage.shares)?;
-    pay(&mut out, Account::BaseAuthor(usage.base), portions[1])?;
-    pay(&mut out, Account::Server(usage.server), portions[2])?;
-    committee(&mut out, portions[3], &usage.committee)?;
-    pay(&mut out, Account::Stakers, portions[4])?;
-    Ok(out)
-}
-
-fn contributors(
-    out: &mut Vec<Posting>,
-    portion: MicroOpen,
-    shares: &AnswerShares,
-) -> Result<(), FeeError> {
-    let named = (shares.shares.iter()).map(|s| (Account::Contributor(s.peer), s.share));
-    let payees: Vec<(Account, u64)> = named
-        .chain([(Account::Unallocated, shares.nobody)])
-        .map(|(account, share)| (account, u64::from(share.0)))
-        .collect();
-    let whole = payees.iter().map(|(_, share)| share).sum();
-    if whole != u64::from(Ppb::ONE.0) {
-        return Err(FeeError::Shares(whole));
-    }
-    let parts = money::split(portion, &payees).expect("the shares are a whole");
-    for ((account, _), part) in payees.into_iter().zip(parts) {
-        pay(out, account, part)?;
-    }
-    Ok(())
-}
-
-fn committee(
-    out: &mut Vec<Posting>,
-    portion: MicroOpen,
-    members: &[PeerId],
-) -> Result<(), FeeError> {
-    let Some((each, dust)) = money::split_equal(portion, members.len()) else {
-        return pay(out, Account::Unallocated, portion);
+pub fn postings(fees: &Fees) -> Result<Vec<Posting>, FeeError> {
+    let from = match fees.source {
+        Source::Answers { payer, .. } => Account::Consumer(payer),
+        Source::Unexplained => Account::Till,
     };
-    for member in members {
-        pay(out, Account::Committee(*member), each)?;
-    }
-    pay(out, Account::Dust, dust)
-}
-
-fn pay(out: &mut Vec<Posting>, account: Account, amount: MicroOpen) -> Result<(), FeeError> {
-    if amount > MicroOpen(0) {
+    let mut out = vec![Posting {
+        account: from,
+        amount: Balance::minus(fees.amount)?,
+    }];
+    for (account, amount) in fees.parts()? {
         let amount = Balance::plus(amount)?;
         out.push(Posting { account, amount });
     }
-    Ok(())
+    Ok(out)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tributary_protocol::id::NanoNats;
-
-    use super::*;
-    use crate::query::AnswerShare;
-
-    fn peer(n: u8) -> PeerId {
-        PeerId(Digest::from_bytes([n; 32]))
-    }
-
-    fn usage(fee: u128, policy: [u32; 5], shares: &[u32], members: u8) -> Usage {
-        let given: u32 = shares.iter().sum();
-        Usage {
-            run: RunId::default(),
-            answer: Digest::default(),
-            consumer: peer(200),
-            server: peer(201),
-            fee: MicroOpen(fee),
-            revenue: RevenueSplit {
-                contributors: Ppb(policy[0]),
-                base_author: Ppb(policy[1]),
-                server: Ppb(policy[2]),
-                committee: Ppb(policy[3]),
-                stakers: Ppb(policy[4]),
-            },
-            base: Digest::from_bytes([9; 32]),
-            committee: (100..100 + members).map(peer).collect(),
-            shares: AnswerShares {
-                nobody: Ppb(1_000_000_000 - given),
-                shares: (shares.iter().enumerate())
-                    .map(|(n, &share)| AnswerShare {
-                        peer: peer(n as u8),
-                        influence: NanoNats(i64::from(share)),
-                        share: Ppb(share),
-                    })
-                    .collect(),
-            },
-        }
-    }
-
-    const POLICY: [u32; 5] = [
-        600_000_000,
-        100_000_000,
-        200_000_000,
-        50_000_000,
-        50_000_000,
-    ];
-
-    fn paid(postings: &[Posting], account: Account) -> i128 {
-        let of = |p: &&Posting| p.account == account;
-        postings.iter().filter(of).map(|p| p.amount.0).sum()
-    }
-
-    #[test]
-    fn a_fee_reaches_everyone_the_policy_names() {
-        let usage = usage(1000, POLICY, &[250_000_000, 500_000_000], 3);
-        let made = postings(&usage).expect("a whole policy");
-        let expected = [
-            (Account::Consumer(peer(200)), -1000),
-            (Account::Contributor(peer(0)), 150),
-            (Account::Contributor(peer(1)), 300),
-            (Account::Unallocated, 150),
-            (Account::BaseAuthor(usage.base), 100),
-            (Account::Server(peer(201)), 200),
-            (Account::Committee(peer(101)), 16),
-            (Account::Dust, 2),
-            (Account::Stakers, 50),
-        ];
-        for (account, amount) in expected {
-            assert_eq!(paid(&made, account), amount, "{account}");
-        }
-    }
-
-    #[test]
-    fn a_portion_without_a_payee_waits_unallocated() {
-        let made = postings(&usage(1000, POLICY, &[1_000_000_000], 0)).expect("a whole policy");
-        assert_eq!(paid(&made, Account::Unallocated), 50);
-    }
-
-    #[test]
-    fn policies_and_shares_that_are_no_whole_are_refused() {
-        let mut odd = usage(10, POLICY, &[1], 1);
-        odd.shares.nobody = Ppb(1);
-        assert_eq!(postings(&odd), Err(FeeError::Shares(2)));
-        odd.revenue.server = Ppb(0);
-        assert_eq!(postings(&odd), Err(FeeError::Policy(800_000_000)));
-        let absurd = usage(u128::MAX, POLICY, &[1], 1);
-        assert!(matches!(postings(&absurd), Err(FeeError::Money(_))));
-    }
-
-    proptest! {
-        #[test]
-        fn postings_of_a_fee_add_up_to_zero(
-            fee in 0..=money::MAX_AMOUNT.0,
-            cuts in prop::collection::vec(0u32..=1_000_000_000, 4),
-            shares in prop::collection::vec(0u32..100_000_000, 0..10),
-            members in 0u8..20,
-        ) {
-            let mut cuts = cuts;
-            cuts.sort_unstable();
-            let ends = [&[0], &cuts[..], &[1_000_000_000]].concat();
-            let mut policy = [0; 5];
-            for (portion, pair) in policy.iter_mut().zip(ends.windows(2)) {
-                *portion = pair[1] - pair[0];
-            }
-            let made = postings(&usage(fee, policy, &shares, members)).expect("a whole policy");
-            prop_assert_eq!(made.iter().map(|p| p.amount.0).sum::<i128>(), 0);
-            let payer = Account::Consumer(peer(200));
-            prop_assert!(made.iter().all(|p| p.account == payer || p.amount.0 > 0));
-        }
-    }
-}
+mod tests;

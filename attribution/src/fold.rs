@@ -1,6 +1,6 @@
 //! The books: certified facts in, postings that sum to zero, balances out.
 //!
-//! A [`Fact`] is what a certificate (or a signed answer) makes true about money, reduced to plain
+//! A [`Fact`] is what a certificate makes true about money, reduced to plain
 //! data, so that the daemon that follows a run and an auditor with bytes alone fold the same thing.
 //! Facts are named; one that is already in the books changes nothing, and the order in which facts
 //! arrive changes no balance. Whether a fact is certified is decided before it comes here.
@@ -8,16 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId, Scope};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::reject::Rejection;
-use tributary_protocol::round::RoundValue;
+use tributary_protocol::round::{EntryRef, RoundValue};
 
 use crate::account::Account;
 use crate::closing::{Closing, Running};
 use crate::credit::{self, CreditError, Offer, RoundCredits, Served};
-use crate::fee::{self, FeeError, Usage};
+use crate::fee::{self, FeeError, Fees, Source};
 use crate::money::{Balance, MoneyError};
 use crate::significance::{Significance, TestedScore};
 
@@ -83,7 +82,7 @@ impl CertifiedRound {
         let facts = facts(manifest, values, funding)?.into_iter();
         let rounds = facts.filter_map(|fact| match fact {
             Fact::Round(round) => Some(round),
-            Fact::Usage(_) | Fact::Closing(_) => None,
+            Fact::Fees(_) | Fact::Closing(_) => None,
         });
         Ok(rounds.collect())
     }
@@ -137,6 +136,18 @@ impl Chain {
     /// The round that comes next.
     pub fn expected(&self) -> Round {
         self.expected
+    }
+
+    /// The run's credits so far: everybody that was ever scored, with its part of what rounds gained, in billionths of a
+    /// nanonat, ordered by peer.
+    pub fn credits(&self) -> Vec<(PeerId, u128)> {
+        let credits = self.running.credits().iter();
+        credits.map(|(peer, credit)| (*peer, *credit)).collect()
+    }
+
+    /// Everybody that was ever scored, ordered.
+    pub fn scored(&self) -> impl Iterator<Item = PeerId> {
+        self.running.credits().keys().copied()
     }
 
     /// One value on; the round that it makes final, if any, and behind the last what becomes of what waited.
@@ -193,8 +204,8 @@ impl Chain {
 pub enum Fact {
     /// A scored round pays its contributors.
     Round(CertifiedRound),
-    /// A paid answer.
-    Usage(Usage),
+    /// Fees of answers.
+    Fees(Fees),
     /// A run closes: what waited is given out.
     Closing(Closing),
 }
@@ -204,8 +215,8 @@ pub enum Fact {
 pub enum FactId {
     /// A round of a run.
     Round(RunId, Round),
-    /// An answer by an adapter of a run.
-    Usage(RunId, Digest),
+    /// Fees that a run had at a height: of an entry of answers, or of none.
+    Fees(RunId, Round, Option<EntryRef>),
     /// The closing of a run.
     Closing(RunId),
 }
@@ -214,7 +225,7 @@ impl FactId {
     /// The run that it is about.
     pub fn run(&self) -> RunId {
         match *self {
-            Self::Round(run, _) | Self::Usage(run, _) | Self::Closing(run) => run,
+            Self::Round(run, _) | Self::Fees(run, ..) | Self::Closing(run) => run,
         }
     }
 
@@ -229,7 +240,13 @@ impl Fact {
     pub fn id(&self) -> FactId {
         match self {
             Self::Round(round) => FactId::Round(round.run, round.round),
-            Self::Usage(usage) => FactId::Usage(usage.run, usage.answer),
+            Self::Fees(fees) => {
+                let at = match fees.source {
+                    Source::Answers { at, .. } => Some(at),
+                    Source::Unexplained => None,
+                };
+                FactId::Fees(fees.run, fees.round, at)
+            }
             Self::Closing(closing) => FactId::Closing(closing.run),
         }
     }
@@ -247,8 +264,7 @@ pub struct Posting {
 /// Why a fact does not go into the books.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
-    /// Another fact of the same name is in the books: two certificates for one round, or two answers
-    /// under one hash. Over a third of a committee broke its word; neither may be chosen here.
+    /// Another fact of the same name is in the books: two certificates for one height. Over a third of a committee broke its word; neither may be chosen here.
     #[error("{0:?} is in the books with other content: keep both certificates as evidence")]
     Conflict(FactId),
     /// A chain with a hole: what counts later hangs on the scores before.
@@ -265,8 +281,8 @@ pub enum FoldError {
     /// The round's scores or budget are not what a certificate can say.
     #[error("round cannot be credited: {0}")]
     Credit(#[from] CreditError),
-    /// The answer's fee cannot be split.
-    #[error("fee cannot be split: {0}")]
+    /// Fees cannot be split.
+    #[error("fees cannot be split: {0}")]
     Fee(#[from] FeeError),
     /// An amount or a balance out of range.
     #[error(transparent)]
@@ -289,7 +305,7 @@ fn post(fact: &Fact) -> Result<(Option<RoundCredits>, Vec<Posting>), FoldError> 
             let postings = round_postings(round, &credits)?;
             Ok((Some(credits), postings))
         }
-        Fact::Usage(usage) => Ok((None, fee::postings(usage)?)),
+        Fact::Fees(fees) => Ok((None, fee::postings(fees)?)),
         Fact::Closing(closing) => Ok((None, closing.postings()?)),
     }
 }
@@ -424,7 +440,7 @@ impl Books {
         let of_run = FactId::Round(run, Round(0))..=FactId::Round(run, Round(u32::MAX));
         (self.facts.range(of_run)).filter_map(|(_, posted)| match &posted.fact {
             Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
-            Fact::Usage(_) | Fact::Closing(_) => None,
+            Fact::Fees(_) | Fact::Closing(_) => None,
         })
     }
 
@@ -432,7 +448,7 @@ impl Books {
     pub fn closing(&self, run: RunId) -> Option<&Closing> {
         match &self.facts.get(&FactId::Closing(run))?.fact {
             Fact::Closing(closing) => Some(closing),
-            Fact::Round(_) | Fact::Usage(_) => None,
+            Fact::Round(_) | Fact::Fees(_) => None,
         }
     }
 
@@ -441,7 +457,7 @@ impl Books {
         let posted = self.facts.get(&FactId::Round(run, round))?;
         match &posted.fact {
             Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
-            Fact::Usage(_) | Fact::Closing(_) => None,
+            Fact::Fees(_) | Fact::Closing(_) => None,
         }
     }
 

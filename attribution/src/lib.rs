@@ -9,7 +9,7 @@
 //!                                          credit::assign   (integers from here on)
 //!   answer's gradient                            │
 //!         ▼                                      ▼
-//!   query::shares ──► fee::Usage ──────► fold::Books ──► statement::Statement
+//!   query::shares ──► fee::Fees ───────► fold::Books ──► statement::Statement
 //!   (one backward pass)                  (postings that sum to zero)
 //! ```
 //!

@@ -129,6 +129,21 @@ pub fn split<I: Ord>(amount: MicroOpen, weights: &[(I, u64)]) -> Option<Vec<Micr
     Some(parts.into_iter().map(MicroOpen).collect())
 }
 
+/// [`split`] by weights of up to 128 bits, together below 2^127. Of weights that are more than 64 bits all together, the
+/// last bits are left out of everybody's.
+pub fn split_wide<I: Ord + Copy>(
+    amount: MicroOpen,
+    weights: &[(I, u128)],
+) -> Option<Vec<MicroOpen>> {
+    let total: u128 = weights.iter().map(|(_, weight)| weight).sum();
+    let shift = u128::BITS.saturating_sub(total.leading_zeros() + u64::BITS);
+    let narrow = |weight: u128| u64::try_from(weight >> shift).expect("shifted to 64 bits");
+    let weights: Vec<(I, u64)> = (weights.iter())
+        .map(|(id, weight)| (*id, narrow(*weight)))
+        .collect();
+    split(amount, &weights)
+}
+
 /// Equal parts for `heads` and the rest, which is less than one unit per head. The rest is dust:
 /// giving it out by id would favour the same peers in every one of very many small events. `None`
 /// for no heads.

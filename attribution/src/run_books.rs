@@ -3,12 +3,14 @@
 //! ```text
 //!   certified value ─┬─ filings: binds, signatures of roots, transactions ──► test chain ──► what is deposited
 //!                    │                                                                        │
-//!                    └─ scores, sheets ──► fold::Chain (funded by that) ──► facts ──► Books ──┴─► payees ──► Root
+//!                    ├─ scores, sheets ──► fold::Chain (funded by that) ──► facts ──► Books ──┼─► payees ──► Root
+//!                    └─ answers ──► fees (what channels were claimed for) ──► facts ──────────┘
 //! ```
 //!
 //! Everything follows from the manifest and the certified bytes, so every peer and every auditor has the same books and
 //! signs the same root. A filing that comes to nothing changes nothing.
 
+mod fees;
 mod keeper;
 mod line;
 mod payees;
@@ -23,10 +25,16 @@ use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::state::{self, Head};
 
+use crate::account::Account;
+use crate::fee::Fees;
 use crate::fold::{Books, Chain, Fact, FactId, FoldError, Funding, postings};
 use crate::money::Balance;
 use crate::settlement::Address;
+use crate::voucher::ChannelId;
+use fees::FeeQueue;
 use payees::Payees;
+
+pub use fees::ANNOUNCED_HEIGHTS;
 
 pub use keeper::{Filer, test_terms};
 pub use line::{Capacity, StatementLine};
@@ -44,6 +52,7 @@ pub struct RunBooks {
     books: Books,
     payees: Payees,
     settled: Option<Box<Settled>>,
+    fees: FeeQueue,
     /// Filings that were put in order: naming one again changes nothing.
     filed: BTreeSet<EntryRef>,
 }
@@ -53,13 +62,18 @@ impl RunBooks {
     pub fn new(manifest: &Manifest) -> Self {
         let run = manifest.run_id();
         let settlement = manifest.payment.settlement.as_ref();
+        let mut payees = Payees::default();
+        if let Some(account) = manifest.payment.base_account {
+            payees.bind(base_author(manifest), Address(account.0), Round(0));
+        }
         Self {
             run,
             head: None,
             rounds: Chain::new(manifest),
             books: Books::new(),
-            payees: Payees::default(),
+            payees,
             settled: settlement.map(|terms| Box::new(Settled::new(run, terms))),
+            fees: FeeQueue::default(),
             filed: BTreeSet::new(),
         }
     }
@@ -91,10 +105,15 @@ impl RunBooks {
             false => Funding::default(),
         };
         let facts = self.rounds.push(manifest, value, &funding)?;
-        let mut made = Vec::with_capacity(facts.len());
-        for fact in facts {
+        let fees = self.collect_fees(manifest, value.round, &funding);
+        let mut made = Vec::with_capacity(facts.len() + fees.len());
+        let mut earned = Earned::new();
+        for fact in facts.into_iter().chain(fees) {
             made.push(fact.id());
-            self.post(value.round, fact)?;
+            self.post(value.round, fact, &mut earned)?;
+        }
+        for ((judged, capacity, peer), amount) in earned {
+            self.payees.earn(peer, (judged, capacity), amount);
         }
         if let Some(settled) = &mut self.settled {
             let is_closed = value.round >= manifest.closing_round();
@@ -115,7 +134,31 @@ impl RunBooks {
         Ok(before.map(|head| head.electorate).unwrap_or_default())
     }
 
-    /// Puts in order what a value names: first who is paid where, then signatures of the root before, then transactions.
+    /// What of the run's fees is given out at a height.
+    fn collect_fees(&mut self, manifest: &Manifest, round: Round, funding: &Funding) -> Vec<Fact> {
+        let Some(settled) = &self.settled else {
+            return Vec::new();
+        };
+        let collected = self.fees.collect(settled, round);
+        let fact = |(source, amount, shaped)| {
+            Fact::Fees(Fees {
+                run: self.run,
+                round,
+                source,
+                amount,
+                revenue: manifest.payment.revenue,
+                base: (manifest.payment.base_account).map(|_| manifest.model.base.hash),
+                committee: funding.signers.clone(),
+                stakers: settled.stakers(&self.payees),
+                shaped,
+                credits: self.rounds.credits(),
+            })
+        };
+        collected.into_iter().map(fact).collect()
+    }
+
+    /// Puts in order what a value names: first who is paid where, then signatures of the root before, answers, and then
+    /// transactions.
     fn take_filings(
         &mut self,
         value: &RoundValue,
@@ -128,28 +171,39 @@ impl RunBooks {
             return Funding::default();
         };
         let fresh = value.filings.iter().filter(|at| self.filed.insert(**at));
-        let fresh: Vec<(PeerId, &Entry)> = fresh
-            .filter_map(|at| Some((at.author, filings.get(at)?)))
+        let fresh: Vec<(EntryRef, &Entry)> = fresh
+            .filter_map(|at| Some((*at, filings.get(at)?)))
             .collect();
-        for (author, entry) in &fresh {
+        for (at, entry) in &fresh {
             if let Entry::Bind(bind) = entry
-                && let Some(account) = settled.bound_account(*author, bind)
+                && let Some(account) = settled.bound_account(at.author, bind)
             {
-                self.payees.bind(*author, account, round);
+                self.payees.bind(at.author, account, round);
             }
         }
         let mut signed = BTreeSet::new();
-        for (author, entry) in &fresh {
+        for (at, entry) in &fresh {
             if let Entry::RootSignature(signature) = entry
-                && let Some(account) = self.payees.account(author)
-                && settled.take_signature(*author, account, signature)
+                && let Some(account) = self.payees.account(&at.author)
+                && settled.take_signature(at.author, account, signature)
                 && Some(signature.round) == round.previous()
             {
-                signed.insert(*author);
+                signed.insert(at.author);
             }
         }
-        let sent = fresh.iter().filter_map(|(author, entry)| match entry {
-            Entry::Transaction(transaction) => Some((self.payees.account(author)?, transaction)),
+        let scored: BTreeSet<PeerId> = self.rounds.scored().collect();
+        for (at, entry) in &fresh {
+            if let Entry::Answers(answers) = entry
+                && let Some(account) = self.payees.account(&at.author)
+            {
+                let now = (round, &scored);
+                self.fees.announce(settled, (*at, account), answers, now);
+            }
+        }
+        let sent = fresh.iter().filter_map(|(at, entry)| match entry {
+            Entry::Transaction(transaction) => {
+                Some((self.payees.account(&at.author)?, transaction))
+            }
             _ => None,
         });
         let deposited = settled.run_block(round, sent);
@@ -160,20 +214,20 @@ impl RunBooks {
         }
     }
 
-    /// Posts a fact, and pays its earnings to accounts.
-    fn post(&mut self, round: Round, fact: Fact) -> Result<(), FoldError> {
+    /// Posts a fact, and adds up what it pays.
+    fn post(&mut self, round: Round, fact: Fact, earned: &mut Earned) -> Result<(), FoldError> {
         let judged = match fact.id() {
             FactId::Round(_, judged) => judged,
-            FactId::Usage(..) | FactId::Closing(_) => round,
+            FactId::Fees(..) | FactId::Closing(_) => round,
         };
         for posting in postings(&fact)? {
             let (Some(peer), Some(capacity)) =
-                (posting.account.holder(), Capacity::of(&posting, &fact))
+                (payee(&posting.account), Capacity::of(&posting, &fact))
             else {
                 continue;
             };
             let amount = MicroOpen(posting.amount.0.unsigned_abs());
-            self.payees.earn(peer, (judged, capacity), amount);
+            earned.entry((judged, capacity, peer)).or_default().0 += amount.0;
         }
         self.books.add(fact)?;
         Ok(())
@@ -204,6 +258,11 @@ impl RunBooks {
         self.payees.unbound()
     }
 
+    /// What of a channel's total stands in answers that were filed and whose money has not come.
+    pub fn answers_waiting(&self, channel: ChannelId) -> Option<(MicroOpen, MicroOpen)> {
+        self.fees.waiting(channel)
+    }
+
     /// Whether a certificate has put a filing in order.
     pub fn has_filed(&self, at: &EntryRef) -> bool {
         self.filed.contains(at)
@@ -215,9 +274,7 @@ impl RunBooks {
     pub fn is_conserved(&self) -> bool {
         let earned: u128 = (self.books.balances())
             .filter(|(_, account, balance)| {
-                account.holder().is_some()
-                    && Capacity::of_account(account).is_some()
-                    && balance.0 > 0
+                payee(account).is_some() && Capacity::of_account(account).is_some() && balance.0 > 0
             })
             .map(|(_, _, balance)| balance.0.unsigned_abs())
             .sum();
@@ -239,6 +296,22 @@ impl RunBooks {
     pub fn settled(&self) -> Option<&Settled> {
         self.settled.as_deref()
     }
+}
+
+/// What a height pays: one line for each round, capacity and peer.
+type Earned = BTreeMap<(Round, Capacity, PeerId), MicroOpen>;
+
+/// Whose earnings an account holds: a peer's, or the base author's under [`base_author`]'s name.
+fn payee(account: &Account) -> Option<PeerId> {
+    match account {
+        Account::BaseAuthor(base) => Some(PeerId(*base)),
+        _ => account.holder(),
+    }
+}
+
+/// The base author's name among payees: the base's hash in place of a key.
+fn base_author(manifest: &Manifest) -> PeerId {
+    PeerId(manifest.model.base.hash)
 }
 
 #[cfg(test)]

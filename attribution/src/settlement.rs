@@ -34,7 +34,9 @@ pub use keccak::{Keccak, ParseKeccakError};
 pub use lines::{LineProof, LineSum, Lines, Sibling};
 pub use refused::Refused;
 pub use signature::{EvmKey, KeyError, Signature, SignatureError};
-pub use terms::{Binding, ChainId, Confirm, Deployment, Key, Root, Slash, Terms, TermsError};
+pub use terms::{
+    Agreement, Binding, ChainId, Confirm, Deployment, Key, Root, Slash, Terms, TermsError,
+};
 
 pub(crate) use typed::digest;
 

@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tributary_attribution::credit::{Offer, Served};
-use tributary_attribution::fee::Usage;
+use tributary_attribution::fee::{Fees, Shaped, Source};
 use tributary_attribution::fold::FoldError;
-use tributary_attribution::query::{AnswerShare, AnswerShares};
 use tributary_attribution::settlement::{Address, Balances, BaseUnits, SumNode};
 use tributary_attribution::significance::{CumulativeScore, TestedScore};
 use tributary_attribution::{Balance, Books, CertifiedRound, Closing, Fact};
 use tributary_protocol::hash::{Digest, Domain, Hasher, Stream};
-use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round, RunId};
+use tributary_protocol::id::{BlockId, MicroOpen, NanoNats, PeerId, Ppb, Round, RunId};
 use tributary_protocol::manifest::{RevenueSplit, RoundSplit};
-use tributary_protocol::round::FinalScore;
+use tributary_protocol::round::{EntryRef, FinalScore};
 
 const RUNS: u64 = 6;
 const PEERS: u64 = 40;
@@ -109,25 +108,33 @@ impl Facts {
         })
     }
 
-    fn usage(&mut self, of: u64) -> Fact {
+    fn weighed(&mut self, most: u64, base: u64) -> Vec<(PeerId, u64)> {
+        let some = self.some(most);
+        some.into_iter().map(|n| (peer(base + n), n + 1)).collect()
+    }
+
+    fn fees(&mut self, of: u64) -> Fact {
         self.answers += 1;
-        let mut left = 1_000_000_000;
-        let mut shares = Vec::new();
-        for n in self.some(10) {
-            let share = self.draws.below(left / 2 + 1) as u32;
-            left -= u64::from(share);
-            shares.push(AnswerShare {
-                peer: peer(n),
-                influence: NanoNats(share.into()),
-                share: Ppb(share),
-            });
-        }
-        Fact::Usage(Usage {
+        let wide = |weights: Vec<(PeerId, u64)>| -> Vec<(PeerId, u128)> {
+            let weights = weights.into_iter();
+            weights
+                .map(|(peer, weight)| (peer, u128::from(weight) << 40))
+                .collect()
+        };
+        let at = EntryRef {
+            author: peer(300 + self.below(5)),
+            block: BlockId(name(3, self.answers)),
+            ..EntryRef::default()
+        };
+        Fact::Fees(Fees {
             run: run(of),
-            answer: name(3, self.answers),
-            consumer: peer(200 + self.below(20)),
-            server: peer(300 + self.below(5)),
-            fee: self.amount(),
+            round: Round(self.below(1000) as u32),
+            source: Source::Answers {
+                at,
+                server: at.author,
+                payer: Address([self.below(20) as u8; 20]),
+            },
+            amount: self.amount(),
             revenue: RevenueSplit {
                 contributors: Ppb(700_000_000),
                 base_author: Ppb(100_000_000),
@@ -135,12 +142,15 @@ impl Facts {
                 committee: Ppb(60_000_000),
                 stakers: Ppb(40_000_000),
             },
-            base: name(4, of),
-            committee: (0..self.below(9)).map(|n| peer(400 + n)).collect(),
-            shares: AnswerShares {
-                shares,
-                nobody: Ppb(left as u32),
+            base: (self.below(2) == 0).then(|| name(4, of)),
+            committee: self.weighed(9, 400),
+            stakers: self.weighed(9, 400),
+            shaped: Shaped {
+                agreed: wide(self.weighed(10, 0)),
+                nobody: self.below(1 << 40).into(),
+                by_credits: 1,
             },
+            credits: wide(self.weighed(10, 0)),
         })
     }
 
@@ -148,7 +158,7 @@ impl Facts {
         let of = self.below(RUNS);
         match self.below(4) {
             0 => self.round(of),
-            _ => self.usage(of),
+            _ => self.fees(of),
         }
     }
 
@@ -157,7 +167,7 @@ impl Facts {
         let mut forked = fact.clone();
         match &mut forked {
             Fact::Round(round) => round.sponsor = peer(999),
-            Fact::Usage(usage) => usage.fee.0 += 1,
+            Fact::Fees(fees) => fees.amount.0 += 1,
             Fact::Closing(closing) => closing.waiting.0 += 1,
         }
         forked
@@ -165,12 +175,12 @@ impl Facts {
 
     /// What no certificate can say, under a new name.
     fn senseless(&mut self) -> Fact {
-        let mut fact = self.usage(0);
-        if let Fact::Usage(usage) = &mut fact {
+        let mut fact = self.fees(0);
+        if let Fact::Fees(fees) = &mut fact {
             match self.draws.below(3) {
-                0 => usage.revenue.server = Ppb(0),
-                1 => usage.shares.nobody = Ppb(usage.shares.nobody.0 ^ 1),
-                _ => usage.fee = MicroOpen(u128::MAX),
+                0 => fees.revenue.server = Ppb(0),
+                1 => fees.shaped = Shaped::default(),
+                _ => fees.amount = MicroOpen(u128::MAX),
             }
         }
         fact

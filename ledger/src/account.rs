@@ -353,7 +353,8 @@ fn postings(
     for fact in books.facts().filter(|fact| fact.id().run() == run) {
         let round = match fact.id() {
             FactId::Round(_, round) => round,
-            FactId::Usage(..) | FactId::Closing(_) => manifest.closing_round(),
+            FactId::Fees(_, round, _) => round,
+            FactId::Closing(_) => manifest.closing_round(),
         };
         let own = fold::postings(fact).unwrap_or_default().into_iter();
         let own = own.filter(|posting| posting.account.holder() == Some(peer));

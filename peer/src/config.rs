@@ -151,6 +151,9 @@ pub struct RunFile {
     /// How usage fees are split.
     #[serde(default)]
     pub revenue: RevenueTable,
+    /// The account that the base model's author is paid at; empty: none.
+    #[serde(default)]
+    pub base_account: String,
     /// Where the run's money lies.
     #[serde(default)]
     pub chain: ChainName,
@@ -364,6 +367,7 @@ impl RunFile {
                 price_per_nat: self.price()?,
                 round: self.round_split()?,
                 revenue: self.revenue()?,
+                base_account: self.base_account()?,
                 settlement: None,
             },
         })

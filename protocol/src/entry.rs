@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec;
-use crate::filing::{Bind, RootSignature, Transaction};
+use crate::filing::{Answers, Bind, RootSignature, Transaction};
 use crate::hash::{self, Digest, Domain};
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
@@ -43,6 +43,8 @@ pub enum Entry {
     RootSignature(RootSignature),
     /// Calls a contract on the test chain.
     Transaction(Transaction),
+    /// Answers that the author served for pay.
+    Answers(Answers),
 }
 
 /// A membership request.
@@ -178,6 +180,7 @@ impl Entry {
             Self::Bind(_) => Ok(()),
             Self::RootSignature(signature) => signature.check(),
             Self::Transaction(transaction) => transaction.check(),
+            Self::Answers(answers) => answers.check(),
         }
     }
 }

@@ -84,12 +84,19 @@ pub const MAX_ROUNDS: u32 = 100_000;
 pub const MAX_HEIGHT: u32 = 2 * MAX_ROUNDS;
 /// Milliseconds that an epoch waits, from the first filing on, for what was filed with it.
 pub const EPOCH_WAIT_MS: u64 = 500;
+/// Milliseconds after which one epoch less counts for how long the next waits, so that a run which is asked for something
+/// now and then answers as fast as on its first day.
+pub const EPOCH_REST_MS: u64 = 60_000;
 /// Filings that one height puts in order: a signature of each member of the largest electorate, and as many others.
 pub const MAX_FILINGS: usize = 128;
 /// Filings of one author that one height puts in order, so that nobody crowds out others.
 pub const MAX_FILINGS_PER_AUTHOR: usize = 4;
 /// Bytes of a transaction's data: a root with 64 signatures takes five thousand, five claims out of the largest tree as many.
 pub const MAX_TRANSACTION_BYTES: usize = 6 * 1024;
+/// Answers of one entry, all charged to one channel: four thousand bytes.
+pub const MAX_ANSWERS: usize = 32;
+/// Shares in one entry of answers, of all its answers together: two and a half thousand bytes.
+pub const MAX_ANSWER_SHARES: usize = 64;
 /// Seconds of any time in a run's terms of settlement: ten years, so that no sum of times leaves the chain's numbers.
 pub const MAX_SETTLEMENT_S: u32 = 3650 * 24 * 3600;
 /// Optimizer steps of one round. Beyond this, updates of different members drift too far apart to

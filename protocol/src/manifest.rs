@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 
 use crate::adapter::{AdapterShape, Trainable};
 use crate::codec;
+use crate::filing::EvmAddress;
 use crate::hash::{self, Digest, Domain};
 use crate::id::{BlobRef, MicroOpen, PeerId, Ppb, Round, RunId};
 
@@ -128,6 +129,8 @@ pub struct Payment {
     pub round: RoundSplit,
     /// How usage fees are split.
     pub revenue: RevenueSplit,
+    /// Where the author of the base model is paid. None: nobody is, and the part is split by the run's credits.
+    pub base_account: Option<EvmAddress>,
     /// Where the money lies. None: nothing is deposited, and no round is funded.
     pub settlement: Option<Settlement>,
 }

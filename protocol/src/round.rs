@@ -10,7 +10,7 @@ use crate::id::{
 };
 
 /// Where an entry stands: its author's block and its place in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct EntryRef {
     /// The log's author.
     pub author: PeerId,

@@ -172,6 +172,7 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
         Entry::Bind(bind()),
         Entry::RootSignature(root_signature()),
         Entry::Transaction(transaction()),
+        Entry::Answers(answers()),
     ];
     let seeds: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
     feed("entry", &seeds, |bytes| {

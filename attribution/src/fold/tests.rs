@@ -1,14 +1,16 @@
 //! What each fact moves, and that repeated and refused ones leave the books alone.
 
 use proptest::prelude::*;
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{BlobRef, BlockId, NanoNats, Ppb, Scope, Seq};
 use tributary_protocol::manifest::RevenueSplit;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, Missed};
 
 use super::*;
 use crate::credit::Outcome;
+use crate::fee::Shaped;
 use crate::money::MAX_AMOUNT;
-use crate::query::{AnswerShare, AnswerShares};
+use crate::settlement::Address;
 use crate::significance::CumulativeScore;
 
 fn peer(n: u8) -> PeerId {
@@ -68,13 +70,22 @@ fn holding_back(mut round: CertifiedRound, held: &[usize]) -> CertifiedRound {
     round
 }
 
-fn usage(of: u8, answer: u8, fee: u128, share: u32) -> Usage {
-    Usage {
+fn fees(of: u8, answer: u8, amount: u128, share: u32) -> Fees {
+    let author = peer(252);
+    let at = EntryRef {
+        author,
+        seq: Seq(answer.into()),
+        ..EntryRef::default()
+    };
+    Fees {
         run: run(of),
-        answer: Digest::from_bytes([answer; 32]),
-        consumer: peer(251),
-        server: peer(252),
-        fee: MicroOpen(fee),
+        round: Round(answer.into()),
+        source: Source::Answers {
+            at,
+            server: author,
+            payer: Address([0xfb; 20]),
+        },
+        amount: MicroOpen(amount),
         revenue: RevenueSplit {
             contributors: Ppb(700_000_000),
             base_author: Ppb(100_000_000),
@@ -82,16 +93,15 @@ fn usage(of: u8, answer: u8, fee: u128, share: u32) -> Usage {
             committee: Ppb(50_000_000),
             stakers: Ppb(50_000_000),
         },
-        base: Digest::default(),
-        committee: vec![peer(1), peer(2), peer(3)],
-        shares: AnswerShares {
-            nobody: Ppb(1_000_000_000 - share),
-            shares: vec![AnswerShare {
-                peer: peer(1),
-                influence: NanoNats(1),
-                share: Ppb(share),
-            }],
+        base: Some(Digest::default()),
+        committee: vec![(peer(1), 1), (peer(2), 1), (peer(3), 1)],
+        stakers: Vec::new(),
+        shaped: Shaped {
+            agreed: vec![(peer(1), share.into())],
+            nobody: u128::from(1_000_000_000 - share),
+            by_credits: 0,
         },
+        credits: vec![(peer(2), 1)],
     }
 }
 
@@ -178,12 +188,9 @@ fn a_refused_fact_leaves_the_books_as_they_were() {
     let once = books.clone();
     let absurd = Fact::Round(round(1, 2, MAX_AMOUNT.0 + 1, &[1]));
     assert!(matches!(books.add(absurd), Err(FoldError::Credit(_))));
-    let mut odd = usage(1, 1, 10, 5);
+    let mut odd = fees(1, 1, 10, 5);
     odd.revenue.server = Ppb(0);
-    assert!(matches!(
-        books.add(Fact::Usage(odd)),
-        Err(FoldError::Fee(_))
-    ));
+    assert!(matches!(books.add(Fact::Fees(odd)), Err(FoldError::Fee(_))));
     assert_eq!(books, once);
 }
 
@@ -303,7 +310,7 @@ fn manifest() -> Manifest {
     manifest.plan.rounds = 2;
     manifest.payment.budget_per_round = MicroOpen(77);
     manifest.payment.price_per_nat = MicroOpen(11);
-    manifest.payment.revenue = usage(0, 0, 0, 0).revenue;
+    manifest.payment.revenue = fees(0, 0, 0, 0).revenue;
     manifest
 }
 
@@ -333,7 +340,7 @@ fn facts() -> impl Strategy<Value = Vec<Fact>> {
             Fact::Round(round)
         });
         let answers = (answers.into_iter())
-            .map(|((of, answer), (fee, share))| Fact::Usage(usage(of, answer, fee, share)));
+            .map(|((of, answer), (fee, share))| Fact::Fees(fees(of, answer, fee, share)));
         rounds.chain(answers).collect()
     })
 }

@@ -13,12 +13,13 @@ use super::settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, time_of};
 use crate::settlement::calls::{self, Call, Payment, RunView, Token};
 use crate::settlement::{Address, BaseUnits, EvmKey, Signature};
 use crate::test_chain::TestChain;
+use crate::voucher::calls::Channels;
 
 /// What each member bonds on the test chain.
 const TEST_STAKE: MicroOpen = MicroOpen(1_000_000);
 /// What a challenger puts up there.
 const TEST_BOND: MicroOpen = MicroOpen(1_000_000);
-/// Members that post a root after the closing, when no height comes by itself and the one whose turn it is may be gone.
+/// Members that post a root or gather fees after the closing, when no height comes by itself and the one whose turn it is may be gone.
 const POSTERS_AFTER_CLOSING: usize = 3;
 
 /// Terms on the test chain: a root waits for one height, stake leaves after two weeks of heights as long, and everything
@@ -63,7 +64,7 @@ impl RunBooks {
         let is_sponsor = filer.peer == manifest.creator;
         let is_member = (self.head()).is_some_and(|head| head.roster.get(&filer.peer).is_some());
         let view = settled.chain().map(|chain| chain.run(settled.key()));
-        let is_funded = view.is_some_and(|view| view.deposited > BaseUnits(0));
+        let is_funded = view.is_some_and(|view| view.deposited.max(view.fees) > BaseUnits(0));
         if !(is_sponsor || is_member && is_funded) {
             return duties;
         }
@@ -213,14 +214,47 @@ impl Turn<'_> {
         calls
     }
 
-    /// What goes back to the sponsor, once the chain has the closing root.
+    /// What of the deposit goes back to the sponsor, once the chain has the closing root.
     fn reclaim(&self) -> Option<Call> {
         let accepted = self.accepted(time_of(self.next));
-        let bound = accepted.total.0 + self.view.reclaimed.0;
-        let came = self.view.deposited.0 + self.view.fees.0;
+        let promised = accepted.total.saturating_sub(accepted.from_fees);
+        let bound = promised.0 + self.view.reclaimed.0;
         let terms = self.settled.terms();
-        (accepted.closed && came > bound && terms.sponsor == self.account)
+        (accepted.closed && self.view.deposited.0 > bound && terms.sponsor == self.account)
             .then(|| self.contract().reclaim(terms, false))
+    }
+
+    /// Brings what channels were claimed for from their contract into the run's till, and from there into its fees.
+    fn gather(&self) -> Vec<Call> {
+        let (key, deployed) = (self.settled.key(), TestChain::deployed());
+        let till = self.chain.till(key);
+        let received = self.chain.received(till);
+        let mut calls = Vec::new();
+        if received.claimed > received.settled {
+            calls.push(Channels(deployed.channels).settle(till, deployed.token));
+        }
+        if !calls.is_empty() || self.chain.balance(till) > BaseUnits(0) {
+            calls.push(self.contract().sweep(key));
+        }
+        let stakers = self.settled.stakers(&self.books.payees);
+        let is_turn = self.is_turn(stakers.iter().map(|(peer, _)| self.books.account(peer)));
+        if is_turn { calls } else { Vec::new() }
+    }
+
+    /// Whether it is this member's turn, of those whose accounts come in this order. After the closing it is several
+    /// members' at once.
+    fn is_turn(&self, accounts: impl Iterator<Item = Option<Address>>) -> bool {
+        let accounts: Vec<Option<Address>> = accounts.collect();
+        let turns = if self.is_closed {
+            POSTERS_AFTER_CLOSING
+        } else {
+            1
+        };
+        let place = accounts.iter().position(|one| *one == Some(self.account));
+        place.is_some_and(|place| {
+            let turn = self.next.0 as usize % accounts.len();
+            (place + accounts.len() - turn) % accounts.len() < turns
+        })
     }
 
     /// What a member does next: bond, have its stake count, post, claim; the first that is to be done.
@@ -238,7 +272,9 @@ impl Turn<'_> {
             return vec![contract.activate(key, self.account)];
         }
         let moves = [self.post(time_s), self.claim(time_s), self.reclaim()];
-        moves.into_iter().flatten().collect()
+        let mut calls: Vec<Call> = moves.into_iter().flatten().collect();
+        calls.extend(self.gather());
+        calls
     }
 
     /// The newest root that enough stake signed, if it says more than the chain has and it is this member's turn.
@@ -267,16 +303,7 @@ impl Turn<'_> {
         let known = self.accepted(time_s);
         let is_news = root.root.height > known.height
             && (root.root.total > known.total || root.root.closed && !known.closed);
-        let turns = if self.is_closed {
-            POSTERS_AFTER_CLOSING
-        } else {
-            1
-        };
-        let place = signers
-            .iter()
-            .position(|(account, _, _)| *account == self.account)?;
-        let turn = self.next.0 as usize % signers.len();
-        let is_turn = (place + signers.len() - turn) % signers.len() < turns;
+        let is_turn = self.is_turn(signers.iter().map(|(account, _, _)| Some(*account)));
         if !is_news || !is_turn {
             return None;
         }

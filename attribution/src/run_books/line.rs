@@ -11,7 +11,7 @@ use crate::settlement::{Address, MAX_LINE_BYTES};
 /// What a peer earned in one capacity by one height, and where that is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct StatementLine {
-    /// The round that it was earned in; of what waited, the closing height.
+    /// The round that it was earned in; of what waited, the closing height; of fees, the height at which they came.
     pub round: Round,
     /// Who earned it.
     pub peer: PeerId,
@@ -36,8 +36,14 @@ pub enum Capacity {
     Closing,
     /// Serving an answer.
     Server,
-    /// A seat in a committee.
+    /// The signature of a root, where answers pay for it.
     Committee,
+    /// Stake in the run, where answers pay for it.
+    Staker,
+    /// The base model, of answers; the line's peer is the base's hash.
+    BaseAuthor,
+    /// Contributions that shaped answers.
+    Answers,
 }
 
 impl Capacity {
@@ -46,6 +52,7 @@ impl Capacity {
         let capacity = Self::of_account(&posting.account).filter(|_| posting.amount.0 > 0);
         match (capacity, fact) {
             (Some(Self::Contributor), Fact::Closing(_)) => Some(Self::Closing),
+            (Some(Self::Contributor), Fact::Fees(_)) => Some(Self::Answers),
             (capacity, _) => capacity,
         }
     }
@@ -58,6 +65,8 @@ impl Capacity {
             Account::Member(_) => Some(Self::Member),
             Account::Server(_) => Some(Self::Server),
             Account::Committee(_) => Some(Self::Committee),
+            Account::Staker(_) => Some(Self::Staker),
+            Account::BaseAuthor(_) => Some(Self::BaseAuthor),
             _ => None,
         }
     }

@@ -96,6 +96,13 @@ impl Payees {
         self.bound.get(peer).map(|binding| binding.account)
     }
 
+    /// Where each peer is paid now, ordered by peer.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (PeerId, Address)> {
+        self.bound
+            .iter()
+            .map(|(peer, binding)| (*peer, binding.account))
+    }
+
     /// Every account that a peer is or was paid at, or is to be.
     pub(super) fn accounts(&self) -> impl Iterator<Item = Address> {
         let bound = self.bound.values();

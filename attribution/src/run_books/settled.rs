@@ -238,6 +238,19 @@ impl Settled {
             && total <= run.deposited.0 + run.fees.0
     }
 
+    /// Peers whose accounts have stake that counts, with micro-OPEN of it, ordered.
+    pub(super) fn stakers(&self, payees: &Payees) -> Vec<(PeerId, u64)> {
+        let Some(chain) = &self.chain else {
+            return Vec::new();
+        };
+        let stake = |account| chain.stake(self.key, account).counting.to_micro_floor().0;
+        let bound = payees.bound().map(|(peer, account)| (peer, stake(account)));
+        let bound = bound.filter(|(_, stake)| *stake > 0);
+        bound
+            .map(|(peer, stake)| (peer, u64::try_from(stake).unwrap_or(u64::MAX)))
+            .collect()
+    }
+
     /// What the run's money is bound by.
     pub fn terms(&self) -> &Terms {
         &self.terms

@@ -8,7 +8,7 @@ use std::fmt;
 
 use alloy_sol_types::SolStruct;
 use bincode::{Decode, Encode};
-use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::id::{PeerId, Ppb, RunId};
 
 use super::{Address, BaseUnits, Keccak, abi::sol as abi, digest, typed::sol};
 
@@ -154,7 +154,7 @@ pub struct Root {
     pub total: BaseUnits,
     /// Root of the Merkle tree over statement lines ([`super::Lines`]).
     pub lines: Keccak,
-    /// Whether no later root will promise more.
+    /// Whether no later root promises more of the deposit; fees go on.
     pub closed: bool,
 }
 
@@ -182,6 +182,35 @@ impl Binding {
             peer: (*self.peer.as_bytes()).into(),
         };
         digest(NAME, deployment, &bind)
+    }
+}
+
+/// What a payer signs to agree to the shares of one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement<'a> {
+    /// The channel that paid for it.
+    pub channel: Keccak,
+    /// What the channel was charged, this answer included.
+    pub charged: BaseUnits,
+    /// Contributors with their shares in billionths, ordered by peer.
+    pub shares: &'a [(PeerId, Ppb)],
+}
+
+impl Agreement<'_> {
+    /// What the key signs that signs the channel's vouchers. The shares stand in it as the hash of each peer's 32 bytes and
+    /// its share's four, most significant first.
+    pub fn digest(&self, deployment: &Deployment) -> Keccak {
+        let lines = self.shares.iter().flat_map(|(peer, share)| {
+            let share = share.0.to_be_bytes();
+            peer.as_bytes().iter().copied().chain(share)
+        });
+        let lines: Vec<u8> = lines.collect();
+        let agreed = sol::AnswerShares {
+            channel: self.channel.into(),
+            charged: self.charged.0,
+            shares: Keccak::of(&[&lines]).into(),
+        };
+        digest(NAME, deployment, &agreed)
     }
 }
 

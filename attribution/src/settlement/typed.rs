@@ -21,6 +21,12 @@ pub(super) mod sol {
             bytes32 evidence;
         }
 
+        struct AnswerShares {
+            bytes32 channel;
+            uint128 charged;
+            bytes32 shares;
+        }
+
         struct Confirm {
             bytes32 run;
             uint64 height;

@@ -30,6 +30,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "deadlines",
             "round_split",
             "revenue",
+            "base_account",
             "chain",
         ],
     ),

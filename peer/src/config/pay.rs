@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use tributary_attribution::run_books::test_terms;
 use tributary_attribution::settlement::Address;
+use tributary_protocol::filing::EvmAddress;
 use tributary_protocol::id::{MicroOpen, Ppb};
 use tributary_protocol::manifest::{Manifest, RevenueSplit, RoundSplit};
 
@@ -67,6 +68,15 @@ impl RunFile {
             ChainName::Test => Some(test_terms(sponsor, manifest)),
             ChainName::None => None,
         };
+    }
+
+    pub(super) fn base_account(&self) -> Result<Option<EvmAddress>, RunFileError> {
+        let text = self.base_account.as_str();
+        let account = (!text.is_empty()).then(|| text.parse::<Address>());
+        let account = account.transpose();
+        let account =
+            account.map_err(|why| bound("base_account", &format!("is no account: {why}")))?;
+        Ok(account.map(|account| EvmAddress(account.0)))
     }
 
     pub(super) fn budget(&self) -> Result<MicroOpen, RunFileError> {

@@ -11,6 +11,7 @@ use super::{
 use crate::adapter::AdapterError;
 use crate::codec;
 use crate::entry::is_name;
+use crate::filing::EvmAddress;
 use crate::id::{MicroOpen, Ppb};
 use crate::limits;
 
@@ -105,6 +106,11 @@ pub enum ManifestError {
         /// What they add up to.
         sum: u64,
     },
+    /// A base author paid nowhere.
+    #[error(
+        "`base_account` is the first or the last address there is, and belongs to nobody; name an account, or none"
+    )]
+    BaseAccount,
     /// Terms of settlement in which nobody deposits.
     #[error("`settlement.sponsor` is address 0; name the account that deposits")]
     Sponsor,
@@ -144,6 +150,7 @@ impl ManifestError {
             Self::MinContributions { .. } | Self::Participants { .. } => "min_contributions",
             Self::Revenue { .. } => "revenue",
             Self::RoundSplit { .. } => "round_split",
+            Self::BaseAccount => "base_account",
             Self::Sponsor => "settlement.sponsor",
             Self::Masked { field, .. } => field,
             Self::Unbuilt => "privacy",
@@ -318,6 +325,11 @@ impl Payment {
         range("price_per_nat", price, least, limits::MAX_PRICE_MICRO_OPEN)?;
         self.round.check()?;
         self.revenue.check()?;
+        // Nobody's account, and the one that ends every list of accounts.
+        let ends = [EvmAddress::default(), EvmAddress([0xff; 20])];
+        if self.base_account.is_some_and(|at| ends.contains(&at)) {
+            return Err(ManifestError::BaseAccount);
+        }
         if let Some(settlement) = &self.settlement {
             settlement.check()?;
         }

@@ -18,9 +18,8 @@ use super::collect::EligibleReceipt;
 use super::height::OpenHeight;
 use super::known::{Known, wake};
 use crate::event::Effect;
-use crate::id::{PeerId, Round};
+use crate::id::PeerId;
 use crate::limits;
-use crate::manifest::Manifest;
 use crate::round::{EntryRef, Included, RoundValue};
 use crate::time::Instant;
 
@@ -243,7 +242,7 @@ impl OpenHeight {
             return decides && known.is_ready_for_genesis(manifest.membership.min_members as usize);
         }
         if self.round > manifest.closing_round() {
-            let wait_ms = epoch_wait_ms(manifest, self.round);
+            let wait_ms = self.epoch_wait_ms();
             let over = |since: Instant| now >= since.after_ms(wait_ms);
             return self.filed_since.is_some_and(over);
         }
@@ -267,13 +266,19 @@ impl OpenHeight {
             && has_minimum(known, updates)
     }
 
+    /// How long an epoch waits for what was filed with its first filing. Twice as long every eight epochs that came without
+    /// a rest: a run settles within a few, and whoever goes on filing has one a minute.
+    fn epoch_wait_ms(&self) -> u64 {
+        limits::EPOCH_WAIT_MS << (self.epochs / 8).min(10)
+    }
+
     /// Notes that something is here for an epoch to put in order. What else was said with it has a moment to arrive.
     pub(super) fn note_filings(&mut self, cx: &mut NodeContext, known: Known<'_>) {
         let is_epoch = self.round > known.manifest().closing_round();
         if is_epoch && self.filed_since.is_none() && known.waiting_filings().next().is_some() {
             let now = cx.now.monotonic;
             self.filed_since = Some(now);
-            let over = now.after_ms(epoch_wait_ms(known.manifest(), self.round));
+            let over = now.after_ms(self.epoch_wait_ms());
             wake(cx, known.id(), self.round, over);
         }
     }
@@ -312,13 +317,6 @@ impl OpenHeight {
         let counted = self.counted_updates(known);
         counted.filter(move |(peer, _, _)| known.certified.is_participant(peer))
     }
-}
-
-/// How long an epoch waits for what was filed with its first filing. Twice as long every eight epochs, up to eight and a
-/// half minutes: a run settles within a few, and whoever goes on filing keeps others less and less busy.
-fn epoch_wait_ms(manifest: &Manifest, round: Round) -> u64 {
-    let epoch = round.0.saturating_sub(manifest.closing_round().0 + 1);
-    limits::EPOCH_WAIT_MS << (epoch / 8).min(10)
 }
 
 fn has_minimum(known: Known<'_>, updates: usize) -> bool {

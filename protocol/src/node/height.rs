@@ -16,6 +16,7 @@ use super::refute::PendingCertificate;
 use super::relay::Relay;
 use crate::committee::Committee;
 use crate::id::Round;
+use crate::limits;
 use crate::round::RoundValue;
 use crate::time::Instant;
 
@@ -38,6 +39,8 @@ pub(super) struct OpenHeight {
     pub(super) closed: Option<ClosedReceipts>,
     /// When the first filing was here that the height would put in order; in epochs.
     pub(super) filed_since: Option<Instant>,
+    /// How many epochs went before it, less one for each [`limits::EPOCH_REST_MS`] since.
+    pub(super) epochs: u32,
     /// This peer's seat, if it has one.
     pub(super) seat: Option<Seat>,
     /// What of the committee's messages was passed on, without a seat.
@@ -59,10 +62,18 @@ impl OpenHeight {
             grace: None,
             closed: None,
             filed_since: None,
+            epochs: 0,
             seat: None,
             relay: Relay::default(),
             pending_certificate: None,
         }
+    }
+
+    /// What [`Self::epochs`] is of the height that follows this one.
+    pub(super) fn epochs_after(&self, is_epoch: bool, now: Instant) -> u32 {
+        let rested = now.since_ms(self.began) / limits::EPOCH_REST_MS;
+        let rested = u32::try_from(rested).unwrap_or(u32::MAX);
+        (self.epochs + u32::from(is_epoch)).saturating_sub(rested)
     }
 
     /// Its committee.

@@ -74,7 +74,10 @@ impl Index {
                 self.openings.insert(author, at);
             }
             Entry::Call(_) => self.calls.push(at),
-            Entry::Bind(_) | Entry::RootSignature(_) | Entry::Transaction(_) => {
+            Entry::Bind(_)
+            | Entry::RootSignature(_)
+            | Entry::Transaction(_)
+            | Entry::Answers(_) => {
                 self.filings.insert(at);
             }
             Entry::Create(_) | Entry::Publish(_) => {}

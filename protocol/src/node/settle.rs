@@ -380,7 +380,10 @@ impl OpenRun {
 
     /// Ends the height that was open, with everything that belonged to it, and begins the one after `head`.
     pub(super) fn open_height(&mut self, cx: &mut NodeContext, ledger: &mut Ledger) {
-        let next = OpenHeight::new(self.certified.next(), cx.now.monotonic);
+        let now = cx.now.monotonic;
+        let is_epoch = self.height.round > self.certified.manifest.closing_round();
+        let mut next = OpenHeight::new(self.certified.next(), now);
+        next.epochs = self.height.epochs_after(is_epoch, now);
         let ended = std::mem::replace(&mut self.height, next);
         assert!(
             ended.round <= self.height.round,

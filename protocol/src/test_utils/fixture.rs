@@ -4,7 +4,9 @@ use crate::adapter::{AdapterShape, Module};
 use crate::certificate::Certificate;
 use crate::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet, ShownSheet};
-use crate::filing::{Bind, EvmAddress, EvmSignature, RootSignature, Transaction};
+use crate::filing::{
+    AgreedShares, Answers, Bind, EvmAddress, EvmSignature, PaidAnswer, RootSignature, Transaction,
+};
 use crate::fingerprint::{Answer, Blinding, Declined, Question, Span};
 use crate::hash::Digest;
 use crate::id::{
@@ -153,6 +155,7 @@ fn payment() -> Payment {
             committee: Ppb(50_000_000),
             stakers: Ppb(50_000_000),
         },
+        base_account: Some(EvmAddress([0x3e; 20])),
         settlement: Some(settlement()),
     }
 }
@@ -187,6 +190,39 @@ pub fn root_signature() -> RootSignature {
         root: any_digest(0x34),
         signature: EvmSignature([0x35; 65]),
         chain: Some(any_digest(0x36)),
+    }
+}
+
+/// Two answers of one channel, of one of which the payer agreed to shares. Nothing in this crate reads the signature.
+pub fn answers() -> Answers {
+    let answer = PaidAnswer {
+        adapter: any_digest(0x38),
+        request: any_digest(0x39),
+        response: any_digest(0x3a),
+        prompt_tokens: 700,
+        answer_tokens: 70_000,
+        fee: MicroOpen(40_000),
+        shares: None,
+    };
+    let mut shares = vec![(peer(1), Ppb(600_000_000)), (peer(2), Ppb(250))];
+    shares.sort_unstable();
+    let shares = AgreedShares {
+        shares,
+        signature: EvmSignature([0x3b; 65]),
+    };
+    Answers {
+        payer: EvmAddress([0x3c; 20]),
+        payer_authorizer: EvmAddress::default(),
+        withdraw_delay_s: 900,
+        salt: [0x3d; 32],
+        before: MicroOpen(5),
+        answers: vec![
+            answer.clone(),
+            PaidAnswer {
+                shares: Some(shares),
+                ..answer
+            },
+        ],
     }
 }
 
@@ -309,6 +345,7 @@ pub fn working(before: &SignedBlock) -> Block {
             Entry::Bind(bind()),
             Entry::RootSignature(root_signature()),
             Entry::Transaction(transaction()),
+            Entry::Answers(answers()),
         ],
         ..block(&key(1), Some(before), 70_000)
     }

@@ -102,11 +102,12 @@ fn judgement(draws: &mut Stream, net: &Net, round: Round, state: StateHash) -> E
         }],
     };
     let author = net.ids[draws.below(net.ids.len() as u64) as usize];
-    match draws.below(5) {
+    match draws.below(6) {
         0 => Entry::SheetSeal(sheet.seal(&author)),
         1 => Entry::Bind(fixture::bind()),
         2 => Entry::RootSignature(fixture::root_signature()),
         3 => Entry::Transaction(fixture::transaction()),
+        4 => Entry::Answers(fixture::answers()),
         _ => Entry::ScoreSheet(ShownSheet {
             sheet,
             seals: draws.below(8) as u32,

@@ -199,6 +199,9 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
     ] {
         o.int(part.0);
     }
+    o.option(m.payment.base_account, |o, account| {
+        o.raw(&account.0);
+    });
     o.option(m.payment.settlement.as_ref(), settlement);
 }
 
@@ -298,6 +301,21 @@ fn filing(o: &mut Out, entry: &Entry) {
         }
         Entry::Transaction(t) => {
             o.int(11u8).raw(&t.to.0).bytes(&t.data);
+        }
+        Entry::Answers(a) => {
+            o.int(12u8).raw(&a.payer.0).raw(&a.payer_authorizer.0);
+            o.int(a.withdraw_delay_s).raw(&a.salt).int(a.before.0);
+            o.list(&a.answers, |o, one| {
+                o.raw(one.adapter.as_bytes()).raw(one.request.as_bytes());
+                o.raw(one.response.as_bytes()).int(one.prompt_tokens);
+                o.int(one.answer_tokens).int(one.fee.0);
+                o.option(one.shares.as_ref(), |o, agreed| {
+                    o.list(&agreed.shares, |o, (peer, share)| {
+                        o.raw(peer.as_bytes()).int(share.0);
+                    });
+                    o.raw(&agreed.signature.0);
+                });
+            });
         }
         _ => panic!("not a filing: {entry:?}"),
     }

@@ -83,6 +83,7 @@ fn payment(run: &RunPlan) -> Payment {
             committee: Ppb(50_000_000),
             stakers: Ppb(50_000_000),
         },
+        base_account: None,
         settlement: None,
     }
 }

@@ -1,13 +1,15 @@
 //! The cheater's part of answers to questions that it may have trained on, and what asking them costs.
 
 use serde::{Deserialize, Serialize};
-use tributary_attribution::fee::{self, Usage};
+use tributary_attribution::fee::{self, Fees, Shaped, Source};
 use tributary_attribution::query::stretch::{Stretch, shares};
+use tributary_attribution::settlement::Address;
 use tributary_attribution::{Account, Moved, TokenLoss};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MicroOpen, PeerId, Ppb, RunId};
+use tributary_protocol::id::{MicroOpen, PeerId, Ppb, Round, RunId};
 use tributary_protocol::manifest::RevenueSplit;
+use tributary_protocol::round::EntryRef;
 use tributary_trainer::{BaseModel, Windows, evaluate, tokens_loss_and_gradient};
 
 use super::setup::Setup;
@@ -112,23 +114,35 @@ fn added(values: &[f32], step: &[f32], part: f32) -> Vec<f32> {
 /// What the cheater gets back of a fee that it pays, a part of it.
 fn back(shares: &tributary_attribution::AnswerShares, me: PeerId, serves: bool) -> f64 {
     let other = peer(0);
-    let usage = Usage {
+    let serving = if serves { me } else { other };
+    let weight = |share: Ppb| u128::from(share.0);
+    let named = shares.shares.iter();
+    let fees = Fees {
         run: RunId::default(),
-        answer: Digest::default(),
-        consumer: me,
-        server: if serves { me } else { other },
-        fee: MicroOpen(FEE),
+        round: Round(0),
+        source: Source::Answers {
+            at: EntryRef::default(),
+            server: serving,
+            payer: Address::default(),
+        },
+        amount: MicroOpen(FEE),
         revenue: REVENUE,
-        base: Digest::default(),
-        committee: vec![if serves { me } else { other }],
-        shares: shares.clone(),
+        base: Some(Digest::default()),
+        committee: vec![(serving, 1)],
+        stakers: vec![(other, 1)],
+        shaped: Shaped {
+            agreed: named.map(|one| (one.peer, weight(one.share))).collect(),
+            nobody: weight(shares.nobody),
+            by_credits: 0,
+        },
+        credits: Vec::new(),
     };
     let mine = [
         Account::Contributor(me),
         Account::Server(me),
         Account::Committee(me),
     ];
-    let postings = fee::postings(&usage).expect("a policy that is a whole");
+    let postings = fee::postings(&fees).expect("a policy that is a whole");
     let got = postings
         .iter()
         .filter(|posting| mine.contains(&posting.account));

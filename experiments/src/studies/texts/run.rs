@@ -116,19 +116,24 @@ pub(super) fn manifest(number: u64) -> Manifest {
             committee: 64,
             min_members: 3,
         },
-        payment: Payment {
-            budget_per_round: MicroOpen(1_000_000),
-            price_per_nat: MicroOpen(50_000_000),
-            round: RoundSplit::CONTRIBUTORS,
-            revenue: RevenueSplit {
-                contributors: Ppb(700_000_000),
-                base_author: Ppb(50_000_000),
-                server: Ppb(150_000_000),
-                committee: Ppb(50_000_000),
-                stakers: Ppb(50_000_000),
-            },
-            settlement: None,
+        payment: payment(),
+    }
+}
+
+fn payment() -> Payment {
+    Payment {
+        budget_per_round: MicroOpen(1_000_000),
+        price_per_nat: MicroOpen(50_000_000),
+        round: RoundSplit::CONTRIBUTORS,
+        revenue: RevenueSplit {
+            contributors: Ppb(700_000_000),
+            base_author: Ppb(50_000_000),
+            server: Ppb(150_000_000),
+            committee: Ppb(50_000_000),
+            stakers: Ppb(50_000_000),
         },
+        base_account: None,
+        settlement: None,
     }
 }
 
