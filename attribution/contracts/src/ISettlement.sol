@@ -8,7 +8,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 struct Terms {
     /// The RunId (BLAKE3).
     bytes32 run;
-    /// Takes back what no root promised; the only account that may halt.
+    /// Takes back the deposit that no root promised, and of a halted run the fees; the only account that may halt.
     address sponsor;
     /// Decides challenges instead of the stake; 0: none.
     address arbiter;
@@ -38,7 +38,8 @@ struct Root {
     uint128 total;
     /// Root of the Merkle tree over statement lines; the contract only publishes it.
     bytes32 lines;
-    /// No root follows this one.
+    /// Closes the deposit: no root promises anything of it after this one is accepted. Later roots promise fees alone,
+    /// whether or not they say so too.
     bool closed;
 }
 
@@ -78,6 +79,7 @@ struct RootView {
     uint128 fromFees;
     /// When it was posted, seconds; for the accepted root of a run without any, when the first deposit came.
     uint40 time;
+    /// Of the accepted root: whether it or one before closed the run. Of the pending one: whether it says so.
     bool closed;
 }
 
@@ -202,7 +204,8 @@ interface ISettlement {
     /// The token delivered another amount than was asked for.
     error Inexact(uint256 arrived);
     error NothingToSweep();
-    /// The run takes no more: its closing root is accepted, or it is halted.
+    /// The run takes no deposit and is not halted: its closing root is accepted, or it is halted. Or it takes no root:
+    /// it was halted a window ago and never closed.
     error RunEnded();
     error RunNotEnded();
     error NothingToReclaim();
@@ -214,6 +217,7 @@ interface ISettlement {
     error PendingIsChallenged();
     error TotalFell(uint128 accepted);
     error TotalAboveMoney(uint256 money);
+    /// A root may add the fees that no root promised, and what the rate released of the deposit: nothing of a closed run.
     error TotalRoseTooFast(uint256 allowed);
     /// The signatures are not a multiple of 65 bytes.
     error BadSignatures();
@@ -229,7 +233,7 @@ interface ISettlement {
     error NothingPending();
     error NotChallenged();
     error AlreadyConfirmed();
-    /// A halted run without an arbiter takes no challenge.
+    /// A halted run without an arbiter takes no challenge unless it is closed.
     error NobodyToAnswer();
     error NotArbiter();
     /// The terms name an arbiter, who decides instead of the stake.

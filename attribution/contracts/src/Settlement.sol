@@ -36,7 +36,7 @@ contract Settlement is Stakes {
     uint8 private constant CHALLENGED = 4;
     uint8 private constant CONFIRMED = 8;
     uint8 private constant PENDING_CLOSES = 16;
-    uint8 private constant CLOSED = 32;
+    uint8 private constant CLOSED = 32; // for good: no root promises anything of the deposit any more
     uint8 private constant OF_PENDING = PENDING | CHALLENGED | CONFIRMED | PENDING_CLOSES;
 
     /// One word, because every claim reads it.
@@ -99,7 +99,7 @@ contract Settlement is Stakes {
         bytes32 key = keyOf(terms);
         Head memory head = _advance(key);
         Run storage run = runOf[key];
-        // A payment into a run that can promise nothing any more would be the sponsor's.
+        // A deposit that no root can promise any more would be the sponsor's at once.
         if (head.flags & CLOSED != 0 || run.haltedAt != 0) revert RunEnded();
         if (head.time == 0) {
             run.head.time = uint40(block.timestamp);
@@ -131,13 +131,16 @@ contract Settlement is Stakes {
     /// A pending root can be replaced by a greater height while its place has been taken for less than a window. Without
     /// that, whoever holds old signed roots could post one after the other and keep the newest out; with it and without
     /// the limit, a post an hour would keep every root from being accepted.
+    ///
+    /// A run whose closing root is accepted goes on with fees alone: what answers pay after training is its members'.
+    /// Whether it was halted before it closed matters no more.
     function post(Terms calldata terms, Root calldata root, bytes calldata signatures) external nonReentrant {
         bytes32 key = keyOf(terms);
         if (root.run != key) revert WrongRun();
         Head memory head = _advance(key);
         Run storage run = runOf[key];
-        uint40 haltedAt = run.haltedAt;
-        if (head.flags & CLOSED != 0) revert RunEnded();
+        bool closed = head.flags & CLOSED != 0;
+        uint40 haltedAt = closed ? 0 : run.haltedAt;
         if (haltedAt != 0 && block.timestamp >= haltedAt + terms.window) revert RunEnded();
         if (head.flags & PENDING != 0) {
             if (head.flags & CHALLENGED != 0) revert PendingIsChallenged();
@@ -150,7 +153,7 @@ contract Settlement is Stakes {
             run.since = uint40(block.timestamp);
         }
         uint8 side = head.flags & SIDE;
-        uint128 fromFees = _promise(run, run.roots[side], head.time, terms.rate, root.total);
+        uint128 fromFees = _promise(run, run.roots[side], head, terms.rate, root.total);
         bytes32 digest = rootDigest(root);
         _requireQuorum(key, run, terms.minStake, digest, signatures);
         Stored storage stored = run.roots[1 - side];
@@ -160,7 +163,7 @@ contract Settlement is Stakes {
         head.pendingHeight = root.height;
         head.pendingTime = uint40(block.timestamp);
         head.due = uint40(block.timestamp + terms.window);
-        head.flags = side | PENDING | (root.closed ? PENDING_CLOSES : 0);
+        head.flags = (head.flags & (SIDE | CLOSED)) | PENDING | (root.closed ? PENDING_CLOSES : 0);
         run.head = head;
         emit Posted(key, root.height, root.balances, root.total, root.lines, root.closed, digest);
     }
@@ -169,8 +172,12 @@ contract Settlement is Stakes {
     ///
     /// Fees that no root has promised yet come first, whenever they arrived: if only fees since the accepted root counted,
     /// whoever sweeps just before a post would take them from the members for good. The rest of the rise is the
-    /// deposit's, and bounded by the rate: a dishonest quorum takes no more of it than that.
-    function _promise(Run storage run, Stored storage accepted, uint40 time, uint128 rate, uint128 total)
+    /// deposit's, and bounded by the rate: a dishonest quorum takes no more of it than that, and nothing once the run is
+    /// closed.
+    ///
+    /// Fees that were swept before a post and that its root leaves out cover what the deposit would have: members who see
+    /// that of a closing root replace it, or challenge it and leave it unanswered.
+    function _promise(Run storage run, Stored storage accepted, Head memory head, uint128 rate, uint128 total)
         private
         view
         returns (uint128)
@@ -178,11 +185,14 @@ contract Settlement is Stakes {
         (uint128 before, uint128 covered) = (accepted.total, accepted.fromFees);
         if (total < before) revert TotalFell(before);
         (uint256 deposited, uint256 fees) = (run.deposited, run.fees);
-        // Nothing is reclaimed yet: a run whose sponsor could reclaim takes no root.
-        if (total > deposited + fees) revert TotalAboveMoney(deposited + fees);
         uint256 rise = total - before;
         uint256 free = fees - covered;
-        uint256 released = time == 0 ? 0 : uint256(rate) * (block.timestamp - time);
+        uint256 released = 0;
+        if (head.flags & CLOSED == 0) {
+            // Nothing is reclaimed yet: a run that is not closed and whose sponsor could reclaim takes no root.
+            if (total > deposited + fees) revert TotalAboveMoney(deposited + fees);
+            if (head.time != 0) released = uint256(rate) * (block.timestamp - head.time);
+        }
         if (rise > free + released) revert TotalRoseTooFast(free + released);
         return covered + uint128(rise < free ? rise : free);
     }
@@ -199,8 +209,9 @@ contract Settlement is Stakes {
         if (head.flags & PENDING == 0) revert NothingPending();
         if (head.flags & CHALLENGED != 0) revert PendingIsChallenged();
         if (head.flags & CONFIRMED != 0) revert AlreadyConfirmed();
-        // Otherwise a sponsor whose run's stake is gone would void the last root by challenging it.
-        if (run.haltedAt != 0 && terms.arbiter == address(0)) revert NobodyToAnswer();
+        // Otherwise a sponsor whose run's stake is gone would void the last root by challenging it. In a closed run it
+        // gains nothing by that.
+        if (head.flags & CLOSED == 0 && run.haltedAt != 0 && terms.arbiter == address(0)) revert NobodyToAnswer();
         head.flags |= CHALLENGED;
         head.due = uint40(block.timestamp + terms.window);
         run.head = head;
@@ -299,15 +310,24 @@ contract Settlement is Stakes {
         emit Halted(key, uint40(block.timestamp + terms.window));
     }
 
-    /// Gives the sponsor of an ended run what no root promised. Anyone may call it.
+    /// Gives the sponsor of an ended run what no root promised: of a closed run the rest of the deposit and never a fee,
+    /// of one that was halted and never closed the fees too. Anyone may call it.
     function reclaim(Terms calldata terms, bool unwrap) external nonReentrant {
         if (unwrap && msg.sender != terms.sponsor) revert NotYours();
         bytes32 key = keyOf(terms);
         Head memory head = _advance(key);
         Run storage run = runOf[key];
-        bool halted = run.haltedAt != 0 && block.timestamp >= run.haltedAt + terms.window && head.flags & PENDING == 0;
-        if (head.flags & CLOSED == 0 && !halted) revert RunNotEnded();
-        uint128 amount = run.deposited + run.fees - run.roots[head.flags & SIDE].total - run.reclaimed;
+        Stored storage root = run.roots[head.flags & SIDE];
+        uint128 most = run.deposited;
+        if (head.flags & CLOSED != 0) {
+            // No later root changes this difference, so it does not matter what is pending.
+            most -= root.total - root.fromFees;
+        } else {
+            bool over = run.haltedAt != 0 && block.timestamp >= run.haltedAt + terms.window;
+            if (!over || head.flags & PENDING != 0) revert RunNotEnded();
+            most = most + run.fees - root.total;
+        }
+        uint128 amount = most - run.reclaimed;
         if (amount == 0) revert NothingToReclaim();
         run.reclaimed += amount;
         emit Reclaimed(key, terms.sponsor, amount);

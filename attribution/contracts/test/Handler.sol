@@ -28,6 +28,12 @@ contract Handler is Asserts {
     mapping(uint256 action => uint256) public done;
     /// Whether an accepted root of the run ever promised an account less than one before.
     bool[2] public lowered;
+    /// Whether the run was ever seen closed, and what of its deposit was promised then.
+    bool[2] public closed;
+    uint128[2] public ofDeposit;
+    /// What closed runs did: roots accepted, and reclaims with a root pending.
+    uint256 public acceptedAfter;
+    uint256 public reclaimedBeside;
 
     struct Posted {
         Root root;
@@ -139,8 +145,16 @@ contract Handler is Asserts {
         if (action == 15) return claim(run, seed);
         // Rarely, or every run would soon be over.
         if (seed % 4 == 0 && call(abi.encodeCall(ISettlement.halt, (its)))) return true;
-        return call(abi.encodeCall(ISettlement.reclaim, (its, false)))
-            || call(abi.encodeCall(ISettlement.collect, (challenger)));
+        return reclaim(run, its, seed) || call(abi.encodeCall(ISettlement.collect, (challenger)));
+    }
+
+    function reclaim(uint256 run, Terms memory its, uint256 seed) private returns (bool) {
+        RunView memory now_ = settlement.runs(keys[run]);
+        // Rarely while nothing is pending, or it would never happen while something is.
+        if (now_.accepted.closed && now_.pending.height == 0 && seed % 8 != 1) return false;
+        if (!call(abi.encodeCall(ISettlement.reclaim, (its, false)))) return false;
+        if (now_.accepted.closed && now_.pending.height != 0) ++reclaimedBeside;
+        return true;
     }
 
     function call(bytes memory data) private returns (bool good) {
@@ -166,7 +180,11 @@ contract Handler is Asserts {
     function post(uint256 run, uint256 seed, bool lies) private returns (bool) {
         uint128[PAYEES] memory balances = highest[run];
         uint256 payee = (seed >> 16) % PAYEES;
-        uint128 rise = uint128((seed >> 32) % (20 * OPEN));
+        RunView memory now_ = settlement.runs(keys[run]);
+        uint128 most = 20 * OPEN;
+        // Now and then a closed run tries for more than its free fees.
+        if (now_.accepted.closed && seed % 8 != 0) most = now_.fees - now_.accepted.fromFees + 1;
+        uint128 rise = uint128((seed >> 32) % most);
         if (lies) {
             uint128 part = balances[payee] / 2;
             if (part == 0) return false;
@@ -176,8 +194,8 @@ contract Handler is Asserts {
         balances[(payee + 1) % PAYEES] += rise;
         Tree memory its = tree(balances);
         heights[run] += 1 + uint64(seed % 3);
-        bool closed = !lies && (seed >> 64) % 40 == 0;
-        Root memory root = Root(keys[run], heights[run], its.root(), its.total(), bytes32(seed), closed);
+        bool closes = !lies && (seed >> 64) % 8 == 0;
+        Root memory root = Root(keys[run], heights[run], its.root(), its.total(), bytes32(seed), closes);
         bytes memory signatures = signed(settlement.rootDigest(root), 0);
         if (!call(abi.encodeCall(ISettlement.post, (terms[run], root, signatures)))) return false;
         balancesOf[root.balances] = balances;
@@ -262,6 +280,13 @@ contract Handler is Asserts {
     /// Follows what is accepted: the highest balance of each payee, and whether one ever fell.
     function note(uint256 run) private {
         RunView memory now_ = settlement.runs(keys[run]);
+        uint128 promised = now_.accepted.total - now_.accepted.fromFees;
+        if (closed[run]) {
+            yes(now_.accepted.closed, "a closed run opened");
+            eq(promised, ofDeposit[run], "a closed run promised something of its deposit");
+            if (now_.accepted.height != seen[run]) ++acceptedAfter;
+        }
+        (closed[run], ofDeposit[run]) = (now_.accepted.closed, promised);
         if (now_.accepted.height == seen[run]) return;
         yes(now_.accepted.height > seen[run], "an accepted height fell");
         seen[run] = now_.accepted.height;

@@ -37,6 +37,13 @@ contract InvariantTest is Asserts {
             yes(uint256(now_.accepted.total) + now_.reclaimed <= inside, "promised or reclaimed more than there is");
             yes(now_.accepted.fromFees <= now_.fees, "more covered by fees than there are");
             yes(now_.accepted.total - now_.accepted.fromFees <= now_.deposited, "more of the deposit than there is");
+            if (now_.accepted.closed) {
+                uint256 promised = now_.accepted.total - now_.accepted.fromFees;
+                yes(now_.reclaimed + promised <= now_.deposited, "a sponsor took a fee");
+                yes(now_.paid <= promised + now_.fees, "accounts took what is the sponsor's");
+                uint256 pending = now_.pending.total - now_.pending.fromFees;
+                yes(now_.pending.height == 0 || pending == promised, "a closed run would promise of its deposit");
+            }
             yes(now_.pending.height == 0 || now_.pending.total >= now_.accepted.total, "a pending total fell");
             (uint256 counting, uint256 all) = handler.staked(run);
             eq(now_.stake, counting, "counting stake");
@@ -82,9 +89,9 @@ contract InvariantTest is Asserts {
     /// The handler gets everywhere: a sequence without luck proves nothing.
     function test_the_handler_does_everything() public {
         uint256 seed = 7;
-        for (uint256 i = 0; i < 1500; ++i) {
+        for (uint256 i = 0; i < 2000; ++i) {
             // Runs end: start again now and then.
-            if (i % 150 == 0) {
+            if (i % 250 == 0) {
                 count();
                 setUp();
             }
@@ -96,14 +103,20 @@ contract InvariantTest is Asserts {
         for (uint256 action = 0; action < handler.ACTIONS(); ++action) {
             yes(done[action] > 0, string.concat("never done: ", vm.toString(action)));
         }
+        yes(acceptedAfter > 5, string.concat("too few roots accepted in closed runs: ", vm.toString(acceptedAfter)));
+        yes(reclaimedBeside > 0, "no deposit was reclaimed beside a pending root of fees");
         afterInvariant();
     }
 
     mapping(uint256 action => uint256) private done;
+    uint256 private acceptedAfter;
+    uint256 private reclaimedBeside;
 
     function count() private {
         for (uint256 action = 0; action < handler.ACTIONS(); ++action) {
             done[action] += handler.done(action);
         }
+        acceptedAfter += handler.acceptedAfter();
+        reclaimedBeside += handler.reclaimedBeside();
     }
 }

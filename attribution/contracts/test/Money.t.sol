@@ -27,6 +27,10 @@ contract Greedy {
         settlement.claim(claims);
     }
 
+    function reclaim(Terms calldata terms) external {
+        settlement.reclaim(terms, true);
+    }
+
     receive() external payable {
         (cameThrough,) = address(settlement).call(again);
     }
@@ -247,21 +251,21 @@ contract MoneyTest is Base {
         settlement.reclaim(terms, false);
         pass(DAY);
         vm.expectEmit();
-        emit ISettlement.Reclaimed(key, sponsor, 1013 * OPEN);
+        emit ISettlement.Reclaimed(key, sponsor, 1000 * OPEN);
         vm.prank(stranger);
         settlement.reclaim(terms, false);
-        eq(token.balanceOf(sponsor), 1013 * OPEN, "deposit and fees but for 7");
+        eq(token.balanceOf(sponsor), 1000 * OPEN, "the deposit: fees cover what was promised");
         vm.expectRevert(ISettlement.NothingToReclaim.selector);
         settlement.reclaim(terms, false);
         claimOne(key, tree, ALICE);
         claimOne(key, tree, BOB);
         eq(token.balanceOf(ALICE) + token.balanceOf(BOB), 7 * OPEN, "claims go on for ever");
-        // Fees that come late are the sponsor's too: no root can promise them any more.
+        // Fees that come late are never the sponsor's: a later root promises them.
         token.mint(settlement.till(key), 2 * OPEN);
         settlement.sweep(key);
+        vm.expectRevert(ISettlement.NothingToReclaim.selector);
         settlement.reclaim(terms, false);
-        eq(token.balanceOf(sponsor), 1015 * OPEN, "late fees");
-        eq(token.balanceOf(address(settlement)), 700 * OPEN, "stake is left");
+        eq(token.balanceOf(address(settlement)), 715 * OPEN, "stake and fees are left");
     }
 
     function wrappedRun() private returns (ISettlement native, WrappedOpen open, Terms memory its, Tree memory tree) {
@@ -357,6 +361,34 @@ contract MoneyTest is Base {
         greedy.claim(claims);
         yes(!greedy.cameThrough(), "it came through");
         eq(address(greedy).balance, 5 * OPEN, "once");
+    }
+
+    function test_a_sponsor_that_calls_back_takes_the_deposit_once() public {
+        (ISettlement native, WrappedOpen open, Terms memory its,) = wrappedRun();
+        Greedy greedy = new Greedy(native);
+        (its.run, its.sponsor) = (keccak256("greedy"), address(greedy));
+        bytes32 run = native.keyOf(its);
+        open.transfer(vm.addr(members[1]), 10 * OPEN);
+        address member = vm.addr(members[1]);
+        vm.prank(member);
+        open.approve(address(native), type(uint256).max);
+        vm.prank(member);
+        native.bond(its, 10 * OPEN);
+        native.deposit(its, 20 * OPEN);
+        pass(DAY);
+        native.activate(run, member);
+        Root memory root = rootOf(run, 1, pairTree(OPEN, 4 * OPEN));
+        root.closed = true;
+        native.post(its, root, sign(members[1], native.rootDigest(root)));
+        pass(DAY);
+        open.transfer(native.till(run), 3 * OPEN);
+        native.sweep(run);
+        greedy.arm(abi.encodeCall(ISettlement.reclaim, (its, true)));
+        greedy.reclaim(its);
+        yes(!greedy.cameThrough(), "it came through");
+        eq(address(greedy).balance, 15 * OPEN, "once, and no fee");
+        vm.expectRevert(ISettlement.NothingToReclaim.selector);
+        greedy.reclaim(its);
     }
 
     function test_a_token_that_calls_back_comes_nowhere() public {

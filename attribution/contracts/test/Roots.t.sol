@@ -293,7 +293,7 @@ contract RootsTest is Base {
         eq(view_().pending.height, 101, "and then the next");
     }
 
-    function test_nothing_follows_an_accepted_closing_root() public {
+    function test_nothing_of_the_deposit_follows_an_accepted_closing_root() public {
         pass(DAY);
         Tree memory tree = pairTree(OPEN, OPEN);
         Root memory closing = rootOf(key, 9, tree);
@@ -302,9 +302,9 @@ contract RootsTest is Base {
         yes(!view_().accepted.closed && view_().pending.closed, "pending");
         pass(DAY);
         yes(view_().accepted.closed, "closed");
-        Root memory root = rootOf(key, 10, tree);
+        Root memory root = rootOf(key, 10, pairTree(OPEN, OPEN + 1));
         bytes memory signatures = signed(settlement.rootDigest(root), 7);
-        vm.expectRevert(ISettlement.RunEnded.selector);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.TotalRoseTooFast.selector, 0));
         settlement.post(terms, root, signatures);
         give(stranger, OPEN);
         vm.prank(stranger);

@@ -217,10 +217,11 @@ impl Turn<'_> {
     /// What of the deposit goes back to the sponsor, once the chain has the closing root.
     fn reclaim(&self) -> Option<Call> {
         let accepted = self.accepted(time_of(self.next));
-        let promised = accepted.total.saturating_sub(accepted.from_fees);
-        let bound = promised.0 + self.view.reclaimed.0;
+        // Fees of a closed run are its members'.
+        let bound = accepted.total.0 - accepted.from_fees.0 + self.view.reclaimed.0;
+        let is_closed = self.view.accepted.closed || accepted.closed;
         let terms = self.settled.terms();
-        (accepted.closed && self.view.deposited.0 > bound && terms.sponsor == self.account)
+        (is_closed && self.view.deposited.0 > bound && terms.sponsor == self.account)
             .then(|| self.contract().reclaim(terms, false))
     }
 

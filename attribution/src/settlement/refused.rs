@@ -140,15 +140,17 @@ refusals! {
     /// The till is empty.
     NothingToSweep is "NothingToSweep()",
         "the run's till is empty; settle the channels that pay it first";
-    /// The run takes no more.
+    /// The run takes no deposit or halt any more, or, halted, no root.
     RunEnded is "RunEnded()",
-        "the run has ended: its closing root is accepted, or its sponsor halted it; it takes no more";
+        "the run has ended: its closing root is accepted, or its sponsor halted it; a closed run still takes roots over fees, \
+         and one that was halted takes none a window later";
     /// The run goes on.
     RunNotEnded is "RunNotEnded()",
         "the run has not ended; wait until its closing root is accepted, or a window after its halt";
     /// Everything was promised or reclaimed.
     NothingToReclaim is "NothingToReclaim()",
-        "nothing is left for the sponsor: roots promised everything, or it was reclaimed before; nothing needs to be done";
+        "nothing is left for the sponsor: roots promised everything, or it was reclaimed before, and fees of a closed run are \
+         its members'; nothing needs to be done";
     /// The statement names another run.
     WrongRun is "WrongRun()",
         "the root is not of the run with these terms, or not the pending one; send the terms and the root that belong together";
@@ -182,7 +184,8 @@ refusals! {
         /// By how much it may rise now.
         allowed: BaseUnits,
     } is "TotalRoseTooFast(uint256)",
-        "the root's total rises by more than the {allowed} OPEN that fees and the rate of the terms allow now; post it later";
+        "the root's total rises by more than the {allowed} OPEN that fees and the rate of the terms allow now; post it later, or \
+         once the run is closed after more fees are swept";
     /// The signatures are not a multiple of 65 bytes.
     BadSignatures is "BadSignatures()",
         "the signatures are not 65 bytes each; send r, s and v of every one";

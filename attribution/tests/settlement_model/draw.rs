@@ -267,7 +267,7 @@ impl Draw<'_> {
             balances: tree.root().hash,
             total: tree.root().sum,
             lines: Keccak([self.dice.below(3) as u8; 32]),
-            closed: self.dice.percent(2),
+            closed: self.dice.percent(4),
         };
         self.known.trees.insert(root.balances, accounts);
         self.known.roots[at].push(root);

@@ -65,11 +65,13 @@ pub(crate) struct Pending {
 pub(crate) struct Run {
     pub(crate) terms: Terms,
     pub(crate) till: Address,
-    deposited: u128,
+    pub(crate) deposited: u128,
     fees: u128,
     pub(crate) paid: u128,
-    reclaimed: u128,
+    pub(crate) reclaimed: u128,
     pub(crate) accepted: Option<Posted>,
+    /// A closing root was accepted, which stays so: no root promises any more of the deposit.
+    pub(crate) closed: bool,
     pub(crate) pending: Option<Pending>,
     /// When the place of the pending root was taken while free.
     since_s: u64,
@@ -110,6 +112,7 @@ impl Run {
             paid: 0,
             reclaimed: 0,
             accepted: None,
+            closed: false,
             pending: None,
             since_s: 0,
             clock_s: None,
@@ -133,16 +136,26 @@ impl Run {
         self.accepted.map_or(0, |posted| posted.root.height)
     }
 
-    fn is_closed(&self) -> bool {
-        self.accepted.is_some_and(|posted| posted.root.closed)
+    /// The part of the total that the deposit covers.
+    pub(crate) fn of_deposit(&self) -> u128 {
+        self.total() - self.accepted.map_or(0, |posted| posted.from_fees)
+    }
+
+    /// When the sponsor ended it, unless it was closed after that: then it goes on with fees.
+    pub(crate) fn ended_s(&self) -> Option<u64> {
+        self.halted_s.filter(|_| !self.closed)
     }
 
     fn free_fees(&self) -> u128 {
         self.fees - self.accepted.map_or(0, |posted| posted.from_fees)
     }
 
-    /// By how much a root may rise now: fees that no root has promised, and what the rate released.
+    /// By how much a root may rise now: fees that no root has promised, and, until the run is closed, what the rate
+    /// released of the deposit.
     pub(crate) fn room(&self, now_s: u64) -> u128 {
+        if self.closed {
+            return self.free_fees();
+        }
         let seconds = self.clock_s.map_or(0, |clock_s| now_s - clock_s);
         let released = self.terms.rate_per_s.0 * u128::from(seconds);
         let money = self.deposited + self.fees - self.total();
@@ -180,6 +193,7 @@ impl Run {
         }
         self.clock_s = Some(pending.posted.time_s);
         self.accepted = Some(pending.posted);
+        self.closed |= pending.posted.root.closed;
         self.pending = None;
         None
     }
@@ -214,7 +228,10 @@ impl Run {
             reclaimed: BaseUnits(run.reclaimed),
             stake: BaseUnits(run.counting()),
             halted_s: run.halted_s,
-            accepted: run.accepted.as_ref().map_or(opened, root),
+            accepted: RootView {
+                closed: run.closed,
+                ..run.accepted.as_ref().map_or(opened, root)
+            },
             pending,
         }
     }
@@ -244,7 +261,7 @@ impl Model {
     pub(crate) fn deposit(&mut self, from: Address, run: usize, amount: u128) -> Option<()> {
         self.advance(run);
         let its = &self.runs[run];
-        if amount == 0 || its.is_closed() || its.halted_s.is_some() {
+        if amount == 0 || its.closed || its.halted_s.is_some() {
             return None;
         }
         self.pull(from, amount)?;
@@ -268,15 +285,15 @@ impl Model {
         let its = &mut self.runs[run];
         let window_s = its.terms.window_s;
         let over = its
-            .halted_s
+            .ended_s()
             .is_some_and(|halted_s| now_s >= halted_s + window_s);
-        if root.run != its.terms.key() || its.is_closed() || over {
+        if root.run != its.terms.key() || over {
             return None;
         }
         match &its.pending {
             // Once its place has been taken for a window, it is not replaced; in a halted run, the last window is the limit.
             Some(pending) => {
-                let fixed = its.halted_s.is_none() && now_s >= its.since_s + window_s;
+                let fixed = its.ended_s().is_none() && now_s >= its.since_s + window_s;
                 let higher = root.height > pending.posted.root.height;
                 if pending.challenge.is_some() || !higher || fixed {
                     return None;
@@ -308,7 +325,7 @@ impl Model {
     pub(crate) fn challenge(&mut self, from: Address, run: usize) -> Option<()> {
         self.advance(run);
         let its = &mut self.runs[run];
-        let nobody = its.halted_s.is_some() && its.terms.arbiter.is_none();
+        let nobody = its.ended_s().is_some() && its.terms.arbiter.is_none();
         let pending = its.pending.as_mut()?;
         if pending.challenge.is_some() || pending.confirmed || nobody {
             return None;
@@ -377,7 +394,7 @@ impl Model {
         let now_s = self.now_s;
         let its = &mut self.runs[run];
         let due_s = its.clock_s? + its.terms.halt_s;
-        if from != its.terms.sponsor || its.is_closed() || its.halted_s.is_some() || now_s < due_s {
+        if from != its.terms.sponsor || its.closed || its.halted_s.is_some() || now_s < due_s {
             return None;
         }
         its.halted_s = Some(now_s);
@@ -399,11 +416,16 @@ impl Model {
         self.advance(run);
         let its = &mut self.runs[run];
         let window_s = its.terms.window_s;
-        let halted = its
-            .halted_s
+        let over = its
+            .ended_s()
             .is_some_and(|halted_s| self.now_s >= halted_s + window_s);
-        let ended = its.is_closed() || (halted && its.pending.is_none());
-        let amount = its.deposited + its.fees - its.total() - its.reclaimed;
+        let ended = its.closed || (over && its.pending.is_none());
+        // Fees of a closed run are its members', whether or not a root promised them yet.
+        let left = match its.closed {
+            true => its.deposited - its.of_deposit(),
+            false => its.deposited + its.fees - its.total(),
+        };
+        let amount = left - its.reclaimed;
         if !ended || amount == 0 || unwrap {
             return None;
         }
