@@ -15,6 +15,7 @@ mod keeper;
 mod line;
 mod payees;
 mod proof;
+mod serving;
 mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ pub use keeper::{Filer, test_terms};
 pub use line::{Capacity, StatementLine};
 pub use payees::BIND_COOLDOWN;
 pub use proof::UnprovenError;
+pub use serving::Served;
 pub use settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, terms_of};
 
 /// A run's books as far as its certificates go.

@@ -130,7 +130,7 @@ impl RunBooks {
     }
 }
 
-fn entry(call: Call) -> Entry {
+pub(super) fn entry(call: Call) -> Entry {
     Entry::Transaction(filing::Transaction {
         to: EvmAddress(call.to.0),
         data: call.data,

@@ -7,7 +7,8 @@ use tributary_protocol::manifest::RoundSplit;
 use tributary_protocol::test_utils::net::{Net, join, manifest};
 
 use super::*;
-use crate::account::Account;
+
+mod answers;
 use crate::settlement::{BaseUnits, EvmKey};
 use crate::test_chain::TestChain;
 
@@ -35,6 +36,7 @@ impl World {
         let mut manifest = manifest(net.ids[0], evaluators, members as u32, ROUNDS);
         let terms = test_terms(evm(0).address(), &manifest);
         manifest.payment.settlement = Some(terms);
+        manifest.payment.base_account = None;
         change(&mut manifest);
         let run = manifest.run_id();
         net.command(0, Command::Create(Box::new(manifest.clone())));
