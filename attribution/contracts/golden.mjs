@@ -10,7 +10,11 @@
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { BATCH_SETTLEMENT_ADDRESS, claimBatchTypes, refundTypes } from "@x402/evm";
-import { computeChannelId, signVoucher } from "@x402/evm/batch-settlement/client";
+import {
+  computeChannelId,
+  createBatchSettlementEIP3009DepositPayload,
+  signVoucher,
+} from "@x402/evm/batch-settlement/client";
 import { getAddress, hashStruct, hashTypedData, keccak256, stringToHex, toFunctionSignature, toEventSignature } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 
@@ -20,14 +24,37 @@ const account = (label) => privateKeyToAccount(secret(label));
 const place = (label) => getAddress(`0x${secret(label).slice(-40)}`);
 const at = (name) => new URL(name, import.meta.url);
 
-// The package does not export its ABI by name; one of its files does.
-async function clientAbi() {
+// The package does not export its ABI and its collectors' data by name; one of its files does.
+async function inside(definition, wanted) {
   const folder = at("node_modules/@x402/evm/dist/esm/");
   for (const name of readdirSync(folder)) {
-    if (!name.endsWith(".mjs") || !readFileSync(new URL(name, folder), "utf8").includes("var batchSettlementABI")) continue;
-    return (await import(new URL(name, folder))).batchSettlementABI;
+    if (!name.endsWith(".mjs") || !readFileSync(new URL(name, folder), "utf8").includes(definition)) continue;
+    return (await import(new URL(name, folder)))[wanted];
   }
-  throw new Error("@x402/evm has no batchSettlementABI any more: see which file of it has the ABI now");
+  throw new Error(`@x402/evm has no ${wanted} any more: see which file of it has it now`);
+}
+
+const clientAbi = () => inside("var batchSettlementABI", "batchSettlementABI");
+const collectorData = await inside("function buildErc3009CollectorData", "buildErc3009CollectorData");
+
+// The deposit that the client signs, with a salt and a clock that are the same every time.
+async function deposit(config, most) {
+  const [random, now] = [crypto.getRandomValues, Date.now];
+  const salt = secret(`salt of the deposit into ${config.salt}`);
+  crypto.getRandomValues = (bytes) => Buffer.from(salt.slice(2), "hex").copy(bytes) && bytes;
+  Date.now = () => 1_800_000_000_000;
+  try {
+    const terms = { network: `eip155:${CHAIN}`, asset: config.token, maxTimeoutSeconds: 600 };
+    const extra = { name: "Test OPEN", version: "1" };
+    const { payload } = await createBatchSettlementEIP3009DepositPayload(
+      payer, 2, { ...terms, extra }, config, "7000000000000000000", most,
+    );
+    const { amount, authorization } = payload.deposit;
+    const { validAfter, validBefore, salt, signature } = authorization.erc3009Authorization;
+    return { deposit: amount, depositData: collectorData(validAfter, validBefore, salt, signature) };
+  } finally {
+    [crypto.getRandomValues, Date.now] = [random, now];
+  }
 }
 
 const payer = account("payer");
@@ -59,6 +86,7 @@ async function channel(signer, payerAuthorizer, salt) {
   return {
     ...config,
     id,
+    ...(await deposit(config, `${most}`)),
     most: `${most}`,
     taken: `${taken}`,
     voucher: signature,

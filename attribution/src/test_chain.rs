@@ -32,7 +32,7 @@ use revm::{DatabaseCommit, ExecuteEvm, MainBuilder, MainContext};
 use crate::settlement::calls::{AnswerError, Call, Query, RunView, Settlement, StakeView, Token};
 use crate::settlement::{Address, BaseUnits, ChainId, Deployment, Keccak, Key, Refused};
 use crate::voucher::calls::{Channels, Received};
-use crate::voucher::{self, ChannelId, OnChain, STOCK_CONTRACT};
+use crate::voucher::{self, ChannelId, OnChain, STOCK_COLLECTOR, STOCK_CONTRACT, TokenDomain};
 use state::State;
 
 /// Number of the test chain: "trib" in ASCII. No signature that is made for it is good on another chain.
@@ -61,7 +61,7 @@ pub struct Deployed {
     pub settlement: Address,
     /// `Channels`, where clients of x402 expect it.
     pub channels: Address,
-    /// `Collector`.
+    /// `Collector`, where clients of x402 expect the one that fetches signed deposits.
     pub collector: Address,
 }
 
@@ -79,18 +79,27 @@ impl Deployed {
         voucher::stock(self.chain)
     }
 
+    /// What payers sign deposits for: test OPEN as it calls itself in typed data.
+    pub fn token_domain(&self) -> TokenDomain<'static> {
+        TokenDomain {
+            name: "Test OPEN",
+            version: "1",
+            contract: self.token,
+        }
+    }
+
     fn has(&self, contract: &Address) -> bool {
         [self.token, self.settlement, self.channels, self.collector].contains(contract)
     }
 }
 
-/// They follow from the deployer and its count of contracts, and from no bytecode.
+/// The first two follow from the deployer and its count of contracts, and from no bytecode.
 const DEPLOYED: Deployed = Deployed {
     chain: CHAIN,
     token: Address(hex!("fc2ec64431bc55bfe264d2e4e5ed25a09a0ccd91")),
     settlement: Address(hex!("c6d9678c6b757488c993a878ddcc0cff41bd46ea")),
     channels: STOCK_CONTRACT,
-    collector: Address(hex!("c7e90a0eb734e62ab77b35e49e6a804280e3dfb2")),
+    collector: STOCK_COLLECTOR,
 };
 
 /// A call, and the account that sends it. Whoever hands it to the chain has made sure of the sender.

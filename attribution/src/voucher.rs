@@ -4,6 +4,7 @@
 //! ```text
 //!   ChannelConfig ── EIP-712 ──► ChannelId ┐
 //!                    total so far ─────────┴─► Voucher ── payer's signature
+//!   Authorization ── payer's signature ──► Channels::deposit_authorized, sent by anybody
 //!   Channel (server):  offer(voucher) ──► Kept, to be stored before the answer ──► charge ──► due ──► Claim
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! payer's withdrawal becomes final is lost to it. So [`Channel`] takes no voucher once a withdrawal is announced, and says
 //! when to claim.
 
+pub mod authorization;
 pub mod calls;
 mod channel;
 mod typed;
@@ -26,6 +28,7 @@ use crate::settlement::{
     Address, AmountError, BaseUnits, ChainId, Deployment, Keccak, Signature, SignatureError,
 };
 
+pub use authorization::{Authorization, AuthorizationError, STOCK_COLLECTOR, TokenDomain};
 pub use channel::{
     Channel, ChargeError, Claim, Due, Kept, OnChain, Reason, RestoreError, Withdrawal,
 };

@@ -4,9 +4,10 @@ pragma solidity 0.8.37;
 import {ChannelConfig, IChannels, Voucher, VoucherClaim} from "../src/IChannels.sol";
 import {Claim, ISettlement, Leaf, Root} from "../src/ISettlement.sol";
 import {Collector} from "../src/Collector.sol";
+import {Authorizations} from "./Authorizations.sol";
 import {Base} from "./Base.sol";
 import {Tree, Trees} from "./Trees.sol";
-import {create, vm} from "./Vm.sol";
+import {ITestOpen, create, vm} from "./Vm.sol";
 
 /// Gas of whole transactions, with 10,000 accounts in the tree and seven signers of 100 OPEN each. `node gas.mjs` runs it
 /// with `--isolate`, which makes every call from here a transaction of its own, and writes gas.txt.
@@ -107,6 +108,24 @@ contract Gas is Base {
         return VoucherClaim(Voucher(config, total), sign(PAYER, digest), total);
     }
 
+    /// By the payer's signatures, sent by somebody else.
+    function authorizedDeposits(ChannelConfig memory config) private {
+        address place = 0x4020806089470a89826cB9fB1f4059150b550004;
+        vm.etch(place, vm.getDeployedCode("artifacts/Collector.json"));
+        ITestOpen open = ITestOpen(config.token);
+        config.salt = keccak256("authorized");
+        bytes32 id = CHANNELS.getChannelId(config);
+        for (uint256 salt = 1; salt <= 2; ++salt) {
+            bytes32 digest = Authorizations.digest(
+                open, config.payer, place, 10 * OPEN, 0, time + DAY, keccak256(abi.encode(id, salt))
+            );
+            bytes memory data = abi.encode(0, time + DAY, salt, sign(PAYER, digest));
+            vm.prank(stranger);
+            CHANNELS.deposit(config, 10 * OPEN, place, data);
+            measured(salt == 1 ? "authorized deposit, first" : "authorized deposit, later");
+        }
+    }
+
     function test_gas_of_channels() public {
         vm.etch(address(CHANNELS), vm.getDeployedCode("artifacts/Channels.json"));
         Collector collector = Collector(create("Collector", ""));
@@ -123,6 +142,7 @@ contract Gas is Base {
             collector.deposit(CHANNELS, configs[i], 10 * OPEN);
             if (i == 1) measured("deposit into a channel, first");
         }
+        authorizedDeposits(configs[0]);
         for (uint128 total = OPEN; total <= 2 * OPEN; total += OPEN) {
             VoucherClaim[] memory claims = new VoucherClaim[](10);
             for (uint256 i = 0; i < 10; ++i) {

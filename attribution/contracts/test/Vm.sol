@@ -16,6 +16,7 @@ interface Vm {
     function warp(uint256 time) external;
     function chainId(uint256 id) external;
     function prank(address sender) external;
+    function expectRevert() external;
     function expectRevert(bytes calldata data) external;
     function expectRevert(bytes4 selector) external;
     function expectPartialRevert(bytes4 selector) external;
@@ -54,6 +55,20 @@ function create(string memory name, bytes memory arguments) returns (address mad
 /// The faucet token.
 interface ITestOpen is IERC20 {
     function mint(address to, uint256 amount) external;
+    function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external;
+    function eip712Domain()
+        external
+        view
+        returns (bytes1, string memory, string memory, uint256, address, bytes32, uint256[] memory);
 }
 
 /// Equality with words, as the tests want it.

@@ -314,6 +314,31 @@ refusals! {
     /// Nobody asked for the payment.
     NotAskedFor is "NotAskedFor()",
         "the payer did not ask for this payment in this transaction; fund the channel through the collector's deposit";
+    /// Only the contract of channels has the collector use a payer's signature.
+    NotChannels is "NotChannels()",
+        "the collector brings signed deposits to the contract of channels alone, at the address that clients expect; send the \
+         deposit to it";
+    /// Only who is paid may use an authorization.
+    NotForCaller {
+        /// Who is paid.
+        to: Address,
+    } is "NotForCaller(address)",
+        "the authorization pays {to}, and only that account may use it; deposit through the contract of channels";
+    /// An authorization is not good now.
+    NotValidNow {
+        /// After which second it is good.
+        valid_after_s: u64,
+        /// Before which second it is good.
+        valid_before_s: u64,
+    } is "NotValidNow(uint256,uint256)",
+        "the authorization is good after second {valid_after_s} of the chain's clock and before {valid_before_s}; send it \
+         between them, or sign another one";
+    /// An authorization is good once.
+    AlreadyUsed {
+        /// Its number.
+        nonce: Keccak,
+    } is "AlreadyUsed(bytes32)",
+        "the authorization {nonce} was used before; read the channel again, or sign one with another salt";
     /// The till obeys the settlement alone.
     NotSettlement is "NotSettlement()", "only the settlement empties a till; call its sweep";
     /// Too little of the token.

@@ -1,4 +1,5 @@
-//! Block 0: the contracts as the compiler made them, at addresses that follow from the deployer and the order.
+//! Block 0: the contracts as the compiler made them, at addresses that follow from the deployer and the order, or where clients
+//! of x402 expect them.
 
 use alloy_primitives::hex;
 use alloy_sol_types::SolValue;
@@ -76,13 +77,19 @@ pub(super) fn chain() -> TestChain {
     let wraps = false;
     let arguments = (alloy_primitives::Address::from(token), wraps).abi_encode();
     let settlement = deploy(&mut state, &artifact!("Settlement"), &arguments);
-    let collector = deploy(&mut state, &artifact!("Collector"), &[]);
-    // It works wherever it stands, and clients of x402 expect it there.
-    let channels = artifact!("Channels").deployed.bytes();
-    state.place(DEPLOYED.channels.into(), channels);
-    let placed = (token, settlement, collector);
-    let named = (DEPLOYED.token, DEPLOYED.settlement, DEPLOYED.collector);
-    assert_eq!(placed, named, "contracts lie where peers look for them");
+    // These two work wherever they stand, and clients of x402 expect them there.
+    for (place, artifact) in [
+        (DEPLOYED.channels, artifact!("Channels")),
+        (DEPLOYED.collector, artifact!("Collector")),
+    ] {
+        state.place(place.into(), artifact.deployed.bytes());
+    }
+    let named = (DEPLOYED.token, DEPLOYED.settlement);
+    assert_eq!(
+        (token, settlement),
+        named,
+        "contracts lie where peers look for them"
+    );
     TestChain {
         number: 0,
         // At second 0 a first deposit would read as none.

@@ -4,7 +4,7 @@ use alloy_primitives::U256;
 use alloy_sol_types::SolCall;
 
 use super::typed::sol::{self, IChannels as I, ICollector};
-use super::{ChannelConfig, ChannelId, Claim, Refund, Withdrawal};
+use super::{Authorization, ChannelConfig, ChannelId, Claim, Refund, STOCK_COLLECTOR, Withdrawal};
 use crate::settlement::calls::{Call, Query, concat, query};
 use crate::settlement::{Address, BaseUnits, Signature};
 
@@ -35,6 +35,22 @@ impl From<&Claim> for sol::VoucherClaim {
 }
 
 impl Channels {
+    /// Pays into a channel what its payer signed, for anyone; [`STOCK_COLLECTOR`] fetches it from the payer.
+    pub fn deposit_authorized(
+        &self,
+        config: &ChannelConfig,
+        amount: BaseUnits,
+        authorization: &Authorization,
+    ) -> Call {
+        let call = I::depositCall {
+            config: config.into(),
+            amount: amount.0,
+            collector: STOCK_COLLECTOR.into(),
+            collectorData: authorization.data().into(),
+        };
+        Call::new(self.0, &call)
+    }
+
     /// Counts vouchers for their receivers, as the receiver or its authorizer.
     pub fn claim(&self, claims: &[Claim]) -> Call {
         let claims = claims.iter().map(sol::VoucherClaim::from).collect();
@@ -143,7 +159,7 @@ fn withdrawal(answer: &[u8]) -> Option<Option<Withdrawal>> {
     Some((withdrawal.announced_s != 0).then_some(withdrawal))
 }
 
-/// The contract `Collector` at an address: payers fund channels through it.
+/// The contract `Collector` at an address: payers fund channels through it, by transactions of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collector(pub Address);
 
@@ -168,7 +184,7 @@ mod tests {
     fn every_call_is_a_function_of_the_contracts() {
         assert_known(
             include_str!("../../contracts/artifacts/Channels.json"),
-            &signatures!(I: claimCall claimWithSignatureCall settleCall initiateWithdrawCall finalizeWithdrawCall refundCall
+            &signatures!(I: depositCall claimCall claimWithSignatureCall settleCall initiateWithdrawCall finalizeWithdrawCall refundCall
                 refundWithSignatureCall channelsCall pendingWithdrawalsCall receiversCall refundNonceCall),
         );
         assert_known(

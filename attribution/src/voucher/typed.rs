@@ -1,9 +1,15 @@
 //! The scheme's typed data and its contract's functions, as `@x402/evm` 2.27.0 names them, and those of our collector.
 
-use alloy_primitives::U256;
-use alloy_primitives::aliases::U40;
+use std::ops::Range;
 
-use super::{ChannelConfig, ChannelId, ClaimEntry, Refund};
+use alloy_primitives::aliases::U40;
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::{Eip712Domain, SolStruct, SolValue};
+
+use super::{
+    Authorization, ChannelConfig, ChannelId, ClaimEntry, Refund, STOCK_COLLECTOR, TokenDomain,
+};
+use crate::settlement::calls::concat;
 use crate::settlement::{BaseUnits, Deployment, Keccak, digest};
 
 /// Name of the contract in typed data.
@@ -44,6 +50,16 @@ pub(super) mod sol {
             ClaimEntry[] claims;
         }
 
+        // EIP-3009, of a token.
+        struct ReceiveWithAuthorization {
+            address from;
+            address to;
+            uint256 value;
+            uint256 validAfter;
+            uint256 validBefore;
+            bytes32 nonce;
+        }
+
         // `Voucher` in the contract, where the channel stands for its id.
         struct FullVoucher {
             ChannelConfig channel;
@@ -57,6 +73,7 @@ pub(super) mod sol {
         }
 
         interface IChannels {
+            function deposit(ChannelConfig calldata config, uint128 amount, address collector, bytes calldata collectorData) external;
             function claim(VoucherClaim[] calldata voucherClaims) external;
             function claimWithSignature(VoucherClaim[] calldata voucherClaims, bytes calldata authorizerSignature) external;
             function settle(address receiver, address token) external;
@@ -119,4 +136,46 @@ pub(super) fn claims(claims: &[ClaimEntry], scheme: &Deployment) -> Keccak {
     };
     let claims = claims.iter().map(entry).collect();
     digest(NAME, scheme, &sol::ClaimBatch { claims })
+}
+
+/// What a payer signs for its token, by seconds and salt.
+pub(super) fn authorization(
+    config: &ChannelConfig,
+    amount: BaseUnits,
+    scheme: &Deployment,
+    token: &TokenDomain<'_>,
+    (valid_s, salt): (&Range<u64>, &[u8; 32]),
+) -> Keccak {
+    let statement = sol::ReceiveWithAuthorization {
+        from: config.payer.into(),
+        to: STOCK_COLLECTOR.into(),
+        value: U256::from(amount.0),
+        validAfter: U256::from(valid_s.start),
+        validBefore: U256::from(valid_s.end),
+        nonce: nonce(config.id(scheme), salt).into(),
+    };
+    let domain = Eip712Domain::new(
+        Some(token.name.to_owned().into()),
+        Some(token.version.to_owned().into()),
+        Some(U256::from(scheme.chain.0)),
+        Some(token.contract.into()),
+        None,
+    );
+    Keccak(statement.eip712_signing_hash(&domain).0)
+}
+
+/// `keccak256(abi.encode(channelId, salt))`, two words.
+pub(super) fn nonce(channel: ChannelId, salt: &[u8; 32]) -> Keccak {
+    Keccak::of(&[&channel.0.0, salt])
+}
+
+pub(super) fn collector_data(authorization: &Authorization) -> Vec<u8> {
+    let Authorization {
+        valid_after_s,
+        valid_before_s,
+        salt,
+        signature,
+    } = authorization;
+    let times = [valid_after_s, valid_before_s].map(|second| U256::from(*second));
+    (times[0], times[1], B256::from(*salt), concat(&[*signature])).abi_encode_params()
 }

@@ -6,7 +6,7 @@ use tributary_attribution::settlement::{
 };
 use tributary_attribution::test_chain::TestChain;
 use tributary_attribution::voucher::calls::{Channels, Collector};
-use tributary_attribution::voucher::{Claim, Refund, Voucher, claim_digest};
+use tributary_attribution::voucher::{Authorization, Claim, Refund, Voucher, claim_digest};
 
 use crate::cast::Cast;
 use crate::channels::Shown;
@@ -38,6 +38,8 @@ pub(crate) enum Action {
     Slash(usize, Address, u128, u8, Signers),
     Execute(usize, Address),
     Fund(usize, u128),
+    /// Channel, amount, salt, and whether the payer signed just that.
+    FundSigned(usize, u128, u8, bool),
     Count(Vec<Shown>),
     /// By the authorizer's signature, if the last is true.
     CountSigned(Vec<Shown>, bool),
@@ -100,6 +102,10 @@ impl Action {
     fn apply_to_channels(&self, model: &mut Model, from: Address) -> Option<()> {
         match self {
             Self::Fund(channel, amount) => model.fund(from, *channel, *amount),
+            Self::FundSigned(channel, amount, salt, sound) => {
+                sound.then_some(())?;
+                model.fund_signed(*channel, *amount, *salt)
+            }
             Self::Count(shown) => {
                 (!shown.is_empty()).then_some(())?;
                 shown.iter().try_for_each(|one| {
@@ -212,6 +218,17 @@ impl Action {
             Self::Fund(channel, amount) => {
                 let amount = BaseUnits(*amount);
                 Collector(deployed.collector).deposit(channels, config(channel), amount)
+            }
+            Self::FundSigned(channel, amount, salt, sound) => {
+                let (config, scheme) = (config(channel), &model.channels.scheme);
+                // Unsound: over a unit more.
+                let signed = BaseUnits(amount + u128::from(!sound));
+                let (valid_s, salt) = (0..u64::MAX, [*salt; 32]);
+                let token = deployed.token_domain();
+                let key = cast.key(config.payer);
+                let authorization =
+                    Authorization::sign(key, config, signed, scheme, &token, valid_s, salt);
+                channels.deposit_authorized(config, BaseUnits(*amount), &authorization)
             }
             Self::Count(shown) => channels.claim(&claims(shown)),
             Self::CountSigned(shown, sound) => {

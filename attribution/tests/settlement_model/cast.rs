@@ -1,6 +1,6 @@
 //! Who takes part: keys from seeds, the two runs and the channels between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_attribution::settlement::{Address, BaseUnits, EvmKey, Keccak, Terms};
 use tributary_attribution::test_chain::TestChain;
@@ -97,6 +97,7 @@ impl Cast {
             claimed: 0,
             withdrawal: None,
             refunds: 0,
+            salts: BTreeSet::new(),
         };
         vec![
             of(self.payers[0], Address::ZERO, tills[0]),

@@ -1,7 +1,7 @@
 //! What `Channels` promises: a payer's money is its own until a voucher promises it, and each channel takes only what was
 //! paid into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_attribution::settlement::{Address, BaseUnits, Deployment};
 use tributary_attribution::voucher::calls::Received;
@@ -17,6 +17,8 @@ pub(crate) struct Channel {
     /// Amount, and when it was announced.
     pub(crate) withdrawal: Option<(u128, u64)>,
     pub(crate) refunds: u64,
+    /// Of signed deposits.
+    pub(crate) salts: BTreeSet<u8>,
 }
 
 impl Channel {
@@ -76,6 +78,13 @@ impl Model {
         self.purse.send(from, contract, amount)?;
         channel.balance += amount;
         Some(())
+    }
+
+    /// By the payer's signature, sent by anybody; each salt of a channel is good once.
+    pub(crate) fn fund_signed(&mut self, at: usize, amount: u128, salt: u8) -> Option<()> {
+        let payer = self.channels.all[at].config.payer;
+        self.fund(payer, at, amount)?;
+        self.channels.all[at].salts.insert(salt).then_some(())
     }
 
     /// One voucher; one that was counted already is skipped.

@@ -374,7 +374,11 @@ impl Draw<'_> {
         let receiver = channel.config.receiver;
         let speaker = self.cast.authorizer;
         let nonce = channel.refunds;
-        match self.dice.below(17) {
+        match self.dice.below(19) {
+            17 | 18 => {
+                let (salt, sound) = (self.dice.below(6) as u8, !self.dice.percent(10));
+                (anybody, Action::FundSigned(at, amount, salt, sound))
+            }
             0..3 => (channel.config.payer, Action::Fund(at, amount)),
             3..7 => (speaker, Action::Count(self.vouchers())),
             7..9 => {

@@ -318,7 +318,7 @@ fn sequences(seeds: std::ops::Range<u64>) -> Counts {
 
 fn assert_everything_happened(counts: &Counts) {
     /// Kinds of calls, and two of them apart in closed runs.
-    const KINDS: usize = 30;
+    const KINDS: usize = 31;
     for (kind, [refused, done]) in counts {
         let never_refused = ["Mint", "Settle"].contains(&kind.as_str());
         assert!(

@@ -9,15 +9,20 @@
 // addresses and signatures are 0x-hexadecimal. Keys of the signers (`keys`, `secret`) are keccak256 of a label, and hold
 // nothing anywhere; a file to check needs none.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import {
   claimBatchTypes,
   refundTypes,
   voucherTypes,
   BATCH_SETTLEMENT_ADDRESS,
   BATCH_SETTLEMENT_DOMAIN,
+  ERC3009_DEPOSIT_COLLECTOR_ADDRESS,
 } from "@x402/evm";
-import { computeChannelId, signVoucher } from "@x402/evm/batch-settlement/client";
+import {
+  computeChannelId,
+  createBatchSettlementEIP3009DepositPayload,
+  signVoucher,
+} from "@x402/evm/batch-settlement/client";
 import {
   concat,
   encodeAbiParameters,
@@ -70,22 +75,80 @@ const claimMessage = (id, claims) => ({
   })),
 });
 
+// What the package does not export by name; one of its files does.
+async function inside(definition, ...wanted) {
+  const folder = new URL("node_modules/@x402/evm/dist/esm/", import.meta.url);
+  for (const name of readdirSync(folder)) {
+    if (!name.endsWith(".mjs") || !readFileSync(new URL(name, folder), "utf8").includes(definition)) continue;
+    const all = await import(new URL(name, folder));
+    return wanted.map((one) => all[one]);
+  }
+  throw new Error(`@x402/evm has no ${wanted} any more: see which file of it has them now`);
+}
+
+const [depositNonce, collectorData] = await inside(
+  "function buildErc3009CollectorData",
+  "buildErc3009DepositNonce",
+  "buildErc3009CollectorData",
+);
+const [receiveTypes] = await inside("var receiveAuthorizationTypes", "receiveAuthorizationTypes");
+
+// Of EIP-3009: what a payer signs for its token.
+function depositDigest(chainId, config, id, { token, amount, validAfter, validBefore, salt }) {
+  const message = {
+    from: config.payer,
+    to: ERC3009_DEPOSIT_COLLECTOR_ADDRESS,
+    value: BigInt(amount),
+    validAfter: BigInt(validAfter),
+    validBefore: BigInt(validBefore),
+    nonce: depositNonce(id, salt),
+  };
+  const domain = { ...token, chainId, verifyingContract: config.token };
+  return hashTypedData({ domain, types: receiveTypes, primaryType: "ReceiveWithAuthorization", message });
+}
+
+const depositData = ({ validAfter, validBefore, salt }, signature) =>
+  collectorData(validAfter, validBefore, salt, signature);
+
+// The deposit as the client makes it, with a salt and a clock that are the same every time. It is good from second 0 on.
+async function clientDeposit(chainId, config, { token, amount, validBefore, salt }, maxClaimableAmount, payer) {
+  const [random, now] = [crypto.getRandomValues, Date.now];
+  crypto.getRandomValues = (bytes) => Buffer.from(salt.slice(2), "hex").copy(bytes) && bytes;
+  Date.now = () => (Number(validBefore) - 600) * 1000;
+  try {
+    const terms = { network: `eip155:${chainId}`, asset: config.token, maxTimeoutSeconds: 600, extra: token };
+    const made = await createBatchSettlementEIP3009DepositPayload(payer, 2, terms, config, amount, maxClaimableAmount);
+    const authorization = made.payload.deposit.authorization.erc3009Authorization;
+    const wanted = { validAfter: "0", validBefore, salt };
+    for (const [name, value] of Object.entries(wanted)) {
+      if (authorization[name] !== value) throw new Error(`the client makes ${name} ${authorization[name]}, not ${value}`);
+    }
+    return authorization.signature;
+  } finally {
+    [crypto.getRandomValues, Date.now] = [random, now];
+  }
+}
+
 // Everything that follows from a channel's inputs, but for signatures.
-function channel({ chainId, config, maxClaimableAmount, refund, claims }) {
+function channel({ chainId, config, maxClaimableAmount, refund, claims, deposit }) {
   const id = computeChannelId(config, chainId);
   return {
     channelId: id,
     voucherDigest: x402Digest(chainId, voucherTypes, "Voucher", voucherMessage(id, maxClaimableAmount)),
     refundDigest: x402Digest(chainId, refundTypes, "Refund", refundMessage(id, refund)),
     claimDigest: x402Digest(chainId, claimBatchTypes, "ClaimBatch", claimMessage(id, claims)),
+    depositNonce: depositNonce(id, deposit.salt),
+    depositDigest: depositDigest(chainId, config, id, deposit),
   };
 }
 
 async function signedChannel(input, keys) {
-  const [payer, authorizer] = [keys.voucher, keys.authorizer].map((key) => privateKeyToAccount(key));
+  const [signer, authorizer, payer] = [keys.voucher, keys.authorizer, keys.payer].map((key) => privateKeyToAccount(key));
   const made = channel(input);
   const network = `eip155:${input.chainId}`;
-  const voucher = await signVoucher(payer, made.channelId, input.maxClaimableAmount, network);
+  const voucher = await signVoucher(signer, made.channelId, input.maxClaimableAmount, network);
+  const { chainId, config, deposit, maxClaimableAmount } = input;
+  const depositSignature = await clientDeposit(chainId, config, deposit, maxClaimableAmount, payer);
   return {
     ...input,
     ...made,
@@ -93,6 +156,8 @@ async function signedChannel(input, keys) {
     voucherSignature: voucher.signature,
     refundSignature: await authorizer.sign({ hash: made.refundDigest }),
     claimSignature: await authorizer.sign({ hash: made.claimDigest }),
+    depositSignature,
+    depositData: depositData(deposit, depositSignature),
   };
 }
 
@@ -105,6 +170,7 @@ async function channels() {
       const keys = {
         voucher: secret(`${at === 0 ? "vouchers" : "payer"} ${label}`),
         authorizer: secret(`receiver ${label}`),
+        payer: secret(`payer ${label}`),
       };
       const payer = account(`payer ${label}`);
       const config = {
@@ -128,6 +194,13 @@ async function channels() {
         maxClaimableAmount,
         refund: { nonce: at * 3, amount: `${5n ** BigInt(at * 20)}` },
         claims: [claim, ...others],
+        deposit: {
+          token: [{ name: "Test OPEN", version: "1" }, { name: "USDC", version: "2" }][at % 2],
+          amount: maxClaimableAmount,
+          validAfter: "0",
+          validBefore: `${1_800_000_600 + at}`,
+          salt: word(`deposit ${label}`),
+        },
       };
       made.push(await signedChannel(input, keys));
     }
@@ -373,6 +446,8 @@ async function check(file) {
     await signed(`${where}, voucher`, made.voucherDigest, one.voucherSignature, voucherSigner);
     await signed(`${where}, refund`, made.refundDigest, one.refundSignature, receiverAuthorizer);
     await signed(`${where}, claim`, made.claimDigest, one.claimSignature, receiverAuthorizer);
+    await signed(`${where}, deposit`, made.depositDigest, one.depositSignature, payer);
+    same(`${where}, depositData`, one.depositData, depositData(one.deposit, one.depositSignature));
   }
   for (const [at, one] of file.settlements.entries()) {
     const where = `settlement ${at}`;

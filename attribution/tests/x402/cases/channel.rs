@@ -5,10 +5,11 @@ use tributary_attribution::settlement::{
     Address, BaseUnits, ChainId, Deployment, EvmKey, Keccak, Signature,
 };
 use tributary_attribution::voucher::{
-    ChannelConfig, ChannelId, ClaimEntry, Refund, Voucher, claim_digest, stock,
+    Authorization, ChannelConfig, ChannelId, ClaimEntry, Refund, TokenDomain, Voucher,
+    claim_digest, stock,
 };
 
-use super::{key, place, read, secret, units, word};
+use super::{hexadecimal, key, place, read, secret, units, word};
 
 fn read_config(value: &Value) -> ChannelConfig {
     ChannelConfig {
@@ -22,6 +23,31 @@ fn read_config(value: &Value) -> ChannelConfig {
             .expect("seconds"),
         salt: read::<Keccak>(&value["salt"]).0,
     }
+}
+
+/// Everything that follows from what a payer signs to fund a channel.
+fn remake_deposit(case: &Value, config: &ChannelConfig, scheme: &Deployment) -> Value {
+    let deposit = &case["deposit"];
+    let text = |name: &str| deposit["token"][name].as_str().expect("a text");
+    let token = TokenDomain {
+        name: text("name"),
+        version: text("version"),
+        contract: config.token,
+    };
+    let valid_s = read(&deposit["validAfter"])..read(&deposit["validBefore"]);
+    let (amount, salt) = (
+        units(&deposit["amount"]),
+        read::<Keccak>(&deposit["salt"]).0,
+    );
+    let payer = key(&case["keys"]["payer"]);
+    let made = Authorization::sign(&payer, config, amount, scheme, &token, valid_s, salt);
+    assert_eq!(made.verify(config, amount, scheme, &token), Ok(()));
+    json!({
+        "depositNonce": made.nonce(config, scheme).to_string(),
+        "depositDigest": made.digest(config, amount, scheme, &token).to_string(),
+        "depositSignature": made.signature.to_string(),
+        "depositData": hexadecimal(&made.data()),
+    })
 }
 
 /// Everything that follows from a channel's inputs.
@@ -64,7 +90,8 @@ pub(crate) fn remake(case: &Value) -> Value {
         signature: signatures[0],
     };
     assert_eq!(voucher.verify(&config, &scheme), Ok(()));
-    json!({
+    let mut made = remake_deposit(case, &config, &scheme);
+    let others = json!({
         "channelId": id.to_string(),
         "voucherDigest": digests[0].to_string(),
         "refundDigest": digests[1].to_string(),
@@ -72,7 +99,10 @@ pub(crate) fn remake(case: &Value) -> Value {
         "voucherSignature": signatures[0].to_string(),
         "refundSignature": signatures[1].to_string(),
         "claimSignature": signatures[2].to_string(),
-    })
+    });
+    let fields = made.as_object_mut().expect("fields");
+    fields.extend(others.as_object().expect("fields").clone());
+    made
 }
 
 fn assert_recovered(config: &ChannelConfig, digests: &[Keccak; 3], signatures: &[Signature; 3]) {
@@ -159,7 +189,15 @@ fn input(chain: u64, at: u64) -> Value {
         "maxClaimableAmount": max.to_string(),
         "refund": { "nonce": at, "amount": (max / 5).to_string() },
         "claims": claims.collect::<Vec<_>>(),
+        "deposit": {
+            "token": { "name": "Test OPEN", "version": "1" },
+            "amount": (max / 7).to_string(),
+            "validAfter": at.to_string(),
+            "validBefore": (u64::MAX >> at).to_string(),
+            "salt": word(&format!("deposit {label}")).to_string(),
+        },
         "keys": {
+            "payer": Keccak(*secret(&format!("payer {label}")).to_bytes()).to_string(),
             "voucher": Keccak(*signer.to_bytes()).to_string(),
             "authorizer": Keccak(*secret(&format!("receiver {label}")).to_bytes()).to_string(),
         },
