@@ -441,9 +441,11 @@ pub(crate) fn settlement_view(books: &RunBooks) -> Option<SettlementView> {
     view.reclaimed_micro_open = micro(run.reclaimed);
     view.accepted_height = run.accepted.height;
     view.accepted_micro_open = micro(run.accepted.total);
-    view.left_micro_open = view
+    view.fees_micro_open = micro(run.fees);
+    let came = view
         .deposited_micro_open
-        .saturating_sub(view.paid_micro_open);
+        .saturating_add(view.fees_micro_open);
+    view.left_micro_open = came.saturating_sub(view.paid_micro_open);
     view.conserved = books.is_conserved();
     Some(view)
 }

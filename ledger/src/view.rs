@@ -94,7 +94,9 @@ pub struct SettlementView {
     pub key: String,
     /// What the sponsor deposited, as certificates have seen it.
     pub deposited_micro_open: u64,
-    /// What the last root promises to accounts.
+    /// What answers brought into it.
+    pub fees_micro_open: u64,
+    /// What the last root promises to accounts, of both.
     pub paid_micro_open: u64,
     /// What was earned by peers that have not said where they are paid.
     pub unbound_micro_open: u64,
@@ -104,7 +106,7 @@ pub struct SettlementView {
     pub claimed_micro_open: u64,
     /// What went back to the sponsor.
     pub reclaimed_micro_open: u64,
-    /// Deposited and not promised.
+    /// Of both, what is not promised.
     pub left_micro_open: u64,
     /// Stake of members that counts.
     pub staked_micro_open: u64,

@@ -120,6 +120,10 @@ pub struct RunPlan {
     /// Where the run's money lies.
     #[serde(default)]
     pub chain: ChainName,
+    /// Batches of paid answers that one member serves once the run is closed, a liar that serves where there is one; on the
+    /// test chain.
+    #[serde(default)]
+    pub answers: u32,
     /// How updates travel.
     pub codec: CodecPlan,
     /// How updates are combined.

@@ -8,6 +8,7 @@ mod carry;
 mod cast;
 mod faults;
 mod lies;
+mod serving;
 mod settle;
 mod told;
 
@@ -221,6 +222,7 @@ impl World {
             scenario,
             machines,
         };
+        world.cast_server();
         world.start();
         world
     }

@@ -8,10 +8,11 @@ use tributary_protocol::limits;
 
 use super::keeper::entry;
 use super::settled::Settled;
-use crate::settlement::{Address, Deployment};
+use crate::settlement::calls::Token;
+use crate::settlement::{Address, BaseUnits, Deployment};
 use crate::test_chain::TestChain;
 use crate::voucher::calls::Channels;
-use crate::voucher::{ChannelConfig, Claim, MIN_WITHDRAW_DELAY_S, Requirements};
+use crate::voucher::{Authorization, ChannelConfig, Claim, MIN_WITHDRAW_DELAY_S, Requirements};
 
 /// One answer that a channel was charged for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,22 @@ impl Settled {
             withdraw_delay_s: MIN_WITHDRAW_DELAY_S,
         };
         Some((requirements, deployed.channels_deployment()))
+    }
+
+    /// What a server files so that a channel has the `amount` that its payer signed for. The payer's test OPEN comes from the
+    /// faucet: a stranger files nothing, and there is nothing to be won by it.
+    pub fn deposit(
+        &self,
+        config: &ChannelConfig,
+        amount: BaseUnits,
+        authorization: &Authorization,
+    ) -> Vec<Entry> {
+        let deployed = TestChain::deployed();
+        let calls = [
+            Token(deployed.token).mint(config.payer, amount),
+            Channels(deployed.channels).deposit_authorized(config, amount, authorization),
+        ];
+        calls.map(entry).into()
     }
 
     /// What a server files to be paid by a channel for `served`, which are in the order in which they were charged: first
@@ -94,7 +111,9 @@ fn answers(config: &ChannelConfig, served: &[&Served]) -> Entry {
         payer_authorizer: EvmAddress(config.payer_authorizer.0),
         withdraw_delay_s: config.withdraw_delay_s,
         salt: config.salt,
-        before: served.first().map_or(MicroOpen(0), |one| one.charged_before),
+        before: served
+            .first()
+            .map_or(MicroOpen(0), |one| one.charged_before),
         answers: served.iter().map(answer).collect(),
     })
 }

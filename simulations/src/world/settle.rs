@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use tributary_attribution::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::run_books::{Filer, RunBooks};
+use tributary_attribution::run_books::{Capacity, Filer, RunBooks};
 use tributary_attribution::settlement::EvmKey;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::{Command, Input};
@@ -15,7 +16,9 @@ use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 
 use super::World;
+use super::serving::Serving;
 use crate::clock::{Micros, ms};
+use crate::machine::Machine;
 
 /// Books that are kept to go on from: machines are a few heights apart.
 const KEPT: usize = 16;
@@ -47,6 +50,14 @@ pub struct Settlement {
     pub dissent: Vec<PeerId>,
     /// Heights behind the closing.
     pub epochs: u32,
+    /// Fees that answers brought.
+    pub fees: u128,
+    /// What of them the server has for serving.
+    pub served: u128,
+    /// What of them is burned.
+    pub burned: u128,
+    /// What contributors have of them, by peer.
+    pub answers: BTreeMap<PeerId, u128>,
 }
 
 /// Books by the value that they end with: honest machines with one history share one.
@@ -59,6 +70,8 @@ pub(super) struct Ledgers {
     waiting: BTreeMap<usize, usize>,
     /// When everybody had finished the run.
     finished: Option<Micros>,
+    /// Who serves, once somebody was looked for.
+    serving: Option<Serving>,
 }
 
 impl Ledgers {
@@ -111,6 +124,7 @@ impl World {
         if is_early || self.ledgers.looked.get(&at) == Some(&place) {
             return;
         }
+        let serving = self.ledgers.serving.filter(|serving| serving.server == at);
         let Some(books) = self.ledgers.follow(&self.manifest, &view) else {
             return;
         };
@@ -120,8 +134,14 @@ impl World {
             .filter(|(at, entry)| entry.is_filing() && !books.has_filed(at))
             .map(|(_, entry)| entry)
             .collect();
-        let filings = books.duties(&self.manifest, Filer { peer, key }, &pending);
+        let mut filings = books.duties(&self.manifest, Filer { peer, key }, &pending);
+        let is_closed = books.expected() > self.manifest.closing_round();
+        let serving = serving.filter(|_| is_closed).map(|mut serving| {
+            filings.extend(serving.filings(books, key));
+            serving
+        });
         let waiting = pending.len() + filings.len();
+        self.ledgers.serving = serving.or(self.ledgers.serving);
         self.ledgers.looked.insert(at, place);
         self.ledgers.waiting.insert(at, waiting);
         if !filings.is_empty() {
@@ -136,17 +156,43 @@ impl World {
             return true;
         }
         let since = *self.ledgers.finished.get_or_insert(self.now);
-        let is_idle = (self.machines.iter().enumerate())
-            .filter(|(_, machine)| machine.liar.is_none())
-            .all(|(at, _)| {
-                self.ledgers
-                    .waiting
-                    .get(&at)
-                    .is_none_or(|waiting| *waiting == 0)
-            });
+        let is_served = self.has_served();
+        let is_idle = is_served
+            && (self.machines.iter().enumerate())
+                .filter(|(_, machine)| machine.liar.is_none())
+                .all(|(at, _)| {
+                    self.ledgers
+                        .waiting
+                        .get(&at)
+                        .is_none_or(|waiting| *waiting == 0)
+                });
         // A moment more, for what was said last to reach everybody.
         let over = if is_idle { ms(10_000) } else { PATIENCE };
         self.now >= since + over
+    }
+
+    /// Casts who serves: a liar that lies as a server, or the last machine.
+    pub(super) fn cast_server(&mut self) {
+        let batches = self.scenario.run.answers;
+        let is_liar = |machine: &Machine| {
+            let liar = machine.liar.as_ref();
+            liar.is_some_and(|liar| liar.attack.ends_with("_server"))
+        };
+        let last = self.machines.len().saturating_sub(1);
+        let server = self.machines.iter().position(is_liar).unwrap_or(last);
+        self.ledgers.serving = (batches > 0).then(|| Serving::new(server, batches));
+    }
+
+    /// Whether all answers are served and claimed, as far as the server sees; or there are none.
+    fn has_served(&mut self) -> bool {
+        let Some(serving) = self.ledgers.serving else {
+            return true;
+        };
+        let machine = &self.machines[serving.server];
+        let key = account(machine.seed);
+        let view = machine.node.as_ref().and_then(|node| node.run(&self.run));
+        let books = view.and_then(|view| self.ledgers.follow(&self.manifest, &view));
+        books.is_some_and(|books| serving.is_over(books, &key))
     }
 
     /// Where the money lies, by the first honest machine.
@@ -164,6 +210,15 @@ impl World {
         let settled = books.settled()?;
         let run = settled.chain()?.run(settled.key());
         let rounds = books.books().rounds(self.run);
+        let burned = books.books().balance(self.run, Account::Burned);
+        let earned = |of: Capacity| {
+            let lines = books.lines().iter();
+            lines.filter(move |line| line.capacity == of)
+        };
+        let mut answers = BTreeMap::new();
+        for line in earned(Capacity::Answers) {
+            *answers.entry(line.peer).or_default() += line.amount.0;
+        }
         let unfunded = rounds.filter(|(_, credits)| credits.outcome == Outcome::Unfunded);
         let last = settled
             .roots()
@@ -178,6 +233,10 @@ impl World {
             conserved: books.is_conserved(),
             dissent: settled.dissent().map(|(_, peer)| peer).collect(),
             epochs,
+            fees: run.fees.to_micro_floor().0,
+            served: earned(Capacity::Server).map(|line| line.amount.0).sum(),
+            burned: burned.0.unsigned_abs(),
+            answers,
         })
     }
 }

@@ -101,3 +101,52 @@ fn runs_settle_through_crashes_and_losses() {
         assert!(settlement.dissent.is_empty(), "nobody lies");
     }
 }
+
+/// Three batches of answers behind the closing.
+fn serving(kind: Option<(&str, usize)>) -> Scenario {
+    let mut scenario = settling(kind);
+    scenario.run.answers = 3;
+    scenario
+}
+
+/// What answers brought, less what nobody may have.
+const FEES: u128 = 3 * 40 * 10_000;
+
+#[test]
+fn answers_that_are_served_after_the_closing_pay_contributors_by_the_runs_credits() {
+    let (_, settlement) = settled(&serving(None), 5);
+    println!("{settlement:?}");
+    assert_eq!((settlement.fees, settlement.burned), (FEES, 0));
+    assert_eq!(settlement.served, FEES / 10);
+    let contributors: u128 = settlement.answers.values().sum();
+    assert!(contributors >= FEES * 7 / 10, "{contributors}");
+    assert_eq!(settlement.claimed, settlement.promised);
+    let spent = settlement.claimed + settlement.reclaimed;
+    assert_eq!(spent, settlement.deposited + FEES, "to the last unit");
+}
+
+#[test]
+fn a_server_that_files_no_answers_gets_nothing_and_contributors_get_its_portion() {
+    let (_, settlement) = settled(&serving(Some(("silent_server", 1))), 6);
+    println!("{settlement:?}");
+    assert_eq!((settlement.fees, settlement.served), (FEES, 0));
+    let contributors: u128 = settlement.answers.values().sum();
+    assert!(contributors >= FEES * 8 / 10, "{contributors}");
+    let spent = settlement.claimed + settlement.reclaimed;
+    assert_eq!(spent, settlement.deposited + FEES);
+}
+
+#[test]
+fn a_server_that_names_itself_and_files_twice_has_what_an_honest_one_has() {
+    // In some histories nobody is beyond luck, and then fees are burned.
+    let scenario = serving(Some(("greedy_server", 1)));
+    let mut histories = (7..12).map(|seed| settled(&scenario, seed).1);
+    let settlement = histories.find(|settlement| settlement.burned == 0);
+    let settlement = settlement.expect("a history with credits");
+    println!("{settlement:?}");
+    assert_eq!((settlement.fees, settlement.served), (FEES, FEES / 10));
+    let most = settlement.answers.values().max().copied();
+    assert!(most.unwrap_or_default() < FEES / 2, "{most:?}");
+    let spent = settlement.claimed + settlement.reclaimed;
+    assert_eq!(spent, settlement.deposited + FEES);
+}
