@@ -16,15 +16,19 @@ pub mod adapters;
 pub mod allowance;
 mod answer;
 mod ask;
+pub mod book;
+pub mod cashier;
 mod chat;
 mod completions;
 mod connection;
 mod constraint;
 mod fields;
+pub mod folder;
 mod gate;
 pub mod gateway;
 mod head;
 pub mod openapi;
+mod quote;
 mod refusal;
 mod responses;
 mod routes;
@@ -32,7 +36,6 @@ mod shares;
 mod stream;
 pub mod till;
 pub mod types;
-pub mod voucher;
 mod worker;
 mod x402;
 
@@ -290,7 +293,9 @@ impl Server {
         // Nobody listens any more when the task is gone.
         let _ = self.closing.send(true);
         let all = self.places.acquire_many(MOST_CONNECTIONS as u32);
-        tokio::time::timeout(most, all).await.is_ok()
+        let is_done = tokio::time::timeout(most, all).await.is_ok();
+        self.shop.till.drain().await;
+        is_done
     }
 }
 
