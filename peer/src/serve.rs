@@ -18,6 +18,7 @@ mod answer;
 mod ask;
 pub mod book;
 pub mod cashier;
+pub mod channels;
 mod chat;
 mod completions;
 mod connection;
@@ -55,7 +56,10 @@ pub use refusal::{ErrorBody, ErrorFields, Refusal};
 
 use crate::model::BROOK;
 use adapters::{AdapterError, AdapterOptions, Adapters, Fetch, ServedBase};
+use cashier::Cashiers;
+use channels::{ChannelOptions, Channels};
 use connection::MOST_CONNECTIONS;
+use folder::DiskError;
 use gate::Gate;
 use shares::Desk;
 use till::Till;
@@ -86,6 +90,10 @@ pub struct ServeOptions {
     pub engine: EngineOptions,
     /// Who is paid.
     pub till: Arc<dyn Till>,
+    /// How answers of adapters are paid whose runs take pay on their chain; none where answers cost nothing.
+    pub channels: Option<ChannelOptions>,
+    /// Who stands for these runs; none where this program follows none.
+    pub cashiers: Option<Arc<dyn Cashiers>>,
 }
 
 /// Why nothing is served.
@@ -120,6 +128,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// What is kept of channels.
+    #[error(transparent)]
+    Accounts(#[from] DiskError),
     /// No thread for the engine.
     #[error("the system gives no thread: {0}; close other programs")]
     Thread(std::io::Error),
@@ -252,6 +263,12 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         info.hash.short(),
         env!("CARGO_PKG_VERSION")
     );
+    let till = match (options.channels, options.cashiers) {
+        (Some(channels), Some(cashiers)) => {
+            Arc::new(Channels::open(channels, cashiers, options.till)?)
+        }
+        _ => options.till,
+    };
     let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
     let desk = Desk::new(adapters.fetch().clone(), worker.is_busy());
     Ok(Shop {
@@ -262,7 +279,7 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         adapters,
         worker,
         thread,
-        till: options.till,
+        till,
         desk,
         gate: Gate::new(addr, &options.hosts, options.tokens),
         turns: Arc::new(Semaphore::new(MOST_READ)),

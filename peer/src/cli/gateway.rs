@@ -17,9 +17,13 @@ use crate::identity::Identity;
 use crate::model::BROOK;
 use crate::serve::allowance::Allowance;
 use crate::serve::book::Prices;
+use crate::serve::channels::ChannelOptions;
 use crate::serve::gateway::{Gateway, GatewayOptions};
 use crate::serve::till::{Open, Till};
 use crate::terminal::{Failure, note};
+
+/// Where channels are kept, in the folder of allowances.
+const CHANNELS: &str = "channels";
 
 /// `gateway/1`: the gateway is ready.
 #[derive(Serialize)]
@@ -133,6 +137,23 @@ fn read(file: &Path, what: &str) -> Result<String, Failure> {
     })
 }
 
+/// How answers of adapters are paid whose runs take pay on their chain.
+pub(super) fn channels(context: &Context, args: &PayArgs) -> Option<ChannelOptions> {
+    let folder = HomePaths::new(&context.home).allowances().join(CHANNELS);
+    args.is_paid().then(|| ChannelOptions {
+        prices: prices(args),
+        exposure: args.exposure,
+        folder,
+    })
+}
+
+fn prices(args: &PayArgs) -> Prices {
+    Prices {
+        prompt: args.price_prompt.unwrap_or_default(),
+        answer: args.price_answer.unwrap_or_default(),
+    }
+}
+
 /// Who is paid for a server's answers, and out of what.
 pub(super) fn till(context: &Context, args: &PayArgs) -> Result<Arc<dyn Till>, Failure> {
     let mut grants = args.allow.clone();
@@ -159,16 +180,13 @@ pub(super) fn till(context: &Context, args: &PayArgs) -> Result<Arc<dyn Till>, F
     }
     if grants.is_empty() {
         note(
-            "warning: answers cost something, and nobody is granted an allowance; give --allow ACCOUNT=AMOUNT",
+            "warning: answers cost something, and nobody is granted an allowance; give --allow ACCOUNT=AMOUNT. Only adapters of runs that \
+             take pay on their chain are paid for without one, in a daemon (`up --serve`)",
         );
     }
     let paths = HomePaths::new(&context.home);
     let identity = Identity::read_file(&paths.key()).map_err(|e| Failure::from_error(&e))?;
     let account = crate::keeper::account_of(&identity);
-    let prices = Prices {
-        prompt: args.price_prompt.unwrap_or_default(),
-        answer: args.price_answer.unwrap_or_default(),
-    };
-    let allowance = Allowance::open(&paths.allowances(), account, prices, grants);
+    let allowance = Allowance::open(&paths.allowances(), account, prices(args), grants);
     Ok(Arc::new(allowance.map_err(|e| Failure::from_error(&e))?))
 }

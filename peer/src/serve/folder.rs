@@ -116,6 +116,12 @@ impl Folder {
         disk::write_whole(&path, &bytes).map_err(|source| DiskError::Io { path, source })
     }
 
+    /// Removes one file.
+    pub(super) fn remove(&self, name: &str) -> Result<(), DiskError> {
+        let path = self.file(name);
+        fs::remove_file(&path).map_err(|source| DiskError::Io { path, source })
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.json"))
     }

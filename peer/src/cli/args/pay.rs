@@ -23,6 +23,10 @@ pub struct PayArgs {
     /// A file of such grants, one a line.
     #[arg(long, value_name = "FILE")]
     pub allow_file: Option<PathBuf>,
+    /// What one payer may owe without a claim on its channel, and what it is trusted with on a deposit that its run's chain
+    /// does not show yet, in micro-OPEN.
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = parse_amount)]
+    pub exposure: MicroOpen,
 }
 
 impl PayArgs {
