@@ -16,15 +16,20 @@ pub mod adapters;
 pub mod allowance;
 mod answer;
 mod ask;
+pub mod book;
+pub mod cashier;
+pub mod channels;
 mod chat;
 mod completions;
 mod connection;
 mod constraint;
 mod fields;
+pub mod folder;
 mod gate;
 pub mod gateway;
 mod head;
 pub mod openapi;
+mod quote;
 mod refusal;
 mod responses;
 mod routes;
@@ -32,7 +37,6 @@ mod shares;
 mod stream;
 pub mod till;
 pub mod types;
-pub mod voucher;
 mod worker;
 mod x402;
 
@@ -52,7 +56,10 @@ pub use refusal::{ErrorBody, ErrorFields, Refusal};
 
 use crate::model::BROOK;
 use adapters::{AdapterError, AdapterOptions, Adapters, Fetch, ServedBase};
+use cashier::Cashiers;
+use channels::{ChannelOptions, Channels};
 use connection::MOST_CONNECTIONS;
+use folder::DiskError;
 use gate::Gate;
 use shares::Desk;
 use till::Till;
@@ -83,6 +90,10 @@ pub struct ServeOptions {
     pub engine: EngineOptions,
     /// Who is paid.
     pub till: Arc<dyn Till>,
+    /// How answers of adapters are paid whose runs take pay on their chain; none where answers cost nothing.
+    pub channels: Option<ChannelOptions>,
+    /// Who stands for these runs; none where this program follows none.
+    pub cashiers: Option<Arc<dyn Cashiers>>,
 }
 
 /// Why nothing is served.
@@ -117,6 +128,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// What is kept of channels.
+    #[error(transparent)]
+    Accounts(#[from] DiskError),
     /// No thread for the engine.
     #[error("the system gives no thread: {0}; close other programs")]
     Thread(std::io::Error),
@@ -249,6 +263,12 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         info.hash.short(),
         env!("CARGO_PKG_VERSION")
     );
+    let till = match (options.channels, options.cashiers) {
+        (Some(channels), Some(cashiers)) => {
+            Arc::new(Channels::open(channels, cashiers, options.till)?)
+        }
+        _ => options.till,
+    };
     let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
     let desk = Desk::new(adapters.fetch().clone(), worker.is_busy());
     Ok(Shop {
@@ -259,7 +279,7 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
         adapters,
         worker,
         thread,
-        till: options.till,
+        till,
         desk,
         gate: Gate::new(addr, &options.hosts, options.tokens),
         turns: Arc::new(Semaphore::new(MOST_READ)),
@@ -290,7 +310,9 @@ impl Server {
         // Nobody listens any more when the task is gone.
         let _ = self.closing.send(true);
         let all = self.places.acquire_many(MOST_CONNECTIONS as u32);
-        tokio::time::timeout(most, all).await.is_ok()
+        let is_done = tokio::time::timeout(most, all).await.is_ok();
+        self.shop.till.drain().await;
+        is_done
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use tributary_engine::Base;
 use tributary_engine::tokenizer::Tokenizer;
-use tributary_protocol::sign::SecretKey;
 use tributary_trainer::input;
 
 use super::Context;
@@ -16,10 +15,15 @@ use super::up::interrupted;
 use crate::home::HomePaths;
 use crate::identity::Identity;
 use crate::model::BROOK;
-use crate::serve::allowance::{Allowance, Prices};
+use crate::serve::allowance::Allowance;
+use crate::serve::book::Prices;
+use crate::serve::channels::ChannelOptions;
 use crate::serve::gateway::{Gateway, GatewayOptions};
 use crate::serve::till::{Open, Till};
 use crate::terminal::{Failure, note};
+
+/// Where channels are kept, in the folder of allowances.
+const CHANNELS: &str = "channels";
 
 /// `gateway/1`: the gateway is ready.
 #[derive(Serialize)]
@@ -27,7 +31,7 @@ pub(super) struct Ready {
     schema: &'static str,
     /// What clients call their base URL.
     pub(super) url: String,
-    /// Who pays: the key that servers grant an allowance.
+    /// The account that pays, which servers grant an allowance.
     consumer: String,
 }
 
@@ -48,7 +52,7 @@ impl Ready {
 pub(super) async fn run(context: &Context, args: GatewayArgs) -> Result<(), Failure> {
     let gateway = start(options(context, &args)?).await?;
     (context.out).answer(&Ready::of(&gateway), |r| {
-        format!("{}\nIt pays with the key {}", r.words(), r.consumer)
+        format!("{}\nIt pays from the account {}", r.words(), r.consumer)
     })?;
     interrupted().await?;
     drain(gateway).await;
@@ -77,7 +81,7 @@ pub(super) fn options(context: &Context, args: &GatewayArgs) -> Result<GatewayOp
             .iter()
             .map(|url| (url.clone(), token(url)))
             .collect(),
-        key: SecretKey::from_seed(*identity.seed()),
+        key: crate::keeper::account(&identity),
         most: args.most,
         budget: args.budget,
         tokenizer: args.base.as_deref().map(tokenizer).transpose()?,
@@ -133,6 +137,23 @@ fn read(file: &Path, what: &str) -> Result<String, Failure> {
     })
 }
 
+/// How answers of adapters are paid whose runs take pay on their chain.
+pub(super) fn channels(context: &Context, args: &PayArgs) -> Option<ChannelOptions> {
+    let folder = HomePaths::new(&context.home).allowances().join(CHANNELS);
+    args.is_paid().then(|| ChannelOptions {
+        prices: prices(args),
+        exposure: args.exposure,
+        folder,
+    })
+}
+
+fn prices(args: &PayArgs) -> Prices {
+    Prices {
+        prompt: args.price_prompt.unwrap_or_default(),
+        answer: args.price_answer.unwrap_or_default(),
+    }
+}
+
 /// Who is paid for a server's answers, and out of what.
 pub(super) fn till(context: &Context, args: &PayArgs) -> Result<Arc<dyn Till>, Failure> {
     let mut grants = args.allow.clone();
@@ -159,17 +180,13 @@ pub(super) fn till(context: &Context, args: &PayArgs) -> Result<Arc<dyn Till>, F
     }
     if grants.is_empty() {
         note(
-            "warning: answers cost something, and nobody is granted an allowance; give --allow KEY=AMOUNT",
+            "warning: answers cost something, and nobody is granted an allowance; give --allow ACCOUNT=AMOUNT. Only adapters of runs that \
+             take pay on their chain are paid for without one, in a daemon (`up --serve`)",
         );
     }
     let paths = HomePaths::new(&context.home);
-    let server = Identity::read_file(&paths.key())
-        .map_err(|e| Failure::from_error(&e))?
-        .peer_id();
-    let prices = Prices {
-        prompt: args.price_prompt.unwrap_or_default(),
-        answer: args.price_answer.unwrap_or_default(),
-    };
-    let allowance = Allowance::open(&paths.allowances(), server, prices, grants);
+    let identity = Identity::read_file(&paths.key()).map_err(|e| Failure::from_error(&e))?;
+    let account = crate::keeper::account_of(&identity);
+    let allowance = Allowance::open(&paths.allowances(), account, prices(args), grants);
     Ok(Arc::new(allowance.map_err(|e| Failure::from_error(&e))?))
 }

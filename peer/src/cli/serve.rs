@@ -99,6 +99,8 @@ pub(super) fn options(
             most_running: MOST_RUNNING,
         },
         till: super::gateway::till(context, &args.pay)?,
+        channels: super::gateway::channels(context, &args.pay),
+        cashiers: None,
     })
 }
 

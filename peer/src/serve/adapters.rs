@@ -17,6 +17,7 @@ use tributary_engine::config::Config;
 use tributary_engine::registry::{Counts, Finished, Lookup, Registry, RegistryLimits, Ticket};
 use tributary_engine::request::Micros;
 use tributary_protocol::hash::Digest;
+use tributary_protocol::id::RunId;
 use utoipa::ToSchema;
 
 use super::head::now;
@@ -48,6 +49,15 @@ pub struct ServedBase {
     pub hash: Digest,
     /// Its shape.
     pub config: Config,
+}
+
+/// The run that an adapter comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The run.
+    pub run: RunId,
+    /// The adapter's id, as the run certified it.
+    pub adapter: Digest,
 }
 
 /// How adapters are kept.
@@ -96,8 +106,8 @@ struct Inner {
     registry: Mutex<Registry<Source, Waiter>>,
     /// Ids that nobody had named and that could not be fetched, with the reason.
     misses: Mutex<VecDeque<(String, Instant, AdapterError)>>,
-    /// Ids of adapters whose folder says that a run certified them, by content.
-    certified: Mutex<BTreeMap<Digest, String>>,
+    /// Adapters whose folder says that a run certified them, by content.
+    certified: Mutex<BTreeMap<Digest, Origin>>,
     reads: Semaphore,
     fetches: Semaphore,
     began: Instant,
@@ -205,8 +215,15 @@ impl Adapters {
     pub fn certified(&self, content: Digest) -> Option<String> {
         match self.0.fetch {
             Fetch::Nobody => None,
-            Fetch::Home(_) | Fetch::Daemon(_) => self.0.certified.lock().get(&content).cloned(),
+            Fetch::Home(_) | Fetch::Daemon(_) => {
+                self.origin(content).map(|of| of.adapter.to_string())
+            }
         }
+    }
+
+    /// Which run's adapter has that content, as its folder says, where it says so.
+    pub fn origin(&self, content: Digest) -> Option<Origin> {
+        self.0.certified.lock().get(&content).copied()
     }
 
     /// Who fetches what is not here.
@@ -329,12 +346,12 @@ impl Inner {
         Ok(Lookup::Load(ticket, source))
     }
 
-    fn note_certified(&self, content: Digest, id: String) {
+    fn note_certified(&self, content: Digest, of: Origin) {
         let mut certified = self.certified.lock();
         if certified.len() >= MAX_CERTIFIED {
             certified.pop_first();
         }
-        certified.insert(content, id);
+        certified.insert(content, of);
     }
 
     fn note_miss(&self, name: &str, error: &AdapterError) {

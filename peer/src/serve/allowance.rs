@@ -1,4 +1,4 @@
-//! A till that draws on what this server's owner grants to each consumer's key.
+//! A till that draws on what this server's owner grants to each payer's account.
 //!
 //! ```text
 //!   request ─▶ 402, PAYMENT-REQUIRED: what it may cost, to whom
@@ -6,224 +6,197 @@
 //!   answer  ─▶ book (what was made is charged) ─▶ disk ─▶ PAYMENT-RESPONSE
 //! ```
 //!
-//! No chain is asked: the owner trusts those that it grants something. With a chain behind it, the grant becomes a channel's
-//! deposit; what else is here stays. A voucher is on the disk before its request is computed, and a charge before the client
-//! hears of it.
-
-mod book;
-mod disk;
+//! No chain is asked: the owner trusts those that it grants something. Vouchers are those of channels on the test chain, to
+//! the server's own account, so that a client needs no second kind; nothing is deposited or claimed. A voucher is on the disk
+//! before its request is computed, and a charge before the client hears of it. Answers of adapters whose runs are paid on
+//! their chain go through [`super::channels`].
 
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use data_encoding::HEXLOWER;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
-use tributary_protocol::hash::{Domain, Hasher};
-use tributary_protocol::id::{MicroOpen, PeerId};
-
-pub use book::{Admitted, Book, Denied, Offer, Prices, Standing};
-pub use disk::DiskError;
+use tributary_attribution::settlement::Address;
+use tributary_attribution::voucher::{ChannelId, MIN_WITHDRAW_DELAY_S, OnChain, Requirements};
+use tributary_protocol::id::MicroOpen;
 
 use super::Refusal;
+use super::book::{Account, AccountFile, Admitted, Book, Denied, Offer, Prices, Salt};
+use super::folder::{DiskError, Folder};
+use super::quote::{self, Hints, Payee, Quote, State, Why};
 use super::till::{Asked, Bill, Made, Receipt, Till};
-use super::voucher::Channel;
-use super::x402::{self, Paid, Payment, Required, Settled, Terms};
-use disk::Folder;
+use super::x402::{self, Kind, Paid};
 
 /// Draws on allowances. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Allowance {
-    server: PeerId,
+    payee: Payee,
     prices: Prices,
     kept: Arc<Mutex<Kept>>,
 }
 
-/// What is in memory and on the disk alike.
+/// What is in memory and on the disk alike, and which channel each client used last.
 #[derive(Debug)]
 struct Kept {
-    book: Book,
+    book: Book<Address>,
+    hints: Hints<(Address, Salt)>,
     folder: Folder,
 }
 
 impl Allowance {
-    /// Reads what was spent before from `folder`, and grants each consumer so much in all.
+    /// Reads what was spent before from `folder`, and grants each payer so much in all. `account` is the server's own, to
+    /// which vouchers are signed.
     ///
     /// # Errors
     /// See [`DiskError`].
     pub fn open(
         folder: &Path,
-        server: PeerId,
+        account: Address,
         prices: Prices,
-        grants: impl IntoIterator<Item = (PeerId, MicroOpen)>,
+        grants: impl IntoIterator<Item = (Address, MicroOpen)>,
     ) -> Result<Self, DiskError> {
         let folder = Folder::open(folder)?;
         let mut book = Book::default();
-        for (consumer, account) in folder.read()? {
-            book.restore(consumer, account);
+        for (name, file) in folder.read::<AccountFile>()? {
+            let damaged = |why: String| folder.damaged(&name, why);
+            let payer = name
+                .parse()
+                .map_err(|_| damaged("its name is no address".into()))?;
+            book.restore(payer, file.read().map_err(damaged)?);
         }
-        for (consumer, total) in grants {
-            book.grant(consumer, total);
+        for (payer, total) in grants {
+            book.grant(payer, total);
         }
-        let kept = Arc::new(Mutex::new(Kept { book, folder }));
+        let kept = Arc::new(Mutex::new(Kept {
+            book,
+            hints: Hints::default(),
+            folder,
+        }));
+        let chain = x402::chain();
+        let payee = Payee {
+            wanted: Requirements {
+                receiver: account,
+                receiver_authorizer: account,
+                token: chain.token,
+                withdraw_delay_s: MIN_WITHDRAW_DELAY_S,
+            },
+            scheme: chain.channels_deployment(),
+        };
         Ok(Self {
-            server,
+            payee,
             prices,
             kept,
         })
     }
 
     /// Checks and reserves; on the disk when this returns.
-    fn take(&self, paid: &Paid, price: MicroOpen, asked: &Want) -> Result<Due, Refusal> {
-        if paid.channel.server != self.server {
-            let message = format!(
-                "the voucher is for the server {}, and this is {}; sign one for this server",
-                paid.channel.server.short(),
-                self.server.short()
-            );
-            return Err(self.refused("wrong_server", message, price, asked, None));
-        }
-        if !paid.channel.is_signed(paid.total, &paid.signature) {
-            let message = "the voucher's signature is not its payer's; sign channel and total with the payer's key";
-            return Err(self.refused("bad_signature", message.into(), price, asked, None));
-        }
+    fn take(&self, paid: &Paid, quote: Quote) -> Result<Due, Refusal> {
+        let total = self.check(paid);
+        let total = total.map_err(|why| quote.refused(&self.payee, why, None))?;
+        let (payer, channel) = (paid.config.payer, paid.voucher.channel);
         let offer = Offer {
-            consumer: paid.channel.consumer,
-            channel: paid.channel.number,
-            total: paid.total,
-            signature: paid.signature.0,
-            body: asked.body,
+            owner: payer,
+            channel: paid.config.salt,
+            total,
+            signature: paid.voucher.signature,
+            body: quote.body,
         };
         let mut kept = self.kept.lock();
-        let before = kept.book.clone_account(offer.consumer);
-        let admitted = (kept.book.admit(&offer, price)).map_err(|denied| {
-            let standing = kept.book.standing(offer.consumer, offer.channel);
-            self.denied(denied, price, asked, (&paid.channel, &standing))
+        let before = kept.book.clone_account(payer);
+        let admitted = kept.book.admit(&offer, quote.price).map_err(|denied| {
+            let mut why = Why::from(denied.clone());
+            if denied == Denied::Unknown {
+                why.message = format!(
+                    "this server grants {payer} nothing; ask its owner for an allowance (`serve --allow {payer}=AMOUNT`)"
+                );
+            }
+            let at = kept.state(channel, payer, offer.channel);
+            quote::denied(&quote, &self.payee, (&denied, why), &at)
         })?;
-        if let Err(error) = kept.store(offer.consumer) {
-            kept.book.put_back(offer.consumer, before);
+        if let Err(error) = kept.store(payer) {
+            kept.book.put_back(payer, before);
             tracing::error!("a voucher cannot be kept, so its request is refused: {error}");
-            let message = "the server cannot write the voucher down and takes none now; ask again later, or another server";
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "voucher_not_kept",
-                message,
-            ));
+            return Err(quote::not_kept());
         }
+        kept.hints.note(quote.consumer, (payer, offer.channel));
         Ok(Due {
             till: self.clone(),
-            channel: paid.channel,
+            channel,
             admitted: Some(admitted),
-            seed: seed(&paid.channel, &offer),
+            seed: quote::seed(channel, &offer),
+            quote,
         })
     }
 
-    fn denied(
-        &self,
-        denied: Denied,
-        price: MicroOpen,
-        asked: &Want,
-        at: (&Channel, &Standing),
-    ) -> Refusal {
-        let (code, message) = (denied.code(), denied.to_string());
-        match denied {
-            Denied::InFlight => Refusal {
-                retry_after_s: Some(1),
-                ..Refusal::new(StatusCode::CONFLICT, code, message)
-            },
-            Denied::TooManyOpen => Refusal::busy(code, message, 1),
-            _ => self.refused(code, message, price, asked, Some(at)),
+    /// Whether a payment is a voucher for this server by the account that it draws on. Gives its total.
+    fn check(&self, paid: &Paid) -> Result<MicroOpen, Why> {
+        match paid.kind {
+            Kind::Voucher => {}
+            Kind::Deposit(..) => {
+                let message = "this server grants allowances and takes no deposits; send a voucher alone (with x402's client, \
+                               `depositStrategy: () => false`), and ask the server's owner for an allowance";
+                return Err(Why::new("deposits_not_taken", message));
+            }
+            Kind::Refund => {
+                let message =
+                    "nothing is deposited at this server, so it gives nothing back; stop asking it";
+                return Err(Why::new("refunds_not_given", message));
+            }
         }
-    }
-
-    /// A 402 that says how to pay, and to whoever showed that the channel is its own, what that stands at.
-    fn refused(
-        &self,
-        code: &'static str,
-        message: String,
-        price: MicroOpen,
-        asked: &Want,
-        at: Option<(&Channel, &Standing)>,
-    ) -> Refusal {
-        let mut extra = Map::new();
-        extra.insert(
-            "pricePrompt".into(),
-            self.prices.prompt.0.to_string().into(),
-        );
-        extra.insert(
-            "priceAnswer".into(),
-            self.prices.answer.0.to_string().into(),
-        );
-        extra.insert("promptTokens".into(), asked.prompt_tokens.into());
-        extra.insert("maxTokens".into(), asked.max_tokens.into());
-        if let Some((channel, standing)) = at {
-            extra.extend(states(channel, standing));
+        paid.config.check(&self.payee.wanted)?;
+        if paid.config.payer_authorizer != paid.config.payer {
+            let message = "an allowance is drawn on by its own account; name the payer as payerAuthorizer, and sign with its key";
+            return Err(Why::new("other_authorizer", message));
         }
-        let terms = Terms::new(self.server, price, extra);
-        let required = Required::new(code, asked.url.clone(), terms);
-        Refusal {
-            headers: vec![
-                named(x402::REQUIRED, &required),
-                // What one consumer may pay is nobody else's answer.
-                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            ],
-            ..Refusal::new(StatusCode::PAYMENT_REQUIRED, code, message)
-        }
+        paid.voucher.verify(&paid.config, &self.payee.scheme)?;
+        let total = paid.voucher.max.to_micro();
+        Ok(total.map_err(tributary_attribution::voucher::VoucherError::from)?)
     }
 }
 
 impl Kept {
-    fn store(&self, consumer: PeerId) -> Result<(), DiskError> {
-        match self.book.accounts.get(&consumer) {
-            Some(account) => self.folder.write(consumer, account),
+    fn store(&self, payer: Address) -> Result<(), DiskError> {
+        match self.book.accounts.get(&payer) {
+            Some(account) => write(&self.folder, payer, account),
             None => Ok(()),
+        }
+    }
+
+    /// What a channel stands at. In a chain's place there is the grant.
+    fn state(&self, channel: ChannelId, payer: Address, salt: Salt) -> State {
+        let standing = self.book.standing(payer, salt);
+        let chain = OnChain {
+            deposit: x402::units(standing.granted),
+            ..OnChain::default()
+        };
+        State {
+            channel,
+            standing,
+            chain,
         }
     }
 }
 
-/// What is asked for, of itself.
-struct Want {
-    url: String,
-    prompt_tokens: usize,
-    max_tokens: usize,
-    body: tributary_protocol::hash::Digest,
+fn write(folder: &Folder, payer: Address, account: &Account) -> Result<(), DiskError> {
+    folder.write(&payer.to_string(), &AccountFile::of(account))
 }
 
 impl Till for Allowance {
     fn admit<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Box<dyn Bill>, Refusal>> {
-        let price = self.prices.cost(asked.prompt_tokens, asked.max_tokens);
-        let host = asked
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let want = Want {
-            url: format!("http://{}/v1", host.unwrap_or("localhost")),
-            prompt_tokens: asked.prompt_tokens,
-            max_tokens: asked.max_tokens,
-            body: asked.body,
-        };
-        let mut payments = asked.headers.get_all(x402::SIGNATURE).iter();
-        let payment = (payments.next(), payments.next());
-        let paid = match payment {
-            (None, _) => {
-                let message = format!(
-                    "this server is paid: the request may cost {} micro-OPEN. Send a voucher in PAYMENT-SIGNATURE as \
-                     PAYMENT-REQUIRED says, or ask through `tributary gateway`, which does",
-                    price.0
-                );
-                Err(self.refused("payment_required", message, price, &want, None))
-            }
-            (Some(payment), None) => x402::decoded(payment.as_bytes())
-                .and_then(|payment: Payment| payment.understood())
-                .map_err(|why| malformed(&why.to_string())),
-            (Some(_), Some(_)) => Err(malformed("there are two of it")),
-        };
+        let quote = Quote::of(&asked, self.prices);
+        let payment = quote::payment(asked.headers);
         Box::pin(async move {
-            let (paid, till) = (paid?, self.clone());
+            let Some(payment) = payment? else {
+                let kept = self.kept.lock();
+                let last = kept.hints.of(&quote.consumer);
+                let stands = last.map(|(payer, salt)| kept.book.standing(payer, salt));
+                return Err(quote.unpaid(&self.payee, stands.as_ref()));
+            };
+            let paid = payment.understood(&self.payee.scheme);
+            let paid = paid.map_err(|why| quote::malformed(&why.to_string()))?;
+            let till = self.clone();
             // Waits for the disk.
-            let taken = tokio::task::spawn_blocking(move || till.take(&paid, price, &want)).await;
+            let taken = tokio::task::spawn_blocking(move || till.take(&paid, quote)).await;
             let due = taken
                 .unwrap_or_else(|_| Err(Refusal::internal("the till failed; please report it")))?;
             Ok(Box::new(due) as Box<dyn Bill>)
@@ -231,17 +204,13 @@ impl Till for Allowance {
     }
 }
 
-fn malformed(why: &str) -> Refusal {
-    let message = format!("PAYMENT-SIGNATURE is not understood: {why}");
-    Refusal::new(StatusCode::BAD_REQUEST, "payment_malformed", message)
-}
-
 /// A request that is paid for.
 struct Due {
     till: Allowance,
-    channel: Channel,
+    channel: ChannelId,
+    quote: Quote,
     /// None once it is settled.
-    admitted: Option<Admitted>,
+    admitted: Option<Admitted<Address>>,
     seed: u64,
 }
 
@@ -251,38 +220,18 @@ impl Due {
         let Some(admitted) = self.admitted.take() else {
             return Receipt::default();
         };
-        let cost = self
-            .till
-            .prices
-            .cost(made.prompt_tokens, made.answer_tokens);
-        let cost = Some(cost).filter(|_| !made.failed);
+        let payer = admitted.owner;
         let mut kept = self.till.kept.lock();
-        let charged = kept.book.settle(&admitted, cost);
-        if let Err(error) = kept.store(admitted.consumer) {
+        let charged = kept.book.settle(&admitted, self.quote.cost(&made));
+        if let Err(error) = kept.store(payer) {
             tracing::error!(
                 "a charge of {} micro-OPEN is kept in memory alone: {error}",
                 charged.0
             );
         }
-        let standing = kept.book.standing(admitted.consumer, admitted.channel);
+        let at = kept.state(self.channel, payer, admitted.channel);
         drop(kept);
-        let mut extra = states(&self.channel, &standing);
-        extra.insert("chargedAmount".into(), charged.0.to_string().into());
-        extra.insert("promptTokens".into(), made.prompt_tokens.into());
-        extra.insert("answerTokens".into(), made.answer_tokens.into());
-        let settled = Settled {
-            success: true,
-            payer: x402::address(admitted.consumer),
-            transaction: String::new(),
-            network: x402::network(),
-            amount: charged.0.to_string(),
-            extra,
-        };
-        let event = serde_json::to_value(&settled).expect("texts and numbers always serialise");
-        Receipt {
-            headers: vec![named(x402::RESPONSE, &settled)],
-            event: Some(("payment".into(), event)),
-        }
+        quote::receipt((payer, &self.till.payee.scheme), &at, charged, &made)
     }
 }
 
@@ -308,51 +257,6 @@ impl Drop for Due {
         };
         self.settled(failed);
     }
-}
-
-/// The seed of a request that names none: another for each voucher, the same for each repeat, also where the consumer
-/// signs the same voucher anew.
-fn seed(channel: &Channel, offer: &Offer) -> u64 {
-    let mut hasher = Hasher::new(Domain::Repeat);
-    hasher
-        .update(channel.id().as_bytes())
-        .update(&offer.total.0.to_le_bytes())
-        .update(offer.body.as_bytes());
-    let digest = hasher.finalize();
-    let (first, _) = digest
-        .as_bytes()
-        .split_first_chunk()
-        .expect("32 bytes hold 8");
-    u64::from_le_bytes(*first)
-}
-
-/// What a channel stands at, as `batch-settlement` has it, and what is left of the grant.
-fn states(channel: &Channel, standing: &Standing) -> Map<String, Value> {
-    let all = json!({
-        "channelState": {
-            "channelId": format!("0x{}", channel.id()),
-            "balance": standing.granted.0.to_string(),
-            "totalClaimed": "0",
-            "withdrawRequestedAt": 0,
-            "refundNonce": "0",
-            "chargedCumulativeAmount": standing.charged.0.to_string(),
-        },
-        "voucherState": {
-            "signedMaxClaimable": standing.highest.0.to_string(),
-            "signature": format!("0x{}", HEXLOWER.encode(&standing.signature)),
-        },
-        "reserved": standing.reserved.0.to_string(),
-        "left": standing.left.0.to_string(),
-    });
-    match all {
-        Value::Object(all) => all,
-        _ => Map::new(),
-    }
-}
-
-fn named(name: &'static str, value: &impl serde::Serialize) -> (HeaderName, HeaderValue) {
-    let value = HeaderValue::from_str(&x402::encoded(value)).expect("base64 is plain text");
-    (HeaderName::from_static(name), value)
 }
 
 #[cfg(test)]

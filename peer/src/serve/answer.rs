@@ -12,6 +12,7 @@ use tributary_engine::request::{Consumer, Token};
 use tributary_engine::text::{Shown, Text};
 use tributary_engine::tools::{CallParser, Delta};
 use tributary_engine::{Event, Finish, LoadedAdapter, Request, RequestId};
+use tributary_protocol::hash::{self, Digest};
 
 use super::ask::Ask;
 use super::shares::{Answer, Of};
@@ -171,6 +172,8 @@ struct One {
     waiting: VecDeque<Placed>,
     /// The client has its end.
     is_whole: bool,
+    /// Tokens that the engine gave, in four bytes each.
+    tokens: Vec<u8>,
 }
 
 struct Answering {
@@ -247,6 +250,7 @@ impl Answering {
             prompt_tokens: each * ask.prompts.iter().map(Vec::len).sum::<usize>(),
             max_tokens: max_tokens * count,
             body: ask.settings.body,
+            origin: (adapter.as_ref()).and_then(|adapter| shop.adapters.origin(adapter.content())),
         };
         let mut bill = Owed::new(shop.till.admit(asked).await?);
         if let Some(seed) = bill.seed().filter(|_| !ask.settings.is_seeded) {
@@ -277,6 +281,7 @@ impl Answering {
                     calls,
                     waiting: VecDeque::new(),
                     is_whole: false,
+                    tokens: Vec::new(),
                 }),
                 // All or none.
                 Err(refusal) => {
@@ -332,6 +337,7 @@ impl Answering {
                 }
             }
         }
+        self.bill.made.response = Some(response(&self.answers));
         let mut total = self.total;
         total.receipt = self.bill.settle().await;
         if !self.is_alone {
@@ -346,6 +352,7 @@ impl Answering {
 
     async fn token(&mut self, answer: usize, token: Token) {
         let one = &mut self.answers[answer];
+        one.tokens.extend_from_slice(&token.id.to_le_bytes());
         if self.is_alone || one.is_whole {
             return;
         }
@@ -482,6 +489,16 @@ impl Answering {
             self.shop.worker.cancel(one.id);
         }
     }
+}
+
+/// Hash of what the engine gave: for each answer its number of tokens and the tokens.
+fn response(answers: &[One]) -> Digest {
+    let mut bytes = Vec::new();
+    for one in answers {
+        bytes.extend_from_slice(&((one.tokens.len() / 4) as u32).to_le_bytes());
+        bytes.extend_from_slice(&one.tokens);
+    }
+    hash::blob(&bytes)
 }
 
 /// Most tokens of each answer; what was asked for must fit behind every prompt.

@@ -8,12 +8,13 @@
 //! ```
 //!
 //! A server is believed in nothing that costs money: what it can have made at most is counted here, and it gets no voucher
-//! beyond that. Vouchers go through a channel that is new at each start, so that what an earlier life signed is never signed
-//! again.
+//! beyond that. Vouchers on an allowance go through a channel that is new at each start, so that what an earlier life signed
+//! is never signed again; those on a deposit through the channel that holds it, whose last voucher the server has to show.
 
 mod ask;
 mod choice;
 mod count;
+mod offer;
 mod purse;
 mod relay;
 
@@ -29,9 +30,9 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tributary_attribution::settlement::{Address, EvmKey};
 use tributary_engine::tokenizer::Tokenizer;
-use tributary_protocol::id::{MicroOpen, PeerId};
-use tributary_protocol::sign::SecretKey;
+use tributary_protocol::id::MicroOpen;
 
 use super::Refusal;
 use super::connection::{self, MOST_CONNECTIONS};
@@ -59,8 +60,8 @@ pub struct GatewayOptions {
     pub listen: SocketAddr,
     /// Servers, and the bearer token of each that wants one: `http://HOST:PORT`, with or without `/v1`.
     pub servers: Vec<(String, Option<String>)>,
-    /// Who pays.
-    pub key: SecretKey,
+    /// The key of the account that pays.
+    pub key: EvmKey,
     /// What one request may cost.
     pub most: MicroOpen,
     /// What all requests together may cost until the gateway stops.
@@ -107,9 +108,9 @@ struct House {
     gate: Gate,
     http: reqwest::Client,
     upstreams: Vec<Upstream>,
-    key: SecretKey,
-    /// Number of the channel to each server.
-    channel: u64,
+    key: EvmKey,
+    /// Of the channel to each server that grants an allowance.
+    salt: [u8; 32],
     tokenizer: Option<Tokenizer>,
     began: Instant,
     state: Mutex<State>,
@@ -120,8 +121,8 @@ struct House {
 struct State {
     purse: Purse,
     seen: Vec<Seen>,
-    /// The key that each server named first; another one would be another server's.
-    keys: Vec<Option<PeerId>>,
+    /// The account that each server named first; another one would be another server's.
+    keys: Vec<Option<Address>>,
 }
 
 /// A running gateway; it stops when dropped.
@@ -151,12 +152,14 @@ pub async fn start(options: GatewayOptions) -> Result<Gateway, GatewayError> {
     let listener = TcpListener::bind(addr).await.map_err(bind)?;
     let addr = listener.local_addr().map_err(bind)?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let mut salt = [0; 32];
+    // Later starts have higher numbers.
+    salt[24..].copy_from_slice(&now.map_or(0, |now| now.as_millis() as u64).to_be_bytes());
     let house = Arc::new(House {
         gate: Gate::new(addr, &[], Vec::new()),
         http: (plain_http().timeout(LONG).build()).map_err(GatewayError::Client)?,
         key: options.key,
-        // Later starts have higher numbers.
-        channel: now.map_or(0, |now| now.as_millis() as u64),
+        salt,
         tokenizer: options.tokenizer,
         began: Instant::now(),
         state: Mutex::new(State {
@@ -227,9 +230,9 @@ impl Gateway {
         self.addr
     }
 
-    /// Who pays.
-    pub fn consumer(&self) -> PeerId {
-        self.house.key.peer_id()
+    /// The account that pays.
+    pub fn consumer(&self) -> Address {
+        self.house.key.address()
     }
 
     /// Takes nothing more and waits until what was taken is answered, so long at most. False when some was not.
@@ -384,8 +387,8 @@ async fn models(house: &House) -> Value {
 fn spending(house: &House) -> Value {
     let state = house.state.lock();
     let server = |at: usize| {
-        let promised = state.keys[at].and_then(|key| state.purse.servers.get(&key));
-        let promised = promised.cloned().unwrap_or_default();
+        let promised = state.keys[at].map(|key| state.purse.of(key));
+        let promised = promised.unwrap_or_default();
         json!({
             "url": house.upstreams[at].url.as_str(),
             "key": state.keys[at].map(|key| key.to_string()),
@@ -394,13 +397,14 @@ fn spending(house: &House) -> Value {
             "doubtful": promised.doubtful.to_string(),
             "reserved": promised.reserved.to_string(),
             "signed": promised.signed.to_string(),
+            "deposited": promised.deposited.to_string(),
             "is_distrusted": promised.is_distrusted,
         })
     };
     let servers: Vec<Value> = (0..house.upstreams.len()).map(server).collect();
     json!({
         "schema": "spending/1",
-        "consumer": house.key.peer_id().to_string(),
+        "consumer": house.key.address().to_string(),
         "spent": state.purse.spent().to_string(),
         "left": state.purse.left().to_string(),
         "servers": servers,

@@ -9,6 +9,7 @@ use tributary_engine::request::Consumer;
 use tributary_protocol::hash::Digest;
 
 use super::Refusal;
+pub use super::adapters::Origin;
 
 /// What is about to be answered.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Asked<'a> {
     pub max_tokens: usize,
     /// Of the request's body, by which a repeat is told.
     pub body: Digest,
+    /// The run that certified the adapter, where one did.
+    pub origin: Option<Origin>,
 }
 
 /// What was made for a request.
@@ -36,6 +39,8 @@ pub struct Made {
     pub cached_tokens: usize,
     /// Tokens of answers, those that nobody was there to take any more included.
     pub answer_tokens: usize,
+    /// Hash of the answers: for each its number of tokens and the tokens, all in four bytes, little endian.
+    pub response: Option<Digest>,
     /// Whether the server failed. Failures cost nothing.
     pub failed: bool,
 }
@@ -56,6 +61,11 @@ pub trait Till: Send + Sync {
     /// # Errors
     /// The refusal that the client gets, such as 402 with what a payment needs in its headers.
     fn admit<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Box<dyn Bill>, Refusal>>;
+
+    /// Asked once the server takes nothing more and what was taken is answered: files what is owed.
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// One admitted request.

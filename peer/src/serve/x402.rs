@@ -1,17 +1,18 @@
 //! Payments in HTTP headers, as x402 version 2 writes them: base64 of JSON.
 //!
-//! The scheme is `batch-settlement`; shapes follow `@x402/core` and `@x402/evm` 2.27. Two things are this program's own
-//! until a chain is behind it: the network is `tributary:N`, and keys are ed25519, in hexadecimal of 32 bytes where a chain
-//! has addresses.
+//! The scheme is `batch-settlement` on the test chain; shapes, names and units are those of `@x402/core` and `@x402/evm`
+//! 2.27. Amounts are base units, 10^12 of one micro-OPEN, as text. What is read here has the right form and is not checked
+//! yet: whom a channel pays, who signed a voucher and what it covers are the tills' questions.
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tributary_protocol::id::{MicroOpen, PeerId};
-use tributary_protocol::sign::Signature;
+use tributary_attribution::settlement::{Address, BaseUnits, Deployment, Keccak, Signature};
+use tributary_attribution::test_chain::{Deployed, TestChain};
+use tributary_attribution::voucher::{self, ChannelId, Requirements, Voucher};
+use tributary_protocol::id::MicroOpen;
 
-use super::voucher::Channel;
-use crate::NETWORK;
+use super::cashier::Authorization;
 
 /// Of a 402: what a payment needs.
 pub(super) const REQUIRED: &str = "payment-required";
@@ -24,12 +25,19 @@ pub(super) const RESPONSE: &str = "payment-response";
 const VERSION: u32 = 2;
 /// The one scheme.
 const SCHEME: &str = "batch-settlement";
-/// What is paid with.
-const ASSET: &str = "OPEN";
-/// How long an answer may take, in seconds.
+/// What the token of the test chain calls itself in typed data.
+pub(super) const TOKEN_NAME: &str = "Test OPEN";
+/// The version that it gives itself there.
+pub(super) const TOKEN_VERSION: &str = "1";
+/// How long an answer may take, in seconds. A deposit that is signed for one is good as long.
 const TIMEOUT_S: u64 = 600;
-/// Longest header, in bytes: a payment has about 2,000.
+/// Longest header, in bytes: a payment has about 3,000.
 const MOST_BYTES: usize = 16 << 10;
+
+/// The `error` of a 402 after which clients take over what the server shows of the channel, and try again.
+pub(super) const MISMATCH: &str = "invalid_batch_settlement_evm_cumulative_amount_mismatch";
+/// That of a voucher above the channel's deposit.
+pub(super) const EXCEEDS: &str = "invalid_batch_settlement_evm_cumulative_exceeds_balance";
 
 /// Why a header is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +61,7 @@ pub(super) struct Required {
 pub(super) struct Terms {
     pub(super) scheme: String,
     pub(super) network: String,
-    /// What the request may cost, in micro-OPEN.
+    /// By how much the channel's next total has to be above what was charged.
     pub(super) amount: String,
     pub(super) asset: String,
     pub(super) pay_to: String,
@@ -79,6 +87,8 @@ pub(super) struct Payload {
     pub(super) kind: String,
     pub(super) channel_config: ChannelConfig,
     pub(super) voucher: VoucherFields,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deposit: Option<DepositFields>,
 }
 
 /// A channel.
@@ -90,7 +100,7 @@ pub(super) struct ChannelConfig {
     pub(super) receiver: String,
     pub(super) receiver_authorizer: String,
     pub(super) token: String,
-    pub(super) withdraw_delay: u64,
+    pub(super) withdraw_delay: u32,
     pub(super) salt: String,
 }
 
@@ -103,13 +113,38 @@ pub(super) struct VoucherFields {
     pub(super) signature: String,
 }
 
+/// A deposit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DepositFields {
+    pub(super) amount: String,
+    pub(super) authorization: Authorizations,
+}
+
+/// The ways to sign a deposit, of which one is taken here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Authorizations {
+    pub(super) erc3009_authorization: Option<Erc3009>,
+}
+
+/// A payment of the token, signed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Erc3009 {
+    pub(super) valid_after: String,
+    pub(super) valid_before: String,
+    pub(super) salt: String,
+    pub(super) signature: String,
+}
+
 /// `PAYMENT-RESPONSE`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Settled {
     pub(super) success: bool,
     pub(super) payer: String,
-    /// Of a chain; here none.
+    /// Of a chain: none, because claims come later.
     pub(super) transaction: String,
     pub(super) network: String,
     /// What this request cost.
@@ -118,40 +153,71 @@ pub(super) struct Settled {
     pub(super) extra: Map<String, Value>,
 }
 
-/// What a payment says, once it is understood. Its signature is not checked yet.
+/// What a payment says, once it is understood. Nothing of it is checked yet.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Paid {
-    /// Whom it is for, by whom, through which channel.
-    pub(super) channel: Channel,
-    pub(super) total: MicroOpen,
-    pub(super) signature: Signature,
+    pub(super) config: voucher::ChannelConfig,
+    pub(super) voucher: Voucher,
+    pub(super) kind: Kind,
 }
 
-/// The network, as CAIP-2 writes such names.
-pub(super) fn network() -> String {
-    format!("tributary:{}", NETWORK.0)
+/// What a payment brings beside its voucher.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// Nothing.
+    Voucher,
+    /// Money for the channel.
+    Deposit(BaseUnits, Authorization),
+    /// The wish to have money back.
+    Refund,
 }
 
-/// A key, where a chain has an address.
-pub(super) fn address(peer: PeerId) -> String {
-    format!("0x{peer}")
+/// Where the test chain's contracts lie, and which token they take.
+pub(super) fn chain() -> Deployed {
+    TestChain::deployed()
+}
+
+/// A chain, as CAIP-2 writes such names.
+pub(super) fn network(scheme: &Deployment) -> String {
+    format!("eip155:{}", scheme.chain.0)
+}
+
+/// An amount on the wire. One that no chain can hold reads as the most that it can.
+pub(super) fn units(amount: MicroOpen) -> BaseUnits {
+    BaseUnits::from_micro(amount).unwrap_or(BaseUnits(u128::MAX))
+}
+
+/// The same as text.
+pub(super) fn text(amount: MicroOpen) -> String {
+    units(amount).0.to_string()
+}
+
+/// Bytes, as a chain writes them.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    format!("0x{}", HEXLOWER.encode(bytes))
 }
 
 impl Terms {
-    /// What `server` takes for a request that may cost `amount`.
-    pub(super) fn new(server: PeerId, amount: MicroOpen, extra: Map<String, Value>) -> Self {
+    /// What a server that is paid so takes, in a request whose total has to rise by `amount`.
+    pub(super) fn new(
+        wanted: &Requirements,
+        scheme: &Deployment,
+        amount: MicroOpen,
+        extra: Map<String, Value>,
+    ) -> Self {
         let mut all = Map::new();
-        all.insert("receiverAuthorizer".into(), address(server).into());
-        all.insert("withdrawDelay".into(), 0.into());
-        all.insert("name".into(), "Tributary allowance".into());
-        all.insert("version".into(), "1".into());
+        let authorizer = wanted.receiver_authorizer.to_string();
+        all.insert("receiverAuthorizer".into(), authorizer.into());
+        all.insert("withdrawDelay".into(), wanted.withdraw_delay_s.into());
+        all.insert("name".into(), TOKEN_NAME.into());
+        all.insert("version".into(), TOKEN_VERSION.into());
         all.extend(extra);
         Self {
             scheme: SCHEME.into(),
-            network: network(),
-            amount: amount.0.to_string(),
-            asset: ASSET.into(),
-            pay_to: address(server),
+            network: network(scheme),
+            amount: text(amount),
+            asset: wanted.token.to_string(),
+            pay_to: wanted.receiver.to_string(),
             max_timeout_seconds: TIMEOUT_S,
             extra: all,
         }
@@ -159,23 +225,43 @@ impl Terms {
 
     /// Whether this program can pay so.
     pub(super) fn is_known(&self) -> bool {
-        self.scheme == SCHEME && self.network == network() && self.asset == ASSET
+        let chain = chain();
+        let asset = address("asset", &self.asset).ok();
+        self.is_of(&chain.channels_deployment()) && asset == Some(chain.token)
     }
 
-    /// Whom it pays.
-    pub(super) fn server(&self) -> Result<PeerId, Malformed> {
-        key("payTo", &self.pay_to)
+    fn is_of(&self, scheme: &Deployment) -> bool {
+        self.scheme == SCHEME && self.network == network(scheme)
     }
 
-    /// An amount among the extra fields.
+    /// What channels must be like.
+    pub(super) fn requirements(&self) -> Result<Requirements, Malformed> {
+        let authorizer = self.extra.get("receiverAuthorizer").and_then(Value::as_str);
+        let delay_s = self.extra.get("withdrawDelay").and_then(Value::as_u64);
+        let delay_s = delay_s.and_then(|delay_s| u32::try_from(delay_s).ok());
+        Ok(Requirements {
+            receiver: address("payTo", &self.pay_to)?,
+            receiver_authorizer: address("receiverAuthorizer", authorizer.unwrap_or_default())?,
+            token: address("asset", &self.asset)?,
+            withdraw_delay_s: delay_s
+                .ok_or_else(|| Malformed("`withdrawDelay` must be a number of seconds".into()))?,
+        })
+    }
+
+    /// An amount among the extra fields, in whole micro-OPEN.
     pub(super) fn extra_amount(&self, name: &str) -> Result<MicroOpen, Malformed> {
         let text = self.extra.get(name).and_then(Value::as_str);
-        amount(name, text.unwrap_or_default())
+        micro(name, text.unwrap_or_default())
     }
 
-    /// What the request may cost.
-    pub(super) fn price(&self) -> Result<MicroOpen, Malformed> {
-        amount("amount", &self.amount)
+    /// By how much the total has to be above what was charged.
+    pub(super) fn amount(&self) -> Result<MicroOpen, Malformed> {
+        micro("amount", &self.amount)
+    }
+
+    /// Part of what a server shows of a channel, such as `channelState.balance`.
+    pub(super) fn state(&self, of: &str, name: &str) -> Option<&str> {
+        self.extra.get(of)?.get(name)?.as_str()
     }
 }
 
@@ -196,80 +282,111 @@ impl Required {
 }
 
 impl Payment {
-    /// A voucher for these terms.
+    /// A voucher for these terms, and with it a deposit.
     pub(super) fn new(
         terms: Terms,
-        channel: &Channel,
-        total: MicroOpen,
-        signature: &Signature,
+        config: &voucher::ChannelConfig,
+        voucher: &Voucher,
+        deposit: Option<(BaseUnits, &Authorization)>,
     ) -> Self {
+        let kind = if deposit.is_some() {
+            "deposit"
+        } else {
+            "voucher"
+        };
+        let deposit = deposit.map(|(amount, authorization)| DepositFields {
+            amount: amount.0.to_string(),
+            authorization: Authorizations {
+                erc3009_authorization: Some(Erc3009 {
+                    valid_after: authorization.valid_after_s.to_string(),
+                    valid_before: authorization.valid_before_s.to_string(),
+                    salt: hex(&authorization.salt),
+                    signature: authorization.signature.to_string(),
+                }),
+            },
+        });
         Self {
             x402_version: VERSION,
             accepted: terms,
             payload: Payload {
-                kind: "voucher".into(),
+                kind: kind.into(),
                 channel_config: ChannelConfig {
-                    payer: address(channel.consumer),
-                    payer_authorizer: address(channel.consumer),
-                    receiver: address(channel.server),
-                    receiver_authorizer: address(channel.server),
-                    token: ASSET.into(),
-                    withdraw_delay: 0,
-                    salt: format!("0x{:064x}", channel.number),
+                    payer: config.payer.to_string(),
+                    payer_authorizer: config.payer_authorizer.to_string(),
+                    receiver: config.receiver.to_string(),
+                    receiver_authorizer: config.receiver_authorizer.to_string(),
+                    token: config.token.to_string(),
+                    withdraw_delay: config.withdraw_delay_s,
+                    salt: hex(&config.salt),
                 },
                 voucher: VoucherFields {
-                    channel_id: format!("0x{}", channel.id()),
-                    max_claimable_amount: total.0.to_string(),
-                    signature: format!("0x{}", HEXLOWER.encode(&signature.0)),
+                    channel_id: voucher.channel.to_string(),
+                    max_claimable_amount: voucher.max.0.to_string(),
+                    signature: voucher.signature.to_string(),
                 },
+                deposit,
             },
         }
     }
 
-    /// What it says.
-    pub(super) fn understood(&self) -> Result<Paid, Malformed> {
-        if self.x402_version != VERSION
-            || !self.accepted.is_known()
-            || self.payload.kind != "voucher"
-        {
-            let (network, kind) = (network(), &self.payload.kind);
+    /// What it says to a server on the chain of `scheme`.
+    pub(super) fn understood(&self, scheme: &Deployment) -> Result<Paid, Malformed> {
+        if self.x402_version != VERSION || !self.accepted.is_of(scheme) {
+            let network = network(scheme);
             return Err(Malformed(format!(
-                "a payment must have x402Version {VERSION}, the scheme {SCHEME}, the network {network} and the type voucher, not `{}`",
-                super::refusal::shown(kind)
+                "a payment must have x402Version {VERSION}, the scheme {SCHEME} and the network {network}"
             )));
         }
         let config = &self.payload.channel_config;
-        let number = config
-            .salt
-            .strip_prefix("0x")
-            .filter(|digits| digits.len() == 64);
-        let number = number
-            .and_then(|digits| u64::from_str_radix(digits.strip_prefix(&"0".repeat(48))?, 16).ok());
-        let channel = Channel {
-            server: key("receiver", &config.receiver)?,
-            consumer: key("payer", &config.payer)?,
-            number: number
-                .ok_or_else(|| Malformed("`salt` must be 0x, 48 zeros and 16 digits".into()))?,
+        let config = voucher::ChannelConfig {
+            payer: address("payer", &config.payer)?,
+            payer_authorizer: address("payerAuthorizer", &config.payer_authorizer)?,
+            receiver: address("receiver", &config.receiver)?,
+            receiver_authorizer: address("receiverAuthorizer", &config.receiver_authorizer)?,
+            token: address("token", &config.token)?,
+            withdraw_delay_s: config.withdraw_delay,
+            salt: word("salt", &config.salt)?,
         };
         let voucher = &self.payload.voucher;
-        if voucher.channel_id.to_ascii_lowercase() != format!("0x{}", channel.id()) {
-            return Err(Malformed(
-                "`channelId` is not that of `channelConfig`".into(),
-            ));
-        }
-        let signature = voucher.signature.strip_prefix("0x").unwrap_or_default();
-        let signature = HEXLOWER
-            .decode(signature.to_ascii_lowercase().as_bytes())
-            .ok();
-        let signature = signature.and_then(|bytes| bytes.try_into().ok());
+        let voucher = Voucher {
+            channel: ChannelId(Keccak(word("channelId", &voucher.channel_id)?)),
+            max: amount("maxClaimableAmount", &voucher.max_claimable_amount)?,
+            signature: signature("voucher.signature", &voucher.signature)?,
+        };
         Ok(Paid {
-            channel,
-            total: amount("maxClaimableAmount", &voucher.max_claimable_amount)?,
-            signature: Signature(
-                signature
-                    .ok_or_else(|| Malformed("`signature` must be 0x and 128 digits".into()))?,
-            ),
+            config,
+            voucher,
+            kind: self.payload.kind()?,
         })
+    }
+}
+
+impl Payload {
+    fn kind(&self) -> Result<Kind, Malformed> {
+        match (self.kind.as_str(), &self.deposit) {
+            ("voucher", _) => Ok(Kind::Voucher),
+            ("refund", _) => Ok(Kind::Refund),
+            ("deposit", Some(deposit)) => {
+                let signed = deposit.authorization.erc3009_authorization.as_ref();
+                let signed = signed.ok_or_else(|| {
+                    Malformed("`authorization` must hold an `erc3009Authorization`".into())
+                })?;
+                let authorization = Authorization {
+                    valid_after_s: seconds("validAfter", &signed.valid_after)?,
+                    valid_before_s: seconds("validBefore", &signed.valid_before)?,
+                    salt: word("salt", &signed.salt)?,
+                    signature: signature("authorization.signature", &signed.signature)?,
+                };
+                Ok(Kind::Deposit(
+                    amount("deposit.amount", &deposit.amount)?,
+                    authorization,
+                ))
+            }
+            (kind, _) => Err(Malformed(format!(
+                "`payload.type` must be voucher, or deposit with a `deposit`, not `{}`",
+                super::refusal::shown(kind)
+            ))),
+        }
     }
 }
 
@@ -290,89 +407,54 @@ pub(super) fn decoded<T: for<'a> Deserialize<'a>>(header: &[u8]) -> Result<T, Ma
     serde_json::from_slice(&json).map_err(|e| Malformed(format!("it is not the JSON of x402: {e}")))
 }
 
-fn key(name: &str, text: &str) -> Result<PeerId, Malformed> {
-    let digits = text
-        .strip_prefix("0x")
-        .and_then(|digits| digits.parse().ok());
-    digits.ok_or_else(|| {
+fn address(name: &str, text: &str) -> Result<Address, Malformed> {
+    let address = text.parse();
+    address.map_err(|why| Malformed(format!("`{name}`: {why}")))
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("0x")?;
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()
+}
+
+fn word(name: &str, text: &str) -> Result<[u8; 32], Malformed> {
+    let word = bytes(text).and_then(|bytes| bytes.try_into().ok());
+    word.ok_or_else(|| Malformed(format!("`{name}` must be 0x and 64 hexadecimal digits")))
+}
+
+pub(super) fn signature(name: &str, text: &str) -> Result<Signature, Malformed> {
+    let bytes = bytes(text);
+    let bytes =
+        bytes.ok_or_else(|| Malformed(format!("`{name}` must be 0x and hexadecimal digits")))?;
+    Signature::from_bytes(&bytes).map_err(|why| Malformed(format!("`{name}`: {why}")))
+}
+
+fn number(text: &str) -> Option<u128> {
+    // Signs and blanks are no digits.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok())
+}
+
+fn seconds(name: &str, text: &str) -> Result<u64, Malformed> {
+    let seconds = number(text).and_then(|number| u64::try_from(number).ok());
+    seconds.ok_or_else(|| Malformed(format!("`{name}` must be a number of seconds, as text")))
+}
+
+/// An amount in base units.
+pub(super) fn amount(name: &str, text: &str) -> Result<BaseUnits, Malformed> {
+    let amount = number(text).map(BaseUnits);
+    amount.ok_or_else(|| {
         Malformed(format!(
-            "`{name}` must be 0x and 64 digits, a key of ed25519"
+            "`{name}` must be a whole number of base units, as text"
         ))
     })
 }
 
-fn amount(name: &str, text: &str) -> Result<MicroOpen, Malformed> {
-    // Signs and blanks are no digits.
-    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse().ok());
-    number.map(MicroOpen).ok_or_else(|| {
-        Malformed(format!(
-            "`{name}` must be a whole number of micro-OPEN, as text"
-        ))
-    })
+/// An amount in base units that has to be one of whole micro-OPEN.
+pub(super) fn micro(name: &str, text: &str) -> Result<MicroOpen, Malformed> {
+    let micro = amount(name, text)?.to_micro();
+    micro.map_err(|why| Malformed(format!("`{name}`: {why}")))
 }
 
 #[cfg(test)]
-mod tests {
-    use tributary_protocol::sign::SecretKey;
-
-    use super::*;
-
-    fn payment() -> (Payment, Channel) {
-        let key = SecretKey::from_seed([1; 32]);
-        let server = SecretKey::from_seed([2; 32]).peer_id();
-        let channel = Channel {
-            server,
-            consumer: key.peer_id(),
-            number: u64::MAX,
-        };
-        let total = MicroOpen(u128::MAX);
-        let terms = Terms::new(server, MicroOpen(5), Map::new());
-        (
-            Payment::new(terms, &channel, total, &channel.sign(&key, total)),
-            channel,
-        )
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let (payment, channel) = payment();
-        let read: Payment = decoded(encoded(&payment).as_bytes()).unwrap();
-        assert_eq!(read, payment);
-        let paid = read.understood().unwrap();
-        assert_eq!((paid.channel, paid.total), (channel, MicroOpen(u128::MAX)));
-        assert!(paid.channel.is_signed(paid.total, &paid.signature));
-    }
-
-    #[test]
-    fn every_field_that_is_not_as_it_must_be_is_refused_by_name() {
-        type Change = fn(&mut Payment);
-        let changes: [(&str, Change); 9] = [
-            ("x402Version", |p| p.x402_version = 1),
-            ("scheme", |p| p.accepted.scheme = "exact".into()),
-            ("network", |p| p.accepted.network = "eip155:1".into()),
-            ("deposit", |p| p.payload.kind = "deposit".into()),
-            ("payer", |p| p.payload.channel_config.payer = "0x12".into()),
-            ("salt", |p| {
-                p.payload.channel_config.salt = format!("0x{}", "f".repeat(64))
-            }),
-            ("channelId", |p| {
-                p.payload.channel_config.salt = format!("0x{:064x}", 1)
-            }),
-            ("maxClaimableAmount", |p| {
-                p.payload.voucher.max_claimable_amount = "+1".into()
-            }),
-            ("signature", |p| p.payload.voucher.signature.push('0')),
-        ];
-        for (name, change) in changes {
-            let (mut payment, _) = payment();
-            change(&mut payment);
-            let why = payment.understood().unwrap_err().to_string();
-            assert!(why.contains(name), "{name}: {why}");
-        }
-        for header in ["", "%%%", "bnVsbA==", "e30="] {
-            assert!(decoded::<Payment>(header.as_bytes()).is_err(), "{header}");
-        }
-        assert!(decoded::<Value>(&vec![b'A'; MOST_BYTES + 4]).is_err());
-    }
-}
+mod tests;

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
-use tributary_protocol::id::PeerId;
-use tributary_protocol::sign::SecretKey;
+use tributary_attribution::settlement::Address;
+use tributary_attribution::test_chain::TestChain;
 
-use crate::pay::{CHAT, home, paid_server, question};
+use crate::pay::{CHAT, account, home, on_wire, paid_server, question};
 use crate::server::{LIMIT, Server};
 
 struct Gateway {
     process: Child,
     at: Server,
-    consumer: PeerId,
+    consumer: Address,
     _home: tempfile::TempDir,
 }
 
@@ -31,7 +31,7 @@ impl Drop for Gateway {
 impl Gateway {
     fn start(servers: &[SocketAddr]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let consumer = home(folder.path(), 2).peer_id();
+        let consumer = home(folder.path(), 2).address();
         let urls: Vec<String> = servers
             .iter()
             .map(|addr| format!("http://{addr}"))
@@ -91,22 +91,25 @@ impl Gateway {
     }
 }
 
-/// The key that gateways of these tests pay with.
-fn consumer() -> PeerId {
-    SecretKey::from_seed([2; 32]).peer_id()
+/// The account that gateways of these tests pay from.
+fn consumer() -> Address {
+    account(2).address()
 }
 
 /// A server that lists brook, wants `amount` for any request, and sends `paid` for a voucher.
 fn fake(amount: u64, paid: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let key = SecretKey::from_seed([9; 32]).peer_id();
+    let (server, chain) = (account(9).address(), TestChain::deployed());
     let terms = json!({
         "x402Version": 2, "error": "payment_required", "resource": {"url": "http://fake/v1"},
         "accepts": [{
-            "scheme": "batch-settlement", "network": "tributary:1", "amount": amount.to_string(), "asset": "OPEN",
-            "payTo": format!("0x{key}"), "maxTimeoutSeconds": 600,
-            "extra": {"pricePrompt": "0", "priceAnswer": "1000", "promptTokens": 5, "maxTokens": 8},
+            "scheme": "batch-settlement", "network": format!("eip155:{}", chain.chain.0), "amount": on_wire(amount),
+            "asset": chain.token.to_string(), "payTo": server.to_string(), "maxTimeoutSeconds": 600,
+            "extra": {
+                "pricePrompt": "0", "priceAnswer": on_wire(1000), "promptTokens": 5, "maxTokens": 8,
+                "receiverAuthorizer": server.to_string(), "withdrawDelay": 900, "name": "Test OPEN", "version": "1",
+            },
         }],
     });
     let required = BASE64.encode(terms.to_string().as_bytes());
@@ -292,7 +295,7 @@ fn a_server_that_lies_about_its_tokens_is_paid_what_was_counted_and_never_again(
         "usage": {"prompt_tokens": 5, "completion_tokens": 1_000_000, "total_tokens": 1_000_005},
     });
     let settled = json!({
-        "success": true, "payer": "0x", "transaction": "", "network": "tributary:1", "amount": "1000000", "extra": {},
+        "success": true, "payer": "0x", "transaction": "", "network": "eip155:1", "amount": on_wire(1_000_000), "extra": {},
     });
     let settled = BASE64.encode(settled.to_string().as_bytes());
     let liar = fake(

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::BASE64;
 use serde_json::{Value, json};
+use tributary_attribution::settlement::{Address, BaseUnits, EvmKey};
+use tributary_attribution::test_chain::TestChain;
+use tributary_attribution::voucher::{ChannelConfig, Voucher};
 use tributary_peer::identity::Identity;
-use tributary_peer::serve::voucher::Channel;
-use tributary_protocol::id::{MicroOpen, PeerId};
 use tributary_protocol::sign::SecretKey;
 
 use crate::server::{Reply, Server};
@@ -16,15 +17,33 @@ pub(crate) const CHAT: &str = "/v1/chat/completions";
 const PROMPT: u64 = 1000;
 const ANSWER: u64 = 5000;
 
-/// A home with a key, and that key.
-pub(crate) fn home(folder: &Path, seed: u8) -> SecretKey {
+/// A home with a key, and the key of its account.
+pub(crate) fn home(folder: &Path, seed: u8) -> EvmKey {
     let identity = Identity::from_seed([seed; 32]);
     identity.create_file(&folder.join("key")).unwrap();
-    SecretKey::from_seed(*identity.seed())
+    account(seed)
+}
+
+/// The account of the peer of a home.
+pub(crate) fn account_of(home: &Path) -> Address {
+    let identity = Identity::read_file(&home.join("key")).unwrap();
+    let secret = SecretKey::from_seed(*identity.seed()).payout_secret();
+    EvmKey::from_bytes(secret.as_bytes()).unwrap().address()
+}
+
+/// The key of the account that a peer of this seed is paid at.
+pub(crate) fn account(seed: u8) -> EvmKey {
+    let secret = SecretKey::from_seed([seed; 32]).payout_secret();
+    EvmKey::from_bytes(secret.as_bytes()).unwrap()
+}
+
+/// An amount of micro-OPEN as the wire has it.
+pub(crate) fn on_wire(micro: u64) -> String {
+    (u128::from(micro) * 1_000_000_000_000).to_string()
 }
 
 /// A server that is paid, and grants `consumer` so much.
-pub(crate) fn paid_server(home: &Path, consumer: PeerId, granted: u64) -> Server {
+pub(crate) fn paid_server(home: &Path, consumer: Address, granted: u64) -> Server {
     let (prompt, answer) = (PROMPT.to_string(), ANSWER.to_string());
     let allow = format!("{consumer}={granted}");
     let arguments = [
@@ -58,31 +77,41 @@ fn header(reply: &Reply, name: &str, raw: &[u8]) -> Value {
     serde_json::from_slice(&BASE64.decode(value.as_bytes()).unwrap()).unwrap()
 }
 
-/// What a voucher of `key` for `server` looks like in a header.
-fn payment(key: &SecretKey, server: PeerId, total: u128) -> String {
-    let channel = Channel {
-        server,
-        consumer: key.peer_id(),
-        number: 1,
+/// What a voucher of `key` for `server` looks like in a header; totals are micro-OPEN.
+fn payment(key: &EvmKey, server: Address, total: u64) -> String {
+    let chain = TestChain::deployed();
+    let (scheme, payer) = (chain.channels_deployment(), key.address());
+    let config = ChannelConfig {
+        payer,
+        payer_authorizer: payer,
+        receiver: server,
+        receiver_authorizer: server,
+        token: chain.token,
+        withdraw_delay_s: 900,
+        salt: [1; 32],
     };
-    let signature = channel.sign(key, MicroOpen(total));
+    let (channel, max) = (
+        config.id(&scheme),
+        BaseUnits(on_wire(total).parse().unwrap()),
+    );
+    let signature = key.sign(&Voucher::digest(channel, max, &scheme));
     let payment = json!({
         "x402Version": 2,
         "accepted": {
-            "scheme": "batch-settlement", "network": "tributary:1", "amount": "1", "asset": "OPEN",
-            "payTo": format!("0x{server}"), "maxTimeoutSeconds": 600, "extra": {},
+            "scheme": "batch-settlement", "network": format!("eip155:{}", chain.chain.0), "amount": "1",
+            "asset": chain.token.to_string(), "payTo": server.to_string(), "maxTimeoutSeconds": 600, "extra": {},
         },
         "payload": {
             "type": "voucher",
             "channelConfig": {
-                "payer": format!("0x{}", key.peer_id()), "payerAuthorizer": format!("0x{}", key.peer_id()),
-                "receiver": format!("0x{server}"), "receiverAuthorizer": format!("0x{server}"),
-                "token": "OPEN", "withdrawDelay": 0, "salt": format!("0x{:064x}", 1),
+                "payer": payer.to_string(), "payerAuthorizer": payer.to_string(),
+                "receiver": server.to_string(), "receiverAuthorizer": server.to_string(),
+                "token": chain.token.to_string(), "withdrawDelay": 900, "salt": format!("0x{}", "01".repeat(32)),
             },
             "voucher": {
-                "channelId": format!("0x{}", channel.id()),
-                "maxClaimableAmount": total.to_string(),
-                "signature": format!("0x{}", HEXLOWER.encode(&signature.0)),
+                "channelId": channel.to_string(),
+                "maxClaimableAmount": max.0.to_string(),
+                "signature": signature.to_string(),
             },
         },
     });
@@ -112,9 +141,9 @@ fn ask(server: &Server, body: &Value, payment: Option<&str>) -> (Reply, Vec<u8>)
 #[test]
 fn a_request_is_paid_with_a_voucher_and_charged_what_was_made_once_for_its_repeats() {
     let folder = tempfile::tempdir().unwrap();
-    let receiver = home(folder.path(), 1).peer_id();
-    let key = SecretKey::from_seed([2; 32]);
-    let server = paid_server(folder.path(), key.peer_id(), 10_000);
+    let receiver = home(folder.path(), 1).address();
+    let key = account(2);
+    let server = paid_server(folder.path(), key.address(), 10_000);
     let body = question(json!({}));
     let (refused, raw) = ask(&server, &body, None);
     assert_eq!(
@@ -127,8 +156,9 @@ fn a_request_is_paid_with_a_voucher_and_charged_what_was_made_once_for_its_repea
         (&json!(2), &json!("payment_required"))
     );
     let terms = &required["accepts"][0];
-    assert_eq!(terms["payTo"], format!("0x{receiver}"));
+    assert_eq!(terms["payTo"], receiver.to_string());
     let price: u128 = terms["amount"].as_str().unwrap().parse().unwrap();
+    let price = u64::try_from(price / 1_000_000_000_000).unwrap();
     let (low, _) = ask(&server, &body, Some(&payment(&key, receiver, price - 1)));
     assert_eq!((low.status, low.code().as_str()), (402, "voucher_too_low"));
     let voucher = payment(&key, receiver, price);
@@ -141,10 +171,10 @@ fn a_request_is_paid_with_a_voucher_and_charged_what_was_made_once_for_its_repea
     let settled = header(&whole, "payment-response", &raw);
     assert_eq!(
         (&settled["success"], &settled["amount"]),
-        (&json!(true), &json!(cost.to_string()))
+        (&json!(true), &json!(on_wire(cost)))
     );
     let left = settled["extra"]["left"].clone();
-    assert_eq!(left, (10_000 - cost).to_string());
+    assert_eq!(left, on_wire(10_000 - cost));
     // A repeat: the same answer although it is drawn by chance, and nothing more to pay.
     let (again, raw) = ask(&server, &body, Some(&voucher));
     assert_eq!(again.json()["choices"], whole.json()["choices"]);
@@ -171,17 +201,17 @@ fn a_request_is_paid_with_a_voucher_and_charged_what_was_made_once_for_its_repea
 #[test]
 fn a_server_that_is_killed_forgets_neither_a_voucher_nor_a_charge() {
     let folder = tempfile::tempdir().unwrap();
-    let receiver = home(folder.path(), 1).peer_id();
-    let key = SecretKey::from_seed([2; 32]);
+    let receiver = home(folder.path(), 1).address();
+    let key = account(2);
     let body = question(json!({}));
     let voucher = payment(&key, receiver, 100);
-    let server = paid_server(folder.path(), key.peer_id(), 10_000);
+    let server = paid_server(folder.path(), key.address(), 10_000);
     let (first, raw) = ask(&server, &body, Some(&voucher));
     assert_eq!(first.status, 200, "{first:?}");
     let left = header(&first, "payment-response", &raw)["extra"]["left"].clone();
     // Dropping kills it.
     drop(server);
-    let server = paid_server(folder.path(), key.peer_id(), 10_000);
+    let server = paid_server(folder.path(), key.address(), 10_000);
     let (replayed, _) = ask(&server, &question(json!({"max_tokens": 1})), Some(&voucher));
     assert_eq!(replayed.code(), "voucher_replayed");
     let (again, raw) = ask(&server, &body, Some(&voucher));
@@ -190,4 +220,36 @@ fn a_server_that_is_killed_forgets_neither_a_voucher_nor_a_charge() {
         header(&again, "payment-response", &raw)["extra"]["left"],
         left
     );
+}
+
+/// x402's client for Node, where `npm ci` has installed it.
+pub(crate) fn node_pays(server: &Server, key: &EvmKey, model: &str, kind: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve/node");
+    if !folder.join("node_modules/@x402").is_dir() {
+        eprintln!(
+            "skipped: {} has no node_modules; run `npm ci` there",
+            folder.display()
+        );
+        return;
+    }
+    let secret = format!("0x{}", data_encoding::HEXLOWER.encode(&*key.to_bytes()));
+    let output = std::process::Command::new("node")
+        .arg(folder.join("pay.mjs"))
+        .args([&server.url(), &secret, model, kind])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("paid for every answer"),
+        "{said}"
+    );
+}
+
+#[test]
+fn x402s_client_for_node_pays_with_an_allowance_and_catches_up_after_a_lost_response() {
+    let folder = tempfile::tempdir().unwrap();
+    home(folder.path(), 1);
+    let key = account(2);
+    let server = paid_server(folder.path(), key.address(), 10_000);
+    node_pays(&server, &key, "brook", "allowance");
 }

@@ -83,6 +83,8 @@ fn serving(
             most_running,
         },
         till: coins.clone(),
+        channels: None,
+        cashiers: None,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(start(options)).unwrap();

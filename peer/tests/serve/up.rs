@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::pay::{CHAT, home as with_key, paid_server, question};
+use crate::pay::{CHAT, account_of, home as with_key, paid_server, question};
 use crate::server::{LIMIT, Server};
 
 /// A run of one peer takes this long at most, on a machine that tests other things meanwhile.
@@ -385,8 +385,8 @@ fn the_gateway_of_a_daemon_pays_a_server_with_the_homes_key() {
     let seller = tempfile::tempdir().unwrap();
     with_key(seller.path(), 1);
     let mut peer = Peer::init();
-    let consumer = peer.status().unwrap()["peer"].as_str().unwrap().parse();
-    let server = paid_server(seller.path(), consumer.unwrap(), 10_000);
+    let consumer = account_of(&peer.home());
+    let server = paid_server(seller.path(), consumer, 10_000);
     let url = format!("http://{}", server.addr);
     let options = [
         "--gateway",
@@ -400,7 +400,7 @@ fn the_gateway_of_a_daemon_pays_a_server_with_the_homes_key() {
     let answer = gateway.post(CHAT, &question(json!({})));
     assert_eq!(answer.status, 200, "{answer:?}");
     let spending = gateway.get("/v1/spending").json();
-    assert_eq!(spending["consumer"], peer.status().unwrap()["peer"]);
+    assert_eq!(spending["consumer"], peer.status().unwrap()["account"]);
     let owed: u64 = spending["servers"][0]["owed"]
         .as_str()
         .unwrap()
@@ -416,7 +416,7 @@ fn the_gateway_of_a_daemon_pays_a_server_with_the_homes_key() {
 #[test]
 fn a_paid_server_in_a_daemon_asks_for_a_voucher() {
     let mut peer = Peer::init();
-    let consumer = with_key(peer.folder.path(), 2).peer_id();
+    let consumer = with_key(peer.folder.path(), 2).address();
     let allow = format!("{consumer}=10000");
     let server = peer.up_serving(&[
         "--price-prompt",

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use tributary_protocol::id::{MicroOpen, PeerId};
+use tributary_attribution::settlement::Address;
+use tributary_protocol::id::MicroOpen;
 
 /// Options of `serve` for a server that is paid.
 #[derive(Clone, Debug, Default, Args)]
@@ -16,12 +17,16 @@ pub struct PayArgs {
     /// What 1,000 tokens of an answer cost, in micro-OPEN.
     #[arg(long, value_name = "N", value_parser = parse_amount)]
     pub price_answer: Option<MicroOpen>,
-    /// A consumer's key, which its `tributary gateway` prints, and what it may spend here in all, in micro-OPEN. Repeatable.
-    #[arg(long, value_name = "KEY=AMOUNT", value_parser = parse_grant)]
-    pub allow: Vec<(PeerId, MicroOpen)>,
+    /// A payer's account, which its `tributary gateway` prints, and what it may spend here in all, in micro-OPEN. Repeatable.
+    #[arg(long, value_name = "ACCOUNT=AMOUNT", value_parser = parse_grant)]
+    pub allow: Vec<(Address, MicroOpen)>,
     /// A file of such grants, one a line.
     #[arg(long, value_name = "FILE")]
     pub allow_file: Option<PathBuf>,
+    /// What one payer may owe without a claim on its channel, and what it is trusted with on a deposit that its run's chain
+    /// does not show yet, in micro-OPEN.
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = parse_amount)]
+    pub exposure: MicroOpen,
 }
 
 impl PayArgs {
@@ -60,12 +65,13 @@ pub(super) fn parse_amount(text: &str) -> Result<MicroOpen, String> {
     amount.map_err(|_| "write a whole number of micro-OPEN, such as 2500".to_owned())
 }
 
-/// `KEY=AMOUNT`.
-pub(in crate::cli) fn parse_grant(text: &str) -> Result<(PeerId, MicroOpen), String> {
-    let wrong = || "write KEY=AMOUNT: 64 digits of a key, and micro-OPEN".to_owned();
-    let (key, amount) = text.split_once('=').ok_or_else(wrong)?;
+/// `ACCOUNT=AMOUNT`.
+pub(in crate::cli) fn parse_grant(text: &str) -> Result<(Address, MicroOpen), String> {
+    let wrong = "write ACCOUNT=AMOUNT: an account with 0x and 40 digits, and micro-OPEN";
+    let (account, amount) = text.split_once('=').ok_or(wrong)?;
+    let account = account.trim().parse();
     Ok((
-        key.trim().parse().map_err(|_| wrong())?,
+        account.map_err(|why| format!("{wrong}; {why}"))?,
         parse_amount(amount.trim())?,
     ))
 }

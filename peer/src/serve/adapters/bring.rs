@@ -11,7 +11,7 @@ use tributary_ledger::view::AdapterView;
 use tributary_protocol::hash;
 use tributary_trainer::peft::{ImportError, import_for};
 
-use super::{Inner, LoadFailure, ServedBase};
+use super::{Inner, LoadFailure, Origin, ServedBase};
 use crate::api::handler::DaemonHandler;
 use crate::api::local::Local;
 use crate::api::types::{ExportRequest, FetchRequest};
@@ -103,9 +103,9 @@ pub(super) async fn bring(
     let _turn = turn.map_err(|_| closing())?;
     let (base, from) = (inner.base.clone(), folder.clone());
     let reading = spawn_blocking(move || read(&from, &base));
-    let (adapter, id) = reading.await.map_err(|e| broken(&e))??;
-    if let Some(id) = id {
-        inner.note_certified(adapter.content(), id);
+    let (adapter, origin) = reading.await.map_err(|e| broken(&e))??;
+    if let Some(origin) = origin {
+        inner.note_certified(adapter.content(), origin);
     }
     Ok((Arc::new(adapter), Source::Folder(folder)))
 }
@@ -183,11 +183,11 @@ fn refused(problem: &Problem) -> LoadFailure {
     failure(code, problem.to_string())
 }
 
-/// Reads a folder, which takes a moment: the adapter, and its id where the folder says that a run certified it.
+/// Reads a folder, which takes a moment: the adapter, and where it comes from if the folder says that a run certified it.
 pub(super) fn read(
     folder: &Path,
     base: &ServedBase,
-) -> Result<(LoadedAdapter, Option<String>), LoadFailure> {
+) -> Result<(LoadedAdapter, Option<Origin>), LoadFailure> {
     if !folder.is_dir() {
         let text = format!(
             "there is no folder {}; give a PEFT folder, or the id of an adapter",
@@ -217,7 +217,7 @@ pub(super) fn read(
         let loaded = LoadedAdapter::hashed(&base.config, &adapter);
         (loaded, id.map(|id| id.join().expect("hashing ends")))
     });
-    if let (Some(card), Some(id)) = (card, id)
+    if let (Some(card), Some(id)) = (&card, id)
         && card.adapter != id.to_string()
     {
         let text = format!(
@@ -230,7 +230,9 @@ pub(super) fn read(
         return Err(failure("adapter_damaged", text));
     }
     let loaded = loaded.map_err(|e| failure("adapter_of_another_base", e.to_string()))?;
-    Ok((loaded, id.map(|id| id.to_string())))
+    let run = card.and_then(|card| card.run.parse().ok());
+    let origin = (run.zip(id)).map(|(run, adapter)| Origin { run, adapter });
+    Ok((loaded, origin))
 }
 
 fn code_of(error: &ImportError) -> &'static str {

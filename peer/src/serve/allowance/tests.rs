@@ -1,11 +1,16 @@
 //! The till with its folder, asked as the server asks it.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
+use serde_json::Map;
+use tributary_attribution::settlement::{BaseUnits, EvmKey};
+use tributary_attribution::voucher::{ChannelConfig, Voucher};
 use tributary_engine::request::Consumer;
 use tributary_protocol::hash;
-use tributary_protocol::sign::SecretKey;
 
 use super::*;
+use crate::serve::cashier::Authorization;
+use crate::serve::quote::named;
+use crate::serve::x402::{Payment, Required, Settled, Terms};
 
 const PRICES: Prices = Prices {
     prompt: MicroOpen(1000),
@@ -14,21 +19,30 @@ const PRICES: Prices = Prices {
 
 struct Scene {
     folder: tempfile::TempDir,
-    key: SecretKey,
-    server: PeerId,
+    key: EvmKey,
+    server: Address,
+}
+
+fn key(seed: u8) -> EvmKey {
+    EvmKey::from_bytes(&[seed; 32]).unwrap()
+}
+
+/// An amount of micro-OPEN as the wire has it.
+fn on_wire(micro: u128) -> String {
+    format!("{micro}000000000000")
 }
 
 impl Scene {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            key: SecretKey::from_seed([1; 32]),
-            server: SecretKey::from_seed([2; 32]).peer_id(),
+            key: key(1),
+            server: key(2).address(),
         }
     }
 
     fn open(&self, granted: u128) -> Result<Allowance, DiskError> {
-        let grants = [(self.key.peer_id(), MicroOpen(granted))];
+        let grants = [(self.key.address(), MicroOpen(granted))];
         Allowance::open(
             &self.folder.path().join("allowances"),
             self.server,
@@ -37,18 +51,50 @@ impl Scene {
         )
     }
 
-    fn channel(&self) -> Channel {
-        Channel {
-            server: self.server,
-            consumer: self.key.peer_id(),
-            number: 1,
+    fn channel(&self) -> ChannelConfig {
+        let payer = self.key.address();
+        ChannelConfig {
+            payer,
+            payer_authorizer: payer,
+            receiver: self.server,
+            receiver_authorizer: self.server,
+            token: x402::chain().token,
+            withdraw_delay_s: MIN_WITHDRAW_DELAY_S,
+            salt: [0; 32],
         }
     }
 
-    fn payment(&self, channel: &Channel, total: u128) -> HeaderMap {
-        let terms = Terms::new(self.server, MicroOpen(0), Map::new());
-        let total = MicroOpen(total);
-        let payment = Payment::new(terms, channel, total, &channel.sign(&self.key, total));
+    fn payment(&self, channel: &ChannelConfig, total: u128) -> HeaderMap {
+        self.payment_of(channel, BaseUnits(total * 1_000_000_000_000), None)
+    }
+
+    fn payment_of(
+        &self,
+        channel: &ChannelConfig,
+        max: BaseUnits,
+        deposit: Option<BaseUnits>,
+    ) -> HeaderMap {
+        let scheme = x402::chain().channels_deployment();
+        let id = channel.id(&scheme);
+        let voucher = Voucher {
+            channel: id,
+            max,
+            signature: self.key.sign(&Voucher::digest(id, max, &scheme)),
+        };
+        let wanted = Requirements {
+            receiver: self.server,
+            receiver_authorizer: self.server,
+            token: channel.token,
+            withdraw_delay_s: channel.withdraw_delay_s,
+        };
+        let terms = Terms::new(&wanted, &scheme, MicroOpen(0), Map::new());
+        let deposit = deposit.map(|amount| {
+            let times = (0, 1 << 33);
+            let signed = Authorization::sign(&self.key, channel, amount, &scheme, times, [1; 32]);
+            (amount, signed)
+        });
+        let deposit = deposit.as_ref().map(|(amount, signed)| (*amount, signed));
+        let payment = Payment::new(terms, channel, &voucher, deposit);
         let (name, value) = named(x402::SIGNATURE, &payment);
         HeaderMap::from_iter([(name, value)])
     }
@@ -63,6 +109,7 @@ async fn ask(till: &Allowance, headers: &HeaderMap, body: &[u8]) -> Result<Box<d
         prompt_tokens: 10,
         max_tokens: 5,
         body: hash::blob(body),
+        origin: None,
     })
     .await
 }
@@ -94,16 +141,16 @@ async fn a_request_without_a_payment_is_told_what_it_costs_and_one_with_it_what_
     );
     let terms = &required(&refusal).accepts[0];
     assert_eq!(
-        (terms.price().unwrap(), terms.server().unwrap()),
-        (MicroOpen(20), scene.server)
+        (terms.amount().unwrap(), &terms.pay_to),
+        (MicroOpen(20), &scene.server.to_string())
     );
     let paid = scene.payment(&scene.channel(), 20);
     let bill = ask(&till, &paid, b"a").await.unwrap();
     let receipt = bill.settle(made(2)).await;
     let settled: Settled = x402::decoded(receipt.headers[0].1.as_bytes()).unwrap();
     assert_eq!(
-        (settled.amount.as_str(), settled.extra["left"].as_str()),
-        ("14", Some("86"))
+        (&settled.amount, settled.extra["left"].as_str()),
+        (&on_wire(14), Some(on_wire(86).as_str()))
     );
     assert_eq!(
         receipt.event.unwrap().1,
@@ -120,37 +167,42 @@ async fn every_voucher_that_is_not_good_is_refused_by_its_own_name() {
         (refusal.status.as_u16(), refusal.code)
     };
     let channel = scene.channel();
-    let elsewhere = Channel {
-        server: scene.key.peer_id(),
-        ..channel
+    let other = |change: fn(&mut ChannelConfig)| {
+        let mut other = channel;
+        change(&mut other);
+        other
     };
-    assert_eq!(
-        code(&scene.payment(&elsewhere, 20), b"a").await,
-        (402, "wrong_server")
-    );
-    let foreign = Channel {
-        consumer: scene.server,
-        ..channel
-    };
-    assert_eq!(
-        code(&scene.payment(&foreign, 20), b"a").await,
-        (402, "bad_signature")
-    );
+    type Change = fn(&mut ChannelConfig);
+    let changes: [(&str, Change); 6] = [
+        ("wrong_server", |c| c.receiver = c.payer),
+        ("wrong_server", |c| c.receiver_authorizer = c.payer),
+        ("wrong_token", |c| c.token = c.payer),
+        ("wrong_delay", |c| c.withdraw_delay_s += 1),
+        ("bad_signature", |c| {
+            c.payer = c.receiver;
+            c.payer_authorizer = c.receiver;
+        }),
+        // Else whoever names a payer draws on its allowance.
+        ("other_authorizer", |c| c.payer_authorizer = c.receiver),
+    ];
+    for (wanted, change) in changes {
+        let paid = scene.payment(&other(change), 20);
+        assert_eq!(code(&paid, b"a").await, (402, wanted));
+    }
+    let paid = scene.payment_of(&channel, BaseUnits(20_000_000_000_001), None);
+    assert_eq!(code(&paid, b"a").await, (402, "voucher_amount"));
+    let paid = scene.payment_of(&channel, BaseUnits(1 << 50), Some(BaseUnits(1 << 60)));
+    assert_eq!(code(&paid, b"a").await, (402, "deposits_not_taken"));
     assert_eq!(
         code(&scene.payment(&channel, 19), b"a").await,
         (402, "voucher_too_low")
     );
-    let other = SecretKey::from_seed([9; 32]);
     let stranger = Scene {
-        key: other.clone(),
+        key: key(9),
         ..Scene::new()
     };
-    let own = Channel {
-        consumer: other.peer_id(),
-        ..channel
-    };
     assert_eq!(
-        code(&stranger.payment(&own, 20), b"a").await,
+        code(&stranger.payment(&stranger.channel(), 20), b"a").await,
         (402, "unknown_consumer")
     );
     let mut twice = scene.payment(&channel, 20);
@@ -193,8 +245,9 @@ async fn whoever_has_spent_its_allowance_is_told_where_it_stands() {
     };
     assert_eq!(refusal.code, "allowance_exhausted");
     let extra = &required(&refusal).accepts[0].extra;
-    assert_eq!(extra["channelState"]["chargedCumulativeAmount"], "20");
-    assert_eq!(extra["voucherState"]["signedMaxClaimable"], "160");
+    let state = &extra["channelState"];
+    assert_eq!(state["chargedCumulativeAmount"], on_wire(20));
+    assert_eq!(extra["voucherState"]["signedMaxClaimable"], on_wire(160));
 }
 
 #[tokio::test]
@@ -238,7 +291,7 @@ async fn nothing_that_was_told_is_lost_when_the_server_stops_at_any_moment() {
         .await
         .unwrap();
     let settled_twice = bill.settle(made(5)).await.event.unwrap().1;
-    assert_eq!(settled_twice["extra"]["left"], "980");
+    assert_eq!(settled_twice["extra"]["left"], on_wire(980));
     // After it was charged: a repeat costs nothing more.
     let till = settled.open(1000).unwrap();
     let bill = ask(&till, &scene.payment(&channel, 20), b"a")
@@ -246,7 +299,7 @@ async fn nothing_that_was_told_is_lost_when_the_server_stops_at_any_moment() {
         .unwrap();
     assert_eq!(
         bill.settle(made(5)).await.event.unwrap().1["extra"]["left"],
-        "980"
+        on_wire(980)
     );
 }
 
@@ -280,7 +333,10 @@ async fn a_bill_that_nobody_settles_costs_nothing_and_frees_what_it_held() {
     let bill = ask(&till, &scene.payment(&scene.channel(), 40), b"b")
         .await
         .unwrap();
-    assert_eq!(bill.settle(made(5)).await.event.unwrap().1["amount"], "20");
+    assert_eq!(
+        bill.settle(made(5)).await.event.unwrap().1["amount"],
+        on_wire(20)
+    );
 }
 
 #[tokio::test]
@@ -292,7 +348,7 @@ async fn a_voucher_that_cannot_be_written_down_is_not_taken() {
         .folder
         .path()
         .join("allowances")
-        .join(format!("{}.json", scene.key.peer_id()));
+        .join(format!("{}.json", scene.key.address()));
     std::fs::create_dir(&file).unwrap();
     let paid = scene.payment(&scene.channel(), 20);
     let refusal = ask(&till, &paid, b"a").await.err().unwrap();
@@ -305,7 +361,7 @@ async fn a_voucher_that_cannot_be_written_down_is_not_taken() {
     let bill = ask(&till, &paid, b"a").await.unwrap();
     assert_eq!(
         bill.settle(made(5)).await.event.unwrap().1["extra"]["left"],
-        "80"
+        on_wire(80)
     );
 }
 
@@ -319,14 +375,55 @@ fn two_servers_do_not_share_a_folder_and_a_damaged_account_is_told() {
         .folder
         .path()
         .join("allowances")
-        .join(format!("{}.json", scene.key.peer_id()));
+        .join(format!("{}.json", scene.key.address()));
     for damaged in [
         "",
         "{}",
-        r#"{"schema":"allowance/1","charged":"x","floor":0,"channels":[]}"#,
+        r#"{"schema":"account/1","charged":"x","closed":null,"channels":[]}"#,
     ] {
         std::fs::write(&file, damaged).unwrap();
         let error = scene.open(100).err().unwrap();
         assert!(matches!(error, DiskError::Damaged { .. }), "{error}");
     }
+    std::fs::remove_file(&file).unwrap();
+    let old = file.with_file_name(format!("{}.json", "a".repeat(64)));
+    let text = r#"{"schema":"allowance/1","charged":"1","floor":0,"channels":[]}"#;
+    std::fs::write(&old, text).unwrap();
+    let error = scene.open(100).err().unwrap();
+    assert!(error.to_string().contains("earlier version"), "{error}");
+}
+
+#[tokio::test]
+async fn a_total_that_was_passed_is_answered_so_that_clients_of_x402_catch_up() {
+    let scene = Scene::new();
+    let till = scene.open(1000).unwrap();
+    let channel = scene.channel();
+    let bill = ask(&till, &scene.payment(&channel, 90), b"a")
+        .await
+        .unwrap();
+    bill.settle(made(2)).await;
+    let refusal = ask(&till, &scene.payment(&channel, 34), b"b").await;
+    let refusal = refusal.err().unwrap();
+    let asked = required(&refusal);
+    assert_eq!(
+        (refusal.code, asked.error.as_deref()),
+        ("voucher_falling", Some(x402::MISMATCH))
+    );
+    // 14 are charged and 90 are signed: the first total that is new is 91.
+    let terms = &asked.accepts[0];
+    assert_eq!(terms.amount().unwrap(), MicroOpen(77));
+    assert_eq!(terms.extra_amount("price").unwrap(), MicroOpen(20));
+    assert_eq!(
+        terms.state("voucherState", "signedMaxClaimable"),
+        Some(on_wire(90).as_str())
+    );
+    // The same client is asked for that at once, because it may know only what was charged.
+    let unpaid = ask(&till, &HeaderMap::new(), b"b").await.err().unwrap();
+    let terms = &required(&unpaid).accepts[0];
+    assert_eq!(terms.amount().unwrap(), MicroOpen(77));
+    assert!(terms.state("channelState", "balance").is_none());
+    let bill = ask(&till, &scene.payment(&channel, 14 + 77), b"b")
+        .await
+        .unwrap();
+    bill.settle(made(2)).await;
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
-use tributary_protocol::id::{MicroOpen, PeerId};
+use tributary_protocol::id::MicroOpen;
 
 use super::super::Refusal;
-use super::super::allowance::Prices;
-use super::super::voucher::Channel;
-use super::super::x402::{self, Payment, Required, Terms};
+use super::super::book::Prices;
+use super::super::x402::{self, Required, Terms};
 use super::House;
 use super::count::Want;
-use super::purse::Ended;
+use super::offer::sign;
+use super::purse::{Account, Ended};
 use super::relay;
 
 /// Vouchers that one server is offered for one request: requests at the same time may overtake each other.
@@ -47,7 +47,9 @@ impl Failed {
 /// What one server was promised for one request. Told exactly once how that ended; dropped untold, it broke off.
 pub(super) struct Promise {
     house: Arc<House>,
-    server: PeerId,
+    account: Account,
+    /// What was signed into the channel with it.
+    deposit: Option<MicroOpen>,
     pub(super) url: String,
     pub(super) price: MicroOpen,
     pub(super) prices: Prices,
@@ -55,6 +57,24 @@ pub(super) struct Promise {
 }
 
 impl Promise {
+    pub(super) fn new(
+        house: &Arc<House>,
+        at: usize,
+        account: Account,
+        (price, prices): (MicroOpen, Prices),
+        deposit: Option<MicroOpen>,
+    ) -> Self {
+        Self {
+            house: house.clone(),
+            account,
+            deposit,
+            url: house.upstreams[at].url.to_string(),
+            price,
+            prices,
+            is_over: false,
+        }
+    }
+
     /// Gives what it cost, or why the server's claim is not believed.
     pub(super) fn end(mut self, ended: Ended) -> MicroOpen {
         self.over(ended)
@@ -67,7 +87,7 @@ impl Promise {
             .state
             .lock()
             .purse
-            .end(self.server, self.price, ended);
+            .end(self.account, self.price, ended);
         let cost = told.unwrap_or_else(|over| {
             tracing::warn!(
                 "{} charged {} micro-OPEN for an answer that cost {} at most, as counted here; it is owed {} and gets no \
@@ -93,7 +113,15 @@ impl Promise {
 
     /// What the server may take of its vouchers beyond what was counted.
     pub(super) fn at_risk(&self) -> u128 {
-        self.house.state.lock().purse.at_risk(self.server)
+        self.house.state.lock().purse.at_risk(self.account)
+    }
+
+    /// Ends it for a 402: neither its voucher nor its deposit was taken.
+    fn declined(mut self) {
+        if let Some(deposit) = self.deposit {
+            self.house.state.lock().purse.kept(self.account, deposit);
+        }
+        self.over(Ended::Refused);
     }
 }
 
@@ -207,9 +235,9 @@ async fn one(
         let code = code(&response);
         let is_paid = paid.is_some();
         if let Some(paid) = paid {
-            paid.end(Ended::Refused);
+            paid.declined();
         }
-        let again = ["voucher_falling", "voucher_replayed", "voucher_too_low"];
+        let again = [x402::MISMATCH, x402::EXCEEDS];
         let code = code.map_err(Failed::fault)?;
         if is_paid && !again.contains(&code.0.as_str()) {
             let why = relay::message(response).await;
@@ -235,97 +263,6 @@ fn code(response: &reqwest::Response) -> Result<(String, Terms), String> {
     let terms = required.accepts.into_iter().find(Terms::is_known);
     let terms = terms.ok_or("it wants to be paid in a way that is not known here")?;
     Ok((required.error.unwrap_or_default(), terms))
-}
-
-/// What a server asks for one request.
-struct Price {
-    server: PeerId,
-    all: MicroOpen,
-    prices: Prices,
-}
-
-/// Reads terms, and checks that they are no more than the request can cost.
-fn fair(want: &Want, terms: &Terms) -> Result<Price, String> {
-    let wrong = |why: x402::Malformed| format!("PAYMENT-REQUIRED: {why}");
-    let (server, all) = (
-        terms.server().map_err(wrong)?,
-        terms.price().map_err(wrong)?,
-    );
-    let prices = Prices {
-        prompt: terms.extra_amount("pricePrompt").map_err(wrong)?,
-        answer: terms.extra_amount("priceAnswer").map_err(wrong)?,
-    };
-    let count = |name: &str| terms.extra.get(name).and_then(|count| count.as_u64());
-    let count = |name: &str| count(name).unwrap_or(0) as usize;
-    let (prompt_tokens, max_tokens) = (count("promptTokens"), count("maxTokens"));
-    let is_fair = prompt_tokens <= want.prompt_tokens
-        && want.max_tokens.is_none_or(|most| max_tokens <= most)
-        && all <= prices.cost(prompt_tokens, max_tokens);
-    if !is_fair {
-        let most = want.max_tokens;
-        return Err(format!(
-            "it wants {} micro-OPEN for {prompt_tokens} tokens of prompt and at most {max_tokens} of answer; the request has at \
-             most {} and {}",
-            all.0,
-            want.prompt_tokens,
-            most.map_or_else(|| "as many as fit".into(), |most| most.to_string()),
-        ));
-    }
-    Ok(Price {
-        server,
-        all,
-        prices,
-    })
-}
-
-/// Promises a server what the request may cost, if that is what it can cost.
-fn sign(
-    house: &Arc<House>,
-    at: usize,
-    want: &Want,
-    terms: Terms,
-) -> Result<(Promise, HeaderValue), Failed> {
-    let asked = fair(want, &terms).map_err(Failed::fault)?;
-    let (server, price, prices) = (asked.server, asked.all, asked.prices);
-    let claimed = terms
-        .extra
-        .get("channelState")
-        .map(|state| state["chargedCumulativeAmount"].as_str());
-    let claimed = claimed
-        .flatten()
-        .and_then(|text| text.parse().ok())
-        .map(MicroOpen);
-    let channel = Channel {
-        server,
-        consumer: house.key.peer_id(),
-        number: house.channel,
-    };
-    let total = {
-        let mut state = house.state.lock();
-        let known = *state.keys[at].get_or_insert(server);
-        if known != server {
-            let why = "it names another key than before; start the gateway anew if that is meant";
-            return Err(Failed::fault(why));
-        }
-        state.seen[at].prices = Some(prices);
-        let signed = state.purse.sign(server, price, claimed);
-        signed.map_err(|why| Failed::Here {
-            why: why.to_string(),
-            is_busy: false,
-            is_fault: false,
-        })?
-    };
-    let payment = Payment::new(terms, &channel, total, &channel.sign(&house.key, total));
-    let payment = HeaderValue::from_str(&x402::encoded(&payment)).expect("base64 is plain text");
-    let promise = Promise {
-        house: house.clone(),
-        server,
-        url: house.upstreams[at].url.to_string(),
-        price,
-        prices,
-        is_over: false,
-    };
-    Ok((promise, payment))
 }
 
 /// The connection ended before an answer.

@@ -1,6 +1,6 @@
 //! Which server is asked first: pure.
 
-use super::super::allowance::Prices;
+use super::super::book::Prices;
 
 /// Wait after a server's first failure, doubled for each further one.
 const FIRST_PAUSE_MS: u64 = 1000;

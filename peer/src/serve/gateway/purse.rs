@@ -1,8 +1,8 @@
-//! What this machine's owner spends at servers: pure accounting, the consumer's side of an allowance.
+//! What this machine's owner spends at servers: pure accounting, the payer's side of allowances and channels.
 //!
 //! ```text
-//!   signed to a server >= owed (counted here) + doubtful (answers that broke off) + reserved (being answered)
-//!   budget >= what all servers together may take
+//!   signed in a channel >= before (other lives) + owed (counted here) + doubtful (answers that broke off) + reserved (open)
+//!   budget >= what all channels together may take                 budget >= what is deposited in this life
 //! ```
 //!
 //! A server is never believed more than what was counted here. One that claims more is owed what was counted, and gets no
@@ -10,13 +10,27 @@
 
 use std::collections::BTreeMap;
 
-use tributary_protocol::id::{MicroOpen, PeerId};
+use tributary_attribution::settlement::Address;
+use tributary_attribution::voucher::ChannelId;
+use tributary_protocol::id::MicroOpen;
 
-/// What a server was promised.
+/// Prices of a request that a deposit is made for.
+const DEPOSITED_PRICES: u128 = 5;
+
+/// A server, by the account that signs for it, and a channel to it.
+pub(super) type Account = (Address, ChannelId);
+
+/// What a server was promised through one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Promised {
     /// Total of the highest voucher: what the server can take at most.
     pub(super) signed: u128,
+    /// What the channel was charged before this gateway began.
+    pub(super) before: u128,
+    /// What lies in the channel, as far as is known; None where nothing is.
+    pub(super) balance: Option<u128>,
+    /// What was deposited by this gateway.
+    pub(super) deposited: u128,
     /// What its answers cost, as counted here.
     pub(super) owed: u128,
     /// What answers that broke off may have cost.
@@ -50,6 +64,10 @@ pub(super) enum Unsigned {
         "the request may cost {price} micro-OPEN, and {left} are left of --budget; raise --budget"
     )]
     Spent { price: u128, left: u128 },
+    #[error(
+        "the channel needs a deposit of {needed} micro-OPEN, and {left} of --budget are not deposited yet; raise --budget"
+    )]
+    NoDeposit { needed: u128, left: u128 },
     #[error(
         "the server says that its channel owes {claimed} micro-OPEN, and at most {counted} were counted here; it gets no voucher again"
     )]
@@ -85,7 +103,7 @@ pub(super) struct Purse {
     budget: u128,
     /// Of one request.
     most: u128,
-    pub(super) servers: BTreeMap<PeerId, Promised>,
+    pub(super) servers: BTreeMap<Account, Promised>,
 }
 
 impl Purse {
@@ -111,22 +129,22 @@ impl Purse {
     /// the channel was charged.
     pub(super) fn sign(
         &mut self,
-        server: PeerId,
+        account: Account,
         price: MicroOpen,
         claimed: Option<MicroOpen>,
     ) -> Result<MicroOpen, Unsigned> {
         let (price, left, most) = (price.0, self.left(), self.most);
-        let promised = self.servers.entry(server).or_default();
-        if promised.is_distrusted {
+        if self.of(account.0).is_distrusted {
             return Err(Unsigned::Distrusted);
         }
+        let promised = self.servers.entry(account).or_default();
         if price > most {
             return Err(Unsigned::TooDear { price, most });
         }
         if price > left {
             return Err(Unsigned::Spent { price, left });
         }
-        let counted = promised.most();
+        let counted = promised.before + promised.most();
         if let Some(claimed) = claimed.filter(|claimed| claimed.0 > counted) {
             promised.is_distrusted = true;
             let claimed = claimed.0;
@@ -134,18 +152,88 @@ impl Purse {
         }
         promised.reserved += price;
         // Each total pays for one request.
-        promised.signed = promised.most().max(promised.signed + 1);
+        promised.signed = (promised.before + promised.most()).max(promised.signed + 1);
         Ok(MicroOpen(promised.signed))
+    }
+
+    /// Takes over what an earlier life signed in a channel, where this one has signed nothing yet. `charged` is what the server
+    /// says of it, which is within what was signed and so was the server's to take anyway.
+    pub(super) fn adopt(&mut self, account: Account, charged: MicroOpen, signed: MicroOpen) {
+        let promised = self.servers.entry(account).or_default();
+        if promised.signed == 0 && charged <= signed {
+            (promised.before, promised.signed) = (charged.0, signed.0);
+        }
+    }
+
+    /// Takes a server's word for what lies in a channel. A lie costs a deposit too many, which only the owner gets back.
+    pub(super) fn see(&mut self, account: Account, balance: MicroOpen) {
+        self.servers.entry(account).or_default().balance = Some(balance.0);
+    }
+
+    /// What has to be deposited so that a voucher of `total` is covered, if anything; it counts as deposited from now on.
+    pub(super) fn deposit(
+        &mut self,
+        account: Account,
+        total: MicroOpen,
+        price: MicroOpen,
+    ) -> Result<Option<MicroOpen>, Unsigned> {
+        let deposited: u128 = self.servers.values().map(|one| one.deposited).sum();
+        let left = self.budget.saturating_sub(deposited);
+        let promised = self.servers.entry(account).or_default();
+        let Some(balance) = promised.balance.filter(|balance| *balance < total.0) else {
+            return Ok(None);
+        };
+        let needed = total.0 - balance;
+        if needed > left {
+            return Err(Unsigned::NoDeposit { needed, left });
+        }
+        let deposit = needed
+            .max(price.0.saturating_mul(DEPOSITED_PRICES))
+            .min(left);
+        promised.deposited += deposit;
+        promised.balance = Some(balance + deposit);
+        Ok(Some(MicroOpen(deposit)))
+    }
+
+    /// Takes back a promise that was never sent.
+    pub(super) fn take_back(&mut self, account: Account, price: MicroOpen) {
+        let promised = self.servers.get_mut(&account).expect("it was signed for");
+        promised.reserved -= price.0;
+    }
+
+    /// Takes back a deposit that the server refused.
+    pub(super) fn kept(&mut self, account: Account, deposit: MicroOpen) {
+        let promised = self.servers.get_mut(&account).expect("it was signed for");
+        promised.deposited -= deposit.0;
+        promised.balance = promised
+            .balance
+            .map(|balance| balance.saturating_sub(deposit.0));
+    }
+
+    /// What a server was promised through all its channels.
+    pub(super) fn of(&self, server: Address) -> Promised {
+        let mut all = Promised::default();
+        for (_, one) in self.servers.iter().filter(|((of, _), _)| *of == server) {
+            all.signed += one.signed;
+            all.before += one.before;
+            all.deposited += one.deposited;
+            all.owed += one.owed;
+            all.doubtful += one.doubtful;
+            all.reserved += one.reserved;
+            all.answers += one.answers;
+            all.is_distrusted |= one.is_distrusted;
+        }
+        all
     }
 
     /// Ends a request that was signed for. Gives what it cost as far as is known.
     pub(super) fn end(
         &mut self,
-        server: PeerId,
+        account: Account,
         price: MicroOpen,
         ended: Ended,
     ) -> Result<MicroOpen, Overcharged> {
-        let promised = self.servers.get_mut(&server).expect("it was signed for");
+        let promised = self.servers.get_mut(&account).expect("it was signed for");
         promised.reserved -= price.0;
         match ended {
             Ended::Refused => Ok(MicroOpen(0)),
@@ -172,21 +260,21 @@ impl Purse {
     }
 
     /// What a server may take of vouchers beyond what it was counted to have made.
-    pub(super) fn at_risk(&self, server: PeerId) -> u128 {
-        let promised = self.servers.get(&server);
-        promised.map_or(0, |promised| promised.signed - promised.owed)
+    pub(super) fn at_risk(&self, account: Account) -> u128 {
+        let promised = self.servers.get(&account);
+        promised.map_or(0, |one| one.signed.saturating_sub(one.before + one.owed))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tributary_protocol::hash::Digest;
+    use tributary_attribution::settlement::Keccak;
 
     use super::*;
 
-    fn server(seed: u8) -> PeerId {
-        PeerId(Digest::from_bytes([seed; 32]))
+    fn server(seed: u8) -> Account {
+        (Address([seed; 20]), ChannelId(Keccak([seed; 32])))
     }
 
     fn answered(claimed: u128, counted: u128) -> Ended {
@@ -269,13 +357,51 @@ mod tests {
         purse.sign(server(2), MicroOpen(51), None).unwrap();
     }
 
+    #[test]
+    fn a_channel_is_funded_as_far_as_the_budget_goes_and_a_refused_deposit_is_kept() {
+        let (mut purse, at) = (Purse::new(MicroOpen(100), MicroOpen(50)), server(1));
+        let total = purse.sign(at, MicroOpen(10), None).unwrap();
+        // Nobody said yet what lies in it.
+        assert_eq!(purse.deposit(at, total, MicroOpen(10)), Ok(None));
+        purse.see(at, MicroOpen(0));
+        let deposit = purse.deposit(at, total, MicroOpen(10));
+        assert_eq!(deposit, Ok(Some(MicroOpen(50))));
+        assert_eq!(purse.deposit(at, total, MicroOpen(10)), Ok(None));
+        purse.kept(at, MicroOpen(50));
+        assert_eq!(
+            purse.deposit(at, MicroOpen(30), MicroOpen(30)),
+            Ok(Some(MicroOpen(100)))
+        );
+        let refused = purse.deposit(at, MicroOpen(101), MicroOpen(1));
+        assert_eq!(refused, Err(Unsigned::NoDeposit { needed: 1, left: 0 }));
+    }
+
+    #[test]
+    fn what_an_earlier_life_signed_is_not_signed_again_and_not_spent_twice() {
+        let (mut purse, at) = (Purse::new(MicroOpen(100), MicroOpen(50)), server(1));
+        purse.adopt(at, MicroOpen(70), MicroOpen(80));
+        assert_eq!(purse.spent(), 0);
+        assert_eq!(
+            purse.sign(at, MicroOpen(5), Some(MicroOpen(70))),
+            Ok(MicroOpen(81))
+        );
+        // Only once, and never to more than was signed.
+        purse.adopt(at, MicroOpen(90), MicroOpen(200));
+        assert_eq!(
+            purse.sign(at, MicroOpen(20), Some(MicroOpen(70))),
+            Ok(MicroOpen(95))
+        );
+        purse.adopt(server(2), MicroOpen(9), MicroOpen(8));
+        assert_eq!(purse.sign(server(2), MicroOpen(5), None), Ok(MicroOpen(5)));
+    }
+
     proptest! {
         #[test]
         fn totals_rise_and_cover_what_may_be_owed_and_the_budget_holds(
             steps in proptest::collection::vec((0..2_u8, 0..60_u128, 0..5_u8, 0..80_u128), 1..100),
         ) {
             let mut purse = Purse::new(MicroOpen(1000), MicroOpen(50));
-            let mut open: Vec<(PeerId, MicroOpen)> = Vec::new();
+            let mut open: Vec<(Account, MicroOpen)> = Vec::new();
             for (which, price, end, amount) in steps {
                 let who = server(which);
                 let before = purse.servers.get(&who).map_or(0, |promised| promised.signed);

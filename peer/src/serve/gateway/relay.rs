@@ -35,7 +35,7 @@ const SPENT: &str = "x-tributary-spent";
 /// What a server says that an answer cost.
 pub(super) fn receipt(headers: &HeaderMap) -> Option<MicroOpen> {
     let settled: Settled = x402::decoded(headers.get(x402::RESPONSE)?.as_bytes()).ok()?;
-    settled.amount.parse().ok().map(MicroOpen)
+    x402::micro("amount", &settled.amount).ok()
 }
 
 /// A whole body.
@@ -154,11 +154,8 @@ fn meaning(raw: &str) -> Meaning {
     };
     if field("event:") == Some("payment") {
         let settled = serde_json::from_value::<Settled>(value).ok();
-        return Meaning::Receipt(
-            settled
-                .and_then(|settled| settled.amount.parse().ok())
-                .map(MicroOpen),
-        );
+        let amount = settled.map(|settled| x402::micro("amount", &settled.amount));
+        return Meaning::Receipt(amount.and_then(Result::ok));
     }
     if value["error"].is_object() {
         let message = value["error"]["message"]
@@ -351,8 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_counted_however_it_is_cut_and_its_receipt_is_kept_from_the_client() {
-        let receipt =
-            r#"{"success":true,"payer":"0x","transaction":"","network":"n","amount":"7"}"#;
+        let receipt = r#"{"success":true,"payer":"0x","transaction":"","network":"n","amount":"7000000000000"}"#;
         let whole = format!(
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"süß\"}}}}]}}\n\n: waiting\n\n\
              event: payment\ndata: {receipt}\n\ndata: [DONE]\n\n"

@@ -1,31 +1,49 @@
 //! The book alone, against a slow twin that adds up each voucher.
 
 use proptest::prelude::*;
+use tributary_attribution::settlement::Address;
 use tributary_protocol::hash;
 
 use super::*;
 
-fn consumer(seed: u8) -> PeerId {
-    PeerId(Digest::from_bytes([seed; 32]))
+fn owner(seed: u8) -> Address {
+    Address([seed; 20])
 }
 
-fn offer(channel: u64, total: u128, body: u8) -> Offer {
+fn salt(number: u64) -> Salt {
+    let mut salt = [0; 32];
+    salt[24..].copy_from_slice(&number.to_be_bytes());
+    salt
+}
+
+/// Nobody looks at it here.
+fn signature() -> Signature {
+    let mut bytes = [1; 65];
+    bytes[64] = 27;
+    Signature::from_bytes(&bytes).unwrap()
+}
+
+fn offer(channel: u64, total: u128, body: u8) -> Offer<Address> {
     Offer {
-        consumer: consumer(1),
-        channel,
+        owner: owner(1),
+        channel: salt(channel),
         total: MicroOpen(total),
-        signature: [7; 64],
+        signature: signature(),
         body: hash::blob(&[body]),
     }
 }
 
-fn book(granted: u128) -> Book {
+fn book(granted: u128) -> Book<Address> {
     let mut book = Book::default();
-    book.grant(consumer(1), MicroOpen(granted));
+    book.grant(owner(1), MicroOpen(granted));
     book
 }
 
-fn admit(book: &mut Book, offer: &Offer, price: u128) -> Result<Admitted, &'static str> {
+fn admit(
+    book: &mut Book<Address>,
+    offer: &Offer<Address>,
+    price: u128,
+) -> Result<Admitted<Address>, &'static str> {
     book.admit(offer, MicroOpen(price))
         .map_err(|denied| denied.code())
 }
@@ -53,13 +71,13 @@ fn a_price_is_rounded_up_and_never_overflows() {
 fn what_was_made_is_charged_and_what_was_reserved_is_free_again() {
     let mut book = book(1000);
     let admitted = admit(&mut book, &offer(1, 100, 1), 100).unwrap();
-    let standing = book.standing(consumer(1), 1);
+    let standing = book.standing(owner(1), salt(1));
     assert_eq!(
         (standing.reserved, standing.left),
         (MicroOpen(100), MicroOpen(900))
     );
     assert_eq!(book.settle(&admitted, Some(MicroOpen(30))), MicroOpen(30));
-    let standing = book.standing(consumer(1), 1);
+    let standing = book.standing(owner(1), salt(1));
     assert_eq!(
         (standing.charged, standing.reserved, standing.left),
         (MicroOpen(30), MicroOpen(0), MicroOpen(970))
@@ -91,7 +109,7 @@ fn a_repeat_is_charged_once_and_not_answered_for_ever() {
     assert_eq!(book.settle(&second, Some(MicroOpen(90))), MicroOpen(90));
     let third = admit(&mut book, &offer(1, 100, 1), 100).unwrap();
     assert_eq!(book.settle(&third, Some(MicroOpen(90))), MicroOpen(90));
-    assert_eq!(book.standing(consumer(1), 1).charged, MicroOpen(90));
+    assert_eq!(book.standing(owner(1), salt(1)).charged, MicroOpen(90));
     assert_eq!(
         admit(&mut book, &offer(1, 100, 1), 100),
         Err("repeated_too_often")
@@ -179,9 +197,46 @@ fn a_closed_channel_stays_closed_so_that_its_vouchers_are_good_for_nothing() {
     assert_eq!(admit(&mut book, &offer(0, 20, 1), 1), Err("channel_closed"));
     // What it was charged is not forgotten.
     assert_eq!(
-        book.standing(consumer(1), 1).left,
+        book.standing(owner(1), salt(1)).left,
         MicroOpen(1000 - MOST_CHANNELS as u128 - 1)
     );
+}
+
+#[test]
+fn what_others_claimed_of_a_channel_is_spent_and_no_voucher_up_to_it_is_good() {
+    let mut book = book(1000);
+    book.raise(owner(1), salt(1), MicroOpen(300));
+    assert_eq!(
+        admit(&mut book, &offer(1, 300, 1), 1),
+        Err("voucher_falling")
+    );
+    assert_eq!(
+        admit(&mut book, &offer(1, 301, 1), 2),
+        Err("voucher_too_low")
+    );
+    let admitted = admit(&mut book, &offer(1, 400, 1), 100).unwrap();
+    book.raise(owner(1), salt(1), MicroOpen(200));
+    book.settle(&admitted, Some(MicroOpen(100)));
+    let standing = book.standing(owner(1), salt(1));
+    assert_eq!(
+        (standing.charged, standing.left, standing.signature),
+        (MicroOpen(400), MicroOpen(600), Some(signature()))
+    );
+}
+
+#[test]
+fn an_account_is_read_as_it_was_written() {
+    let mut book = book(1 << 40);
+    for number in 1..=MOST_CHANNELS as u64 + 2 {
+        let admitted = admit(&mut book, &offer(number, 10, 1), 1).unwrap();
+        book.settle(&admitted, Some(MicroOpen(1)));
+    }
+    let mut account = book.accounts[&owner(1)].clone();
+    assert!(account.closed == Some(salt(2)));
+    account.granted = MicroOpen(0);
+    let text = serde_json::to_string(&AccountFile::of(&account)).unwrap();
+    let read: AccountFile = serde_json::from_str(&text).unwrap();
+    assert_eq!(read.read().unwrap(), account);
 }
 
 #[test]
@@ -192,7 +247,7 @@ fn a_consumer_without_a_grant_is_unknown() {
         Err("unknown_consumer")
     );
     let other = Offer {
-        consumer: consumer(2),
+        owner: owner(2),
         ..offer(1, 10, 1)
     };
     assert_eq!(admit(&mut book, &other, 0), Err("unknown_consumer"));
@@ -230,22 +285,22 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn money_is_conserved_and_every_charge_has_a_voucher_whatever_happens(steps in proptest::collection::vec(step(), 1..200)) {
-        let who = consumer(1);
+        let who = owner(1);
         let mut book = book(2000);
         let mut granted = 2000_u128;
-        let mut open: Vec<Admitted> = Vec::new();
+        let mut open: Vec<Admitted<Address>> = Vec::new();
         // The slow twin: what each voucher's request cost, and the highest voucher of each channel.
-        let mut costs: BTreeMap<(u64, u128), (u8, u128)> = BTreeMap::new();
-        let mut highest: BTreeMap<u64, u128> = BTreeMap::new();
+        let mut costs: BTreeMap<(Salt, u128), (u8, u128)> = BTreeMap::new();
+        let mut highest: BTreeMap<Salt, u128> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Offer { channel, total, body, price } => {
                     let before = book.accounts.clone();
                     match book.admit(&offer(channel, total, body), MicroOpen(price)) {
                         Ok(admitted) => {
-                            let paid = costs.entry((channel, total)).or_insert((body, 0));
+                            let paid = costs.entry((salt(channel), total)).or_insert((body, 0));
                             prop_assert_eq!(paid.0, body, "a voucher paid for two requests");
-                            let top = highest.entry(channel).or_default();
+                            let top = highest.entry(salt(channel)).or_default();
                             *top = (*top).max(total);
                             open.push(admitted);
                         }

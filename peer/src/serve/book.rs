@@ -1,23 +1,32 @@
-//! What consumers may spend here and what they spent: pure accounting.
+//! What may be spent at this server and what was spent: pure accounting, whoever owns an account.
 //!
 //! ```text
-//!   granted = charged + reserved + left                          (of each consumer, over all its channels)
+//!   granted = charged + reserved + left                          (of each owner, over all its channels)
 //!   an admitted voucher >= the channel's charged + reserved + what this request may cost
 //! ```
 //!
-//! A channel belongs to one consumer and this server. Its vouchers name a total that never falls, and each total pays for
-//! one request: somebody who listened and sends the same voucher with words of their own is refused. The same voucher with
-//! the same request is a repeat and is charged once. What is stored of a consumer is its whole [`Account`]; whatever was
-//! being answered when the server stopped counts as failed, and failures cost nothing.
+//! An owner is a consumer that was granted an allowance, over all its channels, or one channel with its deposit. A channel's
+//! vouchers name a total that never falls, and each total pays for one request: somebody who listened and sends the same
+//! voucher with words of their own is refused. The same voucher with the same request is a repeat and is charged once. What
+//! is stored of an owner is its whole [`Account`]; whatever was being answered when the server stopped counts as failed, and
+//! failures cost nothing.
+
+mod file;
 
 use std::collections::BTreeMap;
 
+use tributary_attribution::settlement::Signature;
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MicroOpen, PeerId};
+use tributary_protocol::id::MicroOpen;
+
+pub(super) use file::AccountFile;
+
+/// Tells the channels of one owner apart. A later one has a higher number, read with its first byte as the highest.
+pub type Salt = [u8; 32];
 
 /// Requests of one consumer that are answered at the same time: what the engine itself answers at once.
 const MOST_OPEN: usize = 32;
-/// Channels of one consumer. A program opens one at each start; the oldest one is closed for a new one.
+/// Channels of one owner. A program opens one at each start; the oldest one is closed for a new one.
 const MOST_CHANNELS: usize = 8;
 /// Settled requests of a channel by which a repeat is told. A client repeats within seconds.
 const MOST_REMEMBERED: usize = 16;
@@ -46,26 +55,26 @@ impl Prices {
 
 /// A voucher whose signature is good, with the request that it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Who signed it.
-    pub consumer: PeerId,
-    /// The number of the consumer's channel.
-    pub channel: u64,
+pub struct Offer<K> {
+    /// Whose account it draws on.
+    pub owner: K,
+    /// Which of the owner's channels.
+    pub channel: Salt,
     /// The total that the channel may be charged.
     pub total: MicroOpen,
     /// The signature.
-    pub signature: [u8; 64],
+    pub signature: Signature,
     /// Hash of the request's body.
     pub body: Digest,
 }
 
 /// A request that was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// Who pays.
-    pub consumer: PeerId,
+pub struct Admitted<K> {
+    /// Whose account pays.
+    pub owner: K,
     /// Through which channel.
-    pub channel: u64,
+    pub channel: Salt,
     /// With which voucher.
     pub total: MicroOpen,
 }
@@ -74,10 +83,8 @@ pub struct Admitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No allowance.
-    #[error(
-        "this server grants {0} nothing; ask its owner for an allowance (`serve --allow {0}=AMOUNT`)"
-    )]
-    Unknown(PeerId),
+    #[error("this server grants the payer nothing; ask its owner for an allowance")]
+    Unknown,
     /// Newer channels took its place.
     #[error(
         "this channel is closed, because newer ones of the same key took its place; open a new one"
@@ -134,7 +141,7 @@ impl Denied {
     /// Stable name.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unknown(_) => "unknown_consumer",
+            Self::Unknown => "unknown_consumer",
             Self::ChannelClosed => "channel_closed",
             Self::TooManyOpen => "too_many_open",
             Self::Falling { .. } => "voucher_falling",
@@ -162,13 +169,13 @@ pub(super) struct Attempt {
     pub(super) was_answered: bool,
 }
 
-/// What one consumer pays through.
+/// What one owner pays through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Channel {
     pub(super) charged: MicroOpen,
-    /// Total of the highest voucher, and its signature: what the server could show.
+    /// Total of the highest voucher, and its signature: what the server can show.
     pub(super) highest: MicroOpen,
-    pub(super) signature: Vec<u8>,
+    pub(super) signature: Option<Signature>,
     /// By the totals of their vouchers.
     pub(super) attempts: BTreeMap<MicroOpen, Attempt>,
 }
@@ -195,10 +202,10 @@ impl Channel {
     }
 }
 
-/// What a channel stands at, for its consumer.
+/// What a channel stands at, for its payer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// What the consumer may spend in all.
+    /// What the owner may spend in all.
     pub granted: MicroOpen,
     /// Of it, what is neither charged nor reserved.
     pub left: MicroOpen,
@@ -208,18 +215,18 @@ pub struct Standing {
     pub reserved: MicroOpen,
     /// Total of its highest voucher.
     pub highest: MicroOpen,
-    /// Signature of that voucher.
-    pub signature: Vec<u8>,
+    /// Signature of that voucher; none where there is no voucher.
+    pub signature: Option<Signature>,
 }
 
-/// All of one consumer.
+/// All of one owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) granted: MicroOpen,
     pub(super) charged: MicroOpen,
-    /// Channels below this number are closed.
-    pub(super) floor: u64,
-    pub(super) channels: BTreeMap<u64, Channel>,
+    /// This channel and those below it are closed.
+    pub(super) closed: Option<Salt>,
+    pub(super) channels: BTreeMap<Salt, Channel>,
 }
 
 impl Account {
@@ -233,8 +240,9 @@ impl Account {
     }
 
     /// Whether a request is admitted, and what it may cost beyond what it cost before.
-    fn check(&self, offer: &Offer, price: MicroOpen) -> Result<MicroOpen, Denied> {
-        if offer.channel < self.floor || (self.is_full() && !self.makes_room_for(offer.channel)) {
+    fn check<K>(&self, offer: &Offer<K>, price: MicroOpen) -> Result<MicroOpen, Denied> {
+        let is_closed = self.closed.is_some_and(|closed| offer.channel <= closed);
+        if is_closed || (self.is_full() && !self.makes_room_for(offer.channel)) {
             return Err(Denied::ChannelClosed);
         }
         let none = Channel::default();
@@ -274,21 +282,21 @@ impl Account {
     }
 
     /// Whether the oldest channel can give way to this one.
-    fn makes_room_for(&self, channel: u64) -> bool {
+    fn makes_room_for(&self, channel: Salt) -> bool {
         let oldest = self.channels.first_key_value();
         self.channels.contains_key(&channel)
             || oldest.is_some_and(|(number, oldest)| *number < channel && oldest.open() == 0)
     }
 
-    fn take(&mut self, offer: &Offer, reserved: MicroOpen) {
+    fn take<K>(&mut self, offer: &Offer<K>, reserved: MicroOpen) {
         if self.is_full() && !self.channels.contains_key(&offer.channel) {
             let (oldest, _) = self.channels.pop_first().expect("it is full");
-            self.floor = oldest + 1;
+            self.closed = Some(oldest);
         }
         let channel = self.channels.entry(offer.channel).or_default();
         if offer.total > channel.highest {
             channel.highest = offer.total;
-            channel.signature = offer.signature.to_vec();
+            channel.signature = Some(offer.signature);
         }
         let attempt = channel.attempts.entry(offer.total).or_insert(Attempt {
             body: offer.body,
@@ -314,52 +322,89 @@ impl Account {
     }
 }
 
-/// The accounts of all consumers.
-#[derive(Clone, Debug, Default)]
-pub struct Book {
-    pub(super) accounts: BTreeMap<PeerId, Account>,
+/// The accounts of all owners.
+#[derive(Clone, Debug)]
+pub struct Book<K> {
+    pub(super) accounts: BTreeMap<K, Account>,
 }
 
-impl Book {
-    /// Takes what was stored of a consumer. Until it is granted something, nothing is left of its allowance.
-    pub(super) fn restore(&mut self, consumer: PeerId, mut account: Account) {
+impl<K> Default for Book<K> {
+    fn default() -> Self {
+        Self {
+            accounts: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Ord + Copy> Book<K> {
+    /// Takes what was stored of an owner. Until it is granted something, nothing is left to spend.
+    pub(super) fn restore(&mut self, owner: K, mut account: Account) {
         account.close_all();
         account.granted = MicroOpen(0);
-        self.accounts.insert(consumer, account);
+        self.accounts.insert(owner, account);
     }
 
-    /// What is kept of a consumer now, for [`Book::put_back`].
-    pub(super) fn clone_account(&self, consumer: PeerId) -> Option<Account> {
-        self.accounts.get(&consumer).cloned()
+    /// What is kept of an owner now, for [`Book::put_back`].
+    pub(super) fn clone_account(&self, owner: K) -> Option<Account> {
+        self.accounts.get(&owner).cloned()
     }
 
     /// Undoes what was changed since.
-    pub(super) fn put_back(&mut self, consumer: PeerId, before: Option<Account>) {
+    pub(super) fn put_back(&mut self, owner: K, before: Option<Account>) {
         if let Some(before) = before {
-            self.accounts.insert(consumer, before);
+            self.accounts.insert(owner, before);
         }
     }
 
-    /// Lets a consumer spend so much in all, what it spent before included.
-    pub fn grant(&mut self, consumer: PeerId, total: MicroOpen) {
-        self.accounts.entry(consumer).or_default().granted = total;
+    /// Lets an owner spend so much in all, what it spent before included.
+    pub fn grant(&mut self, owner: K, total: MicroOpen) {
+        self.accounts.entry(owner).or_default().granted = total;
+    }
+
+    /// Counts at least `claimed` as charged to a channel: what was claimed of it by somebody whose records are not here is
+    /// spent, and no voucher up to it is good.
+    pub(super) fn raise(&mut self, owner: K, channel: Salt, claimed: MicroOpen) {
+        let account = self.accounts.entry(owner).or_default();
+        let channel = account.channels.entry(channel).or_default();
+        if claimed <= channel.charged {
+            return;
+        }
+        account.charged.0 += claimed.0 - channel.charged.0;
+        channel.charged = claimed;
+        if claimed > channel.highest {
+            channel.highest = claimed;
+            channel.signature = None;
+        }
+    }
+
+    /// Whether a request that may cost `price` would be admitted.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn check(&self, offer: &Offer<K>, price: MicroOpen) -> Result<(), Denied> {
+        let account = self.accounts.get(&offer.owner);
+        let account = account.filter(|account| account.granted.0 > 0);
+        account
+            .ok_or(Denied::Unknown)?
+            .check(offer, price)
+            .map(drop)
     }
 
     /// Admits a request that may cost `price`, and reserves that.
     ///
     /// # Errors
     /// See [`Denied`]; nothing was changed then.
-    pub fn admit(&mut self, offer: &Offer, price: MicroOpen) -> Result<Admitted, Denied> {
-        let account = self.accounts.get_mut(&offer.consumer);
+    pub fn admit(&mut self, offer: &Offer<K>, price: MicroOpen) -> Result<Admitted<K>, Denied> {
+        let account = self.accounts.get_mut(&offer.owner);
         let account = account.filter(|account| account.granted.0 > 0);
-        let account = account.ok_or(Denied::Unknown(offer.consumer))?;
+        let account = account.ok_or(Denied::Unknown)?;
         let reserved = account.check(offer, price)?;
         account.take(offer, reserved);
-        // An owner may have granted less than was spent already, and then what costs nothing is answered still.
+        // An owner may have been granted less than was spent already, and then what costs nothing is answered still.
         let spent = account.charged.0 + account.reserved();
         assert!(reserved.0 == 0 || spent <= account.granted.0);
         Ok(Admitted {
-            consumer: offer.consumer,
+            owner: offer.owner,
             channel: offer.channel,
             total: offer.total,
         })
@@ -369,9 +414,9 @@ impl Book {
     ///
     /// # Panics
     /// When the request is not open.
-    pub fn settle(&mut self, admitted: &Admitted, cost: Option<MicroOpen>) -> MicroOpen {
+    pub fn settle(&mut self, admitted: &Admitted<K>, cost: Option<MicroOpen>) -> MicroOpen {
         let account =
-            (self.accounts.get_mut(&admitted.consumer)).expect("admitted requests have an account");
+            (self.accounts.get_mut(&admitted.owner)).expect("admitted requests have an account");
         let channel = (account.channels.get_mut(&admitted.channel)).expect("open channels stay");
         let attempt = (channel.attempts.get_mut(&admitted.total)).expect("open requests stay");
         assert!(attempt.is_open, "a request ends once");
@@ -395,8 +440,8 @@ impl Book {
     }
 
     /// What a channel stands at.
-    pub fn standing(&self, consumer: PeerId, channel: u64) -> Standing {
-        let Some(account) = self.accounts.get(&consumer) else {
+    pub fn standing(&self, owner: K, channel: Salt) -> Standing {
+        let Some(account) = self.accounts.get(&owner) else {
             return Standing::default();
         };
         let standing = Standing {
@@ -409,7 +454,7 @@ impl Book {
                 charged: channel.charged,
                 reserved: MicroOpen(channel.reserved()),
                 highest: channel.highest,
-                signature: channel.signature.clone(),
+                signature: channel.signature,
                 ..standing
             },
             None => standing,
