@@ -32,6 +32,7 @@ use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
 use crate::indexer::Indexer;
 use crate::keeper::Keeper;
+use crate::keeper::cashier::Desk;
 use crate::metrics::Metrics;
 use crate::model::shelf::Shelf;
 use crate::net::{
@@ -39,6 +40,7 @@ use crate::net::{
     Reach, ReachReport, Relaying, Traffic, Unanswered,
 };
 use crate::progress::RunProgress;
+use crate::serve::cashier::Cashiers;
 use crate::store::{Store, StoreError};
 use crate::ticket::{InvitationId, Invitations};
 use crate::work::bench::Bench;
@@ -425,6 +427,11 @@ impl Daemon {
     /// The account that this peer is paid at.
     pub fn account(&self) -> tributary_attribution::settlement::Address {
         self.keeper.account()
+    }
+
+    /// What a server of this daemon asks of the chains of its runs.
+    pub(crate) fn cashiers(&self) -> Arc<dyn Cashiers> {
+        Arc::new(Desk(self.keeper.clone()))
     }
 
     /// Files what this peer owes to a run's books before its genesis: the creator's deposit.

@@ -4,6 +4,8 @@
 //! What is to be filed follows from the certified books alone ([`RunBooks::duties`]); this asks after each certificate. A
 //! crash between any two steps costs nothing: the next look starts from what certificates say then.
 
+pub(crate) mod cashier;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,6 +48,11 @@ impl Keeper {
     /// The account that this peer is paid at.
     pub(crate) fn account(&self) -> Address {
         self.key.address()
+    }
+
+    /// This peer.
+    pub(crate) fn peer(&self) -> PeerId {
+        self.peer
     }
 
     pub(crate) fn new(
@@ -139,7 +146,21 @@ impl Keeper {
         wait.await.ok()?
     }
 
-    async fn file(&self, run: RunId, filings: Vec<Entry>) -> Result<(), String> {
+    /// What `ask` answers about a run's books, as far as they are now.
+    pub(crate) fn with_books<T>(
+        &self,
+        run: &RunId,
+        ask: impl FnOnce(&RunBooks) -> Option<T>,
+    ) -> Option<T> {
+        let snapshot = self.indexer.latest();
+        ask(snapshot.run(run)?.run_books().ok()?)
+    }
+
+    /// Files in a run; Ok once it is durable.
+    ///
+    /// # Errors
+    /// Why the node takes it not, or that the daemon has stopped.
+    pub(crate) async fn file(&self, run: RunId, filings: Vec<Entry>) -> Result<(), String> {
         let stopped = || "the daemon has stopped".to_owned();
         let (answer, wait) = oneshot::channel();
         let command = Request::Command(Command::File { run, filings }, answer);

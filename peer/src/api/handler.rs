@@ -35,6 +35,7 @@ use crate::model;
 use crate::model::card::{Card, Known};
 use crate::problem::{Code, Problem};
 use crate::progress::RunProgress;
+use crate::serve::cashier::Cashiers;
 use crate::settings::declined_words;
 use crate::terminal::Failure;
 use crate::verify;
@@ -74,6 +75,11 @@ impl DaemonHandler {
             fetches: base::Fetches::default(),
             answering: answering::Answering::default(),
         }
+    }
+
+    /// What a server of the daemon asks of the chains of its runs.
+    pub(crate) fn cashiers(&self) -> Arc<dyn Cashiers> {
+        self.daemon.cashiers()
     }
 
     /// With the most that the owner gives a base model, in MiB.

@@ -27,13 +27,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tributary_attribution::settlement::BaseUnits;
-use tributary_attribution::voucher::{ChannelId, OnChain, VoucherError};
+use tributary_attribution::voucher::{Authorization, ChannelId, OnChain, VoucherError};
 use tributary_protocol::id::MicroOpen;
 
 use super::Refusal;
 use super::adapters::Origin;
 use super::book::{Denied, Offer, Prices};
-use super::cashier::{Authorization, Cashier, Cashiers, Deposit};
+use super::cashier::{Cashier, Cashiers, Deposit};
 use super::folder::DiskError;
 use super::head::now;
 use super::quote::{self, Payee, Quote, Why};
@@ -214,7 +214,8 @@ fn check(paid: &Paid, payee: &Payee) -> Result<MicroOpen, Why> {
                 "the deposit is of nothing; deposit what vouchers are to cover".into(),
             ));
         }
-        let signed = authorization.verify(&paid.config, *amount, &payee.scheme);
+        let signed =
+            authorization.verify(&paid.config, *amount, &payee.scheme, &super::x402::token());
         signed.map_err(|why| bad(why.to_string()))?;
         if !(authorization.valid_after_s..authorization.valid_before_s).contains(&now()) {
             return Err(bad(

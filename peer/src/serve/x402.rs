@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tributary_attribution::settlement::{Address, BaseUnits, Deployment, Keccak, Signature};
 use tributary_attribution::test_chain::{Deployed, TestChain};
-use tributary_attribution::voucher::{self, ChannelId, Requirements, Voucher};
+use tributary_attribution::voucher::{
+    self, Authorization, ChannelId, Requirements, TokenDomain, Voucher,
+};
 use tributary_protocol::id::MicroOpen;
-
-use super::cashier::Authorization;
 
 /// Of a 402: what a payment needs.
 pub(super) const REQUIRED: &str = "payment-required";
@@ -25,10 +25,6 @@ pub(super) const RESPONSE: &str = "payment-response";
 const VERSION: u32 = 2;
 /// The one scheme.
 const SCHEME: &str = "batch-settlement";
-/// What the token of the test chain calls itself in typed data.
-pub(super) const TOKEN_NAME: &str = "Test OPEN";
-/// The version that it gives itself there.
-pub(super) const TOKEN_VERSION: &str = "1";
 /// How long an answer may take, in seconds. A deposit that is signed for one is good as long.
 const TIMEOUT_S: u64 = 600;
 /// Longest header, in bytes: a payment has about 3,000.
@@ -172,6 +168,11 @@ pub(super) enum Kind {
     Refund,
 }
 
+/// What payers sign deposits for.
+pub(super) fn token() -> TokenDomain<'static> {
+    chain().token_domain()
+}
+
 /// Where the test chain's contracts lie, and which token they take.
 pub(super) fn chain() -> Deployed {
     TestChain::deployed()
@@ -209,8 +210,8 @@ impl Terms {
         let authorizer = wanted.receiver_authorizer.to_string();
         all.insert("receiverAuthorizer".into(), authorizer.into());
         all.insert("withdrawDelay".into(), wanted.withdraw_delay_s.into());
-        all.insert("name".into(), TOKEN_NAME.into());
-        all.insert("version".into(), TOKEN_VERSION.into());
+        all.insert("name".into(), token().name.into());
+        all.insert("version".into(), token().version.into());
         all.extend(extra);
         Self {
             scheme: SCHEME.into(),

@@ -65,7 +65,11 @@ impl Answering {
         }
         if let Some(options) = wanted.server {
             let fetch = Fetch::Daemon(handler.clone());
-            let options = ServeOptions { fetch, ..options };
+            let options = ServeOptions {
+                fetch,
+                cashiers: Some(handler.cashiers()),
+                ..options
+            };
             let server = self.server.insert(serve::start(options).await?);
             let ready = serve::Serving::of(server);
             tracing::info!("{}", ready.words());

@@ -8,9 +8,9 @@ use tributary_engine::request::Consumer;
 use tributary_protocol::hash;
 
 use super::*;
-use crate::serve::cashier::Authorization;
 use crate::serve::quote::named;
 use crate::serve::x402::{Payment, Required, Settled, Terms};
+use tributary_attribution::voucher::Authorization;
 
 const PRICES: Prices = Prices {
     prompt: MicroOpen(1000),
@@ -89,8 +89,9 @@ impl Scene {
         };
         let terms = Terms::new(&wanted, &scheme, MicroOpen(0), Map::new());
         let deposit = deposit.map(|amount| {
-            let times = (0, 1 << 33);
-            let signed = Authorization::sign(&self.key, channel, amount, &scheme, times, [1; 32]);
+            let (token, times) = (x402::token(), 0..1 << 33);
+            let signed =
+                Authorization::sign(&self.key, channel, amount, &scheme, &token, times, [1; 32]);
             (amount, signed)
         });
         let deposit = deposit.as_ref().map(|(amount, signed)| (*amount, signed));

@@ -10,13 +10,13 @@ use tributary_protocol::id::MicroOpen;
 
 use super::super::Refusal;
 use super::super::book::{Book, Denied, Offer, Salt};
-use super::super::cashier::Authorization;
 use super::super::folder::{DiskError, Folder};
 use super::super::head::now;
 use super::super::quote::{self, Hints, State, Why};
 use super::super::x402::Kind;
 use super::Ask;
 use super::record::{MOST_SERVED, Record, RecordFile};
+use tributary_attribution::voucher::Authorization;
 
 /// Channels that are remembered. Each takes some kilobytes; one that holds nothing makes room for a new one.
 const MOST_CHANNELS: usize = 4096;

@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tributary_attribution::settlement::{BaseUnits, Signature};
-use tributary_attribution::voucher::{ChannelConfig, OnChain};
+use tributary_attribution::voucher::{Authorization, ChannelConfig, OnChain};
 use tributary_protocol::codec;
 use tributary_protocol::id::{MicroOpen, RunId};
 
 use super::super::book::{Account, AccountFile};
-use super::super::cashier::{Authorization, Deposit, Served};
+use super::super::cashier::{Deposit, Served};
 
 /// Deposits of one channel that the chain does not show yet.
 const MOST_PENDING: usize = 4;

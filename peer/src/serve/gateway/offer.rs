@@ -8,13 +8,13 @@ use tributary_attribution::voucher::{ChannelConfig, Requirements, Voucher};
 use tributary_protocol::id::MicroOpen;
 
 use super::super::book::Prices;
-use super::super::cashier::Authorization;
 use super::super::head::now;
 use super::super::x402::{self, Payment, Terms};
 use super::House;
 use super::ask::{Failed, Promise};
 use super::count::Want;
 use super::purse::{Account, Purse, Unsigned};
+use tributary_attribution::voucher::Authorization;
 
 /// How long a deposit is good that was signed, in seconds: until some certificates of a slow run.
 const DEPOSIT_S: u64 = 3600;
@@ -181,8 +181,8 @@ fn payment(
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)
             .map_err(|e| format!("the system gives no random numbers: {e}"))?;
-        let times = (0, now() + DEPOSIT_S);
-        let signed = Authorization::sign(&house.key, config, amount, &scheme, times, salt);
+        let (token, times) = (x402::token(), 0..now() + DEPOSIT_S);
+        let signed = Authorization::sign(&house.key, config, amount, &scheme, &token, times, salt);
         Ok::<_, String>((amount, signed))
     });
     let deposit = deposit.transpose()?;

@@ -30,7 +30,15 @@ fn payment(with_deposit: bool) -> (Payment, Paid) {
         signature: key.sign(&Voucher::digest(channel, max, &scheme)),
     };
     let amount = BaseUnits(7);
-    let signed = Authorization::sign(&key, &config, amount, &scheme, (0, 1 << 33), [9; 32]);
+    let signed = Authorization::sign(
+        &key,
+        &config,
+        amount,
+        &scheme,
+        &token(),
+        0..1 << 33,
+        [9; 32],
+    );
     let deposit = with_deposit.then_some((amount, &signed));
     let terms = Terms::new(&wanted, &scheme, MicroOpen(5), Map::new());
     assert_eq!(terms.requirements().unwrap(), wanted);
@@ -66,12 +74,16 @@ fn a_deposit_is_good_for_its_channel_its_amount_and_its_times_alone() {
         panic!("{paid:?}");
     };
     let scheme = chain().channels_deployment();
-    signed.verify(&paid.config, amount, &scheme).unwrap();
+    signed
+        .verify(&paid.config, amount, &scheme, &token())
+        .unwrap();
     let refused = |signed: &Authorization, config: &voucher::ChannelConfig, amount| {
-        let refused = signed.verify(config, amount, &scheme).unwrap_err();
+        let refused = signed
+            .verify(config, amount, &scheme, &token())
+            .unwrap_err();
         assert!(matches!(
             refused,
-            crate::serve::cashier::AuthorizationError::OtherSigner { .. }
+            voucher::AuthorizationError::OtherSigner { .. }
         ));
     };
     refused(&signed, &paid.config, BaseUnits(8));

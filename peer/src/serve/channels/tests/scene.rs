@@ -251,11 +251,11 @@ impl Pays {
             true => EvmKey::from_bytes(&[99; 32]).unwrap(),
             false => self.key.clone(),
         };
-        let times = (0, self.valid_before_s);
+        let (token, times) = (x402::token(), 0..self.valid_before_s);
         // One for each voucher.
         let salt = hash_of(format!("{:?}{}", self.config, self.max).as_bytes());
         let salt = *salt.as_bytes();
-        Authorization::sign(&signer, &self.config, amount, &scheme, times, salt)
+        Authorization::sign(&signer, &self.config, amount, &scheme, &token, times, salt)
     }
 
     fn headers(&self) -> HeaderMap {
