@@ -104,7 +104,7 @@ impl Allowance {
         let mut kept = self.kept.lock();
         let before = kept.book.clone_account(payer);
         let admitted = kept.book.admit(&offer, quote.price).map_err(|denied| {
-            let mut why = Why::from(denied.clone());
+            let mut why = Why::from(denied);
             if denied == Denied::Unknown {
                 why.message = format!(
                     "this server grants {payer} nothing; ask its owner for an allowance (`serve --allow {payer}=AMOUNT`)"

@@ -176,6 +176,19 @@ struct One {
     tokens: Vec<u8>,
 }
 
+impl One {
+    fn new(id: RequestId, text: Text, calls: Option<CallParser>) -> Self {
+        Self {
+            id,
+            text,
+            calls,
+            waiting: VecDeque::new(),
+            is_whole: false,
+            tokens: Vec::new(),
+        }
+    }
+}
+
 struct Answering {
     shop: Arc<Shop>,
     answers: Vec<One>,
@@ -275,14 +288,10 @@ impl Answering {
                 )),
             };
             match taken {
-                Ok(id) => answers.push(One {
-                    id,
-                    text: Text::new(&shop.info.tokenizer, stops.clone()),
-                    calls,
-                    waiting: VecDeque::new(),
-                    is_whole: false,
-                    tokens: Vec::new(),
-                }),
+                Ok(id) => {
+                    let text = Text::new(&shop.info.tokenizer, stops.clone());
+                    answers.push(One::new(id, text, calls));
+                }
                 // All or none.
                 Err(refusal) => {
                     answers.iter().for_each(|one| shop.worker.cancel(one.id));

@@ -377,6 +377,12 @@ impl<K: Ord + Copy> Book<K> {
         }
     }
 
+    /// Whether a request of an owner is being answered.
+    pub(super) fn is_open(&self, owner: K) -> bool {
+        let account = self.accounts.get(&owner);
+        account.is_some_and(|account| account.channels.values().any(|one| one.open() > 0))
+    }
+
     /// Whether a request that may cost `price` would be admitted.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use tributary_attribution::test_chain::TestChain;
 use crate::pay::{CHAT, account, home, on_wire, paid_server, question};
 use crate::server::{LIMIT, Server};
 
-struct Gateway {
+pub(crate) struct Gateway {
     process: Child,
     at: Server,
     consumer: Address,
@@ -29,7 +29,7 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    fn start(servers: &[SocketAddr]) -> Self {
+    pub(crate) fn start(servers: &[SocketAddr]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let consumer = home(folder.path(), 2).address();
         let urls: Vec<String> = servers
@@ -76,12 +76,12 @@ impl Gateway {
         }
     }
 
-    fn ask(&self, more: Value) -> crate::server::Reply {
+    pub(crate) fn ask(&self, more: Value) -> crate::server::Reply {
         self.at.post(CHAT, &question(more))
     }
 
     /// A field of one server's spending, in micro-OPEN.
-    fn spent(&self, server: usize, field: &str) -> u64 {
+    pub(crate) fn spent(&self, server: usize, field: &str) -> u64 {
         let spending = self.at.get("/v1/spending").json();
         spending["servers"][server][field]
             .as_str()

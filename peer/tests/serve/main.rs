@@ -1,5 +1,6 @@
 //! The server of answers as clients meet it: the real program, over sockets, with bytes written by hand.
 
+mod channels;
 mod forms;
 mod gateway;
 mod hostile;

@@ -222,15 +222,15 @@ fn a_server_that_is_killed_forgets_neither_a_voucher_nor_a_charge() {
     );
 }
 
-/// x402's client for Node, where `npm ci` has installed it.
-pub(crate) fn node_pays(server: &Server, key: &EvmKey, model: &str, kind: &str) {
+/// Has x402's client for Node pay, where `npm ci` has installed it; false where it has not.
+pub(crate) fn node_pays(server: &Server, key: &EvmKey, model: &str, kind: &str) -> bool {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve/node");
     if !folder.join("node_modules/@x402").is_dir() {
         eprintln!(
             "skipped: {} has no node_modules; run `npm ci` there",
             folder.display()
         );
-        return;
+        return false;
     }
     let secret = format!("0x{}", data_encoding::HEXLOWER.encode(&*key.to_bytes()));
     let output = std::process::Command::new("node")
@@ -243,6 +243,7 @@ pub(crate) fn node_pays(server: &Server, key: &EvmKey, model: &str, kind: &str) 
         output.status.success() && said.contains("paid for every answer"),
         "{said}"
     );
+    true
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Kept {
 
     /// What a channel may spend: what lies in it, and of what is filed as much as the server risks.
     pub(super) fn granted(&self, id: ChannelId, exposure: MicroOpen) -> MicroOpen {
-        let risked = |record: &Record| record.unseen().to_micro_floor().min(exposure).0;
+        let risked = |record: &Record| record.filed_unseen().to_micro_floor().min(exposure).0;
         let others = self.records.iter().filter(|(other, _)| **other != id);
         let others: u128 = others.map(|(_, record)| risked(record)).sum();
         let room = exposure
@@ -163,10 +163,8 @@ impl Kept {
 
     /// Forgets a channel that holds nothing. Whether there was one.
     fn make_room(&mut self) -> bool {
-        let over = self.records.iter().find(|(id, record)| {
-            let standing = self.book.standing(**id, record.config.salt);
-            record.is_over() && standing.reserved == MicroOpen(0)
-        });
+        let over =
+            (self.records.iter()).find(|(id, record)| record.is_over() && !self.book.is_open(**id));
         let Some(id) = over.map(|(id, _)| *id) else {
             return false;
         };
@@ -208,7 +206,7 @@ impl Kept {
     }
 
     pub(super) fn denied(&self, ask: &Ask, denied: &Denied) -> Refusal {
-        let mut why = Why::from(denied.clone());
+        let mut why = Why::from(*denied);
         if let Denied::Exhausted { price, left } = denied {
             why.code = "deposit_exhausted";
             why.message = format!(

@@ -95,10 +95,16 @@ impl Record {
         }
     }
 
-    /// What is filed and not shown yet.
+    /// What is to be filed or is filed, and not shown yet.
     pub(super) fn unseen(&self) -> BaseUnits {
         let sum = self.pending.iter().map(|one| one.amount.0);
         BaseUnits(sum.fold(0, u128::saturating_add))
+    }
+
+    /// What of it is in the run's log.
+    pub(super) fn filed_unseen(&self) -> BaseUnits {
+        let filed = self.pending.iter().filter(|one| one.is_filed);
+        BaseUnits(filed.map(|one| one.amount.0).fold(0, u128::saturating_add))
     }
 
     /// What the channel holds with all of that.
@@ -219,14 +225,15 @@ impl Record {
         let claimed = self.seen.claimed.to_micro_floor();
         let waited = self.asked_ms.is_none_or(|at| now_ms - at >= rule.again_ms);
         let is_asked = self.was_refused || self.collected > claimed;
-        let from = match (is_asked, waited || rule.is_draining) {
-            (true, false) => return Vec::new(),
-            // It is asked again for all of it.
-            (true, true) if !rule.is_draining => claimed,
-            _ => self.collected.max(claimed),
-        };
+        if is_asked && !waited && !rule.is_draining {
+            return Vec::new();
+        }
+        // What was handed over and does not show comes again: it may never have arrived.
         let deposit = self.seen.deposit.to_micro_floor();
-        let all = self.served.iter().filter(|one| one.charged_before >= from);
+        let all = self
+            .served
+            .iter()
+            .filter(|one| one.charged_before >= claimed);
         let all = all.take_while(|one| one.charged_after() <= deposit);
         let answers: Vec<Served> = all.take(MOST_COLLECTED).copied().collect();
         let Some(last) = answers.last() else {

@@ -1,5 +1,6 @@
 //! The till and its task with a chain of the test's own, which certifies when it is told to.
 
+mod handing;
 mod scene;
 
 use tributary_attribution::voucher::Withdrawal;

@@ -156,12 +156,14 @@ impl Purse {
         Ok(MicroOpen(promised.signed))
     }
 
-    /// Takes over what an earlier life signed in a channel, where this one has signed nothing yet. `charged` is what the server
-    /// says of it, which is within what was signed and so was the server's to take anyway.
+    /// Takes over what another life signed in a channel, which the caller has checked. `charged` is what the server says of it:
+    /// within what was signed, it was the server's to take anyway.
     pub(super) fn adopt(&mut self, account: Account, charged: MicroOpen, signed: MicroOpen) {
         let promised = self.servers.entry(account).or_default();
-        if promised.signed == 0 && charged <= signed {
-            (promised.before, promised.signed) = (charged.0, signed.0);
+        if charged <= signed && signed.0 > promised.signed {
+            let before = charged.0.saturating_sub(promised.most());
+            promised.before = promised.before.max(before);
+            promised.signed = signed.0;
         }
     }
 
@@ -377,6 +379,17 @@ mod tests {
     }
 
     #[test]
+    fn two_gateways_of_one_account_share_a_channel() {
+        let (mut purse, at) = (Purse::new(MicroOpen(100), MicroOpen(50)), server(1));
+        purse.sign(at, MicroOpen(10), None).unwrap();
+        purse.end(at, MicroOpen(10), answered(8, 8)).unwrap();
+        // The other one signed up to 60, and was charged 30 of them.
+        purse.adopt(at, MicroOpen(38), MicroOpen(60));
+        let total = purse.sign(at, MicroOpen(10), Some(MicroOpen(38)));
+        assert_eq!((total, purse.spent()), (Ok(MicroOpen(61)), 18));
+    }
+
+    #[test]
     fn what_an_earlier_life_signed_is_not_signed_again_and_not_spent_twice() {
         let (mut purse, at) = (Purse::new(MicroOpen(100), MicroOpen(50)), server(1));
         purse.adopt(at, MicroOpen(70), MicroOpen(80));
@@ -385,8 +398,8 @@ mod tests {
             purse.sign(at, MicroOpen(5), Some(MicroOpen(70))),
             Ok(MicroOpen(81))
         );
-        // Only once, and never to more than was signed.
-        purse.adopt(at, MicroOpen(90), MicroOpen(200));
+        // Never less, and never to more than was signed.
+        purse.adopt(at, MicroOpen(79), MicroOpen(80));
         assert_eq!(
             purse.sign(at, MicroOpen(20), Some(MicroOpen(70))),
             Ok(MicroOpen(95))

@@ -348,7 +348,7 @@ impl Scene {
     pub(super) fn copy_of(&self, folder: &tempfile::TempDir) -> tempfile::TempDir {
         let to = tempfile::tempdir().unwrap();
         let (from, at) = (folder.path().join("channels"), to.path().join("channels"));
-        std::fs::create_dir(&at).unwrap();
+        crate::home::disk::make_folder(&at).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), Path::new(&at).join(entry.file_name())).unwrap();
