@@ -4,6 +4,7 @@ mod channels;
 mod forms;
 mod gateway;
 mod hostile;
+mod paid;
 mod pay;
 mod routes;
 mod server;

@@ -16,7 +16,7 @@ use crate::server::{LIMIT, Server};
 const RUN_LIMIT: Duration = Duration::from_secs(240);
 
 /// A home, and the daemon on it while one runs.
-struct Peer {
+pub(crate) struct Peer {
     folder: tempfile::TempDir,
     daemon: Option<Child>,
 }
@@ -32,7 +32,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    fn init() -> Self {
+    pub(crate) fn init() -> Self {
         let peer = Self {
             folder: tempfile::tempdir().unwrap(),
             daemon: None,
@@ -43,6 +43,17 @@ impl Peer {
 
     fn home(&self) -> PathBuf {
         self.folder.path().join("home")
+    }
+
+    /// A file beside the home.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where others find the daemon; null before it listens.
+    pub(crate) fn address(&self) -> Value {
+        let status = self.status().unwrap_or_default();
+        status["addresses"][0].clone()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -57,11 +68,11 @@ impl Peer {
         command
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    fn ask(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
         let output = self.output(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -71,12 +82,12 @@ impl Peer {
         serde_json::from_slice(&self.output(&["status"]).stdout).ok()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// Starts a daemon with these options and waits until its status has `field`, which is given.
-    fn up(&mut self, options: &[&str], field: &str) -> Value {
+    pub(crate) fn up(&mut self, options: &[&str], field: &str) -> Value {
         let log = File::create(self.folder.path().join("log")).unwrap();
         let mut command = self.command(&["up", "--listen", "127.0.0.1:0"]);
         let command = command.args(options).stdout(Stdio::null()).stderr(log);
@@ -92,7 +103,7 @@ impl Peer {
     }
 
     /// With a server on a free port.
-    fn up_serving(&mut self, options: &[&str]) -> Server {
+    pub(crate) fn up_serving(&mut self, options: &[&str]) -> Server {
         let own = [
             "--serve",
             "--serve-listen",
@@ -104,7 +115,7 @@ impl Peer {
         at(&serving["url"])
     }
 
-    fn until(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self) {
             assert!(began.elapsed() < limit, "never: {what}\n{}", self.log());
@@ -113,7 +124,7 @@ impl Peer {
     }
 
     /// Waits for the daemon to end; whether it ended well.
-    fn ended_well(&mut self) -> bool {
+    pub(crate) fn ended_well(&mut self) -> bool {
         let mut daemon = self.daemon.take().expect("a daemon runs");
         daemon.wait().unwrap().success()
     }
@@ -137,7 +148,7 @@ fn at(url: &Value) -> Server {
 }
 
 /// Plain sentences.
-fn text(path: &Path, word: &str) -> String {
+pub(crate) fn text(path: &Path, word: &str) -> String {
     let lines =
         (0..300).map(|n| format!("The {word} of the valley counts {n} birds at the {word}.\n"));
     std::fs::write(path, lines.collect::<String>()).unwrap();

@@ -1,0 +1,115 @@
+//! The circle of value: two homes train an adapter, one of them serves it, a stock client pays for answers through a channel
+//! of the run's test chain, and the other home, which only gave its text, is paid.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::gateway::Gateway;
+use crate::pay::{account, node_pays};
+use crate::server::Server;
+use crate::up::{Peer, text};
+
+/// Rounds, heights behind them and answers take this long at most, on a machine that tests other things meanwhile.
+const LIMIT: Duration = Duration::from_secs(300);
+
+const PRICES: [&str; 6] = [
+    "--price-prompt",
+    "20000",
+    "--price-answer",
+    "60000",
+    "--exposure",
+    "1",
+];
+
+/// Ada creates the run, trains and scores; Ben trains and serves. Gives the adapter and Ben's server.
+fn served_run(ada: &mut Peer, ben: &mut Peer) -> (String, String, Server) {
+    let at = |peer: &Peer, name: &str| peer.path(name);
+    for (peer, word) in [(&*ada, "miller"), (&*ben, "ferry")] {
+        let shard = text(&at(peer, "shard.txt"), word);
+        peer.ask(&["datanet", "add", "birds", &shard]);
+    }
+    let file = at(ada, "run.toml");
+    let run = "name = \"valley\"\nbase = \"brook\"\ndatanet = \"birds\"\nrounds = 3\nevaluators = [\"self\"]\n\
+               score_windows = 8\nmin_members = 2\nmin_contributions = 2\n[adapter]\nrank = 2\nalpha = 4\n\
+               [training]\nlocal_steps = 8\nbatch = 2\ncontext = 64\n[deadlines]\nround_ms = 60000\n\
+               grace_ms = 500\npropose_ms = 4000\nvote_ms = 2000\n";
+    std::fs::write(&file, run).unwrap();
+    let holdout = text(&at(ada, "holdout.txt"), "miller");
+    ada.up(&[], "peer");
+    ada.until("ada's daemon runs", LIMIT, |ada| !ada.address().is_null());
+    let address = ada.address();
+    let server =
+        ben.up_serving(&[&PRICES[..], &["--bootstrap", address.as_str().unwrap()]].concat());
+    let created = ada.ask(&[
+        "run",
+        "create",
+        file.to_str().unwrap(),
+        "--join",
+        "--holdout",
+        &holdout,
+    ]);
+    let run = created["run"].as_str().unwrap().to_owned();
+    ben.until("ben hears of the run", LIMIT, |ben| {
+        ben.output(&["run", "join", &run]).status.success()
+    });
+    ben.until("the run is finished", LIMIT, |ben| {
+        ben.ask(&["run", "show", &run])["finished"] == true
+    });
+    let shown = ben.ask(&["run", "show", &run]);
+    let adapter = shown["adapter"]["id"].as_str().unwrap().to_owned();
+    (run, adapter, server)
+}
+
+fn money(peer: &Peer, run: &str, field: &str) -> u64 {
+    let shown = peer.ask(&["run", "show", run]);
+    shown["settlement"][field].as_u64().unwrap_or_default()
+}
+
+/// What the peer's statement has in a capacity, micro-OPEN.
+fn earned(peer: &Peer, capacity: &str) -> i64 {
+    let statement = peer.ask(&["ledger", "statement"]);
+    let runs = statement["runs"].as_array().cloned().unwrap_or_default();
+    let postings = runs
+        .iter()
+        .flat_map(|run| run["postings"].as_array().cloned().unwrap_or_default());
+    let of = postings.filter(|one: &Value| one["capacity"] == capacity);
+    of.filter_map(|one| one["micro_open"].as_i64()).sum()
+}
+
+#[test]
+fn what_clients_pay_for_answers_reaches_contributors_that_only_gave_their_text() {
+    let (mut ada, mut ben) = (Peer::init(), Peer::init());
+    let (run, adapter, server) = served_run(&mut ada, &mut ben);
+    ada.until("the rounds are settled", LIMIT, |ada| {
+        let all = money(ada, &run, "paid_micro_open");
+        all > 0 && money(ada, &run, "claimed_micro_open") == all
+    });
+    let before = (
+        money(&ada, &run, "paid_micro_open"),
+        earned(&ada, "contributor"),
+    );
+    // A stock client, where there is one; else our own.
+    if !node_pays(&server, &account(7), &adapter, "deposit") {
+        let answer = Gateway::start(&[server.addr]).ask(json!({"model": adapter}));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    ada.until("fees arrive and are claimed", LIMIT, |ada| {
+        let (fees, paid) = (
+            money(ada, &run, "fees_micro_open"),
+            money(ada, &run, "paid_micro_open"),
+        );
+        fees > 0 && paid == before.0 + fees && money(ada, &run, "claimed_micro_open") == paid
+    });
+    let (fees, more) = (
+        money(&ada, &run, "fees_micro_open"),
+        earned(&ada, "contributor") - before.1,
+    );
+    assert!(more > 0, "{more} of {fees}: {}", ada.ask(&["ledger", "statement"]));
+    assert!(earned(&ben, "server") >= i64::try_from(fees / 10).unwrap());
+    for peer in [&mut ada, &mut ben] {
+        peer.ask(&["down"]);
+        assert!(peer.ended_well(), "{}", peer.log());
+        peer.ask(&["ledger", "verify"]);
+    }
+}
