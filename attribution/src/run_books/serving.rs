@@ -94,7 +94,9 @@ fn answers(config: &ChannelConfig, served: &[&Served]) -> Entry {
         payer_authorizer: EvmAddress(config.payer_authorizer.0),
         withdraw_delay_s: config.withdraw_delay_s,
         salt: config.salt,
-        before: served.first().map_or(MicroOpen(0), |one| one.charged_before),
+        before: served
+            .first()
+            .map_or(MicroOpen(0), |one| one.charged_before),
         answers: served.iter().map(answer).collect(),
     })
 }
