@@ -141,7 +141,7 @@ impl Payees {
     }
 
     /// The part of what is paid that fees cover. What burns of fees is nobody's, and in no root.
-    pub(super) fn from_fees(&self) -> MicroOpen {
+    pub(super) fn of_fees(&self) -> MicroOpen {
         self.from_fees
     }
 

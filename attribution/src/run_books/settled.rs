@@ -182,7 +182,7 @@ impl Settled {
             height: round.0.into(),
             balances: sum.hash,
             total: sum.sum,
-            fees: units(&payees.from_fees()),
+            fees: units(&payees.of_fees()),
             lines: payees.line_sum().root(),
             closed: is_closed,
         };

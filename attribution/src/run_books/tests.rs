@@ -410,7 +410,7 @@ fn the_deposit_pays_nobody_that_binds_after_the_closing_and_fees_do() {
     payees.bind(peer, account, Round(2));
     earn(&mut payees, Capacity::Server, 5);
     assert_eq!(payees.paid()[&account], MicroOpen(12));
-    assert_eq!(payees.from_fees(), MicroOpen(12));
+    assert_eq!(payees.of_fees(), MicroOpen(12));
     assert_eq!(payees.unbound(), MicroOpen(10));
     assert!(payees.is_late(&peer, Round(1), Capacity::Contributor));
     assert!(!payees.is_late(&peer, Round(1), Capacity::Answers));

@@ -283,7 +283,7 @@ impl Draw<'_> {
         let rise = total.saturating_sub(run.total());
         let least = rise.saturating_sub(run.room(self.model.now_s));
         let most = rise.min(run.free_fees());
-        let fees = run.from_fees();
+        let fees = run.of_fees();
         BaseUnits(match self.dice.below(20) {
             0 => fees.saturating_sub(1),
             1 => (fees + least).saturating_sub(1),

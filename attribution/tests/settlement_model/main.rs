@@ -192,7 +192,7 @@ impl World {
                 "promised more than there is"
             );
             assert!(
-                run.from_fees() <= run.fees && run.of_deposit() <= run.deposited,
+                run.of_fees() <= run.fees && run.of_deposit() <= run.deposited,
                 "promised more of one part than there is"
             );
             assert!(

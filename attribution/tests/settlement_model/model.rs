@@ -137,7 +137,7 @@ impl Run {
 
     /// The part of the total that the deposit covers.
     pub(crate) fn of_deposit(&self) -> u128 {
-        self.total() - self.from_fees()
+        self.total() - self.of_fees()
     }
 
     /// When the sponsor ended it, unless it was closed after that: then it goes on with fees.
@@ -146,13 +146,13 @@ impl Run {
     }
 
     /// The part of the total that fees cover, as its root says.
-    pub(crate) fn from_fees(&self) -> u128 {
+    pub(crate) fn of_fees(&self) -> u128 {
         self.accepted.map_or(0, |posted| posted.root.fees.0)
     }
 
     /// Fees that no root has promised.
     pub(crate) fn free_fees(&self) -> u128 {
-        self.fees - self.from_fees()
+        self.fees - self.of_fees()
     }
 
     /// By how much what a root promises of the deposit may rise now: by what the rate released, until the run is closed.
@@ -307,7 +307,7 @@ impl Model {
             None => its.since_s = now_s,
         }
         // Both parts of what it promises never fall: fees rise by what came, the deposit's by what the rate released.
-        let fees = root.fees.0.checked_sub(its.from_fees())?;
+        let fees = root.fees.0.checked_sub(its.of_fees())?;
         let of_deposit = root.total.0.checked_sub(root.fees.0)?;
         let rise = of_deposit.checked_sub(its.of_deposit())?;
         if fees > its.free_fees() || rise > its.room(now_s) || !its.has_quorum(signers) {
