@@ -103,7 +103,7 @@ const signedTypes = {
   Terms: fields(
     "bytes32 run,address sponsor,address arbiter,uint128 rate,uint128 challengeBond,uint128 minStake,uint64 window,uint64 cooldown,uint64 halt",
   ),
-  Root: fields("bytes32 run,uint64 height,bytes32 balances,uint128 total,bytes32 lines,bool closed"),
+  Root: fields("bytes32 run,uint64 height,bytes32 balances,uint128 total,uint128 fees,bytes32 lines,bool closed"),
   Confirm: fields("bytes32 run,uint64 height,bytes32 root"),
   Slash: fields("bytes32 run,address account,uint128 amount,bytes32 evidence"),
 };
@@ -126,7 +126,8 @@ function settlement() {
   const digest = (primaryType, message) =>
     hashTypedData({ domain, types: { [primaryType]: signedTypes[primaryType] }, primaryType, message });
   const total = 2n ** 127n + 12345n;
-  const root = { run, height: 77n, balances: secret("balances"), total, lines: secret("lines"), closed: true };
+  const fees = 2n ** 126n + 6789n;
+  const root = { run, height: 77n, balances: secret("balances"), total, fees, lines: secret("lines"), closed: true };
   const rootDigest = digest("Root", root);
   const slash = { run, account: place("guilty"), amount: total, evidence: secret("evidence") };
   const texts = (object) =>

@@ -266,7 +266,7 @@ pub struct Posting {
 pub enum FoldError {
     /// Another fact of the same name is in the books: two certificates for one height. Over a third of a committee broke its word; neither may be chosen here.
     #[error("{0:?} is in the books with other content: keep both certificates as evidence")]
-    Conflict(FactId),
+    Conflict(Box<FactId>),
     /// A chain with a hole: what counts later hangs on the scores before.
     #[error(
         "the certificate of round {0} is missing, and without it nobody can say whose scores count: \
@@ -383,7 +383,7 @@ impl Books {
         let id = fact.id();
         match self.facts.get(&id) {
             Some(known) if known.fact == fact => return Ok(false),
-            Some(_) => return Err(FoldError::Conflict(id)),
+            Some(_) => return Err(FoldError::Conflict(Box::new(id))),
             None => {}
         }
         let mut moved = BTreeMap::new();

@@ -120,6 +120,9 @@ impl RunBooks {
         if let Some(settled) = &mut self.settled {
             let is_closed = value.round >= manifest.closing_round();
             settled.close_height(value.round, &self.payees, is_closed);
+            if is_closed {
+                self.payees.close();
+            }
         }
         Ok(made)
     }
@@ -255,7 +258,8 @@ impl RunBooks {
         self.payees.account(peer)
     }
 
-    /// What peers earned that have not said where they are paid.
+    /// What peers earned that have not said where they are paid, or too late: what a peer earned of the deposit and has not
+    /// said by the closing height where to pay goes back to the sponsor.
     pub fn unbound(&self) -> MicroOpen {
         self.payees.unbound()
     }

@@ -248,7 +248,7 @@ impl Pair {
         match self.facts.below(20) {
             0 => {
                 let forked = self.facts.forked(&self.known[at]);
-                let refused = Err(FoldError::Conflict(forked.id()));
+                let refused = Err(FoldError::Conflict(Box::new(forked.id())));
                 assert_eq!(self.prompt.add(forked), refused);
                 self.done.forked += 1;
             }

@@ -36,6 +36,8 @@ struct Root {
     bytes32 balances;
     /// Sum of that tree: everything that the run ever promised, base units.
     uint128 total;
+    /// The part of `total` that fees cover, base units; the rest is promised out of the deposit.
+    uint128 fees;
     /// Root of the Merkle tree over statement lines; the contract only publishes it.
     bytes32 lines;
     /// Closes the deposit: no root promises anything of it after this one is accepted. Later roots promise fees alone,
@@ -75,7 +77,7 @@ struct RootView {
     uint64 height;
     bytes32 balances;
     uint128 total;
-    /// The part of `total` that fees cover.
+    /// The part of `total` that fees cover, as it was signed.
     uint128 fromFees;
     /// When it was posted, seconds; for the accepted root of a run without any, when the first deposit came.
     uint40 time;
@@ -180,7 +182,14 @@ interface ISettlement {
     event Unbonded(bytes32 indexed run, address indexed account, uint128 amount, uint40 leavesAt);
     event Withdrawn(bytes32 indexed run, address indexed account, uint128 amount);
     event Posted(
-        bytes32 indexed run, uint64 height, bytes32 balances, uint128 total, bytes32 lines, bool closed, bytes32 digest
+        bytes32 indexed run,
+        uint64 height,
+        bytes32 balances,
+        uint128 total,
+        uint128 fees,
+        bytes32 lines,
+        bool closed,
+        bytes32 digest
     );
     event Accepted(bytes32 indexed run, uint64 height, bytes32 balances, uint128 total);
     /// The pending root was replaced by a greater height, or is void.
@@ -215,9 +224,18 @@ interface ISettlement {
     /// A pending root whose first window is over is not replaced any more; post again when it is accepted.
     error PendingIsFixed();
     error PendingIsChallenged();
+    /// Fees cover less of the root than of the accepted one.
+    error FeesFell(uint128 accepted);
+    /// Fees cannot cover more than the root's total.
+    error FeesAboveTotal(uint128 total);
+    /// Fees cannot cover more than was swept.
+    error FeesAboveMoney(uint256 fees);
+    /// The root promises less of the deposit than the accepted one.
     error TotalFell(uint128 accepted);
-    error TotalAboveMoney(uint256 money);
-    /// A root may add the fees that no root promised, and what the rate released of the deposit: nothing of a closed run.
+    /// The root promises more of the deposit than there is.
+    error TotalAboveMoney(uint256 deposited);
+    /// The root promises more of the deposit than the accepted one and what the rate has released since: of a closed run,
+    /// nothing.
     error TotalRoseTooFast(uint256 allowed);
     /// The signatures are not a multiple of 65 bytes.
     error BadSignatures();

@@ -26,8 +26,9 @@ interface IWrapped {
 contract Settlement is Stakes {
     using SafeERC20 for IERC20;
 
-    bytes32 internal constant ROOT_TYPEHASH =
-        keccak256("Root(bytes32 run,uint64 height,bytes32 balances,uint128 total,bytes32 lines,bool closed)");
+    bytes32 internal constant ROOT_TYPEHASH = keccak256(
+        "Root(bytes32 run,uint64 height,bytes32 balances,uint128 total,uint128 fees,bytes32 lines,bool closed)"
+    );
     bytes32 internal constant CONFIRM_TYPEHASH = keccak256("Confirm(bytes32 run,uint64 height,bytes32 root)");
 
     // What is true of a run's head.
@@ -153,48 +154,46 @@ contract Settlement is Stakes {
             run.since = uint40(block.timestamp);
         }
         uint8 side = head.flags & SIDE;
-        uint128 fromFees = _promise(run, run.roots[side], head, terms.rate, root.total);
+        _requirePromise(run, run.roots[side], head, terms.rate, root);
         bytes32 digest = rootDigest(root);
         _requireQuorum(key, run, terms.minStake, digest, signatures);
         Stored storage stored = run.roots[1 - side];
         stored.balances = root.balances;
-        (stored.total, stored.fromFees) = (root.total, fromFees);
+        (stored.total, stored.fromFees) = (root.total, root.fees);
         run.digest = digest;
         head.pendingHeight = root.height;
         head.pendingTime = uint40(block.timestamp);
         head.due = uint40(block.timestamp + terms.window);
         head.flags = (head.flags & (SIDE | CLOSED)) | PENDING | (root.closed ? PENDING_CLOSES : 0);
         run.head = head;
-        emit Posted(key, root.height, root.balances, root.total, root.lines, root.closed, digest);
+        emit Posted(key, root.height, root.balances, root.total, root.fees, root.lines, root.closed, digest);
     }
 
-    /// Whether the run can promise `total`, and which part of it fees cover.
+    /// Whether the run can promise what a root does.
     ///
-    /// Fees that no root has promised yet come first, whenever they arrived: if only fees since the accepted root counted,
-    /// whoever sweeps just before a post would take them from the members for good. The rest of the rise is the
-    /// deposit's, and bounded by the rate: a dishonest quorum takes no more of it than that, and nothing once the run is
-    /// closed.
-    ///
-    /// Fees that were swept before a post and that its root leaves out cover what the deposit would have: members who see
-    /// that of a closing root replace it, or challenge it and leave it unanswered.
-    function _promise(Run storage run, Stored storage accepted, Head memory head, uint128 rate, uint128 total)
+    /// The root says itself which part of its total fees cover. That part rises by fees that no root has promised yet,
+    /// whenever they arrived. The rest is the deposit's and bounded by the rate: a dishonest quorum takes no more of it than
+    /// that, and nothing once the run is closed. So a sweep changes nothing of what a signed root promises, and takes from
+    /// nobody, whenever it comes.
+    function _requirePromise(Run storage run, Stored storage accepted, Head memory head, uint128 rate, Root calldata root)
         private
         view
-        returns (uint128)
     {
+        (uint128 total, uint128 fees) = (root.total, root.fees);
         (uint128 before, uint128 covered) = (accepted.total, accepted.fromFees);
+        if (fees < covered) revert FeesFell(covered);
+        if (fees > total) revert FeesAboveTotal(total);
+        (uint128 deposited, uint128 swept) = (run.deposited, run.fees);
+        if (fees > swept) revert FeesAboveMoney(swept);
+        // From here on: of the deposit.
+        (total, before) = (total - fees, before - covered);
         if (total < before) revert TotalFell(before);
-        (uint256 deposited, uint256 fees) = (run.deposited, run.fees);
-        uint256 rise = total - before;
-        uint256 free = fees - covered;
+        // What was reclaimed needs no part in this: no root raises it in a closed run, and none is taken by any other run
+        // whose sponsor could reclaim.
+        if (total > deposited) revert TotalAboveMoney(deposited);
         uint256 released = 0;
-        if (head.flags & CLOSED == 0) {
-            // Nothing is reclaimed yet: a run that is not closed and whose sponsor could reclaim takes no root.
-            if (total > deposited + fees) revert TotalAboveMoney(deposited + fees);
-            if (head.time != 0) released = uint256(rate) * (block.timestamp - head.time);
-        }
-        if (rise > free + released) revert TotalRoseTooFast(free + released);
-        return covered + uint128(rise < free ? rise : free);
+        if (head.flags & CLOSED == 0 && head.time != 0) released = uint256(rate) * (block.timestamp - head.time);
+        if (total - before > released) revert TotalRoseTooFast(released);
     }
 
     // Challenges.

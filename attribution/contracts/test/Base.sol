@@ -95,7 +95,12 @@ abstract contract Base is Asserts {
     address internal constant ALICE = address(0xA11CE);
 
     function rootOf(bytes32 run, uint64 height, Tree memory tree) internal pure returns (Root memory) {
-        return Root(run, height, tree.root(), tree.total(), bytes32(uint256(height)), false);
+        return rootOf(run, height, tree, 0);
+    }
+
+    /// The same where fees cover so much of it.
+    function rootOf(bytes32 run, uint64 height, Tree memory tree, uint128 fees) internal pure returns (Root memory) {
+        return Root(run, height, tree.root(), tree.total(), fees, bytes32(uint256(height)), false);
     }
 
     function sign(uint256 secret, bytes32 digest) internal pure returns (bytes memory) {
@@ -117,13 +122,22 @@ abstract contract Base is Asserts {
 
     /// Posts a root over the tree, signed by all.
     function post(uint64 height, Tree memory tree) internal returns (Root memory root) {
-        root = rootOf(key, height, tree);
+        return post(height, tree, 0);
+    }
+
+    /// Posts a root over the tree, of which fees cover so much, signed by all.
+    function post(uint64 height, Tree memory tree, uint128 fees) internal returns (Root memory root) {
+        root = rootOf(key, height, tree, fees);
         postAs(root, 7);
     }
 
     /// Posts and waits until it is accepted.
     function accept(uint64 height, Tree memory tree) internal returns (Root memory root) {
-        root = post(height, tree);
+        return accept(height, tree, 0);
+    }
+
+    function accept(uint64 height, Tree memory tree, uint128 fees) internal returns (Root memory root) {
+        root = post(height, tree, fees);
         pass(DAY);
     }
 

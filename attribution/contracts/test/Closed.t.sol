@@ -14,12 +14,12 @@ contract ClosedTest is Base {
     function close() private returns (Tree memory tree) {
         pass(DAY);
         tree = pairTree(3 * OPEN, 4 * OPEN);
-        postClosing(9, tree);
+        postClosing(9, tree, 0);
         pass(DAY);
     }
 
-    function postClosing(uint64 height, Tree memory tree) private returns (Root memory root) {
-        root = rootOf(key, height, tree);
+    function postClosing(uint64 height, Tree memory tree, uint128 fees) private returns (Root memory root) {
+        root = rootOf(key, height, tree, fees);
         root.closed = true;
         postAs(root, 7);
     }
@@ -60,17 +60,23 @@ contract ClosedTest is Base {
         close();
         earn(20 * OPEN);
         pass(100 * DAY);
-        refuse(rootOf(key, 10, pairTree(3 * OPEN, 24 * OPEN + 1)), tooFast(20 * OPEN));
-        Tree memory tree = pairTree(3 * OPEN, 20 * OPEN);
+        Tree memory tree = pairTree(3 * OPEN, 24 * OPEN + 1);
+        refuse(rootOf(key, 10, tree, 20 * OPEN), tooFast(0));
+        bytes memory reason = abi.encodeWithSelector(ISettlement.FeesAboveMoney.selector, 20 * OPEN);
+        refuse(rootOf(key, 10, tree, 20 * OPEN + 1), reason);
+        tree = pairTree(3 * OPEN, 20 * OPEN);
         // It does not say that it closes: the run stays closed.
-        accept(10, tree);
+        accept(10, tree, 16 * OPEN);
         RunView memory run = view_();
         eq(run.accepted.total, 23 * OPEN, "total");
         eq(run.accepted.fromFees, 16 * OPEN, "all of the rise from fees");
         yes(run.accepted.closed, "closed for good");
-        refuse(rootOf(key, 11, pairTree(3 * OPEN, 24 * OPEN + 1)), tooFast(4 * OPEN));
         tree = pairTree(3 * OPEN, 24 * OPEN);
-        postClosing(11, tree);
+        // The deposit takes nothing back either: fees cannot cover what it was promised for.
+        pass(DAY);
+        reason = abi.encodeWithSelector(ISettlement.TotalFell.selector, 7 * OPEN);
+        refuse(rootOf(key, 11, pairTree(3 * OPEN, 22 * OPEN), 20 * OPEN), reason);
+        postClosing(11, tree, 20 * OPEN);
         pass(DAY);
         claimOne(key, tree, ALICE);
         claimOne(key, tree, BOB);
@@ -96,7 +102,7 @@ contract ClosedTest is Base {
             if (when == 0) reclaims(993 * OPEN);
             earn(20 * OPEN);
             if (when == 1) reclaims(993 * OPEN);
-            post(10, pairTree(3 * OPEN, 14 * OPEN));
+            post(10, pairTree(3 * OPEN, 14 * OPEN), 10 * OPEN);
             if (when == 2) reclaims(993 * OPEN);
             earn(5 * OPEN);
             challenge();
@@ -106,7 +112,7 @@ contract ClosedTest is Base {
             eq(view_().pending.height, 0, "void");
             yes(view_().accepted.closed, "closed");
             if (when == 4) reclaims(993 * OPEN);
-            post(11, pairTree(3 * OPEN, 29 * OPEN));
+            post(11, pairTree(3 * OPEN, 29 * OPEN), 25 * OPEN);
             pass(DAY);
             if (when == 5) reclaims(993 * OPEN);
             earn(OPEN);
@@ -139,7 +145,7 @@ contract ClosedTest is Base {
 
     function test_a_void_closing_root_closes_nothing() public {
         pass(DAY);
-        postClosing(9, pairTree(3 * OPEN, 4 * OPEN));
+        postClosing(9, pairTree(3 * OPEN, 4 * OPEN), 0);
         challenge();
         pass(DAY);
         yes(!view_().accepted.closed, "open");
@@ -151,48 +157,40 @@ contract ClosedTest is Base {
         eq(view_().accepted.fromFees, 0, "still of the deposit");
     }
 
-    /// Fees swept between the signatures of a closing root and its post cover what the deposit would have. Members add
-    /// them by a greater height while it is pending.
-    function test_members_replace_a_closing_root_that_leaves_fees_out() public {
-        pass(DAY);
-        earn(20 * OPEN);
-        postClosing(9, pairTree(3 * OPEN, 4 * OPEN));
-        eq(view_().pending.fromFees, 7 * OPEN, "fees come first");
-        postClosing(10, pairTree(3 * OPEN, 24 * OPEN));
-        pass(DAY);
-        eq(view_().accepted.fromFees, 20 * OPEN, "all fees are promised");
-        reclaims(993 * OPEN);
-    }
-
-    /// The same where it was posted too late to be replaced.
-    function test_members_void_a_closing_root_that_leaves_fees_out() public {
-        pass(DAY);
-        post(8, pairTree(OPEN, OPEN));
-        pass(DAY - 1);
-        earn(20 * OPEN);
-        postClosing(9, pairTree(3 * OPEN, 4 * OPEN));
-        pass(1);
-        Root memory whole = rootOf(key, 10, pairTree(3 * OPEN, 24 * OPEN));
-        whole.closed = true;
-        refuse(whole, abi.encodeWithSelector(ISettlement.PendingIsFixed.selector));
-        challenge();
-        pass(DAY);
-        postAs(whole, 7);
-        pass(DAY);
-        eq(view_().accepted.fromFees, 20 * OPEN, "all fees are promised");
-        reclaims(993 * OPEN);
-        settlement.collect(stranger);
-        eq(token.balanceOf(stranger), 5 * OPEN, "the bond came back");
+    /// Whenever fees are swept, before a closing root is posted that leaves them out, while it is pending or after it: they
+    /// are promised by a later root, and the sponsor has what no root promised of the deposit.
+    function test_a_sweep_about_the_closing_post_takes_from_nobody() public {
+        for (uint256 when = 0; when < 4; ++when) {
+            if (when > 0) setUpAgain();
+            pass(DAY);
+            Tree memory tree = pairTree(3 * OPEN, 4 * OPEN);
+            Root memory root = rootOf(key, 9, tree);
+            root.closed = true;
+            bytes memory signatures = signed(settlement.rootDigest(root), 7);
+            if (when == 0) earn(20 * OPEN);
+            settlement.post(terms, root, signatures);
+            eq(view_().pending.fromFees, 0, "what was signed");
+            if (when == 1) earn(20 * OPEN);
+            pass(DAY);
+            if (when == 2) earn(20 * OPEN);
+            reclaims(993 * OPEN);
+            if (when == 3) earn(20 * OPEN);
+            tree = pairTree(3 * OPEN, 24 * OPEN);
+            accept(10, tree, 20 * OPEN);
+            claimOne(key, tree, ALICE);
+            claimOne(key, tree, BOB);
+            eq(token.balanceOf(ALICE) + token.balanceOf(BOB), 27 * OPEN, "deposit and fees");
+            reclaimsNothing();
+            eq(token.balanceOf(address(settlement)), 700 * OPEN, "stake is left");
+        }
     }
 
     function test_roots_of_a_closed_run_are_replaced_challenged_and_confirmed_as_any() public {
         close();
         earn(20 * OPEN);
-        post(10, pairTree(3 * OPEN, 5 * OPEN));
-        post(11, pairTree(3 * OPEN, 24 * OPEN));
-        eq(view_().pending.fromFees, 20 * OPEN, "from the accepted root on");
+        post(10, pairTree(3 * OPEN, 5 * OPEN), OPEN);
+        Root memory root = post(11, pairTree(3 * OPEN, 24 * OPEN), 20 * OPEN);
         challenge();
-        Root memory root = rootOf(key, 11, pairTree(3 * OPEN, 24 * OPEN));
         bytes memory answer = signed(settlement.confirmDigest(key, 11, settlement.rootDigest(root)), 7);
         settlement.confirm(terms, root, answer);
         yes(view_().confirmed, "confirmed");
@@ -205,7 +203,7 @@ contract ClosedTest is Base {
         Tree memory before = close();
         earn(OPEN);
         Tree memory lower = pairTree(0, 8 * OPEN);
-        Root memory root = post(10, lower);
+        Root memory root = post(10, lower, OPEN);
         Leaf[] memory shown = new Leaf[](1);
         shown[0] = lower.leaf(lower.find(BOB));
         bytes memory signatures = signed(settlement.rootDigest(root), 7);
@@ -224,19 +222,20 @@ contract ClosedTest is Base {
         pass(30 * DAY);
         vm.prank(sponsor);
         settlement.halt(terms);
-        postClosing(9, pairTree(3 * OPEN, 4 * OPEN));
+        postClosing(9, pairTree(3 * OPEN, 4 * OPEN), 0);
         pass(DAY);
         earn(20 * OPEN);
         reclaims(993 * OPEN);
         pass(100 * DAY);
-        post(10, pairTree(3 * OPEN, 5 * OPEN));
+        post(10, pairTree(3 * OPEN, 5 * OPEN), OPEN);
         challenge();
         pass(DAY);
-        post(11, pairTree(3 * OPEN, 6 * OPEN));
+        post(11, pairTree(3 * OPEN, 6 * OPEN), 2 * OPEN);
         pass(DAY - 1);
-        post(12, pairTree(3 * OPEN, 24 * OPEN));
+        post(12, pairTree(3 * OPEN, 24 * OPEN), 20 * OPEN);
         pass(1);
-        refuse(rootOf(key, 13, pairTree(3 * OPEN, 24 * OPEN)), abi.encodeWithSelector(ISettlement.PendingIsFixed.selector));
+        Root memory late = rootOf(key, 13, pairTree(3 * OPEN, 24 * OPEN), 20 * OPEN);
+        refuse(late, abi.encodeWithSelector(ISettlement.PendingIsFixed.selector));
         pass(DAY - 1);
         eq(view_().accepted.total, 27 * OPEN, "all fees");
         reclaimsNothing();

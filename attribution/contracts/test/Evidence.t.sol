@@ -171,7 +171,7 @@ contract EvidenceTest is Base {
         bytes32 last = keccak256(abi.encodePacked(bytes1(0), Trees.LAST, uint128(0)));
         bytes32 right = keccak256(abi.encodePacked(bytes1(0x01), alice, 5 * OPEN, last, uint128(0)));
         bytes32 top = keccak256(abi.encodePacked(bytes1(0x01), low, uint128(0), right, 5 * OPEN));
-        Root memory root = Root(key, 2, top, 5 * OPEN, 0, false);
+        Root memory root = Root(key, 2, top, 5 * OPEN, 0, 0, false);
         postAs(root, 7);
         Leaf[] memory shown = new Leaf[](2);
         Tree memory pattern = pairTree(0, 0);

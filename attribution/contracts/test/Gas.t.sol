@@ -68,7 +68,7 @@ contract Gas is Base {
         eq(tree.hashes.length, 15, "14 levels");
         for (uint64 height = 1; height <= 4; ++height) {
             Tree memory next = large(height);
-            Root memory root = rootOf(key, height, next);
+            Root memory root = rootOf(key, height, next, height * (OPEN / 2 - 12345));
             bytes memory signatures = signed(settlement.rootDigest(root), 7);
             settlement.post(terms, root, signatures);
             uint256 gas = measured(

@@ -43,6 +43,7 @@ contract GoldenTest is Asserts {
             height: uint64(number("root.height")),
             balances: word("root.balances"),
             total: uint128(number("root.total")),
+            fees: uint128(number("root.fees")),
             lines: word("root.lines"),
             closed: true
         });

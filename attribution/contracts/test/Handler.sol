@@ -28,9 +28,10 @@ contract Handler is Asserts {
     mapping(uint256 action => uint256) public done;
     /// Whether an accepted root of the run ever promised an account less than one before.
     bool[2] public lowered;
-    /// Whether the run was ever seen closed, and what of its deposit was promised then.
+    /// Whether the run was ever seen closed, and what of its deposit and of its fees was promised when it was last seen.
     bool[2] public closed;
     uint128[2] public ofDeposit;
+    uint128[2] public fromFees;
     /// What closed runs did: roots accepted, and reclaims with a root pending.
     uint256 public acceptedAfter;
     uint256 public reclaimedBeside;
@@ -195,13 +196,39 @@ contract Handler is Asserts {
         Tree memory its = tree(balances);
         heights[run] += 1 + uint64(seed % 3);
         bool closes = !lies && (seed >> 64) % 8 == 0;
-        Root memory root = Root(keys[run], heights[run], its.root(), its.total(), bytes32(seed), closes);
-        bytes memory signatures = signed(settlement.rootDigest(root), 0);
-        if (!call(abi.encodeCall(ISettlement.post, (terms[run], root, signatures)))) return false;
+        Root memory root = Root(keys[run], heights[run], its.root(), its.total(), 0, bytes32(seed), closes);
+        root.fees = fees(now_, its.total(), seed >> 96);
+        if (!send(run, root, seed >> 72)) return false;
         balancesOf[root.balances] = balances;
         newest[run] = Posted(root, balances);
         if (lies) lie[run] = newest[run];
         return true;
+    }
+
+    /// Signs and posts a root. Whoever sweeps in between changes nothing of what was signed.
+    function send(uint256 run, Root memory root, uint256 seed) private returns (bool) {
+        bytes memory signatures = signed(settlement.rootDigest(root), 0);
+        if (seed % 4 == 0) {
+            token.mint(settlement.till(keys[run]), 1 + seed % OPEN);
+            settlement.sweep(keys[run]);
+        }
+        if (!call(abi.encodeCall(ISettlement.post, (terms[run], root, signatures)))) return false;
+        eq(settlement.runs(keys[run]).pending.fromFees, root.fees, "another part of fees than was signed");
+        return true;
+    }
+
+    /// Which part of a total a root says that fees cover: mostly all that came, in a closed run what leaves the deposit alone,
+    /// and now and then any number about as large.
+    function fees(RunView memory now_, uint128 total, uint256 seed) private pure returns (uint128 covered) {
+        (uint128 before, uint128 least) = (now_.accepted.total, now_.accepted.fromFees);
+        uint128 free = now_.fees - least;
+        if (seed % 8 == 0) return uint128((seed >> 8) % (uint256(now_.fees) + OPEN));
+        if (now_.accepted.closed) return total < before ? least : least + (total - before);
+        if (seed % 8 == 1) free = uint128((seed >> 8) % (uint256(free) + 1));
+        covered = least + free;
+        // What the deposit covered before, it covers still.
+        uint128 most = total < before - least ? 0 : total - (before - least);
+        if (covered > most) covered = most;
     }
 
     /// Signatures of all members, or of all but one.
@@ -234,8 +261,8 @@ contract Handler is Asserts {
     function fork(uint256 run, uint256 seed) private returns (bool) {
         if (seed % 3 != 0) return false;
         uint256 secret = members[seed % MEMBERS];
-        Root memory a = Root(keys[run], 1, bytes32(seed), 0, 0, false);
-        Root memory b = Root(keys[run], 1, bytes32(seed), 1, 0, false);
+        Root memory a = Root(keys[run], 1, bytes32(seed), 0, 0, 0, false);
+        Root memory b = Root(keys[run], 1, bytes32(seed), 1, 0, 0, false);
         bytes memory signedA = sign(secret, settlement.rootDigest(a));
         bytes memory signedB = sign(secret, settlement.rootDigest(b));
         return callAs(prover, abi.encodeCall(ISettlement.slashFork, (a, signedA, b, signedB)));
@@ -286,7 +313,9 @@ contract Handler is Asserts {
             eq(promised, ofDeposit[run], "a closed run promised something of its deposit");
             if (now_.accepted.height != seen[run]) ++acceptedAfter;
         }
-        (closed[run], ofDeposit[run]) = (now_.accepted.closed, promised);
+        yes(promised >= ofDeposit[run], "the deposit took something back");
+        yes(now_.accepted.fromFees >= fromFees[run], "fees took something back");
+        (closed[run], ofDeposit[run], fromFees[run]) = (now_.accepted.closed, promised, now_.accepted.fromFees);
         if (now_.accepted.height == seen[run]) return;
         yes(now_.accepted.height > seen[run], "an accepted height fell");
         seen[run] = now_.accepted.height;

@@ -37,6 +37,8 @@ contract InvariantTest is Asserts {
             yes(uint256(now_.accepted.total) + now_.reclaimed <= inside, "promised or reclaimed more than there is");
             yes(now_.accepted.fromFees <= now_.fees, "more covered by fees than there are");
             yes(now_.accepted.total - now_.accepted.fromFees <= now_.deposited, "more of the deposit than there is");
+            yes(now_.pending.fromFees <= now_.fees, "a pending root has more covered by fees than there are");
+            yes(now_.pending.total - now_.pending.fromFees <= now_.deposited, "more of the deposit is pending than there is");
             if (now_.accepted.closed) {
                 uint256 promised = now_.accepted.total - now_.accepted.fromFees;
                 yes(now_.reclaimed + promised <= now_.deposited, "a sponsor took a fee");

@@ -245,7 +245,7 @@ contract MoneyTest is Base {
         settlement.reclaim(terms, false);
         Tree memory tree = pairTree(3 * OPEN, 4 * OPEN);
         Root memory root = rootOf(key, 1, tree);
-        root.closed = true;
+        (root.fees, root.closed) = (7 * OPEN, true);
         postAs(root, 7);
         vm.expectRevert(ISettlement.RunNotEnded.selector);
         settlement.reclaim(terms, false);

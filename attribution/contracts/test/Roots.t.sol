@@ -184,14 +184,15 @@ contract RootsTest is Base {
         pass(DAY);
         Root memory root = rootOf(key, 1, pairTree(OPEN, OPEN));
         bytes32 digest = settlement.rootDigest(root);
-        for (uint256 field = 0; field < 6; ++field) {
-            Root memory other = Root(key, root.height, root.balances, root.total, root.lines, root.closed);
+        for (uint256 field = 0; field < 7; ++field) {
+            Root memory other = Root(key, root.height, root.balances, root.total, root.fees, root.lines, root.closed);
             if (field == 0) other.run = bytes32(uint256(key) ^ 1);
             if (field == 1) other.height ^= 2;
             if (field == 2) other.balances = bytes32(uint256(root.balances) ^ 1);
             if (field == 3) other.total ^= 1;
             if (field == 4) other.lines = bytes32(uint256(root.lines) ^ 1);
             if (field == 5) other.closed = true;
+            if (field == 6) other.fees ^= 4;
             yes(settlement.rootDigest(other) != digest, "a field is not signed");
         }
     }
@@ -247,31 +248,62 @@ contract RootsTest is Base {
         post(1, pairTree(500 * OPEN, 500 * OPEN));
     }
 
-    function test_fees_may_be_promised_at_once_and_only_once() public {
-        token.mint(settlement.till(key), 30 * OPEN);
+    function earn(uint128 amount) private {
+        token.mint(settlement.till(key), amount);
         settlement.sweep(key);
-        post(1, pairTree(10 * OPEN, 20 * OPEN));
-        eq(view_().pending.fromFees, 30 * OPEN, "all of it from fees");
-        pass(DAY);
-        Root memory root = rootOf(key, 2, pairTree(10 * OPEN + 864 * OPEN + 1, 20 * OPEN));
+    }
+
+    function refuse(Root memory root, bytes memory reason) private {
         bytes memory signatures = signed(settlement.rootDigest(root), 7);
-        vm.expectRevert(abi.encodeWithSelector(ISettlement.TotalRoseTooFast.selector, 864 * OPEN));
+        vm.expectRevert(reason);
         settlement.post(terms, root, signatures);
     }
 
-    /// Whoever sweeps between the signing of a root and its post takes nothing from the members.
-    function test_fees_that_a_root_left_out_can_be_promised_later() public {
-        Tree memory before = pairTree(OPEN, OPEN);
+    function because(bytes4 selector, uint256 amount) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(selector, amount);
+    }
+
+    function test_fees_may_be_promised_at_once_and_only_once() public {
+        earn(30 * OPEN);
+        Tree memory tree = pairTree(10 * OPEN, 20 * OPEN);
+        refuse(rootOf(key, 1, tree), because(ISettlement.TotalRoseTooFast.selector, 0));
+        accept(1, tree, 30 * OPEN);
+        eq(view_().accepted.fromFees, 30 * OPEN, "all of it from fees");
+        tree = pairTree(10 * OPEN + 864 * OPEN + 1, 20 * OPEN);
+        refuse(rootOf(key, 2, tree, 30 * OPEN), because(ISettlement.TotalRoseTooFast.selector, 864 * OPEN));
+        refuse(rootOf(key, 2, tree, 30 * OPEN + 1), because(ISettlement.FeesAboveMoney.selector, 30 * OPEN));
+    }
+
+    function test_what_fees_cover_never_falls_and_is_no_more_than_the_total() public {
         pass(1000);
-        token.mint(settlement.till(key), 30 * OPEN);
-        settlement.sweep(key);
-        accept(1, before);
-        eq(view_().accepted.fromFees, 2 * OPEN, "covered by fees first");
-        Root memory root = rootOf(key, 2, pairTree(OPEN, OPEN + 864 * OPEN + 28 * OPEN + 1));
-        bytes memory signatures = signed(settlement.rootDigest(root), 7);
-        vm.expectRevert(abi.encodeWithSelector(ISettlement.TotalRoseTooFast.selector, 892 * OPEN));
-        settlement.post(terms, root, signatures);
-        post(2, pairTree(OPEN, OPEN + 864 * OPEN + 28 * OPEN));
+        earn(30 * OPEN);
+        Tree memory tree = pairTree(4 * OPEN, 6 * OPEN);
+        refuse(rootOf(key, 1, tree, 10 * OPEN + 1), because(ISettlement.FeesAboveTotal.selector, 10 * OPEN));
+        accept(1, tree, 7 * OPEN);
+        tree = pairTree(40 * OPEN, 6 * OPEN);
+        refuse(rootOf(key, 2, tree, 7 * OPEN - 1), because(ISettlement.FeesFell.selector, 7 * OPEN));
+        // Nor does the deposit's part, of which fees could else give some back to the sponsor.
+        tree = pairTree(4 * OPEN, 7 * OPEN);
+        refuse(rootOf(key, 2, tree, 8 * OPEN + 1), because(ISettlement.TotalFell.selector, 3 * OPEN));
+        post(2, tree, 8 * OPEN);
+    }
+
+    function test_a_root_may_add_fees_and_what_the_rate_released() public {
+        earn(30 * OPEN);
+        pass(1000);
+        Tree memory tree = pairTree(20 * OPEN, 20 * OPEN + 1);
+        refuse(rootOf(key, 1, tree, 30 * OPEN), because(ISettlement.TotalRoseTooFast.selector, 10 * OPEN));
+        post(1, pairTree(20 * OPEN, 20 * OPEN), 30 * OPEN);
+    }
+
+    /// Whoever sweeps between the signing of a root and its post changes nothing of it.
+    function test_fees_that_a_root_left_out_can_be_promised_later() public {
+        pass(1000);
+        earn(30 * OPEN);
+        accept(1, pairTree(OPEN, OPEN));
+        eq(view_().accepted.fromFees, 0, "as it was signed");
+        Tree memory tree = pairTree(OPEN, OPEN + 864 * OPEN + 30 * OPEN);
+        post(2, tree, 30 * OPEN);
     }
 
     /// Holders of old roots cannot keep the newest out, nor posts at every height keep all from being accepted.

@@ -178,7 +178,7 @@ fn a_repeated_fact_changes_nothing_and_another_of_its_name_is_refused() {
     assert_eq!(books.add(fact), Ok(false));
     let other = Fact::Round(round(1, 1, 90, &[1, 1]));
     let id = FactId::Round(run(1), Round(1));
-    assert_eq!(books.add(other), Err(FoldError::Conflict(id)));
+    assert_eq!(books.add(other), Err(FoldError::Conflict(Box::new(id))));
     assert_eq!(books, once);
 }
 

@@ -57,6 +57,16 @@ impl Capacity {
         }
     }
 
+    /// Whether the run's fees pay for it; what they do not pay for, the deposit does.
+    pub fn is_of_fees(self) -> bool {
+        match self {
+            Self::Contributor | Self::Evaluator | Self::Member | Self::Closing => false,
+            Self::Server | Self::Committee | Self::Staker | Self::BaseAuthor | Self::Answers => {
+                true
+            }
+        }
+    }
+
     /// What an account is earned as, if a peer earns it.
     pub(super) fn of_account(account: &Account) -> Option<Self> {
         match account {

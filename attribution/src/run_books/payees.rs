@@ -3,6 +3,9 @@
 //! What a peer earns before it has said where waits for its first bind. A later bind counts for what is earned
 //! [`BIND_COOLDOWN`] heights on: whoever steals a peer's key can redirect nothing that was earned, and the owner has the
 //! time to see it and bind again.
+//!
+//! The closing root promises the last of the deposit. What a peer earned of it and has not said by then where to pay goes back
+//! to the sponsor; a root that promised it later would be refused, and everybody's fees with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,8 +30,12 @@ pub(super) struct Payees {
     paid: BTreeMap<Address, MicroOpen>,
     lines: Vec<StatementLine>,
     sum: LineSum,
-    /// Lines of who has not said where it is paid; their account is zero.
+    /// The part of what is paid that fees cover.
+    from_fees: MicroOpen,
+    /// Lines of who has not said where it is paid, or too late; their account is zero.
     waiting: BTreeMap<PeerId, Vec<StatementLine>>,
+    /// The closing root is made.
+    is_closed: bool,
 }
 
 impl Payees {
@@ -58,9 +65,20 @@ impl Payees {
             next: None,
         };
         self.bound.insert(peer, binding);
-        for line in self.waiting.remove(&peer).unwrap_or_default() {
+        let waited = self.waiting.remove(&peer).unwrap_or_default();
+        let (payable, late): (Vec<_>, Vec<_>) =
+            (waited.into_iter()).partition(|line| !self.is_closed || line.capacity.is_of_fees());
+        for line in payable {
             self.push(StatementLine { account, ..line });
         }
+        if !late.is_empty() {
+            self.waiting.insert(peer, late);
+        }
+    }
+
+    /// The closing root is made: from here on nothing more of the deposit is paid.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// A peer earns something.
@@ -70,6 +88,10 @@ impl Payees {
         (round, capacity): (Round, Capacity),
         amount: MicroOpen,
     ) {
+        assert!(
+            !self.is_closed || capacity.is_of_fees(),
+            "rounds pay no later than at the closing height"
+        );
         let account = self.account(&peer);
         let line = StatementLine {
             round,
@@ -86,8 +108,11 @@ impl Payees {
 
     fn push(&mut self, line: StatementLine) {
         let paid = self.paid.entry(line.account).or_default();
-        // All that is ever paid was deposited: base units of the whole supply fit 128 bits a million times over.
+        // All that is ever paid was deposited or swept: base units of the whole supply fit 128 bits a million times over.
         paid.0 += line.amount.0;
+        if line.capacity.is_of_fees() {
+            self.from_fees.0 += line.amount.0;
+        }
         self.sum.push(&line.encode());
         self.lines.push(line);
     }
@@ -113,6 +138,18 @@ impl Payees {
 
     pub(super) fn paid(&self) -> &BTreeMap<Address, MicroOpen> {
         &self.paid
+    }
+
+    /// The part of what is paid that fees cover. What burns of fees is nobody's, and in no root.
+    pub(super) fn of_fees(&self) -> MicroOpen {
+        self.from_fees
+    }
+
+    /// Whether a peer that is bound earned something of the deposit and bound too late to be paid for it.
+    pub(super) fn is_late(&self, peer: &PeerId, round: Round, capacity: Capacity) -> bool {
+        let mut waiting = self.waiting.get(peer).into_iter().flatten();
+        self.bound.contains_key(peer)
+            && waiting.any(|line| (line.round, line.capacity) == (round, capacity))
     }
 
     pub(super) fn lines(&self) -> &[StatementLine] {

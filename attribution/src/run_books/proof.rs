@@ -24,6 +24,12 @@ pub enum UnprovenError {
         "the peer has not said where it is paid, so no root promises this; it does so when its daemon runs in the run"
     )]
     Unbound,
+    /// Its peer said too late where to pay it.
+    #[error(
+        "the peer said only after the closing height where it is paid, and what it had earned of the deposit by then went back to \
+         the sponsor; fees that it earns are paid"
+    )]
+    Late,
     /// No kept root that has the line was signed by enough stake.
     #[error(
         "no root with this line is signed by more than two thirds of the stake yet; wait for the next heights"
@@ -49,6 +55,7 @@ impl RunBooks {
         let at = match self.lines().iter().position(is_it) {
             Some(at) => at,
             None if self.account(peer).is_none() => return Err(UnprovenError::Unbound),
+            None if self.payees.is_late(peer, round, capacity) => return Err(UnprovenError::Late),
             None => return Err(UnprovenError::NoLine),
         };
         let stakes = self.stakes(settled)?;

@@ -166,10 +166,10 @@ impl Settled {
         chain.run(self.key).deposited.to_micro_floor()
     }
 
-    /// The root of a height, from what accounts are paid by now.
+    /// The root of a height, from what accounts are paid by now, and which part of it fees cover.
     pub(super) fn close_height(&mut self, round: Round, payees: &Payees, is_closed: bool) {
         let units = |amount: &MicroOpen| {
-            BaseUnits::from_micro(*amount).expect("no more than was deposited")
+            BaseUnits::from_micro(*amount).expect("no more than was deposited and swept")
         };
         let accounts: BTreeMap<Address, BaseUnits> = (payees.paid().iter())
             .map(|(account, amount)| (*account, units(amount)))
@@ -182,6 +182,7 @@ impl Settled {
             height: round.0.into(),
             balances: sum.hash,
             total: sum.sum,
+            fees: units(&payees.of_fees()),
             lines: payees.line_sum().root(),
             closed: is_closed,
         };
@@ -218,8 +219,8 @@ impl Settled {
         ]
     }
 
-    /// Whether the contract holds at least what came and has not left, and no more is promised than that. It may hold more:
-    /// bonds of challengers, stake of who is paid nowhere any more, and what anybody sent it.
+    /// Whether the contract holds at least what came and has not left, and no more of deposit and of fees is promised than
+    /// came. It may hold more: bonds of challengers, stake of who is paid nowhere any more, and what anybody sent it.
     pub(super) fn is_conserved(&self, payees: &Payees) -> bool {
         let Some(chain) = &self.chain else {
             return true;
@@ -230,12 +231,11 @@ impl Settled {
             .map(|account| chain.stake(self.key, account).all().0);
         let came = run.deposited.0 + run.fees.0 + stakes.sum::<u128>();
         let left = run.paid.0 + run.reclaimed.0;
-        let total = self
-            .roots
-            .last_key_value()
-            .map_or(0, |(_, root)| root.root.total.0);
-        chain.balance(self.deployment.contract).0 + left >= came
-            && total <= run.deposited.0 + run.fees.0
+        let is_covered = self.roots.last_key_value().is_none_or(|(_, signed)| {
+            let (total, fees) = (signed.root.total.0, signed.root.fees.0);
+            fees <= total && fees <= run.fees.0 && total - fees <= run.deposited.0
+        });
+        chain.balance(self.deployment.contract).0 + left >= came && is_covered
     }
 
     /// Peers whose accounts have stake that counts, with micro-OPEN of it, ordered.

@@ -394,3 +394,24 @@ fn a_signature_under_another_root_pays_nobody_and_is_shown() {
     );
     assert!(settled.take_signature(peer, account, &given(&root.digest, root.chain)));
 }
+
+#[test]
+fn the_deposit_pays_nobody_that_binds_after_the_closing_and_fees_do() {
+    let peer = PeerId(tributary_protocol::hash::Digest::from_bytes([1; 32]));
+    let account = Address([1; 20]);
+    let mut payees = Payees::default();
+    let earn = |payees: &mut Payees, capacity, amount| {
+        payees.earn(peer, (Round(1), capacity), MicroOpen(amount));
+    };
+    earn(&mut payees, Capacity::Contributor, 10);
+    earn(&mut payees, Capacity::Answers, 3);
+    payees.close();
+    earn(&mut payees, Capacity::Staker, 4);
+    payees.bind(peer, account, Round(2));
+    earn(&mut payees, Capacity::Server, 5);
+    assert_eq!(payees.paid()[&account], MicroOpen(12));
+    assert_eq!(payees.of_fees(), MicroOpen(12));
+    assert_eq!(payees.unbound(), MicroOpen(10));
+    assert!(payees.is_late(&peer, Round(1), Capacity::Contributor));
+    assert!(!payees.is_late(&peer, Round(1), Capacity::Answers));
+}

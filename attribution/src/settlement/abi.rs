@@ -28,6 +28,7 @@ pub(super) mod sol {
             uint64 height;
             bytes32 balances;
             uint128 total;
+            uint128 fees;
             bytes32 lines;
             bool closed;
         }
@@ -151,6 +152,7 @@ impl From<&Root> for sol::Root {
             height: root.height,
             balances: root.balances.into(),
             total: root.total.0,
+            fees: root.fees.0,
             lines: root.lines.into(),
             closed: root.closed,
         }

@@ -167,25 +167,43 @@ refusals! {
     /// The pending root waits for an answer.
     PendingIsChallenged is "PendingIsChallenged()",
         "the pending root is challenged; wait until it is confirmed or void";
-    /// A root promises less than the accepted one.
+    /// Fees cover less of a root than of the accepted one.
+    FeesFell {
+        /// What they cover of the accepted one.
+        accepted: BaseUnits,
+    } is "FeesFell(uint128)",
+        "fees cover less of the root than the {accepted} OPEN of the accepted one, and never less; check the books";
+    /// Fees would cover more of a root than it promises.
+    FeesAboveTotal {
+        /// What it promises.
+        total: BaseUnits,
+    } is "FeesAboveTotal(uint128)",
+        "the root says that fees cover more than the {total} OPEN that it promises; check the books";
+    /// Fees would cover more of a root than was swept.
+    FeesAboveMoney {
+        /// What was swept.
+        fees: BaseUnits,
+    } is "FeesAboveMoney(uint256)",
+        "the root says that fees cover more than the {fees} OPEN that were swept; sweep the run's till, or check the books";
+    /// A root promises less of the deposit than the accepted one.
     TotalFell {
-        /// The accepted total.
+        /// What the accepted one promises of it.
         accepted: BaseUnits,
     } is "TotalFell(uint128)",
-        "the root promises less than the {accepted} OPEN of the accepted one; totals never fall, so check the books";
-    /// A root promises more than there is.
+        "the root promises less of the deposit than the {accepted} OPEN of the accepted one, and never less; check the books";
+    /// A root promises more of the deposit than there is.
     TotalAboveMoney {
-        /// Deposit and fees.
-        money: BaseUnits,
+        /// The deposit.
+        deposited: BaseUnits,
     } is "TotalAboveMoney(uint256)",
-        "the root promises more than the run's {money} OPEN of deposit and fees; deposit more, or check the books";
-    /// A root promises more than the rate allows.
+        "the root promises more of the deposit than its {deposited} OPEN; deposit more, or check the books";
+    /// A root promises more of the deposit than the rate allows.
     TotalRoseTooFast {
-        /// By how much it may rise now.
+        /// By how much that may rise now.
         allowed: BaseUnits,
     } is "TotalRoseTooFast(uint256)",
-        "the root's total rises by more than the {allowed} OPEN that fees and the rate of the terms allow now; post it later, or \
-         once the run is closed after more fees are swept";
+        "what the root promises of the deposit rises by more than the {allowed} OPEN that the rate of the terms allows now; post \
+         it later, or check the books: of a closed run nothing more is promised but fees";
     /// The signatures are not a multiple of 65 bytes.
     BadSignatures is "BadSignatures()",
         "the signatures are not 65 bytes each; send r, s and v of every one";

@@ -152,6 +152,8 @@ pub struct Root {
     pub balances: Keccak,
     /// Sum of all balances.
     pub total: BaseUnits,
+    /// The part of the total that fees cover; the rest is promised out of the deposit.
+    pub fees: BaseUnits,
     /// Root of the Merkle tree over statement lines ([`super::Lines`]).
     pub lines: Keccak,
     /// Whether no later root promises more of the deposit; fees go on.

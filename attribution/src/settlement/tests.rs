@@ -241,6 +241,7 @@ fn bundle(is_line: bool) -> (Bundle, Checked) {
         height: 12,
         balances: balances.root().hash,
         total: balances.root().sum,
+        fees: BaseUnits(11),
         lines: lines.root(),
         closed: false,
     };

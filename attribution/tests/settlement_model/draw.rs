@@ -238,7 +238,8 @@ impl Draw<'_> {
         let before = newest.and_then(|root| self.known.trees.get(&root.balances));
         let mut accounts = before.cloned().unwrap_or_default();
         let promised: u128 = accounts.values().map(|held| held.0).sum();
-        let room = (run.total() + run.room(self.model.now_s)).saturating_sub(promised);
+        let most = run.total() + run.free_fees() + run.room(self.model.now_s);
+        let room = most.saturating_sub(promised);
         let account = self.dice.pick(&self.cast.payees);
         let more = match self.dice.below(20) {
             0 => room + 1,
@@ -266,12 +267,31 @@ impl Draw<'_> {
             height,
             balances: tree.root().hash,
             total: tree.root().sum,
+            fees: self.fees(at, tree.root().sum.0),
             lines: Keccak([self.dice.below(3) as u8; 32]),
             closed: self.dice.percent(4),
         };
         self.known.trees.insert(root.balances, accounts);
         self.known.roots[at].push(root);
         root
+    }
+
+    /// Which part of a total a root says that fees cover: mostly between the least with which the deposit's rises by no more
+    /// than the rate, and all fees there are; or just beside.
+    fn fees(&mut self, at: usize, total: u128) -> BaseUnits {
+        let run = &self.model.runs[at];
+        let rise = total.saturating_sub(run.total());
+        let least = rise.saturating_sub(run.room(self.model.now_s));
+        let most = rise.min(run.free_fees());
+        let fees = run.of_fees();
+        BaseUnits(match self.dice.below(20) {
+            0 => fees.saturating_sub(1),
+            1 => (fees + least).saturating_sub(1),
+            2 => fees + most + 1,
+            3 => total + 1,
+            4..12 => fees + least,
+            _ => fees + most,
+        })
     }
 
     fn confirm(&mut self, anybody: Address) -> (Address, Action) {
@@ -320,6 +340,7 @@ impl Draw<'_> {
             1 => other.height += 1,
             2 => signers[1] = self.cast.stranger,
             3 => other.run = self.model.runs[1 - at].terms.key(),
+            4 | 5 => other.fees.0 += 1,
             _ => other.total.0 += 1,
         }
         Action::Fork([one, other], signers)

@@ -192,6 +192,10 @@ impl World {
                 "promised more than there is"
             );
             assert!(
+                run.of_fees() <= run.fees && run.of_deposit() <= run.deposited,
+                "promised more of one part than there is"
+            );
+            assert!(
                 !run.closed || run.reclaimed + run.of_deposit() <= run.deposited,
                 "a sponsor took a fee"
             );

@@ -48,7 +48,6 @@ impl Purse {
 #[derive(Clone, Copy)]
 pub(crate) struct Posted {
     pub(crate) root: Root,
-    from_fees: u128,
     time_s: u64,
 }
 
@@ -66,7 +65,7 @@ pub(crate) struct Run {
     pub(crate) terms: Terms,
     pub(crate) till: Address,
     pub(crate) deposited: u128,
-    fees: u128,
+    pub(crate) fees: u128,
     pub(crate) paid: u128,
     pub(crate) reclaimed: u128,
     pub(crate) accepted: Option<Posted>,
@@ -138,7 +137,7 @@ impl Run {
 
     /// The part of the total that the deposit covers.
     pub(crate) fn of_deposit(&self) -> u128 {
-        self.total() - self.accepted.map_or(0, |posted| posted.from_fees)
+        self.total() - self.of_fees()
     }
 
     /// When the sponsor ended it, unless it was closed after that: then it goes on with fees.
@@ -146,20 +145,24 @@ impl Run {
         self.halted_s.filter(|_| !self.closed)
     }
 
-    fn free_fees(&self) -> u128 {
-        self.fees - self.accepted.map_or(0, |posted| posted.from_fees)
+    /// The part of the total that fees cover, as its root says.
+    pub(crate) fn of_fees(&self) -> u128 {
+        self.accepted.map_or(0, |posted| posted.root.fees.0)
     }
 
-    /// By how much a root may rise now: fees that no root has promised, and, until the run is closed, what the rate
-    /// released of the deposit.
+    /// Fees that no root has promised.
+    pub(crate) fn free_fees(&self) -> u128 {
+        self.fees - self.of_fees()
+    }
+
+    /// By how much what a root promises of the deposit may rise now: by what the rate released, until the run is closed.
     pub(crate) fn room(&self, now_s: u64) -> u128 {
         if self.closed {
-            return self.free_fees();
+            return 0;
         }
         let seconds = self.clock_s.map_or(0, |clock_s| now_s - clock_s);
         let released = self.terms.rate_per_s.0 * u128::from(seconds);
-        let money = self.deposited + self.fees - self.total();
-        money.min(self.free_fees() + released)
+        released.min(self.deposited - self.of_deposit())
     }
 
     /// What the run still holds for accounts and sponsor.
@@ -206,7 +209,7 @@ impl Run {
             height: posted.root.height,
             balances: posted.root.balances,
             total: posted.root.total,
-            from_fees: BaseUnits(posted.from_fees),
+            from_fees: posted.root.fees,
             time_s: posted.time_s,
             closed: posted.root.closed,
         };
@@ -303,14 +306,15 @@ impl Model {
             None if root.height <= its.height() => return None,
             None => its.since_s = now_s,
         }
-        let rise = root.total.0.checked_sub(its.total())?;
-        if rise > its.room(now_s) || !its.has_quorum(signers) {
+        // Both parts of what it promises never fall: fees rise by what came, the deposit's by what the rate released.
+        let fees = root.fees.0.checked_sub(its.of_fees())?;
+        let of_deposit = root.total.0.checked_sub(root.fees.0)?;
+        let rise = of_deposit.checked_sub(its.of_deposit())?;
+        if fees > its.free_fees() || rise > its.room(now_s) || !its.has_quorum(signers) {
             return None;
         }
-        let covered = its.accepted.map_or(0, |posted| posted.from_fees);
         let posted = Posted {
             root: *root,
-            from_fees: covered + rise.min(its.free_fees()),
             time_s: now_s,
         };
         its.pending = Some(Pending {

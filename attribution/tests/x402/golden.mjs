@@ -229,6 +229,7 @@ const settlementTypes = {
     field("uint64", "height"),
     field("bytes32", "balances"),
     field("uint128", "total"),
+    field("uint128", "fees"),
     field("bytes32", "lines"),
     field("bool", "closed"),
   ],
@@ -270,8 +271,9 @@ const wholeTerms = (terms) => ({
 // Everything that follows from a settlement's inputs, but for signatures.
 function settlement(input) {
   const key = keccak256(encoded("Terms", wholeTerms(input.terms)));
-  const { height, balances, total, lines, closed } = input.root;
-  const root = { run: key, height: BigInt(height), balances, total: BigInt(total), lines, closed };
+  const { height, balances, total, fees, lines, closed } = input.root;
+  const amounts = { total: BigInt(total), fees: BigInt(fees) };
+  const root = { run: key, height: BigInt(height), balances, ...amounts, lines, closed };
   const rootDigest = settlementDigest(input, "Root", root);
   const slash = { ...input.slash, run: key, amount: BigInt(input.slash.amount) };
   return {
@@ -321,6 +323,7 @@ async function settlements() {
           height: closed ? "18446744073709551615" : "17",
           balances: word(`balances ${label}`),
           total: closed ? `${MOST}` : "31000000000000",
+          fees: closed ? `${MOST}` : "7000000000000",
           lines: closed ? ZERO_HASH : word(`lines ${label}`),
           closed,
         },

@@ -8,7 +8,7 @@ use tributary_protocol::id::Ppb;
 
 use super::*;
 use crate::settlement::Agreement;
-use crate::settlement::calls::{Call, Token};
+use crate::settlement::calls::{Call, RunView, Settlement, Token};
 use crate::voucher::calls::{Channels, Collector};
 use crate::voucher::{ChannelConfig, Claim, Voucher};
 
@@ -297,5 +297,104 @@ fn answers_take_no_money_of_another_channel_and_none_twice() {
     assert!(world.run_until(600_000, |world| world.fees() == 190_000
         && world.has_paid_everybody()));
     assert_eq!(world.earned(Account::Server, 2), 10_000);
+    assert!(world.books.iter().all(RunBooks::is_conserved));
+}
+
+impl World {
+    fn view(&self, node: usize) -> RunView {
+        self.chain(node).run(self.settled(node).key())
+    }
+
+    /// Somebody pays the run's till, and sweeps it.
+    fn tip(&mut self, node: usize, micro: u128) {
+        let (settled, deployed) = (self.settled(node), TestChain::deployed());
+        let till = self.chain(node).till(settled.key());
+        let sweep = Settlement(deployed.settlement).sweep(settled.key());
+        let filings = vec![
+            sent(Token(deployed.token).mint(till, units(micro))),
+            sent(sweep),
+        ];
+        self.file(node, filings);
+    }
+
+    /// The sponsor has what no root promised of the deposit, and members have the rest of it and every fee.
+    fn is_settled(&self) -> bool {
+        let view = self.view(0);
+        let of_deposit = view.accepted.total.0 - view.accepted.from_fees.0;
+        view.accepted.closed
+            && view.accepted.from_fees == view.fees
+            && view.paid == view.accepted.total
+            && view.reclaimed.0 + of_deposit == view.deposited.0
+    }
+}
+
+#[test]
+fn a_sweep_in_the_height_of_the_closing_post_stops_nobody() {
+    let mut world = World::new(4, |_| {});
+    world.keep();
+    world.join_all();
+    let closing = world.manifest.closing_round();
+    assert!(world.run_until(600_000, |world| world.books[0].expected() >= closing));
+    // A height runs transactions in the order of their authors, so these come before any post.
+    let first = (0..4).min_by_key(|node| world.net.ids[*node]);
+    let is_left_out = |world: &World| {
+        let view = world.view(0);
+        let pending = view.pending.map(|pending| pending.root);
+        pending.is_some_and(|root| root.closed && root.from_fees < view.fees)
+    };
+    for _ in 0..20 {
+        let height = world.books[0].expected();
+        world.tip(first.expect("nodes"), 10_000);
+        assert!(world.run_until(120_000, |world| world.books[0].expected() > height));
+        if is_left_out(&world) {
+            break;
+        }
+    }
+    assert!(is_left_out(&world), "no closing root left fees out");
+    let is_over = |world: &World| world.has_paid_everybody() && world.is_settled();
+    assert!(
+        world.run_until(600_000, is_over),
+        "{:?} {:?}",
+        world.view(0),
+        world.settled(0).refused()
+    );
+    world.tip(first.expect("nodes"), 10_000);
+    let fees = units(world.fees() + 10_000);
+    assert!(world.run_until(600_000, |world| world.view(0).fees == fees
+        && is_over(world)));
+    assert!(world.books.iter().all(RunBooks::is_conserved));
+}
+
+#[test]
+fn whoever_says_only_after_the_closing_where_it_is_paid_has_its_fees_and_stops_nobody() {
+    let mut world = World::new(4, |_| {});
+    world.silent = vec![3];
+    world.keep();
+    world.join_all();
+    let is_over = |world: &World| world.is_settled() && world.claimed(0, 3) == 0;
+    assert!(world.run_until(600_000, is_over));
+    let late = world.books[0].unbound();
+    assert!(late > MicroOpen(0));
+    world.silent.clear();
+    let account = evm(3).address();
+    let is_bound = |world: &World| world.books[0].account(&world.net.ids[3]) == Some(account);
+    assert!(world.run_until(120_000, is_bound));
+    world.tip(1, 100_000);
+    let is_paid = |world: &World| world.fees() == 100_000 && world.is_settled();
+    assert!(
+        world.run_until(600_000, is_paid),
+        "{:?} {:?}",
+        world.view(0),
+        world.settled(0).refused()
+    );
+    assert_eq!(world.books[0].unbound(), late);
+    assert!(world.claimed(0, 3) > 0, "its part of the fees");
+    let of_fees =
+        |line: &&StatementLine| line.peer == world.net.ids[3] && line.capacity.is_of_fees();
+    let lines = world.books[0].lines().iter().filter(of_fees);
+    let sum: u128 = lines.map(|line| line.amount.0).sum();
+    assert_eq!(world.claimed(0, 3), units(sum).0);
+    let refused = world.books[0].prove(&world.net.ids[3], Round(2), Capacity::Contributor);
+    assert_eq!(refused, Err(UnprovenError::Late));
     assert!(world.books.iter().all(RunBooks::is_conserved));
 }

@@ -55,11 +55,11 @@ pub struct RootView {
     pub balances: Keccak,
     /// Everything that it promises.
     pub total: BaseUnits,
-    /// The part of it that fees cover.
+    /// The part of it that fees cover, as it was signed.
     pub from_fees: BaseUnits,
     /// When it was posted, seconds; for the accepted root of a run without any, when the first deposit came.
     pub time_s: u64,
-    /// Whether no root follows it.
+    /// Of the accepted root: whether it or one before closed the run. Of the pending one: whether it says so.
     pub closed: bool,
 }
 

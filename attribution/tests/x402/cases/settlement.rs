@@ -37,6 +37,7 @@ pub(crate) fn remake(case: &Value) -> Value {
         height: read(&root["height"]),
         balances: read(&root["balances"]),
         total: units(&root["total"]),
+        fees: units(&root["fees"]),
         lines: read(&root["lines"]),
         closed: root["closed"].as_bool().expect("yes or no"),
     };
@@ -110,6 +111,7 @@ fn input(chain: u64, at: u64) -> Value {
             "height": (1u64 << (at * 20)).to_string(),
             "balances": word(&format!("balances {label}")).to_string(),
             "total": (u128::MAX >> at).to_string(),
+            "fees": (u128::MAX >> (at * 40)).to_string(),
             "lines": word(&format!("lines {label}")).to_string(),
             "closed": at == 3,
         },
