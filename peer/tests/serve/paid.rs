@@ -1,6 +1,7 @@
 //! The circle of value: two homes train an adapter, one of them serves it, a stock client pays for answers through a channel
 //! of the run's test chain, and the other home, which only gave its text, is paid.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::gateway::Gateway;
 use crate::pay::{account, node_pays};
 use crate::server::Server;
-use crate::up::{Peer, text};
+use crate::up::Peer;
 
 /// Rounds, heights behind them and answers take this long at most, on a machine that tests other things meanwhile.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -22,36 +23,28 @@ const PRICES: [&str; 6] = [
     "1",
 ];
 
-/// Ada creates the run, trains and scores; Ben trains and serves. Gives the adapter and Ben's server.
+/// Ben creates the run, trains, scores and serves; Ada trains. Gives the run, its adapter and Ben's server.
 fn served_run(ada: &mut Peer, ben: &mut Peer) -> (String, String, Server) {
-    let at = |peer: &Peer, name: &str| peer.path(name);
-    for (peer, word) in [(&*ada, "miller"), (&*ben, "ferry")] {
-        let shard = text(&at(peer, "shard.txt"), word);
-        peer.ask(&["datanet", "add", "birds", &shard]);
+    let mut last = String::new();
+    for (peer, name) in [(&*ada, "nature"), (&*ben, "opticks")] {
+        let (shard, held_out) = halves(name);
+        let file = written(peer, "shard.txt", &shard);
+        peer.ask(&["datanet", "add", "birds", &file]);
+        last += &held_out;
     }
-    let file = at(ada, "run.toml");
-    let run = "name = \"valley\"\nbase = \"brook\"\ndatanet = \"birds\"\nrounds = 3\nevaluators = [\"self\"]\n\
-               score_windows = 8\nmin_members = 2\nmin_contributions = 2\n[adapter]\nrank = 2\nalpha = 4\n\
-               [training]\nlocal_steps = 8\nbatch = 2\ncontext = 64\n[deadlines]\nround_ms = 60000\n\
-               grace_ms = 500\npropose_ms = 4000\nvote_ms = 2000\n";
-    std::fs::write(&file, run).unwrap();
-    let holdout = text(&at(ada, "holdout.txt"), "miller");
-    ada.up(&[], "peer");
-    ada.until("ada's daemon runs", LIMIT, |ada| !ada.address().is_null());
-    let address = ada.address();
-    let server =
-        ben.up_serving(&[&PRICES[..], &["--bootstrap", address.as_str().unwrap()]].concat());
-    let created = ada.ask(&[
-        "run",
-        "create",
-        file.to_str().unwrap(),
-        "--join",
-        "--holdout",
-        &holdout,
-    ]);
+    let run = "name = \"valley\"\nbase = \"brook\"\ndatanet = \"birds\"\nrounds = 4\nevaluators = [\"self\"]\n\
+               score_windows = 16\nmin_members = 2\nmin_contributions = 2\n[adapter]\nrank = 2\nalpha = 4\n\
+               [training]\nlocal_steps = 10\nbatch = 4\ncontext = 64\n[deadlines]\nround_ms = 60000\n\
+               grace_ms = 5000\npropose_ms = 4000\nvote_ms = 2000\n";
+    let file = written(ben, "run.toml", run);
+    let holdout = written(ben, "holdout.txt", &last);
+    let server = ben.up_serving(&PRICES);
+    let address = ben.address();
+    ada.up(&["--bootstrap", address.as_str().unwrap()], "peer");
+    let created = ben.ask(&["run", "create", &file, "--join", "--holdout", &holdout]);
     let run = created["run"].as_str().unwrap().to_owned();
-    ben.until("ben hears of the run", LIMIT, |ben| {
-        ben.output(&["run", "join", &run]).status.success()
+    ada.until("ada hears of the run", LIMIT, |ada| {
+        ada.output(&["run", "join", &run]).status.success()
     });
     ben.until("the run is finished", LIMIT, |ben| {
         ben.ask(&["run", "show", &run])["finished"] == true
@@ -59,6 +52,25 @@ fn served_run(ada: &mut Peer, ben: &mut Peer) -> (String, String, Server) {
     let shown = ben.ask(&["run", "show", &run]);
     let adapter = shown["adapter"]["id"].as_str().unwrap().to_owned();
     (run, adapter, server)
+}
+
+/// The first three quarters of a shard that the program brings with it, and the rest.
+fn halves(name: &str) -> (String, String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/assets/shards");
+    let text = std::fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+    let cut = text[..text.len() * 3 / 4].rfind('\n').unwrap();
+    let (first, rest) = text.split_at(cut);
+    let (first, rest) = (
+        &first[..first.len().min(60_000)],
+        &rest[..rest.len().min(20_000)],
+    );
+    (first.to_owned(), rest.to_owned())
+}
+
+fn written(peer: &Peer, name: &str, text: &str) -> String {
+    let path = peer.path(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 fn money(peer: &Peer, run: &str, field: &str) -> u64 {
@@ -105,7 +117,11 @@ fn what_clients_pay_for_answers_reaches_contributors_that_only_gave_their_text()
         money(&ada, &run, "fees_micro_open"),
         earned(&ada, "contributor") - before.1,
     );
-    assert!(more > 0, "{more} of {fees}: {}", ada.ask(&["ledger", "statement"]));
+    assert!(
+        more > 0,
+        "{more} of {fees}: {}",
+        ada.ask(&["ledger", "statement"])
+    );
     assert!(earned(&ben, "server") >= i64::try_from(fees / 10).unwrap());
     for peer in [&mut ada, &mut ben] {
         peer.ask(&["down"]);

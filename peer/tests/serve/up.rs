@@ -148,7 +148,7 @@ fn at(url: &Value) -> Server {
 }
 
 /// Plain sentences.
-pub(crate) fn text(path: &Path, word: &str) -> String {
+fn text(path: &Path, word: &str) -> String {
     let lines =
         (0..300).map(|n| format!("The {word} of the valley counts {n} birds at the {word}.\n"));
     std::fs::write(path, lines.collect::<String>()).unwrap();
