@@ -428,6 +428,11 @@ pub(crate) fn settlement_view(books: &RunBooks) -> Option<SettlementView> {
             .dissent()
             .map(|(round, peer)| format!("{round} {peer}"))
             .collect(),
+        refused: settled
+            .refused()
+            .iter()
+            .map(|(from, why)| format!("{from}: {why}"))
+            .collect(),
         ..SettlementView::default()
     };
     let Some(chain) = settled.chain() else {

@@ -74,7 +74,7 @@ fn manifest(members: usize, rounds: u32) -> Manifest {
 
 /// The key of the account that a member is paid at.
 pub fn account(i: usize) -> EvmKey {
-    EvmKey::from_bytes(key(i).payout_secret().as_bytes()).expect("a key")
+    EvmKey::of_peer(&key(i))
 }
 
 /// A run in the making, and the blobs that its home keeps.

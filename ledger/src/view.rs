@@ -98,7 +98,7 @@ pub struct SettlementView {
     pub fees_micro_open: u64,
     /// What the last root promises to accounts, of both.
     pub paid_micro_open: u64,
-    /// What was earned by peers that have not said where they are paid.
+    /// What was earned by peers that have not said where they are paid, or said it too late.
     pub unbound_micro_open: u64,
     /// What the chain has accepted of that.
     pub accepted_micro_open: u64,
@@ -120,6 +120,8 @@ pub struct SettlementView {
     pub conserved: bool,
     /// Members that signed another root than follows here: height and peer.
     pub dissent: Vec<String>,
+    /// Transactions of the last height that the test chain refused: from which account, and why.
+    pub refused: Vec<String>,
 }
 
 /// A payout with everything that proves it.

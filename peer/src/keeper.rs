@@ -25,9 +25,7 @@ use crate::progress::RunProgress;
 
 /// The key of the account that a peer is paid at. Who has the seed has it.
 pub(crate) fn account(identity: &Identity) -> EvmKey {
-    let secret = identity.signing_key().payout_secret();
-    // Of 2^128 seeds one has none.
-    EvmKey::from_bytes(secret.as_bytes()).expect("a secret below the order of the curve")
+    EvmKey::of_peer(&identity.signing_key())
 }
 
 /// The account that a peer is paid at.

@@ -39,15 +39,19 @@ pub(crate) fn money_line(view: &SettlementView) -> String {
         "test" => "test chain, whose OPEN is worth nothing".to_owned(),
         number => format!("chain {number}"),
     };
-    if view.deposited_micro_open == 0 {
+    if view.deposited_micro_open == 0 && view.fees_micro_open == 0 {
         return format!("unfunded: nothing is deposited ({chain})");
     }
+    let fees = match view.fees_micro_open {
+        0 => String::new(),
+        fees => format!(", {} paid for answers", open(fees)),
+    };
     let back = match view.reclaimed_micro_open {
         0 => String::new(),
         back => format!(", {} of it back with the sponsor", open(back)),
     };
     format!(
-        "{} OPEN deposited, {} promised to accounts, of that {} accepted and {} claimed; {} left{back} ({chain})",
+        "{} OPEN deposited{fees}, {} promised to accounts, of that {} accepted and {} claimed; {} left{back} ({chain})",
         open(view.deposited_micro_open),
         open(view.paid_micro_open),
         open(view.accepted_micro_open),

@@ -115,10 +115,6 @@ pub enum Domain {
     BaseModel,
     /// What an adapter computes: its shape and its numbers.
     Adapter,
-    /// What one consumer pays one server through.
-    Channel,
-    /// How much of a channel a server may take, as the consumer signs it.
-    Voucher,
     /// A request for an answer and the voucher that pays for it, by which a repeat is told.
     Repeat,
     /// Anything drawn by a simulation.
@@ -154,8 +150,6 @@ impl Domain {
             Self::Blinding => "tributary 1 blinding",
             Self::BaseModel => "tributary 1 base model",
             Self::Adapter => "tributary 1 adapter",
-            Self::Channel => "tributary 1 channel",
-            Self::Voucher => "tributary 1 voucher",
             Self::Repeat => "tributary 1 repeat",
             Self::Filings => "tributary 1 filings",
             Self::Payout => "tributary 1 payout",

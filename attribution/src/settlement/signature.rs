@@ -11,6 +11,7 @@ use k256::ecdsa::{self, SigningKey, VerifyingKey};
 use k256::elliptic_curve::ops::{Invert, LinearCombination, Reduce};
 use k256::elliptic_curve::point::DecompressPoint;
 use k256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar, U256};
+use tributary_protocol::sign::SecretKey;
 use zeroize::Zeroizing;
 
 use super::{Address, Keccak};
@@ -150,6 +151,15 @@ pub struct KeyError;
 pub struct EvmKey(SigningKey);
 
 impl EvmKey {
+    /// The key of the account that a peer is paid at: who has the peer's key has it.
+    ///
+    /// # Panics
+    /// For one peer of 2^128, whose key has no account.
+    pub fn of_peer(key: &SecretKey) -> Self {
+        let secret = key.payout_secret();
+        Self::from_bytes(secret.as_bytes()).expect("a secret below the order of the curve")
+    }
+
     /// From 32 random bytes, which the caller wipes.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ import {
 import {
   concat,
   encodeAbiParameters,
+  encodePacked,
   getAddress,
   hashTypedData,
   keccak256,
@@ -234,6 +235,7 @@ const settlementTypes = {
     field("bool", "closed"),
   ],
   Bind: [field("bytes32", "run"), field("bytes32", "peer")],
+  AnswerShares: [field("bytes32", "channel"), field("uint128", "charged"), field("bytes32", "shares")],
   Slash: [
     field("bytes32", "run"),
     field("address", "account"),
@@ -268,6 +270,13 @@ const wholeTerms = (terms) => ({
   halt: BigInt(terms.halt),
 });
 
+// One contributor's share of an answer of the channel that the evidence stands for.
+const agreed = ({ peer, slash, root }) => ({
+  channel: slash.evidence,
+  charged: BigInt(root.total),
+  shares: keccak256(encodePacked(["bytes32", "uint32"], [peer, 600_000_000])),
+});
+
 // Everything that follows from a settlement's inputs, but for signatures.
 function settlement(input) {
   const key = keccak256(encoded("Terms", wholeTerms(input.terms)));
@@ -280,6 +289,7 @@ function settlement(input) {
     key,
     rootDigest,
     bindDigest: settlementDigest(input, "Bind", { run: key, peer: input.peer }),
+    sharesDigest: settlementDigest(input, "AnswerShares", agreed(input)),
     slashDigest: settlementDigest(input, "Slash", slash),
     confirmDigest: settlementDigest(input, "Confirm", { run: key, height: BigInt(height), root: rootDigest }),
   };
@@ -295,6 +305,7 @@ async function signedSettlement(input, key) {
     signer: signer.address,
     rootSignature: await signer.sign({ hash: made.rootDigest }),
     bindSignature: await signer.sign({ hash: made.bindDigest }),
+    sharesSignature: await signer.sign({ hash: made.sharesDigest }),
     slashSignature: await signer.sign({ hash: made.slashDigest }),
     confirmSignature: await signer.sign({ hash: made.confirmDigest }),
   };
@@ -458,6 +469,7 @@ async function check(file) {
     for (const [name, value] of Object.entries(made)) same(`${where}, ${name}`, one[name], value);
     await signed(`${where}, root`, made.rootDigest, one.rootSignature, one.signer);
     await signed(`${where}, bind`, made.bindDigest, one.bindSignature, one.signer);
+    await signed(`${where}, shares`, made.sharesDigest, one.sharesSignature, one.signer);
     await signed(`${where}, slash`, made.slashDigest, one.slashSignature, one.signer);
     await signed(`${where}, confirm`, made.confirmDigest, one.confirmSignature, one.signer);
   }

@@ -27,14 +27,12 @@ pub(crate) fn home(folder: &Path, seed: u8) -> EvmKey {
 /// The account of the peer of a home.
 pub(crate) fn account_of(home: &Path) -> Address {
     let identity = Identity::read_file(&home.join("key")).unwrap();
-    let secret = SecretKey::from_seed(*identity.seed()).payout_secret();
-    EvmKey::from_bytes(secret.as_bytes()).unwrap().address()
+    EvmKey::of_peer(&SecretKey::from_seed(*identity.seed())).address()
 }
 
 /// The key of the account that a peer of this seed is paid at.
 pub(crate) fn account(seed: u8) -> EvmKey {
-    let secret = SecretKey::from_seed([seed; 32]).payout_secret();
-    EvmKey::from_bytes(secret.as_bytes()).unwrap()
+    EvmKey::of_peer(&SecretKey::from_seed([seed; 32]))
 }
 
 /// An amount of micro-OPEN as the wire has it.

@@ -26,9 +26,7 @@ impl Behaviour for FalseRoot {
 }
 
 fn lie(cx: &LiarContext<'_>, honest: RootSignature) -> RootSignature {
-    let Ok(key) = EvmKey::from_bytes(cx.key.payout_secret().as_bytes()) else {
-        return honest;
-    };
+    let key = EvmKey::of_peer(&cx.key);
     let mut digest = *honest.root.as_bytes();
     digest[0] ^= 1;
     RootSignature {

@@ -29,9 +29,7 @@ impl Behaviour for GreedyServer {
 }
 
 fn lie(cx: &LiarContext<'_>, mut answers: Answers) -> Answers {
-    let Ok(key) = EvmKey::from_bytes(cx.key.payout_secret().as_bytes()) else {
-        return answers;
-    };
+    let key = EvmKey::of_peer(&cx.key);
     for answer in &mut answers.answers {
         answer.shares = Some(AgreedShares {
             shares: vec![(cx.key.peer_id(), Ppb::ONE)],

@@ -27,8 +27,7 @@ const PATIENCE: Micros = ms(300_000);
 
 /// The key of the account that a machine is paid at.
 pub(crate) fn account(seed: [u8; 32]) -> EvmKey {
-    let secret = SecretKey::from_seed(seed).payout_secret();
-    EvmKey::from_bytes(secret.as_bytes()).expect("a secret below the order of the curve")
+    EvmKey::of_peer(&SecretKey::from_seed(seed))
 }
 
 /// Where a run's money lay when a world ended.

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use tributary_attribution::settlement::{
-    Address, Binding, ChainId, Confirm, Deployment, Keccak, Root, Slash, Terms,
+    Address, Agreement, Binding, ChainId, Confirm, Deployment, Keccak, Root, Slash, Terms,
 };
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{PeerId, RunId};
+use tributary_protocol::id::{PeerId, Ppb, RunId};
 
 use super::{key, place, read, secret, units, word};
 
@@ -56,11 +56,17 @@ pub(crate) fn remake(case: &Value) -> Value {
         height: root.height,
         root: root.digest(&deployment),
     };
+    let agreement = Agreement {
+        channel: slash.evidence,
+        charged: root.total,
+        shares: &[(bind.peer, Ppb(600_000_000))],
+    };
     let digests = [
         root.digest(&deployment),
         slash.digest(&deployment),
         confirm.digest(&deployment),
         bind.digest(&deployment),
+        agreement.digest(&deployment),
     ];
     let member = key(&case["secret"]);
     let signatures = digests.map(|digest| member.sign(&digest));
@@ -73,11 +79,13 @@ pub(crate) fn remake(case: &Value) -> Value {
         "slashDigest": digests[1].to_string(),
         "confirmDigest": digests[2].to_string(),
         "bindDigest": digests[3].to_string(),
+        "sharesDigest": digests[4].to_string(),
         "signer": member.address().to_string(),
         "rootSignature": signatures[0].to_string(),
         "slashSignature": signatures[1].to_string(),
         "confirmSignature": signatures[2].to_string(),
         "bindSignature": signatures[3].to_string(),
+        "sharesSignature": signatures[4].to_string(),
     })
 }
 
