@@ -1198,21 +1198,25 @@ class SettlementView(TypedDict):
     deposited_micro_open: int
     # Members that signed another root than follows here: height and peer.
     dissent: list[str]
+    # What answers brought into it.
+    fees_micro_open: int
     # Its height.
     height: int
     # The run's name there: hash of its terms.
     key: str
-    # Deposited and not promised.
+    # Of both, what is not promised.
     left_micro_open: int
-    # What the last root promises to accounts.
+    # What the last root promises to accounts, of both.
     paid_micro_open: int
     # What went back to the sponsor.
     reclaimed_micro_open: int
+    # Transactions of the last height that the test chain refused: from which account, and why.
+    refused: list[str]
     # Digest of the last root, as members sign it.
     root: str
     # Stake of members that counts.
     staked_micro_open: int
-    # What was earned by peers that have not said where they are paid.
+    # What was earned by peers that have not said where they are paid, or said it too late.
     unbound_micro_open: int
 
 
