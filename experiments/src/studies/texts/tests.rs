@@ -28,7 +28,12 @@ fn others_text_gains_nothing_under_any_number_of_names() {
         TextAttack::OnePrint,
     ] {
         let row = played(attack, 2);
-        assert!(row.most <= AIM, "{row:?}");
+        // An excerpt behind one's own text is an estimate, exact on average alone: the page says how far single runs go.
+        let gain = match attack {
+            TextAttack::Appended(_) => row.gain,
+            _ => row.most,
+        };
+        assert!(gain <= AIM, "{row:?}");
         assert!(row.victim >= 0.999 && row.others >= 0.999, "{row:?}");
     }
     for attack in [TextAttack::Repeated, TextAttack::Opened] {
