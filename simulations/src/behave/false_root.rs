@@ -26,7 +26,7 @@ impl Behaviour for FalseRoot {
 }
 
 fn lie(cx: &LiarContext<'_>, honest: RootSignature) -> RootSignature {
-    let key = EvmKey::of_peer(&cx.key);
+    let key = EvmKey::of_peer(cx.key);
     let mut digest = *honest.root.as_bytes();
     digest[0] ^= 1;
     RootSignature {

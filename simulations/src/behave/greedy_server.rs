@@ -29,7 +29,7 @@ impl Behaviour for GreedyServer {
 }
 
 fn lie(cx: &LiarContext<'_>, mut answers: Answers) -> Answers {
-    let key = EvmKey::of_peer(&cx.key);
+    let key = EvmKey::of_peer(cx.key);
     for answer in &mut answers.answers {
         answer.shares = Some(AgreedShares {
             shares: vec![(cx.key.peer_id(), Ppb::ONE)],
