@@ -13,6 +13,7 @@
 //! adapters there are is [`adapters`]', what an answer costs is a [`till::Till`]'s.
 
 pub mod adapters;
+pub mod agreements;
 pub mod allowance;
 mod answer;
 mod ask;

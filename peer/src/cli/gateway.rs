@@ -85,6 +85,7 @@ pub(super) fn options(context: &Context, args: &GatewayArgs) -> Result<GatewayOp
         most: args.most,
         budget: args.budget,
         tokenizer: args.base.as_deref().map(tokenizer).transpose()?,
+        agrees: args.agree,
     })
 }
 

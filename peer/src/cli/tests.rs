@@ -145,6 +145,7 @@ fn options_of_a_server_or_gateway_need_it() {
                 "--gateway-most 1",
                 "--gateway-budget 1",
                 "--gateway-base brook",
+                "--gateway-agree",
                 "--gateway-token-file f",
             ],
         ),

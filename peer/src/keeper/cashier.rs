@@ -93,6 +93,6 @@ fn of_books(one: Served) -> run_books::Served {
         answer_tokens: one.answer_tokens,
         charged_before: one.charged_before,
         fee: one.fee,
-        shares: None,
+        shares: one.shares,
     }
 }

@@ -10,6 +10,7 @@ use tributary_attribution::settlement::{BaseUnits, Deployment};
 use tributary_attribution::voucher::{
     Authorization, ChannelConfig, ChannelId, Claim, OnChain, Requirements,
 };
+use tributary_protocol::filing::AgreedShares;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, RunId};
 
@@ -66,7 +67,7 @@ pub struct Deposit {
 }
 
 /// One answer that a channel was charged for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     /// The adapter that gave it, by the id under which the run certified it.
     pub adapter: Digest,
@@ -82,6 +83,8 @@ pub struct Served {
     pub fee: MicroOpen,
     /// What the channel was charged for everything before.
     pub charged_before: MicroOpen,
+    /// Whose data shaped it, if its payer agreed before it was handed over.
+    pub shares: Option<AgreedShares>,
 }
 
 impl Served {

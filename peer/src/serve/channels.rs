@@ -32,6 +32,7 @@ use tributary_protocol::id::MicroOpen;
 
 use super::Refusal;
 use super::adapters::Origin;
+use super::agreements::Agreement;
 use super::book::{Denied, Offer, Prices};
 use super::cashier::{Cashier, Cashiers, Deposit};
 use super::folder::DiskError;
@@ -185,6 +186,14 @@ impl Till for Channels {
             });
             let due = self.inner.paid(ask).await?;
             Ok(due as Box<dyn Bill>)
+        })
+    }
+
+    fn agree(&self, agreement: Agreement) -> BoxFuture<'_, Result<(), Refusal>> {
+        let till = self.inner.clone();
+        Box::pin(async move {
+            let agreed = tokio::task::spawn_blocking(move || till.kept.lock().agree(&agreement));
+            agreed.await.unwrap_or_else(|_| Err(failed()))
         })
     }
 

@@ -11,6 +11,7 @@
 //! beyond that. Vouchers on an allowance go through a channel that is new at each start, so that what an earlier life signed
 //! is never signed again; those on a deposit through the channel that holds it, whose last voucher the server has to show.
 
+mod agree;
 mod ask;
 mod choice;
 mod count;
@@ -68,6 +69,8 @@ pub struct GatewayOptions {
     pub budget: MicroOpen,
     /// Of the servers' base, where it is known here.
     pub tokenizer: Option<Tokenizer>,
+    /// Whether shares that servers say of paid answers are agreed to.
+    pub agrees: bool,
 }
 
 /// Why there is no gateway.
@@ -112,6 +115,8 @@ struct House {
     /// Of the channel to each server that grants an allowance.
     salt: [u8; 32],
     tokenizer: Option<Tokenizer>,
+    /// Whether shares that servers say are agreed to.
+    agrees: bool,
     began: Instant,
     state: Mutex<State>,
     /// Held while servers are asked what they have.
@@ -161,6 +166,7 @@ pub async fn start(options: GatewayOptions) -> Result<Gateway, GatewayError> {
         key: options.key,
         salt,
         tokenizer: options.tokenizer,
+        agrees: options.agrees,
         began: Instant::now(),
         state: Mutex::new(State {
             purse: Purse::new(options.budget, options.most),

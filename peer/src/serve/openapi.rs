@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::refusal::ErrorBody;
-use super::{routes, shares};
+use super::{agreements, routes, shares};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,6 +17,7 @@ use super::{routes, shares};
         routes::text_completions,
         routes::create_response,
         shares::shares,
+        agreements::agree,
         routes::models,
         routes::model,
         routes::load,

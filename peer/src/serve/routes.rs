@@ -22,7 +22,7 @@ use super::types::{
     ChatCompletion, ChatRequest, Completion, CompletionRequest, Health, LoadRequest, Model,
     ModelList, ResponseObject, ResponseRequest, UnloadRequest,
 };
-use super::{Refusal, Shop, chat, completions, openapi, shares};
+use super::{Refusal, Shop, agreements, chat, completions, openapi, shares};
 
 /// Largest body of a request, in bytes: some hundred thousand tokens, more than any model here takes.
 pub(super) const MOST_BODY_BYTES: usize = 1 << 20;
@@ -48,7 +48,7 @@ pub(super) async fn answer(shop: Arc<Shop>, request: Request<Body>) -> Response<
 }
 
 /// The routes and their one method each.
-const ROUTES: [(&str, Method); 10] = [
+const ROUTES: [(&str, Method); 11] = [
     ("/health", Method::GET),
     ("/openapi.json", Method::GET),
     ("/v1/models", Method::GET),
@@ -57,6 +57,7 @@ const ROUTES: [(&str, Method); 10] = [
     ("/v1/completions", Method::POST),
     ("/v1/responses", Method::POST),
     ("/v1/answers/{id}/shares", Method::GET),
+    ("/v1/agreements", Method::POST),
     ("/v1/load_lora_adapter", Method::POST),
     ("/v1/unload_lora_adapter", Method::POST),
 ];
@@ -102,6 +103,7 @@ async fn route(shop: &Arc<Shop>, request: Request<Body>) -> Result<Response<Body
             let fields = read(&headers, body).await?;
             create_response(shop, headers, consumer, fields).await
         }
+        "/v1/agreements" => agreements::agree(shop, read(&headers, body).await?).await,
         "/v1/load_lora_adapter" => load(shop, read(&headers, body).await?).await,
         _ => unload(shop, read(&headers, body).await?),
     }

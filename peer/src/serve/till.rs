@@ -10,6 +10,7 @@ use tributary_protocol::hash::Digest;
 
 use super::Refusal;
 pub use super::adapters::Origin;
+use super::agreements::{self, Agreement};
 
 /// What is about to be answered.
 #[derive(Debug)]
@@ -65,6 +66,15 @@ pub trait Till: Send + Sync {
     /// Asked once the server takes nothing more and what was taken is answered: files what is owed.
     fn drain(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
+    }
+
+    /// Takes shares of an answer that its payer signed, to be filed with it. Ok once they are on the disk.
+    ///
+    /// # Errors
+    /// The refusal that the client gets: no such answer waits here, or somebody else signed.
+    fn agree(&self, agreement: Agreement) -> BoxFuture<'_, Result<(), Refusal>> {
+        let _ = agreement;
+        Box::pin(async { Err(agreements::unknown()) })
     }
 }
 

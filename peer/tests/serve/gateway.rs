@@ -1,5 +1,6 @@
 //! The gateway: stock requests in, paid answers out, whatever its servers do.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +18,7 @@ pub(crate) struct Gateway {
     process: Child,
     at: Server,
     consumer: Address,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Drop for Gateway {
@@ -30,6 +31,11 @@ impl Drop for Gateway {
 
 impl Gateway {
     pub(crate) fn start(servers: &[SocketAddr]) -> Self {
+        Self::start_with(servers, &[])
+    }
+
+    /// With these options too.
+    pub(crate) fn start_with(servers: &[SocketAddr], options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let consumer = home(folder.path(), 2).address();
         let urls: Vec<String> = servers
@@ -48,9 +54,11 @@ impl Gateway {
                 "--server",
                 &urls.join(","),
             ])
+            .args(options)
             .env("TRIBUTARY_HOME", folder.path())
-            .env_remove("TRIBUTARY_LOG")
+            .env("TRIBUTARY_LOG", "info")
             .stdout(Stdio::piped())
+            .stderr(File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -72,8 +80,13 @@ impl Gateway {
             process,
             at,
             consumer,
-            _home: folder,
+            home: folder,
         }
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("log")).unwrap()
     }
 
     pub(crate) fn ask(&self, more: Value) -> crate::server::Reply {

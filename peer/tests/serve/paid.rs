@@ -14,14 +14,7 @@ use crate::up::Peer;
 /// Rounds, heights behind them and answers take this long at most, on a machine that tests other things meanwhile.
 const LIMIT: Duration = Duration::from_secs(300);
 
-const PRICES: [&str; 6] = [
-    "--price-prompt",
-    "20000",
-    "--price-answer",
-    "60000",
-    "--exposure",
-    "1",
-];
+const PRICES: [&str; 4] = ["--price-prompt", "20000", "--price-answer", "60000"];
 
 /// Ben creates the run, trains, scores and serves; Ada trains. Gives the run, its adapter and Ben's server.
 fn served_run(ada: &mut Peer, ben: &mut Peer) -> (String, String, Server) {
@@ -101,11 +94,22 @@ fn what_clients_pay_for_answers_reaches_contributors_that_only_gave_their_text()
         money(&ada, &run, "paid_micro_open"),
         earned(&ada, "contributor"),
     );
-    // A stock client, where there is one; else our own.
-    if !node_pays(&server, &account(7), &adapter, "deposit") {
-        let answer = Gateway::start(&[server.addr]).ask(json!({"model": adapter}));
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
+    node_pays(&server, &account(7), &adapter, "deposit");
+    // Our own client agrees to the shares that the server tells it.
+    let gateway = Gateway::start_with(&[server.addr], &["--agree"]);
+    let answer = gateway.ask(json!({"model": adapter}));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    ben.until("the gateway agrees", LIMIT, |_| {
+        let log = gateway.log();
+        assert!(!log.contains("could not agree"), "{log}");
+        log.contains("agreed to 1 shares") || log.contains("agreed to 2 shares")
+    });
+    // The server ends before the chain shows any deposit. What it was not paid yet it claims when it is back.
+    ben.ask(&["down"]);
+    assert!(ben.ended_well(), "{}", ben.log());
+    let address = ada.address();
+    let back = ["--exposure", "1", "--bootstrap", address.as_str().unwrap()];
+    ben.up_serving(&[&PRICES[..], &back].concat());
     ada.until("fees arrive and are claimed", LIMIT, |ada| {
         let (fees, paid) = (
             money(ada, &run, "fees_micro_open"),

@@ -137,6 +137,10 @@ pub struct UpGatewayArgs {
     /// What all requests may cost until the daemon stops, in micro-OPEN.
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = parse_amount, requires = "gateway")]
     pub gateway_budget: MicroOpen,
+    /// Agree to the shares that servers say of answers paid through a run's channel: whose data shaped them is paid for them.
+    /// Without it the run's credits decide.
+    #[arg(long, requires = "gateway")]
+    pub gateway_agree: bool,
     /// The servers' base, by which tokens are counted closely: `brook`, or a folder in Hugging Face layout. Without it every
     /// byte of an answer may be a token.
     #[arg(long, value_name = "BASE", requires = "gateway")]
@@ -154,6 +158,7 @@ impl UpGatewayArgs {
             listen: self.gateway_listen,
             most: self.gateway_most,
             budget: self.gateway_budget,
+            agree: self.gateway_agree,
             base: self.gateway_base,
             token_file: self.gateway_token_file,
         })

@@ -51,6 +51,10 @@ pub struct GatewayArgs {
     /// What all requests may cost until the gateway stops, in micro-OPEN.
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = parse_amount)]
     pub budget: MicroOpen,
+    /// Agree to the shares that servers say of answers paid through a run's channel: whose data shaped them is paid for them.
+    /// Without it the run's credits decide.
+    #[arg(long)]
+    pub agree: bool,
     /// The servers' base, by which tokens are counted closely: `brook`, or a folder in Hugging Face layout. Without it every
     /// byte of an answer may be a token.
     #[arg(long)]

@@ -47,6 +47,7 @@ impl Due {
                 answer_tokens: count(made.answer_tokens),
                 fee,
                 charged_before,
+                shares: None,
             };
             record.serve(served, now_ms);
         }

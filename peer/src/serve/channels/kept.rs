@@ -9,6 +9,7 @@ use tributary_attribution::voucher::{ChannelId, OnChain, VoucherError};
 use tributary_protocol::id::MicroOpen;
 
 use super::super::Refusal;
+use super::super::agreements::{self, Agreement};
 use super::super::book::{Book, Denied, Offer, Salt};
 use super::super::folder::{DiskError, Folder};
 use super::super::head::now;
@@ -94,6 +95,29 @@ impl Kept {
             return Err(Refusal::new(status, "answers_not_claimed", message));
         }
         Ok(id)
+    }
+
+    /// Takes shares of an answer that its payer signed; on the disk when this returns.
+    pub(super) fn agree(&mut self, agreement: &Agreement) -> Result<(), Refusal> {
+        let id = agreement.channel;
+        let record = self.records.get_mut(&id).ok_or_else(agreements::unknown)?;
+        let shares = agreement.checked(record.config.voucher_signer());
+        let shares = shares.ok_or_else(|| {
+            let message = "the shares are not signed by the key that signs the channel's vouchers; sign channel, charge and shares with it";
+            Refusal::new(StatusCode::FORBIDDEN, "agreement_not_the_payers", message)
+        })?;
+        if !record.agree(agreement.charged, &shares) {
+            return Err(agreements::unknown());
+        }
+        self.store(id).map_err(|error| {
+            tracing::error!("shares cannot be kept, so they are refused: {error}");
+            let message = "the server cannot write the shares down; agree again later";
+            Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "agreement_not_kept",
+                message,
+            )
+        })
     }
 
     /// Whether the voucher is good when all that was deposited is there, and `more`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tributary_attribution::settlement::{BaseUnits, Signature};
 use tributary_attribution::voucher::{Authorization, ChannelConfig, OnChain};
 use tributary_protocol::codec;
+use tributary_protocol::filing::AgreedShares;
 use tributary_protocol::id::{MicroOpen, RunId};
 
 use super::super::book::{Account, AccountFile};
@@ -27,6 +28,8 @@ pub(super) const MOST_SERVED: usize = 1024;
 const LATE_S: u64 = 600;
 /// Bytes of a channel's configuration.
 const MOST_CONFIG_BYTES: usize = 256;
+/// Bytes of shares that a payer agreed to.
+const MOST_AGREED_BYTES: usize = 4096;
 const SCHEMA: &str = "channel/1";
 
 /// A deposit that this server filed.
@@ -199,6 +202,19 @@ impl Record {
         self.since_ms.get_or_insert(now_ms);
     }
 
+    /// Notes shares of the answer after which the channel was charged so much. Whether it waits still to be handed over.
+    pub(super) fn agree(&mut self, charged: MicroOpen, shares: &AgreedShares) -> bool {
+        let collected = self.collected;
+        let mut open = (self.served.iter_mut())
+            .filter(|one| one.charged_before >= collected && one.charged_after() == charged);
+        let found = open.next();
+        let is_open = found.is_some();
+        if let Some(served) = found {
+            served.shares = Some(shares.clone());
+        }
+        is_open
+    }
+
     /// Whether nothing can come of the channel any more: all that is in it is claimed, and no more is expected.
     pub(super) fn is_over(&self) -> bool {
         self.is_known && self.pending.is_empty() && self.seen.deposit <= self.seen.claimed
@@ -235,7 +251,7 @@ impl Record {
             .iter()
             .filter(|one| one.charged_before >= claimed);
         let all = all.take_while(|one| one.charged_after() <= deposit);
-        let answers: Vec<Served> = all.take(MOST_COLLECTED).copied().collect();
+        let answers: Vec<Served> = all.take(MOST_COLLECTED).cloned().collect();
         let Some(last) = answers.last() else {
             return answers;
         };
@@ -298,6 +314,9 @@ struct ServedFile {
     answer_tokens: u32,
     fee: String,
     charged_before: String,
+    /// Canonical bytes of what the payer agreed to, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares: Option<String>,
 }
 
 impl RecordFile {
@@ -319,6 +338,7 @@ impl RecordFile {
             answer_tokens: one.answer_tokens,
             fee: one.fee.0.to_string(),
             charged_before: one.charged_before.0.to_string(),
+            shares: (one.shares.as_ref()).map(|agreed| HEXLOWER.encode(&codec::encode(agreed))),
         };
         Self {
             schema: SCHEMA.into(),
@@ -392,8 +412,13 @@ impl ServedFile {
             answer_tokens: self.answer_tokens,
             fee: MicroOpen(number(&self.fee)?),
             charged_before: MicroOpen(number(&self.charged_before)?),
+            shares: self.shares.map(|text| agreed(&text)).transpose()?,
         })
     }
+}
+
+fn agreed(text: &str) -> Result<AgreedShares, String> {
+    codec::decode::<_, MOST_AGREED_BYTES>(&bytes(text)?).map_err(|e| e.to_string())
 }
 
 fn bytes(text: &str) -> Result<Vec<u8>, String> {

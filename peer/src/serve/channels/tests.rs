@@ -5,6 +5,11 @@ mod scene;
 
 use tributary_attribution::voucher::Withdrawal;
 
+use tributary_attribution::settlement::EvmKey;
+use tributary_protocol::hash;
+use tributary_protocol::id::{PeerId, Ppb};
+
+use super::super::agreements;
 use super::super::cashier::CashierError;
 use super::super::x402::{EXCEEDS, MISMATCH};
 use super::*;
@@ -439,4 +444,45 @@ fn hash_of(bytes: &[u8]) -> tributary_protocol::hash::Digest {
 /// What the chain of the test says when it refuses.
 fn refused() -> CashierError {
     CashierError("the test refuses".into())
+}
+
+/// What the payer of the scene's channel agrees to, signed by `key`.
+fn agreed(scene: &Scene, charged: u128, key: &EvmKey) -> Agreement {
+    let channel = scene.pays(0).id();
+    let shares = vec![(PeerId(hash::blob(b"ada")), Ppb(700_000_000))];
+    let charged = MicroOpen(charged);
+    let digest = agreements::agreement(channel, charged, &shares).unwrap();
+    Agreement {
+        channel,
+        charged,
+        shares,
+        signature: key.sign(&digest),
+    }
+}
+
+#[tokio::test]
+async fn shares_that_the_payer_signed_are_handed_over_with_their_answer_and_others_are_refused() {
+    let scene = Scene::new();
+    let till = scene.open(1000);
+    let first = scene.pays(20).with(100);
+    let bill = scene.ask(&till, Some(&first), b"a").await.unwrap();
+    bill.settle(made(5)).await;
+    scene.chain.certify();
+    scene.answer(&till, 40, b"b").await;
+    let stranger = EvmKey::from_bytes(&[99; 32]).unwrap();
+    let code = |refused: Result<(), Refusal>| refused.err().map(|refusal| refusal.code);
+    let forged = till.agree(agreed(&scene, 20, &stranger)).await;
+    assert_eq!(code(forged), Some("agreement_not_the_payers"));
+    let nothing = till.agree(agreed(&scene, 30, &scene.key)).await;
+    assert_eq!(code(nothing), Some("agreement_unknown"));
+    assert_eq!(code(till.agree(agreed(&scene, 20, &scene.key)).await), None);
+    // A crash forgets nothing of it.
+    drop(till);
+    let till = scene.open(1000);
+    till.drain().await;
+    let (answers, _) = scene.chain.claims()[0].clone();
+    let shares: Vec<bool> = answers.iter().map(|one| one.shares.is_some()).collect();
+    assert_eq!(shares, [true, false]);
+    let late = till.agree(agreed(&scene, 40, &scene.key)).await;
+    assert_eq!(code(late), Some("agreement_unknown"), "it is filed");
 }

@@ -8,8 +8,9 @@ use tributary_protocol::id::MicroOpen;
 
 use super::super::Refusal;
 use super::super::book::Prices;
-use super::super::x402::{self, Required, Terms};
+use super::super::x402::{self, Required, Settled, Terms};
 use super::House;
+use super::agree::{self, Answered};
 use super::count::Want;
 use super::offer::sign;
 use super::purse::{Account, Ended};
@@ -47,12 +48,16 @@ impl Failed {
 /// What one server was promised for one request. Told exactly once how that ended; dropped untold, it broke off.
 pub(super) struct Promise {
     house: Arc<House>,
+    /// The server's place.
+    at: usize,
     account: Account,
     /// What was signed into the channel with it.
     deposit: Option<MicroOpen>,
     pub(super) url: String,
     pub(super) price: MicroOpen,
     pub(super) prices: Prices,
+    /// Whether the shares of its answer are to be agreed to.
+    pub(super) is_agreed: bool,
     is_over: bool,
 }
 
@@ -66,11 +71,13 @@ impl Promise {
     ) -> Self {
         Self {
             house: house.clone(),
+            at,
             account,
             deposit,
             url: house.upstreams[at].url.to_string(),
             price,
             prices,
+            is_agreed: false,
             is_over: false,
         }
     }
@@ -109,6 +116,14 @@ impl Promise {
             Ended::Answered { .. } => tracing::info!("{} was paid {} micro-OPEN", self.url, cost.0),
         }
         cost
+    }
+
+    /// Agrees to the shares of its answer, where that is wanted and the receipt names a channel.
+    pub(super) fn agree(&self, id: Option<&str>, settled: Option<&Settled>) {
+        let answered = id.zip(settled).filter(|_| self.is_agreed);
+        if let Some(answered) = answered.and_then(|(id, settled)| Answered::of(id, settled)) {
+            agree::agree(&self.house, self.at, answered);
+        }
     }
 
     /// What the server may take of its vouchers beyond what was counted.

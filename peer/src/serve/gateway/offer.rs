@@ -139,7 +139,8 @@ pub(super) fn sign(
             is_fault: false,
         })?
     };
-    let promise = Promise::new(house, at, account, (price, prices), deposit);
+    let mut promise = Promise::new(house, at, account, (price, prices), deposit);
+    promise.is_agreed = house.agrees && config.salt == FUNDED;
     let payment = payment(house, &config, terms, (total, deposit));
     Ok((promise, payment.map_err(Failed::fault)?))
 }

@@ -34,7 +34,14 @@ const SPENT: &str = "x-tributary-spent";
 
 /// What a server says that an answer cost.
 pub(super) fn receipt(headers: &HeaderMap) -> Option<MicroOpen> {
-    let settled: Settled = x402::decoded(headers.get(x402::RESPONSE)?.as_bytes()).ok()?;
+    cost(&settled(headers)?)
+}
+
+fn settled(headers: &HeaderMap) -> Option<Settled> {
+    x402::decoded(headers.get(x402::RESPONSE)?.as_bytes()).ok()
+}
+
+fn cost(settled: &Settled) -> Option<MicroOpen> {
     x402::micro("amount", &settled.amount).ok()
 }
 
@@ -82,14 +89,16 @@ pub(super) async fn pass(
     if is_stream {
         return in_pieces(response, promise, want, tokenizer).await;
     }
-    let claimed = receipt(response.headers());
+    let settled = settled(response.headers());
     let body = match whole(response, MOST_ANSWER_BYTES).await {
         Ok(body) => body,
         Err(why) => return Err(broken(promise, &why)),
     };
-    let shown = serde_json::from_slice(&body).map_or(body.len(), |value| {
-        tokens(&text(&value), tokenizer.as_ref())
-    });
+    let value = serde_json::from_slice::<Value>(&body).ok();
+    let shown = value
+        .as_ref()
+        .map_or(body.len(), |value| tokens(&text(value), tokenizer.as_ref()));
+    let id = value.as_ref().and_then(|value| value["id"].as_str());
     let mut passed = Response::new(Body::from(body));
     let headers = passed.headers_mut();
     headers.insert(
@@ -97,7 +106,8 @@ pub(super) async fn pass(
         kind.unwrap_or(HeaderValue::from_static("application/json")),
     );
     if let Some(promise) = promise {
-        let cost = paid(promise, want, shown, claimed);
+        promise.agree(id, settled.as_ref());
+        let cost = paid(promise, want, shown, settled.as_ref().and_then(cost));
         headers.insert(
             SPENT,
             HeaderValue::from_str(&cost.0.to_string()).expect("digits are plain text"),
@@ -128,7 +138,7 @@ fn broken(promise: Option<Promise>, why: &str) -> Failed {
 /// What an event means to a gateway.
 enum Meaning {
     /// What was charged.
-    Receipt(Option<MicroOpen>),
+    Receipt(Option<Box<Settled>>),
     /// The answer failed.
     Failure(String),
     /// Text of the answer.
@@ -153,9 +163,7 @@ fn meaning(raw: &str) -> Meaning {
         return Meaning::Other;
     };
     if field("event:") == Some("payment") {
-        let settled = serde_json::from_value::<Settled>(value).ok();
-        let amount = settled.map(|settled| x402::micro("amount", &settled.amount));
-        return Meaning::Receipt(amount.and_then(Result::ok));
+        return Meaning::Receipt(serde_json::from_value(value).ok().map(Box::new));
     }
     if value["error"].is_object() {
         let message = value["error"]["message"]
@@ -176,6 +184,14 @@ fn meaning(raw: &str) -> Meaning {
     }
 }
 
+/// The answer's id, if an event has one: a response's is within it.
+fn id(raw: &str) -> Option<String> {
+    let data = raw.lines().find_map(|line| line.strip_prefix("data:"))?;
+    let value: Value = serde_json::from_str(data.trim()).ok()?;
+    let id = value["id"].as_str().or(value["response"]["id"].as_str());
+    id.map(str::to_owned)
+}
+
 /// A stream of events, and what was counted of it.
 struct Pieces<S> {
     parts: S,
@@ -183,11 +199,18 @@ struct Pieces<S> {
     rest: Vec<u8>,
     /// Text of the answer so far.
     text: String,
-    claimed: Option<MicroOpen>,
+    settled: Option<Box<Settled>>,
+    /// The answer's id, once an event has it.
+    id: Option<String>,
     is_whole: bool,
 }
 
 impl<S: Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin> Pieces<S> {
+    /// What the server says that the answer cost.
+    fn claimed(&self) -> Option<MicroOpen> {
+        cost(self.settled.as_deref()?)
+    }
+
     /// The next event for the client, with what it means; None at the end, which is whole or not.
     async fn next(&mut self) -> Option<(String, Meaning)> {
         loop {
@@ -197,8 +220,11 @@ impl<S: Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin> Pieces<S> {
                 let raw = String::from_utf8_lossy(&raw).into_owned();
                 match meaning(&raw) {
                     // The client of a stock library knows no such event.
-                    Meaning::Receipt(claimed) => self.claimed = claimed,
+                    Meaning::Receipt(settled) => self.settled = settled,
                     meaning => {
+                        if self.id.is_none() {
+                            self.id = id(&raw);
+                        }
                         match &meaning {
                             Meaning::Text(text) => self.text.push_str(text),
                             Meaning::End => self.is_whole = true,
@@ -231,7 +257,8 @@ async fn in_pieces(
         parts: response.bytes_stream(),
         rest: Vec::new(),
         text: String::new(),
-        claimed: None,
+        settled: None,
+        id: None,
         is_whole: false,
     };
     let mut held = String::new();
@@ -272,7 +299,8 @@ async fn in_pieces(
         }
         if let Some(promise) = promise {
             let shown = tokens(&pieces.text, tokenizer.as_ref());
-            paid(promise, &want, shown, pieces.claimed);
+            promise.agree(pieces.id.as_deref(), pieces.settled.as_deref());
+            paid(promise, &want, shown, pieces.claimed());
         }
     });
     let frames = stream::unfold(events, |mut events| async move {
@@ -296,7 +324,7 @@ async fn failed<S: Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin>(
     why: &str,
 ) -> Failed {
     while pieces.next().await.is_some() {}
-    match (promise, pieces.claimed) {
+    match (promise, pieces.claimed()) {
         (Some(promise), Some(MicroOpen(0))) => {
             promise.end(Ended::Refused);
             Failed::fault(why)
@@ -341,7 +369,8 @@ mod tests {
             parts: stream::iter(parts),
             rest: Vec::new(),
             text: String::new(),
-            claimed: None,
+            settled: None,
+            id: None,
             is_whole: false,
         }
     }
@@ -360,7 +389,7 @@ mod tests {
                 passed.push_str(&raw);
             }
             assert_eq!(
-                (pieces.text.as_str(), pieces.claimed, pieces.is_whole),
+                (pieces.text.as_str(), pieces.claimed(), pieces.is_whole),
                 ("süß", Some(MicroOpen(7)), true)
             );
             assert!(

@@ -48,6 +48,7 @@ fn rule(drains: bool) -> Rule {
 
 fn served(at: usize, fee: u128, charged_before: u128) -> Served {
     Served {
+        shares: None,
         adapter: hash_of(b"adapter"),
         request: hash_of(&at.to_le_bytes()),
         response: hash_of(b"answer"),
@@ -91,7 +92,7 @@ proptest! {
                 Step::Answer(fee) => {
                     let one = served(all.len(), fee, charged);
                     charged += fee;
-                    all.push(one);
+                    all.push(one.clone());
                     record.serve(one, now_ms);
                 }
                 Step::Look { ms, drains, goes_well } => {

@@ -279,7 +279,7 @@ impl Pays {
 
 pub(super) struct Scene {
     folder: tempfile::TempDir,
-    key: EvmKey,
+    pub(super) key: EvmKey,
     pub(super) chain: Arc<Chain>,
 }
 
