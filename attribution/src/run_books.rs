@@ -31,7 +31,6 @@ use crate::fee::Fees;
 use crate::fold::{Books, Chain, Fact, FactId, FoldError, Funding, postings};
 use crate::money::Balance;
 use crate::settlement::Address;
-use crate::voucher::ChannelId;
 use fees::FeeQueue;
 use payees::Payees;
 
@@ -262,11 +261,6 @@ impl RunBooks {
     /// said by the closing height where to pay goes back to the sponsor.
     pub fn unbound(&self) -> MicroOpen {
         self.payees.unbound()
-    }
-
-    /// What of a channel's total stands in answers that were filed and whose money has not come.
-    pub fn answers_waiting(&self, channel: ChannelId) -> Option<(MicroOpen, MicroOpen)> {
-        self.fees.waiting(channel)
     }
 
     /// Whether a certificate has put a filing in order.

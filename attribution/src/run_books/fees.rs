@@ -193,11 +193,4 @@ impl FeeQueue {
         self.spent.0 += given;
         out
     }
-
-    /// What of a channel's total is filed and waits for its money, from the first to behind the last.
-    pub(super) fn waiting(&self, channel: ChannelId) -> Option<(MicroOpen, MicroOpen)> {
-        let live = self.announced.iter().filter(|one| one.channel == channel);
-        let spans: Vec<(MicroOpen, MicroOpen)> = live.map(|one| (one.from, one.to)).collect();
-        Some((spans.first()?.0, spans.last()?.1))
-    }
 }

@@ -237,6 +237,10 @@ impl Turn<'_> {
         if !calls.is_empty() || self.chain.balance(till) > BaseUnits(0) {
             calls.push(self.contract().sweep(key));
         }
+        // Stakes are asked for one by one, so only where there is something to bring.
+        if calls.is_empty() {
+            return calls;
+        }
         let stakers = self.settled.stakers(&self.books.payees);
         let is_turn = self.is_turn(stakers.iter().map(|(peer, _)| self.books.account(peer)));
         if is_turn { calls } else { Vec::new() }
