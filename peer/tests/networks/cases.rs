@@ -4,6 +4,7 @@ mod faults;
 mod gates;
 mod near;
 mod pairs;
+mod wires;
 
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         }
     }
     all.extend([
+        Case::new("a_house_that_is_added_cuts_nobody_off", true, wires::stay),
         Case::new(
             "two_peers_of_one_lan_meet_without_an_address",
             true,
@@ -134,11 +136,16 @@ impl Hosted {
         })
     }
 
-    /// Another peer that joins by the ticket.
+    /// Another peer that joins by the ticket. Where it cannot, the logs of those that it asked say more.
     fn join(&self, ground: &Ground, name: &str, device: &Device) -> Result<(Peer, String), String> {
         let peer = Peer::init(ground.dir(), name, Some(device))?;
         let id = peer.id()?;
-        peer.ask(&["join", &self.ticket, "--yes"])?;
+        let joined = peer.ask(&["join", &self.ticket, "--yes"]);
+        joined.map_err(|why| {
+            let logs = [&peer, &self.host, &self.relay]
+                .map(|peer| format!("the log of {}:\n{}", peer.name, peer.log()));
+            format!("{why}\n{}", logs.join("\n"))
+        })?;
         Ok((peer, id))
     }
 }

@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use patchbay::{Device, Firewall, IpSupport, Lab, Nat, Router, RouterPreset};
+use patchbay::{Device, Firewall, IpSupport, Ix, Lab, Nat, Router, RouterBuilder, RouterPreset};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+/// The hardware address of every bridge. No two bridges are in one network.
+const BRIDGE: &str = "02:00:00:00:00:01";
 
 /// Enters a user namespace of this process's own and looks for what the networks are made with. To be called before any
 /// thread is started.
@@ -18,7 +22,7 @@ use tokio::runtime::Runtime;
 pub(crate) fn enter() -> Result<(), String> {
     patchbay::init_userns()
         .map_err(|why| format!("this machine gives no user namespace: {why:#}"))?;
-    for tool in ["nft", "tc"] {
+    for tool in ["nft", "tc", "ip"] {
         let found = Command::new(tool)
             .arg("-V")
             .stdout(Stdio::null())
@@ -100,8 +104,14 @@ impl Ground {
         let lab = runtime
             .block_on(Lab::builder().build())
             .map_err(|why| format!("this machine gives no network namespace: {why:#}"))?;
+        settle(&lab.ix())?;
         let dir = tempfile::tempdir().map_err(|why| format!("no temporary folder: {why}"))?;
         Ok(Self { runtime, lab, dir })
+    }
+
+    /// The network in which all routers without a provider meet.
+    pub(crate) fn exchange(&self) -> Ix {
+        self.lab.ix()
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -131,28 +141,89 @@ impl Ground {
                 let provider = self.lab.add_router(&format!("{name}-isp"));
                 let provider = provider.preset(RouterPreset::IspCgnat);
                 // Over IPv6 the two would meet without any translation.
-                let provider = provider.ip_support(IpSupport::V4Only).build();
-                let provider = self.runtime.block_on(provider);
-                let provider = provider.map_err(|why| format!("provider {name}: {why:#}"))?;
+                let provider = provider.ip_support(IpSupport::V4Only);
+                let provider = self.built(&format!("{name}-isp"), provider)?;
                 builder.nat(Nat::Moderate).upstream(provider.id())
             }
         };
-        let built = self.runtime.block_on(builder.build());
-        built.map_err(|why| format!("router {name}: {why:#}"))
+        self.built(name, builder)
     }
 
     /// A port-restricted router that lets no UDP out but questions to name servers.
     pub(crate) fn house_without_udp(&self, name: &str) -> Result<Router, String> {
         let builder = self.lab.add_router(name).nat(Nat::Moderate);
-        let built = builder.firewall(Firewall::CaptivePortal).build();
-        let built = self.runtime.block_on(built);
-        built.map_err(|why| format!("router {name}: {why:#}"))
+        self.built(name, builder.firewall(Firewall::CaptivePortal))
+    }
+
+    fn built(&self, name: &str, builder: RouterBuilder) -> Result<Router, String> {
+        let router = self.runtime.block_on(builder.build());
+        let router = router.map_err(|why| format!("router {name}: {why:#}"))?;
+        settle(&router)?;
+        Ok(router)
     }
 
     pub(crate) fn device(&self, name: &str, router: &Router) -> Result<Device, String> {
         let built = self.lab.add_device(name).iface("eth0", router.id()).build();
         let built = self.runtime.block_on(built);
         built.map_err(|why| format!("device {name}: {why:#}"))
+    }
+}
+
+/// A namespace with a bridge.
+pub(crate) trait Hub {
+    /// Starts a command in it.
+    fn start(&self, command: Command) -> Result<Child, String>;
+}
+
+impl Hub for Ix {
+    fn start(&self, command: Command) -> Result<Child, String> {
+        (self.spawn_command_sync(command)).map_err(|why| format!("{why:#}"))
+    }
+}
+
+impl Hub for Router {
+    fn start(&self, command: Command) -> Result<Child, String> {
+        (self.spawn_command_sync(command)).map_err(|why| format!("{why:#}"))
+    }
+}
+
+/// Gives each bridge an address that stays. Of itself a bridge has the lowest address of its ports, so that each house
+/// that is added may change it; a router that keeps the old one in its table reaches nobody until it asks again, half a
+/// minute and more later.
+fn settle(hub: &impl Hub) -> Result<(), String> {
+    for (bridge, _) in bridges(hub)? {
+        link(hub, &["set", "dev", &bridge, "address", BRIDGE])?;
+    }
+    Ok(())
+}
+
+/// The bridges of a namespace with their hardware addresses.
+pub(crate) fn bridges(hub: &impl Hub) -> Result<Vec<(String, String)>, String> {
+    let shown = link(hub, &["show", "type", "bridge"])?;
+    let shown: Vec<Value> = serde_json::from_slice(&shown).map_err(|why| why.to_string())?;
+    let text = |link: &Value, field| link[field].as_str().unwrap_or_default().to_owned();
+    let bridges = shown
+        .iter()
+        .map(|link| (text(link, "ifname"), text(link, "address")));
+    Ok(bridges.collect())
+}
+
+/// What `ip link` prints.
+fn link(hub: &impl Hub, arguments: &[&str]) -> Result<Vec<u8>, String> {
+    let mut command = Command::new("ip");
+    command.args(["-json", "link"]).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let line = || format!("`ip link {}`", arguments.join(" "));
+    let child = (hub.start(command)).map_err(|why| format!("{}: {why}", line()))?;
+    let said = child.wait_with_output();
+    let said = said.map_err(|why| format!("{}: {why}", line()))?;
+    match said.status.success() {
+        true => Ok(said.stdout),
+        false => Err(format!(
+            "{}: {}",
+            line(),
+            String::from_utf8_lossy(&said.stderr)
+        )),
     }
 }
 

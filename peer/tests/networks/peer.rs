@@ -163,15 +163,11 @@ impl Peer {
 
     /// Starts the daemon and waits until it answers.
     pub(crate) fn up(&self, options: &[&str]) -> Result<(), String> {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_file());
         let mut arguments = vec!["up"];
         arguments.extend(options);
         let mut command = self.command(&arguments);
         command.stdout(Stdio::null());
-        command.stderr(log.map_err(|why| why.to_string())?);
+        command.stderr(appended(&self.log_file())?);
         *self.daemon.borrow_mut() = Some(self.start(command)?);
         self.until("the daemon answers", ANSWER, || self.reach().is_some())
             .map(drop)
@@ -182,7 +178,8 @@ impl Peer {
         let out = self.home.with_extension("relay");
         let file = File::create(&out).map_err(|why| why.to_string())?;
         let mut command = self.command(&["relay", at, "--for", serves]);
-        command.stdout(file).stderr(Stdio::null());
+        let log = appended(&self.relay_log_file())?;
+        command.stdout(file).stderr(log);
         *self.daemon.borrow_mut() = Some(self.start(command)?);
         let mut address = None;
         self.until("the relay says where it is", ANSWER, || {
@@ -198,9 +195,16 @@ impl Peer {
         self.home.join("daemon.log")
     }
 
-    /// The end of what the daemon wrote for its owner.
+    /// What a relay that stands alone writes for its owner.
+    fn relay_log_file(&self) -> PathBuf {
+        self.home.with_extension("log")
+    }
+
+    /// The end of what the daemon or relay wrote for its owner.
     pub(crate) fn log(&self) -> String {
-        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
+        let log = fs::read_to_string(self.log_file());
+        let log = log.or_else(|_| fs::read_to_string(self.relay_log_file()));
+        let log = log.unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
     }
@@ -261,6 +265,11 @@ impl Peer {
         }
         end_processes(&self.home);
     }
+}
+
+fn appended(path: &Path) -> Result<File, String> {
+    let log = fs::OpenOptions::new().create(true).append(true).open(path);
+    log.map_err(|why| format!("{}: {why}", path.display()))
 }
 
 /// A text of an answer.
