@@ -136,7 +136,8 @@ impl Hosted {
         })
     }
 
-    /// Another peer that joins by the ticket. Where it cannot, the logs of those that it asked say more.
+    /// Another peer that joins by the ticket. Where it cannot, those that it asked say more: their logs, and how the host
+    /// is reached by then.
     fn join(&self, ground: &Ground, name: &str, device: &Device) -> Result<(Peer, String), String> {
         let peer = Peer::init(ground.dir(), name, Some(device))?;
         let id = peer.id()?;
@@ -144,7 +145,8 @@ impl Hosted {
         joined.map_err(|why| {
             let logs = [&peer, &self.host, &self.relay]
                 .map(|peer| format!("the log of {}:\n{}", peer.name, peer.log()));
-            format!("{why}\n{}", logs.join("\n"))
+            let reach = self.host.reach().unwrap_or_default();
+            format!("{why}\n{}\nthe host's reach: {reach}", logs.join("\n"))
         })?;
         Ok((peer, id))
     }

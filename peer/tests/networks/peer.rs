@@ -13,6 +13,8 @@ use super::ground::end_processes;
 
 /// How long a command may take that asks a daemon something.
 const ANSWER: Duration = Duration::from_secs(60);
+/// What a relay writes: whom it refuses, who comes and goes, and packets that it can pass on to nobody.
+const RELAY_LOG: &str = "warn,iroh_relay=debug,tributary_peer=debug";
 /// How often something that must happen is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -178,6 +180,9 @@ impl Peer {
         let out = self.home.with_extension("relay");
         let file = File::create(&out).map_err(|why| why.to_string())?;
         let mut command = self.command(&["relay", at, "--for", serves]);
+        if std::env::var_os("TRIBUTARY_LOG").is_none() {
+            command.env("TRIBUTARY_LOG", RELAY_LOG);
+        }
         let log = appended(&self.relay_log_file())?;
         command.stdout(file).stderr(log);
         *self.daemon.borrow_mut() = Some(self.start(command)?);
