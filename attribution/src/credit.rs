@@ -63,7 +63,7 @@ pub struct Offer {
 /// Whom a round pays beside its contributors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// Evaluators whose sheets count, ordered.
+    /// Evaluators whose sheets count, ordered, each as often as it has seats.
     pub evaluators: Vec<PeerId>,
     /// Members that signed the round's root, ordered, with their votes.
     pub signers: Vec<(PeerId, u64)>,

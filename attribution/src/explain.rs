@@ -13,6 +13,7 @@
 use tributary_protocol::aggregate;
 use tributary_protocol::entry::Score;
 use tributary_protocol::id::{MicroOpen, NanoNats, PeerId, Ppb, Round};
+use tributary_protocol::panel::Panel;
 
 use crate::credit::{self, CreditError, Offer, Outcome};
 use crate::fold::CertifiedRound;
@@ -164,23 +165,26 @@ pub struct Judgement {
     pub evaluator: PeerId,
     /// What it found.
     pub line: Score,
+    /// How often it counts: the evaluator's seats.
+    pub seats: usize,
     /// Whether the median rests on it.
     pub is_middle: bool,
 }
 
 impl MedianBasis {
-    /// Ranks what evaluators found of `peer`, of whom `evaluators` (ordered) might have said something; `None` where
-    /// none did. What `peer` said of itself is left out.
+    /// Ranks what evaluators found of `peer`, of a panel that might have said something; `None` where none did. What
+    /// `peer` said of itself is left out, and who has no seat counts for nothing.
     pub fn of(
         peer: &PeerId,
         found: impl IntoIterator<Item = (PeerId, Score)>,
-        evaluators: &[PeerId],
+        panel: &Panel,
     ) -> Option<Self> {
         let mut judgements: Vec<Judgement> = (found.into_iter())
             .filter(|(evaluator, _)| evaluator != peer)
             .map(|(evaluator, line)| Judgement {
                 evaluator,
                 line,
+                seats: panel.seats_of(&evaluator),
                 is_middle: false,
             })
             .collect();
@@ -188,13 +192,17 @@ impl MedianBasis {
         if judgements.is_empty() {
             return None;
         }
-        let expected = aggregate::judges(peer, evaluators);
+        let expected = panel.judges_of(peer);
         let needed = aggregate::needed(expected);
-        let lines: Vec<Score> = judgements.iter().map(|j| j.line).collect();
+        let seats = judgements.iter().enumerate();
+        let seats: Vec<(usize, Score)> = seats
+            .flat_map(|(at, j)| std::iter::repeat_n((at, j.line), j.seats))
+            .collect();
+        let lines: Vec<Score> = seats.iter().map(|(_, line)| *line).collect();
         let last = aggregate::final_score(*peer, &lines, expected);
         if lines.len() >= needed {
-            for at in aggregate::middle(lines.len(), expected) {
-                judgements[at].is_middle = true;
+            for seat in aggregate::middle(lines.len(), expected) {
+                judgements[seats[seat].0].is_middle = true;
             }
         }
         Some(Self {
@@ -370,15 +378,16 @@ mod tests {
         assert!(refused.to_string().contains("round 3"), "{refused}");
     }
 
-    fn evaluators(count: usize) -> Vec<PeerId> {
-        (0..count as u8).map(peer).collect()
+    fn evaluators(count: usize) -> Panel {
+        Panel::equal((0..count as u8).map(peer))
     }
 
     #[test]
     fn the_median_names_the_judgements_it_rests_on() {
         let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
         let of = |found: &[(PeerId, Score)], expected| {
-            MedianBasis::of(&peer(9), found.iter().copied(), &evaluators(expected)).expect("judged")
+            let panel = Panel::equal((1..=expected as u8).map(peer));
+            MedianBasis::of(&peer(9), found.iter().copied(), &panel).expect("judged")
         };
         let middle =
             |v: &MedianBasis| -> Vec<bool> { v.judgements.iter().map(|j| j.is_middle).collect() };
@@ -390,6 +399,18 @@ mod tests {
         let few = of(&found, 5);
         assert_eq!((few.score, middle(&few)), (NanoNats(0), vec![false; 3]));
         assert_eq!(MedianBasis::of(&peer(9), [], &evaluators(3)), None);
+    }
+
+    #[test]
+    fn a_judgement_counts_once_for_each_seat() {
+        let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
+        let panel = Panel::new([(peer(1), 4), (peer(2), 1), (peer(3), 1)]);
+        let median = MedianBasis::of(&peer(9), found, &panel).expect("judged");
+        assert_eq!((median.score, median.needed), (NanoNats(9), 5));
+        let middle: Vec<bool> = median.judgements.iter().map(|j| j.is_middle).collect();
+        assert_eq!(middle, [false, false, true]);
+        let own = MedianBasis::of(&peer(1), found, &panel).expect("judged");
+        assert_eq!((own.score, own.needed), (NanoNats(-1), 2));
     }
 
     #[test]
@@ -451,7 +472,7 @@ mod tests {
                 weight: 1,
             }];
             let certified = aggregate::final_scores(&views, &included, &evaluators);
-            prop_assert_eq!(certified.is_empty(), scores.len() < aggregate::needed(evaluators.len()));
+            prop_assert_eq!(certified.is_empty(), scores.len() < aggregate::needed(evaluators.seats()));
             let found = sheets.iter().map(|(peer, sheet)| (*peer, sheet.scores[0]));
             let verdict = MedianBasis::of(&peer(3), found, &evaluators);
             for certified in certified {

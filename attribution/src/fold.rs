@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId, Scope};
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::panel::Panel;
 use tributary_protocol::reject::Rejection;
 use tributary_protocol::round::{EntryRef, RoundValue};
 
@@ -45,6 +46,8 @@ pub struct Funding {
     pub deposited: MicroOpen,
     /// Members whose signatures under the root of the height before are certified now, ordered, with their votes.
     pub signers: Vec<(PeerId, u64)>,
+    /// Who judged the round before; whom it does not name has a seat.
+    pub panel: Panel,
 }
 
 impl Funding {
@@ -55,6 +58,7 @@ impl Funding {
         Self {
             deposited: MicroOpen(budget.saturating_mul(u128::from(manifest.plan.rounds))),
             signers: Vec::new(),
+            panel: Panel::default(),
         }
     }
 }
@@ -174,7 +178,12 @@ impl Chain {
             offer: self.offer,
             scores: self.significance.round(&value.scores),
             served: Served {
-                evaluators: value.sheets.iter().map(|sheet| sheet.author).collect(),
+                evaluators: (value.sheets.iter())
+                    .map(|sheet| sheet.author)
+                    .flat_map(|peer| {
+                        std::iter::repeat_n(peer, funding.panel.seats_of(&peer).max(1))
+                    })
+                    .collect(),
                 signers: funding.signers.clone(),
             },
         });

@@ -10,6 +10,7 @@
 //! Everything follows from the manifest and the certified bytes, so every peer and every auditor has the same books and
 //! signs the same root. A filing that comes to nothing changes nothing.
 
+mod anchored;
 mod fees;
 mod keeper;
 mod line;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
 use tributary_protocol::manifest::Manifest;
+use tributary_protocol::panel::Panel;
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::state::{self, Head};
 
@@ -41,7 +43,7 @@ pub use line::{Capacity, StatementLine};
 pub use payees::BIND_COOLDOWN;
 pub use proof::UnprovenError;
 pub use serving::Served;
-pub use settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, terms_of};
+pub use settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, bind_of, deployment_of, terms_of};
 
 /// A run's books as far as its certificates go.
 #[derive(Clone)]
@@ -73,7 +75,8 @@ impl RunBooks {
             rounds: Chain::new(manifest),
             books: Books::new(),
             payees,
-            settled: settlement.map(|terms| Box::new(Settled::new(run, terms))),
+            settled: settlement
+                .map(|terms| Box::new(Settled::new(run, terms, manifest.is_bonded()))),
             fees: FeeQueue::default(),
             filed: BTreeSet::new(),
         }
@@ -100,8 +103,14 @@ impl RunBooks {
         }
         let funding = match self.settled.is_some() {
             true => {
-                let votes = self.follow(manifest, value)?;
-                self.take_filings(value, filings, &votes)
+                let before = self.follow(manifest, value)?;
+                let nobody = Vec::new();
+                let votes = before.as_ref().map_or(&nobody, |head| &head.electorate);
+                let panel = before.as_ref().map(|head| head.panel.clone());
+                Funding {
+                    panel: panel.unwrap_or_default(),
+                    ..self.take_filings(value, filings, votes)
+                }
             }
             false => Funding::default(),
         };
@@ -126,16 +135,15 @@ impl RunBooks {
         Ok(made)
     }
 
-    /// Moves the head on; who had votes at this height, with what they weighed.
+    /// Moves the head on; what it was before.
     fn follow(
         &mut self,
         manifest: &Manifest,
         value: &RoundValue,
-    ) -> Result<Vec<(PeerId, u64)>, FoldError> {
+    ) -> Result<Option<Head>, FoldError> {
         let head = state::follow(manifest, self.run, self.head.as_ref(), value);
         let head = head.map_err(FoldError::Value)?;
-        let before = self.head.replace(head);
-        Ok(before.map(|head| head.electorate).unwrap_or_default())
+        Ok(self.head.replace(head))
     }
 
     /// What of the run's fees is given out at a height.
@@ -174,6 +182,9 @@ impl RunBooks {
         let Some(settled) = &mut self.settled else {
             return Funding::default();
         };
+        if let (Some(anchor), Some(head)) = (&value.anchor, &self.head) {
+            settled.take_anchor(round, anchor, &head.roster);
+        }
         let fresh = value.filings.iter().filter(|at| self.filed.insert(**at));
         let fresh: Vec<(EntryRef, &Entry)> = fresh
             .filter_map(|at| Some((*at, filings.get(at)?)))
@@ -215,6 +226,7 @@ impl RunBooks {
         Funding {
             deposited,
             signers: signers.copied().collect(),
+            panel: Panel::default(),
         }
     }
 

@@ -295,6 +295,11 @@ fn accounts(run: &ArchivedRun, manifest: &Manifest) -> Result<(u32, Vec<Fault>),
             format!("{peer} signed another root of the run's books than its records lead to");
         Fault::of(reason).in_run(run.id).at(height)
     };
-    let findings = dissent.into_iter().map(finding).collect();
+    let wrong = kept.settled().into_iter().flat_map(Settled::wrong_anchors);
+    let wrong = wrong.map(|height| {
+        let reason = "the anchor says something else of the test chain than its records lead to; stakes count as it says";
+        Fault::of(reason.to_owned()).in_run(run.id).at(*height)
+    });
+    let findings = dissent.into_iter().map(finding).chain(wrong).collect();
     Ok((books.balances_of(run.id).count() as u32, findings))
 }

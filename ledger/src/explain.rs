@@ -21,6 +21,7 @@ use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Score, ScoreSheet};
 use tributary_protocol::id::{MerkleRoot, MicroOpen, PeerId, Round};
 use tributary_protocol::manifest::{Aggregation, Manifest};
+use tributary_protocol::panel::Panel;
 use tributary_protocol::round::Included;
 use tributary_protocol::state::{self, Head};
 use tributary_protocol::update;
@@ -269,6 +270,13 @@ impl Walk<'_> {
         )
     }
 
+    /// Who might judge the round.
+    fn panel(&self) -> Panel {
+        let judged = self.next.round().previous();
+        let head = judged.and_then(|round| self.heads.get(round.0 as usize));
+        head.map(|head| head.panel.clone()).unwrap_or_default()
+    }
+
     /// The sheets that the next certificate counts, ranked.
     fn score(&self) -> Result<(ScorePart, Step), ExplainError> {
         let peer = self.found.peer();
@@ -283,7 +291,8 @@ impl Walk<'_> {
             .filter_map(|(author, (_, sheet))| Some((*author, line(sheet)?)))
             .collect();
         let certified = self.next.value.scores.iter().find(|s| s.peer == peer);
-        let verdict = MedianBasis::of(&peer, lines, &self.manifest.scoring.evaluators);
+        let panel = self.panel();
+        let verdict = MedianBasis::of(&peer, lines, &panel);
         let median = (verdict.as_ref()).map(|verdict| [verdict.score, verdict.luck]);
         if let (Some([score, luck]), Some(certified)) = (median, certified)
             && [score, luck] != [certified.score, certified.luck]
@@ -293,9 +302,10 @@ impl Walk<'_> {
                 certified: [certified.score, certified.luck],
             });
         }
-        let evaluators = aggregate::judges(&peer, &self.manifest.scoring.evaluators);
+        let evaluators = panel.judges_of(&peer);
         let needed = aggregate::needed(evaluators);
         let judgements = verdict.map(|v| v.judgements).unwrap_or_default();
+        let given: usize = judgements.iter().map(|judgement| judgement.seats).sum();
         let parts: Vec<SheetPart> = (judgements.iter())
             .map(|judgement| {
                 let (at, sheet) = sheets[&judgement.evaluator];
@@ -314,7 +324,7 @@ impl Walk<'_> {
             })
             .collect();
         let how = match certified {
-            Some(_) if parts.len() < needed => format!(
+            Some(_) if given < needed => format!(
                 "this evaluator's own sheet does not count for itself, and {} of the {evaluators} others sent one, \
                  fewer than the {needed} needed: not judged",
                 parts.len()

@@ -21,6 +21,7 @@ use tributary_protocol::id::{
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::{Manifest, RoundSplit, UpdateCodec};
+use tributary_protocol::panel::Panel;
 use tributary_protocol::round::{EntryRef, Included, Joined, RoundValue};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::state::{self, Head, RoundSources, Selection};
@@ -133,6 +134,7 @@ impl RunBuilder {
                 fingerprints: None,
                 beacon: chain(&builder.manifest, who).commitment(),
                 sketch: None,
+                bind: None,
             };
             Joined {
                 role,
@@ -320,7 +322,8 @@ impl RunBuilder {
             scores: judged.included.iter().enumerate().map(line).collect(),
         };
         self.say(who, Entry::SheetSeal(sheet.seal(&id(who))));
-        let seals = state::all_seals(&self.manifest);
+        let evaluators = self.manifest.scoring.evaluators.iter().copied();
+        let seals = Panel::equal(evaluators).all_seals();
         self.say(who, Entry::ScoreSheet(ShownSheet { sheet, seals }))
     }
 

@@ -97,9 +97,11 @@ pub struct RunFile {
     /// Whether members may hand the base on to those who lack it, which its licence has to allow.
     #[serde(default)]
     pub share_base: bool,
-    /// Peer ids of the evaluators; `self` is the peer that creates the run.
-    #[serde(default = "default_evaluators")]
-    pub evaluators: Vec<String>,
+    /// Peer ids of the evaluators; `self` is the peer that creates the run. None: that one, and where members are bonded
+    /// nobody.
+    pub evaluators: Option<Vec<String>>,
+    /// Where members are bonded: seats of the panel that is drawn for each round. None: [`EVALUATOR_SEATS`].
+    pub evaluator_seats: Option<u32>,
     /// Hold-out windows that each evaluator scores a round on.
     #[serde(default = "default_score_windows")]
     pub score_windows: u32,
@@ -159,9 +161,9 @@ pub struct RunFile {
     pub chain: ChainName,
 }
 
-fn default_evaluators() -> Vec<String> {
-    vec!["self".to_owned()]
-}
+/// Seats of a panel where the run's file says nothing: a median of seven stands against two liars.
+pub const EVALUATOR_SEATS: u32 = 7;
+
 fn default_tolerate() -> f64 {
     0.25
 }
@@ -357,6 +359,7 @@ impl RunFile {
             scoring: Scoring {
                 evaluators: self.evaluators(creator)?,
                 windows: self.score_windows,
+                seats: self.evaluator_seats()?,
             },
             membership: Membership {
                 committee: self.committee,
@@ -459,7 +462,8 @@ impl RunFile {
             .saturating_mul(u64::from(self.rounds));
         match (self.weights, self.full_weight_tokens) {
             (WeightsName::Trained, 0) => Ok(Weights::Trained),
-            (WeightsName::Trained, _) => Err(bound(
+            (WeightsName::Stake, 0) => Ok(Weights::Stake { least: 0 }),
+            (WeightsName::Trained | WeightsName::Stake, _) => Err(bound(
                 "full_weight_tokens",
                 "means something only with `weights = \"own\"`; remove one of them",
             )),
@@ -492,9 +496,42 @@ impl RunFile {
         })
     }
 
+    fn is_bonded(&self) -> bool {
+        self.weights == WeightsName::Stake
+    }
+
+    fn evaluator_seats(&self) -> Result<u32, RunFileError> {
+        let most = limits::MAX_EVALUATORS as u32;
+        match (self.is_bonded(), self.evaluator_seats) {
+            (false, None) => Ok(0),
+            (false, Some(_)) => Err(bound(
+                "evaluator_seats",
+                "means something only with `weights = \"stake\"`, where evaluators are drawn; name them in `evaluators`",
+            )),
+            (true, None) => Ok(EVALUATOR_SEATS),
+            (true, Some(seats)) if (1..=most).contains(&seats) => Ok(seats),
+            (true, Some(_)) => Err(bound(
+                "evaluator_seats",
+                &format!("must be between 1 and {most}"),
+            )),
+        }
+    }
+
     fn evaluators(&self, creator: PeerId) -> Result<Vec<PeerId>, RunFileError> {
+        let default = || match self.is_bonded() {
+            true => Vec::new(),
+            false => vec!["self".to_owned()],
+        };
+        let named = self.evaluators.clone().unwrap_or_else(default);
+        if self.is_bonded() && !named.is_empty() {
+            return Err(bound(
+                "evaluators",
+                "cannot be named with `weights = \"stake\"`: panels are drawn by stake among those who join as \
+                 evaluators; remove the key, and say how many seats are drawn with `evaluator_seats`",
+            ));
+        }
         let mut peers = Vec::new();
-        for text in &self.evaluators {
+        for text in &named {
             let peer = if text == "self" {
                 creator
             } else {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tributary_protocol::anchor::ChainFacts;
 use tributary_protocol::entry::Join;
 use tributary_protocol::event::{Command, Effect, Input, Notice, Record};
 use tributary_protocol::id::{Blob, BlobHash, BlobRef, PeerId, RunId};
@@ -93,6 +94,8 @@ impl DrivenNode for Node {
 pub(crate) enum Request<B> {
     /// A command of the owner; the sender hears once it is durable, or why the brain does not take it.
     Command(Command, oneshot::Sender<Result<(), String>>),
+    /// What the chain of a run's money says.
+    Chain(RunId, ChainFacts),
     /// A look at the brain between two inputs.
     Inspect(Box<dyn FnOnce(&B) + Send>),
     /// Compare what is known with these peers now, where they are connected.
@@ -307,6 +310,7 @@ impl<B: DrivenNode> Driver<B> {
                 }
                 self.command(command, answer);
             }
+            Request::Chain(run, facts) => self.feed(Input::Chain { run, facts }),
             Request::Inspect(look) => look(&self.parts.brain),
             Request::Compare(peers) => {
                 let connected = self.parts.net.connected();

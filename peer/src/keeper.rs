@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tributary_attribution::run_books::{Filer, RunBooks};
+use tributary_attribution::run_books::{Filer, RunBooks, Settled};
 use tributary_attribution::settlement::{Address, EvmKey};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Command;
@@ -100,6 +100,11 @@ impl Keeper {
         };
         if books.expected() != next {
             return false;
+        }
+        let facts = books.settled().and_then(Settled::chain_facts);
+        if let (Some(facts), Some(requests)) = (facts, self.requests.upgrade()) {
+            // A driver that has stopped asks for nothing more.
+            let _ = requests.send(Request::Chain(run, facts.clone())).await;
         }
         let filings = self.due(indexed.manifest(), books, &own);
         if filings.is_empty() {

@@ -408,6 +408,7 @@ fn whole_run(count: usize, parameters: usize, rounds: u32, schedule: FactorSched
             fingerprints: None,
             beacon: Digest::default(),
             sketch: None,
+            bind: None,
         };
         let join = Some(join.into());
         members.input(node, Input::Command(Command::Follow { run, join }));

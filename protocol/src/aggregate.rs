@@ -26,7 +26,7 @@ use crate::update::Packed;
 pub use gram::Gram;
 
 pub use rule::{Rule, Updates, combine_by};
-pub use score::{final_score, final_scores, judges, middle, needed};
+pub use score::{final_score, final_scores, middle, needed};
 pub use vector::{ContributionVector, Layout, advance, foresee, vectors};
 
 /// What a rule asks of an update.

@@ -14,7 +14,7 @@
 use crate::hash::{Digest, Domain};
 use crate::id::{PeerId, Round, RunId};
 use crate::limits;
-use crate::sortition::Sortition;
+use crate::sortition::{self, Sortition};
 
 /// The fractional part of the golden ratio, of 2^64.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -54,12 +54,10 @@ impl Committee {
             round,
             beacon,
         };
-        let mut members: Vec<(PeerId, u64)> = electorate.into_iter().collect();
-        members.retain(|(_, weight)| *weight > 0);
-        members.sort_by_cached_key(|(peer, _)| lot.rank(peer));
+        let mut members = lot.in_order(electorate);
         let start = lot.number();
         if members.len() > limits::MAX_COMMITTEE {
-            members = seats(&members, size.clamp(1, limits::MAX_COMMITTEE), start);
+            members = sortition::seats(&members, size.clamp(1, limits::MAX_COMMITTEE), start);
         }
         Self::seated(members, present, start)
     }
@@ -173,28 +171,6 @@ impl Committee {
             .find(|peer| self.contains(peer))
             .expect("somebody is present")
     }
-}
-
-/// `size` seats over weights: the points `(start + n) * total / size` for n from 0, where `start` is of 2^64.
-fn seats(members: &[(PeerId, u64)], size: usize, start: u64) -> Vec<(PeerId, u64)> {
-    let total: u128 = members.iter().map(|(_, weight)| u128::from(*weight)).sum();
-    let point = |seat: usize| {
-        // 2^32 offsets: the product with 2^62 of weight and 64 seats stays within u128.
-        let offset = u128::from(start >> 32) + ((seat as u128) << 32);
-        offset * total / ((size as u128) << 32)
-    };
-    let (mut out, mut seat, mut end) = (Vec::new(), 0, 0u128);
-    for (peer, weight) in members {
-        end += u128::from(*weight);
-        let first = seat;
-        while seat < size && point(seat) < end {
-            seat += 1;
-        }
-        if seat > first {
-            out.push((*peer, (seat - first) as u64));
-        }
-    }
-    out
 }
 
 /// `part` of 2^64, of `total`.

@@ -68,6 +68,8 @@ pub struct Join {
     /// updates weigh by own text. Opened once the join is certified or called, so that nobody can join with prints that
     /// it has seen.
     pub sketch: Option<Digest>,
+    /// The account whose stake the author joins with, where stake is asked for before anybody is admitted.
+    pub bind: Option<Bind>,
 }
 
 /// What a member does in a run.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::adapter::{Adapter, AdapterShape, Trainable};
 use crate::aggregate::ContributionVector;
+use crate::anchor::ChainFacts;
 use crate::entry::{Entry, Join, ScoreSheet};
 use crate::hash::Digest;
 use crate::id::{Blob, BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
@@ -63,6 +64,14 @@ pub enum Input {
         run: RunId,
         /// The sheet to sign.
         sheet: ScoreSheet,
+    },
+    /// The owner's client has read the chain of a run's money, at a block that is final. Later blocks come later; the same
+    /// may come again.
+    Chain {
+        /// The run.
+        run: RunId,
+        /// What it says.
+        facts: ChainFacts,
     },
     /// The owner of the machine wants something.
     Command(Command),

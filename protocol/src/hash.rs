@@ -85,6 +85,8 @@ pub enum Domain {
     Committee,
     /// The draw of the contributors of a round.
     Participants,
+    /// The draw of the evaluators of a round.
+    Evaluators,
     /// The order in which authors of filings are served.
     Filings,
     /// The account that a peer is paid at, where it names no other.
@@ -137,6 +139,7 @@ impl Domain {
             Self::BeaconLink => "tributary 1 beacon link",
             Self::Committee => "tributary 1 committee",
             Self::Participants => "tributary 1 participants",
+            Self::Evaluators => "tributary 1 evaluators",
             Self::ScoreSeed => "tributary 1 score seed",
             Self::SheetSeal => "tributary 1 sheet seal",
             Self::AdapterInit => "tributary 1 adapter init",

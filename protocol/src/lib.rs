@@ -21,6 +21,7 @@
 
 pub mod adapter;
 pub mod aggregate;
+pub mod anchor;
 pub mod audit;
 pub mod beacon;
 pub mod certificate;
@@ -41,6 +42,7 @@ pub mod manifest;
 pub mod merkle;
 pub mod node;
 pub mod outbox;
+pub mod panel;
 pub mod reject;
 pub mod replica;
 pub mod roster;

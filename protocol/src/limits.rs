@@ -123,6 +123,15 @@ pub const MAX_TOKENS: u64 = 1 << 48;
 pub const MAX_NANO_NATS: i64 = 1_000_000_000_000_000;
 /// Bytes of a person-given name (run, Datanet, shard, peer).
 pub const MAX_NAME_BYTES: usize = 64;
+/// Micro-OPEN of stake that counts for one member: weights of the largest roster stay within a quarter of u64. More than a
+/// quarter of all OPEN.
+pub const MAX_STAKE: u64 = 1 << 48;
+/// Stakes that one anchor changes: those of everybody whom a round admits.
+pub const MAX_ANCHORED_STAKES: usize = MAX_CHANGES_PER_ROUND;
+/// Channels that one anchor names: two and a half thousand bytes.
+pub const MAX_ANCHORED_CHANNELS: usize = 64;
+/// Blocks of a run's chain whose facts a member keeps: those that others may name while it has seen later ones.
+pub const MAX_CHAIN_FACTS: usize = 16;
 /// Evaluators of one run. The median needs few; each costs a scoring pass a round.
 pub const MAX_EVALUATORS: usize = 32;
 /// Members of one roster (scale beyond this is by sampling participants per round).

@@ -112,8 +112,12 @@ pub enum Privacy {
 /// Who scores rounds, and on how much.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Scoring {
-    /// The peers that score rounds. Each commits the Merkle root of its sealed hold-out when it joins.
+    /// The peers that score rounds. Each commits the Merkle root of its sealed hold-out when it joins. Nobody where
+    /// members are bonded.
     pub evaluators: Vec<PeerId>,
+    /// Where members are bonded: seats of the panel that is drawn for each round, by stake, among those who joined as
+    /// evaluators. Else 0.
+    pub seats: u32,
     /// Hold-out windows that each evaluator scores a round on.
     pub windows: u32,
 }
@@ -258,6 +262,13 @@ pub enum Weights {
         /// Own tokens of full weight. More of them weigh no more.
         full: u64,
     },
+    /// The same, in proportion to the member's stake ([`crate::anchor`]), by which seats and panels are drawn as well. So
+    /// an owner weighs the same under one name and under many.
+    Stake {
+        /// Stake without which nobody is admitted and nobody counts, micro-OPEN. 0 on the test chain alone, where
+        /// members bond after they were admitted.
+        least: u64,
+    },
 }
 
 /// Deadlines in milliseconds of the local monotonic clock.
@@ -308,6 +319,21 @@ impl Manifest {
     /// The run's name: hash of the canonical bytes.
     pub fn run_id(&self) -> RunId {
         RunId(hash::digest(Domain::Manifest, &codec::encode(self)))
+    }
+
+    /// Whether members show sketches of their text: updates weigh by own text.
+    pub fn opens_sketches(&self) -> bool {
+        matches!(self.updates.weights, Weights::Own { .. })
+    }
+
+    /// Whether members are bonded: admitted, drawn and weighed by stake.
+    pub fn is_bonded(&self) -> bool {
+        matches!(self.updates.weights, Weights::Stake { .. })
+    }
+
+    /// Whether a peer may join as an evaluator: it is named, or evaluators are drawn.
+    pub fn may_evaluate(&self, peer: &PeerId) -> bool {
+        self.is_bonded() || self.scoring.evaluators.binary_search(peer).is_ok()
     }
 
     /// The height after the last training round; it carries the last round's score sheets. The heights behind it are

@@ -11,6 +11,7 @@
 //! `certified`, what belongs to the open height in `height`; `run` says what follows what.
 
 mod agree;
+mod anchors;
 mod bounds;
 mod certified;
 mod close;
@@ -256,6 +257,12 @@ impl Node {
             Input::Scored { run, sheet } => {
                 if let Some(run) = self.runs.get_mut(&run) {
                     run.on_scored(&mut self.cx, sheet);
+                    run.advance(&mut self.cx);
+                }
+            }
+            Input::Chain { run, facts } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.on_chain(facts);
                     run.advance(&mut self.cx);
                 }
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bincode::{Decode, Encode};
 
+use crate::anchor::{Anchor, ChainBlock, ChainMoney};
 use crate::beacon;
 use crate::codec;
 use crate::entry::Role;
@@ -42,6 +43,24 @@ pub struct Member {
     pub open: Round,
     /// Requests for work since it last did any, counted up to [`limits::IDLE_REQUESTS`].
     pub idle: u8,
+    /// What anchors say of its stake; none before the run's first anchor.
+    pub stake: Option<AnchoredStake>,
+}
+
+/// What the last two anchors say of a member's stake, in micro-OPEN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct AnchoredStake {
+    /// The last one.
+    pub last: u64,
+    /// The one before; of a run with one anchor, the same.
+    pub before: u64,
+}
+
+impl AnchoredStake {
+    /// What counts: the lesser, so that nobody jumps in for one draw.
+    pub fn counting(&self) -> u64 {
+        self.last.min(self.before)
+    }
 }
 
 impl Member {
@@ -78,6 +97,7 @@ struct Departed {
 pub struct Roster {
     members: Vec<Member>,
     departed: Vec<Departed>,
+    anchored: Option<(ChainBlock, ChainMoney)>,
 }
 
 impl Roster {
@@ -105,6 +125,11 @@ impl Roster {
     pub fn get(&self, peer: &PeerId) -> Option<&Member> {
         let at = self.members.binary_search_by_key(peer, |m| m.peer).ok()?;
         Some(&self.members[at])
+    }
+
+    /// The block of the last anchor, and the run's money there.
+    pub fn anchored(&self) -> Option<(ChainBlock, ChainMoney)> {
+        self.anchored
     }
 
     /// Whether this peer is a member or has been one.
@@ -186,22 +211,7 @@ impl Roster {
         if !self.is_empty() {
             after.open(&value.openings)?;
         }
-        for entry in &value.leaves {
-            if !self.may_leave(entry) {
-                return contradiction("a leave entry of no member, or from before it joined");
-            }
-            let Some(at) = (after.members.iter()).position(|m| m.peer == entry.author) else {
-                return contradiction("a leave entry given twice");
-            };
-            let member = after.members.remove(at);
-            after.departed.push(Departed {
-                peer: entry.author,
-                opened: member.opened,
-                since: member.since,
-                seq: entry.seq,
-                index: entry.index,
-            });
-        }
+        after = after.left(value)?;
         for joined in &value.joins {
             if !self.may_join(&joined.entry) {
                 return contradiction("a join entry of a member, or from before it left");
@@ -220,6 +230,7 @@ impl Roster {
                 link: joined.beacon,
                 open: Round(0),
                 idle: 0,
+                stake: self.anchored.map(|_| AnchoredStake::default()),
             });
         }
         after.members.sort_unstable_by_key(|m| m.peer);
@@ -237,7 +248,63 @@ impl Roster {
         if after.members.len() + after.departed.len() > limits::MAX_MEMBERS {
             return Err(Rejection::Limit("members of a run"));
         }
-        Ok(after)
+        match &value.anchor {
+            Some(anchor) => after.anchor(anchor),
+            None => Ok(after),
+        }
+    }
+
+    /// The roster without those who leave with a value.
+    ///
+    /// # Errors
+    /// [`Rejection::Contradiction`] when somebody is no member, or said so before it joined.
+    pub(crate) fn left(mut self, value: &RoundValue) -> Result<Self, Rejection> {
+        let contradiction = |what| Err(Rejection::Contradiction(what));
+        for entry in &value.leaves {
+            if !self.may_leave(entry) {
+                return contradiction("a leave entry of no member, or from before it joined");
+            }
+            let Some(at) = (self.members.iter()).position(|m| m.peer == entry.author) else {
+                return contradiction("a leave entry given twice");
+            };
+            let member = self.members.remove(at);
+            self.departed.push(Departed {
+                peer: entry.author,
+                opened: member.opened,
+                since: member.since,
+                seq: entry.seq,
+                index: entry.index,
+            });
+        }
+        Ok(self)
+    }
+
+    /// The roster with what an anchor says of stakes.
+    ///
+    /// # Errors
+    /// [`Rejection::Contradiction`] when its block is not after that of the anchor before, or it names who is no member.
+    pub fn anchor(mut self, anchor: &Anchor) -> Result<Self, Rejection> {
+        let is_first = self.anchored.is_none();
+        if (self.anchored).is_some_and(|(block, _)| anchor.block.number <= block.number) {
+            return Err(Rejection::Contradiction(
+                "an anchor at no later block than the one before",
+            ));
+        }
+        self.anchored = Some((anchor.block, anchor.money));
+        let mut stakes = anchor.stakes.iter().copied().peekable();
+        for member in &mut self.members {
+            let changed = stakes.next_if(|(peer, _)| *peer == member.peer);
+            let before = member.stake.unwrap_or_default().last;
+            let last = changed.map_or(before, |(_, stake)| stake);
+            let before = if is_first { last } else { before };
+            member.stake = Some(AnchoredStake { last, before });
+        }
+        match stakes.next() {
+            None => Ok(self),
+            Some(_) => Err(Rejection::Contradiction(
+                "an anchor with stake of no member",
+            )),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::anchor::Anchor;
 use crate::codec;
 use crate::entry::Role;
 use crate::hash::{self, Digest, Domain, Hasher};
@@ -63,6 +64,8 @@ pub struct RoundValue {
     pub scores: Vec<FinalScore>,
     /// What is filed for the books ([`crate::filing`]), ordered.
     pub filings: Vec<EntryRef>,
+    /// What the chain of the run's money said; only where members are bonded.
+    pub anchor: Option<Anchor>,
 }
 
 /// One included contribution.

@@ -52,4 +52,46 @@ impl Sortition<'_> {
         ranks.sort_unstable();
         ranks.into_iter().map(|(_, peer)| peer).collect()
     }
+
+    /// Peers with a weight, in the order of the lot.
+    pub(crate) fn in_order(
+        &self,
+        weights: impl IntoIterator<Item = (PeerId, u64)>,
+    ) -> Vec<(PeerId, u64)> {
+        let mut weights: Vec<(PeerId, u64)> = weights.into_iter().collect();
+        weights.retain(|(_, weight)| *weight > 0);
+        weights.sort_by_cached_key(|(peer, _)| self.rank(peer));
+        weights
+    }
+
+    /// `size` seats drawn by weight: who has some, and how many, in the order of the lot.
+    pub(crate) fn seats(
+        &self,
+        weights: impl IntoIterator<Item = (PeerId, u64)>,
+        size: usize,
+    ) -> Vec<(PeerId, u64)> {
+        seats(&self.in_order(weights), size, self.number())
+    }
+}
+
+/// `size` seats over weights: the points `(start + n) * total / size` for n from 0, where `start` is of 2^64.
+pub(crate) fn seats(members: &[(PeerId, u64)], size: usize, start: u64) -> Vec<(PeerId, u64)> {
+    let total: u128 = members.iter().map(|(_, weight)| u128::from(*weight)).sum();
+    let point = |seat: usize| {
+        // 2^32 offsets: the product with 2^62 of weight and 64 seats stays within u128.
+        let offset = u128::from(start >> 32) + ((seat as u128) << 32);
+        offset * total / ((size as u128) << 32)
+    };
+    let (mut out, mut seat, mut end) = (Vec::new(), 0, 0u128);
+    for (peer, weight) in members {
+        end += u128::from(*weight);
+        let first = seat;
+        while seat < size && point(seat) < end {
+            seat += 1;
+        }
+        if seat > first {
+            out.push((*peer, (seat - first) as u64));
+        }
+    }
+    out
 }

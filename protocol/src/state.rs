@@ -21,12 +21,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::adapter::Adapter;
+use crate::anchor::Anchor;
 use crate::entry::{Contribution, Entry};
 use crate::hash::Digest;
 use crate::id::{BlobHash, BlobRef, PeerId, Round, RunId, StateHash};
 use crate::limits;
 use crate::logset::LogSet;
 use crate::manifest::Manifest;
+use crate::panel::Panel;
 use crate::reject::Rejection;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Joined, Missed, Opened, RoundValue, state_hash};
@@ -36,9 +38,9 @@ use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use filings::{choose_filings, may_file};
 pub use membership::{committee, next_beacon};
-use membership::{draw, electorate, roster_after};
+use membership::{draw, electorate, panel, roster_after};
 pub use result::RoundResult;
-pub use sheets::{all_seals, sheet_fits, timely_sheets};
+pub use sheets::{sheet_fits, timely_sheets};
 pub use step::{Derived, Step, StepKey, Stepped, advanced};
 
 /// What certificates alone prove of a run.
@@ -63,6 +65,8 @@ pub struct Head {
     pub participants: Vec<PeerId>,
     /// Whether there are contributors that were not drawn.
     pub is_sampled: bool,
+    /// Who judges that round, once the next height is open: named, or drawn by a beacon that contributors did not know.
+    pub panel: Panel,
 }
 
 impl Head {
@@ -128,9 +132,11 @@ pub fn follow(
         return contradiction("state hash does not follow from adapter, roster and beacon");
     }
     // The genesis has nobody before it.
-    let electorate = electorate(manifest, head.map_or(&roster, |head| &head.roster));
+    let before = head.map_or(&roster, |head| &head.roster);
+    let electorate = electorate(manifest, before);
     let most = manifest.plan.participants as usize;
     let is_sampled = roster.contributors().count() > most;
+    let panel = panel(manifest, before, &roster, (round, &value.beacon));
     let mut participants = draw(run, round, &value.beacon, &roster, most);
     participants.sort_unstable();
     Ok(Head {
@@ -143,6 +149,7 @@ pub fn follow(
         electorate,
         participants,
         is_sampled,
+        panel,
     })
 }
 
@@ -246,7 +253,7 @@ pub fn check(
 ) -> Result<(), Rejection> {
     follow(manifest, value.run, head, value)?;
     check_entries(manifest, head, value, sources)?;
-    if sheets::final_scores(manifest, value, sources) != value.scores {
+    if sheets::final_scores(head, value, sources) != value.scores {
         return Err(Rejection::Contradiction(
             "final scores do not follow from the sheets",
         ));
@@ -326,7 +333,7 @@ fn check_entries(
         }
     }
     filings::check(manifest, head, value, sources.log)?;
-    sheets::check(manifest, head, value, sources)
+    sheets::check(head, value, sources)
 }
 
 /// Whether nothing of the `same` kind by the same author stands before an entry: whoever committed in time may not
@@ -373,6 +380,8 @@ pub struct Selection {
     pub sheets: Vec<EntryRef>,
     /// Filings, any order.
     pub filings: Vec<EntryRef>,
+    /// What the chain said.
+    pub anchor: Option<Anchor>,
     /// The attempt that the value is put up in.
     pub attempt: u32,
     /// The proposer's link for the height.
@@ -433,9 +442,10 @@ pub fn draft(
         sheets: selection.sheets,
         scores: Vec::new(),
         filings: selection.filings,
+        anchor: selection.anchor,
     };
     check_entries(manifest, head, &value, sources)?;
-    value.scores = sheets::final_scores(manifest, &value, sources);
+    value.scores = sheets::final_scores(head, &value, sources);
     Ok(value)
 }
 

@@ -25,6 +25,7 @@ mod grind;
 mod instead;
 mod late_deposit;
 mod lie_sketch;
+mod lying_client;
 mod lying_receipt;
 mod omit;
 mod pick_sheets;
@@ -170,6 +171,7 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("false_root", "Signs another root than its books lead to", Attack::new(|_| Box::new(false_root::FalseRoot)));
     add("silent_server", "A server that claims its fees and files no answers", Attack::new(|_| Box::new(silent_server::SilentServer)));
     add("greedy_server", "A server that names itself in the shares of all its answers, and files them twice", Attack::new(|_| Box::new(greedy_server::GreedyServer)));
+    add("lying_client", "Its chain client says that its friends and it have all stake", Attack::new(|_| Box::new(lying_client::LyingClient)));
     add("flood_filings", "Files as much as it can, so that others wait", Attack::new(|_| Box::new(flood_filings::FloodFilings)));
     add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
     add("scale", "A hundred times what its training gave", poisons(Poison::Scale));

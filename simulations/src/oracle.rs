@@ -210,6 +210,17 @@ impl Oracle {
         self.violations
     }
 
+    /// A certificate took over what no honest member can have read of the run's chain.
+    pub fn invented_anchor(&mut self, at: Micros, peer: usize, what: String) {
+        if !self.is_hopeless() && self.overrun().is_none() {
+            self.broken(
+                at,
+                Some(peer),
+                ("certificates say of a chain what is there", what),
+            );
+        }
+    }
+
     fn broken(&mut self, at: Micros, peer: Option<usize>, (promise, what): Broken) {
         let known = |v: &Violation| v.promise == promise && v.peer == peer;
         if !self.violations.iter().any(known) {

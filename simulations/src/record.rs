@@ -171,6 +171,7 @@ pub fn input_kind(input: &Input) -> &'static str {
         Input::BlobFailed(_) => "blob failed",
         Input::Trained(_) => "trained",
         Input::Scored { .. } => "scored",
+        Input::Chain { .. } => "chain",
         Input::Command(_) => "command",
     }
 }

@@ -72,6 +72,9 @@ pub struct Scenario {
     /// How wrong clocks are.
     #[serde(default)]
     pub clock: ClockPlan,
+    /// What a modelled chain is like.
+    #[serde(default)]
+    pub chain: ChainPlan,
     /// Peers that come later.
     #[serde(default)]
     pub joins: Vec<Change>,
@@ -137,6 +140,9 @@ pub struct RunPlan {
     /// Own tokens of full weight (`own`).
     #[serde(default)]
     pub full_weight_tokens: u64,
+    /// Seats of the panel that is drawn for each round (`stake`).
+    #[serde(default)]
+    pub evaluator_seats: u32,
     /// Which factors move when.
     pub schedule: ScheduleName,
 }
@@ -221,6 +227,28 @@ pub struct StorePlan {
 impl Default for StorePlan {
     fn default() -> Self {
         Self { sync_ms: [1, 4] }
+    }
+}
+
+/// What a modelled chain is like (`run.chain = "modelled"`).
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainPlan {
+    /// Milliseconds from block to block.
+    pub block_ms: u64,
+    /// Share of the members whose stake changes with a block.
+    pub moves: f64,
+    /// Share of the blocks of which a member's node first says what a reorganisation takes back.
+    pub reorgs: f64,
+}
+
+impl Default for ChainPlan {
+    fn default() -> Self {
+        Self {
+            block_ms: 4_000,
+            moves: 0.05,
+            reorgs: 0.1,
+        }
     }
 }
 

@@ -8,6 +8,8 @@ mod carry;
 mod cast;
 mod faults;
 mod lies;
+mod membership;
+mod modelled;
 mod serving;
 mod settle;
 mod told;
@@ -21,10 +23,9 @@ use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tributary_protocol::entry::Join;
-use tributary_protocol::event::{Command, Input, JoinRequest, ScoreTask, Timer};
-use tributary_protocol::hash::{self, Digest, Domain, Hasher};
-use tributary_protocol::id::{MerkleRoot, PeerId, Round, RunId};
+use tributary_protocol::event::{Input, ScoreTask, Timer};
+use tributary_protocol::hash::{self, Domain, Hasher};
+use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::log;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::node::{Node, NodeConfig, Resources, RestoreError};
@@ -174,6 +175,7 @@ pub struct World {
     gossip_id: u64,
     token: u64,
     ledgers: settle::Ledgers,
+    reading: modelled::Reading,
     /// Where somebody reads how far it is.
     progress: Option<Progress>,
 }
@@ -218,6 +220,7 @@ impl World {
             gossip_id: 0,
             token: 0,
             ledgers: settle::Ledgers::default(),
+            reading: modelled::Reading::default(),
             progress: None,
             scenario,
             machines,
@@ -434,6 +437,7 @@ impl World {
             self.reached(round);
         }
         self.keep_books(at);
+        self.read_chain(at);
     }
 
     fn is_over(&mut self) -> bool {
@@ -443,6 +447,7 @@ impl World {
     }
 
     fn conclude(mut self) -> Outcome {
+        self.check_anchors();
         self.oracle.conclude(self.now, &self.machines);
         for (at, machine) in self.machines.iter().enumerate() {
             let state = crate::oracle::final_state(machine, &self.run);
@@ -539,58 +544,6 @@ impl World {
             }
             Err(panic) => self.oracle.panicked(self.now, at, "restore", &panic),
         }
-    }
-
-    /// The owner asks a machine to take part (again, if a crash swallowed the wish).
-    fn invite(&mut self, at: usize) {
-        self.trace.tell(self.now, Some(at), What::Invited);
-        let machine = &mut self.machines[at];
-        machine.invited = true;
-        let Some(node) = machine.node.as_ref() else {
-            return;
-        };
-        let view = node.run(&self.run);
-        if view.is_some_and(|view| view.join().is_some()) {
-            return;
-        }
-        let opens = at == 0 && view.is_none();
-        let join = Join {
-            name: format!("peer-{at:02}"),
-            role: machine.role,
-            root: MerkleRoot(hash::digest(Domain::Simulation, &machine.seed)),
-            tokens: self.learner.tokens(at),
-            fingerprints: None,
-            beacon: Digest::default(),
-            sketch: None,
-        };
-        if opens {
-            let manifest = Box::new(self.manifest.clone());
-            self.feed(at, Input::Command(Command::Create(manifest)));
-        }
-        let run = self.run;
-        self.feed(
-            at,
-            Input::Command(Command::Follow {
-                run,
-                join: Some(JoinRequest {
-                    join,
-                    sketch: Some(self.learner.sketch(run, at)),
-                }),
-            }),
-        );
-    }
-
-    fn leave(&mut self, at: usize) {
-        self.machines[at].leaving = true;
-        let node = self.machines[at].node.as_ref();
-        if node.is_some_and(|node| node.run(&self.run).is_none()) {
-            // A run may begin without a member that was slow to follow it: its owner leaves once it does.
-            let later = self.now + ms(1_000);
-            return self.schedule(later, Event::Fault(faults::Fault::Leave(at)));
-        }
-        self.trace.tell(self.now, Some(at), What::Leaving);
-        let run = self.run;
-        self.feed(at, Input::Command(Command::Leave(run)));
     }
 
     fn carry_out(&mut self, at: usize) {

@@ -285,6 +285,7 @@ fn a_round_is_paid_by_what_was_deposited_before_it_began_and_by_that_once() {
         let funding = Funding {
             deposited,
             signers: Vec::new(),
+            panel: Panel::default(),
         };
         for fact in chain.push(&manifest, &value, &funding).expect("a chain") {
             if let Fact::Round(round) = fact {

@@ -21,7 +21,6 @@ use super::settled::Settled;
 use crate::fee::{Shaped, Source};
 use crate::money::MAX_AMOUNT;
 use crate::settlement::{Address, Agreement, BaseUnits, Signature};
-use crate::test_chain::TestChain;
 use crate::voucher::{ChannelConfig, ChannelId};
 
 /// Heights within which a channel is claimed for answers that were filed. Then their server files them again.
@@ -52,22 +51,14 @@ pub(super) struct FeeQueue {
 impl Settled {
     /// The channel that answers of a server name, if it pays this run's till.
     pub fn channel_of(&self, server: Address, answers: &Answers) -> Option<ChannelConfig> {
-        let chain = self.chain()?;
         Some(ChannelConfig {
             payer: Address(answers.payer.0),
             payer_authorizer: Address(answers.payer_authorizer.0),
-            receiver: chain.till(self.key()),
+            receiver: self.till(),
             receiver_authorizer: server,
-            token: TestChain::deployed().token,
+            token: self.token(),
             withdraw_delay_s: answers.withdraw_delay_s,
             salt: answers.salt,
-        })
-    }
-
-    fn claimed(&self, channel: ChannelId) -> MicroOpen {
-        let chain = self.chain();
-        chain.map_or(MicroOpen(0), |chain| {
-            chain.channel(channel).claimed.to_micro_floor()
         })
     }
 
@@ -133,7 +124,7 @@ impl FeeQueue {
         let Some(config) = settled.channel_of(server, answers) else {
             return;
         };
-        let channel = config.id(&TestChain::deployed().channels_deployment());
+        let channel = config.id(&settled.channels());
         let live = self.announced.iter().filter(|one| one.channel == channel);
         let filed = live.map(|one| one.to).max().unwrap_or_default();
         if answers.before < filed || answers.before < settled.claimed(channel) {
@@ -156,10 +147,7 @@ impl FeeQueue {
         settled: &Settled,
         round: Round,
     ) -> Vec<(Source, MicroOpen, Shaped)> {
-        let Some(chain) = settled.chain() else {
-            return Vec::new();
-        };
-        let swept = chain.run(settled.key()).fees.to_micro_floor();
+        let swept = settled.swept();
         let mut free = swept.0.saturating_sub(self.spent.0);
         let mut out = Vec::new();
         let mut reserved = 0;

@@ -65,7 +65,8 @@ impl RunBooks {
         let is_member = (self.head()).is_some_and(|head| head.roster.get(&filer.peer).is_some());
         let view = settled.chain().map(|chain| chain.run(settled.key()));
         let is_funded = view.is_some_and(|view| view.deposited.max(view.fees) > BaseUnits(0));
-        if !(is_sponsor || is_member && is_funded) {
+        let counts = is_funded || manifest.is_bonded();
+        if !(is_sponsor || is_member && counts) {
             return duties;
         }
         let binds = pending.iter().any(|entry| matches!(entry, Entry::Bind(_)));

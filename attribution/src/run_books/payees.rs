@@ -27,6 +27,8 @@ struct Binding {
 #[derive(Clone, Default)]
 pub(super) struct Payees {
     bound: BTreeMap<PeerId, Binding>,
+    /// Whose stake an account's is: the peer that bound it first, as long as it does.
+    staked_by: BTreeMap<Address, PeerId>,
     paid: BTreeMap<Address, MicroOpen>,
     lines: Vec<StatementLine>,
     sum: LineSum,
@@ -41,7 +43,8 @@ pub(super) struct Payees {
 impl Payees {
     /// A height begins.
     pub(super) fn begin(&mut self, round: Round) {
-        for binding in self.bound.values_mut() {
+        let mut moved = Vec::new();
+        for (peer, binding) in &mut self.bound {
             if let Some((account, from)) = binding.next
                 && round >= from
             {
@@ -49,8 +52,26 @@ impl Payees {
                     account,
                     next: None,
                 };
+                moved.push((*peer, account));
             }
         }
+        for (peer, account) in moved {
+            self.stake(peer, account);
+        }
+    }
+
+    /// An account's stake is one peer's, however many are paid there, or it would count for each.
+    fn stake(&mut self, peer: PeerId, account: Address) {
+        let holder = self.staked_by.get(&account);
+        if holder.is_none_or(|holder| self.account(holder) != Some(account)) {
+            self.staked_by.insert(account, peer);
+        }
+    }
+
+    /// Each peer with the account whose stake is its own, ordered by peer.
+    pub(super) fn stakers(&self) -> impl Iterator<Item = (PeerId, Address)> {
+        let own = |(peer, account): &(PeerId, Address)| self.staked_by.get(account) == Some(peer);
+        self.bound().filter(own)
     }
 
     /// A peer says at a height where it is paid.
@@ -65,6 +86,7 @@ impl Payees {
             next: None,
         };
         self.bound.insert(peer, binding);
+        self.stake(peer, account);
         let waited = self.waiting.remove(&peer).unwrap_or_default();
         let (payable, late): (Vec<_>, Vec<_>) =
             (waited.into_iter()).partition(|line| !self.is_closed || line.capacity.is_of_fees());

@@ -39,14 +39,13 @@ impl Settled {
     /// What channels have to be so that a server is paid through them for the run's adapters, and the contract that holds
     /// them. None where the run settles on no chain that is known here.
     pub fn requirements(&self, server: Address) -> Option<(Requirements, Deployment)> {
-        let deployed = TestChain::deployed();
         let requirements = Requirements {
-            receiver: self.chain()?.till(self.key()),
+            receiver: self.till(),
             receiver_authorizer: server,
-            token: deployed.token,
+            token: self.token(),
             withdraw_delay_s: MIN_WITHDRAW_DELAY_S,
         };
-        Some((requirements, deployed.channels_deployment()))
+        Some((requirements, self.channels()))
     }
 
     /// What a server files so that a channel has the `amount` that its payer signed for. The payer's test OPEN comes from the

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use tributary_protocol::filing::{self, Bind, RootSignature};
+use tributary_protocol::anchor::{Anchor, ChainFacts};
+use tributary_protocol::filing::{self, Bind, EvmAddress, EvmSignature, RootSignature};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
 use tributary_protocol::manifest::{Settlement, SettlementChain};
+use tributary_protocol::roster::Roster;
 
+use super::anchored::{Anchored, OwnFacts, block_of};
 use super::payees::Payees;
 use crate::settlement::{
-    Address, Balances, BaseUnits, Binding, ChainId, Deployment, Keccak, Key, Root, Signature, Terms,
+    Address, Balances, BaseUnits, Binding, ChainId, Deployment, EvmKey, Keccak, Key, Root,
+    Signature, Terms,
 };
 use crate::test_chain::{Outcome, TestChain, Transaction};
+use crate::voucher::{self, ChannelId};
 
 /// Seconds of the test chain's time between two heights: time follows rounds.
 pub const SECONDS_PER_HEIGHT: u64 = 60;
@@ -31,6 +36,27 @@ pub fn terms_of(run: RunId, settlement: &Settlement) -> Terms {
         window_s: settlement.window_s.into(),
         cooldown_s: settlement.cooldown_s.into(),
         halt_s: settlement.halt_s.into(),
+    }
+}
+
+/// Where the contract of a run's money lies.
+pub fn deployment_of(settlement: &Settlement) -> Deployment {
+    match settlement.chain {
+        SettlementChain::Test => TestChain::deployed().settlement_deployment(),
+        SettlementChain::Evm { id, contract, .. } => Deployment {
+            chain: ChainId(id),
+            contract: Address(contract.0),
+        },
+    }
+}
+
+/// An account's word that a peer of a run is paid there, and that the account's stake is the peer's.
+pub fn bind_of(run: RunId, settlement: &Settlement, peer: PeerId, key: &EvmKey) -> Bind {
+    let run = terms_of(run, settlement).key();
+    let digest = Binding { run, peer }.digest(&deployment_of(settlement));
+    Bind {
+        account: EvmAddress(key.address().0),
+        signature: EvmSignature(*key.sign(&digest).as_bytes()),
     }
 }
 
@@ -58,13 +84,22 @@ impl SignedRoot {
     }
 }
 
+/// The chain of a run's money.
+#[derive(Clone)]
+enum RunChain {
+    /// The test chain, run here; where members are bonded, with what anchors have to say of it.
+    Test(Box<TestChain>, Option<OwnFacts>),
+    /// A real one, as anchors tell of it.
+    Real(Anchored),
+}
+
 /// A run's money on its chain.
 #[derive(Clone)]
 pub struct Settled {
     terms: Terms,
     key: Key,
     deployment: Deployment,
-    chain: Option<TestChain>,
+    chain: RunChain,
     roots: BTreeMap<Round, SignedRoot>,
     /// Members that signed another state of the test chain or another root than follows here, with the height.
     dissent: BTreeMap<(Round, PeerId), RootSignature>,
@@ -73,23 +108,22 @@ pub struct Settled {
 }
 
 impl Settled {
-    pub(super) fn new(run: RunId, settlement: &Settlement) -> Self {
+    pub(super) fn new(run: RunId, settlement: &Settlement, is_bonded: bool) -> Self {
         let terms = terms_of(run, settlement);
-        let (deployment, chain) = match settlement.chain {
+        let chain = match settlement.chain {
             SettlementChain::Test => {
-                let deployed = TestChain::deployed();
-                (deployed.settlement_deployment(), Some(TestChain::new()))
+                let facts = is_bonded.then(OwnFacts::default);
+                RunChain::Test(Box::new(TestChain::new()), facts)
             }
-            SettlementChain::Evm { id, contract } => {
-                let contract = Address(contract.0);
-                let chain = ChainId(id);
-                (Deployment { chain, contract }, None)
-            }
+            SettlementChain::Evm { token, .. } => RunChain::Real(Anchored {
+                token: Address(token.0),
+                ..Anchored::default()
+            }),
         };
         Self {
             key: terms.key(),
             terms,
-            deployment,
+            deployment: deployment_of(settlement),
             chain,
             roots: BTreeMap::new(),
             dissent: BTreeMap::new(),
@@ -145,8 +179,9 @@ impl Settled {
         round: Round,
         sent: impl Iterator<Item = (Address, &'a filing::Transaction)>,
     ) -> MicroOpen {
-        let Some(chain) = &mut self.chain else {
-            return MicroOpen(0);
+        let chain = match &mut self.chain {
+            RunChain::Test(chain, _) => chain,
+            RunChain::Real(anchored) => return anchored.money.deposited,
         };
         let transactions: Vec<Transaction> = sent
             .map(|(from, transaction)| Transaction {
@@ -186,7 +221,7 @@ impl Settled {
             lines: payees.line_sum().root(),
             closed: is_closed,
         };
-        let chain = self.chain.as_ref();
+        let chain = self.chain();
         let signed = SignedRoot {
             digest: root.digest(&self.deployment),
             root,
@@ -195,8 +230,76 @@ impl Settled {
             lines: payees.lines().len(),
             signatures: BTreeMap::new(),
         };
+        let state = signed.chain;
         self.roots.insert(round, signed);
         self.forget_roots();
+        let stakes = self.stakers(payees);
+        if let (RunChain::Test(_, Some(facts)), Some(state)) = (&mut self.chain, state) {
+            facts.note(ChainFacts {
+                block: block_of(round, state),
+                stakes,
+                ..ChainFacts::default()
+            });
+        }
+    }
+
+    /// Takes over, or holds against the test chain, what a certified value says of the chain; `roster` is that after it.
+    pub(super) fn take_anchor(&mut self, round: Round, anchor: &Anchor, roster: &Roster) {
+        match &mut self.chain {
+            RunChain::Test(_, Some(facts)) => facts.check(round, anchor),
+            RunChain::Test(_, None) => {}
+            RunChain::Real(anchored) => anchored.take(anchor, roster),
+        }
+    }
+
+    /// What the test chain says after the last height, for anchors: of bonded runs.
+    pub fn chain_facts(&self) -> Option<&ChainFacts> {
+        match &self.chain {
+            RunChain::Test(_, facts) => facts.as_ref()?.last(),
+            RunChain::Real(_) => None,
+        }
+    }
+
+    /// Heights whose anchor says something else than the test chain did.
+    pub fn wrong_anchors(&self) -> &[Round] {
+        match &self.chain {
+            RunChain::Test(_, Some(facts)) => &facts.wrong,
+            RunChain::Test(_, None) | RunChain::Real(_) => &[],
+        }
+    }
+
+    /// Fees that came into the contract, ever.
+    pub(super) fn swept(&self) -> MicroOpen {
+        match &self.chain {
+            RunChain::Test(chain, _) => chain.run(self.key).fees.to_micro_floor(),
+            RunChain::Real(anchored) => anchored.money.fees,
+        }
+    }
+
+    /// What was claimed of a channel, ever.
+    pub(super) fn claimed(&self, channel: ChannelId) -> MicroOpen {
+        match &self.chain {
+            RunChain::Test(chain, _) => chain.channel(channel).claimed.to_micro_floor(),
+            RunChain::Real(anchored) => anchored.claimed.get(&channel).copied().unwrap_or_default(),
+        }
+    }
+
+    /// The one token that the contract holds.
+    pub fn token(&self) -> Address {
+        match &self.chain {
+            RunChain::Test(..) => TestChain::deployed().token,
+            RunChain::Real(anchored) => anchored.token,
+        }
+    }
+
+    /// Where the run's fees arrive.
+    pub fn till(&self) -> Address {
+        self.deployment.till(self.key)
+    }
+
+    /// Where channels are held that pay the run's till.
+    pub fn channels(&self) -> Deployment {
+        voucher::stock(self.deployment.chain)
     }
 
     /// Keeps the newest roots, and what the chain has accepted or waits for.
@@ -211,7 +314,7 @@ impl Settled {
     }
 
     fn on_chain(&self) -> [Option<u64>; 2] {
-        let view = self.chain.as_ref().map(|chain| chain.run(self.key));
+        let view = self.chain().map(|chain| chain.run(self.key));
         let pending = view.and_then(|view| view.pending);
         [
             view.map(|view| view.accepted.height),
@@ -222,8 +325,8 @@ impl Settled {
     /// Whether the contract holds at least what came and has not left, and no more of deposit and of fees is promised than
     /// came. It may hold more: bonds of challengers, stake of who is paid nowhere any more, and what anybody sent it.
     pub(super) fn is_conserved(&self, payees: &Payees) -> bool {
-        let Some(chain) = &self.chain else {
-            return true;
+        let Some(chain) = self.chain() else {
+            return self.is_covered();
         };
         let run = chain.run(self.key);
         let stakes = payees
@@ -231,20 +334,37 @@ impl Settled {
             .map(|account| chain.stake(self.key, account).all().0);
         let came = run.deposited.0 + run.fees.0 + stakes.sum::<u128>();
         let left = run.paid.0 + run.reclaimed.0;
-        let is_covered = self.roots.last_key_value().is_none_or(|(_, signed)| {
+        chain.balance(self.deployment.contract).0 + left >= came && self.is_covered()
+    }
+
+    /// Whether the last root promises no more of deposit and of fees than came.
+    fn is_covered(&self) -> bool {
+        let (deposited, swept) = match &self.chain {
+            RunChain::Test(chain, _) => {
+                let run = chain.run(self.key);
+                (run.deposited, run.fees)
+            }
+            RunChain::Real(anchored) => {
+                let units = |amount| BaseUnits::from_micro(amount).unwrap_or(BaseUnits(u128::MAX));
+                (units(anchored.money.deposited), units(anchored.money.fees))
+            }
+        };
+        self.roots.last_key_value().is_none_or(|(_, signed)| {
             let (total, fees) = (signed.root.total.0, signed.root.fees.0);
-            fees <= total && fees <= run.fees.0 && total - fees <= run.deposited.0
-        });
-        chain.balance(self.deployment.contract).0 + left >= came && is_covered
+            fees <= total && fees <= swept.0 && total - fees <= deposited.0
+        })
     }
 
     /// Peers whose accounts have stake that counts, with micro-OPEN of it, ordered.
     pub(super) fn stakers(&self, payees: &Payees) -> Vec<(PeerId, u64)> {
-        let Some(chain) = &self.chain else {
-            return Vec::new();
+        let chain = match &self.chain {
+            RunChain::Test(chain, _) => chain,
+            RunChain::Real(anchored) => return anchored.stakes.clone(),
         };
         let stake = |account| chain.stake(self.key, account).counting.to_micro_floor().0;
-        let bound = payees.bound().map(|(peer, account)| (peer, stake(account)));
+        let bound = payees
+            .stakers()
+            .map(|(peer, account)| (peer, stake(account)));
         let bound = bound.filter(|(_, stake)| *stake > 0);
         bound
             .map(|(peer, stake)| (peer, u64::try_from(stake).unwrap_or(u64::MAX)))
@@ -268,7 +388,10 @@ impl Settled {
 
     /// The test chain, where the run settles there.
     pub fn chain(&self) -> Option<&TestChain> {
-        self.chain.as_ref()
+        match &self.chain {
+            RunChain::Test(chain, _) => Some(chain),
+            RunChain::Real(_) => None,
+        }
     }
 
     /// Roots that are kept, by height.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use alloy_primitives::{B256, b256};
 use alloy_sol_types::SolStruct;
 use bincode::{Decode, Encode};
 use tributary_protocol::id::{PeerId, Ppb, RunId};
@@ -32,6 +33,18 @@ pub struct Deployment {
     pub chain: ChainId,
     /// At which address.
     pub contract: Address,
+}
+
+/// Hash of the code that makes a run's till (`contracts/artifacts/HASHES`): with the contract's address and the run's key it
+/// fixes the till's.
+const TILL_CODE: B256 = b256!("62fb3e6b83ea3b1d5900d374f4cfe8979080f0329026f429ffd9248183c3bb1a");
+
+impl Deployment {
+    /// The address where a run's fees arrive, if the contract here is `Settlement`; it need not exist yet.
+    pub fn till(&self, run: Key) -> Address {
+        let contract = alloy_primitives::Address::from(self.contract);
+        Address(contract.create2(run.0.0, TILL_CODE).into_array())
+    }
 }
 
 /// A run on the chain: hash of its [`Terms`].

@@ -320,6 +320,10 @@ fn funded(world: &mut World) -> ChannelConfig {
 
 #[test]
 fn a_voucher_is_claimed_settled_to_the_till_and_swept_into_fees() {
+    let till = TestChain::deployed()
+        .settlement_deployment()
+        .till(terms().key());
+    assert_eq!(till, World::new().chain.till(terms().key()));
     let mut world = World::with_run();
     let scheme = DEPLOYED.channels_deployment();
     let config = funded(&mut world);

@@ -18,6 +18,7 @@ use tributary_protocol::id::{
 use tributary_protocol::manifest::{
     Aggregation, FactorSchedule, Manifest, RevenueSplit, RoundSplit, UpdateCodec,
 };
+use tributary_protocol::panel::Panel;
 use tributary_protocol::round::{EntryRef, FinalScore, Included, RoundValue};
 use tributary_protocol::test_utils::net;
 
@@ -159,7 +160,11 @@ fn run() -> Federation {
             .copied()
             .zip(&judged)
             .collect();
-        scores = aggregate::final_scores(&signed, &included, &manifest.scoring.evaluators);
+        scores = aggregate::final_scores(
+            &signed,
+            &included,
+            &Panel::equal(manifest.scoring.evaluators.iter().copied()),
+        );
         adapter = aggregate::step(&adapter, &given);
         moved.add(&given).expect("vectors of one adapter");
         sheets.push(judged);
@@ -279,7 +284,11 @@ fn one_lying_evaluator_of_three_moves_nobody_out_of_the_honest_range() {
         .zip(sheets)
         .collect();
     let judged = &federation.values[1].included;
-    let found = aggregate::final_scores(&signed, judged, &federation.manifest.scoring.evaluators);
+    let found = aggregate::final_scores(
+        &signed,
+        judged,
+        &Panel::equal(federation.manifest.scoring.evaluators.iter().copied()),
+    );
     for (number, found) in found.iter().enumerate() {
         let (a, b) = (
             honest[0].scores[number].score,

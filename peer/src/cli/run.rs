@@ -123,7 +123,10 @@ async fn create(
     let base = facts(context, &file)?;
     let mut manifest = file.manifest(creator, nonce(), &base)?;
     file.settle(&mut manifest, understood("account", &status.account)?);
-    let evaluates = manifest.scoring.evaluators.contains(&creator);
+    let evaluates = match manifest.is_bonded() {
+        true => !holdout.is_empty(),
+        false => manifest.may_evaluate(&creator),
+    };
     let folder = if file.base == model::BROOK {
         None
     } else {

@@ -13,6 +13,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "rounds",
             "share_base",
             "evaluators",
+            "evaluator_seats",
             "score_windows",
             "committee",
             "min_members",

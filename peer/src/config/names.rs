@@ -43,6 +43,9 @@ pub enum WeightsName {
     Own,
     /// The tokens it was trained on, whoever holds the same text.
     Trained,
+    /// The tokens it was trained on, in proportion to the member's stake on the run's chain, by which votes, seats and panels
+    /// of evaluators go as well.
+    Stake,
 }
 
 /// Names of the factor schedules.

@@ -48,6 +48,7 @@ fn join(n: usize, role: Role) -> Join {
         fingerprints: None,
         beacon: hash::Digest::default(),
         sketch: None,
+        bind: None,
     }
 }
 

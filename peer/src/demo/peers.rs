@@ -360,6 +360,7 @@ fn make(
         fingerprints: committed.fingerprints(),
         beacon: Default::default(),
         sketch: None,
+        bind: None,
     };
     let sketch = committed.sketch(manifest);
     Ok((home, JoinRequest { join, sketch }))

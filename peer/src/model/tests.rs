@@ -46,6 +46,7 @@ fn bench() -> Bench {
         fingerprints: committed.fingerprints(),
         beacon: Default::default(),
         sketch: None,
+        bind: None,
     };
     learner.joined(run, &join);
     let shape = Arc::new(base.adapter_shape(2, 4));

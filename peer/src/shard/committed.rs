@@ -9,7 +9,7 @@ use tributary_ledger::holdout::leaves::{self, Head};
 use tributary_protocol::fingerprint::{self, Secret};
 use tributary_protocol::hash::{Digest, Domain, Hasher};
 use tributary_protocol::id::MerkleRoot;
-use tributary_protocol::manifest::{Manifest, Weights};
+use tributary_protocol::manifest::Manifest;
 use tributary_protocol::merkle;
 use tributary_protocol::sketch::Sketch;
 
@@ -163,7 +163,7 @@ impl Committed {
     /// By what a run that weighs by own text tells others' text from these words; `None` for other runs, and when
     /// too few words are trained on.
     pub fn sketch(&self, manifest: &Manifest) -> Option<Sketch> {
-        if manifest.updates.weights == Weights::Trained {
+        if !manifest.opens_sketches() {
             return None;
         }
         let text = self.train.concat();

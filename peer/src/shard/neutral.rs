@@ -2,7 +2,7 @@
 //!
 //! An evaluator that also contributes and names no hold-out is given a tenth of its own shard. Whatever is like that
 //! shard scores well on it, its own contributions first, and everybody else's text hardly counts. Where anyone may
-//! join (`weights = "own"`) that is refused. Where members know each other and weigh by what they train on (`weights =
+//! join (`weights = "own"` or `"stake"`) that is refused. Where members know each other and weigh by what they train on (`weights =
 //! "trained"`) it is theirs to agree to, and said.
 
 use tributary_protocol::entry::Role;
@@ -27,7 +27,9 @@ pub(crate) fn check(
     let what = "this peer would train on nine tenths of its shard and score everybody on the rest, so that \
                 text like its own scores best";
     match manifest.updates.weights {
-        Weights::Own { .. } => Err(format!("{what}; in a run that anyone may join, {MEND}")),
+        Weights::Own { .. } | Weights::Stake { .. } => {
+            Err(format!("{what}; in a run that anyone may join, {MEND}"))
+        }
         Weights::Trained => Ok(Some(format!("{what}; better {MEND}"))),
     }
 }

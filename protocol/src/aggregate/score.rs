@@ -21,6 +21,7 @@ use std::ops::RangeInclusive;
 
 use crate::entry::{Score, ScoreSheet};
 use crate::id::{NanoNats, PeerId};
+use crate::panel::Panel;
 use crate::round::{FinalScore, Included};
 
 /// Sheets that a final score takes where `expected` evaluators may judge: more than two thirds of them, and one at
@@ -39,9 +40,10 @@ pub fn needed(expected: usize) -> usize {
 pub fn final_scores(
     sheets: &[(PeerId, &ScoreSheet)],
     included: &[Included],
-    evaluators: &[PeerId],
+    panel: &Panel,
 ) -> Vec<FinalScore> {
-    if sheets.len() < needed(evaluators.len()) {
+    let seated = sheets.iter().map(|(author, _)| panel.seats_of(author));
+    if seated.sum::<usize>() < needed(panel.seats()) {
         return Vec::new();
     }
     let lines = |(_, sheet): &(PeerId, &ScoreSheet)| sheet.scores.len() == included.len();
@@ -49,16 +51,14 @@ pub fn final_scores(
     (included.iter().enumerate())
         .map(|(at, contribution)| {
             let peer = contribution.receipt.author;
-            let lines = (sheets.iter()).filter(|(author, _)| *author != peer);
-            let lines: Vec<Score> = lines.map(|(_, sheet)| sheet.scores[at]).collect();
-            final_score(peer, &lines, judges(&peer, evaluators))
+            let others = (sheets.iter()).filter(|(author, _)| *author != peer);
+            let lines = others.flat_map(|(author, sheet)| {
+                std::iter::repeat_n(sheet.scores[at], panel.seats_of(author))
+            });
+            let lines: Vec<Score> = lines.collect();
+            final_score(peer, &lines, panel.judges_of(&peer))
         })
         .collect()
-}
-
-/// How many of a run's evaluators (ordered) may judge a contribution of `peer`: all but itself.
-pub fn judges(peer: &PeerId, evaluators: &[PeerId]) -> usize {
-    evaluators.len() - usize::from(evaluators.binary_search(peer).is_ok())
 }
 
 /// What the lines about one contribution come to, of the `expected` that there could be: zeros where they are fewer than

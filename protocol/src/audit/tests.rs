@@ -8,6 +8,7 @@ use crate::hash::{Domain, Hasher, Stream, digest};
 use crate::id::{BlockId, MerkleRoot, NanoNats, Ppb, StateHash};
 use crate::log::Block;
 use crate::manifest::UpdateCodec;
+use crate::panel::Panel;
 use crate::round::{EntryRef, Included};
 use crate::sign::SecretKey;
 use crate::state::{self, Selection};
@@ -201,7 +202,8 @@ impl Archive {
 
     fn judge(&mut self, who: usize) -> EntryRef {
         let sheet = self.sheet(who);
-        let seals = state::all_seals(&self.manifest);
+        let evaluators = self.manifest.scoring.evaluators.iter().copied();
+        let seals = Panel::equal(evaluators).all_seals();
         self.show(
             who,
             &sheet,
@@ -266,6 +268,7 @@ fn opened() -> Archive {
             fingerprints: None,
             beacon: archive.chain(who).commitment(),
             sketch: None,
+            bind: None,
         };
         let entry = archive.say(who, Entry::Join(join.clone()));
         let joined = state::admit(&archive.manifest, &[(entry, &join)]);
@@ -739,7 +742,7 @@ fn without(archive: &Archive, sheet: ScoreSheet, unseen: &[usize]) -> ShownSheet
     let evaluators = &archive.manifest.scoring.evaluators;
     let place = |who: &usize| evaluators.binary_search(&me(*who)).expect("an evaluator");
     let mask = unseen.iter().fold(0, |mask, who| mask | 1 << place(who));
-    let seals = state::all_seals(&archive.manifest) & !mask;
+    let seals = Panel::equal(evaluators.iter().copied()).all_seals() & !mask;
     ShownSheet { sheet, seals }
 }
 

@@ -5,8 +5,8 @@
 //! declared; this file has only the bounds.
 
 use super::{
-    Aggregation, Base, Deadlines, Manifest, Payment, Privacy, RevenueSplit, Training, UpdateCodec,
-    Weights,
+    Aggregation, Base, Deadlines, Manifest, Payment, Privacy, RevenueSplit, SettlementChain,
+    Training, UpdateCodec, Weights,
 };
 use crate::adapter::AdapterError;
 use crate::codec;
@@ -114,6 +114,16 @@ pub enum ManifestError {
     /// Terms of settlement in which nobody deposits.
     #[error("`settlement.sponsor` is address 0; name the account that deposits")]
     Sponsor,
+    /// Bonded members, and something that does not go with them; or money on a real chain without them.
+    #[error("`{field}`: {why}; {remedy}")]
+    Bonded {
+        /// The setting at fault.
+        field: &'static str,
+        /// Why it cannot be.
+        why: &'static str,
+        /// What to change.
+        remedy: &'static str,
+    },
     /// Masked updates, and something that has to look at single ones.
     #[error("`privacy` is masked, but {why}; {remedy}, or leave updates open")]
     Masked {
@@ -152,7 +162,7 @@ impl ManifestError {
             Self::RoundSplit { .. } => "round_split",
             Self::BaseAccount => "base_account",
             Self::Sponsor => "settlement.sponsor",
-            Self::Masked { field, .. } => field,
+            Self::Masked { field, .. } | Self::Bonded { field, .. } => field,
             Self::Unbuilt => "privacy",
             Self::TooLong { .. } => "manifest",
         }
@@ -211,6 +221,7 @@ impl Manifest {
         if let Weights::Own { full } = self.updates.weights {
             range("weights.full", full, 1u8, limits::MAX_TOKENS)?;
         }
+        self.check_bonded()?;
         let evaluators = self.scoring.evaluators.len() as u64;
         range("evaluators", evaluators, 0u8, limits::MAX_EVALUATORS as u64)?;
         if self.scoring.evaluators.windows(2).any(|w| w[0] >= w[1]) {
@@ -250,6 +261,50 @@ impl Manifest {
 }
 
 impl Manifest {
+    /// Refuses what cannot go with bonded members, or without them.
+    fn check_bonded(&self) -> Result<(), ManifestError> {
+        let chain = self.payment.settlement.map(|settlement| settlement.chain);
+        let is_real = matches!(chain, Some(SettlementChain::Evm { .. }));
+        let Weights::Stake { least } = self.updates.weights else {
+            range("evaluator_seats", self.scoring.seats, 0u8, 0u8)?;
+            return match is_real {
+                true => Err(ManifestError::Bonded {
+                    field: "settlement.chain",
+                    why: "on a real chain names are free and money is not",
+                    remedy: "weigh by stake: `weights = \"stake\"`",
+                }),
+                false => Ok(()),
+            };
+        };
+        let refused = [
+            (
+                !self.scoring.evaluators.is_empty(),
+                "evaluators",
+                "where members are bonded, evaluators are drawn and not named",
+                "name none, and say how many seats are drawn: `evaluator_seats`",
+            ),
+            (
+                chain.is_none(),
+                "settlement",
+                "stake is put up on a chain, and this run has none",
+                "name a chain",
+            ),
+            (
+                chain == Some(SettlementChain::Test) && least > 0,
+                "least_stake",
+                "on the test chain members bond after they were admitted",
+                "set it to 0",
+            ),
+        ];
+        let mut refused = refused.into_iter().filter(|(is_refused, ..)| *is_refused);
+        if let Some((_, field, why, remedy)) = refused.next() {
+            return Err(ManifestError::Bonded { field, why, remedy });
+        }
+        let most = limits::MAX_EVALUATORS as u64;
+        range("evaluator_seats", self.scoring.seats, 0u8, most)?;
+        range("least_stake", least, u8::from(is_real), limits::MAX_STAKE)
+    }
+
     /// Refuses what cannot go with masked updates: everything that looks at a single one.
     fn check_privacy(&self) -> Result<(), ManifestError> {
         let Privacy::Masked { cohort } = self.updates.privacy else {

@@ -64,6 +64,8 @@ pub enum SettlementChain {
         id: u64,
         /// The settlement contract there.
         contract: EvmAddress,
+        /// The one token that it holds.
+        token: EvmAddress,
     },
 }
 

@@ -295,6 +295,9 @@ impl OpenRun {
             return Some(false);
         }
         assert_eq!(value.round, self.height.round, "the open height is judged");
+        if (value.anchor.iter()).any(|anchor| !ledger.chain.supports(anchor)) {
+            return None;
+        }
         let head = self.certified.head();
         if head.is_some() && !self.settling.has_adapter(&self.certified) {
             return None;

@@ -1,11 +1,12 @@
 //! What certificates alone prove of a run: its rounds from the genesis on, without gaps, and the state they lead to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
 use crate::committee::Committee;
-use crate::id::{BlobRef, NetworkId, PeerId, Round, RunId};
+use crate::hash::Digest;
+use crate::id::{BlobRef, MicroOpen, NetworkId, PeerId, Round, RunId};
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::reject::Rejection;
@@ -24,6 +25,8 @@ pub(super) struct Certified {
     head: Option<Head>,
     /// Filings that the chain has put in order.
     filed: BTreeSet<EntryRef>,
+    /// What anchors say of payment channels.
+    claimed: BTreeMap<Digest, MicroOpen>,
     /// Members whose contradiction of a certificate is kept, by round.
     exposed: BTreeSet<(Round, PeerId)>,
 }
@@ -38,6 +41,7 @@ impl Certified {
             committees: Vec::new(),
             head: None,
             filed: BTreeSet::new(),
+            claimed: BTreeMap::new(),
             exposed: BTreeSet::new(),
         }
     }
@@ -65,6 +69,11 @@ impl Certified {
         self.round() >= Some(self.manifest.closing_round())
     }
 
+    /// What the last anchor to name a channel says was claimed of it.
+    pub(super) fn claimed(&self, channel: &Digest) -> MicroOpen {
+        self.claimed.get(channel).copied().unwrap_or_default()
+    }
+
     /// Whether a certificate has put a filing in order.
     pub(super) fn has_filed(&self, filing: &EntryRef) -> bool {
         self.filed.contains(filing)
@@ -87,9 +96,21 @@ impl Certified {
         (self.head.as_ref()).is_some_and(|head| head.is_participant(peer))
     }
 
-    /// Whether the manifest names a peer as evaluator.
+    /// Whether a peer judges the round certified last.
     pub(super) fn is_evaluator(&self, peer: &PeerId) -> bool {
-        self.manifest.scoring.evaluators.binary_search(peer).is_ok()
+        (self.head.as_ref()).is_some_and(|head| head.panel.contains(peer))
+    }
+
+    /// Whether a peer judges some rounds, and so needs what they are judged by: it is named, or may be drawn.
+    pub(super) fn may_judge(&self, peer: &PeerId) -> bool {
+        let joined = || {
+            let member = self.head.as_ref().and_then(|head| head.roster.get(peer));
+            member.is_some_and(|member| member.role.evaluates())
+        };
+        match self.manifest.is_bonded() {
+            true => joined(),
+            false => self.manifest.may_evaluate(peer),
+        }
     }
 
     /// Whether contributors are drawn for a round, so that not every member follows every step.
@@ -116,6 +137,12 @@ impl Certified {
             "the head is its value's"
         );
         self.filed.extend(&certificate.value.filings);
+        let anchored = certificate
+            .value
+            .anchor
+            .iter()
+            .flat_map(|anchor| &anchor.channels);
+        (self.claimed).extend(anchored.map(|one| (one.channel, one.claimed)));
         self.head = Some(head);
         self.chain.push(certificate);
         self.committees.push(committee);

@@ -275,7 +275,8 @@ impl OpenHeight {
     /// Notes that something is here for an epoch to put in order. What else was said with it has a moment to arrive.
     pub(super) fn note_filings(&mut self, cx: &mut NodeContext, known: Known<'_>) {
         let is_epoch = self.round > known.manifest().closing_round();
-        if is_epoch && self.filed_since.is_none() && known.waiting_filings().next().is_some() {
+        let waits = || known.waiting_filings().next().is_some() || known.awaits_anchor();
+        if is_epoch && self.filed_since.is_none() && waits() {
             let now = cx.now.monotonic;
             self.filed_since = Some(now);
             let over = now.after_ms(self.epoch_wait_ms());

@@ -187,6 +187,7 @@ impl OpenHeight {
             openings = known.openings(&mut joins, &beacon);
             leaves = known.leavers(&joins, &beacon);
         }
+        let anchor = known.next_anchor(&joins, &beacon);
         let judges = self.round <= known.manifest().closing_round();
         let sheets = if judges { known.sheets().0 } else { Vec::new() };
         let head = known.head();
@@ -205,6 +206,7 @@ impl OpenHeight {
             leaves,
             sheets,
             filings: known.next_filings(&beacon),
+            anchor,
             attempt: 0,
             link,
         }

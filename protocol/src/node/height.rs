@@ -94,7 +94,7 @@ impl OpenHeight {
     /// Whether this peer needs the updates of others: to decide, to score, or, where all contributors are drawn, to
     /// follow.
     pub(super) fn needs_updates(&self, cx: &NodeContext, certified: &Certified) -> bool {
-        !certified.is_sampled() || self.seat.is_some() || certified.is_evaluator(&cx.me)
+        !certified.is_sampled() || self.seat.is_some() || certified.may_judge(&cx.me)
     }
 
     /// Whether the open height asks anything of this peer: to train, to decide or to score. Where all

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::NodeContext;
+use super::anchors::ChainView;
 use super::certified::Certified;
 use crate::entry::{Contribution, Entry, Join, SheetSeal, ShownSheet};
 use crate::event::{Effect, Notice, Record, Timer};
@@ -137,6 +138,8 @@ pub(super) struct Ledger {
     pub(super) id: RunId,
     pub(super) replica: Replica,
     pub(super) index: Index,
+    /// What this peer's client reads of the run's chain.
+    pub(super) chain: ChainView,
     /// Grows with everything from others that [`super::run::Run::advance`] may act on.
     pub(super) changes_seen: u64,
 }
@@ -149,6 +152,7 @@ impl Ledger {
             id,
             replica: Replica::new(network, Scope::Run(id), cx.me, now, tick_ms),
             index: Index::default(),
+            chain: ChainView::default(),
             changes_seen: 0,
         }
     }
@@ -306,6 +310,17 @@ impl Admission for Standing<'_> {
     }
 }
 
+/// Seals of a round: which evaluators sealed, and how many seats they have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seals {
+    /// As a sheet names them.
+    pub(super) mask: u32,
+    /// Seats of those who sealed.
+    pub(super) given: usize,
+    /// Seats of those who may.
+    pub(super) expected: usize,
+}
+
 /// What is known of an open run.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
@@ -336,6 +351,10 @@ impl<'a> Known<'a> {
 
     pub(super) fn log(self) -> &'a LogSet {
         self.ledger.replica.log()
+    }
+
+    pub(super) fn chain_view(self) -> &'a ChainView {
+        &self.ledger.chain
     }
 
     pub(super) fn index(self) -> &'a Index {
@@ -407,45 +426,50 @@ impl<'a> Known<'a> {
         let Some(sheets) = self.index().sheets.get(&head.round) else {
             return (Vec::new(), expected.count());
         };
-        let manifest = self.manifest();
         let fits = |at: &EntryRef| match self.log().entry(at) {
             Some(Entry::ScoreSheet(ShownSheet { sheet, seals })) => {
-                seals & !state::all_seals(manifest) == 0
-                    && state::sheet_fits(manifest, sheet, &at.author, Some(head), Some(last))
+                seals & !head.panel.all_seals() == 0
+                    && state::sheet_fits(sheet, &at.author, Some(head), Some(last))
             }
             _ => false,
         };
         let shown = sheets.iter().filter(|(_, (at, _))| fits(at));
         let shown = shown.map(|(peer, (_, seals))| (*peer, *seals)).collect();
-        let timely = state::timely_sheets(manifest, &shown);
+        let timely = state::timely_sheets(&head.panel, &shown);
         let expected = expected.count();
         assert!(timely.len() <= expected, "one sheet of each evaluator");
         (timely.iter().map(|peer| sheets[peer].0).collect(), expected)
     }
 
-    /// Seals of the last round that are here, as a sheet names them, and how many there could be.
-    pub(super) fn seals(self) -> (u32, usize) {
-        let (mut seals, mut expected) = (0, 0);
-        for (place, peer) in self.judges() {
+    /// Seals of the last round that are here.
+    pub(super) fn seals(self) -> Seals {
+        let mut seals = Seals::default();
+        for (place, peer, seats) in self.judges() {
             let head = self.head().filter(|head| {
                 let seal = self.index().seal(peer, head.round);
                 seal.is_some_and(|seal| seal.state == head.hash)
             });
-            seals |= u32::from(head.is_some()) << place;
-            expected += 1;
+            seals.expected += seats;
+            if head.is_some() {
+                seals.given += seats;
+                seals.mask |= 1 << place;
+            }
         }
-        (seals, expected)
+        seals
     }
 
-    /// The evaluators that may judge the last round, each with its place in the manifest.
-    fn judges(self) -> impl Iterator<Item = (usize, &'a PeerId)> {
+    /// The evaluators that may judge the last round, each with its place and seats in the panel.
+    fn judges(self) -> impl Iterator<Item = (usize, &'a PeerId, usize)> {
         let last = self.certified.last_value();
         let head = (self.head()).filter(|_| last.is_some_and(|last| !last.included.is_empty()));
-        let evaluators = self.manifest().scoring.evaluators.iter().enumerate();
-        evaluators.filter(move |(_, peer)| {
-            let member = head.and_then(|head| head.roster.get(peer));
-            member.is_some_and(|member| member.role.evaluates())
-        })
+        let seats = (head.into_iter()).flat_map(|head| {
+            let evaluates = move |peer: &PeerId| {
+                (head.roster.get(peer)).is_some_and(|member| member.role.evaluates())
+            };
+            let seats = head.panel.iter().enumerate();
+            seats.filter(move |(_, (peer, _))| evaluates(peer))
+        });
+        seats.map(|(place, (peer, seats))| (place, peer, seats as usize))
     }
 }
 

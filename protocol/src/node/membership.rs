@@ -14,7 +14,6 @@ use crate::entry::{Entry, Join};
 use crate::hash::{Digest, Domain};
 use crate::id::PeerId;
 use crate::limits;
-use crate::manifest::Weights;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Joined, Opened};
 use crate::sketch::Sketch;
@@ -122,7 +121,8 @@ impl Known<'_> {
     pub(super) fn admissible(self, beacon: &Digest) -> Vec<Joined> {
         let nobody = Roster::default();
         let roster = self.head().map_or(&nobody, |head| &head.roster);
-        let may_join = |(at, _): &(EntryRef, &Join)| roster.may_join(at);
+        let may_join =
+            |(at, _): &(EntryRef, &Join)| roster.may_join(at) && self.has_stake_to_join(&at.author);
         let mut joins: Vec<(EntryRef, &Join)> = self.gathered().filter(may_join).collect();
         if self.head().is_none() {
             let called = self.called();
@@ -178,7 +178,7 @@ impl Known<'_> {
 
     /// Whether sketches are opened in this run: updates weigh by own text.
     fn opens_sketches(self) -> bool {
-        self.manifest().updates.weights != Weights::Trained
+        self.manifest().opens_sketches()
     }
 
     /// The creator's last call, while it matters.

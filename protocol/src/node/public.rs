@@ -88,7 +88,7 @@ impl Settling {
 
 /// Updates that an evaluator may need for the round certified last or the open one.
 pub(super) fn public_updates(cx: &NodeContext, certified: &Certified) -> BTreeSet<BlobHash> {
-    if !certified.is_evaluator(&cx.me) {
+    if !certified.may_judge(&cx.me) {
         return BTreeSet::new();
     }
     let manifest = &certified.manifest;

@@ -430,7 +430,11 @@ fn density(cx: &NodeContext, manifest: &Manifest, head: &Head, round: Round) -> 
     let copies = match all {
         true => members,
         false => {
-            members.min(manifest.membership.committee as usize + manifest.scoring.evaluators.len())
+            let judges = match manifest.is_bonded() {
+                true => head.roster.evaluators().count(),
+                false => manifest.scoring.evaluators.len(),
+            };
+            members.min(manifest.membership.committee as usize + judges)
         }
     };
     let bytes = rate.saturating_mul(u64::from(manifest.plan.deadlines.grace_ms)) / 1_000;

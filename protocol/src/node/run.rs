@@ -18,6 +18,7 @@ use super::membership::Membership;
 use super::publish::{Publishing, SavedUpdates};
 use super::refute::Refutation;
 use super::settle::Settling;
+use crate::anchor::ChainFacts;
 use crate::certificate::Certificate;
 use crate::entry::{Entry, ScoreSheet};
 use crate::event::{Effect, Notice, Phase, Record, Timer, Trained};
@@ -347,6 +348,11 @@ impl Run {
             Stage::Open(open) => open.on_computed(cx, &mut self.ledger, outcome),
             Stage::Waiting(_) | Stage::Declined(_) => false,
         }
+    }
+
+    /// The owner's client has read the run's chain.
+    pub(super) fn on_chain(&mut self, facts: ChainFacts) {
+        self.ledger.chain.take(facts);
     }
 
     /// A score sheet is ready to be signed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::NodeContext;
 use super::certified::Certified;
-use super::known::{Known, Ledger, wake};
+use super::known::{Known, Ledger, Seals, wake};
 use super::run::OpenRun;
 use super::settle::Settling;
 use crate::adapter::Adapter;
@@ -86,7 +86,7 @@ impl OpenRun {
     ) {
         let known = Known::new(&self.certified, ledger);
         let last = self.certified.last_value();
-        let fits = state::sheet_fits(known.manifest(), &sheet, &cx.me, known.head(), last);
+        let fits = state::sheet_fits(&sheet, &cx.me, known.head(), last);
         if !fits || known.index().has_sheet(&cx.me, sheet.round) {
             return;
         }
@@ -119,9 +119,12 @@ impl OpenRun {
             return;
         }
         let (now, deadlines) = (cx.now.monotonic, known.manifest().plan.deadlines);
-        let (seals, expected) = known.seals();
-        let given = seals.count_ones() as usize;
-        let needed = aggregate::needed(known.manifest().scoring.evaluators.len());
+        let Seals {
+            mask: seals,
+            given,
+            expected,
+        } = known.seals();
+        let needed = aggregate::needed(head.panel.seats());
         if given >= needed && given < expected && sealed.since.is_none() {
             sealed.since = Some(now);
             let over = now.after_ms(deadlines.grace_ms.into());

@@ -271,7 +271,7 @@ fn want_step(cx: &mut NodeContext, certified: &Certified, ledger: &mut Ledger, b
     let included = &certificate.value.included;
     let signers = certificate.precommits.iter().map(|(peer, _)| *peer);
     // Who decided or judges a round has its adapter at once; authors may be off duty by now.
-    let evaluators = certified.manifest.scoring.evaluators.iter().copied();
+    let evaluators = head.panel.peers().copied();
     let mut providers: Vec<PeerId> = signers.chain(evaluators).collect();
     if !head.is_sampled {
         providers.extend(included.iter().map(|i| i.receipt.author));
@@ -298,7 +298,7 @@ fn want_step(cx: &mut NodeContext, certified: &Certified, ledger: &mut Ledger, b
 /// Whether the step should be fetched as a whole. An evaluator asks longer for its updates: it cannot judge a step
 /// that it did not make.
 fn updates_failed(cx: &NodeContext, certified: &Certified, ledger: &Ledger) -> bool {
-    let judges = certified.is_evaluator(&cx.me);
+    let judges = certified.may_judge(&cx.me);
     let has_failed = |wanted: &PendingFetch| match judges {
         true => wanted.is_given_up(),
         false => wanted.has_failed(),

@@ -120,7 +120,7 @@ impl Settling {
             "a step starts from the adapter before"
         );
         let before = self.adapter.take().map(|(_, adapter)| adapter);
-        let judges = certified.is_evaluator(&cx.me);
+        let judges = certified.may_judge(&cx.me);
         let contributions = stepped.result.open().filter(|_| judges);
         self.scorable = (before.clone().zip(contributions)).map(|(before, each)| Scorable {
             round,

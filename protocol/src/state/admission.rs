@@ -17,16 +17,30 @@ use crate::state::Head;
 /// counts, in proportion to the author's own tokens up to the full number, and no less than one. Nothing where the
 /// author is a stranger or its sketch is not open.
 pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64) -> u64 {
+    let part = |part: u64, whole: u64| {
+        let weight = u128::from(tokens) * u128::from(part) / u128::from(whole.max(1));
+        u64::try_from(weight).unwrap_or(u64::MAX).max(1)
+    };
     match (roster.get(author), manifest.updates.weights) {
         (None, _) => 0,
         (Some(member), _) if member.own_tokens == 0 => 0,
         (Some(_), Weights::Trained) => tokens,
-        (Some(member), Weights::Own { full }) => {
-            let own = u128::from(member.own_tokens.min(full));
-            let weight = u128::from(tokens) * own / u128::from(full.max(1));
-            u64::try_from(weight).unwrap_or(u64::MAX).max(1)
-        }
+        (Some(member), Weights::Own { full }) => part(member.own_tokens.min(full), full),
+        (Some(member), Weights::Stake { least }) => match stake(member, least) {
+            None => tokens,
+            Some(0) => 0,
+            Some(own) => {
+                let most = roster.iter().filter_map(|member| stake(member, least));
+                part(own, most.max().unwrap_or(own))
+            }
+        },
     }
+}
+
+/// A member's stake that counts: nothing of less than `least`. None before the run's first anchor: all count the same.
+fn stake(member: &Member, least: u64) -> Option<u64> {
+    let stake = member.stake?.counting();
+    Some(if stake < least { 0 } else { stake })
 }
 
 /// What a member's voice weighs in decisions: its own text up to full weight where own text counts, the same for all
@@ -37,20 +51,23 @@ pub fn votes(manifest: &Manifest, member: &Member) -> u64 {
         _ if member.is_idle() || member.own_tokens == 0 => 0,
         Weights::Trained => 1,
         Weights::Own { full } => member.own_tokens.min(full).max(1),
+        Weights::Stake { least } => stake(member, least).unwrap_or(1),
     }
 }
 
 /// Whether members of this role show a sketch of their text.
 fn shows_text(manifest: &Manifest, role: Role) -> bool {
-    manifest.updates.weights != Weights::Trained && role.contributes()
+    manifest.opens_sketches() && role.contributes()
 }
 
 /// Whether a join could be admitted at all, whoever is a member: its author may have the role, and commits to a sketch
-/// where own text weighs. What never can be admitted must not take a place in any draw.
+/// where own text weighs, and names an account where stake is asked for. What never can be admitted must not take a place in any draw.
 pub fn is_eligible(manifest: &Manifest, author: &PeerId, join: &Join) -> bool {
-    let may_score =
-        !join.role.evaluates() || manifest.scoring.evaluators.binary_search(author).is_ok();
-    may_score && (join.sketch.is_some() || !shows_text(manifest, join.role))
+    let may_score = !join.role.evaluates() || manifest.may_evaluate(author);
+    let needs_stake = matches!(manifest.updates.weights, Weights::Stake { least: 1.. });
+    may_score
+        && (join.sketch.is_some() || !shows_text(manifest, join.role))
+        && (join.bind.is_some() || !needs_stake)
 }
 
 /// What admission makes of join entries, in their order. Left out are those that are not eligible.
@@ -84,18 +101,41 @@ pub(super) fn check(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejec
     }
     let is_genesis = value.round.0 == 0;
     let showing = |j: &&Joined| shows_text(manifest, j.role);
-    if manifest.updates.weights == Weights::Trained && !value.openings.is_empty() {
+    if !manifest.opens_sketches() && !value.openings.is_empty() {
         return contradiction("a sketch where text does not weigh");
     }
     if is_genesis && value.joins.iter().filter(showing).count() != value.openings.len() {
         return contradiction("the genesis admits whoever has opened its sketch");
     }
-    let calls = is_genesis && manifest.updates.weights != Weights::Trained;
+    let calls = is_genesis && manifest.opens_sketches();
     let by_creator = |at: EntryRef| at.author == manifest.creator;
     if value.call.is_some() != calls || !value.call.is_none_or(by_creator) {
         return contradiction("the call is the creator's, for a genesis where own text weighs");
     }
-    Ok(())
+    check_anchor(manifest, value)
+}
+
+/// Only bonded runs have anchors; where stake is asked for, whoever is admitted has it by an anchor of the same value.
+fn check_anchor(manifest: &Manifest, value: &RoundValue) -> Result<(), Rejection> {
+    let contradiction = |what| Err(Rejection::Contradiction(what));
+    if let Some(anchor) = &value.anchor {
+        anchor.check()?;
+    }
+    let Weights::Stake { least } = manifest.updates.weights else {
+        return match value.anchor {
+            Some(_) => contradiction("an anchor where nobody is bonded"),
+            None => Ok(()),
+        };
+    };
+    let stakes = value.anchor.iter().flat_map(|anchor| &anchor.stakes);
+    let bonded = |joined: &Joined| {
+        let mut stakes = stakes.clone();
+        stakes.any(|(peer, stake)| *peer == joined.entry.author && *stake >= least)
+    };
+    match least == 0 || value.joins.iter().all(bonded) {
+        true => Ok(()),
+        false => contradiction("a join without the stake that the manifest asks for"),
+    }
 }
 
 /// What openings are judged by.

@@ -6,6 +6,7 @@ use crate::committee::Committee;
 use crate::hash::{Digest, Domain};
 use crate::id::{PeerId, Round, RunId};
 use crate::manifest::Manifest;
+use crate::panel::Panel;
 use crate::reject::Rejection;
 use crate::roster::{Member, Roster, Work};
 use crate::round::RoundValue;
@@ -58,27 +59,29 @@ pub fn next_beacon(run: RunId, head: Option<&Head>, link: &Digest) -> Digest {
     beacon::follow(&run, next_round(head), &before, link)
 }
 
-/// The roster after a value: who made it is told by the attempt in which it was put up first. Epochs leave it as it is.
+/// The roster after a value: who made it is told by the attempt in which it was put up first. Epochs change stakes alone.
 pub(super) fn roster_after(
     manifest: &Manifest,
     head: Option<&Head>,
     value: &RoundValue,
 ) -> Result<Roster, Rejection> {
     if let Some(head) = head.filter(|_| value.round > manifest.closing_round()) {
-        return Ok(head.roster.clone());
+        let roster = head.roster.clone();
+        return match &value.anchor {
+            Some(anchor) => roster.anchor(anchor),
+            None => Ok(roster),
+        };
     }
     let proposer = committee(manifest, &value.run, head).proposer(value.attempt);
     match head {
         None => Roster::default().apply(value, &proposer, &Work::default()),
-        Some(head) => head
-            .roster
-            .apply(value, &proposer, &work(manifest, head, value)),
+        Some(head) => head.roster.apply(value, &proposer, &work(head, value)),
     }
 }
 
 /// What the height after `head` asked for: an update of everybody who was drawn, and a sheet of evaluators that send
 /// no updates. Where it certifies no contributions, it asked for none.
-fn work(manifest: &Manifest, head: &Head, value: &RoundValue) -> Work {
+fn work(head: &Head, value: &RoundValue) -> Work {
     let mut work = Work::default();
     if !value.included.is_empty() {
         work.asked.extend(&head.participants);
@@ -86,9 +89,8 @@ fn work(manifest: &Manifest, head: &Head, value: &RoundValue) -> Work {
     }
     if !value.sheets.is_empty() {
         let evaluators = head.roster.evaluators().map(|member| member.peer);
-        let named = |peer: &PeerId| manifest.scoring.evaluators.binary_search(peer).is_ok();
         let only = |peer: &PeerId| !contributes(&head.roster, peer);
-        (work.asked).extend(evaluators.filter(|peer| named(peer) && only(peer)));
+        (work.asked).extend(evaluators.filter(|peer| head.panel.contains(peer) && only(peer)));
         work.done
             .extend(value.sheets.iter().map(|sheet| sheet.author));
     }
@@ -106,3 +108,35 @@ pub(super) fn electorate(manifest: &Manifest, roster: &Roster) -> Vec<(PeerId, u
         false => voting,
     }
 }
+
+/// Who judges a round: whom the manifest names, or, where members are bonded, seats drawn by weight among those who had
+/// joined as evaluators before the round's beacon was known. Whoever has left since loses its seats and moves nobody else's,
+/// so that a proposer cannot choose a panel by whom it lets go.
+pub(super) fn panel(
+    manifest: &Manifest,
+    before: &Roster,
+    after: &Roster,
+    (round, beacon): (Round, &Digest),
+) -> Panel {
+    if !manifest.is_bonded() {
+        return Panel::equal(manifest.scoring.evaluators.iter().copied());
+    }
+    let run = manifest.run_id();
+    let lot = Sortition {
+        domain: Domain::Evaluators,
+        run: &run,
+        round,
+        beacon,
+    };
+    let evaluates = |roster: &Roster, peer: &PeerId| {
+        (roster.get(peer)).is_some_and(|member| member.role.evaluates())
+    };
+    let electorate = electorate(manifest, before);
+    let weights = (electorate.into_iter()).filter(|(peer, _)| evaluates(before, peer));
+    let seats = lot.seats(weights, manifest.scoring.seats as usize);
+    let present = (seats.into_iter()).filter(|(peer, _)| evaluates(after, peer));
+    Panel::new(present.map(|(peer, seats)| (peer, u32::try_from(seats).unwrap_or(u32::MAX))))
+}
+
+#[cfg(test)]
+mod tests;

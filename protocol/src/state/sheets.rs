@@ -15,24 +15,24 @@ use crate::aggregate;
 use crate::entry::{Entry, ScoreSheet, SheetSeal, ShownSheet};
 use crate::id::PeerId;
 use crate::logset::LogSet;
-use crate::manifest::Manifest;
+use crate::panel::Panel;
 use crate::reject::Rejection;
 use crate::round::{EntryRef, FinalScore, RoundValue};
 
 /// The sheets that count among those that were shown: evaluator and the seals it had seen ([`ShownSheet::seals`]).
-/// Those that too few name are taken out, and the rest is looked at again, until it stands.
-pub fn timely_sheets(manifest: &Manifest, shown: &BTreeMap<PeerId, u32>) -> Vec<PeerId> {
-    let evaluators = &manifest.scoring.evaluators;
-    let place = |peer: &PeerId| evaluators.binary_search(peer).ok();
+/// Those that too few seats name are taken out, and the rest is looked at again, until it stands.
+pub fn timely_sheets(panel: &Panel, shown: &BTreeMap<PeerId, u32>) -> Vec<PeerId> {
     let mut counted: Vec<(PeerId, usize, u32)> = (shown.iter())
-        .filter_map(|(peer, seals)| Some((*peer, place(peer)?, *seals)))
+        .filter_map(|(peer, seals)| Some((*peer, panel.place(peer)?, *seals)))
         .collect();
     loop {
-        let others = counted.len().saturating_sub(1);
         let names = |(peer, place, _): &(PeerId, usize, u32)| {
-            let by = counted.iter().filter(|(other, _, _)| other != peer);
-            let by = by.filter(|(_, _, seals)| seals >> place & 1 == 1);
-            2 * by.count() >= others
+            let others = counted.iter().filter(|(other, _, _)| other != peer);
+            let seats = others.map(|(other, _, seals)| (panel.seats_of(other), seals >> place & 1));
+            let (all, by) = seats.fold((0, 0), |(all, by), (seats, names)| {
+                (all + seats, by + if names == 1 { seats } else { 0 })
+            });
+            2 * by >= all
         };
         let kept: Vec<(PeerId, usize, u32)> = counted.iter().copied().filter(names).collect();
         if kept.len() == counted.len() {
@@ -42,15 +42,8 @@ pub fn timely_sheets(manifest: &Manifest, shown: &BTreeMap<PeerId, u32>) -> Vec<
     }
 }
 
-/// A mask of all evaluators of a run, as a sheet names seals.
-pub fn all_seals(manifest: &Manifest) -> u32 {
-    let evaluators = manifest.scoring.evaluators.len();
-    u32::try_from((1u64 << evaluators) - 1).unwrap_or(u32::MAX)
-}
-
 /// Whether a sheet judges the round that `head` certified.
 pub fn sheet_fits(
-    manifest: &Manifest,
     sheet: &ScoreSheet,
     author: &PeerId,
     head: Option<&Head>,
@@ -59,7 +52,7 @@ pub fn sheet_fits(
     let (Some(head), Some(judged)) = (head, judged) else {
         return false;
     };
-    manifest.scoring.evaluators.binary_search(author).is_ok()
+    head.panel.contains(author)
         && (head.roster.get(author)).is_some_and(|member| member.role.evaluates())
         && sheet.round == head.round
         && sheet.state == head.hash
@@ -81,13 +74,14 @@ pub(super) fn seals_of(sheets: &[EntryRef], log: &LogSet) -> Vec<EntryRef> {
 
 /// Checks that the sheets of a value judge the round before, are what their authors sealed, and were sealed in time.
 pub(super) fn check(
-    manifest: &Manifest,
     head: Option<&Head>,
     value: &RoundValue,
     sources: &RoundSources<'_>,
 ) -> Result<(), Rejection> {
     let contradiction = |what| Err(Rejection::Contradiction(what));
     let log = sources.log;
+    let nobody = Panel::default();
+    let panel = head.map_or(&nobody, |head| &head.panel);
     let mut shown = BTreeMap::new();
     if value.seals.len() != value.sheets.len() {
         return contradiction("a score sheet without its seal");
@@ -96,8 +90,8 @@ pub(super) fn check(
         let Some(ShownSheet { sheet, seals }) = as_shown(log, at) else {
             return contradiction("a score sheet does not judge the round before");
         };
-        let fits = sheet_fits(manifest, sheet, &at.author, head, sources.judged);
-        if !fits || seals & !all_seals(manifest) != 0 {
+        let fits = sheet_fits(sheet, &at.author, head, sources.judged);
+        if !fits || seals & !panel.all_seals() != 0 {
             return contradiction("a score sheet does not judge the round before");
         }
         let is_before = sealed.author == at.author && sealed.position() < at.position();
@@ -113,7 +107,7 @@ pub(super) fn check(
         }
         shown.insert(at.author, *seals);
     }
-    match timely_sheets(manifest, &shown).len() == shown.len() {
+    match timely_sheets(panel, &shown).len() == shown.len() {
         true => Ok(()),
         false => contradiction("a score sheet was sealed after others were shown"),
     }
@@ -121,17 +115,17 @@ pub(super) fn check(
 
 /// The final scores that the sheets of a value come to.
 pub(super) fn final_scores(
-    manifest: &Manifest,
+    head: Option<&Head>,
     value: &RoundValue,
     sources: &RoundSources<'_>,
 ) -> Vec<FinalScore> {
-    let Some(judged) = sources.judged else {
+    let (Some(judged), Some(head)) = (sources.judged, head) else {
         return Vec::new();
     };
     let sheets: Vec<(PeerId, &ScoreSheet)> = (value.sheets.iter())
         .filter_map(|at| Some((at.author, &as_shown(sources.log, at)?.sheet)))
         .collect();
-    aggregate::final_scores(&sheets, &judged.included, &manifest.scoring.evaluators)
+    aggregate::final_scores(&sheets, &judged.included, &head.panel)
 }
 
 fn as_shown<'a>(log: &'a LogSet, at: &EntryRef) -> Option<&'a ShownSheet> {
@@ -147,17 +141,15 @@ mod tests {
 
     use super::*;
     use crate::hash::Digest;
-    use crate::test_utils::fixture;
 
     fn peer(n: u8) -> PeerId {
         PeerId(Digest::from_bytes([n; 32]))
     }
 
     fn counted(evaluators: u8, shown: &[(u8, u32)]) -> Vec<u8> {
-        let mut manifest = fixture::manifest();
-        manifest.scoring.evaluators = (0..evaluators).map(peer).collect();
+        let panel = Panel::equal((0..evaluators).map(peer));
         let shown = shown.iter().map(|(n, seals)| (peer(*n), *seals)).collect();
-        let counted = timely_sheets(&manifest, &shown);
+        let counted = timely_sheets(&panel, &shown);
         (0..evaluators)
             .filter(|n| counted.contains(&peer(*n)))
             .collect()
@@ -199,6 +191,22 @@ mod tests {
     #[test]
     fn whoever_is_no_evaluator_does_not_count_and_changes_nothing() {
         assert_eq!(counted(2, &[(0, 3), (1, 3), (9, 0)]), [0, 1]);
+    }
+
+    #[test]
+    fn seals_count_by_the_seats_of_those_who_name_them() {
+        let panel = Panel::new([(peer(0), 3), (peer(1), 1), (peer(2), 1)]);
+        let shown = |masks: [u32; 3]| {
+            (masks.iter().zip(0..))
+                .map(|(m, n)| (peer(n), *m))
+                .collect()
+        };
+        // The first has most seats and names none of the others.
+        let counted = timely_sheets(&panel, &shown([0b001, 0b111, 0b111]));
+        assert_eq!(counted, [peer(0)]);
+        // Both others leave it out.
+        let counted = timely_sheets(&panel, &shown([0b111, 0b110, 0b110]));
+        assert_eq!(counted, [peer(1), peer(2)]);
     }
 
     proptest! {

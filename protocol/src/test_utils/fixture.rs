@@ -4,9 +4,7 @@ use crate::adapter::{AdapterShape, Module};
 use crate::certificate::Certificate;
 use crate::consensus::{ConsensusMessage, Polka, Proposal, Signed, Vote, VoteKind};
 use crate::entry::{Contribution, Entry, Join, Role, Score, ScoreSheet, ShownSheet};
-use crate::filing::{
-    AgreedShares, Answers, Bind, EvmAddress, EvmSignature, PaidAnswer, RootSignature, Transaction,
-};
+use crate::filing::EvmAddress;
 use crate::fingerprint::{Answer, Blinding, Declined, Question, Span};
 use crate::hash::Digest;
 use crate::id::{
@@ -19,8 +17,7 @@ use crate::log::{Block, LogHead, SignedBlock};
 use crate::logset::ForkMark;
 use crate::manifest::{
     Aggregation, Base, Deadlines, FactorSchedule, Manifest, Membership, Model, Payment, Privacy,
-    RevenueSplit, RoundPlan, RoundSplit, Scoring, Settlement, SettlementChain, Training,
-    UpdateCodec, Updates, Version, Weights,
+    RevenueSplit, RoundPlan, RoundSplit, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 use crate::merkle::RangeProof;
 use crate::round::{EntryRef, FinalScore, Included, Joined, Missed, Opened, RoundValue};
@@ -29,6 +26,10 @@ use crate::sketch::Sketch;
 use crate::sync::{AuthorRange, HeadList, RangeDigest};
 use crate::time::Timestamp;
 use crate::wire::Message;
+
+mod money;
+
+pub use money::*;
 
 /// The network that they are for.
 pub const NET: NetworkId = NetworkId(7);
@@ -134,6 +135,7 @@ pub fn manifest() -> Manifest {
         scoring: Scoring {
             evaluators,
             windows: 16,
+            seats: 0,
         },
         membership: Membership {
             committee: 4,
@@ -160,80 +162,6 @@ fn payment() -> Payment {
     }
 }
 
-/// Terms on the test chain.
-pub fn settlement() -> Settlement {
-    Settlement {
-        chain: SettlementChain::Test,
-        sponsor: EvmAddress([0x31; 20]),
-        arbiter: None,
-        rate_per_s: MicroOpen(20_000),
-        challenge_bond: MicroOpen(1_000_000),
-        min_stake: MicroOpen(3_000_000),
-        window_s: 60,
-        cooldown_s: 180,
-        halt_s: 600,
-    }
-}
-
-/// Where the author is paid. The signature is none: nothing in this crate reads it.
-pub fn bind() -> Bind {
-    Bind {
-        account: EvmAddress([0x32; 20]),
-        signature: EvmSignature([0x33; 65]),
-    }
-}
-
-/// A signature under the root of height 2.
-pub fn root_signature() -> RootSignature {
-    RootSignature {
-        round: Round(2),
-        root: any_digest(0x34),
-        signature: EvmSignature([0x35; 65]),
-        chain: Some(any_digest(0x36)),
-    }
-}
-
-/// Two answers of one channel, of one of which the payer agreed to shares. Nothing in this crate reads the signature.
-pub fn answers() -> Answers {
-    let answer = PaidAnswer {
-        adapter: any_digest(0x38),
-        request: any_digest(0x39),
-        response: any_digest(0x3a),
-        prompt_tokens: 700,
-        answer_tokens: 70_000,
-        fee: MicroOpen(40_000),
-        shares: None,
-    };
-    let mut shares = vec![(peer(1), Ppb(600_000_000)), (peer(2), Ppb(250))];
-    shares.sort_unstable();
-    let shares = AgreedShares {
-        shares,
-        signature: EvmSignature([0x3b; 65]),
-    };
-    Answers {
-        payer: EvmAddress([0x3c; 20]),
-        payer_authorizer: EvmAddress::default(),
-        withdraw_delay_s: 900,
-        salt: [0x3d; 32],
-        before: MicroOpen(5),
-        answers: vec![
-            answer.clone(),
-            PaidAnswer {
-                shares: Some(shares),
-                ..answer
-            },
-        ],
-    }
-}
-
-/// A call of four bytes.
-pub fn transaction() -> Transaction {
-    Transaction {
-        to: EvmAddress([0x37; 20]),
-        data: vec![1, 2, 3, 4],
-    }
-}
-
 /// A join with every field that may be left out.
 pub fn join() -> Join {
     Join {
@@ -244,6 +172,7 @@ pub fn join() -> Join {
         fingerprints: Some(MerkleRoot(any_digest(9))),
         beacon: any_digest(0x14),
         sketch: Some(sketch().commit(&peer(1))),
+        bind: Some(bind()),
     }
 }
 
@@ -422,6 +351,7 @@ pub fn value() -> RoundValue {
             high: NanoNats(220_000_000),
             luck: NanoNats(30_000_000),
         }],
+        anchor: Some(anchor()),
     }
 }
 

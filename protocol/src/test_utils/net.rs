@@ -99,6 +99,7 @@ pub fn join(index: usize, role: Role) -> Join {
         fingerprints: None,
         beacon: Digest::default(),
         sketch: None,
+        bind: None,
     }
 }
 

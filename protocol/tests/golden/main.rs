@@ -38,6 +38,7 @@ fn vectors() -> Vec<Vector> {
     add("manifest", &codec::encode(&manifest));
     add("manifest.run_id", run.as_bytes());
     add("manifest_shared", &codec::encode(&shared_manifest()));
+    add("manifest_bonded", &codec::encode(&bonded_manifest()));
     add("listing", &listing().bytes());
     let first = SignedBlock::sign(opening(), &key(1)).expect("valid");
     let second = SignedBlock::sign(working(&first), &key(1)).expect("valid");
@@ -194,7 +195,7 @@ fn write_golden_vectors() {
 
 #[test]
 fn a_second_encoder_written_from_the_tables_agrees() {
-    for manifest in [manifest(), shared_manifest()] {
+    for manifest in [manifest(), shared_manifest(), bonded_manifest()] {
         assert_eq!(twin::manifest(&manifest), codec::encode(&manifest));
     }
     assert_eq!(twin::listing(&listing()), listing().bytes());

@@ -182,7 +182,7 @@ fn write_manifest(o: &mut Out, m: &Manifest) {
     o.list(&m.scoring.evaluators, |o, peer| {
         o.raw(peer.as_bytes());
     });
-    o.int(m.scoring.windows);
+    o.int(m.scoring.seats).int(m.scoring.windows);
     let r = m.payment.revenue;
     o.int(m.payment.budget_per_round.0);
     o.int(m.payment.price_per_nat.0);
@@ -222,6 +222,7 @@ fn write_updates(o: &mut Out, updates: &Updates) {
     match updates.weights {
         Weights::Trained => o.int(0u8),
         Weights::Own { full } => o.int(1u8).int(full),
+        Weights::Stake { least } => o.int(2u8).int(least),
     };
     match updates.privacy {
         Privacy::Open => o.int(0u8),
@@ -244,6 +245,9 @@ fn entry(o: &mut Out, entry: &Entry) {
             o.raw(j.beacon.as_bytes());
             o.option(j.sketch, |o, commitment| {
                 o.raw(commitment.as_bytes());
+            });
+            o.option(j.bind, |o, bind| {
+                o.raw(&bind.account.0).raw(&bind.signature.0);
             });
         }
         Entry::Leave => {
@@ -324,7 +328,11 @@ fn filing(o: &mut Out, entry: &Entry) {
 fn settlement(o: &mut Out, s: &Settlement) {
     match s.chain {
         SettlementChain::Test => o.int(0u8),
-        SettlementChain::Evm { id, contract } => o.int(1u8).int(id).raw(&contract.0),
+        SettlementChain::Evm {
+            id,
+            contract,
+            token,
+        } => o.int(1u8).int(id).raw(&contract.0).raw(&token.0),
     };
     o.raw(&s.sponsor.0).option(s.arbiter, |o, arbiter| {
         o.raw(&arbiter.0);
@@ -393,6 +401,17 @@ fn write_value(o: &mut Out, v: &RoundValue) {
     });
     o.list(&v.filings, |o, place| {
         o.entry_ref(place);
+    });
+    o.option(v.anchor.as_ref(), |o, anchor| {
+        o.int(anchor.block.number).raw(anchor.block.hash.as_bytes());
+        let money = anchor.money;
+        o.int(money.deposited.0).int(money.fees.0);
+        o.list(&anchor.stakes, |o, (peer, stake)| {
+            o.raw(peer.as_bytes()).int(*stake);
+        });
+        o.list(&anchor.channels, |o, one| {
+            o.raw(one.channel.as_bytes()).int(one.claimed.0);
+        });
     });
 }
 

@@ -72,6 +72,7 @@ pub(super) fn rebuilt(
         leaves: value.leaves.clone(),
         sheets: value.sheets.clone(),
         filings: value.filings.clone(),
+        anchor: value.anchor.clone(),
         attempt: value.attempt,
         link: value.link,
     };

@@ -43,6 +43,7 @@ fn wish(nth: u64) -> Vec<Entry> {
         fingerprints: None,
         beacon: Digest::default(),
         sketch: None,
+        bind: None,
     });
     match nth % 3 {
         0 => vec![join],

@@ -65,6 +65,7 @@ impl Behaviour for Sybils {
                 fingerprints: None,
                 beacon: chain.commitment(),
                 sketch: Some(sketch.commit(&key.peer_id())),
+                bind: None,
             };
             // The same block each time: an equivocation would cost the name.
             let says = vec![Entry::Join(join), Entry::Opening(sketch)];

@@ -5,7 +5,7 @@
 
 use tributary_protocol::limits;
 
-use super::{Estimate, Scenario, WeightsName, manifest, total};
+use super::{ChainName, Estimate, Scenario, WeightsName, manifest, total};
 
 /// Milliseconds of any time of a scenario: the longest deadline that a run may have.
 const MAX_TIME_MS: u64 = limits::MAX_DEADLINE_MS as u64;
@@ -85,6 +85,8 @@ impl Scenario {
         share("link.reorder", self.link.reorder)?;
         share("link.replay", self.link.replay)?;
         share("churn.per_round", self.churn.per_round)?;
+        share("chain.moves", self.chain.moves)?;
+        share("chain.reorgs", self.chain.reorgs)?;
         share("learner.train_spread", self.learner.train_spread)?;
         for split in &self.partitions {
             share("partitions.split", split.split)?;
@@ -112,9 +114,16 @@ impl Scenario {
                  weigh fully"
                     .into(),
             ),
-            (WeightsName::Trained, 1..) => Err(
+            (WeightsName::Stake, _) if self.run.chain == ChainName::None => Err(
+                "`run.weights` is \"stake\" and `run.chain` is \"none\"; stake is put up on a chain: \"test\" or \"modelled\""
+                    .into(),
+            ),
+            (WeightsName::Trained | WeightsName::Stake, 1..) => Err(
                 "`run.full_weight_tokens` means something only with `weights = \"own\"`; remove one of them"
                     .into(),
+            ),
+            (WeightsName::Trained | WeightsName::Own, _) if self.run.chain == ChainName::Modelled => Err(
+                "`run.chain` is \"modelled\", where members are bonded; set `run.weights` to \"stake\"".into(),
             ),
             _ => Ok(()),
         }
@@ -127,6 +136,7 @@ impl Scenario {
             ("link.jitter_ms", link.jitter_ms),
             ("link.reorder_ms", link.reorder_ms),
             ("link.replay_ms", link.replay_ms),
+            ("chain.block_ms", self.chain.block_ms),
             ("learner.train_ms", learner.train_ms),
             ("learner.score_ms", learner.score_ms),
             ("learner.compute_ms", learner.compute_ms),

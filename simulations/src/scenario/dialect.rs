@@ -20,6 +20,9 @@ pub enum ChainName {
     None,
     /// On the test chain: members file, sign, post and claim, as daemons do. A virtual machine for every history.
     Test,
+    /// On a real chain, as members read it: stakes come and go, blocks become final and are said otherwise for a while. Members
+    /// are bonded there, and sign roots that nobody posts.
+    Modelled,
 }
 
 /// How updates are encoded.
@@ -79,6 +82,8 @@ pub enum WeightsName {
     Trained,
     /// In proportion to the member's own tokens.
     Own,
+    /// In proportion to the member's stake on the run's chain.
+    Stake,
 }
 
 impl WeightsName {
@@ -87,6 +92,7 @@ impl WeightsName {
         match self {
             Self::Trained => Weights::Trained,
             Self::Own => Weights::Own { full },
+            Self::Stake => Weights::Stake { least: 0 },
         }
     }
 }

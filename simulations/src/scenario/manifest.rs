@@ -1,5 +1,7 @@
 //! The manifest of a scenario's run: what all its members agree on.
 
+use tributary_attribution::run_books::test_terms;
+use tributary_attribution::settlement::Address;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
@@ -8,7 +10,7 @@ use tributary_protocol::manifest::{
     RoundPlan, RoundSplit, Scoring, Training, Updates, Version,
 };
 
-use super::{RunPlan, Scenario};
+use super::{ChainName, RunPlan, Scenario, WeightsName};
 use crate::learner::Subject;
 
 /// The manifest of a run of `creator` by a seed. `evaluators` come in any order.
@@ -56,8 +58,12 @@ pub(crate) fn manifest(
             privacy: Privacy::Open,
         },
         scoring: Scoring {
-            evaluators,
+            evaluators: match run.weights {
+                WeightsName::Stake => Vec::new(),
+                WeightsName::Trained | WeightsName::Own => evaluators,
+            },
             windows: subject.windows,
+            seats: run.evaluator_seats,
         },
         membership: Membership {
             committee: run.committee,
@@ -92,7 +98,11 @@ fn payment(run: &RunPlan) -> Payment {
 pub(super) fn check(scenario: &Scenario, subject: Subject) -> Result<(), String> {
     let named = |nth: usize| PeerId(Digest::from_bytes([nth as u8; 32]));
     let evaluators = (1..=scenario.evaluators).map(named).collect();
-    let manifest = manifest(scenario, subject, scenario.seed, named(0), evaluators);
+    let mut manifest = manifest(scenario, subject, scenario.seed, named(0), evaluators);
+    if scenario.run.chain != ChainName::None {
+        let sponsor = Address([1; 20]);
+        manifest.payment.settlement = Some(test_terms(sponsor, &manifest));
+    }
     manifest.check().map_err(|why| match why {
         ManifestError::Range {
             field,

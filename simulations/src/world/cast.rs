@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use tributary_attribution::run_books::test_terms;
 use tributary_protocol::entry::Role;
 use tributary_protocol::hash::{Domain, Hasher};
-use tributary_protocol::manifest::{Manifest, RoundSplit};
+use tributary_protocol::manifest::{Manifest, RoundSplit, Weights};
 use tributary_protocol::sign::SecretKey;
 
 use crate::learner::Learner;
@@ -52,10 +52,17 @@ pub(super) fn manifest(
     let creator = &machines[0];
     let mut manifest =
         scenario::manifest::manifest(scenario, subject, seed, creator.id, evaluators);
-    if scenario.run.chain == ChainName::Test {
+    if scenario.run.chain != ChainName::None {
         let sponsor = super::settle::account(creator.seed).address();
         manifest.payment.round = RoundSplit::default();
         manifest.payment.settlement = Some(test_terms(sponsor, &manifest));
+    }
+    if let (ChainName::Modelled, Some(settlement)) =
+        (scenario.run.chain, &mut manifest.payment.settlement)
+    {
+        settlement.chain = super::modelled::chain();
+        let least = super::modelled::LEAST;
+        manifest.updates.weights = Weights::Stake { least };
     }
     manifest
 }

@@ -139,12 +139,19 @@ impl World {
             filings.extend(serving.filings(books, key));
             serving
         });
+        let facts = books
+            .settled()
+            .and_then(|settled| settled.chain_facts())
+            .cloned();
         let waiting = pending.len() + filings.len();
         self.ledgers.serving = serving.or(self.ledgers.serving);
         self.ledgers.looked.insert(at, place);
         self.ledgers.waiting.insert(at, waiting);
+        let run = self.run;
+        if let Some(facts) = facts {
+            self.feed(at, Input::Chain { run, facts });
+        }
         if !filings.is_empty() {
-            let run = self.run;
             self.feed(at, Input::Command(Command::File { run, filings }));
         }
     }

@@ -109,6 +109,7 @@ pub(super) fn manifest(number: u64) -> Manifest {
             privacy: Privacy::Open,
         },
         scoring: Scoring {
+            seats: 0,
             evaluators: Vec::new(),
             windows: 16,
         },
@@ -217,6 +218,7 @@ impl TextRun {
             fingerprints: None,
             beacon: self.chain(&peer).commitment(),
             sketch: Some(plan.commitment),
+            bind: None,
         };
         self.say(peer, Entry::Join(join))
     }

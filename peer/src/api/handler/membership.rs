@@ -3,7 +3,7 @@
 use tributary_protocol::entry::{Entry, Join, Role};
 use tributary_protocol::event::{self, Command};
 use tributary_protocol::id::{MerkleRoot, RunId};
-use tributary_protocol::manifest::{Manifest, Weights};
+use tributary_protocol::manifest::Manifest;
 
 use super::{Answer, DaemonHandler};
 use crate::api::types::JoinRequest;
@@ -21,7 +21,7 @@ pub(super) fn prepare(
 ) -> Answer<event::JoinRequest> {
     let me = handler.daemon.peer_id();
     let role = Role::from(request.role);
-    if role.evaluates() && !manifest.scoring.evaluators.contains(&me) {
+    if role.evaluates() && !manifest.may_evaluate(&me) {
         let text = format!(
             "this peer ({}) is not among the run's evaluators",
             me.short()
@@ -109,7 +109,7 @@ fn commit(
     .map_err(Failure::from)?;
     let tokens = model::tokens(&base, &committed, role).map_err(Failure::from)?;
     let sketch = committed.sketch(manifest);
-    if sketch.is_none() && role.contributes() && manifest.updates.weights != Weights::Trained {
+    if sketch.is_none() && role.contributes() && manifest.opens_sketches() {
         let text = "this shard has fewer than eight words to train on, and the run weighs by own text, which it tells by \
                     eight words in a row";
         return Err(Problem::new(Code::Refused, text).hint("add text with `tributary datanet add`"));
@@ -122,6 +122,7 @@ fn commit(
         fingerprints: committed.fingerprints(),
         beacon: Default::default(),
         sketch: None,
+        bind: None,
     };
     Ok(event::JoinRequest { join, sketch })
 }

@@ -8,7 +8,7 @@ use tributary_ledger::view::MemberView;
 use tributary_protocol::event::Phase;
 use tributary_protocol::id::{PeerId, RunId};
 use tributary_protocol::limits::MAX_SKETCH;
-use tributary_protocol::manifest::{Manifest, UpdateCodec, Weights};
+use tributary_protocol::manifest::{Manifest, UpdateCodec};
 use tributary_protocol::sign::SecretKey;
 use tributary_protocol::time::Timestamp;
 
@@ -517,7 +517,7 @@ fn leaves(manifest: &Manifest) -> Vec<String> {
          and tells nothing of it"
             .to_owned(),
     ];
-    if manifest.updates.weights != Weights::Trained {
+    if manifest.opens_sketches() {
         leaves.push(format!(
             "hashes of at most {MAX_SKETCH} runs of eight words of it, by which members see whose text is whose; somebody \
              that knows such a run can tell that you hold it"

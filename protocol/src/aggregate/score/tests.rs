@@ -4,6 +4,7 @@ use super::*;
 use crate::hash::Digest;
 use crate::id::{BlobRef, BlockId, Round, Seq, StateHash};
 use crate::limits::MAX_NANO_NATS;
+use crate::panel::Panel;
 use crate::round::EntryRef;
 
 fn peer(i: u8) -> PeerId {
@@ -55,7 +56,8 @@ fn finals(sheets: &[(usize, &[i64])], evaluators: &[PeerId], of: &[u8]) -> Vec<F
         .map(|(at, scores)| (evaluators[*at], sheet(scores)))
         .collect();
     let sheets: Vec<(PeerId, &ScoreSheet)> = sheets.iter().map(|(p, s)| (*p, s)).collect();
-    let found = final_scores(&sheets, &included(of), evaluators);
+    let panel = Panel::equal(evaluators.iter().copied());
+    let found = final_scores(&sheets, &included(of), &panel);
     (found.iter()).for_each(|s| assert!(s.low <= s.score && s.score <= s.high));
     found
 }

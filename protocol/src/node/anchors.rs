@@ -1,0 +1,109 @@
+//! What the chain of a run's money says, as this peer's client reads it: what a value takes over of it, and which values of
+//! others say something else.
+
+use std::collections::BTreeMap;
+
+use super::known::Known;
+use crate::anchor::{Anchor, ChainFacts};
+use crate::hash::{Digest, Domain};
+use crate::id::PeerId;
+use crate::limits;
+use crate::manifest::Weights;
+use crate::roster::Roster;
+use crate::round::Joined;
+
+/// What was read of the chain at its last blocks. Nothing without a client.
+#[derive(Default)]
+pub(super) struct ChainView(BTreeMap<u64, ChainFacts>);
+
+impl ChainView {
+    /// Takes what the client read; the newest blocks are kept.
+    pub(super) fn take(&mut self, facts: ChainFacts) {
+        self.0.insert(facts.block.number, facts);
+        while self.0.len() > limits::MAX_CHAIN_FACTS {
+            self.0.pop_first();
+        }
+    }
+
+    fn newest(&self) -> Option<&ChainFacts> {
+        self.0.last_key_value().map(|(_, facts)| facts)
+    }
+
+    /// Whether this peer answers a value with this anchor: its client says the same of that block, or it has none.
+    pub(super) fn supports(&self, anchor: &Anchor) -> bool {
+        let seen = self.0.get(&anchor.block.number);
+        self.0.is_empty() || seen.is_some_and(|facts| facts.agrees(anchor))
+    }
+}
+
+impl<'a> Known<'a> {
+    /// What the client read that a value may take over: of a block after that of the last anchor.
+    fn fresh_facts(self) -> Option<&'a ChainFacts> {
+        let facts = self.chain_view().newest()?;
+        let anchored = self.head().and_then(|head| head.roster.anchored());
+        let is_later = anchored.is_none_or(|(block, _)| facts.block.number > block.number);
+        (is_later && self.manifest().is_bonded()).then_some(facts)
+    }
+
+    /// Whether the next value may admit a peer by its stake.
+    pub(super) fn has_stake_to_join(self, peer: &PeerId) -> bool {
+        let Weights::Stake { least } = self.manifest().updates.weights else {
+            return true;
+        };
+        let stake = || self.fresh_facts().map(|facts| facts.stake(peer));
+        least == 0 || stake().is_some_and(|stake| stake >= least)
+    }
+
+    /// What the next value takes over of the chain, where it admits these: nothing where that would change nothing.
+    pub(super) fn next_anchor(self, joins: &[Joined], beacon: &Digest) -> Option<Anchor> {
+        let facts = self.fresh_facts()?;
+        let nobody = Roster::default();
+        let roster = self.head().map_or(&nobody, |head| &head.roster);
+        let mut stakes: Vec<(PeerId, u64)> = (joins.iter())
+            .map(|joined| joined.entry.author)
+            .map(|peer| (peer, facts.stake(&peer)))
+            .filter(|(_, stake)| *stake > 0)
+            .collect();
+        stakes.truncate(limits::MAX_ANCHORED_STAKES);
+        let members = roster.iter();
+        let mut changed: Vec<(PeerId, u64)> = members
+            .map(|member| (member, facts.stake(&member.peer)))
+            .filter(|(member, stake)| member.stake.unwrap_or_default().last != *stake)
+            .map(|(member, stake)| (member.peer, stake))
+            .collect();
+        let room = limits::MAX_ANCHORED_STAKES - stakes.len();
+        let by = (Domain::Evaluators, beacon);
+        self.draw(by, &mut changed, room, |(peer, _)| *peer);
+        stakes.extend(changed);
+        stakes.sort_unstable();
+        let claimed = facts.channels.iter();
+        let fresh = claimed.filter(|one| self.certified.claimed(&one.channel) < one.claimed);
+        let channels = fresh.copied().take(limits::MAX_ANCHORED_CHANNELS).collect();
+        let anchor = Anchor {
+            block: facts.block,
+            money: facts.money,
+            stakes,
+            channels,
+        };
+        changes(roster, &anchor).then_some(anchor)
+    }
+
+    /// Whether an epoch has an anchor to take over.
+    pub(super) fn awaits_anchor(self) -> bool {
+        self.next_anchor(&[], &Digest::default()).is_some()
+    }
+}
+
+/// Whether a roster, or the books, are other after an anchor than before. A change of stake counts from the second anchor
+/// on, so there is one.
+fn changes(roster: &Roster, anchor: &Anchor) -> bool {
+    let counts = |member: &crate::roster::Member| {
+        let stake = member.stake.unwrap_or_default();
+        stake.last == stake.before
+    };
+    let money = roster.anchored().map(|(_, money)| money);
+    !anchor.stakes.is_empty()
+        || !anchor.channels.is_empty()
+        || money != Some(anchor.money)
+        || !roster.iter().all(counts)
+}
