@@ -12,12 +12,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates, by folder.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "protocol",
     "engine",
     "trainer",
     "attribution",
     "ledger",
+    "settlement",
     "peer",
     "simulations",
     "experiments",

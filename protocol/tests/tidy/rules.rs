@@ -19,7 +19,7 @@ const OUTSIDE: [&str; 5] = [
 ];
 
 /// Libraries that only these folders may name.
-const HOMES: [(&str, &[&str]); 8] = [
+const HOMES: [(&str, &[&str]); 9] = [
     ("libp2p", &["peer/src/net"]),
     ("libp2p_identity", &["peer/src/net"]),
     ("iroh", &["peer/src/net"]),
@@ -27,7 +27,17 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("redb", &["peer/src/store"]),
     // For the owner's commands, and for clients that want answers, from here or from servers.
     ("axum", &["peer/src/api", "peer/src/serve"]),
-    ("reqwest", &["peer/src/api", "peer/src/serve"]),
+    // And for questions to a chain's node; tests there stand before and behind one.
+    (
+        "reqwest",
+        &[
+            "peer/src/api",
+            "peer/src/serve",
+            "settlement/src/rpc",
+            "settlement/tests",
+        ],
+    ),
+    ("alloy", &["settlement"]),
     ("burn", &["trainer"]),
 ];
 
