@@ -215,6 +215,23 @@ impl Height {
         heard.map(|(_, heard)| heard.message.body.author).collect()
     }
 
+    /// Whether a quorum prevoted for a value in some attempt: members may be locked on it.
+    pub fn has_polka(&self, id: ValueId) -> bool {
+        let prevotes = |attempt: u32| {
+            let votes = self.driver.votes().per_round(Attempt::new(attempt));
+            let votes = votes
+                .into_iter()
+                .flat_map(|votes| votes.received_votes().iter());
+            let votes = votes.map(|vote| context::vote(self.setting.run, vote));
+            let of = votes.filter(|vote| vote.kind == VoteKind::Prevote && vote.value == Some(id));
+            of.map(|vote| vote.author).collect::<BTreeSet<PeerId>>()
+        };
+        let committee = &self.setting.committee;
+        let heard = self.proposals.keys().filter(|(_, value)| *value == id);
+        let mut attempts = heard.map(|(attempt, _)| *attempt);
+        attempts.any(|attempt| committee.votes_of(prevotes(attempt)) >= committee.quorum())
+    }
+
     /// Begins to vote. Called when the round is ready to be decided; again has no effect.
     pub fn start(&mut self) -> Vec<Output> {
         if !self.started {

@@ -130,6 +130,9 @@ pub const MAX_STAKE: u64 = 1 << 48;
 pub const MAX_ANCHORED_STAKES: usize = MAX_CHANGES_PER_ROUND;
 /// Channels that one anchor names: two and a half thousand bytes.
 pub const MAX_ANCHORED_CHANNELS: usize = 64;
+/// Milliseconds after which a proposer names the newest block that it has read of a run's chain: clients read a block some
+/// seconds apart.
+pub const ANCHOR_AGE_MS: u64 = 10_000;
 /// Blocks of a run's chain whose facts a member keeps: those that others may name while it has seen later ones.
 pub const MAX_CHAIN_FACTS: usize = 16;
 /// Evaluators of one run. The median needs few; each costs a scoring pass a round.

@@ -77,6 +77,7 @@ fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
         MAX_STAKE,
         MAX_ANCHORED_STAKES,
         MAX_ANCHORED_CHANNELS,
+        ANCHOR_AGE_MS,
         MAX_CHAIN_FACTS,
         MAX_EVALUATORS,
         MAX_MEMBERS,

@@ -295,7 +295,8 @@ impl OpenRun {
             return Some(false);
         }
         assert_eq!(value.round, self.height.round, "the open height is judged");
-        if (value.anchor.iter()).any(|anchor| !ledger.chain.supports(anchor)) {
+        let is_seen = (value.anchor.iter()).all(|anchor| ledger.chain.supports(anchor));
+        if !is_seen && !self.height.seat.as_ref()?.height.has_polka(value.id()) {
             return None;
         }
         let head = self.certified.head();

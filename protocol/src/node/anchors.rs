@@ -11,35 +11,57 @@ use crate::limits;
 use crate::manifest::Weights;
 use crate::roster::Roster;
 use crate::round::Joined;
+use crate::time::Instant;
 
 /// What was read of the chain at its last blocks. Nothing without a client.
 #[derive(Default)]
-pub(super) struct ChainView(BTreeMap<u64, ChainFacts>);
+pub(super) struct ChainView {
+    facts: BTreeMap<u64, ChainFacts>,
+    /// When the newest of them was read first.
+    since: Option<(u64, Instant)>,
+    /// The newest block that this peer may name: others have read it as well, as far as can be told.
+    ripe: Option<u64>,
+}
 
 impl ChainView {
     /// Takes what the client read; the newest blocks are kept.
     pub(super) fn take(&mut self, facts: ChainFacts) {
-        self.0.insert(facts.block.number, facts);
-        while self.0.len() > limits::MAX_CHAIN_FACTS {
-            self.0.pop_first();
+        self.facts.insert(facts.block.number, facts);
+        while self.facts.len() > limits::MAX_CHAIN_FACTS {
+            self.facts.pop_first();
         }
     }
 
-    fn newest(&self) -> Option<&ChainFacts> {
-        self.0.last_key_value().map(|(_, facts)| facts)
+    /// A block is named once a later one was read, or after [`limits::ANCHOR_AGE_MS`]: a value that names what others read
+    /// a moment later is left unanswered until they have.
+    pub(super) fn ripen(&mut self, now: Instant) {
+        let mut numbers = self.facts.keys().rev().copied();
+        let Some(newest) = numbers.next() else { return };
+        let since = match self.since {
+            Some((number, since)) if number == newest => since,
+            _ => now,
+        };
+        self.since = Some((newest, since));
+        let is_old = now.since_ms(since) >= limits::ANCHOR_AGE_MS;
+        let ripe = if is_old { Some(newest) } else { numbers.next() };
+        self.ripe = self.ripe.max(ripe);
+    }
+
+    fn ripe(&self) -> Option<&ChainFacts> {
+        self.facts.get(&self.ripe?)
     }
 
     /// Whether this peer answers a value with this anchor: its client says the same of that block, or it has none.
     pub(super) fn supports(&self, anchor: &Anchor) -> bool {
-        let seen = self.0.get(&anchor.block.number);
-        self.0.is_empty() || seen.is_some_and(|facts| facts.agrees(anchor))
+        let seen = self.facts.get(&anchor.block.number);
+        self.facts.is_empty() || seen.is_some_and(|facts| facts.agrees(anchor))
     }
 }
 
 impl<'a> Known<'a> {
     /// What the client read that a value may take over: of a block after that of the last anchor.
     fn fresh_facts(self) -> Option<&'a ChainFacts> {
-        let facts = self.chain_view().newest()?;
+        let facts = self.chain_view().ripe()?;
         let anchored = self.head().and_then(|head| head.roster.anchored());
         let is_later = anchored.is_none_or(|(block, _)| facts.block.number > block.number);
         (is_later && self.manifest().is_bonded()).then_some(facts)

@@ -459,6 +459,7 @@ impl Run {
         if !self.learn_manifest(cx) {
             return;
         }
+        self.ledger.chain.ripen(cx.now.monotonic);
         if let Stage::Open(open) = &mut self.stage {
             open.advance(cx, &mut self.ledger, &mut self.membership);
         }
