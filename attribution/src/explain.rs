@@ -386,7 +386,8 @@ mod tests {
     fn the_median_names_the_judgements_it_rests_on() {
         let found = [(peer(1), line(9)), (peer(2), line(-4)), (peer(3), line(2))];
         let of = |found: &[(PeerId, Score)], expected| {
-            let panel = Panel::equal((1..=expected as u8).map(peer));
+            let found_by = found.iter().map(|(peer, _)| *peer);
+            let panel = Panel::equal(found_by.chain((20..).map(peer)).take(expected));
             MedianBasis::of(&peer(9), found.iter().copied(), &panel).expect("judged")
         };
         let middle =

@@ -299,12 +299,24 @@ impl Roster {
             let before = if is_first { last } else { before };
             member.stake = Some(AnchoredStake { last, before });
         }
-        match stakes.next() {
-            None => Ok(self),
-            Some(_) => Err(Rejection::Contradiction(
+        if stakes.next().is_some() {
+            return Err(Rejection::Contradiction(
                 "an anchor with stake of no member",
+            ));
+        }
+        match is_first && !self.is_mostly_bonded() {
+            false => Ok(self),
+            true => Err(Rejection::Contradiction(
+                "a first anchor in which a third of the members have no stake",
             )),
         }
+    }
+
+    /// Whether more than two thirds of the members have stake: from then on it weighs. Before, the first to bond would
+    /// decide alone.
+    fn is_mostly_bonded(&self) -> bool {
+        let bonded = |member: &&Member| member.stake.unwrap_or_default().last > 0;
+        3 * self.members.iter().filter(bonded).count() > 2 * self.members.len()
     }
 }
 

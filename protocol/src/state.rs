@@ -33,7 +33,9 @@ use crate::reject::Rejection;
 use crate::roster::Roster;
 use crate::round::{EntryRef, Included, Joined, Missed, Opened, RoundValue, state_hash};
 
-pub use admission::{Opening, admit, called, is_eligible, open, unknown_sketches, votes, weigh};
+pub use admission::{
+    Opening, admit, called, counts, is_eligible, open, unknown_sketches, votes, weigh,
+};
 use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use filings::{choose_filings, may_file};
@@ -76,8 +78,9 @@ impl Head {
     }
 
     /// The `most` contributors that come first in the draw for the next round.
-    pub fn first_drawn(&self, most: usize) -> Vec<PeerId> {
-        draw(self.run, self.round, &self.beacon, &self.roster, most)
+    pub fn first_drawn(&self, manifest: &Manifest, most: usize) -> Vec<PeerId> {
+        let at = (&self.run, self.round);
+        draw(manifest, at, &self.beacon, &self.roster, most)
     }
 }
 
@@ -137,7 +140,7 @@ pub fn follow(
     let most = manifest.plan.participants as usize;
     let is_sampled = roster.contributors().count() > most;
     let panel = panel(manifest, before, &roster, (round, &value.beacon));
-    let mut participants = draw(run, round, &value.beacon, &roster, most);
+    let mut participants = draw(manifest, (&run, round), &value.beacon, &roster, most);
     participants.sort_unstable();
     Ok(Head {
         run,

@@ -2,13 +2,14 @@
 //! no clock, no disk.
 
 use tributary_protocol::entry::Role;
-use tributary_protocol::event::Command;
+use tributary_protocol::event::{Command, Input};
 use tributary_protocol::manifest::RoundSplit;
 use tributary_protocol::test_utils::net::{Net, join, manifest};
 
 use super::*;
 
 mod answers;
+mod bonded;
 use crate::settlement::{BaseUnits, EvmKey};
 use crate::test_chain::TestChain;
 
@@ -65,7 +66,7 @@ impl World {
     /// Each running node follows its certificates, and files what it is to file.
     fn keep(&mut self) {
         for node in 0..self.books.len() {
-            let filings = {
+            let (filings, facts) = {
                 let Some(view) = self.net.nodes[node].as_ref().and_then(|n| n.run(&self.run))
                 else {
                     continue;
@@ -93,8 +94,14 @@ impl World {
                     .map(|(_, entry)| entry)
                     .collect();
                 let key = &evm(node);
-                books.duties(&self.manifest, Filer { peer, key }, &pending)
+                let facts = books.settled().and_then(Settled::chain_facts);
+                let duties = books.duties(&self.manifest, Filer { peer, key }, &pending);
+                (duties, facts.cloned())
             };
+            if let Some(facts) = facts {
+                let run = self.run;
+                self.net.input(node, Input::Chain { run, facts });
+            }
             if !filings.is_empty() {
                 let run = self.run;
                 self.net.command(node, Command::File { run, filings });

@@ -10,7 +10,7 @@ use crate::id::PeerId;
 use crate::limits;
 use crate::manifest::Weights;
 use crate::roster::Roster;
-use crate::round::Joined;
+use crate::round::{EntryRef, Joined};
 use crate::time::Instant;
 
 /// What was read of the chain at its last blocks. Nothing without a client.
@@ -76,8 +76,14 @@ impl<'a> Known<'a> {
         least == 0 || stake().is_some_and(|stake| stake >= least)
     }
 
-    /// What the next value takes over of the chain, where it admits these: nothing where that would change nothing.
-    pub(super) fn next_anchor(self, joins: &[Joined], beacon: &Digest) -> Option<Anchor> {
+    /// What the next value takes over of the chain, where it admits and lets go these: nothing where that would change
+    /// nothing.
+    pub(super) fn next_anchor(
+        self,
+        joins: &[Joined],
+        leaves: &[EntryRef],
+        beacon: &Digest,
+    ) -> Option<Anchor> {
         let facts = self.fresh_facts()?;
         let nobody = Roster::default();
         let roster = self.head().map_or(&nobody, |head| &head.roster);
@@ -87,7 +93,8 @@ impl<'a> Known<'a> {
             .filter(|(_, stake)| *stake > 0)
             .collect();
         stakes.truncate(limits::MAX_ANCHORED_STAKES);
-        let members = roster.iter();
+        let stays = |peer: &PeerId| leaves.iter().all(|leave| leave.author != *peer);
+        let members = roster.iter().filter(|member| stays(&member.peer));
         let mut changed: Vec<(PeerId, u64)> = members
             .map(|member| (member, facts.stake(&member.peer)))
             .filter(|(member, stake)| member.stake.unwrap_or_default().last != *stake)
@@ -107,13 +114,26 @@ impl<'a> Known<'a> {
             stakes,
             channels,
         };
-        changes(roster, &anchor).then_some(anchor)
+        let may = roster.anchored().is_some() || mostly_bonded(facts, roster, joins);
+        (may && changes(roster, &anchor)).then_some(anchor)
     }
 
     /// Whether an epoch has an anchor to take over.
     pub(super) fn awaits_anchor(self) -> bool {
-        self.next_anchor(&[], &Digest::default()).is_some()
+        self.next_anchor(&[], &[], &Digest::default()).is_some()
     }
+}
+
+/// Whether more than two thirds of those who are members with the next value have stake.
+fn mostly_bonded(facts: &ChainFacts, roster: &Roster, joins: &[Joined]) -> bool {
+    let joining = joins.iter().map(|joined| joined.entry.author);
+    let all = roster.iter().map(|member| member.peer).chain(joining);
+    let (mut members, mut bonded) = (0, 0);
+    for peer in all {
+        members += 1;
+        bonded += usize::from(facts.stake(&peer) > 0);
+    }
+    3 * bonded > 2 * members
 }
 
 /// Whether a roster, or the books, are other after an anchor than before. A change of stake counts from the second anchor

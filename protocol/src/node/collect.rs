@@ -69,7 +69,7 @@ impl Receipts {
             return false;
         };
         if member.own_tokens > 0 {
-            return true;
+            return state::counts(known.manifest(), member);
         }
         let Some(at) = known.index().openings.get(peer) else {
             return false;
@@ -187,7 +187,7 @@ impl OpenHeight {
             openings = known.openings(&mut joins, &beacon);
             leaves = known.leavers(&joins, &beacon);
         }
-        let anchor = known.next_anchor(&joins, &beacon);
+        let anchor = known.next_anchor(&joins, &leaves, &beacon);
         let judges = self.round <= known.manifest().closing_round();
         let sheets = if judges { known.sheets().0 } else { Vec::new() };
         let head = known.head();

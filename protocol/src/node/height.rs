@@ -119,7 +119,7 @@ impl OpenHeight {
         let is_substitute = passed > 0
             && contributes
             && !head.is_participant(&cx.me)
-            && head.first_drawn(drawn).contains(&cx.me);
+            && head.first_drawn(known.manifest(), drawn).contains(&cx.me);
         self.is_substitute = (passed, is_substitute);
     }
 

@@ -37,10 +37,24 @@ pub fn weigh(manifest: &Manifest, roster: &Roster, author: &PeerId, tokens: u64)
     }
 }
 
-/// A member's stake that counts: nothing of less than `least`. None before the run's first anchor: all count the same.
+/// A member's stake that counts: nothing of less than `least`; where that is 0, a micro-OPEN at least, so that a run whose
+/// chain moves by its own heights never waits for stake. None before the run's first anchor: all count the same.
 fn stake(member: &Member, least: u64) -> Option<u64> {
     let stake = member.stake?.counting();
-    Some(if stake < least { 0 } else { stake })
+    Some(if stake < least {
+        0
+    } else {
+        stake.max(u64::from(least == 0))
+    })
+}
+
+/// Whether what a member does can weigh anything: its sketch is open, and it has stake where that weighs.
+pub fn counts(manifest: &Manifest, member: &Member) -> bool {
+    let is_bonded = match manifest.updates.weights {
+        Weights::Stake { least } => stake(member, least) != Some(0),
+        Weights::Trained | Weights::Own { .. } => true,
+    };
+    is_bonded && member.own_tokens > 0
 }
 
 /// What a member's voice weighs in decisions: its own text up to full weight where own text counts, the same for all

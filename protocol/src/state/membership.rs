@@ -1,6 +1,6 @@
 //! Who decides and who contributes at a height, and who is a member after it.
 
-use super::{Head, contributes, next_round, votes};
+use super::{Head, contributes, counts, next_round, votes};
 use crate::beacon;
 use crate::committee::Committee;
 use crate::hash::{Digest, Domain};
@@ -13,27 +13,30 @@ use crate::round::RoundValue;
 use crate::sortition::Sortition;
 
 /// The draw of contributors for the round after `round`, by rank. While all are drawn, those who have just been
-/// admitted are. Whoever has not opened its sketch in its first round is not waited for.
+/// admitted are. Whoever has not opened its sketch in its first round is not waited for, nor is who has no stake where that
+/// weighs.
 pub(super) fn draw(
-    run: RunId,
-    round: Round,
+    manifest: &Manifest,
+    (run, round): (&RunId, Round),
     beacon: &Digest,
     roster: &Roster,
     most: usize,
 ) -> Vec<PeerId> {
     let lot = Sortition {
         domain: Domain::Participants,
-        run: &run,
+        run,
         round: round.next(),
         beacon,
     };
     if roster.contributors().count() <= most {
-        let may_open = |m: &&Member| m.own_tokens > 0 || m.since == round.next();
+        let may_open =
+            |m: &&Member| counts(manifest, m) || m.own_tokens == 0 && m.since == round.next();
         let contributors = roster.contributors().filter(may_open);
         return lot.draw(contributors.map(|member| member.peer), most);
     }
     let seated = roster.seated(round.next());
-    let contributors = seated.filter(|member| member.role.contributes() && member.own_tokens > 0);
+    let contributors =
+        seated.filter(|member| member.role.contributes() && counts(manifest, member));
     lot.draw(contributors.map(|member| member.peer), most)
 }
 

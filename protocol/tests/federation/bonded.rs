@@ -72,10 +72,14 @@ fn facts(net: &Net, block: u64, stakes: &[u64]) -> ChainFacts {
     }
 }
 
+/// Clients of nodes read a block, and the next one, which says the same.
 fn say(net: &mut Net, nodes: &[usize], run: RunId, facts: &ChainFacts) {
+    let mut next = facts.clone();
+    next.block.number += 1;
     for node in nodes {
-        let facts = facts.clone();
-        net.input(*node, Input::Chain { run, facts });
+        for facts in [facts.clone(), next.clone()] {
+            net.input(*node, Input::Chain { run, facts });
+        }
     }
 }
 
@@ -145,6 +149,21 @@ fn stake_admits_weighs_and_judges() {
     assert_eq!(scored.count(), ROUNDS as usize, "panels judge every round");
     let panel = &head(&net, 0, &run).expect("certified").panel;
     assert_eq!(panel.seats(), SEATS as usize);
+}
+
+#[test]
+fn a_member_whose_stake_changes_while_it_leaves_stops_nothing() {
+    let mut net = Net::new(5);
+    let run = begin(&mut net, 5);
+    let first = facts(&net, 10, &[1, 2, 3, 4, 5]);
+    say(&mut net, &[0, 1, 2, 3, 4], run, &first);
+    reaches(&mut net, 0, run, 2);
+    net.command(4, Command::Leave(run));
+    let gone = facts(&net, 20, &[1, 2, 3, 4, 0]);
+    say(&mut net, &[0, 1, 2, 3, 4], run, &gone);
+    reaches(&mut net, 0, run, ROUNDS + 1);
+    let head = head(&net, 0, &run).expect("certified");
+    assert!(head.roster.get(&net.ids[4]).is_none(), "it has left");
 }
 
 #[test]
