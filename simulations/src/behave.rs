@@ -6,7 +6,10 @@
 //! liars; the oracle says whether anybody honest suffers from them. A scenario chooses an [`Attack`] by name; each
 //! built-in one has a file of its own.
 
+mod bribed;
 mod broken_update;
+mod challenge;
+mod collude;
 mod context;
 mod contradict;
 mod copy_sheet;
@@ -21,22 +24,31 @@ mod forge_history;
 mod fork_log;
 mod garbage;
 mod greedy_server;
+mod greedy_tokens;
 mod grind;
+mod hoarding_server;
+mod honest;
 mod instead;
 mod late_deposit;
+mod late_server;
+mod lazy_evaluator;
 mod lie_sketch;
 mod lying_receipt;
+mod money;
 mod omit;
 mod pick_sheets;
 mod poison;
 mod replay;
 mod second_receipt;
+mod self_dealing_server;
 mod silent_seat;
 mod silent_server;
+mod sponsor;
 mod strangers;
 mod sybils;
 pub mod update;
 mod vanish;
+mod withheld_roots;
 mod withhold;
 
 pub use context::LiarContext;
@@ -171,6 +183,23 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("silent_server", "A server that claims its fees and files no answers", Attack::new(|_| Box::new(silent_server::SilentServer)));
     add("greedy_server", "A server that names itself in the shares of all its answers, and files them twice", Attack::new(|_| Box::new(greedy_server::GreedyServer)));
     add("flood_filings", "Files as much as it can, so that others wait", Attack::new(|_| Box::new(flood_filings::FloodFilings)));
+    add("honest", "Follows the protocol; what strategies earn is compared with this", Attack::new(|_| Box::new(honest::Honest)));
+    add("honest_server", "A server that follows the protocol", Attack::new(|_| Box::new(honest::Honest)));
+    add("lazy_evaluator", "An evaluator that copies a sheet and signs the roots that others signed", Attack::new(|_| Box::new(lazy_evaluator::LazyEvaluator::default())).at(RunRole::Evaluator));
+    add("greedy_tokens", "Twice the tokens that it trained on", Attack::new(|_| Box::new(greedy_tokens::GreedyTokens)));
+    add("collude", "Works together with its friends as evaluator, proposer, voter and contributor", Attack::new(|_| Box::new(collude::Collude::default())));
+    add("colluding_evaluator", "The same, from the place of an evaluator while fewer than a third of them lie", Attack::new(|_| Box::new(collude::Collude::default())).at(RunRole::Evaluator));
+    add("self_dealing_sponsor", "A sponsor that works together with its friends and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::colluding())).at(RunRole::Creator));
+    add("withholding_sponsor", "A sponsor that signs and posts no root and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::withholding())).at(RunRole::Creator));
+    add("challenging_sponsor", "A sponsor that challenges every root and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::challenging())).at(RunRole::Creator));
+    add("self_dealing_server", "A server that buys its own answers and says that its own data shaped them", Attack::new(|_| Box::new(self_dealing_server::SelfDealingServer)));
+    add("hoarding_server", "A server that files no answers and claims no fees", Attack::new(|_| Box::new(hoarding_server::HoardingServer)));
+    add("late_server", "A server that claims fees and files the answers later", Attack::new(|_| Box::new(late_server::LateServer::default())));
+    add("bribed", "Signs a closing root that promises one of them the rest of the deposit", Attack::new(|_| Box::new(bribed::Bribed::default())));
+    add("bribed_evaluator", "The same, from the place of an evaluator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Evaluator));
+    add("bribed_creator", "The same, from the place of the creator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Creator));
+    add("withheld_roots", "Signs no root and posts none", Attack::new(|_| Box::new(withheld_roots::WithheldRoots)));
+    add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())));
     add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
     add("scale", "A hundred times what its training gave", poisons(Poison::Scale));
     add("free_rider", "Zeros, without work", poisons(Poison::FreeRider));
