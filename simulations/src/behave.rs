@@ -72,6 +72,8 @@ pub enum RunRole {
     Creator,
     /// An evaluator, while fewer than a third of them lie.
     Evaluator,
+    /// An evaluator, however many do: of attacks that leave scores alone.
+    Signer,
 }
 
 /// Makes the key of a liar: by the run, the key that it had, and the names of all others.
@@ -188,18 +190,18 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("lazy_evaluator", "An evaluator that copies a sheet and signs the roots that others signed", Attack::new(|_| Box::new(lazy_evaluator::LazyEvaluator::default())).at(RunRole::Evaluator));
     add("greedy_tokens", "Twice the tokens that it trained on", Attack::new(|_| Box::new(greedy_tokens::GreedyTokens)));
     add("collude", "Works together with its friends as evaluator, proposer, voter and contributor", Attack::new(|_| Box::new(collude::Collude::default())));
-    add("colluding_evaluator", "The same, from the place of an evaluator while fewer than a third of them lie", Attack::new(|_| Box::new(collude::Collude::default())).at(RunRole::Evaluator));
+    add("collude_plain", "The same, with updates as its training gave them", Attack::new(|_| Box::new(collude::Collude::plain())));
+    add("colluding_evaluator", "Works together with its friends, from the place of an evaluator while fewer than a third of them lie", Attack::new(|_| Box::new(collude::Collude::default())).at(RunRole::Evaluator));
     add("self_dealing_sponsor", "A sponsor that works together with its friends and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::colluding())).at(RunRole::Creator));
     add("withholding_sponsor", "A sponsor that signs and posts no root and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::withholding())).at(RunRole::Creator));
-    add("challenging_sponsor", "A sponsor that challenges every root and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::challenging())).at(RunRole::Creator));
+    add("waiting_sponsor", "A sponsor that takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::waiting())).at(RunRole::Creator));
     add("self_dealing_server", "A server that buys its own answers and says that its own data shaped them", Attack::new(|_| Box::new(self_dealing_server::SelfDealingServer)));
     add("hoarding_server", "A server that files no answers and claims no fees", Attack::new(|_| Box::new(hoarding_server::HoardingServer)));
     add("late_server", "A server that claims fees and files the answers later", Attack::new(|_| Box::new(late_server::LateServer::default())));
     add("bribed", "Signs a closing root that promises one of them the rest of the deposit", Attack::new(|_| Box::new(bribed::Bribed::default())));
-    add("bribed_evaluator", "The same, from the place of an evaluator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Evaluator));
-    add("bribed_creator", "The same, from the place of the creator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Creator));
+    add("bribed_evaluator", "The same, from the place of an evaluator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Signer));
     add("withheld_roots", "Signs no root and posts none", Attack::new(|_| Box::new(withheld_roots::WithheldRoots)));
-    add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())));
+    add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())).with_key(challenge::key));
     add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
     add("scale", "A hundred times what its training gave", poisons(Poison::Scale));
     add("free_rider", "Zeros, without work", poisons(Poison::FreeRider));

@@ -82,25 +82,25 @@ impl Bribed {
         }
     }
 
-    /// The taker posts the wrong root with everybody's signatures, and takes what it promises.
+    /// The taker posts the wrong root with everybody's signatures; each takes what it promises.
     fn calls(&self, cx: &LiarContext<'_>, settled: &Settled) -> Option<Vec<Call>> {
         let wrong = self.wrong.as_ref()?;
         let me = cx.account().address();
-        if taker(cx.world.friends) != Some(me) {
-            return None;
-        }
+        let is_taker = taker(cx.world.friends) == Some(me);
         let (chain, key) = (settled.chain()?, settled.key());
         let run = chain.run(key);
         let pending = run.pending.map(|pending| pending.root.balances);
         let mut calls = Vec::new();
-        if run.accepted.height < wrong.root.height && pending != Some(wrong.root.balances) {
+        let is_posted =
+            run.accepted.height >= wrong.root.height || pending == Some(wrong.root.balances);
+        if is_taker && !is_posted {
             let sign = |friend: &SecretKey| EvmKey::of_peer(friend).sign(&wrong.digest);
             let signatures: Vec<Signature> = cx.world.friends.iter().map(sign).collect();
             let signatures = ascending(&wrong.digest, &signatures).ok()?;
             calls.push(contract().post(settled.terms(), &wrong.root, &signatures));
         }
         let owed = *wrong.accounts.get(&me)?;
-        if chain.claimed(key, me) < owed {
+        if run.accepted.balances == wrong.root.balances && chain.claimed(key, me) < owed {
             let proof = Balances::build(&wrong.accounts).ok()?.prove(&me)?;
             let unwrap = false;
             let run = key;

@@ -19,6 +19,8 @@ use crate::network::NETWORK;
 /// One of several that share their keys.
 #[derive(Default)]
 pub(super) struct Collude {
+    /// Whether it sends its updates as they are.
+    is_plain: bool,
     proposals: Instead,
     /// What friends proposed, by height and attempt.
     friends: BTreeMap<(u32, u32), ValueId>,
@@ -32,6 +34,14 @@ fn bent(value: &RoundValue, cx: &LiarContext<'_>) -> Option<RoundValue> {
 }
 
 impl Collude {
+    /// One that sends its updates as its training gave them.
+    pub(super) fn plain() -> Self {
+        Self {
+            is_plain: true,
+            ..Self::default()
+        }
+    }
+
     /// Its own vote, where its node votes against what a friend proposed.
     fn vote(&self, cx: &LiarContext<'_>, effect: &Effect) -> Option<Message> {
         let ConsensusMessage::Vote(vote) = own_words(effect, cx.me)? else {
@@ -51,7 +61,9 @@ impl Behaviour for Collude {
     fn input(&mut self, cx: &mut LiarContext<'_>, mut input: Input) -> Option<Input> {
         match &mut input {
             Input::Scored { sheet, .. } => pick_sheets::bend(sheet, &cx.friends()),
-            Input::Trained(trained) => trained.delta = scale::update(&trained.delta),
+            Input::Trained(trained) if !self.is_plain => {
+                trained.delta = scale::update(&trained.delta)
+            }
             _ => {}
         }
         if let Some(ConsensusMessage::Proposal(proposal)) = heard(&input)

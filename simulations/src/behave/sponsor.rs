@@ -6,7 +6,6 @@ use tributary_attribution::settlement::calls::Call;
 use tributary_attribution::settlement::{Address, BaseUnits};
 use tributary_protocol::event::{Effect, Input};
 
-use super::challenge;
 use super::collude::Collude;
 use super::money::{EachHeight, contract, transaction};
 use super::withheld_roots::WithheldRoots;
@@ -18,8 +17,8 @@ enum Plot {
     Collude(Collude),
     /// It and its friends sign and post no root.
     Withhold(WithheldRoots),
-    /// It challenges whatever is posted.
-    Challenge,
+    /// It is a member like others, and a friend challenges whatever is posted.
+    Wait,
 }
 
 /// A sponsor that takes back what it can.
@@ -39,9 +38,9 @@ impl Sponsor {
         Self::by(Plot::Withhold(WithheldRoots))
     }
 
-    /// One that keeps roots from being accepted.
-    pub(super) fn challenging() -> Self {
-        Self::by(Plot::Challenge)
+    /// One whose friend keeps roots from being accepted.
+    pub(super) fn waiting() -> Self {
+        Self::by(Plot::Wait)
     }
 
     fn by(plot: Plot) -> Self {
@@ -77,14 +76,14 @@ impl Behaviour for Sponsor {
         match &mut self.plot {
             Plot::Collude(friends) => friends.input(cx, input),
             Plot::Withhold(roots) => roots.input(cx, input),
-            Plot::Challenge => Some(input),
+            Plot::Wait => Some(input),
         }
     }
 
     fn effect(&mut self, cx: &mut LiarContext<'_>, effect: Effect) {
         match &mut self.plot {
             Plot::Collude(friends) => friends.effect(cx, effect),
-            Plot::Withhold(_) | Plot::Challenge => cx.act(effect),
+            Plot::Withhold(_) | Plot::Wait => cx.act(effect),
         }
     }
 
@@ -93,10 +92,7 @@ impl Behaviour for Sponsor {
             return;
         };
         let me = cx.account().address();
-        let mut calls = take_back(books, me);
-        if matches!(self.plot, Plot::Challenge) {
-            calls.extend(challenge::calls(books, me).unwrap_or_default());
-        }
+        let calls = take_back(books, me);
         cx.file(calls.into_iter().map(transaction).collect());
     }
 }

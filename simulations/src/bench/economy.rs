@@ -20,8 +20,6 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tributary_protocol::id::PeerId;
-
 use crate::report::median;
 use crate::scenario::{self, Liars, Scenario};
 use crate::suggest::nearest;
@@ -29,6 +27,8 @@ use crate::world::{Outcome, Settlement, World};
 
 /// The built-in scenario that is played.
 pub const SCENARIO: &str = "economy";
+/// The participant that pays: the creator of the run.
+const SPONSOR: usize = 0;
 /// Profit that is asked of no strategy to exceed: two per cent.
 pub const TARGET: f64 = 0.02;
 
@@ -264,13 +264,27 @@ fn play_all(
 fn compare(strategy: &Strategy, honest: &Outcome, own: &Outcome) -> Played {
     let money = |outcome: &Outcome| outcome.settlement.clone().expect("its scenario settles");
     let (before, after) = (money(honest), money(own));
-    let members: BTreeSet<PeerId> = after.liars.iter().copied().collect();
-    let sum = |settlement: &Settlement, of: &dyn Fn(&PeerId) -> bool| -> i128 {
-        let worths = settlement.worths.iter().filter(|(peer, _)| of(peer));
+    eprintln!(
+        "DBG {} seed {}: dropped {} epochs {} promised {} claimed {} reclaimed {} deposited {} unfunded {} consumer {:?}",
+        strategy.name,
+        own.seed,
+        after.dropped,
+        after.epochs,
+        after.promised,
+        after.claimed,
+        after.reclaimed,
+        after.deposited,
+        after.unfunded.len(),
+        after.consumer.map(|c| c.net())
+    );
+    let members: BTreeSet<usize> = after.liars.iter().copied().collect();
+    let sum = |settlement: &Settlement, of: &dyn Fn(usize) -> bool| -> i128 {
+        let worths = settlement.worths.iter().enumerate();
+        let worths = worths.filter(|(at, _)| of(*at));
         worths.map(|(_, worth)| worth.net()).sum()
     };
-    let is_member = |peer: &PeerId| members.contains(peer);
-    let is_other = |peer: &PeerId| !members.contains(peer) && *peer != after.sponsor;
+    let is_member = |at: usize| members.contains(&at);
+    let is_other = |at: usize| !members.contains(&at) && at != SPONSOR;
     let consumer = after.consumer.filter(|_| strategy.owns_consumer);
     let broken = [honest, own].into_iter().flat_map(|run| &run.violations);
     Played {

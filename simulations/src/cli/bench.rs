@@ -31,7 +31,7 @@ struct Economy {
     #[arg(long, default_value_t = 200)]
     rounds: u32,
     /// Seeds of each strategy.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 1)]

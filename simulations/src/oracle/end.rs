@@ -7,7 +7,7 @@ use tributary_attribution::run_books::RunBooks;
 use tributary_attribution::{Account, Balance, Books, fold};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::Entry;
-use tributary_protocol::id::{BlockId, PeerId, RunId, Scope, Seq};
+use tributary_protocol::id::{BlockId, PeerId, Round, RunId, Scope, Seq};
 use tributary_protocol::limits;
 use tributary_protocol::log::Unverified;
 use tributary_protocol::manifest::Manifest;
@@ -146,19 +146,38 @@ pub(super) fn ledger_is_bounded(machine: &Machine, view: &RunView<'_>) -> Result
     }
 }
 
+/// Certificates of a disk that were judged since the boot. A disk appends and a chain keeps what it has, so they need no
+/// second look until the world ends.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// So many, in the disk's order.
+    count: usize,
+    /// Liars that they expose, by round.
+    exposed: BTreeSet<(Round, PeerId)>,
+}
+
 /// Of several certificates for one round a disk holds, beside the one that is followed, one for each liar at most that
 /// signed it as well: a contradiction is proven once.
 pub(super) fn contradictions_are_kept_once(
     machine: &Machine,
     view: &RunView<'_>,
     liars: &BTreeSet<PeerId>,
+    judged: &mut Judged,
 ) -> Result<(), Broken> {
     const PROMISE: &str = "a contradiction is kept once";
-    let mut exposed = BTreeSet::new();
-    for (round, bytes) in machine.store.certificates(&view.id()) {
+    let mut exposed = judged.exposed.clone();
+    let mut is_gap = false;
+    let run = view.id();
+    let kept = machine.store.certificates(&run);
+    for (round, bytes) in kept.skip(judged.count) {
         let Some(followed) = view.chain().get(round.0 as usize) else {
+            // From here on everything is looked at again.
+            is_gap = true;
             continue;
         };
+        if !is_gap {
+            judged.count += 1;
+        }
         let second = Certificate::decode(bytes).map_err(|why| {
             (
                 PROMISE,
@@ -183,6 +202,9 @@ pub(super) fn contradictions_are_kept_once(
         if exposed.len() == before {
             let what = format!("round {round}: a second certificate that exposes nobody new");
             return Err((PROMISE, what));
+        }
+        if !is_gap {
+            judged.exposed.clone_from(&exposed);
         }
     }
     Ok(())

@@ -65,6 +65,7 @@ fn place(place: RunRole, scenario: &Scenario, machines: &[Machine]) -> Option<us
         RunRole::Creator => Some(0).filter(is_free),
         // As many evaluators as scores bear.
         RunRole::Evaluator => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
+        RunRole::Signer => (1..=scenario.evaluators).find(is_free),
         RunRole::Contributor => None,
     }
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::run_books::{Capacity, Filer, RunBooks};
-use tributary_attribution::settlement::EvmKey;
+use tributary_attribution::run_books::{Capacity, Filer, RunBooks, Settled, SignedRoot};
+use tributary_attribution::settlement::{EvmKey, calls};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::{Command, Input};
 use tributary_protocol::id::{PeerId, Round, ValueId};
@@ -61,14 +61,14 @@ pub struct Settlement {
     pub burned: u128,
     /// What contributors have of them, by peer.
     pub answers: BTreeMap<PeerId, u128>,
-    /// What each peer is worth, all its payments and costs in it.
-    pub worths: BTreeMap<PeerId, Worth>,
+    /// What each participant is worth, by its index: all its payments and costs are in it.
+    pub worths: Vec<Worth>,
     /// What the consumer of the answers is worth, which is no member; where there are answers.
     pub consumer: Option<Worth>,
-    /// The sponsor.
-    pub sponsor: PeerId,
-    /// Peers that do not follow the protocol.
-    pub liars: Vec<PeerId>,
+    /// Posted roots of the newest heights that were replaced, or void after a challenge.
+    pub dropped: usize,
+    /// Participants that do not follow the protocol, by index.
+    pub liars: Vec<usize>,
 }
 
 /// Books by the value that they end with: honest machines with one history share one.
@@ -121,6 +121,15 @@ impl Ledgers {
     pub(super) fn of(&self, at: usize) -> Option<&RunBooks> {
         self.books.get(self.seen.get(&at)?)
     }
+}
+
+/// Whether the chain has dropped a root that was posted.
+fn is_dropped(settled: &Settled, root: &SignedRoot) -> bool {
+    let contract = calls::Settlement(settled.deployment().contract);
+    let asked = settled
+        .chain()
+        .map(|chain| chain.read(&contract.dropped(root.digest)));
+    asked.is_some_and(|dropped| dropped == Ok(true))
 }
 
 /// The name of the books of a machine's whole chain.
@@ -238,10 +247,7 @@ impl World {
         let rounds = books.books().rounds(self.run);
         let burned = books.books().balance(self.run, Account::Burned);
         let drawn = worth::Drawn::follow(&view);
-        let worth = |machine: &Machine| {
-            let worth = drawn.worth(settled, account(machine.seed).address());
-            Some((machine.id, worth?))
-        };
+        let worth = |machine: &Machine| drawn.worth(settled, account(machine.seed).address());
         let earned = |of: Capacity| {
             let lines = books.lines().iter();
             lines.filter(move |line| line.capacity == of)
@@ -270,10 +276,13 @@ impl World {
             answers,
             worths: self.machines.iter().filter_map(worth).collect(),
             consumer: server.and_then(|server| drawn.consumer(books, server)),
-            sponsor: self.manifest.creator,
-            liars: (self.machines.iter())
-                .filter(|machine| machine.liar.is_some())
-                .map(|machine| machine.id)
+            dropped: settled
+                .roots()
+                .values()
+                .filter(|root| is_dropped(settled, root))
+                .count(),
+            liars: (0..self.machines.len())
+                .filter(|at| self.machines[*at].liar.is_some())
                 .collect(),
         })
     }

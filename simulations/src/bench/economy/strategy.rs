@@ -78,7 +78,7 @@ const BATCHES: u32 = 10;
 
 /// All of them.
 #[rustfmt::skip]
-pub const STRATEGIES: [Strategy; 19] = [
+pub const STRATEGIES: [Strategy; 20] = [
     Strategy::new("honest", "three members that follow the protocol: the measure itself", &[("honest", 3)])
         .bounded(Bound::Within(0.0)),
     Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
@@ -88,10 +88,11 @@ pub const STRATEGIES: [Strategy; 19] = [
     Strategy::new("collude_10", "a tenth of the members work together: aggregation, votes, proposals", &[("collude", 1)]),
     Strategy::new("collude_20", "a fifth, one of four evaluators among them: scores as well", &[("colluding_evaluator", 1), ("collude", 1)]),
     Strategy::new("collude_30", "three tenths, one of four evaluators among them", &[("colluding_evaluator", 1), ("collude", 2)]),
+    Strategy::new("collude_30_plain", "the same, with updates as long as their training made them", &[("colluding_evaluator", 1), ("collude_plain", 2)]),
     Strategy::new("self_dealing_sponsor", "the sponsor trains and scores by friends, and asks for its deposit at every height", &[("self_dealing_sponsor", 1), ("colluding_evaluator", 1), ("collude", 1)]),
     Strategy::new("withholding_sponsor", "a sponsor with four tenths of the stake: none of them signs a root; it halts the run and takes its deposit", &[("withholding_sponsor", 1), ("withheld_roots", 3)])
         .bounded(Bound::Beyond("a third of the stake can keep every root from being posted")),
-    Strategy::new("challenging_sponsor", "a sponsor that challenges every posted root; it halts the run and takes its deposit", &[("challenging_sponsor", 1)]),
+    Strategy::new("challenging_sponsor", "a friend of the sponsor challenges every posted root; the sponsor halts the run and takes its deposit", &[("waiting_sponsor", 1), ("challenge", 1)]),
     Strategy::new("self_dealing_server", "a server that is its own consumer and agrees to shares of its own", &[("self_dealing_server", 1)])
         .selling().to_itself(),
     Strategy::new("greedy_server", "a server that names itself in shares nobody agreed to, and files answers twice", &[("greedy_server", 1)]).selling(),
@@ -100,6 +101,6 @@ pub const STRATEGIES: [Strategy; 19] = [
     Strategy::new("withheld_roots", "three tenths of the members sign and post no root", &[("withheld_roots", 3)]),
     Strategy::new("nuisance_challenge", "a member that challenges every posted root", &[("challenge", 1)]),
     Strategy::new("bribed_30", "three tenths of the members sign a closing root that takes the rest of the deposit", &[("bribed", 3)]),
-    Strategy::new("bribed_70", "seven tenths of them", &[("bribed", 5), ("bribed_evaluator", 1), ("bribed_creator", 1)])
+    Strategy::new("bribed_70", "seven tenths of them", &[("bribed", 5), ("bribed_evaluator", 2)])
         .bounded(Bound::Beyond("more than two thirds of the stake decide where what is left of a deposit goes")),
 ];
