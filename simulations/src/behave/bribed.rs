@@ -47,7 +47,7 @@ fn make_up(settled: &Settled, height: u32, taker: Address) -> Option<Wrong> {
     let root = Root {
         balances: sum.hash,
         total: sum.sum,
-        ..honest.root.clone()
+        ..honest.root
     };
     Some(Wrong {
         digest: root.digest(settled.deployment()),

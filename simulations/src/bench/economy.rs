@@ -264,19 +264,6 @@ fn play_all(
 fn compare(strategy: &Strategy, honest: &Outcome, own: &Outcome) -> Played {
     let money = |outcome: &Outcome| outcome.settlement.clone().expect("its scenario settles");
     let (before, after) = (money(honest), money(own));
-    eprintln!(
-        "DBG {} seed {}: dropped {} epochs {} promised {} claimed {} reclaimed {} deposited {} unfunded {} consumer {:?}",
-        strategy.name,
-        own.seed,
-        after.dropped,
-        after.epochs,
-        after.promised,
-        after.claimed,
-        after.reclaimed,
-        after.deposited,
-        after.unfunded.len(),
-        after.consumer.map(|c| c.net())
-    );
     let members: BTreeSet<usize> = after.liars.iter().copied().collect();
     let sum = |settlement: &Settlement, of: &dyn Fn(usize) -> bool| -> i128 {
         let worths = settlement.worths.iter().enumerate();

@@ -274,7 +274,7 @@ impl World {
             served: earned(Capacity::Server).map(|line| line.amount.0).sum(),
             burned: burned.0.unsigned_abs(),
             answers,
-            worths: self.machines.iter().filter_map(worth).collect(),
+            worths: self.machines.iter().map(worth).collect::<Option<_>>()?,
             consumer: server.and_then(|server| drawn.consumer(books, server)),
             dropped: settled
                 .roots()
