@@ -6,6 +6,9 @@ use tributary_simulations::bench::economy::{self, Bound, Case, Plan, STRATEGIES}
 use tributary_simulations::scenario::{self, Liars};
 use tributary_simulations::world::{Settlement, World, Worth};
 
+/// What strategies with a known bound may bring in twenty rounds.
+const SHORT: f64 = 0.5;
+
 fn played(rounds: u32, seeds: u64, names: &[&str]) -> BTreeMap<&'static str, Case> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let plan = Plan {
@@ -32,7 +35,13 @@ fn played(rounds: u32, seeds: u64, names: &[&str]) -> BTreeMap<&'static str, Cas
 fn no_strategy_brings_more_than_its_bound() {
     let cases = played(20, 3, &[]);
     for (name, case) in &cases {
-        assert!(case.is_bounded(), "{name}: {:?}", case.seeds);
+        match case.strategy.bound {
+            // One round of twenty is ten times as much as one of two hundred, for which these bounds are.
+            Bound::Known(..) => assert!(case.worst() < Some(SHORT), "{name}: {:?}", case.seeds),
+            Bound::Within(_) | Bound::Beyond(_) => {
+                assert!(case.is_bounded(), "{name}: {:?}", case.seeds);
+            }
+        }
     }
     let honest = &cases["honest"].seeds;
     assert!(
