@@ -25,6 +25,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod compare;
+mod consumer;
 pub mod federation;
 pub mod files;
 pub mod guard;

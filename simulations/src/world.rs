@@ -13,7 +13,6 @@ mod settle;
 mod told;
 
 pub use faults::Strike;
-pub(crate) use serving::consumer;
 pub use settle::{Settlement, Worth};
 
 use std::cmp::Ordering;

@@ -10,7 +10,7 @@ use tributary_protocol::filing::{AgreedShares, Answers, EvmSignature};
 use tributary_protocol::id::{PeerId, Ppb};
 
 use super::{Behaviour, LiarContext, money};
-use crate::world::consumer;
+use crate::consumer;
 
 /// Agrees with itself to shares of its own.
 pub(super) struct SelfDealingServer;
@@ -29,7 +29,7 @@ fn agreed(books: &RunBooks, cx: &LiarContext<'_>, mut answers: Answers) -> Optio
             charged: BaseUnits::from_micro(charged).ok()?,
             shares: &shares,
         };
-        let signature = consumer().sign(&agreement.digest(settled.deployment()));
+        let signature = consumer::key().sign(&agreement.digest(settled.deployment()));
         answer.shares = Some(AgreedShares {
             shares: shares.clone(),
             signature: EvmSignature(*signature.as_bytes()),

@@ -11,6 +11,8 @@ use tributary_protocol::entry::Entry;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::MicroOpen;
 
+use crate::consumer;
+
 /// What the consumer is charged for one answer.
 const FEE: MicroOpen = MicroOpen(10_000);
 /// Answers of one batch.
@@ -57,7 +59,7 @@ impl Serving {
             let amount = units(FEE.0 * u128::from(BATCH * self.left));
             let deployed = TestChain::deployed();
             let authorization = Authorization::sign(
-                &consumer(),
+                &consumer::key(),
                 &config,
                 amount,
                 &deployed.channels_deployment(),
@@ -95,11 +97,6 @@ fn units(micro: u128) -> BaseUnits {
     BaseUnits::from_micro(MicroOpen(micro)).expect("small amounts")
 }
 
-/// The key of the consumer's account.
-pub(crate) fn consumer() -> EvmKey {
-    EvmKey::from_bytes(&[0x77; 32]).expect("a secret below the order of the curve")
-}
-
 /// The consumer's channel at the server, once the server's account is bound.
 pub(super) fn channel(
     books: &RunBooks,
@@ -108,8 +105,8 @@ pub(super) fn channel(
     let settled = books.settled()?;
     let (wanted, scheme) = settled.requirements(server)?;
     let config = ChannelConfig {
-        payer: consumer().address(),
-        payer_authorizer: consumer().address(),
+        payer: consumer::key().address(),
+        payer_authorizer: consumer::key().address(),
         receiver: wanted.receiver,
         receiver_authorizer: wanted.receiver_authorizer,
         token: wanted.token,
@@ -127,7 +124,7 @@ fn claim(config: ChannelConfig, id: ChannelId, total: BaseUnits) -> Claim {
         voucher: Voucher {
             channel: id,
             max: total,
-            signature: consumer().sign(&Voucher::digest(id, total, &scheme)),
+            signature: consumer::key().sign(&Voucher::digest(id, total, &scheme)),
         },
         total_claimed: total,
     }

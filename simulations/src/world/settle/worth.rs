@@ -12,6 +12,7 @@ use tributary_protocol::node::RunView;
 use tributary_protocol::round::EntryRef;
 
 use super::super::serving;
+use crate::consumer;
 
 /// Calldata of `mint(address,uint256)` up to its arguments, and where they lie.
 const SELECTOR: usize = 4;
@@ -113,7 +114,7 @@ impl Drawn {
 
     /// What the consumer of a server's answers is worth, the rest of its channel with it.
     pub(super) fn consumer(&self, books: &RunBooks, server: Address) -> Option<Worth> {
-        let mut worth = self.worth(books.settled()?, serving::consumer().address())?;
+        let mut worth = self.worth(books.settled()?, consumer::key().address())?;
         if let Some((_, _, seen)) = serving::channel(books, server) {
             let left = seen.deposit.saturating_sub(seen.claimed);
             worth.staked += left.to_micro_floor().0;
