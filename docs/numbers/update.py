@@ -2,7 +2,7 @@
 """Writes the figures of the pages in this folder: runs the command that a page names, reads what it
 prints, and replaces what stands between the page's marks. Prose outside the marks is written by hand.
 
-    python3 docs/numbers/update.py api demo bitflip decoders extraction forms luck newcomers opening parity processes
+    python3 docs/numbers/update.py api demo bitflip decoders economy extraction forms luck newcomers opening parity processes
         reach replay round scale strangers texts why
     python3 docs/numbers/update.py demo --report FILE --commit COMMIT
     python3 docs/numbers/update.py decoders --report FILE --commit COMMIT
@@ -630,8 +630,39 @@ def books(report=None, commit=None):
     return f"{where} Development profile, whose arithmetic is optimised.\n\n" + table(["what", "measured"], rows)
 
 
+def economy(report=None, commit=None):
+    """From what `tributary-sim bench economy --format json` prints."""
+    where = machine(commit)
+    if report is None:
+        run("cargo", "build", "--workspace", "-q")
+        built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        command = [str(built / "debug" / "tributary-sim"), "bench", "economy", "--format", "json"]
+        print("+", " ".join(command), file=sys.stderr)
+        # A strategy beyond its bound is a figure of the page: the command's failure is no reason to write none.
+        report = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    played = json.loads(report)
+    percent = lambda part: "–" if part is None else f"{100 * part:+.2f} %"
+    rows, notes = [], []
+    for case in played["strategies"]:
+        middle = lambda key: statistics.median(seed[key] for seed in case["seeds"]) / 1e6
+        bound = "none" if case["bound"] is None else percent(case["bound"])
+        rows.append((f"`{case['strategy']}`", case["members"], f"{middle('honest_micro_open'):.4f}",
+                     f"{middle('paid_micro_open'):.4f}", percent(case["median"]), percent(case["worst"]),
+                     percent(case["others_median"]), bound if case["within_bound"] else f"**{bound}**"))
+        if case["reason"]:
+            notes.append(f"- `{case['strategy']}`: {case['reason']}.")
+    seeds = len(played["strategies"][0]["seeds"])
+    broken = sum(len(seed["violations"]) for case in played["strategies"] for seed in case["seeds"])
+    return "\n\n".join([
+        f"{where} Development profile; {played['rounds']} rounds, {seeds} seeds, {broken} promises to honest members broken.",
+        table(["strategy", "members of ten", "honest, OPEN", "with it, OPEN", "profit, median", "profit, worst seed",
+               "others, median", "bound"], rows),
+        "\n".join(notes),
+    ])
+
+
 PAGES = {
-    "books": books,
+    "books": books, "economy": economy,
     "api": api, "served": served,
     "demo": demo, "extraction": extraction, "bitflip": bitflip, "decoders": decoders, "newcomers": newcomers,
     "opening": opening,
@@ -645,12 +676,12 @@ PAGES = {
 def main():
     arguments = argparse.ArgumentParser(description="Writes the figures of pages in docs/numbers.")
     arguments.add_argument("pages", nargs="+", choices=PAGES)
-    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for books, decoders, demo, newcomers, forms, processes, reach, replay, scale, served, serving or why")
+    arguments.add_argument("--report", type=pathlib.Path, help="saved output, for books, decoders, demo, economy, newcomers, forms, processes, reach, replay, scale, served, serving or why")
     arguments.add_argument("--commit", help="the commit that made the report")
     given = arguments.parse_args()
     if (given.report or given.commit) and not (given.report and given.commit 
-            and given.pages in (["books"], ["decoders"], ["demo"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["served"], ["serving"], ["forms"], ["why"])):
-        arguments.error("--report and --commit belong together, and to one page: decoders, demo, forms, newcomers, opening, "
+            and given.pages in (["books"], ["decoders"], ["demo"], ["economy"], ["newcomers"], ["opening"], ["processes"], ["reach"], ["replay"], ["scale"], ["served"], ["serving"], ["forms"], ["why"])):
+        arguments.error("--report and --commit belong together, and to one page: decoders, demo, economy, forms, newcomers, opening, "
                         "processes, reach, replay, scale, served, serving or why")
     report = given.report
     saved = (report if report and report.is_dir() else report and report.read_text(), given.commit) if report else ()

@@ -21,6 +21,8 @@ TEXT = HERE.parent.parent / "trainer" / "assets" / "shards" / "atlas.txt"
 BIN = os.environ.get("TRIBUTARY_BIN_DIR") or sys.exit("set TRIBUTARY_BIN_DIR to the folder of the programs")
 # Two rounds, after which nothing goes wrong any more.
 SHORT = ["--set=rounds=2", "--set=calm.after_round=2"]
+# Strategies that are within their bounds in any run.
+ECONOMY = ["bench", "economy", "--rounds", 4, "--seeds", 2, "--only", "honest,lazy_evaluator"]
 TABLES = ["result.json", "contributions.csv", "traffic.csv", "waits.csv", "events.jsonl"]
 
 
@@ -49,6 +51,7 @@ def simulator(work: pathlib.Path) -> None:
     lossy = ["--set=link.loss=0.2", "--out", "lossy"]
     ask(work, "tributary-sim", "run", scenario, *SHORT, *lossy)
     (SAMPLES / "comparison.json").write_text(ask(work, "tributary-sim", "compare", "result", "lossy"), encoding="utf-8")
+    (SAMPLES / "economy.json").write_text(ask(work, "tributary-sim", *ECONOMY), encoding="utf-8")
 
 
 def federation(work: pathlib.Path) -> None:

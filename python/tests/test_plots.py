@@ -46,6 +46,16 @@ class Figures(unittest.TestCase):
         self.assertEqual(len(figure.axes[0].get_lines()[0].get_xdata()), len(scored))
         self.assertEqual({text.get_text() for text in figure.axes[0].texts}, set(scored["name"]))
 
+    def test_profits_have_a_point_for_each_seed_and_a_line_at_the_median(self) -> None:
+        seeds = tributary.read_economy(SAMPLES / "economy.json").seeds
+        axes = plots.profits(seeds).axes[0]
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        self.assertEqual(names, seeds["strategy"].drop_duplicates().tolist()[::-1])
+        points, middle = axes.get_lines()[:2]
+        last = 100 * seeds.loc[seeds["strategy"] == names[0], "profit"]
+        self.assertEqual(list(points.get_xdata()), last.tolist())
+        self.assertEqual(list(middle.get_xdata()), [last.median()])
+
     def test_a_frame_without_the_columns_is_refused_by_their_names(self) -> None:
         rounds = tributary.read_result(SAMPLES / "result").rounds
         with self.assertRaisesRegex(tributary.SchemaError, "no column name, score"):

@@ -51,6 +51,17 @@ class Samples(unittest.TestCase):
         self.assertEqual(comparison.results["digest"].iloc[0], tributary.read_figures(SAMPLES / "figures.json").digest)
         self.assertEqual(comparison.breaches, [])
 
+    def test_an_economy_has_a_row_for_each_strategy_and_one_for_each_of_its_seeds_in_open(self) -> None:
+        economy = tributary.read_economy(SAMPLES / "economy.json")
+        raw = sample("economy.json")["strategies"]
+        self.assertEqual(economy.strategies["strategy"].tolist(), [case["strategy"] for case in raw])
+        self.assertEqual(len(economy.seeds), sum(len(case["seeds"]) for case in raw))
+        first = raw[0]["seeds"][0]
+        self.assertAlmostEqual(economy.seeds["honest_open"].iloc[0] * 1e6, first["honest_micro_open"], places=3)
+        worst = economy.seeds.groupby("strategy")["profit"].max()
+        for name, profit in zip(economy.strategies["strategy"], economy.strategies["worst"]):
+            self.assertEqual(worst[name], profit)
+
     def test_a_demo_is_told_in_nats_and_open(self) -> None:
         demo = tributary.read_demo(SAMPLES / "demo.json")
         raw = sample("demo.json")["credits"]

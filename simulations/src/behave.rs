@@ -6,7 +6,10 @@
 //! liars; the oracle says whether anybody honest suffers from them. A scenario chooses an [`Attack`] by name; each
 //! built-in one has a file of its own.
 
+mod bribed;
 mod broken_update;
+mod challenge;
+mod collude;
 mod context;
 mod contradict;
 mod copy_sheet;
@@ -21,23 +24,32 @@ mod forge_history;
 mod fork_log;
 mod garbage;
 mod greedy_server;
+mod greedy_tokens;
 mod grind;
+mod hoarding_server;
+mod honest;
 mod instead;
 mod late_deposit;
+mod late_server;
+mod lazy_evaluator;
 mod lie_sketch;
 mod lying_client;
 mod lying_receipt;
+mod money;
 mod omit;
 mod pick_sheets;
 mod poison;
 mod replay;
 mod second_receipt;
+mod self_dealing_server;
 mod silent_seat;
 mod silent_server;
+mod sponsor;
 mod strangers;
 mod sybils;
 pub mod update;
 mod vanish;
+mod withheld_roots;
 mod withhold;
 
 pub use context::LiarContext;
@@ -61,6 +73,8 @@ pub enum RunRole {
     Creator,
     /// An evaluator, while fewer than a third of them lie.
     Evaluator,
+    /// An evaluator, however many do: of attacks that leave scores alone.
+    Signer,
 }
 
 /// Makes the key of a liar: by the run, the key that it had, and the names of all others.
@@ -173,6 +187,23 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("greedy_server", "A server that names itself in the shares of all its answers, and files them twice", Attack::new(|_| Box::new(greedy_server::GreedyServer)));
     add("lying_client", "Its chain client says that its friends and it have all stake", Attack::new(|_| Box::new(lying_client::LyingClient)));
     add("flood_filings", "Files as much as it can, so that others wait", Attack::new(|_| Box::new(flood_filings::FloodFilings)));
+    add("honest", "Follows the protocol; what strategies earn is compared with this", Attack::new(|_| Box::new(honest::Honest)));
+    add("honest_server", "A server that follows the protocol", Attack::new(|_| Box::new(honest::Honest)));
+    add("lazy_evaluator", "An evaluator that copies a sheet and signs the roots that others signed", Attack::new(|_| Box::new(lazy_evaluator::LazyEvaluator::default())).at(RunRole::Evaluator));
+    add("greedy_tokens", "Twice the tokens that it trained on", Attack::new(|_| Box::new(greedy_tokens::GreedyTokens)));
+    add("collude", "Works together with its friends as evaluator, proposer, voter and contributor", Attack::new(|_| Box::new(collude::Collude::default())));
+    add("collude_plain", "The same, with updates as its training gave them", Attack::new(|_| Box::new(collude::Collude::plain())));
+    add("colluding_evaluator", "Works together with its friends, from the place of an evaluator while fewer than a third of them lie", Attack::new(|_| Box::new(collude::Collude::default())).at(RunRole::Evaluator));
+    add("self_dealing_sponsor", "A sponsor that works together with its friends and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::colluding())).at(RunRole::Creator));
+    add("withholding_sponsor", "A sponsor that signs and posts no root and takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::withholding())).at(RunRole::Creator));
+    add("waiting_sponsor", "A sponsor that takes back what it can", Attack::new(|_| Box::new(sponsor::Sponsor::waiting())).at(RunRole::Creator));
+    add("self_dealing_server", "A server that buys its own answers and says that its own data shaped them", Attack::new(|_| Box::new(self_dealing_server::SelfDealingServer)));
+    add("hoarding_server", "A server that files no answers and claims no fees", Attack::new(|_| Box::new(hoarding_server::HoardingServer)));
+    add("late_server", "A server that claims fees and files the answers later", Attack::new(|_| Box::new(late_server::LateServer::default())));
+    add("bribed", "Signs a closing root that promises one of them the rest of the deposit", Attack::new(|_| Box::new(bribed::Bribed::default())));
+    add("bribed_evaluator", "The same, from the place of an evaluator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Signer));
+    add("withheld_roots", "Signs no root and posts none", Attack::new(|_| Box::new(withheld_roots::WithheldRoots)));
+    add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())).with_key(challenge::key));
     add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
     add("scale", "A hundred times what its training gave", poisons(Poison::Scale));
     add("free_rider", "Zeros, without work", poisons(Poison::FreeRider));

@@ -10,6 +10,7 @@ macro_rules! say {
     };
 }
 
+mod bench;
 mod compare;
 mod list;
 mod new;
@@ -51,6 +52,8 @@ Exit codes: 0 all promises and thresholds kept, 1 one of them broken, 2 the comm
 enum Command {
     #[command(flatten)]
     Scenarios(ScenarioCommand),
+    /// Answer a question by figures.
+    Bench(bench::Arguments),
     /// List the scenarios, the metrics, or what a scenario can choose by name.
     List(list::Arguments),
 }
@@ -124,6 +127,7 @@ pub fn main_with(catalogue: Catalogue) -> ExitCode {
     };
     exit_code(match Arguments::parse().command {
         Command::Scenarios(command) => command.execute(&program),
+        Command::Bench(arguments) => bench::execute(&arguments),
         Command::List(arguments) => list::execute(&program.catalogue, &arguments),
     })
 }

@@ -16,14 +16,16 @@
 //! A scenario and a seed determine a run to the last byte, so a failing seed is a complete bug report:
 //! `tributary-sim replay FILE --seed N --verbose` shows it. Modules: [`cli`], [`scenario`], [`world`], [`link`],
 //! [`clock`], [`guard`], [`machine`], [`store`], [`behave`], [`learner`], [`oracle`], [`record`], [`report`],
-//! [`plot`], [`markdown`], [`compare`], [`sweep`], [`mod@soak`], [`federation`], [`files`], [`watch`]. What a scenario names (attacks, learners,
+//! [`plot`], [`markdown`], [`compare`], [`mod@bench`], [`sweep`], [`mod@soak`], [`federation`], [`files`], [`watch`]. What a scenario names (attacks, learners,
 //! links) is in a [`catalogue`], to which a researcher's own program can add.
 
 pub mod behave;
+pub mod bench;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod compare;
+mod consumer;
 pub mod federation;
 pub mod files;
 pub mod guard;

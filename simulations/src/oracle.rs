@@ -114,6 +114,8 @@ struct Seen {
     adapter: Option<Round>,
     /// The height in which it has just spoken.
     speaks: Option<Round>,
+    /// Certificates of its disk that were judged.
+    judged: end::Judged,
     finished: bool,
     panicked: bool,
 }
@@ -391,8 +393,10 @@ impl Oracle {
         if self.peers[peer].may_have_grown {
             let outcome = self.inspect_ledger(peer, &view);
             self.check(at, peer, outcome);
-            let outcome = end::ledger_is_bounded(machine, &view)
-                .and_then(|()| end::contradictions_are_kept_once(machine, &view, &self.liars));
+            let judged = &mut self.peers[peer].judged;
+            let outcome = end::ledger_is_bounded(machine, &view).and_then(|()| {
+                end::contradictions_are_kept_once(machine, &view, &self.liars, judged)
+            });
             self.check(at, peer, outcome);
         }
         let outcome = self.inspect_chain(peer, &view);
@@ -581,6 +585,9 @@ impl Oracle {
             let proven = end::equivocators_are_proven(machine, &self.run, &forked, &self.liars);
             outcomes.push((Some(*peer), proven));
             if let Some(view) = machine.node.as_ref().and_then(|node| node.run(&self.run)) {
+                let mut all = end::Judged::default();
+                let kept = end::contradictions_are_kept_once(machine, &view, &self.liars, &mut all);
+                outcomes.push((Some(*peer), kept));
                 let scores = end::scores_are_within_honest_ones(&view, &self.liars);
                 outcomes.push((Some(*peer), scores));
             }

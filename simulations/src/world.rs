@@ -15,7 +15,7 @@ mod settle;
 mod told;
 
 pub use faults::Strike;
-pub use settle::Settlement;
+pub use settle::{Settlement, Worth};
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -43,8 +43,7 @@ use crate::record::{History, Moment, Plane, Sink, Trace, What, ending};
 use crate::scenario::{MAX_EVENTS, Scenario};
 use crate::watch::Progress;
 
-/// Messages under way at once before it counts as a storm: a thousand for each of the largest
-/// committee's members.
+/// Messages under way at once before it counts as a storm: a thousand for each of the largest committee's members.
 const MAX_UNDER_WAY: usize = 2_000_000;
 
 /// Something that is going to happen.

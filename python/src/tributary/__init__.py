@@ -33,10 +33,12 @@ from .reports import (
 )
 from .results import (
     Comparison,
+    Economy,
     Figures,
     SimulationResult,
     Sweep,
     read_comparison,
+    read_economy,
     read_events,
     read_figures,
     read_result,
@@ -52,6 +54,7 @@ __all__ = [
     "Comparison",
     "Daemon",
     "DemoReport",
+    "Economy",
     "EvalReport",
     "Figures",
     "GenerateReport",
@@ -73,6 +76,7 @@ __all__ = [
     "read_bank",
     "read_comparison",
     "read_demo",
+    "read_economy",
     "read_evaluation",
     "read_events",
     "read_explanation",

@@ -68,6 +68,23 @@ def payouts(members: pd.DataFrame) -> "Figure":
     return figure
 
 
+def profits(seeds: pd.DataFrame) -> "Figure":
+    """What each strategy brings beyond honesty, a point for each seed and a line at the median. Takes `Economy.seeds`."""
+    _need(seeds, "strategy", "profit")
+    names = seeds["strategy"].drop_duplicates().tolist()[::-1]
+    figure, axes = _figure("profit beside honesty, %", "")
+    figure.set_figheight(1.0 + 0.3 * len(names))
+    # A strategy that takes everything would press the others into one line.
+    axes.set_xscale("symlog", linthresh=10.0)
+    for place, name in enumerate(names):
+        found = 100 * seeds.loc[seeds["strategy"] == name, "profit"].dropna().astype(float)
+        axes.plot(found, [place] * len(found), "o", color="C0", alpha=0.6)
+        axes.plot([found.median()], [place], "|", color="C1", markersize=14)
+    axes.set_yticks(range(len(names)), names)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    return figure
+
+
 def _figure(across: str, up: str) -> "tuple[Figure, Axes]":
     try:
         from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from pathlib import Path
 from . import reports, results
 from .contract import Explanation, Why
 from .reports import DemoReport, EvalReport, GenerateReport, TrainReport
-from .results import Comparison, Figures, SimulationResult, Sweep
+from .results import Comparison, Economy, Figures, SimulationResult, Sweep
 from .schema import Document, PathLike, expect, load
 
 Read = (
@@ -14,6 +14,7 @@ Read = (
     | Figures
     | Sweep
     | Comparison
+    | Economy
     | DemoReport
     | TrainReport
     | EvalReport
@@ -27,6 +28,7 @@ READERS: dict[str, Callable[[Document, str], Read]] = {
     results.RESULT: lambda _, where: results.read_result(Path(where).parent),
     results.SWEEP: results.sweep_of,
     results.COMPARISON: results.comparison_of,
+    results.ECONOMY: results.economy_of,
     reports.DEMO: reports.demo_of,
     reports.TRAIN: reports.train_of,
     reports.EVAL: reports.eval_of,

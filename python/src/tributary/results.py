@@ -11,6 +11,7 @@ from .errors import SchemaError
 from .schema import Document, PathLike, expect, load, parse, require
 
 RESULT, SWEEP, COMPARISON, FIGURES = "sim-result/1", "sim-sweep/1", "sim-compare/1", "sim/1"
+ECONOMY = "sim-economy/1"
 
 # Columns that each table must have; it may have more.
 TABLES = {
@@ -101,6 +102,19 @@ class Comparison:
     results: pd.DataFrame = field(repr=False)
     # Broken thresholds.
     breaches: list[Any]
+
+
+@dataclass(frozen=True)
+class Economy:
+    """Strategies beside the honest run of the same seed. Profits are parts of one, amounts are in OPEN."""
+
+    scenario: str
+    # Training rounds of each run.
+    rounds: int
+    # A row for each strategy: members, bound, whether it was kept, median and worst profit, what it brought the others.
+    strategies: pd.DataFrame = field(repr=False)
+    # A row for each strategy and seed: what its members are worth, honest and not, the profit, the same of the others.
+    seeds: pd.DataFrame = field(repr=False)
 
 
 def read_figures(path: PathLike) -> Figures:
@@ -206,3 +220,33 @@ def comparison_of(document: Document, where: str) -> Comparison:
         {key: value for key, value in one.items() if key != "metrics"} | one["metrics"] for one in document["results"]
     ]
     return Comparison(results=pd.DataFrame.from_records(rows), breaches=document["breaches"])
+
+
+def read_economy(path: PathLike) -> Economy:
+    """What `tributary-sim bench economy --format json` printed."""
+    return economy_of(load(path), str(path))
+
+
+def economy_of(document: Document, where: str) -> Economy:
+    expect(document, where, ECONOMY)
+    require(document, where, ("scenario", "rounds", "strategies"))
+    strategies, seeds = [], []
+    for case in document["strategies"]:
+        require(case, f"a strategy of {where}", ("strategy", "median", "worst", "bound", "seeds"))
+        strategies.append({key: value for key, value in case.items() if key != "seeds"})
+        seeds += [{"strategy": case["strategy"], **_in_open(one)} for one in case["seeds"]]
+    return Economy(
+        scenario=document["scenario"],
+        rounds=document["rounds"],
+        strategies=pd.DataFrame.from_records(strategies),
+        seeds=pd.DataFrame.from_records(seeds),
+    )
+
+
+def _in_open(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose amounts of micro-OPEN are in OPEN."""
+    micro = "_micro_open"
+    return {
+        f"{key.removesuffix(micro)}_open" if key.endswith(micro) else key: value / 1e6 if key.endswith(micro) else value
+        for key, value in row.items()
+    }

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use tributary_attribution::run_books::RunBooks;
+use tributary_attribution::settlement::EvmKey;
 use tributary_protocol::entry::Entry;
-use tributary_protocol::event::{Effect, Input, Record};
+use tributary_protocol::event::{Command, Effect, Input, Record};
 use tributary_protocol::id::{PeerId, RunId, Scope, Seq};
 use tributary_protocol::log::{Block, SignedBlock};
 use tributary_protocol::manifest::Manifest;
@@ -34,6 +36,8 @@ pub struct LiarView<'a> {
     pub friends: &'a [SecretKey],
     /// What its clocks say.
     pub now: Now,
+    /// The run's books, as it looked at them last; none in a run that does not settle.
+    pub books: Option<&'a RunBooks>,
 }
 
 /// What a liar does.
@@ -142,6 +146,19 @@ impl<'a> LiarContext<'a> {
     /// The names of all that lie, its own included.
     pub fn friends(&self) -> BTreeSet<PeerId> {
         self.world.friends.iter().map(SecretKey::peer_id).collect()
+    }
+
+    /// The key of its account.
+    pub(super) fn account(&self) -> EvmKey {
+        EvmKey::of_peer(self.key)
+    }
+
+    /// Has its own node file something for the books, behind its own behaviour's back.
+    pub(super) fn file(&mut self, filings: Vec<Entry>) {
+        if !filings.is_empty() {
+            let run = self.world.run;
+            self.tell(Input::Command(Command::File { run, filings }));
+        }
     }
 
     /// Signs a block, if it can be signed at all.

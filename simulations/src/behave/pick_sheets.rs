@@ -26,7 +26,7 @@ const INVENTED: i64 = 1_000_000;
 pub(super) struct PickSheets(Instead);
 
 /// The sheet with friends above everybody else.
-fn bend(sheet: &mut ScoreSheet, friends: &BTreeSet<PeerId>) {
+pub(super) fn bend(sheet: &mut ScoreSheet, friends: &BTreeSet<PeerId>) {
     let largest = sheet.scores.iter().map(|line| line.score.0.abs()).max();
     let most = EXAGGERATION * largest.unwrap_or_default().max(INVENTED);
     let most = most.min(limits::MAX_NANO_NATS);
@@ -66,7 +66,7 @@ fn favour(value: &RoundValue, friends: &BTreeSet<PeerId>) -> i128 {
 }
 
 /// The value whose sheets favour friends most, where it is another one.
-fn picked(value: &RoundValue, cx: &LiarContext<'_>) -> Option<RoundValue> {
+pub(super) fn picked(value: &RoundValue, cx: &LiarContext<'_>) -> Option<RoundValue> {
     let friends = cx.friends();
     let mut best = (favour(value, &friends), None);
     for sheets in sets(&value.sheets) {

@@ -10,12 +10,13 @@ use crate::files;
 use crate::suggest;
 
 /// The scenarios that the binary carries, so that it works outside the repository.
-const BUILTIN: [(&str, &str); 5] = [
+const BUILTIN: [(&str, &str); 6] = [
     ("smoke", include_str!("../../../scenarios/smoke.toml")),
     ("harsh", include_str!("../../../scenarios/harsh.toml")),
     ("liars", include_str!("../../../scenarios/liars.toml")),
     ("soak", include_str!("../../../scenarios/soak.toml")),
     ("bonded", include_str!("../../../scenarios/bonded.toml")),
+    ("economy", include_str!("../../../scenarios/economy.toml")),
 ];
 
 /// Why a scenario cannot be loaded.

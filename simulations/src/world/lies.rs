@@ -32,11 +32,15 @@ pub(super) fn cast(
         })
         .collect();
     let mut rng = stream(seed, "liars");
-    let chosen = sample(&mut rng, candidates, attacks.len().min(candidates));
+    let chosen = sample(&mut rng, candidates, attacks.len().min(candidates)).into_vec();
     let mut names = BTreeSet::new();
-    for (at, entry) in chosen.into_iter().zip(attacks) {
+    for (nth, entry) in attacks.into_iter().enumerate() {
         let attack = &*entry.thing;
-        let place = place(attack.place(), scenario, machines).unwrap_or(first + at);
+        // Whoever has a place of its own needs no contributor's.
+        let at = chosen.get(nth).copied();
+        let place = place(attack.place(), scenario, machines).or(at.map(|at| first + at));
+        let Some(place) = place else { continue };
+        let at = at.unwrap_or(candidates + nth);
         if let Some(make) = attack.key() {
             choose_key(make, scenario, seed, learner, machines, place);
         }
@@ -61,6 +65,7 @@ fn place(place: RunRole, scenario: &Scenario, machines: &[Machine]) -> Option<us
         RunRole::Creator => Some(0).filter(is_free),
         // As many evaluators as scores bear.
         RunRole::Evaluator => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
+        RunRole::Signer => (1..=scenario.evaluators).find(is_free),
         RunRole::Contributor => None,
     }
 }
@@ -153,6 +158,7 @@ impl World {
             peers: &self.everyone,
             friends: &self.friends,
             now: machine.clock.now(self.now),
+            books: self.ledgers.of(at),
         }
     }
 }

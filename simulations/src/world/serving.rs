@@ -2,7 +2,7 @@
 //! no member: it signs, and the server files.
 
 use tributary_attribution::run_books::{RunBooks, Served};
-use tributary_attribution::settlement::{BaseUnits, EvmKey};
+use tributary_attribution::settlement::{Address, BaseUnits, EvmKey};
 use tributary_attribution::test_chain::TestChain;
 use tributary_attribution::voucher::{
     Authorization, ChannelConfig, ChannelId, Claim, OnChain, Voucher,
@@ -10,6 +10,8 @@ use tributary_attribution::voucher::{
 use tributary_protocol::entry::Entry;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::MicroOpen;
+
+use crate::consumer;
 
 /// What the consumer is charged for one answer.
 const FEE: MicroOpen = MicroOpen(10_000);
@@ -39,13 +41,14 @@ impl Serving {
 
     /// Whether everything was served, and claimed on the chain that these books follow.
     pub(super) fn is_over(&self, books: &RunBooks, server: &EvmKey) -> bool {
-        let seen = channel(books, server).map(|(_, _, seen)| seen.claimed.to_micro_floor());
+        let seen =
+            channel(books, server.address()).map(|(_, _, seen)| seen.claimed.to_micro_floor());
         self.left == 0 && seen >= Some(self.charged)
     }
 
     /// What the server files now: the consumer's deposit, and then batch after batch of answers with their claim.
     pub(super) fn filings(&mut self, books: &RunBooks, server: &EvmKey) -> Vec<Entry> {
-        let Some((config, id, seen)) = channel(books, server) else {
+        let Some((config, id, seen)) = channel(books, server.address()) else {
             return Vec::new();
         };
         let Some(settled) = books.settled() else {
@@ -56,7 +59,7 @@ impl Serving {
             let amount = units(FEE.0 * u128::from(BATCH * self.left));
             let deployed = TestChain::deployed();
             let authorization = Authorization::sign(
-                &consumer(),
+                &consumer::key(),
                 &config,
                 amount,
                 &deployed.channels_deployment(),
@@ -94,17 +97,16 @@ fn units(micro: u128) -> BaseUnits {
     BaseUnits::from_micro(MicroOpen(micro)).expect("small amounts")
 }
 
-fn consumer() -> EvmKey {
-    EvmKey::from_bytes(&[0x77; 32]).expect("a secret below the order of the curve")
-}
-
 /// The consumer's channel at the server, once the server's account is bound.
-fn channel(books: &RunBooks, server: &EvmKey) -> Option<(ChannelConfig, ChannelId, OnChain)> {
+pub(super) fn channel(
+    books: &RunBooks,
+    server: Address,
+) -> Option<(ChannelConfig, ChannelId, OnChain)> {
     let settled = books.settled()?;
-    let (wanted, scheme) = settled.requirements(server.address())?;
+    let (wanted, scheme) = settled.requirements(server)?;
     let config = ChannelConfig {
-        payer: consumer().address(),
-        payer_authorizer: consumer().address(),
+        payer: consumer::key().address(),
+        payer_authorizer: consumer::key().address(),
         receiver: wanted.receiver,
         receiver_authorizer: wanted.receiver_authorizer,
         token: wanted.token,
@@ -122,7 +124,7 @@ fn claim(config: ChannelConfig, id: ChannelId, total: BaseUnits) -> Claim {
         voucher: Voucher {
             channel: id,
             max: total,
-            signature: consumer().sign(&Voucher::digest(id, total, &scheme)),
+            signature: consumer::key().sign(&Voucher::digest(id, total, &scheme)),
         },
         total_claimed: total,
     }

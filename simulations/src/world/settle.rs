@@ -1,12 +1,16 @@
 //! What machines file for the run's books, where a scenario settles on the test chain: each looks after every certificate,
 //! as a daemon does.
 
+mod worth;
+
+pub use worth::Worth;
+
 use std::collections::BTreeMap;
 
 use tributary_attribution::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::run_books::{Capacity, Filer, RunBooks};
-use tributary_attribution::settlement::EvmKey;
+use tributary_attribution::run_books::{Capacity, Filer, RunBooks, Settled, SignedRoot};
+use tributary_attribution::settlement::{EvmKey, calls};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::{Command, Input};
 use tributary_protocol::id::{PeerId, Round, ValueId};
@@ -57,12 +61,22 @@ pub struct Settlement {
     pub burned: u128,
     /// What contributors have of them, by peer.
     pub answers: BTreeMap<PeerId, u128>,
+    /// What each participant is worth, by its index: all its payments and costs are in it.
+    pub worths: Vec<Worth>,
+    /// What the consumer of the answers is worth, which is no member; where there are answers.
+    pub consumer: Option<Worth>,
+    /// Posted roots of the newest heights that were replaced, or void after a challenge.
+    pub dropped: usize,
+    /// Participants that do not follow the protocol, by index.
+    pub liars: Vec<usize>,
 }
 
 /// Books by the value that they end with: honest machines with one history share one.
 #[derive(Default)]
 pub(super) struct Ledgers {
     books: BTreeMap<(Round, ValueId), RunBooks>,
+    /// The books that each machine looked at last.
+    seen: BTreeMap<usize, (Round, ValueId)>,
     /// Of each machine the boot and the height at which it looked last.
     looked: BTreeMap<usize, (u32, usize)>,
     /// Machines that have filed something that no certificate named when they looked last.
@@ -95,16 +109,35 @@ impl Ledgers {
             }
             books.push(manifest, value, &filings).ok()?;
         }
-        let key = match chain.len().checked_sub(1) {
-            Some(last) => name(last),
-            None => (Round(0), ValueId::default()),
-        };
+        let key = tip(view);
         self.books.insert(key, books);
         while self.books.len() > KEPT {
             self.books.pop_first();
         }
         self.books.get(&key)
     }
+
+    /// The books that a machine looked at last, while they are kept.
+    pub(super) fn of(&self, at: usize) -> Option<&RunBooks> {
+        self.books.get(self.seen.get(&at)?)
+    }
+}
+
+/// Whether the chain has dropped a root that was posted.
+fn is_dropped(settled: &Settled, root: &SignedRoot) -> bool {
+    let contract = calls::Settlement(settled.deployment().contract);
+    let asked = settled
+        .chain()
+        .map(|chain| chain.read(&contract.dropped(root.digest)));
+    asked.is_some_and(|dropped| dropped == Ok(true))
+}
+
+/// The name of the books of a machine's whole chain.
+fn tip(view: &RunView<'_>) -> (Round, ValueId) {
+    let last = view.chain().last();
+    last.map_or((Round(0), ValueId::default()), |certificate| {
+        (certificate.round(), certificate.value.id())
+    })
 }
 
 impl World {
@@ -124,6 +157,7 @@ impl World {
             return;
         }
         let serving = self.ledgers.serving.filter(|serving| serving.server == at);
+        self.ledgers.seen.insert(at, tip(&view));
         let Some(books) = self.ledgers.follow(&self.manifest, &view) else {
             return;
         };
@@ -212,11 +246,15 @@ impl World {
         let view = views.next()?;
         let epochs =
             (view.chain().len() as u32).saturating_sub(self.manifest.closing_round().0 + 1);
+        let server = self.ledgers.serving.map(|serving| serving.server);
+        let server = server.map(|at| account(self.machines[at].seed).address());
         let books = self.ledgers.follow(&self.manifest, &view)?;
         let settled = books.settled()?;
         let run = settled.chain()?.run(settled.key());
         let rounds = books.books().rounds(self.run);
         let burned = books.books().balance(self.run, Account::Burned);
+        let drawn = worth::Drawn::follow(&view);
+        let worth = |machine: &Machine| drawn.worth(settled, account(machine.seed).address());
         let earned = |of: Capacity| {
             let lines = books.lines().iter();
             lines.filter(move |line| line.capacity == of)
@@ -243,6 +281,16 @@ impl World {
             served: earned(Capacity::Server).map(|line| line.amount.0).sum(),
             burned: burned.0.unsigned_abs(),
             answers,
+            worths: self.machines.iter().map(worth).collect::<Option<_>>()?,
+            consumer: server.and_then(|server| drawn.consumer(books, server)),
+            dropped: settled
+                .roots()
+                .values()
+                .filter(|root| is_dropped(settled, root))
+                .count(),
+            liars: (0..self.machines.len())
+                .filter(|at| self.machines[*at].liar.is_some())
+                .collect(),
         })
     }
 }

@@ -1,0 +1,120 @@
+//! The strategies: who plays them, and what is expected of them.
+//!
+//! Strategies of stake (one that jumps in for a draw, one that is split over many names) belong here as soon as runs are
+//! bonded; until then stake decides about roots alone, and `bribed` and `withheld` strategies are about that.
+
+use super::TARGET;
+
+/// What a strategy may bring.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// At most this part beyond honesty.
+    Within(f64),
+    /// At most this part, which is more than [`TARGET`], and why.
+    Known(f64, &'static str),
+    /// Whatever it takes, and what it needs for that.
+    Beyond(&'static str),
+}
+
+/// One way not to be honest.
+#[derive(Clone, Copy, Debug)]
+pub struct Strategy {
+    /// Its name.
+    pub name: &'static str,
+    /// What its members do.
+    pub about: &'static str,
+    /// Attacks by name, and how many of the ten members play each.
+    pub members: &'static [(&'static str, usize)],
+    /// Batches of answers that are sold behind the closing.
+    pub answers: u32,
+    /// Whether the consumer that buys them is one of its members: it would buy none in the honest run.
+    pub owns_consumer: bool,
+    /// What it may bring.
+    pub bound: Bound,
+}
+
+impl Strategy {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        members: &'static [(&'static str, usize)],
+    ) -> Self {
+        Self {
+            name,
+            about,
+            members,
+            answers: 0,
+            owns_consumer: false,
+            bound: Bound::Within(TARGET),
+        }
+    }
+
+    const fn selling(mut self) -> Self {
+        self.answers = BATCHES;
+        self
+    }
+
+    const fn to_itself(mut self) -> Self {
+        self.owns_consumer = true;
+        self
+    }
+
+    const fn bounded(mut self, bound: Bound) -> Self {
+        self.bound = bound;
+        self
+    }
+
+    /// Batches of answers that are sold in the honest run.
+    pub(super) fn honest_answers(&self) -> u32 {
+        match self.owns_consumer {
+            true => 0,
+            false => self.answers,
+        }
+    }
+}
+
+/// Batches of answers that a server sells: 400 answers of a hundredth of an OPEN each.
+const BATCHES: u32 = 10;
+
+const STRETCH: &str = "updates are clipped to the median length of their round and not brought to it, so a shorter one may be \
+                       stretched up to there";
+const UNSCORED: &str = "a round without enough score sheets pays its whole budget, and a proposer leaves sheets out where \
+                        nobody stops it: at the closing height, or behind two attempts that failed";
+const BOTH: &str = "short updates are stretched up to the median length of their round, and rounds without enough score sheets \
+                    pay their whole budgets";
+
+/// All of them. Known bounds are of 200 rounds: in shorter runs one round is a larger part.
+#[rustfmt::skip]
+pub const STRATEGIES: [Strategy; 20] = [
+    Strategy::new("honest", "three members that follow the protocol: the measure itself", &[("honest", 3)])
+        .bounded(Bound::Within(0.0)),
+    Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
+    Strategy::new("greedy_tokens", "names twice the tokens that it trained on", &[("greedy_tokens", 1)]),
+    Strategy::new("greedy_update", "sends its update a hundred times as long", &[("scale", 1)])
+        .bounded(Bound::Known(0.15, STRETCH)),
+    Strategy::new("greedy_scores", "an evaluator that scores its friend up and all others down", &[("pick_sheets", 1), ("honest", 1)])
+        .bounded(Bound::Known(0.10, UNSCORED)),
+    Strategy::new("collude_10", "a tenth of the members work together: aggregation, votes, proposals", &[("collude", 1)])
+        .bounded(Bound::Known(0.15, BOTH)),
+    Strategy::new("collude_20", "a fifth, one of four evaluators among them: scores as well", &[("colluding_evaluator", 1), ("collude", 1)])
+        .bounded(Bound::Known(0.25, BOTH)),
+    Strategy::new("collude_30", "three tenths, one of four evaluators among them", &[("colluding_evaluator", 1), ("collude", 2)])
+        .bounded(Bound::Known(0.25, BOTH)),
+    Strategy::new("collude_30_plain", "the same, with updates as long as their training made them", &[("colluding_evaluator", 1), ("collude_plain", 2)])
+        .bounded(Bound::Known(0.15, UNSCORED)),
+    Strategy::new("self_dealing_sponsor", "the sponsor trains and scores by friends, and asks for its deposit at every height", &[("self_dealing_sponsor", 1), ("colluding_evaluator", 1), ("collude", 1)]),
+    Strategy::new("withholding_sponsor", "a sponsor with four tenths of the stake: none of them signs a root; it halts the run and takes its deposit", &[("withholding_sponsor", 1), ("withheld_roots", 3)])
+        .bounded(Bound::Beyond("a third of the stake can keep every root from being posted")),
+    Strategy::new("challenging_sponsor", "a friend of the sponsor challenges every posted root; the sponsor halts the run and takes its deposit", &[("waiting_sponsor", 1), ("challenge", 1)])
+        .bounded(Bound::Beyond("nobody answers challenges: members file no Confirm, so each challenged root is void and its bond comes back")),
+    Strategy::new("self_dealing_server", "a server that is its own consumer and agrees to shares of its own", &[("self_dealing_server", 1)])
+        .selling().to_itself(),
+    Strategy::new("greedy_server", "a server that names itself in shares nobody agreed to, and files answers twice", &[("greedy_server", 1)]).selling(),
+    Strategy::new("withheld_vouchers", "a server that never claims", &[("hoarding_server", 1)]).selling(),
+    Strategy::new("late_vouchers", "a server that files its answers three heights after it has claimed", &[("late_server", 1)]).selling(),
+    Strategy::new("withheld_roots", "three tenths of the members sign and post no root", &[("withheld_roots", 3)]),
+    Strategy::new("nuisance_challenge", "a member that challenges every posted root", &[("challenge", 1)]),
+    Strategy::new("bribed_30", "three tenths of the members sign a closing root that takes the rest of the deposit", &[("bribed", 3)]),
+    Strategy::new("bribed_70", "seven tenths of them", &[("bribed", 5), ("bribed_evaluator", 2)])
+        .bounded(Bound::Beyond("more than two thirds of the stake decide where what is left of a deposit goes")),
+];
