@@ -11,6 +11,7 @@
 //! signs the same root. A filing that comes to nothing changes nothing.
 
 mod anchored;
+mod asked;
 mod fees;
 mod keeper;
 mod line;
@@ -36,6 +37,7 @@ use crate::settlement::Address;
 use fees::FeeQueue;
 use payees::Payees;
 
+pub use asked::Asked;
 pub use fees::ANNOUNCED_HEIGHTS;
 
 pub use keeper::{Filer, test_terms};

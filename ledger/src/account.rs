@@ -14,7 +14,7 @@ use tributary_attribution::statement::Statement;
 use tributary_attribution::statement::compare::{self, Period};
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::entry::{Entry, Role, ScoreSheet};
-use tributary_protocol::id::{PeerId, Round, RunId};
+use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::{Manifest, SettlementChain};
 use tributary_protocol::round::{EntryRef, Joined, RoundValue};
@@ -100,8 +100,16 @@ impl RunAccount<'_> {
     /// # Errors
     /// As [`RunAccount::books`].
     pub fn run_books(&self) -> Result<RunBooks, FoldError> {
+        self.run_books_until(Round(u32::MAX))
+    }
+
+    /// The same as they were after a height.
+    ///
+    /// # Errors
+    /// As [`RunAccount::books`].
+    pub fn run_books_until(&self, height: Round) -> Result<RunBooks, FoldError> {
         let mut books = RunBooks::new(self.manifest);
-        for value in self.values() {
+        for value in self.values().filter(|value| value.round <= height) {
             let entry = |at: &EntryRef| Some((*at, self.log.entry(at)?.clone()));
             let filings = value.filings.iter().filter_map(entry).collect();
             books.push(self.manifest, value, &filings)?;
@@ -436,6 +444,13 @@ pub(crate) fn settlement_view(books: &RunBooks) -> Option<SettlementView> {
         ..SettlementView::default()
     };
     let Some(chain) = settled.chain() else {
+        let (money, staked) = settled.anchored().unwrap_or_default();
+        let micro = |amount: MicroOpen| u64::try_from(amount.0).unwrap_or(u64::MAX);
+        view.deposited_micro_open = micro(money.deposited);
+        view.fees_micro_open = micro(money.fees);
+        view.staked_micro_open = staked;
+        let came = micro(money.deposited).saturating_add(micro(money.fees));
+        view.left_micro_open = came.saturating_sub(view.paid_micro_open);
         return Some(view);
     };
     let run = chain.run(settled.key());

@@ -3,6 +3,7 @@
 //! Ids are written in full, so that every view can be fed to the next command; tables shorten them. Callers of this
 //! crate decide how a view is shown.
 
+pub mod books;
 pub mod explain;
 
 use serde::{Deserialize, Serialize};

@@ -30,6 +30,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -41,8 +42,8 @@ use types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use types::{
-    CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
-    ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
+    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
+    JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
 };
 
 pub use server::{ServeError, Server, serve};
@@ -61,6 +62,12 @@ pub trait Reader: Send + Sync {
     fn runs(&self) -> impl Future<Output = Answer<Vec<RunBrief>>> + Send;
     /// One run; `id` may be its first digits.
     fn run(&self, id: &str) -> impl Future<Output = Answer<RunView>> + Send;
+    /// A run's books: the root of a height with what it pays, else the roots that are kept, and who signed them.
+    fn books(
+        &self,
+        id: &str,
+        request: BooksRequest,
+    ) -> impl Future<Output = Answer<BooksView>> + Send;
     /// Adapters it has.
     fn adapters(&self) -> impl Future<Output = Answer<Vec<AdapterView>>> + Send;
     /// Writes one as a PEFT folder.

@@ -19,6 +19,7 @@ mod reach;
 mod relay;
 mod run;
 mod serve;
+mod settle;
 mod status;
 mod train;
 mod up;
@@ -166,6 +167,11 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Datanet(command) => block_on(datanet::run(&context, command)),
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
         Command::Ledger(command) => block_on(ledger::run(&context, command)),
+        Command::Settle(command) => block_on(settle::run(&context, command)),
+        Command::Stake(args) => block_on(settle::stake(&context, args)),
+        Command::Unstake(args) => block_on(settle::unstake(&context, args)),
+        Command::Budget(args) => block_on(settle::budget(&context, args)),
+        Command::Price(args) => block_on(settle::price(&context, args)),
         Command::Train(args) => block_on(train::run(&context, args)),
         Command::Why(args) => block_on(why::run(&context, args)),
         Command::Eval(args) => model::eval(&context, &args),

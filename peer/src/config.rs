@@ -5,6 +5,7 @@
 //! misspelt deadline would otherwise silently be the default one. Reading the base model belongs to the
 //! trainer; this file is handed its hash and its modules.
 
+mod chain;
 mod facts;
 mod keys;
 mod money;
@@ -23,6 +24,7 @@ use tributary_protocol::manifest::{
     RoundPlan, Scoring, Training, UpdateCodec, Updates, Version, Weights,
 };
 
+pub use chain::SettlementTable;
 pub use facts::BaseFacts;
 pub use money::parse_open;
 pub use names::{AggregationName, ChainName, CodecName, ScheduleName, WeightsName};
@@ -129,6 +131,8 @@ pub struct RunFile {
     /// What an update weighs.
     #[serde(default)]
     pub weights: WeightsName,
+    /// Where members are bonded on a real chain: what each has to have put up, in OPEN. None: one.
+    pub least_stake_open: Option<toml::Value>,
     /// Own tokens of full weight; zero: as many as a member can train on in all rounds.
     #[serde(default)]
     pub full_weight_tokens: u64,
@@ -159,6 +163,8 @@ pub struct RunFile {
     /// Where the run's money lies.
     #[serde(default)]
     pub chain: ChainName,
+    /// The real chain, with `chain = "evm"`.
+    pub settlement: Option<SettlementTable>,
 }
 
 /// Seats of a panel where the run's file says nothing: a median of seven stands against two liars.
@@ -324,6 +330,7 @@ impl RunFile {
         base: &BaseFacts,
     ) -> Result<Manifest, RunFileError> {
         self.check_counts()?;
+        self.check_chain()?;
         Ok(Manifest {
             version: Version::V1,
             name: self.name.clone(),
@@ -462,7 +469,9 @@ impl RunFile {
             .saturating_mul(u64::from(self.rounds));
         match (self.weights, self.full_weight_tokens) {
             (WeightsName::Trained, 0) => Ok(Weights::Trained),
-            (WeightsName::Stake, 0) => Ok(Weights::Stake { least: 0 }),
+            (WeightsName::Stake, 0) => Ok(Weights::Stake {
+                least: u64::try_from(self.least_stake()?.0).unwrap_or(u64::MAX),
+            }),
             (WeightsName::Trained | WeightsName::Stake, _) => Err(bound(
                 "full_weight_tokens",
                 "means something only with `weights = \"own\"`; remove one of them",

@@ -29,7 +29,6 @@ use crate::event::Event;
 use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
-use crate::identity::Identity;
 use crate::indexer::Indexer;
 use crate::keeper::Keeper;
 use crate::keeper::cashier::Desk;
@@ -41,6 +40,7 @@ use crate::net::{
 };
 use crate::progress::RunProgress;
 use crate::serve::cashier::Cashiers;
+use crate::settings::ChainAccess;
 use crate::store::{Store, StoreError};
 use crate::ticket::{InvitationId, Invitations};
 use crate::work::bench::Bench;
@@ -80,6 +80,8 @@ pub struct DaemonConfig {
     pub resources: Resources,
     /// Whether to answer members' questions about this peer's shards.
     pub evidence: bool,
+    /// How the real chain of its runs' money is reached, and the account there.
+    pub chain: ChainAccess,
     /// What the wall clock reads throughout; None: what the machine's does.
     pub still_clock: Option<Timestamp>,
 }
@@ -209,7 +211,8 @@ impl Daemon {
             clock,
         );
         let bases = hand_on(&net, config.home.paths(), &run_progress);
-        let keeper = keep_books(&identity, &requests, &indexer, &run_progress);
+        let keeper = Keeper::new((&identity, &config.chain), &requests, &indexer);
+        keeper.start(config.chain.settings, &run_progress);
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
@@ -429,6 +432,11 @@ impl Daemon {
         self.keeper.account()
     }
 
+    /// What files for this peer.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
     /// What a server of this daemon asks of the chains of its runs.
     pub(crate) fn cashiers(&self) -> Arc<dyn Cashiers> {
         Arc::new(Desk(self.keeper.clone()))
@@ -514,18 +522,6 @@ fn restore(
     };
     let restored = Node::restore(node, draw_seed(), saved, clock.now());
     restored.map_err(|why| StartError::Store(why.to_string()))
-}
-
-/// Files what the peer owes to the books of its runs while the daemon runs.
-fn keep_books(
-    identity: &Identity,
-    requests: &mpsc::Sender<NodeRequest>,
-    indexer: &Indexer,
-    progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
-) -> Keeper {
-    let keeper = Keeper::new(identity, requests.downgrade(), indexer.clone());
-    tokio::spawn(keeper.clone().run(progress.clone()));
-    keeper
 }
 
 /// Hands bases on while the daemon runs. Whatever brings one to this machine notifies what this gives.

@@ -12,6 +12,7 @@
 //!   network.json   the port, peers and relays that were known when the daemon last ran
 //!   invitations.json  what tickets were given out and revoked
 //!   cache/bases/   base models that came from peers, and the listings of those that are handed on
+//!   chain/         transactions of this peer's account on a real chain that are not final
 //!   allowances/    what consumers may spend at this peer's server, and what they spent
 //!   evidence       what others asked and were shown of the shards within the hour
 //! ```
@@ -144,8 +145,12 @@ impl HomePaths {
     pub fn allowances(&self) -> PathBuf {
         self.root.join("allowances")
     }
+    /// Transactions of this peer's account on a real chain that are not final.
+    pub fn chain(&self) -> PathBuf {
+        self.root.join("chain")
+    }
     /// All of them.
-    pub fn names(&self) -> [PathBuf; 14] {
+    pub fn names(&self) -> [PathBuf; 15] {
         [
             self.key(),
             self.lock(),
@@ -161,6 +166,7 @@ impl HomePaths {
             self.invitations(),
             self.invitations_lock(),
             self.allowances(),
+            self.chain(),
         ]
     }
 }

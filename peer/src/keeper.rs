@@ -5,16 +5,19 @@
 //! crash between any two steps costs nothing: the next look starts from what certificates say then.
 
 pub(crate) mod cashier;
+pub(crate) mod chain;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tributary_attribution::run_books::{Filer, RunBooks, Settled};
+use tributary_attribution::run_books::{Filer, RunBooks, Settled, bind_of};
 use tributary_attribution::settlement::{Address, EvmKey};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Command;
+use tributary_protocol::filing::Bind;
 use tributary_protocol::id::{PeerId, Round, RunId};
+use tributary_protocol::manifest::{Manifest, SettlementChain};
 use tributary_protocol::node::Node;
 use tributary_protocol::round::EntryRef;
 
@@ -22,6 +25,8 @@ use crate::driver::Request;
 use crate::identity::Identity;
 use crate::indexer::Indexer;
 use crate::progress::RunProgress;
+use crate::settings::{ChainAccess, ChainSettings};
+use chain::ChainReader;
 
 /// The key of the account that a peer is paid at. Who has the seed has it.
 pub(crate) fn account(identity: &Identity) -> EvmKey {
@@ -38,6 +43,8 @@ pub(crate) fn account_of(identity: &Identity) -> Address {
 pub(crate) struct Keeper {
     peer: PeerId,
     key: Arc<EvmKey>,
+    /// The key on a real chain, which may be another.
+    real: Arc<EvmKey>,
     requests: mpsc::WeakSender<Request<Node>>,
     indexer: Indexer,
 }
@@ -48,26 +55,61 @@ impl Keeper {
         self.key.address()
     }
 
+    /// The key of the account that this peer is paid at in a run.
+    fn key_in(&self, manifest: &Manifest) -> &EvmKey {
+        match is_on_real_chain(manifest) {
+            true => &self.real,
+            false => &self.key,
+        }
+    }
+
+    /// What a join of a run on a real chain says of the account whose stake admits this peer; none of another run.
+    pub(crate) fn bind(&self, manifest: &Manifest) -> Option<Bind> {
+        let settlement = manifest.payment.settlement.as_ref();
+        let settlement = settlement.filter(|_| is_on_real_chain(manifest))?;
+        Some(bind_of(
+            manifest.run_id(),
+            settlement,
+            self.peer,
+            &self.real,
+        ))
+    }
+
     /// This peer.
     pub(crate) fn peer(&self) -> PeerId {
         self.peer
     }
 
+    /// For a peer and its account on a real chain.
     pub(crate) fn new(
-        identity: &Identity,
-        requests: mpsc::WeakSender<Request<Node>>,
-        indexer: Indexer,
+        (identity, chain): (&Identity, &ChainAccess),
+        requests: &mpsc::Sender<Request<Node>>,
+        indexer: &Indexer,
     ) -> Self {
+        let key = account(identity);
+        let real = chain.wallet.as_ref().map(|wallet| wallet.key().clone());
         Self {
             peer: identity.peer_id(),
-            key: Arc::new(account(identity)),
-            requests,
-            indexer,
+            real: Arc::new(real.unwrap_or_else(|| key.clone())),
+            key: Arc::new(key),
+            requests: requests.downgrade(),
+            indexer: indexer.clone(),
         }
     }
 
+    /// Files what the peer owes to the books of its runs, and reads their chains, while the daemon runs.
+    pub(crate) fn start(
+        &self,
+        settings: ChainSettings,
+        progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
+    ) {
+        tokio::spawn(self.clone().run(progress.clone()));
+        let reader = ChainReader::new(self.clone(), settings);
+        tokio::spawn(reader.run(progress.clone()));
+    }
+
     /// Looks after each certificate, until the driver ends.
-    pub(crate) async fn run(self, mut progress: watch::Receiver<Arc<Vec<RunProgress>>>) {
+    async fn run(self, mut progress: watch::Receiver<Arc<Vec<RunProgress>>>) {
         let mut seen: BTreeMap<RunId, Round> = BTreeMap::new();
         loop {
             let runs = progress.borrow_and_update().clone();
@@ -117,17 +159,12 @@ impl Keeper {
         true
     }
 
-    fn due(
-        &self,
-        manifest: &tributary_protocol::manifest::Manifest,
-        books: &RunBooks,
-        own: &[(EntryRef, Entry)],
-    ) -> Vec<Entry> {
+    fn due(&self, manifest: &Manifest, books: &RunBooks, own: &[(EntryRef, Entry)]) -> Vec<Entry> {
         let pending: Vec<&Entry> = (own.iter())
             .filter(|(at, _)| !books.has_filed(at))
             .map(|(_, entry)| entry)
             .collect();
-        let (peer, key) = (self.peer, &*self.key);
+        let (peer, key) = (self.peer, self.key_in(manifest));
         books.duties(manifest, Filer { peer, key }, &pending)
     }
 
@@ -176,4 +213,10 @@ impl Keeper {
 fn settles(run: &RunProgress) -> bool {
     let manifest = run.manifest.as_ref();
     manifest.is_some_and(|manifest| manifest.payment.settlement.is_some())
+}
+
+/// Whether the money of a run lies on a real chain.
+pub(crate) fn is_on_real_chain(manifest: &Manifest) -> bool {
+    let settlement = manifest.payment.settlement;
+    settlement.is_some_and(|terms| matches!(terms.chain, SettlementChain::Evm { .. }))
 }

@@ -1,6 +1,7 @@
 //! `config.toml` in the home: the owner's settings. Short on purpose.
 
 mod bounds;
+mod chain;
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use crate::net::Reach;
 use crate::terminal::Failure;
 pub(crate) use bounds::{BASE_MIB, MIB};
 pub use bounds::{Bounds, declined_words};
+pub use chain::{ChainAccess, ChainSettings};
 use tributary_trainer::input;
 
 /// The owner's settings, as `config.toml` in the home holds them.
@@ -32,6 +34,9 @@ pub struct Settings {
     /// What runs may take of this machine.
     #[serde(default, skip_serializing_if = "Bounds::is_empty")]
     pub bounds: Bounds,
+    /// How the real chain is reached on which the money of runs lies.
+    #[serde(default, skip_serializing_if = "ChainSettings::is_empty")]
+    pub chain: ChainSettings,
 }
 
 impl Settings {

@@ -13,7 +13,7 @@
 //! Harmless by construction, because nothing relies on them: `lock`, `shards/.lock` and `invitations.lock` (empty), `config.toml` (the name
 //! for future joins), `bases.json` (a hint; what it leads to is hashed), `invitations.json` (what tickets are good; a
 //! damaged one lets none be accepted), `evidence` (what others were shown within the
-//! hour; nothing is answered from a damaged one), `control.json` (a running daemon's address), free pages of the database, and files that no home has.
+//! hour; nothing is answered from a damaged one), `chain/` (transactions on their way to a real chain; a damaged table sends none), `control.json` (a running daemon's address), free pages of the database, and files that no home has.
 
 pub(crate) mod files;
 pub mod holdout;
@@ -26,11 +26,12 @@ use std::path::{Path, PathBuf};
 use tributary_ledger::explain::{self, ShardText};
 use tributary_ledger::proof;
 use tributary_ledger::view::ProofView;
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::{Archive, Fault, Glance, LedgerIndex, Remedy, Report, Snapshot, audit};
 use tributary_protocol::event::Record;
 use tributary_protocol::hash::Digest;
-use tributary_protocol::id::{MerkleRoot, PeerId};
+use tributary_protocol::id::{MerkleRoot, PeerId, Round, RunId};
 
 use crate::NETWORK;
 use crate::daemon::{Daemon, StartError};
@@ -143,6 +144,27 @@ pub fn explain(
 /// As [`proof::prove`].
 pub fn prove(archive: &Archive, me: PeerId, wanted: &str) -> Result<ProofView, Failure> {
     proof::prove(archive, me, wanted).map_err(failure)
+}
+
+/// A run's books as they were after a height, worked out from the beginning.
+///
+/// # Errors
+/// When the run is not in the archive, or its certificates contradict themselves.
+pub(crate) fn books(
+    archive: &Archive,
+    run: RunId,
+    height: Option<u32>,
+) -> Result<BooksView, Failure> {
+    let height = height.map(Round);
+    let mut accounts = archive.books().map(|(_, account)| account);
+    let account = accounts.find(|account| account.manifest.run_id() == run);
+    let account = account.ok_or_else(|| {
+        Failure::environment(format!("nothing of run {} is in this home", run.short()))
+            .hint("`tributary run list` shows what is")
+    })?;
+    let books = account.run_books_until(height.unwrap_or(Round(u32::MAX)));
+    let books = books.map_err(|why| Failure::check(why.to_string()))?;
+    Ok(BooksView::of(account.manifest, &books, height))
 }
 
 /// As commands fail: what was checked is wrong, or could not be looked at; and what to do.

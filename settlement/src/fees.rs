@@ -4,8 +4,13 @@
 //! most that it pays and what of it is a tip. Twice the base fee is offered, which holds for six blocks of the
 //! steepest rise; what the block does not ask for is not paid.
 
+use alloy::primitives::U128;
+use serde_json::json;
+
 use crate::limits::RAISE_DIVISOR;
-use crate::node::Config;
+use crate::node::{Config, Head, Node, NodeError};
+use crate::rpc::RpcFailure;
+use crate::sender::SendError;
 use crate::table::Price;
 
 /// The chain asks for more than its owner allows.
@@ -60,6 +65,44 @@ pub(crate) struct Market {
     pub(crate) base_wei: u128,
     /// What the node suggests.
     pub(crate) tip_wei: u128,
+}
+
+/// What a unit of gas costs now, wei.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GasPrice {
+    /// The base fee of the last block.
+    pub base_wei: u128,
+    /// What goes to whoever makes the block, as the node suggests and the configuration allows.
+    pub tip_wei: u128,
+}
+
+/// Asks a node what a unit of gas costs now. Nothing is sent.
+///
+/// # Errors
+/// [`SendError::Node`]; [`SendError::Fees`] on a chain without base fees.
+pub async fn gas_price(node: &Node) -> Result<GasPrice, SendError> {
+    let (_, asked) = market(node).await?;
+    Ok(GasPrice {
+        base_wei: asked.base_wei,
+        tip_wei: asked.tip(node.config()),
+    })
+}
+
+/// The last block, and what the chain asks for after it.
+pub(crate) async fn market(node: &Node) -> Result<(Head, Market), SendError> {
+    let head = node.latest().await?;
+    let base_wei = head.base_fee_wei.ok_or(FeeError::NoBaseFee)?;
+    let most_tip_wei = node.config().most_tip_wei;
+    let tip = node
+        .rpc()
+        .ask::<U128>("eth_maxPriorityFeePerGas", json!([]));
+    let tip_wei = match tip.await {
+        Ok(tip) => tip.to(),
+        // Not every chain suggests one.
+        Err(RpcFailure::Refused { .. }) => most_tip_wei,
+        Err(other) => return Err(NodeError::from(other).into()),
+    };
+    Ok((head, Market { base_wei, tip_wei }))
 }
 
 impl Market {

@@ -58,7 +58,7 @@ pub use actions::{ActionError, Actions, Done};
 pub use chain::{AccountFacts, Asked, Chain, ChannelFacts, ConnectError, Facts};
 pub use code::Contract;
 pub use deploy::{DeployError, deploy, probe};
-pub use fees::FeeError;
+pub use fees::{FeeError, GasPrice, gas_price};
 pub use node::{Block, Config, Node, NodeError};
 pub use rpc::RpcFailure;
 pub use sender::{OnItsWay, Receipt, Request, SendError, Sender, Until};

@@ -281,6 +281,24 @@ impl Node {
         Ok(last)
     }
 
+    /// The block with this number, which the last finalized one stands on: for those who have to look at the same block.
+    ///
+    /// # Errors
+    /// [`NodeError`]; [`NodeError::NothingFinal`] where the node has not called so late a block final.
+    pub async fn final_block(&self, number: u64) -> Result<Block, NodeError> {
+        let seen = *self.0.seen.lock().await;
+        let host = || self.0.rpc.host().to_string();
+        if seen.is_none_or(|seen| seen.number < number) {
+            return Err(NodeError::NothingFinal { host: host() });
+        }
+        let method = "eth_getBlockByNumber";
+        let asked = json!([At::Number(number).value(), false]);
+        let header: Option<Header> = self.0.rpc.ask(method, asked).await?;
+        let block = header.map(|header| header.block());
+        (block.filter(|block| block.number == number))
+            .ok_or_else(|| NodeError::NothingFinal { host: host() })
+    }
+
     fn header(&self, answer: Value) -> Result<Option<Header>, RpcFailure> {
         self.0.rpc.read("eth_getBlockByNumber", answer)
     }

@@ -18,16 +18,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use alloy::primitives::{Bytes, U64, U128};
+use alloy::primitives::{Bytes, U64};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 use tributary_attribution::settlement::calls::Call;
 use tributary_attribution::settlement::{Address, Keccak, Refused};
 
-use crate::fees::{FeeError, Market};
+use crate::fees::{FeeError, market};
 use crate::limits::{GAS_MARGIN_DIVISOR, GAS_SPARE, MAX_GAS, MAX_ROWS};
-use crate::node::{At, Head, Included, Node, NodeError, transaction};
+use crate::node::{At, Included, Node, NodeError, transaction};
 use crate::rpc::RpcFailure;
 use crate::table::{Purpose, Row, Rows, Table, TableError};
 use crate::wallet::Wallet;
@@ -343,8 +343,8 @@ impl Sender {
             });
         }
         let gas = self.gas(purpose, &request).await?;
-        let (head, market) = self.market().await?;
-        let price = market.offer(self.node.config(), gas)?;
+        let (head, asked) = market(&self.node).await?;
+        let price = asked.offer(self.node.config(), gas)?;
         self.can_pay(&state.rows, gas, price.most_wei).await?;
         let nonce = self.next(&state.rows).await?;
         let mut row = Row {
@@ -386,23 +386,6 @@ impl Sender {
             true => Ok((gas + gas / GAS_MARGIN_DIVISOR + GAS_SPARE).min(MAX_GAS)),
             false => Err(SendError::TooMuchGas { purpose, gas }),
         }
-    }
-
-    async fn market(&self) -> Result<(Head, Market), SendError> {
-        let head = self.node.latest().await?;
-        let base_wei = head.base_fee_wei.ok_or(FeeError::NoBaseFee)?;
-        let most_tip_wei = self.node.config().most_tip_wei;
-        let tip = self
-            .node
-            .rpc()
-            .ask::<U128>("eth_maxPriorityFeePerGas", json!([]));
-        let tip_wei = match tip.await {
-            Ok(tip) => tip.to(),
-            // Not every chain suggests one.
-            Err(RpcFailure::Refused { .. }) => most_tip_wei,
-            Err(other) => return Err(NodeError::from(other).into()),
-        };
-        Ok((head, Market { base_wei, tip_wei }))
     }
 
     /// Whether the account has what this transaction and those before it may cost.

@@ -112,6 +112,11 @@ impl Settled {
 }
 
 impl FeeQueue {
+    /// Channels that filed answers name whose money has not all come.
+    pub(super) fn channels(&self) -> BTreeSet<ChannelId> {
+        self.announced.iter().map(|one| one.channel).collect()
+    }
+
     /// Takes answers that a server filed, before the transactions of the same height. Such as overlap with what was filed,
     /// or was claimed before, come to nothing.
     pub(super) fn announce(

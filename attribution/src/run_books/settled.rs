@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary_protocol::anchor::{Anchor, ChainFacts};
+use tributary_protocol::anchor::{Anchor, ChainFacts, ChainMoney};
 use tributary_protocol::filing::{self, Bind, EvmAddress, EvmSignature, RootSignature};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
@@ -265,6 +265,17 @@ impl Settled {
         match &self.chain {
             RunChain::Test(_, Some(facts)) => &facts.wrong,
             RunChain::Test(_, None) | RunChain::Real(_) => &[],
+        }
+    }
+
+    /// What anchors say of a real chain: the run's money there, and the micro-OPEN of members' stake that count.
+    pub fn anchored(&self) -> Option<(ChainMoney, u64)> {
+        match &self.chain {
+            RunChain::Test(..) => None,
+            RunChain::Real(anchored) => {
+                let stakes = anchored.stakes.iter().map(|(_, stake)| *stake);
+                Some((anchored.money, stakes.fold(0, u64::saturating_add)))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use tributary_protocol::test_utils::net::{Net, join, manifest};
 use super::*;
 
 mod answers;
+mod asked;
 mod bonded;
 use crate::settlement::{BaseUnits, EvmKey};
 use crate::test_chain::TestChain;

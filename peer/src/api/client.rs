@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -23,8 +24,8 @@ use super::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use super::types::{
-    CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
-    ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
+    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
+    JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
 };
 use super::{Answer, KEEP_ALIVE, Reader};
 use crate::home::{self, HomePaths};
@@ -392,6 +393,15 @@ impl Reader for Client {
 
     async fn run(&self, id: &str) -> Answer<RunView> {
         self.get(&["v1", "runs", id]).await
+    }
+
+    async fn books(&self, id: &str, request: BooksRequest) -> Answer<BooksView> {
+        let mut url = self.url(&["v1", "runs", id, "books"]);
+        if let Some(height) = request.height {
+            url.query_pairs_mut()
+                .append_pair("height", &height.to_string());
+        }
+        self.ask(self.request(Method::GET, url)).await
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {

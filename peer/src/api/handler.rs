@@ -8,6 +8,7 @@ use data_encoding::HEXLOWER;
 use futures::stream::BoxStream;
 use tokio::sync::{Notify, Semaphore};
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 use tributary_ledger::{Archive, IndexedRun, Report};
@@ -25,8 +26,8 @@ use super::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use super::types::{
-    CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
-    ProveRequest, RunBrief, RunPhase, RunView, StatementRequest, StatusView,
+    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
+    JoinRequest, ProveRequest, RunBrief, RunPhase, RunView, StatementRequest, StatusView,
 };
 use super::{Answer, ApiHandler, Reader};
 use crate::daemon::{CommandError, Daemon, Stopped};
@@ -43,8 +44,8 @@ use crate::why::{Question, Why};
 pub(crate) use name::pick;
 use name::pick_only;
 use show::brief_of;
-pub(super) use show::full_of;
 use show::view_of;
+pub(super) use show::{full_of, kept_books};
 
 /// How long a run's manifest may take to come from a neighbour.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -319,6 +320,18 @@ impl Reader for DaemonHandler {
             (Some(run_progress), Some(run_index)) => view_of(&run_progress, run_index),
             _ => Err(not_followed(run)),
         }
+    }
+
+    async fn books(&self, id: &str, request: BooksRequest) -> Answer<BooksView> {
+        let (run, _) = self.followed(id).await?;
+        let index = self.daemon.index().await;
+        let run_index = index.run(&run).ok_or_else(|| not_followed(run))?;
+        if let Some(view) = kept_books(run_index, request)? {
+            return Ok(view);
+        }
+        let fold =
+            move |archive: &Archive, _: &HomePaths| verify::books(archive, run, request.height);
+        self.on_archive(fold).await
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {

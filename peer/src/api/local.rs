@@ -4,13 +4,15 @@ use std::path::Path;
 
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
 use super::client::Client;
 use super::stopped::StoppedHome;
 use super::types::{
-    ExplainRequest, ExportRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
+    BooksRequest, ExplainRequest, ExportRequest, ProveRequest, RunBrief, RunView, StatementRequest,
+    StatusView,
 };
 use super::{Answer, Reader};
 use crate::verify::Depth;
@@ -66,6 +68,13 @@ impl Reader for Local {
         match self {
             Self::Running(client) => client.run(id).await,
             Self::Stopped(home) => home.run(id).await,
+        }
+    }
+
+    async fn books(&self, id: &str, request: BooksRequest) -> Answer<BooksView> {
+        match self {
+            Self::Running(client) => client.books(id, request).await,
+            Self::Stopped(home) => home.books(id, request).await,
         }
     }
 

@@ -22,6 +22,7 @@ const TOKEN: &str = "token";
         routes::status,
         routes::runs,
         routes::run,
+        routes::books,
         routes::create,
         routes::join,
         routes::leave,

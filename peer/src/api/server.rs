@@ -117,6 +117,7 @@ pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
         .route("/v1/status", get(routes::status::<H>))
         .route("/v1/runs", get(routes::runs::<H>).post(routes::create::<H>))
         .route("/v1/runs/{id}", get(routes::run::<H>))
+        .route("/v1/runs/{id}/books", get(routes::books::<H>))
         .route("/v1/runs/{id}/join", post(routes::join::<H>))
         .route("/v1/runs/{id}/leave", post(routes::leave::<H>))
         .route(

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
@@ -14,8 +15,8 @@ use tributary_protocol::id::{PeerId, Round, RunId};
 
 use super::handler::{full_of, pick};
 use super::types::{
-    ExplainRequest, ExportRequest, ProveRequest, RunBrief, RunPhase, RunView, StatementRequest,
-    StatusView,
+    BooksRequest, ExplainRequest, ExportRequest, ProveRequest, RunBrief, RunPhase, RunView,
+    StatementRequest, StatusView,
 };
 use super::{Answer, Reader};
 use crate::demo::check::home_or_demo;
@@ -154,6 +155,16 @@ impl Reader for StoppedHome {
         let run = resolve(&index, id)?;
         let run_index = index.run(&run).expect("the run was picked from it");
         full_of(brief(run_index), run_index, self.has_adapter(run_index))
+    }
+
+    async fn books(&self, id: &str, request: BooksRequest) -> Answer<BooksView> {
+        let index = self.index()?;
+        let run = resolve(&index, id)?;
+        let run_index = index.run(&run).expect("the run was picked from it");
+        match super::handler::kept_books(run_index, request)? {
+            Some(view) => Ok(view),
+            None => self.archived(|archive| verify::books(archive, run, request.height)),
+        }
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {

@@ -58,6 +58,13 @@ impl Reader for OneRun {
             ..RunView::default()
         })
     }
+    async fn books(&self, id: &str, request: BooksRequest) -> Answer<BooksView> {
+        Self::known(id)?;
+        Ok(BooksView {
+            expected: request.height.map_or(0, |height| height + 1),
+            ..BooksView::default()
+        })
+    }
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
         Ok(Vec::new())
     }
@@ -229,6 +236,10 @@ async fn client_gets_the_answers_that_the_host_gives() {
     };
     let statement = client.statement(wanted).await.unwrap();
     assert_eq!(statement.peer, r#"Some("ab") by Some(3)"#);
+    let of_height = BooksRequest { height: Some(7) };
+    assert_eq!(client.books("abab", of_height).await.unwrap().expected, 8);
+    let all = client.books("abab", BooksRequest::default()).await;
+    assert_eq!(all.unwrap().expected, 0);
     assert!(client.verify().await.unwrap().verified);
     let explain = |receipt: &str| ExplainRequest {
         receipt: receipt.to_owned(),

@@ -122,6 +122,14 @@ pub struct StatementRequest {
     pub by: Option<u32>,
 }
 
+/// Which part of a run's books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct BooksRequest {
+    /// Only the root of this height, with what each account is paid under it.
+    pub height: Option<u32>,
+}
+
 /// Which payout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainRequest {

@@ -28,7 +28,7 @@ use crate::api::{ApiHandler, Reader};
 use crate::home::{Home, HomePaths};
 use crate::identity::Identity;
 use crate::model::{self, learner::ModelLearner};
-use crate::settings::{Bounds, Settings};
+use crate::settings::{Bounds, ChainAccess, Settings};
 use crate::terminal::output::{Align, Table, bytes};
 use crate::terminal::{Failure, note};
 
@@ -202,7 +202,16 @@ async fn get_alone(
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
     let (bootstrap, _) = up::addresses(&request.bootstrap).await?;
     let place = up::Place::for_a_moment(&bootstrap);
-    let daemon = Arc::new(up::start(&home, place, bootstrap, learner, (resources, false)).await?);
+    let daemon = Arc::new(
+        up::start(
+            &home,
+            place,
+            bootstrap,
+            learner,
+            (resources, false, ChainAccess::default()),
+        )
+        .await?,
+    );
     let handler = DaemonHandler::new(daemon.clone(), home, name, Arc::new(Notify::new()));
     note(format_args!(
         "fetching {} from {}",

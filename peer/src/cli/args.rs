@@ -5,6 +5,7 @@ mod answering;
 mod network;
 mod pay;
 mod serve;
+mod settle;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 pub(super) use pay::parse_grant;
 pub use pay::{GatewayArgs, PayArgs};
 pub use serve::{PrecisionName, ServeArgs};
+pub use settle::{AmountArgs, ClaimArgs, DeployArgs, SettleArgs, SettleCommand};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
 #[derive(Clone, Debug, Parser)]
@@ -77,6 +79,17 @@ pub enum Command {
     /// The signed account of who did what, and who is owed what.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// The money of runs on a real chain: deploy, post, claim, challenge.
+    #[command(subcommand)]
+    Settle(SettleCommand),
+    /// Put up stake of this peer's account in a run, until AMOUNT is there; given again it has ripe stake count.
+    Stake(AmountArgs),
+    /// Take stake out of a run, until AMOUNT is left; given again it pays out what has waited its cool-down.
+    Unstake(AmountArgs),
+    /// Deposit what a run pays, until AMOUNT was deposited, ever.
+    Budget(AmountArgs),
+    /// What a run pays for rounds and answers, and what gas costs on its chain now.
+    Price(SettleArgs),
     /// Who shaped an answer of a run's adapter, from certified bytes.
     Why(WhyArgs),
     /// Fine-tune an adapter on this machine's files alone, without a network.
@@ -139,6 +152,11 @@ impl Command {
             | Self::Adapter(_)
             | Self::Ledger(_)
             | Self::Gateway(_)
+            | Self::Settle(_)
+            | Self::Stake(_)
+            | Self::Unstake(_)
+            | Self::Budget(_)
+            | Self::Price(_)
             | Self::Why(_) => true,
         }
     }

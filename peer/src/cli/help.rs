@@ -28,6 +28,10 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["ledger", "why"],
     ),
     (
+        "You pay for a run, or are paid on a real chain",
+        &["budget", "stake", "unstake", "settle", "price"],
+    ),
+    (
         "You want an adapter",
         &["adapter", "generate", "serve", "gateway", "eval"],
     ),
@@ -67,6 +71,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "tributary up --reach wan --relay 203.0.113.7:7842",
             "tributary up --serve --serve-adapter poet=3f9a0c11d2",
             "tributary up --gateway http://192.0.2.7:8420 --gateway-base brook",
+            "tributary up --chain-rpc http://127.0.0.1:8545 --chain-key account.key",
             "tributary up --listen 0.0.0.0:4001 --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
         ],
     ),
@@ -194,6 +199,37 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "ledger check-holdout",
         &["tributary ledger check-holdout proof.json"],
+    ),
+    (
+        "settle deploy",
+        &[
+            "tributary settle deploy --chain-id 1612 --token 0x4020806089470a89826cb9fb1f4059150b550004 --chain-rpc http://127.0.0.1:8545",
+            "tributary settle deploy --chain-id 31337 --test-token",
+        ],
+    ),
+    ("settle status", &["tributary settle status 3f9a0c11d2"]),
+    ("settle post", &["tributary settle post 3f9a0c11d2"]),
+    (
+        "settle challenge",
+        &["tributary settle challenge 3f9a0c11d2"],
+    ),
+    (
+        "settle claim",
+        &[
+            "tributary settle claim 3f9a0c11d2",
+            "tributary settle claim 3f9a0c11d2 --all",
+        ],
+    ),
+    ("settle watch", &["tributary settle watch 3f9a0c11d2"]),
+    ("stake", &["tributary stake 3f9a0c11d2 5"]),
+    ("unstake", &["tributary unstake 3f9a0c11d2 0"]),
+    ("budget", &["tributary budget 3f9a0c11d2 100"]),
+    (
+        "price",
+        &[
+            "tributary price 3f9a0c11d2",
+            "tributary price 3f9a0c11d2 --chain-rpc http://127.0.0.1:8545",
+        ],
     ),
     ("why", &["tributary why --prompt \"Of light\""]),
     (

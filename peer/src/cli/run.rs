@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
+use tributary_attribution::settlement::Address;
 use tributary_ledger::view::short;
 use tributary_protocol::codec;
 use tributary_protocol::id::BlobRef;
@@ -16,10 +17,12 @@ use super::status::runs_table;
 use crate::api::Reader;
 use crate::api::client::Client;
 use crate::api::local::Local;
-use crate::api::types::{CreateRequest, JoinRequest, RoleName, RunBrief, RunView};
-use crate::config::{BaseFacts, RunFile};
+use crate::api::types::{CreateRequest, JoinRequest, RoleName, RunBrief, RunView, StatusView};
+use crate::config::{BaseFacts, ChainName, RunFile};
 use crate::home::HomePaths;
+use crate::identity::Identity;
 use crate::model::{self, share};
+use crate::settings::Settings;
 use crate::shard::neutral;
 use crate::terminal::output::{Align, Table, bytes};
 use crate::terminal::{Failure, note};
@@ -122,7 +125,8 @@ async fn create(
     let creator = understood("id", &status.peer)?;
     let base = facts(context, &file)?;
     let mut manifest = file.manifest(creator, nonce(), &base)?;
-    file.settle(&mut manifest, understood("account", &status.account)?);
+    let sponsor = sponsor(context, &file, &status)?;
+    file.settle(&mut manifest, sponsor)?;
     let evaluates = match manifest.is_bonded() {
         true => !holdout.is_empty(),
         false => manifest.may_evaluate(&creator),
@@ -171,6 +175,17 @@ async fn create(
             short(&run.run)
         )
     })
+}
+
+/// The account that pays for the run: on a real chain the one that the home's settings name.
+fn sponsor(context: &Context, file: &RunFile, status: &StatusView) -> Result<Address, Failure> {
+    if file.chain != ChainName::Evm {
+        return understood("account", &status.account);
+    }
+    let paths = HomePaths::new(&context.home);
+    let settings = Settings::read(&paths.config())?.chain;
+    let identity = Identity::read_file(&paths.key())?;
+    Ok(settings.wallet(&identity)?.account())
 }
 
 /// What the manifest says of the base, with its listing where members may hand it on.

@@ -25,7 +25,7 @@ use crate::event::Event;
 use crate::home::Home;
 use crate::model::learner::ModelLearner;
 use crate::net::{Address, Known, KnownRelay, Reach, Relaying};
-use crate::settings::Settings;
+use crate::settings::{ChainAccess, ChainSettings, Settings};
 use crate::terminal::Failure;
 use crate::view;
 use crate::work::Slots;
@@ -44,6 +44,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
     let mut settings = Settings::read(&home.paths().config())?;
     let wanted = Wanted::of(context, &home, args.serve.clone(), args.gateway.clone())?;
     let place = place(&home, &mut settings, &args)?;
+    let chain = chain(&home, &mut settings, args.chain.clone())?;
     let peer = home.identity().peer_id();
     let name = settings.name_of(&peer);
     let learner = Arc::new(ModelLearner::new(home.paths().clone(), peer));
@@ -54,7 +55,8 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> Result<(), Failure> 
         bounds: Some(bounds.in_bytes()),
     };
     let evidence = args.evidence || settings.evidence;
-    let daemon = start(&home, place, bootstrap, learner, (resources, evidence)).await?;
+    let given = (resources, evidence, chain);
+    let daemon = start(&home, place, bootstrap, learner, given).await?;
     let daemon = Arc::new(daemon);
     let stop = Arc::new(Notify::new());
     let handler = DaemonHandler::new(daemon.clone(), home.clone(), name.clone(), stop.clone())
@@ -179,6 +181,25 @@ fn place(home: &Home, settings: &mut Settings, args: &UpArgs) -> Result<Place, F
     })
 }
 
+/// How the real chain is reached that the options name, else that of the last time.
+fn chain(
+    home: &Home,
+    settings: &mut Settings,
+    given: ChainSettings,
+) -> Result<ChainAccess, Failure> {
+    let chain = given.or(settings.chain.clone())?;
+    // A key that cannot be read is told now, and not kept.
+    let wallet = chain.wallet(home.identity())?;
+    if chain != settings.chain {
+        settings.chain = chain.clone();
+        settings.write(&home.paths().config())?;
+    }
+    Ok(ChainAccess {
+        settings: chain,
+        wallet: Some(wallet),
+    })
+}
+
 /// A relay as `--via` names it.
 fn relay_at(text: &str) -> Result<KnownRelay, Failure> {
     let address: Address = text.parse().map_err(|e| Failure::from_error(&e))?;
@@ -264,7 +285,7 @@ pub(super) async fn start(
     place: Place,
     bootstrap: Vec<Address>,
     learner: Arc<ModelLearner>,
-    (resources, evidence): (Resources, bool),
+    (resources, evidence, chain): (Resources, bool, ChainAccess),
 ) -> Result<Daemon, Failure> {
     Daemon::start(DaemonConfig {
         home: home.clone(),
@@ -279,6 +300,7 @@ pub(super) async fn start(
         archive: true,
         resources,
         evidence,
+        chain,
         still_clock: None,
     })
     .await

@@ -3,7 +3,7 @@
 use super::RunFileError;
 
 /// Keys outside of tables, then each table's. A test holds this list against the types.
-pub(super) const KEYS: [(&str, &[&str]); 7] = [
+pub(super) const KEYS: [(&str, &[&str]); 8] = [
     (
         "",
         &[
@@ -23,6 +23,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "price_per_nat_open",
             "aggregation",
             "weights",
+            "least_stake_open",
             "full_weight_tokens",
             "tolerate",
             "adapter",
@@ -33,6 +34,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "revenue",
             "base_account",
             "chain",
+            "settlement",
         ],
     ),
     ("round_split", &["contributors", "evaluators", "members"]),
@@ -60,6 +62,21 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "server",
             "committee",
             "stakers",
+        ],
+    ),
+    (
+        "settlement",
+        &[
+            "id",
+            "contract",
+            "token",
+            "rate_per_s_open",
+            "challenge_bond_open",
+            "min_stake_open",
+            "window_s",
+            "cooldown_s",
+            "halt_s",
+            "arbiter",
         ],
     ),
 ];

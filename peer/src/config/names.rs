@@ -31,6 +31,8 @@ pub enum ChainName {
     Test,
     /// Nowhere: nothing is deposited, and every round is unfunded.
     None,
+    /// A real chain, which the table `[settlement]` names.
+    Evm,
 }
 
 /// What an update weighs.

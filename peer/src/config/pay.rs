@@ -63,11 +63,16 @@ impl Default for RevenueTable {
 
 impl RunFile {
     /// Where the money of a run lies that `sponsor` pays for, written into its manifest.
-    pub fn settle(&self, manifest: &mut Manifest, sponsor: Address) {
-        manifest.payment.settlement = match self.chain {
-            ChainName::Test => Some(test_terms(sponsor, manifest)),
-            ChainName::None => None,
+    ///
+    /// # Errors
+    /// [`RunFileError::Bound`] names the key of `[settlement]` that is out of bounds.
+    pub fn settle(&self, manifest: &mut Manifest, sponsor: Address) -> Result<(), RunFileError> {
+        manifest.payment.settlement = match (self.chain, &self.settlement) {
+            (ChainName::Test, _) => Some(test_terms(sponsor, manifest)),
+            (ChainName::Evm, Some(table)) => Some(self.on_chain(table, sponsor)?),
+            (ChainName::None | ChainName::Evm, _) => None,
         };
+        Ok(())
     }
 
     pub(super) fn base_account(&self) -> Result<Option<EvmAddress>, RunFileError> {

@@ -1,8 +1,11 @@
 //! Run files: defaults, bounds, and the mends that refusals offer.
 
+use tributary_attribution::settlement::Address;
 use tributary_protocol::adapter::Module;
+use tributary_protocol::filing::EvmAddress;
 use tributary_protocol::hash::{Domain, digest};
 use tributary_protocol::id::MicroOpen;
+use tributary_protocol::manifest::SettlementChain;
 
 use super::*;
 
@@ -73,9 +76,24 @@ fn the_example_states_exactly_the_defaults() {
     assert_eq!(example, with_names);
 }
 
+/// The example with its keys and tables that are comments, because they go with other settings, in use.
+fn example_in_full() -> String {
+    let uncommented = |line: &str| {
+        let rest = line.strip_prefix("# ")?;
+        let word = rest.trim_start_matches('[').split([' ', ']']).next()?;
+        let is_name = word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_key =
+            rest[word.len()..].starts_with(" = ") || rest.starts_with(&format!("[{word}]"));
+        (is_name && is_key).then(|| rest.to_owned())
+    };
+    let lines = example().lines();
+    let lines = lines.map(|line| uncommented(line).unwrap_or_else(|| line.to_owned()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_example_holds_every_known_key() {
-    let table: toml::Table = example().parse().unwrap();
+    let table: toml::Table = example_in_full().parse().unwrap();
     for (name, known) in keys::KEYS {
         let inner = if name.is_empty() {
             &table
@@ -164,4 +182,126 @@ fn an_evaluator_named_twice_counts_once() {
     let file = RunFile::parse(&twice, "run.toml").unwrap();
     let manifest = file.manifest(creator(), 1, &base()).unwrap();
     assert_eq!(manifest.scoring.evaluators, vec![creator()]);
+}
+
+/// A run file of bonded members whose money lies on a real chain.
+fn real(extra: &str) -> String {
+    let (top, table) = extra.split_once('|').unwrap_or(("", extra));
+    format!(
+        "{MINIMAL}chain = \"evm\"\nweights = \"stake\"\n{top}[settlement]\nid = 1612\n\
+         contract = \"0x1111111111111111111111111111111111111111\"\n\
+         token = \"0x2222222222222222222222222222222222222222\"\n{table}"
+    )
+}
+
+fn settled(text: &str) -> Result<Manifest, RunFileError> {
+    let file = RunFile::parse(text, "run.toml")?;
+    let mut manifest = file.manifest(creator(), 7, &base())?;
+    file.settle(&mut manifest, Address([7; 20]))?;
+    Ok(manifest)
+}
+
+#[test]
+fn three_keys_name_a_real_chain_and_the_rest_follows_from_the_run() {
+    let manifest = settled(&real("")).unwrap();
+    manifest.check().unwrap();
+    let terms = manifest.payment.settlement.unwrap();
+    let chain = SettlementChain::Evm {
+        id: 1612,
+        contract: EvmAddress([0x11; 20]),
+        token: EvmAddress([0x22; 20]),
+    };
+    assert_eq!((terms.chain, terms.sponsor), (chain, EvmAddress([7; 20])));
+    assert_eq!(
+        (terms.window_s, terms.cooldown_s, terms.halt_s),
+        (86_400, 1_209_600, 2_592_000)
+    );
+    // Six budgets of one OPEN within a day; two thirds of three members at one OPEN.
+    assert_eq!(
+        (terms.rate_per_s, terms.min_stake),
+        (MicroOpen(70), MicroOpen(3_000_000))
+    );
+    assert_eq!(
+        (terms.challenge_bond, terms.arbiter),
+        (MicroOpen(1_000_000), None)
+    );
+    assert_eq!(
+        manifest.updates.weights,
+        Weights::Stake { least: 1_000_000 }
+    );
+    let set = "least_stake_open = 2.5\n|rate_per_s_open = \"0.000009\"\nchallenge_bond_open = 4\nmin_stake_open = 5\n\
+               window_s = 60\ncooldown_s = 180\nhalt_s = 190\narbiter = \"0x3333333333333333333333333333333333333333\"\n";
+    let manifest = settled(&real(set)).unwrap();
+    manifest.check().unwrap();
+    let terms = manifest.payment.settlement.unwrap();
+    assert_eq!(
+        (terms.rate_per_s, terms.challenge_bond),
+        (MicroOpen(9), MicroOpen(4_000_000))
+    );
+    assert_eq!((terms.min_stake, terms.halt_s), (MicroOpen(5_000_000), 190));
+    assert_eq!(terms.arbiter, Some(EvmAddress([0x33; 20])));
+    assert_eq!(
+        manifest.updates.weights,
+        Weights::Stake { least: 2_500_000 }
+    );
+}
+
+#[test]
+fn what_does_not_go_with_a_real_chain_is_refused_by_its_key() {
+    let refused = |text: &str| match settled(text) {
+        Err(why) => why.to_string(),
+        Ok(_) => panic!("accepted: {text}"),
+    };
+    let real_with = |extra: &str| refused(&real(extra));
+    for (said, key) in [
+        (
+            refused(&format!("{MINIMAL}chain = \"evm\"\nweights = \"stake\"\n")),
+            "settlement",
+        ),
+        (
+            refused(&real("").replace("\"evm\"", "\"test\"")),
+            "settlement",
+        ),
+        (
+            refused(&real("").replace("\"stake\"", "\"own\"")),
+            "weights",
+        ),
+        (refused(&real("").replace("1612", "0")), "settlement.id"),
+        (
+            refused(&real("").replace("1612", "1953655138")),
+            "settlement.id",
+        ),
+        (
+            refused(&real("").replace("0x1111", "0x111")),
+            "settlement.contract",
+        ),
+        (
+            refused(&real("").replace(&"2".repeat(40), &"0".repeat(40))),
+            "settlement.token",
+        ),
+        (
+            refused(&format!("{MINIMAL}least_stake_open = 1\n")),
+            "least_stake_open",
+        ),
+        (real_with("least_stake_open = 0\n|"), "least_stake_open"),
+        (real_with("window_s = 0\n"), "settlement.window_s"),
+        (real_with("cooldown_s = 86_400\n"), "settlement.cooldown_s"),
+        (real_with("halt_s = 86_400\n"), "settlement.halt_s"),
+        (
+            real_with("rate_per_s_open = -1\n"),
+            "settlement.rate_per_s_open",
+        ),
+        (
+            real_with("min_stake_open = 1_000_000_000_001\n"),
+            "settlement.min_stake_open",
+        ),
+        (real_with("arbiter = \"bob\"\n"), "settlement.arbiter"),
+    ] {
+        assert!(said.contains(&format!("`{key}`")), "{key}: {said}");
+    }
+    let said = real_with("windows_s = 9\n");
+    assert!(
+        said.contains("Did you mean `settlement.window_s`?"),
+        "{said}"
+    );
 }

@@ -77,6 +77,7 @@ async fn start_with(
         archive: true,
         resources: Resources::default(),
         evidence,
+        chain: crate::settings::ChainAccess::default(),
         still_clock: None,
     })
     .await
@@ -217,6 +218,7 @@ async fn start_on_a_port_in_use_says_what_to_do() {
         archive: false,
         resources: Resources::default(),
         evidence: true,
+        chain: crate::settings::ChainAccess::default(),
         still_clock: None,
     })
     .await;

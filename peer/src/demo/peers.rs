@@ -113,6 +113,7 @@ impl DemoPeers {
             archive: true,
             resources: Resources::default(),
             evidence: true,
+            chain: crate::settings::ChainAccess::default(),
             still_clock: Some(CLOCK),
         })
         .await

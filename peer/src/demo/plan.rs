@@ -337,7 +337,7 @@ impl Plan {
         };
         let file = RunFile::parse(&text, "the demo's run")?;
         let mut manifest = file.manifest(actors[self.creator()].peer, self.seed, &facts)?;
-        file.settle(&mut manifest, account_of(&self.identity(self.creator())));
+        file.settle(&mut manifest, account_of(&self.identity(self.creator())))?;
         Ok(manifest)
     }
 

@@ -59,7 +59,11 @@ impl Cashier for RunCashier {
         let (peer, account) = (self.keeper.peer(), self.keeper.account());
         self.look(|books, settled| {
             let is_bound = books.account(&peer) == Some(account);
-            settled.requirements(account).filter(|_| is_bound)
+            // Channels of a real chain are not seen here yet, so nothing is taken through them.
+            let is_seen = settled.chain().is_some();
+            settled
+                .requirements(account)
+                .filter(|_| is_bound && is_seen)
         })
     }
 

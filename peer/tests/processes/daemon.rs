@@ -80,6 +80,13 @@ impl Peer {
         peer
     }
 
+    /// A command on this home, to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = tributary(&self.home);
+        command.args(arguments);
+        command
+    }
+
     /// Runs a command on this home and returns its JSON.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
         let output = tributary(&self.home).args(arguments).output().unwrap();

@@ -8,9 +8,15 @@
 
 mod answers;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "tests of settlement use the rest")]
+#[path = "../../../settlement/tests/real_chain/anvil.rs"]
+mod anvil;
+#[cfg(target_os = "linux")]
 mod attacker;
 #[cfg(target_os = "linux")]
 mod bounds;
+#[cfg(target_os = "linux")]
+mod chain;
 #[cfg(target_os = "linux")]
 mod crowd;
 mod daemon;

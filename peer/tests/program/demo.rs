@@ -178,6 +178,34 @@ fn a_payout_is_proven_to_who_has_no_home(demo: &Path) {
         beancount.contains("TEST-OPEN") && beancount.contains(" balance Assets:"),
         "{beancount}"
     );
+    commands_for_a_real_chain_say_that_daemons_do_it(&home, &statement["runs"][0]["run"]);
+}
+
+/// The run of the demo settles on the test chain.
+fn commands_for_a_real_chain_say_that_daemons_do_it(home: &str, run: &serde_json::Value) {
+    let run = run.as_str().unwrap();
+    for command in [
+        vec!["settle", "status", run],
+        vec!["settle", "post", run],
+        vec!["settle", "challenge", run],
+        vec!["settle", "claim", run],
+        vec!["settle", "watch", run],
+        vec!["stake", run, "1"],
+        vec!["unstake", run, "0"],
+        vec!["budget", run, "1"],
+    ] {
+        let said = json(&[&["--home", home], &command[..]].concat());
+        assert_eq!(said["schema"], "settle-test-chain/1", "{said}");
+        assert!(
+            said["money"]["deposited_micro_open"].as_u64() > Some(0),
+            "{said}"
+        );
+    }
+    let price = json(&["--home", home, "price", run]);
+    assert_eq!(
+        (&price["chain"], &price["gas"]),
+        (&"test".into(), &serde_json::Value::Null)
+    );
 }
 
 fn a_round_is_measured(round: &serde_json::Value) {

@@ -60,6 +60,11 @@ impl<'a> RunView<'a> {
     pub fn log(&self) -> &'a LogSet {
         self.0.ledger.replica.log()
     }
+    /// The last join of everybody whose log is here, members or not, ordered by peer.
+    pub fn joins(&self) -> impl Iterator<Item = (PeerId, &'a Join)> + use<'a> {
+        let joins = self.0.ledger.index.joins.iter();
+        joins.map(|(peer, (_, join))| (*peer, join))
+    }
     /// The membership that the owner asked for, if any.
     pub fn join(&self) -> Option<&'a Join> {
         self.0.membership.join.as_ref()

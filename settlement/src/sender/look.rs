@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use tributary_attribution::settlement::{Address, Keccak, Refused};
 
 use super::{Outcome, Receipt, SendError, Sender, State, receipt};
-use crate::fees::Market;
+use crate::fees::{Market, market};
 use crate::limits::{MAX_ATTEMPTS, MAX_FINISHED, REFUSED_BLOCKS, STUCK_BLOCKS};
 use crate::node::{At, Block, Head, NodeError};
 use crate::rpc::RpcFailure;
@@ -27,15 +27,14 @@ impl Sender {
         if state.rows.rows.is_empty() {
             return Ok(());
         }
-        let (head, market) = self.market().await?;
+        let (head, asked) = market(&self.node).await?;
         let mined = self.node.nonce(self.account(), At::Latest).await?;
         state.refused = state.refused.filter(|(nonce, _)| *nonce >= mined);
         let waiting = state.rows.rows.iter().filter(|row| row.nonce >= mined);
         let waiting: Vec<Row> = waiting.cloned().collect();
         for row in waiting {
             let is_next = row.nonce == mined;
-            self.push(&mut state, row, is_next, (&head, &market))
-                .await?;
+            self.push(&mut state, row, is_next, (&head, &asked)).await?;
         }
         Ok(())
     }

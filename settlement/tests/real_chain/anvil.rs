@@ -1,4 +1,4 @@
-//! anvil as a process of a test's own.
+//! anvil as a process of a test's own. Tests of the peer use this file as well.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(60);
 const BLOCK: Duration = Duration::from_millis(40);
 
 fn binary() -> Option<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/node");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../settlement/tests/node");
     let anvil = folder.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
     if anvil.is_file() {
         return Some(anvil);
@@ -123,8 +123,13 @@ impl Anvil {
 
     /// Makes blocks until the value is dropped.
     pub(crate) fn run(&self) -> Running {
+        self.run_every(BLOCK)
+    }
+
+    /// The same with this time between two blocks.
+    pub(crate) fn run_every(&self, every: Duration) -> Running {
         let url = self.url.clone();
-        Running::start(Arc::default(), move || {
+        Running::start((Arc::default(), every), move || {
             let url = url.clone();
             async move {
                 rpc(&url, "evm_mine", json!([])).await;
@@ -137,7 +142,9 @@ impl Anvil {
         let url = self.url.clone();
         let undone = Arc::new(Mutex::new(BTreeSet::new()));
         let seen = undone.clone();
-        Running::start(undone, move || undo_once(url.clone(), seen.clone()))
+        Running::start((undone, BLOCK), move || {
+            undo_once(url.clone(), seen.clone())
+        })
     }
 }
 
@@ -171,7 +178,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start<F>(undone: Undone, tick: impl Fn() -> F + Send + 'static) -> Self
+    fn start<F>((undone, every): (Undone, Duration), tick: impl Fn() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
     {
@@ -180,7 +187,7 @@ impl Running {
         let task = tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 tick().await;
-                tokio::time::sleep(BLOCK).await;
+                tokio::time::sleep(every).await;
             }
         });
         Self { task, ends, undone }

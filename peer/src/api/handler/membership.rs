@@ -122,7 +122,7 @@ fn commit(
         fingerprints: committed.fingerprints(),
         beacon: Default::default(),
         sketch: None,
-        bind: None,
+        bind: handler.daemon.keeper().bind(manifest),
     };
     Ok(event::JoinRequest { join, sketch })
 }

@@ -1,12 +1,13 @@
 //! A run as it is shown.
 
 use tributary_ledger::IndexedRun;
-use tributary_protocol::id::PeerId;
+use tributary_ledger::view::books::BooksView;
+use tributary_protocol::id::{PeerId, Round};
 use tributary_protocol::manifest::Manifest;
 
 use super::{Answer, failed};
 use crate::api::types::event::EventView;
-use crate::api::types::{RunBrief, RunPhase, RunView};
+use crate::api::types::{BooksRequest, RunBrief, RunPhase, RunView};
 use crate::progress::RunProgress;
 
 /// What a run is doing.
@@ -83,4 +84,16 @@ pub(in crate::api) fn full_of(
         credits: run_index.credits().map_err(failed)?,
         adapter: run_index.adapter(has_adapter),
     })
+}
+
+/// A run's books, unless a height is asked for whose root they no longer keep.
+pub(in crate::api) fn kept_books(
+    run_index: &IndexedRun,
+    request: BooksRequest,
+) -> Answer<Option<BooksView>> {
+    let books = run_index.run_books().map_err(failed)?;
+    let height = request.height.map(Round);
+    let view = BooksView::of(run_index.manifest(), books, height);
+    let is_gone = height.is_some_and(|height| height < books.expected() && view.roots.is_empty());
+    Ok((!is_gone).then_some(view))
 }

@@ -34,6 +34,7 @@ async fn handler(root: &std::path::Path) -> DaemonHandler {
         archive: true,
         resources: Resources::default(),
         evidence: false,
+        chain: crate::settings::ChainAccess::default(),
         still_clock: None,
     });
     let daemon = Arc::new(daemon.await.unwrap());

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
+use tributary_ledger::view::books::BooksView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -21,8 +22,8 @@ use crate::api::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use crate::api::types::{
-    CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest, JoinRequest,
-    ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
+    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
+    JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
 };
 use crate::api::{Answer, ApiHandler, KEEP_ALIVE};
 use crate::problem::{Code, Problem};
@@ -101,6 +102,22 @@ pub(in crate::api) async fn run<H: ApiHandler>(
     Path(id): Path<String>,
 ) -> Answer<Json<RunView>> {
     json(handler.run(&id).await)
+}
+
+/// A run's books, for whoever settles it on a chain: its manifest, roots with their signatures, and what a root pays.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{id}/books",
+    tag = "ledger",
+    params(("id" = String, Path, description = "The run, in full or by its first digits"), BooksRequest),
+    responses((status = 200, body = BooksView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn books<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path(id): Path<String>,
+    Query(request): Query<BooksRequest>,
+) -> Answer<Json<BooksView>> {
+    json(handler.books(&id, request).await)
 }
 
 /// Opens a run. Answered once that is durable.

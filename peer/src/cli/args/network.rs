@@ -9,7 +9,7 @@ use tributary_protocol::limits;
 use super::{UpGatewayArgs, UpServeArgs, parse_id, up_to};
 use crate::api::types::RoleName;
 use crate::net::Reach;
-use crate::settings::Bounds;
+use crate::settings::{Bounds, ChainSettings};
 
 /// Options of `up`.
 #[derive(Clone, Debug, Args)]
@@ -53,6 +53,9 @@ pub struct UpArgs {
     /// What runs may take of this machine.
     #[command(flatten)]
     pub bounds: Bounds,
+    /// The real chain on which the money of runs lies. What is given is kept in the home's config.toml.
+    #[command(flatten)]
+    pub chain: ChainSettings,
     /// Answers for clients.
     #[command(flatten)]
     pub serve: UpServeArgs,

@@ -38,6 +38,7 @@ async fn handler(root: &Path, bootstrap: Vec<Address>) -> DaemonHandler {
         archive: true,
         resources: Resources::default(),
         evidence: false,
+        chain: crate::settings::ChainAccess::default(),
         still_clock: None,
     });
     let daemon = Arc::new(daemon.await.unwrap());

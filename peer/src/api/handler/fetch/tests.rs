@@ -33,6 +33,7 @@ async fn stranger(root: &std::path::Path, bootstrap: Vec<Address>) -> DaemonHand
         archive: true,
         resources: Resources::default(),
         evidence: false,
+        chain: crate::settings::ChainAccess::default(),
         still_clock: None,
     });
     let daemon = Arc::new(daemon.await.unwrap());
