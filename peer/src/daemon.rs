@@ -211,8 +211,12 @@ impl Daemon {
             clock,
         );
         let bases = hand_on(&net, config.home.paths(), &run_progress);
-        let keeper = Keeper::new((&identity, &config.chain), &requests, &indexer);
-        keeper.start(config.chain.settings, &run_progress);
+        let keeper = Keeper::start(
+            (&identity, config.chain),
+            &requests,
+            &indexer,
+            &run_progress,
+        );
         Ok(Self {
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),

@@ -25,7 +25,7 @@ use crate::driver::Request;
 use crate::identity::Identity;
 use crate::indexer::Indexer;
 use crate::progress::RunProgress;
-use crate::settings::{ChainAccess, ChainSettings};
+use crate::settings::ChainAccess;
 use chain::ChainReader;
 
 /// The key of the account that a peer is paid at. Who has the seed has it.
@@ -80,32 +80,26 @@ impl Keeper {
         self.peer
     }
 
-    /// For a peer and its account on a real chain.
-    pub(crate) fn new(
-        (identity, chain): (&Identity, &ChainAccess),
+    /// Files what a peer owes to the books of its runs, and reads their chains, while the daemon runs.
+    pub(crate) fn start(
+        (identity, chain): (&Identity, ChainAccess),
         requests: &mpsc::Sender<Request<Node>>,
         indexer: &Indexer,
+        progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
     ) -> Self {
         let key = account(identity);
-        let real = chain.wallet.as_ref().map(|wallet| wallet.key().clone());
-        Self {
+        let real = chain.wallet.map(|wallet| wallet.key().clone());
+        let keeper = Self {
             peer: identity.peer_id(),
             real: Arc::new(real.unwrap_or_else(|| key.clone())),
             key: Arc::new(key),
             requests: requests.downgrade(),
             indexer: indexer.clone(),
-        }
-    }
-
-    /// Files what the peer owes to the books of its runs, and reads their chains, while the daemon runs.
-    pub(crate) fn start(
-        &self,
-        settings: ChainSettings,
-        progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
-    ) {
-        tokio::spawn(self.clone().run(progress.clone()));
-        let reader = ChainReader::new(self.clone(), settings);
+        };
+        tokio::spawn(keeper.clone().run(progress.clone()));
+        let reader = ChainReader::new(keeper.clone(), chain.settings);
         tokio::spawn(reader.run(progress.clone()));
+        keeper
     }
 
     /// Looks after each certificate, until the driver ends.

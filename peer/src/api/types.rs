@@ -159,7 +159,7 @@ pub struct StatusView {
     pub home: String,
     /// Version of the program.
     pub version: String,
-    /// The account that this peer is paid at, on every chain.
+    /// The account that this peer is paid at, on every chain for which its settings name no key file.
     #[serde(default)]
     pub account: String,
     /// What others pass to `--bootstrap`.

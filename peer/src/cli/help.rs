@@ -203,7 +203,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "settle deploy",
         &[
-            "tributary settle deploy --chain-id 1612 --token 0x4020806089470a89826cb9fb1f4059150b550004 --chain-rpc http://127.0.0.1:8545",
+            "tributary settle deploy --chain-id 1612 --token 0x2222222222222222222222222222222222222222 --chain-rpc http://127.0.0.1:8545",
             "tributary settle deploy --chain-id 31337 --test-token",
         ],
     ),

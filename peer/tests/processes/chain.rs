@@ -232,29 +232,8 @@ async fn a_run_on_a_real_chain_goes_from_its_contract_to_its_claims_by_the_comma
         return;
     };
     let running = world.anvil.run_every(BLOCK);
-    let (ada, bea, run) = (&world.ada, &world.bea, world.run.as_str());
-    assert_eq!(world.status()["deposited_units"], "0");
-    let deposited = ada.ask(&["budget", run, "100"]);
-    assert_eq!(
-        (&deposited["step"], &deposited["sent"]),
-        (&json!("deposit"), &json!(true))
-    );
-    let again = ada.ask(&["budget", run, "100"]);
-    assert_eq!(again["sent"], false, "{again}");
-    for peer in [ada, bea] {
-        let staked = peer.ask(&["stake", run, "2"]);
-        assert_eq!(units(&staked["maturing_units"]), open(2).0, "{staked}");
-    }
-    assert_eq!(
-        ada.certified(run),
-        None,
-        "nobody is admitted before stake counts"
-    );
-    world.anvil.pass(WINDOW_S).await;
-    for peer in [ada, bea] {
-        let staked = peer.ask(&["stake", run, "2"]);
-        assert_eq!(units(&staked["counting_units"]), open(2).0, "{staked}");
-    }
+    let (ada, run) = (&world.ada, world.run.as_str());
+    money_comes(&world).await;
     let view = ada.outcome(run);
     assert_eq!(
         view["settlement"]["deposited_micro_open"], 100_000_000,
@@ -273,30 +252,7 @@ async fn a_run_on_a_real_chain_goes_from_its_contract_to_its_claims_by_the_comma
     );
 
     a_lie_is_challenged(&world).await;
-
-    let posted = ada.ask(&["settle", "post", run]);
-    assert_eq!(
-        (&posted["step"], &posted["sent"]),
-        (&json!("post"), &json!(true))
-    );
-    assert_eq!(world.status()["judged"], "right");
-    let early = ada.refused(&["settle", "claim", run], &[]);
-    assert!(early.contains("has accepted no root"), "{early}");
-    world.anvil.pass(WINDOW_S).await;
-    let claimed = ada.ask(&["settle", "claim", run, "--all"]);
-    assert_eq!(
-        (&claimed["step"], &claimed["sent"]),
-        (&json!("claim"), &json!(true))
-    );
-    let again = ada.ask(&["settle", "claim", run, "--all"]);
-    assert_eq!(again["sent"], false, "{again}");
-    let status = world.status();
-    assert_eq!(
-        status["paid_units"], status["accepted"]["total_units"],
-        "{status}"
-    );
-    assert!(units(&status["paid_units"]) > 0, "{status}");
-    assert_eq!(status["judged"], "nothing");
+    money_leaves(&world).await;
     let price = ada.ask(&["price", run]);
     assert_eq!(
         (&price["chain"], &price["least_stake_micro_open"]),
@@ -331,4 +287,59 @@ async fn a_lie_is_challenged(world: &World) {
     drop(guard);
     world.anvil.pass(WINDOW_S).await;
     assert_eq!(world.status()["judged"], "nothing");
+}
+
+/// A deposit once, and stake that counts a window later.
+async fn money_comes(world: &World) {
+    let (ada, bea, run) = (&world.ada, &world.bea, world.run.as_str());
+    assert_eq!(world.status()["deposited_units"], "0");
+    let deposited = ada.ask(&["budget", run, "100"]);
+    assert_eq!(
+        (&deposited["step"], &deposited["sent"]),
+        (&json!("deposit"), &json!(true))
+    );
+    let again = ada.ask(&["budget", run, "100"]);
+    assert_eq!(again["sent"], false, "{again}");
+    for peer in [ada, bea] {
+        let staked = peer.ask(&["stake", run, "2"]);
+        assert_eq!(units(&staked["maturing_units"]), open(2).0, "{staked}");
+    }
+    assert_eq!(
+        ada.certified(run),
+        None,
+        "nobody is admitted before stake counts"
+    );
+    world.anvil.pass(WINDOW_S).await;
+    for peer in [ada, bea] {
+        let staked = peer.ask(&["stake", run, "2"]);
+        assert_eq!(units(&staked["counting_units"]), open(2).0, "{staked}");
+    }
+}
+
+/// A root that is posted, and what it pays, once.
+async fn money_leaves(world: &World) {
+    let (ada, run) = (&world.ada, world.run.as_str());
+    let posted = ada.ask(&["settle", "post", run]);
+    assert_eq!(
+        (&posted["step"], &posted["sent"]),
+        (&json!("post"), &json!(true))
+    );
+    assert_eq!(world.status()["judged"], "right");
+    let early = ada.refused(&["settle", "claim", run], &[]);
+    assert!(early.contains("has accepted no root"), "{early}");
+    world.anvil.pass(WINDOW_S).await;
+    let claimed = ada.ask(&["settle", "claim", run, "--all"]);
+    assert_eq!(
+        (&claimed["step"], &claimed["sent"]),
+        (&json!("claim"), &json!(true))
+    );
+    let again = ada.ask(&["settle", "claim", run, "--all"]);
+    assert_eq!(again["sent"], false, "{again}");
+    let status = world.status();
+    assert_eq!(
+        status["paid_units"], status["accepted"]["total_units"],
+        "{status}"
+    );
+    assert!(units(&status["paid_units"]) > 0, "{status}");
+    assert_eq!(status["judged"], "nothing");
 }
