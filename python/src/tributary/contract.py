@@ -7,6 +7,24 @@ from typing import Literal, TypedDict, Union
 VERSION = "0.1.0"
 
 
+class AccountBalance(TypedDict):
+    """What an account is paid, ever."""
+
+    # The account.
+    account: str
+    # Base units.
+    units: str
+
+
+class AccountSignature(TypedDict):
+    """A signature of an account."""
+
+    # The account.
+    account: str
+    # r, s and v, hexadecimal.
+    signature: str
+
+
 class AccountView(TypedDict):
     """One account."""
 
@@ -87,6 +105,39 @@ class BaseView(TypedDict):
     providers: list[str]
     # Whether the run's creator lets members hand it on.
     shared: bool
+
+
+class SignedRootView(TypedDict):
+    """The root of one height."""
+
+    # Whether no later root promises more of the deposit.
+    closed: bool
+    # What members sign.
+    digest: str
+    # The height.
+    height: int
+    # Canonical bytes of the root, hexadecimal.
+    root: str
+    # Signatures that certificates put in order, ordered by account.
+    signatures: list[AccountSignature]
+    # What it promises, base units.
+    total_units: str
+
+
+class BooksView(TypedDict):
+    """A run's books. Amounts are base units of the chain, 10^-18 OPEN, as decimal digits."""
+
+    # What each account is paid under the root that was asked for, ordered by account.
+    balances: list[AccountBalance]
+    # The height that comes next.
+    expected: int
+    # Canonical bytes of its manifest, hexadecimal.
+    manifest: str
+    # The root of the height that was asked for, else of the last heights, the newest last. None before
+    # the genesis, or where the books do not reach that height.
+    roots: list[SignedRootView]
+    # The run.
+    run: str
 
 
 class CauseView(TypedDict):
@@ -1317,7 +1368,7 @@ class _StatusViewAlways(TypedDict):
 class StatusView(_StatusViewAlways, total=False):
     """A peer."""
 
-    # The account that this peer is paid at, on every chain.
+    # The account that this peer is paid at, on every chain for which its settings name no key file.
     account: str
     # The base URL of its gateway; nothing unless it was started with `--gateway` and is ready.
     gateway: str | None
