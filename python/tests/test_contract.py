@@ -83,6 +83,7 @@ def call_all(peer: Daemon) -> None:
         lambda: peer.leave("ab"),
         lambda: peer.base("ab"),
         lambda: peer.fetch_base("ab"),
+        lambda: peer.books("ab", 2),
         peer.reach,
         lambda: peer.invite("ab"),
         peer.invitations,

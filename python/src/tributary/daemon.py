@@ -15,6 +15,7 @@ from .contract import (
     VERSION,
     AdapterView,
     BaseView,
+    BooksView,
     CreateRequest,
     EventView,
     Explanation,
@@ -87,6 +88,11 @@ class Daemon:
     def run(self, id: str) -> RunView:
         """One run: settings, members, rounds, credits."""
         return self._one(RunView, "GET", f"/v1/runs/{quote(id)}")
+
+    def books(self, id: str, height: int | None = None) -> BooksView:
+        """A run's manifest, its roots with their signatures, and what the root of `height` pays each account."""
+        asked = {} if height is None else {"height": height}
+        return self._one(BooksView, "GET", _with_query(f"/v1/runs/{quote(id)}/books", asked))
 
     def create(self, manifest: str, base: str | None = None, join: JoinRequest | None = None) -> RunBrief:
         """Opens a run from its manifest's canonical bytes in hexadecimal; `Home.create_run` opens one from a file."""
