@@ -210,14 +210,10 @@ impl Daemon {
             },
             clock,
         );
-        let bases = hand_on(&net, config.home.paths(), &run_progress);
-        let keeper = Keeper::start(
-            (&identity, config.chain),
-            &requests,
-            &indexer,
-            &run_progress,
-        );
+        let chain = (&identity, config.chain);
+        let keeper = Keeper::start(chain, &requests, &indexer, &run_progress);
         Ok(Self {
+            bases: hand_on(&net, config.home.paths(), &run_progress),
             peer: identity.peer_id(),
             key: SecretKey::from_seed(*identity.seed()),
             network: config.network,
@@ -228,7 +224,6 @@ impl Daemon {
             health,
             indexer,
             progress: run_progress,
-            bases,
             keeper,
             ended: run(driver, first, config.home),
         })

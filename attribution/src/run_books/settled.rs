@@ -113,7 +113,7 @@ impl Settled {
         let chain = match settlement.chain {
             SettlementChain::Test => {
                 let facts = is_bonded.then(OwnFacts::default);
-                RunChain::Test(Box::new(TestChain::new()), facts)
+                RunChain::Test(Box::default(), facts)
             }
             SettlementChain::Evm { token, .. } => RunChain::Real(Anchored {
                 token: Address(token.0),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tributary_attribution::run_books::{deployment_of, terms_of};
-use tributary_attribution::settlement::{ChainId, Terms};
+use tributary_attribution::settlement::{BaseUnits, ChainId, Terms};
 use tributary_ledger::view::{SettlementView, short};
 use tributary_protocol::id::MicroOpen;
 use tributary_protocol::manifest::{Manifest, Settlement, SettlementChain};
@@ -281,6 +281,15 @@ impl OnTestChain {
                 MicroOpen(said.money.staked_micro_open.into()),
             )
         })
+    }
+}
+
+/// An amount of OPEN for people: no more decimals than it has.
+fn open(amount: BaseUnits) -> String {
+    let text = amount.to_string();
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
     }
 }
 

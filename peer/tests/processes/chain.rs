@@ -111,12 +111,14 @@ halt_s = {}
     file.to_str().unwrap().to_owned()
 }
 
-/// The world of the test: a chain, two members, and an account that belongs to neither.
+/// The world of the test: a chain, two members, a peer that neither reads the chain nor has stake there, and an account that
+/// belongs to none of them.
 struct World {
     dir: tempfile::TempDir,
     anvil: Anvil,
     ada: Peer,
     bea: Peer,
+    cyd: Peer,
     run: String,
     contract: Address,
 }
@@ -150,11 +152,17 @@ impl World {
         let run = created["run"].as_str().unwrap().to_owned();
         let other = text(&dir.path().join("other.txt"), "stranger");
         bea.ask(&["run", "join", &run, "--role", "both", "--holdout", &other]);
+        let mut cyd = Peer::init(dir.path(), "cyd");
+        let file = text(&dir.path().join("cyd.txt"), "cyd");
+        cyd.ask(&["datanet", "add", "birds", &file]);
+        cyd.up(Some(&ada.address()));
+        cyd.ask(&["run", "join", &run]);
         running.stop().await;
         Some(Self {
             dir,
             ada,
             bea,
+            cyd,
             run,
             contract: deployed["contract"].as_str().unwrap().parse().unwrap(),
             anvil,
@@ -240,6 +248,7 @@ async fn a_run_on_a_real_chain_goes_from_its_contract_to_its_claims_by_the_comma
         "{view}"
     );
     assert_eq!(view["settlement"]["staked_micro_open"], 4_000_000, "{view}");
+    a_peer_without_a_chain_follows(&world);
     let mut status = Value::Null;
     ada.until("the closing root is signed", || {
         status = world.status();
@@ -275,10 +284,10 @@ async fn a_lie_is_challenged(world: &World) {
     let mut look = Value::Null;
     world.bea.until("the guard challenges the root", || {
         let said = fs::read_to_string(&out).unwrap_or_default();
-        let looks = said
+        let mut looks = said
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        look = looks.last().unwrap_or_default();
+        look = looks.next_back().unwrap_or_default();
         look["seen"] == "wrong" && !look["challenge"].is_null()
     });
     assert_eq!(look["height"], 1);
@@ -287,6 +296,18 @@ async fn a_lie_is_challenged(world: &World) {
     drop(guard);
     world.anvil.pass(WINDOW_S).await;
     assert_eq!(world.status()["judged"], "nothing");
+}
+
+/// A peer that reads no chain says so once, follows what others read, and is no member without stake.
+fn a_peer_without_a_chain_follows(world: &World) {
+    let (cyd, run) = (&world.cyd, world.run.as_str());
+    let view = cyd.outcome(run);
+    assert_eq!(view["members"], 2, "{view}");
+    assert_eq!(view["settlement"]["staked_micro_open"], 4_000_000, "{view}");
+    let said = cyd.log().matches("this peer reads none").count();
+    assert_eq!(said, 1, "{}", cyd.log());
+    let refused = cyd.refused(&["settle", "status", run], &[]);
+    assert!(refused.contains("--chain-rpc"), "{refused}");
 }
 
 /// A deposit once, and stake that counts a window later.

@@ -6,7 +6,7 @@ use tributary_attribution::settlement::{Address, BaseUnits};
 use tributary_ledger::view::short;
 use tributary_settlement::{Actions, Block, Done};
 
-use super::{Context, Found, of_action, of_node};
+use super::{Context, Found, of_action, of_node, open};
 use crate::cli::settle::steps::waits;
 use crate::terminal::Failure;
 
@@ -126,7 +126,7 @@ fn text(stake: &Stake, call: &str) -> String {
         stake.account,
         short(&stake.run),
         stake.block,
-        view.counting
+        open(view.counting)
     );
     let wait = |at_s: u64| match at_s.saturating_sub(stake.time_s) {
         0 => "now".to_owned(),
@@ -135,7 +135,7 @@ fn text(stake: &Stake, call: &str) -> String {
     if view.maturing > BaseUnits(0) {
         text.push_str(&format!(
             "\n{} OPEN may count {}; then give `{call} stake {} AMOUNT` again",
-            view.maturing,
+            open(view.maturing),
             wait(view.mature_s),
             short(&stake.run)
         ));
@@ -143,7 +143,7 @@ fn text(stake: &Stake, call: &str) -> String {
     if view.leaving > BaseUnits(0) {
         text.push_str(&format!(
             "\n{} OPEN may leave {}; then give `{call} unstake {} AMOUNT` again",
-            view.leaving,
+            open(view.leaving),
             wait(view.leaves_s),
             short(&stake.run)
         ));
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn what_waits_is_told_with_the_command_that_ends_the_waiting() {
-        let open = |amount: u128| BaseUnits(amount * 1_000_000_000_000_000_000);
+        let whole = |amount: u128| BaseUnits(amount * 1_000_000_000_000_000_000);
         let view = StakeView {
-            counting: open(1),
-            maturing: open(2),
-            leaving: open(3),
+            counting: whole(1),
+            maturing: BaseUnits(whole(2).0 + whole(1).0 / 2),
+            leaving: whole(30),
             mature_s: 1_100,
             leaves_s: 900,
             sentence: None,
@@ -185,9 +185,9 @@ mod tests {
         };
         let said = text(&stake, "tributary");
         for part in [
-            "1 OPEN count",
-            "2 OPEN may count in 100 s",
-            "3 OPEN may leave now",
+            "\n1 OPEN count",
+            "\n2.5 OPEN may count in 100 s",
+            "\n30 OPEN may leave now",
             "`tributary unstake 3f",
             "transaction 0xab is final",
         ] {

@@ -210,9 +210,8 @@ fn account_line(facts: &Facts, account: Address, holds: BaseUnits) -> AccountLin
 
 /// Base units as OPEN.
 fn open(units: &str) -> String {
-    units
-        .parse()
-        .map_or_else(|_| units.to_owned(), |units| BaseUnits(units).to_string())
+    let amount = units.parse().map(BaseUnits);
+    amount.map_or_else(|_| units.to_owned(), super::open)
 }
 
 fn root_words(root: Option<&RootLine>) -> String {

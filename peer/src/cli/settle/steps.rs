@@ -8,7 +8,7 @@ use tributary_attribution::settlement::{Address, BaseUnits};
 use tributary_ledger::view::short;
 use tributary_settlement::{Asked, Done};
 
-use super::{Context, Found, of_action, of_node};
+use super::{Context, Found, of_action, of_node, open};
 use crate::problem::{Code, Problem};
 use crate::terminal::{Failure, note};
 
@@ -90,7 +90,10 @@ pub(super) async fn deposit(
     waits(actions.account());
     let done = actions.deposit(&found.terms, total).await;
     let done = done.map_err(|why| of_action(&why))?;
-    let says = format!("{total} OPEN at least are deposited for the run, ever");
+    let says = format!(
+        "{} OPEN at least are deposited for the run, ever",
+        open(total)
+    );
     Step::new((found, actions.account()), "deposit", done, says).answer(context)
 }
 
@@ -112,7 +115,7 @@ pub(super) async fn post(context: &Context, found: &Found) -> Result<(), Failure
         let text = format!(
             "no root of run {} that is kept was signed by more than two thirds of the {} OPEN of stake that count on the chain",
             short(&found.run()),
-            facts.run.stake
+            open(facts.run.stake)
         );
         return Err(Failure::from(Problem::new(Code::Refused, text).hint(
             "wait until more members have signed (their daemons do), and until their stake counts: `tributary settle status`",
@@ -123,7 +126,10 @@ pub(super) async fn post(context: &Context, found: &Found) -> Result<(), Failure
     let done = done.await.map_err(|why| of_action(&why))?;
     let says = format!(
         "the root of height {}, which promises {} OPEN and which {} of {} OPEN of stake signed, is posted",
-        quorum.root.height, quorum.root.total, quorum.signed, facts.run.stake
+        quorum.root.height,
+        open(quorum.root.total),
+        open(quorum.signed),
+        open(facts.run.stake)
     );
     Step::new((found, actions.account()), "post", done, says).answer(context)
 }
@@ -168,8 +174,9 @@ pub(super) async fn claim(context: &Context, found: &Found, all: bool) -> Result
     let sum = payments.iter().map(|payment| payment.proof.balance.0);
     let sum = BaseUnits(sum.fold(0, u128::saturating_add));
     let says = format!(
-        "{} accounts have the {sum} OPEN that the root of height {} promises them, ever",
+        "{} accounts have the {} OPEN that the root of height {} promises them, ever",
         payments.len(),
+        open(sum),
         accepted.height
     );
     if payments.is_empty() {

@@ -5,7 +5,7 @@ use tributary_attribution::settlement::Root;
 use tributary_ledger::view::short;
 use tributary_settlement::{ActionError, Actions, Answer, Done, NodeError, Seen, SendError, Watch};
 
-use super::{Context, Found, of_action, of_node};
+use super::{Context, Found, of_action, of_node, open};
 use crate::cli::up::interrupted;
 use crate::problem::{Code, Problem};
 use crate::terminal::{Failure, note};
@@ -82,7 +82,7 @@ pub(super) async fn watch(context: &Context, found: &Found) -> Result<(), Failur
         "watching run {} from account {}, which puts up {} OPEN for a challenge",
         short(&found.run()),
         actions.account(),
-        found.terms.challenge_bond
+        open(found.terms.challenge_bond)
     ));
     tokio::select! {
         failed = look_on(context, (found, &actions)) => failed,
