@@ -214,12 +214,9 @@ impl Oracle {
 
     /// A certificate took over what no honest member can have read of the run's chain.
     pub fn invented_anchor(&mut self, at: Micros, peer: usize, what: String) {
+        let promise = "certificates say of a chain what is there";
         if !self.is_hopeless() && self.overrun().is_none() {
-            self.broken(
-                at,
-                Some(peer),
-                ("certificates say of a chain what is there", what),
-            );
+            self.broken(at, Some(peer), (promise, what));
         }
     }
 

@@ -102,7 +102,16 @@ fn roster() -> Roster {
         joins.push(joined);
     }
     joins.sort();
-    let value = RoundValue { joins, ..value };
+    let mut anchor = anchor();
+    anchor.stakes = (joins.iter().zip(1..))
+        .map(|(joined, n)| (joined.entry.author, n * 1_000_000))
+        .collect();
+    let anchor = Some(anchor);
+    let value = RoundValue {
+        joins,
+        anchor,
+        ..value
+    };
     Roster::default()
         .apply(&value, &peer(1), &Work::default())
         .expect("six join")
