@@ -96,6 +96,14 @@ fn outcome(peer: &Peer, run: &str) -> String {
     state.as_str().unwrap().to_owned()
 }
 
+/// Whether everybody was paid, and the sponsor has taken back what is left.
+fn has_settled(peer: &Peer, run: &str) -> bool {
+    let view = peer.ask(&["run", "show", run]);
+    let money = |what: &str| view["settlement"][what].as_u64().unwrap_or(0);
+    let (paid, left) = (money("paid_micro_open"), money("left_micro_open"));
+    money("claimed_micro_open") == paid && money("reclaimed_micro_open") == left
+}
+
 #[test]
 fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_adapter() {
     let dir = tempfile::tempdir().unwrap();
@@ -119,6 +127,8 @@ fn five_daemons_agree_through_a_kill_and_a_late_join_and_a_stranger_gets_the_ada
     for peer in &peers {
         peer.verify("beside its daemon");
     }
+    // Epochs go on until the sponsor has what is left: only then a home says the same tomorrow.
+    peers[0].until("the money has moved", || has_settled(&peers[0], &run));
     let beside = shares(&peers[0], &run);
     let explained = explained(&peers[0], &run);
     let shown = shown(&peers[0], &run);
