@@ -291,11 +291,12 @@ impl OpenRun {
         ledger: &mut Ledger,
         value: &RoundValue,
     ) -> Option<bool> {
-        if self.certified.follow(value).is_err() {
+        let Ok(after) = self.certified.follow(value) else {
             return Some(false);
-        }
+        };
         assert_eq!(value.round, self.height.round, "the open height is judged");
-        let is_seen = (value.anchor.iter()).all(|anchor| ledger.chain.supports(anchor));
+        let is_seen =
+            (value.anchor.iter()).all(|anchor| ledger.chain.supports(anchor, &after.roster));
         if !is_seen && !self.height.seat.as_ref()?.height.has_polka(value.id()) {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::hash::{Digest, Domain};
 use crate::id::PeerId;
 use crate::limits;
 use crate::manifest::Weights;
-use crate::roster::Roster;
+use crate::roster::{Member, Roster};
 use crate::round::{EntryRef, Joined};
 use crate::time::Instant;
 
@@ -51,10 +51,18 @@ impl ChainView {
         self.facts.get(&self.ripe?)
     }
 
-    /// Whether this peer answers a value with this anchor: its client says the same of that block, or it has none.
-    pub(super) fn supports(&self, anchor: &Anchor) -> bool {
+    /// Whether this peer answers a value with this anchor, after which the roster is `after`: its client says the same of
+    /// that block and of every member, or it has none. An anchor that is full may leave some for the next.
+    pub(super) fn supports(&self, anchor: &Anchor, after: &Roster) -> bool {
+        let is_full = anchor.stakes.len() == limits::MAX_ANCHORED_STAKES;
+        let is_whole = |facts: &ChainFacts| {
+            let same = |member: &Member| {
+                member.stake.unwrap_or_default().last == facts.stake(&member.peer)
+            };
+            is_full || after.iter().all(same)
+        };
         let seen = self.facts.get(&anchor.block.number);
-        self.facts.is_empty() || seen.is_some_and(|facts| facts.agrees(anchor))
+        self.facts.is_empty() || seen.is_some_and(|facts| facts.agrees(anchor) && is_whole(facts))
     }
 }
 
@@ -139,7 +147,7 @@ fn mostly_bonded(facts: &ChainFacts, roster: &Roster, joins: &[Joined]) -> bool 
 /// Whether a roster, or the books, are other after an anchor than before. A change of stake counts from the second anchor
 /// on, so there is one.
 fn changes(roster: &Roster, anchor: &Anchor) -> bool {
-    let counts = |member: &crate::roster::Member| {
+    let counts = |member: &Member| {
         let stake = member.stake.unwrap_or_default();
         stake.last == stake.before
     };
