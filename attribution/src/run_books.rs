@@ -171,8 +171,8 @@ impl RunBooks {
         collected.into_iter().map(fact).collect()
     }
 
-    /// Puts in order what a value names: first who is paid where, then signatures of the root before, answers, and then
-    /// transactions.
+    /// Puts in order what a value names: first who is paid where, then signatures of the root before, answers to
+    /// challenges, answers that were paid for, and then transactions.
     fn take_filings(
         &mut self,
         value: &RoundValue,
@@ -206,6 +206,13 @@ impl RunBooks {
                 && Some(signature.round) == round.previous()
             {
                 signed.insert(at.author);
+            }
+        }
+        for (at, entry) in &fresh {
+            if let Entry::Confirm(confirm) = entry
+                && let Some(account) = self.payees.account(&at.author)
+            {
+                settled.take_confirm(account, confirm);
             }
         }
         let scored: BTreeSet<PeerId> = self.rounds.scored().collect();

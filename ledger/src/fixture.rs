@@ -158,7 +158,15 @@ impl RunBuilder {
     fn deposit(&mut self) -> Vec<EntryRef> {
         let (peer, key) = (id(0), &account(0));
         let books = RunBooks::new(&self.manifest);
-        let filings = books.duties(&self.manifest, Filer { peer, key }, &[]);
+        let filings = books.duties(
+            &self.manifest,
+            Filer {
+                peer,
+                key,
+                challenged: None,
+            },
+            &[],
+        );
         filings
             .into_iter()
             .map(|filing| self.say(0, filing))

@@ -159,7 +159,15 @@ impl Keeper {
             .map(|(_, entry)| entry)
             .collect();
         let (peer, key) = (self.peer, self.key_in(manifest));
-        books.duties(manifest, Filer { peer, key }, &pending)
+        books.duties(
+            manifest,
+            Filer {
+                peer,
+                key,
+                challenged: None,
+            },
+            &pending,
+        )
     }
 
     /// What this peer has filed in a run, and the height that is open.

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec;
-use crate::filing::{Answers, Bind, RootSignature, Transaction};
+use crate::filing::{Answers, Bind, Confirm, RootSignature, Transaction};
 use crate::hash::{self, Digest, Domain};
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
@@ -45,6 +45,8 @@ pub enum Entry {
     Transaction(Transaction),
     /// Answers that the author served for pay.
     Answers(Answers),
+    /// Answers a challenge of a posted root.
+    Confirm(Confirm),
 }
 
 /// A membership request.
@@ -183,6 +185,7 @@ impl Entry {
             Self::RootSignature(signature) => signature.check(),
             Self::Transaction(transaction) => transaction.check(),
             Self::Answers(answers) => answers.check(),
+            Self::Confirm(confirm) => confirm.check(),
         }
     }
 }

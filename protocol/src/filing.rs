@@ -43,6 +43,18 @@ pub struct RootSignature {
     pub chain: Option<Digest>,
 }
 
+/// A member's answer to a challenge on the chain: the root that was posted for a height is the one that follows from the
+/// run's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Confirm {
+    /// The height.
+    pub round: Round,
+    /// Digest of the root, as it was signed.
+    pub root: Digest,
+    /// By the author's account, over run, height and root.
+    pub signature: EvmSignature,
+}
+
 /// A call of a contract on the test chain, from the author's account.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Transaction {
@@ -141,10 +153,20 @@ impl AgreedShares {
 
 impl RootSignature {
     pub(crate) fn check(&self) -> Result<(), Rejection> {
-        match self.round.0 <= limits::MAX_HEIGHT {
-            true => Ok(()),
-            false => Err(Rejection::Limit("height of a root")),
-        }
+        check_height(self.round)
+    }
+}
+
+impl Confirm {
+    pub(crate) fn check(&self) -> Result<(), Rejection> {
+        check_height(self.round)
+    }
+}
+
+fn check_height(of_root: Round) -> Result<(), Rejection> {
+    match of_root.0 <= limits::MAX_HEIGHT {
+        true => Ok(()),
+        false => Err(Rejection::Limit("height of a root")),
     }
 }
 
@@ -162,7 +184,11 @@ impl Entry {
     pub fn is_filing(&self) -> bool {
         matches!(
             self,
-            Self::Bind(_) | Self::RootSignature(_) | Self::Transaction(_) | Self::Answers(_)
+            Self::Bind(_)
+                | Self::RootSignature(_)
+                | Self::Transaction(_)
+                | Self::Answers(_)
+                | Self::Confirm(_)
         )
     }
 }

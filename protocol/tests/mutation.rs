@@ -173,6 +173,7 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
         Entry::RootSignature(root_signature()),
         Entry::Transaction(transaction()),
         Entry::Answers(answers()),
+        Entry::Confirm(confirm()),
     ];
     let seeds: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
     feed("entry", &seeds, |bytes| {

@@ -1,9 +1,11 @@
-//! What one member files so that a run's money moves: where it is paid, its signature under each root, and on the test
-//! chain its transactions. A pure function of the run's books and of what the member has filed and nobody has put in order
+//! What one member files so that a run's money moves: where it is paid, its signature under each root, its answer to a
+//! challenge of a right one, and on the test chain its transactions. A pure function of the run's books and of what the member has filed and nobody has put in order
 //! yet; asked again after each certificate, it goes on where it was, whatever was lost between.
 
+use std::collections::BTreeMap;
+
 use tributary_protocol::entry::Entry;
-use tributary_protocol::filing::{self, Bind, EvmAddress, EvmSignature, RootSignature};
+use tributary_protocol::filing::{self, Bind, Confirm, EvmAddress, EvmSignature, RootSignature};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round};
 use tributary_protocol::manifest::{Manifest, Settlement, SettlementChain};
@@ -11,7 +13,7 @@ use tributary_protocol::manifest::{Manifest, Settlement, SettlementChain};
 use super::RunBooks;
 use super::settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, time_of};
 use crate::settlement::calls::{self, Call, Payment, RunView, Token};
-use crate::settlement::{Address, BaseUnits, EvmKey, Signature};
+use crate::settlement::{Address, BaseUnits, EvmKey, Keccak, Signature};
 use crate::test_chain::TestChain;
 use crate::voucher::calls::Channels;
 
@@ -19,13 +21,21 @@ use crate::voucher::calls::Channels;
 const TEST_STAKE: MicroOpen = MicroOpen(1_000_000);
 /// What a challenger puts up there.
 const TEST_BOND: MicroOpen = MicroOpen(1_000_000);
-/// Members that post a root or gather fees after the closing, when no height comes by itself and the one whose turn it is may be gone.
-const POSTERS_AFTER_CLOSING: usize = 3;
+/// Members whose turn it is at once where the one whose turn it is may be gone: after the closing, when no height comes by
+/// itself, and where a challenge is answered, which can wait for no other height.
+const MANY_TURNS: usize = 3;
+/// Heights that a root waits on the test chain. A challenge comes with one, members' answers with the next, and what carries
+/// them to the contract with the third, before that time is over.
+const WINDOW_HEIGHTS: u32 = 3;
+/// Heights until stake that leaves is out of reach there.
+const COOLDOWN_HEIGHTS: u32 = 14;
+/// Heights without an accepted root after which a sponsor may halt the run there.
+const HALT_HEIGHTS: u32 = 30;
 
-/// Terms on the test chain: a root waits for one height, stake leaves after two weeks of heights as long, and everything
-/// that is deposited may be promised at once, as nobody can lose more than test OPEN.
+/// Terms on the test chain, in heights for days. Everything that is deposited may be promised at once, as nobody can lose
+/// more than test OPEN.
 pub fn test_terms(sponsor: Address, manifest: &Manifest) -> Settlement {
-    let window_s = SECONDS_PER_HEIGHT as u32;
+    let height_s = SECONDS_PER_HEIGHT as u32;
     let rounds = u128::from(manifest.plan.rounds);
     let budget = manifest.payment.budget_per_round.0.saturating_mul(rounds);
     let most = tributary_protocol::limits::MAX_BUDGET_MICRO_OPEN;
@@ -39,9 +49,9 @@ pub fn test_terms(sponsor: Address, manifest: &Manifest) -> Settlement {
         min_stake: MicroOpen(
             TEST_STAKE.0 * quorum.min(u128::from(manifest.membership.min_members)),
         ),
-        window_s,
-        cooldown_s: 14 * window_s,
-        halt_s: 30 * window_s,
+        window_s: WINDOW_HEIGHTS * height_s,
+        cooldown_s: COOLDOWN_HEIGHTS * height_s,
+        halt_s: HALT_HEIGHTS * height_s,
     }
 }
 
@@ -52,6 +62,8 @@ pub struct Filer<'a> {
     pub peer: PeerId,
     /// Its account's key.
     pub key: &'a EvmKey,
+    /// Digest of a posted root that somebody challenged, where the run's chain is a real one: as the member reads it.
+    pub challenged: Option<Keccak>,
 }
 
 impl RunBooks {
@@ -74,8 +86,14 @@ impl RunBooks {
             duties.push(bind(settled, filer));
         }
         if is_member && self.account(&filer.peer) == Some(filer.key.address()) {
-            let is_epoch = at > manifest.closing_round();
+            // A root that waits on the test chain waits for heights, and after the closing none comes without a filing.
+            let posted = view.and_then(|view| view.pending);
+            let is_awaited = posted.is_some_and(|root| root.due_s > time_of(self.expected()));
+            let is_epoch = at > manifest.closing_round() && !is_awaited;
             duties.extend(signature(settled, filer, (at, is_epoch), pending));
+            let challenged = posted.filter(|root| root.challenger.is_some());
+            let challenged = challenged.map(|root| root.digest).or(filer.challenged);
+            duties.extend(challenged.and_then(|root| confirm(settled, filer, root, pending)));
         }
         let waits = pending
             .iter()
@@ -131,6 +149,10 @@ impl RunBooks {
     }
 }
 
+fn alone(signed: &[(Address, Signature)]) -> Vec<Signature> {
+    signed.iter().map(|(_, signature)| *signature).collect()
+}
+
 pub(super) fn entry(call: Call) -> Entry {
     Entry::Transaction(filing::Transaction {
         to: EvmAddress(call.to.0),
@@ -171,6 +193,32 @@ fn signature(
         root: Digest::from_bytes(last.digest.0),
         signature: EvmSignature(*filer.key.sign(&last.digest).as_bytes()),
         chain: last.chain,
+    }))
+}
+
+/// The member's answer to a challenge of a root that follows here, unless it stands there already. A root that does not
+/// follow is answered by nobody honest, and void. Where the terms name an arbiter, that one decides.
+fn confirm(
+    settled: &Settled,
+    filer: Filer<'_>,
+    challenged: Keccak,
+    pending: &[&Entry],
+) -> Option<Entry> {
+    let mut roots = settled.roots().iter();
+    let (round, root) = roots.find(|(_, root)| root.digest == challenged)?;
+    let is_filed =
+        |entry: &&&Entry| matches!(entry, Entry::Confirm(given) if given.round == *round);
+    let is_given = root.confirms.contains_key(&filer.key.address());
+    let is_arbiters = settled.terms().arbiter.is_some();
+    if is_given || is_arbiters || pending.iter().any(|entry| is_filed(&entry)) {
+        return None;
+    }
+    let statement = settled.confirmed(&root.root, root.digest);
+    let digest = statement.digest(settled.deployment());
+    Some(Entry::Confirm(Confirm {
+        round: *round,
+        root: Digest::from_bytes(root.digest.0),
+        signature: EvmSignature(*filer.key.sign(&digest).as_bytes()),
     }))
 }
 
@@ -243,19 +291,19 @@ impl Turn<'_> {
             return calls;
         }
         let stakers = self.settled.stakers(&self.books.payees);
-        let is_turn = self.is_turn(stakers.iter().map(|(peer, _)| self.books.account(peer)));
+        let accounts = stakers.iter().map(|(peer, _)| self.books.account(peer));
+        let is_turn = self.is_turn(accounts, self.turns());
         if is_turn { calls } else { Vec::new() }
     }
 
-    /// Whether it is this member's turn, of those whose accounts come in this order. After the closing it is several
-    /// members' at once.
-    fn is_turn(&self, accounts: impl Iterator<Item = Option<Address>>) -> bool {
+    /// How many members post and gather at once.
+    fn turns(&self) -> usize {
+        if self.is_closed { MANY_TURNS } else { 1 }
+    }
+
+    /// Whether this member is one of the `turns` whose turn it is, of those whose accounts come in this order.
+    fn is_turn(&self, accounts: impl Iterator<Item = Option<Address>>, turns: usize) -> bool {
         let accounts: Vec<Option<Address>> = accounts.collect();
-        let turns = if self.is_closed {
-            POSTERS_AFTER_CLOSING
-        } else {
-            1
-        };
         let place = accounts.iter().position(|one| *one == Some(self.account));
         place.is_some_and(|place| {
             let turn = self.next.0 as usize % accounts.len();
@@ -277,7 +325,12 @@ impl Turn<'_> {
         if stake.maturing > BaseUnits(0) && stake.mature_s <= time_s {
             return vec![contract.activate(key, self.account)];
         }
-        let moves = [self.post(time_s), self.claim(time_s), self.reclaim()];
+        let moves = [
+            self.confirm(),
+            self.post(time_s),
+            self.claim(time_s),
+            self.reclaim(),
+        ];
         let mut calls: Vec<Call> = moves.into_iter().flatten().collect();
         calls.extend(self.gather());
         calls
@@ -293,31 +346,52 @@ impl Turn<'_> {
         if waits || self.view.stake < least || self.view.stake == BaseUnits(0) {
             return None;
         }
-        let key = self.settled.key();
-        let (root, signers) = self.settled.roots().values().rev().find_map(|root| {
-            let signed = root.signatures.iter().map(|(account, signature)| {
-                let counting = self.chain.stake(key, *account).counting;
-                (*account, *signature, counting)
-            });
-            let signed: Vec<(Address, Signature, BaseUnits)> = signed
-                .filter(|(_, _, counting)| *counting > BaseUnits(0))
-                .collect();
-            let sum: u128 = signed.iter().map(|(_, _, counting)| counting.0).sum();
-            // Stakes of test OPEN are far below a third of 128 bits.
-            (3 * sum > 2 * self.view.stake.0).then_some((root, signed))
-        })?;
+        let mut roots = self.settled.roots().values().rev();
+        let (root, signed) =
+            roots.find_map(|root| Some((root, self.of_quorum(&root.signatures)?)))?;
         let known = self.accepted(time_s);
         let is_news = root.root.height > known.height
             && (root.root.total > known.total || root.root.closed && !known.closed);
-        let is_turn = self.is_turn(signers.iter().map(|(account, _, _)| Some(*account)));
+        let is_turn = self.is_turn(signed.iter().map(|(signer, _)| Some(*signer)), self.turns());
         if !is_news || !is_turn {
             return None;
         }
-        let signatures: Vec<Signature> = signers.iter().map(|(_, one, _)| *one).collect();
-        Some(
-            self.contract()
-                .post(self.settled.terms(), &root.root, &signatures),
-        )
+        let (terms, signatures) = (self.settled.terms(), alone(&signed));
+        Some(self.contract().post(terms, &root.root, &signatures))
+    }
+
+    /// Carries members' answers to a challenge to the contract.
+    fn confirm(&self) -> Option<Call> {
+        let posted = self.view.pending.filter(|root| root.challenger.is_some())?;
+        let mut roots = self.settled.roots().values();
+        let root = roots.find(|root| root.digest == posted.digest)?;
+        let signed = self.of_quorum(&root.confirms)?;
+        let is_turn = self.is_turn(signed.iter().map(|(signer, _)| Some(*signer)), MANY_TURNS);
+        let (terms, signatures) = (self.settled.terms(), alone(&signed));
+        is_turn.then(|| self.contract().confirm(terms, &root.root, &signatures))
+    }
+
+    /// Signatures of those whose stake counts, ascending by signer, where that is a quorum.
+    fn of_quorum(
+        &self,
+        signatures: &BTreeMap<Address, Signature>,
+    ) -> Option<Vec<(Address, Signature)>> {
+        let key = self.settled.key();
+        let counting = |account| self.chain.stake(key, account).counting.0;
+        let signed = signatures.iter().map(|(signer, one)| (*signer, *one));
+        let signed: Vec<(Address, Signature, u128)> = signed
+            .map(|(signer, one)| (signer, one, counting(signer)))
+            .filter(|(_, _, stake)| *stake > 0)
+            .collect();
+        // Stakes of test OPEN are far below a third of 128 bits.
+        let sum: u128 = signed.iter().map(|(_, _, stake)| stake).sum();
+        let is_quorum = 3 * sum > 2 * self.view.stake.0;
+        is_quorum.then(|| {
+            signed
+                .iter()
+                .map(|(signer, one, _)| (*signer, *one))
+                .collect()
+        })
     }
 
     /// The root that the chain will have accepted by then.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tributary_protocol::anchor::{Anchor, ChainFacts, ChainMoney};
-use tributary_protocol::filing::{self, Bind, EvmAddress, EvmSignature, RootSignature};
+use tributary_protocol::filing::{self, Bind, Confirm, EvmAddress, EvmSignature, RootSignature};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round, RunId};
 use tributary_protocol::manifest::{Settlement, SettlementChain};
@@ -12,7 +12,7 @@ use tributary_protocol::roster::Roster;
 use super::anchored::{Anchored, OwnFacts, block_of};
 use super::payees::Payees;
 use crate::settlement::{
-    Address, Balances, BaseUnits, Binding, ChainId, Deployment, EvmKey, Keccak, Key, Root,
+    self, Address, Balances, BaseUnits, Binding, ChainId, Deployment, EvmKey, Keccak, Key, Root,
     Signature, Terms,
 };
 use crate::test_chain::{Outcome, TestChain, Transaction};
@@ -75,6 +75,8 @@ pub struct SignedRoot {
     pub lines: usize,
     /// Signatures by account.
     pub signatures: BTreeMap<Address, Signature>,
+    /// Answers to a challenge of it, by account.
+    pub confirms: BTreeMap<Address, Signature>,
 }
 
 impl SignedRoot {
@@ -173,6 +175,31 @@ impl Settled {
         true
     }
 
+    /// Takes a member's answer to a challenge of the root that follows here.
+    pub(super) fn take_confirm(&mut self, account: Address, given: &Confirm) {
+        let Some(known) = self.roots.get(&given.round) else {
+            return;
+        };
+        let is_same = *given.root.as_bytes() == known.digest.0;
+        let digest = self.confirmed(&known.root, known.digest);
+        let signature = Signature::from_bytes(&given.signature.0);
+        if let (true, Ok(signature)) = (is_same, signature)
+            && signature.recover(&digest.digest(&self.deployment)) == Ok(account)
+            && let Some(known) = self.roots.get_mut(&given.round)
+        {
+            known.confirms.insert(account, signature);
+        }
+    }
+
+    /// What members sign where a root with this digest is challenged, and right.
+    pub(super) fn confirmed(&self, root: &Root, digest: Keccak) -> settlement::Confirm {
+        settlement::Confirm {
+            run: self.key,
+            height: root.height,
+            root: digest,
+        }
+    }
+
     /// Runs a height's transactions on the test chain; what is deposited after it, rounded down to whole micro-OPEN.
     pub(super) fn run_block<'a>(
         &mut self,
@@ -229,6 +256,7 @@ impl Settled {
             accounts,
             lines: payees.lines().len(),
             signatures: BTreeMap::new(),
+            confirms: BTreeMap::new(),
         };
         let state = signed.chain;
         self.roots.insert(round, signed);

@@ -11,6 +11,7 @@ use super::*;
 mod answers;
 mod asked;
 mod bonded;
+mod challenged;
 use crate::settlement::{BaseUnits, EvmKey};
 use crate::test_chain::TestChain;
 
@@ -96,7 +97,15 @@ impl World {
                     .collect();
                 let key = &evm(node);
                 let facts = books.settled().and_then(Settled::chain_facts);
-                let duties = books.duties(&self.manifest, Filer { peer, key }, &pending);
+                let duties = books.duties(
+                    &self.manifest,
+                    Filer {
+                        peer,
+                        key,
+                        challenged: None,
+                    },
+                    &pending,
+                );
                 (duties, facts.cloned())
             };
             if let Some(facts) = facts {

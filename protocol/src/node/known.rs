@@ -78,7 +78,8 @@ impl Index {
             Entry::Bind(_)
             | Entry::RootSignature(_)
             | Entry::Transaction(_)
-            | Entry::Answers(_) => {
+            | Entry::Answers(_)
+            | Entry::Confirm(_) => {
                 self.filings.insert(at);
             }
             Entry::Create(_) | Entry::Publish(_) => {}

@@ -275,6 +275,7 @@ pub fn working(before: &SignedBlock) -> Block {
             Entry::RootSignature(root_signature()),
             Entry::Transaction(transaction()),
             Entry::Answers(answers()),
+            Entry::Confirm(confirm()),
         ],
         ..block(&key(1), Some(before), 70_000)
     }

@@ -102,12 +102,13 @@ fn judgement(draws: &mut Stream, net: &Net, round: Round, state: StateHash) -> E
         }],
     };
     let author = net.ids[draws.below(net.ids.len() as u64) as usize];
-    match draws.below(6) {
+    match draws.below(7) {
         0 => Entry::SheetSeal(sheet.seal(&author)),
         1 => Entry::Bind(fixture::bind()),
         2 => Entry::RootSignature(fixture::root_signature()),
         3 => Entry::Transaction(fixture::transaction()),
         4 => Entry::Answers(fixture::answers()),
+        5 => Entry::Confirm(fixture::confirm()),
         _ => Entry::ScoreSheet(ShownSheet {
             sheet,
             seals: draws.below(8) as u32,

@@ -321,6 +321,10 @@ fn filing(o: &mut Out, entry: &Entry) {
                 });
             });
         }
+        Entry::Confirm(c) => {
+            o.int(13u8).round(c.round).raw(c.root.as_bytes());
+            o.raw(&c.signature.0);
+        }
         _ => panic!("not a filing: {entry:?}"),
     }
 }

@@ -24,7 +24,7 @@ const OPEN: u64 = 1_000_000;
 pub(super) const LEAST: u64 = OPEN;
 /// Most stake that a machine puts up, in OPEN.
 const MOST: u64 = 9;
-/// Members keep stake while a run begins: a machine whose stake is gone is never admitted, and a genesis may wait for it.
+/// No stake moves while a run begins.
 const SETTLED_BLOCKS: u64 = 4;
 
 /// Where the contracts lie.
@@ -121,6 +121,8 @@ impl World {
 
     /// Stakes at a block, in OPEN.
     fn stakes(&mut self, block: u64) -> &[u64] {
+        // Whose stake is gone is not admitted, and the first height waits for everybody who is there.
+        let least = u64::from(!self.has_begun());
         while self.reading.stakes.len() as u64 <= block {
             let number = self.reading.stakes.len() as u64;
             let next: Vec<u64> = (0..self.machines.len())
@@ -129,7 +131,7 @@ impl World {
                     let moves = number > SETTLED_BLOCKS
                         && self.is_drawn(b"moves", at, number, self.scenario.chain.moves);
                     match self.reading.stakes.last() {
-                        Some(_) if moves => drawn % (MOST + 1),
+                        Some(_) if moves => (drawn % (MOST + 1)).max(least),
                         Some(before) => before[at],
                         None => 1 + drawn % MOST,
                     }
@@ -138,6 +140,15 @@ impl World {
             self.reading.stakes.push(next);
         }
         &self.reading.stakes[block as usize]
+    }
+
+    /// Whether some honest machine has seen the run's first height certified.
+    fn has_begun(&self) -> bool {
+        let honest = self.machines.iter();
+        honest
+            .filter(|machine| machine.liar.is_none())
+            .filter_map(|machine| machine.node.as_ref()?.run(&self.run))
+            .any(|view| !view.chain().is_empty())
     }
 
     /// What the chain says of a block, or what it said before it was reorganised: there everybody has half as much.
