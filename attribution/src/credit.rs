@@ -19,8 +19,8 @@
 //! - The manifest gives evaluators whose sheets count and members that signed the round's root a part of what it is
 //!   worth. A part that nobody is there for waits as well.
 //! - If there are no scores (too few evaluators answered in time), the work was done and not judged:
-//!   the budget is paid in and waits in `Account::Unallocated`. Otherwise a sponsor could save the
-//!   budget by keeping its evaluators silent.
+//!   the budget is paid in and waits in `Account::Unallocated`. When the run closes, what the round is worth is taken from
+//!   those beside it, and the rest goes back ([`crate::closing`]).
 
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::manifest::{Manifest, RoundSplit};
@@ -108,12 +108,23 @@ impl Offer {
     /// What a round is worth whose scores add up to `gain` nanonats: rounded down, nothing for a loss, at most what is
     /// funded of the budget; of that, as much as arrived.
     pub fn worth(&self, gain: i128) -> MicroOpen {
+        self.of_arrived(self.whole(gain).min(self.funded).0)
+    }
+
+    /// What it would be worth if all of it had arrived and its budget were there.
+    pub(crate) fn whole(&self, gain: i128) -> MicroOpen {
         let gain = u128::try_from(gain).unwrap_or(0);
         // A product beyond 128 bits is beyond every budget.
         let worth = gain.checked_mul(self.price_per_nat.0);
-        let most = self.most().0;
-        let worth = worth.map_or(most, |worth| (worth / NANO).min(most));
-        self.of_arrived(worth)
+        let budget = self.budget.0;
+        MicroOpen(worth.map_or(budget, |worth| (worth / NANO).min(budget)))
+    }
+
+    /// What contributors have of a round without scores, where one with scores would be worth as much: nobody judged it, so
+    /// nobody is paid for having done so.
+    pub(crate) fn unscored(&self, whole: MicroOpen) -> MicroOpen {
+        let worth = self.of_arrived(whole.min(self.most()).0);
+        self.parts(worth)[0]
     }
 
     /// The most that the round can pay.
@@ -155,7 +166,7 @@ pub enum Outcome {
     NoGain,
     /// The round gained something, and no author of a positive score is beyond luck yet; its worth waits unallocated.
     NotBeyondLuck,
-    /// The round has no final scores; its budget waits unallocated.
+    /// The round has no final scores; its budget waits unallocated until the run closes.
     Unscored,
     /// No deposit covers the round: scores and credits stand, and nothing is paid.
     Unfunded,

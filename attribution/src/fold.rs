@@ -195,14 +195,16 @@ impl Chain {
         if let Some(round) = judged {
             let credits = round.credits()?;
             self.promised.0 += credits.worth.0;
-            self.running.add(&credits);
+            self.running.add(&credits, &round.offer);
             facts.push(Fact::Round(round));
         }
         let bound = self.promised.0 + self.offer.funded.0;
         let free = funding.deposited.0.saturating_sub(bound);
         self.aside = MicroOpen(free).min(manifest.payment.budget_per_round);
         if value.round == manifest.closing_round() {
-            facts.push(Fact::Closing(self.running.close(value.run)));
+            facts.push(Fact::Closing(
+                self.running.close(value.run, manifest.creator),
+            ));
         }
         Ok(facts)
     }

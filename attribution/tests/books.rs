@@ -331,7 +331,9 @@ fn closing(books: &Books, run: RunId) -> Closing {
     let earned = earned.into_iter();
     Closing {
         run,
+        sponsor: peer(0),
         waiting: MicroOpen(waiting),
+        returned: MicroOpen(waiting / 3),
         earned: earned
             .map(|(peer, amount)| (peer, MicroOpen(amount)))
             .collect(),
