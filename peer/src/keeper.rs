@@ -10,9 +10,10 @@ pub(crate) mod chain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tributary_attribution::run_books::{Filer, RunBooks, Settled, bind_of};
-use tributary_attribution::settlement::{Address, EvmKey};
+use tributary_attribution::settlement::{Address, EvmKey, Keccak};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Command;
 use tributary_protocol::filing::Bind;
@@ -45,6 +46,8 @@ pub(crate) struct Keeper {
     key: Arc<EvmKey>,
     /// The key on a real chain, which may be another.
     real: Arc<EvmKey>,
+    /// Of runs on a real chain: the posted root that somebody challenged, by its digest, as this peer reads it.
+    challenged: Arc<Mutex<BTreeMap<RunId, Keccak>>>,
     requests: mpsc::WeakSender<Request<Node>>,
     indexer: Indexer,
 }
@@ -93,6 +96,7 @@ impl Keeper {
             peer: identity.peer_id(),
             real: Arc::new(real.unwrap_or_else(|| key.clone())),
             key: Arc::new(key),
+            challenged: Arc::default(),
             requests: requests.downgrade(),
             indexer: indexer.clone(),
         };
@@ -159,15 +163,26 @@ impl Keeper {
             .map(|(_, entry)| entry)
             .collect();
         let (peer, key) = (self.peer, self.key_in(manifest));
-        books.duties(
-            manifest,
-            Filer {
-                peer,
-                key,
-                challenged: None,
-            },
-            &pending,
-        )
+        let challenged = self.challenged.lock().get(&manifest.run_id()).copied();
+        let filer = Filer {
+            peer,
+            key,
+            challenged,
+        };
+        books.duties(manifest, filer, &pending)
+    }
+
+    /// Takes note of the posted root that a run's chain says is challenged, or that none is, and files this peer's answer.
+    async fn note_challenge(&self, run: RunId, challenged: Option<Keccak>) {
+        match challenged {
+            Some(root) => {
+                self.challenged.lock().insert(run, root);
+                self.look(run).await;
+            }
+            None => {
+                self.challenged.lock().remove(&run);
+            }
+        }
     }
 
     /// What this peer has filed in a run, and the height that is open.

@@ -203,7 +203,7 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("bribed", "Signs a closing root that promises one of them the rest of the deposit", Attack::new(|_| Box::new(bribed::Bribed::default())));
     add("bribed_evaluator", "The same, from the place of an evaluator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Signer));
     add("withheld_roots", "Signs no root and posts none", Attack::new(|_| Box::new(withheld_roots::WithheldRoots)));
-    add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())).with_key(challenge::key));
+    add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())));
     add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
     add("scale", "A hundred times what its training gave", poisons(Poison::Scale));
     add("free_rider", "Zeros, without work", poisons(Poison::FreeRider));

@@ -1,8 +1,11 @@
 //! A run's books as whoever settles it on a chain needs them: the manifest, and the roots with who signed them.
 
+use std::collections::BTreeMap;
+
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tributary_attribution::run_books::{RunBooks, SignedRoot};
+use tributary_attribution::settlement::{Address, Signature};
 use tributary_protocol::codec;
 use tributary_protocol::id::Round;
 use tributary_protocol::manifest::Manifest;
@@ -39,6 +42,8 @@ pub struct SignedRootView {
     pub closed: bool,
     /// Signatures that certificates put in order, ordered by account.
     pub signatures: Vec<AccountSignature>,
+    /// Answers to a challenge of it, as `confirm` of the contract takes them, ordered by account.
+    pub confirms: Vec<AccountSignature>,
 }
 
 /// A signature of an account.
@@ -80,20 +85,25 @@ impl BooksView {
 }
 
 fn root_view(round: Round, signed: &SignedRoot) -> SignedRootView {
-    let signatures = signed.signatures.iter();
     SignedRootView {
         height: round.0,
         root: HEXLOWER.encode(&codec::encode(&signed.root)),
         digest: signed.digest.to_string(),
         total_units: signed.root.total.0.to_string(),
         closed: signed.root.closed,
-        signatures: signatures
-            .map(|(account, signature)| AccountSignature {
-                account: account.to_string(),
-                signature: HEXLOWER.encode(signature.as_bytes()),
-            })
-            .collect(),
+        signatures: by_account(&signed.signatures),
+        confirms: by_account(&signed.confirms),
     }
+}
+
+fn by_account(signatures: &BTreeMap<Address, Signature>) -> Vec<AccountSignature> {
+    let signatures = signatures.iter();
+    signatures
+        .map(|(account, signature)| AccountSignature {
+            account: account.to_string(),
+            signature: HEXLOWER.encode(signature.as_bytes()),
+        })
+        .collect()
 }
 
 fn balances(signed: &SignedRoot) -> Vec<AccountBalance> {

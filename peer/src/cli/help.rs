@@ -213,6 +213,11 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "settle challenge",
         &["tributary settle challenge 3f9a0c11d2"],
     ),
+    ("settle confirm", &["tributary settle confirm 3f9a0c11d2"]),
+    ("settle sweep", &["tributary settle sweep 3f9a0c11d2"]),
+    ("settle halt", &["tributary settle halt 3f9a0c11d2"]),
+    ("settle reclaim", &["tributary settle reclaim 3f9a0c11d2"]),
+    ("settle collect", &["tributary settle collect 3f9a0c11d2"]),
     (
         "settle claim",
         &[

@@ -65,6 +65,26 @@ pub(super) async fn run(context: &Context, command: SettleCommand) -> Result<(),
                 Place::Test(run) => run.say(context, "members claim when the run is closed"),
             }
         }
+        SettleCommand::Confirm(args) => match Found::of(context, args).await? {
+            Place::Real(found) => steps::confirm(context, &found).await,
+            Place::Test(run) => run.say(context, "members answer challenges of right roots"),
+        },
+        SettleCommand::Sweep(args) => match Found::of(context, args).await? {
+            Place::Real(found) => steps::sweep(context, &found).await,
+            Place::Test(run) => run.say(context, "members gather what servers claimed"),
+        },
+        SettleCommand::Halt(args) => match Found::of(context, args).await? {
+            Place::Real(found) => steps::halt(context, &found).await,
+            Place::Test(run) => run.say(context, "roots are posted at every few heights"),
+        },
+        SettleCommand::Reclaim(args) => match Found::of(context, args).await? {
+            Place::Real(found) => steps::reclaim(context, &found).await,
+            Place::Test(run) => run.say(context, "the creator takes the rest back"),
+        },
+        SettleCommand::Collect(args) => match Found::of(context, args).await? {
+            Place::Real(found) => steps::collect(context, &found).await,
+            Place::Test(run) => run.say(context, "a bond that comes back is test OPEN"),
+        },
         SettleCommand::Watch(args) => match Found::of(context, args).await? {
             Place::Real(found) => watch::watch(context, &found).await,
             Place::Test(run) => run.say(context, "every peer recomputes each root and each block"),

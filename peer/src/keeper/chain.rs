@@ -7,7 +7,8 @@
 //!
 //! Members leave a value unanswered whose anchor says something else than they read themselves, so all of them read the same
 //! blocks: those whose numbers are multiples of [`EVERY`]. The newest [`KEPT`] are read again when somebody joins or binds, so
-//! that what was read earlier and later agrees. Nothing is sent from here.
+//! that what was read earlier and later agrees. The newest final block says whether a posted root is challenged: the keeper answers
+//! for a right one. Nothing is sent from here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -126,6 +127,13 @@ impl ChainReader {
             return Ok(());
         };
         let last = chain.finalized().await?;
+        if let Some(terms) = &manifest.payment.settlement {
+            let run_now = chain.settlement().runs(terms_of(run, terms).key());
+            let pending = chain.ask(&run_now, &last).await?.pending;
+            let challenged = pending.filter(|root| root.challenger.is_some());
+            let digest = challenged.map(|root| root.digest);
+            self.keeper.note_challenge(run, digest).await;
+        }
         let newest = last.number / EVERY;
         // Before the first multiple there is nothing that the members would read alike.
         let first = newest.saturating_sub(KEPT - 1).max(1);

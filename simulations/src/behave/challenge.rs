@@ -1,38 +1,17 @@
 //! Challenges every root that is posted, right or not, with the bond that the terms ask for.
 //!
-//! On the test chain a root waits for one height, so a challenge counts only in the block of the posting, behind it. The
-//! challenger cannot know when that is; it files one for every height, and those that are refused cost nothing there.
-//! Transactions of one block come in the order of their authors, so its key is of those that come last.
+//! It files a challenge for every height; those that find no root to challenge are refused, and cost nothing on the test chain.
 
 use tributary_attribution::run_books::RunBooks;
 use tributary_attribution::settlement::calls::{Call, Token};
 use tributary_attribution::settlement::{Address, BaseUnits};
 use tributary_attribution::test_chain::TestChain;
-use tributary_protocol::hash::{Domain, Hasher};
-use tributary_protocol::id::{PeerId, RunId};
-use tributary_protocol::sign::SecretKey;
 
 use super::money::{EachHeight, contract, transaction};
 use super::{Behaviour, LiarContext};
 
 /// Bonds that it draws from the faucet at once.
 const BONDS: u128 = 1_000;
-
-/// Keys that it tries.
-const KEYS: u64 = 256;
-
-/// Of many keys that follow from `seed` the one whose name comes last.
-pub(crate) fn key(_run: &RunId, seed: &[u8; 32], _others: &[PeerId]) -> [u8; 32] {
-    let nth = |nth: u64| {
-        let mut hasher = Hasher::new(Domain::Simulation);
-        hasher.update(b"last").update(seed);
-        hasher.update(&nth.to_le_bytes());
-        *hasher.finalize().as_bytes()
-    };
-    let last = (0..KEYS).map(nth);
-    let last = last.max_by_key(|seed| SecretKey::from_seed(*seed).peer_id());
-    last.expect("it tries at least one key")
-}
 
 /// A member that challenges at every height.
 #[derive(Default)]

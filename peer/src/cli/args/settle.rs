@@ -19,10 +19,21 @@ pub enum SettleCommand {
     Post(SettleArgs),
     /// Challenge the root that waits, for the run's bond, if it is not what the books say.
     Challenge(SettleArgs),
+    /// Answer a challenge of the root that waits with the signatures of more than two thirds of the run's stake, if it is what
+    /// the books say.
+    Confirm(SettleArgs),
     /// Have this peer's account paid what the accepted root promises it.
     Claim(ClaimArgs),
     /// Compare every posted root with the books and challenge a wrong one, until it is stopped.
     Watch(SettleArgs),
+    /// Move what lies in the run's till into its fees, so that roots can promise it.
+    Sweep(SettleArgs),
+    /// As its creator, end a run whose chain has accepted no root for as long as its terms say.
+    Halt(SettleArgs),
+    /// Give the creator of an ended run what no root promised.
+    Reclaim(SettleArgs),
+    /// Have this peer's account paid the bonds of challenges that came back to it.
+    Collect(SettleArgs),
 }
 
 /// A run whose money lies on a real chain.

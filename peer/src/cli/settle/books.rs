@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use tributary_attribution::settlement::{
-    Address, Balances, BaseUnits, Root, Signature, SignatureError,
+    Address, Balances, BaseUnits, Deployment, Keccak, Root, Signature, SignatureError,
 };
-use tributary_ledger::view::books::{BooksView, SignedRootView};
+use tributary_ledger::view::books::{AccountSignature, BooksView, SignedRootView};
 use tributary_protocol::codec;
 use tributary_protocol::limits::MAX_MANIFEST_BYTES;
 use tributary_protocol::manifest::Manifest;
@@ -32,6 +32,8 @@ pub(super) struct Books {
 pub(super) struct SignedRoot {
     pub(super) root: Root,
     pub(super) signatures: BTreeMap<Address, Signature>,
+    /// Answers to a challenge of it.
+    pub(super) confirms: BTreeMap<Address, Signature>,
 }
 
 /// A root that enough stake signed.
@@ -92,9 +94,10 @@ impl Books {
         self.accounts.keys()
     }
 
-    /// Who signed any of the roots.
+    /// Who signed any of the roots, or an answer to a challenge of one.
     pub(super) fn signers(&self) -> Vec<Address> {
-        let signed = self.roots.iter().flat_map(|root| root.signatures.keys());
+        let signed = self.roots.iter();
+        let signed = signed.flat_map(|root| root.signatures.keys().chain(root.confirms.keys()));
         let mut signers: Vec<Address> = signed.copied().collect();
         signers.sort_unstable();
         signers.dedup();
@@ -107,25 +110,53 @@ impl Books {
         stakes: &BTreeMap<Address, BaseUnits>,
         all: BaseUnits,
     ) -> Option<Quorum> {
-        let found = self.roots.iter().rev().map(|signed| quorum(signed, stakes));
-        // All OPEN is far below a third of 128 bits; what is more is no stake of this token.
-        let is_enough = |one: &Quorum| {
-            one.signed.0.saturating_mul(3) > all.0.saturating_mul(2) && all > BaseUnits(0)
-        };
-        found.into_iter().find(is_enough)
+        let mut newest = self.roots.iter().rev();
+        newest.find_map(|one| quorum(one.root, &one.signatures, stakes, all))
+    }
+
+    /// The answer of more than two thirds of all stake to a challenge of the root with this digest; an error says how much
+    /// stake has answered so far. `None` where the books have no such root.
+    pub(super) fn answered(
+        &self,
+        (deployment, digest): (&Deployment, Keccak),
+        stakes: &BTreeMap<Address, BaseUnits>,
+        all: BaseUnits,
+    ) -> Option<Result<Quorum, BaseUnits>> {
+        let mut roots = self.roots.iter();
+        let found = roots.find(|one| one.root.digest(deployment) == digest)?;
+        let quorum = quorum(found.root, &found.confirms, stakes, all);
+        Some(quorum.ok_or_else(|| counting(&found.confirms, stakes).1))
     }
 }
 
-fn quorum(signed: &SignedRoot, stakes: &BTreeMap<Address, BaseUnits>) -> Quorum {
+/// Signatures of accounts whose stake counts, and that stake.
+fn counting(
+    signatures: &BTreeMap<Address, Signature>,
+    stakes: &BTreeMap<Address, BaseUnits>,
+) -> (Vec<Signature>, BaseUnits) {
     let stake = |account: &Address| stakes.get(account).copied().unwrap_or_default();
-    let counting = signed.signatures.iter();
+    let counting = signatures.iter();
     let counting = counting.filter(|(account, _)| stake(account) > BaseUnits(0));
     let sum = counting.clone().map(|(account, _)| stake(account).0);
-    Quorum {
-        root: signed.root,
-        signed: BaseUnits(sum.fold(0, u128::saturating_add)),
-        signatures: counting.map(|(_, signature)| *signature).collect(),
-    }
+    let sum = BaseUnits(sum.fold(0, u128::saturating_add));
+    (counting.map(|(_, signature)| *signature).collect(), sum)
+}
+
+/// What was signed, if by more than two thirds of all stake.
+fn quorum(
+    root: Root,
+    signatures: &BTreeMap<Address, Signature>,
+    stakes: &BTreeMap<Address, BaseUnits>,
+    all: BaseUnits,
+) -> Option<Quorum> {
+    let (signatures, signed) = counting(signatures, stakes);
+    // All OPEN is far below a third of 128 bits; what is more is no stake of this token.
+    let is_enough = signed.0.saturating_mul(3) > all.0.saturating_mul(2) && all > BaseUnits(0);
+    is_enough.then_some(Quorum {
+        root,
+        signatures,
+        signed,
+    })
 }
 
 fn signed_root(view: &SignedRootView) -> Option<SignedRoot> {
@@ -135,19 +166,23 @@ fn signed_root(view: &SignedRootView) -> Option<SignedRoot> {
         let read: Result<Signature, SignatureError> = Signature::from_bytes(&bytes);
         read.ok()
     };
-    let signatures = view.signatures.iter().map(|one| {
-        let account = one.account.parse().ok()?;
-        Some((account, signature(&one.signature)?))
-    });
+    let by_account = |list: &[AccountSignature]| {
+        let signatures = list.iter().map(|one| {
+            let account = one.account.parse().ok()?;
+            Some((account, signature(&one.signature)?))
+        });
+        signatures.collect::<Option<BTreeMap<Address, Signature>>>()
+    };
     Some(SignedRoot {
         root: codec::decode::<Root, MAX_ROOT_BYTES>(&root).ok()?,
-        signatures: signatures.collect::<Option<_>>()?,
+        signatures: by_account(&view.signatures)?,
+        confirms: by_account(&view.confirms)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use tributary_attribution::settlement::{EvmKey, Keccak, Key};
+    use tributary_attribution::settlement::{ChainId, EvmKey, Key};
 
     use super::*;
 
@@ -169,7 +204,15 @@ mod tests {
         SignedRoot {
             root,
             signatures: by.iter().map(signature).collect(),
+            confirms: BTreeMap::new(),
         }
+    }
+
+    fn stakes<const N: usize>(seeds: [u8; N], amounts: [u128; N]) -> BTreeMap<Address, BaseUnits> {
+        let seeds = seeds.into_iter().zip(amounts);
+        seeds
+            .map(|(seed, amount)| (key(seed).address(), BaseUnits(amount)))
+            .collect()
     }
 
     #[test]
@@ -185,12 +228,7 @@ mod tests {
             ],
             accounts: BTreeMap::new(),
         };
-        let stakes = |amounts: [u128; 3]| -> BTreeMap<Address, BaseUnits> {
-            let seeds = [1, 2, 3].into_iter().zip(amounts);
-            seeds
-                .map(|(seed, amount)| (key(seed).address(), BaseUnits(amount)))
-                .collect()
-        };
+        let stakes = |amounts| stakes([1, 2, 3], amounts);
         // Two thirds are not more than two thirds.
         let found = books
             .newest_signed(&stakes([1, 1, 1]), BaseUnits(3))
@@ -211,5 +249,33 @@ mod tests {
         let mut signers = [1, 2, 3, 9].map(|seed| key(seed).address()).to_vec();
         signers.sort_unstable();
         assert_eq!(books.signers(), signers);
+    }
+
+    #[test]
+    fn a_challenge_is_answered_by_more_than_two_thirds_of_the_stake_and_only_of_a_root_of_the_books()
+     {
+        let deployment = Deployment {
+            chain: ChainId(1612),
+            contract: Address([7; 20]),
+        };
+        let mut root = signed(3, &[1]);
+        root.confirms = signed(3, &[1, 2, 9]).signatures;
+        let digest = root.root.digest(&deployment);
+        let books = Books {
+            manifest: Vec::new(),
+            expected: 5,
+            roots: vec![signed(2, &[]), root],
+            accounts: BTreeMap::new(),
+        };
+        let answered = |digest, amounts, all| {
+            let stakes = stakes([1, 2, 3], amounts);
+            books.answered((&deployment, digest), &stakes, BaseUnits(all))
+        };
+        let quorum = answered(digest, [2, 1, 1], 4)
+            .expect("its root")
+            .expect("3 of 4");
+        assert_eq!((quorum.root.height, quorum.signatures.len()), (3, 2));
+        assert_eq!(answered(digest, [1, 1, 1], 3), Some(Err(BaseUnits(2))));
+        assert_eq!(answered(Keccak::ZERO, [2, 1, 1], 4), None);
     }
 }

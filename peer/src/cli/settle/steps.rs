@@ -1,4 +1,4 @@
-//! Steps that one transaction does: deposit, post, claim.
+//! Steps that one transaction does: deposit, post, confirm, sweep, claim, halt, reclaim, collect.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use tributary_attribution::settlement::calls::Payment;
 use tributary_attribution::settlement::{Address, BaseUnits};
 use tributary_ledger::view::short;
-use tributary_settlement::{Asked, Done};
+use tributary_settlement::{ActionError, Actions, Asked, Block, Chain, Done, Facts};
 
 use super::{Context, Found, of_action, of_node, open};
 use crate::problem::{Code, Problem};
@@ -102,15 +102,7 @@ pub(super) async fn post(context: &Context, found: &Found) -> Result<(), Failure
     let actions = found.actions().await?;
     let chain = actions.chain();
     let block = chain.finalized().await.map_err(|why| of_node(&why))?;
-    let asked = Asked {
-        accounts: found.books.signers(),
-        channels: Vec::new(),
-    };
-    let facts = chain.facts(found.terms.key(), &asked, &block).await;
-    let facts = facts.map_err(|why| of_node(&why))?;
-    let stakes: BTreeMap<Address, BaseUnits> = (facts.accounts.iter())
-        .map(|(account, facts)| (*account, facts.stake.counting))
-        .collect();
+    let (facts, stakes) = staked(found, chain, &block).await?;
     let Some(quorum) = found.books.newest_signed(&stakes, facts.run.stake) else {
         let text = format!(
             "no root of run {} that is kept was signed by more than two thirds of the {} OPEN of stake that count on the chain",
@@ -132,6 +124,127 @@ pub(super) async fn post(context: &Context, found: &Found) -> Result<(), Failure
         open(facts.run.stake)
     );
     Step::new((found, actions.account()), "post", done, says).answer(context)
+}
+
+/// The run at a block, and what of its members' stake counts there.
+async fn staked(
+    found: &Found,
+    chain: &Chain,
+    block: &Block,
+) -> Result<(Facts, BTreeMap<Address, BaseUnits>), Failure> {
+    let asked = Asked {
+        accounts: found.books.signers(),
+        channels: Vec::new(),
+    };
+    let facts = chain.facts(found.terms.key(), &asked, block).await;
+    let facts = facts.map_err(|why| of_node(&why))?;
+    let stakes = (facts.accounts.iter())
+        .map(|(account, facts)| (*account, facts.stake.counting))
+        .collect();
+    Ok((facts, stakes))
+}
+
+/// `tributary settle confirm`.
+pub(super) async fn confirm(context: &Context, found: &Found) -> Result<(), Failure> {
+    let actions = found.actions().await?;
+    let (chain, run) = (actions.chain(), short(&found.run()).to_owned());
+    let block = chain.finalized().await.map_err(|why| of_node(&why))?;
+    let (facts, stakes) = staked(found, chain, &block).await?;
+    let pending = facts.run.pending;
+    let Some(pending) = pending.filter(|root| root.challenger.is_some()) else {
+        let says = format!("no root of run {run} is challenged");
+        let done = Done::AlreadySo(block);
+        return Step::new((found, actions.account()), "confirm", done, says).answer(context);
+    };
+    if found.terms.arbiter.is_some() {
+        let text = format!("the terms of run {run} name an arbiter, who alone answers challenges");
+        return Err(Problem::new(Code::Refused, text).into());
+    }
+    let all = facts.run.stake;
+    let place = (chain.deployment(), pending.digest);
+    let quorum = match found.books.answered(place, &stakes, all) {
+        Some(Ok(quorum)) => quorum,
+        Some(Err(so_far)) => {
+            let text = format!(
+                "of the {} OPEN of stake that count for run {run}, {} have answered the challenge, and more than two thirds must",
+                open(all),
+                open(so_far)
+            );
+            return Err(Failure::from(Problem::new(Code::Refused, text).hint(
+                "wait: daemons that read the chain sign (`tributary up --chain-rpc URL`), and the next certificate brings what \
+                 they signed here",
+            )));
+        }
+        None => {
+            return Err(Failure::finding(format!(
+                "the root of height {} that waits for run {run} is not one that the books keep, so nobody should confirm it",
+                pending.root.height
+            ))
+            .hint("`tributary ledger verify` checks the books; without an answer the root is void"));
+        }
+    };
+    waits(actions.account());
+    let done = actions.confirm(&found.terms, &quorum.root, &quorum.signatures);
+    let done = done.await.map_err(|why| of_action(&why))?;
+    let says = format!(
+        "the root of height {} stands, as {} of {} OPEN of stake say, and the challenger's bond is burned",
+        quorum.root.height,
+        open(quorum.signed),
+        open(all)
+    );
+    Step::new((found, actions.account()), "confirm", done, says).answer(context)
+}
+
+/// `tributary settle sweep`.
+pub(super) async fn sweep(context: &Context, found: &Found) -> Result<(), Failure> {
+    let actions = found.actions().await?;
+    waits(actions.account());
+    let done = actions.sweep(found.terms.key()).await;
+    let says = "what had arrived in the run's till is among its fees".to_owned();
+    say(context, found, (&actions, "sweep"), (done, says))
+}
+
+/// `tributary settle halt`.
+pub(super) async fn halt(context: &Context, found: &Found) -> Result<(), Failure> {
+    let actions = found.actions().await?;
+    waits(actions.account());
+    let done = actions.halt(&found.terms).await;
+    let says = format!(
+        "the run ends: signed roots can be posted for {} s more, and then `tributary settle reclaim` takes back what none promised",
+        found.terms.window_s
+    );
+    say(context, found, (&actions, "halt"), (done, says))
+}
+
+/// `tributary settle reclaim`.
+pub(super) async fn reclaim(context: &Context, found: &Found) -> Result<(), Failure> {
+    let actions = found.actions().await?;
+    waits(actions.account());
+    let done = actions.reclaim(&found.terms).await;
+    let says = format!(
+        "account {} has what no root of the run promised",
+        found.terms.sponsor
+    );
+    say(context, found, (&actions, "reclaim"), (done, says))
+}
+
+/// `tributary settle collect`.
+pub(super) async fn collect(context: &Context, found: &Found) -> Result<(), Failure> {
+    let actions = found.actions().await?;
+    waits(actions.account());
+    let done = actions.collect().await;
+    let says = "bonds that came back to the account are paid".to_owned();
+    say(context, found, (&actions, "collect"), (done, says))
+}
+
+fn say(
+    context: &Context,
+    found: &Found,
+    (actions, step): (&Actions, &'static str),
+    (done, says): (Result<Done, ActionError>, String),
+) -> Result<(), Failure> {
+    let done = done.map_err(|why| of_action(&why))?;
+    Step::new((found, actions.account()), step, done, says).answer(context)
 }
 
 /// `tributary settle claim`.
