@@ -86,10 +86,11 @@ impl RunBooks {
             duties.push(bind(settled, filer));
         }
         if is_member && self.account(&filer.peer) == Some(filer.key.address()) {
-            // A root that waits on the test chain waits for heights, and after the closing none comes without a filing.
             let posted = view.and_then(|view| view.pending);
-            let is_awaited = posted.is_some_and(|root| root.due_s > time_of(self.expected()));
-            let is_epoch = at > manifest.closing_round() && !is_awaited;
+            let waits = posted.is_some_and(|root| root.due_s > time_of(self.expected()))
+                || self.matures(settled, filer);
+            // What waits on the test chain waits for heights, and after the closing none comes without a filing.
+            let is_epoch = at > manifest.closing_round() && !waits;
             duties.extend(signature(settled, filer, (at, is_epoch), pending));
             let challenged = posted.filter(|root| root.challenger.is_some());
             let challenged = challenged.map(|root| root.digest).or(filer.challenged);
@@ -116,6 +117,15 @@ impl RunBooks {
             duties.extend(calls.into_iter().map(entry));
         }
         duties
+    }
+
+    /// Whether the member's stake on the test chain will count, and not yet.
+    fn matures(&self, settled: &Settled, filer: Filer<'_>) -> bool {
+        let chain = settled.chain();
+        let stake = chain.map(|chain| chain.stake(settled.key(), filer.key.address()));
+        stake.is_some_and(|stake| {
+            stake.maturing > BaseUnits(0) && stake.mature_s > time_of(self.expected())
+        })
     }
 
     /// The creator binds and deposits in the genesis itself, so that the first round is funded.
