@@ -215,8 +215,14 @@ impl Height {
         heard.map(|(_, heard)| heard.message.body.author).collect()
     }
 
-    /// Whether a quorum prevoted for a value in some attempt: members may be locked on it.
+    /// Whether a quorum prevoted for a value in some attempt: members may be locked on it. Either the votes were heard here, or
+    /// whoever put the value up again has shown them.
     pub fn has_polka(&self, id: ValueId) -> bool {
+        let heard = self.proposals.iter();
+        let mut heard = heard.filter(|((_, value), _)| *value == id);
+        if heard.any(|(_, heard)| heard.message.body.polka.is_some()) {
+            return true;
+        }
         let prevotes = |attempt: u32| {
             let votes = self.driver.votes().per_round(Attempt::new(attempt));
             let votes = votes

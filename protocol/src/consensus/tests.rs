@@ -113,6 +113,20 @@ fn hear(height: &mut Height, message: ConsensusMessage) -> Vec<Output> {
     height.receive(message).expect("a good message").outputs
 }
 
+/// Found by seed 2759 of the bonded soak: a member that had not heard the first proposal left its value unanswered for as
+/// long as the height lasted, although others were locked on it.
+#[test]
+fn a_quorum_is_known_of_a_value_that_is_put_up_again_by_who_did_not_hear_it_before() {
+    let made = value(1);
+    let me = (0..4).find(|who| ![turn(4, 0), turn(4, 1)].contains(who));
+    let mut height = height(me.expect("four members"), 4);
+    height.start();
+    let id = made.id();
+    assert!(!height.has_polka(id));
+    hear(&mut height, proposal(turn(4, 1), 1, Some(0), made));
+    assert!(height.has_polka(id));
+}
+
 #[test]
 fn committee_of_one_decides_at_once() {
     let mut height = height(0, 1);
