@@ -131,6 +131,11 @@ impl Running {
         }
     }
 
+    /// An amount waits that nobody earned after all.
+    pub(crate) fn wait(&mut self, amount: MicroOpen) {
+        self.waiting += amount.0;
+    }
+
     /// The run's credits so far: everybody that was ever scored, with its part of what rounds gained.
     pub(crate) fn credits(&self) -> &BTreeMap<PeerId, u128> {
         &self.credits

@@ -86,7 +86,7 @@ impl CertifiedRound {
         let facts = facts(manifest, values, funding)?.into_iter();
         let rounds = facts.filter_map(|fact| match fact {
             Fact::Round(round) => Some(round),
-            Fact::Fees(_) | Fact::Closing(_) => None,
+            Fact::Fees(_) | Fact::Closing(_) | Fact::Forfeit(_) => None,
         });
         Ok(rounds.collect())
     }
@@ -154,6 +154,11 @@ impl Chain {
         self.running.credits().keys().copied()
     }
 
+    /// An evaluator lost what it would have been paid: it waits until the run closes.
+    pub fn forfeit(&mut self, amount: MicroOpen) {
+        self.running.wait(amount);
+    }
+
     /// One value on; the round that it makes final, if any, and behind the last what becomes of what waited.
     ///
     /// # Errors
@@ -219,6 +224,36 @@ pub enum Fact {
     Fees(Fees),
     /// A run closes: what waited is given out.
     Closing(Closing),
+    /// An evaluator lost a dispute about its sheet.
+    Forfeit(Forfeit),
+}
+
+/// What an evaluator would have been paid for a sheet about which it lost a dispute. It waits, as what nobody earned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forfeit {
+    /// The run.
+    pub run: RunId,
+    /// The height at which that was final.
+    pub round: Round,
+    /// The entry that opened the dispute.
+    pub dispute: EntryRef,
+    /// The evaluator.
+    pub evaluator: PeerId,
+    /// How much.
+    pub amount: MicroOpen,
+}
+
+impl Forfeit {
+    fn postings(&self) -> Result<Vec<Posting>, MoneyError> {
+        let posting = |account, amount| Posting { account, amount };
+        Ok(vec![
+            posting(
+                Account::Evaluator(self.evaluator),
+                Balance::minus(self.amount)?,
+            ),
+            posting(Account::Unallocated, Balance::plus(self.amount)?),
+        ])
+    }
 }
 
 /// The name of a fact: at most one of each is true.
@@ -230,13 +265,18 @@ pub enum FactId {
     Fees(RunId, Round, Option<EntryRef>),
     /// The closing of a run.
     Closing(RunId),
+    /// What was lost by a dispute of a run, at a height.
+    Forfeit(RunId, Round, EntryRef),
 }
 
 impl FactId {
     /// The run that it is about.
     pub fn run(&self) -> RunId {
         match *self {
-            Self::Round(run, _) | Self::Fees(run, ..) | Self::Closing(run) => run,
+            Self::Round(run, _)
+            | Self::Fees(run, ..)
+            | Self::Closing(run)
+            | Self::Forfeit(run, ..) => run,
         }
     }
 
@@ -259,6 +299,7 @@ impl Fact {
                 FactId::Fees(fees.run, fees.round, at)
             }
             Self::Closing(closing) => FactId::Closing(closing.run),
+            Self::Forfeit(one) => FactId::Forfeit(one.run, one.round, one.dispute),
         }
     }
 }
@@ -318,6 +359,7 @@ fn post(fact: &Fact) -> Result<(Option<RoundCredits>, Vec<Posting>), FoldError> 
         }
         Fact::Fees(fees) => Ok((None, fee::postings(fees)?)),
         Fact::Closing(closing) => Ok((None, closing.postings()?)),
+        Fact::Forfeit(forfeit) => Ok((None, forfeit.postings()?)),
     }
 }
 
@@ -451,7 +493,7 @@ impl Books {
         let of_run = FactId::Round(run, Round(0))..=FactId::Round(run, Round(u32::MAX));
         (self.facts.range(of_run)).filter_map(|(_, posted)| match &posted.fact {
             Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
-            Fact::Fees(_) | Fact::Closing(_) => None,
+            Fact::Fees(_) | Fact::Closing(_) | Fact::Forfeit(_) => None,
         })
     }
 
@@ -459,6 +501,7 @@ impl Books {
     pub fn closing(&self, run: RunId) -> Option<&Closing> {
         match &self.facts.get(&FactId::Closing(run))?.fact {
             Fact::Closing(closing) => Some(closing),
+            Fact::Forfeit(_) => None,
             Fact::Round(_) | Fact::Fees(_) => None,
         }
     }
@@ -468,7 +511,7 @@ impl Books {
         let posted = self.facts.get(&FactId::Round(run, round))?;
         match &posted.fact {
             Fact::Round(round) => Some((round, posted.credits.as_ref()?)),
-            Fact::Fees(_) | Fact::Closing(_) => None,
+            Fact::Fees(_) | Fact::Closing(_) | Fact::Forfeit(_) => None,
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod anchored;
 mod asked;
+mod disputes;
 mod fees;
 mod keeper;
 mod line;
@@ -31,13 +32,17 @@ use tributary_protocol::state::{self, Head};
 
 use crate::account::Account;
 use crate::fee::Fees;
-use crate::fold::{Books, Chain, Fact, FactId, FoldError, Funding, postings};
+use crate::fold::{Books, Chain, Fact, FactId, FoldError, Forfeit, Funding, postings};
 use crate::money::Balance;
 use crate::settlement::Address;
+use disputes::{Court, Disputes};
 use fees::FeeQueue;
 use payees::Payees;
 
 pub use asked::Asked;
+pub use disputes::{
+    APPEAL_HEIGHTS, DISPUTE_HEIGHTS, Dispute, JURY_HEIGHTS, JURY_SEATS, Sentence, Stage,
+};
 pub use fees::ANNOUNCED_HEIGHTS;
 
 pub use keeper::{Filer, test_terms};
@@ -58,6 +63,7 @@ pub struct RunBooks {
     payees: Payees,
     settled: Option<Box<Settled>>,
     fees: FeeQueue,
+    disputes: Disputes,
     /// Filings that were put in order: naming one again changes nothing.
     filed: BTreeSet<EntryRef>,
 }
@@ -80,6 +86,7 @@ impl RunBooks {
             settled: settlement
                 .map(|terms| Box::new(Settled::new(run, terms, manifest.is_bonded()))),
             fees: FeeQueue::default(),
+            disputes: Disputes::default(),
             filed: BTreeSet::new(),
         }
     }
@@ -111,7 +118,7 @@ impl RunBooks {
                 let panel = before.as_ref().map(|head| head.panel.clone());
                 Funding {
                     panel: panel.unwrap_or_default(),
-                    ..self.take_filings(value, filings, votes)
+                    ..self.take_filings(manifest, value, filings, votes)
                 }
             }
             false => Funding::default(),
@@ -127,8 +134,12 @@ impl RunBooks {
         for ((judged, capacity, peer), amount) in earned {
             self.payees.earn(peer, (judged, capacity), amount);
         }
+        made.extend(self.decide(manifest, value.round)?);
         if let Some(settled) = &mut self.settled {
             let is_closed = value.round >= manifest.closing_round();
+            let disputes = &self.disputes;
+            let is_disputed = |peer: &PeerId, judged| disputes.holds(peer, judged);
+            self.payees.release(is_closed, is_disputed);
             settled.close_height(value.round, &self.payees, is_closed);
             if is_closed {
                 self.payees.close();
@@ -172,9 +183,10 @@ impl RunBooks {
     }
 
     /// Puts in order what a value names: first who is paid where, then signatures of the root before, answers to
-    /// challenges, answers that were paid for, and then transactions.
+    /// challenges, steps of disputes, answers that were paid for, and then transactions.
     fn take_filings(
         &mut self,
+        manifest: &Manifest,
         value: &RoundValue,
         filings: &BTreeMap<EntryRef, Entry>,
         votes: &[(PeerId, u64)],
@@ -215,15 +227,11 @@ impl RunBooks {
                 settled.take_confirm(account, confirm);
             }
         }
-        let scored: BTreeSet<PeerId> = self.rounds.scored().collect();
-        for (at, entry) in &fresh {
-            if let Entry::Answers(answers) = entry
-                && let Some(account) = self.payees.account(&at.author)
-            {
-                let now = (round, &scored);
-                self.fees.announce(settled, (*at, account), answers, now);
-            }
-        }
+        self.take_disputes(manifest, value, &fresh);
+        self.take_answers(round, &fresh);
+        let Some(settled) = &mut self.settled else {
+            return Funding::default();
+        };
         let sent = fresh.iter().filter_map(|(at, entry)| match entry {
             Entry::Transaction(transaction) => {
                 Some((self.payees.account(&at.author)?, transaction))
@@ -239,11 +247,78 @@ impl RunBooks {
         }
     }
 
+    fn take_disputes(
+        &mut self,
+        manifest: &Manifest,
+        value: &RoundValue,
+        fresh: &[(EntryRef, &Entry)],
+    ) {
+        let (Some(settled), Some(head)) = (&self.settled, &self.head) else {
+            return;
+        };
+        self.disputes.note(value);
+        let court = Court {
+            manifest,
+            head,
+            settled,
+            payees: &self.payees,
+        };
+        for (at, entry) in fresh {
+            if let Entry::Dispute(step) = entry {
+                self.disputes.take((value.round, *at), step, &court);
+            }
+        }
+    }
+
+    fn take_answers(&mut self, round: Round, fresh: &[(EntryRef, &Entry)]) {
+        let Some(settled) = &self.settled else {
+            return;
+        };
+        let scored: BTreeSet<PeerId> = self.rounds.scored().collect();
+        for (at, entry) in fresh {
+            if let Entry::Answers(answers) = entry
+                && let Some(account) = self.payees.account(&at.author)
+            {
+                let now = (round, &scored);
+                self.fees.announce(settled, (*at, account), answers, now);
+            }
+        }
+    }
+
+    /// What juries have decided by the end of a height; the facts that come of it.
+    fn decide(&mut self, manifest: &Manifest, round: Round) -> Result<Vec<FactId>, FoldError> {
+        let (Some(settled), Some(head)) = (&self.settled, &self.head) else {
+            return Ok(Vec::new());
+        };
+        let court = Court {
+            manifest,
+            head,
+            settled,
+            payees: &self.payees,
+        };
+        let mut made = Vec::new();
+        for (dispute, evaluator, judged) in self.disputes.decide(round, &court) {
+            if let Some(amount) = self.payees.forfeit(&evaluator, judged) {
+                let fact = Fact::Forfeit(Forfeit {
+                    run: self.run,
+                    round,
+                    dispute,
+                    evaluator,
+                    amount,
+                });
+                made.push(fact.id());
+                self.rounds.forfeit(amount);
+                self.books.add(fact)?;
+            }
+        }
+        Ok(made)
+    }
+
     /// Posts a fact, and adds up what it pays.
     fn post(&mut self, round: Round, fact: Fact, earned: &mut Earned) -> Result<(), FoldError> {
         let judged = match fact.id() {
             FactId::Round(_, judged) => judged,
-            FactId::Fees(..) | FactId::Closing(_) => round,
+            FactId::Fees(..) | FactId::Closing(_) | FactId::Forfeit(..) => round,
         };
         for posting in postings(&fact)? {
             let (Some(peer), Some(capacity)) =
@@ -301,7 +376,7 @@ impl RunBooks {
             .sum();
         let paid: u128 = self.payees.paid().values().map(|amount| amount.0).sum();
         self.books.total() == Ok(Balance::default())
-            && paid + self.unbound().0 == earned
+            && paid + self.unbound().0 + self.payees.held().0 == earned
             && self
                 .settled
                 .as_ref()
@@ -311,6 +386,11 @@ impl RunBooks {
     /// Lines of what was earned and is to be paid to an account, in the order in which they came.
     pub fn lines(&self) -> &[StatementLine] {
         self.payees.lines()
+    }
+
+    /// The run's disputes, by the entries that opened them.
+    pub fn disputes(&self) -> impl Iterator<Item = (&EntryRef, &Dispute)> {
+        self.disputes.iter()
     }
 
     /// The run's money on its chain; none without terms.

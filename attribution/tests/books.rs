@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tributary_attribution::credit::{Offer, Served};
 use tributary_attribution::fee::{Fees, Shaped, Source};
-use tributary_attribution::fold::FoldError;
+use tributary_attribution::fold::{FoldError, Forfeit};
 use tributary_attribution::settlement::{Address, Balances, BaseUnits, SumNode};
 use tributary_attribution::significance::{CumulativeScore, TestedScore};
 use tributary_attribution::{Balance, Books, CertifiedRound, Closing, Fact};
@@ -154,10 +154,28 @@ impl Facts {
         })
     }
 
+    fn forfeit(&mut self, of: u64) -> Fact {
+        self.answers += 1;
+        let evaluator = peer(self.below(PEERS));
+        let dispute = EntryRef {
+            author: peer(self.below(PEERS)),
+            block: BlockId(name(3, self.answers)),
+            ..EntryRef::default()
+        };
+        Fact::Forfeit(Forfeit {
+            run: run(of),
+            round: Round(self.below(1000) as u32),
+            dispute,
+            evaluator,
+            amount: self.amount(),
+        })
+    }
+
     fn fresh(&mut self) -> Fact {
         let of = self.below(RUNS);
-        match self.below(4) {
-            0 => self.round(of),
+        match self.below(8) {
+            0 | 1 => self.round(of),
+            2 => self.forfeit(of),
             _ => self.fees(of),
         }
     }
@@ -169,6 +187,7 @@ impl Facts {
             Fact::Round(round) => round.sponsor = peer(999),
             Fact::Fees(fees) => fees.amount.0 += 1,
             Fact::Closing(closing) => closing.waiting.0 += 1,
+            Fact::Forfeit(forfeit) => forfeit.amount.0 += 1,
         }
         forked
     }

@@ -361,7 +361,7 @@ fn postings(
     for fact in books.facts().filter(|fact| fact.id().run() == run) {
         let round = match fact.id() {
             FactId::Round(_, round) => round,
-            FactId::Fees(_, round, _) => round,
+            FactId::Fees(_, round, _) | FactId::Forfeit(_, round, _) => round,
             FactId::Closing(_) => manifest.closing_round(),
         };
         let own = fold::postings(fact).unwrap_or_default().into_iter();

@@ -158,15 +158,7 @@ impl RunBuilder {
     fn deposit(&mut self) -> Vec<EntryRef> {
         let (peer, key) = (id(0), &account(0));
         let books = RunBooks::new(&self.manifest);
-        let filings = books.duties(
-            &self.manifest,
-            Filer {
-                peer,
-                key,
-                challenged: None,
-            },
-            &[],
-        );
+        let filings = books.duties(&self.manifest, Filer::new(peer, key), &[]);
         filings
             .into_iter()
             .map(|filing| self.say(0, filing))

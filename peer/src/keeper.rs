@@ -168,6 +168,7 @@ impl Keeper {
             peer,
             key,
             challenged,
+            findings: None,
         };
         books.duties(manifest, filer, &pending)
     }

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::codec;
-use crate::filing::{Answers, Bind, Confirm, RootSignature, Transaction};
+use crate::filing::{Answers, Bind, Confirm, DisputeStep, RootSignature, Transaction};
 use crate::hash::{self, Digest, Domain};
 use crate::id::{BlobRef, MerkleRoot, NanoNats, PeerId, Round, StateHash};
 use crate::limits;
@@ -47,6 +47,8 @@ pub enum Entry {
     Answers(Answers),
     /// Answers a challenge of a posted root.
     Confirm(Confirm),
+    /// A step of a dispute about a score sheet.
+    Dispute(DisputeStep),
 }
 
 /// A membership request.
@@ -186,6 +188,7 @@ impl Entry {
             Self::Transaction(transaction) => transaction.check(),
             Self::Answers(answers) => answers.check(),
             Self::Confirm(confirm) => confirm.check(),
+            Self::Dispute(step) => step.check(),
         }
     }
 }

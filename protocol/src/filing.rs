@@ -4,6 +4,8 @@
 //! they come to is for whoever keeps the books: here a filing has bounds and an author, and no meaning. So a filing that
 //! comes to nothing (a signature that does not verify, a transaction that is refused) makes no value invalid.
 
+mod dispute;
+
 use bincode::{Decode, Encode};
 
 use crate::entry::Entry;
@@ -11,6 +13,8 @@ use crate::hash::Digest;
 use crate::id::{MicroOpen, PeerId, Ppb, Round};
 use crate::limits;
 use crate::reject::Rejection;
+
+pub use dispute::{DisputeStep, Disputed, Finding};
 
 /// An account of an EVM chain, as its 20 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
@@ -189,6 +193,7 @@ impl Entry {
                 | Self::Transaction(_)
                 | Self::Answers(_)
                 | Self::Confirm(_)
+                | Self::Dispute(_)
         )
     }
 }

@@ -87,6 +87,8 @@ pub enum Domain {
     Participants,
     /// The draw of the evaluators of a round.
     Evaluators,
+    /// The draw of a jury.
+    Jury,
     /// The order in which authors of filings are served.
     Filings,
     /// The account that a peer is paid at, where it names no other.
@@ -140,6 +142,7 @@ impl Domain {
             Self::Committee => "tributary 1 committee",
             Self::Participants => "tributary 1 participants",
             Self::Evaluators => "tributary 1 evaluators",
+            Self::Jury => "tributary 1 jury",
             Self::ScoreSeed => "tributary 1 score seed",
             Self::SheetSeal => "tributary 1 sheet seal",
             Self::AdapterInit => "tributary 1 adapter init",

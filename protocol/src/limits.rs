@@ -97,6 +97,8 @@ pub const MAX_TRANSACTION_BYTES: usize = 6 * 1024;
 pub const MAX_ANSWERS: usize = 32;
 /// Shares in one entry of answers, of all its answers together: two and a half thousand bytes.
 pub const MAX_ANSWER_SHARES: usize = 64;
+/// Bytes of a dispute's reason: two lines of a terminal.
+pub const MAX_REASON_BYTES: usize = 160;
 /// Seconds of any time in a run's terms of settlement: ten years, so that no sum of times leaves the chain's numbers.
 pub const MAX_SETTLEMENT_S: u32 = 3650 * 24 * 3600;
 /// Optimizer steps of one round. Beyond this, updates of different members drift too far apart to

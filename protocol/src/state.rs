@@ -39,7 +39,7 @@ pub use admission::{
 use bounds::{check_bounds, check_contributions};
 pub use bounds::{round_tokens, update_fits, update_len, update_size};
 pub use filings::{choose_filings, may_file};
-pub use membership::{committee, next_beacon};
+pub use membership::{committee, jury, next_beacon};
 use membership::{draw, electorate, panel, roster_after};
 pub use result::RoundResult;
 pub use sheets::{sheet_fits, timely_sheets};

@@ -13,7 +13,7 @@ macro_rules! limits {
 }
 
 fn values() -> Vec<(&'static str, u128)> {
-    [of_adapters_and_logs(), of_runs_and_messages()].concat()
+    [of_adapters_and_logs(), of_runs(), of_messages()].concat()
 }
 
 fn of_adapters_and_logs() -> Vec<(&'static str, u128)> {
@@ -45,7 +45,7 @@ fn of_adapters_and_logs() -> Vec<(&'static str, u128)> {
     .to_vec()
 }
 
-fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
+fn of_runs() -> Vec<(&'static str, u128)> {
     limits![
         MAX_MANIFEST_BYTES,
         BASE_PIECE_BYTES,
@@ -63,6 +63,7 @@ fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
         MAX_TRANSACTION_BYTES,
         MAX_ANSWERS,
         MAX_ANSWER_SHARES,
+        MAX_REASON_BYTES,
         MAX_SETTLEMENT_S,
         MAX_LOCAL_STEPS,
         MAX_BATCH,
@@ -95,6 +96,12 @@ fn of_runs_and_messages() -> Vec<(&'static str, u128)> {
         MAX_ATTEMPTS_AHEAD,
         REPEATED_ATTEMPTS,
         MAX_CONSENSUS_WAIT_MS,
+    ]
+    .to_vec()
+}
+
+fn of_messages() -> Vec<(&'static str, u128)> {
+    limits![
         MAX_GOSSIP_BYTES,
         MAX_DIRECT_BYTES,
         MAX_BLOCKS_PER_MESSAGE,
@@ -163,6 +170,7 @@ fn every_domain_that_names_something_is_listed() {
         Domain::Committee,
         Domain::Participants,
         Domain::Evaluators,
+        Domain::Jury,
         Domain::Filings,
         Domain::Payout,
         Domain::ScoreSeed,

@@ -174,8 +174,10 @@ fn the_decoders_of_manifests_and_entries_withstand_mutation() {
         Entry::Transaction(transaction()),
         Entry::Answers(answers()),
         Entry::Confirm(confirm()),
-    ];
-    let seeds: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
+    ]
+    .into_iter()
+    .chain(dispute_steps().into_iter().map(Entry::Dispute));
+    let seeds: Vec<Vec<u8>> = entries.map(|entry| codec::encode(&entry)).collect();
     feed("entry", &seeds, |bytes| {
         let decoded = codec::decode::<Entry, { limits::MAX_BLOCK_BYTES }>(bytes);
         let checked = decoded.map_err(|why| why.to_string());

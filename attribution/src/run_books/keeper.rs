@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 
 use tributary_protocol::entry::Entry;
-use tributary_protocol::filing::{self, Bind, Confirm, EvmAddress, EvmSignature, RootSignature};
+use tributary_protocol::filing::{
+    self, Bind, Confirm, EvmAddress, EvmSignature, Finding, RootSignature,
+};
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Round};
 use tributary_protocol::manifest::{Manifest, Settlement, SettlementChain};
+use tributary_protocol::round::EntryRef;
 
 use super::RunBooks;
+use super::disputes::Stage;
 use super::settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, time_of};
 use crate::settlement::calls::{self, Call, Payment, RunView, Token};
 use crate::settlement::{Address, BaseUnits, EvmKey, Keccak, Signature};
@@ -64,6 +68,20 @@ pub struct Filer<'a> {
     pub key: &'a EvmKey,
     /// Digest of a posted root that somebody challenged, where the run's chain is a real one: as the member reads it.
     pub challenged: Option<Keccak>,
+    /// What the member found of disputed sheets, where it scored their windows again.
+    pub findings: Option<&'a BTreeMap<EntryRef, Finding>>,
+}
+
+impl<'a> Filer<'a> {
+    /// One that knows nothing beside the books.
+    pub fn new(peer: PeerId, key: &'a EvmKey) -> Self {
+        Self {
+            peer,
+            key,
+            challenged: None,
+            findings: None,
+        }
+    }
 }
 
 impl RunBooks {
@@ -88,13 +106,15 @@ impl RunBooks {
         if is_member && self.account(&filer.peer) == Some(filer.key.address()) {
             let posted = view.and_then(|view| view.pending);
             let waits = posted.is_some_and(|root| root.due_s > time_of(self.expected()))
-                || self.matures(settled, filer);
+                || self.matures(settled, filer)
+                || self.disputes.waits(settled, self.expected());
             // What waits on the test chain waits for heights, and after the closing none comes without a filing.
             let is_epoch = at > manifest.closing_round() && !waits;
             duties.extend(signature(settled, filer, (at, is_epoch), pending));
             let challenged = posted.filter(|root| root.challenger.is_some());
             let challenged = challenged.map(|root| root.digest).or(filer.challenged);
             duties.extend(challenged.and_then(|root| confirm(settled, filer, root, pending)));
+            duties.extend(self.disputes.duties(settled, filer, pending));
         }
         let waits = pending
             .iter()
@@ -342,6 +362,7 @@ impl Turn<'_> {
             self.reclaim(),
         ];
         let mut calls: Vec<Call> = moves.into_iter().flatten().collect();
+        calls.extend(self.sentences(time_s));
         calls.extend(self.gather());
         calls
     }
@@ -357,8 +378,8 @@ impl Turn<'_> {
             return None;
         }
         let mut roots = self.settled.roots().values().rev();
-        let (root, signed) =
-            roots.find_map(|root| Some((root, self.of_quorum(&root.signatures)?)))?;
+        let (root, signed) = roots
+            .find_map(|root| Some((root, self.of_quorum(&root.signatures, self.view.stake)?)))?;
         let known = self.accepted(time_s);
         let is_news = root.root.height > known.height
             && (root.root.total > known.total || root.root.closed && !known.closed);
@@ -375,16 +396,54 @@ impl Turn<'_> {
         let posted = self.view.pending.filter(|root| root.challenger.is_some())?;
         let mut roots = self.settled.roots().values();
         let root = roots.find(|root| root.digest == posted.digest)?;
-        let signed = self.of_quorum(&root.confirms)?;
+        let signed = self.of_quorum(&root.confirms, self.view.stake)?;
         let is_turn = self.is_turn(signed.iter().map(|(signer, _)| Some(*signer)), MANY_TURNS);
         let (terms, signatures) = (self.settled.terms(), alone(&signed));
         is_turn.then(|| self.contract().confirm(terms, &root.root, &signatures))
     }
 
-    /// Signatures of those whose stake counts, ascending by signer, where that is a quorum.
+    /// Brings sentences to the contract, and has it carry out those that have waited.
+    fn sentences(&self, time_s: u64) -> Vec<Call> {
+        let (key, contract) = (self.settled.key(), self.contract());
+        let mut calls = Vec::new();
+        for (_, dispute) in self.books.disputes() {
+            let Stage::Over(sentence) = &dispute.stage else {
+                continue;
+            };
+            let Some(slash) = sentence.slash else {
+                continue;
+            };
+            let stake = self.chain.stake(key, slash.account);
+            let signers = || sentence.signatures.keys().map(|one| Some(*one));
+            match stake.sentence {
+                Some(waits) if waits.due_s <= time_s && self.is_turn(signers(), MANY_TURNS) => {
+                    calls.push(contract.execute_slash(key, slash.account));
+                }
+                Some(_) => {}
+                None if self.settled.sentenced().contains(&slash.evidence) => {}
+                None => {
+                    // The contract asks for more than two thirds of the others' stake, and more than a third of all.
+                    let others =
+                        BaseUnits(self.view.stake.0 - stake.counting.0.min(self.view.stake.0));
+                    let signed = self.of_quorum(&sentence.signatures, others);
+                    let signed = signed.filter(|_| stake.all() > BaseUnits(0));
+                    if let Some(signed) = signed
+                        && self.is_turn(signers(), MANY_TURNS)
+                    {
+                        let terms = self.settled.terms();
+                        calls.push(contract.slash(terms, &slash, &alone(&signed)));
+                    }
+                }
+            }
+        }
+        calls
+    }
+
+    /// Signatures of those whose stake counts, ascending by signer, where that is a quorum of `all`.
     fn of_quorum(
         &self,
         signatures: &BTreeMap<Address, Signature>,
+        all: BaseUnits,
     ) -> Option<Vec<(Address, Signature)>> {
         let key = self.settled.key();
         let counting = |account| self.chain.stake(key, account).counting.0;
@@ -395,7 +454,7 @@ impl Turn<'_> {
             .collect();
         // Stakes of test OPEN are far below a third of 128 bits.
         let sum: u128 = signed.iter().map(|(_, _, stake)| stake).sum();
-        let is_quorum = 3 * sum > 2 * self.view.stake.0;
+        let is_quorum = 3 * sum > 2 * all.0;
         is_quorum.then(|| {
             signed
                 .iter()

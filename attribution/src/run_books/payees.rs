@@ -1,5 +1,8 @@
 //! Where each peer is paid, and what each account is paid all together.
 //!
+//! Evaluators' lines are held for as long as their sheets can be disputed ([`super::disputes`]), and no longer than to the
+//! closing height.
+//!
 //! What a peer earns before it has said where waits for its first bind. A later bind counts for what is earned
 //! [`BIND_COOLDOWN`] heights on: whoever steals a peer's key can redirect nothing that was earned, and the owner has the
 //! time to see it and bind again.
@@ -11,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_protocol::id::{MicroOpen, PeerId, Round};
 
+use super::disputes::DISPUTE_HEIGHTS;
 use super::line::{Capacity, StatementLine};
 use crate::settlement::{Address, LineSum};
 
@@ -36,6 +40,10 @@ pub(super) struct Payees {
     from_fees: MicroOpen,
     /// Lines of who has not said where it is paid, or too late; their account is zero.
     waiting: BTreeMap<PeerId, Vec<StatementLine>>,
+    /// Evaluators' lines, and from which height on they are paid. The account is zero where none was bound.
+    held: Vec<(Round, StatementLine)>,
+    /// The height.
+    now: Round,
     /// The closing root is made.
     is_closed: bool,
 }
@@ -43,6 +51,7 @@ pub(super) struct Payees {
 impl Payees {
     /// A height begins.
     pub(super) fn begin(&mut self, round: Round) {
+        self.now = round;
         let mut moved = Vec::new();
         for (peer, binding) in &mut self.bound {
             if let Some((account, from)) = binding.next
@@ -122,10 +131,58 @@ impl Payees {
             amount,
             account: account.unwrap_or_default(),
         };
-        match account {
-            Some(_) => self.push(line),
-            None => self.waiting.entry(peer).or_default().push(line),
+        if capacity == Capacity::Evaluator {
+            let until = Round(self.now.0.saturating_add(DISPUTE_HEIGHTS));
+            return self.held.push((until, line));
         }
+        self.pay(line);
+    }
+
+    fn pay(&mut self, line: StatementLine) {
+        match line.account == Address::ZERO {
+            false => self.push(line),
+            true => self.waiting.entry(line.peer).or_default().push(line),
+        }
+    }
+
+    /// Pays held lines whose time has come and that `is_disputed` does not name, at the closing height all.
+    pub(super) fn release(
+        &mut self,
+        is_closing: bool,
+        is_disputed: impl Fn(&PeerId, Round) -> bool,
+    ) {
+        let now = self.now;
+        let (due, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(until, line)| {
+                is_closing || *until <= now && !is_disputed(&line.peer, line.round)
+            });
+        self.held = held;
+        let due: Vec<(Round, StatementLine)> = due;
+        for (_, mut line) in due {
+            if line.account == Address::ZERO {
+                line.account = self.account(&line.peer).unwrap_or_default();
+            }
+            self.pay(line);
+        }
+    }
+
+    /// Takes a held line back; how much it was, if it was still held.
+    pub(super) fn forfeit(&mut self, evaluator: &PeerId, round: Round) -> Option<MicroOpen> {
+        let is_it = |line: &StatementLine| (&line.peer, line.round) == (evaluator, round);
+        let at = self.held.iter().position(|(_, line)| is_it(line))?;
+        Some(self.held.remove(at).1.amount)
+    }
+
+    /// Whether a line waits until its sheet can no longer be disputed.
+    pub(super) fn is_held(&self, peer: &PeerId, round: Round, capacity: Capacity) -> bool {
+        let mut held = self.held.iter();
+        held.any(|(_, line)| (&line.peer, line.round, line.capacity) == (peer, round, capacity))
+    }
+
+    /// What all held lines come to.
+    pub(super) fn held(&self) -> MicroOpen {
+        MicroOpen(self.held.iter().map(|(_, line)| line.amount.0).sum())
     }
 
     fn push(&mut self, line: StatementLine) {

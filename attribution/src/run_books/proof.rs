@@ -30,6 +30,11 @@ pub enum UnprovenError {
          the sponsor; fees that it earns are paid"
     )]
     Late,
+    /// Its sheet can still be disputed.
+    #[error(
+        "what an evaluator earns is paid when its sheet can no longer be disputed, a few heights on; no root promises this yet"
+    )]
+    Held,
     /// No kept root that has the line was signed by enough stake.
     #[error(
         "no root with this line is signed by more than two thirds of the stake yet; wait for the next heights"
@@ -54,6 +59,7 @@ impl RunBooks {
         };
         let at = match self.lines().iter().position(is_it) {
             Some(at) => at,
+            None if self.payees.is_held(peer, round, capacity) => return Err(UnprovenError::Held),
             None if self.account(peer).is_none() => return Err(UnprovenError::Unbound),
             None if self.payees.is_late(peer, round, capacity) => return Err(UnprovenError::Late),
             None => return Err(UnprovenError::NoLine),

@@ -1,6 +1,6 @@
 //! A run's money on its chain: the terms, the roots that members sign, and on the test chain the chain itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_protocol::anchor::{Anchor, ChainFacts, ChainMoney};
 use tributary_protocol::filing::{self, Bind, Confirm, EvmAddress, EvmSignature, RootSignature};
@@ -11,6 +11,7 @@ use tributary_protocol::roster::Roster;
 
 use super::anchored::{Anchored, OwnFacts, block_of};
 use super::payees::Payees;
+use crate::settlement::calls;
 use crate::settlement::{
     self, Address, Balances, BaseUnits, Binding, ChainId, Deployment, EvmKey, Keccak, Key, Root,
     Signature, Terms,
@@ -107,6 +108,8 @@ pub struct Settled {
     dissent: BTreeMap<(Round, PeerId), RootSignature>,
     /// Transactions of the last height that were refused, and why.
     refused: Vec<(Address, String)>,
+    /// Evidence of the sentences that the test chain has taken.
+    sentenced: BTreeSet<Keccak>,
 }
 
 impl Settled {
@@ -130,6 +133,7 @@ impl Settled {
             roots: BTreeMap::new(),
             dissent: BTreeMap::new(),
             refused: Vec::new(),
+            sentenced: BTreeSet::new(),
         }
     }
 
@@ -218,6 +222,15 @@ impl Settled {
             })
             .collect();
         let outcomes = chain.block(time_of(round), &transactions);
+        let done = transactions.iter().zip(&outcomes);
+        let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
+        let contract = self.deployment.contract;
+        let sentences = done.filter(|(transaction, _)| transaction.to == contract);
+        let terms = &self.terms;
+        let sentences =
+            sentences.filter_map(|(transaction, _)| calls::slash_of(terms, &transaction.data));
+        let sentences = sentences.map(|slash| slash.evidence);
+        self.sentenced.extend(sentences);
         let refused = transactions.iter().zip(outcomes);
         self.refused = refused
             .filter_map(|(transaction, outcome)| match outcome {
@@ -408,6 +421,11 @@ impl Settled {
         bound
             .map(|(peer, stake)| (peer, u64::try_from(stake).unwrap_or(u64::MAX)))
             .collect()
+    }
+
+    /// Evidence of the sentences that the test chain has taken.
+    pub(super) fn sentenced(&self) -> &BTreeSet<Keccak> {
+        &self.sentenced
     }
 
     /// What the run's money is bound by.

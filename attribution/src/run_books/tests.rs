@@ -3,6 +3,7 @@
 
 use tributary_protocol::entry::Role;
 use tributary_protocol::event::{Command, Input};
+use tributary_protocol::filing::Finding;
 use tributary_protocol::manifest::RoundSplit;
 use tributary_protocol::test_utils::net::{Net, join, manifest};
 
@@ -12,6 +13,7 @@ mod answers;
 mod asked;
 mod bonded;
 mod challenged;
+mod disputed;
 use crate::settlement::{BaseUnits, EvmKey};
 use crate::test_chain::TestChain;
 
@@ -29,6 +31,8 @@ struct World {
     books: Vec<RunBooks>,
     /// Nodes that file nothing.
     silent: Vec<usize>,
+    /// What each node finds of disputed sheets.
+    findings: BTreeMap<usize, BTreeMap<EntryRef, Finding>>,
 }
 
 impl World {
@@ -49,6 +53,7 @@ impl World {
             books: vec![RunBooks::new(&manifest); members],
             manifest,
             silent: Vec::new(),
+            findings: BTreeMap::new(),
         }
     }
 
@@ -97,15 +102,11 @@ impl World {
                     .collect();
                 let key = &evm(node);
                 let facts = books.settled().and_then(Settled::chain_facts);
-                let duties = books.duties(
-                    &self.manifest,
-                    Filer {
-                        peer,
-                        key,
-                        challenged: None,
-                    },
-                    &pending,
-                );
+                let filer = Filer {
+                    findings: self.findings.get(&node),
+                    ..Filer::new(peer, key)
+                };
+                let duties = books.duties(&self.manifest, filer, &pending);
                 (duties, facts.cloned())
             };
             if let Some(facts) = facts {

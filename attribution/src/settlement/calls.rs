@@ -12,7 +12,7 @@
 pub(crate) mod query;
 
 use alloy_primitives::U256;
-use alloy_sol_types::SolCall;
+use alloy_sol_types::{SolCall, SolValue};
 
 use super::abi::sol::{self, ISettlement as I, IToken};
 use super::abi::steps;
@@ -322,6 +322,18 @@ impl Settlement {
         let (run, account) = (run.0.into(), account.into());
         Query::of(self.0, &I::stakesCall { run, account }, query::stake)
     }
+}
+
+/// The sentence that a call of [`Settlement::slash`] brings under these terms; none of another call.
+pub fn slash_of(terms: &Terms, data: &[u8]) -> Option<Slash> {
+    let call = I::slashCall::abi_decode_validate(data).ok()?;
+    let own = sol::Terms::from(terms);
+    (call.terms.abi_encode() == own.abi_encode()).then_some(Slash {
+        run: terms.key(),
+        account: Address(call.account.into()),
+        amount: BaseUnits(call.amount),
+        evidence: Keccak(call.evidence.0),
+    })
 }
 
 #[cfg(test)]

@@ -33,15 +33,7 @@ fn filings(made: &mut RunBuilder, bend: impl Fn(usize, Entry) -> Entry) -> Selec
     let mut selection = Selection::default();
     for who in 0..MEMBERS {
         let (peer, key) = (id(who), &account(who));
-        for filing in books.duties(
-            &made.manifest,
-            Filer {
-                peer,
-                key,
-                challenged: None,
-            },
-            &[],
-        ) {
+        for filing in books.duties(&made.manifest, Filer::new(peer, key), &[]) {
             selection.filings.push(made.say(who, bend(who, filing)));
         }
     }

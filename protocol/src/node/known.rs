@@ -79,7 +79,8 @@ impl Index {
             | Entry::RootSignature(_)
             | Entry::Transaction(_)
             | Entry::Answers(_)
-            | Entry::Confirm(_) => {
+            | Entry::Confirm(_)
+            | Entry::Dispute(_) => {
                 self.filings.insert(at);
             }
             Entry::Create(_) | Entry::Publish(_) => {}

@@ -3,13 +3,13 @@
 use super::{Head, contributes, counts, next_round, votes};
 use crate::beacon;
 use crate::committee::Committee;
-use crate::hash::{Digest, Domain};
+use crate::hash::{Digest, Domain, Hasher};
 use crate::id::{PeerId, Round, RunId};
 use crate::manifest::Manifest;
 use crate::panel::Panel;
 use crate::reject::Rejection;
 use crate::roster::{Member, Roster, Work};
-use crate::round::RoundValue;
+use crate::round::{EntryRef, RoundValue};
 use crate::sortition::Sortition;
 
 /// The draw of contributors for the round after `round`, by rank. While all are drawn, those who have just been
@@ -139,6 +139,32 @@ pub(super) fn panel(
     let seats = lot.seats(weights, manifest.scoring.seats as usize);
     let present = (seats.into_iter()).filter(|(peer, _)| evaluates(after, peer));
     Panel::new(present.map(|(peer, seats)| (peer, u32::try_from(seats).unwrap_or(u32::MAX))))
+}
+
+/// Who judges a dispute that the last certificate put in order: seats drawn by votes among those who were members before
+/// its beacon was known, without those `concerned`.
+pub fn jury(
+    manifest: &Manifest,
+    head: &Head,
+    dispute: &EntryRef,
+    concerned: impl Fn(&PeerId) -> bool,
+    seats: usize,
+) -> Panel {
+    let run = manifest.run_id();
+    let mut hasher = Hasher::new(Domain::Jury);
+    hasher.update(head.beacon.as_bytes());
+    hasher.update(dispute.block.0.as_bytes());
+    hasher.update(&[dispute.index]);
+    let lot = Sortition {
+        domain: Domain::Jury,
+        run: &run,
+        round: head.round,
+        beacon: &hasher.finalize(),
+    };
+    let weights = head.electorate.iter().copied();
+    let seats = lot.seats(weights.filter(|(peer, _)| !concerned(peer)), seats);
+    let seats = seats.into_iter();
+    Panel::new(seats.map(|(peer, seats)| (peer, u32::try_from(seats).unwrap_or(u32::MAX))))
 }
 
 #[cfg(test)]

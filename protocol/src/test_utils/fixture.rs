@@ -259,24 +259,26 @@ pub fn opening() -> Block {
 
 /// A block with every kind of entry but the first.
 pub fn working(before: &SignedBlock) -> Block {
+    let mut entries = vec![
+        Entry::Contribution(contribution()),
+        Entry::SheetSeal(sheet().seal(&peer(1))),
+        Entry::ScoreSheet(ShownSheet {
+            sheet: sheet(),
+            seals: 3,
+        }),
+        Entry::Leave,
+        Entry::Call(vec![place(peer(6), 4)]),
+        Entry::Opening(sketch()),
+        Entry::Bind(bind()),
+        Entry::RootSignature(root_signature()),
+        Entry::Transaction(transaction()),
+        Entry::Answers(answers()),
+        Entry::Confirm(confirm()),
+    ];
+    entries.extend(dispute_steps().into_iter().map(Entry::Dispute));
     Block {
         scope: before.block().scope,
-        entries: vec![
-            Entry::Contribution(contribution()),
-            Entry::SheetSeal(sheet().seal(&peer(1))),
-            Entry::ScoreSheet(ShownSheet {
-                sheet: sheet(),
-                seals: 3,
-            }),
-            Entry::Leave,
-            Entry::Call(vec![place(peer(6), 4)]),
-            Entry::Opening(sketch()),
-            Entry::Bind(bind()),
-            Entry::RootSignature(root_signature()),
-            Entry::Transaction(transaction()),
-            Entry::Answers(answers()),
-            Entry::Confirm(confirm()),
-        ],
+        entries,
         ..block(&key(1), Some(before), 70_000)
     }
 }

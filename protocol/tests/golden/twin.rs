@@ -3,6 +3,7 @@
 use tributary_protocol::certificate::Certificate;
 use tributary_protocol::consensus::{ConsensusMessage, Proposal, Vote, VoteKind};
 use tributary_protocol::entry::{Entry, Role, ShownSheet};
+use tributary_protocol::filing::{DisputeStep, Finding};
 use tributary_protocol::fingerprint::{Answer, Declined, Question};
 use tributary_protocol::id::{BlobRef, NanoNats, PeerId, Round, RunId, Scope};
 use tributary_protocol::listing::Listing;
@@ -324,6 +325,22 @@ fn filing(o: &mut Out, entry: &Entry) {
         Entry::Confirm(c) => {
             o.int(13u8).round(c.round).raw(c.root.as_bytes());
             o.raw(&c.signature.0);
+        }
+        Entry::Dispute(step) => {
+            o.int(14u8);
+            match step {
+                DisputeStep::Open(d) => {
+                    o.int(0u8).entry_ref(&d.sheet).raw(d.peer.as_bytes());
+                    o.bytes(d.reason.as_bytes())
+                }
+                DisputeStep::Find(at, finding) => o.int(1u8).entry_ref(at).byte(match finding {
+                    Finding::Holds => 0,
+                    Finding::Fails => 1,
+                    Finding::Unshown => 2,
+                }),
+                DisputeStep::Appeal(at) => o.int(2u8).entry_ref(at),
+                DisputeStep::Sign(at, signature) => o.int(3u8).entry_ref(at).raw(&signature.0),
+            };
         }
         _ => panic!("not a filing: {entry:?}"),
     }

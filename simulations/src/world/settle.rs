@@ -167,15 +167,7 @@ impl World {
             .filter(|(at, entry)| entry.is_filing() && !books.has_filed(at))
             .map(|(_, entry)| entry)
             .collect();
-        let mut filings = books.duties(
-            &self.manifest,
-            Filer {
-                peer,
-                key,
-                challenged: None,
-            },
-            &pending,
-        );
+        let mut filings = books.duties(&self.manifest, Filer::new(peer, key), &pending);
         let is_closed = books.expected() > self.manifest.closing_round();
         let serving = serving.filter(|_| is_closed).map(|mut serving| {
             filings.extend(serving.filings(books, key));

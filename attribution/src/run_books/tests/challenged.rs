@@ -115,10 +115,10 @@ fn nobody_answers_a_challenge_of_a_root_that_does_not_follow() {
     let (settled, books) = (world.settled(1), &world.books[1]);
     let root = settled.roots().last_key_value().expect("a root").1;
     let asked = |challenged| {
+        let key = evm(1);
         let filer = Filer {
-            peer: world.net.ids[1],
-            key: &evm(1),
             challenged: Some(challenged),
+            ..Filer::new(world.net.ids[1], &key)
         };
         let duties = books.duties(&world.manifest, filer, &[]);
         duties.iter().any(|duty| matches!(duty, Entry::Confirm(_)))

@@ -1,0 +1,286 @@
+//! Score sheets that somebody disputes: what jurors find decides, and the loser's stake pays.
+
+use tributary_protocol::filing::{DisputeStep, Disputed};
+
+use super::*;
+use crate::settlement::Slash;
+
+const CHALLENGER: usize = 3;
+const EVALUATOR: usize = 1;
+const SCORED: usize = 2;
+
+/// A run of seven members whose stake counts, in the middle of its rounds.
+fn running() -> World {
+    let mut world = World::new(7, |manifest| {
+        manifest.plan.rounds = 40;
+        manifest.payment.round = RoundSplit::default();
+    });
+    world.keep();
+    world.join_all();
+    let has_stake = |world: &World| {
+        let key = world.settled(0).key();
+        let stake = |node| world.chain(0).stake(key, evm(node).address()).counting;
+        (0..7).all(|node| stake(node) > BaseUnits(0)) && world.books[0].expected() > Round(9)
+    };
+    assert!(world.run_until(600_000, has_stake));
+    world
+}
+
+fn head(world: &World) -> &tributary_protocol::certificate::Certificate {
+    let view = world.net.nodes[0].as_ref().and_then(|n| n.run(&world.run));
+    view.expect("a run").chain().last().expect("heights")
+}
+
+/// The sheet of the evaluator that the last certificate counts.
+fn sheet(world: &mut World) -> EntryRef {
+    let author = world.net.ids[EVALUATOR];
+    let counted = |world: &World| {
+        let mut sheets = head(world).value.sheets.iter();
+        sheets.find(|sheet| sheet.author == author).copied()
+    };
+    assert!(world.run_until(60_000, |world| counted(world).is_some()));
+    counted(world).expect("just seen")
+}
+
+impl World {
+    fn step(&mut self, node: usize, step: DisputeStep) {
+        let run = self.run;
+        let filings = vec![Entry::Dispute(step)];
+        self.net.command(node, Command::File { run, filings });
+    }
+
+    /// Opens a dispute; its name, once a certificate has it.
+    fn open(&mut self, node: usize, sheet: EntryRef) -> Option<EntryRef> {
+        let before = self.books[0].disputes().count();
+        let peer = self.net.ids[SCORED];
+        let reason = "its windows say half of that".to_owned();
+        let opened = Disputed {
+            sheet,
+            peer,
+            reason,
+        };
+        self.step(node, DisputeStep::Open(opened));
+        let next = self.books[0].expected().0;
+        let is_over = |world: &World| {
+            world.books[0].disputes().count() > before || world.books[0].expected().0 > next + 2
+        };
+        assert!(self.run_until(120_000, is_over));
+        let by = self.net.ids[node];
+        let mut named = self.books[0].disputes();
+        let own = |dispute: &Dispute| (dispute.challenger, dispute.sheet) == (by, sheet);
+        named.find(|(_, dispute)| own(dispute)).map(|(at, _)| *at)
+    }
+
+    fn dispute(&self, at: &EntryRef) -> &Dispute {
+        let mut disputes = self.books[0].disputes();
+        disputes.find(|(name, _)| *name == at).expect("opened").1
+    }
+
+    /// From now on every member that is asked finds this.
+    fn find(&mut self, at: EntryRef, finding: Finding) {
+        for node in 0..self.books.len() {
+            let of_node = self.findings.entry(node).or_default();
+            of_node.insert(at, finding);
+        }
+    }
+
+    fn until_over(&mut self, at: &EntryRef) {
+        let is_over = |world: &World| match &world.dispute(at).stage {
+            Stage::Over(sentence) => sentence.slash.is_none_or(|slash| {
+                world.settled(0).sentenced().contains(&slash.evidence) && world.is_executed(&slash)
+            }),
+            Stage::Lapsed => true,
+            Stage::Sitting(_) | Stage::Appealable(..) => false,
+        };
+        assert!(self.run_until(600_000, is_over), "{:?}", self.dispute(at));
+    }
+
+    fn is_executed(&self, slash: &Slash) -> bool {
+        let stake = self.chain(0).stake(slash.run, slash.account);
+        stake.sentence.is_none()
+    }
+
+    fn staked(&self, node: usize) -> u128 {
+        let key = self.settled(0).key();
+        self.chain(0).stake(key, evm(node).address()).all().0 / 1_000_000_000_000
+    }
+
+    fn holds(&self, account: Account) -> u128 {
+        let balance = self.books[0].books().balance(self.run, account);
+        balance.0.unsigned_abs()
+    }
+
+    /// The rest of the run comes to its end, and everybody has what it earned.
+    fn closes(&mut self) {
+        assert!(
+            self.run_until(1_200_000, World::has_paid_everybody),
+            "{:?}",
+            self.settled(0).refused()
+        );
+        for books in &self.books {
+            assert!(books.is_conserved());
+            assert_eq!(books.settled().expect("terms").dissent().count(), 0);
+        }
+    }
+}
+
+#[test]
+fn an_evaluator_whose_windows_say_something_else_loses_its_pay_for_the_round_and_a_bond() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    let concerned = [CHALLENGER, EVALUATOR, SCORED].map(|node| world.net.ids[node]);
+    assert!(
+        concerned
+            .iter()
+            .all(|peer| !world.dispute(&at).jury.contains(peer))
+    );
+    assert_eq!(world.dispute(&at).jury.seats(), JURY_SEATS);
+    world.find(at, Finding::Fails);
+    let evaluator = world.net.ids[EVALUATOR];
+    let lost = |world: &World| matches!(world.dispute(&at).stage, Stage::Over(_));
+    let before = |world: &World| world.holds(Account::Evaluator(evaluator));
+    assert!(world.run_until(300_000, |world| matches!(
+        world.dispute(&at).stage,
+        Stage::Appealable(loser, _) if loser == evaluator
+    )));
+    assert_eq!(world.staked(EVALUATOR), 1_000_000);
+    assert!(world.run_until(300_000, lost));
+    let after = before(&world);
+    let judged = world.dispute(&at).round;
+    let refused = world.books[0].prove(&evaluator, judged, Capacity::Evaluator);
+    assert_eq!(refused, Err(UnprovenError::NoLine), "its line is gone");
+    let facts = world.books[0].books().facts();
+    let forfeit = facts.filter_map(|fact| match fact {
+        Fact::Forfeit(forfeit) => Some(*forfeit),
+        _ => None,
+    });
+    let forfeits: Vec<Forfeit> = forfeit.collect();
+    assert_eq!(forfeits.len(), 1);
+    assert!(forfeits[0].amount > MicroOpen(0) && after > 0);
+    world.until_over(&at);
+    assert_eq!(
+        (world.staked(EVALUATOR), world.staked(CHALLENGER)),
+        (0, 1_000_000)
+    );
+    world.closes();
+}
+
+#[test]
+fn a_challenger_that_is_wrong_loses_a_bond_and_nobody_else_anything() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    world.find(at, Finding::Holds);
+    world.until_over(&at);
+    assert_eq!(
+        (world.staked(EVALUATOR), world.staked(CHALLENGER)),
+        (1_000_000, 0)
+    );
+    let judged = world.dispute(&at).round;
+    let evaluator = world.net.ids[EVALUATOR];
+    let is_paid = |world: &World| {
+        let lines = world.books[0].lines().iter();
+        let mut own = lines.filter(|line| line.capacity == Capacity::Evaluator);
+        own.any(|line| (line.peer, line.round) == (evaluator, judged))
+    };
+    assert!(
+        world.run_until(300_000, is_paid),
+        "the line waited no longer"
+    );
+    world.closes();
+}
+
+#[test]
+fn where_no_juror_is_heard_twice_as_many_are_asked_and_then_nobody_pays() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    let asked = world.dispute(&at).jury.seats();
+    assert!(
+        world.run_until(600_000, |world| world.dispute(&at).jury.seats()
+            == 2 * asked)
+    );
+    world.until_over(&at);
+    assert_eq!(world.dispute(&at).stage, Stage::Lapsed);
+    assert_eq!(
+        (world.staked(EVALUATOR), world.staked(CHALLENGER)),
+        (1_000_000, 1_000_000)
+    );
+    world.closes();
+}
+
+#[test]
+fn an_evaluator_that_shows_nothing_loses() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    world.find(at, Finding::Unshown);
+    world.until_over(&at);
+    assert_eq!(
+        (world.staked(EVALUATOR), world.staked(CHALLENGER)),
+        (0, 1_000_000)
+    );
+}
+
+#[test]
+fn the_loser_appeals_to_twice_as_many_seats_whose_verdict_is_final() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    world.find(at, Finding::Fails);
+    let is_lost = |world: &World| matches!(world.dispute(&at).stage, Stage::Appealable(..));
+    assert!(world.run_until(300_000, is_lost));
+    // Whoever has won cannot appeal.
+    world.step(CHALLENGER, DisputeStep::Appeal(at));
+    world.step(EVALUATOR, DisputeStep::Appeal(at));
+    world.find(at, Finding::Holds);
+    let sits = |world: &World| world.dispute(&at).appellant.is_some();
+    assert!(world.run_until(300_000, sits));
+    let dispute = world.dispute(&at);
+    assert_eq!(dispute.appellant, Some(world.net.ids[EVALUATOR]));
+    assert_eq!(dispute.jury.seats(), 2 * JURY_SEATS);
+    world.until_over(&at);
+    assert_eq!(
+        (world.staked(EVALUATOR), world.staked(CHALLENGER)),
+        (1_000_000, 0)
+    );
+}
+
+#[test]
+fn an_appellant_that_loses_again_pays_twice() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    world.find(at, Finding::Fails);
+    let is_lost = |world: &World| matches!(world.dispute(&at).stage, Stage::Appealable(..));
+    assert!(world.run_until(300_000, is_lost));
+    world.step(EVALUATOR, DisputeStep::Appeal(at));
+    assert!(world.run_until(600_000, |world| matches!(
+        world.dispute(&at).stage,
+        Stage::Over(_)
+    )));
+    let Stage::Over(sentence) = &world.dispute(&at).stage else {
+        panic!("it was over");
+    };
+    let amount = sentence.slash.expect("a bond").amount;
+    assert_eq!(amount.0, 2 * world.settled(0).terms().challenge_bond.0);
+}
+
+#[test]
+fn nobody_disputes_its_own_sheet_or_one_twice_or_late_or_with_a_stake_that_is_another_bond() {
+    let mut world = running();
+    let first = sheet(&mut world);
+    assert_eq!(world.open(EVALUATOR, first), None, "its own");
+    let at = world.open(CHALLENGER, first).expect("opened");
+    assert_eq!(world.open(4, first), None, "the same score again");
+    let second = sheet(&mut world);
+    assert_ne!(first, second);
+    assert_eq!(world.open(CHALLENGER, second), None, "one stake, two bonds");
+    world.find(at, Finding::Holds);
+    world.until_over(&at);
+    let third = sheet(&mut world);
+    assert_eq!(world.open(CHALLENGER, third), None, "without stake");
+    assert_eq!(world.open(4, second), None, "too late");
+    assert!(world.open(4, third).is_some());
+}
