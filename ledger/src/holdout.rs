@@ -7,6 +7,7 @@
 //! ([`Scorer`]).
 
 mod error;
+mod judge;
 pub mod leaves;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tributary_protocol::adapter::Adapter;
 use tributary_protocol::entry::{Entry, ScoreSheet};
+use tributary_protocol::event::ScoreTask;
 use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MerkleRoot, PeerId};
 use tributary_protocol::manifest::Manifest;
@@ -27,6 +29,7 @@ use crate::archive::{Archive, ArchivedRun};
 use crate::audit;
 use crate::explain;
 pub use error::HoldoutError;
+pub use judge::{Judged, judge};
 
 /// How far a recomputed loss may be from the signed one, nats a token: ten times what the trainer allows
 /// itself against another implementation, and far less than other text makes.
@@ -126,6 +129,18 @@ pub trait Scorer {
         adapters: [&Adapter; 2],
         windows: Vec<Vec<u32>>,
     ) -> Result<Result<Losses, String>, HoldoutError>;
+
+    /// The sheet of a round by windows of tokens, as an evaluator that has them makes it. The inner error says what is missing
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Scorer::losses`].
+    fn score(
+        &self,
+        manifest: &Manifest,
+        task: &ScoreTask,
+        windows: Vec<Vec<u32>>,
+    ) -> Result<Result<ScoreSheet, String>, HoldoutError>;
 }
 
 /// A committed hold-out, opened by its owner.

@@ -30,6 +30,7 @@ use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
+use crate::jury::{Juror, Shower};
 use crate::keeper::Keeper;
 use crate::keeper::cashier::Desk;
 use crate::metrics::Metrics;
@@ -167,12 +168,6 @@ impl Daemon {
         let (node, first) = restore(&config, saved, &clock)?;
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (ask, questions) = mpsc::channel(net::MAX_WAITING_QUESTIONS);
-        let holder = Holder::new(
-            config.home.paths().clone(),
-            (identity.peer_id(), config.network),
-            requests.downgrade(),
-            config.evidence,
-        );
         let (net, net_events) = net::start(NetConfig {
             identity: &identity,
             network: config.network,
@@ -188,7 +183,6 @@ impl Daemon {
         .map_err(|e| StartError::from_net(config.listen, &e))?;
         let revoked = Invitations::of(config.home.paths()).revoked();
         net.revoke(revoked.map_err(|why| StartError::Store(why.to_string()))?);
-        tokio::spawn(holder.serve(questions));
         let (events, _) = broadcast::channel(EVENTS);
         let (bench, done) = Bench::new(config.learner, config.slots, events.clone());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
@@ -212,6 +206,17 @@ impl Daemon {
         );
         let chain = (&identity, config.chain);
         let keeper = Keeper::start(chain, &requests, &indexer, &run_progress);
+        let (home, weak) = (config.home.paths().clone(), requests.downgrade());
+        let holder = Holder::new(
+            home.clone(),
+            (identity.peer_id(), config.network),
+            weak.clone(),
+            config.evidence,
+            Shower::new(keeper.clone(), weak.clone(), home.clone()),
+        );
+        tokio::spawn(holder.serve(questions));
+        let juror = Juror::new(keeper.clone(), net.clone(), weak, home);
+        tokio::spawn(juror.run(run_progress.clone()));
         Ok(Self {
             bases: hand_on(&net, config.home.paths(), &run_progress),
             peer: identity.peer_id(),

@@ -16,7 +16,7 @@ use tributary_attribution::run_books::{Filer, RunBooks, Settled, bind_of};
 use tributary_attribution::settlement::{Address, EvmKey, Keccak};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Command;
-use tributary_protocol::filing::Bind;
+use tributary_protocol::filing::{Bind, Finding};
 use tributary_protocol::id::{PeerId, Round, RunId};
 use tributary_protocol::manifest::{Manifest, SettlementChain};
 use tributary_protocol::node::Node;
@@ -48,6 +48,8 @@ pub(crate) struct Keeper {
     real: Arc<EvmKey>,
     /// Of runs on a real chain: the posted root that somebody challenged, by its digest, as this peer reads it.
     challenged: Arc<Mutex<BTreeMap<RunId, Keccak>>>,
+    /// What this peer found as a juror.
+    findings: Arc<Mutex<BTreeMap<RunId, BTreeMap<EntryRef, Finding>>>>,
     requests: mpsc::WeakSender<Request<Node>>,
     indexer: Indexer,
 }
@@ -97,6 +99,7 @@ impl Keeper {
             real: Arc::new(real.unwrap_or_else(|| key.clone())),
             key: Arc::new(key),
             challenged: Arc::default(),
+            findings: Arc::default(),
             requests: requests.downgrade(),
             indexer: indexer.clone(),
         };
@@ -163,12 +166,14 @@ impl Keeper {
             .map(|(_, entry)| entry)
             .collect();
         let (peer, key) = (self.peer, self.key_in(manifest));
-        let challenged = self.challenged.lock().get(&manifest.run_id()).copied();
+        let run = manifest.run_id();
+        let challenged = self.challenged.lock().get(&run).copied();
+        let findings = self.findings.lock().get(&run).cloned();
         let filer = Filer {
             peer,
             key,
             challenged,
-            findings: None,
+            findings: findings.as_ref(),
         };
         books.duties(manifest, filer, &pending)
     }
@@ -184,6 +189,23 @@ impl Keeper {
                 self.challenged.lock().remove(&run);
             }
         }
+    }
+
+    /// Whether this peer, as a juror, has found something in a dispute.
+    pub(crate) fn has_found(&self, run: &RunId, dispute: &EntryRef) -> bool {
+        let findings = self.findings.lock();
+        findings
+            .get(run)
+            .is_some_and(|found| found.contains_key(dispute))
+    }
+
+    /// Files what this peer found as a juror.
+    pub(crate) async fn find(&self, run: RunId, dispute: EntryRef, finding: Finding) {
+        {
+            let mut findings = self.findings.lock();
+            findings.entry(run).or_default().insert(dispute, finding);
+        }
+        self.look(run).await;
     }
 
     /// What this peer has filed in a run, and the height that is open.

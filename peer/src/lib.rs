@@ -19,6 +19,7 @@ pub mod health;
 pub mod home;
 pub mod identity;
 mod indexer;
+mod jury;
 mod keeper;
 mod metrics;
 pub mod model;

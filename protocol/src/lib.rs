@@ -51,6 +51,7 @@ pub mod sign;
 pub mod sketch;
 mod sortition;
 pub mod state;
+pub mod summons;
 pub mod sync;
 #[cfg(feature = "test-utils")]
 pub mod test_utils;

@@ -187,6 +187,20 @@ impl FactorSchedule {
             Self::Alternate => Trainable::B,
         }
     }
+
+    /// The last rounds before `round` that trained one of its factors, oldest first: what they included was public when it
+    /// began, and its contributions are held against that.
+    pub fn turns_before(self, round: Round) -> Vec<Round> {
+        let trains = |at: &Round| self.trainable(*at).overlaps(self.trainable(round));
+        let before = (1..round.0).rev().map(Round).filter(trains);
+        let mut found: Vec<Round> = before.take(crate::limits::PUBLIC_TURNS).collect();
+        found.reverse();
+        assert!(
+            found.iter().all(|at| *at < round) && found.is_sorted(),
+            "public is what came before, oldest first"
+        );
+        found
+    }
 }
 
 /// How an update travels.

@@ -6,7 +6,8 @@
 //! ```
 //! Only what a join of this peer committed to is ever looked at. What an hour may give away, whoever asks, is
 //! `tributary_attribution::lexical::Allowance`; it is on the disk before an answer leaves, and where the file cannot
-//! be used nothing is answered. How often one neighbour may ask at all is bounded before (`net/questions.rs`).
+//! be used nothing is answered. How often one neighbour may ask at all is bounded before (`net/questions.rs`). A jury's summons
+//! come in the same way, and are [`Shower`]'s.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use tributary_protocol::entry::Entry;
 use tributary_protocol::fingerprint::{Answer, Declined, Question, Span};
 use tributary_protocol::id::{MerkleRoot, NetworkId, PeerId};
 use tributary_protocol::node::{Node, RunView};
+use tributary_protocol::summons::Summons;
 use tributary_protocol::time::Timestamp;
 
 use super::Commitment;
 use crate::driver::Request;
 use crate::home::{HomePaths, disk};
+use crate::jury::Shower;
 use crate::net::Asked;
 use crate::shard::Committed;
 
@@ -83,6 +86,8 @@ pub(crate) struct Holder {
     open: bool,
     /// The shard that was asked about last: the contributors of a run are asked about it again.
     last: Option<(MerkleRoot, Arc<Shard>)>,
+    /// Shows juries the windows of disputed sheets, whether or not other questions are answered.
+    shower: Shower,
 }
 
 impl Holder {
@@ -92,6 +97,7 @@ impl Holder {
         (peer, network): (PeerId, NetworkId),
         node: mpsc::WeakSender<Request<Node>>,
         open: bool,
+        shower: Shower,
     ) -> Self {
         Self {
             home,
@@ -100,6 +106,7 @@ impl Holder {
             node,
             open,
             last: None,
+            shower,
         }
     }
 
@@ -111,6 +118,13 @@ impl Holder {
             answer,
         }) = questions.recv().await
         {
+            if let Ok(summons) = Summons::decode(&bytes) {
+                if let Some(shown) = self.shower.answer(from, summons).await {
+                    // The juror may be gone.
+                    let _ = answer.send(shown);
+                }
+                continue;
+            }
             let question = Question::decode(&bytes);
             let asked = |question: &Question| {
                 question.asker == from && question.check(self.network).is_ok()

@@ -181,18 +181,28 @@ impl Learner for ModelLearner {
         let holdout = (data.holdout.as_ref())
             .ok_or_else(|| failed("this peer committed to no text to score on"))?;
         let drawn = holdout.pick(&drawn(&task.seed, task.windows, holdout.len()));
-        let mut measure = Measure::new(&data.base, task, drawn, cancel)?;
-        let scores = path::score(
-            task.before.values(),
-            &task.contributions,
-            &task.public,
-            &mut measure,
-        );
-        match scores {
-            Ok(scores) => Ok(scores.sheet(task.round, task.state)),
-            Err(_) if cancel.is_cancelled() => Err(WorkError::Cancelled),
-            Err(e) => Err(failed(e)),
-        }
+        score_windows(&data.base, task, drawn, cancel)
+    }
+}
+
+/// The sheet of a round by these windows.
+pub(crate) fn score_windows(
+    base: &BaseModel,
+    task: &ScoreTask,
+    drawn: Windows,
+    cancel: &Cancel,
+) -> Result<ScoreSheet, WorkError> {
+    let mut measure = Measure::new(base, task, drawn, cancel)?;
+    let scores = path::score(
+        task.before.values(),
+        &task.contributions,
+        &task.public,
+        &mut measure,
+    );
+    match scores {
+        Ok(scores) => Ok(scores.sheet(task.round, task.state)),
+        Err(_) if cancel.is_cancelled() => Err(WorkError::Cancelled),
+        Err(e) => Err(failed(e)),
     }
 }
 

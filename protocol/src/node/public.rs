@@ -15,8 +15,6 @@ use super::known::Ledger;
 use super::settle::Settling;
 use crate::aggregate::{ContributionVector, Layout};
 use crate::id::{BlobHash, BlobRef, Round};
-use crate::limits;
-use crate::manifest::Manifest;
 use crate::replica::PendingFetch;
 use crate::update::Packed;
 
@@ -37,7 +35,7 @@ impl Settling {
         );
         let manifest = &certified.manifest;
         let (mut vectors, mut lacking) = (Vec::new(), Vec::new());
-        for earlier in turns_before(manifest, round) {
+        for earlier in manifest.training.schedule.turns_before(round) {
             let trainable = manifest.training.schedule.trainable(earlier);
             let layout = Layout::new(&manifest.model.adapter, trainable);
             for (blob, providers) in certified.updates_of(earlier) {
@@ -91,26 +89,12 @@ pub(super) fn public_updates(cx: &NodeContext, certified: &Certified) -> BTreeSe
     if !certified.may_judge(&cx.me) {
         return BTreeSet::new();
     }
-    let manifest = &certified.manifest;
+    let schedule = certified.manifest.training.schedule;
     let next = certified.next();
     let last = next.previous().unwrap_or(next);
-    let rounds = [turns_before(manifest, last), turns_before(manifest, next)].concat();
+    let rounds = [schedule.turns_before(last), schedule.turns_before(next)].concat();
     (rounds.into_iter())
         .flat_map(|round| certified.updates_of(round))
         .map(|(blob, _)| blob.hash)
         .collect()
-}
-
-/// The last rounds before `round` that trained one of its factors, oldest first.
-fn turns_before(manifest: &Manifest, round: Round) -> Vec<Round> {
-    let schedule = &manifest.training.schedule;
-    let trains = |at: &Round| (schedule.trainable(*at)).overlaps(schedule.trainable(round));
-    let before = (1..round.0).rev().map(Round).filter(trains);
-    let mut found: Vec<Round> = before.take(limits::PUBLIC_TURNS).collect();
-    found.reverse();
-    assert!(
-        found.iter().all(|at| *at < round) && found.is_sorted(),
-        "public is what came before, oldest first"
-    );
-    found
 }
