@@ -42,6 +42,7 @@ use payees::Payees;
 pub use asked::Asked;
 pub use disputes::{
     APPEAL_HEIGHTS, DISPUTE_HEIGHTS, Dispute, JURY_HEIGHTS, JURY_SEATS, Sentence, Stage,
+    UndisputedError,
 };
 pub use fees::ANNOUNCED_HEIGHTS;
 
@@ -391,6 +392,33 @@ impl RunBooks {
     /// The run's disputes, by the entries that opened them.
     pub fn disputes(&self) -> impl Iterator<Item = (&EntryRef, &Dispute)> {
         self.disputes.iter()
+    }
+
+    /// Sheets that can be disputed: the round that each judges, and whose scores became final with it.
+    pub fn disputable(&self) -> impl Iterator<Item = (&EntryRef, Round, &[PeerId])> {
+        self.disputes.sheets()
+    }
+
+    /// Whether a peer may dispute what a sheet says of another.
+    ///
+    /// # Errors
+    /// [`UndisputedError`].
+    pub fn check_dispute(
+        &self,
+        manifest: &Manifest,
+        by: &PeerId,
+        score: (&EntryRef, &PeerId),
+    ) -> Result<(), UndisputedError> {
+        let (Some(settled), Some(head)) = (&self.settled, &self.head) else {
+            return Err(UndisputedError::NoChain);
+        };
+        let court = Court {
+            manifest,
+            head,
+            settled,
+            payees: &self.payees,
+        };
+        self.disputes.check(by, score, &court).map(|_| ())
     }
 
     /// The run's money on its chain; none without terms.

@@ -4,6 +4,7 @@
 //! crate decide how a view is shown.
 
 pub mod books;
+pub mod disputes;
 pub mod explain;
 
 use serde::{Deserialize, Serialize};

@@ -31,6 +31,7 @@ use futures::stream::BoxStream;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::books::BooksView;
+use tributary_ledger::view::disputes::DisputesView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -42,8 +43,8 @@ use types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use types::{
-    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
-    JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
+    BooksRequest, CreateRequest, DisputeRequest, EventsRequest, ExplainRequest, ExportRequest,
+    FetchRequest, JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
 };
 
 pub use server::{ServeError, Server, serve};
@@ -68,6 +69,8 @@ pub trait Reader: Send + Sync {
         id: &str,
         request: BooksRequest,
     ) -> impl Future<Output = Answer<BooksView>> + Send;
+    /// A run's disputes, and which sheets can be disputed.
+    fn disputes(&self, id: &str) -> impl Future<Output = Answer<DisputesView>> + Send;
     /// Adapters it has.
     fn adapters(&self) -> impl Future<Output = Answer<Vec<AdapterView>>> + Send;
     /// Writes one as a PEFT folder.
@@ -107,6 +110,14 @@ pub trait ApiHandler: Reader + 'static {
     -> impl Future<Output = Answer<RunBrief>> + Send;
     /// Asks to leave.
     fn leave(&self, id: &str) -> impl Future<Output = Answer<RunBrief>> + Send;
+    /// Disputes a score.
+    fn dispute(
+        &self,
+        id: &str,
+        request: DisputeRequest,
+    ) -> impl Future<Output = Answer<DisputesView>> + Send;
+    /// Appeals, as who lost a dispute.
+    fn appeal(&self, id: &str, dispute: &str) -> impl Future<Output = Answer<DisputesView>> + Send;
     /// How the peer reaches others, and they it.
     fn reach(&self) -> impl Future<Output = Answer<ReachView>> + Send;
     /// Makes a ticket to a run.

@@ -8,6 +8,7 @@ pub mod args;
 mod adapter;
 mod base;
 mod datanet;
+mod dispute;
 mod gateway;
 mod help;
 mod init;
@@ -167,6 +168,7 @@ pub fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Datanet(command) => block_on(datanet::run(&context, command)),
         Command::Adapter(command) => block_on(adapter::run(&context, command)),
         Command::Ledger(command) => block_on(ledger::run(&context, command)),
+        Command::Dispute(command) => block_on(dispute::run(&context, command)),
         Command::Settle(command) => block_on(settle::run(&context, command)),
         Command::Stake(args) => block_on(settle::stake(&context, args)),
         Command::Unstake(args) => block_on(settle::unstake(&context, args)),

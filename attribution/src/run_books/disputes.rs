@@ -120,6 +120,33 @@ impl Dispute {
     }
 }
 
+/// Why nobody may open a dispute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UndisputedError {
+    /// The run has no money anywhere.
+    #[error("the run names no chain, so nobody has stake that could be lost")]
+    NoChain,
+    /// No such sheet.
+    #[error(
+        "no certificate of the last {DISPUTE_HEIGHTS} heights counts such a sheet; later its evaluator is paid for good"
+    )]
+    NotCounted,
+    /// The evaluator itself.
+    #[error("nobody disputes its own sheet")]
+    Own,
+    /// The round had no such contributor.
+    #[error("the round has no final score of that peer")]
+    NotScored,
+    /// Somebody was first.
+    #[error("this score is disputed already, and every score is once")]
+    Again,
+    /// The bond is not covered.
+    #[error(
+        "the bond is one part of this peer's stake for each dispute that it has open, and it has less that counts"
+    )]
+    NoStake,
+}
+
 /// A sheet that certificates count.
 #[derive(Clone, Debug)]
 struct Counted {
@@ -256,24 +283,48 @@ impl Disputes {
         }
     }
 
+    /// Whether a peer may dispute a score: the round that is judged, or why not.
+    pub(super) fn check(
+        &self,
+        by: &PeerId,
+        (sheet, peer): (&EntryRef, &PeerId),
+        court: &Court<'_>,
+    ) -> Result<Round, UndisputedError> {
+        let counted = self.counted.get(sheet);
+        let counted = counted.ok_or(UndisputedError::NotCounted)?;
+        if sheet.author == *by {
+            return Err(UndisputedError::Own);
+        }
+        if !counted.scored.contains(peer) {
+            return Err(UndisputedError::NotScored);
+        }
+        let mut others = self.disputes.values();
+        if others.any(|other| (&other.sheet, &other.peer) == (sheet, peer)) {
+            return Err(UndisputedError::Again);
+        }
+        // One stake is not the bond of two disputes.
+        let others = self.disputes.values();
+        let open = others.filter(|other| other.is_open() && other.challenger == *by);
+        match court.can_pay(by, open.count() + 1) {
+            true => Ok(counted.judged),
+            false => Err(UndisputedError::NoStake),
+        }
+    }
+
+    /// Sheets that can be disputed: the round that each judges, and whom it scores.
+    pub(super) fn sheets(&self) -> impl Iterator<Item = (&EntryRef, Round, &[PeerId])> {
+        let sheets = self.counted.iter();
+        sheets.map(|(at, counted)| (at, counted.judged, counted.scored.as_slice()))
+    }
+
     fn open(&mut self, (round, at): (Round, EntryRef), disputed: &Disputed, court: &Court<'_>) {
-        let Some(counted) = self.counted.get(&disputed.sheet) else {
+        let score = (&disputed.sheet, &disputed.peer);
+        let Ok(judged) = self.check(&at.author, score, court) else {
             return;
         };
-        let others = self.disputes.values();
-        let is_there = others
-            .clone()
-            .any(|other| (other.sheet, other.peer) == (disputed.sheet, disputed.peer));
-        let is_own = disputed.sheet.author == at.author;
-        let is_scored = counted.scored.contains(&disputed.peer);
-        // One stake is not the bond of two disputes.
-        let open = others.filter(|other| other.is_open() && other.challenger == at.author);
-        if is_there || is_own || !is_scored || !court.can_pay(&at.author, open.count() + 1) {
-            return;
-        }
         let mut dispute = Dispute {
             sheet: disputed.sheet,
-            round: counted.judged,
+            round: judged,
             peer: disputed.peer,
             reason: disputed.reason.clone(),
             challenger: at.author,

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::books::BooksView;
+use tributary_ledger::view::disputes::DisputesView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -24,8 +25,9 @@ use super::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use super::types::{
-    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
-    JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
+    BooksRequest, CreateRequest, DisputeRequest, EventsRequest, ExplainRequest, ExportRequest,
+    FetchRequest, JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
+    Stopping,
 };
 use super::{Answer, KEEP_ALIVE, Reader};
 use crate::home::{self, HomePaths};
@@ -160,6 +162,23 @@ impl Client {
     /// The daemon's.
     pub async fn leave(&self, id: &str) -> Answer<RunBrief> {
         self.post(&["v1", "runs", id, "leave"], &()).await
+    }
+
+    /// Disputes a score. Answered once that is durable.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn dispute(&self, id: &str, request: DisputeRequest) -> Answer<DisputesView> {
+        self.post(&["v1", "runs", id, "disputes"], &request).await
+    }
+
+    /// Appeals, as who lost a dispute. Answered once that is durable.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub async fn appeal(&self, id: &str, dispute: &str) -> Answer<DisputesView> {
+        let path = ["v1", "runs", id, "disputes", dispute, "appeal"];
+        self.post(&path, &()).await
     }
 
     /// How the peer reaches others, and they it.
@@ -402,6 +421,10 @@ impl Reader for Client {
                 .append_pair("height", &height.to_string());
         }
         self.ask(self.request(Method::GET, url)).await
+    }
+
+    async fn disputes(&self, id: &str) -> Answer<DisputesView> {
+        self.get(&["v1", "runs", id, "disputes"]).await
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {

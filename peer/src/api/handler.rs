@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{Notify, Semaphore};
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::books::BooksView;
+use tributary_ledger::view::disputes::DisputesView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 use tributary_ledger::{Archive, IndexedRun, Report};
@@ -26,8 +27,9 @@ use super::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use super::types::{
-    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
-    JoinRequest, ProveRequest, RunBrief, RunPhase, RunView, StatementRequest, StatusView,
+    BooksRequest, CreateRequest, DisputeRequest, EventsRequest, ExplainRequest, ExportRequest,
+    FetchRequest, JoinRequest, ProveRequest, RunBrief, RunPhase, RunView, StatementRequest,
+    StatusView,
 };
 use super::{Answer, ApiHandler, Reader};
 use crate::daemon::{CommandError, Daemon, Stopped};
@@ -41,6 +43,7 @@ use crate::settings::declined_words;
 use crate::terminal::Failure;
 use crate::verify;
 use crate::why::{Question, Why};
+pub(super) use disputes::disputes_of;
 pub(crate) use name::pick;
 use name::pick_only;
 use show::brief_of;
@@ -334,6 +337,11 @@ impl Reader for DaemonHandler {
         self.on_archive(fold).await
     }
 
+    async fn disputes(&self, id: &str) -> Answer<DisputesView> {
+        let (run, _) = self.followed(id).await?;
+        disputes::list(self, run).await
+    }
+
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
         let progress = self.daemon.progress();
         let index = self.daemon.index().await;
@@ -482,6 +490,16 @@ impl ApiHandler for DaemonHandler {
         self.brief(run)
     }
 
+    async fn dispute(&self, id: &str, request: DisputeRequest) -> Answer<DisputesView> {
+        let (run, _) = self.followed(id).await?;
+        disputes::open(self, run, request).await
+    }
+
+    async fn appeal(&self, id: &str, dispute: &str) -> Answer<DisputesView> {
+        let (run, _) = self.followed(id).await?;
+        disputes::appeal(self, run, dispute).await
+    }
+
     async fn reach(&self) -> Answer<ReachView> {
         Ok(reach::reach(self))
     }
@@ -565,6 +583,7 @@ fn failed(e: impl std::fmt::Display) -> Problem {
 
 mod answering;
 mod base;
+mod disputes;
 mod events;
 mod fetch;
 mod membership;

@@ -5,6 +5,7 @@ use std::path::Path;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::books::BooksView;
+use tributary_ledger::view::disputes::DisputesView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -75,6 +76,13 @@ impl Reader for Local {
         match self {
             Self::Running(client) => client.books(id, request).await,
             Self::Stopped(home) => home.books(id, request).await,
+        }
+    }
+
+    async fn disputes(&self, id: &str) -> Answer<DisputesView> {
+        match self {
+            Self::Running(client) => client.disputes(id).await,
+            Self::Stopped(home) => home.disputes(id).await,
         }
     }
 

@@ -121,6 +121,14 @@ pub(super) fn router<H: ApiHandler>(handler: Arc<H>, token: &str) -> Router {
         .route("/v1/runs/{id}/join", post(routes::join::<H>))
         .route("/v1/runs/{id}/leave", post(routes::leave::<H>))
         .route(
+            "/v1/runs/{id}/disputes",
+            get(routes::disputes::<H>).post(routes::dispute::<H>),
+        )
+        .route(
+            "/v1/runs/{id}/disputes/{dispute}/appeal",
+            post(routes::appeal::<H>),
+        )
+        .route(
             "/v1/runs/{id}/base",
             get(routes::base::<H>).post(routes::fetch_base::<H>),
         )

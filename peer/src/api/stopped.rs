@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::books::BooksView;
+use tributary_ledger::view::disputes::DisputesView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 use tributary_ledger::{Blobs as _, IndexedRun, Report, Snapshot};
@@ -165,6 +166,13 @@ impl Reader for StoppedHome {
             Some(view) => Ok(view),
             None => self.archived(|archive| verify::books(archive, run, request.height)),
         }
+    }
+
+    async fn disputes(&self, id: &str) -> Answer<DisputesView> {
+        let index = self.index()?;
+        let run = resolve(&index, id)?;
+        let run_index = index.run(&run).expect("the run was picked from it");
+        super::handler::disputes_of(run_index)
     }
 
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {

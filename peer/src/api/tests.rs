@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use tributary_ledger::view::disputes::DisputesView;
+
 use super::client::{Client, Patience};
 use super::types::{RoleName, RunPhase};
 use super::*;
@@ -63,6 +65,13 @@ impl Reader for OneRun {
         Ok(BooksView {
             expected: request.height.map_or(0, |height| height + 1),
             ..BooksView::default()
+        })
+    }
+    async fn disputes(&self, id: &str) -> Answer<DisputesView> {
+        Self::known(id)?;
+        Ok(DisputesView {
+            expected: 9,
+            ..DisputesView::default()
         })
     }
     async fn adapters(&self) -> Answer<Vec<AdapterView>> {
@@ -135,6 +144,21 @@ impl ApiHandler for OneRun {
     async fn leave(&self, id: &str) -> Answer<RunBrief> {
         Self::known(id)?;
         Err(Problem::new(Code::Environment, "the disk is full").hint("free some space"))
+    }
+    async fn dispute(&self, id: &str, request: DisputeRequest) -> Answer<DisputesView> {
+        Self::known(id)?;
+        Ok(DisputesView {
+            run: request.reason,
+            expected: request.round,
+            ..DisputesView::default()
+        })
+    }
+    async fn appeal(&self, id: &str, dispute: &str) -> Answer<DisputesView> {
+        Self::known(id)?;
+        Ok(DisputesView {
+            run: dispute.to_owned(),
+            ..DisputesView::default()
+        })
     }
     async fn base(&self, id: &str) -> Answer<BaseView> {
         Self::known(id)?;
@@ -240,6 +264,16 @@ async fn client_gets_the_answers_that_the_host_gives() {
     assert_eq!(client.books("abab", of_height).await.unwrap().expected, 8);
     let all = client.books("abab", BooksRequest::default()).await;
     assert_eq!(all.unwrap().expected, 0);
+    assert_eq!(client.disputes("ab").await.unwrap().expected, 9);
+    let disputed = DisputeRequest {
+        round: 4,
+        evaluator: "e0".to_owned(),
+        peer: "c0".to_owned(),
+        reason: "twice as much".to_owned(),
+    };
+    let opened = client.dispute("ab", disputed).await.unwrap();
+    assert_eq!((opened.run.as_str(), opened.expected), ("twice as much", 4));
+    assert_eq!(client.appeal("ab", "d1-0").await.unwrap().run, "d1-0");
     assert!(client.verify().await.unwrap().verified);
     let explain = |receipt: &str| ExplainRequest {
         receipt: receipt.to_owned(),

@@ -130,6 +130,19 @@ pub struct BooksRequest {
     pub height: Option<u32>,
 }
 
+/// A score that is disputed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DisputeRequest {
+    /// The round that the sheet judges.
+    pub round: u32,
+    /// Who made the sheet, by its id's first digits.
+    pub evaluator: String,
+    /// Whose score it is, by its id's first digits.
+    pub peer: String,
+    /// Why: one line, at most 160 bytes.
+    pub reason: String,
+}
+
 /// Which payout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainRequest {

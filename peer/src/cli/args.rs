@@ -2,6 +2,7 @@
 
 mod adapter;
 mod answering;
+mod dispute;
 mod network;
 mod pay;
 mod serve;
@@ -25,6 +26,7 @@ use crate::demo::options::DemoArgs;
 use crate::terminal::{Failure, Format};
 pub use adapter::AdapterCommand;
 pub use answering::{UpGatewayArgs, UpServeArgs};
+pub use dispute::DisputeCommand;
 pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 pub(super) use pay::parse_grant;
 pub use pay::{GatewayArgs, PayArgs};
@@ -79,6 +81,9 @@ pub enum Command {
     /// The signed account of who did what, and who is owed what.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Scores that somebody holds to be wrong: open a dispute, see what juries find, appeal.
+    #[command(subcommand)]
+    Dispute(DisputeCommand),
     /// The money of runs on a real chain: deploy, post, claim, challenge.
     #[command(subcommand)]
     Settle(SettleCommand),
@@ -148,6 +153,7 @@ impl Command {
             | Self::Relay(_)
             | Self::Run(_)
             | Self::Gc(_)
+            | Self::Dispute(_)
             | Self::Datanet(_)
             | Self::Adapter(_)
             | Self::Ledger(_)

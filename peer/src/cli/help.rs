@@ -25,7 +25,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("You have text, or open a run", &["datanet", "run"]),
     (
         "You are owed something, or check others",
-        &["ledger", "why"],
+        &["ledger", "dispute", "why"],
     ),
     (
         "You pay for a run, or are paid on a real chain",
@@ -199,6 +199,17 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "ledger check-holdout",
         &["tributary ledger check-holdout proof.json"],
+    ),
+    (
+        "dispute open",
+        &[
+            "tributary dispute open 3f9a0c11d2 7 e41b 9c07 --reason \"its windows say half of that\"",
+        ],
+    ),
+    ("dispute list", &["tributary dispute list 3f9a0c11d2"]),
+    (
+        "dispute appeal",
+        &["tributary dispute appeal 3f9a0c11d2 d51e"],
     ),
     (
         "settle deploy",

@@ -21,6 +21,7 @@ mod chain;
 mod crowd;
 mod daemon;
 mod daemons;
+mod disputes;
 #[cfg(target_os = "linux")]
 mod hostile;
 #[cfg(target_os = "linux")]

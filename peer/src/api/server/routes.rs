@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tributary_ledger::Report;
 use tributary_ledger::holdout::{HoldoutProof, HoldoutReport};
 use tributary_ledger::view::books::BooksView;
+use tributary_ledger::view::disputes::DisputesView;
 use tributary_ledger::view::explain::Explanation;
 use tributary_ledger::view::{AdapterView, ProofView, StatementView};
 
@@ -22,8 +23,9 @@ use crate::api::types::reach::{
     InvitationView, InviteRequest, OfferView, ReachView, TicketRequest, TicketView,
 };
 use crate::api::types::{
-    BooksRequest, CreateRequest, EventsRequest, ExplainRequest, ExportRequest, FetchRequest,
-    JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView, Stopping,
+    BooksRequest, CreateRequest, DisputeRequest, EventsRequest, ExplainRequest, ExportRequest,
+    FetchRequest, JoinRequest, ProveRequest, RunBrief, RunView, StatementRequest, StatusView,
+    Stopping,
 };
 use crate::api::{Answer, ApiHandler, KEEP_ALIVE};
 use crate::problem::{Code, Problem};
@@ -196,6 +198,56 @@ pub(in crate::api) async fn leave<H: ApiHandler>(
     Path(id): Path<String>,
 ) -> Answer<Json<RunBrief>> {
     json(handler.leave(&id).await)
+}
+
+/// A run's disputes about score sheets, and which sheets can be disputed.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{id}/disputes",
+    tag = "ledger",
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    responses((status = 200, body = DisputesView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn disputes<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path(id): Path<String>,
+) -> Answer<Json<DisputesView>> {
+    json(handler.disputes(&id).await)
+}
+
+/// Disputes a score, at a bond out of this peer's stake. Answered once that is durable.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/disputes",
+    tag = "ledger",
+    params(("id" = String, Path, description = "The run, in full or by its first digits")),
+    request_body = DisputeRequest,
+    responses((status = 200, body = DisputesView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn dispute<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path(id): Path<String>,
+    Body(request): Body<DisputeRequest>,
+) -> Answer<Json<DisputesView>> {
+    json(handler.dispute(&id, request).await)
+}
+
+/// Appeals, as who lost a dispute before its first jury. Answered once that is durable.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/disputes/{dispute}/appeal",
+    tag = "ledger",
+    params(
+        ("id" = String, Path, description = "The run, in full or by its first digits"),
+        ("dispute" = String, Path, description = "The dispute, in full or by its first digits"),
+    ),
+    responses((status = 200, body = DisputesView, description = "OK"), (status = "default", body = Problem, description = "Why not")),
+)]
+pub(in crate::api) async fn appeal<H: ApiHandler>(
+    State(handler): State<Arc<H>>,
+    Path((id, dispute)): Path<(String, String)>,
+) -> Answer<Json<DisputesView>> {
+    json(handler.appeal(&id, &dispute).await)
 }
 
 /// How the peer reaches others, and they it.

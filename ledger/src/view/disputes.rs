@@ -1,0 +1,146 @@
+//! A run's disputes.
+
+use serde::{Deserialize, Serialize};
+use tributary_attribution::run_books::{Dispute, RunBooks, Stage};
+use tributary_protocol::filing::Finding;
+use tributary_protocol::id::{PeerId, Round};
+use tributary_protocol::round::EntryRef;
+use utoipa::ToSchema;
+
+/// A run's disputes about score sheets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DisputesView {
+    /// The run.
+    pub run: String,
+    /// The height that comes next.
+    pub expected: u32,
+    /// All that were opened, ordered by id.
+    pub disputes: Vec<DisputeView>,
+    /// Sheets that can be disputed now, the oldest round first.
+    pub disputable: Vec<SheetView>,
+}
+
+/// One dispute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DisputeView {
+    /// Its id.
+    pub id: String,
+    /// The round that the sheet judges.
+    pub round: u32,
+    /// Who made the sheet.
+    pub evaluator: String,
+    /// Whose score is disputed.
+    pub peer: String,
+    /// What the challenger says of it.
+    pub reason: String,
+    /// Who opened it.
+    pub challenger: String,
+    /// `sitting`, `appealable`, `over` or `lapsed`.
+    pub stage: String,
+    /// Until which height the jury sits, or the loser may appeal.
+    pub until: Option<u32>,
+    /// Who lost.
+    pub loser: Option<String>,
+    /// Who appealed.
+    pub appellant: Option<String>,
+    /// What the loser's stake pays, base units as decimal digits; none while it is not over, or where it pays nothing.
+    pub sentence_units: Option<String>,
+    /// Accounts that signed the sentence.
+    pub signed: u32,
+    /// Who judges, or judged last.
+    pub jury: Vec<JurorView>,
+}
+
+/// A juror.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JurorView {
+    /// The peer.
+    pub peer: String,
+    /// Its seats.
+    pub seats: u32,
+    /// `holds`, `fails` or `unshown`; none while it has found nothing.
+    pub finding: Option<String>,
+}
+
+/// A sheet that can be disputed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SheetView {
+    /// The round that it judges.
+    pub round: u32,
+    /// Who made it.
+    pub evaluator: String,
+    /// Whose scores became final with it.
+    pub scored: Vec<String>,
+}
+
+/// A dispute's id, as people and programs name it.
+pub fn dispute_id(at: &EntryRef) -> String {
+    format!("{}-{}", at.block.0, at.index)
+}
+
+impl DisputesView {
+    /// Of the books of a run.
+    pub fn of(books: &RunBooks) -> Self {
+        let mut disputes: Vec<DisputeView> = books.disputes().map(view).collect();
+        disputes.sort_by(|one, other| one.id.cmp(&other.id));
+        let sheets = books.disputable();
+        let mut sheets: Vec<SheetView> = sheets
+            .map(|(at, round, scored)| SheetView {
+                round: round.0,
+                evaluator: at.author.to_string(),
+                scored: scored.iter().map(PeerId::to_string).collect(),
+            })
+            .collect();
+        sheets.sort_by(|one, other| {
+            (one.round, &one.evaluator).cmp(&(other.round, &other.evaluator))
+        });
+        Self {
+            run: books.run().to_string(),
+            expected: books.expected().0,
+            disputes,
+            disputable: sheets,
+        }
+    }
+}
+
+fn view((at, dispute): (&EntryRef, &Dispute)) -> DisputeView {
+    let (stage, until, loser, sentence) = match &dispute.stage {
+        Stage::Sitting(until) => ("sitting", Some(*until), None, None),
+        Stage::Appealable(loser, until) => ("appealable", Some(*until), Some(*loser), None),
+        Stage::Over(sentence) => ("over", None, Some(sentence.loser), Some(sentence)),
+        Stage::Lapsed => ("lapsed", None, None, None),
+    };
+    let slash = sentence.and_then(|sentence| sentence.slash);
+    DisputeView {
+        id: dispute_id(at),
+        round: dispute.round.0,
+        evaluator: dispute.sheet.author.to_string(),
+        peer: dispute.peer.to_string(),
+        reason: dispute.reason.clone(),
+        challenger: dispute.challenger.to_string(),
+        stage: stage.to_owned(),
+        until: until.map(|Round(height)| height),
+        loser: loser.map(|peer| peer.to_string()),
+        appellant: dispute.appellant.map(|peer| peer.to_string()),
+        sentence_units: slash.map(|slash| slash.amount.0.to_string()),
+        signed: sentence.map_or(0, |sentence| sentence.signatures.len() as u32),
+        jury: (dispute.jury.iter())
+            .map(|(peer, seats)| JurorView {
+                peer: peer.to_string(),
+                seats,
+                finding: dispute
+                    .findings
+                    .get(peer)
+                    .map(|found| word(*found).to_owned()),
+            })
+            .collect(),
+    }
+}
+
+fn word(finding: Finding) -> &'static str {
+    match finding {
+        Finding::Holds => "holds",
+        Finding::Fails => "fails",
+        Finding::Unshown => "unshown",
+    }
+}
