@@ -112,6 +112,8 @@ class SignedRootView(TypedDict):
 
     # Whether no later root promises more of the deposit.
     closed: bool
+    # Answers to a challenge of it, as `confirm` of the contract takes them, ordered by account.
+    confirms: list[AccountSignature]
     # What members sign.
     digest: str
     # The height.
@@ -265,6 +267,92 @@ class CreditView(TypedDict):
     peer: str
     # Sum of its final scores.
     score_nanonats: int
+
+
+class DisputeRequest(TypedDict):
+    """A score that is disputed."""
+
+    # Who made the sheet, by its id's first digits.
+    evaluator: str
+    # Whose score it is, by its id's first digits.
+    peer: str
+    # Why: one line, at most 160 bytes.
+    reason: str
+    # The round that the sheet judges.
+    round: int
+
+
+class _JurorViewAlways(TypedDict):
+    # The peer.
+    peer: str
+    # Its seats.
+    seats: int
+
+
+class JurorView(_JurorViewAlways, total=False):
+    """A juror."""
+
+    # `holds`, `fails` or `unshown`; none while it has found nothing.
+    finding: str | None
+
+
+class _DisputeViewAlways(TypedDict):
+    # Who opened it.
+    challenger: str
+    # Who made the sheet.
+    evaluator: str
+    # Its id.
+    id: str
+    # Who judges, or judged last.
+    jury: list[JurorView]
+    # Whose score is disputed.
+    peer: str
+    # What the challenger says of it.
+    reason: str
+    # The round that the sheet judges.
+    round: int
+    # Accounts that signed the sentence.
+    signed: int
+    # `sitting`, `appealable`, `over` or `lapsed`.
+    stage: str
+
+
+class DisputeView(_DisputeViewAlways, total=False):
+    """One dispute."""
+
+    # Who appealed.
+    appellant: str | None
+    # Who lost.
+    loser: str | None
+    # What the loser's stake pays, base units as decimal digits; none while it is not over, or where it
+    # pays nothing.
+    sentence_units: str | None
+    # Until which height the jury sits, or the loser may appeal.
+    until: int | None
+
+
+class SheetView(TypedDict):
+    """A sheet that can be disputed."""
+
+    # Who made it.
+    evaluator: str
+    # The round that it judges.
+    round: int
+    # Whose scores became final with it.
+    scored: list[str]
+
+
+class DisputesView(TypedDict):
+    """A run's disputes about score sheets."""
+
+    # Sheets that can be disputed now, the oldest round first.
+    disputable: list[SheetView]
+    # All that were opened, ordered by id.
+    disputes: list[DisputeView]
+    # The height that comes next.
+    expected: int
+    # The run.
+    run: str
 
 
 class DrawnWindow(TypedDict):

@@ -17,6 +17,8 @@ from .contract import (
     BaseView,
     BooksView,
     CreateRequest,
+    DisputeRequest,
+    DisputesView,
     EventView,
     Explanation,
     HoldoutProof,
@@ -114,6 +116,19 @@ class Daemon:
     def leave(self, id: str) -> RunBrief:
         """Asks to leave from the next round on."""
         return self._one(RunBrief, "POST", f"/v1/runs/{quote(id)}/leave")
+
+    def disputes(self, id: str) -> DisputesView:
+        """A run's disputes about score sheets, and which sheets can be disputed."""
+        return self._one(DisputesView, "GET", f"/v1/runs/{quote(id)}/disputes")
+
+    def dispute(self, id: str, round: int, evaluator: str, peer: str, reason: str) -> DisputesView:
+        """Disputes what `evaluator` scored `peer` in `round`, at a bond out of the peer's stake."""
+        body: DisputeRequest = {"round": round, "evaluator": evaluator, "peer": peer, "reason": reason}
+        return self._one(DisputesView, "POST", f"/v1/runs/{quote(id)}/disputes", body)
+
+    def appeal(self, id: str, dispute: str) -> DisputesView:
+        """Has a larger jury judge again, as who lost."""
+        return self._one(DisputesView, "POST", f"/v1/runs/{quote(id)}/disputes/{quote(dispute)}/appeal")
 
     def base(self, id: str) -> BaseView:
         """Whether the base model of a run is on this machine, and how far it is fetched from peers."""
