@@ -78,10 +78,6 @@ const BATCHES: u32 = 10;
 
 const STRETCH: &str = "updates are clipped to the median length of their round and not brought to it, so a shorter one may be \
                        stretched up to there";
-const UNSCORED: &str = "a round without enough score sheets pays its whole budget, and a proposer leaves sheets out where \
-                        nobody stops it: at the closing height, or behind two attempts that failed";
-const BOTH: &str = "short updates are stretched up to the median length of their round, and rounds without enough score sheets \
-                    pay their whole budgets";
 
 /// All of them. Known bounds are of 200 rounds: in shorter runs one round is a larger part.
 #[rustfmt::skip]
@@ -91,22 +87,19 @@ pub const STRATEGIES: [Strategy; 20] = [
     Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
     Strategy::new("greedy_tokens", "names twice the tokens that it trained on", &[("greedy_tokens", 1)]),
     Strategy::new("greedy_update", "sends its update a hundred times as long", &[("scale", 1)])
-        .bounded(Bound::Known(0.15, STRETCH)),
-    Strategy::new("greedy_scores", "an evaluator that scores its friend up and all others down", &[("pick_sheets", 1), ("honest", 1)])
-        .bounded(Bound::Known(0.10, UNSCORED)),
+        .bounded(Bound::Known(0.20, STRETCH)),
+    Strategy::new("greedy_scores", "an evaluator that scores its friend up and all others down", &[("pick_sheets", 1), ("honest", 1)]),
     Strategy::new("collude_10", "a tenth of the members work together: aggregation, votes, proposals", &[("collude", 1)])
-        .bounded(Bound::Known(0.15, BOTH)),
+        .bounded(Bound::Known(0.20, STRETCH)),
     Strategy::new("collude_20", "a fifth, one of four evaluators among them: scores as well", &[("colluding_evaluator", 1), ("collude", 1)])
-        .bounded(Bound::Known(0.25, BOTH)),
+        .bounded(Bound::Known(0.20, STRETCH)),
     Strategy::new("collude_30", "three tenths, one of four evaluators among them", &[("colluding_evaluator", 1), ("collude", 2)])
-        .bounded(Bound::Known(0.25, BOTH)),
-    Strategy::new("collude_30_plain", "the same, with updates as long as their training made them", &[("colluding_evaluator", 1), ("collude_plain", 2)])
-        .bounded(Bound::Known(0.15, UNSCORED)),
+        .bounded(Bound::Known(0.20, STRETCH)),
+    Strategy::new("collude_30_plain", "the same, with updates as long as their training made them", &[("colluding_evaluator", 1), ("collude_plain", 2)]),
     Strategy::new("self_dealing_sponsor", "the sponsor trains and scores by friends, and asks for its deposit at every height", &[("self_dealing_sponsor", 1), ("colluding_evaluator", 1), ("collude", 1)]),
     Strategy::new("withholding_sponsor", "a sponsor with four tenths of the stake: none of them signs a root; it halts the run and takes its deposit", &[("withholding_sponsor", 1), ("withheld_roots", 3)])
         .bounded(Bound::Beyond("a third of the stake can keep every root from being posted")),
-    Strategy::new("challenging_sponsor", "a friend of the sponsor challenges every posted root; the sponsor halts the run and takes its deposit", &[("waiting_sponsor", 1), ("challenge", 1)])
-        .bounded(Bound::Beyond("nobody answers challenges: members file no Confirm, so each challenged root is void and its bond comes back")),
+    Strategy::new("challenging_sponsor", "a friend of the sponsor challenges every posted root; the sponsor halts the run and takes its deposit", &[("waiting_sponsor", 1), ("challenge", 1)]),
     Strategy::new("self_dealing_server", "a server that is its own consumer and agrees to shares of its own", &[("self_dealing_server", 1)])
         .selling().to_itself(),
     Strategy::new("greedy_server", "a server that names itself in shares nobody agreed to, and files answers twice", &[("greedy_server", 1)]).selling(),
