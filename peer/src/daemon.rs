@@ -154,6 +154,25 @@ pub struct Daemon {
     ended: watch::Receiver<Option<Stopped>>,
 }
 
+/// Has the questions of other members answered, and a jury's summons.
+fn answer_questions(
+    config: &DaemonConfig,
+    keeper: &Keeper,
+    requests: &mpsc::WeakSender<NodeRequest>,
+    questions: mpsc::Receiver<net::Asked>,
+) {
+    let home = config.home.paths().clone();
+    let shower = Shower::new(keeper.clone(), requests.clone(), home.clone());
+    let holder = Holder::new(
+        home,
+        (keeper.peer(), config.network),
+        requests.clone(),
+        config.evidence,
+        shower,
+    );
+    tokio::spawn(holder.serve(questions));
+}
+
 impl Daemon {
     /// Opens the store, restores the node, binds the sockets and dials the bootstrap peers.
     ///
@@ -206,16 +225,14 @@ impl Daemon {
         );
         let chain = (&identity, config.chain);
         let keeper = Keeper::start(chain, &requests, &indexer, &run_progress);
-        let (home, weak) = (config.home.paths().clone(), requests.downgrade());
-        let holder = Holder::new(
-            home.clone(),
-            (identity.peer_id(), config.network),
-            weak.clone(),
-            config.evidence,
-            Shower::new(keeper.clone(), weak.clone(), home.clone()),
+        let weak = requests.downgrade();
+        answer_questions(&config, &keeper, &weak, questions);
+        let juror = Juror::new(
+            keeper.clone(),
+            net.clone(),
+            weak,
+            config.home.paths().clone(),
         );
-        tokio::spawn(holder.serve(questions));
-        let juror = Juror::new(keeper.clone(), net.clone(), weak, home);
         tokio::spawn(juror.run(run_progress.clone()));
         Ok(Self {
             bases: hand_on(&net, config.home.paths(), &run_progress),
