@@ -30,7 +30,7 @@ use crate::evidence::Holder;
 use crate::health::{Health, Warning};
 use crate::home::{Home, HomePaths};
 use crate::indexer::Indexer;
-use crate::jury::{Juror, Shower};
+use crate::jury;
 use crate::keeper::Keeper;
 use crate::keeper::cashier::Desk;
 use crate::metrics::Metrics;
@@ -154,25 +154,6 @@ pub struct Daemon {
     ended: watch::Receiver<Option<Stopped>>,
 }
 
-/// Has the questions of other members answered, and a jury's summons.
-fn answer_questions(
-    config: &DaemonConfig,
-    keeper: &Keeper,
-    requests: &mpsc::WeakSender<NodeRequest>,
-    questions: mpsc::Receiver<net::Asked>,
-) {
-    let home = config.home.paths().clone();
-    let shower = Shower::new(keeper.clone(), requests.clone(), home.clone());
-    let holder = Holder::new(
-        home,
-        (keeper.peer(), config.network),
-        requests.clone(),
-        config.evidence,
-        shower,
-    );
-    tokio::spawn(holder.serve(questions));
-}
-
 impl Daemon {
     /// Opens the store, restores the node, binds the sockets and dials the bootstrap peers.
     ///
@@ -225,15 +206,11 @@ impl Daemon {
         );
         let chain = (&identity, config.chain);
         let keeper = Keeper::start(chain, &requests, &indexer, &run_progress);
-        let weak = requests.downgrade();
-        answer_questions(&config, &keeper, &weak, questions);
-        let juror = Juror::new(
-            keeper.clone(),
-            net.clone(),
-            weak,
-            config.home.paths().clone(),
-        );
-        tokio::spawn(juror.run(run_progress.clone()));
+        let (home, weak) = (config.home.paths().clone(), requests.downgrade());
+        let shower = jury::start((&keeper, &net), &weak, &home, &run_progress);
+        let names = (identity.peer_id(), config.network);
+        let holder = Holder::new(home, names, weak, config.evidence, shower);
+        tokio::spawn(holder.serve(questions));
         Ok(Self {
             bases: hand_on(&net, config.home.paths(), &run_progress),
             peer: identity.peer_id(),

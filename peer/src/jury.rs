@@ -90,8 +90,31 @@ enum Unknown {
     Never(String),
 }
 
+/// Judges while the daemon runs; what shows this peer's own windows to juries.
+pub(crate) fn start(
+    (keeper, net): (&Keeper, &Net),
+    requests: &mpsc::WeakSender<Request<Node>>,
+    home: &HomePaths,
+    progress: &watch::Receiver<Arc<Vec<RunProgress>>>,
+) -> Shower {
+    let juror = Juror {
+        keeper: keeper.clone(),
+        net: net.clone(),
+        requests: requests.clone(),
+        home: home.clone(),
+        given_up: BTreeMap::new(),
+    };
+    tokio::spawn(juror.run(progress.clone()));
+    Shower {
+        keeper: keeper.clone(),
+        requests: requests.clone(),
+        home: home.clone(),
+        last: None,
+    }
+}
+
 /// Judges the disputes that this peer is drawn for.
-pub(crate) struct Juror {
+struct Juror {
     keeper: Keeper,
     net: Net,
     requests: mpsc::WeakSender<Request<Node>>,
@@ -101,23 +124,8 @@ pub(crate) struct Juror {
 }
 
 impl Juror {
-    pub(crate) fn new(
-        keeper: Keeper,
-        net: Net,
-        requests: mpsc::WeakSender<Request<Node>>,
-        home: HomePaths,
-    ) -> Self {
-        Self {
-            keeper,
-            net,
-            requests,
-            home,
-            given_up: BTreeMap::new(),
-        }
-    }
-
     /// Looks again and again, until the driver ends.
-    pub(crate) async fn run(mut self, progress: watch::Receiver<Arc<Vec<RunProgress>>>) {
+    async fn run(mut self, progress: watch::Receiver<Arc<Vec<RunProgress>>>) {
         let mut beat = tokio::time::interval(EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -247,19 +255,6 @@ pub(crate) struct Shower {
 }
 
 impl Shower {
-    pub(crate) fn new(
-        keeper: Keeper,
-        requests: mpsc::WeakSender<Request<Node>>,
-        home: HomePaths,
-    ) -> Self {
-        Self {
-            keeper,
-            requests,
-            home,
-            last: None,
-        }
-    }
-
     /// What a juror is shown; nothing is said to anybody else.
     pub(crate) async fn answer(&mut self, from: PeerId, summons: Summons) -> Option<Vec<u8>> {
         let (me, run, at) = (self.keeper.peer(), summons.run, summons.dispute);
