@@ -13,7 +13,7 @@ use tributary_attribution::settlement::calls::{Call, Token};
 use tributary_attribution::settlement::{
     Address, Balances, BaseUnits, ChainId, EvmKey, Keccak, Root, Signature, Terms,
 };
-use tributary_settlement::{Actions, Chain, Config, FileTable, Sender, Wallet};
+use tributary_settlement::{Actions, Chain, Config, Done, FileTable, Sender, Wallet};
 
 use super::anvil::Anvil;
 use super::daemon::{Peer, text};
@@ -141,7 +141,7 @@ impl World {
         let again = ada.ask(&["settle", "deploy", "--chain-id", "1612", "--test-token"]);
         assert_eq!(again, deployed, "deployed twice");
         let token: Address = deployed["token"].as_str().unwrap().parse().unwrap();
-        for (seed, amount) in [(11, 1000), (12, 10)] {
+        for (seed, amount) in [(11, 1000), (12, 10), (14, 1)] {
             send(&anvil, Token(token).mint(key(seed).address(), open(amount))).await;
         }
         ada.up(None);
@@ -191,8 +191,8 @@ impl World {
         terms
     }
 
-    /// Posts a root that promises an outsider half an OPEN, signed by both members' keys.
-    async fn post_a_lie(&self) {
+    /// Steps of an account that belongs to no member.
+    async fn outsider(&self) -> Actions {
         let config = Config {
             every: Duration::from_millis(100),
             ..Config::new(&self.anvil.url, ChainId(CHAIN))
@@ -201,6 +201,12 @@ impl World {
         let wallet = Wallet::from_bytes(&[14; 32]).unwrap();
         let table = FileTable::open(self.dir.path(), ChainId(CHAIN), wallet.account()).unwrap();
         let sender = Sender::open(chain.node().clone(), wallet, Arc::new(table)).unwrap();
+        Actions::new(chain, sender)
+    }
+
+    /// Posts a root that promises an outsider half an OPEN, signed by both members' keys.
+    async fn post_a_lie(&self) {
+        let actions = self.outsider().await;
         let terms = self.terms();
         let balances = [(key(14).address(), BaseUnits(open(1).0 / 2))];
         let sum = Balances::build(&balances.into()).unwrap().root();
@@ -213,9 +219,8 @@ impl World {
             lines: Keccak::ZERO,
             closed: false,
         };
-        let digest = root.digest(chain.deployment());
+        let digest = root.digest(actions.chain().deployment());
         let signatures: Vec<Signature> = [11, 12].map(|seed| key(seed).sign(&digest)).into();
-        let actions = Actions::new(chain, sender);
         actions
             .post(&terms, &root, &signatures)
             .await
@@ -337,6 +342,34 @@ async fn money_comes(world: &World) {
     }
 }
 
+/// A right root that an outsider challenges: the members' daemons sign for it, and one command brings that to the chain.
+async fn a_challenge_of_a_right_root_is_answered(world: &World) {
+    let (ada, run) = (&world.ada, world.run.as_str());
+    let (outsider, terms) = (world.outsider().await, world.terms());
+    let chain = outsider.chain();
+    let view = chain.settlement().runs(terms.key());
+    let pending = async || {
+        let block = chain.finalized().await.expect("a block");
+        let run = chain.ask(&view, &block).await.expect("a run");
+        run.pending.expect("a root that waits")
+    };
+    let idle = ada.ask(&["settle", "confirm", run]);
+    assert_eq!(idle["sent"], false, "{idle}");
+    let digest = pending().await.digest;
+    let challenged = outsider.challenge(&terms, digest).await;
+    assert!(matches!(challenged, Ok(Done::Sent(_))), "{challenged:?}");
+    let mut confirmed = Value::Null;
+    ada.until("the members have answered", || {
+        let step = ada.try_ask(&["settle", "confirm", run]);
+        confirmed = step.unwrap_or_default();
+        confirmed["sent"] == true
+    });
+    let after = pending().await;
+    assert!(after.confirmed && after.challenger.is_none(), "{confirmed}");
+    assert_eq!(after.digest, digest);
+    assert_eq!(world.status()["judged"], "right");
+}
+
 /// A root that is posted, and what it pays, once.
 async fn money_leaves(world: &World) {
     let (ada, run) = (&world.ada, world.run.as_str());
@@ -346,6 +379,7 @@ async fn money_leaves(world: &World) {
         (&json!("post"), &json!(true))
     );
     assert_eq!(world.status()["judged"], "right");
+    a_challenge_of_a_right_root_is_answered(world).await;
     let early = ada.refused(&["settle", "claim", run], &[]);
     assert!(early.contains("has accepted no root"), "{early}");
     world.anvil.pass(WINDOW_S).await;
