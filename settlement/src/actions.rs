@@ -12,8 +12,8 @@ use tokio::sync::Mutex;
 use tracing::warn;
 use tributary_attribution::settlement::calls::{Call, Payment, ascending};
 use tributary_attribution::settlement::{
-    Address, BaseUnits, Confirm, Keccak, Key, Refused, Root, Signature, SignatureError, Terms,
-    TermsError,
+    Address, BaseUnits, Confirm, Keccak, Key, Refused, Root, Signature, SignatureError, Slash,
+    Terms, TermsError,
 };
 
 use crate::chain::{AccountFacts, Asked, Chain, Facts};
@@ -365,6 +365,44 @@ impl Actions {
             Ok((own.stake.leaving.0 != 0).then_some(call.into()))
         };
         self.once(&Purpose::new(&[&"withdraw", &run]), decide).await
+    }
+}
+
+/// Stake that others lose.
+impl Actions {
+    /// Brings a sentence that the run's stake signed, or carries it out once it has waited its window. Signatures may come in
+    /// any order; those of the sentenced account do not count.
+    ///
+    /// # Errors
+    /// [`ActionError`]; the contract's, while the sentence waits.
+    pub async fn slash(
+        &self,
+        terms: &Terms,
+        slash: &Slash,
+        signatures: &[Signature],
+    ) -> Result<Done, ActionError> {
+        let (key, deployment) = (terms.key(), self.chain.deployment());
+        let digest = slash.digest(deployment);
+        let signatures = &ascending(&digest, signatures)?;
+        let settlement = self.chain.settlement();
+        let decide = move |block: Block| async move {
+            let stakes = settlement.stakes(key, slash.account);
+            let stake = self.chain.ask(&stakes, &block).await?;
+            let call = match stake.sentence {
+                Some(_) => settlement.execute_slash(key, slash.account),
+                None => settlement.slash(terms, slash, signatures),
+            };
+            // Whether it was carried out is known to the contract alone.
+            let at = At::Hash(block.hash);
+            let refused = self
+                .chain
+                .node()
+                .refusal(self.account(), Some(call.to), &call.data, at)
+                .await?;
+            Ok((refused != Some(Refused::AlreadySigned)).then_some(call.into()))
+        };
+        self.once(&Purpose::new(&[&"slash", &key, &digest]), decide)
+            .await
     }
 }
 

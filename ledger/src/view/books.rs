@@ -96,7 +96,7 @@ fn root_view(round: Round, signed: &SignedRoot) -> SignedRootView {
     }
 }
 
-fn by_account(signatures: &BTreeMap<Address, Signature>) -> Vec<AccountSignature> {
+pub(super) fn by_account(signatures: &BTreeMap<Address, Signature>) -> Vec<AccountSignature> {
     let signatures = signatures.iter();
     signatures
         .map(|(account, signature)| AccountSignature {

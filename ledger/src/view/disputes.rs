@@ -7,6 +7,8 @@ use tributary_protocol::id::{PeerId, Round};
 use tributary_protocol::round::EntryRef;
 use utoipa::ToSchema;
 
+use super::books::{AccountSignature, by_account};
+
 /// A run's disputes about score sheets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DisputesView {
@@ -43,12 +45,23 @@ pub struct DisputeView {
     pub loser: Option<String>,
     /// Who appealed.
     pub appellant: Option<String>,
-    /// What the loser's stake pays, base units as decimal digits; none while it is not over, or where it pays nothing.
-    pub sentence_units: Option<String>,
-    /// Accounts that signed the sentence.
-    pub signed: u32,
+    /// What the loser's stake pays; none while it is not over, or where it pays nothing.
+    pub sentence: Option<SentenceView>,
     /// Who judges, or judged last.
     pub jury: Vec<JurorView>,
+}
+
+/// What the loser of a dispute pays out of its stake, as the contract's `slash` takes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SentenceView {
+    /// The loser's account.
+    pub account: String,
+    /// How much, base units as decimal digits.
+    pub units: String,
+    /// Hash of the place of the entry that opened the dispute.
+    pub evidence: String,
+    /// Signatures that certificates put in order, ordered by account.
+    pub signatures: Vec<AccountSignature>,
 }
 
 /// A juror.
@@ -110,7 +123,15 @@ fn view((at, dispute): (&EntryRef, &Dispute)) -> DisputeView {
         Stage::Over(sentence) => ("over", None, Some(sentence.loser), Some(sentence)),
         Stage::Lapsed => ("lapsed", None, None, None),
     };
-    let slash = sentence.and_then(|sentence| sentence.slash);
+    let sentence = sentence.and_then(|sentence| {
+        let slash = sentence.slash?;
+        Some(SentenceView {
+            account: slash.account.to_string(),
+            units: slash.amount.0.to_string(),
+            evidence: slash.evidence.to_string(),
+            signatures: by_account(&sentence.signatures),
+        })
+    });
     DisputeView {
         id: dispute_id(at),
         round: dispute.round.0,
@@ -122,8 +143,7 @@ fn view((at, dispute): (&EntryRef, &Dispute)) -> DisputeView {
         until: until.map(|Round(height)| height),
         loser: loser.map(|peer| peer.to_string()),
         appellant: dispute.appellant.map(|peer| peer.to_string()),
-        sentence_units: slash.map(|slash| slash.amount.0.to_string()),
-        signed: sentence.map_or(0, |sentence| sentence.signatures.len() as u32),
+        sentence,
         jury: (dispute.jury.iter())
             .map(|(peer, seats)| JurorView {
                 peer: peer.to_string(),

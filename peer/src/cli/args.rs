@@ -31,7 +31,7 @@ pub use network::{InviteArgs, JoinArgs, RelayArgs, UpArgs};
 pub(super) use pay::parse_grant;
 pub use pay::{GatewayArgs, PayArgs};
 pub use serve::{PrecisionName, ServeArgs};
-pub use settle::{AmountArgs, ClaimArgs, DeployArgs, SettleArgs, SettleCommand};
+pub use settle::{AmountArgs, ClaimArgs, DeployArgs, SentenceArgs, SettleArgs, SettleCommand};
 
 /// Fine-tune together on data that stays where it is, and pay those whose data helped.
 #[derive(Clone, Debug, Parser)]

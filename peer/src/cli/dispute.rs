@@ -74,11 +74,13 @@ fn describe(out: &mut String, dispute: &DisputeView) {
     let stage = match dispute.stage.as_str() {
         "sitting" => format!("its jury sits until height {until}"),
         "appealable" => format!("{loser} lost, and may appeal until height {until}"),
-        "over" if dispute.sentence_units.is_some() => format!(
-            "{loser} lost, and loses stake; {} members have signed that",
-            dispute.signed
-        ),
-        "over" => format!("{loser} lost"),
+        "over" => match &dispute.sentence {
+            Some(sentence) => format!(
+                "{loser} lost, and loses stake; {} members have signed that",
+                sentence.signatures.len()
+            ),
+            None => format!("{loser} lost"),
+        },
         _ => "too few jurors said the same, so nobody pays".to_owned(),
     };
     let _ = writeln!(

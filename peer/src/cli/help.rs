@@ -228,6 +228,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("settle sweep", &["tributary settle sweep 3f9a0c11d2"]),
     ("settle halt", &["tributary settle halt 3f9a0c11d2"]),
     ("settle reclaim", &["tributary settle reclaim 3f9a0c11d2"]),
+    (
+        "settle sentence",
+        &["tributary settle sentence 3f9a0c11d2 d51e"],
+    ),
     ("settle collect", &["tributary settle collect 3f9a0c11d2"]),
     (
         "settle claim",

@@ -7,6 +7,7 @@
 mod books;
 mod deploy;
 mod price;
+mod sentence;
 mod stake;
 mod status;
 mod steps;
@@ -81,6 +82,17 @@ pub(super) async fn run(context: &Context, command: SettleCommand) -> Result<(),
             Place::Real(found) => steps::reclaim(context, &found).await,
             Place::Test(run) => run.say(context, "the creator takes the rest back"),
         },
+        SettleCommand::Sentence(args) => {
+            let dispute = args.dispute;
+            let args = SettleArgs {
+                run: args.run,
+                chain: args.chain,
+            };
+            match Found::of(context, args).await? {
+                Place::Real(found) => sentence::run(context, &found, &dispute).await,
+                Place::Test(run) => run.say(context, "members carry out sentences"),
+            }
+        }
         SettleCommand::Collect(args) => match Found::of(context, args).await? {
             Place::Real(found) => steps::collect(context, &found).await,
             Place::Test(run) => run.say(context, "a bond that comes back is test OPEN"),

@@ -68,7 +68,8 @@ fn a_score_that_holds_costs_whoever_disputes_it_a_bond() {
     let mut found = Value::Null;
     bea.until("the jury has found and the stake has signed", || {
         found = listed(bea, &run)["disputes"][0].clone();
-        found["stage"] == "over" && found["signed"].as_u64() >= Some(3)
+        found["stage"] == "over"
+            && found["sentence"]["signatures"].as_array().map(Vec::len) >= Some(3)
     });
     assert_eq!(found["evaluator"], ada_id, "{found}");
     assert_eq!(

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use serde_json::json;
-use tributary_attribution::settlement::{Address, BaseUnits, Root, Signature, Terms};
+use tributary_attribution::settlement::{
+    Address, BaseUnits, Keccak, Root, Signature, Slash, Terms,
+};
 use tributary_attribution::voucher::calls::Collector;
 use tributary_attribution::voucher::{ChannelConfig, STOCK_COLLECTOR, STOCK_CONTRACT};
 use tributary_settlement::{
@@ -106,6 +108,47 @@ async fn a_silent_run_is_halted_and_reclaimed_and_stake_that_does_not_count_is_a
     world.anvil.pass(WINDOW_S).await;
     assert!(was_sent(sponsor.reclaim(&terms).await.unwrap()));
     assert_eq!(world.holds(SPONSOR).await, open(999));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentence_that_the_stake_signed_waits_its_window_and_is_carried_out_once() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let _running = world.anvil.run();
+    world.begin().await;
+    let (terms, loser) = (world.terms(), MEMBERS[0]);
+    let slash = Slash {
+        run: terms.key(),
+        account: key(loser).address(),
+        amount: open(1),
+        evidence: Keccak([7; 32]),
+    };
+    let sponsor = world.actions(SPONSOR).await;
+    let digest = slash.digest(sponsor.chain().deployment());
+    let signed =
+        |by: &[u8]| -> Vec<Signature> { by.iter().map(|seed| key(*seed).sign(&digest)).collect() };
+    let few = sponsor.slash(&terms, &slash, &signed(&[loser])).await;
+    assert!(few.is_err(), "the loser's own word is nobody's");
+    let all = signed(&MEMBERS);
+    assert!(was_sent(sponsor.slash(&terms, &slash, &all).await.unwrap()));
+    let early = sponsor.slash(&terms, &slash, &all).await.unwrap_err();
+    assert!(early.to_string().contains("too early"), "{early}");
+    world.anvil.pass(WINDOW_S).await;
+    let staked = async || {
+        let chain = sponsor.chain();
+        let block = chain.finalized().await.unwrap();
+        let stakes = chain.settlement().stakes(terms.key(), slash.account);
+        chain.ask(&stakes, &block).await.unwrap()
+    };
+    let before = staked().await;
+    assert!(was_sent(sponsor.slash(&terms, &slash, &all).await.unwrap()));
+    let after = staked().await;
+    assert_eq!(before.all().0 - after.all().0, open(1).0);
+    assert_eq!(after.sentence, None);
+    assert!(!was_sent(
+        sponsor.slash(&terms, &slash, &all).await.unwrap()
+    ));
 }
 
 /// Puts `Channels` and its collector where clients of x402 expect them.

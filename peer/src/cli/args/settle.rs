@@ -32,6 +32,8 @@ pub enum SettleCommand {
     Halt(SettleArgs),
     /// Give the creator of an ended run what no root promised.
     Reclaim(SettleArgs),
+    /// Bring the sentence that a dispute ended with to the contract; again a window later, to carry it out.
+    Sentence(SentenceArgs),
     /// Have this peer's account paid the bonds of challenges that came back to it.
     Collect(SettleArgs),
 }
@@ -42,6 +44,19 @@ pub struct SettleArgs {
     /// The run's id, or its first digits.
     #[arg(value_parser = parse_id)]
     pub run: String,
+    /// How the chain is reached.
+    #[command(flatten)]
+    pub chain: ChainSettings,
+}
+
+/// Options of `settle sentence`.
+#[derive(Clone, Debug, Args)]
+pub struct SentenceArgs {
+    /// The run's id, or its first digits.
+    #[arg(value_parser = parse_id)]
+    pub run: String,
+    /// The dispute's id, or its first digits: `tributary dispute list RUN`.
+    pub dispute: String,
     /// How the chain is reached.
     #[command(flatten)]
     pub chain: ChainSettings,
