@@ -296,6 +296,19 @@ class JurorView(_JurorViewAlways, total=False):
     finding: str | None
 
 
+class SentenceView(TypedDict):
+    """What the loser of a dispute pays out of its stake, as the contract's `slash` takes it."""
+
+    # The loser's account.
+    account: str
+    # Hash of the place of the entry that opened the dispute.
+    evidence: str
+    # Signatures that certificates put in order, ordered by account.
+    signatures: list[AccountSignature]
+    # How much, base units as decimal digits.
+    units: str
+
+
 class _DisputeViewAlways(TypedDict):
     # Who opened it.
     challenger: str
@@ -311,8 +324,6 @@ class _DisputeViewAlways(TypedDict):
     reason: str
     # The round that the sheet judges.
     round: int
-    # Accounts that signed the sentence.
-    signed: int
     # `sitting`, `appealable`, `over` or `lapsed`.
     stage: str
 
@@ -324,9 +335,7 @@ class DisputeView(_DisputeViewAlways, total=False):
     appellant: str | None
     # Who lost.
     loser: str | None
-    # What the loser's stake pays, base units as decimal digits; none while it is not over, or where it
-    # pays nothing.
-    sentence_units: str | None
+    sentence: SentenceView | None
     # Until which height the jury sits, or the loser may appeal.
     until: int | None
 
