@@ -298,8 +298,10 @@ impl RunBooks {
             payees: &self.payees,
         };
         let mut made = Vec::new();
+        // At the closing height what waited has been given out, and what is held is paid.
+        let is_late = round >= manifest.closing_round();
         for (dispute, evaluator, judged) in self.disputes.decide(round, &court) {
-            if let Some(amount) = self.payees.forfeit(&evaluator, judged) {
+            if !is_late && let Some(amount) = self.payees.forfeit(&evaluator, judged) {
                 let fact = Fact::Forfeit(Forfeit {
                     run: self.run,
                     round,

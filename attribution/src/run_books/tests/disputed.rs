@@ -284,3 +284,24 @@ fn nobody_disputes_its_own_sheet_or_one_twice_or_late_or_with_a_stake_that_is_an
     assert_eq!(world.open(4, second), None, "too late");
     assert!(world.open(4, third).is_some());
 }
+
+/// A verdict that is final at the closing height comes too late to take pay back: what waited is being given out.
+#[test]
+fn nothing_waits_for_good_whenever_a_dispute_ends() {
+    for before in 3..=8 {
+        let mut world = running();
+        let closing = world.manifest.closing_round();
+        let at_height = Round(closing.0 - before);
+        assert!(world.run_until(600_000, |world| world.books[0].expected() >= at_height));
+        let sheet = sheet(&mut world);
+        let at = world.open(CHALLENGER, sheet).expect("opened");
+        world.find(at, Finding::Fails);
+        world.closes();
+        world.until_over(&at);
+        assert_eq!(
+            world.holds(Account::Unallocated),
+            0,
+            "{before} heights before the closing"
+        );
+    }
+}
