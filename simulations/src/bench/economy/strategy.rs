@@ -1,7 +1,7 @@
 //! The strategies: who plays them, and what is expected of them.
 //!
-//! Strategies of stake (one that jumps in for a draw, one that is split over many names) belong here as soon as runs are
-//! bonded; until then stake decides about roots alone, and `bribed` and `withheld` strategies are about that.
+//! The scenario's members are not bonded, so stake decides about roots alone, and `bribed` and `withheld` strategies are about
+//! that. Strategies of stake (one that jumps in for a draw, one that is split over many names) need a bonded scenario.
 
 use super::TARGET;
 
