@@ -1,6 +1,7 @@
 //! What one member files so that a run's money moves: where it is paid, its signature under each root, its answer to a
 //! challenge of a right one, its part in disputes, and on the test chain its transactions. A pure function of the run's books
-//! and of what the member has filed and nobody has put in order yet; asked again after each certificate, it goes on where it was, whatever was lost between.
+//! and of what the member has filed and nobody has put in order yet; asked again after each certificate, it goes on where it
+//! was, whatever was lost between.
 
 use std::collections::BTreeMap;
 
