@@ -6,9 +6,9 @@
 //!   books ◄── Dispute::Find ◄── keeper ◄── finding ◄────────────────────────────────────┘
 //! ```
 //!
-//! A juror that lacks the base or an update finds nothing, and so does one that has no connection to the evaluator: what it
-//! cannot know is held against nobody. An evaluator that is connected and shows nothing until the jury's time is nearly
-//! over, or that shows other windows than it committed to, has shown none.
+//! A juror that lacks the base or an update finds nothing: what it cannot know is held against nobody. An evaluator that is
+//! connected and shows nothing until the jury's time is nearly over, or that shows other windows than it committed to, has
+//! shown none; one that no connection leads to by then is said to be unreached, which costs pay and no stake.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,6 +180,7 @@ impl Juror {
             // What was shown is no proof, or nothing is shown to a neighbour whose time is nearly over.
             Err(Refusal::Unreadable) => return Ok(Finding::Unshown),
             Err(Refusal::Silent) if duty.left <= 1 => return Ok(Finding::Unshown),
+            Err(Refusal::Apart) if duty.left <= 1 => return Ok(Finding::Unreached),
             Err(Refusal::Silent | Refusal::Apart) => return Err(Unknown::Later),
         };
         let (wanted_run, round, evaluator) = (run.to_string(), duty.round.0, duty.evaluator);
@@ -242,6 +243,7 @@ fn says(finding: Finding) -> &'static str {
         Finding::Holds => "holds",
         Finding::Fails => "fails",
         Finding::Unshown => "is not shown",
+        Finding::Unreached => "cannot be judged, as its evaluator was not reached",
     }
 }
 

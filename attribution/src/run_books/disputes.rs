@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!   Open ──► jury ──► findings ──┬─► lost ──► (Appeal ──► twice the seats ──► lost) ──► sentence ──► signatures ──► slash
-//!                                └─► nobody says enough ──► twice the seats ──► lapsed, and nobody pays
+//!                                └─► nobody says enough ──► twice the seats ──┬─► unproven: the evaluator's pay is gone
+//!                                                                             └─► lapsed, and nobody pays
 //! ```
 //!
-//! A jury is drawn by the beacon of the certificate that puts the opening in order, without those concerned. Jurors score
-//! the windows again that the evaluator shows them. What more than half of the seats say decides: within the interval that
-//! the sheet states the challenger loses, outside of it the evaluator, and who shows no windows loses too. The loser pays
-//! the terms' bond out of its stake, an appellant that loses twice as much. The stake's quorum signs that sentence, and what
-//! is taken is burned, so that nobody gains by a verdict. An evaluator's pay for a round waits until its sheet can no longer
-//! be disputed, and while it is; who loses has none of it. No other line waits.
+//! A jury is drawn by the beacon of the certificate behind the one that puts the opening or the appeal in order, which nobody
+//! knows when it files, without those concerned. Jurors score the windows again that the evaluator shows them. What more than
+//! half of the seats say decides: within the interval that the sheet states the challenger loses, outside of it the
+//! evaluator, and who shows no windows loses too. The loser pays the terms' bond out of its stake, an appellant that loses
+//! twice as much. The stake's quorum signs that sentence, and what is taken is burned, so that nobody gains by a verdict. An
+//! evaluator that most jurors could not reach loses no stake, which an attacker on its line could bring about, but has not
+//! shown what it is paid for. Its pay for a round waits until its sheet can no longer be disputed, and while it is; who loses
+//! or is not reached has none of it. No other line waits.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +37,9 @@ pub const DISPUTE_HEIGHTS: u32 = 8;
 pub const JURY_HEIGHTS: u32 = 8;
 /// Heights within which the loser appeals.
 pub const APPEAL_HEIGHTS: u32 = 4;
-/// Seats of a jury; on appeal, and where too few were heard, twice as many.
+/// Heights within which a sentence is signed and brought to the contract.
+pub(super) const SENTENCE_HEIGHTS: u32 = 8;
+/// Seats of a jury; on appeal, and where the first one proved nothing, twice as many.
 pub const JURY_SEATS: usize = 11;
 
 /// One dispute.
@@ -65,14 +70,26 @@ pub struct Dispute {
 /// How far a dispute is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// The certificate behind this height draws its jury.
+    Called(Round),
     /// Its jury sits, until this height.
     Sitting(Round),
     /// This peer lost, and may appeal until this height.
     Appealable(PeerId, Round),
     /// It is over, and this is the sentence.
     Over(Sentence),
+    /// Most jurors could not reach the evaluator, or were shown nothing by it: it is not paid, and nobody loses stake.
+    Unproven,
     /// Too few jurors said the same, twice: nobody pays.
     Lapsed,
+}
+
+/// What a jury says.
+enum Verdict {
+    /// This peer loses.
+    Lost(PeerId),
+    /// Nothing is proven for the evaluator, nor against it.
+    Unproven,
 }
 
 /// What the loser of a dispute pays.
@@ -96,21 +113,43 @@ impl Dispute {
 
     /// Whether its evaluator's pay still waits for it.
     fn is_open(&self) -> bool {
-        matches!(self.stage, Stage::Sitting(_) | Stage::Appealable(..))
+        match self.stage {
+            Stage::Called(_) | Stage::Sitting(_) | Stage::Appealable(..) => true,
+            Stage::Over(_) | Stage::Unproven | Stage::Lapsed => false,
+        }
+    }
+
+    /// Whether its evaluator has lost its pay.
+    fn costs_pay(&self) -> bool {
+        match &self.stage {
+            Stage::Over(sentence) => sentence.loser == self.sheet.author,
+            Stage::Unproven => true,
+            _ => false,
+        }
+    }
+
+    /// What is disputed, as bytes by which its juries are drawn: nothing of them is the challenger's to choose beside which
+    /// score it disputes.
+    fn matter(&self) -> Vec<u8> {
+        codec::encode(&(self.sheet, self.peer))
     }
 
     /// What more than half of the jury's seats say, if they do.
-    fn verdict(&self) -> Option<PeerId> {
-        let seats = |counts: fn(&Finding) -> bool| -> usize {
+    fn verdict(&self) -> Option<Verdict> {
+        let seats = |counts: &dyn Fn(&Finding) -> bool| -> bool {
             let said = self.findings.iter().filter(|(_, found)| counts(found));
-            said.map(|(juror, _)| self.jury.seats_of(juror)).sum()
+            let said: usize = said.map(|(juror, _)| self.jury.seats_of(juror)).sum();
+            2 * said > self.jury.seats()
         };
-        let holds = seats(|found| *found == Finding::Holds);
-        let fails = seats(|found| *found != Finding::Holds);
-        let all = self.jury.seats();
-        let losers = [(holds, self.challenger), (fails, self.sheet.author)];
-        let lost = losers.into_iter().find(|(seats, _)| 2 * seats > all);
-        lost.map(|(_, loser)| loser)
+        if seats(&|found| *found == Finding::Holds) {
+            Some(Verdict::Lost(self.challenger))
+        } else if seats(&|found| matches!(found, Finding::Fails | Finding::Unshown)) {
+            Some(Verdict::Lost(self.sheet.author))
+        } else if seats(&|found| *found != Finding::Holds) {
+            Some(Verdict::Unproven)
+        } else {
+            None
+        }
     }
 
     fn is_heard(&self) -> bool {
@@ -182,24 +221,25 @@ impl Court<'_> {
         bond.0.saturating_mul(bonds as u128) <= u128::from(stake)
     }
 
-    fn jury(&self, at: &EntryRef, dispute: &Dispute, seats: usize) -> Panel {
+    fn jury(&self, dispute: &Dispute, seats: usize) -> Panel {
         let accounts = [dispute.challenger, dispute.sheet.author, dispute.peer]
             .map(|peer| self.payees.account(&peer));
         let shares_account = |peer: &PeerId| {
             let account = self.payees.account(peer);
             account.is_some() && accounts.contains(&account)
         };
-        let draw = |heard: bool| {
-            let is_out = |peer: &PeerId| {
-                dispute.concerns(peer)
-                    || shares_account(peer)
-                    || heard && dispute.jury.contains(peer)
-            };
-            state::jury(self.manifest, self.head, at, is_out, seats)
+        let is_out = |peer: &PeerId| dispute.concerns(peer) || shares_account(peer);
+        let is_heard = |peer: &PeerId| dispute.jury.contains(peer);
+        let votes = |counts: &dyn Fn(&PeerId) -> bool| -> u64 {
+            let electorate = self.head.electorate.iter();
+            let votes = electorate.filter(|(peer, _)| counts(peer));
+            votes.map(|(_, votes)| *votes).sum()
         };
-        // A second jury is a fresh one, where others are left.
-        let fresh = draw(true);
-        if fresh.is_empty() { draw(false) } else { fresh }
+        let others = votes(&|peer| !is_out(peer) && !is_heard(peer));
+        // A second jury is a fresh one, unless too few are left for one.
+        let is_fresh = others >= votes(&|peer| !is_out(peer)).div_ceil(2);
+        let is_out = |peer: &PeerId| is_out(peer) || is_fresh && is_heard(peer);
+        state::jury(self.manifest, self.head, &dispute.matter(), is_out, seats)
     }
 
     fn sentence(
@@ -222,7 +262,7 @@ impl Court<'_> {
             loser,
             slash,
             signatures: BTreeMap::new(),
-            until: until(round, JURY_HEIGHTS),
+            until: until(round, SENTENCE_HEIGHTS),
         }
     }
 }
@@ -269,7 +309,7 @@ impl Disputes {
                     && matches!(dispute.stage, Stage::Appealable(loser, until) if loser == at.author && round <= until)
                 {
                     dispute.appellant = Some(at.author);
-                    dispute.sit_again(name, round, court);
+                    dispute.call_again(round);
                 }
             }
             DisputeStep::Sign(dispute, signature) => {
@@ -322,7 +362,7 @@ impl Disputes {
         let Ok(judged) = self.check(&at.author, score, court) else {
             return;
         };
-        let mut dispute = Dispute {
+        let dispute = Dispute {
             sheet: disputed.sheet,
             round: judged,
             peer: disputed.peer,
@@ -331,10 +371,9 @@ impl Disputes {
             jury: Panel::default(),
             findings: BTreeMap::new(),
             appellant: None,
-            stage: Stage::Sitting(until(round, JURY_HEIGHTS)),
+            stage: Stage::Called(round),
             is_second: false,
         };
-        dispute.jury = court.jury(&at, &dispute, JURY_SEATS);
         self.disputes.insert(at, dispute);
     }
 
@@ -348,10 +387,8 @@ impl Disputes {
         let mut lost = Vec::new();
         for (at, dispute) in &mut self.disputes {
             dispute.decide(at, round, court);
-            if let Stage::Over(sentence) = &dispute.stage
-                && sentence.loser == dispute.sheet.author
-            {
-                lost.push((*at, sentence.loser, dispute.round));
+            if dispute.costs_pay() {
+                lost.push((*at, dispute.sheet.author, dispute.round));
             }
         }
         lost
@@ -370,9 +407,8 @@ impl Disputes {
     /// Whether something is still to come that only further heights bring.
     pub(super) fn waits(&self, settled: &Settled, next: Round) -> bool {
         self.disputes.values().any(|one| match &one.stage {
-            Stage::Sitting(_) | Stage::Appealable(..) => true,
             Stage::Over(sentence) => sentence.waits(settled, next),
-            Stage::Lapsed => false,
+            _ => one.is_open(),
         })
     }
 
@@ -405,16 +441,23 @@ impl Disputes {
 impl Dispute {
     fn decide(&mut self, at: &EntryRef, round: Round, court: &Court<'_>) {
         match self.stage {
+            Stage::Called(since) if round > since => {
+                let twice = if self.is_second { 2 } else { 1 };
+                self.jury = court.jury(self, twice * JURY_SEATS);
+                self.findings.clear();
+                self.stage = Stage::Sitting(until(round, JURY_HEIGHTS));
+            }
             Stage::Sitting(until) if self.is_heard() || round >= until => match self.verdict() {
-                Some(loser) if self.is_second => {
+                Some(Verdict::Lost(loser)) if self.is_second => {
                     self.stage = Stage::Over(court.sentence((at, round), self, loser));
                 }
-                Some(loser) => {
+                Some(Verdict::Lost(loser)) => {
                     let until = Round(round.0.saturating_add(APPEAL_HEIGHTS));
                     self.stage = Stage::Appealable(loser, until);
                 }
+                Some(Verdict::Unproven) if self.is_second => self.stage = Stage::Unproven,
                 None if self.is_second => self.stage = Stage::Lapsed,
-                None => self.sit_again(at, round, court),
+                Some(Verdict::Unproven) | None => self.call_again(round),
             },
             Stage::Appealable(loser, until) if round >= until => {
                 self.stage = Stage::Over(court.sentence((at, round), self, loser));
@@ -423,11 +466,10 @@ impl Dispute {
         }
     }
 
-    fn sit_again(&mut self, at: &EntryRef, round: Round, court: &Court<'_>) {
-        self.jury = court.jury(at, self, 2 * JURY_SEATS);
-        self.findings.clear();
+    /// A second jury, whose verdict is final. Until it is drawn the first one stands, so that it can be left out.
+    fn call_again(&mut self, round: Round) {
         self.is_second = true;
-        self.stage = Stage::Sitting(until(round, JURY_HEIGHTS));
+        self.stage = Stage::Called(round);
     }
 }
 
@@ -452,7 +494,7 @@ impl Dispute {
                 let signature = EvmSignature(*filer.key.sign(&digest).as_bytes());
                 Some(DisputeStep::Sign(*at, signature))
             }
-            Stage::Appealable(..) | Stage::Lapsed => None,
+            _ => None,
         }
     }
 }

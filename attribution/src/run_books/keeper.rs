@@ -15,7 +15,7 @@ use tributary_protocol::manifest::{Manifest, Settlement, SettlementChain};
 use tributary_protocol::round::EntryRef;
 
 use super::RunBooks;
-use super::disputes::Stage;
+use super::disputes::{APPEAL_HEIGHTS, DISPUTE_HEIGHTS, JURY_HEIGHTS, SENTENCE_HEIGHTS, Stage};
 use super::settled::{SECONDS_PER_HEIGHT, Settled, SignedRoot, time_of};
 use crate::settlement::calls::{self, Call, Payment, RunView, Token};
 use crate::settlement::{Address, BaseUnits, EvmKey, Keccak, Signature};
@@ -32,8 +32,10 @@ const MANY_TURNS: usize = 3;
 /// Heights that a root waits on the test chain. A challenge comes with one, members' answers with the next, and what carries
 /// them to the contract with the third, before that time is over.
 const WINDOW_HEIGHTS: u32 = 3;
-/// Heights until stake that leaves is out of reach there.
-const COOLDOWN_HEIGHTS: u32 = 14;
+/// Heights until stake that leaves is out of reach there: whoever takes it out as soon as its sheet counts is still there
+/// for the slowest sentence. A jury is drawn with the height behind its call, and there are two.
+const COOLDOWN_HEIGHTS: u32 =
+    DISPUTE_HEIGHTS + 2 * (1 + JURY_HEIGHTS) + APPEAL_HEIGHTS + SENTENCE_HEIGHTS + WINDOW_HEIGHTS;
 /// Heights without an accepted root after which a sponsor may halt the run there.
 const HALT_HEIGHTS: u32 = 30;
 

@@ -37,7 +37,7 @@ pub struct DisputeView {
     pub reason: String,
     /// Who opened it.
     pub challenger: String,
-    /// `sitting`, `appealable`, `over` or `lapsed`.
+    /// `called`, `sitting`, `appealable`, `over`, `unproven` or `lapsed`.
     pub stage: String,
     /// Until which height the jury sits, or the loser may appeal.
     pub until: Option<u32>,
@@ -71,7 +71,7 @@ pub struct JurorView {
     pub peer: String,
     /// Its seats.
     pub seats: u32,
-    /// `holds`, `fails` or `unshown`; none while it has found nothing.
+    /// `holds`, `fails`, `unshown` or `unreached`; none while it has found nothing.
     pub finding: Option<String>,
 }
 
@@ -118,9 +118,11 @@ impl DisputesView {
 
 fn view((at, dispute): (&EntryRef, &Dispute)) -> DisputeView {
     let (stage, until, loser, sentence) = match &dispute.stage {
+        Stage::Called(_) => ("called", None, None, None),
         Stage::Sitting(until) => ("sitting", Some(*until), None, None),
         Stage::Appealable(loser, until) => ("appealable", Some(*until), Some(*loser), None),
         Stage::Over(sentence) => ("over", None, Some(sentence.loser), Some(sentence)),
+        Stage::Unproven => ("unproven", None, None, None),
         Stage::Lapsed => ("lapsed", None, None, None),
     };
     let sentence = sentence.and_then(|sentence| {
@@ -162,5 +164,6 @@ fn word(finding: Finding) -> &'static str {
         Finding::Holds => "holds",
         Finding::Fails => "fails",
         Finding::Unshown => "unshown",
+        Finding::Unreached => "unreached",
     }
 }

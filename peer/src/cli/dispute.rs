@@ -72,6 +72,7 @@ fn describe(out: &mut String, dispute: &DisputeView) {
     let until = dispute.until.unwrap_or_default();
     let loser = dispute.loser.as_deref().map(short).unwrap_or_default();
     let stage = match dispute.stage.as_str() {
+        "called" => "the next height draws its jury".to_owned(),
         "sitting" => format!("its jury sits until height {until}"),
         "appealable" => format!("{loser} lost, and may appeal until height {until}"),
         "over" => match &dispute.sentence {
@@ -81,6 +82,9 @@ fn describe(out: &mut String, dispute: &DisputeView) {
             ),
             None => format!("{loser} lost"),
         },
+        "unproven" => {
+            "most jurors could not reach the evaluator, so it is not paid for the round".to_owned()
+        }
         _ => "too few jurors said the same, so nobody pays".to_owned(),
     };
     let _ = writeln!(

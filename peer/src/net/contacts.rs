@@ -410,20 +410,36 @@ impl Contacts {
         let mut wanted = self.bootstraps();
         wanted.retain(|(target, _)| self.is_due(target, now));
         for (target, sockets) in wanted.into_iter().chain(self.members(runs, now)) {
-            let known = self.attempts.get(&target);
-            let wait_ms = known.map_or(FIRST_WAIT_MS / 2, |attempt| attempt.wait_ms);
-            let attempt = Attempt {
-                not_before: now.after_ms(DIAL_TIMEOUT_MS),
-                wait_ms,
-                under_way: true,
-            };
             // A member may be a bootstrap peer as well.
-            if self.is_due(&target, now) {
-                self.attempts.insert(target.clone(), attempt);
+            if self.attempt(&target, now) {
                 out.push((target, sockets));
             }
         }
         out
+    }
+
+    /// A peer that this one has something to ask: dialed though neither room nor runs would have it, if it is known and due.
+    pub(super) fn seek(&mut self, peer: PeerId, now: Instant) -> Option<(Target, Vec<SocketAddr>)> {
+        let is_apart = peer != self.me && !self.connected.contains_key(&peer);
+        let is_known = is_apart && self.contacts.contains_key(&peer);
+        let target = Target::Peer(peer);
+        let is_due = is_known && self.attempt(&target, now);
+        is_due.then(|| (target, self.sockets(&peer)))
+    }
+
+    /// Takes note of a dial; not if one is under way, or failed a moment ago.
+    fn attempt(&mut self, target: &Target, now: Instant) -> bool {
+        if !self.is_due(target, now) {
+            return false;
+        }
+        let known = self.attempts.get(target);
+        let attempt = Attempt {
+            not_before: now.after_ms(DIAL_TIMEOUT_MS),
+            wait_ms: known.map_or(FIRST_WAIT_MS / 2, |attempt| attempt.wait_ms),
+            under_way: true,
+        };
+        self.attempts.insert(target.clone(), attempt);
+        true
     }
 
     fn is_due(&self, target: &Target, now: Instant) -> bool {

@@ -5,7 +5,9 @@
 //!        ◀──────────────────── answer, or Unanswered ◀───────────────────┘
 //! ```
 //! Nothing here knows what is asked. What a question costs its holder is bounded here: by the asker, by all of them
-//! together, and by how many may wait. What answers may give away is bounded by the holder.
+//! together, and by how many may wait. Members of this peer's runs have an allowance and places of their own: a jury's
+//! summons come from members, and whoever could keep them out would have an honest evaluator condemned. What answers may give
+//! away is bounded by the holder. A peer that is asked and not connected is dialed, for the next time.
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -23,7 +25,9 @@ use super::{Counts, keys};
 
 /// Questions that may wait for the holder. Each may take a second, so that more would time out anyway.
 pub(crate) const MAX_WAITING: usize = 8;
-/// Questions of a burst, over all askers: keys are free, so one asker's allowance bounds nobody.
+/// Of these, places that only members take.
+const MEMBERS_PLACES: usize = 4;
+/// Questions of a burst, over all askers: keys are free, so one asker's allowance bounds nobody. Members have as much again.
 const BURST: u64 = 64;
 /// And each second: a search of the largest shard takes about as long.
 const PER_SECOND: u64 = 1;
@@ -52,7 +56,8 @@ type Answering = BoxFuture<'static, Option<(ResponseChannel<Vec<u8>>, Vec<u8>)>>
 /// What is under way in both directions.
 pub(super) struct Questions {
     holder: Option<mpsc::Sender<Asked>>,
-    total: Bucket,
+    strangers: Bucket,
+    members: Bucket,
     asked: BTreeMap<OutboundRequestId, Reply>,
     answering: FuturesUnordered<Answering>,
 }
@@ -62,9 +67,18 @@ impl Questions {
     pub(super) fn new(holder: Option<mpsc::Sender<Asked>>) -> Self {
         Self {
             holder,
-            total: Bucket::new(BURST, PER_SECOND, Instant(0)),
+            strangers: Bucket::new(BURST, PER_SECOND, Instant(0)),
+            members: Bucket::new(BURST, PER_SECOND, Instant(0)),
             asked: BTreeMap::new(),
             answering: FuturesUnordered::new(),
+        }
+    }
+
+    /// Whether one more question may wait for the holder, where so many still may.
+    fn admit(&mut self, is_member: bool, places: usize, now: Instant) -> bool {
+        match is_member {
+            true => places > 0 && self.members.take(1, now),
+            false => places > MEMBERS_PLACES && self.strangers.take(1, now),
         }
     }
 
@@ -82,10 +96,14 @@ impl Questions {
 }
 
 impl Task {
-    /// Asks a neighbour.
+    /// Asks a neighbour. Another is dialed, and may be one when it is asked again.
     pub(super) fn ask(&mut self, to: PeerId, bytes: Vec<u8>, reply: Reply) {
         let neighbour = keys::to_libp2p(to).filter(|name| self.swarm.is_connected(name));
         let Some(name) = neighbour else {
+            let now = self.now();
+            if let Some((target, sockets)) = self.contacts.seek(to, now) {
+                self.dial(target, sockets);
+            }
             // Nobody may be waiting any more.
             let _ = reply.send(Err(Unanswered::Apart));
             return;
@@ -143,10 +161,11 @@ impl Task {
         self.shared.meter.message_down(from, bytes.len());
         let fits = (self.shared.admission).hear(from, Kind::Question, bytes.len());
         let now = self.now();
-        let Some(holder) = self.questions.holder.as_ref().filter(|_| fits) else {
+        let is_member = self.shared.admission.is_member(from);
+        let Some(holder) = self.questions.holder.clone().filter(|_| fits) else {
             return;
         };
-        if !self.questions.total.take(1, now) {
+        if !self.questions.admit(is_member, holder.capacity(), now) {
             Counts::add(&self.shared.counts.dropped);
             return;
         }
@@ -162,5 +181,25 @@ impl Task {
             let answering = async move { Some((channel, ready.await.ok()?)) };
             self.questions.answering.push(Box::pin(answering));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_keep_no_member_from_being_heard() {
+        let mut questions = Questions::new(None);
+        let now = Instant(0);
+        let heard = (0..1000).filter(|_| questions.admit(false, MAX_WAITING, now));
+        assert_eq!(heard.count(), BURST as usize);
+        assert!(questions.admit(true, MAX_WAITING, now));
+        let mut questions = Questions::new(None);
+        assert!(
+            !questions.admit(false, MEMBERS_PLACES, now),
+            "places are left for members"
+        );
+        assert!(questions.admit(true, 1, now) && !questions.admit(true, 0, now));
     }
 }

@@ -42,6 +42,8 @@ pub enum Finding {
     Fails,
     /// The evaluator has shown no windows, or others than it committed to and were drawn.
     Unshown,
+    /// The juror had no connection to the evaluator until its time was nearly over. That is held against nobody's stake.
+    Unreached,
 }
 
 impl DisputeStep {

@@ -9,7 +9,7 @@ use crate::manifest::Manifest;
 use crate::panel::Panel;
 use crate::reject::Rejection;
 use crate::roster::{Member, Roster, Work};
-use crate::round::{EntryRef, RoundValue};
+use crate::round::RoundValue;
 use crate::sortition::Sortition;
 
 /// The draw of contributors for the round after `round`, by rank. While all are drawn, those who have just been
@@ -141,20 +141,20 @@ pub(super) fn panel(
     Panel::new(present.map(|(peer, seats)| (peer, u32::try_from(seats).unwrap_or(u32::MAX))))
 }
 
-/// Who judges a dispute that the last certificate put in order: seats drawn by votes among those who were members before
-/// its beacon was known, without those `concerned`.
+/// Who judges what is disputed, as bytes that name it and nothing else: seats drawn by votes among those who were members
+/// before the last certificate's beacon was known, without those `concerned`. Whoever opens a dispute must not know that
+/// beacon yet.
 pub fn jury(
     manifest: &Manifest,
     head: &Head,
-    dispute: &EntryRef,
+    matter: &[u8],
     concerned: impl Fn(&PeerId) -> bool,
     seats: usize,
 ) -> Panel {
     let run = manifest.run_id();
     let mut hasher = Hasher::new(Domain::Jury);
     hasher.update(head.beacon.as_bytes());
-    hasher.update(dispute.block.0.as_bytes());
-    hasher.update(&[dispute.index]);
+    hasher.update(matter);
     let lot = Sortition {
         domain: Domain::Jury,
         run: &run,

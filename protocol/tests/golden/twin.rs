@@ -337,6 +337,7 @@ fn filing(o: &mut Out, entry: &Entry) {
                     Finding::Holds => 0,
                     Finding::Fails => 1,
                     Finding::Unshown => 2,
+                    Finding::Unreached => 3,
                 }),
                 DisputeStep::Appeal(at) => o.int(2u8).entry_ref(at),
                 DisputeStep::Sign(at, signature) => o.int(3u8).entry_ref(at).raw(&signature.0),

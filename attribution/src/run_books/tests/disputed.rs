@@ -1,6 +1,7 @@
 //! Score sheets that somebody disputes: what jurors find decides, and the loser's stake pays.
 
 use tributary_protocol::filing::{DisputeStep, Disputed};
+use tributary_protocol::panel::Panel;
 
 use super::*;
 use crate::settlement::Slash;
@@ -71,6 +72,16 @@ impl World {
         named.find(|(_, dispute)| own(dispute)).map(|(at, _)| *at)
     }
 
+    /// Heights go on until a jury sits, this one or another.
+    fn until_sitting(&mut self, at: &EntryRef, is_second: bool) {
+        let sits = |world: &World| {
+            let dispute = world.dispute(at);
+            let seats = if is_second { 2 } else { 1 } * JURY_SEATS;
+            matches!(dispute.stage, Stage::Sitting(_)) && dispute.jury.seats() == seats
+        };
+        assert!(self.run_until(300_000, sits), "{:?}", self.dispute(at));
+    }
+
     fn dispute(&self, at: &EntryRef) -> &Dispute {
         let mut disputes = self.books[0].disputes();
         disputes.find(|(name, _)| *name == at).expect("opened").1
@@ -89,8 +100,8 @@ impl World {
             Stage::Over(sentence) => sentence.slash.is_none_or(|slash| {
                 world.settled(0).sentenced().contains(&slash.evidence) && world.is_executed(&slash)
             }),
-            Stage::Lapsed => true,
-            Stage::Sitting(_) | Stage::Appealable(..) => false,
+            Stage::Unproven | Stage::Lapsed => true,
+            Stage::Called(_) | Stage::Sitting(_) | Stage::Appealable(..) => false,
         };
         assert!(self.run_until(600_000, is_over), "{:?}", self.dispute(at));
     }
@@ -129,6 +140,12 @@ fn an_evaluator_whose_windows_say_something_else_loses_its_pay_for_the_round_and
     let mut world = running();
     let sheet = sheet(&mut world);
     let at = world.open(CHALLENGER, sheet).expect("opened");
+    assert_eq!(
+        world.dispute(&at).jury,
+        Panel::default(),
+        "nobody knows it yet"
+    );
+    world.until_sitting(&at, false);
     let concerned = [CHALLENGER, EVALUATOR, SCORED].map(|node| world.net.ids[node]);
     assert!(
         concerned
@@ -196,11 +213,8 @@ fn where_no_juror_is_heard_twice_as_many_are_asked_and_then_nobody_pays() {
     let mut world = running();
     let sheet = sheet(&mut world);
     let at = world.open(CHALLENGER, sheet).expect("opened");
-    let asked = world.dispute(&at).jury.seats();
-    assert!(
-        world.run_until(600_000, |world| world.dispute(&at).jury.seats()
-            == 2 * asked)
-    );
+    world.until_sitting(&at, false);
+    world.until_sitting(&at, true);
     world.until_over(&at);
     assert_eq!(world.dispute(&at).stage, Stage::Lapsed);
     assert_eq!(
@@ -223,6 +237,46 @@ fn an_evaluator_that_shows_nothing_loses() {
     );
 }
 
+/// It might be cut off by whoever disputes, so its stake is safe; but it has not shown what it would be paid for.
+#[test]
+fn an_evaluator_that_no_juror_reaches_is_not_paid_for_the_round_and_keeps_its_stake() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    world.find(at, Finding::Unreached);
+    world.until_over(&at);
+    assert_eq!(world.dispute(&at).stage, Stage::Unproven);
+    let staked = [EVALUATOR, CHALLENGER].map(|node| world.staked(node));
+    assert_eq!(staked, [1_000_000, 1_000_000]);
+    let forfeits = |world: &World| {
+        let facts = world.books[0].books().facts();
+        facts
+            .filter(|fact| matches!(fact, Fact::Forfeit(_)))
+            .count()
+    };
+    assert_eq!(forfeits(&world), 1);
+    world.closes();
+    assert_eq!(forfeits(&world), 1);
+}
+
+/// Four may judge here. A first jury of most of them leaves too few for a second, which would be one member's.
+#[test]
+fn a_second_jury_is_a_fresh_one_only_where_half_of_those_who_may_judge_are_left() {
+    let mut world = running();
+    let sheet = sheet(&mut world);
+    let at = world.open(CHALLENGER, sheet).expect("opened");
+    world.until_sitting(&at, false);
+    let first = world.dispute(&at).jury.clone();
+    world.until_sitting(&at, true);
+    let second = world.dispute(&at).jury.clone();
+    let again = second.peers().filter(|peer| first.contains(peer)).count();
+    match first.len() {
+        ..=2 => assert_eq!(again, 0),
+        _ => assert!(second.len() > 2, "{second:?}"),
+    }
+    world.closes();
+}
+
 #[test]
 fn the_loser_appeals_to_twice_as_many_seats_whose_verdict_is_final() {
     let mut world = running();
@@ -235,11 +289,8 @@ fn the_loser_appeals_to_twice_as_many_seats_whose_verdict_is_final() {
     world.step(CHALLENGER, DisputeStep::Appeal(at));
     world.step(EVALUATOR, DisputeStep::Appeal(at));
     world.find(at, Finding::Holds);
-    let sits = |world: &World| world.dispute(&at).appellant.is_some();
-    assert!(world.run_until(300_000, sits));
-    let dispute = world.dispute(&at);
-    assert_eq!(dispute.appellant, Some(world.net.ids[EVALUATOR]));
-    assert_eq!(dispute.jury.seats(), 2 * JURY_SEATS);
+    world.until_sitting(&at, true);
+    assert_eq!(world.dispute(&at).appellant, Some(world.net.ids[EVALUATOR]));
     world.until_over(&at);
     assert_eq!(
         (world.staked(EVALUATOR), world.staked(CHALLENGER)),

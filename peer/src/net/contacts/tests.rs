@@ -221,3 +221,21 @@ fn hearsay_is_not_passed_on_and_those_connected_come_first() {
         .collect();
     assert_eq!(told, [peer(3), peer(1)]);
 }
+
+#[test]
+fn a_peer_that_is_asked_is_dialed_though_there_is_no_room_and_not_again_at_once() {
+    let mut contacts = contacts();
+    for n in 100..100 + WANTED_CONNECTIONS as u16 {
+        contacts.on_connected(peer(n as u8), Some(socket(n as u8)), true);
+    }
+    contacts.hear(peer(100), contact(1, &[run(1)]));
+    let runs = BTreeSet::from([run(1)]);
+    assert_eq!(contacts.due(&runs, Instant(0)), []);
+    assert!(contacts.seek(peer(1), Instant(0)).is_some());
+    assert_eq!(contacts.seek(peer(1), Instant(0)), None, "under way");
+    contacts.failed(Target::Peer(peer(1)), Instant(0));
+    assert_eq!(contacts.seek(peer(1), Instant(1)), None, "it just failed");
+    assert!(contacts.seek(peer(1), Instant(FIRST_WAIT_MS)).is_some());
+    assert_eq!(contacts.seek(peer(2), Instant(0)), None, "unknown");
+    assert_eq!(contacts.seek(peer(100), Instant(0)), None, "connected");
+}
