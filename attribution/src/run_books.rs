@@ -41,8 +41,8 @@ use payees::Payees;
 
 pub use asked::Asked;
 pub use disputes::{
-    APPEAL_HEIGHTS, DISPUTE_HEIGHTS, Dispute, JURY_HEIGHTS, JURY_SEATS, Sentence, Stage,
-    UndisputedError,
+    APPEAL_HEIGHTS, DISPUTE_HEIGHTS, Dispute, DisputedScore, JURY_HEIGHTS, JURY_SEATS, Matter,
+    Sentence, Stage, UndisputedError,
 };
 pub use fees::ANNOUNCED_HEIGHTS;
 
@@ -269,6 +269,10 @@ impl RunBooks {
                 self.disputes.take((value.round, *at), step, &court);
             }
         }
+        let disputes = &mut self.disputes;
+        self.fees.draw(value.round, |answers, fees| {
+            disputes.draw(value.round, (answers, fees), &court)
+        });
     }
 
     fn take_answers(&mut self, round: Round, fresh: &[(EntryRef, &Entry)]) {
@@ -300,7 +304,11 @@ impl RunBooks {
         let mut made = Vec::new();
         // At the closing height what waited has been given out, and what is held is paid.
         let is_late = round >= manifest.closing_round();
-        for (dispute, evaluator, judged) in self.disputes.decide(round, &court) {
+        let decided = self.disputes.decide(round, &court);
+        for (answers, counts) in decided.ruled {
+            self.fees.rule(answers, counts);
+        }
+        for (dispute, evaluator, judged) in decided.unpaid {
             if !is_late && let Some(amount) = self.payees.forfeit(&evaluator, judged) {
                 let fact = Fact::Forfeit(Forfeit {
                     run: self.run,

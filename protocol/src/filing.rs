@@ -108,6 +108,8 @@ pub struct PaidAnswer {
 /// Shares of one answer that its payer signed. What they leave of one billion is nobody's.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct AgreedShares {
+    /// Hash of the answer's text, as the payer read it.
+    pub text: Digest,
     /// Contributors with their shares, ordered by peer.
     pub shares: Vec<(PeerId, Ppb)>,
     /// By the key that signs the channel's vouchers.

@@ -1,4 +1,4 @@
-//! Disputes about score sheets: who opened one, who judges it, what was found, and what the loser pays.
+//! Disputes about scores and checks of shares: what is judged, who judges it, what was found, and what the loser pays.
 //!
 //! ```text
 //!   Open ──► jury ──► findings ──┬─► lost ──► (Appeal ──► twice the seats ──► lost) ──► sentence ──► signatures ──► slash
@@ -14,17 +14,25 @@
 //! evaluator that most jurors could not reach loses no stake, which an attacker on its line could bring about, but has not
 //! shown what it is paid for. Its pay for a round waits until its sheet can no longer be disputed, and while it is; who loses
 //! or is not reached has none of it. No other line waits.
+//!
+//! Shares of answers are the word of the server that computed them, and their payers, who agree to them, cannot compute them.
+//! One such answer in twenty is drawn ([`matter`]), and a jury computes its shares again from what the server shows: nobody
+//! disputes them, so nobody but the server can lose.
+
+mod matter;
 
 use std::collections::BTreeMap;
 
 use tributary_protocol::codec;
 use tributary_protocol::entry::Entry;
 use tributary_protocol::filing::{DisputeStep, Disputed, EvmSignature, Finding};
-use tributary_protocol::id::{PeerId, Round};
+use tributary_protocol::id::{MicroOpen, PeerId, Round};
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::panel::Panel;
 use tributary_protocol::round::{EntryRef, RoundValue};
 use tributary_protocol::state::{self, Head};
+
+pub use matter::{DisputedScore, Matter};
 
 use super::keeper::Filer;
 use super::payees::Payees;
@@ -42,19 +50,11 @@ pub(super) const SENTENCE_HEIGHTS: u32 = 8;
 /// Seats of a jury; on appeal, and where the first one proved nothing, twice as many.
 pub const JURY_SEATS: usize = 11;
 
-/// One dispute.
+/// One dispute, or one check of shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispute {
-    /// The sheet; its author is the evaluator.
-    pub sheet: EntryRef,
-    /// The round that it judges.
-    pub round: Round,
-    /// Whose score is disputed.
-    pub peer: PeerId,
-    /// What the challenger says of it.
-    pub reason: String,
-    /// Who opened it.
-    pub challenger: PeerId,
+    /// What it is about.
+    pub matter: Matter,
     /// Who judges, or judged last.
     pub jury: Panel,
     /// What jurors found.
@@ -78,7 +78,9 @@ pub enum Stage {
     Appealable(PeerId, Round),
     /// It is over, and this is the sentence.
     Over(Sentence),
-    /// Most jurors could not reach the evaluator, or were shown nothing by it: it is not paid, and nobody loses stake.
+    /// Shares were found right: they count, and nobody loses.
+    Upheld,
+    /// Most jurors could not reach whose word it is, or were shown nothing: that is not paid for, and nobody loses stake.
     Unproven,
     /// Too few jurors said the same, twice: nobody pays.
     Lapsed,
@@ -88,7 +90,9 @@ pub enum Stage {
 enum Verdict {
     /// This peer loses.
     Lost(PeerId),
-    /// Nothing is proven for the evaluator, nor against it.
+    /// The word was right, and nobody disputed it.
+    Right,
+    /// Nothing is proven for whose word it is, nor against it.
     Unproven,
 }
 
@@ -106,32 +110,35 @@ pub struct Sentence {
 }
 
 impl Dispute {
-    /// Whether a peer takes no part in judging.
-    fn concerns(&self, peer: &PeerId) -> bool {
-        [self.challenger, self.sheet.author, self.peer].contains(peer)
-    }
-
-    /// Whether its evaluator's pay still waits for it.
+    /// Whether something still waits for it.
     fn is_open(&self) -> bool {
         match self.stage {
             Stage::Called(_) | Stage::Sitting(_) | Stage::Appealable(..) => true,
-            Stage::Over(_) | Stage::Unproven | Stage::Lapsed => false,
+            Stage::Over(_) | Stage::Upheld | Stage::Unproven | Stage::Lapsed => false,
         }
     }
 
-    /// Whether its evaluator has lost its pay.
-    fn costs_pay(&self) -> bool {
-        match &self.stage {
-            Stage::Over(sentence) => sentence.loser == self.sheet.author,
+    /// The evaluator that has lost its pay for a round.
+    fn unpaid(&self) -> Option<(PeerId, Round)> {
+        let score = self.matter.score()?;
+        let evaluator = score.sheet.author;
+        let is_unpaid = match &self.stage {
+            Stage::Over(sentence) => sentence.loser == evaluator,
             Stage::Unproven => true,
             _ => false,
-        }
+        };
+        is_unpaid.then_some((evaluator, score.round))
     }
 
-    /// What is disputed, as bytes by which its juries are drawn: nothing of them is the challenger's to choose beside which
-    /// score it disputes.
-    fn matter(&self) -> Vec<u8> {
-        codec::encode(&(self.sheet, self.peer))
+    /// Of a check of shares that is over: the answers, and whether their shares count. Where no jury could say anything they do
+    /// not: a server must not gain by it.
+    fn ruling(&self) -> Option<(EntryRef, bool)> {
+        match &self.matter {
+            Matter::Shares { answers, .. } if !self.is_open() => {
+                Some((*answers, self.stage == Stage::Upheld))
+            }
+            _ => None,
+        }
     }
 
     /// What more than half of the jury's seats say, if they do.
@@ -142,9 +149,10 @@ impl Dispute {
             2 * said > self.jury.seats()
         };
         if seats(&|found| *found == Finding::Holds) {
-            Some(Verdict::Lost(self.challenger))
+            let challenger = self.matter.challenger();
+            Some(challenger.map_or(Verdict::Right, Verdict::Lost))
         } else if seats(&|found| matches!(found, Finding::Fails | Finding::Unshown)) {
-            Some(Verdict::Lost(self.sheet.author))
+            Some(Verdict::Lost(self.matter.author()))
         } else if seats(&|found| *found != Finding::Holds) {
             Some(Verdict::Unproven)
         } else {
@@ -194,6 +202,15 @@ struct Counted {
     scored: Vec<PeerId>,
 }
 
+/// What disputes come to by the end of a height, of all that are over.
+#[derive(Default)]
+pub(super) struct Decided {
+    /// Evaluators that are not paid for a round, each with the dispute.
+    pub(super) unpaid: Vec<(EntryRef, PeerId, Round)>,
+    /// Answers whose shares were checked, and whether they count.
+    pub(super) ruled: Vec<(EntryRef, bool)>,
+}
+
 /// A run's disputes.
 #[derive(Clone, Default)]
 pub(super) struct Disputes {
@@ -222,13 +239,15 @@ impl Court<'_> {
     }
 
     fn jury(&self, dispute: &Dispute, seats: usize) -> Panel {
-        let accounts = [dispute.challenger, dispute.sheet.author, dispute.peer]
-            .map(|peer| self.payees.account(&peer));
+        let concerned = dispute.matter.concerned();
+        let accounts: Vec<Option<Address>> = (concerned.iter())
+            .map(|peer| self.payees.account(peer))
+            .collect();
         let shares_account = |peer: &PeerId| {
             let account = self.payees.account(peer);
             account.is_some() && accounts.contains(&account)
         };
-        let is_out = |peer: &PeerId| dispute.concerns(peer) || shares_account(peer);
+        let is_out = |peer: &PeerId| concerned.contains(peer) || shares_account(peer);
         let is_heard = |peer: &PeerId| dispute.jury.contains(peer);
         let votes = |counts: &dyn Fn(&PeerId) -> bool| -> u64 {
             let electorate = self.head.electorate.iter();
@@ -239,7 +258,13 @@ impl Court<'_> {
         // A second jury is a fresh one, unless too few are left for one.
         let is_fresh = others >= votes(&|peer| !is_out(peer)).div_ceil(2);
         let is_out = |peer: &PeerId| is_out(peer) || is_fresh && is_heard(peer);
-        state::jury(self.manifest, self.head, &dispute.matter(), is_out, seats)
+        state::jury(
+            self.manifest,
+            self.head,
+            &dispute.matter.lot(),
+            is_out,
+            seats,
+        )
     }
 
     fn sentence(
@@ -339,12 +364,13 @@ impl Disputes {
             return Err(UndisputedError::NotScored);
         }
         let mut others = self.disputes.values();
-        if others.any(|other| (&other.sheet, &other.peer) == (sheet, peer)) {
+        let same = |score: &DisputedScore| (&score.sheet, &score.peer) == (sheet, peer);
+        if others.any(|other| other.matter.score().is_some_and(same)) {
             return Err(UndisputedError::Again);
         }
         // One stake is not the bond of two disputes.
         let others = self.disputes.values();
-        let open = others.filter(|other| other.is_open() && other.challenger == *by);
+        let open = others.filter(|other| other.is_open() && other.matter.challenger() == Some(*by));
         match court.can_pay(by, open.count() + 1) {
             true => Ok(counted.judged),
             false => Err(UndisputedError::NoStake),
@@ -362,42 +388,59 @@ impl Disputes {
         let Ok(judged) = self.check(&at.author, score, court) else {
             return;
         };
-        let dispute = Dispute {
+        let matter = Matter::Score(DisputedScore {
             sheet: disputed.sheet,
             round: judged,
             peer: disputed.peer,
             reason: disputed.reason.clone(),
             challenger: at.author,
-            jury: Panel::default(),
-            findings: BTreeMap::new(),
-            appellant: None,
-            stage: Stage::Called(round),
-            is_second: false,
-        };
-        self.disputes.insert(at, dispute);
+        });
+        self.disputes.insert(at, Dispute::called(matter, round));
     }
 
-    /// At the end of a height: what juries have decided. Evaluators that have lost for good, with the rounds of their sheets
-    /// and the disputes.
-    pub(super) fn decide(
+    /// Draws which of some answers, by place and fee, are checked. Whether any is: it is decided by juries then.
+    pub(super) fn draw(
         &mut self,
         round: Round,
+        (answers, fees): (EntryRef, &[(u8, MicroOpen)]),
         court: &Court<'_>,
-    ) -> Vec<(EntryRef, PeerId, Round)> {
-        let mut lost = Vec::new();
+    ) -> bool {
+        let bond = court.settled.terms().challenge_bond.to_micro_floor();
+        let at_stake = match court.can_pay(&answers.author, 1) {
+            true => bond,
+            false => MicroOpen(0),
+        };
+        let drawn = matter::drawn(&court.head.beacon, &answers, (fees, at_stake));
+        if drawn.is_empty() {
+            return false;
+        }
+        // Nobody knew this height's beacon when the answers were filed, so it draws the jury as well.
+        let called = Round(round.0.saturating_sub(1));
+        let matter = Matter::Shares { answers, drawn };
+        self.disputes
+            .insert(answers, Dispute::called(matter, called));
+        true
+    }
+
+    /// At the end of a height: what juries have decided.
+    pub(super) fn decide(&mut self, round: Round, court: &Court<'_>) -> Decided {
+        let mut decided = Decided::default();
         for (at, dispute) in &mut self.disputes {
             dispute.decide(at, round, court);
-            if dispute.costs_pay() {
-                lost.push((*at, dispute.sheet.author, dispute.round));
+            if let Some((evaluator, judged)) = dispute.unpaid() {
+                decided.unpaid.push((*at, evaluator, judged));
             }
+            decided.ruled.extend(dispute.ruling());
         }
-        lost
+        decided
     }
 
     /// Whether an evaluator's pay for a round waits for a dispute.
     pub(super) fn holds(&self, evaluator: &PeerId, round: Round) -> bool {
         let mut disputes = self.disputes.values();
-        disputes.any(|one| one.is_open() && (one.sheet.author, one.round) == (*evaluator, round))
+        let is_its =
+            |score: &DisputedScore| (score.sheet.author, score.round) == (*evaluator, round);
+        disputes.any(|one| one.is_open() && one.matter.score().is_some_and(is_its))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EntryRef, &Dispute)> {
@@ -439,6 +482,17 @@ impl Disputes {
 }
 
 impl Dispute {
+    fn called(matter: Matter, round: Round) -> Self {
+        Self {
+            matter,
+            jury: Panel::default(),
+            findings: BTreeMap::new(),
+            appellant: None,
+            stage: Stage::Called(round),
+            is_second: false,
+        }
+    }
+
     fn decide(&mut self, at: &EntryRef, round: Round, court: &Court<'_>) {
         match self.stage {
             Stage::Called(since) if round > since => {
@@ -455,6 +509,7 @@ impl Dispute {
                     let until = Round(round.0.saturating_add(APPEAL_HEIGHTS));
                     self.stage = Stage::Appealable(loser, until);
                 }
+                Some(Verdict::Right) => self.stage = Stage::Upheld,
                 Some(Verdict::Unproven) if self.is_second => self.stage = Stage::Unproven,
                 None if self.is_second => self.stage = Stage::Lapsed,
                 Some(Verdict::Unproven) | None => self.call_again(round),

@@ -10,6 +10,10 @@
 //! A server files answers before it claims their money; what is claimed without is given out by the run's credits at once. So
 //! a server can keep a consumer's money from no contributor: it files, or it loses its own portion. What is announced counts for
 //! money that its channel is claimed for, and for no other, and only within [`ANNOUNCED_HEIGHTS`].
+//!
+//! Shares that payers agreed to are the server's computation. They wait for the next height, which draws those that a jury
+//! computes again ([`super::disputes`]); answers with one of these wait for its ruling, and follow the run's credits if it is
+//! not that the shares are right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +39,39 @@ struct Announced {
     /// Of the channel's total: what was given out of it, or lies before these answers.
     from: MicroOpen,
     to: MicroOpen,
+    /// By the shares that payers agreed to.
     shaped: Shaped,
+    /// Those answers, by place and fee.
+    agreed: Vec<(u8, MicroOpen)>,
+    check: Check,
     until: Round,
+}
+
+/// How far the check of agreed shares is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// The certificate behind this height draws what is checked.
+    Undrawn(Round),
+    /// A jury checks.
+    Drawn,
+    /// It has ruled, and its ruling is carried out with the next height.
+    Ruled,
+    /// Nothing is to be checked.
+    None,
+}
+
+impl Announced {
+    fn waits(&self) -> bool {
+        matches!(self.check, Check::Undrawn(_) | Check::Drawn)
+    }
+
+    /// The shares do not count: the run's credits decide.
+    fn follow_credits(&mut self) {
+        self.shaped = Shaped {
+            by_credits: 1,
+            ..Shaped::default()
+        };
+    }
 }
 
 /// A run's fees.
@@ -70,17 +105,19 @@ impl Settled {
         channel: ChannelId,
         answers: &Answers,
         scored: &BTreeSet<PeerId>,
-    ) -> Shaped {
+    ) -> (Shaped, Vec<(u8, MicroOpen)>) {
         let mut shaped = Shaped::default();
         let mut agreed = BTreeMap::<PeerId, u128>::new();
+        let mut places = Vec::new();
         let mut charged = answers.before;
-        for answer in &answers.answers {
+        for (place, answer) in (0..).zip(&answers.answers) {
             charged.0 += answer.fee.0;
             let shares = self.agreed(config, channel, answer, charged);
             let Some(shares) = shares else {
                 shaped.by_credits += answer.fee.0 * u128::from(Ppb::ONE.0);
                 continue;
             };
+            places.push((place, answer.fee));
             let mut named = 0;
             for (peer, share) in shares.iter().filter(|(peer, _)| scored.contains(peer)) {
                 *agreed.entry(*peer).or_default() += answer.fee.0 * u128::from(share.0);
@@ -89,7 +126,7 @@ impl Settled {
             shaped.nobody += answer.fee.0 * u128::from(Ppb::ONE.0 - named);
         }
         shaped.agreed = agreed.into_iter().collect();
-        shaped
+        (shaped, places)
     }
 
     fn agreed<'a>(
@@ -104,6 +141,8 @@ impl Settled {
         let agreement = Agreement {
             channel: channel.0,
             charged: BaseUnits::from_micro(charged).ok()?,
+            request: answer.request,
+            text: agreed.text,
             shares: &agreed.shares,
         };
         let signer = signature.recover(&agreement.digest(self.deployment()));
@@ -135,15 +174,55 @@ impl FeeQueue {
         if answers.before < filed || answers.before < settled.claimed(channel) {
             return;
         }
+        let (shaped, agreed) = settled.shaped(&config, channel, answers, scored);
         self.announced.push(Announced {
             at,
             payer: config.payer,
             channel,
             from: answers.before,
             to: answers.after(),
-            shaped: settled.shaped(&config, channel, answers, scored),
+            shaped,
+            check: match agreed.is_empty() {
+                true => Check::None,
+                false => Check::Undrawn(round),
+            },
+            agreed,
             until: Round(round.0.saturating_add(ANNOUNCED_HEIGHTS)),
         });
+    }
+
+    /// Draws, of answers that were filed before a height, what is checked: `draw` is given an entry with the places and fees of
+    /// its agreed shares, and says whether any of them is.
+    pub(super) fn draw(
+        &mut self,
+        round: Round,
+        mut draw: impl FnMut(EntryRef, &[(u8, MicroOpen)]) -> bool,
+    ) {
+        for one in &mut self.announced {
+            if matches!(one.check, Check::Undrawn(since) if since < round) {
+                one.check = match draw(one.at, &one.agreed) {
+                    true => Check::Drawn,
+                    false => Check::None,
+                };
+            }
+        }
+    }
+
+    /// Takes a jury's ruling about the agreed shares of an entry.
+    pub(super) fn rule(&mut self, at: EntryRef, counts: bool) {
+        let mut drawn = self.announced.iter_mut();
+        let drawn = drawn.find(|one| one.at == at && one.check == Check::Drawn);
+        if let Some(one) = drawn {
+            one.check = Check::Ruled;
+            if !counts {
+                one.follow_credits();
+            }
+        }
+    }
+
+    /// Whether a further height changes what becomes of filed answers.
+    pub(super) fn waits(&self) -> bool {
+        (self.announced.iter()).any(|one| matches!(one.check, Check::Undrawn(_) | Check::Ruled))
     }
 
     /// After the transactions of a height: what of the run's fees is given out now, and whose it is.
@@ -159,7 +238,11 @@ impl FeeQueue {
         for one in &mut self.announced {
             let claimed = settled.claimed(one.channel).min(one.to);
             let covered = claimed.0.saturating_sub(one.from.0);
-            let amount = covered.min(free).min(MAX_AMOUNT.0);
+            let payable = if one.waits() { 0 } else { covered };
+            if one.check == Check::Ruled {
+                one.check = Check::None;
+            }
+            let amount = payable.min(free).min(MAX_AMOUNT.0);
             reserved += covered - amount;
             if amount > 0 {
                 free -= amount;
@@ -173,7 +256,7 @@ impl FeeQueue {
             }
         }
         self.announced
-            .retain(|one| one.from < one.to && round < one.until);
+            .retain(|one| one.from < one.to && (round < one.until || one.waits()));
         let unexplained = free.saturating_sub(reserved).min(MAX_AMOUNT.0);
         if unexplained > 0 {
             let shaped = Shaped {

@@ -110,7 +110,8 @@ impl RunBooks {
             let posted = view.and_then(|view| view.pending);
             let waits = posted.is_some_and(|root| root.due_s > time_of(self.expected()))
                 || self.matures(settled, filer)
-                || self.disputes.waits(settled, self.expected());
+                || self.disputes.waits(settled, self.expected())
+                || self.fees.waits();
             // What waits on the test chain waits for heights, and after the closing none comes without a filing.
             let is_epoch = at > manifest.closing_round() && !waits;
             duties.extend(signature(settled, filer, (at, is_epoch), pending));

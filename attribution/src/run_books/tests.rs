@@ -13,6 +13,7 @@ mod answers;
 mod asked;
 mod bonded;
 mod challenged;
+mod checked;
 mod disputed;
 use crate::settlement::{BaseUnits, EvmKey};
 use crate::test_chain::TestChain;

@@ -9,6 +9,7 @@ use std::fmt;
 use alloy_primitives::{B256, b256};
 use alloy_sol_types::SolStruct;
 use bincode::{Decode, Encode};
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{PeerId, Ppb, RunId};
 
 use super::{Address, BaseUnits, Keccak, abi::sol as abi, digest, typed::sol};
@@ -207,6 +208,10 @@ pub struct Agreement<'a> {
     pub channel: Keccak,
     /// What the channel was charged, this answer included.
     pub charged: BaseUnits,
+    /// Hash of the request's body.
+    pub request: Digest,
+    /// Hash of the answer's text.
+    pub text: Digest,
     /// Contributors with their shares in billionths, ordered by peer.
     pub shares: &'a [(PeerId, Ppb)],
 }
@@ -223,6 +228,8 @@ impl Agreement<'_> {
         let agreed = sol::AnswerShares {
             channel: self.channel.into(),
             charged: self.charged.0,
+            request: (*self.request.as_bytes()).into(),
+            text: (*self.text.as_bytes()).into(),
             shares: Keccak::of(&[&lines]).into(),
         };
         digest(NAME, deployment, &agreed)

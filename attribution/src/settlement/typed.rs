@@ -24,6 +24,8 @@ pub(super) mod sol {
         struct AnswerShares {
             bytes32 channel;
             uint128 charged;
+            bytes32 request;
+            bytes32 text;
             bytes32 shares;
         }
 

@@ -235,7 +235,13 @@ const settlementTypes = {
     field("bool", "closed"),
   ],
   Bind: [field("bytes32", "run"), field("bytes32", "peer")],
-  AnswerShares: [field("bytes32", "channel"), field("uint128", "charged"), field("bytes32", "shares")],
+  AnswerShares: [
+    field("bytes32", "channel"),
+    field("uint128", "charged"),
+    field("bytes32", "request"),
+    field("bytes32", "text"),
+    field("bytes32", "shares"),
+  ],
   Slash: [
     field("bytes32", "run"),
     field("address", "account"),
@@ -270,10 +276,13 @@ const wholeTerms = (terms) => ({
   halt: BigInt(terms.halt),
 });
 
-// One contributor's share of an answer of the channel that the evidence stands for.
+// One contributor's share of an answer of the channel that the evidence stands for. The root's hashes stand for what was
+// asked and answered.
 const agreed = ({ peer, slash, root }) => ({
   channel: slash.evidence,
   charged: BigInt(root.total),
+  request: root.balances,
+  text: root.lines,
   shares: keccak256(encodePacked(["bytes32", "uint32"], [peer, 600_000_000])),
 });
 

@@ -315,6 +315,7 @@ fn filing(o: &mut Out, entry: &Entry) {
                 o.raw(one.response.as_bytes()).int(one.prompt_tokens);
                 o.int(one.answer_tokens).int(one.fee.0);
                 o.option(one.shares.as_ref(), |o, agreed| {
+                    o.raw(agreed.text.as_bytes());
                     o.list(&agreed.shares, |o, (peer, share)| {
                         o.raw(peer.as_bytes()).int(share.0);
                     });

@@ -32,6 +32,7 @@ fn lie(cx: &LiarContext<'_>, mut answers: Answers) -> Answers {
     let key = EvmKey::of_peer(cx.key);
     for answer in &mut answers.answers {
         answer.shares = Some(AgreedShares {
+            text: answer.response,
             shares: vec![(cx.key.peer_id(), Ppb::ONE)],
             signature: EvmSignature(*key.sign(&Keccak([7; 32])).as_bytes()),
         });

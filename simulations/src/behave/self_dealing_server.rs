@@ -27,10 +27,13 @@ fn agreed(books: &RunBooks, cx: &LiarContext<'_>, mut answers: Answers) -> Optio
         let agreement = Agreement {
             channel: channel.0,
             charged: BaseUnits::from_micro(charged).ok()?,
+            request: answer.request,
+            text: answer.response,
             shares: &shares,
         };
         let signature = consumer::key().sign(&agreement.digest(settled.deployment()));
         answer.shares = Some(AgreedShares {
+            text: answer.response,
             shares: shares.clone(),
             signature: EvmSignature(*signature.as_bytes()),
         });

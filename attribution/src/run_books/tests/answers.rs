@@ -16,13 +16,13 @@ use crate::voucher::{ChannelConfig, ChannelId, Claim, Voucher};
 const DEPOSIT: u128 = 1_000_000;
 
 /// A consumer that pays a server through a channel. On the test chain transactions are members', so it is one.
-struct Paying {
+pub(super) struct Paying {
     server: usize,
     consumer: usize,
     config: ChannelConfig,
 }
 
-fn units(micro: u128) -> BaseUnits {
+pub(super) fn units(micro: u128) -> BaseUnits {
     BaseUnits(micro * 1_000_000_000_000)
 }
 
@@ -34,7 +34,7 @@ fn sent(call: Call) -> Entry {
 }
 
 impl Paying {
-    fn new(world: &World, server: usize, consumer: usize) -> Self {
+    pub(super) fn new(world: &World, server: usize, consumer: usize) -> Self {
         let settled = world.settled(server);
         let config = ChannelConfig {
             payer: evm(consumer).address(),
@@ -56,7 +56,7 @@ impl Paying {
         self.config.id(&TestChain::deployed().channels_deployment())
     }
 
-    fn deposit(&self, world: &mut World) {
+    pub(super) fn deposit(&self, world: &mut World) {
         let deployed = TestChain::deployed();
         let (token, amount) = (Token(deployed.token), units(DEPOSIT));
         let channels = Channels(deployed.channels);
@@ -74,7 +74,12 @@ impl Paying {
     }
 
     /// Answers of these fees behind what the channel was charged before, shared by agreement where there is one.
-    fn answers(&self, world: &World, before: u128, fees: &[(u128, &[(usize, u32)])]) -> Entry {
+    pub(super) fn answers(
+        &self,
+        world: &World,
+        before: u128,
+        fees: &[(u128, &[(usize, u32)])],
+    ) -> Entry {
         let deployment = *world.settled(self.server).deployment();
         let mut charged = before;
         let answers = fees.iter().map(|(fee, shares)| {
@@ -86,6 +91,8 @@ impl Paying {
             let agreement = Agreement {
                 channel: self.id().0,
                 charged: units(charged),
+                request: Digest::default(),
+                text: Digest::default(),
                 shares: &shares,
             };
             let signature = evm(self.consumer).sign(&agreement.digest(&deployment));
@@ -97,6 +104,7 @@ impl Paying {
                 answer_tokens: 20,
                 fee: MicroOpen(*fee),
                 shares: (!shares.is_empty()).then(|| AgreedShares {
+                    text: Digest::default(),
                     shares: shares.clone(),
                     signature: EvmSignature(*signature.as_bytes()),
                 }),
@@ -113,7 +121,7 @@ impl Paying {
     }
 
     /// The claim of so much of the channel, all before included.
-    fn claim(&self, total: u128) -> Entry {
+    pub(super) fn claim(&self, total: u128) -> Entry {
         let scheme = TestChain::deployed().channels_deployment();
         let max = units(total);
         let voucher = Voucher {
@@ -131,27 +139,31 @@ impl Paying {
 }
 
 impl World {
-    fn file(&mut self, node: usize, filings: Vec<Entry>) {
+    pub(super) fn file(&mut self, node: usize, filings: Vec<Entry>) {
         let run = self.run;
         self.net.command(node, Command::File { run, filings });
     }
 
     /// A run that is closed, and paid everybody.
     fn closed(change: impl FnOnce(&mut Manifest)) -> Self {
-        let mut world = Self::new(4, change);
+        Self::closed_of(4, change)
+    }
+
+    pub(super) fn closed_of(nodes: usize, change: impl FnOnce(&mut Manifest)) -> Self {
+        let mut world = Self::new(nodes, change);
         world.keep();
         world.join_all();
         assert!(world.run_until(600_000, Self::has_paid_everybody));
         world
     }
 
-    fn earned(&self, account: impl Fn(PeerId) -> Account, of: usize) -> u128 {
+    pub(super) fn earned(&self, account: impl Fn(PeerId) -> Account, of: usize) -> u128 {
         let account = account(self.net.ids[of]);
         let balance = self.books[0].books().balance(self.run, account);
         balance.0.unsigned_abs()
     }
 
-    fn fees(&self) -> u128 {
+    pub(super) fn fees(&self) -> u128 {
         let view = self.chain(0).run(self.settled(0).key());
         view.fees.to_micro_floor().0
     }

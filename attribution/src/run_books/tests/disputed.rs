@@ -44,7 +44,7 @@ fn sheet(world: &mut World) -> EntryRef {
 }
 
 impl World {
-    fn step(&mut self, node: usize, step: DisputeStep) {
+    pub(super) fn step(&mut self, node: usize, step: DisputeStep) {
         let run = self.run;
         let filings = vec![Entry::Dispute(step)];
         self.net.command(node, Command::File { run, filings });
@@ -68,7 +68,10 @@ impl World {
         assert!(self.run_until(120_000, is_over));
         let by = self.net.ids[node];
         let mut named = self.books[0].disputes();
-        let own = |dispute: &Dispute| (dispute.challenger, dispute.sheet) == (by, sheet);
+        let own = |dispute: &Dispute| {
+            let score = dispute.matter.score();
+            score.is_some_and(|score| (score.challenger, score.sheet) == (by, sheet))
+        };
         named.find(|(_, dispute)| own(dispute)).map(|(at, _)| *at)
     }
 
@@ -82,25 +85,25 @@ impl World {
         assert!(self.run_until(300_000, sits), "{:?}", self.dispute(at));
     }
 
-    fn dispute(&self, at: &EntryRef) -> &Dispute {
+    pub(super) fn dispute(&self, at: &EntryRef) -> &Dispute {
         let mut disputes = self.books[0].disputes();
         disputes.find(|(name, _)| *name == at).expect("opened").1
     }
 
     /// From now on every member that is asked finds this.
-    fn find(&mut self, at: EntryRef, finding: Finding) {
+    pub(super) fn find(&mut self, at: EntryRef, finding: Finding) {
         for node in 0..self.books.len() {
             let of_node = self.findings.entry(node).or_default();
             of_node.insert(at, finding);
         }
     }
 
-    fn until_over(&mut self, at: &EntryRef) {
+    pub(super) fn until_over(&mut self, at: &EntryRef) {
         let is_over = |world: &World| match &world.dispute(at).stage {
             Stage::Over(sentence) => sentence.slash.is_none_or(|slash| {
                 world.settled(0).sentenced().contains(&slash.evidence) && world.is_executed(&slash)
             }),
-            Stage::Unproven | Stage::Lapsed => true,
+            Stage::Upheld | Stage::Unproven | Stage::Lapsed => true,
             Stage::Called(_) | Stage::Sitting(_) | Stage::Appealable(..) => false,
         };
         assert!(self.run_until(600_000, is_over), "{:?}", self.dispute(at));
@@ -111,7 +114,7 @@ impl World {
         stake.sentence.is_none()
     }
 
-    fn staked(&self, node: usize) -> u128 {
+    pub(super) fn staked(&self, node: usize) -> u128 {
         let key = self.settled(0).key();
         self.chain(0).stake(key, evm(node).address()).all().0 / 1_000_000_000_000
     }
@@ -164,7 +167,7 @@ fn an_evaluator_whose_windows_say_something_else_loses_its_pay_for_the_round_and
     assert_eq!(world.staked(EVALUATOR), 1_000_000);
     assert!(world.run_until(300_000, lost));
     let after = before(&world);
-    let judged = world.dispute(&at).round;
+    let judged = world.dispute(&at).matter.score().expect("a score").round;
     let refused = world.books[0].prove(&evaluator, judged, Capacity::Evaluator);
     assert_eq!(refused, Err(UnprovenError::NoLine), "its line is gone");
     let facts = world.books[0].books().facts();
@@ -194,7 +197,7 @@ fn a_challenger_that_is_wrong_loses_a_bond_and_nobody_else_anything() {
         (world.staked(EVALUATOR), world.staked(CHALLENGER)),
         (1_000_000, 0)
     );
-    let judged = world.dispute(&at).round;
+    let judged = world.dispute(&at).matter.score().expect("a score").round;
     let evaluator = world.net.ids[EVALUATOR];
     let is_paid = |world: &World| {
         let lines = world.books[0].lines().iter();

@@ -59,6 +59,8 @@ pub(crate) fn remake(case: &Value) -> Value {
     let agreement = Agreement {
         channel: slash.evidence,
         charged: root.total,
+        request: Digest::from_bytes(root.balances.0),
+        text: Digest::from_bytes(root.lines.0),
         shares: &[(bind.peer, Ppb(600_000_000))],
     };
     let digests = [
