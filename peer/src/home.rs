@@ -145,6 +145,11 @@ impl HomePaths {
     pub fn allowances(&self) -> PathBuf {
         self.root.join("allowances")
     }
+
+    /// What is kept of the channels through which this peer's server is paid.
+    pub fn channels(&self) -> PathBuf {
+        self.allowances().join("channels")
+    }
     /// Transactions of this peer's account on a real chain that are not final.
     pub fn chain(&self) -> PathBuf {
         self.root.join("chain")

@@ -1,14 +1,17 @@
-//! Jury duty: scores the windows of disputed sheets again, and shows this peer's own to juries.
+//! Jury duty: scores the windows of disputed sheets again, computes drawn shares of answers again, and shows juries what this
+//! peer's own word was made of.
 //!
 //! ```text
-//!   books: a jury with this peer sits ──► Summons ──► evaluator's daemon (Shower) ──► windows with their proofs
-//!                                                                                       │ scored again here
+//!   books: a jury with this peer sits ──► Summons ──► the other's daemon (Shower) ──► windows with their proofs, or what was said
+//!                                                                                       │ computed again here
 //!   books ◄── Dispute::Find ◄── keeper ◄── finding ◄────────────────────────────────────┘
 //! ```
 //!
-//! A juror that lacks the base or an update finds nothing: what it cannot know is held against nobody. An evaluator that is
-//! connected and shows nothing until the jury's time is nearly over, or that shows other windows than it committed to, has
-//! shown none; one that no connection leads to by then is said to be unreached, which costs pay and no stake.
+//! A juror that lacks the base or an update finds nothing: what it cannot know is held against nobody. Whoever is connected and
+//! shows nothing until the jury's time is nearly over, or shows other things than it committed to, has shown none; one that no
+//! connection leads to by then is said to be unreached, which costs pay and no stake.
+
+mod shares;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +19,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tributary_attribution::run_books::{Dispute, RunBooks, Stage};
+use tributary_attribution::run_books::{Dispute, DisputedScore, Matter, RunBooks, Stage};
 use tributary_ledger::holdout::{HoldoutProof, Judged};
 use tributary_ledger::{Archive, Remedy};
-use tributary_protocol::filing::Finding;
+use tributary_protocol::filing::{Answers, Finding};
 use tributary_protocol::id::{PeerId, Round, RunId};
-use tributary_protocol::limits::MAX_EVIDENCE_BYTES;
+use tributary_protocol::limits::{MAX_ANSWERS, MAX_EVIDENCE_BYTES};
 use tributary_protocol::node::Node;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::summons::Summons;
@@ -32,6 +35,7 @@ use crate::keeper::Keeper;
 use crate::net::{Net, Unanswered};
 use crate::progress::RunProgress;
 use crate::verify::{self, holdout};
+use shares::Shown;
 
 /// How often disputes are looked at.
 const EVERY: Duration = Duration::from_secs(2);
@@ -59,9 +63,7 @@ async fn archived<R: Send + 'static>(
 /// A dispute that this peer judges.
 struct Duty {
     at: EntryRef,
-    evaluator: PeerId,
-    round: Round,
-    peer: PeerId,
+    matter: Matter,
     /// Heights that the jury still has.
     left: u32,
 }
@@ -74,11 +76,17 @@ impl Duty {
         let is_due = dispute.jury.contains(me) && !dispute.findings.contains_key(me);
         is_due.then_some(Self {
             at: *at,
-            evaluator: dispute.sheet.author,
-            round: dispute.round,
-            peer: dispute.peer,
+            matter: dispute.matter.clone(),
             left: until.0.saturating_sub(books.expected().0),
         })
+    }
+
+    /// What it is about, for people.
+    fn subject(&self) -> String {
+        match self.matter.score() {
+            Some(score) => format!("a dispute about round {}", score.round),
+            None => format!("a check of shares of {}", self.matter.author().short()),
+        }
     }
 }
 
@@ -153,10 +161,15 @@ impl Juror {
             }
             match self.judge(run, &duty).await {
                 Ok(finding) => {
+                    let what = if duty.matter.score().is_some() {
+                        "score"
+                    } else {
+                        "answer"
+                    };
                     tracing::info!(
-                        "run {}: as a juror of a dispute about round {} this peer found that the score {}",
+                        "run {}: as a juror of {} this peer found that the {what} {}",
                         run.short(),
-                        duty.round,
+                        duty.subject(),
                         says(finding)
                     );
                     self.keeper.find(run, duty.at, finding).await;
@@ -164,9 +177,9 @@ impl Juror {
                 Err(Unknown::Later) => {}
                 Err(Unknown::Never(why)) => {
                     tracing::warn!(
-                        "run {}: this peer is a juror of a dispute about round {} and cannot judge it: {why}",
+                        "run {}: this peer is a juror of {} and cannot judge it: {why}",
                         run.short(),
-                        duty.round
+                        duty.subject()
                     );
                     self.given_up.insert(duty.at, why);
                 }
@@ -175,47 +188,80 @@ impl Juror {
     }
 
     async fn judge(&self, run: RunId, duty: &Duty) -> Result<Finding, Unknown> {
-        let proof = match self.summon(run, duty).await {
-            Ok(proof) => proof,
-            // What was shown is no proof, or nothing is shown to a neighbour whose time is nearly over.
-            Err(Refusal::Unreadable) => return Ok(Finding::Unshown),
-            Err(Refusal::Silent) if duty.left <= 1 => return Ok(Finding::Unshown),
-            Err(Refusal::Apart) if duty.left <= 1 => return Ok(Finding::Unreached),
-            Err(Refusal::Silent | Refusal::Apart) => return Err(Unknown::Later),
+        let found = match duty.matter.score() {
+            Some(score) => self.judge_score(run, duty, score).await,
+            None => self.judge_shares(run, duty).await,
         };
-        let (wanted_run, round, evaluator) = (run.to_string(), duty.round.0, duty.evaluator);
-        let is_asked = (proof.run == wanted_run && proof.round == round)
-            && proof.evaluator == evaluator.to_string();
+        found.unwrap_or_else(|refusal| match refusal {
+            // What was shown is no proof, or nothing is shown to a neighbour whose time is nearly over.
+            Refusal::Unreadable => Ok(Finding::Unshown),
+            Refusal::Silent if duty.left <= 1 => Ok(Finding::Unshown),
+            Refusal::Apart if duty.left <= 1 => Ok(Finding::Unreached),
+            Refusal::Silent | Refusal::Apart => Err(Unknown::Later),
+        })
+    }
+
+    async fn judge_score(
+        &self,
+        run: RunId,
+        duty: &Duty,
+        score: &DisputedScore,
+    ) -> Result<Result<Finding, Unknown>, Refusal> {
+        let proof = self.windows(run, duty).await?;
+        let is_asked = (proof.run == run.to_string() && proof.round == score.round.0)
+            && proof.evaluator == score.sheet.author.to_string();
         if !is_asked {
-            return Ok(Finding::Unshown);
+            return Ok(Ok(Finding::Unshown));
         }
-        let peer = duty.peer;
+        let peer = score.peer;
         let judged = archived(&self.requests, &self.home, move |archive, home| {
             holdout::judge(archive, home, &proof, &peer)
         });
-        match judged.await {
+        Ok(match judged.await {
             Some(Ok(Judged::Unknown(why))) => Err(Unknown::Never(why)),
             Some(Ok(judged)) => judged.finding().ok_or(Unknown::Later),
             Some(Err(why)) if why.is_wrong() => Ok(Finding::Unshown),
             Some(Err(why)) => Err(Unknown::Never(why.to_string())),
             None => Err(Unknown::Later),
-        }
+        })
     }
 
-    /// Has the evaluator show all drawn windows, some with each answer.
-    async fn summon(&self, run: RunId, duty: &Duty) -> Result<HoldoutProof, Refusal> {
-        if duty.evaluator == self.keeper.peer() {
+    async fn judge_shares(
+        &self,
+        run: RunId,
+        duty: &Duty,
+    ) -> Result<Result<Finding, Unknown>, Refusal> {
+        let shown = self.said(run, duty).await?;
+        let matter = duty.matter.clone();
+        let judged = archived(&self.requests, &self.home, move |archive, home| {
+            shares::judge((archive, home), (run, &matter), &shown)
+        });
+        Ok(match judged.await {
+            Some(judged) => judged.map_err(Unknown::Never),
+            None => Err(Unknown::Later),
+        })
+    }
+
+    /// Has whose word is judged show more of what it was made of, from a place on.
+    async fn summon(&self, run: RunId, duty: &Duty, from: usize) -> Result<Vec<u8>, Refusal> {
+        let author = duty.matter.author();
+        if author == self.keeper.peer() {
             return Err(Refusal::Apart);
         }
+        let summons = Summons::new(run, duty.at, from as u32);
+        let answer = self.net.ask(author, summons.encode()).await;
+        answer.map_err(|why| match why {
+            Unanswered::Apart => Refusal::Apart,
+            Unanswered::Silent(_) => Refusal::Silent,
+        })
+    }
+
+    /// All drawn windows, some with each answer.
+    async fn windows(&self, run: RunId, duty: &Duty) -> Result<HoldoutProof, Refusal> {
         let mut whole: Option<HoldoutProof> = None;
         loop {
             let from = whole.as_ref().map_or(0, |proof| proof.drawn.len());
-            let summons = Summons::new(run, duty.at, from as u32);
-            let answer = self.net.ask(duty.evaluator, summons.encode()).await;
-            let bytes = answer.map_err(|why| match why {
-                Unanswered::Apart => Refusal::Apart,
-                Unanswered::Silent(_) => Refusal::Silent,
-            })?;
+            let bytes = self.summon(run, duty, from).await?;
             let mut part: HoldoutProof =
                 serde_json::from_slice(&bytes).map_err(|_| Refusal::Unreadable)?;
             let is_last = part.drawn.is_empty();
@@ -229,9 +275,24 @@ impl Juror {
             }
         }
     }
+
+    /// What was said in all drawn answers.
+    async fn said(&self, run: RunId, duty: &Duty) -> Result<Shown, Refusal> {
+        let mut whole = Shown::default();
+        loop {
+            let bytes = self.summon(run, duty, whole.answers.len()).await?;
+            let mut part: Shown =
+                serde_json::from_slice(&bytes).map_err(|_| Refusal::Unreadable)?;
+            let is_last = part.answers.is_empty();
+            whole.answers.append(&mut part.answers);
+            if is_last || whole.answers.len() > MAX_ANSWERS {
+                return Ok(whole);
+            }
+        }
+    }
 }
 
-/// Why there are no windows.
+/// Why nothing is shown.
 enum Refusal {
     Apart,
     Silent,
@@ -247,7 +308,7 @@ fn says(finding: Finding) -> &'static str {
     }
 }
 
-/// Shows juries the windows of this peer's own sheets.
+/// Shows juries the windows of this peer's own sheets, and what was said in its server's own answers.
 pub(crate) struct Shower {
     keeper: Keeper,
     requests: mpsc::WeakSender<Request<Node>>,
@@ -260,12 +321,41 @@ impl Shower {
     /// What a juror is shown; nothing is said to anybody else.
     pub(crate) async fn answer(&mut self, from: PeerId, summons: Summons) -> Option<Vec<u8>> {
         let (me, run, at) = (self.keeper.peer(), summons.run, summons.dispute);
-        let round = self.keeper.with_books(&run, |books| {
+        let matter = self.keeper.with_books(&run, |books| {
             let mut disputes = books.disputes();
             let (_, dispute) = disputes.find(|(name, _)| **name == at)?;
             let sits = matches!(dispute.stage, Stage::Sitting(_)) && dispute.jury.contains(&from);
-            (sits && dispute.sheet.author == me).then_some(dispute.round)
+            (sits && dispute.matter.author() == me).then(|| dispute.matter.clone())
         })?;
+        match matter.score() {
+            Some(score) => self.windows((run, at, score.round), summons.from).await,
+            None => self.said(run, matter, summons.from).await,
+        }
+    }
+
+    async fn said(&self, run: RunId, matter: Matter, from: u32) -> Option<Vec<u8>> {
+        let keeper = self.keeper.clone();
+        let channel = move |answers: &Answers| {
+            keeper.with_books(&run, |books| {
+                let settled = books.settled()?;
+                let account = books.account(&keeper.peer())?;
+                let config = settled.channel_of(account, answers)?;
+                Some(config.id(&settled.channels()))
+            })
+        };
+        archived(&self.requests, &self.home, move |archive, home| {
+            shares::show((archive, home), (run, &matter), (channel, from as usize))
+        })
+        .await?
+    }
+
+    /// The windows of one of this peer's sheets.
+    async fn windows(
+        &mut self,
+        (run, at, round): (RunId, EntryRef, Round),
+        from: u32,
+    ) -> Option<Vec<u8>> {
+        let me = self.keeper.peer();
         let proof = match self.last.take() {
             Some((name, proof)) if name == at => proof,
             _ => {
@@ -285,7 +375,7 @@ impl Shower {
                 }
             }
         };
-        let part = part(&proof, summons.from as usize);
+        let part = part(&proof, from as usize);
         self.last = Some((at, proof));
         part
     }

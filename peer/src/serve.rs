@@ -31,9 +31,11 @@ pub mod gateway;
 mod head;
 pub mod openapi;
 mod quote;
+pub(crate) mod reading;
 mod refusal;
 mod responses;
 mod routes;
+pub(crate) mod said;
 mod shares;
 mod stream;
 pub mod till;
@@ -49,9 +51,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tributary_engine::base::BaseInfo;
 use tributary_engine::chat::ChatTemplate;
-use tributary_engine::{Base, Engine, EngineOptions, LoadedAdapter, Precision, Vocabulary};
+use tributary_engine::{Base, Engine, EngineOptions, LoadedAdapter, Precision};
 
 pub use refusal::{ErrorBody, ErrorFields, Refusal};
 
@@ -62,6 +63,7 @@ use channels::{ChannelOptions, Channels};
 use connection::MOST_CONNECTIONS;
 use folder::DiskError;
 use gate::Gate;
+use reading::Reading;
 use shares::Desk;
 use till::Till;
 use worker::Worker;
@@ -139,11 +141,7 @@ pub enum ServeError {
 
 /// What all requests are answered with.
 pub(crate) struct Shop {
-    info: BaseInfo,
-    template: Option<ChatTemplate>,
-    /// The base's tokens, for answers that keep a form.
-    vocabulary: Vocabulary,
-    ends: Arc<[u32]>,
+    reading: Reading,
     adapters: Adapters,
     worker: Worker,
     /// The engine's.
@@ -209,7 +207,7 @@ pub async fn start(mut options: ServeOptions) -> Result<Server, ServeError> {
     for (name, from) in &adapters {
         shop.adapters.load(name, from, false).await?;
     }
-    let model = shop.info.name.clone();
+    let model = shop.reading.info.name.clone();
     let shop = Arc::new(shop);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let (closing, is_closing) = watch::channel(false);
@@ -246,9 +244,6 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
     };
     let (engine, template) = loaded.map_err(|e| failed(e.to_string()))?;
     let info = engine.info().clone();
-    let ends: Arc<[u32]> = info.end_tokens().into();
-    let vocabulary = Vocabulary::new(&info.tokenizer, &ends, info.config.vocab);
-    let vocabulary = vocabulary.map_err(|e| failed(e.to_string()))?;
     let served = ServedBase {
         name: info.name.clone(),
         hash: info.hash,
@@ -273,10 +268,7 @@ fn open(options: ServeOptions, addr: SocketAddr) -> Result<Shop, ServeError> {
     let (worker, thread) = Worker::start(engine).map_err(ServeError::Thread)?;
     let desk = Desk::new(adapters.fetch().clone(), worker.is_busy());
     Ok(Shop {
-        ends,
-        info,
-        template,
-        vocabulary,
+        reading: Reading::new(info, template).map_err(failed)?,
         adapters,
         worker,
         thread,

@@ -1,7 +1,7 @@
-//! A run's disputes.
+//! A run's disputes, and its checks of shares.
 
 use serde::{Deserialize, Serialize};
-use tributary_attribution::run_books::{Dispute, RunBooks, Stage};
+use tributary_attribution::run_books::{Dispute, Matter, RunBooks, Stage};
 use tributary_protocol::filing::Finding;
 use tributary_protocol::id::{PeerId, Round};
 use tributary_protocol::round::EntryRef;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::books::{AccountSignature, by_account};
 
-/// A run's disputes about score sheets.
+/// A run's disputes about score sheets, and checks of the shares of answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DisputesView {
     /// The run.
@@ -22,22 +22,18 @@ pub struct DisputesView {
     pub disputable: Vec<SheetView>,
 }
 
-/// One dispute.
+/// One dispute, or one check of shares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DisputeView {
     /// Its id.
     pub id: String,
-    /// The round that the sheet judges.
-    pub round: u32,
-    /// Who made the sheet.
-    pub evaluator: String,
-    /// Whose score is disputed.
-    pub peer: String,
-    /// What the challenger says of it.
-    pub reason: String,
-    /// Who opened it.
-    pub challenger: String,
-    /// `called`, `sitting`, `appealable`, `over`, `unproven` or `lapsed`.
+    /// Whose word a jury recomputes: the evaluator's that made the sheet, or the server's that filed the answers.
+    pub author: String,
+    /// The score, if one is disputed.
+    pub score: Option<DisputedScoreView>,
+    /// Places of answers in the entry that this id names, of whose shares the check is; counted from 0.
+    pub answers: Vec<u8>,
+    /// `called`, `sitting`, `appealable`, `over`, `upheld`, `unproven` or `lapsed`.
     pub stage: String,
     /// Until which height the jury sits, or the loser may appeal.
     pub until: Option<u32>,
@@ -49,6 +45,19 @@ pub struct DisputeView {
     pub sentence: Option<SentenceView>,
     /// Who judges, or judged last.
     pub jury: Vec<JurorView>,
+}
+
+/// A score that somebody disputes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DisputedScoreView {
+    /// The round that the sheet judges.
+    pub round: u32,
+    /// Whose score is disputed.
+    pub peer: String,
+    /// What the challenger says of it.
+    pub reason: String,
+    /// Who opened the dispute.
+    pub challenger: String,
 }
 
 /// What the loser of a dispute pays out of its stake, as the contract's `slash` takes it.
@@ -122,6 +131,7 @@ fn view((at, dispute): (&EntryRef, &Dispute)) -> DisputeView {
         Stage::Sitting(until) => ("sitting", Some(*until), None, None),
         Stage::Appealable(loser, until) => ("appealable", Some(*until), Some(*loser), None),
         Stage::Over(sentence) => ("over", None, Some(sentence.loser), Some(sentence)),
+        Stage::Upheld => ("upheld", None, None, None),
         Stage::Unproven => ("unproven", None, None, None),
         Stage::Lapsed => ("lapsed", None, None, None),
     };
@@ -136,11 +146,17 @@ fn view((at, dispute): (&EntryRef, &Dispute)) -> DisputeView {
     });
     DisputeView {
         id: dispute_id(at),
-        round: dispute.round.0,
-        evaluator: dispute.sheet.author.to_string(),
-        peer: dispute.peer.to_string(),
-        reason: dispute.reason.clone(),
-        challenger: dispute.challenger.to_string(),
+        author: dispute.matter.author().to_string(),
+        score: dispute.matter.score().map(|score| DisputedScoreView {
+            round: score.round.0,
+            peer: score.peer.to_string(),
+            reason: score.reason.clone(),
+            challenger: score.challenger.to_string(),
+        }),
+        answers: match &dispute.matter {
+            Matter::Shares { drawn, .. } => drawn.clone(),
+            Matter::Score(_) => Vec::new(),
+        },
         stage: stage.to_owned(),
         until: until.map(|Round(height)| height),
         loser: loser.map(|peer| peer.to_string()),

@@ -1,4 +1,4 @@
-//! `tributary dispute ...`: scores that somebody holds to be wrong, and what juries say.
+//! `tributary dispute ...`: scores that somebody holds to be wrong, shares that were drawn to be checked, and what juries say.
 
 use std::fmt::Write as _;
 
@@ -82,21 +82,30 @@ fn describe(out: &mut String, dispute: &DisputeView) {
             ),
             None => format!("{loser} lost"),
         },
-        "unproven" => {
-            "most jurors could not reach the evaluator, so it is not paid for the round".to_owned()
-        }
+        "upheld" => "they are right, and count".to_owned(),
+        "unproven" => format!(
+            "most jurors could not reach {}, so its word pays nobody",
+            short(&dispute.author)
+        ),
         _ => "too few jurors said the same, so nobody pays".to_owned(),
     };
-    let _ = writeln!(
-        out,
-        "{}: the score of {} in round {} by {}\n  {} says: {}\n  {stage}",
-        short(&dispute.id),
-        short(&dispute.peer),
-        dispute.round,
-        short(&dispute.evaluator),
-        short(&dispute.challenger),
-        dispute.reason
-    );
+    let (id, author) = (short(&dispute.id), short(&dispute.author));
+    let _ = match &dispute.score {
+        Some(score) => writeln!(
+            out,
+            "{id}: the score of {} in round {} by {author}\n  {} says: {}",
+            short(&score.peer),
+            score.round,
+            short(&score.challenger),
+            score.reason
+        ),
+        None => writeln!(
+            out,
+            "{id}: shares of {} of {author}'s answers were drawn, and are computed again",
+            dispute.answers.len()
+        ),
+    };
+    let _ = writeln!(out, "  {stage}");
     for juror in &dispute.jury {
         let _ = writeln!(
             out,
@@ -111,7 +120,7 @@ fn describe(out: &mut String, dispute: &DisputeView) {
 
 #[cfg(test)]
 mod tests {
-    use tributary_ledger::view::disputes::{JurorView, SheetView};
+    use tributary_ledger::view::disputes::{DisputedScoreView, JurorView, SheetView};
 
     use super::*;
 
@@ -123,11 +132,13 @@ mod tests {
             expected: 9,
             disputes: vec![DisputeView {
                 id: format!("{}-0", id("d")),
-                round: 7,
-                evaluator: id("e"),
-                peer: id("c"),
-                reason: "twice what my windows say".to_owned(),
-                challenger: id("b"),
+                author: id("e"),
+                score: Some(DisputedScoreView {
+                    round: 7,
+                    peer: id("c"),
+                    reason: "twice what my windows say".to_owned(),
+                    challenger: id("b"),
+                }),
                 stage: "sitting".to_owned(),
                 until: Some(17),
                 jury: vec![JurorView {

@@ -22,9 +22,6 @@ use crate::serve::gateway::{Gateway, GatewayOptions};
 use crate::serve::till::{Open, Till};
 use crate::terminal::{Failure, note};
 
-/// Where channels are kept, in the folder of allowances.
-const CHANNELS: &str = "channels";
-
 /// `gateway/1`: the gateway is ready.
 #[derive(Serialize)]
 pub(super) struct Ready {
@@ -140,7 +137,7 @@ fn read(file: &Path, what: &str) -> Result<String, Failure> {
 
 /// How answers of adapters are paid whose runs take pay on their chain.
 pub(super) fn channels(context: &Context, args: &PayArgs) -> Option<ChannelOptions> {
-    let folder = HomePaths::new(&context.home).allowances().join(CHANNELS);
+    let folder = HomePaths::new(&context.home).channels();
     args.is_paid().then(|| ChannelOptions {
         prices: prices(args),
         exposure: args.exposure,

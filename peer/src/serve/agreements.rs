@@ -1,8 +1,10 @@
 //! `POST /v1/agreements`: whoever paid for an answer says whose data shaped it.
 //!
 //! A server's word about shares counts for nothing in a run's books, because the server could name a friend; the payer's does.
-//! So a client that was told shares, and believes them, signs them with the key of its channel's vouchers. They go into the
-//! run's log with the answer, if they come before the server files it. Nothing here says that the shares are right.
+//! So a client that was told shares, and believes them, signs them with the key of its channel's vouchers, together with what
+//! it asked and what it read. They go into the run's log with the answer, if they come before the server files it. Nothing here
+//! says that the shares are right: a certificate draws some of them, and a jury computes those again from what the server
+//! keeps of the request and its answer ([`said`](super::said)).
 
 use std::sync::Arc;
 
@@ -10,23 +12,29 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Serialize;
-use tributary_attribution::settlement::{self, Address, BaseUnits, Keccak, Signature};
+use tributary_attribution::settlement::{self, Address, BaseUnits, EvmKey, Keccak, Signature};
 use tributary_attribution::voucher::ChannelId;
 use tributary_engine::json::Json;
+use tributary_engine::request::Consumer;
 use tributary_protocol::filing::{AgreedShares, EvmSignature};
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{MicroOpen, PeerId, Ppb};
 use tributary_protocol::limits;
 use utoipa::ToSchema;
 
 use super::fields::{Fields, wrong_kind};
 use super::refusal::{ErrorBody, json};
-use super::{Refusal, Shop, x402};
+use super::said::text_hash;
+use super::{Refusal, Shop, routes, shares, x402};
 
-/// What a payer agrees to. Signed as EIP-712's `AnswerShares(bytes32 channel,uint128 charged,bytes32 shares)` for the run's
-/// settlement contract (`Tributary Settlement`, version 1), where `shares` is the Keccak-256 of each peer's 32 bytes and its
-/// share's four, most significant first.
+/// What a payer agrees to. Signed as EIP-712's `AnswerShares(bytes32 channel,uint128 charged,bytes32 request,bytes32 text,bytes32
+/// shares)` for the run's settlement contract (`Tributary Settlement`, version 1). `request` is the BLAKE3 hash of the request's
+/// body under the context `tributary 1 repeat`, `text` that of the answer's text as UTF-8, and `shares` the
+/// Keccak-256 of each peer's 32 bytes and its share's four, most significant first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AgreementBody {
+    /// Id of the answer, which is of a request for one.
+    pub id: String,
     /// The channel that paid: `channelState.channelId` of the answer's PAYMENT-RESPONSE.
     pub channel: String,
     /// What it was charged with this answer: `channelState.chargedCumulativeAmount` there.
@@ -46,40 +54,41 @@ pub struct AgreedShare {
     pub share_ppb: u32,
 }
 
-/// Shares of one answer with their payer's signature, which nobody has checked yet.
+/// Shares of one answer, to which its payer agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
     /// The channel that paid.
     pub channel: ChannelId,
     /// What it was charged, this answer included.
     pub charged: MicroOpen,
+    /// Hash of the request's body.
+    pub request: Digest,
+    /// Hash of the answer's text.
+    pub text: Digest,
     /// Contributors with their shares, ordered by peer.
     pub shares: Vec<(PeerId, Ppb)>,
-    /// Of the payer.
-    pub signature: Signature,
 }
 
 impl AgreementBody {
-    /// For these shares, in any order.
-    pub(super) fn new(
-        channel: ChannelId,
-        charged: BaseUnits,
-        shares: &[(PeerId, Ppb)],
-        signature: &Signature,
-    ) -> Self {
+    /// For the answer of that id.
+    ///
+    /// None for a charge that no chain has units for.
+    pub(super) fn new((id, agreement): (&str, &Agreement), signature: &Signature) -> Option<Self> {
         let share = |(peer, share): &(PeerId, Ppb)| AgreedShare {
             peer: peer.to_string(),
             share_ppb: share.0,
         };
-        Self {
-            channel: channel.to_string(),
-            charged: charged.0.to_string(),
-            shares: shares.iter().map(share).collect(),
+        Some(Self {
+            id: id.to_owned(),
+            channel: agreement.channel.to_string(),
+            charged: BaseUnits::from_micro(agreement.charged).ok()?.0.to_string(),
+            shares: agreement.shares.iter().map(share).collect(),
             signature: signature.to_string(),
-        }
+        })
     }
 
     fn read(mut fields: Fields) -> Result<Self, Refusal> {
+        let id = fields.needed_text("id")?;
         let (channel, charged) = (
             fields.needed_text("channel")?,
             fields.needed_text("charged")?,
@@ -103,6 +112,7 @@ impl AgreementBody {
             Ok(AgreedShare { peer, share_ppb })
         });
         Ok(Self {
+            id,
             channel,
             charged,
             shares: shares.collect::<Result<_, Refusal>>()?,
@@ -110,8 +120,11 @@ impl AgreementBody {
         })
     }
 
-    /// What it says.
-    fn understood(&self) -> Result<Agreement, Refusal> {
+    /// What it says about an answer of which this was asked, and which reads so.
+    fn understood(
+        &self,
+        (request, text): (Digest, Digest),
+    ) -> Result<(Agreement, Signature), Refusal> {
         let wrong = |field: &str, why: String| Refusal::value(field, format!("`{field}` {why}"));
         let channel = self.channel.parse::<Keccak>();
         let channel = channel.map_err(|why| wrong("channel", format!("is no channel: {why}")))?;
@@ -146,40 +159,45 @@ impl AgreementBody {
         let signature = bytes.map(|bytes| Signature::from_bytes(&bytes));
         let signature =
             signature.ok_or_else(|| wrong("signature", "must be 0x and 130 digits".into()))?;
-        Ok(Agreement {
+        let signature = signature.map_err(|why| wrong("signature", format!("is none: {why}")))?;
+        let agreement = Agreement {
             channel: ChannelId(channel),
             charged,
+            request,
+            text,
             shares,
-            signature: signature.map_err(|why| wrong("signature", format!("is none: {why}")))?,
-        })
+        };
+        Ok((agreement, signature))
     }
 }
 
 impl Agreement {
+    /// The payer's signature; none for a charge that no chain has units for.
+    pub(super) fn signed(&self, key: &EvmKey) -> Option<Signature> {
+        Some(key.sign(&self.digest()?))
+    }
+
     /// The shares with their signature, if the payer of a channel signed them for the run's contract.
-    pub(super) fn checked(&self, payer: Address) -> Option<AgreedShares> {
-        let signed = agreement(self.channel, self.charged, &self.shares)?;
-        let is_payers = self.signature.recover(&signed) == Ok(payer);
+    pub(super) fn checked(&self, signature: &Signature, payer: Address) -> Option<AgreedShares> {
+        let is_payers = signature.recover(&self.digest()?) == Ok(payer);
         is_payers.then(|| AgreedShares {
+            text: self.text,
             shares: self.shares.clone(),
-            signature: EvmSignature(*self.signature.as_bytes()),
+            signature: EvmSignature(*signature.as_bytes()),
         })
     }
-}
 
-/// What a payer signs.
-pub(super) fn agreement(
-    channel: ChannelId,
-    charged: MicroOpen,
-    shares: &[(PeerId, Ppb)],
-) -> Option<Keccak> {
-    let charged = BaseUnits::from_micro(charged).ok()?;
-    let agreement = settlement::Agreement {
-        channel: channel.0,
-        charged,
-        shares,
-    };
-    Some(agreement.digest(&x402::chain().settlement_deployment()))
+    /// What a payer signs.
+    fn digest(&self) -> Option<Keccak> {
+        let agreement = settlement::Agreement {
+            channel: self.channel.0,
+            charged: BaseUnits::from_micro(self.charged).ok()?,
+            request: self.request,
+            text: self.text,
+            shares: &self.shares,
+        };
+        Some(agreement.digest(&x402::chain().settlement_deployment()))
+    }
 }
 
 /// Whose data shaped an answer, as whoever paid for it agrees. It is filed with the answer.
@@ -193,9 +211,22 @@ pub(super) fn agreement(
         (status = "default", body = ErrorBody, description = "Why not")
     )
 )]
-pub(super) async fn agree(shop: &Arc<Shop>, fields: Fields) -> Result<Response<Body>, Refusal> {
+pub(super) async fn agree(
+    shop: &Arc<Shop>,
+    consumer: Consumer,
+    fields: Fields,
+) -> Result<Response<Body>, Refusal> {
     let body = AgreementBody::read(fields)?;
-    shop.till.agree(body.understood()?).await?;
+    let answer = shares::remembered(shop, consumer, &body.id)?;
+    let said = shares::said(&answer)?;
+    let kept = said.clone();
+    let told = routes::computed(shop, move |shop| {
+        let told = shop.reading.told(&kept.body, &kept.answer);
+        told.map_err(|why| Refusal::new(StatusCode::CONFLICT, "answer_not_alone", why))
+    });
+    let signed = (said.request(), text_hash(&told.await?.text));
+    let (agreement, signature) = body.understood(signed)?;
+    shop.till.agree((agreement, signature), said).await?;
     Ok(json(StatusCode::OK, &body))
 }
 

@@ -12,9 +12,9 @@ use tributary_engine::request::{Consumer, Token};
 use tributary_engine::text::{Shown, Text};
 use tributary_engine::tools::{CallParser, Delta};
 use tributary_engine::{Event, Finish, LoadedAdapter, Request, RequestId};
-use tributary_protocol::hash::{self, Digest};
 
 use super::ask::Ask;
+use super::said::response_hash;
 use super::shares::{Answer, Of};
 use super::till::{Asked, Bill, Made, Receipt};
 use super::worker::{MOST_BEHIND, Reader};
@@ -149,6 +149,7 @@ impl Given {
         let answer = Answer {
             consumer,
             model: ask.model.clone(),
+            body: ask.settings.body.0.clone(),
             of,
         };
         Self { id, answer }
@@ -172,8 +173,8 @@ struct One {
     waiting: VecDeque<Placed>,
     /// The client has its end.
     is_whole: bool,
-    /// Tokens that the engine gave, in four bytes each.
-    tokens: Vec<u8>,
+    /// Tokens that the engine gave until its end.
+    tokens: Vec<u32>,
 }
 
 impl One {
@@ -255,14 +256,14 @@ impl Answering {
     ) -> Result<Self, Refusal> {
         let each = ask.settings.answers;
         let count = ask.prompts.len() * each;
-        let max_tokens = most_tokens(&ask, shop.info.config.max_context)?;
+        let max_tokens = most_tokens(&ask, shop.reading.info.config.max_context)?;
         let asked = Asked {
             headers,
             consumer,
             model: &ask.model,
             prompt_tokens: each * ask.prompts.iter().map(Vec::len).sum::<usize>(),
             max_tokens: max_tokens * count,
-            body: ask.settings.body,
+            body: ask.settings.body.1,
             origin: (adapter.as_ref()).and_then(|adapter| shop.adapters.origin(adapter.content())),
         };
         let mut bill = Owed::new(shop.till.admit(asked).await?);
@@ -289,7 +290,7 @@ impl Answering {
             };
             match taken {
                 Ok(id) => {
-                    let text = Text::new(&shop.info.tokenizer, stops.clone());
+                    let text = Text::new(&shop.reading.info.tokenizer, stops.clone());
                     answers.push(One::new(id, text, calls));
                 }
                 // All or none.
@@ -346,7 +347,7 @@ impl Answering {
                 }
             }
         }
-        self.bill.made.response = Some(response(&self.answers));
+        self.bill.made.response = Some(response_hash(self.answers.iter().map(|one| &one.tokens)));
         let mut total = self.total;
         total.receipt = self.bill.settle().await;
         if !self.is_alone {
@@ -361,19 +362,22 @@ impl Answering {
 
     async fn token(&mut self, answer: usize, token: Token) {
         let one = &mut self.answers[answer];
-        one.tokens.extend_from_slice(&token.id.to_le_bytes());
-        if self.is_alone || one.is_whole {
+        if one.is_whole {
+            return;
+        }
+        one.tokens.push(token.id);
+        if self.is_alone {
             return;
         }
         self.total.answer += 1;
         if let Some(given) = &mut self.given {
             given.token(answer, token.id);
         }
-        if self.shop.ends.contains(&token.id) {
+        if self.shop.reading.ends.contains(&token.id) {
             return;
         }
         let at = one.text.characters();
-        let shown = one.text.push(&self.shop.info.tokenizer, token.id);
+        let shown = one.text.push(&self.shop.reading.info.tokenizer, token.id);
         if self.wants_tokens {
             one.waiting.push_back(Placed { token, at });
         }
@@ -391,7 +395,7 @@ impl Answering {
         if self.is_alone || one.is_whole {
             return;
         }
-        let shown = one.text.finish(&self.shop.info.tokenizer);
+        let shown = one.text.finish(&self.shop.reading.info.tokenizer);
         let stopped = shown.stopped;
         self.show(answer, shown).await;
         match finish {
@@ -500,16 +504,6 @@ impl Answering {
     }
 }
 
-/// Hash of what the engine gave: for each answer its number of tokens and the tokens.
-fn response(answers: &[One]) -> Digest {
-    let mut bytes = Vec::new();
-    for one in answers {
-        bytes.extend_from_slice(&((one.tokens.len() / 4) as u32).to_le_bytes());
-        bytes.extend_from_slice(&one.tokens);
-    }
-    hash::blob(&bytes)
-}
-
 /// Most tokens of each answer; what was asked for must fit behind every prompt.
 fn most_tokens(ask: &Ask, context: usize) -> Result<usize, Refusal> {
     let longest = ask.prompts.iter().map(Vec::len).max().unwrap_or(0);
@@ -539,7 +533,7 @@ fn requests(
     } = ask;
     let each = settings.answers;
     let deadline = shop.worker.after(MOST_ANSWERING);
-    let ends = shop.ends.clone();
+    let ends = shop.reading.ends.clone();
     constraints
         .into_iter()
         .enumerate()

@@ -1,13 +1,16 @@
 //! What a request asks for, once it is understood: the same whichever route it came by.
 
+use std::sync::Arc;
+
 use tributary_engine::Sampling;
 use tributary_engine::json::Json;
 use tributary_engine::request::Constraint;
 use tributary_protocol::hash::Digest;
 
+use super::Refusal;
 use super::constraint::{Wish, constraint};
 use super::fields::{Fields, wrong_kind};
-use super::{Refusal, Shop};
+use super::reading::Reading;
 
 /// Most answers to one prompt.
 pub(super) const MOST_ANSWERS: usize = 16;
@@ -51,13 +54,13 @@ pub(super) struct Ask {
 impl Ask {
     /// A request whose prompts are in tokens. Computes: not for a thread that waits.
     pub(super) fn new(
-        shop: &Shop,
+        reading: &Reading,
         model: String,
         prompts: Vec<Vec<u32>>,
         settings: Settings,
     ) -> Result<Self, Refusal> {
         let all = 0..prompts.len() * settings.answers;
-        let constraints = all.map(|_| constraint(&settings.wish, &shop.vocabulary));
+        let constraints = all.map(|_| constraint(&settings.wish, &reading.vocabulary));
         let constraints = constraints.collect::<Result<_, _>>()?;
         Ok(Self {
             model,
@@ -89,8 +92,8 @@ pub(super) struct Settings {
     pub(super) include_usage: bool,
     /// Whether the client chose the seed.
     pub(super) is_seeded: bool,
-    /// Of the request's body.
-    pub(super) body: Digest,
+    /// The request's body, and its hash.
+    pub(super) body: (Arc<str>, Digest),
 }
 
 impl Settings {
@@ -108,7 +111,7 @@ impl Settings {
             stream,
             include_usage: stream_options(fields, stream)?,
             is_seeded: seed.is_some(),
-            body: fields.digest,
+            body: (fields.body.clone(), fields.digest),
         })
     }
 }

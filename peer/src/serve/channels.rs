@@ -26,7 +26,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tributary_attribution::settlement::BaseUnits;
+use tributary_attribution::settlement::{BaseUnits, Signature};
 use tributary_attribution::voucher::{Authorization, ChannelId, OnChain, VoucherError};
 use tributary_protocol::id::MicroOpen;
 
@@ -38,6 +38,7 @@ use super::cashier::{Cashier, Cashiers, Deposit};
 use super::folder::DiskError;
 use super::head::now;
 use super::quote::{self, Payee, Quote, Why};
+use super::said::Said;
 use super::till::{Asked, Bill, Till};
 use super::x402::{Kind, Paid};
 use due::Due;
@@ -189,10 +190,15 @@ impl Till for Channels {
         })
     }
 
-    fn agree(&self, agreement: Agreement) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn agree(
+        &self,
+        agreement: (Agreement, Signature),
+        said: Said,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
         let till = self.inner.clone();
         Box::pin(async move {
-            let agreed = tokio::task::spawn_blocking(move || till.kept.lock().agree(&agreement));
+            let agree = move || till.kept.lock().agree(&agreement, &said);
+            let agreed = tokio::task::spawn_blocking(agree);
             agreed.await.unwrap_or_else(|_| Err(failed()))
         })
     }

@@ -11,6 +11,7 @@ use super::ask::{Ask, HARMLESS, MOST_ALTERNATIVES, Settings};
 use super::constraint::Wish;
 use super::fields::{Fields, wrong_kind};
 use super::head::Head;
+use super::reading::Reading;
 use super::stream::{Form, Whole, event};
 use super::types::{
     Alternative, CalledFunction, ChatChoice, ChatCompletion, ChatDelta, ChatLogprobs, ChatMessage,
@@ -29,7 +30,7 @@ const PLAIN: [(&str, &str); 3] = [
 ];
 
 /// Reads the request and writes the conversation as the base's template has it.
-pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
+pub(super) fn read(reading: &Reading, mut fields: Fields) -> Result<Ask, Refusal> {
     let model = fields.needed_text("model")?;
     let mut settings = Settings::take(&mut fields)?;
     settings.wish = Wish::take(&mut fields)?;
@@ -38,7 +39,7 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
         Some(other) => return Err(wrong_kind("messages", "a list", &other)),
         None => return Err(fields.missing("messages")),
     };
-    settings.max_tokens = max_tokens(&mut fields, shop)?;
+    settings.max_tokens = max_tokens(&mut fields, reading)?;
     let wants = fields.flag("logprobs")?.unwrap_or(false);
     let alternatives = fields.count("top_logprobs", 0..=MOST_ALTERNATIVES)?;
     if alternatives.is_some_and(|count| count > 0) && !wants {
@@ -50,13 +51,13 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
     settings.logprobs = wants.then(|| alternatives.unwrap_or(0));
     unserved(&mut fields)?;
     fields.done(&[&HARMLESS[..], &["store"]].concat())?;
-    let prompt = written(shop, messages, &mut settings)?;
-    Ask::new(shop, model, vec![prompt], settings)
+    let prompt = written(reading, messages, &mut settings)?;
+    Ask::new(reading, model, vec![prompt], settings)
 }
 
 /// `max_completion_tokens`, or `max_tokens` as it was called before.
-fn max_tokens(fields: &mut Fields, shop: &Shop) -> Result<Option<usize>, Refusal> {
-    let range = 1..=shop.info.config.max_context;
+fn max_tokens(fields: &mut Fields, reading: &Reading) -> Result<Option<usize>, Refusal> {
+    let range = 1..=reading.info.config.max_context;
     let new = fields.count("max_completion_tokens", range.clone())?;
     let old = fields.count("max_tokens", range)?;
     match (new, old) {
@@ -199,16 +200,16 @@ pub(super) fn read_parts(parts: Vec<Json>, path: &str, kinds: &[&str]) -> Result
 /// The tokens of a conversation up to where the assistant begins. A base without a template, such as brook, reads lines
 /// `User: ...` and `Assistant: ...`, and an answer ends before the next line of the user.
 pub(super) fn written(
-    shop: &Shop,
+    reading: &Reading,
     messages: Vec<Message>,
     settings: &mut Settings,
 ) -> Result<Vec<u32>, Refusal> {
     let encode = |text: &str| {
-        let encoded = shop.info.tokenizer.encode(text);
+        let encoded = reading.info.tokenizer.encode(text);
         encoded.map_err(|e| Refusal::value("messages", e.to_string()))
     };
     let tools = settings.wish.tools.as_ref();
-    if let Some(template) = &shop.template {
+    if let Some(template) = &reading.template {
         let count = messages.len();
         let tools = tools.map(|tools| tools.for_prompt(template)).transpose()?;
         let conversation = Conversation {
@@ -234,7 +235,7 @@ pub(super) fn written(
     }
     text.push_str("Assistant:");
     settings.stops.push("\nUser:".into());
-    Ok(shop.info.opened(encode(&text)?))
+    Ok(reading.info.opened(encode(&text)?))
 }
 
 /// How chats are answered.
@@ -248,7 +249,7 @@ impl ChatForm {
     pub(super) fn new(head: Head, shop: &Shop, settings: Settings) -> Self {
         Self {
             head,
-            tokenizer: shop.info.tokenizer.clone(),
+            tokenizer: shop.reading.info.tokenizer.clone(),
             settings,
         }
     }

@@ -10,6 +10,7 @@ use super::chat::alternative;
 use super::constraint::no_tools;
 use super::fields::{Fields, wrong_kind};
 use super::head::{Head, usage};
+use super::reading::Reading;
 use super::stream::{Form, Whole, event};
 use super::types::{Completion, CompletionChoice, CompletionLogprobs};
 use super::{Refusal, Shop};
@@ -22,10 +23,10 @@ const MOST_IN_ALL: usize = 64;
 const USUAL_TOKENS: usize = 16;
 
 /// Reads the request.
-pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
+pub(super) fn read(reading: &Reading, mut fields: Fields) -> Result<Ask, Refusal> {
     let model = fields.needed_text("model")?;
     let mut settings = Settings::take(&mut fields)?;
-    let longest = shop.info.config.max_context;
+    let longest = reading.info.config.max_context;
     let max_tokens = fields.count("max_tokens", 1..=longest)?;
     settings.max_tokens = Some(max_tokens.unwrap_or(USUAL_TOKENS));
     settings.logprobs = fields.count("logprobs", 0..=MOST_ALTERNATIVES)?;
@@ -55,20 +56,20 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<Ask, Refusal> {
         .take("prompt")
         .ok_or_else(|| fields.missing("prompt"))?;
     fields.done(&HARMLESS)?;
-    let prompts = prompts(shop, prompt)?;
+    let prompts = prompts(reading, prompt)?;
     if prompts.len() * settings.answers > MOST_IN_ALL {
         let message =
             format!("prompts times `n` may be {MOST_IN_ALL} at most; send several requests");
         return Err(Refusal::value("n", message));
     }
-    Ask::new(shop, model, prompts, settings)
+    Ask::new(reading, model, prompts, settings)
 }
 
 /// A string, strings, tokens, or lists of tokens.
-fn prompts(shop: &Shop, prompt: Json) -> Result<Vec<Vec<u32>>, Refusal> {
+fn prompts(reading: &Reading, prompt: Json) -> Result<Vec<Vec<u32>>, Refusal> {
     let expected = "a string, a list of strings, a list of token ids or a list of such lists";
     let items = match prompt {
-        Json::String(text) => return Ok(vec![encode(shop, &text)?]),
+        Json::String(text) => return Ok(vec![encode(reading, &text)?]),
         Json::Array(items) => items,
         other => return Err(wrong_kind("prompt", expected, &other)),
     };
@@ -79,7 +80,7 @@ fn prompts(shop: &Shop, prompt: Json) -> Result<Vec<Vec<u32>>, Refusal> {
         ));
     }
     if items.iter().all(|item| matches!(item, Json::Number(_))) {
-        return Ok(vec![tokens(shop, items)?]);
+        return Ok(vec![tokens(reading, items)?]);
     }
     if items.len() > MOST_PROMPTS {
         let message = format!(
@@ -89,17 +90,17 @@ fn prompts(shop: &Shop, prompt: Json) -> Result<Vec<Vec<u32>>, Refusal> {
         return Err(Refusal::value("prompt", message));
     }
     let read = |item| match item {
-        Json::String(text) => encode(shop, &text),
-        Json::Array(ids) => tokens(shop, ids),
+        Json::String(text) => encode(reading, &text),
+        Json::Array(ids) => tokens(reading, ids),
         other => Err(wrong_kind("prompt", expected, &other)),
     };
     items.into_iter().map(read).collect()
 }
 
-fn encode(shop: &Shop, text: &str) -> Result<Vec<u32>, Refusal> {
-    let encoded = shop.info.tokenizer.encode(text);
+fn encode(reading: &Reading, text: &str) -> Result<Vec<u32>, Refusal> {
+    let encoded = reading.info.tokenizer.encode(text);
     let ids = encoded.map_err(|e| Refusal::value("prompt", e.to_string()))?;
-    let ids = shop.info.opened(ids);
+    let ids = reading.info.opened(ids);
     match ids.is_empty() {
         true => Err(Refusal::value(
             "prompt",
@@ -109,8 +110,8 @@ fn encode(shop: &Shop, text: &str) -> Result<Vec<u32>, Refusal> {
     }
 }
 
-fn tokens(shop: &Shop, ids: Vec<Json>) -> Result<Vec<u32>, Refusal> {
-    let vocab = shop.info.config.vocab;
+fn tokens(reading: &Reading, ids: Vec<Json>) -> Result<Vec<u32>, Refusal> {
+    let vocab = reading.info.config.vocab;
     let read = |id| match &id {
         Json::Number(number) => (number.as_u64())
             .filter(|id| *id < vocab as u64)
@@ -141,7 +142,7 @@ impl CompletionForm {
     pub(super) fn new(head: Head, shop: &Shop, settings: Settings) -> Self {
         Self {
             head,
-            tokenizer: shop.info.tokenizer.clone(),
+            tokenizer: shop.reading.info.tokenizer.clone(),
             settings,
         }
     }

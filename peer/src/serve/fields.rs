@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use tributary_engine::json::{Fields as Pairs, Json};
 use tributary_protocol::hash::{self, Digest, Domain};
@@ -12,13 +13,20 @@ use tributary_protocol::hash::{self, Digest, Domain};
 use super::Refusal;
 use super::refusal::shown;
 
+/// What a request's body is named by.
+pub(crate) fn request_hash(body: &str) -> Digest {
+    hash::digest(Domain::Repeat, body.as_bytes())
+}
+
 /// An object of a request.
 #[derive(Debug)]
 pub(super) struct Fields {
     pairs: Pairs,
     /// What stands before a field's name in messages: empty, or ends with a dot.
     within: String,
-    /// Of the whole body; nothing's within it.
+    /// The whole body; nothing within it.
+    pub(super) body: Arc<str>,
+    /// Its hash.
     pub(super) digest: Digest,
 }
 
@@ -36,7 +44,8 @@ impl Fields {
         let body = std::str::from_utf8(body).map_err(|_| wrong("it is not UTF-8".into()))?;
         match serde_json::from_str(body).map_err(|e| wrong(e.to_string()))? {
             Json::Object(pairs) => Ok(Self {
-                digest: hash::digest(Domain::Repeat, body.as_bytes()),
+                digest: request_hash(body),
+                body: body.into(),
                 ..Self::of(pairs, String::new())?
             }),
             other => Err(wrong(format!("it is {}", other.kind()))),
@@ -64,8 +73,14 @@ impl Fields {
         Ok(Self {
             pairs,
             within,
+            body: Arc::default(),
             digest: Digest::default(),
         })
+    }
+
+    /// Whether there is such a field.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(key, _)| key == name)
     }
 
     /// The name of a field in messages.

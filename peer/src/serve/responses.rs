@@ -5,15 +5,16 @@ use tributary_engine::ResponseFormat;
 use tributary_engine::chat::Message;
 use tributary_engine::json::Json;
 
+use super::Refusal;
 use super::answer::{Placed, Reason, Total};
 use super::ask::{Ask, HARMLESS, Settings};
 use super::chat::{read_message, read_parts, written};
 use super::constraint::no_tools;
 use super::fields::{Fields, wrong_kind};
 use super::head::Head;
+use super::reading::Reading;
 use super::stream::{Form, Whole, event};
 use super::types::ResponseObject;
-use super::{Refusal, Shop};
 
 /// What the answer repeats of the request.
 pub(super) struct Told {
@@ -25,7 +26,7 @@ pub(super) struct Told {
 }
 
 /// Reads the request.
-pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refusal> {
+pub(super) fn read(reading: &Reading, mut fields: Fields) -> Result<(Ask, Told), Refusal> {
     let model = fields.needed_text("model")?;
     let mut settings = Settings::take(&mut fields)?;
     if settings.answers != 1 {
@@ -38,7 +39,7 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refus
     let (form, told_form) = format(&mut fields)?;
     settings.wish.format = form;
     let instructions = fields.text("instructions")?;
-    settings.max_tokens = fields.count("max_output_tokens", 1..=shop.info.config.max_context)?;
+    settings.max_tokens = fields.count("max_output_tokens", 1..=reading.info.config.max_context)?;
     let system = instructions.iter().map(|text| Message::new("system", text));
     let mut messages: Vec<Message> = system.collect();
     match fields.take("input") {
@@ -65,7 +66,7 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refus
     }
     unserved(&mut fields)?;
     fields.done(&HARMLESS)?;
-    let prompt = written(shop, messages, &mut settings)?;
+    let prompt = written(reading, messages, &mut settings)?;
     let told = Told {
         instructions,
         max_output_tokens: settings.max_tokens,
@@ -73,7 +74,7 @@ pub(super) fn read(shop: &Shop, mut fields: Fields) -> Result<(Ask, Told), Refus
         top_p: settings.sampling.top_p,
         format: told_form,
     };
-    let ask = Ask::new(shop, model, vec![prompt], settings)?;
+    let ask = Ask::new(reading, model, vec![prompt], settings)?;
     Ok((ask, told))
 }
 

@@ -103,7 +103,7 @@ async fn route(shop: &Arc<Shop>, request: Request<Body>) -> Result<Response<Body
             let fields = read(&headers, body).await?;
             create_response(shop, headers, consumer, fields).await
         }
-        "/v1/agreements" => agreements::agree(shop, read(&headers, body).await?).await,
+        "/v1/agreements" => agreements::agree(shop, consumer, read(&headers, body).await?).await,
         "/v1/load_lora_adapter" => load(shop, read(&headers, body).await?).await,
         _ => unload(shop, read(&headers, body).await?),
     }
@@ -179,7 +179,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Fields, Refusal> {
 }
 
 /// Runs what computes on a thread that may, a few at a time.
-async fn computed<T: Send + 'static>(
+pub(super) async fn computed<T: Send + 'static>(
     shop: &Arc<Shop>,
     work: impl FnOnce(&Shop) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -239,7 +239,7 @@ pub(super) async fn chat_completions(
     consumer: Consumer,
     fields: Fields,
 ) -> Result<Response<Body>, Refusal> {
-    let ask = computed(shop, |shop| chat::read(shop, fields)).await?;
+    let ask = computed(shop, |shop| chat::read(&shop.reading, fields)).await?;
     let head = Head::new(shop, &ask.model);
     let id = head.id.clone();
     let form = ChatForm::new(head, shop, ask.settings.clone());
@@ -263,7 +263,7 @@ pub(super) async fn text_completions(
     consumer: Consumer,
     fields: Fields,
 ) -> Result<Response<Body>, Refusal> {
-    let ask = computed(shop, |shop| completions::read(shop, fields)).await?;
+    let ask = computed(shop, |shop| completions::read(&shop.reading, fields)).await?;
     let head = Head::new(shop, &ask.model);
     let id = head.id.clone();
     let form = CompletionForm::new(head, shop, ask.settings.clone());
@@ -287,7 +287,7 @@ pub(super) async fn create_response(
     consumer: Consumer,
     fields: Fields,
 ) -> Result<Response<Body>, Refusal> {
-    let (ask, told) = computed(shop, |shop| responses::read(shop, fields)).await?;
+    let (ask, told) = computed(shop, |shop| responses::read(&shop.reading, fields)).await?;
     let head = Head::new(shop, &ask.model);
     let id = head.id.clone();
     let form = ResponseForm::new(head, told);

@@ -29,6 +29,7 @@ pub(super) use kept::{Answer, Of};
 
 use super::adapters::Fetch;
 use super::refusal::{ErrorBody, json};
+use super::said::Said;
 use super::types::Shares;
 use super::{Refusal, Shop};
 use crate::api::Reader;
@@ -255,6 +256,38 @@ fn choice(query: Option<&str>) -> Result<usize, Refusal> {
     })
 }
 
+/// The answer of that id, if this client was given it.
+pub(super) fn remembered(
+    shop: &Shop,
+    consumer: Consumer,
+    id: &str,
+) -> Result<Arc<Answer>, Refusal> {
+    let drawn = PREFIXES.iter().find_map(|prefix| id.strip_prefix(prefix));
+    let answer = drawn.and_then(|drawn| shop.desk.kept.lock().get(drawn, consumer));
+    answer.ok_or_else(|| {
+        let message = "no answer of this id is remembered that was given to this client; the newest are, until the \
+                       server ends";
+        Refusal::new(StatusCode::NOT_FOUND, "answer_unknown", message)
+    })
+}
+
+/// What was asked and answered, of a request for one answer of a certified adapter.
+pub(super) fn said(answer: &Answer) -> Result<Said, Refusal> {
+    let asked = question(answer, 0)?;
+    let (Some(tokens), Of::Certified { answers, .. }) = (asked.tokens, &answer.of) else {
+        return Err(uncertified());
+    };
+    match answers.len() {
+        1 => Ok(Said::new(&answer.body, &tokens.answer)),
+        count => {
+            let message = format!(
+                "the request has {count} answers, and shares of one are agreed to; ask for one answer"
+            );
+            Err(conflict("answer_not_alone", message))
+        }
+    }
+}
+
 /// Whose data shaped an answer that this server gave. Only the client that was given it may ask, while it is
 /// remembered.
 #[utoipa::path(
@@ -274,14 +307,8 @@ pub(super) async fn shares(
     query: Option<&str>,
 ) -> Result<Response<Body>, Refusal> {
     let choice = choice(query)?;
-    let drawn = PREFIXES.iter().find_map(|prefix| id.strip_prefix(prefix));
     let desk = &shop.desk;
-    let answer = drawn.and_then(|drawn| desk.kept.lock().get(drawn, consumer));
-    let answer = answer.ok_or_else(|| {
-        let message = "no answer of this id is remembered that was given to this client; the newest are, until the \
-                       server ends";
-        Refusal::new(StatusCode::NOT_FOUND, "answer_unknown", message)
-    })?;
+    let answer = remembered(shop, consumer, id)?;
     let question = question(&answer, choice)?;
     let tokens = question.tokens.as_ref().map_or(0, |t| t.answer.len());
     let place = desk.place(consumer)?;
@@ -315,6 +342,7 @@ mod tests {
         Answer {
             consumer: consumer(1),
             model: "poet".into(),
+            body: "{}".into(),
             of,
         }
     }

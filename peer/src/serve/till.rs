@@ -10,7 +10,10 @@ use tributary_protocol::hash::Digest;
 
 use super::Refusal;
 pub use super::adapters::Origin;
+use tributary_attribution::settlement::Signature;
+
 use super::agreements::{self, Agreement};
+use super::said::Said;
 
 /// What is about to be answered.
 #[derive(Debug)]
@@ -72,8 +75,12 @@ pub trait Till: Send + Sync {
     ///
     /// # Errors
     /// The refusal that the client gets: no such answer waits here, or somebody else signed.
-    fn agree(&self, agreement: Agreement) -> BoxFuture<'_, Result<(), Refusal>> {
-        let _ = agreement;
+    fn agree(
+        &self,
+        agreement: (Agreement, Signature),
+        said: Said,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
+        let _ = (agreement, said);
         Box::pin(async { Err(agreements::unknown()) })
     }
 }

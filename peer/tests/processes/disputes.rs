@@ -71,9 +71,9 @@ fn a_score_that_holds_costs_whoever_disputes_it_a_bond() {
         found["stage"] == "over"
             && found["sentence"]["signatures"].as_array().map(Vec::len) >= Some(3)
     });
-    assert_eq!(found["evaluator"], ada_id, "{found}");
+    assert_eq!(found["author"], ada_id, "{found}");
     assert_eq!(
-        (&found["challenger"], &found["loser"]),
+        (&found["score"]["challenger"], &found["loser"]),
         (&bea_id.clone().into(), &bea_id.into())
     );
     let jury = found["jury"].as_array().unwrap();

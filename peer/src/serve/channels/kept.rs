@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use axum::http::StatusCode;
-use tributary_attribution::settlement::BaseUnits;
+use tributary_attribution::settlement::{BaseUnits, Signature};
 use tributary_attribution::voucher::{ChannelId, OnChain, VoucherError};
 use tributary_protocol::id::MicroOpen;
 
@@ -14,6 +15,7 @@ use super::super::book::{Book, Denied, Offer, Salt};
 use super::super::folder::{DiskError, Folder};
 use super::super::head::now;
 use super::super::quote::{self, Hints, State, Why};
+use super::super::said::{Said, SaidFolder};
 use super::super::x402::Kind;
 use super::Ask;
 use super::record::{MOST_SERVED, Record, RecordFile};
@@ -32,12 +34,16 @@ pub(super) struct Kept {
     pub(super) records: BTreeMap<ChannelId, Record>,
     pub(super) hints: Hints<(ChannelId, Salt)>,
     folder: Folder,
+    /// What juries may ask for.
+    said: SaidFolder,
 }
 
 impl Kept {
     /// Reads what is kept.
-    pub(super) fn open(folder: &Path) -> Result<Self, DiskError> {
-        let folder = Folder::open(folder)?;
+    pub(super) fn open(path: &Path) -> Result<Self, DiskError> {
+        let folder = Folder::open(path)?;
+        let said = SaidFolder::beside(path);
+        said.forget_old(SystemTime::now());
         let (mut book, mut records) = (Book::default(), BTreeMap::new());
         for (name, file) in folder.read::<RecordFile>()? {
             let damaged = |why: String| folder.damaged(&name, why);
@@ -52,6 +58,7 @@ impl Kept {
             records,
             hints: Hints::default(),
             folder,
+            said,
         })
     }
 
@@ -97,19 +104,32 @@ impl Kept {
         Ok(id)
     }
 
-    /// Takes shares of an answer that its payer signed; on the disk when this returns.
-    pub(super) fn agree(&mut self, agreement: &Agreement) -> Result<(), Refusal> {
+    /// Takes shares of an answer that its payer signed, and keeps what was said for juries; on the disk when this returns.
+    pub(super) fn agree(
+        &mut self,
+        (agreement, signature): &(Agreement, Signature),
+        said: &Said,
+    ) -> Result<(), Refusal> {
         let id = agreement.channel;
         let record = self.records.get_mut(&id).ok_or_else(agreements::unknown)?;
-        let shares = agreement.checked(record.config.voucher_signer());
+        let shares = agreement.checked(signature, record.config.voucher_signer());
         let shares = shares.ok_or_else(|| {
-            let message = "the shares are not signed by the key that signs the channel's vouchers; sign channel, charge and shares with it";
+            let message = "the signature is not by the key that signs the channel's vouchers, or of other things than the channel, \
+                           its charge, the request's body, the answer's text and the shares; sign these with it";
             Refusal::new(StatusCode::FORBIDDEN, "agreement_not_the_payers", message)
         })?;
-        if !record.agree(agreement.charged, &shares) {
-            return Err(agreements::unknown());
+        let served = record.served_at(agreement.charged);
+        let served = served.ok_or_else(agreements::unknown)?;
+        if (served.request, served.response) != (said.request(), said.response()) {
+            let message = "the channel was charged so much with another answer; give the id of the one that it paid for";
+            let status = StatusCode::CONFLICT;
+            return Err(Refusal::new(status, "agreement_of_another", message));
         }
-        self.store(id).map_err(|error| {
+        let kept = self.said.keep((id, agreement.charged), said);
+        if kept.is_ok() {
+            served.shares = Some(shares);
+        }
+        kept.and_then(|()| self.store(id)).map_err(|error| {
             tracing::error!("shares cannot be kept, so they are refused: {error}");
             let message = "the server cannot write the shares down; agree again later";
             Refusal::new(

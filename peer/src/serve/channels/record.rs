@@ -202,17 +202,11 @@ impl Record {
         self.since_ms.get_or_insert(now_ms);
     }
 
-    /// Notes shares of the answer after which the channel was charged so much. Whether it waits still to be handed over.
-    pub(super) fn agree(&mut self, charged: MicroOpen, shares: &AgreedShares) -> bool {
+    /// The answer after which the channel was charged so much, if it waits still to be handed over.
+    pub(super) fn served_at(&mut self, charged: MicroOpen) -> Option<&mut Served> {
         let collected = self.collected;
-        let mut open = (self.served.iter_mut())
-            .filter(|one| one.charged_before >= collected && one.charged_after() == charged);
-        let found = open.next();
-        let is_open = found.is_some();
-        if let Some(served) = found {
-            served.shares = Some(shares.clone());
-        }
-        is_open
+        let mut open = (self.served.iter_mut()).filter(|one| one.charged_before >= collected);
+        open.find(|one| one.charged_after() == charged)
     }
 
     /// Whether nothing can come of the channel any more: all that is in it is claimed, and no more is expected.

@@ -9,11 +9,11 @@ use tributary_attribution::settlement::EvmKey;
 use tributary_protocol::hash;
 use tributary_protocol::id::{PeerId, Ppb};
 
-use super::super::agreements;
 use super::super::cashier::CashierError;
+use super::super::said::{SaidFolder, text_hash};
 use super::super::x402::{EXCEEDS, MISMATCH};
 use super::*;
-use scene::{Pays, Scene, made, on_wire, required, until};
+use scene::{Pays, Scene, made, on_wire, required, said, until};
 
 #[tokio::test]
 async fn a_first_answer_is_paid_by_a_deposit_and_further_ones_by_vouchers() {
@@ -164,7 +164,7 @@ async fn answers_are_claimed_when_they_cost_more_than_is_risked_and_forgotten_wh
         .voucher
         .verify(&claim.config, &scene.payee().scheme)
         .unwrap();
-    assert_eq!(answers[2].request, hash_of(b"c"));
+    assert_eq!(answers[2].request, said(b"c").request());
     assert_eq!(
         (answers[0].prompt_tokens, answers[0].answer_tokens),
         (10, 5)
@@ -446,18 +446,17 @@ fn refused() -> CashierError {
     CashierError("the test refuses".into())
 }
 
-/// What the payer of the scene's channel agrees to, signed by `key`.
-fn agreed(scene: &Scene, charged: u128, key: &EvmKey) -> Agreement {
-    let channel = scene.pays(0).id();
-    let shares = vec![(PeerId(hash::blob(b"ada")), Ppb(700_000_000))];
-    let charged = MicroOpen(charged);
-    let digest = agreements::agreement(channel, charged, &shares).unwrap();
-    Agreement {
-        channel,
-        charged,
-        shares,
-        signature: key.sign(&digest),
-    }
+/// What the payer of the scene's channel agrees to after it asked with this body, signed by `key`.
+fn agreed(scene: &Scene, charged: u128, body: &[u8], key: &EvmKey) -> (Agreement, Signature) {
+    let agreement = Agreement {
+        channel: scene.pays(0).id(),
+        charged: MicroOpen(charged),
+        request: said(body).request(),
+        text: text_hash("what it read"),
+        shares: vec![(PeerId(hash::blob(b"ada")), Ppb(700_000_000))],
+    };
+    let signature = agreement.signed(key).unwrap();
+    (agreement, signature)
 }
 
 #[tokio::test]
@@ -471,11 +470,20 @@ async fn shares_that_the_payer_signed_are_handed_over_with_their_answer_and_othe
     scene.answer(&till, 40, b"b").await;
     let stranger = EvmKey::from_bytes(&[99; 32]).unwrap();
     let code = |refused: Result<(), Refusal>| refused.err().map(|refusal| refusal.code);
-    let forged = till.agree(agreed(&scene, 20, &stranger)).await;
-    assert_eq!(code(forged), Some("agreement_not_the_payers"));
-    let nothing = till.agree(agreed(&scene, 30, &scene.key)).await;
-    assert_eq!(code(nothing), Some("agreement_unknown"));
-    assert_eq!(code(till.agree(agreed(&scene, 20, &scene.key)).await), None);
+    let agree = async |till: &Channels, charged, body: &[u8], key: &EvmKey| {
+        let agreement = agreed(&scene, charged, body, key);
+        code(till.agree(agreement, said(body)).await)
+    };
+    let forged = agree(&till, 20, b"a", &stranger).await;
+    assert_eq!(forged, Some("agreement_not_the_payers"));
+    let nothing = agree(&till, 30, b"a", &scene.key).await;
+    assert_eq!(nothing, Some("agreement_unknown"));
+    let other = agree(&till, 20, b"b", &scene.key).await;
+    assert_eq!(other, Some("agreement_of_another"), "it paid for another");
+    assert_eq!(agree(&till, 20, b"a", &scene.key).await, None);
+    let kept = SaidFolder::beside(&scene.channels());
+    let found = kept.find(scene.pays(0).id(), MicroOpen(20));
+    assert_eq!(found, Some(said(b"a")), "juries may ask for it");
     // A crash forgets nothing of it.
     drop(till);
     let till = scene.open(1000);
@@ -483,6 +491,6 @@ async fn shares_that_the_payer_signed_are_handed_over_with_their_answer_and_othe
     let (answers, _) = scene.chain.claims()[0].clone();
     let shares: Vec<bool> = answers.iter().map(|one| one.shares.is_some()).collect();
     assert_eq!(shares, [true, false]);
-    let late = till.agree(agreed(&scene, 40, &scene.key)).await;
-    assert_eq!(code(late), Some("agreement_unknown"), "it is filed");
+    let late = agree(&till, 40, b"b", &scene.key).await;
+    assert_eq!(late, Some("agreement_unknown"), "it is filed");
 }

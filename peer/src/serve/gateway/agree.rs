@@ -1,7 +1,8 @@
 //! Agreeing to whose data shaped an answer: its server is asked, and what it says is signed with the account that paid.
 //!
 //! The run's books believe nobody else about shares, so without this an answer's contributors are paid by the run's credits. The
-//! gateway computes no shares itself: it takes the server's word, which its owner asked it to.
+//! gateway computes no shares itself: it takes the server's word, which its owner asked it to. It signs what it asked and what
+//! it read with them, so that a jury, which computes one in twenty again, is shown that and nothing else.
 
 use std::sync::Arc;
 
@@ -9,9 +10,11 @@ use axum::http::{Method, header};
 use serde_json::Value;
 use tributary_attribution::settlement::BaseUnits;
 use tributary_attribution::voucher::ChannelId;
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::{PeerId, Ppb};
 
-use super::super::agreements::{AgreementBody, agreement};
+use super::super::agreements::{Agreement, AgreementBody};
+use super::super::said::text_hash;
 use super::super::x402::Settled;
 use super::House;
 use super::relay;
@@ -19,9 +22,22 @@ use super::relay;
 /// Largest answer about shares, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
+/// What a client asked through this gateway, and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard<'a> {
+    /// Id of the answer.
+    pub(super) id: &'a str,
+    /// Its text.
+    pub(super) text: &'a str,
+}
+
 /// An answer that this gateway paid for through a channel that it deposited in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answered {
+    /// Hash of the request's body.
+    request: Digest,
+    /// Hash of the answer's text.
+    text: Digest,
     /// Its id.
     pub(super) id: String,
     /// The channel, and what that was charged with it.
@@ -29,14 +45,16 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// From the answer's id and its receipt.
-    pub(super) fn of(id: &str, settled: &Settled) -> Option<Self> {
+    /// From what was asked and heard, and the receipt.
+    pub(super) fn of(request: Digest, heard: Heard<'_>, settled: &Settled) -> Option<Self> {
         let state = settled.extra.get("channelState")?;
         let text = |name: &str| state.get(name)?.as_str();
         let channel = ChannelId(text("channelId")?.parse().ok()?);
         let charged = BaseUnits(text("chargedCumulativeAmount")?.parse().ok()?);
         Some(Self {
-            id: id.to_owned(),
+            request,
+            text: text_hash(heard.text),
+            id: heard.id.to_owned(),
             charged: (channel, charged),
         })
     }
@@ -62,16 +80,23 @@ async fn agreed(house: &House, at: usize, answered: &Answered) -> Result<usize, 
     let said: Value = serde_json::from_slice(&told(asked).await?).map_err(|e| e.to_string())?;
     let shares = shares(&said)?;
     let (channel, charged) = answered.charged;
-    let whole = charged.to_micro().map_err(|e| e.to_string())?;
-    let digest = agreement(channel, whole, &shares).ok_or("it was charged more than there is")?;
-    let signature = house.key.sign(&digest);
-    let body = AgreementBody::new(channel, charged, &shares, &signature);
+    let agreement = Agreement {
+        channel,
+        charged: charged.to_micro().map_err(|e| e.to_string())?,
+        request: answered.request,
+        text: answered.text,
+        shares,
+    };
+    let signed = agreement.signed(&house.key);
+    let signed =
+        signed.and_then(|signature| AgreementBody::new((&answered.id, &agreement), &signature));
+    let body = signed.ok_or("it was charged more than there is")?;
     let body = serde_json::to_vec(&body).expect("texts and numbers always serialise");
     let sent = (house.upstreams[at].request(&house.http, Method::POST, "v1/agreements"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(body);
     told(sent).await?;
-    Ok(shares.len())
+    Ok(agreement.shares.len())
 }
 
 /// The body of an answer with status 200, or what the server says instead.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use tributary_protocol::hash::Digest;
 use tributary_protocol::id::MicroOpen;
 
 use super::super::Refusal;
 use super::super::book::Prices;
+use super::super::fields::request_hash;
 use super::super::x402::{self, Required, Settled, Terms};
 use super::House;
-use super::agree::{self, Answered};
+use super::agree::{self, Answered, Heard};
 use super::count::Want;
 use super::offer::sign;
 use super::purse::{Account, Ended};
@@ -56,8 +58,8 @@ pub(super) struct Promise {
     pub(super) url: String,
     pub(super) price: MicroOpen,
     pub(super) prices: Prices,
-    /// Whether the shares of its answer are to be agreed to.
-    pub(super) is_agreed: bool,
+    /// Hash of the request's body, where the shares of its answer are to be agreed to.
+    pub(super) request: Option<Digest>,
     is_over: bool,
 }
 
@@ -77,7 +79,7 @@ impl Promise {
             url: house.upstreams[at].url.to_string(),
             price,
             prices,
-            is_agreed: false,
+            request: None,
             is_over: false,
         }
     }
@@ -119,9 +121,10 @@ impl Promise {
     }
 
     /// Agrees to the shares of its answer, where that is wanted and the receipt names a channel.
-    pub(super) fn agree(&self, id: Option<&str>, settled: Option<&Settled>) {
-        let answered = id.zip(settled).filter(|_| self.is_agreed);
-        if let Some(answered) = answered.and_then(|(id, settled)| Answered::of(id, settled)) {
+    pub(super) fn agree(&self, heard: Option<Heard<'_>>, settled: Option<&Settled>) {
+        if let (Some(request), Some(heard), Some(settled)) = (self.request, heard, settled)
+            && let Some(answered) = Answered::of(request, heard, settled)
+        {
             agree::agree(&self.house, self.at, answered);
         }
     }
@@ -156,11 +159,12 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let value = serde_json::from_slice(&body).ok();
     let want = value.and_then(|value| Want::read(&value, house.tokenizer.as_ref()));
-    let want = want.ok_or_else(|| {
+    let mut want = want.ok_or_else(|| {
         let message =
             "the body is not the JSON of a request with a `model`; see the servers' /openapi.json";
         Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", message)
     })?;
+    want.request = request_hash(&String::from_utf8_lossy(&body));
     let order = house.order(&want.model).await;
     if order.is_empty() {
         return Err(nobody(house, &want.model));

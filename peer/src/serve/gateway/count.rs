@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 use tributary_engine::tokenizer::Tokenizer;
+use tributary_protocol::hash::Digest;
 
 /// Tokens without text, for each answer: the end, and what was cut off with a stop string that the server's template adds.
 const UNSEEN_ANSWER: usize = 16;
@@ -15,6 +16,8 @@ const UNSEEN_PROMPT: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Want {
     pub(super) model: String,
+    /// Hash of the request's body.
+    pub(super) request: Digest,
     /// Answers in all.
     pub(super) answers: usize,
     /// Most tokens of the prompts, each counted once for each answer.
@@ -55,6 +58,7 @@ impl Want {
         let all = answers.checked_mul(prompts)?;
         Some(Self {
             model: body["model"].as_str()?.to_owned(),
+            request: Digest::default(),
             answers: all,
             prompt_tokens: (asked + UNSEEN_PROMPT).checked_mul(answers)?,
             max_tokens: match max_tokens {

@@ -140,7 +140,7 @@ pub(super) fn sign(
         })?
     };
     let mut promise = Promise::new(house, at, account, (price, prices), deposit);
-    promise.is_agreed = house.agrees && config.salt == FUNDED;
+    promise.request = (house.agrees && config.salt == FUNDED).then_some(want.request);
     let payment = payment(house, &config, terms, (total, deposit));
     Ok((promise, payment.map_err(Failed::fault)?))
 }

@@ -14,6 +14,7 @@ use tributary_protocol::id::MicroOpen;
 use super::super::Refusal;
 use super::super::stream::event;
 use super::super::x402::{self, Settled};
+use super::agree::Heard;
 use super::ask::{Failed, Promise};
 use super::count::{Want, text, tokens};
 use super::purse::Ended;
@@ -95,10 +96,12 @@ pub(super) async fn pass(
         Err(why) => return Err(broken(promise, &why)),
     };
     let value = serde_json::from_slice::<Value>(&body).ok();
-    let shown = value
+    let said = value.as_ref().map(text);
+    let shown = said
         .as_ref()
-        .map_or(body.len(), |value| tokens(&text(value), tokenizer.as_ref()));
+        .map_or(body.len(), |said| tokens(said, tokenizer.as_ref()));
     let id = value.as_ref().and_then(|value| value["id"].as_str());
+    let heard = id.zip(said.as_deref()).map(|(id, text)| Heard { id, text });
     let mut passed = Response::new(Body::from(body));
     let headers = passed.headers_mut();
     headers.insert(
@@ -106,7 +109,7 @@ pub(super) async fn pass(
         kind.unwrap_or(HeaderValue::from_static("application/json")),
     );
     if let Some(promise) = promise {
-        promise.agree(id, settled.as_ref());
+        promise.agree(heard, settled.as_ref());
         let cost = paid(promise, want, shown, settled.as_ref().and_then(cost));
         headers.insert(
             SPENT,
@@ -299,7 +302,9 @@ async fn in_pieces(
         }
         if let Some(promise) = promise {
             let shown = tokens(&pieces.text, tokenizer.as_ref());
-            promise.agree(pieces.id.as_deref(), pieces.settled.as_deref());
+            let text = &pieces.text;
+            let heard = pieces.id.as_deref().map(|id| Heard { id, text });
+            promise.agree(heard, pieces.settled.as_deref());
             paid(promise, &want, shown, pieces.claimed());
         }
     });

@@ -18,6 +18,8 @@ pub(in crate::serve) struct Answer {
     pub(in crate::serve) consumer: Consumer,
     /// What the model was called.
     pub(in crate::serve) model: String,
+    /// The body of the request.
+    pub(in crate::serve) body: Arc<str>,
     /// What is known of it.
     pub(in crate::serve) of: Of,
 }
@@ -54,7 +56,7 @@ impl Answer {
                 answers,
             } => adapter.len() + lists(prompts) + lists(answers),
         };
-        OVERHEAD_BYTES + self.model.len() + tokens
+        OVERHEAD_BYTES + self.model.len() + self.body.len() + tokens
     }
 }
 
@@ -137,6 +139,7 @@ mod tests {
         Answer {
             consumer: consumer(n),
             model: "poet".into(),
+            body: "{}".into(),
             of: Of::Certified {
                 adapter: "ab".into(),
                 prompts: vec![vec![1, 2]],

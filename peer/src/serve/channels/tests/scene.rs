@@ -12,11 +12,13 @@ use tributary_protocol::id::RunId;
 
 use super::super::super::cashier::{CashierError, Served};
 use super::super::super::quote::named;
+use super::super::super::said::Said;
 use super::super::super::till::{Made, Open};
 use super::super::super::x402::{self, Payment, Required, Terms};
 use super::super::*;
 use super::{hash_of, refused, x402_units};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 const PRICES: Prices = Prices {
     prompt: MicroOpen(1000),
@@ -32,11 +34,17 @@ pub(super) fn on_wire(micro: u128) -> String {
     x402_units(micro).0.to_string()
 }
 
+/// What was asked with a body, and answered.
+pub(super) fn said(body: &[u8]) -> Said {
+    Said::new(std::str::from_utf8(body).unwrap(), &[7, 8])
+}
+
 /// What was made for 10 tokens of prompt.
 pub(super) fn made(answer_tokens: usize) -> Made {
     Made {
         prompt_tokens: 10,
         answer_tokens,
+        response: Some(said(b"").response()),
         ..Made::default()
     }
 }
@@ -324,6 +332,11 @@ impl Scene {
         self.open_at(&self.folder, exposure)
     }
 
+    /// Where its server keeps channels.
+    pub(super) fn channels(&self) -> PathBuf {
+        self.folder.path().join("channels")
+    }
+
     pub(super) fn open_at(&self, folder: &tempfile::TempDir, exposure: u128) -> Channels {
         let options = ChannelOptions {
             prices: PRICES,
@@ -384,7 +397,7 @@ impl Scene {
             model: "poet",
             prompt_tokens: 10,
             max_tokens: 5,
-            body: hash_of(body),
+            body: said(body).request(),
             origin,
         })
         .await
