@@ -90,7 +90,7 @@ pub enum Domain {
     /// The draw of a jury.
     Jury,
     /// The draw of answers whose shares a jury recomputes.
-    SpotCheck,
+    ShareCheck,
     /// The order in which authors of filings are served.
     Filings,
     /// The account that a peer is paid at, where it names no other.
@@ -145,7 +145,7 @@ impl Domain {
             Self::Participants => "tributary 1 participants",
             Self::Evaluators => "tributary 1 evaluators",
             Self::Jury => "tributary 1 jury",
-            Self::SpotCheck => "tributary 1 spot check",
+            Self::ShareCheck => "tributary 1 share check",
             Self::ScoreSeed => "tributary 1 score seed",
             Self::SheetSeal => "tributary 1 sheet seal",
             Self::AdapterInit => "tributary 1 adapter init",

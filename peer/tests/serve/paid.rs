@@ -1,5 +1,6 @@
 //! The circle of value: two homes train an adapter, one of them serves it, a stock client pays for answers through a channel
-//! of the run's test chain, and the other home, which only gave its text, is paid.
+//! of the run's test chain, and the other home, which only gave its text, is paid. An answer is so dear that its agreed shares
+//! are drawn, and the other home computes them again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::up::Peer;
 /// Rounds, heights behind them and answers take this long at most, on a machine that tests other things meanwhile.
 const LIMIT: Duration = Duration::from_secs(300);
 
-const PRICES: [&str; 4] = ["--price-prompt", "20000", "--price-answer", "60000"];
+/// An answer costs more than the bond that a server loses by wrong shares, so that a jury checks it for certain.
+const PRICES: [&str; 4] = ["--price-prompt", "20000000", "--price-answer", "60000000"];
 
 /// Ben creates the run, trains, scores and serves; Ada trains. Gives the run, its adapter and Ben's server.
 fn served_run(ada: &mut Peer, ben: &mut Peer) -> (String, String, Server) {
@@ -31,7 +33,8 @@ fn served_run(ada: &mut Peer, ben: &mut Peer) -> (String, String, Server) {
                grace_ms = 5000\npropose_ms = 4000\nvote_ms = 2000\n";
     let file = written(ben, "run.toml", run);
     let holdout = written(ben, "holdout.txt", &last);
-    let server = ben.up_serving(&PRICES);
+    let trusting = ["--exposure", "1000000000"];
+    let server = ben.up_serving(&[&PRICES[..], &trusting].concat());
     let address = ben.address();
     ada.up(&["--bootstrap", address.as_str().unwrap()], "peer");
     let created = ben.ask(&["run", "create", &file, "--join", "--holdout", &holdout]);
@@ -96,7 +99,8 @@ fn what_clients_pay_for_answers_reaches_contributors_that_only_gave_their_text()
     );
     node_pays(&server, &account(7), &adapter, "deposit");
     // Our own client agrees to the shares that the server tells it.
-    let gateway = Gateway::start_with(&[server.addr], &["--agree"]);
+    let rich = ["--most", "100000000", "--budget", "1000000000"];
+    let gateway = Gateway::start_with(&[server.addr], &[&["--agree"], &rich[..]].concat());
     let answer = gateway.ask(json!({"model": adapter}));
     assert_eq!(answer.status, 200, "{answer:?}");
     ben.until("the gateway agrees", LIMIT, |_| {
@@ -128,6 +132,17 @@ fn what_clients_pay_for_answers_reaches_contributors_that_only_gave_their_text()
         ada.ask(&["ledger", "statement"])
     );
     assert!(earned(&ben, "server") >= i64::try_from(fees / 10).unwrap());
+    let found = ada.ask(&["dispute", "list", &run]);
+    let check = &found["disputes"][0];
+    let stage = (&check["score"], &check["answers"], &check["stage"]);
+    assert_eq!(
+        stage,
+        (&Value::Null, &json!([0]), &json!("upheld")),
+        "{found}"
+    );
+    assert_eq!(check["jury"][0]["finding"], "holds", "{found}");
+    let told = "as a juror of a check of shares";
+    assert!(ada.log().contains(told), "{}", ada.log());
     for peer in [&mut ada, &mut ben] {
         peer.ask(&["down"]);
         assert!(peer.ended_well(), "{}", peer.log());

@@ -87,7 +87,7 @@ pub(super) fn drawn(
     (fees, at_stake): (&[(u8, MicroOpen)], MicroOpen),
 ) -> Vec<u8> {
     let is_drawn = |(place, fee): &&(u8, MicroOpen)| {
-        let mut hasher = Hasher::new(Domain::SpotCheck);
+        let mut hasher = Hasher::new(Domain::ShareCheck);
         hasher.update(beacon.as_bytes());
         hasher.update(&codec::encode(answers));
         hasher.update(&codec::encode(&u32::from(*place)));

@@ -52,7 +52,8 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = parse_amount)]
     pub budget: MicroOpen,
     /// Agree to the shares that servers say of answers paid through a run's channel: whose data shaped them is paid for them.
-    /// Without it the run's credits decide.
+    /// Of one answer in twenty the server shows a jury of the run's members what was asked and answered. Without it the
+    /// run's credits decide, and nobody is shown anything.
     #[arg(long)]
     pub agree: bool,
     /// The servers' base, by which tokens are counted closely: `brook`, or a folder in Hugging Face layout. Without it every
