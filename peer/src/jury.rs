@@ -24,7 +24,7 @@ use tributary_ledger::holdout::{HoldoutProof, Judged};
 use tributary_ledger::{Archive, Remedy};
 use tributary_protocol::filing::{Answers, Finding};
 use tributary_protocol::id::{PeerId, Round, RunId};
-use tributary_protocol::limits::{MAX_ANSWERS, MAX_EVIDENCE_BYTES};
+use tributary_protocol::limits::MAX_EVIDENCE_BYTES;
 use tributary_protocol::node::Node;
 use tributary_protocol::round::EntryRef;
 use tributary_protocol::summons::Summons;
@@ -231,8 +231,12 @@ impl Juror {
         run: RunId,
         duty: &Duty,
     ) -> Result<Result<Finding, Unknown>, Refusal> {
-        let shown = self.said(run, duty).await?;
         let matter = duty.matter.clone();
+        let drawn = match &matter {
+            Matter::Shares { drawn, .. } => drawn.len(),
+            Matter::Score(_) => 0,
+        };
+        let shown = self.said(run, duty, drawn).await?;
         let judged = archived(&self.requests, &self.home, move |archive, home| {
             shares::judge((archive, home), (run, &matter), &shown)
         });
@@ -277,18 +281,18 @@ impl Juror {
     }
 
     /// What was said in all drawn answers.
-    async fn said(&self, run: RunId, duty: &Duty) -> Result<Shown, Refusal> {
+    async fn said(&self, run: RunId, duty: &Duty, drawn: usize) -> Result<Shown, Refusal> {
         let mut whole = Shown::default();
-        loop {
+        while whole.answers.len() < drawn {
             let bytes = self.summon(run, duty, whole.answers.len()).await?;
             let mut part: Shown =
                 serde_json::from_slice(&bytes).map_err(|_| Refusal::Unreadable)?;
-            let is_last = part.answers.is_empty();
-            whole.answers.append(&mut part.answers);
-            if is_last || whole.answers.len() > MAX_ANSWERS {
-                return Ok(whole);
+            if part.answers.is_empty() {
+                break;
             }
+            whole.answers.append(&mut part.answers);
         }
+        Ok(whole)
     }
 }
 

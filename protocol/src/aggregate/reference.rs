@@ -15,11 +15,15 @@ pub(super) fn combine(rule: Aggregation, updates: &[Weighted]) -> Vec<(PeerId, V
             .sqrt()
     };
     let norms: Vec<f64> = peers.iter().map(norm).collect();
-    // The smallest norm that at least half of the norms do not exceed.
-    let median = (norms.iter().copied())
-        .filter(|n| norms.iter().filter(|m| *m <= n).count() * 2 >= norms.len())
-        .fold(f64::INFINITY, f64::min);
     let total: u64 = updates.iter().map(|w| w.weight).sum();
+    // The smallest norm that at least half of the weight does not exceed.
+    let upto = |n: &f64| -> u64 {
+        let short = peers.iter().zip(&norms).filter(|(_, norm)| *norm <= n);
+        short.map(|(peer, _)| of(peer).weight).sum()
+    };
+    let median = (norms.iter().copied())
+        .filter(|n| upto(n) * 2 >= total)
+        .fold(f64::INFINITY, f64::min);
     (peers.iter().zip(&norms))
         .map(|(peer, norm)| {
             let clip = match rule {

@@ -102,10 +102,16 @@ proptest! {
         (updates, _) in updates()
     ) {
         let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        let mut norms: Vec<f64> = updates.iter().map(|w| length(&w.update)).collect();
-        norms.sort_by(f64::total_cmp);
-        let median = norms[(norms.len() - 1) / 2];
         let sum: u64 = updates.iter().map(|w| w.weight).sum();
+        let mut norms: Vec<(f64, u64)> =
+            updates.iter().map(|w| (length(&w.update), w.weight)).collect();
+        norms.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut below = 0;
+        let middle = norms.iter().find(|(_, weight)| {
+            below += weight;
+            2 * below >= sum
+        });
+        let median = middle.expect("updates").0;
         for (who, vector) in combine(Aggregation::ClippedMean, &updates) {
             let own = updates.iter().find(|w| w.peer == who).expect("one of them");
             let weight = own.weight as f64 / sum as f64;
@@ -136,6 +142,22 @@ fn clipping_takes_the_lower_median_and_leaves_short_updates_alone() {
     let combined = combine(Aggregation::ClippedMean, &updates);
     let vectors: Vec<f32> = combined.iter().map(|(_, v)| v[0]).collect();
     assert_eq!(vectors, [0.25, 0.5, 0.5, 0.5]);
+}
+
+#[test]
+fn a_weight_under_many_names_moves_no_median_further_than_under_one() {
+    let honest = [
+        weighted(1, 8, &[1.0]),
+        weighted(2, 8, &[2.0]),
+        weighted(3, 8, &[3.0]),
+    ];
+    let under = |names: u8| -> f32 {
+        let split = (0..names).map(|n| weighted(10 + n, 8 / u64::from(names), &[1024.0]));
+        let all: Vec<Weighted> = honest.iter().cloned().chain(split).collect();
+        let combined = combine(Aggregation::ClippedMean, &all);
+        combined.iter().map(|(_, v)| v[0]).sum()
+    };
+    assert_eq!(under(1), under(8));
 }
 
 #[test]
