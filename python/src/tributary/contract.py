@@ -282,6 +282,19 @@ class DisputeRequest(TypedDict):
     round: int
 
 
+class DisputedScoreView(TypedDict):
+    """A score that somebody disputes."""
+
+    # Who opened the dispute.
+    challenger: str
+    # Whose score is disputed.
+    peer: str
+    # What the challenger says of it.
+    reason: str
+    # The round that the sheet judges.
+    round: int
+
+
 class _JurorViewAlways(TypedDict):
     # The peer.
     peer: str
@@ -292,7 +305,7 @@ class _JurorViewAlways(TypedDict):
 class JurorView(_JurorViewAlways, total=False):
     """A juror."""
 
-    # `holds`, `fails` or `unshown`; none while it has found nothing.
+    # `holds`, `fails`, `unshown` or `unreached`; none while it has found nothing.
     finding: str | None
 
 
@@ -310,31 +323,27 @@ class SentenceView(TypedDict):
 
 
 class _DisputeViewAlways(TypedDict):
-    # Who opened it.
-    challenger: str
-    # Who made the sheet.
-    evaluator: str
+    # Places of answers in the entry that this id names, of whose shares the check is; counted from 0.
+    answers: list[int]
+    # Whose word a jury recomputes: the evaluator's that made the sheet, or the server's that filed the
+    # answers.
+    author: str
     # Its id.
     id: str
     # Who judges, or judged last.
     jury: list[JurorView]
-    # Whose score is disputed.
-    peer: str
-    # What the challenger says of it.
-    reason: str
-    # The round that the sheet judges.
-    round: int
-    # `sitting`, `appealable`, `over` or `lapsed`.
+    # `called`, `sitting`, `appealable`, `over`, `upheld`, `unproven` or `lapsed`.
     stage: str
 
 
 class DisputeView(_DisputeViewAlways, total=False):
-    """One dispute."""
+    """One dispute, or one check of shares."""
 
     # Who appealed.
     appellant: str | None
     # Who lost.
     loser: str | None
+    score: DisputedScoreView | None
     sentence: SentenceView | None
     # Until which height the jury sits, or the loser may appeal.
     until: int | None
@@ -352,7 +361,7 @@ class SheetView(TypedDict):
 
 
 class DisputesView(TypedDict):
-    """A run's disputes about score sheets."""
+    """A run's disputes about score sheets, and checks of the shares of answers."""
 
     # Sheets that can be disputed now, the oldest round first.
     disputable: list[SheetView]

@@ -214,6 +214,12 @@ impl<S: Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin> Pieces<S> {
         cost(self.settled.as_deref()?)
     }
 
+    /// The answer so far, once an event had its id.
+    fn heard(&self) -> Option<Heard<'_>> {
+        let text = &self.text;
+        self.id.as_deref().map(|id| Heard { id, text })
+    }
+
     /// The next event for the client, with what it means; None at the end, which is whole or not.
     async fn next(&mut self) -> Option<(String, Meaning)> {
         loop {
@@ -302,9 +308,7 @@ async fn in_pieces(
         }
         if let Some(promise) = promise {
             let shown = tokens(&pieces.text, tokenizer.as_ref());
-            let text = &pieces.text;
-            let heard = pieces.id.as_deref().map(|id| Heard { id, text });
-            promise.agree(heard, pieces.settled.as_deref());
+            promise.agree(pieces.heard(), pieces.settled.as_deref());
             paid(promise, &want, shown, pieces.claimed());
         }
     });
