@@ -6,6 +6,7 @@
 
 mod carry;
 mod cast;
+mod disputes;
 mod faults;
 mod lies;
 mod membership;
@@ -14,6 +15,7 @@ mod serving;
 mod settle;
 mod told;
 
+pub(crate) use disputes::open as open_dispute;
 pub use faults::Strike;
 pub use settle::{Settlement, Worth};
 
@@ -175,6 +177,7 @@ pub struct World {
     token: u64,
     ledgers: settle::Ledgers,
     reading: modelled::Reading,
+    computed: disputes::Computed,
     /// Where somebody reads how far it is.
     progress: Option<Progress>,
 }
@@ -220,6 +223,7 @@ impl World {
             token: 0,
             ledgers: settle::Ledgers::default(),
             reading: modelled::Reading::default(),
+            computed: disputes::Computed::default(),
             progress: None,
             scenario,
             machines,
@@ -349,6 +353,7 @@ impl World {
             }
             Event::Scored { to, boot, task } if is_current(self, to, boot) => {
                 let sheet = self.learner.score(to, &task);
+                self.computed.keep(self.machines[to].id, &sheet);
                 self.feed(
                     to,
                     Input::Scored {

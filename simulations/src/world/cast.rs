@@ -23,6 +23,7 @@ pub(super) fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> 
         let id = SecretKey::from_seed(key_seed).peer_id();
         let role = match (1..=scenario.evaluators).contains(&at) {
             true => Role::Evaluator,
+            false if at + scenario.names() >= scenario.peers => Role::Both,
             false => Role::Contributor,
         };
         let mut machine = Machine::new(key_seed, id, role);
@@ -55,7 +56,10 @@ pub(super) fn manifest(
     if scenario.run.chain != ChainName::None {
         let sponsor = super::settle::account(creator.seed).address();
         manifest.payment.round = RoundSplit::default();
-        manifest.payment.settlement = Some(test_terms(sponsor, &manifest));
+        // An owner's names have one stake between them.
+        let mut owners = manifest.clone();
+        owners.membership.min_members -= scenario.surplus_names() as u32;
+        manifest.payment.settlement = Some(test_terms(sponsor, &owners));
     }
     if let (ChainName::Modelled, Some(settlement)) =
         (scenario.run.chain, &mut manifest.payment.settlement)

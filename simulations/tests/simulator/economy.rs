@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use tributary_simulations::bench::economy::{self, Bound, Case, Plan, STRATEGIES};
-use tributary_simulations::scenario::{self, Liars};
 use tributary_simulations::world::{Settlement, World, Worth};
 
 /// What strategies with a known bound may bring in twenty rounds.
@@ -85,15 +84,9 @@ fn a_sponsor_takes_everything_back_with_a_third_of_the_stake() {
 fn settled(name: &str) -> Settlement {
     let strategy = STRATEGIES.iter().find(|one| one.name == name);
     let strategy = strategy.expect("a strategy that there is");
-    let mut scenario = scenario::load(economy::SCENARIO).expect("built in");
-    (scenario.rounds, scenario.run.answers) = (5, strategy.answers.min(2));
-    scenario.liars = (strategy.members.iter())
-        .map(|(behaviour, count)| Liars {
-            behaviour: (*behaviour).to_owned(),
-            count: *count,
-            share: 0.0,
-        })
-        .collect();
+    let answers = strategy.answers.min(2);
+    let mut scenario = economy::variant(strategy.stage, 5, strategy.members, answers);
+    scenario.run.disputes = strategy.is_disputed;
     let outcome = World::new(&scenario, 7, None).run();
     outcome.settlement.expect("it settles")
 }

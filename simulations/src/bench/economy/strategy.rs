@@ -1,7 +1,7 @@
 //! The strategies: who plays them, and what is expected of them.
 //!
-//! The scenario's members are not bonded, so stake decides about roots alone, and `bribed` and `withheld` strategies are about
-//! that. Strategies of stake (one that jumps in for a draw, one that is split over many names) need a bonded scenario.
+//! Members of the scenario `economy` are not bonded, so stake decides about roots alone, and `bribed` and `withheld` strategies
+//! are about that. Strategies of stake are played in `staked`, where it is what members are drawn and weighed by.
 
 use super::TARGET;
 
@@ -16,6 +16,28 @@ pub enum Bound {
     Beyond(&'static str),
 }
 
+/// Attacks by name, and how many members play each.
+pub type Members = &'static [(&'static str, usize)];
+
+/// Where a strategy is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Members are invited, and all count the same.
+    Invited,
+    /// Members are bonded: one owner, under one name in the honest run, beside nine others.
+    Bonded,
+}
+
+impl Stage {
+    /// Its built-in scenario.
+    pub fn scenario(self) -> &'static str {
+        match self {
+            Self::Invited => "economy",
+            Self::Bonded => "staked",
+        }
+    }
+}
+
 /// One way not to be honest.
 #[derive(Clone, Copy, Debug)]
 pub struct Strategy {
@@ -23,8 +45,12 @@ pub struct Strategy {
     pub name: &'static str,
     /// What its members do.
     pub about: &'static str,
-    /// Attacks by name, and how many of the ten members play each.
-    pub members: &'static [(&'static str, usize)],
+    /// Where it is played.
+    pub stage: Stage,
+    /// Who plays it, of ten members; an owner's names beyond its first are more than these.
+    pub members: Members,
+    /// Whether an honest member disputes made-up scores beside it. In the honest run there are none.
+    pub is_disputed: bool,
     /// Batches of answers that are sold behind the closing.
     pub answers: u32,
     /// Whether the consumer that buys them is one of its members: it would buy none in the honest run.
@@ -34,19 +60,27 @@ pub struct Strategy {
 }
 
 impl Strategy {
-    const fn new(
-        name: &'static str,
-        about: &'static str,
-        members: &'static [(&'static str, usize)],
-    ) -> Self {
+    const fn new(name: &'static str, about: &'static str, members: Members) -> Self {
         Self {
             name,
             about,
+            stage: Stage::Invited,
             members,
+            is_disputed: false,
             answers: 0,
             owns_consumer: false,
             bound: Bound::Within(TARGET),
         }
+    }
+
+    const fn staked(mut self) -> Self {
+        self.stage = Stage::Bonded;
+        self
+    }
+
+    const fn disputed(mut self) -> Self {
+        self.is_disputed = true;
+        self
     }
 
     const fn selling(mut self) -> Self {
@@ -62,6 +96,15 @@ impl Strategy {
     const fn bounded(mut self, bound: Bound) -> Self {
         self.bound = bound;
         self
+    }
+
+    /// Who is watched in the honest run: the member in whose place a strategy serves, or the owner under one name.
+    pub(super) fn honest(&self) -> Members {
+        match (self.stage, self.honest_answers()) {
+            (Stage::Bonded, _) => &[("one_of_names", 1)],
+            (Stage::Invited, 1..) => &[("honest_server", 1)],
+            (Stage::Invited, 0) => &[],
+        }
     }
 
     /// Batches of answers that are sold in the honest run.
@@ -81,7 +124,7 @@ const STRETCH: &str = "updates are clipped to the median length of their round a
 
 /// All of them. Known bounds are of 200 rounds: in shorter runs one round is a larger part.
 #[rustfmt::skip]
-pub const STRATEGIES: [Strategy; 20] = [
+pub const STRATEGIES: [Strategy; 28] = [
     Strategy::new("honest", "three members that follow the protocol: the measure itself", &[("honest", 3)])
         .bounded(Bound::Within(0.0)),
     Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
@@ -110,4 +153,12 @@ pub const STRATEGIES: [Strategy; 20] = [
     Strategy::new("bribed_30", "three tenths of the members sign a closing root that takes the rest of the deposit", &[("bribed", 3)]),
     Strategy::new("bribed_70", "seven tenths of them", &[("bribed", 5), ("bribed_evaluator", 2)])
         .bounded(Bound::Beyond("more than two thirds of the stake decide where what is left of a deposit goes")),
+    Strategy::new("lying_evaluator", "an evaluator that makes its scores up, disputed by an honest member", &[("lying_evaluator", 1)]).disputed(),
+    Strategy::new("lying_jurors", "the same with three friends that find the opposite of what they see, four tenths of the members", &[("lying_evaluator", 1), ("lying_juror", 3)]).disputed(),
+    Strategy::new("frivolous_challenger", "a member that disputes scores that are right, one after another", &[("frivolous_challenger", 1)]),
+    Strategy::new("stake_jumps_in", "nine times its stake beside it, bonded for one height and taken out, again and again", &[("jump_in", 1)]).staked(),
+    Strategy::new("split_2", "an owner under two names with half of its stake each, and the same text", &[("one_of_names", 2)]).staked(),
+    Strategy::new("split_16", "under sixteen names", &[("one_of_names", 16)]).staked(),
+    Strategy::new("stretched_2", "an owner under two names that send their updates a hundred times as long", &[("stretching_name", 2)]).staked(),
+    Strategy::new("stretched_16", "under sixteen names, which are most of the members", &[("stretching_name", 16)]).staked(),
 ];
