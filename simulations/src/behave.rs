@@ -210,7 +210,7 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("withheld_roots", "Signs no root and posts none", Attack::new(|_| Box::new(withheld_roots::WithheldRoots)));
     add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())));
     add("one_of_names", "One of the names over which an owner has split its stake and its text", Attack::new(|_| Box::new(names::Name::plain())).at(RunRole::Name));
-    add("stretching_name", "The same, with updates a hundred times as long", Attack::new(|_| Box::new(names::Name::stretched())).at(RunRole::Name));
+    add("stretching_name", "The same, with updates four times as long", Attack::new(|_| Box::new(names::Name::stretched())).at(RunRole::Name));
     add("jump_in", "Nine times its stake beside it, bonded for one height and taken out, again and again", Attack::new(|_| Box::new(jump_in::JumpIn::default())).at(RunRole::Name));
     add("lying_evaluator", "An evaluator whose sheets say that friends helped and others harmed", Attack::new(|_| Box::new(disputes::LyingEvaluator)).at(RunRole::Evaluator));
     add("lying_juror", "Finds the opposite of what it sees, of every score that it judges", Attack::new(|_| Box::new(disputes::LyingJuror)));

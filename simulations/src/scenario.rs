@@ -128,6 +128,9 @@ pub struct RunPlan {
     /// test chain.
     #[serde(default)]
     pub answers: u32,
+    /// The height at which the sponsor deposits: with the genesis where it is 0. Rounds that began before are not paid.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deposit_height: u32,
     /// Whether an honest member disputes scores that their evaluator did not compute; on the test chain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disputes: bool,
@@ -154,6 +157,10 @@ pub struct RunPlan {
 /// As in run files.
 fn usual_tolerance() -> f64 {
     0.25
+}
+
+fn is_zero(height: &u32) -> bool {
+    *height == 0
 }
 
 /// As many as a round can include.

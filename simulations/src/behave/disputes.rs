@@ -48,19 +48,19 @@ pub(super) struct FrivolousChallenger {
     heights: EachHeight,
 }
 
-/// The first score of somebody else that it may dispute.
+/// The newest score of somebody else that it may dispute.
 fn disputable(cx: &LiarContext<'_>) -> Option<(EntryRef, PeerId)> {
     let (books, friends) = (cx.world.books?, cx.friends());
-    let mut sheets = books.disputable();
-    sheets.find_map(|(sheet, _, scored)| {
+    let sheets = books.disputable().filter_map(|(sheet, round, scored)| {
         let may = |peer: &&PeerId| {
             let score = (sheet, *peer);
             (books.check_dispute(cx.world.manifest, &cx.me, score)).is_ok()
         };
         let is_other = !friends.contains(&sheet.author);
         let peer = scored.iter().find(may).filter(|_| is_other)?;
-        Some((*sheet, *peer))
-    })
+        Some((round, *sheet, *peer))
+    });
+    sheets.max().map(|(_, sheet, peer)| (sheet, peer))
 }
 
 impl Behaviour for FrivolousChallenger {

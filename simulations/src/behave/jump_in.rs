@@ -8,7 +8,7 @@ use tributary_attribution::settlement::{Address, BaseUnits};
 use tributary_attribution::test_chain::TestChain;
 
 use super::money::{EachHeight, contract, transaction};
-use super::names::micro;
+use super::names::{STAKE_MICRO, micro};
 use super::{Behaviour, LiarContext};
 
 /// What jumps in, micro-OPEN: nine times the stake of a member.
@@ -26,7 +26,9 @@ fn calls(books: &RunBooks, me: Address) -> Option<Vec<Call>> {
     let (jump, token) = (micro(JUMP_MICRO), Token(TestChain::deployed().token));
     let stake = settled.chain()?.stake(settled.key(), me);
     if stake.counting >= jump {
-        return Some(vec![contract().unbond(settled.terms(), jump)]);
+        // All of it, however often it was filed before it came to be.
+        let out = stake.counting.saturating_sub(micro(STAKE_MICRO));
+        return Some(vec![contract().unbond(settled.terms(), out)]);
     }
     let is_in = stake.counting > BaseUnits(0) && stake.maturing == BaseUnits(0);
     is_in.then(|| {

@@ -10,15 +10,17 @@ use tributary_protocol::event::{Command, Input};
 use tributary_protocol::id::MicroOpen;
 
 use super::money::{contract, is_like, transaction};
-use super::update::scale;
 use super::{Behaviour, LiarContext};
 
-/// OPEN of the stake that an owner has, as every member bonds it on the test chain.
-const STAKE_MICRO: u128 = 1_000_000;
+/// The stake that an owner has, micro-OPEN: what every member bonds on the test chain.
+pub(super) const STAKE_MICRO: u128 = 1_000_000;
+
+/// How many times as long stretched updates are: so many that they outweigh all others and do not yet overshoot.
+const STRETCH: f32 = 4.0;
 
 /// One of the names of an owner, whose names are all that lie.
 pub(super) struct Name {
-    /// Whether it sends its updates a hundred times as long.
+    /// Whether it sends longer updates than its training gave.
     is_stretched: bool,
 }
 
@@ -69,7 +71,10 @@ impl Behaviour for Name {
         if let Input::Trained(trained) = &mut input
             && self.is_stretched
         {
-            trained.delta = scale::update(&trained.delta);
+            trained
+                .delta
+                .iter_mut()
+                .for_each(|number| *number *= STRETCH);
         }
         match (input, cx.world.books) {
             (Input::Command(Command::File { run, filings }), Some(books)) => {

@@ -183,9 +183,10 @@ pub fn variant(stage: Stage, rounds: u32, liars: Members, answers: u32) -> Scena
         share: 0.0,
     };
     scenario.liars = liars.iter().map(liar).collect();
-    let surplus = scenario.surplus_names();
-    scenario.peers += surplus;
-    scenario.run.min_members += surplus as u32;
+    scenario.peers += scenario.surplus_names();
+    if stage == Stage::Early {
+        scenario.run.deposit_height = 0;
+    }
     scenario
 }
 

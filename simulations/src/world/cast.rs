@@ -56,10 +56,7 @@ pub(super) fn manifest(
     if scenario.run.chain != ChainName::None {
         let sponsor = super::settle::account(creator.seed).address();
         manifest.payment.round = RoundSplit::default();
-        // An owner's names have one stake between them.
-        let mut owners = manifest.clone();
-        owners.membership.min_members -= scenario.surplus_names() as u32;
-        manifest.payment.settlement = Some(test_terms(sponsor, &owners));
+        manifest.payment.settlement = Some(test_terms(sponsor, &manifest));
     }
     if let (ChainName::Modelled, Some(settlement)) =
         (scenario.run.chain, &mut manifest.payment.settlement)

@@ -81,8 +81,8 @@ impl Computed {
         found.collect()
     }
 
-    /// The dispute that a member opens: of the first score that its evaluator did not compute, while its stake is the bond of
-    /// no other.
+    /// The dispute that a member opens: of the newest score that its evaluator did not compute, while its stake is the bond
+    /// of no other.
     pub(super) fn opening(&self, look: &Look<'_>) -> Option<Entry> {
         if look.has_filed(|step| matches!(step, DisputeStep::Open(_))) {
             return None;
@@ -95,12 +95,17 @@ impl Computed {
             let score = (sheet, peer);
             (look.books.check_dispute(look.manifest, &look.me, score)).is_ok()
         };
-        let mut sheets = look.books.disputable();
-        sheets.find_map(|(sheet, _, scored)| {
-            let mut scored = scored.iter();
-            let peer = *scored.find(|peer| fails(sheet, peer) && may(sheet, peer))?;
-            Some(open(*sheet, peer, "its windows say something else"))
-        })
+        let wrong = look
+            .books
+            .disputable()
+            .filter_map(|(sheet, round, scored)| {
+                let mut scored = scored.iter();
+                let peer = scored.find(|peer| fails(sheet, peer) && may(sheet, peer))?;
+                Some((round, *sheet, *peer))
+            });
+        // The newest: an older one can no longer be disputed when the step is put in order.
+        let (_, sheet, peer) = wrong.max()?;
+        Some(open(sheet, peer, "its windows say something else"))
     }
 
     /// Appeals against verdicts that are wrong, of the member that lost.

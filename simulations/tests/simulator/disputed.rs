@@ -55,14 +55,25 @@ fn an_evaluator_that_makes_scores_up_loses_its_stake_and_its_pay_to_honest_juror
         panic!("one evaluator lies: {:?}", settlement.liars)
     };
     let lost = lost(&settlement);
-    println!("{lost:?} {:?} {:?}", settlement.forfeited, settlement.worths);
-    assert_eq!(lost.len(), 1, "nobody else loses: {:?}", settlement.disputes);
+    println!(
+        "{lost:?} {:?} {:?}",
+        settlement.forfeited, settlement.worths
+    );
+    assert_eq!(
+        lost.len(),
+        1,
+        "nobody else loses: {:?}",
+        settlement.disputes
+    );
     let (evaluator, times) = lost.first_key_value().expect("one loser");
     assert!(*times > 1, "one dispute behind another");
     assert!(settlement.forfeited[evaluator] > 0);
     assert!(net(&settlement, liar) <= net(&honest, liar) - BOND);
     for at in (0..settlement.worths.len()).filter(|at| *at != liar) {
-        assert!(settlement.worths[at].staked >= 1_000_000, "{at} keeps its stake");
+        assert!(
+            settlement.worths[at].staked >= 1_000_000,
+            "{at} keeps its stake"
+        );
     }
 }
 
@@ -74,8 +85,18 @@ fn a_member_that_disputes_right_scores_loses_a_bond_each_time_and_nobody_else_an
     };
     let lost = lost(&settlement);
     println!("{lost:?} {:?}", settlement.worths);
-    assert_eq!(lost.len(), 1, "nobody else loses: {:?}", settlement.disputes);
-    assert!(settlement.disputes.iter().all(|one| one.challenger != one.sheet.author));
+    assert_eq!(
+        lost.len(),
+        1,
+        "nobody else loses: {:?}",
+        settlement.disputes
+    );
+    assert!(
+        settlement
+            .disputes
+            .iter()
+            .all(|one| one.challenger != one.sheet.author)
+    );
     assert_eq!(settlement.forfeited, BTreeMap::new());
     assert!(net(&settlement, liar) <= net(&honest, liar) - BOND);
     let others = |settlement: &Settlement| -> i128 {
@@ -100,9 +121,7 @@ fn three_lying_jurors_of_ten_neither_save_a_lying_evaluator_nor_condemn_an_hones
     assert!(lost.values().sum::<usize>() > 0);
 
     let (_, settlement) = played(&[("frivolous_challenger", 1), ("lying_juror", 2)], 6);
-    let is_wrong = |dispute: &&Dispute| {
-        matches!(&dispute.stage, Stage::Over(sentence) if sentence.loser == dispute.sheet.author)
-    };
+    let is_wrong = |dispute: &&Dispute| matches!(&dispute.stage, Stage::Over(sentence) if sentence.loser == dispute.sheet.author);
     let wrong = settlement.disputes.iter().filter(is_wrong).count();
     assert_eq!((wrong, settlement.forfeited), (0, BTreeMap::new()));
 }

@@ -121,3 +121,40 @@ fn what_has_no_bound_says_what_it_needs() {
         }
     }
 }
+
+#[test]
+fn a_stake_earns_the_same_under_one_name_and_under_many_and_nothing_by_jumping_in() {
+    let names = ["stake_jumps_in", "split_2", "split_16"];
+    for (name, case) in played(20, 2, &names) {
+        let same = |seed: &economy::Played| seed.profit().is_some_and(|part| part.abs() < 0.01);
+        assert!(case.seeds.iter().all(same), "{name}: {:?}", case.seeds);
+        let is_paid = |seed: &economy::Played| seed.honest > 500_000;
+        assert!(case.seeds.iter().all(is_paid), "{name}: {:?}", case.seeds);
+    }
+}
+
+#[test]
+fn names_bring_something_before_stake_counts_and_where_a_median_counts_them() {
+    // What these bring is written down in docs/economy.md; a measure that saw none of it would pass the test above too.
+    let cases = played(20, 1, &["split_early", "split_stretched"]);
+    for (name, least) in [("split_early", 0.1), ("split_stretched", 0.5)] {
+        assert!(
+            cases[name].worst() > Some(least),
+            "{name}: {:?}",
+            cases[name].seeds
+        );
+    }
+}
+
+#[test]
+fn lies_about_scores_cost_more_than_a_run_pays_where_somebody_disputes_them() {
+    let names = ["lying_evaluator", "lying_jurors", "frivolous_challenger"];
+    for (name, case) in played(20, 1, &names) {
+        let loss = |seed: &economy::Played| seed.honest - seed.paid;
+        assert!(
+            case.seeds.iter().all(|seed| loss(seed) > 900_000),
+            "{name}: {:?}",
+            case.seeds
+        );
+    }
+}

@@ -24,8 +24,11 @@ pub type Members = &'static [(&'static str, usize)];
 pub enum Stage {
     /// Members are invited, and all count the same.
     Invited,
-    /// Members are bonded: one owner, under one name in the honest run, beside nine others.
+    /// Members are bonded: one owner, under one name in the honest run, beside nine others. The sponsor deposits once their
+    /// stake counts.
     Bonded,
+    /// The same, with a sponsor that deposits with the genesis: rounds are paid in which nobody's stake counts yet.
+    Early,
 }
 
 impl Stage {
@@ -33,7 +36,7 @@ impl Stage {
     pub fn scenario(self) -> &'static str {
         match self {
             Self::Invited => "economy",
-            Self::Bonded => "staked",
+            Self::Bonded | Self::Early => "staked",
         }
     }
 }
@@ -73,8 +76,8 @@ impl Strategy {
         }
     }
 
-    const fn staked(mut self) -> Self {
-        self.stage = Stage::Bonded;
+    const fn on(mut self, stage: Stage) -> Self {
+        self.stage = stage;
         self
     }
 
@@ -101,7 +104,7 @@ impl Strategy {
     /// Who is watched in the honest run: the member in whose place a strategy serves, or the owner under one name.
     pub(super) fn honest(&self) -> Members {
         match (self.stage, self.honest_answers()) {
-            (Stage::Bonded, _) => &[("one_of_names", 1)],
+            (Stage::Bonded | Stage::Early, _) => &[("one_of_names", 1)],
             (Stage::Invited, 1..) => &[("honest_server", 1)],
             (Stage::Invited, 0) => &[],
         }
@@ -124,7 +127,7 @@ const STRETCH: &str = "updates are clipped to the median length of their round a
 
 /// All of them. Known bounds are of 200 rounds: in shorter runs one round is a larger part.
 #[rustfmt::skip]
-pub const STRATEGIES: [Strategy; 28] = [
+pub const STRATEGIES: [Strategy; 29] = [
     Strategy::new("honest", "three members that follow the protocol: the measure itself", &[("honest", 3)])
         .bounded(Bound::Within(0.0)),
     Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
@@ -156,9 +159,12 @@ pub const STRATEGIES: [Strategy; 28] = [
     Strategy::new("lying_evaluator", "an evaluator that makes its scores up, disputed by an honest member", &[("lying_evaluator", 1)]).disputed(),
     Strategy::new("lying_jurors", "the same with three friends that find the opposite of what they see, four tenths of the members", &[("lying_evaluator", 1), ("lying_juror", 3)]).disputed(),
     Strategy::new("frivolous_challenger", "a member that disputes scores that are right, one after another", &[("frivolous_challenger", 1)]),
-    Strategy::new("stake_jumps_in", "nine times its stake beside it, bonded for one height and taken out, again and again", &[("jump_in", 1)]).staked(),
-    Strategy::new("split_2", "an owner under two names with half of its stake each, and the same text", &[("one_of_names", 2)]).staked(),
-    Strategy::new("split_16", "under sixteen names", &[("one_of_names", 16)]).staked(),
-    Strategy::new("stretched_2", "an owner under two names that send their updates a hundred times as long", &[("stretching_name", 2)]).staked(),
-    Strategy::new("stretched_16", "under sixteen names, which are most of the members", &[("stretching_name", 16)]).staked(),
+    Strategy::new("stake_jumps_in", "nine times its stake beside it, bonded for one height and taken out, again and again", &[("jump_in", 1)]).on(Stage::Bonded),
+    Strategy::new("stake_jumps_in_for_fees", "the same while answers are sold, whose fees stake has a part of", &[("jump_in", 1)]).on(Stage::Bonded).selling(),
+    Strategy::new("split_2", "an owner under two names with half of its stake each, and the same text", &[("one_of_names", 2)]).on(Stage::Bonded),
+    Strategy::new("split_16", "under sixteen names", &[("one_of_names", 16)]).on(Stage::Bonded),
+    Strategy::new("split_early", "under four names, with a sponsor that deposits before stake counts", &[("one_of_names", 4)]).on(Stage::Early)
+        .bounded(Bound::Beyond("before a run's first anchor all names count the same: on the test chain members bond after they were admitted, and a sponsor that deposits at once pays for those rounds")),
+    Strategy::new("split_stretched", "under eight names, most of the contributors, whose updates are four times as long", &[("stretching_name", 8)]).on(Stage::Bonded)
+        .bounded(Bound::Beyond("the median length to which updates are clipped counts names and not stake, so whoever has most of a round's names decides it")),
 ];
