@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::report::median;
-use crate::scenario::{self, Liars, Scenario};
+use crate::scenario::{self, AggregationName, Liars, Scenario};
 use crate::suggest::nearest;
 use crate::world::{Outcome, Settlement, World};
 
@@ -184,8 +184,10 @@ pub fn variant(stage: Stage, rounds: u32, liars: Members, answers: u32) -> Scena
     };
     scenario.liars = liars.iter().map(liar).collect();
     scenario.peers += scenario.surplus_names();
-    if stage == Stage::Early {
-        scenario.run.deposit_height = 0;
+    match stage {
+        Stage::Early => scenario.run.deposit_height = 0,
+        Stage::Unclipped => scenario.run.aggregation = AggregationName::Mean,
+        Stage::Invited | Stage::Bonded => {}
     }
     scenario
 }

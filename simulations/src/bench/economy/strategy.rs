@@ -27,7 +27,9 @@ pub enum Stage {
     /// Members are bonded: one owner, under one name in the honest run, beside nine others. The sponsor deposits once their
     /// stake counts.
     Bonded,
-    /// The same, with a sponsor that deposits with the genesis: rounds are paid in which nobody's stake counts yet.
+    /// The same, with updates that are added by weight and not clipped before.
+    Unclipped,
+    /// The same as bonded, with a sponsor that deposits with the genesis: rounds are paid in which nobody's stake counts yet.
     Early,
 }
 
@@ -36,7 +38,7 @@ impl Stage {
     pub fn scenario(self) -> &'static str {
         match self {
             Self::Invited => "economy",
-            Self::Bonded | Self::Early => "staked",
+            Self::Bonded | Self::Unclipped | Self::Early => "staked",
         }
     }
 }
@@ -104,7 +106,7 @@ impl Strategy {
     /// Who is watched in the honest run: the member in whose place a strategy serves, or the owner under one name.
     pub(super) fn honest(&self) -> Members {
         match (self.stage, self.honest_answers()) {
-            (Stage::Bonded | Stage::Early, _) => &[("one_of_names", 1)],
+            (Stage::Bonded | Stage::Unclipped | Stage::Early, _) => &[("one_of_names", 1)],
             (Stage::Invited, 1..) => &[("honest_server", 1)],
             (Stage::Invited, 0) => &[],
         }
@@ -125,9 +127,15 @@ const BATCHES: u32 = 10;
 const STRETCH: &str = "updates are clipped to the median length of their round and not brought to it, so a shorter one may be \
                        stretched up to there";
 
+const NAMES: &str = "the median length to which updates are clipped counts names and not stake: an owner of long updates is \
+                     clipped less the more names it has";
+
+const JUMP: &str = "on the test chain the part of fees for stake, a twentieth, goes by the stake of that height, and not by the \
+                    lesser of two anchors";
+
 /// All of them. Known bounds are of 200 rounds: in shorter runs one round is a larger part.
 #[rustfmt::skip]
-pub const STRATEGIES: [Strategy; 29] = [
+pub const STRATEGIES: [Strategy; 30] = [
     Strategy::new("honest", "three members that follow the protocol: the measure itself", &[("honest", 3)])
         .bounded(Bound::Within(0.0)),
     Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
@@ -160,11 +168,15 @@ pub const STRATEGIES: [Strategy; 29] = [
     Strategy::new("lying_jurors", "the same with three friends that find the opposite of what they see, four tenths of the members", &[("lying_evaluator", 1), ("lying_juror", 3)]).disputed(),
     Strategy::new("frivolous_challenger", "a member that disputes scores that are right, one after another", &[("frivolous_challenger", 1)]),
     Strategy::new("stake_jumps_in", "nine times its stake beside it, bonded for one height and taken out, again and again", &[("jump_in", 1)]).on(Stage::Bonded),
-    Strategy::new("stake_jumps_in_for_fees", "the same while answers are sold, whose fees stake has a part of", &[("jump_in", 1)]).on(Stage::Bonded).selling(),
-    Strategy::new("split_2", "an owner under two names with half of its stake each, and the same text", &[("one_of_names", 2)]).on(Stage::Bonded),
-    Strategy::new("split_16", "under sixteen names", &[("one_of_names", 16)]).on(Stage::Bonded),
+    Strategy::new("stake_jumps_in_for_fees", "the same while answers are sold, whose fees stake has a part of", &[("jump_in", 1)]).on(Stage::Bonded).selling()
+        .bounded(Bound::Known(0.05, JUMP)),
+    Strategy::new("split_unclipped", "an owner under eight names with an eighth of its stake each, and the same text, where updates are not clipped", &[("one_of_names", 8)]).on(Stage::Unclipped),
+    Strategy::new("split_2", "under two names, where updates are clipped to their median length", &[("one_of_names", 2)]).on(Stage::Bonded)
+        .bounded(Bound::Known(0.20, NAMES)),
+    Strategy::new("split_16", "under sixteen names, most of the contributors", &[("one_of_names", 16)]).on(Stage::Bonded)
+        .bounded(Bound::Known(0.30, NAMES)),
     Strategy::new("split_early", "under four names, with a sponsor that deposits before stake counts", &[("one_of_names", 4)]).on(Stage::Early)
         .bounded(Bound::Beyond("before a run's first anchor all names count the same: on the test chain members bond after they were admitted, and a sponsor that deposits at once pays for those rounds")),
     Strategy::new("split_stretched", "under eight names, most of the contributors, whose updates are four times as long", &[("stretching_name", 8)]).on(Stage::Bonded)
-        .bounded(Bound::Beyond("the median length to which updates are clipped counts names and not stake, so whoever has most of a round's names decides it")),
+        .bounded(Bound::Beyond("most of a round's names, whatever their stake, decide the median length to which all updates are clipped")),
 ];
