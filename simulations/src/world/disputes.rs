@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use tributary_attribution::Fact;
 use tributary_attribution::run_books::{Dispute, RunBooks, Stage};
 use tributary_protocol::entry::{Entry, Score, ScoreSheet};
 use tributary_protocol::filing::{DisputeStep, Disputed, Finding};
@@ -135,6 +136,17 @@ fn holds(stated: &Score, computed: &Score) -> bool {
     let width = |score: &Score| score.high.0.saturating_sub(score.low.0);
     (stated.low..=stated.high).contains(&computed.score)
         && width(stated) <= width(computed).saturating_mul(WIDEST)
+}
+
+/// What evaluators that lost were not paid for rounds, by evaluator.
+pub(super) fn forfeited(books: &RunBooks) -> BTreeMap<PeerId, u128> {
+    let mut forfeited = BTreeMap::new();
+    for fact in books.books().facts() {
+        if let Fact::Forfeit(lost) = fact {
+            *forfeited.entry(lost.evaluator).or_default() += lost.amount.0;
+        }
+    }
+    forfeited
 }
 
 /// The entry that opens a dispute.

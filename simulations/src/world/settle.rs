@@ -8,7 +8,6 @@ pub use worth::Worth;
 use std::collections::BTreeMap;
 
 use tributary_attribution::Account;
-use tributary_attribution::Fact;
 use tributary_attribution::credit::Outcome;
 use tributary_attribution::run_books::{Capacity, Dispute, Filer, RunBooks, Settled, SignedRoot};
 use tributary_attribution::settlement::{EvmKey, calls};
@@ -21,7 +20,7 @@ use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 
 use super::World;
-use super::disputes::Look;
+use super::disputes::{self, Look};
 use super::serving::Serving;
 use crate::clock::{Micros, ms};
 use crate::machine::Machine;
@@ -172,7 +171,7 @@ impl World {
             return;
         }
         let serving = self.ledgers.serving.filter(|serving| serving.server == at);
-        let disputes = self.scenario.run.disputes && Some(at) == self.challenger();
+        let is_challenger = self.scenario.run.disputes && Some(at) == self.challenger();
         self.ledgers.seen.insert(at, tip(&view));
         let Some(books) = self.ledgers.follow(&self.manifest, &view) else {
             return;
@@ -199,7 +198,7 @@ impl World {
         if is_creator && books.expected().0 < self.scenario.run.deposit_height {
             filings.retain(|filing| !matches!(filing, Entry::Transaction(_)));
         }
-        if disputes {
+        if is_challenger {
             filings.extend(self.computed.opening(&look));
         }
         if machine.liar.is_none() {
@@ -340,12 +339,6 @@ impl World {
         for line in earned(Capacity::Answers) {
             *answers.entry(line.peer).or_default() += line.amount.0;
         }
-        let mut forfeited = BTreeMap::new();
-        for fact in books.books().facts() {
-            if let Fact::Forfeit(lost) = fact {
-                *forfeited.entry(lost.evaluator).or_default() += lost.amount.0;
-            }
-        }
         let unfunded = rounds.filter(|(_, credits)| credits.outcome == Outcome::Unfunded);
         let last = settled
             .roots()
@@ -371,11 +364,8 @@ impl World {
                 .values()
                 .filter(|root| is_dropped(settled, root))
                 .count(),
-            disputes: books
-                .disputes()
-                .map(|(_, dispute)| dispute.clone())
-                .collect(),
-            forfeited,
+            disputes: books.disputes().map(|(_, one)| one.clone()).collect(),
+            forfeited: disputes::forfeited(books),
             agreed: self.ledgers.is_audited.then_some(agreed),
             liars: (0..self.machines.len())
                 .filter(|at| self.machines[*at].liar.is_some())

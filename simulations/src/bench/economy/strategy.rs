@@ -174,7 +174,7 @@ pub const STRATEGIES: [Strategy; 30] = [
     Strategy::new("split_2", "under two names, where updates are clipped to their median length", &[("one_of_names", 2)]).on(Stage::Bonded)
         .bounded(Bound::Known(0.20, NAMES)),
     Strategy::new("split_16", "under sixteen names, most of the contributors", &[("one_of_names", 16)]).on(Stage::Bonded)
-        .bounded(Bound::Known(0.30, NAMES)),
+        .bounded(Bound::Known(0.20, NAMES)),
     Strategy::new("split_early", "under four names, with a sponsor that deposits before stake counts", &[("one_of_names", 4)]).on(Stage::Early)
         .bounded(Bound::Beyond("before a run's first anchor all names count the same: on the test chain members bond after they were admitted, and a sponsor that deposits at once pays for those rounds")),
     Strategy::new("split_stretched", "under eight names, most of the contributors, whose updates are four times as long", &[("stretching_name", 8)]).on(Stage::Bonded)
