@@ -56,6 +56,7 @@ mod withheld_roots;
 mod withhold;
 
 pub use context::LiarContext;
+pub(crate) use disputes::open_dispute;
 
 use std::sync::Arc;
 

@@ -15,7 +15,6 @@ mod serving;
 mod settle;
 mod told;
 
-pub(crate) use disputes::open as open_dispute;
 pub use faults::Strike;
 pub use settle::{Settlement, Worth};
 

@@ -3,13 +3,22 @@
 
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::Input;
-use tributary_protocol::filing::{DisputeStep, Finding};
+use tributary_protocol::filing::{DisputeStep, Disputed, Finding};
 use tributary_protocol::id::PeerId;
 use tributary_protocol::round::EntryRef;
 
 use super::money::{EachHeight, refile};
 use super::{Behaviour, LiarContext, pick_sheets};
-use crate::world::open_dispute;
+
+/// The entry that opens a dispute.
+pub(crate) fn open_dispute(sheet: EntryRef, peer: PeerId, reason: &str) -> Entry {
+    let reason = reason.to_owned();
+    Entry::Dispute(DisputeStep::Open(Disputed {
+        sheet,
+        peer,
+        reason,
+    }))
+}
 
 /// An evaluator whose sheets say that its friends helped and that others harmed.
 pub(super) struct LyingEvaluator;

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use tributary_attribution::Fact;
 use tributary_attribution::run_books::{Dispute, RunBooks, Stage};
 use tributary_protocol::entry::{Entry, Score, ScoreSheet};
-use tributary_protocol::filing::{DisputeStep, Disputed, Finding};
+use tributary_protocol::filing::{DisputeStep, Finding};
 use tributary_protocol::id::{PeerId, Round};
 use tributary_protocol::logset::LogSet;
 use tributary_protocol::manifest::Manifest;
 use tributary_protocol::round::EntryRef;
+
+use crate::behave::open_dispute;
 
 /// Rounds whose sheets are kept: longer than any dispute takes.
 const KEPT_ROUNDS: u32 = 64;
@@ -106,7 +108,7 @@ impl Computed {
             });
         // The newest: an older one can no longer be disputed when the step is put in order.
         let (_, sheet, peer) = wrong.max()?;
-        Some(open(sheet, peer, "its windows say something else"))
+        Some(open_dispute(sheet, peer, "its windows say something else"))
     }
 
     /// Appeals against verdicts that are wrong, of the member that lost.
@@ -147,14 +149,4 @@ pub(super) fn forfeited(books: &RunBooks) -> BTreeMap<PeerId, u128> {
         }
     }
     forfeited
-}
-
-/// The entry that opens a dispute.
-pub(crate) fn open(sheet: EntryRef, peer: PeerId, reason: &str) -> Entry {
-    let reason = reason.to_owned();
-    Entry::Dispute(DisputeStep::Open(Disputed {
-        sheet,
-        peer,
-        reason,
-    }))
 }
