@@ -125,7 +125,8 @@ fn what_has_no_bound_says_what_it_needs() {
 #[test]
 fn a_stake_earns_the_same_under_one_name_and_under_eight_and_nothing_by_jumping_in() {
     for (name, case) in played(20, 2, &["stake_jumps_in", "split_unclipped"]) {
-        let same = |seed: &economy::Played| seed.profit().is_some_and(|part| part.abs() < 0.01);
+        let same = |part: f64| part.abs() < economy::TARGET;
+        let same = |seed: &economy::Played| seed.profit().is_some_and(same);
         assert!(case.seeds.iter().all(same), "{name}: {:?}", case.seeds);
         let is_paid = |seed: &economy::Played| seed.honest > 500_000;
         assert!(case.seeds.iter().all(is_paid), "{name}: {:?}", case.seeds);
