@@ -655,7 +655,7 @@ def economy(report=None, commit=None):
     broken = sum(len(seed["violations"]) for case in played["strategies"] for seed in case["seeds"])
     return "\n\n".join([
         f"{where} Development profile; {played['rounds']} rounds, {seeds} seeds, {broken} promises to honest members broken.",
-        table(["strategy", "members of ten", "honest, OPEN", "with it, OPEN", "profit, median", "profit, worst seed",
+        table(["strategy", "members", "honest, OPEN", "with it, OPEN", "profit, median", "profit, worst seed",
                "others, median", "bound"], rows),
         "\n".join(notes),
     ])

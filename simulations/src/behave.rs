@@ -14,6 +14,7 @@ mod context;
 mod contradict;
 mod copy_sheet;
 mod copy_update;
+mod disputes;
 mod double_proposal;
 mod double_vote;
 mod false_root;
@@ -29,6 +30,7 @@ mod grind;
 mod hoarding_server;
 mod honest;
 mod instead;
+mod jump_in;
 mod late_deposit;
 mod late_server;
 mod lazy_evaluator;
@@ -36,6 +38,7 @@ mod lie_sketch;
 mod lying_client;
 mod lying_receipt;
 mod money;
+mod names;
 mod omit;
 mod pick_sheets;
 mod poison;
@@ -53,6 +56,7 @@ mod withheld_roots;
 mod withhold;
 
 pub use context::LiarContext;
+pub(crate) use disputes::open_dispute;
 
 use std::sync::Arc;
 
@@ -75,6 +79,8 @@ pub enum RunRole {
     Evaluator,
     /// An evaluator, however many do: of attacks that leave scores alone.
     Signer,
+    /// One of the names of one owner: they take the last places, train and score, and hold one text.
+    Name,
 }
 
 /// Makes the key of a liar: by the run, the key that it had, and the names of all others.
@@ -204,6 +210,12 @@ pub(crate) fn built_in() -> Named<Attack> {
     add("bribed_evaluator", "The same, from the place of an evaluator", Attack::new(|_| Box::new(bribed::Bribed::default())).at(RunRole::Signer));
     add("withheld_roots", "Signs no root and posts none", Attack::new(|_| Box::new(withheld_roots::WithheldRoots)));
     add("challenge", "Challenges every root that is posted", Attack::new(|_| Box::new(challenge::Challenge::default())));
+    add("one_of_names", "One of the names over which an owner has split its stake and its text", Attack::new(|_| Box::new(names::Name::plain())).at(RunRole::Name));
+    add("stretching_name", "The same, with updates four times as long", Attack::new(|_| Box::new(names::Name::stretched())).at(RunRole::Name));
+    add("jump_in", "Nine times its stake beside it, bonded for one height and taken out, again and again", Attack::new(|_| Box::new(jump_in::JumpIn::default())).at(RunRole::Name));
+    add("lying_evaluator", "An evaluator whose sheets say that friends helped and others harmed", Attack::new(|_| Box::new(disputes::LyingEvaluator)).at(RunRole::Evaluator));
+    add("lying_juror", "Finds the opposite of what it sees, of every score that it judges", Attack::new(|_| Box::new(disputes::LyingJuror)));
+    add("frivolous_challenger", "Disputes scores that are right, one after another", Attack::new(|_| Box::new(disputes::FrivolousChallenger::default())));
     add("sign_flip", "The opposite of what its training gave", poisons(Poison::SignFlip));
     add("scale", "A hundred times what its training gave", poisons(Poison::Scale));
     add("free_rider", "Zeros, without work", poisons(Poison::FreeRider));

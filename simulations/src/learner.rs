@@ -115,12 +115,20 @@ pub struct Members {
     pub peers: usize,
     /// How many of them score: those behind peer 0.
     pub evaluators: usize,
+    /// How many of them, the last, are names of one owner and hold one text.
+    pub names: usize,
 }
 
 impl Members {
     /// The peers that train, by their index.
     pub fn contributors(self) -> impl Iterator<Item = usize> {
         (0..self.peers).filter(move |at| !self.is_evaluator(*at))
+    }
+
+    /// Whose text a peer holds: its own, or that of its owner's first name.
+    pub fn text_of(self, at: usize) -> usize {
+        let first = self.peers.saturating_sub(self.names);
+        if at >= first { at.min(first) } else { at }
     }
 
     /// Whether this peer scores instead of training.
@@ -261,7 +269,7 @@ pub(crate) fn built_in() -> Named<MakeLearner> {
                 ));
             }
             match plan.options.is_empty() {
-                true => Ok(Box::new(Quadratic::new(plan, members.peers, seed)) as Box<dyn Learner>),
+                true => Ok(Box::new(Quadratic::new(plan, members, seed)) as Box<dyn Learner>),
                 false => Err("`learner.options` must be empty: `quadratic` has none".into()),
             }
         }),

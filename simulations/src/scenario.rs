@@ -25,6 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tributary_protocol::limits;
 
+use crate::behave::RunRole;
 use crate::catalogue::Catalogue;
 use crate::learner::{self, Learner, LearnerPlan, Members};
 use crate::link::{Link, LinkPlan};
@@ -127,6 +128,12 @@ pub struct RunPlan {
     /// test chain.
     #[serde(default)]
     pub answers: u32,
+    /// The height at which the sponsor deposits: with the genesis where it is 0. Rounds that began before are not paid.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deposit_height: u32,
+    /// Whether an honest member disputes scores that their evaluator did not compute; on the test chain.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disputes: bool,
     /// How updates travel.
     pub codec: CodecPlan,
     /// How updates are combined.
@@ -150,6 +157,10 @@ pub struct RunPlan {
 /// As in run files.
 fn usual_tolerance() -> f64 {
     0.25
+}
+
+fn is_zero(height: &u32) -> bool {
+    *height == 0
 }
 
 /// As many as a round can include.
@@ -303,6 +314,20 @@ impl Scenario {
         total(self.liars.iter().map(|l| l.among(self.peers)))
     }
 
+    /// Names of one owner among the peers, the last of them.
+    pub fn names(&self) -> usize {
+        let is_name = |liars: &&Liars| {
+            let attack = self.catalogue.attacks.get(&liars.behaviour);
+            attack.is_ok_and(|attack| attack.thing.place() == RunRole::Name)
+        };
+        total((self.liars.iter().filter(is_name)).map(|liars| liars.among(self.peers)))
+    }
+
+    /// Names beyond the first of an owner.
+    pub(crate) fn surplus_names(&self) -> usize {
+        self.names().saturating_sub(1)
+    }
+
     /// Peers that are there from the start.
     pub fn present_at_start(&self) -> usize {
         self.peers
@@ -319,6 +344,7 @@ impl Scenario {
         let members = Members {
             peers: self.peers,
             evaluators: self.evaluators,
+            names: self.names(),
         };
         (learner.thing)(&self.learner, members, seed)
     }

@@ -6,6 +6,7 @@
 
 mod carry;
 mod cast;
+mod disputes;
 mod faults;
 mod lies;
 mod membership;
@@ -45,6 +46,9 @@ use crate::watch::Progress;
 
 /// Messages under way at once before it counts as a storm: a thousand for each of the largest committee's members.
 const MAX_UNDER_WAY: usize = 2_000_000;
+
+/// Within so long members are asked to take part.
+const INVITED_MS: u64 = 3_000;
 
 /// Something that is going to happen.
 enum Event {
@@ -175,6 +179,7 @@ pub struct World {
     token: u64,
     ledgers: settle::Ledgers,
     reading: modelled::Reading,
+    computed: disputes::Computed,
     /// Where somebody reads how far it is.
     progress: Option<Progress>,
 }
@@ -220,6 +225,7 @@ impl World {
             token: 0,
             ledgers: settle::Ledgers::default(),
             reading: modelled::Reading::default(),
+            computed: disputes::Computed::default(),
             progress: None,
             scenario,
             machines,
@@ -286,9 +292,15 @@ impl World {
             self.power_on(at);
         }
         let present = self.scenario.present_at_start();
+        let surplus = self.scenario.surplus_names();
         for at in 0..present {
-            let when = ms(self.faults.rng.random_range(0..3_000));
-            let when = if at == 0 { 0 } else { when };
+            let when = ms(self.faults.rng.random_range(0..INVITED_MS));
+            let when = match at {
+                0 => 0,
+                // The genesis is that of the run in which an owner has one name; its other names join behind.
+                _ if at + surplus >= present => ms(INVITED_MS) + when,
+                _ => when,
+            };
             self.schedule(when, Event::Fault(faults::Fault::Invite(at)));
         }
         self.plan_faults();
@@ -349,6 +361,7 @@ impl World {
             }
             Event::Scored { to, boot, task } if is_current(self, to, boot) => {
                 let sheet = self.learner.score(to, &task);
+                self.computed.keep(self.machines[to].id, &sheet);
                 self.feed(
                     to,
                     Input::Scored {

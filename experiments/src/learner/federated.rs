@@ -355,6 +355,7 @@ mod tests {
         let members = |peers| Members {
             peers,
             evaluators: 1,
+            names: 0,
         };
         let two = [text("a b"), text("c d")];
         // Peer 1 evaluates; peers 0, 2 and 3 train.

@@ -13,7 +13,7 @@
 mod strategy;
 mod table;
 
-pub use strategy::{Bound, STRATEGIES, Strategy};
+pub use strategy::{Bound, Members, STRATEGIES, Stage, Strategy};
 pub use table::{json, rows};
 
 use std::collections::BTreeSet;
@@ -21,12 +21,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::report::median;
-use crate::scenario::{self, Liars, Scenario};
+use crate::scenario::{self, AggregationName, Liars, Scenario};
 use crate::suggest::nearest;
 use crate::world::{Outcome, Settlement, World};
 
-/// The built-in scenario that is played.
-pub const SCENARIO: &str = "economy";
 /// The participant that pays: the creator of the run.
 const SPONSOR: usize = 0;
 /// Profit that is asked of no strategy to exceed: two per cent.
@@ -164,16 +162,19 @@ impl Case {
 /// One world that is to be played.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Job {
-    /// The strategy; none: the honest run.
-    strategy: Option<usize>,
+    stage: Stage,
+    /// Attacks by name, and how many members play each.
+    liars: Members,
+    is_disputed: bool,
     /// Batches of answers that are sold.
     answers: u32,
     seed: u64,
 }
 
-/// The scenario with the members that `liars` names.
-fn variant(rounds: u32, liars: &[(&str, usize)], answers: u32) -> Scenario {
-    let mut scenario = scenario::load(SCENARIO).expect("the built-in scenario is accepted");
+/// A stage's scenario with the members that `liars` names. Names of an owner beyond its first are peers beside the others.
+pub fn variant(stage: Stage, rounds: u32, liars: Members, answers: u32) -> Scenario {
+    let scenario = scenario::load(stage.scenario());
+    let mut scenario = scenario.expect("the built-in scenario is accepted");
     scenario.rounds = rounds;
     scenario.run.answers = answers;
     let liar = |(behaviour, count): &(&str, usize)| Liars {
@@ -182,17 +183,19 @@ fn variant(rounds: u32, liars: &[(&str, usize)], answers: u32) -> Scenario {
         share: 0.0,
     };
     scenario.liars = liars.iter().map(liar).collect();
+    scenario.peers += scenario.surplus_names();
+    match stage {
+        Stage::Early => scenario.run.deposit_height = 0,
+        Stage::Unclipped => scenario.run.aggregation = AggregationName::Mean,
+        Stage::Invited | Stage::Bonded => {}
+    }
     scenario
 }
 
 fn play(plan: &Plan, job: Job) -> Outcome {
-    let liars: &[(&str, usize)] = match (job.strategy, job.answers) {
-        (Some(at), _) => STRATEGIES[at].members,
-        // The member in whose place a strategy serves.
-        (None, 1..) => &[("honest_server", 1)],
-        (None, 0) => &[],
-    };
-    World::new(&variant(plan.rounds, liars, job.answers), job.seed, None).run()
+    let mut scenario = variant(job.stage, plan.rounds, job.liars, job.answers);
+    scenario.run.disputes = job.is_disputed;
+    World::new(&scenario, job.seed, None).run()
 }
 
 /// Plays everything; `progress` hears how many of how many runs are over.
@@ -203,14 +206,17 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Case> {
     let of = |at: usize, seed| {
         let strategy = &STRATEGIES[at];
         let own = Job {
-            strategy: Some(at),
+            stage: strategy.stage,
+            liars: strategy.members,
+            is_disputed: strategy.is_disputed,
             answers: strategy.answers,
             seed,
         };
         let honest = Job {
-            strategy: None,
+            liars: strategy.honest(),
+            is_disputed: false,
             answers: strategy.honest_answers(),
-            seed,
+            ..own
         };
         (honest, own)
     };

@@ -22,7 +22,7 @@ enum Bench {
 const ECONOMY: &str = "\
 Does honesty pay? Plays each strategy beside the honest run of the same seed, and compares what its members are worth at \
 the end (paid, held, promised, less what they put in) with what the same members are worth there. All strategies, 200 \
-rounds and 3 seeds take 22 minutes of processor time in a development build; --rounds 20 --seeds 1 takes half a minute.
+rounds and 3 seeds take more than an hour of processor time in a development build; --rounds 20 --seeds 1 takes two minutes.
 
 Exit code 1: a strategy brought more than its bound, or a promise to an honest member was broken.";
 

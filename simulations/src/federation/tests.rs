@@ -11,7 +11,12 @@ const MEMBERS: usize = 6;
 
 fn learner() -> Quadratic {
     let smoke = crate::scenario::load("smoke").unwrap();
-    Quadratic::new(&smoke.learner, smoke.peers, 3)
+    let members = crate::learner::Members {
+        peers: smoke.peers,
+        evaluators: smoke.evaluators,
+        names: 0,
+    };
+    Quadratic::new(&smoke.learner, members, 3)
 }
 
 fn terms(schedule: FactorSchedule, codec: UpdateCodec) -> Terms {

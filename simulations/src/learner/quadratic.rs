@@ -11,7 +11,7 @@ use tributary_protocol::event::{ScoreTask, TrainTask, Trained};
 use tributary_protocol::hash::{Domain, Hasher};
 use tributary_protocol::id::Round;
 
-use super::{Learner, LearnerPlan, descend, score_by_path};
+use super::{Learner, LearnerPlan, Members, descend, score_by_path};
 
 /// The losses of all peers, drawn around a common one.
 pub struct Quadratic {
@@ -23,14 +23,15 @@ pub struct Quadratic {
 }
 
 /// One peer's loss.
+#[derive(Clone)]
 struct Bowl {
     optimum: Vec<f64>,
     curvature: Vec<f64>,
 }
 
 impl Quadratic {
-    /// Draws the losses of so many peers.
-    pub fn new(plan: &LearnerPlan, peers: usize, seed: u64) -> Self {
+    /// Draws the losses of these peers; names of one owner have one.
+    pub fn new(plan: &LearnerPlan, members: Members, seed: u64) -> Self {
         let mut rng = rng(seed, "optima", 0, Round(0));
         let common: Vec<f64> = (0..plan.dimension).map(|_| normal(&mut rng)).collect();
         let curvature = (0..plan.dimension).map(|_| rng.random_range(0.2..1.0));
@@ -43,7 +44,14 @@ impl Quadratic {
                 .map(|h| h * rng.random_range(0.5..1.5))
                 .collect(),
         };
-        let peers = (0..peers).map(|_| draw()).collect();
+        let mut peers: Vec<Bowl> = Vec::with_capacity(members.peers);
+        for at in 0..members.peers {
+            let bowl = match members.text_of(at) {
+                first if first < at => peers[first].clone(),
+                _ => draw(),
+            };
+            peers.push(bowl);
+        }
         Self {
             seed,
             noise: plan.noise,
@@ -136,7 +144,12 @@ mod tests {
 
     fn learner() -> (Scenario, Quadratic) {
         let scenario = crate::scenario::load("smoke").unwrap();
-        let learner = Quadratic::new(&scenario.learner, scenario.peers, 3);
+        let members = Members {
+            peers: scenario.peers,
+            evaluators: scenario.evaluators,
+            names: 0,
+        };
+        let learner = Quadratic::new(&scenario.learner, members, 3);
         (scenario, learner)
     }
 

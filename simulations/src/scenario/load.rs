@@ -10,13 +10,14 @@ use crate::files;
 use crate::suggest;
 
 /// The scenarios that the binary carries, so that it works outside the repository.
-const BUILTIN: [(&str, &str); 6] = [
+const BUILTIN: [(&str, &str); 7] = [
     ("smoke", include_str!("../../../scenarios/smoke.toml")),
     ("harsh", include_str!("../../../scenarios/harsh.toml")),
     ("liars", include_str!("../../../scenarios/liars.toml")),
     ("soak", include_str!("../../../scenarios/soak.toml")),
     ("bonded", include_str!("../../../scenarios/bonded.toml")),
     ("economy", include_str!("../../../scenarios/economy.toml")),
+    ("staked", include_str!("../../../scenarios/staked.toml")),
 ];
 
 /// Why a scenario cannot be loaded.

@@ -23,6 +23,7 @@ pub(super) fn machines(scenario: &Scenario, seed: u64, rng: &mut ChaCha8Rng) -> 
         let id = SecretKey::from_seed(key_seed).peer_id();
         let role = match (1..=scenario.evaluators).contains(&at) {
             true => Role::Evaluator,
+            false if at + scenario.names() >= scenario.peers => Role::Both,
             false => Role::Contributor,
         };
         let mut machine = Machine::new(key_seed, id, role);

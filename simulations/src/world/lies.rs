@@ -23,7 +23,9 @@ pub(super) fn cast(
     machines: &mut [Machine],
 ) -> BTreeSet<PeerId> {
     let first = 1 + scenario.evaluators;
-    let candidates = scenario.present_at_start().saturating_sub(first);
+    let present = scenario.present_at_start();
+    // Names of one owner have the last places, which are drawn for nobody else.
+    let candidates = present.saturating_sub(first + scenario.names());
     let attacks: Vec<_> = (scenario.liars.iter())
         .flat_map(|liars| {
             let attack = scenario.catalogue.attacks.get(&liars.behaviour);
@@ -66,6 +68,7 @@ fn place(place: RunRole, scenario: &Scenario, machines: &[Machine]) -> Option<us
         // As many evaluators as scores bear.
         RunRole::Evaluator => (1..=scenario.evaluators.saturating_sub(1) / 3).find(is_free),
         RunRole::Signer => (1..=scenario.evaluators).find(is_free),
+        RunRole::Name => (0..scenario.present_at_start()).rev().find(is_free),
         RunRole::Contributor => None,
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use tributary_attribution::Account;
 use tributary_attribution::credit::Outcome;
-use tributary_attribution::run_books::{Capacity, Filer, RunBooks, Settled, SignedRoot};
+use tributary_attribution::run_books::{Capacity, Dispute, Filer, RunBooks, Settled, SignedRoot};
 use tributary_attribution::settlement::{EvmKey, calls};
 use tributary_protocol::entry::Entry;
 use tributary_protocol::event::{Command, Input};
@@ -20,6 +20,7 @@ use tributary_protocol::round::EntryRef;
 use tributary_protocol::sign::SecretKey;
 
 use super::World;
+use super::disputes::{self, Look};
 use super::serving::Serving;
 use crate::clock::{Micros, ms};
 use crate::machine::Machine;
@@ -67,6 +68,12 @@ pub struct Settlement {
     pub consumer: Option<Worth>,
     /// Posted roots of the newest heights that were replaced, or void after a challenge.
     pub dropped: usize,
+    /// Disputes, in the order in which they were opened.
+    pub disputes: Vec<Dispute>,
+    /// What evaluators that lost were not paid for rounds, by evaluator.
+    pub forfeited: BTreeMap<PeerId, u128>,
+    /// Whether books that honest machines kept from the genesis on, each from its own log, say the same; of an audited world.
+    pub agreed: Option<bool>,
     /// Participants that do not follow the protocol, by index.
     pub liars: Vec<usize>,
 }
@@ -85,6 +92,8 @@ pub(super) struct Ledgers {
     finished: Option<Micros>,
     /// Who serves, once somebody was looked for.
     serving: Option<Serving>,
+    /// Whether each honest machine's books are kept once more at the end, and compared.
+    is_audited: bool,
 }
 
 impl Ledgers {
@@ -95,20 +104,11 @@ impl Ledgers {
         let known = (0..chain.len())
             .rev()
             .find(|at| self.books.contains_key(&name(*at)));
-        let mut books = match known {
+        let books = match known {
             Some(at) => self.books[&name(at)].clone(),
             None => RunBooks::new(manifest),
         };
-        for certificate in &chain[books.expected().0 as usize..] {
-            let value = &certificate.value;
-            let entry = |at: &EntryRef| Some((*at, view.log().entry(at)?.clone()));
-            let filings: BTreeMap<EntryRef, Entry> =
-                value.filings.iter().filter_map(entry).collect();
-            if filings.len() < value.filings.len() {
-                return None;
-            }
-            books.push(manifest, value, &filings).ok()?;
-        }
+        let books = fold(books, manifest, view)?;
         let key = tip(view);
         self.books.insert(key, books);
         while self.books.len() > KEPT {
@@ -121,6 +121,20 @@ impl Ledgers {
     pub(super) fn of(&self, at: usize) -> Option<&RunBooks> {
         self.books.get(self.seen.get(&at)?)
     }
+}
+
+/// Books that go on to the end of a machine's chain; none while a filing that it names is not there.
+fn fold(mut books: RunBooks, manifest: &Manifest, view: &RunView<'_>) -> Option<RunBooks> {
+    for certificate in &view.chain()[books.expected().0 as usize..] {
+        let value = &certificate.value;
+        let entry = |at: &EntryRef| Some((*at, view.log().entry(at)?.clone()));
+        let filings: BTreeMap<EntryRef, Entry> = value.filings.iter().filter_map(entry).collect();
+        if filings.len() < value.filings.len() {
+            return None;
+        }
+        books.push(manifest, value, &filings).ok()?;
+    }
+    Some(books)
 }
 
 /// Whether the chain has dropped a root that was posted.
@@ -157,6 +171,7 @@ impl World {
             return;
         }
         let serving = self.ledgers.serving.filter(|serving| serving.server == at);
+        let is_challenger = self.scenario.run.disputes && Some(at) == self.challenger();
         self.ledgers.seen.insert(at, tip(&view));
         let Some(books) = self.ledgers.follow(&self.manifest, &view) else {
             return;
@@ -167,7 +182,28 @@ impl World {
             .filter(|(at, entry)| entry.is_filing() && !books.has_filed(at))
             .map(|(_, entry)| entry)
             .collect();
-        let mut filings = books.duties(&self.manifest, Filer::new(peer, key), &pending);
+        let look = Look {
+            manifest: &self.manifest,
+            books,
+            log: view.log(),
+            me: peer,
+            pending: &pending,
+        };
+        let found = self.computed.findings(&look);
+        let filer = Filer {
+            findings: Some(&found),
+            ..Filer::new(peer, key)
+        };
+        let mut filings = books.duties(&self.manifest, filer, &pending);
+        if is_creator && books.expected().0 < self.scenario.run.deposit_height {
+            filings.retain(|filing| !matches!(filing, Entry::Transaction(_)));
+        }
+        if is_challenger {
+            filings.extend(self.computed.opening(&look));
+        }
+        if machine.liar.is_none() {
+            filings.extend(self.computed.appeals(&look));
+        }
         let is_closed = books.expected() > self.manifest.closing_round();
         let serving = serving.filter(|_| is_closed).map(|mut serving| {
             filings.extend(serving.filings(books, key));
@@ -188,6 +224,12 @@ impl World {
         if !filings.is_empty() {
             self.feed(at, Input::Command(Command::File { run, filings }));
         }
+    }
+
+    /// The honest member that disputes made-up scores.
+    fn challenger(&self) -> Option<usize> {
+        let mut machines = self.machines.iter();
+        machines.position(|machine| machine.liar.is_none())
     }
 
     /// Whether nobody honest waits for a filing any more, or has waited long enough.
@@ -235,6 +277,39 @@ impl World {
         books.is_some_and(|books| serving.is_over(books, &key))
     }
 
+    /// Has books compared at the end that each honest machine keeps for itself.
+    pub fn audited(mut self) -> Self {
+        self.ledgers.is_audited = true;
+        self
+    }
+
+    /// Whether books of honest machines with one chain say the same, each kept from the genesis on.
+    fn agree(&self) -> bool {
+        let honest = self
+            .machines
+            .iter()
+            .filter(|machine| machine.liar.is_none());
+        let views = honest.filter_map(|machine| machine.node.as_ref()?.run(&self.run));
+        let books = views.map(|view| fold(RunBooks::new(&self.manifest), &self.manifest, &view));
+        let books: Option<Vec<RunBooks>> = books.collect();
+        let says = |books: &RunBooks| {
+            let balances: Vec<_> = books.books().balances().collect();
+            let lines = books.lines().to_vec();
+            let disputes: Vec<_> = books
+                .disputes()
+                .map(|(at, one)| (*at, one.clone()))
+                .collect();
+            (balances, lines, disputes)
+        };
+        let is_sound = |books: &[RunBooks]| {
+            books.iter().all(RunBooks::is_conserved)
+                && books
+                    .windows(2)
+                    .all(|pair| says(&pair[0]) == says(&pair[1]))
+        };
+        books.is_some_and(|books| is_sound(&books))
+    }
+
     /// Where the money lies, by the first honest machine.
     pub(super) fn settlement(&mut self) -> Option<Settlement> {
         self.manifest.payment.settlement?;
@@ -248,6 +323,7 @@ impl World {
             (view.chain().len() as u32).saturating_sub(self.manifest.closing_round().0 + 1);
         let server = self.ledgers.serving.map(|serving| serving.server);
         let server = server.map(|at| account(self.machines[at].seed).address());
+        let agreed = self.ledgers.is_audited && self.agree();
         let books = self.ledgers.follow(&self.manifest, &view)?;
         let settled = books.settled()?;
         let run = settled.chain()?.run(settled.key());
@@ -288,6 +364,9 @@ impl World {
                 .values()
                 .filter(|root| is_dropped(settled, root))
                 .count(),
+            disputes: books.disputes().map(|(_, one)| one.clone()).collect(),
+            forfeited: disputes::forfeited(books),
+            agreed: self.ledgers.is_audited.then_some(agreed),
             liars: (0..self.machines.len())
                 .filter(|at| self.machines[*at].liar.is_some())
                 .collect(),

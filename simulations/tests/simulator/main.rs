@@ -1,6 +1,7 @@
 //! The simulator through its library and its binary: what scenarios keep, what each liar does, and what a researcher
 //! works with.
 
+mod disputed;
 mod economy;
 mod liars;
 mod refusals;

@@ -1,7 +1,7 @@
 //! The strategies: who plays them, and what is expected of them.
 //!
-//! The scenario's members are not bonded, so stake decides about roots alone, and `bribed` and `withheld` strategies are about
-//! that. Strategies of stake (one that jumps in for a draw, one that is split over many names) need a bonded scenario.
+//! Members of the scenario `economy` are not bonded, so stake decides about roots alone, and `bribed` and `withheld` strategies
+//! are about that. Strategies of stake are played in `staked`, where it is what members are drawn and weighed by.
 
 use super::TARGET;
 
@@ -16,6 +16,33 @@ pub enum Bound {
     Beyond(&'static str),
 }
 
+/// Attacks by name, and how many members play each.
+pub type Members = &'static [(&'static str, usize)];
+
+/// Where a strategy is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Members are invited, and all count the same.
+    Invited,
+    /// Members are bonded: one owner, under one name in the honest run, beside nine others. The sponsor deposits once their
+    /// stake counts.
+    Bonded,
+    /// The same, with updates that are added by weight and not clipped before.
+    Unclipped,
+    /// The same as bonded, with a sponsor that deposits with the genesis: rounds are paid in which nobody's stake counts yet.
+    Early,
+}
+
+impl Stage {
+    /// Its built-in scenario.
+    pub fn scenario(self) -> &'static str {
+        match self {
+            Self::Invited => "economy",
+            Self::Bonded | Self::Unclipped | Self::Early => "staked",
+        }
+    }
+}
+
 /// One way not to be honest.
 #[derive(Clone, Copy, Debug)]
 pub struct Strategy {
@@ -23,8 +50,12 @@ pub struct Strategy {
     pub name: &'static str,
     /// What its members do.
     pub about: &'static str,
-    /// Attacks by name, and how many of the ten members play each.
-    pub members: &'static [(&'static str, usize)],
+    /// Where it is played.
+    pub stage: Stage,
+    /// Who plays it, of ten members; an owner's names beyond its first are more than these.
+    pub members: Members,
+    /// Whether an honest member disputes made-up scores beside it. In the honest run there are none.
+    pub is_disputed: bool,
     /// Batches of answers that are sold behind the closing.
     pub answers: u32,
     /// Whether the consumer that buys them is one of its members: it would buy none in the honest run.
@@ -34,19 +65,27 @@ pub struct Strategy {
 }
 
 impl Strategy {
-    const fn new(
-        name: &'static str,
-        about: &'static str,
-        members: &'static [(&'static str, usize)],
-    ) -> Self {
+    const fn new(name: &'static str, about: &'static str, members: Members) -> Self {
         Self {
             name,
             about,
+            stage: Stage::Invited,
             members,
+            is_disputed: false,
             answers: 0,
             owns_consumer: false,
             bound: Bound::Within(TARGET),
         }
+    }
+
+    const fn on(mut self, stage: Stage) -> Self {
+        self.stage = stage;
+        self
+    }
+
+    const fn disputed(mut self) -> Self {
+        self.is_disputed = true;
+        self
     }
 
     const fn selling(mut self) -> Self {
@@ -64,6 +103,15 @@ impl Strategy {
         self
     }
 
+    /// Who is watched in the honest run: the member in whose place a strategy serves, or the owner under one name.
+    pub(super) fn honest(&self) -> Members {
+        match (self.stage, self.honest_answers()) {
+            (Stage::Bonded | Stage::Unclipped | Stage::Early, _) => &[("one_of_names", 1)],
+            (Stage::Invited, 1..) => &[("honest_server", 1)],
+            (Stage::Invited, 0) => &[],
+        }
+    }
+
     /// Batches of answers that are sold in the honest run.
     pub(super) fn honest_answers(&self) -> u32 {
         match self.owns_consumer {
@@ -79,9 +127,15 @@ const BATCHES: u32 = 10;
 const STRETCH: &str = "updates are clipped to the median length of their round and not brought to it, so a shorter one may be \
                        stretched up to there";
 
+const NAMES: &str = "the median length to which updates are clipped counts names and not stake: an owner of long updates is \
+                     clipped less the more names it has";
+
+const JUMP: &str = "on the test chain the part of fees for stake, a twentieth, goes by the stake of that height, and not by the \
+                    lesser of two anchors";
+
 /// All of them. Known bounds are of 200 rounds: in shorter runs one round is a larger part.
 #[rustfmt::skip]
-pub const STRATEGIES: [Strategy; 20] = [
+pub const STRATEGIES: [Strategy; 30] = [
     Strategy::new("honest", "three members that follow the protocol: the measure itself", &[("honest", 3)])
         .bounded(Bound::Within(0.0)),
     Strategy::new("lazy_evaluator", "copies the first score sheet that it hears, and signs the roots that others signed", &[("lazy_evaluator", 1)]),
@@ -110,4 +164,19 @@ pub const STRATEGIES: [Strategy; 20] = [
     Strategy::new("bribed_30", "three tenths of the members sign a closing root that takes the rest of the deposit", &[("bribed", 3)]),
     Strategy::new("bribed_70", "seven tenths of them", &[("bribed", 5), ("bribed_evaluator", 2)])
         .bounded(Bound::Beyond("more than two thirds of the stake decide where what is left of a deposit goes")),
+    Strategy::new("lying_evaluator", "an evaluator that makes its scores up, disputed by an honest member", &[("lying_evaluator", 1)]).disputed(),
+    Strategy::new("lying_jurors", "the same with three friends that find the opposite of what they see, four tenths of the members", &[("lying_evaluator", 1), ("lying_juror", 3)]).disputed(),
+    Strategy::new("frivolous_challenger", "a member that disputes scores that are right, one after another", &[("frivolous_challenger", 1)]),
+    Strategy::new("stake_jumps_in", "nine times its stake beside it, bonded for one height and taken out, again and again", &[("jump_in", 1)]).on(Stage::Bonded),
+    Strategy::new("stake_jumps_in_for_fees", "the same while answers are sold, whose fees stake has a part of", &[("jump_in", 1)]).on(Stage::Bonded).selling()
+        .bounded(Bound::Known(0.05, JUMP)),
+    Strategy::new("split_unclipped", "an owner under eight names with an eighth of its stake each, and the same text, where updates are not clipped", &[("one_of_names", 8)]).on(Stage::Unclipped),
+    Strategy::new("split_2", "under two names, where updates are clipped to their median length", &[("one_of_names", 2)]).on(Stage::Bonded)
+        .bounded(Bound::Known(0.20, NAMES)),
+    Strategy::new("split_16", "under sixteen names, most of the contributors", &[("one_of_names", 16)]).on(Stage::Bonded)
+        .bounded(Bound::Known(0.20, NAMES)),
+    Strategy::new("split_early", "under four names, with a sponsor that deposits before stake counts", &[("one_of_names", 4)]).on(Stage::Early)
+        .bounded(Bound::Beyond("before a run's first anchor all names count the same: on the test chain members bond after they were admitted, and a sponsor that deposits at once pays for those rounds")),
+    Strategy::new("split_stretched", "under eight names, most of the contributors, whose updates are four times as long", &[("stretching_name", 8)]).on(Stage::Bonded)
+        .bounded(Bound::Beyond("most of a round's names, whatever their stake, decide the median length to which all updates are clipped")),
 ];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Bound, Case, Plan, Played, SCENARIO};
+use super::{Bound, Case, Plan, Played, Stage};
 
 /// A part of one in per cent, with its sign.
 fn percent(part: Option<f64>) -> String {
@@ -68,6 +68,7 @@ pub fn json(plan: &Plan, cases: &[Case]) -> Value {
         json!({
             "strategy": case.strategy.name,
             "about": case.strategy.about,
+            "scenario": case.strategy.stage.scenario(),
             "members": case.members,
             "bound": bound,
             "reason": reason,
@@ -80,7 +81,7 @@ pub fn json(plan: &Plan, cases: &[Case]) -> Value {
     };
     json!({
         "schema": "sim-economy/1",
-        "scenario": SCENARIO,
+        "scenario": Stage::Invited.scenario(),
         "rounds": plan.rounds,
         "strategies": cases.iter().map(case).collect::<Vec<_>>(),
     })
