@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use tributary_attribution::Fact;
-use tributary_attribution::run_books::{Dispute, RunBooks, Stage};
+use tributary_attribution::run_books::{Dispute, Matter, RunBooks, Stage};
 use tributary_protocol::entry::{Entry, Score, ScoreSheet};
 use tributary_protocol::filing::{DisputeStep, Finding};
 use tributary_protocol::id::{PeerId, Round};
@@ -72,15 +72,23 @@ impl Computed {
         })
     }
 
+    /// What an honest juror finds of whatever is disputed. Simulated answers have no text, so a server that has a payer sign
+    /// shares of them has nothing to show.
+    fn judged(&self, log: &LogSet, matter: &Matter) -> Option<Finding> {
+        match matter {
+            Matter::Score(score) => self.finding(log, &score.sheet, &score.peer),
+            Matter::Shares { .. } => Some(Finding::Unshown),
+        }
+    }
+
     /// What a member finds of everything that it is asked to judge.
     pub(super) fn findings(&self, look: &Look<'_>) -> BTreeMap<EntryRef, Finding> {
         let asked = |dispute: &Dispute| {
             matches!(dispute.stage, Stage::Sitting(_)) && dispute.jury.contains(&look.me)
         };
         let disputes = look.books.disputes().filter(|(_, dispute)| asked(dispute));
-        let found = disputes.filter_map(|(at, dispute)| {
-            Some((*at, self.finding(look.log, &dispute.sheet, &dispute.peer)?))
-        });
+        let found = disputes
+            .filter_map(|(at, dispute)| Some((*at, self.judged(look.log, &dispute.matter)?)));
         found.collect()
     }
 
@@ -114,8 +122,8 @@ impl Computed {
     /// Appeals against verdicts that are wrong, of the member that lost.
     pub(super) fn appeals(&self, look: &Look<'_>) -> Vec<Entry> {
         let is_wronged = |dispute: &Dispute| {
-            let found = self.finding(look.log, &dispute.sheet, &dispute.peer);
-            let is_right = match look.me == dispute.sheet.author {
+            let found = self.judged(look.log, &dispute.matter);
+            let is_right = match look.me == dispute.matter.author() {
                 true => found == Some(Finding::Holds),
                 false => found.is_some_and(|found| found != Finding::Holds),
             };

@@ -33,7 +33,7 @@ fn played(liars: economy::Members, seed: u64) -> (Settlement, Settlement) {
 fn lost(settlement: &Settlement) -> BTreeMap<PeerId, usize> {
     let loser = |dispute: &Dispute| match &dispute.stage {
         Stage::Over(sentence) => Some(sentence.loser),
-        Stage::Unproven => Some(dispute.sheet.author),
+        Stage::Unproven => Some(dispute.matter.author()),
         _ => None,
     };
     let mut lost = BTreeMap::new();
@@ -95,7 +95,7 @@ fn a_member_that_disputes_right_scores_loses_a_bond_each_time_and_nobody_else_an
         settlement
             .disputes
             .iter()
-            .all(|one| one.challenger != one.sheet.author)
+            .all(|one| one.matter.challenger() != Some(one.matter.author()))
     );
     assert_eq!(settlement.forfeited, BTreeMap::new());
     assert!(net(&settlement, liar) <= net(&honest, liar) - BOND);
@@ -113,7 +113,7 @@ fn three_lying_jurors_of_ten_neither_save_a_lying_evaluator_nor_condemn_an_hones
     let lost = lost(&settlement);
     println!("{lost:?}");
     let is_right = |dispute: &&Dispute| match &dispute.stage {
-        Stage::Over(sentence) => sentence.loser == dispute.sheet.author,
+        Stage::Over(sentence) => sentence.loser == dispute.matter.author(),
         _ => true,
     };
     let wrong = settlement.disputes.iter().filter(|one| !is_right(one));
@@ -121,7 +121,7 @@ fn three_lying_jurors_of_ten_neither_save_a_lying_evaluator_nor_condemn_an_hones
     assert!(lost.values().sum::<usize>() > 0);
 
     let (_, settlement) = played(&[("frivolous_challenger", 1), ("lying_juror", 2)], 6);
-    let is_wrong = |dispute: &&Dispute| matches!(&dispute.stage, Stage::Over(sentence) if sentence.loser == dispute.sheet.author);
+    let is_wrong = |dispute: &&Dispute| matches!(&dispute.stage, Stage::Over(sentence) if sentence.loser == dispute.matter.author());
     let wrong = settlement.disputes.iter().filter(is_wrong).count();
     assert_eq!((wrong, settlement.forfeited), (0, BTreeMap::new()));
 }

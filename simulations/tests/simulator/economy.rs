@@ -134,16 +134,10 @@ fn a_stake_earns_the_same_under_one_name_and_under_eight_and_nothing_by_jumping_
 }
 
 #[test]
-fn names_bring_something_before_stake_counts_and_where_a_median_counts_them() {
-    // What these bring is written down in docs/economy.md; a measure that saw none of it would pass the test above too.
-    let cases = played(20, 1, &["split_early", "split_stretched"]);
-    for (name, least) in [("split_early", 0.1), ("split_stretched", 0.5)] {
-        assert!(
-            cases[name].worst() > Some(least),
-            "{name}: {:?}",
-            cases[name].seeds
-        );
-    }
+fn names_bring_something_before_stake_counts() {
+    // What these bring is written down in docs/economy.md; a measure that saw none of it would pass the tests above too.
+    let early = &played(20, 1, &["split_early"])["split_early"];
+    assert!(early.worst() > Some(0.1), "{:?}", early.seeds);
 }
 
 #[test]
