@@ -24,7 +24,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     pub holdout: Option<PathBuf>,
     /// Seed of keys, order of data and draws.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Optimizer steps a round. Default: as the texts need.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

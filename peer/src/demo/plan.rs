@@ -42,7 +42,7 @@ struct Recipe {
 /// all texts at once, a few long ones do not. The plain mean, because nobody of the demo lies, and because robust rules
 /// pass over those that are furthest from the others: here the only ones that know their facts.
 const OWN_TEXTS: Recipe = Recipe {
-    rounds: 30,
+    rounds: 45,
     steps: 10,
     keys: "score_windows = 8\naggregation = \"mean\"\n\
            [adapter]\nrank = 16\nalpha = 32\n[codec]\nkind = \"dense-int8\"\n\
