@@ -123,9 +123,14 @@ fn what_has_no_bound_says_what_it_needs() {
 }
 
 #[test]
-fn a_stake_earns_the_same_under_one_name_and_under_eight_and_nothing_by_jumping_in() {
-    for (name, case) in played(20, 2, &["stake_jumps_in", "split_unclipped"]) {
-        let same = |part: f64| part.abs() < economy::TARGET;
+fn a_stake_earns_no_more_under_eight_names_than_under_one_and_nothing_by_jumping_in() {
+    // What the eight lose is a few per cent at most; more would mean that they are not played as what they are.
+    for (name, least) in [
+        ("stake_jumps_in", -economy::TARGET),
+        ("split_unclipped", -0.05),
+    ] {
+        let case = &played(20, 2, &[name])[name];
+        let same = |part: f64| (least..economy::TARGET).contains(&part);
         let same = |seed: &economy::Played| seed.profit().is_some_and(same);
         assert!(case.seeds.iter().all(same), "{name}: {:?}", case.seeds);
         let is_paid = |seed: &economy::Played| seed.honest > 500_000;
