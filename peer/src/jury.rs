@@ -308,7 +308,7 @@ fn says(finding: Finding) -> &'static str {
         Finding::Holds => "holds",
         Finding::Fails => "fails",
         Finding::Unshown => "is not shown",
-        Finding::Unreached => "cannot be judged, as its evaluator was not reached",
+        Finding::Unreached => "cannot be judged, as its author was not reached",
     }
 }
 

@@ -108,8 +108,13 @@ pub(super) fn judge(
     let base = manifest.model.base.hash.to_string();
     let folder = model::folder_of(home, &base);
     let reading = reading(folder.as_deref(), &base)?;
+    let last = found.certificates.last().map(|c| c.value.adapter.hash.0);
     for place in drawn {
         let (answer, _) = charged(answers, *place).ok_or("the answers are others than drawn")?;
+        // A server may name whatever adapter it likes, one of another run as well.
+        if last != Some(answer.adapter) {
+            return Err("the answers are not of the run's last adapter".to_owned());
+        }
         let said = shown.answers.iter().find(|(shown, _)| shown == place);
         let Some(said) = said.and_then(|(_, said)| said.as_ref()) else {
             return Ok(Finding::Unshown);
@@ -118,7 +123,7 @@ pub(super) fn judge(
             return Ok(Finding::Unshown);
         };
         let question = Question {
-            id: answer.adapter.to_string(),
+            id: run.to_string(),
             prompt: String::new(),
             answer: None,
             max_tokens: 0,
